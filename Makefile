@@ -1,0 +1,68 @@
+# Needs Python 3.11 or newer and make, nothing else: the first target that has to builds .venv
+# (once, and again after pyproject.toml or constraints.txt changed), the others find it ready.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PEERS_READY := $(VENV)/.peers-ready
+
+# -qq: errors are shown, progress and warnings are not.
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types check bench bench-peers build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## train a small model on the digits and look at its log
+	@$(BIN)/python -m examples.digits
+
+test: $(READY) ## run the tests
+	@$(BIN)/pytest
+
+lint: $(READY) ## check style and formatting
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+format: $(READY) ## repair what lint complains about, where that can be done
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+types: $(READY) ## check types, strictly
+	@$(BIN)/mypy
+
+check: ## lint, types and test, in this order
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory test
+
+bench: $(READY) ## measure the cost of a step
+	@$(BIN)/python tests/bench/run.py
+
+bench-peers: $(PEERS_READY) ## the same beside Lightning and Ignite, installing them first
+	@$(BIN)/python tests/bench/run.py
+
+build: $(READY) ## build the sdist and the wheel into dist/
+	@$(BIN)/python -m build --no-isolation
+
+clean: ## remove what tools and builds left behind; .venv and runs/ stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "nightbus needs Python 3.11 or newer, and '$(PYTHON)' is not it" \
+			"($$($(PYTHON) --version 2>&1 | tail -n 1))." \
+			"Name another one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@echo "Setting up $(VENV). This takes minutes, and only the first time ..." >&2
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) setuptools
+	@$(PIP_INSTALL) --no-build-isolation -e '.[examples,test,dev]'
+	@touch $@
+
+$(PEERS_READY): $(READY)
+	@echo "Installing the peers, Lightning and Ignite, into $(VENV) ..." >&2
+	@$(PIP_INSTALL) lightning pytorch-ignite
+	@touch $@

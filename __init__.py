@@ -1,0 +1,90 @@
+"""nightbus: PyTorch training as actors on a message bus, every run a log that can be replayed.
+
+From bottom to top: ``bus`` (events, log, actors, replay; no torch), ``sinks`` (where events go)
+and ``actors`` (module, data, callbacks), ``loops``, and the Trainer, which knows them all.
+Names are loaded on first use, so that reading a log never loads torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .actors import HOOKS as HOOKS
+    from .actors import Callback as Callback
+    from .actors import CombinedLoader as CombinedLoader
+    from .actors import LightningDataModule as LightningDataModule
+    from .actors import LightningModule as LightningModule
+    from .actors.callbacks import ModelSummary as ModelSummary
+    from .bus.actor import Actor as Actor
+    from .bus.actor import Supervision as Supervision
+    from .bus.errors import NightbusError as NightbusError
+    from .bus.errors import NotRecorded as NotRecorded
+    from .bus.errors import UsageError as UsageError
+    from .bus.events import ActorRestarted as ActorRestarted
+    from .bus.events import ActorStarted as ActorStarted
+    from .bus.events import ActorStopped as ActorStopped
+    from .bus.events import CheckpointSaved as CheckpointSaved
+    from .bus.events import Command as Command
+    from .bus.events import CommandTaken as CommandTaken
+    from .bus.events import DeadLetter as DeadLetter
+    from .bus.events import Event as Event
+    from .bus.events import Fault as Fault
+    from .bus.events import Hook as Hook
+    from .bus.events import LoopEnded as LoopEnded
+    from .bus.events import LoopStarted as LoopStarted
+    from .bus.events import Pause as Pause
+    from .bus.events import Put as Put
+    from .bus.events import Resume as Resume
+    from .bus.events import RunEnded as RunEnded
+    from .bus.events import RunStarted as RunStarted
+    from .bus.events import RunValidation as RunValidation
+    from .bus.events import Stop as Stop
+    from .bus.replay import replay as replay
+    from .bus.run_folder import RunFolder as RunFolder
+    from .bus.subscription import on as on
+    from .loops import EvaluationLoop as EvaluationLoop
+    from .loops import FitLoop as FitLoop
+    from .loops import Loop as Loop
+    from .loops import PredictionLoop as PredictionLoop
+    from .sinks.csv import CSV as CSV
+    from .sinks.json_lines import JSONLines as JSONLines
+    from .sinks.progress_bar import ProgressBar as ProgressBar
+    from .sinks.sink import Sink as Sink
+    from .trainer import Trainer as Trainer
+    from .trainer import seed_everything as seed_everything
+
+_EVENTS = (
+    "ActorRestarted ActorStarted ActorStopped CheckpointSaved Command CommandTaken DeadLetter "
+    "Event Fault Hook LoopEnded LoopStarted Pause Put Resume RunEnded RunStarted RunValidation Stop"
+).split()
+_HOME_OF = {
+    **dict.fromkeys(_EVENTS, ".bus.events"),
+    "Actor": ".bus.actor",
+    "CSV": ".sinks.csv",
+    "Callback": ".actors",
+    "CombinedLoader": ".actors",
+    "EvaluationLoop": ".loops",
+    "FitLoop": ".loops",
+    "HOOKS": ".actors",
+    "JSONLines": ".sinks.json_lines",
+    "LightningDataModule": ".actors",
+    "LightningModule": ".actors",
+    "Loop": ".loops",
+    "ModelSummary": ".actors.callbacks",
+    "NightbusError": ".bus.errors",
+    "NotRecorded": ".bus.errors",
+    "PredictionLoop": ".loops",
+    "ProgressBar": ".sinks.progress_bar",
+    "RunFolder": ".bus.run_folder",
+    "Sink": ".sinks.sink",
+    "Supervision": ".bus.actor",
+    "Trainer": ".trainer",
+    "UsageError": ".bus.errors",
+    "on": ".bus.subscription",
+    "replay": ".bus.replay",
+    "seed_everything": ".trainer",
+}
+__version__ = "0.1.0"
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+__getattr__ = lazy_names(__name__, _HOME_OF)

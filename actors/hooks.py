@@ -1,0 +1,257 @@
+"""The vocabulary of hooks, and who handles each in which order."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..bus.actor import Actor
+from ..bus.errors import UnknownHookError, UsageError
+from ..bus.events import Hook
+from ..bus.routes import HookCall, HookHandler
+from ..bus.subscription import Subscription, subscriptions_of
+from .callback import Callback
+from .datamodule import LightningDataModule
+from .module import LightningModule
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+
+class HookSpec(NamedTuple):
+    """What a hook is called with.
+
+    Attributes:
+        arguments: names of its objects, in order; callbacks get trainer and module before them.
+        callback: whether callbacks have it.
+        module: whether the module has it.
+        datamodule: whether the datamodule has it.
+        instead: whether only one handler runs: the datamodule's if it has one, else the module's.
+    """
+
+    arguments: tuple[str, ...] = ()
+    callback: bool = True
+    module: bool = True
+    datamodule: bool = False
+    instead: bool = False
+
+
+def _specs() -> dict[str, HookSpec]:
+    batch = ("batch", "batch_idx", "dataloader_idx")
+    both = HookSpec()
+    callback_only = HookSpec(module=False)
+    module_only = HookSpec(callback=False)
+    specs = {
+        "prepare_data": HookSpec(callback=False, datamodule=True),
+        "setup": HookSpec(("stage",), datamodule=True),
+        "teardown": HookSpec(("stage",), datamodule=True),
+        "on_before_accelerator_backend_setup": callback_only,
+        "on_configure_sharded_model": callback_only,
+        "configure_sharded_model": module_only,
+        "configure_model": module_only,
+        "on_post_move_to_device": module_only,
+        "configure_callbacks": module_only,
+        "configure_optimizers": module_only,
+        "on_sanity_check_start": callback_only,
+        "on_sanity_check_end": callback_only,
+        "on_batch_start": callback_only,
+        "on_batch_end": callback_only,
+        "on_exception": HookSpec(("exception",), module=False),
+        "on_before_batch_transfer": _data("batch", "dataloader_idx"),
+        "transfer_batch_to_device": _data("batch", "device", "dataloader_idx"),
+        "on_after_batch_transfer": _data("batch", "dataloader_idx"),
+        "on_before_zero_grad": HookSpec(("optimizer",)),
+        "optimizer_zero_grad": HookSpec(
+            ("epoch", "batch_idx", "optimizer", "optimizer_idx"), callback=False
+        ),
+        "on_before_backward": HookSpec(("loss",)),
+        "backward": HookSpec(("loss", "optimizer", "optimizer_idx"), callback=False),
+        "on_after_backward": both,
+        "on_before_optimizer_step": HookSpec(("optimizer", "optimizer_idx")),
+        "configure_gradient_clipping": HookSpec(
+            ("optimizer", "optimizer_idx", "gradient_clip_val", "gradient_clip_algorithm"),
+            callback=False,
+        ),
+        "optimizer_step": HookSpec(
+            ("epoch", "batch_idx", "optimizer", "optimizer_idx", "optimizer_closure"),
+            callback=False,
+        ),
+        "lr_scheduler_step": HookSpec(("scheduler", "optimizer_idx", "metric"), callback=False),
+        "on_save_checkpoint": HookSpec(("checkpoint",), datamodule=True),
+        "on_load_checkpoint": HookSpec(("checkpoint",), datamodule=True),
+    }
+    for name in ("fit", "pretrain_routine", "train", "validation", "test", "predict"):
+        specs[f"on_{name}_start"] = specs[f"on_{name}_end"] = both
+    for name in ("", "train_", "validation_", "test_", "predict_"):
+        specs[f"on_{name}epoch_start"] = specs[f"on_{name}epoch_end"] = both
+    specs["on_predict_epoch_end"] = HookSpec(("outputs",))
+    for name in ("train", "validation", "test", "predict"):
+        specs[f"on_{name}_batch_start"] = HookSpec(batch)
+        specs[f"on_{name}_batch_end"] = HookSpec(("outputs", *batch))
+        specs[f"{name}_dataloader" if name != "validation" else "val_dataloader"] = _data()
+    for name in ("validation", "test", "predict"):
+        specs[f"on_{name}_model_eval"] = specs[f"on_{name}_model_train"] = module_only
+    for name in ("training", "validation", "test", "predict"):
+        step = ("batch", "batch_idx") if name == "training" else batch
+        specs[f"{name}_step"] = HookSpec(step, callback=False)
+        specs[f"{name}_step_end"] = HookSpec(("step_output",), callback=False)
+        specs[f"{name}_epoch_end"] = HookSpec(("outputs",), callback=False)
+    return specs
+
+
+def _data(*arguments: str) -> HookSpec:
+    return HookSpec(arguments, callback=False, datamodule=True, instead=True)
+
+
+HOOKS: Mapping[str, HookSpec] = _specs()
+"""Every hook by name."""
+
+_FORMER_ARGUMENTS = {"on_train_epoch_end": 1}  # users' overrides may still ask for these
+_BASES = (Callback, LightningModule, LightningDataModule, Actor)
+
+
+def is_overridden(owner: object, name: str) -> bool:
+    """Whether a module, datamodule or callback defines a hook itself."""
+    method = getattr(type(owner), name, None)
+    if method is None:
+        return name in getattr(owner, "__dict__", {})
+    return name in getattr(owner, "__dict__", {}) or not any(
+        getattr(base, name, None) is method for base in _BASES
+    )
+
+
+def fitted(method: Callable[..., Any], name: str, given: int) -> Callable[..., Any]:
+    """A hook method as a callable of ``given`` positional arguments.
+
+    Users' overrides come from several generations of the interface: an override that takes fewer
+    arguments than there are gets the first ones.
+
+    Args:
+        method: the bound method.
+        name: the hook.
+        given: how many arguments there are.
+
+    Raises:
+        UsageError: the override asks for more than there is.
+    """
+    parameters = list(inspect.signature(method).parameters.values())
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return method
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    missing = len(required) - given
+    if missing > 0:
+        if missing <= _FORMER_ARGUMENTS.get(name, 0):
+            return lambda *arguments: method(*arguments, *[None] * missing)
+        raise UsageError(
+            f"{getattr(method, '__qualname__', name)}({', '.join(p.name for p in positional)}) "
+            f"asks for {len(required)} arguments, but the hook {name} has {given}"
+        )
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+        raise UsageError(f"{getattr(method, '__qualname__', name)} has keyword-only arguments")
+    accepted = len(positional)
+    if accepted >= given:
+        return method
+    return lambda *arguments: method(*arguments[:accepted])
+
+
+def check_subscriptions(actor: Actor, extra_hooks: Iterable[str] = ()) -> None:
+    """Refuse subscriptions to hooks that do not exist, warn of methods named almost like one.
+
+    Raises:
+        UnknownHookError: ``@on`` names a hook that does not exist.
+    """
+    known = {*HOOKS, *extra_hooks}
+    for entry in subscriptions_of(type(actor)):
+        if entry.kind is Hook and entry.name is not None and entry.name not in known:
+            raise UnknownHookError(entry.name, f"{type(actor).__name__}.{entry.method}", known)
+    if isinstance(actor, Callback | LightningModule | LightningDataModule):
+        _warn_of_misspelt_hooks(actor)
+
+
+def _warn_of_misspelt_hooks(owner: object) -> None:
+    for name in vars(type(owner)):
+        if name.startswith("on_") and name not in HOOKS and not hasattr(Actor, name):
+            near = get_close_matches(name, HOOKS, n=1, cutoff=0.85)
+            if near:
+                warnings.warn(
+                    f"{type(owner).__name__}.{name} is no hook and will not be called; "
+                    f"did you mean {near[0]}?",
+                    stacklevel=2,
+                )
+
+
+class HookOwners(NamedTuple):
+    """Whose methods are hooks in this run."""
+
+    trainer: "Trainer"
+    module: LightningModule
+    datamodule: LightningDataModule | None
+    callbacks: Sequence[Callback]
+    actors: Sequence[Actor]
+
+
+def hook_handlers(
+    owners: HookOwners, defaults: Mapping[str, HookHandler]
+) -> dict[str, list[HookHandler]]:
+    """Handlers of every hook that has some, in order: datamodule, callbacks, actors, module.
+
+    Args:
+        owners: whose methods they are.
+        defaults: what is done where the module could have done it; a hook that has nothing else
+            is left out.
+    """
+    table: dict[str, list[HookHandler]] = {}
+    subscribed = _subscribed(owners)
+    for name, spec in HOOKS.items():
+        given = len(spec.arguments)
+        handlers: list[HookHandler] = []
+        if spec.datamodule and owners.datamodule and is_overridden(owners.datamodule, name):
+            handlers.append(fitted(getattr(owners.datamodule, name), name, given))
+        if spec.callback:
+            for callback in owners.callbacks:
+                if is_overridden(callback, name):
+                    method = fitted(getattr(callback, name), name, given + 2)
+                    handlers.append(partial(method, owners.trainer, owners.module))
+        replaced = spec.instead and bool(handlers)
+        handlers += [_live_handler(owners, name, spec, *entry) for entry in subscribed.get(name, ())]
+        if spec.module and not replaced and is_overridden(owners.module, name):
+            handlers.append(fitted(getattr(owners.module, name), name, given))
+        elif handlers and name in defaults and not replaced:
+            handlers.append(defaults[name])
+        if handlers:
+            table[name] = handlers
+    for name, entries in subscribed.items():  # hooks of loops that users wrote
+        if name not in HOOKS:
+            spec = HookSpec(("values",))
+            table[name] = [_live_handler(owners, name, spec, *entry) for entry in entries]
+    return table
+
+
+def _subscribed(owners: HookOwners) -> dict[str, list[tuple[Actor, Subscription]]]:
+    """Actors' plain methods by the hook they subscribe to."""
+    found: dict[str, list[tuple[Actor, Subscription]]] = {}
+    everyone: list[Actor] = [*owners.callbacks, *owners.actors, owners.module]
+    for actor in everyone:
+        for entry in subscriptions_of(type(actor)):
+            if entry.kind is Hook and not entry.is_async:
+                for name in [entry.name] if entry.name is not None else HOOKS:
+                    found.setdefault(name, []).append((actor, entry))
+    return found
+
+
+def _live_handler(
+    owners: HookOwners, name: str, spec: HookSpec, actor: Actor, entry: Subscription
+) -> HookHandler:
+    method = getattr(actor, entry.method)
+    always = {"trainer": owners.trainer, "module": owners.module}
+
+    def handle(*objects: Any) -> Any:
+        call = HookCall(name, {**always, **dict(zip(spec.arguments, objects, strict=False))})
+        if entry.where is not None and not entry.where(call):
+            return None
+        return method(call)
+
+    return handle

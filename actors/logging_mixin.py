@@ -1,0 +1,92 @@
+"""``log`` and ``log_dict`` for modules and callbacks."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..bus.errors import UsageError
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+ReduceFx = str | Callable[[Any], Any]
+
+
+class LoggingMixin:
+    """The familiar way to record metrics, built on ``put``."""
+
+    _trainer: "Trainer | None" = None
+
+    @property
+    def trainer(self) -> "Trainer":
+        """The trainer this belongs to while it runs.
+
+        Raises:
+            UsageError: it belongs to none.
+        """
+        if self._trainer is None:
+            raise UsageError(
+                f"{type(self).__name__} is not attached to a Trainer; trainer.fit() and its kin "
+                "attach it"
+            )
+        return self._trainer
+
+    def log(
+        self,
+        name: str,
+        value: Any,
+        prog_bar: bool = False,
+        logger: bool = True,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: ReduceFx = "mean",
+        sync_dist: bool = False,
+        sync_dist_group: Any = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Record a metric of this step, of the epoch, or both.
+
+        Args:
+            name: the metric.
+            value: a number, a one-element tensor, or a torchmetrics Metric.
+            prog_bar: show it in the progress bar.
+            logger: hand it to sinks; step values only every ``log_every_n_steps`` steps.
+            on_step: record each value; default by hook: in training steps.
+            on_epoch: record the epoch's reduction; default by hook: in evaluation and at epoch
+                ends. With both, ``name_step`` and ``name_epoch`` are recorded.
+            reduce_fx: mean (weighted by batch size), sum, min, max, or a function of the epoch's
+                values as a tensor of shape (N,).
+            sync_dist: reduce over processes; one process is supported so far, so it is exact.
+            sync_dist_group: the process group to reduce over.
+            add_dataloader_idx: append ``/dataloader_idx_N`` when there are several dataloaders.
+            batch_size: weight for the mean; by default the first dimension of the batch's tensors.
+            metric_attribute: accepted for code written for Lightning; metrics find themselves.
+            rank_zero_only: record on the first process only.
+
+        Raises:
+            MetricError: it cannot be logged here, or not like this; the message says what to do.
+        """
+        self.trainer.metrics.log(
+            self,
+            name,
+            value,
+            prog_bar,
+            logger,
+            on_step,
+            on_epoch,
+            reduce_fx,
+            add_dataloader_idx,
+            batch_size,
+        )
+
+    def log_dict(self, dictionary: Mapping[str, Any], **options: Any) -> None:
+        """``log`` for each item of a mapping.
+
+        Args:
+            dictionary: metric name -> value.
+            options: as for ``log``.
+        """
+        for name, value in dictionary.items():
+            self.log(name, value, **options)

@@ -1,0 +1,486 @@
+"""Metrics: ``put`` is an event; ``log`` aggregates and then puts. The one place for both."""
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+import torch
+from torch import Tensor
+
+from ..bus.actor import Actor, actor_name
+from ..bus.bus import Bus
+from ..bus.errors import MetricError
+from ..bus.events import Put, Scalar
+from .logging_mixin import ReduceFx
+
+_log = structlog.get_logger("nightbus.metrics")
+
+DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
+MAX_NAME_CHARS = 1000
+
+_STEP = (True, False)
+_EVALUATION_STEP = (False, True)
+_EPOCH = (None, True)  # on_step is not allowed
+
+
+def _log_rules() -> dict[str, tuple[bool | None, bool]]:
+    """Hook -> (on_step, on_epoch) by default; hooks that are not here cannot log."""
+    rules: dict[str, tuple[bool | None, bool]] = {}
+    for name in (
+        "training_step training_step_end on_train_batch_start on_train_batch_end on_batch_start "
+        "on_batch_end on_before_backward backward on_after_backward on_before_zero_grad "
+        "optimizer_zero_grad on_before_optimizer_step optimizer_step configure_gradient_clipping "
+        "lr_scheduler_step"
+    ).split():
+        rules[name] = _STEP
+    for stage in ("validation", "test"):
+        for name in ("{}_step", "{}_step_end", "on_{}_batch_start", "on_{}_batch_end"):
+            rules[name.format(stage)] = _EVALUATION_STEP
+    for stage in ("train", "validation", "test"):
+        for name in ("on_{}_epoch_start", "on_{}_epoch_end", "on_{}_start"):
+            rules[name.format(stage)] = _EPOCH
+    for name in (
+        "on_epoch_start on_epoch_end training_epoch_end validation_epoch_end test_epoch_end"
+    ).split():
+        rules[name] = _EPOCH
+    return rules
+
+
+_RULES = _log_rules()
+_REDUCTIONS: dict[Any, str] = {
+    "mean": "mean",
+    "avg": "mean",
+    "sum": "sum",
+    "min": "min",
+    "max": "max",
+    torch.mean: "mean",
+    torch.sum: "sum",
+    torch.min: "min",
+    torch.max: "max",
+}
+
+
+class PendingScalar:
+    """A one-element tensor on a GPU whose copy to the host is on its way."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._host = torch.empty((), dtype=value.dtype, pin_memory=True)
+        self._host.copy_(value.detach().reshape(()), non_blocking=True)
+        self._arrived = torch.cuda.Event()
+        self._arrived.record(torch.cuda.current_stream(value.device))
+
+    def ready(self) -> bool:
+        """Whether ``result`` would return without waiting."""
+        return bool(self._arrived.query())
+
+    def result(self) -> Scalar:
+        """The number; waits for it."""
+        self._arrived.synchronize()
+        return self._host.item()
+
+
+Value = Scalar | PendingScalar
+
+
+def to_scalar(name: str, value: Any) -> Value:
+    """A metric's value as a number, or as a number on its way from a GPU.
+
+    Args:
+        name: the metric, for the error.
+        value: a float, int or bool, a NumPy scalar, or a tensor of one element.
+
+    Raises:
+        MetricError: it is none of these.
+    """
+    kind = type(value)
+    if kind is float or kind is int or kind is bool:
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, Tensor):
+        if value.is_cuda and value.numel() == 1:
+            return PendingScalar(value)
+        try:
+            return value.item()
+        except RuntimeError:
+            raise MetricError(
+                f"metric {name!r} is a tensor of shape {tuple(value.shape)}; one number is "
+                "expected: reduce it first, with .mean() say"
+            ) from None
+    if isinstance(value, int | float):
+        return float(value) if isinstance(value, float) else int(value)
+    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
+        return value.item()  # type: ignore[no-any-return]
+    raise MetricError(
+        f"metric {name!r} is {type(value).__name__}; a number or a one-element tensor is expected"
+    )
+
+
+def resolved(value: Value) -> Scalar:
+    """A number, waited for if it is on its way."""
+    return value.result() if isinstance(value, PendingScalar) else value
+
+
+class _Options(NamedTuple):
+    prog_bar: bool
+    logger: bool
+    on_step: bool | None
+    on_epoch: bool | None
+    reduce_fx: ReduceFx
+    add_dataloader_idx: bool
+
+
+class _Reduction:
+    """The values of an epoch, reduced as they come."""
+
+    def __init__(self, how: str | Callable[[Tensor], Any]) -> None:
+        self._how = how
+        self._sum = 0.0
+        self._weight = 0.0
+        self._values: list[Scalar] = []
+        self._waiting: list[tuple[PendingScalar, float]] = []
+        self.count = 0
+
+    def add(self, value: Value, weight: float) -> None:
+        self.count += 1
+        if isinstance(value, PendingScalar):
+            self._waiting.append((value, weight))
+        else:
+            self._take(value, weight)
+
+    def _take(self, value: Scalar, weight: float) -> None:
+        if self._how == "mean":
+            self._sum += value * weight
+            self._weight += weight
+        elif self._how == "sum":
+            self._sum += value
+        else:
+            self._values.append(value)
+            if isinstance(self._how, str):
+                self._values = [self._extreme()]
+
+    def _extreme(self) -> Scalar:
+        nan = [value for value in self._values if value != value]
+        if nan:
+            return nan[0]
+        return min(self._values) if self._how == "min" else max(self._values)
+
+    def compute(self) -> Scalar:
+        for value, weight in self._waiting:
+            self._take(value.result(), weight)
+        if self._how == "mean":
+            return self._sum / self._weight if self._weight else float("nan")
+        if self._how == "sum":
+            return self._sum
+        if isinstance(self._how, str):
+            return self._values[0]
+        return resolved(to_scalar("reduce_fx", self._how(torch.tensor(self._values))))
+
+
+class _Entry:
+    """One ``log`` call site: its options, worked out once, and its values of this epoch."""
+
+    __slots__ = (
+        "dataloader_idx",
+        "epoch_name",
+        "how",
+        "metric",
+        "name",
+        "on_epoch",
+        "on_step",
+        "options",
+        "reduction",
+        "stage",
+        "step_name",
+        "to_step",
+        "to_step_thinned",
+        "weighted",
+    )
+
+    def __init__(self, name: str, options: _Options, stage: str, hook: str) -> None:
+        self.options = options
+        self.name = name
+        self.stage = stage
+        self.dataloader_idx = 0
+        self.metric: Any = None
+        on_step, on_epoch = _RULES[hook]
+        self.on_step = bool(on_step) if options.on_step is None else options.on_step
+        self.on_epoch = on_epoch if options.on_epoch is None else options.on_epoch
+        both = self.on_step and self.on_epoch
+        self.step_name = f"{name}_step" if both else name
+        self.epoch_name = f"{name}_epoch" if both else name
+        how = _REDUCTIONS.get(options.reduce_fx, options.reduce_fx)
+        if isinstance(how, str) and how not in _REDUCTIONS:
+            raise MetricError(
+                f"log({name!r}, reduce_fx={how!r}): expected 'mean', 'sum', 'min', 'max' or a "
+                "function of a tensor"
+            )
+        self.how: str | Callable[[Tensor], Any] = how
+        self.weighted = how == "mean"
+        self.reduction: _Reduction | None = None
+        bar = ("progress_bar",) if options.prog_bar else ()
+        self.to_step_thinned: tuple[str, ...] = (*bar, "callbacks")
+        loggers = ("loggers",) if options.logger else ()
+        self.to_step: tuple[str, ...] = (*bar, "callbacks", *loggers)
+
+
+class Metrics:
+    """What a trainer knows of metrics.
+
+    Args:
+        log_every_n_steps: how often step values go to sinks.
+    """
+
+    def __init__(self, bus: Bus, log_every_n_steps: int) -> None:
+        self.bus = bus
+        self.log_every_n_steps = max(1, log_every_n_steps)
+        self.num_dataloaders = 1
+        self.batch: Any = None  # the batch of the step that goes on
+        self.muted = False  # while the sanity check runs: what is logged is thrown away
+        self._batch_size: int | None = None
+        self._sized: Any = None
+        self._warned_sizes = False
+        self._callback: dict[str, Value] = {}
+        self._progress_bar: dict[str, Value] = {}
+        self._logged: dict[str, Value] = {}
+        self._entries: dict[tuple[str, str, int], _Entry] = {}
+
+    # -- who reads what ----------------------------------------------------------------------
+
+    @property
+    def callback_metrics(self) -> dict[str, Tensor]:
+        """Latest value of each metric for callbacks, as float64 tensors of shape ()."""
+        return _as_tensors(self._callback)
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """Latest value of each metric in the progress bar."""
+        return {name: float(resolved(value)) for name, value in self._progress_bar.items()}
+
+    @property
+    def logged_metrics(self) -> dict[str, Tensor]:
+        """Latest value of each metric that sinks got, as float64 tensors of shape ()."""
+        return _as_tensors(self._logged)
+
+    # -- put ---------------------------------------------------------------------------------
+
+    def put(
+        self, source: str, name: str, value: Any, destinations: Sequence[str] | None = None
+    ) -> None:
+        """Record a value as it is.
+
+        Raises:
+            MetricError: name, value or destinations are not usable.
+        """
+        if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS:
+            raise MetricError(
+                f"a metric's name is a string of 1 to {MAX_NAME_CHARS} characters, not "
+                f"{str(name)[:80]!r}"
+            )
+        if isinstance(destinations, str):
+            destinations = (destinations,)
+        labels = DEFAULT_DESTINATIONS if destinations is None else tuple(destinations)
+        self._record(source, name, to_scalar(name, value), labels)
+
+    def _record(self, source: str, name: str, value: Value, labels: tuple[str, ...]) -> None:
+        if self.muted:
+            return
+        if "callbacks" in labels:
+            self._callback[name] = value
+        if "progress_bar" in labels:
+            self._progress_bar[name] = value
+        if "loggers" in labels:
+            self._logged[name] = value
+        bus = self.bus
+        writer = bus.writer
+        if writer is None:
+            return
+        if threading.get_ident() != writer.owner:
+            writer.emit_from_any_thread(
+                Put, name, resolved(value), labels, bus.place.hook, source=source
+            )
+            return
+        if bus.has_step_handlers:
+            value = resolved(value)
+        place = bus.place
+        event = Put(
+            writer.next_seq(),
+            writer.clock_ns(),
+            place.rank,
+            place.stage,
+            place.epoch,
+            place.step,
+            place.batch_idx,
+            place.dataloader_idx,
+            source,
+            name,
+            value,  # type: ignore[arg-type]
+            labels,
+            place.hook,
+        )
+        if type(value) is PendingScalar:
+            writer.append_pending(event)
+        else:
+            bus.append(event)
+
+    # -- log ---------------------------------------------------------------------------------
+
+    def log(
+        self,
+        actor: Actor,
+        name: str,
+        value: Any,
+        prog_bar: bool,
+        logger: bool,
+        on_step: bool | None,
+        on_epoch: bool | None,
+        reduce_fx: ReduceFx,
+        add_dataloader_idx: bool,
+        batch_size: int | None,
+    ) -> None:
+        """``LoggingMixin.log``, which documents the arguments."""
+        place = self.bus.place
+        options = _Options(prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
+        entry = self._entries.get((place.hook, name, place.dataloader_idx))
+        if entry is None or entry.stage != place.stage:
+            entry = self._register(name, value, options)
+        elif entry.options != options:
+            raise MetricError(
+                f"{name!r} is logged twice in {place.hook} with different options: "
+                f"{entry.options} and {options}; use the same ones, or another name"
+            )
+        if entry.metric is not None:
+            self._log_metric(actor, entry, value)
+            return
+        scalar = to_scalar(name, value)
+        if entry.on_step:
+            self._record_step(actor, entry, scalar)
+        if entry.on_epoch:
+            if entry.reduction is None:
+                entry.reduction = _Reduction(entry.how)
+            weight = 1
+            if entry.weighted and place.batch_idx >= 0:
+                weight = self._size_of_batch() if batch_size is None else batch_size
+            entry.reduction.add(scalar, weight)
+
+    def _record_step(self, actor: Actor, entry: _Entry, scalar: Value) -> None:
+        due = (self.bus.place.step + 1) % self.log_every_n_steps == 0
+        source = actor._address or actor_name(actor)
+        self._record(source, entry.step_name, scalar, entry.to_step if due else entry.to_step_thinned)
+        if entry.step_name is not entry.name and not self.muted:
+            self._callback[entry.name] = scalar
+
+    def _log_metric(self, actor: Actor, entry: _Entry, metric: Any) -> None:
+        if entry.on_step and metric._forward_cache is not None:
+            self._record_step(actor, entry, to_scalar(entry.name, metric._forward_cache))
+
+    def _register(self, name: str, value: Any, options: _Options) -> _Entry:
+        place = self.bus.place
+        if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS:
+            raise MetricError(
+                f"log({name!r}): a metric's name is a string of 1 to {MAX_NAME_CHARS} characters"
+            )
+        rule = _RULES.get(place.hook)
+        if rule is None:
+            where = f"in {place.hook}" if place.hook else "outside a hook"
+            raise MetricError(
+                f"log({name!r}) was called {where}, where there is no step or epoch to log for; "
+                "use put(), which works everywhere in a run"
+            )
+        if rule[0] is None and options.on_step:
+            raise MetricError(
+                f"log({name!r}, on_step=True) was called in {place.hook}, where there is no step; "
+                "leave on_step out, or use put()"
+            )
+        shown = name
+        if self.num_dataloaders > 1 and options.add_dataloader_idx and rule is _EVALUATION_STEP:
+            shown = f"{name}/dataloader_idx_{place.dataloader_idx}"
+        entry = _Entry(shown, options, place.stage, place.hook)
+        if not entry.on_step and not entry.on_epoch:
+            raise MetricError(
+                f"log({name!r}, on_step=False, on_epoch=False) in {place.hook} would record nothing"
+            )
+        entry.dataloader_idx = place.dataloader_idx
+        torchmetrics = sys.modules.get("torchmetrics")
+        if torchmetrics is not None and isinstance(value, torchmetrics.Metric):
+            entry.metric = value
+        self._entries[place.hook, name, place.dataloader_idx] = entry
+        return entry
+
+    def _size_of_batch(self) -> int:
+        """First dimension of the batch's tensors, worked out once a batch."""
+        if self._batch_size is None or self._sized is not self.batch:
+            sizes = list(_sizes(self.batch))
+            self._sized = self.batch
+            self._batch_size = sizes[0] if sizes else 1
+            if len(set(sizes)) > 1 and not self._warned_sizes:
+                self._warned_sizes = True
+                _log.warning(
+                    "the tensors of a batch differ in their first dimension; epoch means are "
+                    "weighted with the first tensor's: give log(batch_size=...) to choose",
+                    sizes=sorted(set(sizes)),
+                    taken=sizes[0],
+                )
+        return self._batch_size
+
+    # -- the end of an epoch -----------------------------------------------------------------
+
+    def publish_epoch(self) -> dict[int, dict[str, Scalar]]:
+        """Put the epoch's reductions of the current stage, and begin anew.
+
+        Returns:
+            Values by dataloader index and metric name.
+        """
+        stage = self.bus.place.stage
+        published: dict[int, dict[str, Scalar]] = {}
+        for entry in self._entries.values():
+            if entry.stage != stage or not entry.on_epoch:
+                continue
+            if entry.metric is not None:
+                if not entry.metric.update_called:
+                    continue
+                value = resolved(to_scalar(entry.name, entry.metric.compute()))
+                entry.metric.reset()
+            elif entry.reduction is not None:
+                value = entry.reduction.compute()
+                entry.reduction = None
+            else:
+                continue
+            self._record("module", entry.epoch_name, value, entry.to_step)
+            if entry.epoch_name is not entry.name and not self.muted:
+                self._callback[entry.name] = value
+            published.setdefault(entry.dataloader_idx, {})[entry.epoch_name] = value
+        return published
+
+    def begin(self, bus: Bus) -> None:
+        """Drop all values and options: a new run begins on another bus."""
+        self.bus = bus
+        self.muted = False
+        self._entries.clear()
+        self._callback.clear()
+        self._progress_bar.clear()
+        self._logged.clear()
+
+    def drop_stage(self) -> None:
+        """Drop the call sites of the current stage, with what they gathered."""
+        stage = self.bus.place.stage
+        self._entries = {key: e for key, e in self._entries.items() if e.stage != stage}
+
+
+def _sizes(batch: Any) -> Any:
+    if isinstance(batch, Tensor):
+        yield batch.shape[0] if batch.dim() else 1
+    elif isinstance(batch, dict):
+        for value in batch.values():
+            yield from _sizes(value)
+    elif isinstance(batch, list | tuple):
+        for value in batch:
+            yield from _sizes(value)
+
+
+def _as_tensors(values: dict[str, Value]) -> dict[str, Tensor]:
+    return {
+        name: torch.tensor(resolved(value), dtype=torch.float64) for name, value in values.items()
+    }
+
+

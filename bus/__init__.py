@@ -1,0 +1,30 @@
+"""The bus: events, the log they are kept in, actors, and replay. Knows nothing of torch.
+
+Names are loaded on first use, so that reading a log loads neither trio nor anything else that
+it does not need.
+"""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .actor import Actor as Actor
+    from .actor import Supervision as Supervision
+    from .bus import Bus as Bus
+    from .replay import replay as replay
+    from .run_folder import RunFolder as RunFolder
+    from .subscription import on as on
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Actor": ".actor",
+        "Bus": ".bus",
+        "RunFolder": ".run_folder",
+        "Supervision": ".actor",
+        "on": ".subscription",
+        "replay": ".replay",
+    },
+)
+__all__ = ["Actor", "Bus", "RunFolder", "Supervision", "on", "replay"]

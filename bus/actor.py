@@ -1,0 +1,191 @@
+"""What users subclass: a unit with private state that handles one message at a time."""
+
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from .codec import DecodedEvent, HookSelection
+from .errors import UsageError
+from .events import Command
+from .mailbox import Reply
+from .subscription import HandlerTable, Subscription, subscriptions_of
+
+
+class Supervision(msgspec.Struct, frozen=True):
+    """What happens when a handler raises.
+
+    Attributes:
+        restarts: how many restarts within ``period_s`` before giving up.
+        period_s: the time over which restarts count, in s.
+        backoff_s: wait before the first restart, in s; doubled with each further one.
+        then: what giving up means: the actor stops, or the run ends gracefully.
+    """
+
+    restarts: int = 1
+    period_s: float = 5.0
+    backoff_s: float = 0.1
+    then: Literal["stop_actor", "stop_run"] = "stop_actor"
+
+
+class Told:
+    """What ``tell`` returns: nothing to wait for, awaitable so that coroutines read naturally."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+class Context(Protocol):
+    """What an actor can reach of the run it is in."""
+
+    @property
+    def run_path(self) -> Path | None:
+        """The run's folder; None when the run keeps none."""
+
+    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> None:
+        """Deliver a command, or make a dead letter of it."""
+
+    def put(
+        self, source: str, name: str, value: object, destinations: Sequence[str] | None
+    ) -> None:
+        """Record a metric."""
+
+
+class Actor:
+    """A unit with private state that handles one message at a time.
+
+    Subscribe methods with ``@on``. Plain methods run in the step, coroutines beside it.
+
+    Attributes:
+        name: its address, unique in a run; the class's name in lower case unless set.
+        supervision: what happens when a handler raises. Without one, a coroutine is restarted
+            once in 5 s and then stopped, while a plain method's exception ends the run, as any
+            exception in the step does.
+        poll_interval_s: how often new events are looked for, in s.
+    """
+
+    name: str = ""
+    supervision: Supervision | None = None
+    poll_interval_s: float = 0.02
+    _context: Context | None = None
+    _address: str = ""
+    _table: HandlerTable | None = None
+
+    async def on_start(self) -> None:
+        """Called beside the step before the first event, and again after each restart."""
+
+    async def on_stop(self) -> None:
+        """Called beside the step after the last event, and before each restart."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data and tensors that a checkpoint keeps."""
+        return {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+
+    def tell(self, target: str, command: Command) -> Told:
+        """Send a command without waiting. What reaches nobody becomes a dead letter.
+
+        Args:
+            target: the actor's name, e.g. ``fit``.
+            command: what to do.
+        """
+        self._require_context("tell").post(target, command, actor_name(self), None)
+        return Told()
+
+    async def ask(self, target: str, command: Command, timeout_s: float = 5.0) -> Any:
+        """Send a command and wait for the reply; only in coroutines.
+
+        Raises:
+            AskTimeoutError: no reply within ``timeout_s``.
+            UnknownActorError, ActorStoppedError: there will be none.
+        """
+        reply = Reply()
+        self._require_context("ask").post(target, command, actor_name(self), reply)
+        return await reply.wait_async(timeout_s)
+
+    def put(self, name: str, value: Any, destinations: Sequence[str] | None = None) -> None:
+        """Record a metric: a timestamped event, to each destination.
+
+        Args:
+            name: the metric.
+            value: a float, int or bool, or a one-element tensor.
+            destinations: whom it is for; progress_bar, callbacks and loggers if not given.
+
+        Raises:
+            MetricError: name or value is not usable.
+        """
+        self._require_context("put").put(actor_name(self), name, value, destinations)
+
+    def put_dict(
+        self, metrics: Mapping[str, Any], destinations: Sequence[str] | None = None
+    ) -> None:
+        """``put`` for each item of a mapping."""
+        for name, value in metrics.items():
+            self.put(name, value, destinations)
+
+    def _require_context(self, verb: str) -> Context:
+        if self._context is None:
+            raise UsageError(
+                f"{type(self).__name__}.{verb}() was called outside a run; give the actor to "
+                "Trainer(actors=[...]) or replay() and call it from a hook or handler"
+            )
+        return self._context
+
+    # -- what the bus asks -------------------------------------------------------------------
+
+    def _async_table(self) -> HandlerTable:
+        """Handlers of events beside the step."""
+        return HandlerTable(self, [s for s in subscriptions_of(type(self)) if s.is_async])
+
+    def _is_observer(self) -> bool:
+        """Whether it has work beside the step."""
+        return any(entry.is_async for entry in subscriptions_of(type(self)))
+
+    def _hook_selection(self) -> HookSelection:
+        """Which Hook events it needs to see."""
+        table = self._table or self._async_table()
+        return "all" if table.wants_hooks else "none"
+
+    def _observed_hooks(self) -> set[str] | None:
+        """Names of the hooks it observes; None for all of them."""
+        return self._async_table().hook_names()
+
+    async def _deliver(
+        self, events: Sequence[DecodedEvent], delivered: Callable[[int], None]
+    ) -> None:
+        """Handle events in order, telling ``delivered`` the next sequence number as it goes."""
+        table = self._table
+        if table is None:
+            table = self._async_table()
+            object.__setattr__(self, "_table", table)  # also where __setattr__ is a module's
+        handlers_of = table.handlers
+        for event in events:
+            for handler in handlers_of(event):
+                await handler(event)
+            delivered(event.seq + 1)
+
+
+def actor_name(actor: Actor) -> str:
+    """An actor's address."""
+    return actor._address or actor.name or type(actor).__name__.lower()
+
+
+def command_handler(
+    actor: Actor, command: Command, is_async: bool
+) -> Callable[[Any], Any | Awaitable[Any]] | None:
+    """The method that handles a command, or None: the one for the most special type."""
+    entries = [
+        entry
+        for entry in subscriptions_of(type(actor))
+        if entry.is_async is is_async
+        and issubclass(entry.kind, Command)
+        and isinstance(command, entry.kind)
+    ]
+    if not entries:
+        return None
+    best: Subscription = max(entries, key=lambda entry: len(entry.kind.__mro__))
+    return getattr(actor, best.method)  # type: ignore[no-any-return]

@@ -1,0 +1,173 @@
+"""Encoders and decoders, made once.
+
+A frame's payload is one msgpack array of three: ``[places, hooks, others]``.
+
+Hooks are nine tenths of a full recording and come a dozen to a step, so they are kept as short as
+can be: ``[name, time_ns, duration_ns]``, and where they arose is said once for all that follow, in
+``places``: ``[index of the first hook it holds for, epoch, step, batch_idx, dataloader_idx,
+stage]``. Apart from the other events, a reader of metrics skips them in no time. Others are whole
+events. The others' sequence numbers are written out, the hooks take those between, in order.
+"""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Literal, NoReturn
+
+import msgspec
+import structlog
+
+from .errors import LogFormatError
+from .events import EVENT_TYPES, AnyEvent, Hook, OtherEvent, Stage, Unknown
+
+HookSelection = Literal["all", "latest", "none"]
+DecodedEvent = AnyEvent | Unknown
+
+
+class PlaceRecord(msgspec.Struct, array_like=True, gc=False):
+    """Where the hooks from ``first`` on arose."""
+
+    first: int
+    epoch: int
+    step: int
+    batch_idx: int
+    dataloader_idx: int
+    stage: Stage
+
+
+class HookRecord(msgspec.Struct, array_like=True, gc=False):
+    """One hook as the log keeps it."""
+
+    name: str
+    time_ns: int
+    duration_ns: int
+
+
+_log = structlog.get_logger("nightbus.codec")
+_encoder = msgspec.msgpack.Encoder()
+_hooks_part = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], msgspec.Raw])
+_others_part = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[OtherEvent]])
+_all_parts = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], list[OtherEvent]])
+_raw_others = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]])
+_head = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_integer = msgspec.msgpack.Decoder(int)
+_decoder_of = {
+    tag: msgspec.msgpack.Decoder(kind) for tag, kind in EVENT_TYPES.items() if kind is not Hook
+}
+_by_seq = attrgetter("seq")
+_warned_tags: set[int] = set()
+
+
+def encode_events(
+    places: Sequence[object], hooks: Sequence[object], others: Sequence[object]
+) -> bytes:
+    """Encode one frame's payload.
+
+    Args:
+        places: tuples laid out as PlaceRecord; the first one's ``first`` is 0.
+        hooks: tuples laid out as HookRecord.
+        others: events.
+    """
+    return _encoder.encode((places, hooks, others))
+
+
+def decode_events(
+    payload: bytes | memoryview, first_seq: int, rank: int, hooks: bool = True
+) -> list[DecodedEvent]:
+    """Decode one frame's payload into events in order.
+
+    Args:
+        payload: the frame's payload, its checksum already verified.
+        first_seq: the first sequence number in the frame.
+        rank: the log's rank.
+        hooks: whether to decode Hook events or to skip them.
+
+    Raises:
+        LogFormatError: the payload is not what the format says.
+    """
+    try:
+        if not hooks:
+            return list(_others_part.decode(payload)[2])
+        places, records, others = _all_parts.decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        # Also the way to types from a newer version, which a typed decoder refuses.
+        return _decode_one_by_one(payload, first_seq, rank, hooks)
+    return _merge(places, records, others, first_seq, rank)
+
+
+def _merge(
+    places: Sequence[PlaceRecord],
+    records: Sequence[HookRecord],
+    others: Sequence[Any],
+    first_seq: int,
+    rank: int,
+) -> list[DecodedEvent]:
+    """Hooks with their places, and the other events between them."""
+    if not records:
+        return list(others)
+    events: list[DecodedEvent] = []
+    append = events.append
+    seq, taken, other_count = first_seq, 0, len(others)
+    next_other = others[0].seq if other_count else -1
+    bounds = [place.first for place in places[1:]]
+    bounds.append(len(records))
+    begin = 0
+    for place, end in zip(places, bounds, strict=True):
+        epoch, step, stage = place.epoch, place.step, place.stage
+        batch_idx, dataloader_idx = place.batch_idx, place.dataloader_idx
+        for record in records[begin:end]:
+            while seq == next_other:
+                append(others[taken])
+                taken += 1
+                seq += 1
+                next_other = others[taken].seq if taken < other_count else -1
+            append(
+                Hook(
+                    seq,
+                    record.time_ns,
+                    rank,
+                    stage,
+                    epoch,
+                    step,
+                    batch_idx,
+                    dataloader_idx,
+                    "",
+                    record.name,
+                    record.duration_ns,
+                )
+            )
+            seq += 1
+        begin = max(begin, end)
+    events += others[taken:]
+    return events
+
+
+def _decode_one_by_one(
+    payload: bytes | memoryview, first_seq: int, rank: int, hooks: bool
+) -> list[DecodedEvent]:
+    try:
+        others = [_decode_one(raw) for raw in _raw_others.decode(payload)[2]]
+        others.sort(key=_by_seq)
+        if not hooks:
+            return others
+        places, records, _ = _hooks_part.decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        _refuse(error)
+    return _merge(places, records, others, first_seq, rank)
+
+
+def _decode_one(raw: msgspec.Raw) -> DecodedEvent:
+    head = _head.decode(raw)
+    if len(head) < 2:
+        raise msgspec.ValidationError("an event of fewer than two fields")
+    tag = _integer.decode(head[0])
+    decoder = _decoder_of.get(tag)
+    if decoder is not None:
+        return decoder.decode(raw)  # type: ignore[return-value]
+    if tag not in _warned_tags:
+        _warned_tags.add(tag)
+        _log.warning("events of a type this version does not know are passed over", tag=tag)
+    return Unknown(seq=_integer.decode(head[1]), tag=tag, raw=bytes(raw))
+
+
+def _refuse(error: Exception) -> NoReturn:
+    raise LogFormatError(f"a frame with a good checksum does not hold events: {error}") from error

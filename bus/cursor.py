@@ -1,0 +1,146 @@
+"""An observer's place in a run, committed as it goes, with what the observer made of it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from .codec import DecodedEvent, HookSelection
+from .errors import RunFolderError
+from .events import Plain
+from .log_reader import LogReader
+from .run_folder import RunFolder, write_atomically
+from .segments import SegmentStore
+
+PlainState = dict[str, Plain | list[Plain]]
+
+
+class AttemptLog(NamedTuple):
+    """The log of one attempt.
+
+    Attributes:
+        attempt: which.
+        store: its segments.
+        limit: how far it is committed, when it is being written in this process.
+    """
+
+    attempt: int
+    store: SegmentStore
+    limit: Callable[[], tuple[int, int]] | None = None
+
+
+class Position(NamedTuple):
+    """The next event an observer has to see."""
+
+    attempt: int
+    seq: int
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """A committed position.
+
+    Attributes:
+        attempt, seq: the next event to deliver.
+        kind: the observer's class, for people and for the sinks that nightbus itself brings.
+        state: what the observer needs to go on from here: plain data, never code.
+    """
+
+    attempt: int
+    seq: int
+    kind: str
+    state: PlainState = {}
+
+
+class RunReader:
+    """Reads the attempts of a run one after the other, from a position on.
+
+    Args:
+        logs: the attempts, ascending; the last may be one that is still written.
+        start: where to begin.
+    """
+
+    def __init__(self, logs: Sequence[AttemptLog], start: Position = Position(0, 0)) -> None:
+        self._logs = [log for log in logs if log.attempt >= start.attempt]
+        self._reader: LogReader | None = None
+        self._start = start
+        self.position = start
+
+    def read(
+        self, hooks: HookSelection = "all", max_bytes: int | None = None
+    ) -> list[DecodedEvent]:
+        """Events that follow, all of one attempt; empty when there are none now.
+
+        Raises:
+            LogError: the log is damaged at its head or from a newer major version.
+        """
+        while self._logs:
+            if self._reader is None:
+                log = self._logs[0]
+                self._reader = LogReader(log.store, log.limit)
+                seq = self._start.seq if log.attempt == self._start.attempt else 0
+                if seq:
+                    self._reader.seek(seq)
+                self.position = Position(log.attempt, seq)
+            events = self._reader.read(hooks, *([max_bytes] if max_bytes else []))
+            moved = self._reader.next_seq > self.position.seq
+            if moved:
+                self.position = Position(self.position.attempt, self._reader.next_seq)
+            if events or moved or len(self._logs) == 1:
+                return events
+            self._reader.close()
+            self._reader = None
+            del self._logs[0]
+        return []
+
+    @property
+    def reader(self) -> LogReader | None:
+        """The reader of the current attempt's log."""
+        return self._reader
+
+    def close(self) -> None:
+        """Let go of files."""
+        if self._reader:
+            self._reader.close()
+
+
+class CursorFile:
+    """Where one observer's cursor lies in the run's folder.
+
+    Args:
+        run: the run.
+        observer: the observer's name.
+    """
+
+    def __init__(self, run: RunFolder, observer: str) -> None:
+        self.path = run.path / "cursors" / f"{observer}.json"
+
+    def load(self) -> Cursor | None:
+        """The committed cursor, or None when nothing was committed.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=Cursor)
+        except FileNotFoundError:
+            return None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise RunFolderError(
+                f"{self.path} is damaged: {error}; delete it to deliver the run from its start"
+            ) from error
+
+    def commit(self, cursor: Cursor) -> None:
+        """Replace the committed cursor."""
+        self.path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(self.path, msgspec.json.encode(cursor))
+
+
+def attempt_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:
+    """The recorded attempts of a run."""
+    return [AttemptLog(attempt, run.store(attempt, rank)) for attempt in run.attempts()]
+
+
+def list_cursors(run: RunFolder) -> dict[str, Path]:
+    """Cursor files of a run by observer name."""
+    return {path.stem: path for path in sorted((run.path / "cursors").glob("*.json"))}

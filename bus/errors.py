@@ -1,0 +1,100 @@
+"""One error tree.
+
+    NightbusError
+    ├── UsageError              the caller's arguments or code are wrong
+    │   ├── UnknownHookError    a handler names a hook that does not exist
+    │   ├── UnsupportedArgumentError   known elsewhere, not here: says what to use instead
+    │   └── MetricError         a metric's name, value, options or place is wrong
+    ├── RunFolderError          the run's folder is missing, locked or cannot be written
+    ├── LogError                the event log
+    │   ├── LogFormatError      not a log, or damaged where damage cannot be skipped
+    │   └── NewerFormatError    written by a newer major version of the format
+    ├── CheckpointError         a checkpoint cannot be written or read
+    ├── DeliveryError           a message to an actor was not answered
+    │   ├── UnknownActorError   nobody of that name
+    │   ├── AskTimeoutError     no reply within the deadline
+    │   └── ActorStoppedError   the actor stopped before it replied
+    └── NotRecorded             replay was asked for something the log does not hold
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class NightbusError(Exception):
+    """Root of every error that nightbus raises on purpose."""
+
+
+class UsageError(NightbusError):
+    """The caller's arguments or code are wrong; nothing was recorded or changed."""
+
+
+class UnknownHookError(UsageError):
+    """A handler names a hook that does not exist.
+
+    Args:
+        name: the name that was given.
+        where: who asked, e.g. ``NanWatch.grads``.
+        known: the hook names there are.
+    """
+
+    def __init__(self, name: str, where: str, known: Iterable[str]) -> None:
+        self.name = name
+        near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see nightbus.HOOKS for all hooks."
+        super().__init__(f"{where} subscribes to the hook {name!r}, which does not exist; {hint}")
+
+
+class UnsupportedArgumentError(UsageError):
+    """An argument that users know from elsewhere, which nightbus does not take."""
+
+
+class MetricError(UsageError):
+    """A metric's name, value, options or the place where it was logged is wrong."""
+
+
+class RunFolderError(NightbusError):
+    """The run's folder is missing, in use by another process, or cannot be written."""
+
+
+class LogError(NightbusError):
+    """Something about the event log."""
+
+
+class LogFormatError(LogError):
+    """The file is not an event log, or is damaged at its head."""
+
+
+class NewerFormatError(LogError):
+    """The log was written by a newer major version of the format."""
+
+
+class CheckpointError(NightbusError):
+    """A checkpoint cannot be written or read."""
+
+
+class DeliveryError(NightbusError):
+    """A message to an actor was not answered."""
+
+
+class UnknownActorError(DeliveryError):
+    """There is no actor of that name in this run."""
+
+
+class AskTimeoutError(DeliveryError):
+    """No reply came within the deadline; the actor may still act on the command."""
+
+
+class ActorStoppedError(DeliveryError):
+    """The actor stopped, or the run ended, before it replied."""
+
+
+class NotRecorded(NightbusError):
+    """Replay was asked for a live object (a tensor, an optimizer) that the log does not hold."""
+
+    def __init__(self, name: str, event: str) -> None:
+        self.name = name
+        super().__init__(
+            f"{name!r} of {event} was not recorded: a log holds what happened and each put's "
+            "value, not the live objects; put what you need in replay as a metric while training"
+        )

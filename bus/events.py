@@ -1,0 +1,326 @@
+"""The vocabulary of the bus: every event and every command as a struct.
+
+An event is an immutable fact. On disk it is a compact array ``[tag, *fields]``; the rules for
+change are the format's: append fields with defaults only, never change a field's meaning, never
+use a tag again.
+"""
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+Stage = Literal["", "train", "validate", "test", "predict", "sanity_check"]
+Ending = Literal["completed", "stopped", "interrupted", "failed"]
+Scalar = bool | int | float
+Plain = None | bool | int | float | str
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What every event carries.
+
+    Attributes:
+        seq: place in the log of this attempt and rank, gapless from 0.
+        time_ns: monotonic clock in ns when it was recorded; RunStarted pairs it with wall time.
+        rank: the process that recorded it.
+        stage: what the trainer was doing.
+        epoch: epochs completed before this one, so the first is 0.
+        step: optimizer steps completed.
+        batch_idx: batch within the epoch, from 0; -1 outside a batch.
+        dataloader_idx: which of several dataloaders, from 0.
+        source: name of the actor it came from; empty for hooks, which belong to nobody.
+    """
+
+    seq: int
+    time_ns: int
+    rank: int
+    stage: Stage
+    epoch: int
+    step: int
+    batch_idx: int
+    dataloader_idx: int
+    source: str
+
+
+class Hook(Event, frozen=True, array_like=True, tag=1, gc=False):
+    """A hook ran: all its handlers together.
+
+    Attributes:
+        name: the hook's name, e.g. ``on_train_batch_end``.
+        duration_ns: how long its handlers took; ``time_ns`` is when they were done.
+    """
+
+    name: str
+    duration_ns: int
+
+
+class Put(Event, frozen=True, array_like=True, tag=2, gc=False):
+    """A metric's value.
+
+    Attributes:
+        name: the metric.
+        value: a number, bit-exact; NaN and infinities are kept.
+        destinations: the labels of those it is for.
+        hook: the hook it was put from; empty between hooks.
+    """
+
+    name: str
+    value: Scalar
+    destinations: tuple[str, ...]
+    hook: str
+
+
+class Fork(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a resumed attempt left its parent.
+
+    Attributes:
+        attempt: the parent attempt.
+        seq: the last event of the parent that the checkpoint includes.
+        checkpoint: the checkpoint's path relative to the run's folder.
+    """
+
+    attempt: int
+    seq: int
+    checkpoint: str
+
+
+class RunStarted(Event, frozen=True, array_like=True, tag=3, gc=False):
+    """An attempt began.
+
+    Attributes:
+        run: the run's id.
+        attempt: which start of the run, from 0.
+        fn: fit, validate, test or predict.
+        wall_ns: wall clock in ns since 1970 at this event's ``time_ns``.
+        config: the trainer's arguments, as plain values.
+        versions: package versions.
+        fork: set when resumed from a checkpoint.
+    """
+
+    run: str
+    attempt: int
+    fn: str
+    wall_ns: int
+    config: dict[str, Plain]
+    versions: dict[str, str]
+    fork: Fork | None = None
+
+
+class RunEnded(Event, frozen=True, array_like=True, tag=4, gc=False):
+    """An attempt ended.
+
+    Attributes:
+        how: completed, stopped (by a command or callback), interrupted (Ctrl-C) or failed.
+        reason: one line for people.
+    """
+
+    how: Ending
+    reason: str
+
+
+class CommandTaken(Event, frozen=True, array_like=True, tag=5, gc=False):
+    """An actor took a command out of its mailbox; ``source`` is who sent it.
+
+    Attributes:
+        target: the actor.
+        command: the command's type.
+        arguments: the command as JSON.
+    """
+
+    target: str
+    command: str
+    arguments: str
+
+
+class Fault(Event, frozen=True, array_like=True, tag=6, gc=False):
+    """An exception in ``source``: an observer's, or the one that ended the run.
+
+    Attributes:
+        error: the exception's type.
+        message: its text.
+        traceback: where, at most 16 KiB.
+        hook: the hook or phase it happened in.
+    """
+
+    error: str
+    message: str
+    traceback: str
+    hook: str
+
+
+class ActorStarted(Event, frozen=True, array_like=True, tag=7, gc=False):
+    """An observer began; ``source`` names it.
+
+    Attributes:
+        kind: its class.
+        from_seq: the first event it will see.
+    """
+
+    kind: str
+    from_seq: int
+
+
+class ActorRestarted(Event, frozen=True, array_like=True, tag=8, gc=False):
+    """An observer was restarted after a fault.
+
+    Attributes:
+        restarts: how often so far.
+        delay_s: the back-off that was waited.
+    """
+
+    restarts: int
+    delay_s: float
+
+
+class ActorStopped(Event, frozen=True, array_like=True, tag=9, gc=False):
+    """An actor ended before the run did.
+
+    Attributes:
+        reason: why.
+        at_seq: the first event it has not handled.
+    """
+
+    reason: str
+    at_seq: int
+
+
+class DeadLetter(Event, frozen=True, array_like=True, tag=10, gc=False):
+    """A command that reached nobody; ``source`` is who sent it.
+
+    Attributes:
+        target: the name it was sent to.
+        command: the command's type.
+        reason: why it was not delivered.
+    """
+
+    target: str
+    command: str
+    reason: str
+
+
+class CheckpointSaved(Event, frozen=True, array_like=True, tag=11, gc=False):
+    """A checkpoint is complete on disk.
+
+    Attributes:
+        path: relative to the run's folder.
+        digest: blake2b-128 of its files.
+        size_bytes: what it takes on disk.
+    """
+
+    path: str
+    digest: str
+    size_bytes: int
+
+
+class Gap(Event, frozen=True, array_like=True, tag=12, gc=False):
+    """Events that could not be written.
+
+    Attributes:
+        count: how many are missing before this one; their sequence numbers are not used again.
+        reason: the operating system's words.
+    """
+
+    count: int
+    reason: str
+
+
+class LoopStarted(Event, frozen=True, array_like=True, tag=13, gc=False):
+    """A loop began to run; ``source`` names it.
+
+    Attributes:
+        total: how many iterations it expects; None when it cannot know.
+        unit: what one iteration is: epoch, batch, ...
+    """
+
+    total: int | None
+    unit: str
+
+
+class LoopEnded(Event, frozen=True, array_like=True, tag=14, gc=False):
+    """A loop ended; ``source`` names it.
+
+    Attributes:
+        completed: iterations done in this run of the loop.
+    """
+
+    completed: int
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """An event of a type that this version does not know; kept as it was.
+
+    Attributes:
+        seq: its place in the log.
+        tag: its type's number.
+        raw: its msgpack bytes.
+    """
+
+    seq: int
+    tag: int
+    raw: bytes
+
+
+OtherEvent = (
+    Put
+    | RunStarted
+    | RunEnded
+    | CommandTaken
+    | Fault
+    | ActorStarted
+    | ActorRestarted
+    | ActorStopped
+    | DeadLetter
+    | CheckpointSaved
+    | Gap
+    | LoopStarted
+    | LoopEnded
+)
+AnyEvent = Hook | OtherEvent
+
+EVENT_TYPES: dict[int, type[Event]] = {
+    kind.__struct_config__.tag: kind  # type: ignore[misc]
+    for kind in (
+        Hook,
+        Put,
+        RunStarted,
+        RunEnded,
+        CommandTaken,
+        Fault,
+        ActorStarted,
+        ActorRestarted,
+        ActorStopped,
+        DeadLetter,
+        CheckpointSaved,
+        Gap,
+        LoopStarted,
+        LoopEnded,
+    )
+}
+TAG_OF: dict[type[Event], int] = {kind: tag for tag, kind in EVENT_TYPES.items()}
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to an actor. Subclass it for your own; fields must be plain data."""
+
+
+class Stop(Command, frozen=True, kw_only=True):
+    """End the run at the next safe point, after min_epochs and min_steps.
+
+    Attributes:
+        reason: one line for people.
+    """
+
+    reason: str = ""
+
+
+class Pause(Command, frozen=True, kw_only=True):
+    """Hold the run at the next safe point until Resume or Stop."""
+
+
+class Resume(Command, frozen=True, kw_only=True):
+    """Go on after Pause."""
+
+
+class RunValidation(Command, frozen=True, kw_only=True):
+    """Run validation at the next safe point."""

@@ -1,0 +1,261 @@
+"""Reading a log: from any place, while it grows, up to the exact end of what is sound."""
+
+import struct
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from .codec import DecodedEvent, HookSelection, decode_events
+from .errors import LogFormatError
+from .log_format import (
+    FRAME_HEAD,
+    KIND_EVENTS,
+    KIND_FOOTER,
+    MAX_PAYLOAD_BYTES,
+    BadFrame,
+    Frame,
+    SegmentHeader,
+    unpack_frame,
+    unpack_header,
+)
+from .segments import SegmentStore, Source
+
+READ_BYTES = 1 << 18
+_MAX_HEADER_BYTES = FRAME_HEAD.size + MAX_PAYLOAD_BYTES + 8
+
+
+class EndKind(Enum):
+    """How a log ends, as far as it can be seen now."""
+
+    SEALED = "sealed"
+    """The writer closed it."""
+    OPEN = "open"
+    """It ends with a whole frame but no footer: it is being written, or its writer was killed."""
+    TORN = "torn"
+    """It ends inside a frame, or in bytes that are no frame."""
+
+
+class LogEnd(NamedTuple):
+    """Where the sound part of a log ends.
+
+    Attributes:
+        kind: how.
+        segment: number of the segment.
+        offset: byte offset in it, uncompressed.
+        next_seq: the first sequence number that is missing.
+        reason: one line for people.
+    """
+
+    kind: EndKind
+    segment: int
+    offset: int
+    next_seq: int
+    reason: str
+
+
+class _OpenSegment:
+    """One segment being read, forward from an offset."""
+
+    def __init__(self, index: int, source: Source) -> None:
+        self.index = index
+        self.source = source
+        self.header: SegmentHeader | None = None
+        self.offset = 0
+        self.sealed = False
+
+    def read_header(self) -> SegmentHeader | None:
+        """The header, or None while it is not whole."""
+        if self.header is None:
+            try:
+                data = memoryview(self.source.read_at(0, _MAX_HEADER_BYTES))
+                self.header, self.offset = unpack_header(data)
+            except BadFrame:
+                return None
+        return self.header
+
+
+class LogReader:
+    """Reads the log of one attempt and rank from its first event on.
+
+    Args:
+        store: where the segments lie.
+        limit: for a reader in the writer's process: how far is committed.
+    """
+
+    def __init__(self, store: SegmentStore, limit: Callable[[], tuple[int, int]] | None = None) -> None:
+        self.next_seq = 0
+        self._store = store
+        self._limit = limit
+        self._segment: _OpenSegment | None = None
+        self._problem = ""  # why nothing more can be read at the current offset
+        self._skip_before = 0
+        self._rank = 0
+
+    @property
+    def segment(self) -> int:
+        """Number of the segment being read; segments before it are not needed any more."""
+        return self._segment.index if self._segment else 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._segment:
+            self._segment.source.close()
+            self._segment = None
+
+    def seek(self, seq: int) -> None:
+        """Go to the event with this sequence number, without decoding what comes before."""
+        self.close()
+        self.next_seq = 0
+        for index in reversed(self._store.indices()):
+            segment = _OpenSegment(index, self._store.open(index))
+            header = segment.read_header()
+            if header is not None and header.first_seq <= seq:
+                self._segment = segment
+                self.next_seq = header.first_seq
+                break
+            segment.source.close()
+        self._skip_before = seq
+
+    def read(self, hooks: HookSelection = "all", max_bytes: int = READ_BYTES) -> list[DecodedEvent]:
+        """Events that follow, at most about ``max_bytes`` of them; empty when there are none now.
+
+        Args:
+            hooks: which Hook events: all, none, or only those of the last frame that was read.
+            max_bytes: how much to read at once, in bytes.
+
+        Raises:
+            LogFormatError: a segment's head is damaged.
+            NewerFormatError: written by a newer major version.
+        """
+        events: list[DecodedEvent] = []
+        frames = self._frames(max_bytes)
+        for number, frame in enumerate(frames):
+            wanted = hooks == "all" or (hooks == "latest" and number == len(frames) - 1)
+            events += decode_events(frame.payload, frame.first_seq, self._rank, hooks=wanted)
+        if events and self._skip_before:
+            events = [event for event in events if event.seq >= self._skip_before]
+            self._skip_before = 0
+        return events
+
+    def events(self, hooks: HookSelection = "all") -> Iterator[DecodedEvent]:
+        """All events from here to the end of what is there now."""
+        while True:
+            before = self.next_seq
+            yield from self.read(hooks)
+            if self.next_seq == before:
+                return
+
+    def end(self) -> LogEnd:
+        """Where the log ends, once ``read`` returned nothing more."""
+        segment = self._segment
+        if segment is None:
+            return LogEnd(EndKind.OPEN, 0, 0, self.next_seq, "there is no event yet")
+        at = (segment.index, segment.offset, self.next_seq)
+        if segment.sealed:
+            return LogEnd(EndKind.SEALED, *at, "the log is complete")
+        if self._problem:
+            return LogEnd(EndKind.TORN, *at, self._problem)
+        return LogEnd(EndKind.OPEN, *at, "the log goes on, or its writer was killed")
+
+    # -- frames ------------------------------------------------------------------------------
+
+    def _frames(self, max_bytes: int) -> list[Frame]:
+        """Whole frames of events from the current offset on, in one segment."""
+        while True:
+            segment = self._segment
+            if segment is None and not self._advance():
+                return []
+            segment = self._segment
+            assert segment is not None
+            header = segment.read_header()
+            if header is None:
+                self._problem = "ends inside the segment's header"
+                return []
+            self._rank = header.rank
+            before = segment.offset
+            frames = self._parse(segment, header.mark, max_bytes)
+            if frames or (segment.offset == before and not self._advance()):
+                return frames
+
+    def _parse(self, segment: _OpenSegment, mark: int, max_bytes: int) -> list[Frame]:
+        if segment.sealed:
+            return []
+        size = max_bytes
+        while True:
+            if self._limit is not None:
+                index, offset = self._limit()
+                if index == segment.index:
+                    size = min(size, offset - segment.offset)
+                    if size <= 0:
+                        return []
+            data = memoryview(segment.source.read_at(segment.offset, size))
+            frames, needed = self._parse_block(segment, data, mark)
+            # A frame longer than the block: read it whole, unless that is all there is.
+            if frames or segment.sealed or needed is None or needed <= len(data) or (
+                len(data) < size
+            ):
+                return frames
+            size = needed
+
+    def _parse_block(
+        self, segment: _OpenSegment, data: memoryview, mark: int
+    ) -> tuple[list[Frame], int | None]:
+        frames: list[Frame] = []
+        at, base, total = 0, segment.offset, len(data)
+        needed: int | None = None
+        self._problem = ""
+        while at < total:
+            try:
+                frame = unpack_frame(data, at, base, mark)
+            except (BadFrame, struct.error) as error:
+                self._problem = str(error)
+                needed = getattr(error, "needed", None)
+                break
+            if frame.kind == KIND_FOOTER:
+                segment.sealed = True
+                break
+            at = frame.end - base
+            if frame.kind == KIND_EVENTS:
+                if frame.first_seq < self.next_seq:
+                    self._problem = "a frame repeats events that came before"
+                    at = frame.offset - base
+                    break
+                self.next_seq = frame.first_seq + frame.count
+                if self.next_seq > self._skip_before:
+                    frames.append(frame)
+        segment.offset = base + at
+        return frames, needed
+
+    def _advance(self) -> bool:
+        """Open the next segment, if it is there and goes on where this one ends."""
+        current = self._segment
+        index = current.index + 1 if current else 0
+        if current is None:
+            indices = self._store.indices()
+            if not indices:
+                return False
+            index = indices[0]
+        if self._limit is not None and index > self._limit()[0]:
+            return False
+        try:
+            source = self._store.open(index)
+        except (FileNotFoundError, KeyError):
+            return False
+        following = _OpenSegment(index, source)
+        header = following.read_header()
+        if current is not None and not current.sealed:
+            # Its writer gave the segment up after a failed write; only then is the next the
+            # continuation of a segment without a footer.
+            if header is None or header.first_seq != self.next_seq:
+                source.close()
+                return False
+        if header is not None and header.first_seq < self.next_seq:
+            source.close()
+            raise LogFormatError(
+                f"segment {index} begins at event {header.first_seq}, which was read before"
+            )
+        if current is not None:
+            current.source.close()
+        self._segment = following
+        self._problem = ""
+        return True

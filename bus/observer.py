@@ -1,0 +1,235 @@
+"""One actor beside the step: reads the log at its own pace, and is restarted when it fails."""
+
+import traceback
+from collections import deque
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+import trio
+
+from .actor import Actor, Supervision, actor_name, command_handler
+from .codec import DecodedEvent
+from .cursor import Cursor, CursorFile, Position, RunReader
+from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault
+from .mailbox import Envelope, Mailbox
+
+MAX_TRACEBACK_CHARS = 16_384
+COMMIT_EVERY_S = 1.0
+
+_log = structlog.get_logger("nightbus.observer")
+DEFAULT_SUPERVISION = Supervision()
+
+
+class Host(Protocol):
+    """What an observer needs of whoever runs it: the bus, or a replay."""
+
+    def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
+        """Record an event."""
+
+    def open_reader(self, start: Position) -> RunReader:
+        """A reader at a position."""
+
+    def is_closing(self) -> bool:
+        """Whether the log is complete, so that its end is the end."""
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, at most until the log is complete."""
+
+    def stop_run(self, reason: str) -> None:
+        """Ask the run to end gracefully."""
+
+    def bury(self, target: str, envelope: Envelope, reason: str) -> None:
+        """Make a dead letter of a command that was not taken."""
+
+
+class RestartBudget:
+    """Counts restarts within a period."""
+
+    def __init__(self, supervision: Supervision) -> None:
+        self._supervision = supervision
+        self._times: deque[float] = deque()  # s, of the restarts within the period
+        self.restarts = 0
+
+    def next_delay_s(self, now_s: float) -> float | None:
+        """How long to wait before the next restart; None when there is none left."""
+        while self._times and now_s - self._times[0] > self._supervision.period_s:
+            self._times.popleft()
+        if len(self._times) >= self._supervision.restarts:
+            return None
+        self._times.append(now_s)
+        self.restarts += 1
+        return self._supervision.backoff_s * float(2 ** (len(self._times) - 1))
+
+
+class Observer:
+    """Runs one actor beside the step: setup, running, teardown, and what a failure means.
+
+    Args:
+        actor: the actor.
+        start: the first event it gets.
+        host: who runs it.
+        cursor_file: where its position is committed, for an actor whose effect lasts.
+        supervision: instead of the actor's own.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        start: Position,
+        host: Host,
+        cursor_file: CursorFile | None = None,
+        supervision: Supervision | None = None,
+    ) -> None:
+        self.actor = actor
+        self.name = actor_name(actor)
+        self.mailbox = Mailbox()
+        self.position = start
+        self.gave_up = ""  # why, once it has
+        self.finished = False
+        self._host = host
+        self.error: Exception | None = None  # the last one
+        self._cursor_file = cursor_file
+        self._supervision = supervision or actor.supervision or DEFAULT_SUPERVISION
+        self.events_read = 0
+        self._committed: Position | None = None
+        self._commit_at_s = 0.0
+        self._reader: RunReader | None = None
+        self._phase = "on_start"
+        self._selection = actor._hook_selection()
+
+    async def run(self) -> None:
+        """Live until the log ends or the supervision gives up."""
+        self._host.emit(ActorStarted, type(self.actor).__name__, self.position.seq, source=self.name)
+        budget = RestartBudget(self._supervision)
+        try:
+            while True:
+                try:
+                    await self._live()
+                    self.finished = True
+                    return
+                except Exception as error:
+                    self._record_fault(error)
+                delay_s = budget.next_delay_s(trio.current_time())
+                if delay_s is None:
+                    self._give_up(self._supervision)
+                    return
+                await trio.sleep(delay_s)
+                self._host.emit(ActorRestarted, budget.restarts, delay_s, source=self.name)
+        finally:
+            self._close_reader()
+            for envelope in self.mailbox.close():
+                self._host.bury(self.name, envelope, "the actor stopped before it was taken")
+
+    @property
+    def segment(self) -> int:
+        """The segment being read; those before it are not needed any more."""
+        reader = self._reader.reader if self._reader else None
+        return reader.segment if reader else 0
+
+    async def _live(self) -> None:
+        self._phase = "on_start"
+        self._close_reader()
+        self._reader = self._host.open_reader(self.position)
+        await self.actor.on_start()
+        self._phase = "running"
+        await self._observe(self._reader)
+        self._phase = "on_stop"
+        await self.actor.on_stop()
+        await self._commit(force=True)
+
+    async def _observe(self, reader: RunReader) -> None:
+        actor = self.actor
+        while True:
+            await self._take_commands()
+            closing = self._host.is_closing()
+            events = reader.read(self._selection)
+            if events:
+                await self._deliver(events, reader.position)
+                await self._commit()
+                await trio.lowlevel.checkpoint()
+            elif closing and reader.position == self.position:
+                return
+            else:
+                self.position = reader.position
+                if not closing:
+                    await self._commit()
+                    await self._host.pause(actor.poll_interval_s)
+
+    async def _deliver(self, events: list[DecodedEvent], after: Position) -> None:
+        attempt = after.attempt
+
+        def delivered(next_seq: int) -> None:
+            self.position = Position(attempt, next_seq)
+
+        await self.actor._deliver(events, delivered)
+        self.events_read += len(events)
+        self.position = after
+
+    async def _take_commands(self) -> None:
+        while (envelope := self.mailbox.take()) is not None:
+            command = envelope.command
+            handler = command_handler(self.actor, command, is_async=True)
+            kind = type(command).__name__
+            self._host.emit(CommandTaken, self.name, kind, to_json(command), source=envelope.sender)
+            if handler is None:
+                error = TypeError(f"{self.name} has no handler for {kind}")
+                if envelope.reply:
+                    envelope.reply.fail(error)
+                continue
+            try:
+                value = await handler(command)
+            except Exception as error:
+                if envelope.reply:
+                    envelope.reply.fail(error)
+                raise
+            if envelope.reply:
+                envelope.reply.set(value)
+
+    # -- the cursor --------------------------------------------------------------------------
+
+    async def _commit(self, force: bool = False) -> None:
+        if self._cursor_file is None or self.position == self._committed:
+            return
+        now_s = trio.current_time()
+        if force or now_s >= self._commit_at_s:
+            self._commit_at_s = now_s + COMMIT_EVERY_S
+            await trio.to_thread.run_sync(self._commit_now, abandon_on_cancel=True)
+
+    def _commit_now(self) -> None:
+        assert self._cursor_file is not None
+        position = self.position
+        state = self.actor.cursor_state()  # type: ignore[attr-defined]
+        cursor = Cursor(position.attempt, position.seq, type(self.actor).__name__, state)
+        self._cursor_file.commit(cursor)
+        self._committed = position
+
+    # -- failure -----------------------------------------------------------------------------
+
+    def _record_fault(self, error: Exception) -> None:
+        _log.debug("an observer failed", actor=self.name, exc_info=error)
+        self._host.emit(Fault, *describe(error), self._phase, source=self.name)
+        self.error = error
+
+    def _give_up(self, supervision: Supervision) -> None:
+        self.gave_up = f"{type(self.error).__name__}: {self.error}"
+        reason = f"gave up after {supervision.restarts} restarts: {self.gave_up}"
+        self._host.emit(ActorStopped, reason, self.position.seq, source=self.name)
+        if supervision.then == "stop_run":
+            self._host.stop_run(f"{self.name} {reason}")
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+def describe(error: BaseException) -> tuple[str, str, str]:
+    """An exception's type, text and traceback, as a Fault carries them."""
+    text = "".join(traceback.format_exception(error))
+    return type(error).__name__, str(error)[:MAX_TRACEBACK_CHARS], text[-MAX_TRACEBACK_CHARS:]
+
+
+def to_json(command: object) -> str:
+    """A command's fields for people and tools."""
+    return msgspec.json.encode(command).decode()

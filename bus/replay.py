@@ -1,0 +1,183 @@
+"""A recorded run through actors and sinks: the product with the trainer switched off."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import trio
+
+from .actor import Actor, Supervision, actor_name
+from .cursor import CursorFile, Position, RunReader, attempt_logs
+from .errors import NightbusError, UnknownActorError
+from .events import Command, Event
+from .log_reader import EndKind, LogReader
+from .mailbox import Envelope, Reply
+from .observer import Observer
+from .recorded_hook import replay_table
+from .run_folder import RunFolder
+
+NO_RESTARTS = Supervision(restarts=0)
+
+
+class ReplayError(NightbusError):
+    """An actor or sink failed in replay; what the recorded run is stays untouched."""
+
+
+class ToldCommand(msgspec.Struct, frozen=True):
+    """A command that an actor sent in replay, where nobody acts on it.
+
+    Attributes:
+        sender: the actor.
+        target: whom it was for.
+        command: what it asked.
+        at: the event the actor was given last.
+    """
+
+    sender: str
+    target: str
+    command: Command
+    at: Position
+
+
+class Replayed(msgspec.Struct):
+    """What came of a replay.
+
+    Attributes:
+        events: how many events were read for each actor or sink, by its name.
+        commands: what actors asked of the run, in order: where a rule would have stopped it, say.
+        puts: metrics that actors put, as (actor, name, value).
+        unclean: why the recording ends early; empty when the run ended by itself.
+    """
+
+    events: dict[str, int]
+    commands: list[ToldCommand]
+    puts: list[tuple[str, str, Any]]
+    unclean: str
+
+
+class _ReplayHost:
+    """Runs observers over a finished log."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.run_path = run.path
+        self.commands: list[ToldCommand] = []
+        self.puts: list[tuple[str, str, Any]] = []
+        self.observers: dict[str, Observer] = {}
+
+    def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
+        """Nothing is recorded: what happened to an observer is raised at the end."""
+
+    def open_reader(self, start: Position) -> RunReader:
+        return RunReader(attempt_logs(self.run), start)
+
+    def is_closing(self) -> bool:
+        return True
+
+    async def pause(self, seconds: float) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def stop_run(self, reason: str) -> None:
+        """There is no run to stop; the fault is raised at the end."""
+
+    def bury(self, target: str, envelope: Envelope, reason: str) -> None:
+        if envelope.reply is not None:
+            envelope.reply.fail(UnknownActorError(f"{target}: {reason}"))
+
+    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> None:
+        at = self.observers[sender].position if sender in self.observers else Position(0, 0)
+        self.commands.append(ToldCommand(sender, target, command, at))
+        if reply is not None:
+            reply.fail(UnknownActorError(f"there is no {target!r} in a replay; nobody acts"))
+
+    def put(
+        self, source: str, name: str, value: object, destinations: Sequence[str] | None
+    ) -> None:
+        self.puts.append((source, name, value))
+
+
+def replay(
+    run: str | os.PathLike[str] | RunFolder,
+    *,
+    actors: Iterable[Actor] = (),
+    sinks: Iterable[Actor] = (),
+    resume: bool = False,
+) -> Replayed:
+    """Read a recorded run through actors and sinks, as if it happened now.
+
+    No model and no data are needed, and torch is not loaded. Plain methods that subscribe to
+    hooks get the recorded event; live objects raise NotRecorded.
+
+    Args:
+        run: the run's folder.
+        actors: any actors.
+        sinks: any sinks; each writes where it is told to.
+        resume: sinks go on where they stood when the run ended, instead of from its start.
+
+    Returns:
+        What the actors asked for and put, and how much was read.
+
+    Raises:
+        RunFolderError: there is no run.
+        LogError: its log cannot be read.
+        ReplayError: an actor or sink failed; its own exception is named.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    host = _ReplayHost(folder)
+    everyone = [*actors, *sinks]
+    taken: set[str] = set()
+    for actor in everyone:
+        name, number = actor_name(actor), 1
+        while name in taken:
+            number += 1
+            name = f"{actor_name(actor)}-{number}"
+        taken.add(name)
+        object.__setattr__(actor, "_address", name)
+        object.__setattr__(actor, "_context", host)
+    observers = [_observer(host, actor, resume) for actor in everyone]
+    trio.run(_run_all, observers)
+    for observer in observers:
+        if isinstance(observer.error, NightbusError):
+            raise observer.error
+        if observer.error is not None:
+            raise ReplayError(
+                f"{observer.name} failed: {type(observer.error).__name__}: {observer.error}"
+            ) from observer.error
+    events = {observer.name: observer.events_read for observer in observers}
+    return Replayed(events, host.commands, host.puts, _unclean_end(folder))
+
+
+def _observer(host: _ReplayHost, actor: Actor, resume: bool) -> Observer:
+    object.__setattr__(actor, "_table", replay_table(actor))
+    start, cursor_file = Position(0, 0), None
+    if resume:
+        cursor_file = CursorFile(host.run, actor_name(actor))
+        cursor = cursor_file.load()
+        if cursor is not None:
+            start = Position(cursor.attempt, cursor.seq)
+            actor.load_cursor_state(cursor.state)  # type: ignore[attr-defined]
+    observer = Observer(actor, start, host, cursor_file, NO_RESTARTS)
+    host.observers[observer.name] = observer
+    return observer
+
+
+async def _run_all(observers: Sequence[Observer]) -> None:
+    async with trio.open_nursery() as nursery:
+        for observer in observers:
+            nursery.start_soon(observer.run)
+
+
+def _unclean_end(run: RunFolder) -> str:
+    """Why the last attempt's log ends early, or an empty string."""
+    logs = attempt_logs(run)
+    if not logs:
+        return "nothing was recorded"
+    reader = LogReader(logs[-1].store)
+    try:
+        for _ in reader.events("none"):
+            pass
+        end = reader.end()
+    finally:
+        reader.close()
+    return "" if end.kind is EndKind.SEALED else end.reason

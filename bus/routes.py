@@ -1,0 +1,171 @@
+"""Who handles which hook, in order: worked out when someone subscribes, never in the step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .log_writer import LogWriter
+from .place import Place
+
+HookHandler = Callable[..., Any]
+
+
+class HookCall:
+    """A hook as an actor in the step sees it: its name and the live objects it is called with.
+
+    The objects are attributes under the names that HOOKS gives them: ``hook.batch``,
+    ``hook.outputs``, ``hook.optimizer``; ``hook.trainer`` and ``hook.module`` always.
+    """
+
+    def __init__(self, name: str, objects: Mapping[str, Any]) -> None:
+        self.name = name
+        self._objects = objects
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_objects"][name]
+        except KeyError:
+            raise AttributeError(
+                f"the hook {self.__dict__.get('name')} has no {name!r}; "
+                f"it has {', '.join(self.__dict__['_objects'])}"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"HookCall({self.name}: {', '.join(self._objects)})"
+
+
+class Routes:
+    """One callable for each hook, an attribute of the hook's name; None where nothing is to do.
+
+    Loops ask ``call = routes.on_train_batch_start`` and, if it is not None, call it with the
+    hook's objects. The result is -1 if a handler returned it, else the last that is not None.
+
+    Args:
+        place: where training is; told which hook is running.
+        writer: records hooks; None while nothing is recorded.
+    """
+
+    def __init__(self, place: Place, writer: LogWriter | None = None) -> None:
+        self._place = place
+        self._writer = writer
+        self._built: list[str] = []  # hooks whose routes are worked out
+        self._handlers: dict[str, tuple[HookHandler, ...]] = {}
+        self._defaults: dict[str, HookHandler] = {}
+        self.recorded: set[str] | None = set()  # names of the hooks that are recorded; None: all
+
+    def set_writer(self, writer: LogWriter | None, recorded: set[str] | None) -> None:
+        """Record hooks from now on.
+
+        Args:
+            writer: records them; None records none.
+            recorded: names of the hooks to record; None for all.
+        """
+        self._writer, self.recorded = writer, recorded
+        self._rebuild()
+
+    def set_handlers(
+        self,
+        handlers: Mapping[str, Sequence[HookHandler]],
+        defaults: Mapping[str, HookHandler] | None = None,
+    ) -> None:
+        """Replace all handlers.
+
+        Args:
+            handlers: hook name -> callables in the order in which they run.
+            defaults: hook name -> what is done when there are no handlers: the library's own
+                code, which need not be told which hook it runs in.
+        """
+        self._defaults = dict(defaults or {})
+        self._handlers = {name: tuple(entries) for name, entries in handlers.items()}
+        self._rebuild()
+
+    def call(self, name: str, *objects: Any) -> Any:
+        """Run a hook by name, where it does not matter how long the look-up takes."""
+        route = getattr(self, name)
+        return None if route is None else route(*objects)
+
+    def _rebuild(self) -> None:
+        for name in self._built:
+            del self.__dict__[name]
+        self._built.clear()
+
+    def __getattr__(self, name: str) -> HookHandler | None:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        route = self.__dict__[name] = self._build(name)
+        self._built.append(name)
+        return route
+
+    def _build(self, name: str) -> HookHandler | None:
+        handlers = self._handlers.get(name, ())
+        default = self._defaults.get(name)
+        writer = self._writer
+        if writer is None or not (self.recorded is None or name in self.recorded):
+            return _unrecorded(name, handlers, self._place) if handlers else default
+        if default is not None and not handlers:
+            handlers = (default,)
+        if not handlers:
+            # Actions (backward, transfer_batch_to_device) are recorded where something does them.
+            return _recorded_unhandled(name, writer) if name.startswith("on_") else None
+        return _recorded(name, handlers, self._place, writer)
+
+
+def _chained(handlers: tuple[HookHandler, ...]) -> HookHandler:
+    if len(handlers) == 1:
+        return handlers[0]
+
+    def chain(*objects: Any) -> Any:
+        result = None
+        for handler in handlers:
+            value = handler(*objects)
+            if value is not None and not (type(result) is int and result == -1):
+                result = value
+        return result
+
+    return chain
+
+
+def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
+    handle = _chained(handlers)
+
+    def route(*objects: Any) -> Any:
+        outer, place.hook = place.hook, name
+        result = handle(*objects)
+        place.hook = outer  # not restored when a handler raises: the fault names the hook
+        return result
+
+    return route
+
+
+def _recorded_unhandled(name: str, writer: LogWriter) -> HookHandler:
+    append, clock_ns = writer.hooks.append, writer.clock_ns
+    total = writer.hook_totals.setdefault(name, [0, 0])
+
+    def route(*_: Any) -> None:
+        total[0] += 1
+        append((name, clock_ns(), 0))
+
+    return route
+
+
+def _recorded(
+    name: str, handlers: tuple[HookHandler, ...], place: Place, writer: LogWriter
+) -> HookHandler:
+    handle = _chained(handlers)
+    append, clock_ns = writer.hooks.append, writer.clock_ns
+    total = writer.hook_totals.setdefault(name, [0, 0])
+
+    def route(*objects: Any) -> Any:
+        outer, place.hook = place.hook, name
+        start_ns = clock_ns()
+        result = handle(*objects)
+        end_ns = clock_ns()
+        place.hook = outer
+        duration_ns = end_ns - start_ns
+        total[0] += 1
+        total[1] += duration_ns
+        append((name, end_ns, duration_ns))
+        if end_ns > writer.due_ns:
+            writer.flush()
+        return result
+
+    return route

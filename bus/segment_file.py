@@ -1,0 +1,115 @@
+"""How bytes get into a segment's file.
+
+A frame is written after each step. In a training process a write(2) of a kilobyte costs 10 us,
+most of it in what the kernel's work evicts from the caches; a copy into a mapped page costs 1 us
+and is as safe against kill -9: both end in the page cache. Space is allocated before it is
+mapped, so that a full disk is an error here and not a signal later. Where a file system cannot
+do that, write(2) is used.
+"""
+
+import contextlib
+import errno
+import mmap
+import os
+from typing import Protocol
+
+CHUNK_BYTES = 1 << 18
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14, which the mmap module does not name
+_CANNOT_MAP = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EACCES}
+
+
+class SegmentFile(Protocol):
+    """A segment that grows at its end.
+
+    Attributes:
+        size: bytes written.
+    """
+
+    size: int
+
+    def append(self, data: bytes) -> None:
+        """Add all of ``data``, or nothing of it and raise OSError."""
+
+    def finish(self) -> None:
+        """Give back what was allocated ahead; nothing is appended after that."""
+
+
+def open_segment_file(fd: int) -> SegmentFile:
+    """The fastest way to append to a new, empty file that works on its file system.
+
+    Raises:
+        OSError: there is no space for it.
+    """
+    try:
+        return _MappedFile(fd)
+    except OSError as error:
+        if error.errno not in _CANNOT_MAP:
+            raise
+        os.ftruncate(fd, 0)
+        return _WrittenFile(fd)
+
+
+class _MappedFile:
+    """Copies into the page cache through a mapping of the file's last chunk."""
+
+    def __init__(self, fd: int) -> None:
+        self.size = 0
+        self._fd = fd
+        self._base = 0  # offset in the file of the mapped chunk
+        self._map = self._allocate(0)
+
+    def _allocate(self, base: int) -> mmap.mmap:
+        os.posix_fallocate(self._fd, base, CHUNK_BYTES)
+        chunk = mmap.mmap(self._fd, CHUNK_BYTES, offset=base)
+        # All of a chunk's page faults at once: 0.4 us a step instead of 1.6.
+        with contextlib.suppress(OSError):
+            chunk.madvise(_POPULATE_WRITE)
+        return chunk
+
+    def append(self, data: bytes) -> None:
+        begin = self.size - self._base
+        end = begin + len(data)
+        if end <= CHUNK_BYTES:
+            self._map[begin:end] = data
+            self.size += len(data)
+            return
+        chunks = [(self._base, self._map)]
+        while chunks[-1][0] + CHUNK_BYTES < self._base + end:
+            base = chunks[-1][0] + CHUNK_BYTES
+            chunks.append((base, self._allocate(base)))
+        done = 0
+        for base, chunk in chunks:
+            at = self.size - base
+            part = data[done : done + CHUNK_BYTES - at]
+            chunk[at : at + len(part)] = part
+            done += len(part)
+            self.size += len(part)
+        for _, chunk in chunks[:-1]:
+            chunk.close()
+        self._base, self._map = chunks[-1]
+
+    def finish(self) -> None:
+        self._map.close()
+        os.ftruncate(self._fd, self.size)
+
+
+class _WrittenFile:
+    """Appends with write(2)."""
+
+    def __init__(self, fd: int) -> None:
+        self.size = 0
+        self._fd = fd
+
+    def append(self, data: bytes) -> None:
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, data[written:] if written else data)
+        except OSError:
+            os.ftruncate(self._fd, self.size)
+            os.lseek(self._fd, self.size, os.SEEK_SET)
+            raise
+        self.size += len(data)
+
+    def finish(self) -> None:
+        """Nothing was allocated ahead."""

@@ -1,0 +1,275 @@
+"""Where segments lie: in a run's folder, or unnamed while recording is off."""
+
+import os
+import re
+import tempfile
+import threading
+from pathlib import Path
+from typing import Protocol
+
+import zstandard
+
+from .errors import LogFormatError, RunFolderError
+from .log_format import (
+    KIND_FOOTER,
+    MAGIC,
+    TRAILER,
+    BadFrame,
+    Footer,
+    unpack_footer,
+    unpack_frame,
+)
+
+MAX_SEGMENT_BYTES = 64 << 20
+_COPY_BYTES = 1 << 18
+_NAME = re.compile(r"(\d{6})\.nlog(\.zst)?")
+
+
+class Source(Protocol):
+    """Bytes of one segment, as if never compressed."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes from ``offset``; fewer at the end of what is there."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class SegmentStore(Protocol):
+    """Numbered segments of one log: one writer creates them, any number of readers open them."""
+
+    def indices(self) -> list[int]:
+        """Numbers of the segments there are, ascending."""
+
+    def create(self, index: int) -> int:
+        """A new, empty segment's file descriptor, read-write; the caller closes it."""
+
+    def open(self, index: int) -> Source:
+        """A segment for reading; FileNotFoundError when there is none of that number."""
+
+    def sealed(self, index: int) -> None:
+        """Told by the writer that a segment is complete."""
+
+
+class FileSource:
+    """A plain segment, read in place; it may still grow."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return os.pread(self._fd, size, offset)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class _MemorySource:
+    """A compressed segment, decompressed as a whole: at most MAX_SEGMENT_BYTES."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
+
+    def close(self) -> None:
+        self._data = b""
+
+
+class FolderStore:
+    """Segments as files ``000000.nlog`` of one folder, readable by their owner alone.
+
+    Args:
+        folder: the rank's folder; made by ``create`` when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def indices(self) -> list[int]:
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return []
+        return sorted({int(match[1]) for name in names if (match := _NAME.fullmatch(name))})
+
+    def path(self, index: int) -> Path:
+        """The plain segment's path."""
+        return self.folder / f"{index:06d}.nlog"
+
+    def compressed_path(self, index: int) -> Path:
+        """The compressed segment's path."""
+        return self.folder / f"{index:06d}.nlog.zst"
+
+    def create(self, index: int) -> int:
+        path = self.path(index)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot create the event log {path}: {error.strerror}; choose another "
+                "default_root_dir, or recording='off'"
+            ) from error
+
+    def open(self, index: int) -> Source:
+        for _ in range(2):  # the compressor may swap the files between the two attempts
+            try:
+                return FileSource(os.open(self.path(index), os.O_RDONLY | os.O_CLOEXEC))
+            except FileNotFoundError:
+                pass
+            try:
+                return _MemorySource(_decompress(self.compressed_path(index)))
+            except FileNotFoundError:
+                pass
+        raise FileNotFoundError(f"segment {index} of {self.folder} is missing")
+
+    def sealed(self, index: int) -> None:
+        """Nothing to do: the file stays where it is."""
+
+
+class UnnamedStore:
+    """Segments in unnamed temporary files, for live observers while recording is off.
+
+    A segment's disk space is given back once ``release_before`` says nobody needs it.
+    """
+
+    def __init__(self) -> None:
+        self._fds: dict[int, int] = {}  # segment index -> file descriptor
+        self._lock = threading.Lock()
+
+    def indices(self) -> list[int]:
+        with self._lock:
+            return sorted(self._fds)
+
+    def create(self, index: int) -> int:
+        with tempfile.TemporaryFile() as file, self._lock:
+            self._fds[index] = os.dup(file.fileno())
+            return os.dup(file.fileno())
+
+    def open(self, index: int) -> Source:
+        with self._lock:
+            return FileSource(os.dup(self._fds[index]))
+
+    def sealed(self, index: int) -> None:
+        """Nothing to do: it is given up by ``release_before``."""
+
+    def release_before(self, index: int) -> None:
+        """Give up all segments before ``index``."""
+        with self._lock:
+            for old in [i for i in self._fds if i < index]:
+                os.close(self._fds.pop(old))
+
+    def close(self) -> None:
+        """Give up everything."""
+        with self._lock:
+            while self._fds:
+                os.close(self._fds.popitem()[1])
+
+
+def _read_footer(fd: int, size: int) -> tuple[int, bytes] | None:
+    """Offset and bytes of the footer frame and trailer, or None when the file has none."""
+    if size < len(MAGIC) + TRAILER.size:
+        return None
+    offset, magic = TRAILER.unpack(os.pread(fd, TRAILER.size, size - TRAILER.size))
+    if magic != MAGIC or not len(MAGIC) <= offset < size - TRAILER.size:
+        return None
+    if size - offset > MAX_SEGMENT_BYTES:
+        return None
+    return offset, os.pread(fd, size - offset, offset)
+
+
+def read_footer(store: FolderStore, index: int) -> Footer | None:
+    """A sealed segment's footer without reading its body; None when it is not sealed.
+
+    Raises:
+        LogFormatError: there is a footer, but it is damaged.
+    """
+    for path in (store.path(index), store.compressed_path(index)):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            found = _read_footer(fd, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)
+        if found is None:
+            return None
+        try:
+            frame = unpack_frame(memoryview(found[1]), 0, 0, mark=None)
+        except BadFrame as error:
+            raise LogFormatError(f"the footer of {path} is damaged: {error}") from None
+        return unpack_footer(frame.payload) if frame.kind == KIND_FOOTER else None
+    return None
+
+
+def compress_segment(store: FolderStore, index: int) -> None:
+    """Replace a sealed segment by its compressed form; readers that have it open keep the old.
+
+    Runs in a worker thread: zstandard works without holding the interpreter.
+
+    Raises:
+        LogFormatError: the segment is not sealed.
+        OSError: the disk is full, say; the plain segment is then left as it is.
+    """
+    plain, target = store.path(index), store.compressed_path(index)
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        with open(plain, "rb") as source:
+            found = _read_footer(source.fileno(), os.fstat(source.fileno()).st_size)
+            if found is None:
+                raise LogFormatError(f"{plain} is not sealed, so it cannot be compressed")
+            body_end, tail = found
+            footer = tail[: len(tail) - TRAILER.size]
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            with open(os.open(temporary, flags, 0o600), "wb") as out:
+                out.write(MAGIC)
+                source.seek(len(MAGIC))
+                left = body_end - len(MAGIC)
+                packer = zstandard.ZstdCompressor(level=3).compressobj(size=left)
+                while left:
+                    chunk = source.read(min(left, _COPY_BYTES))
+                    left -= len(chunk)
+                    out.write(packer.compress(chunk))
+                out.write(packer.flush())
+                footer_offset = out.tell()
+                out.write(footer + TRAILER.pack(footer_offset, MAGIC))
+                out.flush()
+                os.fsync(out.fileno())
+        temporary.rename(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(store.folder)
+    plain.unlink()
+
+
+def _decompress(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        found = _read_footer(file.fileno(), size)
+        if found is None or size > MAX_SEGMENT_BYTES * 2:
+            raise LogFormatError(f"{path} is not a compressed segment, or is cut off")
+        body_end, tail = found
+        packed = os.pread(file.fileno(), body_end - len(MAGIC), len(MAGIC))
+    try:
+        claimed = zstandard.get_frame_parameters(packed).content_size
+        if not 0 < claimed <= MAX_SEGMENT_BYTES:
+            raise LogFormatError(
+                f"{path} claims {claimed} bytes decompressed, at most {MAX_SEGMENT_BYTES} are read"
+            )
+        body = zstandard.ZstdDecompressor().decompress(packed)
+    except zstandard.ZstdError as error:
+        raise LogFormatError(f"{path} cannot be decompressed: {error}") from error
+    return MAGIC + body + tail
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,156 @@
+"""``@on``: which messages a method handles."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+from .codec import DecodedEvent
+from .errors import UsageError
+from .events import Command, Event, Hook, Put
+
+F = TypeVar("F", bound=Callable[..., Any])
+Predicate = Callable[[Any], bool]
+_MARK = "__nightbus_subscriptions__"
+
+
+class Subscription(NamedTuple):
+    """One ``@on``.
+
+    Attributes:
+        kind: the event or command type that is handled; Event means any event.
+        name: only hooks or puts of this name.
+        where: only events for which this is true.
+        method: name of the method that handles it.
+        is_async: handled beside the step, by a coroutine.
+    """
+
+    kind: type[Event] | type[Command]
+    name: str | None
+    where: Predicate | None
+    method: str
+    is_async: bool
+
+
+def on(
+    what: str | type[Event] | type[Command] | None = None,
+    *,
+    name: str | None = None,
+    where: Predicate | None = None,
+) -> Callable[[F], F]:
+    """Subscribe a method of an actor.
+
+    A plain method is called in the step, on the training thread, and training waits for it. A
+    coroutine is called beside the step, on the bus thread, and training never waits for it.
+
+    Args:
+        what: a hook's name; or a type of event or command; or nothing, for any event.
+        name: with Put or Hook: only those of this name.
+        where: only events for which this returns true.
+
+    Raises:
+        UsageError: the combination makes no sense.
+    """
+    kind: type[Event] | type[Command]
+    if isinstance(what, str):
+        if name is not None:
+            raise UsageError(f"@on({what!r}, name={name!r}): a hook's name is given once")
+        kind, name = Hook, what
+    elif what is None:
+        kind = Event
+    elif isinstance(what, type) and issubclass(what, Event | Command):
+        kind = what
+    else:
+        raise UsageError(
+            f"@on({what!r}): expected a hook's name, an event type such as Put, or a command type"
+        )
+    if name is not None and kind not in (Hook, Put):
+        raise UsageError(f"@on({kind.__name__}, name={name!r}): only hooks and puts have names")
+
+    def mark(method: F) -> F:
+        is_async = inspect.iscoroutinefunction(method)
+        entry = Subscription(kind, name, where, method.__name__, is_async)
+        setattr(method, _MARK, (*getattr(method, _MARK, ()), entry))
+        return method
+
+    return mark
+
+
+def subscriptions_of(actor_class: type) -> list[Subscription]:
+    """The subscriptions of a class, its bases' first, each method as overridden last."""
+    methods: dict[str, Any] = {}
+    for base in reversed(actor_class.__mro__):
+        for attribute, value in vars(base).items():
+            if hasattr(value, _MARK):
+                methods[attribute] = value
+            elif attribute in methods:
+                del methods[attribute]  # overridden without @on
+    return [entry for method in methods.values() for entry in getattr(method, _MARK)]
+
+
+Handler = Callable[[Any], Any]
+
+
+class HandlerTable:
+    """Finds the handlers of an event by its type and name.
+
+    Args:
+        actor: whose bound methods are called.
+        subscriptions: which of its subscriptions to hold.
+        adapt: makes the callable for one subscription from the bound method.
+    """
+
+    def __init__(
+        self,
+        actor: object,
+        subscriptions: Iterable[Subscription],
+        adapt: Callable[[Subscription, Handler], Handler] = lambda _, handler: handler,
+    ) -> None:
+        self._adapt = adapt
+        self._all = [entry for entry in subscriptions if issubclass(entry.kind, Event)]
+        self._actor = actor
+        # (type, name or "") -> handlers in order, filled when first asked for
+        self._found: dict[tuple[type, str], tuple[Handler, ...]] = {}
+
+    @property
+    def wants_hooks(self) -> bool:
+        """Whether any Hook event can match."""
+        return any(entry.kind in (Hook, Event) for entry in self._all)
+
+    def hook_names(self) -> set[str] | None:
+        """Names of the hooks that can match; None for any."""
+        names = {entry.name for entry in self._all if entry.kind in (Hook, Event)}
+        return None if None in names else {name for name in names if name is not None}
+
+    def handlers(self, event: DecodedEvent) -> tuple[Handler, ...]:
+        """The handlers for an event, in the order in which the class lists them."""
+        kind = type(event)
+        key = (kind, event.name) if kind is Hook or kind is Put else (kind, "")  # type: ignore[union-attr]
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._find(*key)
+        return found
+
+    def _find(self, kind: type, name: str) -> tuple[Handler, ...]:
+        return tuple(
+            _guarded(self._adapt(entry, getattr(self._actor, entry.method)), entry.where)
+            for entry in self._all
+            if issubclass(kind, entry.kind) and entry.name in (None, name)
+        )
+
+
+def _guarded(handler: Handler, where: Predicate | None) -> Handler:
+    if where is None:
+        return handler
+    if inspect.iscoroutinefunction(handler):
+
+        async def guarded_async(event: Any) -> None:
+            if where(event):
+                await handler(event)
+
+        return guarded_async
+
+    def guarded(event: Any) -> None:
+        if where(event):
+            handler(event)
+
+    return guarded

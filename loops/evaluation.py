@@ -1,0 +1,170 @@
+"""EvaluationLoop: validation and test, dataloader by dataloader."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+
+from ..bus.events import Scalar
+from .loop import Loop
+from .progress import Progress
+
+
+class EvaluationEpochLoop(Loop):
+    """Runs the batches of one dataloader."""
+
+    def __init__(self) -> None:
+        self.batch_progress = Progress()
+        self.outputs: list[Any] | None = None
+        self._iterator: Iterator[Any] = iter(())
+        self._limit: int | None = None
+        self._batch_idx = -1
+        self._dataloader_idx = 0
+        self._kind = "validation"
+
+    @property
+    def done(self) -> bool:
+        return self._limit is not None and self._batch_idx + 1 >= self._limit
+
+    def reset(self) -> None:
+        self.batch_progress.begin_interrupted()
+        self.batch_progress.begin()
+        self._batch_idx = -1
+
+    def on_run_start(
+        self, loader: Any, limit: int | None, dataloader_idx: int, kind: str, keep_outputs: bool
+    ) -> None:
+        self._iterator = iter(loader)
+        self._limit, self._dataloader_idx, self._kind = limit, dataloader_idx, kind
+        self.outputs = [] if keep_outputs else None
+
+    def advance(self, *_: Any) -> None:
+        trainer = self.trainer
+        routes, place, counts = trainer.routes, trainer.place, self.batch_progress.total
+        names = trainer.evaluation_hooks[self._kind]
+        dataloader_idx = self._dataloader_idx
+        batch = next(self._iterator)
+        self._batch_idx = batch_idx = self._batch_idx + 1
+        place.begin_batch(batch_idx)
+        counts.ready += 1
+        batch = trainer.move_batch(batch, dataloader_idx)
+        trainer.metrics.batch = batch
+        if (hook := getattr(routes, names.batch_start)) is not None:
+            hook(batch, batch_idx, dataloader_idx)
+        counts.started += 1
+        output = None
+        if (step := getattr(routes, names.step)) is not None:
+            with trainer.device.forward_context():
+                output = step(batch, batch_idx, dataloader_idx)
+        if trainer.has_step_end[self._kind]:
+            output = routes.call(names.step_end, output)
+        counts.processed += 1
+        if (hook := getattr(routes, names.batch_end)) is not None:
+            hook(output, batch, batch_idx, dataloader_idx)
+        if self.outputs is not None and output is not None:
+            self.outputs.append(output)
+        counts.completed += 1
+        trainer.between_batches()
+
+    def on_run_end(self) -> list[Any] | None:
+        self._iterator = iter(())
+        outputs, self.outputs = self.outputs, None
+        return outputs
+
+
+class EvaluationLoop(Loop):
+    """Evaluates on each dataloader in turn, without gradients and in eval mode.
+
+    Args:
+        stage: what it is for.
+    """
+
+    def __init__(self, stage: Literal["validate", "test"]) -> None:
+        self.stage = stage
+        self.name = stage
+        self.epoch_loop = EvaluationEpochLoop()
+        self.dataloader_progress = Progress()
+        self._kind = "validation" if stage == "validate" else "test"
+        self._idx = 0
+        self._outputs: list[list[Any]] = []
+        self._results: dict[int, dict[str, Scalar]] = {}
+
+    @property
+    def done(self) -> bool:
+        return self._idx >= len(self._loaders)
+
+    @property
+    def skip(self) -> bool:
+        return not any(limit != 0 for limit in self._limits)
+
+    @property
+    def _loaders(self) -> list[Any]:
+        return self.trainer.evaluation_dataloaders(self.stage)
+
+    @property
+    def _limits(self) -> list[int | None]:
+        return self.trainer.evaluation_limits(self.stage)
+
+    def reset(self) -> None:
+        self._idx = 0
+        self._outputs = []
+        self._results = {}
+        self.dataloader_progress.begin_interrupted()
+        self.dataloader_progress.begin()
+
+    def on_run_start(self) -> None:
+        trainer, kind = self.trainer, self._kind
+        limits = self._limits
+        known = [limit for limit in limits if limit is not None]
+        total = sum(known) if len(known) == len(limits) else None
+        trainer.announce_loop(trainer.place.stage, total, "batch")
+        trainer.lightning_module.eval()
+        trainer.routes.call(f"on_{kind}_model_eval")
+        trainer.lightning_module.zero_grad()
+        trainer.routes.call(f"on_{kind}_start")
+        trainer.routes.call("on_epoch_start")
+        trainer.routes.call(f"on_{kind}_epoch_start")
+
+    def advance(self) -> None:
+        trainer = self.trainer
+        trainer.place.move(dataloader_idx=self._idx)
+        self.dataloader_progress.total.ready += 1
+        keep = trainer.keeps_evaluation_outputs(self._kind)
+        outputs = self.epoch_loop.run(
+            self._loaders[self._idx], self._limits[self._idx], self._idx, self._kind, keep
+        )
+        if keep:
+            self._outputs.append(outputs)
+        self.dataloader_progress.total.completed += 1
+        self._idx += 1
+
+    def on_run_end(self) -> list[dict[str, Scalar]]:
+        trainer, kind = self.trainer, self._kind
+        trainer.place.move(dataloader_idx=0, batch_idx=-1)
+        several = len(self._loaders) > 1
+        self._publish()
+        if trainer.keeps_evaluation_outputs(kind):
+            outputs: list[Any] = self._outputs if several else self._outputs[0]
+            trainer.routes.call(f"{kind}_epoch_end", outputs)
+            self._publish()
+        trainer.routes.call(f"on_{kind}_epoch_end")
+        self._publish()
+        trainer.routes.call("on_epoch_end")
+        self._publish()
+        trainer.routes.call(f"on_{kind}_end")
+        trainer.announce_loop_end(trainer.place.stage, self.epoch_loop.batch_progress.current.ready)
+        trainer.bus.flush()
+        shared = self._results.get(0, {})
+        return [self._results.get(idx, shared) for idx in range(max(1, len(self._loaders)))]
+
+    def _publish(self) -> None:
+        for idx, values in self.trainer.metrics.publish_epoch().items():
+            self._results.setdefault(idx, {}).update(values)
+
+    def run(self, *args: Any, **kwargs: Any) -> list[dict[str, Scalar]]:
+        with torch.no_grad():
+            result = super().run(*args, **kwargs)
+        return result or []
+
+    def teardown(self) -> None:
+        self._outputs = []

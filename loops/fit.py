@@ -1,0 +1,157 @@
+"""FitLoop: epochs."""
+
+from ..bus.events import Pause, Resume, RunValidation, Stop
+from ..bus.subscription import on
+from .loop import Loop
+from .progress import Progress
+from .training_epoch import TrainingEpochLoop
+
+
+class FitLoop(Loop):
+    """Runs epochs until one of the limits is reached or a stop is asked for.
+
+    Takes the commands Stop, Pause, Resume and RunValidation at safe points between steps.
+
+    Args:
+        min_epochs: a stop is not honoured before so many epochs.
+        max_epochs: at most so many; None for no limit.
+        min_steps: a stop is not honoured before so many optimizer steps.
+        max_steps: at most so many optimizer steps; -1 for no limit.
+    """
+
+    name = "fit"
+
+    def __init__(
+        self,
+        min_epochs: int | None = None,
+        max_epochs: int | None = None,
+        min_steps: int | None = None,
+        max_steps: int = -1,
+    ) -> None:
+        self.min_epochs = min_epochs
+        self.max_epochs = max_epochs
+        self.epoch_loop = TrainingEpochLoop(min_steps, max_steps)
+        self.epoch_progress = Progress()
+
+    @property
+    def min_steps(self) -> int | None:
+        """A stop is not honoured before so many optimizer steps."""
+        return self.epoch_loop.min_steps
+
+    @property
+    def max_steps(self) -> int:
+        """At most so many optimizer steps; -1 for no limit."""
+        return self.epoch_loop.max_steps
+
+    @property
+    def current_epoch(self) -> int:
+        """Epochs completed."""
+        return self.epoch_progress.total.completed
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps completed."""
+        return self.epoch_loop.global_step
+
+    @property
+    def done(self) -> bool:
+        trainer = self.trainer
+        if self.max_epochs is not None and self.current_epoch >= self.max_epochs:
+            return True
+        if 0 <= self.max_steps <= self.global_step:
+            return True
+        if trainer.out_of_time:
+            trainer.stop_reason = "max_time is over"
+            return True
+        return trainer.should_stop and self.may_stop
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether min_epochs and min_steps are reached."""
+        return self.current_epoch >= (self.min_epochs or 0) and self.global_step >= (
+            self.min_steps or 0
+        )
+
+    @property
+    def skip(self) -> bool:
+        return self.trainer.num_training_batches == 0
+
+    def reset(self) -> None:
+        if not self.restarting:
+            self.epoch_progress.begin()
+        self.epoch_progress.begin_interrupted()
+
+    def on_run_start(self) -> None:
+        trainer = self.trainer
+        trainer.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
+        trainer.lightning_module.train()
+        trainer.routes.call("on_train_start")
+        trainer.checkpointer.restore_rng()
+
+    def on_advance_start(self) -> None:
+        trainer = self.trainer
+        trainer.reload_training_data_if_due(self.current_epoch)
+        self.epoch_progress.total.ready += 1
+        trainer.place.move(epoch=self.current_epoch, batch_idx=-1)
+        trainer.routes.call("on_epoch_start")
+        trainer.routes.call("on_train_epoch_start")
+        self.epoch_progress.total.started += 1
+
+    def advance(self) -> None:
+        self.epoch_loop.run()
+
+    def on_advance_end(self) -> None:
+        trainer, total = self.trainer, self.epoch_progress.total
+        total.processed += 1
+        trainer.place.move(batch_idx=-1)
+        trainer.metrics.publish_epoch()
+        outputs = self.epoch_loop.take_outputs()
+        if outputs is not None:
+            trainer.routes.call("training_epoch_end", outputs)
+            trainer.metrics.publish_epoch()
+        trainer.routes.call("on_train_epoch_end")
+        trainer.metrics.publish_epoch()
+        trainer.routes.call("on_epoch_end")
+        trainer.metrics.publish_epoch()
+        trainer.step_schedulers("epoch", self.current_epoch + 1)
+        total.completed += 1
+        trainer.save_epoch_checkpoint()
+        trainer.safe_point()
+
+    def on_run_end(self) -> None:
+        self.trainer.routes.call("on_train_end")
+        self.trainer.announce_loop_end("fit", self.epoch_progress.current.completed)
+
+    def teardown(self) -> None:
+        self.epoch_loop.teardown()
+
+    # -- commands ----------------------------------------------------------------------------
+
+    @on(Stop)
+    def stop(self, command: Stop) -> str:
+        """End at this safe point, after min_epochs and min_steps."""
+        trainer = self.trainer
+        trainer.should_stop = True
+        trainer.stop_reason = command.reason or "a Stop command"
+        trainer.paused = False
+        return "stopping"
+
+    @on(Pause)
+    def pause(self, _: Pause) -> str:
+        """Hold here until Resume or Stop."""
+        self.trainer.paused = True
+        return "paused"
+
+    @on(Resume)
+    def resume(self, _: Resume) -> str:
+        """Go on."""
+        self.trainer.paused = False
+        return "running"
+
+    @on(RunValidation)
+    def run_validation(self, _: RunValidation) -> str:
+        """Validate now."""
+        if self.trainer.num_val_dataloaders == 0:
+            return "there is nothing to validate on"
+        self.epoch_loop.run_validation()
+        return "validated"

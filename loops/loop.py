@@ -1,0 +1,206 @@
+"""The base of all loops."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..bus.actor import Actor
+from ..bus.errors import UsageError
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+
+class _NoTrainerYet:
+    """Explains a missing trainer; an instance's own attribute hides it at no cost."""
+
+    def __get__(self, loop: object, owner: type) -> Any:
+        raise UsageError(
+            f"{owner.__name__} belongs to no trainer yet; assign it (trainer.fit_loop = MyLoop()) "
+            "and use trainer from the run on"
+        )
+
+
+class Loop(Actor):
+    """Something done again and again until it is done; an actor with a name and commands.
+
+    Override ``done`` and ``advance``. Attributes that are loops are its children: they get the
+    trainer, and their state is saved with its own, by attribute name.
+
+    ``run`` is::
+
+        if self.skip:
+            return self.on_skip()
+        self.reset()
+        self.on_run_start(*args)
+        while not self.done:
+            self.on_advance_start(*args)
+            self.advance(*args)          # StopIteration ends the loop
+            self.on_advance_end()
+        return self.on_run_end()
+    """
+
+    if TYPE_CHECKING:
+        trainer: Trainer
+    else:
+        trainer = _NoTrainerYet()
+    restarting: bool = False
+
+    # -- what users define -------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether to stop."""
+        raise UsageError(f"{type(self).__name__} must define the property done")
+
+    @property
+    def skip(self) -> bool:
+        """Whether not to run at all."""
+        return False
+
+    def reset(self) -> None:
+        """Get ready for a new run; with ``self.restarting``, for going on with a restored one."""
+
+    def on_skip(self) -> Any:
+        """What ``run`` returns when it is skipped."""
+
+    def on_run_start(self, *args: Any, **kwargs: Any) -> None:
+        """Called before the first iteration, with the arguments of ``run``."""
+
+    def on_advance_start(self, *args: Any, **kwargs: Any) -> None:
+        """Called before each iteration, with the arguments of ``run``."""
+
+    def advance(self, *args: Any, **kwargs: Any) -> None:
+        """One iteration, with the arguments of ``run``; raise StopIteration to end the loop."""
+        raise UsageError(f"{type(self).__name__} must define advance()")
+
+    def on_advance_end(self) -> None:
+        """Called after each iteration."""
+
+    def on_run_end(self) -> Any:
+        """Called after the last iteration; its value is run's."""
+
+    def teardown(self) -> None:
+        """Called when the run ends, however it ends."""
+
+    # -- running -----------------------------------------------------------------------------
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run to the end; see the class."""
+        skips, resets, run_starts, starts, ends = self._defined
+        if skips and self.skip:
+            return self.on_skip()
+        if resets:
+            self.reset()
+        self.restarting = False
+        if run_starts:
+            self.on_run_start(*args, **kwargs)
+        while not self.done:
+            try:
+                if starts:
+                    self.on_advance_start(*args, **kwargs)
+                self.advance(*args, **kwargs)
+                if ends:
+                    self.on_advance_end()
+            except StopIteration:
+                break
+        return self.on_run_end()
+
+    # Which of the optional methods a class defines: a batch runs nested loops, and calling what
+    # nobody defined would cost 3 us a step.
+    _defined: tuple[bool, ...] = (False,) * 5
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        optional = ("skip", "reset", "on_run_start", "on_advance_start", "on_advance_end")
+        cls._defined = tuple(getattr(cls, name) is not getattr(Loop, name) for name in optional)
+
+    # -- the tree ----------------------------------------------------------------------------
+
+    def attach(self, trainer: "Trainer") -> None:
+        """Give this loop and all below it their trainer; the trainer does it when a run begins."""
+        self.trainer = trainer
+        for _, child in self.children():
+            child.attach(trainer)
+
+    def children(self) -> Iterator[tuple[str, "Loop"]]:
+        """Child loops by attribute name."""
+        for name, value in vars(self).items():
+            if isinstance(value, Loop):
+                yield name, value
+
+    def walk(self) -> Iterator["Loop"]:
+        """This loop and all below it."""
+        yield self
+        for _, child in self.children():
+            yield from child.walk()
+
+    def connect(self, **loops: "Loop") -> None:
+        """Put loops in place of children, by name.
+
+        Raises:
+            UsageError: there is no child of that name.
+        """
+        for name, loop in loops.items():
+            self._check_child(name)
+            setattr(self, name, loop)
+
+    def replace(self, **loops: "Loop | type[Loop]") -> None:
+        """Replace children by instances, or by classes that are built as the old ones were.
+
+        The grandchildren move over to the new loop where it has none of its own.
+
+        Raises:
+            UsageError: there is no child of that name, or a class's ``__init__`` differs.
+        """
+        for name, new in loops.items():
+            old = self._check_child(name)
+            loop = new if isinstance(new, Loop) else _built_like(old, new)
+            for child_name, child in old.children():
+                if getattr(loop, child_name, None) is None or not isinstance(new, Loop):
+                    setattr(loop, child_name, child)
+            setattr(self, name, loop)
+
+    def _check_child(self, name: str) -> "Loop":
+        child = getattr(self, name, None)
+        if not isinstance(child, Loop):
+            known = ", ".join(child_name for child_name, _ in self.children()) or "none"
+            raise UsageError(f"{type(self).__name__} has no child loop {name!r}; it has {known}")
+        return child
+
+    # -- state -------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self) -> dict[str, Any]:
+        """This loop's own state: plain data and tensors."""
+        return {}
+
+    def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``on_save_checkpoint`` gave."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Own state, progress and children, by attribute name."""
+        state: dict[str, Any] = {"state": self.on_save_checkpoint()}
+        for name, value in vars(self).items():
+            if isinstance(value, Progress | Loop):
+                state[name] = value.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore; the next run of the loop goes on from there."""
+        for name, value in vars(self).items():
+            if isinstance(value, Progress | Loop) and name in state_dict:
+                value.load_state_dict(state_dict[name])
+        self.on_load_checkpoint(state_dict["state"])
+        self.restarting = True
+
+
+def _built_like(old: Loop, new: type[Loop]) -> Loop:
+    wanted = list(inspect.signature(type(old).__init__).parameters)[1:]
+    offered = list(inspect.signature(new.__init__).parameters)[1:]
+    if wanted != offered:
+        raise UsageError(
+            f"{new.__name__}.__init__({', '.join(offered)}) has other parameters than "
+            f"{type(old).__name__}.__init__({', '.join(wanted)}); give an instance instead"
+        )
+    return new(**{name: getattr(old, name) for name in wanted})

@@ -1,0 +1,140 @@
+"""PredictionLoop: predictions for each dataloader in turn."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from .loop import Loop
+from .progress import Progress
+
+
+class PredictionEpochLoop(Loop):
+    """Runs the batches of one dataloader."""
+
+    def __init__(self) -> None:
+        self.batch_progress = Progress()
+        self._predictions: list[Any] = []
+        self._iterator: Iterator[Any] = iter(())
+        self._limit: int | None = None
+        self._batch_idx = -1
+        self._dataloader_idx = 0
+        self._keep = True
+
+    @property
+    def done(self) -> bool:
+        return self._limit is not None and self._batch_idx + 1 >= self._limit
+
+    def reset(self) -> None:
+        self.batch_progress.begin_interrupted()
+        self.batch_progress.begin()
+        self._batch_idx = -1
+
+    def on_run_start(
+        self, loader: Any, limit: int | None, dataloader_idx: int, keep: bool
+    ) -> None:
+        self._predictions = []
+        self._iterator = iter(loader)
+        self._limit, self._dataloader_idx, self._keep = limit, dataloader_idx, keep
+
+    def advance(self, *_: Any) -> None:
+        trainer = self.trainer
+        routes, counts, idx = trainer.routes, self.batch_progress.total, self._dataloader_idx
+        batch = next(self._iterator)
+        self._batch_idx = batch_idx = self._batch_idx + 1
+        trainer.place.begin_batch(batch_idx)
+        counts.ready += 1
+        batch = trainer.move_batch(batch, idx)
+        if (hook := routes.on_predict_batch_start) is not None:
+            hook(batch, batch_idx, idx)
+        counts.started += 1
+        with trainer.device.forward_context():
+            prediction = routes.predict_step(batch, batch_idx, idx)  # type: ignore[misc]
+        counts.processed += 1
+        if (hook := routes.on_predict_batch_end) is not None:
+            hook(prediction, batch, batch_idx, idx)
+        if self._keep and prediction is not None:
+            self._predictions.append(_on_cpu(prediction))
+        counts.completed += 1
+        trainer.between_batches()
+
+    def on_run_end(self) -> list[Any]:
+        self._iterator = iter(())
+        predictions, self._predictions = self._predictions, []
+        return predictions
+
+
+class PredictionLoop(Loop):
+    """Predicts on each dataloader in turn, without gradients and in eval mode.
+
+    Attributes:
+        return_predictions: keep predictions and return them.
+    """
+
+    name = "predict"
+
+    def __init__(self) -> None:
+        self.epoch_loop = PredictionEpochLoop()
+        self.return_predictions = True
+        self._predictions: list[list[Any]] = []
+        self._idx = 0
+
+    @property
+    def done(self) -> bool:
+        return self._idx >= len(self._loaders)
+
+    @property
+    def _loaders(self) -> list[Any]:
+        return self.trainer.evaluation_dataloaders("predict")
+
+    def reset(self) -> None:
+        self._idx = 0
+        self._predictions = []
+
+    def on_run_start(self) -> None:
+        trainer = self.trainer
+        limits = trainer.evaluation_limits("predict")
+        known = [limit for limit in limits if limit is not None]
+        total = sum(known) if len(known) == len(limits) else None
+        trainer.announce_loop("predict", total, "batch")
+        trainer.routes.call("on_predict_start")
+        trainer.lightning_module.eval()
+        trainer.routes.call("on_predict_model_eval")
+        trainer.routes.call("on_predict_epoch_start")
+
+    def advance(self) -> None:
+        trainer = self.trainer
+        trainer.place.move(dataloader_idx=self._idx)
+        limit = trainer.evaluation_limits("predict")[self._idx]
+        self._predictions.append(
+            self.epoch_loop.run(
+                self._loaders[self._idx], limit, self._idx, self.return_predictions
+            )
+        )
+        self._idx += 1
+
+    def on_run_end(self) -> Any:
+        trainer = self.trainer
+        trainer.place.move(dataloader_idx=0, batch_idx=-1)
+        trainer.routes.call("on_predict_epoch_end", self._predictions)
+        trainer.routes.call("on_predict_end")
+        trainer.announce_loop_end("predict", self.epoch_loop.batch_progress.current.ready)
+        predictions, self._predictions = self._predictions, []
+        if not self.return_predictions:
+            return None
+        return predictions[0] if len(predictions) == 1 else predictions
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            return super().run(*args, **kwargs)
+
+
+def _on_cpu(prediction: Any) -> Any:
+    """Predictions do not pile up on the device."""
+    if isinstance(prediction, torch.Tensor):
+        return prediction.detach().cpu()
+    if isinstance(prediction, dict):
+        return {key: _on_cpu(value) for key, value in prediction.items()}
+    if isinstance(prediction, list | tuple) and not hasattr(prediction, "_fields"):
+        return type(prediction)(_on_cpu(value) for value in prediction)
+    return prediction

@@ -1,0 +1,147 @@
+"""TrainingEpochLoop: the batches of one epoch, and validation when it is due."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .evaluation import EvaluationLoop
+from .loop import Loop
+from .progress import Progress
+from .training_batch import TrainingBatchLoop
+
+
+class TrainingEpochLoop(Loop):
+    """Runs the batches of one epoch.
+
+    Args:
+        min_steps: a stop is not honoured before so many optimizer steps.
+        max_steps: at most so many optimizer steps; -1 for no limit.
+    """
+
+    name = "train"
+
+    def __init__(self, min_steps: int | None = None, max_steps: int = -1) -> None:
+        self.min_steps = min_steps
+        self.max_steps = max_steps
+        self.batch_loop = TrainingBatchLoop()
+        self.val_loop = EvaluationLoop("validate")
+        self.batch_progress = Progress()
+        self.is_last_batch = False
+        self.batch_idx = -1
+        self._iterator: Iterator[Any] = iter(())
+        self._ahead: list[Any] = []  # at most one batch, read to know whether it is the last
+        self._outputs: list[Any] | None = None
+        self._limit: int | None = None
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps completed."""
+        return self.batch_loop.optimizer_loop.steps
+
+    @property
+    def done(self) -> bool:
+        if self.is_last_batch or (self.max_steps >= 0 and self.global_step >= self.max_steps):
+            return True
+        trainer = self.trainer
+        if trainer.should_stop and trainer.fit_loop.may_stop:
+            return True
+        return trainer.has_deadline and trainer.out_of_time
+
+    def reset(self) -> None:
+        trainer = self.trainer
+        self.batch_progress.begin_interrupted()
+        self.batch_progress.begin()
+        self.is_last_batch = False
+        self.batch_idx = -1
+        self._limit = trainer.num_training_batches
+        trainer.validates = trainer.num_val_dataloaders > 0
+        self._outputs = [] if trainer.keeps_training_outputs else None
+
+    def on_run_start(self) -> None:
+        trainer = self.trainer
+        self._iterator = iter(trainer.train_dataloader)
+        self._ahead = []
+        if self._limit is None:  # only looking ahead tells which batch is the last
+            self._ahead = self._read(1)
+            self.is_last_batch = not self._ahead
+        else:
+            self.is_last_batch = self._limit == 0
+        trainer.announce_loop("train", self._limit, "batch")
+
+    def _read(self, number: int) -> list[Any]:
+        batches = []
+        for batch in self._iterator:
+            batches.append(batch)
+            if len(batches) == number:
+                break
+        return batches
+
+    def advance(self) -> None:
+        trainer = self.trainer
+        routes, place, counts = trainer.routes, trainer.place, self.batch_progress.total
+        if self._limit is None:
+            batch = self._look_ahead()
+        else:
+            self.is_last_batch = self.batch_idx + 2 >= self._limit
+            batch = next(self._iterator)
+        self.batch_idx = batch_idx = self.batch_idx + 1
+        place.begin_batch(batch_idx)
+        counts.ready += 1
+        batch = trainer.move_batch(batch, 0)
+        trainer.metrics.batch = batch
+        if (hook := routes.on_batch_start) is not None:
+            hook()
+        if (hook := routes.on_train_batch_start) is not None and hook(batch, batch_idx, 0) == -1:
+            self.is_last_batch = True
+            raise StopIteration
+        counts.started += 1
+        outputs = self.batch_loop.run(batch, batch_idx)
+        counts.processed += 1
+        if trainer.has_step_schedulers and self.batch_loop.optimizer_loop.stepped:
+            trainer.step_schedulers("step", self.global_step)
+        if (hook := routes.on_train_batch_end) is not None:
+            hook(outputs, batch, batch_idx, 0)
+        if (hook := routes.on_batch_end) is not None:
+            hook()
+        if self._outputs is not None and outputs is not None:
+            self._outputs.append(outputs)
+        counts.completed += 1
+
+    def _look_ahead(self) -> Any:
+        """The next batch, knowing whether another one follows."""
+        batch = self._ahead.pop()
+        self._ahead = self._read(1)
+        self.is_last_batch = not self._ahead
+        return batch
+
+    def on_advance_end(self) -> None:
+        trainer = self.trainer
+        if trainer.validates and trainer.validation_is_due(self.batch_idx, self.is_last_batch):
+            self.run_validation()
+        bus = trainer.bus
+        if bus.writer is not None:
+            bus.flush()
+        if bus.attention:
+            trainer.at_safe_point()
+
+    def run_validation(self) -> None:
+        """Run the validation loop in the middle of training."""
+        trainer = self.trainer
+        with trainer.in_stage("validate"):
+            self.val_loop.run()
+        trainer.lightning_module.train()
+        trainer.routes.call("on_validation_model_train")
+
+    def on_run_end(self) -> None:
+        self._iterator = iter(())
+        self._ahead = []
+        self.trainer.announce_loop_end("train", self.batch_idx + 1)
+
+    def take_outputs(self) -> list[Any] | None:
+        """What the epoch's training steps returned, if somebody wants it; only once."""
+        outputs, self._outputs = self._outputs, None
+        return outputs
+
+    def teardown(self) -> None:
+        self._iterator = iter(())
+        self._outputs = None
+        self.val_loop.teardown()

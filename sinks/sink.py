@@ -1,0 +1,170 @@
+"""The base of everything that carries events to a destination."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ..bus.actor import Actor
+from ..bus.codec import DecodedEvent, HookSelection
+from ..bus.cursor import PlainState
+from ..bus.errors import UsageError
+from ..bus.events import Event, Hook, Put, RunStarted
+
+
+class Sink(Actor):
+    """Carries events to a destination, at its own pace, live or in replay.
+
+    Write one by overriding ``write``; the rest has defaults. A plain ``write`` runs in a worker
+    thread, a coroutine on the bus thread: neither can slow training. When ``write`` raises, the
+    sink is opened again with the state of the last good write and gets the batch once more.
+
+    Attributes:
+        destination: takes puts that carry this label; None takes all puts.
+        events: the types of events that ``write`` gets.
+        batch_size: at most so many events in one ``write``.
+    """
+
+    destination: str | None = "loggers"
+    events: tuple[type[Event], ...] = (Put,)
+    batch_size: int = 1000
+    poll_interval_s = 0.25
+    _good_state: PlainState | None = None
+    _wall_offset_ns: int = 0
+
+    def open(self, resumed: bool) -> None:
+        """Get ready. Called before the first event and again after a restart.
+
+        Args:
+            resumed: go on from what ``load_state`` was given, instead of from nothing.
+        """
+
+    def write(self, batch: list[Any]) -> Any:
+        """Carry events, in order. May be a coroutine function."""
+        raise UsageError(f"{type(self).__name__} must define write(self, batch)")
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system. Called after each batch."""
+
+    def close(self) -> None:
+        """Finish. Called once after the last event, and before each restart."""
+
+    def state(self) -> PlainState:
+        """What is needed to go on from here later; plain data, taken after each batch."""
+        return {}
+
+    def load_state(self, state: PlainState) -> None:
+        """Take up what ``state`` gave; called before ``open``."""
+
+    def wants(self, event: DecodedEvent) -> bool:
+        """Whether ``write`` gets this event."""
+        if type(event) is Put and self.destination is not None:
+            return Put in self.events and self.destination in event.destinations
+        return isinstance(event, self.events)
+
+    @property
+    def needs_run_folder(self) -> bool:
+        """Whether it writes into the run's folder, so that there has to be one."""
+        return False
+
+    @property
+    def run_path(self) -> Path:
+        """The run's folder.
+
+        Raises:
+            UsageError: the run keeps none.
+        """
+        path = self._require_context("run_path").run_path
+        if path is None:
+            raise UsageError(
+                f"{type(self).__name__} needs a place to write: this run keeps no folder, so give "
+                "it a path"
+            )
+        return path
+
+    def wall_ns(self, event: Event) -> int:
+        """Wall clock of an event, in ns since 1970; the same live and in replay."""
+        return event.time_ns + self._wall_offset_ns
+
+    # -- what the bus asks -------------------------------------------------------------------
+
+    def _is_observer(self) -> bool:
+        return True
+
+    def _hook_selection(self) -> HookSelection:
+        return "all" if Hook in self.events else "none"
+
+    def _observed_hooks(self) -> set[str] | None:
+        return None
+
+    async def on_start(self) -> None:
+        resumed = self._good_state is not None
+        await self._in_thread(self._open, resumed)
+
+    async def on_stop(self) -> None:
+        await self._in_thread(self._close)
+
+    def _open(self, resumed: bool) -> None:
+        if self._good_state is not None:
+            self.load_state({k: v for k, v in self._good_state.items() if k != _OFFSET})
+        self.open(resumed)
+        self._remember()
+
+    def _close(self) -> None:
+        self.close()
+        self._remember()
+
+    async def _deliver(
+        self, events: Sequence[DecodedEvent], delivered: Callable[[int], None]
+    ) -> None:
+        batch: list[DecodedEvent] = []
+        for event in events:
+            if type(event) is RunStarted:
+                await self._write(batch)
+                batch = []
+                self._wall_offset_ns = event.wall_ns - event.time_ns
+            if self.wants(event):
+                batch.append(event)
+                if len(batch) >= self.batch_size:
+                    await self._write(batch)
+                    batch = []
+                    delivered(event.seq + 1)
+        await self._write(batch)
+
+    async def _write(self, batch: list[DecodedEvent]) -> None:
+        if not batch:
+            return
+        if inspect.iscoroutinefunction(self.write):
+            await self.write(batch)
+            await self._in_thread(self._after_write)
+        else:
+            await self._in_thread(self._write_and_flush, batch)
+
+    def _write_and_flush(self, batch: list[DecodedEvent]) -> None:
+        self.write(batch)
+        self._after_write()
+
+    def _after_write(self) -> None:
+        self.flush()
+        self._remember()
+
+    def _remember(self) -> None:
+        self._good_state = {**self.state(), _OFFSET: self._wall_offset_ns}
+
+    async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
+        # Abandoned, not waited for, when the time to drain is over: it may hang for ever.
+        await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
+
+    def cursor_state(self) -> PlainState:
+        """What the cursor's file keeps besides the position."""
+        return self._good_state or {}
+
+    def load_cursor_state(self, state: PlainState) -> None:
+        """Go on from a committed cursor."""
+        self._good_state = dict(state)
+        self._wall_offset_ns = int(state.get(_OFFSET, 0))  # type: ignore[arg-type]
+
+
+_OFFSET = "wall_offset_ns"

@@ -1,0 +1,345 @@
+"""What a step costs: nightbus and its peers over the raw PyTorch loop, in one interleaved run.
+
+    make bench            nightbus alone
+    make bench-peers      with lightning and pytorch-ignite
+
+Every contender trains the same tiny model on the same data in memory; rounds alternate between
+all of them, and the medians and quartiles of the rounds are shown.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import nightbus as nb
+
+STEPS = 1000
+BATCHES = 100
+BAR_US = {"bare": 15, "default": 30, "logged": 60}
+
+
+class Batches:
+    """Batches in memory, repeated to an epoch of STEPS."""
+
+    def __init__(self, steps: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._batches = [
+            (
+                torch.randn(16, 32, generator=generator),
+                torch.randint(0, 2, (16,), generator=generator),
+            )
+            for _ in range(BATCHES)
+        ]
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(self._steps):
+            yield self._batches[step % BATCHES]
+
+
+def make_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+
+
+class Stopwatch:
+    """Time from the first training batch to the last one's end, in s."""
+
+    def __init__(self) -> None:
+        self.begin_s = self.end_s = 0.0
+
+    @property
+    def per_step_us(self) -> float:
+        return (self.end_s - self.begin_s) / (STEPS - 1) * 1e6
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Contenders print what they print, but not here."""
+    with tempfile.TemporaryFile("w") as sink:
+        out, err = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = sink  # type: ignore[assignment]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            sys.stdout, sys.stderr = out, err
+
+
+def raw(folder: Path) -> float:
+    net = make_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    watch = Stopwatch()
+    for step, (x, y) in enumerate(Batches(STEPS)):
+        if step == 1:
+            watch.begin_s = time.perf_counter()
+        loss = F.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    watch.end_s = time.perf_counter()
+    return watch.per_step_us
+
+
+class Tiny(nb.LightningModule):
+    """The model all nightbus contenders train; times itself at its own batch hooks."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        super().__init__()
+        self.net = make_net()
+        self.watch = watch
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if batch_idx == 1:
+            self.watch.begin_s = time.perf_counter()
+        x, y = batch
+        return F.cross_entropy(self.net(x), y)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    def on_train_epoch_end(self) -> None:
+        self.watch.end_s = time.perf_counter()
+
+
+class TinyLogged(Tiny):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        self.log("twice", loss * 2, on_step=True, on_epoch=True)
+        self.log("step", float(batch_idx), on_step=True, on_epoch=True)
+        return loss
+
+
+class TwoHooks(nb.Callback):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        self.count += 1
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.count += 1
+
+
+class SleepySink(nb.Sink):
+    """Takes 5 ms for each record."""
+
+    destination = "callbacks"
+
+    def __init__(self) -> None:
+        self.records = 0
+
+    def write(self, batch: list[nb.Put]) -> None:
+        for _ in batch:
+            time.sleep(0.005)
+            self.records += 1
+
+
+BARE: dict[str, Any] = {
+    "recording": "off",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+}
+
+
+def train(folder: Path, module: type[Tiny] = Tiny, **arguments: Any) -> float:
+    watch = Stopwatch()
+    trainer = nb.Trainer(max_epochs=1, default_root_dir=folder, accelerator="cpu", **arguments)
+    trainer.fit(module(watch), Batches(STEPS))
+    return watch.per_step_us
+
+
+def bare(folder: Path) -> float:
+    return train(folder, **BARE)
+
+
+def default(folder: Path) -> float:
+    return train(folder)
+
+
+def logged(folder: Path) -> float:
+    return train(folder, TinyLogged, enable_progress_bar=False)
+
+
+def callbacks10(folder: Path) -> float:
+    return train(folder, callbacks=[TwoHooks() for _ in range(10)], **BARE)
+
+
+def sleepy_reference(folder: Path) -> float:
+    return train(folder, TinyLogged, **{**BARE, "recording": "all"}, drain_timeout=0.0)
+
+
+def sleepy(folder: Path) -> float:
+    sink = SleepySink()
+    arguments = {**BARE, "recording": "all"}
+    return train(folder, TinyLogged, sinks=[sink], drain_timeout=0.0, **arguments)
+
+
+def ignite(folder: Path) -> float:
+    from ignite.engine import Engine, Events
+
+    net = make_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    watch = Stopwatch()
+
+    def update(engine: Any, batch: Any) -> float:
+        if engine.state.iteration == 2:
+            watch.begin_s = time.perf_counter()
+        x, y = batch
+        loss = F.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    engine = Engine(update)
+
+    @engine.on(Events.EPOCH_COMPLETED)  # type: ignore[untyped-decorator, unused-ignore]
+    def end(_: Any) -> None:
+        watch.end_s = time.perf_counter()
+
+    engine.run(Batches(STEPS), max_epochs=1)
+    return watch.per_step_us
+
+
+def lightning_contenders() -> dict[str, Callable[[Path], float]]:
+    import logging
+
+    import lightning
+    from lightning.pytorch.loggers import CSVLogger
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    def module_class(logs: bool) -> Any:
+        class LightningTiny(lightning.LightningModule):  # type: ignore[misc, unused-ignore]
+            def __init__(self, watch: Stopwatch) -> None:
+                super().__init__()
+                self.net = make_net()
+                self.watch = watch
+
+            def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+                if batch_idx == 1:
+                    self.watch.begin_s = time.perf_counter()
+                x, y = batch
+                loss = F.cross_entropy(self.net(x), y)
+                if logs:
+                    self.log("loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+                    self.log("twice", loss * 2, on_step=True, on_epoch=True)
+                    self.log("step", float(batch_idx), on_step=True, on_epoch=True)
+                return loss
+
+            def configure_optimizers(self) -> Any:
+                return torch.optim.SGD(self.parameters(), lr=0.01)
+
+            def on_train_epoch_end(self) -> None:
+                self.watch.end_s = time.perf_counter()
+
+        return LightningTiny
+
+    def contender(logs: bool, **arguments: Any) -> Callable[[Path], float]:
+        def run(folder: Path) -> float:
+            watch = Stopwatch()
+            options: dict[str, Any] = {"logger": CSVLogger(str(folder)), **arguments}
+            trainer = lightning.Trainer(
+                max_epochs=1, accelerator="cpu", default_root_dir=str(folder), **options
+            )
+            trainer.fit(module_class(logs)(watch), Batches(STEPS))
+            return watch.per_step_us
+
+        return run
+
+    nothing = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+    }
+    return {
+        "lightning bare": contender(False, **nothing),
+        "lightning default": contender(False),
+        "lightning logged": contender(True, enable_progress_bar=False),
+    }
+
+
+def contenders() -> dict[str, Callable[[Path], float]]:
+    found: dict[str, Callable[[Path], float]] = {
+        "raw": raw,
+        "bare": bare,
+        "default": default,
+        "logged": logged,
+        "ten callbacks": callbacks10,
+        "recorded, no sink": sleepy_reference,
+        "recorded, 5 ms sink": sleepy,
+    }
+    try:
+        import ignite.engine  # noqa: F401
+
+        found["ignite"] = ignite
+    except ImportError:
+        pass
+    try:
+        found |= lightning_contenders()
+    except ImportError:
+        pass
+    return found
+
+
+def measure(rounds: int, only: list[str]) -> dict[str, list[float]]:
+    runs = {name: run for name, run in contenders().items() if not only or name in only}
+    results: dict[str, list[float]] = {name: [] for name in runs}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds + 1):
+            for name, run in runs.items():
+                with quiet():
+                    per_step = run(Path(folder))
+                if number:  # the first round warms up
+                    results[name].append(per_step)
+    return results
+
+
+def show(results: dict[str, list[float]]) -> None:
+    base = results["raw"]
+    print(f"{'':22}{'us/step':>9}{'quartiles':>18}{'over raw':>10}{'ratio':>8}")
+    for name, values in results.items():
+        low, _, high = statistics.quantiles(values, n=4)
+        over = [value - reference for value, reference in zip(values, base, strict=True)]
+        ratio = statistics.median(v / b for v, b in zip(values, base, strict=True))
+        spread = f"{low:.1f} .. {high:.1f}"
+        print(
+            f"{name:22}{statistics.median(values):9.1f}{spread:>18}"
+            f"{statistics.median(over):10.1f}{ratio:8.2f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", nargs="*", default=[], help="contenders to run, raw among them")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    show(measure(options.rounds, options.only))
+
+
+if __name__ == "__main__":
+    main()

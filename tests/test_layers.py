@@ -1,0 +1,219 @@
+"""The layers and the arrows between them, read from the imports.
+
+An import under ``if TYPE_CHECKING:`` does not run and therefore does not count.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+TORCH = frozenset({"torch", "torchmetrics", "safetensors", "lightning"})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the files of one layer may import, besides themselves."""
+
+    parts: frozenset[str]  # parts of the package
+    without: frozenset[str] = frozenset()  # libraries it has to do without
+
+
+# _lazy is the small helper of every facade: it knows nothing, so everyone may know it.
+LAYERS = {
+    "_lazy": Layer(frozenset(), without=TORCH),
+    "bus": Layer(frozenset({"_lazy"}), without=TORCH),
+    "sinks": Layer(frozenset({"_lazy", "bus"}), without=TORCH),
+    "actors": Layer(frozenset({"_lazy", "bus"})),
+    "loops": Layer(frozenset({"_lazy", "bus", "actors"})),
+}
+# The only places that know all.
+ROOT_MODULES = frozenset({"__init__", "__main__", "trainer"})
+OUTSIDE = frozenset({"tests", "examples"})
+PARTS = frozenset(LAYERS) | ROOT_MODULES
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module: ``level`` leading dots, then a dotted ``name``."""
+
+    level: int
+    name: str
+    line: int
+
+
+def imports(source: str) -> Iterator[Import]:
+    """Every import in ``source``, those inside functions too."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+                waiting.extend(node.orelse)
+            case ast.Import():
+                for alias in node.names:
+                    yield Import(0, alias.name, node.lineno)
+            case ast.ImportFrom(module=None):
+                for alias in node.names:
+                    yield Import(node.level, alias.name, node.lineno)
+            case ast.ImportFrom(module=str(module)):
+                yield Import(node.level, module, node.lineno)
+            case _:
+                waiting.extend(ast.iter_child_nodes(node))
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What is wrong with the imports of the file at ``path``, a sentence each.
+
+    Args:
+        path: the file, relative to the root of the repository, with forward slashes.
+        source: its text.
+    """
+    file = PurePosixPath(path)
+    here = file.parts[0] if len(file.parts) > 1 else file.stem
+    found = sorted(imports(source), key=lambda each: each.line)
+    complaints = (_complaint(file, here, each) for each in found)
+    return [
+        f"{complaint}: {path}:{each.line}"
+        for complaint, each in zip(complaints, found, strict=True)
+        if complaint
+    ]
+
+
+def _complaint(file: PurePosixPath, here: str, imported: Import) -> str | None:
+    first, *rest = imported.name.split(".")
+    if imported.level == 0:
+        if first in PARTS:
+            return f"{here} may not import {first} as if it were a library of its own"
+        if here not in OUTSIDE and first == "nightbus":
+            return f"{here} may not import nightbus by its name, only relatively"
+        if here == "examples" and first == "nightbus" and rest:
+            return f"examples may not import {imported.name}, only nightbus itself"
+        if here in LAYERS and first in LAYERS[here].without:
+            return f"{here} may not import {first}"
+        return None
+
+    if here in OUTSIDE:
+        return f"{here} may not import relatively"
+    folder = file.parent.parts  # of the package: () is its root
+    if imported.level - 1 > len(folder):
+        return f"{here} may not import from outside the package"
+    target = (*folder[: len(folder) - imported.level + 1], first)[0]
+    if target == here or here not in LAYERS or target in LAYERS[here].parts:
+        return None
+    if target not in PARTS:  # `from .. import Trainer`
+        return f"{here} may not import the facade"
+    return f"{here} may not import {target}"
+
+
+def python_files() -> list[str]:
+    """Every file the rules are for, relative to the root."""
+    folders = [ROOT / name for name in (*LAYERS, *OUTSIDE)]
+    found = [*ROOT.glob("*.py"), *(file for folder in folders for file in folder.rglob("*.py"))]
+    return sorted(file.relative_to(ROOT).as_posix() for file in found)
+
+
+def test_imports_follow_the_arrows() -> None:
+    wrong = [
+        complaint
+        for path in python_files()
+        for complaint in violations(path, (ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_folder_and_root_module_has_a_place_in_the_layers() -> None:
+    parts = {PurePosixPath(path).parts[0].removesuffix(".py") for path in python_files()}
+    packages = {init.parent.name for init in ROOT.glob("*/__init__.py")}
+    assert parts | packages <= PARTS | OUTSIDE
+
+
+@pytest.mark.parametrize("package", ["nightbus", "nightbus.bus", "nightbus.sinks"])
+def test_reading_a_log_does_not_load_torch(package: str) -> None:
+    code = (
+        "import importlib, pkgutil, sys\n"
+        f"package = importlib.import_module({package!r})\n"
+        f"if {package!r} != 'nightbus':\n"
+        "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        importlib.import_module(module.name)\n"
+        f"print(*sorted(sys.modules.keys() & {set(TORCH)!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        ("sinks/x.py", "a = 1\n\nfrom ..loops import FitLoop", "sinks may not import loops"),
+        ("sinks/x.py", "from ..loops.fit import FitLoop", "sinks may not import loops"),
+        ("sinks/x.py", "from .. import loops", "sinks may not import loops"),
+        ("sinks/x.py", "from ..actors import Callback", "sinks may not import actors"),
+        ("sinks/x.py", "import torch.utils.tensorboard", "sinks may not import torch"),
+        ("bus/x.py", "from ..trainer import Trainer", "bus may not import trainer"),
+        ("bus/x.py", "from ..sinks import CSV", "bus may not import sinks"),
+        ("bus/x.py", "from .. import Trainer", "bus may not import the facade"),
+        ("bus/x.py", "from safetensors.torch import save", "bus may not import safetensors"),
+        ("bus/deep/x.py", "from ...actors import Callback", "bus may not import actors"),
+        ("actors/x.py", "from ..loops import Loop", "actors may not import loops"),
+        ("actors/callbacks/x.py", "from ...sinks import CSV", "actors may not import sinks"),
+        ("loops/x.py", "from ..sinks.csv import CSV", "loops may not import sinks"),
+        (
+            "loops/x.py",
+            "def f():\n    from ..trainer import Trainer",
+            "loops may not import trainer",
+        ),
+        ("_lazy.py", "from .bus import Bus", "_lazy may not import bus"),
+        ("loops/x.py", "from ...bus import Bus", "loops may not import from outside the package"),
+        (
+            "trainer.py",
+            "from nightbus.bus import Bus",
+            "trainer may not import nightbus by its name, only relatively",
+        ),
+        (
+            "tests/test_x.py",
+            "from bus.events import Put",
+            "tests may not import bus as if it were a library of its own",
+        ),
+        ("tests/test_x.py", "from . import helpers", "tests may not import relatively"),
+        (
+            "examples/x.py",
+            "from nightbus.bus import Bus",
+            "examples may not import nightbus.bus, only nightbus itself",
+        ),
+    ],
+)
+def test_an_import_against_the_arrows_is_noticed(path: str, source: str, complaint: str) -> None:
+    line = len(source.splitlines())
+    assert violations(path, source) == [f"{complaint}: {path}:{line}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("bus/x.py", "import trio\nfrom .._lazy import lazy_names\nfrom .events import Put"),
+        ("sinks/x.py", "from ..bus.events import Put\nfrom .sink import Sink"),
+        ("sinks/x.py", "if TYPE_CHECKING:\n    from ..loops import FitLoop"),
+        ("actors/x.py", "import torch\nfrom ..bus import Actor"),
+        ("actors/callbacks/x.py", "from ...bus import Actor\nfrom ..callback import Callback"),
+        ("loops/x.py", "import torch\nfrom ..actors import Callback\nfrom ..bus import Actor"),
+        ("trainer.py", "from .loops import FitLoop\nfrom .sinks import CSV"),
+        ("__main__.py", "def main():\n    from .trainer import Trainer"),
+        ("tests/test_x.py", "import nightbus as nb\nfrom nightbus.bus.events import Put"),
+        ("examples/x.py", "import torch\nimport nightbus as nb\nfrom nightbus import Trainer"),
+    ],
+)
+def test_an_import_along_the_arrows_passes(path: str, source: str) -> None:
+    assert violations(path, source) == []
+
+
+def test_what_runs_when_types_are_not_checked_counts() -> None:
+    source = "if typing.TYPE_CHECKING:\n    import torch\nelse:\n    import torchmetrics"
+    assert violations("bus/x.py", source) == ["bus may not import torchmetrics: bus/x.py:4"]

@@ -1,0 +1,1244 @@
+"""The Trainer: puts loops, module, data, actors and sinks on one bus and runs them.
+
+It is the one place, besides the facade and the command line, that knows all of the package.
+"""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import structlog
+import torch
+
+from .actors.arguments import (
+    as_plain,
+    check_at_least,
+    check_choice,
+    check_devices,
+    parse_max_time,
+    refuse_unknown,
+)
+from .actors.callback import Callback
+from .actors.callbacks.model_summary import ModelSummary
+from .actors.checkpointer import Checkpointer, find_checkpoint, load_checkpoint
+from .actors.data import (
+    check_limit,
+    check_loader,
+    evaluation_loaders,
+    limited,
+    num_batches,
+    training_loader,
+    without_shuffling,
+)
+from .actors.datamodule import LightningDataModule
+from .actors.device import Device
+from .actors.hooks import HookOwners, check_subscriptions, hook_handlers, is_overridden
+from .actors.interrupts import InterruptWatch
+from .actors.metrics import Metrics
+from .actors.module import LightningModule
+from .actors.optimizers import (
+    LRSchedulerConfig,
+    SteppingOptimizer,
+    default_step,
+    monitored_value,
+    parse_optimizers,
+)
+from .actors.versions import package_versions
+from .bus.actor import Actor
+from .bus.bus import Bus
+from .bus.cursor import Position, attempt_logs
+from .bus.errors import UsageError
+from .bus.events import (
+    Command,
+    Ending,
+    Fault,
+    Fork,
+    LoopEnded,
+    LoopStarted,
+    RunEnded,
+    RunStarted,
+    Scalar,
+    Stage,
+)
+from .bus.log_writer import LogIdentity, LogWriter
+from .bus.logging_setup import set_up_logging
+from .bus.mailbox import Reply
+from .bus.observer import Observer, describe
+from .bus.place import Place
+from .bus.routes import HookHandler
+from .bus.run_folder import AttemptLock, RunFolder
+from .bus.segments import UnnamedStore
+from .loops import EvaluationLoop, FitLoop, Loop, PredictionLoop
+from .sinks.csv import CSV
+from .sinks.progress_bar import ProgressBar
+from .sinks.sink import Sink
+
+_log = structlog.get_logger("nightbus.trainer")
+
+Function = Literal["fit", "validate", "test", "predict"]
+_STAGE_OF: dict[str, Stage] = {
+    "fit": "train",
+    "validate": "validate",
+    "test": "test",
+    "predict": "predict",
+}
+
+
+class _EvaluationHooks(NamedTuple):
+    """Names of one stage's hooks, put together once instead of for each batch."""
+
+    batch_start: str
+    step: str
+    step_end: str
+    batch_end: str
+
+    @classmethod
+    def of(cls, kind: str) -> "_EvaluationHooks":
+        return cls(
+            f"on_{kind}_batch_start", f"{kind}_step", f"{kind}_step_end", f"on_{kind}_batch_end"
+        )
+
+
+class Trainer:
+    """Runs a LightningModule.
+
+    Args:
+        max_epochs: at most so many epochs; 1000 when neither this nor max_steps is given, -1 for
+            no limit.
+        min_epochs: a stop is not honoured before so many epochs.
+        max_steps: at most so many optimizer steps; -1 for no limit.
+        min_steps: a stop is not honoured before so many optimizer steps.
+        max_time: at most so long: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments.
+        limit_train_batches: a number of batches (int) or a share of them (float).
+        limit_val_batches: the same for validation.
+        limit_test_batches: the same for testing.
+        limit_predict_batches: the same for prediction.
+        val_check_interval: validate after so many batches (int) or this share of an epoch (float).
+        check_val_every_n_epoch: validate only in every n-th epoch.
+        num_sanity_val_steps: validation batches to run before training; -1 for all.
+        fast_dev_run: one batch (True) or so many of everything, nothing written but the log.
+        overfit_batches: train on so many batches, or this share, in a fixed order.
+        accumulate_grad_batches: batches for each optimizer step.
+        gradient_clip_val: largest gradient norm or value; None does not clip.
+        gradient_clip_algorithm: ``norm`` or ``value``.
+        log_every_n_steps: how often step values from ``log`` go to sinks.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        devices: one, so far.
+        deterministic: use deterministic algorithms only.
+        benchmark: let cudnn find the fastest algorithms.
+        detect_anomaly: find the operation whose backward gave NaN; slow.
+        enable_progress_bar: show progress on stderr.
+        enable_model_summary: show the module's children and sizes when fit begins.
+        enable_checkpointing: save the run at each epoch's end, and keep the newest.
+        callbacks: callbacks, in the order in which their hooks run.
+        actors: actors, in the step and beside it.
+        sinks: where events go.
+        logger: True adds a CSV sink unless there is one; False adds none.
+        default_root_dir: where the folder ``runs`` is; the working directory by default.
+        run_name: what the run's folder is called, with an id behind it; the module's class by
+            default.
+        recording: ``all`` keeps every event; ``metrics`` leaves out hooks that no live observer
+            wants; ``off`` keeps nothing, though live observers still see everything they want.
+        reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
+        drain_timeout: how long sinks may take to finish at the end, in s.
+
+    Raises:
+        UsageError: an argument makes no sense; the message says what does.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        max_time: str | timedelta | dict[str, int] | None = None,
+        limit_train_batches: float = 1.0,
+        limit_val_batches: float = 1.0,
+        limit_test_batches: float = 1.0,
+        limit_predict_batches: float = 1.0,
+        val_check_interval: float = 1.0,
+        check_val_every_n_epoch: int = 1,
+        num_sanity_val_steps: int = 2,
+        fast_dev_run: bool | int = False,
+        overfit_batches: float = 0.0,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        log_every_n_steps: int = 50,
+        precision: str | int = "32-true",
+        accelerator: str = "auto",
+        devices: Any = "auto",
+        deterministic: bool = False,
+        benchmark: bool = False,
+        detect_anomaly: bool = False,
+        enable_progress_bar: bool = True,
+        enable_model_summary: bool = True,
+        enable_checkpointing: bool = True,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        actors: Sequence[Actor] = (),
+        sinks: Sequence[Sink] = (),
+        logger: bool = True,
+        default_root_dir: str | os.PathLike[str] | None = None,
+        run_name: str | None = None,
+        recording: Literal["all", "metrics", "off"] = "all",
+        reload_dataloaders_every_n_epochs: int = 0,
+        drain_timeout: float = 30.0,
+        **unknown: Any,
+    ) -> None:
+        arguments = {
+            name: value
+            for name, value in locals().items()
+            if name not in ("self", "unknown", "__class__")
+        }
+        refuse_unknown(unknown, list(arguments))
+        set_up_logging()
+        self._config = as_plain(arguments)
+        if isinstance(callbacks, Callback):
+            callbacks = [callbacks]
+        self.callbacks: list[Callback] = list(callbacks or [])
+        for callback in self.callbacks:
+            if is_overridden(callback, "on_init_start"):
+                callback.on_init_start(self)
+        self.actors: list[Actor] = list(actors)
+        self.sinks: list[Sink] = list(sinks)
+        for sink in self.sinks:
+            if not isinstance(sink, Sink):
+                raise UsageError(
+                    f"sinks has {type(sink).__name__}, which is no nightbus.Sink; actors go to "
+                    "actors="
+                )
+        if not isinstance(logger, bool):
+            raise UsageError(
+                f"logger={type(logger).__name__}: expected True or False; give sinks=[...] for "
+                "destinations"
+            )
+        check_devices(devices)
+        self.device = Device(accelerator, precision)
+        self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
+        self.enable_checkpointing = enable_checkpointing
+        self.limits: dict[str, float] = {
+            "train": check_limit("limit_train_batches", limit_train_batches),
+            "validate": check_limit("limit_val_batches", limit_val_batches),
+            "test": check_limit("limit_test_batches", limit_test_batches),
+            "predict": check_limit("limit_predict_batches", limit_predict_batches),
+        }
+        self.overfit_batches = check_limit("overfit_batches", overfit_batches)
+        if self.overfit_batches:
+            self.limits["train"] = self.limits["validate"] = self.overfit_batches
+        self.val_check_interval = check_limit("val_check_interval", val_check_interval)
+        self.check_val_every_n_epoch = check_at_least(
+            "check_val_every_n_epoch", check_val_every_n_epoch, 1
+        )
+        self.num_sanity_val_steps = check_at_least(
+            "num_sanity_val_steps", num_sanity_val_steps, -1
+        )
+        self.accumulate_grad_batches = (
+            check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
+        )
+        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = check_choice(
+            "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
+        )
+        self.reload_dataloaders_every_n_epochs = check_at_least(
+            "reload_dataloaders_every_n_epochs", reload_dataloaders_every_n_epochs, 0
+        )
+        self.deterministic = deterministic
+        self.benchmark = benchmark
+        self.detect_anomaly = detect_anomaly
+        self.drain_timeout = drain_timeout
+        self.run_name = run_name
+        self.default_root_dir = Path(default_root_dir or Path.cwd())
+        self.max_time_s = parse_max_time(max_time)
+        max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
+        if logger and not self.fast_dev_run and not any(isinstance(s, CSV) for s in self.sinks):
+            self.sinks.append(CSV())
+        self.progress_bar = ProgressBar() if enable_progress_bar else None
+        if enable_model_summary:
+            self.callbacks.append(ModelSummary())
+        check_at_least("max_epochs", max_epochs, -1)
+        self.fit_loop: Loop | Any = FitLoop(
+            check_at_least("min_epochs", min_epochs, 0),
+            None if max_epochs == -1 else max_epochs,
+            check_at_least("min_steps", min_steps, 0),
+            max_steps,
+        )
+        self.validate_loop: Loop | Any = EvaluationLoop("validate")
+        self.test_loop: Loop | Any = EvaluationLoop("test")
+        self.predict_loop: Loop | Any = PredictionLoop()
+        self.evaluation_hooks = {k: _EvaluationHooks.of(k) for k in ("validation", "test")}
+        self.checkpointer = Checkpointer(self)
+        self.place = Place()
+        self.bus = Bus(self.place)
+        self.routes = self.bus.routes
+        self.metrics = Metrics(self.bus, log_every_n_steps)
+        self.should_stop = False
+        self.stop_reason = ""
+        self.paused = False
+        self.interrupted = False
+        self.sanity_checking = False
+        self.attempt = -1
+        self.run_folder: RunFolder | None = None
+        self.datamodule: LightningDataModule | None = None
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.stepping_optimizers: list[Any] = []
+        self.lr_scheduler_configs: list[LRSchedulerConfig] = []
+        self.has_step_schedulers = False
+        self.has_training_step_end = False
+        self.has_special_forward = False
+        self.validates = False
+        self.has_step_end = {"validation": False, "test": False}
+        self.keeps_training_outputs = False
+        self.wants_training_outputs = False
+        self._module: LightningModule | None = None
+        self._module_callbacks: list[Callback] = []
+        self._given_loaders: dict[str, Any] = {}
+        self._train_dataloader: Any = None
+        self._num_training_batches: int | None = None
+        self._loaders: dict[str, list[Any]] = {}
+        self._val_check_batch: int | None = None
+        self._deadline_s: float | None = None
+        self._interrupts = InterruptWatch(self._on_interrupt)
+        self._to_attach: deque[Actor] = deque()
+        self._function: Function | None = None
+        self._store: UnnamedStore | Any = None
+        for callback in self.callbacks:
+            if is_overridden(callback, "on_init_end"):
+                callback.on_init_end(self)
+
+    def _apply_fast_dev_run(
+        self, fast_dev_run: bool | int, max_epochs: int | None, max_steps: int
+    ) -> tuple[int | None, int]:
+        self.fast_dev_run = fast_dev_run
+        if fast_dev_run:
+            batches = int(fast_dev_run)
+            self.limits = dict.fromkeys(self.limits, batches)
+            self.num_sanity_val_steps = 0
+            self.enable_checkpointing = False
+            self.sinks = []
+            return 1, batches
+        if max_epochs is None and max_steps == -1:
+            _log.info("neither max_epochs nor max_steps was given; at most 1000 epochs are run")
+            return 1000, max_steps
+        return max_epochs, max_steps
+
+    # -- what users call ---------------------------------------------------------------------
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Train, and validate on the way.
+
+        Args:
+            model: what to train.
+            train_dataloaders: one loader or a collection of them; or a LightningDataModule.
+            val_dataloaders: one loader or several.
+            datamodule: instead of loaders.
+            ckpt_path: resume from this checkpoint, in a new attempt of its run; ``last`` for that
+                of the newest run of this name.
+
+        Raises:
+            NightbusError: the set-up makes no sense; and whatever user code raises.
+        """
+        loaders = {"train": train_dataloaders, "validate": val_dataloaders}
+        self._run("fit", self._fit, model, loaders, datamodule, ckpt_path)
+
+    def validate(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+    ) -> list[dict[str, Scalar]]:
+        """Validate once.
+
+        Args:
+            model: what to validate; that of the last run by default.
+            dataloaders: one loader or several; or a LightningDataModule.
+            ckpt_path: take the weights from this checkpoint.
+            verbose: print the metrics.
+            datamodule: instead of loaders.
+
+        Returns:
+            The epoch's metrics, a dict for each dataloader.
+        """
+        return self._evaluate("validate", model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def test(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+    ) -> list[dict[str, Scalar]]:
+        """Test once; arguments and result as for ``validate``."""
+        return self._evaluate("test", model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def predict(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool = True,
+        ckpt_path: str | os.PathLike[str] | None = None,
+    ) -> Any:
+        """Predict.
+
+        Args:
+            model: what to predict with; that of the last run by default.
+            dataloaders: one loader or several; or a LightningDataModule.
+            datamodule: instead of loaders.
+            return_predictions: keep what ``predict_step`` returns.
+            ckpt_path: take the weights from this checkpoint.
+
+        Returns:
+            A list with an entry for each batch; a list of such lists for several loaders.
+        """
+        self.predict_loop.return_predictions = return_predictions
+        loaders = {"predict": dataloaders}
+        return self._run("predict", self._predict, model, loaders, datamodule, ckpt_path)
+
+    def attach(self, actor: Actor) -> None:
+        """Add an actor or sink while a run goes on, from any thread; it acts from the next safe
+        point on. A sink gets the run from its start, an actor what comes from then on.
+        """
+        if self._function is None:
+            (self.sinks if isinstance(actor, Sink) else self.actors).append(actor)  # type: ignore[arg-type]
+        else:
+            self._to_attach.append(actor)
+            self.bus.attention = True
+
+    def tell(self, target: str, command: Command) -> None:
+        """Send a command to an actor, ``fit`` say, from any thread."""
+        self.bus.post(target, command, "user", None)
+
+    def ask(self, target: str, command: Command, timeout_s: float = 5.0) -> Any:
+        """Send a command and wait for the reply; not from the training thread.
+
+        Raises:
+            AskTimeoutError: no reply within ``timeout_s``.
+            UnknownActorError, ActorStoppedError: there will be none.
+        """
+        reply = Reply()
+        self.bus.post(target, command, "user", reply)
+        return reply.wait(timeout_s)
+
+    def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
+        """Save a checkpoint, a folder, at a path that does not exist yet."""
+        self.checkpointer.save(Path(filepath), weights_only)
+
+    # -- where we are ------------------------------------------------------------------------
+
+    @property
+    def lightning_module(self) -> LightningModule:
+        """The module that runs, or ran last.
+
+        Raises:
+            UsageError: none ever did.
+        """
+        if self._module is None:
+            raise UsageError("no module was given yet; call fit, validate, test or predict with one")
+        return self._module
+
+    @property
+    def model(self) -> LightningModule:
+        """The module that runs, or ran last."""
+        return self.lightning_module
+
+    @property
+    def current_epoch(self) -> int:
+        """Epochs completed; the first is 0."""
+        return getattr(self.fit_loop, "current_epoch", 0)
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps completed."""
+        return getattr(self.fit_loop, "global_step", 0)
+
+    @property
+    def max_epochs(self) -> int | None:
+        """At most so many epochs."""
+        return self.fit_loop.max_epochs
+
+    @property
+    def max_steps(self) -> int:
+        """At most so many optimizer steps; -1 for no limit."""
+        return self.fit_loop.max_steps
+
+    @property
+    def training(self) -> bool:
+        """Whether a training batch is worked on, or could be."""
+        return self._function == "fit" and self.place.stage == "train"
+
+    @property
+    def validating(self) -> bool:
+        """Whether validation runs, by itself or within fit."""
+        return self.place.stage == "validate" and self._function is not None
+
+    @property
+    def testing(self) -> bool:
+        """Whether a test runs."""
+        return self._function == "test"
+
+    @property
+    def predicting(self) -> bool:
+        """Whether prediction runs."""
+        return self._function == "predict"
+
+    @property
+    def is_last_batch(self) -> bool:
+        """Whether the training batch is the epoch's last."""
+        return bool(self.fit_loop.epoch_loop.is_last_batch)
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this is the first process."""
+        return self.place.rank == 0
+
+    @property
+    def global_rank(self) -> int:
+        """Which process this is."""
+        return self.place.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many processes there are."""
+        return 1
+
+    @property
+    def train_dataloader(self) -> Any:
+        """The loader training reads."""
+        self._load_training_data()
+        return self._train_dataloader
+
+    @property
+    def val_dataloaders(self) -> list[Any]:
+        """The loaders validation reads."""
+        return self.evaluation_dataloaders("validate")
+
+    @property
+    def num_training_batches(self) -> int | None:
+        """Batches of an epoch; None when the loader cannot say."""
+        self._load_training_data()
+        return self._num_training_batches
+
+    @property
+    def num_val_dataloaders(self) -> int:
+        """How many loaders validation reads."""
+        return len(self.evaluation_dataloaders("validate"))
+
+    @property
+    def num_val_batches(self) -> list[int | None]:
+        """Batches of each validation loader."""
+        return self.evaluation_limits("validate")
+
+    @property
+    def estimated_stepping_batches(self) -> float:
+        """Optimizer steps that fit will take, as far as it can be known; inf when it cannot."""
+        batches, epochs = self.num_training_batches, self.fit_loop.max_epochs
+        if batches is None or epochs is None:
+            return self.max_steps if self.max_steps >= 0 else float("inf")
+        steps = epochs * -(-batches // self.accumulate_grad_batches)
+        return min(steps, self.max_steps) if self.max_steps >= 0 else steps
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        """Latest value of each metric, as tensors of shape ()."""
+        return self.metrics.callback_metrics
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """Latest value of each metric in the progress bar."""
+        return self.metrics.progress_bar_metrics
+
+    @property
+    def logged_metrics(self) -> dict[str, torch.Tensor]:
+        """Latest value of each metric that sinks got."""
+        return self.metrics.logged_metrics
+
+    @property
+    def logger(self) -> Sink | None:
+        """The first sink, or None."""
+        return self.sinks[0] if self.sinks else None
+
+    @property
+    def loggers(self) -> list[Sink]:
+        """The sinks."""
+        return self.sinks
+
+    @property
+    def log_dir(self) -> str | None:
+        """The run's folder."""
+        return str(self.run_folder.path) if self.run_folder else None
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether max_time was given."""
+        return self._deadline_s is not None
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether max_time is over."""
+        return self._deadline_s is not None and time.monotonic() > self._deadline_s
+
+    # -- a run -------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        function: Function,
+        body: Callable[[dict[str, Any] | None], Any],
+        model: LightningModule | None,
+        loaders: dict[str, Any],
+        datamodule: LightningDataModule | None,
+        ckpt_path: str | os.PathLike[str] | None,
+    ) -> Any:
+        """Run ``body`` as one attempt: set-up, running, and an end that is always recorded."""
+        self._adopt(model, loaders, datamodule)
+        checkpoint = self._open_run(function, ckpt_path)
+        module = self.lightning_module
+        how: Ending = "completed"
+        reason = ""
+        try:
+            with self._interrupts, self._torch_settings():
+                try:
+                    result = body(checkpoint)
+                    if function == "fit" and (self.should_stop or self.stop_reason):
+                        how, reason = "stopped", self.stop_reason or "should_stop was set"
+                    return result
+                except BaseException as error:
+                    how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                    reason = "Ctrl-C" if how == "interrupted" else f"{describe(error)[0]}: {error}"
+                    self._on_exception(function, error)
+                    if how == "failed" or self._interrupts.at_once:
+                        raise
+                    self.interrupted = True
+                    return None
+        finally:
+            self._close_run(how, reason)
+            module._attach(None)
+
+    def _adopt(
+        self,
+        model: LightningModule | None,
+        loaders: dict[str, Any],
+        datamodule: LightningDataModule | None,
+    ) -> None:
+        """Check what the user gave, before anything is made."""
+        if self._function is not None:
+            raise UsageError(f"the trainer is running {self._function}; it runs one thing at a time")
+        if model is not None and not isinstance(model, LightningModule):
+            raise UsageError(f"expected a LightningModule, not {type(model).__name__}")
+        first = next(iter(loaders.values()))
+        if isinstance(first, LightningDataModule):
+            if datamodule is not None:
+                raise UsageError("two datamodules were given")
+            datamodule = first
+            loaders = dict.fromkeys(loaders)
+        if datamodule is not None and any(entry is not None for entry in loaders.values()):
+            raise UsageError("give either dataloaders or a datamodule, not both")
+        if datamodule is not None and not isinstance(datamodule, LightningDataModule):
+            raise UsageError(
+                f"expected a LightningDataModule, not {type(datamodule).__name__}"
+            )
+        if model is not None:
+            self._module = model
+        module = self.lightning_module
+        if not module.automatic_optimization:
+            raise UsageError(
+                f"{type(module).__name__}.automatic_optimization is False; manual optimization is "
+                "not supported yet"
+            )
+        if datamodule is not None or model is not None:
+            self.datamodule = datamodule
+        self._given_loaders = loaders
+        self._loaders = {}
+        self._train_dataloader = None
+
+    def _open_run(
+        self, function: Function, ckpt_path: str | os.PathLike[str] | None
+    ) -> dict[str, Any] | None:
+        """Make or find the run's folder, begin an attempt, and start the bus."""
+        module = self.lightning_module
+        root = self.default_root_dir / "runs"
+        name = self.run_name or type(module).__name__
+        checkpoint, fork = None, None
+        if ckpt_path is not None:
+            path = find_checkpoint(ckpt_path, root, name)
+            checkpoint, owner = load_checkpoint(path)
+            if function == "fit" and owner is not None and "attempt" in checkpoint:
+                self.run_folder = owner
+                shown = str(path.relative_to(owner.path.resolve()))
+                fork = Fork(checkpoint["attempt"], checkpoint["seq"], shown)
+        if self.run_folder is None and self._needs_folder:
+            self.run_folder = RunFolder.create(root, name)
+        run = self.run_folder
+        records = self.recording != "off"
+        earlier = attempt_logs(run) if run is not None and records else []
+        lock: AttemptLock | None = None
+        if run is not None and records:
+            lock = run.begin_attempt()
+        self.attempt = lock.attempt if lock else self.attempt + 1
+        self._lock = lock
+        self.place = Place()
+        self.place.move(
+            stage=_STAGE_OF[function], epoch=self.current_epoch, step=self.global_step
+        )
+        self.bus = Bus(self.place, earlier, run)
+        self.bus.record_put = self.metrics.put
+        self.routes = self.bus.routes
+        self.metrics.begin(self.bus)
+        self._function = function
+        self.should_stop, self.stop_reason = False, ""
+        self.paused = self.interrupted = False
+        try:
+            self._register_everyone(function)
+        except BaseException:
+            self._function = None
+            if lock:
+                lock.release()
+            raise
+        structlog.contextvars.bind_contextvars(run=run.info.id if run else "unnamed", rank=0)
+        if self._observers or records:
+            self._open_log()
+        self.bus.emit(
+            RunStarted,
+            run.info.id if run else "unnamed",
+            self.attempt,
+            function,
+            time.time_ns(),
+            self._config,
+            package_versions(),
+            fork,
+        )
+        self.bus.flush()
+        for actor in self._observers:
+            self._observe(actor)
+        self.bus.start()
+        return checkpoint
+
+    @property
+    def _needs_folder(self) -> bool:
+        """Whether anything is written: the log, checkpoints, or a sink that has no other place."""
+        return (
+            self.recording != "off"
+            or self.enable_checkpointing
+            or any(sink.needs_run_folder for sink in self.sinks)
+        )
+
+    def _register_everyone(self, function: Function) -> None:
+        module = self.lightning_module
+        root_loop: Loop = getattr(self, f"{function}_loop")
+        root_loop.attach(self)
+        loops = list(root_loop.walk())
+        self._observers: list[Actor] = []
+        self.bus.register(module, "module")
+        if self.datamodule is not None:
+            self.bus.register(self.datamodule, "datamodule")
+        for loop in loops:
+            self.bus.register(loop)
+        bar = [self.progress_bar] if self.progress_bar else []
+        for actor in (*self.callbacks, *self.actors, *self.sinks, *bar):
+            self.bus.register(actor)
+        for actor in self._everyone():
+            check_subscriptions(actor)
+            if hasattr(type(actor), "_trainer"):
+                object.__setattr__(actor, "_trainer", self)
+            if actor._is_observer():
+                self._observers.append(actor)
+
+    def _everyone(self) -> list[Actor]:
+        bar = [self.progress_bar] if self.progress_bar else []
+        data = [self.datamodule] if self.datamodule else []
+        return [
+            self.lightning_module,
+            *data,
+            *self.callbacks,
+            *self._module_callbacks,
+            *self.actors,
+            *self.sinks,
+            *bar,
+        ]
+
+    def _open_log(self) -> None:
+        run, lock = self.run_folder, self._lock
+        store = (
+            run.store(self.attempt) if run is not None and lock is not None else UnnamedStore()
+        )
+        identity = LogIdentity(run.info.id if run else "unnamed", self.attempt)
+        writer = LogWriter(store, identity, self.place)
+        self.bus.open_log(writer, store)
+        self.routes.set_writer(writer, None if self.recording == "all" else set())
+
+    def _observe(self, actor: Actor) -> None:
+        if isinstance(actor, Sink):
+            records = self._lock is not None
+            start = Position(0, 0) if records else Position(self.attempt, 0)
+            keeps = records and actor is not self.progress_bar
+            if actor is self.progress_bar:
+                start = Position(self.attempt, 0)
+            self.bus.observe(actor, start, keep_cursor=keeps)
+        else:
+            self.bus.observe(actor, Position(self.attempt, 0))
+
+    def _close_run(self, how: Ending, reason: str) -> None:
+        """Record the end, let sinks finish, and say what did not work."""
+        self.place.move(batch_idx=-1)
+        self.bus.emit(RunEnded, how, reason)
+        try:
+            unfinished = self.bus.close(self.drain_timeout)
+        finally:
+            if self._lock:
+                self._lock.release()
+                self._lock = None
+            self._function = None
+            self.place.move(stage="")
+            structlog.contextvars.unbind_contextvars("run", "rank")
+        self._report(unfinished)
+
+    def _report(self, unfinished: list[Observer]) -> None:
+        """One readable message for each observer that has not seen everything."""
+        for observer in unfinished:
+            why = observer.gave_up or f"was not done after {self.drain_timeout:g} s"
+            refill = ""
+            if self.run_folder is not None and self.recording != "off":
+                refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
+            print(f"nightbus: {observer.name} stopped early: {why}{refill}", file=sys.stderr)
+
+    def _on_exception(self, function: Function, error: BaseException) -> None:
+        """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
+        hook = self.place.hook
+        if not isinstance(error, KeyboardInterrupt):
+            self.bus.emit(Fault, *describe(error), hook, source="module")
+        for step in (
+            lambda: self.routes.call("on_exception", error),
+            lambda: self._teardown(function),
+        ):
+            try:
+                step()
+            except Exception as second:
+                self.bus.emit(Fault, *describe(second), self.place.hook, source="trainer")
+                error.add_note(f"while ending the run: {type(second).__name__}: {second}")
+
+    def _on_interrupt(self) -> None:
+        self.bus.attention = True
+
+    @contextmanager
+    def _torch_settings(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.deterministic:
+                before = torch.are_deterministic_algorithms_enabled()
+                stack.callback(torch.use_deterministic_algorithms, before)
+                torch.use_deterministic_algorithms(True)
+            if self.benchmark:
+                stack.callback(
+                    setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark
+                )
+                torch.backends.cudnn.benchmark = True
+            if self.detect_anomaly:
+                stack.enter_context(torch.autograd.set_detect_anomaly(True))
+            yield
+
+    # -- bodies ------------------------------------------------------------------------------
+
+    def _set_up(self, function: Function, checkpoint: dict[str, Any] | None) -> None:
+        """What all entry points begin with."""
+        module, routes = self.lightning_module, self.routes
+        module._attach(self)
+        self._connect()
+        routes.call("prepare_data")
+        self._adopt_module_callbacks()
+        routes.call("on_before_accelerator_backend_setup")
+        routes.call("setup", function)
+        if checkpoint is not None:
+            routes.call("on_load_checkpoint", checkpoint)
+        routes.call("on_configure_sharded_model")
+        routes.call("configure_sharded_model")
+        routes.call("configure_model")
+        if checkpoint is not None:
+            self.checkpointer.restore_module(checkpoint)
+        module.to(self.device.device)
+        routes.call("on_post_move_to_device")
+
+    def _adopt_module_callbacks(self) -> None:
+        self._module_callbacks = []
+        found = self.routes.call("configure_callbacks")
+        if not found:
+            return
+        added = [found] if isinstance(found, Callback) else list(found)
+        kinds = {type(callback) for callback in added}
+        self.callbacks = [entry for entry in self.callbacks if type(entry) not in kinds]
+        self._module_callbacks = added
+        for callback in added:
+            self._enrol(callback)
+        self._connect()
+
+    def _enrol(self, actor: Actor) -> None:
+        """Make an actor that came late a part of the run."""
+        check_subscriptions(actor)
+        self.bus.register(actor)
+        if hasattr(type(actor), "_trainer"):
+            object.__setattr__(actor, "_trainer", self)
+        if actor._is_observer():
+            if self.bus.writer is None:
+                self._open_log()
+            self._observe(actor)
+
+    def _connect(self) -> None:
+        """Work out who handles which hook."""
+        module, datamodule = self.lightning_module, self.datamodule
+        owners = HookOwners(
+            self, module, datamodule, [*self.callbacks, *self._module_callbacks], self.actors
+        )
+        defaults = self._default_hooks(module)
+        handlers = hook_handlers(owners, defaults)
+        self.routes.set_handlers(handlers, defaults)
+        self.has_training_step_end = is_overridden(module, "training_step_end")
+        self.has_special_forward = self.device.autocasts or self.has_training_step_end
+        self.keeps_training_outputs = is_overridden(module, "training_epoch_end")
+        self.wants_training_outputs = (
+            self.keeps_training_outputs or "on_train_batch_end" in handlers
+        )
+        self.has_step_end = {
+            kind: is_overridden(module, f"{kind}_step_end") for kind in ("validation", "test")
+        }
+
+    def _default_hooks(self, module: LightningModule) -> dict[str, HookHandler]:
+        """What is done for hooks that the module does not override."""
+        defaults: dict[str, HookHandler] = {
+            "backward": _backward,
+            "optimizer_step": default_step(self.optimizers),
+            "optimizer_zero_grad": _zero_grad,
+            "lr_scheduler_step": module.lr_scheduler_step,
+            "training_step": module.training_step,
+            "predict_step": module.predict_step,
+            "configure_optimizers": module.configure_optimizers,
+        }
+        if self.gradient_clip_val:
+            defaults["configure_gradient_clipping"] = module.configure_gradient_clipping
+        if self.device.moves_batches:
+            defaults["transfer_batch_to_device"] = module.transfer_batch_to_device
+        return defaults
+
+    def keeps_evaluation_outputs(self, kind: str) -> bool:
+        """Whether somebody wants the outputs of all evaluation steps."""
+        return is_overridden(self.lightning_module, f"{kind}_epoch_end")
+
+    def _fit(self, checkpoint: dict[str, Any] | None) -> None:
+        module, routes = self.lightning_module, self.routes
+        if self.max_time_s is not None:
+            self._deadline_s = time.monotonic() + self.max_time_s
+        self._set_up("fit", checkpoint)
+        self.optimizers, self.lr_scheduler_configs = parse_optimizers(
+            routes.call("configure_optimizers")
+        )
+        self._check_optimizers(module)
+        if checkpoint is not None:
+            self.checkpointer.restore_training(checkpoint)
+        self.place.move(epoch=self.current_epoch, step=self.global_step)
+        routes.call("on_fit_start")
+        routes.call("on_pretrain_routine_start")
+        routes.call("on_pretrain_routine_end")
+        if checkpoint is None:
+            self._sanity_check()
+        module.train()
+        self._load_training_data()
+        torch.set_grad_enabled(True)
+        self.fit_loop.run()
+        routes.call("on_fit_end")
+        self._teardown("fit")
+
+    def _check_optimizers(self, module: LightningModule) -> None:
+        if len(self.optimizers) > 1:
+            raise UsageError(
+                f"configure_optimizers returned {len(self.optimizers)} optimizers; one is "
+                "supported so far"
+            )
+        plain = not is_overridden(module, "optimizer_step") and self.device.scaler is None
+        self.stepping_optimizers = [
+            optimizer if plain else SteppingOptimizer(optimizer, self.device)
+            for optimizer in self.optimizers
+        ]
+        self._connect()  # how a step is made depends on the optimizer
+        self.has_step_schedulers = any(c.interval == "step" for c in self.lr_scheduler_configs)
+
+    def _sanity_check(self) -> None:
+        if self.num_sanity_val_steps == 0 or not self.evaluation_dataloaders("validate"):
+            return
+        if not any(limit != 0 for limit in self.evaluation_limits("validate")):
+            return
+        self.sanity_checking = self.metrics.muted = True
+        self.routes.call("on_sanity_check_start")
+        with self.in_stage("sanity_check"):
+            loop = self.fit_loop.epoch_loop.val_loop
+            loop.run()
+            self.metrics.drop_stage()
+        self.lightning_module.train()
+        self.routes.call("on_validation_model_train")
+        self.routes.call("on_sanity_check_end")
+        self.sanity_checking = self.metrics.muted = False
+        if self.reload_dataloaders_every_n_epochs:
+            self._loaders.pop("validate", None)
+
+    def _evaluate(
+        self,
+        function: Literal["validate", "test"],
+        model: LightningModule | None,
+        dataloaders: Any,
+        ckpt_path: str | os.PathLike[str] | None,
+        verbose: bool,
+        datamodule: LightningDataModule | None,
+    ) -> list[dict[str, Scalar]]:
+        def body(checkpoint: dict[str, Any] | None) -> list[dict[str, Scalar]]:
+            self._set_up(function, checkpoint)
+            if not self.evaluation_dataloaders(function):
+                raise UsageError(f"there is no dataloader to {function} with")
+            loop: EvaluationLoop = getattr(self, f"{function}_loop")
+            results = loop.run()
+            self._teardown(function)
+            return results
+
+        loaders = {function: dataloaders}
+        results: list[dict[str, Scalar]] = (
+            self._run(function, body, model, loaders, datamodule, ckpt_path) or []
+        )
+        if verbose and results:
+            _print_results(function, results)
+        return results
+
+    def _predict(self, checkpoint: dict[str, Any] | None) -> Any:
+        self._set_up("predict", checkpoint)
+        if not self.evaluation_dataloaders("predict"):
+            raise UsageError("there is no dataloader to predict with")
+        predictions = self.predict_loop.run()
+        self._teardown("predict")
+        return predictions
+
+    def _teardown(self, function: Function) -> None:
+        self.routes.call("teardown", function)
+        getattr(self, f"{function}_loop").teardown()
+
+    # -- data --------------------------------------------------------------------------------
+
+    def _load_training_data(self) -> None:
+        if self._train_dataloader is not None:
+            return
+        given = self._given_loaders.get("train")
+        found = self.routes.call("train_dataloader") if given is None else given
+        if found is None:
+            raise UsageError(
+                "there is no training data: give fit() train_dataloaders or a datamodule, or "
+                "define train_dataloader()"
+            )
+        loader = check_loader(training_loader(found), "train_dataloader")
+        if self.overfit_batches:
+            loader = without_shuffling(loader)
+        self._train_dataloader = loader
+        self._num_training_batches = limited(
+            num_batches(loader), self.limits["train"], "limit_train_batches"
+        )
+        self._val_check_batch = self._find_val_check_batch()
+
+    def _find_val_check_batch(self) -> int | None:
+        """After how many batches validation is due; None for the epoch's end."""
+        interval, batches = self.val_check_interval, self._num_training_batches
+        if isinstance(interval, int) and not isinstance(interval, bool):
+            if batches is not None and interval > batches:
+                raise UsageError(
+                    f"val_check_interval={interval} is more than the {batches} batches of an epoch"
+                )
+            return interval or None
+        if interval == 1.0:
+            return batches
+        if batches is None:
+            raise UsageError(
+                f"val_check_interval={interval} is a share, but the dataloader has no length; give "
+                "a number of batches (an int)"
+            )
+        return max(1, int(batches * interval))
+
+    def reload_training_data_if_due(self, epoch: int) -> None:
+        """At an epoch's start: ask for new dataloaders when they are due."""
+        n = self.reload_dataloaders_every_n_epochs
+        if n and epoch and epoch % n == 0:
+            self._train_dataloader = None
+            self._loaders.pop("validate", None)
+        self._load_training_data()
+
+    def evaluation_dataloaders(self, stage: str) -> list[Any]:
+        """The loaders of a stage, asked for once."""
+        if stage not in self._loaders:
+            given = self._given_loaders.get(stage)
+            hook = {"validate": "val_dataloader"}.get(stage, f"{stage}_dataloader")
+            found = self.routes.call(hook) if given is None else given
+            loaders = [check_loader(entry, hook) for entry in evaluation_loaders(found)]
+            step = {"validate": "validation_step", "test": "test_step"}.get(stage)
+            if loaders and step and not is_overridden(self.lightning_module, step):
+                if self._function != "fit":
+                    raise UsageError(
+                        f"{type(self.lightning_module).__name__} must define {step}() to {stage}"
+                    )
+                loaders = []
+            self._loaders[stage] = loaders
+            if stage != "predict":
+                self.metrics.num_dataloaders = len(loaders)
+        return self._loaders[stage]
+
+    def evaluation_limits(self, stage: str) -> list[int | None]:
+        """How many batches of each loader of a stage are read."""
+        name = {"validate": "limit_val_batches"}.get(stage, f"limit_{stage}_batches")
+        limits = [
+            limited(num_batches(loader), self.limits[stage], name)
+            for loader in self.evaluation_dataloaders(stage)
+        ]
+        if self.sanity_checking and self.num_sanity_val_steps is not None:
+            most = self.num_sanity_val_steps
+            if most >= 0:
+                return [most if limit is None else min(limit, most) for limit in limits]
+        return limits
+
+    def validation_is_due(self, batch_idx: int, is_last_batch: bool) -> bool:
+        """Whether to validate after this training batch."""
+        if (self.place.epoch + 1) % (self.check_val_every_n_epoch or 1):
+            return False
+        every = self._val_check_batch
+        due = is_last_batch if every is None else (batch_idx + 1) % every == 0
+        return due
+
+    def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
+        """A batch on the device, through the three transfer hooks."""
+        routes = self.routes
+        if (hook := routes.on_before_batch_transfer) is not None:
+            moved = hook(batch, dataloader_idx)
+            batch = batch if moved is None else moved
+        if (hook := routes.transfer_batch_to_device) is not None:
+            moved = hook(batch, self.device.device, dataloader_idx)
+            batch = batch if moved is None else moved
+        if (hook := routes.on_after_batch_transfer) is not None:
+            moved = hook(batch, dataloader_idx)
+            batch = batch if moved is None else moved
+        return batch
+
+    # -- what loops ask ----------------------------------------------------------------------
+
+    @contextmanager
+    def in_stage(self, stage: Stage) -> Iterator[None]:
+        """Be in another stage for a while, and then back where we were."""
+        place = self.place
+        before = place.stage, place.batch_idx, place.dataloader_idx
+        place.move(stage=stage, batch_idx=-1)
+        try:
+            yield
+        finally:
+            place.move(stage=before[0], batch_idx=before[1], dataloader_idx=before[2])
+
+    def announce_loop(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
+        """Record that a loop begins."""
+        self.bus.emit(LoopStarted, None if total is None else total - done, unit, source=name)
+
+    def announce_loop_end(self, name: str, completed: int) -> None:
+        """Record that a loop ended."""
+        self.bus.emit(LoopEnded, completed, source=name)
+
+    def step_schedulers(self, interval: str, count: int) -> None:
+        """Advance the schedulers whose turn it is."""
+        for config in self.lr_scheduler_configs:
+            if config.interval != interval or count % config.frequency:
+                continue
+            metric = monitored_value(config, self.metrics.callback_metrics)
+            if metric is None and config.needs_metric:
+                continue
+            self.routes.call("lr_scheduler_step", config.scheduler, 0, metric)
+
+    def save_epoch_checkpoint(self) -> None:
+        """Save the run between two epochs, if it is to be saved."""
+        if self.enable_checkpointing:
+            self.checkpointer.save_epoch()
+
+    def safe_point(self) -> None:
+        """Between two steps: write what happened, and take commands."""
+        self.bus.flush()
+        if self.bus.attention:
+            self.at_safe_point()
+
+    def between_batches(self) -> None:
+        """Between two evaluation batches: write what happened; only Ctrl-C is heeded."""
+        self.bus.flush()
+        if self._interrupts.requested:
+            raise KeyboardInterrupt
+
+    def at_safe_point(self) -> None:
+        """What ``bus.attention`` asks for: Ctrl-C, newcomers, commands, a pause."""
+        self.bus.attention = False
+        while True:
+            if self._interrupts.requested:
+                raise KeyboardInterrupt
+            while self._to_attach:
+                actor = self._to_attach.popleft()
+                (self.sinks if isinstance(actor, Sink) else self.actors).append(actor)  # type: ignore[arg-type]
+                self._enrol(actor)
+                self._connect()
+            self.bus.take_commands()
+            self.bus.flush()
+            if not self.paused:
+                return
+            self.bus.wait_for_command(0.1)
+
+
+def _backward(loss: torch.Tensor, optimizer: Any, optimizer_idx: int) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _zero_grad(epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int) -> None:
+    optimizer.zero_grad()
+
+
+def _print_results(function: str, results: list[dict[str, Scalar]]) -> None:
+    for idx, values in enumerate(results):
+        print(function if len(results) == 1 else f"{function}, dataloader {idx}")
+        width = max(map(len, values), default=0)
+        for name, value in values.items():
+            print(f"  {name:<{width}}  {value:.6g}")
+
+
+def seed_everything(seed: int = 0, workers: bool = False) -> int:
+    """Seed Python's, NumPy's and torch's random number generators.
+
+    Args:
+        seed: an int from 0 to 2**32 - 1.
+        workers: accepted for code written for Lightning; dataloader workers get seeds from torch's
+            generator in any case.
+
+    Returns:
+        The seed.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    import random
+
+    import numpy as np
+
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UsageError(f"seed={seed!r}: expected an int from 0 to {2**32 - 1}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return seed
+
+
+__all__ = ["Trainer", "seed_everything"]
