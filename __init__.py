@@ -54,10 +54,27 @@ if TYPE_CHECKING:
     from .trainer import Trainer as Trainer
     from .trainer import seed_everything as seed_everything
 
-_EVENTS = (
-    "ActorRestarted ActorStarted ActorStopped CheckpointSaved Command CommandTaken DeadLetter "
-    "Event Fault Hook LoopEnded LoopStarted Pause Put Resume RunEnded RunStarted RunValidation Stop"
-).split()
+_EVENTS = [
+    "ActorRestarted",
+    "ActorStarted",
+    "ActorStopped",
+    "CheckpointSaved",
+    "Command",
+    "CommandTaken",
+    "DeadLetter",
+    "Event",
+    "Fault",
+    "Hook",
+    "LoopEnded",
+    "LoopStarted",
+    "Pause",
+    "Put",
+    "Resume",
+    "RunEnded",
+    "RunStarted",
+    "RunValidation",
+    "Stop",
+]
 _HOME_OF = {
     **dict.fromkeys(_EVENTS, ".bus.events"),
     "Actor": ".bus.actor",
@@ -86,5 +103,5 @@ _HOME_OF = {
     "seed_everything": ".trainer",
 }
 __version__ = "0.1.0"
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+__all__ = sorted(_HOME_OF)
 __getattr__ = lazy_names(__name__, _HOME_OF)

@@ -74,7 +74,7 @@ from .bus.place import Place
 from .bus.routes import HookHandler
 from .bus.run_folder import AttemptLock, RunFolder
 from .bus.segments import UnnamedStore
-from .loops import EvaluationLoop, FitLoop, Loop, PredictionLoop
+from .loops import HOOK_GROUPS, EvaluationLoop, FitLoop, Loop, PredictionLoop
 from .sinks.csv import CSV
 from .sinks.progress_bar import ProgressBar
 from .sinks.sink import Sink
@@ -238,9 +238,7 @@ class Trainer:
         self.check_val_every_n_epoch = check_at_least(
             "check_val_every_n_epoch", check_val_every_n_epoch, 1
         )
-        self.num_sanity_val_steps = check_at_least(
-            "num_sanity_val_steps", num_sanity_val_steps, -1
-        )
+        self.num_sanity_val_steps = check_at_least("num_sanity_val_steps", num_sanity_val_steps, -1)
         self.accumulate_grad_batches = (
             check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
         )
@@ -265,15 +263,15 @@ class Trainer:
         if enable_model_summary:
             self.callbacks.append(ModelSummary())
         check_at_least("max_epochs", max_epochs, -1)
-        self.fit_loop: Loop | Any = FitLoop(
+        self.fit_loop: Any = FitLoop(
             check_at_least("min_epochs", min_epochs, 0),
             None if max_epochs == -1 else max_epochs,
             check_at_least("min_steps", min_steps, 0),
             max_steps,
         )
-        self.validate_loop: Loop | Any = EvaluationLoop("validate")
-        self.test_loop: Loop | Any = EvaluationLoop("test")
-        self.predict_loop: Loop | Any = PredictionLoop()
+        self.validate_loop: Any = EvaluationLoop("validate")
+        self.test_loop: Any = EvaluationLoop("test")
+        self.predict_loop: Any = PredictionLoop()
         self.evaluation_hooks = {k: _EvaluationHooks.of(k) for k in ("validation", "test")}
         self.checkpointer = Checkpointer(self)
         self.place = Place()
@@ -452,7 +450,9 @@ class Trainer:
             UsageError: none ever did.
         """
         if self._module is None:
-            raise UsageError("no module was given yet; call fit, validate, test or predict with one")
+            raise UsageError(
+                "no module was given yet; call fit, validate, test or predict with one"
+            )
         return self._module
 
     @property
@@ -473,12 +473,13 @@ class Trainer:
     @property
     def max_epochs(self) -> int | None:
         """At most so many epochs."""
-        return self.fit_loop.max_epochs
+        limit: int | None = self.fit_loop.max_epochs
+        return limit
 
     @property
     def max_steps(self) -> int:
         """At most so many optimizer steps; -1 for no limit."""
-        return self.fit_loop.max_steps
+        return int(self.fit_loop.max_steps)
 
     @property
     def training(self) -> bool:
@@ -553,7 +554,7 @@ class Trainer:
         batches, epochs = self.num_training_batches, self.fit_loop.max_epochs
         if batches is None or epochs is None:
             return self.max_steps if self.max_steps >= 0 else float("inf")
-        steps = epochs * -(-batches // self.accumulate_grad_batches)
+        steps: int = epochs * -(-batches // self.accumulate_grad_batches)
         return min(steps, self.max_steps) if self.max_steps >= 0 else steps
 
     @property
@@ -640,7 +641,9 @@ class Trainer:
     ) -> None:
         """Check what the user gave, before anything is made."""
         if self._function is not None:
-            raise UsageError(f"the trainer is running {self._function}; it runs one thing at a time")
+            raise UsageError(
+                f"the trainer is running {self._function}; it runs one thing at a time"
+            )
         if model is not None and not isinstance(model, LightningModule):
             raise UsageError(f"expected a LightningModule, not {type(model).__name__}")
         first = next(iter(loaders.values()))
@@ -652,9 +655,7 @@ class Trainer:
         if datamodule is not None and any(entry is not None for entry in loaders.values()):
             raise UsageError("give either dataloaders or a datamodule, not both")
         if datamodule is not None and not isinstance(datamodule, LightningDataModule):
-            raise UsageError(
-                f"expected a LightningDataModule, not {type(datamodule).__name__}"
-            )
+            raise UsageError(f"expected a LightningDataModule, not {type(datamodule).__name__}")
         if model is not None:
             self._module = model
         module = self.lightning_module
@@ -695,12 +696,11 @@ class Trainer:
         self.attempt = lock.attempt if lock else self.attempt + 1
         self._lock = lock
         self.place = Place()
-        self.place.move(
-            stage=_STAGE_OF[function], epoch=self.current_epoch, step=self.global_step
-        )
+        self.place.move(stage=_STAGE_OF[function], epoch=self.current_epoch, step=self.global_step)
         self.bus = Bus(self.place, earlier, run)
         self.bus.record_put = self.metrics.put
         self.routes = self.bus.routes
+        self.routes.set_groups(HOOK_GROUPS)
         self.metrics.begin(self.bus)
         self._function = function
         self.should_stop, self.stop_reason = False, ""
@@ -776,9 +776,7 @@ class Trainer:
 
     def _open_log(self) -> None:
         run, lock = self.run_folder, self._lock
-        store = (
-            run.store(self.attempt) if run is not None and lock is not None else UnnamedStore()
-        )
+        store = run.store(self.attempt) if run is not None and lock is not None else UnnamedStore()
         identity = LogIdentity(run.info.id if run else "unnamed", self.attempt)
         writer = LogWriter(store, identity, self.place)
         self.bus.open_log(writer, store)
@@ -1012,7 +1010,7 @@ class Trainer:
             self._teardown(function)
             return results
 
-        loaders = {function: dataloaders}
+        loaders: dict[str, Any] = {function: dataloaders}
         results: list[dict[str, Scalar]] = (
             self._run(function, body, model, loaders, datamodule, ckpt_path) or []
         )
@@ -1116,8 +1114,7 @@ class Trainer:
         if (self.place.epoch + 1) % (self.check_val_every_n_epoch or 1):
             return False
         every = self._val_check_batch
-        due = is_last_batch if every is None else (batch_idx + 1) % every == 0
-        return due
+        return is_last_batch if every is None else (batch_idx + 1) % every == 0
 
     def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
         """A batch on the device, through the three transfer hooks."""
@@ -1200,7 +1197,7 @@ class Trainer:
 
 
 def _backward(loss: torch.Tensor, optimizer: Any, optimizer_idx: int) -> None:
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
 
 
 def _zero_grad(epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int) -> None:

@@ -132,9 +132,9 @@ def check_at_least(name: str, value: int | None, least: int) -> int | None:
     return value
 
 
-def as_plain(arguments: Mapping[str, Any]) -> dict[str, None | bool | int | float | str]:
+def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str | None]:
     """Arguments as the log keeps them: plain values as they are, others by their class."""
-    plain: dict[str, None | bool | int | float | str] = {}
+    plain: dict[str, bool | int | float | str | None] = {}
     for name, value in arguments.items():
         if value is None or isinstance(value, bool | int | float | str):
             plain[name] = value

@@ -31,9 +31,7 @@ def parse_precision(precision: object) -> Precision:
     """
     found = _PRECISIONS.get(precision)
     if found is None:
-        raise UsageError(
-            f"precision={precision!r}: expected '32-true', 'bf16-mixed' or '16-mixed'"
-        )
+        raise UsageError(f"precision={precision!r}: expected '32-true', 'bf16-mixed' or '16-mixed'")
     return found
 
 

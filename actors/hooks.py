@@ -88,8 +88,9 @@ def _specs() -> dict[str, HookSpec]:
         specs[f"on_{name}epoch_start"] = specs[f"on_{name}epoch_end"] = both
     specs["on_predict_epoch_end"] = HookSpec(("outputs",))
     for name in ("train", "validation", "test", "predict"):
-        specs[f"on_{name}_batch_start"] = HookSpec(batch)
-        specs[f"on_{name}_batch_end"] = HookSpec(("outputs", *batch))
+        arguments = batch[:2] if name == "train" else batch
+        specs[f"on_{name}_batch_start"] = HookSpec(arguments)
+        specs[f"on_{name}_batch_end"] = HookSpec(("outputs", *arguments))
         specs[f"{name}_dataloader" if name != "validation" else "val_dataloader"] = _data()
     for name in ("validation", "test", "predict"):
         specs[f"on_{name}_model_eval"] = specs[f"on_{name}_model_train"] = module_only
@@ -108,7 +109,12 @@ def _data(*arguments: str) -> HookSpec:
 HOOKS: Mapping[str, HookSpec] = _specs()
 """Every hook by name."""
 
-_FORMER_ARGUMENTS = {"on_train_epoch_end": 1}  # users' overrides may still ask for these
+# What overrides in the older style may still ask for, behind the arguments a hook has now.
+_FORMER_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "on_train_epoch_end": (None,),
+    "on_train_batch_start": (0,),
+    "on_train_batch_end": (0,),
+}
 _BASES = (Callback, LightningModule, LightningDataModule, Actor)
 
 
@@ -143,8 +149,9 @@ def fitted(method: Callable[..., Any], name: str, given: int) -> Callable[..., A
     required = [p for p in positional if p.default is p.empty]
     missing = len(required) - given
     if missing > 0:
-        if missing <= _FORMER_ARGUMENTS.get(name, 0):
-            return lambda *arguments: method(*arguments, *[None] * missing)
+        former = _FORMER_ARGUMENTS.get(name, ())
+        if missing <= len(former):
+            return lambda *arguments: method(*arguments, *former)
         raise UsageError(
             f"{getattr(method, '__qualname__', name)}({', '.join(p.name for p in positional)}) "
             f"asks for {len(required)} arguments, but the hook {name} has {given}"
@@ -152,9 +159,7 @@ def fitted(method: Callable[..., Any], name: str, given: int) -> Callable[..., A
     if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
         raise UsageError(f"{getattr(method, '__qualname__', name)} has keyword-only arguments")
     accepted = len(positional)
-    if accepted >= given:
-        return method
-    return lambda *arguments: method(*arguments[:accepted])
+    return method if accepted >= given else lambda *arguments: method(*arguments[:accepted])
 
 
 def check_subscriptions(actor: Actor, extra_hooks: Iterable[str] = ()) -> None:
@@ -216,7 +221,9 @@ def hook_handlers(
                     method = fitted(getattr(callback, name), name, given + 2)
                     handlers.append(partial(method, owners.trainer, owners.module))
         replaced = spec.instead and bool(handlers)
-        handlers += [_live_handler(owners, name, spec, *entry) for entry in subscribed.get(name, ())]
+        handlers += [
+            _live_handler(owners, name, spec, *entry) for entry in subscribed.get(name, ())
+        ]
         if spec.module and not replaced and is_overridden(owners.module, name):
             handlers.append(fitted(getattr(owners.module, name), name, given))
         elif handlers and name in defaults and not replaced:

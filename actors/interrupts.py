@@ -49,7 +49,7 @@ class InterruptWatch:
             raise KeyboardInterrupt
         self.requested = True
         self._on_request()
-        # Not print: the signal may have come in the middle of one.
-        sys.__stderr__ and sys.__stderr__.write(  # type: ignore[func-returns-value]
-            "\nnightbus: ending the run after this step; Ctrl-C again ends it at once\n"
-        )
+        if sys.__stderr__ is not None:  # not print: the signal may have come in the middle of one
+            sys.__stderr__.write(
+                "\nnightbus: ending the run after this step; Ctrl-C again ends it at once\n"
+            )

@@ -15,6 +15,7 @@ class LoggingMixin:
     """The familiar way to record metrics, built on ``put``."""
 
     _trainer: "Trainer | None" = None
+    _address: str
 
     @property
     def trainer(self) -> "Trainer":
@@ -69,7 +70,7 @@ class LoggingMixin:
             MetricError: it cannot be logged here, or not like this; the message says what to do.
         """
         self.trainer.metrics.log(
-            self,
+            self._address,
             name,
             value,
             prog_bar,

@@ -3,18 +3,18 @@
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 import torch
 from torch import Tensor
 
-from ..bus.actor import Actor, actor_name
 from ..bus.bus import Bus
 from ..bus.errors import MetricError
 from ..bus.events import Put, Scalar
 from .logging_mixin import ReduceFx
 
+_NO_BATCH = object()
 _log = structlog.get_logger("nightbus.metrics")
 
 DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
@@ -28,12 +28,23 @@ _EPOCH = (None, True)  # on_step is not allowed
 def _log_rules() -> dict[str, tuple[bool | None, bool]]:
     """Hook -> (on_step, on_epoch) by default; hooks that are not here cannot log."""
     rules: dict[str, tuple[bool | None, bool]] = {}
-    for name in (
-        "training_step training_step_end on_train_batch_start on_train_batch_end on_batch_start "
-        "on_batch_end on_before_backward backward on_after_backward on_before_zero_grad "
-        "optimizer_zero_grad on_before_optimizer_step optimizer_step configure_gradient_clipping "
-        "lr_scheduler_step"
-    ).split():
+    for name in [
+        "training_step",
+        "training_step_end",
+        "on_train_batch_start",
+        "on_train_batch_end",
+        "on_batch_start",
+        "on_batch_end",
+        "on_before_backward",
+        "backward",
+        "on_after_backward",
+        "on_before_zero_grad",
+        "optimizer_zero_grad",
+        "on_before_optimizer_step",
+        "optimizer_step",
+        "configure_gradient_clipping",
+        "lr_scheduler_step",
+    ]:
         rules[name] = _STEP
     for stage in ("validation", "test"):
         for name in ("{}_step", "{}_step_end", "on_{}_batch_start", "on_{}_batch_end"):
@@ -41,9 +52,13 @@ def _log_rules() -> dict[str, tuple[bool | None, bool]]:
     for stage in ("train", "validation", "test"):
         for name in ("on_{}_epoch_start", "on_{}_epoch_end", "on_{}_start"):
             rules[name.format(stage)] = _EPOCH
-    for name in (
-        "on_epoch_start on_epoch_end training_epoch_end validation_epoch_end test_epoch_end"
-    ).split():
+    for name in [
+        "on_epoch_start",
+        "on_epoch_end",
+        "training_epoch_end",
+        "validation_epoch_end",
+        "test_epoch_end",
+    ]:
         rules[name] = _EPOCH
     return rules
 
@@ -121,13 +136,10 @@ def resolved(value: Value) -> Scalar:
     return value.result() if isinstance(value, PendingScalar) else value
 
 
-class _Options(NamedTuple):
-    prog_bar: bool
-    logger: bool
-    on_step: bool | None
-    on_epoch: bool | None
-    reduce_fx: ReduceFx
-    add_dataloader_idx: bool
+# prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx: a plain tuple, because one
+# is made and compared at each log
+_Options = tuple[bool, bool, bool | None, bool | None, ReduceFx, bool]
+_OPTION_NAMES = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_dataloader_idx")
 
 
 class _Reduction:
@@ -139,14 +151,15 @@ class _Reduction:
         self._weight = 0.0
         self._values: list[Scalar] = []
         self._waiting: list[tuple[PendingScalar, float]] = []
-        self.count = 0
 
     def add(self, value: Value, weight: float) -> None:
-        self.count += 1
-        if isinstance(value, PendingScalar):
+        if type(value) is PendingScalar:
             self._waiting.append((value, weight))
+        elif self._how == "mean":
+            self._sum += value * weight  # type: ignore[operator]
+            self._weight += weight
         else:
-            self._take(value, weight)
+            self._take(value, weight)  # type: ignore[arg-type]
 
     def _take(self, value: Scalar, weight: float) -> None:
         if self._how == "mean":
@@ -203,13 +216,14 @@ class _Entry:
         self.stage = stage
         self.dataloader_idx = 0
         self.metric: Any = None
-        on_step, on_epoch = _RULES[hook]
-        self.on_step = bool(on_step) if options.on_step is None else options.on_step
-        self.on_epoch = on_epoch if options.on_epoch is None else options.on_epoch
+        prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
+        by_rule = _RULES[hook]
+        self.on_step = bool(by_rule[0]) if on_step is None else on_step
+        self.on_epoch = by_rule[1] if on_epoch is None else on_epoch
         both = self.on_step and self.on_epoch
         self.step_name = f"{name}_step" if both else name
         self.epoch_name = f"{name}_epoch" if both else name
-        how = _REDUCTIONS.get(options.reduce_fx, options.reduce_fx)
+        how = _REDUCTIONS.get(reduce_fx, reduce_fx)
         if isinstance(how, str) and how not in _REDUCTIONS:
             raise MetricError(
                 f"log({name!r}, reduce_fx={how!r}): expected 'mean', 'sum', 'min', 'max' or a "
@@ -218,9 +232,9 @@ class _Entry:
         self.how: str | Callable[[Tensor], Any] = how
         self.weighted = how == "mean"
         self.reduction: _Reduction | None = None
-        bar = ("progress_bar",) if options.prog_bar else ()
+        bar = ("progress_bar",) if prog_bar else ()
         self.to_step_thinned: tuple[str, ...] = (*bar, "callbacks")
-        loggers = ("loggers",) if options.logger else ()
+        loggers = ("loggers",) if logger else ()
         self.to_step: tuple[str, ...] = (*bar, "callbacks", *loggers)
 
 
@@ -237,8 +251,8 @@ class Metrics:
         self.num_dataloaders = 1
         self.batch: Any = None  # the batch of the step that goes on
         self.muted = False  # while the sanity check runs: what is logged is thrown away
-        self._batch_size: int | None = None
-        self._sized: Any = None
+        self._batch_size = 1  # of the batch that _sized is
+        self._sized: Any = _NO_BATCH
         self._warned_sizes = False
         self._callback: dict[str, Value] = {}
         self._progress_bar: dict[str, Value] = {}
@@ -320,14 +334,16 @@ class Metrics:
         )
         if type(value) is PendingScalar:
             writer.append_pending(event)
-        else:
+        elif bus.has_step_handlers:
             bus.append(event)
+        else:
+            writer.append(event)
 
     # -- log ---------------------------------------------------------------------------------
 
     def log(
         self,
-        actor: Actor,
+        source: str,
         name: str,
         value: Any,
         prog_bar: bool,
@@ -340,39 +356,44 @@ class Metrics:
     ) -> None:
         """``LoggingMixin.log``, which documents the arguments."""
         place = self.bus.place
-        options = _Options(prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
+        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
         if entry is None or entry.stage != place.stage:
             entry = self._register(name, value, options)
         elif entry.options != options:
             raise MetricError(
                 f"{name!r} is logged twice in {place.hook} with different options: "
-                f"{entry.options} and {options}; use the same ones, or another name"
+                f"{_shown(entry.options)} and {_shown(options)}; use the same ones, or another name"
             )
         if entry.metric is not None:
-            self._log_metric(actor, entry, value)
+            self._log_metric(source, entry, value)
             return
         scalar = to_scalar(name, value)
         if entry.on_step:
-            self._record_step(actor, entry, scalar)
+            self._record_step(source, entry, scalar)
         if entry.on_epoch:
-            if entry.reduction is None:
-                entry.reduction = _Reduction(entry.how)
-            weight = 1
-            if entry.weighted and place.batch_idx >= 0:
-                weight = self._size_of_batch() if batch_size is None else batch_size
-            entry.reduction.add(scalar, weight)
+            reduction = entry.reduction
+            if reduction is None:
+                reduction = entry.reduction = _Reduction(entry.how)
+            if not entry.weighted or place.batch_idx < 0:
+                reduction.add(scalar, 1)
+            elif batch_size is not None:
+                reduction.add(scalar, batch_size)
+            elif self._sized is self.batch:
+                reduction.add(scalar, self._batch_size)
+            else:
+                reduction.add(scalar, self._size_of_batch())
 
-    def _record_step(self, actor: Actor, entry: _Entry, scalar: Value) -> None:
+    def _record_step(self, source: str, entry: _Entry, scalar: Value) -> None:
         due = (self.bus.place.step + 1) % self.log_every_n_steps == 0
-        source = actor._address or actor_name(actor)
-        self._record(source, entry.step_name, scalar, entry.to_step if due else entry.to_step_thinned)
+        labels = entry.to_step if due else entry.to_step_thinned
+        self._record(source, entry.step_name, scalar, labels)
         if entry.step_name is not entry.name and not self.muted:
             self._callback[entry.name] = scalar
 
-    def _log_metric(self, actor: Actor, entry: _Entry, metric: Any) -> None:
+    def _log_metric(self, source: str, entry: _Entry, metric: Any) -> None:
         if entry.on_step and metric._forward_cache is not None:
-            self._record_step(actor, entry, to_scalar(entry.name, metric._forward_cache))
+            self._record_step(source, entry, to_scalar(entry.name, metric._forward_cache))
 
     def _register(self, name: str, value: Any, options: _Options) -> _Entry:
         place = self.bus.place
@@ -387,13 +408,13 @@ class Metrics:
                 f"log({name!r}) was called {where}, where there is no step or epoch to log for; "
                 "use put(), which works everywhere in a run"
             )
-        if rule[0] is None and options.on_step:
+        if rule[0] is None and options[2]:
             raise MetricError(
                 f"log({name!r}, on_step=True) was called in {place.hook}, where there is no step; "
                 "leave on_step out, or use put()"
             )
         shown = name
-        if self.num_dataloaders > 1 and options.add_dataloader_idx and rule is _EVALUATION_STEP:
+        if self.num_dataloaders > 1 and options[5] and rule is _EVALUATION_STEP:
             shown = f"{name}/dataloader_idx_{place.dataloader_idx}"
         entry = _Entry(shown, options, place.stage, place.hook)
         if not entry.on_step and not entry.on_epoch:
@@ -409,18 +430,17 @@ class Metrics:
 
     def _size_of_batch(self) -> int:
         """First dimension of the batch's tensors, worked out once a batch."""
-        if self._batch_size is None or self._sized is not self.batch:
-            sizes = list(_sizes(self.batch))
-            self._sized = self.batch
-            self._batch_size = sizes[0] if sizes else 1
-            if len(set(sizes)) > 1 and not self._warned_sizes:
-                self._warned_sizes = True
-                _log.warning(
-                    "the tensors of a batch differ in their first dimension; epoch means are "
-                    "weighted with the first tensor's: give log(batch_size=...) to choose",
-                    sizes=sorted(set(sizes)),
-                    taken=sizes[0],
-                )
+        sizes = list(_sizes(self.batch))
+        self._sized = self.batch
+        self._batch_size = sizes[0] if sizes else 1
+        if len(set(sizes)) > 1 and not self._warned_sizes:
+            self._warned_sizes = True
+            _log.warning(
+                "the tensors of a batch differ in their first dimension; epoch means are "
+                "weighted with the first tensor's: give log(batch_size=...) to choose",
+                sizes=sorted(set(sizes)),
+                taken=sizes[0],
+            )
         return self._batch_size
 
     # -- the end of an epoch -----------------------------------------------------------------
@@ -467,6 +487,10 @@ class Metrics:
         self._entries = {key: e for key, e in self._entries.items() if e.stage != stage}
 
 
+def _shown(options: _Options) -> str:
+    return ", ".join(f"{name}={value}" for name, value in zip(_OPTION_NAMES, options, strict=True))
+
+
 def _sizes(batch: Any) -> Any:
     if isinstance(batch, Tensor):
         yield batch.shape[0] if batch.dim() else 1
@@ -482,5 +506,3 @@ def _as_tensors(values: dict[str, Value]) -> dict[str, Tensor]:
     return {
         name: torch.tensor(resolved(value), dtype=torch.float64) for name, value in values.items()
     }
-
-

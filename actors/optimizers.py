@@ -77,9 +77,7 @@ def default_step(optimizers: Sequence[Optimizer]) -> HookHandler:
 
         return evaluate_then_step
 
-    def step(
-        epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int, closure: Any
-    ) -> None:
+    def step(epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int, closure: Any) -> None:
         optimizer.step(closure)
 
     return step
@@ -187,7 +185,7 @@ def monitored_value(config: LRSchedulerConfig, recorded: Mapping[str, Any]) -> A
     Raises:
         UsageError: the monitor was never recorded and the configuration is strict.
     """
-    if not config.needs_metric:
+    if not config.needs_metric or config.monitor is None:
         return None
     if config.monitor in recorded:
         return recorded[config.monitor]

@@ -21,7 +21,7 @@ from .errors import (
     UnknownActorError,
     UsageError,
 )
-from .events import Command, CommandTaken, DeadLetter, Event, Stop
+from .events import Command, CommandTaken, DeadLetter, Event, Hook, Stop
 from .log_writer import LogWriter
 from .mailbox import Envelope, Mailbox, Reply
 from .observer import Observer, to_json
@@ -64,6 +64,7 @@ class Bus:
         self._agenda: deque[str] = deque()  # addresses in the step, one entry for each command
         self._agenda_filled = threading.Event()
         self._tables: list[HandlerTable] = []  # event handlers in the step
+        self.has_step_handlers = False  # whether there are any
         self._attempt = 0
         self._earlier = list(earlier)
         self._run = run
@@ -107,11 +108,6 @@ class Bus:
             for handler in table.handlers(event):  # type: ignore[arg-type]
                 handler(event)
 
-    @property
-    def has_step_handlers(self) -> bool:
-        """Whether any event has handlers in the step."""
-        return bool(self._tables)
-
     def flush(self) -> None:
         """Write the step's events. Called once a step."""
         writer = self.writer
@@ -139,13 +135,16 @@ class Bus:
         entries = [
             entry
             for entry in subscriptions_of(type(actor))
-            if not entry.is_async and issubclass(entry.kind, Event) and entry.kind.__name__ != "Hook"
+            if issubclass(entry.kind, Event) and entry.kind is not Hook and not entry.is_async
         ]
         if entries:
             self._tables.append(HandlerTable(actor, entries))
+            self.has_step_handlers = True
         return name
 
-    def observe(self, actor: Actor, start: Position | None = None, keep_cursor: bool = False) -> None:
+    def observe(
+        self, actor: Actor, start: Position | None = None, keep_cursor: bool = False
+    ) -> None:
         """Run a registered actor beside the step.
 
         Args:
@@ -183,7 +182,8 @@ class Bus:
 
     def open_reader(self, start: Position) -> RunReader:
         """A reader of the run's log at a position."""
-        assert self.writer is not None and self._store is not None
+        assert self.writer is not None
+        assert self._store is not None
         writer = self.writer
         live = AttemptLog(self._attempt, self._store, lambda: writer.committed)
         return RunReader([*self._earlier, live], start)
@@ -264,9 +264,7 @@ class Bus:
                     envelope.reply.fail(DeliveryError(reason))
                 self._bury(name, command, envelope.sender, reason)
                 continue
-            self.emit(
-                CommandTaken, name, kind.__name__, to_json(command), source=envelope.sender
-            )
+            self.emit(CommandTaken, name, kind.__name__, to_json(command), source=envelope.sender)
             try:
                 value = handler(command)
             except Exception as error:
@@ -413,4 +411,3 @@ class Bus:
             if self._token is not None and self._nursery is not None:
                 self._run_beside(self._nursery.cancel_scope.cancel)
         self._drained.wait(1.0)
-

@@ -37,6 +37,9 @@ class Position(NamedTuple):
     seq: int
 
 
+BEGINNING = Position(0, 0)
+
+
 class Cursor(msgspec.Struct, frozen=True):
     """A committed position.
 
@@ -60,7 +63,7 @@ class RunReader:
         start: where to begin.
     """
 
-    def __init__(self, logs: Sequence[AttemptLog], start: Position = Position(0, 0)) -> None:
+    def __init__(self, logs: Sequence[AttemptLog], start: Position = BEGINNING) -> None:
         self._logs = [log for log in logs if log.attempt >= start.attempt]
         self._reader: LogReader | None = None
         self._start = start

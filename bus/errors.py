@@ -1,20 +1,20 @@
 """One error tree.
 
-    NightbusError
-    ├── UsageError              the caller's arguments or code are wrong
-    │   ├── UnknownHookError    a handler names a hook that does not exist
-    │   ├── UnsupportedArgumentError   known elsewhere, not here: says what to use instead
-    │   └── MetricError         a metric's name, value, options or place is wrong
-    ├── RunFolderError          the run's folder is missing, locked or cannot be written
-    ├── LogError                the event log
-    │   ├── LogFormatError      not a log, or damaged where damage cannot be skipped
-    │   └── NewerFormatError    written by a newer major version of the format
-    ├── CheckpointError         a checkpoint cannot be written or read
-    ├── DeliveryError           a message to an actor was not answered
-    │   ├── UnknownActorError   nobody of that name
-    │   ├── AskTimeoutError     no reply within the deadline
-    │   └── ActorStoppedError   the actor stopped before it replied
-    └── NotRecorded             replay was asked for something the log does not hold
+NightbusError
+├── UsageError              the caller's arguments or code are wrong
+│   ├── UnknownHookError    a handler names a hook that does not exist
+│   ├── UnsupportedArgumentError   known elsewhere, not here: says what to use instead
+│   └── MetricError         a metric's name, value, options or place is wrong
+├── RunFolderError          the run's folder is missing, locked or cannot be written
+├── LogError                the event log
+│   ├── LogFormatError      not a log, or damaged where damage cannot be skipped
+│   └── NewerFormatError    written by a newer major version of the format
+├── CheckpointError         a checkpoint cannot be written or read
+├── DeliveryError           a message to an actor was not answered
+│   ├── UnknownActorError   nobody of that name
+│   ├── AskTimeoutError     no reply within the deadline
+│   └── ActorStoppedError   the actor stopped before it replied
+└── NotRecorded             replay was asked for something the log does not hold
 """
 
 import difflib

@@ -82,7 +82,7 @@ class Frame(NamedTuple):
     offset: int
     end: int
     kind: int
-    count: int
+    number: int
     first_seq: int
     time_ns: int
     payload: memoryview

@@ -82,7 +82,9 @@ class LogReader:
         limit: for a reader in the writer's process: how far is committed.
     """
 
-    def __init__(self, store: SegmentStore, limit: Callable[[], tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self, store: SegmentStore, limit: Callable[[], tuple[int, int]] | None = None
+    ) -> None:
         self.next_seq = 0
         self._store = store
         self._limit = limit
@@ -191,8 +193,12 @@ class LogReader:
             data = memoryview(segment.source.read_at(segment.offset, size))
             frames, needed = self._parse_block(segment, data, mark)
             # A frame longer than the block: read it whole, unless that is all there is.
-            if frames or segment.sealed or needed is None or needed <= len(data) or (
-                len(data) < size
+            if (
+                frames
+                or segment.sealed
+                or needed is None
+                or needed <= len(data)
+                or (len(data) < size)
             ):
                 return frames
             size = needed
@@ -220,7 +226,7 @@ class LogReader:
                     self._problem = "a frame repeats events that came before"
                     at = frame.offset - base
                     break
-                self.next_seq = frame.first_seq + frame.count
+                self.next_seq = frame.first_seq + frame.number
                 if self.next_seq > self._skip_before:
                     frames.append(frame)
         segment.offset = base + at
@@ -243,12 +249,12 @@ class LogReader:
             return False
         following = _OpenSegment(index, source)
         header = following.read_header()
-        if current is not None and not current.sealed:
-            # Its writer gave the segment up after a failed write; only then is the next the
-            # continuation of a segment without a footer.
-            if header is None or header.first_seq != self.next_seq:
-                source.close()
-                return False
+        # A segment without a footer goes on in the next only if its writer gave it up there,
+        # after a failed write.
+        follows = header is not None and header.first_seq == self.next_seq
+        if current is not None and not current.sealed and not follows:
+            source.close()
+            return False
         if header is not None and header.first_seq < self.next_seq:
             source.close()
             raise LogFormatError(

@@ -100,7 +100,9 @@ class Observer:
 
     async def run(self) -> None:
         """Live until the log ends or the supervision gives up."""
-        self._host.emit(ActorStarted, type(self.actor).__name__, self.position.seq, source=self.name)
+        self._host.emit(
+            ActorStarted, type(self.actor).__name__, self.position.seq, source=self.name
+        )
         budget = RestartBudget(self._supervision)
         try:
             while True:

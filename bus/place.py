@@ -16,7 +16,16 @@ class Place:
         hook: the hook that is running; empty between hooks.
     """
 
-    __slots__ = ("_on_move", "batch_idx", "dataloader_idx", "epoch", "hook", "rank", "stage", "step")
+    __slots__ = (
+        "_on_move",
+        "batch_idx",
+        "dataloader_idx",
+        "epoch",
+        "hook",
+        "rank",
+        "stage",
+        "step",
+    )
 
     def __init__(self, rank: int = 0) -> None:
         self.rank = rank

@@ -1,10 +1,10 @@
 """A run on disk: its folder, its name, its attempts, and who is writing it.
 
-    runs/<run-id>/                        0700
-        run.json                          what was started, once
-        attempt-000/rank-00000/*.nlog     the events of the first start
-        attempt-001/...                   each later start of the same run
-        checkpoints/  cursors/            and what sinks wrote
+runs/<run-id>/                        0700
+    run.json                          what was started, once
+    attempt-000/rank-00000/*.nlog     the events of the first start
+    attempt-001/...                   each later start of the same run
+    checkpoints/  cursors/            and what sinks wrote
 """
 
 import fcntl

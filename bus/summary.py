@@ -40,6 +40,8 @@ class MetricTotal(msgspec.Struct, array_like=True):
         """Count one value."""
         self.count += 1
         self.last, self.last_epoch, self.last_step = value, epoch, step
+        if self.low <= value <= self.high:
+            return
         if not math.isfinite(value):
             self.non_finite += 1
             return
@@ -94,11 +96,13 @@ class Summary(msgspec.Struct):
 
     def add_other(self, event: DecodedEvent) -> None:
         """Count an event that is no hook."""
+        if type(event) is Put:
+            self.events["Put"] = self.events.get("Put", 0) + 1
+            self.count_metric(event.name, event.value, event.epoch, event.step)
+            return
         name = type(event).__name__
         self.events[name] = self.events.get(name, 0) + 1
-        if isinstance(event, Put):
-            self.count_metric(event.name, event.value, event.epoch, event.step)
-        elif isinstance(event, Fault):
+        if isinstance(event, Fault):
             if len(self.faults) < MAX_FAULTS:
                 self.faults.append(event)
         elif isinstance(event, RunStarted):

@@ -1,5 +1,6 @@
 """Loops: what is done again and again, from epochs down to one optimizer's turn."""
 
+from . import optimizer, training_epoch
 from .evaluation import EvaluationEpochLoop, EvaluationLoop
 from .fit import FitLoop
 from .loop import Loop
@@ -9,7 +10,11 @@ from .progress import Counts, Progress
 from .training_batch import TrainingBatchLoop
 from .training_epoch import TrainingEpochLoop
 
+HOOK_GROUPS = {**training_epoch.HOOK_GROUPS, **optimizer.HOOK_GROUPS}
+"""Hooks that loops run directly one after the other; see ``Routes.set_groups``."""
+
 __all__ = [
+    "HOOK_GROUPS",
     "Counts",
     "EvaluationEpochLoop",
     "EvaluationLoop",

@@ -47,7 +47,10 @@ class EvaluationEpochLoop(Loop):
         self._batch_idx = batch_idx = self._batch_idx + 1
         place.begin_batch(batch_idx)
         counts.ready += 1
-        batch = trainer.move_batch(batch, dataloader_idx)
+        if (group := routes.batch_transfer) is not None:
+            group()
+        else:
+            batch = trainer.move_batch(batch, dataloader_idx)
         trainer.metrics.batch = batch
         if (hook := getattr(routes, names.batch_start)) is not None:
             hook(batch, batch_idx, dataloader_idx)

@@ -10,6 +10,14 @@ from ..bus.errors import UsageError
 from .loop import Loop
 from .progress import Progress
 
+HOOK_GROUPS = {
+    "after_backward": (
+        "on_after_backward",
+        "on_before_optimizer_step",
+        "configure_gradient_clipping",
+    ),
+}
+
 
 class _SkipTurn(Exception):
     """training_step returned None: leaves the optimizer's step before it changes anything."""
@@ -105,15 +113,16 @@ class OptimizerLoop(Loop):
         if (hook := routes.on_before_backward) is not None:
             hook(loss)
         routes.backward(loss, optimizer, 0)  # type: ignore[misc]
-        if (hook := routes.on_after_backward) is not None:
-            hook()
+        if self._will_step and scaler is None and (group := routes.after_backward) is not None:
+            group()
+            return loss
+        routes.call("on_after_backward")
         if self._will_step:
             if scaler is not None:
                 scaler.unscale_(optimizer)
-            if (hook := routes.on_before_optimizer_step) is not None:
-                hook(optimizer, 0)
-            if (hook := routes.configure_gradient_clipping) is not None:
-                hook(optimizer, 0, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+            routes.call("on_before_optimizer_step", optimizer, 0)
+            clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+            routes.call("configure_gradient_clipping", optimizer, 0, *clip)
         return loss
 
     def _special_forward(self) -> Any:

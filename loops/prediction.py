@@ -30,9 +30,7 @@ class PredictionEpochLoop(Loop):
         self.batch_progress.begin()
         self._batch_idx = -1
 
-    def on_run_start(
-        self, loader: Any, limit: int | None, dataloader_idx: int, keep: bool
-    ) -> None:
+    def on_run_start(self, loader: Any, limit: int | None, dataloader_idx: int, keep: bool) -> None:
         self._predictions = []
         self._iterator = iter(loader)
         self._limit, self._dataloader_idx, self._keep = limit, dataloader_idx, keep
@@ -44,7 +42,10 @@ class PredictionEpochLoop(Loop):
         self._batch_idx = batch_idx = self._batch_idx + 1
         trainer.place.begin_batch(batch_idx)
         counts.ready += 1
-        batch = trainer.move_batch(batch, idx)
+        if (group := routes.batch_transfer) is not None:
+            group()
+        else:
+            batch = trainer.move_batch(batch, idx)
         if (hook := routes.on_predict_batch_start) is not None:
             hook(batch, batch_idx, idx)
         counts.started += 1
@@ -107,9 +108,7 @@ class PredictionLoop(Loop):
         trainer.place.move(dataloader_idx=self._idx)
         limit = trainer.evaluation_limits("predict")[self._idx]
         self._predictions.append(
-            self.epoch_loop.run(
-                self._loaders[self._idx], limit, self._idx, self.return_predictions
-            )
+            self.epoch_loop.run(self._loaders[self._idx], limit, self._idx, self.return_predictions)
         )
         self._idx += 1
 

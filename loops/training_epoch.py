@@ -3,10 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
 from .progress import Progress
 from .training_batch import TrainingBatchLoop
+
+_TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+HOOK_GROUPS = {
+    "training_batch_start": (*_TRANSFER, "on_batch_start", "on_train_batch_start"),
+    "batch_transfer": _TRANSFER,
+    "training_batch_end": ("on_train_batch_end", "on_batch_end"),
+}
 
 
 class TrainingEpochLoop(Loop):
@@ -86,25 +94,41 @@ class TrainingEpochLoop(Loop):
         self.batch_idx = batch_idx = self.batch_idx + 1
         place.begin_batch(batch_idx)
         counts.ready += 1
-        batch = trainer.move_batch(batch, 0)
-        trainer.metrics.batch = batch
-        if (hook := routes.on_batch_start) is not None:
-            hook()
-        if (hook := routes.on_train_batch_start) is not None and hook(batch, batch_idx, 0) == -1:
-            self.is_last_batch = True
-            raise StopIteration
+        if (group := routes.training_batch_start) is not None:
+            group()
+            trainer.metrics.batch = batch
+        else:
+            batch = self._start_batch(batch, batch_idx)
         counts.started += 1
         outputs = self.batch_loop.run(batch, batch_idx)
         counts.processed += 1
         if trainer.has_step_schedulers and self.batch_loop.optimizer_loop.stepped:
             trainer.step_schedulers("step", self.global_step)
-        if (hook := routes.on_train_batch_end) is not None:
-            hook(outputs, batch, batch_idx, 0)
-        if (hook := routes.on_batch_end) is not None:
-            hook()
+        if (group := routes.training_batch_end) is not None:
+            group()
+        else:
+            if (hook := routes.on_train_batch_end) is not None:
+                hook(outputs, batch, batch_idx)
+            if (hook := routes.on_batch_end) is not None:
+                hook()
         if self._outputs is not None and outputs is not None:
             self._outputs.append(outputs)
         counts.completed += 1
+
+    def _start_batch(self, batch: Any, batch_idx: int) -> Any:
+        trainer = self.trainer
+        routes = trainer.routes
+        if (group := routes.batch_transfer) is not None:
+            group()
+        else:
+            batch = trainer.move_batch(batch, 0)
+        trainer.metrics.batch = batch
+        if (hook := routes.on_batch_start) is not None:
+            hook()
+        if (hook := routes.on_train_batch_start) is not None and hook(batch, batch_idx) == SKIP:
+            self.is_last_batch = True
+            raise StopIteration
+        return batch
 
     def _look_ahead(self) -> Any:
         """The next batch, knowing whether another one follows."""

@@ -31,7 +31,5 @@ def summarise(module: "LightningModule") -> str:
     name_width = max((len(name) for name, _, _ in rows), default=0)
     kind_width = max((len(kind) for _, kind, _ in rows), default=0)
     lines = [f"  {name:<{name_width}}  {kind:<{kind_width}}  {n:>12,}" for name, kind, n in rows]
-    lines.append(
-        f"  {total:,} parameters, {trainable:,} of them trainable, {size_mb:,.3f} MB"
-    )
+    lines.append(f"  {total:,} parameters, {trainable:,} of them trainable, {size_mb:,.3f} MB")
     return "\n".join([type(module).__name__, *lines])
