@@ -539,6 +539,16 @@ class Trainer:
         return self._num_training_batches
 
     @property
+    def can_validate(self) -> bool:
+        """Whether fit validates: there is a validation_step, and somebody has data for it."""
+        module, given = self.lightning_module, self._given_loaders.get("validate")
+        owner = self.datamodule or module
+        has_data = given is not None or is_overridden(owner, "val_dataloader")
+        return (
+            has_data and self.limits["validate"] > 0 and is_overridden(module, "validation_step")
+        )
+
+    @property
     def num_val_dataloaders(self) -> int:
         """How many loaders validation reads."""
         return len(self.evaluation_dataloaders("validate"))
@@ -975,18 +985,14 @@ class Trainer:
         self.has_step_schedulers = any(c.interval == "step" for c in self.lr_scheduler_configs)
 
     def _sanity_check(self) -> None:
-        if self.num_sanity_val_steps == 0 or not self.evaluation_dataloaders("validate"):
-            return
-        if not any(limit != 0 for limit in self.evaluation_limits("validate")):
+        if self.num_sanity_val_steps == 0 or not self.can_validate:
             return
         self.sanity_checking = self.metrics.muted = True
         self.routes.call("on_sanity_check_start")
         with self.in_stage("sanity_check"):
-            loop = self.fit_loop.epoch_loop.val_loop
-            loop.run()
+            self.fit_loop.epoch_loop.val_loop.run()
             self.metrics.drop_stage()
-        self.lightning_module.train()
-        self.routes.call("on_validation_model_train")
+        self.back_to_training()
         self.routes.call("on_sanity_check_end")
         self.sanity_checking = self.metrics.muted = False
         if self.reload_dataloaders_every_n_epochs:
@@ -1129,6 +1135,12 @@ class Trainer:
             moved = hook(batch, dataloader_idx)
             batch = batch if moved is None else moved
         return batch
+
+    def back_to_training(self) -> None:
+        """After validation within fit: train mode again, if validation left it."""
+        if not self.lightning_module.training:
+            self.lightning_module.train()
+            self.routes.call("on_validation_model_train")
 
     # -- what loops ask ----------------------------------------------------------------------
 

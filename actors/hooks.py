@@ -178,7 +178,8 @@ def check_subscriptions(actor: Actor, extra_hooks: Iterable[str] = ()) -> None:
 
 def _warn_of_misspelt_hooks(owner: object) -> None:
     for name in vars(type(owner)):
-        if name.startswith("on_") and name not in HOOKS and not hasattr(Actor, name):
+        known = name in HOOKS or any(hasattr(base, name) for base in _BASES)
+        if name.startswith("on_") and not known:
             near = get_close_matches(name, HOOKS, n=1, cutoff=0.85)
             if near:
                 warnings.warn(

@@ -203,6 +203,7 @@ class _Entry:
         "on_step",
         "options",
         "reduction",
+        "source",
         "stage",
         "step_name",
         "to_step",
@@ -210,10 +211,13 @@ class _Entry:
         "weighted",
     )
 
-    def __init__(self, name: str, options: _Options, stage: str, hook: str) -> None:
+    def __init__(
+        self, name: str, options: _Options, stage: str, hook: str, source: str
+    ) -> None:
         self.options = options
         self.name = name
         self.stage = stage
+        self.source = source
         self.dataloader_idx = 0
         self.metric: Any = None
         prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
@@ -359,7 +363,7 @@ class Metrics:
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
         if entry is None or entry.stage != place.stage:
-            entry = self._register(name, value, options)
+            entry = self._register(source, name, value, options)
         elif entry.options != options:
             raise MetricError(
                 f"{name!r} is logged twice in {place.hook} with different options: "
@@ -395,7 +399,7 @@ class Metrics:
         if entry.on_step and metric._forward_cache is not None:
             self._record_step(source, entry, to_scalar(entry.name, metric._forward_cache))
 
-    def _register(self, name: str, value: Any, options: _Options) -> _Entry:
+    def _register(self, source: str, name: str, value: Any, options: _Options) -> _Entry:
         place = self.bus.place
         if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS:
             raise MetricError(
@@ -416,7 +420,7 @@ class Metrics:
         shown = name
         if self.num_dataloaders > 1 and options[5] and rule is _EVALUATION_STEP:
             shown = f"{name}/dataloader_idx_{place.dataloader_idx}"
-        entry = _Entry(shown, options, place.stage, place.hook)
+        entry = _Entry(shown, options, place.stage, place.hook, source)
         if not entry.on_step and not entry.on_epoch:
             raise MetricError(
                 f"log({name!r}, on_step=False, on_epoch=False) in {place.hook} would record nothing"
@@ -466,7 +470,7 @@ class Metrics:
                 entry.reduction = None
             else:
                 continue
-            self._record("module", entry.epoch_name, value, entry.to_step)
+            self._record(entry.source, entry.epoch_name, value, entry.to_step)
             if entry.epoch_name is not entry.name and not self.muted:
                 self._callback[entry.name] = value
             published.setdefault(entry.dataloader_idx, {})[entry.epoch_name] = value

@@ -151,7 +151,7 @@ class FitLoop(Loop):
     @on(RunValidation)
     def run_validation(self, _: RunValidation) -> str:
         """Validate now."""
-        if self.trainer.num_val_dataloaders == 0:
+        if not self.trainer.can_validate:
             return "there is nothing to validate on"
         self.epoch_loop.run_validation()
         return "validated"

@@ -61,7 +61,7 @@ class TrainingEpochLoop(Loop):
         self.is_last_batch = False
         self.batch_idx = -1
         self._limit = trainer.num_training_batches
-        trainer.validates = trainer.num_val_dataloaders > 0
+        trainer.validates = trainer.can_validate
         self._outputs = [] if trainer.keeps_training_outputs else None
 
     def on_run_start(self) -> None:
@@ -152,8 +152,7 @@ class TrainingEpochLoop(Loop):
         trainer = self.trainer
         with trainer.in_stage("validate"):
             self.val_loop.run()
-        trainer.lightning_module.train()
-        trainer.routes.call("on_validation_model_train")
+        trainer.back_to_training()
 
     def on_run_end(self) -> None:
         self._iterator = iter(())

@@ -1,0 +1,58 @@
+"""A training process for fault tests: trains until it is stopped, and says where it is.
+
+python training_process.py FOLDER [--epochs N] [--sink-blocks S]
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from models import QUIET, Small, loader
+
+import nightbus as nb
+
+
+class Tells(Small):
+    """Prints each batch before it is worked on."""
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        print("batch", self.global_step, flush=True)
+
+
+class Echoes(nb.Sink):
+    """Prints the sequence number of each event it sees; blocks if it is told to."""
+
+    destination = None
+    poll_interval_s = 0.01
+
+    def __init__(self, blocks_s: float) -> None:
+        self.blocks_s = blocks_s
+
+    def write(self, batch: list[Any]) -> None:
+        for event in batch:
+            print("saw", event.seq, flush=True)
+            time.sleep(self.blocks_s)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("--epochs", type=int, default=-1)
+    parser.add_argument("--blocks", type=float, default=0.0)
+    options = parser.parse_args()
+    trainer = nb.Trainer(
+        max_epochs=options.epochs,
+        default_root_dir=options.folder,
+        sinks=[Echoes(options.blocks)],
+        **QUIET,
+    )
+    trainer.fit(Tells(), loader())
+    print("ended", trainer.interrupted, flush=True)
+
+
+if __name__ == "__main__":
+    main()

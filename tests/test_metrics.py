@@ -1,0 +1,316 @@
+"""put and log: what is recorded, when, for whom; and what is refused."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, events, loader, trainer
+
+import nightbus as nb
+from nightbus.bus.errors import MetricError
+
+
+def puts(run: nb.Trainer, name: str | None = None) -> list[nb.Put]:
+    return [put for put in events(run, nb.Put) if name in (None, put.name)]
+
+
+def fit(folder: Path, module: nb.LightningModule, *data: Any, **arguments: Any) -> nb.Trainer:
+    run = trainer(folder, **arguments)
+    run.fit(module, *(data or (loader(),)))
+    return run
+
+
+class Logs(Small):
+    """Logs what a test gives it, from training_step."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("number", float(batch_idx), **self.options)
+        return self.loss(batch)
+
+
+def test_put_records_name_value_place_and_source(tmp_path: Path) -> None:
+    class Puts(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.put("answer", 42)
+            return self.loss(batch)
+
+    run = fit(tmp_path, Puts(), loader(4))
+
+    (put,) = puts(run)
+    assert (put.name, put.value, put.source, put.hook) == ("answer", 42, "module", "training_step")
+    assert put.destinations == ("progress_bar", "callbacks", "loggers")
+    assert (put.stage, put.epoch, put.step, put.batch_idx) == ("train", 0, 0, 0)
+
+
+def test_put_dict_puts_each_item(tmp_path: Path) -> None:
+    class Puts(Small):
+        def on_train_start(self) -> None:
+            self.put_dict({"a": 1, "b": 2.5}, destinations=["loggers"])
+
+    run = fit(tmp_path, Puts(), loader(4))
+
+    found = [(put.name, put.value, put.destinations) for put in puts(run) if put.name in "ab"]
+    assert found == [("a", 1, ("loggers",)), ("b", 2.5, ("loggers",))]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.1, True, 2**60])
+def test_a_value_is_recorded_as_it_is(tmp_path: Path, value: Any) -> None:
+    class Puts(Small):
+        def on_train_start(self) -> None:
+            self.put("value", value)
+
+    (put,) = puts(fit(tmp_path, Puts(), loader(4)), "value")
+
+    assert put.value == value or (math.isnan(put.value) and math.isnan(value))
+    assert type(put.value) is type(value)
+
+
+def test_a_one_element_tensor_is_a_number(tmp_path: Path) -> None:
+    class Puts(Small):
+        def on_train_start(self) -> None:
+            self.put("value", torch.tensor([[0.5]]))
+
+    (put,) = puts(fit(tmp_path, Puts(), loader(4)), "value")
+
+    assert put.value == 0.5
+
+
+@pytest.mark.parametrize("value", [torch.zeros(2), "high", None, [1.0]])
+def test_what_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
+    class Puts(Small):
+        def on_train_start(self) -> None:
+            self.put("value", value)
+
+    with pytest.raises(MetricError, match="'value' is"):
+        fit(tmp_path, Puts())
+
+
+@pytest.mark.parametrize("name", ["", 3, "x" * 1001])
+def test_a_name_is_a_string_of_reasonable_length(tmp_path: Path, name: Any) -> None:
+    class Puts(Small):
+        def on_train_start(self) -> None:
+            self.put(name, 1.0)
+
+    with pytest.raises(MetricError, match="1 to 1000 characters"):
+        fit(tmp_path, Puts())
+
+
+def test_log_in_a_training_step_records_each_step(tmp_path: Path) -> None:
+    run = fit(tmp_path, Logs())
+
+    assert [put.value for put in puts(run, "number")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_log_goes_to_sinks_every_n_steps_and_always_to_callbacks(tmp_path: Path) -> None:
+    run = fit(tmp_path, Logs(prog_bar=True), log_every_n_steps=3)
+
+    found = [put.destinations for put in puts(run, "number")]
+    assert found[:3] == [
+        ("progress_bar", "callbacks"),
+        ("progress_bar", "callbacks"),
+        ("progress_bar", "callbacks", "loggers"),
+    ]
+
+
+def test_with_step_and_epoch_both_are_recorded_under_names_of_their_own(tmp_path: Path) -> None:
+    run = fit(tmp_path, Logs(on_step=True, on_epoch=True))
+
+    assert [put.value for put in puts(run, "number_step")] == [0, 1, 2, 3, 4, 5]
+    assert [put.value for put in puts(run, "number_epoch")] == [2.5]
+    assert run.callback_metrics["number"] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("reduce_fx", "expected"),
+    [("mean", 2.5), ("sum", 15), ("min", 0), ("max", 5), (torch.sum, 15), (torch.median, 2)],
+)
+def test_an_epoch_is_reduced_as_asked(tmp_path: Path, reduce_fx: Any, expected: float) -> None:
+    run = fit(tmp_path, Logs(on_step=False, on_epoch=True, reduce_fx=reduce_fx))
+
+    assert [put.value for put in puts(run, "number")] == [expected]
+
+
+def test_an_epoch_mean_is_weighted_by_batch_size(tmp_path: Path) -> None:
+    run = fit(tmp_path, Logs(on_step=False, on_epoch=True), loader(10, 4))  # 4, 4 and 2 samples
+
+    assert [put.value for put in puts(run, "number")] == [
+        pytest.approx((0 * 4 + 1 * 4 + 2 * 2) / 10)
+    ]
+
+
+def test_a_given_batch_size_wins(tmp_path: Path) -> None:
+    run = fit(tmp_path, Logs(on_step=False, on_epoch=True, batch_size=1), loader(10, 4))
+
+    assert [put.value for put in puts(run, "number")] == [1.0]
+
+
+def test_nan_in_an_epoch_is_nan(tmp_path: Path) -> None:
+    class Nan(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            for how in ("mean", "min", "max", "sum"):
+                value = math.nan if batch_idx == 1 else 1.0
+                self.log(how, value, on_step=False, on_epoch=True, reduce_fx=how)
+            return self.loss(batch)
+
+    run = fit(tmp_path, Nan())
+
+    assert all(math.isnan(put.value) for put in puts(run))
+
+
+def test_validation_logs_its_epoch(tmp_path: Path) -> None:
+    run = fit(tmp_path, Small(), loader(), loader(8), max_epochs=2)
+
+    found = puts(run, "val_loss")
+    assert [(put.stage, put.epoch, put.step) for put in found] == [
+        ("validate", 0, 6),
+        ("validate", 1, 12),
+    ]
+
+
+def test_what_the_sanity_check_logs_is_thrown_away(tmp_path: Path) -> None:
+    class Checks(Small):
+        def on_train_start(self) -> None:
+            assert self.trainer.callback_metrics == {}
+
+    run = fit(tmp_path, Checks(), loader(), loader(8))
+
+    assert {put.stage for put in puts(run)} == {"train", "validate"}
+
+
+def test_callbacks_see_the_epoch_when_it_ends(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Reads(nb.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            seen.append(float(trainer.callback_metrics["number"]))
+
+    fit(tmp_path, Logs(on_step=False, on_epoch=True), callbacks=[Reads()])
+
+    assert seen == [2.5]
+
+
+def test_a_callback_can_log(tmp_path: Path) -> None:
+    class LogsToo(nb.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            self.log("from_callback", 1.0)
+
+    run = fit(tmp_path, Small(), callbacks=[LogsToo()])
+
+    assert [put.source for put in puts(run, "from_callback")] == ["logstoo"]
+
+
+def test_a_torchmetrics_metric_is_computed_and_reset_at_the_epochs_end(tmp_path: Path) -> None:
+    import torchmetrics
+
+    class WithMetric(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = torchmetrics.MeanMetric()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.mean(float(batch_idx))
+            self.log("mean", self.mean, on_step=True, on_epoch=True)
+            return self.loss(batch)
+
+    run = fit(tmp_path, WithMetric(), max_epochs=2)
+
+    assert [put.value for put in puts(run, "mean_epoch")] == [2.5, 2.5]
+    assert [put.value for put in puts(run, "mean_step")][:3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "hook",
+    ["on_fit_start", "on_fit_end", "on_train_end", "configure_optimizers", "setup"],
+)
+def test_log_where_there_is_no_step_or_epoch_is_refused(tmp_path: Path, hook: str) -> None:
+    def logs(self: Any, *_: Any) -> Any:
+        self.log("x", 1.0)
+
+    module = type("LogsThere", (Small,), {hook: logs})()
+
+    with pytest.raises(MetricError, match=f"called in {hook}"):
+        fit(tmp_path, module)
+
+
+def test_on_step_at_an_epochs_end_is_refused(tmp_path: Path) -> None:
+    class LogsStep(Small):
+        def on_train_epoch_end(self) -> None:
+            self.log("x", 1.0, on_step=True)
+
+    with pytest.raises(MetricError, match="on_train_epoch_end, where there is no step"):
+        fit(tmp_path, LogsStep())
+
+
+def test_one_name_with_two_options_in_a_hook_is_refused(tmp_path: Path) -> None:
+    class Twice(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("x", 1.0)
+            self.log("x", 1.0, prog_bar=True)
+            return self.loss(batch)
+
+    with pytest.raises(MetricError, match=r"prog_bar=False.*prog_bar=True"):
+        fit(tmp_path, Twice())
+
+
+def test_an_unknown_reduction_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MetricError, match="expected 'mean', 'sum', 'min', 'max'"):
+        fit(tmp_path, Logs(on_epoch=True, reduce_fx="middle"))
+
+
+class Late:
+    """A value on its way, as from a GPU: it arrives when it is told to."""
+
+    def __init__(self, value: float) -> None:
+        self.value, self.arrived = value, False
+
+    def ready(self) -> bool:
+        return self.arrived
+
+    def result(self) -> float:
+        self.arrived = True
+        return self.value
+
+
+def test_a_value_on_its_way_is_recorded_in_order_and_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nightbus.actors import metrics
+
+    late = Late(0.25)
+    monkeypatch.setattr(metrics, "PendingScalar", Late)
+    monkeypatch.setattr(metrics, "to_scalar", lambda name, value: late if name == "late" else value)
+    seen: list[int] = []
+
+    class Puts(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 1:
+                self.put("late", torch.zeros(()))
+            self.put("prompt", batch_idx)
+            return self.loss(batch)
+
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            writer = self.trainer.bus.writer
+            assert writer is not None
+            seen.append(writer.written_seq)
+            late.arrived = batch_idx == 4
+
+    run = fit(tmp_path, Puts())
+
+    assert seen[2] == seen[3] == seen[4] < seen[5]
+    found = [(put.name, put.value) for put in puts(run)]
+    assert found[:4] == [("prompt", 0), ("late", 0.25), ("prompt", 1), ("prompt", 2)]
+    recorded = events(run)
+    assert [event.seq for event in recorded] == list(range(len(recorded)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_cuda_tensor_is_recorded_without_waiting(tmp_path: Path) -> None:
+    run = fit(tmp_path, Small(), accelerator="gpu")
+
+    assert all(math.isfinite(put.value) for put in puts(run, "train_loss"))

@@ -1,0 +1,605 @@
+"""What the Trainer's arguments and entry points promise."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import QUIET, Small, dataset, events, loader, trainer, weights
+from torch.utils.data import DataLoader, IterableDataset
+
+import nightbus as nb
+from nightbus.bus.errors import RunFolderError, UnknownHookError, UnsupportedArgumentError
+
+
+class Steps(nb.Callback):
+    """Notes what runs."""
+
+    def __init__(self) -> None:
+        self.train: list[tuple[int, int]] = []
+        self.validation: list[int] = []
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, idx: int
+    ) -> None:
+        self.train.append((trainer.current_epoch, idx))
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        if not trainer.sanity_checking:
+            self.validation.append(trainer.global_step)
+
+
+def fit(folder: Path, *data: Any, module: Small | None = None, **arguments: Any) -> Steps:
+    steps = Steps()
+    run = trainer(folder, callbacks=[steps], **arguments)
+    run.fit(module or Small(), *(data or (loader(),)))
+    return steps
+
+
+def test_max_epochs_limits_epochs(tmp_path: Path) -> None:
+    assert len(fit(tmp_path, max_epochs=3).train) == 18
+
+
+def test_max_steps_limits_optimizer_steps(tmp_path: Path) -> None:
+    steps = fit(tmp_path, max_epochs=None, max_steps=8)
+
+    assert steps.train[-1] == (1, 1)
+
+
+def test_max_time_ends_the_run(tmp_path: Path) -> None:
+    class Slow(Small):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 1:
+                deadline = time.monotonic() + 0.02
+                while time.monotonic() < deadline:
+                    pass
+
+    steps = fit(tmp_path, module=Slow(), max_epochs=-1, max_time={"milliseconds": 10})
+
+    assert (0, 1) in steps.train
+    assert len(steps.train) <= 12
+
+
+def test_a_stop_waits_for_min_epochs(tmp_path: Path) -> None:
+    class Stops(Small):
+        def on_train_start(self) -> None:
+            self.trainer.should_stop = True
+
+    assert len(fit(tmp_path, module=Stops(), max_epochs=5, min_epochs=2).train) == 12
+
+
+def test_a_stop_waits_for_min_steps(tmp_path: Path) -> None:
+    class Stops(Small):
+        def on_train_start(self) -> None:
+            self.trainer.should_stop = True
+
+    assert len(fit(tmp_path, module=Stops(), max_epochs=5, min_steps=8).train) == 8
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(2, 2), (0.5, 3), (1.0, 6), (100, 6)])
+def test_limit_train_batches_is_a_number_or_a_share(
+    tmp_path: Path, limit: float, expected: int
+) -> None:
+    assert len(fit(tmp_path, limit_train_batches=limit).train) == expected
+
+
+def test_no_training_batches_is_no_training(tmp_path: Path) -> None:
+    assert fit(tmp_path, limit_train_batches=0).train == []
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(1.0, [6]), (0.5, [3, 6]), (2, [2, 4, 6])])
+def test_val_check_interval_is_a_number_of_batches_or_a_share(
+    tmp_path: Path, interval: float, expected: list[int]
+) -> None:
+    assert fit(tmp_path, loader(), loader(8), val_check_interval=interval).validation == expected
+
+
+def test_check_val_every_n_epoch(tmp_path: Path) -> None:
+    steps = fit(tmp_path, loader(), loader(8), max_epochs=5, check_val_every_n_epoch=2)
+
+    assert steps.validation == [12, 24]
+
+
+def test_fast_dev_run_does_one_batch_of_each_and_writes_no_checkpoint(tmp_path: Path) -> None:
+    steps = Steps()
+    run = nb.Trainer(
+        fast_dev_run=True,
+        callbacks=[steps],
+        default_root_dir=tmp_path,
+        **{**QUIET, "logger": True},
+    )
+
+    run.fit(Small(), loader(), loader(8))
+
+    assert (steps.train, steps.validation) == ([(0, 0)], [1])
+    assert list(tmp_path.rglob("checkpoints")) == []
+    assert list(tmp_path.rglob("*.csv")) == []
+
+
+def test_overfit_batches_sees_the_same_batches_in_each_epoch(tmp_path: Path) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Sees(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            seen.append(batch[0])
+            return super().training_step(batch, batch_idx)
+
+    fit(tmp_path, loader(shuffle=True), module=Sees(), overfit_batches=2, max_epochs=2)
+
+    assert len(seen) == 4
+    assert torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[1], seen[3])
+
+
+def test_data_without_a_length_trains_to_its_end(tmp_path: Path) -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(dataset(10))
+
+    lasts: list[bool] = []
+
+    class Notes(Small):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            lasts.append(self.trainer.is_last_batch)
+
+    fit(tmp_path, DataLoader(Stream(), 4), module=Notes())
+
+    assert lasts == [False, False, True]
+
+
+def test_several_training_loaders_come_as_one_collection(tmp_path: Path) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    class Pairs(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            sizes.append((len(batch["a"][0]), len(batch["b"][0])))
+            return self.loss(batch["a"])
+
+    fit(tmp_path, {"a": loader(24, 4), "b": loader(8, 2)}, module=Pairs())
+
+    assert sizes == [(4, 2)] * 6
+
+
+def test_several_validation_loaders_are_told_apart(tmp_path: Path) -> None:
+    class Two(Small):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:  # type: ignore[override]
+            self.log("index", float(dataloader_idx))
+
+    run = trainer(tmp_path)
+
+    results = run.validate(Two(), [loader(8), loader(4)], verbose=False)
+
+    assert results == [{"index/dataloader_idx_0": 0.0}, {"index/dataloader_idx_1": 1.0}]
+
+
+def test_new_dataloaders_are_asked_for_when_due(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Asks(Small):
+        def train_dataloader(self) -> Any:
+            asked.append(self.current_epoch)
+            return loader()
+
+    run = trainer(tmp_path, max_epochs=4, reload_dataloaders_every_n_epochs=2)
+    run.fit(Asks())
+
+    assert asked == [0, 2]
+
+
+def test_validate_and_test_return_their_metrics(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path), Small()
+
+    assert set(run.validate(module, loader(), verbose=False)[0]) == {"val_loss"}
+    assert set(run.test(module, loader(), verbose=False)[0]) == {"test_loss"}
+
+
+def test_predict_returns_a_prediction_for_each_batch(tmp_path: Path) -> None:
+    predictions = trainer(tmp_path).predict(Small(), loader(10))
+
+    assert [len(batch) for batch in predictions] == [4, 4, 2]
+
+
+def test_evaluation_leaves_gradients_and_mode_as_they_were(tmp_path: Path) -> None:
+    class Checks(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            assert not self.training
+            assert not torch.is_grad_enabled()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            assert self.training
+            return super().training_step(batch, batch_idx)
+
+    fit(tmp_path, loader(), loader(8), module=Checks(), val_check_interval=2)
+
+
+def test_a_datamodule_stands_in_for_loaders(tmp_path: Path) -> None:
+    class Data(nb.LightningDataModule):
+        def setup(self, stage: str) -> None:
+            self.stage = stage
+
+        def train_dataloader(self) -> Any:
+            return loader()
+
+        def val_dataloader(self) -> Any:
+            return loader(8)
+
+    data = Data()
+    steps = fit(tmp_path, data)
+
+    assert (data.stage, len(steps.train), steps.validation) == ("fit", 6, [6])
+
+
+def test_global_step_counts_optimizer_steps(tmp_path: Path) -> None:
+    run = trainer(tmp_path, accumulate_grad_batches=2)
+
+    run.fit(Small(), loader())
+
+    assert run.global_step == 3
+
+
+# -- actors and commands -------------------------------------------------------------------------
+
+
+def test_a_stop_command_from_beside_the_step_ends_the_run(tmp_path: Path) -> None:
+    class Watch(nb.Actor):
+        @nb.on(nb.Put, name="train_loss")
+        async def stop(self, put: nb.Put) -> None:
+            await self.tell("fit", nb.Stop(reason="seen enough"))
+
+    run = trainer(tmp_path, max_epochs=-1, actors=[Watch()])
+    run.fit(Small(), loader())
+
+    (ended,) = events(run, nb.RunEnded)
+    assert (ended.how, ended.reason) == ("stopped", "seen enough")
+
+
+def test_an_actor_in_the_step_sees_live_objects(tmp_path: Path) -> None:
+    norms: list[float] = []
+
+    class Norms(nb.Actor):
+        @nb.on("on_before_optimizer_step")
+        def note(self, hook: Any) -> None:
+            assert hook.optimizer is hook.trainer.optimizers[0]
+            norms.append(float(hook.module.net[0].weight.grad.norm()))
+
+    trainer(tmp_path, actors=[Norms()]).fit(Small(), loader())
+
+    assert len(norms) == 6
+    assert min(norms) > 0
+
+
+def test_an_actor_in_the_step_gets_each_put_at_once(tmp_path: Path) -> None:
+    values: list[tuple[int, float]] = []
+
+    class Watch(nb.Actor):
+        @nb.on(nb.Put, name="train_loss")
+        def note(self, put: nb.Put) -> None:
+            values.append((put.step, put.value))
+
+    run = trainer(tmp_path, actors=[Watch()])
+    run.fit(Small(), loader())
+
+    assert values == [(put.step, put.value) for put in events(run, nb.Put)]
+
+
+def test_an_actor_attached_in_mid_run_acts_from_then_on(tmp_path: Path) -> None:
+    class Late(nb.Actor):
+        def __init__(self) -> None:
+            self.batches: list[int] = []
+
+        @nb.on("on_train_batch_start")
+        def note(self, hook: Any) -> None:
+            self.batches.append(hook.batch_idx)
+
+    late = Late()
+
+    class Attaches(Small):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 2:
+                self.trainer.attach(late)
+
+    trainer(tmp_path).fit(Attaches(), loader())
+
+    assert late.batches == [3, 4, 5]
+
+
+def test_run_validation_runs_validation(tmp_path: Path) -> None:
+    class Asks(Small):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 1:
+                self.tell("fit", nb.RunValidation())
+
+    assert fit(tmp_path, loader(), loader(8), module=Asks()).validation == [2, 6]
+
+
+def test_pause_holds_the_run_until_resume(tmp_path: Path) -> None:
+    class Holds(nb.Actor):
+        def __init__(self) -> None:
+            self.replies: list[str] = []
+
+        @nb.on(nb.Put, name="go")
+        async def hold(self, put: nb.Put) -> None:
+            self.replies.append(await self.ask("fit", nb.Pause(), timeout_s=30))
+            self.replies.append(await self.ask("fit", nb.Resume(), timeout_s=30))
+            self.replies.append(await self.ask("fit", nb.Stop(), timeout_s=30))
+
+    class Goes(Small):
+        def on_train_start(self) -> None:
+            self.put("go", 1)
+
+    holds = Holds()
+    run = trainer(tmp_path, max_epochs=-1, actors=[holds])
+    run.fit(Goes(), loader())
+
+    assert holds.replies == ["paused", "running", "stopping"]
+
+
+def test_a_command_to_nobody_is_a_dead_letter(tmp_path: Path) -> None:
+    class Tells(Small):
+        def on_train_start(self) -> None:
+            self.tell("nobody", nb.Stop())
+
+    run = trainer(tmp_path)
+    run.fit(Tells(), loader())
+
+    (letter,) = events(run, nb.DeadLetter)
+    assert (letter.target, letter.command, letter.source) == ("nobody", "Stop", "module")
+
+
+def test_put_from_another_thread_is_recorded(tmp_path: Path) -> None:
+    import threading
+
+    class Threads(Small):
+        def on_train_start(self) -> None:
+            thread = threading.Thread(target=lambda: self.put("from afar", 7))
+            thread.start()
+            thread.join()
+
+    run = trainer(tmp_path)
+    run.fit(Threads(), loader())
+
+    assert [put.value for put in events(run, nb.Put) if put.name == "from afar"] == [7]
+
+
+def test_a_command_taken_is_recorded_with_its_sender(tmp_path: Path) -> None:
+    class Tells(Small):
+        def on_train_start(self) -> None:
+            self.tell("fit", nb.Stop(reason="enough"))
+
+    run = trainer(tmp_path)
+    run.fit(Tells(), loader())
+
+    (taken,) = events(run, nb.CommandTaken)
+    assert (taken.target, taken.command, taken.source) == ("fit", "Stop", "module")
+
+
+# -- recording -----------------------------------------------------------------------------------
+
+
+def test_recording_all_keeps_hooks_and_puts(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+
+    names = {event.name for event in events(run, nb.Hook)}
+    assert {"on_train_batch_start", "training_step", "backward", "optimizer_step"} <= names
+    assert len(events(run, nb.Put)) == 6
+
+
+def test_recording_metrics_leaves_hooks_out(tmp_path: Path) -> None:
+    run = trainer(tmp_path, recording="metrics")
+    run.fit(Small(), loader())
+
+    assert events(run, nb.Hook) == []
+    assert len(events(run, nb.Put)) == 6
+
+
+def test_recording_metrics_keeps_the_hooks_that_a_live_observer_wants(tmp_path: Path) -> None:
+    class Wants(nb.Actor):
+        seen = 0
+
+        @nb.on("on_train_batch_end")
+        async def count(self, hook: nb.Hook) -> None:
+            self.seen += 1
+
+    wants = Wants()
+    run = trainer(tmp_path, recording="metrics", actors=[wants])
+    run.fit(Small(), loader())
+
+    assert {hook.name for hook in events(run, nb.Hook)} == {"on_train_batch_end"}
+    assert wants.seen == 6
+
+
+def test_recording_off_keeps_nothing_but_live_observers_see_all(tmp_path: Path) -> None:
+    class Counts(nb.Actor):
+        seen = 0
+
+        @nb.on(nb.Put)
+        async def count(self, put: nb.Put) -> None:
+            self.seen += 1
+
+    counts = Counts()
+    run = trainer(tmp_path, recording="off", enable_checkpointing=False, actors=[counts])
+    run.fit(Small(), loader())
+
+    assert counts.seen == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sequence_numbers_have_no_gap_and_time_runs_forward(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(Small(), loader(), loader(8))
+
+    recorded = events(run)
+    assert [event.seq for event in recorded] == list(range(len(recorded)))
+    times = [event.time_ns for event in recorded if isinstance(event, nb.Hook)]
+    assert times == sorted(times)
+
+
+def test_events_say_where_they_arose(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(Small(), loader(8))
+
+    places = [
+        (hook.stage, hook.epoch, hook.step, hook.batch_idx)
+        for hook in events(run, nb.Hook)
+        if hook.name in ("on_train_batch_start", "on_train_batch_end")
+    ]
+    assert places == [
+        ("train", 0, 0, 0),
+        ("train", 0, 1, 0),
+        ("train", 0, 1, 1),
+        ("train", 0, 2, 1),
+        ("train", 1, 2, 0),
+        ("train", 1, 3, 0),
+        ("train", 1, 3, 1),
+        ("train", 1, 4, 1),
+    ]
+
+
+def test_an_exception_is_a_fault_in_the_log_and_the_run_has_failed(tmp_path: Path) -> None:
+    class Fails(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            raise ValueError("boom")
+
+    run = trainer(tmp_path)
+    with pytest.raises(ValueError, match="boom"):
+        run.fit(Fails(), loader())
+
+    (fault,) = events(run, nb.Fault)
+    (ended,) = events(run, nb.RunEnded)
+    assert (fault.error, fault.message, fault.hook) == ("ValueError", "boom", "training_step")
+    assert "training_step" in fault.traceback
+    assert ended.how == "failed"
+
+
+def test_a_trainer_can_run_again_after_a_failure(tmp_path: Path) -> None:
+    class FailsOnce(Small):
+        failed = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if not self.failed:
+                self.failed = True
+                raise ValueError("boom")
+            return super().training_step(batch, batch_idx)
+
+    run, module = trainer(tmp_path), FailsOnce()
+    with pytest.raises(ValueError, match="boom"):
+        run.fit(module, loader())
+    run.fit(module, loader())
+
+    assert run.global_step == 6
+    assert [event.how for event in events(run, nb.RunEnded, attempt=1)] == ["completed"]
+
+
+# -- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gpus": 1}, "accelerator='gpu'"),
+        ({"strategy": "ddp"}, "one process is supported"),
+        ({"resume_from_checkpoint": "x"}, "ckpt_path"),
+        ({"progress_bar_refresh_rate": 1}, "enable_progress_bar"),
+        ({"devices": 2}, "one process with one device"),
+    ],
+)
+def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UnsupportedArgumentError, match=message):
+        nb.Trainer(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_epoch": 1}, "did you mean max_epochs"),
+        ({"limit_train_batches": 1.5}, "for 1.5 batches give an int"),
+        ({"limit_val_batches": -1}, "limit_val_batches=-1"),
+        ({"precision": "8"}, "expected '32-true'"),
+        ({"accelerator": "tpu"}, "expected 'auto', 'cpu', 'gpu' or 'mps'"),
+        ({"accumulate_grad_batches": 0}, "at least 1"),
+        ({"gradient_clip_algorithm": "L1"}, "expected one of 'norm', 'value'"),
+        ({"recording": "some"}, "expected one of 'all', 'metrics', 'off'"),
+        ({"max_time": "soon"}, "DD:HH:MM:SS"),
+        ({"logger": object()}, r"sinks=\[...\]"),
+        ({"sinks": [nb.Actor()]}, "no nightbus.Sink"),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_refused(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(nb.UsageError, match=message):
+        nb.Trainer(**arguments)
+
+
+def test_a_handler_for_an_unknown_hook_is_refused_with_the_nearest_names(tmp_path: Path) -> None:
+    class Misspelt(nb.Actor):
+        @nb.on("on_train_bach_end")
+        def note(self, hook: Any) -> None: ...
+
+    with pytest.raises(UnknownHookError, match=r"Misspelt\.note.*did you mean on_train_batch_end"):
+        trainer(tmp_path, actors=[Misspelt()]).fit(Small(), loader())
+
+
+def test_a_callback_method_named_almost_like_a_hook_is_warned_of(tmp_path: Path) -> None:
+    class Misspelt(nb.Callback):
+        def on_train_epoch_ends(self, *_: Any) -> None: ...
+
+    with pytest.warns(UserWarning, match="did you mean on_train_epoch_end"):
+        trainer(tmp_path, callbacks=[Misspelt()]).fit(Small(), loader())
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    steps = Steps()
+
+    with pytest.raises(RunFolderError, match="choose a folder that can be written"):
+        trainer(tmp_path, callbacks=[steps]).fit(Small(), loader())
+
+    assert steps.train == []
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [("adam", "expected a loss tensor"), ({"los": 1}, "without 'loss'"), (1.0, "returned float")],
+)
+def test_a_training_step_that_returns_no_loss_is_refused(
+    tmp_path: Path, returned: Any, message: str
+) -> None:
+    class Returns(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return returned
+
+    with pytest.raises(nb.UsageError, match=message):
+        trainer(tmp_path).fit(Returns(), loader())
+
+
+def test_training_without_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match="no training data"):
+        trainer(tmp_path).fit(Small())
+
+
+def test_two_actors_of_one_name_are_refused(tmp_path: Path) -> None:
+    class Named(nb.Actor):
+        name = "watch"
+
+    with pytest.raises(nb.UsageError, match="two actors are called 'watch'"):
+        trainer(tmp_path, actors=[Named(), Named()]).fit(Small(), loader())
+
+
+def test_put_outside_a_run_is_refused() -> None:
+    with pytest.raises(nb.UsageError, match="outside a run"):
+        Small().put("loss", 1.0)
+
+
+def test_the_learned_weights_stay_with_the_module(tmp_path: Path) -> None:
+    module = Small()
+    before = weights(module)
+
+    trainer(tmp_path).fit(module, loader())
+
+    assert not torch.equal(before[0], weights(module)[0])
+    assert module.current_epoch == 0  # no longer attached to a trainer
