@@ -544,9 +544,7 @@ class Trainer:
         module, given = self.lightning_module, self._given_loaders.get("validate")
         owner = self.datamodule or module
         has_data = given is not None or is_overridden(owner, "val_dataloader")
-        return (
-            has_data and self.limits["validate"] > 0 and is_overridden(module, "validation_step")
-        )
+        return has_data and self.limits["validate"] > 0 and is_overridden(module, "validation_step")
 
     @property
     def num_val_dataloaders(self) -> int:
@@ -810,6 +808,8 @@ class Trainer:
         try:
             unfinished = self.bus.close(self.drain_timeout)
         finally:
+            if self.progress_bar is not None:
+                self.progress_bar.stop()
             if self._lock:
                 self._lock.release()
                 self._lock = None

@@ -211,9 +211,7 @@ class _Entry:
         "weighted",
     )
 
-    def __init__(
-        self, name: str, options: _Options, stage: str, hook: str, source: str
-    ) -> None:
+    def __init__(self, name: str, options: _Options, stage: str, hook: str, source: str) -> None:
         self.options = options
         self.name = name
         self.stage = stage

@@ -9,6 +9,7 @@ NightbusError
 ├── LogError                the event log
 │   ├── LogFormatError      not a log, or damaged where damage cannot be skipped
 │   └── NewerFormatError    written by a newer major version of the format
+├── SinkError               a destination cannot be written, or is not as it was left
 ├── CheckpointError         a checkpoint cannot be written or read
 ├── DeliveryError           a message to an actor was not answered
 │   ├── UnknownActorError   nobody of that name
@@ -67,6 +68,10 @@ class LogFormatError(LogError):
 
 class NewerFormatError(LogError):
     """The log was written by a newer major version of the format."""
+
+
+class SinkError(NightbusError):
+    """A destination cannot be written, or is not as it was left."""
 
 
 class CheckpointError(NightbusError):

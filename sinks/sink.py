@@ -11,7 +11,7 @@ from ..bus.actor import Actor
 from ..bus.codec import DecodedEvent, HookSelection
 from ..bus.cursor import PlainState
 from ..bus.errors import UsageError
-from ..bus.events import Event, Hook, Put, RunStarted
+from ..bus.events import Event, Hook, Put, RunEnded, RunStarted
 
 
 class Sink(Actor):
@@ -50,6 +50,9 @@ class Sink(Actor):
 
     def close(self) -> None:
         """Finish. Called once after the last event, and before each restart."""
+
+    def finish(self) -> None:
+        """An attempt has ended: what was held back for more to come is complete now."""
 
     def state(self) -> PlainState:
         """What is needed to go on from here later; plain data, taken after each batch."""
@@ -125,6 +128,10 @@ class Sink(Actor):
                 await self._write(batch)
                 batch = []
                 self._wall_offset_ns = event.wall_ns - event.time_ns
+            elif type(event) is RunEnded:
+                await self._write(batch)
+                batch = []
+                await self._in_thread(self._finish)
             if self.wants(event):
                 batch.append(event)
                 if len(batch) >= self.batch_size:
@@ -144,6 +151,10 @@ class Sink(Actor):
 
     def _write_and_flush(self, batch: list[DecodedEvent]) -> None:
         self.write(batch)
+        self._after_write()
+
+    def _finish(self) -> None:
+        self.finish()
         self._after_write()
 
     def _after_write(self) -> None:

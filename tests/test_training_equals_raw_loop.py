@@ -124,7 +124,7 @@ def test_lbfgs_gets_its_closure(tmp_path: Path) -> None:
             loss.backward()
             return loss
 
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
 
     assert_same(weights(module), weights(net))
 

@@ -4,6 +4,7 @@ python training_process.py FOLDER [--epochs N] [--sink-blocks S]
 """
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,11 +17,16 @@ from models import QUIET, Small, loader
 import nightbus as nb
 
 
+def say(line: str) -> None:
+    """Print a line in one piece, though two threads do."""
+    os.write(1, f"{line}\n".encode())
+
+
 class Tells(Small):
     """Prints each batch before it is worked on."""
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        print("batch", self.global_step, flush=True)
+        say(f"batch {self.global_step}")
 
 
 class Echoes(nb.Sink):
@@ -34,7 +40,7 @@ class Echoes(nb.Sink):
 
     def write(self, batch: list[Any]) -> None:
         for event in batch:
-            print("saw", event.seq, flush=True)
+            say(f"saw {event.seq}")
             time.sleep(self.blocks_s)
 
 
@@ -51,7 +57,7 @@ def main() -> None:
         **QUIET,
     )
     trainer.fit(Tells(), loader())
-    print("ended", trainer.interrupted, flush=True)
+    say(f"ended {trainer.interrupted}")
 
 
 if __name__ == "__main__":
