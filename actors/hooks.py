@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..bus.actor import Actor
 from ..bus.errors import UnknownHookError, UsageError
 from ..bus.events import Hook
-from ..bus.routes import HookCall, HookHandler
+from ..bus.routes import SKIP, HookCall, HookHandler
 from ..bus.subscription import Subscription, subscriptions_of
 from .callback import Callback
 from .datamodule import LightningDataModule
@@ -217,10 +217,7 @@ def hook_handlers(
         if spec.datamodule and owners.datamodule and is_overridden(owners.datamodule, name):
             handlers.append(fitted(getattr(owners.datamodule, name), name, given))
         if spec.callback:
-            for callback in owners.callbacks:
-                if is_overridden(callback, name):
-                    method = fitted(getattr(callback, name), name, given + 2)
-                    handlers.append(partial(method, owners.trainer, owners.module))
+            handlers += _callback_handlers(owners, name, given)
         replaced = spec.instead and bool(handlers)
         handlers += [
             _live_handler(owners, name, spec, *entry) for entry in subscribed.get(name, ())
@@ -236,6 +233,47 @@ def hook_handlers(
             spec = HookSpec(("values",))
             table[name] = [_live_handler(owners, name, spec, *entry) for entry in entries]
     return table
+
+
+def _callback_handlers(owners: HookOwners, name: str, given: int) -> list[HookHandler]:
+    """What callbacks do in a hook, the trainer and the module already given to them."""
+    trainer, module = owners.trainer, owners.module
+    methods = [
+        fitted(getattr(callback, name), name, given + 2)
+        for callback in owners.callbacks
+        if is_overridden(callback, name)
+    ]
+    if len(methods) > 1 and name == "on_train_batch_start":
+        return [_batch_start_of_all(methods, trainer, module)]
+    if len(methods) > 1 and name == "on_train_batch_end":
+        return [_batch_end_of_all(methods, trainer, module)]
+    return [partial(method, trainer, module) for method in methods]
+
+
+# The two hooks that callbacks use most, spelt out: called through partial and *objects, each
+# would cost twice as much.
+def _batch_start_of_all(
+    methods: list[HookHandler], trainer: "Trainer", module: LightningModule
+) -> HookHandler:
+    def handle(batch: Any, batch_idx: int) -> Any:
+        result = None
+        for method in methods:
+            value = method(trainer, module, batch, batch_idx)
+            if value is not None and result is not SKIP:
+                result = SKIP if type(value) is int and value == SKIP else value
+        return result
+
+    return handle
+
+
+def _batch_end_of_all(
+    methods: list[HookHandler], trainer: "Trainer", module: LightningModule
+) -> HookHandler:
+    def handle(outputs: Any, batch: Any, batch_idx: int) -> None:
+        for method in methods:
+            method(trainer, module, outputs, batch, batch_idx)
+
+    return handle
 
 
 def _subscribed(owners: HookOwners) -> dict[str, list[tuple[Actor, Subscription]]]:

@@ -1,7 +1,7 @@
 """The bytes of an event log: segments of checksummed frames. docs/log-format.md has the reasons.
 
     segment = magic header-frame events-frame* [footer-frame trailer]
-    frame   = mark u32 | crc u32 | length u32 | count u16 | kind u8 | reserved u8
+    frame   = mark u32 | crc u32 | length u32 | count u16 | kind u8 | flags u8
               | first_seq u64 | time_ns u64 | payload                     (little endian)
     trailer = footer offset u64 | magic
 
@@ -26,9 +26,11 @@ KIND_HEADER = 0
 KIND_EVENTS = 1
 KIND_FOOTER = 2
 
+HAS_OTHERS = 1  # flag of an events frame that holds more than hooks
+
 FRAME_HEAD = struct.Struct("<IIIHBBQQ")
-_CHECKED_HEAD = struct.Struct("<IHBBQQ")  # what the checksum covers besides the payload
-_MARK_AND_CRC = struct.Struct("<II")
+CHECKED_HEAD = struct.Struct("<IHBBQQ")  # what the checksum covers besides the payload
+MARK_AND_CRC = struct.Struct("<II")
 TRAILER = struct.Struct("<Q8s")
 
 MAX_PAYLOAD_BYTES = 1 << 20
@@ -94,11 +96,17 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def pack_frame(
-    mark: int, kind: int, payload: bytes, count: int = 0, first_seq: int = 0, time_ns: int = 0
+    mark: int,
+    kind: int,
+    payload: bytes,
+    count: int = 0,
+    first_seq: int = 0,
+    time_ns: int = 0,
+    flags: int = 0,
 ) -> bytes:
     """Put head and checksum before a payload."""
-    checked = _CHECKED_HEAD.pack(len(payload), count, kind, 0, first_seq, time_ns) + payload
-    return _MARK_AND_CRC.pack(mark, crc32(checked)) + checked
+    checked = CHECKED_HEAD.pack(len(payload), count, kind, flags, first_seq, time_ns) + payload
+    return MARK_AND_CRC.pack(mark, crc32(checked)) + checked
 
 
 def pack_header(header: SegmentHeader) -> bytes:
@@ -151,7 +159,7 @@ def unpack_frame(data: memoryview, at: int, base: int, mark: int | None) -> Fram
     end = body + length
     if end > len(data):
         raise BadFrame("ends inside a frame", needed=FRAME_HEAD.size + length)
-    if crc32(data[at + _MARK_AND_CRC.size : end]) != crc:
+    if crc32(data[at + MARK_AND_CRC.size : end]) != crc:
         raise BadFrame("a frame's checksum is wrong")
     return Frame(base + at, base + end, kind, count, first_seq, time_ns, data[body:end])
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
+from zlib import crc32
 
 import msgspec
 import structlog
@@ -15,15 +16,17 @@ from .codec import encode_events
 from .errors import MetricError, RunFolderError
 from .events import EVENT_TYPES, SCHEMA_VERSION, Event, Gap, Scalar
 from .log_format import (
+    CHECKED_HEAD,
     FORMAT_MAJOR,
     FORMAT_MINOR,
+    HAS_OTHERS,
     KIND_EVENTS,
+    MARK_AND_CRC,
     MAX_EVENTS_A_FRAME,
     MAX_PAYLOAD_BYTES,
     Footer,
     SegmentHeader,
     pack_footer,
-    pack_frame,
     pack_header,
 )
 from .place import Place, PlaceMark
@@ -214,8 +217,8 @@ class LogWriter:
         if number > MAX_EVENTS_A_FRAME or len(payload) > MAX_PAYLOAD_BYTES:
             self._write_parts(self._take_buffers())
             return
-        written = others.copy()
         # Emptied before writing: an interrupt between the two must not write twice.
+        written = others.copy()
         hooks.clear()
         others.clear()
         place = self.place
@@ -225,26 +228,30 @@ class LogWriter:
         self._write_frame(payload, number, written)
 
     def _write_frame(self, payload: bytes, number: int, others: list[Event]) -> None:
+        # Written out instead of calling log_format.pack_frame: four calls less are 1 us a step.
         time_ns = self.clock_ns()
         self.due_ns = time_ns + MAX_BUFFERED_NS
         first_seq = self._flushed_seq
         self._flushed_seq = first_seq + number
+        flags = HAS_OTHERS if others else 0
+        checked = (
+            CHECKED_HEAD.pack(len(payload), number, KIND_EVENTS, flags, first_seq, time_ns)
+            + payload
+        )
+        file = self._file
         try:
-            self._write(pack_frame(self._mark, KIND_EVENTS, payload, number, first_seq, time_ns))
+            file.append(MARK_AND_CRC.pack(self._mark, crc32(checked)) + checked)
         except OSError as error:
             self._lose(number, error)
             return
-        summary, place = self._summary, self.place
+        self.committed = (self._index, file.size)
         if others:
             self._uncounted += others
             if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
                 self._count()
             if self._lost_unreported and type(others[0]) is Gap:
                 self._lost_unreported = 0
-        if not summary.first_time_ns:
-            summary.first_time_ns = time_ns
-        summary.last_time_ns, summary.epoch, summary.step = time_ns, place.epoch, place.step
-        if self._file.size >= self._segment_bytes:
+        if file.size >= self._segment_bytes:
             self._rotate()
 
     def _write(self, data: bytes) -> None:
@@ -342,6 +349,7 @@ class LogWriter:
             schema=_SCHEMA,
             schema_version=SCHEMA_VERSION,
         )
+        self._summary.first_time_ns = header.mono_ns
         self._write(pack_header(header))
 
     def _rotate(self) -> None:
@@ -362,7 +370,9 @@ class LogWriter:
         """End the segment with its footer; without one, a reader finds its end by itself."""
         self._count()
         totals = self.hook_totals
-        summary = self._summary
+        summary, place = self._summary, self.place
+        summary.last_time_ns = self.due_ns - MAX_BUFFERED_NS
+        summary.epoch, summary.step = place.epoch, place.step
         summary.hooks = {name: HookTotal(n, ns) for name, (n, ns) in totals.items() if n}
         for cell in totals.values():
             cell[0] = cell[1] = 0

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 import nightbus as nb
 
-STEPS = 1000
+STEPS = 4000
 BATCHES = 100
 BAR_US = {"bare": 15, "default": 30, "logged": 60}
 
