@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 
 from ..bus.cursor import PlainState
 from ..bus.events import Put
+from ..bus.run_folder import write_atomically
 from .sink import Sink
 from .text_file import TextFile
 
@@ -43,6 +45,7 @@ class CSV(Sink):
         self._file: TextFile | None = None
         self._size: int | None = None
         self._place: tuple[int, int, str] | None = None  # of the row that is not written yet
+        self._rows = 0  # written
         self._row: dict[str, Any] = {}  # metric -> value, of that row
 
     @property
@@ -56,11 +59,26 @@ class CSV(Sink):
         return (self.run_path if self.folder is None else self.folder) / self.file_name
 
     def open(self, resumed: bool) -> None:
-        if self._file is not None:
-            self._file.close()
+        if resumed:
+            self._drop_later_columns()
         self._file = TextFile(self.path, self._size if resumed else None)
         if not resumed:
             self._file.append(_line(PLACE_COLUMNS))
+
+    def _drop_later_columns(self) -> None:
+        """Undo what was written after the state that is gone on from, if it brought columns: then
+        all rows were rewritten, and the size that the state knows means nothing.
+        """
+        header = (*PLACE_COLUMNS, *self._columns)
+        if not self.path.exists():
+            return
+        with open(self.path, newline="") as file:
+            table = csv.reader(file)
+            if tuple(next(table, ())) == header:
+                return
+            rows = [row[: len(header)] for row in itertools.islice(table, self._rows)]
+        if len(rows) == self._rows:
+            write_atomically(self.path, "".join(map(_line, (header, *rows))).encode())
 
     def write(self, batch: list[Put]) -> None:
         row = self._row
@@ -79,6 +97,7 @@ class CSV(Sink):
 
     def close(self) -> None:
         if self._file is not None:
+            self._size = self._file.size
             self._file.close()
             self._file = None
 
@@ -94,6 +113,7 @@ class CSV(Sink):
         new = [name for name in row if name not in self._columns]
         if new:
             self._add_columns(new)
+        self._rows += 1
         self._file.append(_line((*place, *(row.get(name, "") for name in self._columns))))
 
     def _add_columns(self, new: list[str]) -> None:
@@ -111,6 +131,7 @@ class CSV(Sink):
             "folder": None if self.folder is None else str(self.folder.resolve()),
             "size": self._file.size if self._file else self._size,
             "columns": list(self._columns),
+            "rows": self._rows,
             "place": None if self._place is None else list(self._place),
             "row_names": list(self._row),
             "row_values": list(self._row.values()),
@@ -122,6 +143,7 @@ class CSV(Sink):
             self.folder = Path(known["folder"])
         self._size = known["size"]
         self._columns = list(known["columns"])
+        self._rows = known["rows"]
         self._place = None if known["place"] is None else tuple(known["place"])
         self._row = dict(zip(known["row_names"], known["row_values"], strict=True))
 

@@ -53,8 +53,6 @@ class JSONLines(Sink):
         return (self.run_path if self.folder is None else self.folder) / self.file_name
 
     def open(self, resumed: bool) -> None:
-        if self._file is not None:
-            self._file.close()
         self._file = TextFile(self.path, self._size if resumed else None)
 
     def write(self, batch: list[Put]) -> None:
@@ -79,6 +77,7 @@ class JSONLines(Sink):
 
     def close(self) -> None:
         if self._file is not None:
+            self._size = self._file.size
             self._file.close()
             self._file = None
 

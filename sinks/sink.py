@@ -33,6 +33,7 @@ class Sink(Actor):
     poll_interval_s = 0.25
     _good_state: PlainState | None = None
     _wall_offset_ns: int = 0
+    _is_open: bool = False
 
     def open(self, resumed: bool) -> None:
         """Get ready. Called before the first event and again after a restart.
@@ -110,13 +111,17 @@ class Sink(Actor):
         await self._in_thread(self._close)
 
     def _open(self, resumed: bool) -> None:
+        if self._is_open:  # a restart
+            self.close()
         if self._good_state is not None:
             self.load_state({k: v for k, v in self._good_state.items() if k != _OFFSET})
         self.open(resumed)
-        self._remember()
+        self._is_open = True
+        self._after_write()
 
     def _close(self) -> None:
         self.close()
+        self._is_open = False
         self._remember()
 
     async def _deliver(
