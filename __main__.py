@@ -171,6 +171,7 @@ def _metric_row(name: str, total: "MetricTotal") -> tuple[str, ...]:
 
 def _hook_rows(report: "RunReport") -> Sequence[Sequence[str]]:
     ordered = sorted(report.total.hooks.items(), key=lambda item: -item[1].total_ns)
+    shown = [item for item in ordered[:MAX_HOOK_ROWS] if item[1].total_ns]
     rows = [
         (
             name,
@@ -178,9 +179,9 @@ def _hook_rows(report: "RunReport") -> Sequence[Sequence[str]]:
             f"{hook.total_ns / 1e9:.3f}",
             f"{hook.total_ns / hook.count / 1e3:.1f}",
         )
-        for name, hook in ordered[:MAX_HOOK_ROWS]
+        for name, hook in shown
     ]
-    rest = [hook for _, hook in ordered[MAX_HOOK_ROWS:]]
+    rest = [hook for _, hook in ordered[len(shown) :]]
     if rest:
         count, total_ns = sum(h.count for h in rest), sum(h.total_ns for h in rest)
         rows.append(

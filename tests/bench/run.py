@@ -10,6 +10,7 @@ all of them, and the medians and quartiles of the rounds are shown.
 import argparse
 import contextlib
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -281,6 +282,124 @@ def lightning_contenders() -> dict[str, Callable[[Path], float]]:
     }
 
 
+# -- other figures -------------------------------------------------------------------------------
+
+
+class CountsAll(nb.Actor):
+    """Handles every event: the most that routing can be asked for."""
+
+    seen = 0
+
+    @nb.on()
+    async def count(self, event: Any) -> None:
+        self.seen += 1
+
+
+def other_figures(folder: Path) -> dict[str, str]:
+    """What is not microseconds a step."""
+    with quiet():
+        arguments = {**BARE, "recording": "all"}
+        watch = Stopwatch()
+        trainer = nb.Trainer(max_epochs=5, default_root_dir=folder, accelerator="cpu", **arguments)
+        begin_s = time.perf_counter()
+        trainer.fit(TinyLogged(watch), Batches(STEPS))
+    assert trainer.run_folder is not None
+    (segments,) = [trainer.run_folder.store(0).folder]
+    compressed = sum(path.stat().st_size for path in segments.iterdir())
+    from nightbus.bus.segments import read_footer
+
+    store = trainer.run_folder.store(0)
+    plain = sum(
+        footer.body_bytes for i in store.indices() if (footer := read_footer(store, i)) is not None
+    )
+    counts = CountsAll()
+    replay_s = []
+    for _ in range(3):
+        counts.seen = 0
+        start_s = time.perf_counter()
+        nb.replay(trainer.run_folder, actors=[counts])
+        replay_s.append(time.perf_counter() - start_s)
+    steps = STEPS * 5
+    return {
+        "events a step": f"{counts.seen / steps:.1f}",
+        "bytes a step in the log": f"{plain / steps:.0f}",
+        "bytes a step, compressed": f"{compressed / steps:.0f}",
+        "events replayed a second, all to one actor": f"{counts.seen / min(replay_s):,.0f}",
+        "from fit to the first step, ms": f"{(watch.begin_s - begin_s) * 1e3:.0f}",
+        "events recorded a second": f"{record_rate(folder):,.0f}",
+        "import beyond torch, ms": f"{import_ms():.0f}",
+        "show on a run of 100 MB, ms": f"{show_ms(folder):.0f}",
+    }
+
+
+def record_rate(folder: Path) -> float:
+    """Hooks recorded a second, fourteen to a write, with nothing in between."""
+    from nightbus.bus.log_writer import LogIdentity, LogWriter
+    from nightbus.bus.place import Place
+    from nightbus.bus.routes import Routes
+    from nightbus.bus.segments import FolderStore
+
+    place = Place()
+    writer = LogWriter(FolderStore(folder / "rate"), LogIdentity("rate"), place)
+    routes = Routes(place)
+    routes.set_writer(writer, None)
+    hook: Any = routes.on_train_batch_start
+    begin_s = time.perf_counter()
+    for step in range(20_000):
+        place.begin_batch(step)
+        for _ in range(14):
+            hook()
+        writer.flush()
+    elapsed_s = time.perf_counter() - begin_s
+    writer.close()
+    return 20_000 * 14 / elapsed_s
+
+
+def best_of_runs_s(*command: str) -> float:
+    times = []
+    for _ in range(5):
+        begin_s = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begin_s)
+    return min(times)
+
+
+def import_ms() -> float:
+    """What importing all of nightbus adds to importing torch."""
+    with_nightbus = best_of_runs_s("-c", "import torch, nightbus; nightbus.Trainer")
+    return (with_nightbus - best_of_runs_s("-c", "import torch")) * 1e3
+
+
+def show_ms(folder: Path) -> float:
+    """Time of the whole command, Python's start included, on a run that was not closed."""
+    from nightbus.bus.log_writer import LogIdentity, LogWriter
+    from nightbus.bus.place import Place
+    from nightbus.bus.routes import Routes
+    from nightbus.bus.run_folder import RunFolder
+
+    run = RunFolder.create(folder / "runs", "large")
+    lock = run.begin_attempt()
+    place = Place()
+    store = run.store(lock.attempt)
+    writer = LogWriter(store, LogIdentity(run.info.id), place)
+    routes = Routes(place)
+    routes.set_writer(writer, None)
+    hook: Any = routes.on_train_batch_start
+    for step in range(190_000):
+        place.complete_step(step)
+        for _ in range(14):
+            hook()
+        writer.append(
+            writer.event(nb.Put, "loss", 1 / (step + 1), ("loggers",), "h", source="module")
+        )
+        writer.flush()
+    writer.sync()
+    lock.release()
+    megabytes = sum(path.stat().st_size for path in store.folder.iterdir()) / 1e6
+    assert megabytes > 95, megabytes
+    return best_of_runs_s("-m", "nightbus", "show", str(run.path)) * 1e3
+
+
 def contenders() -> dict[str, Callable[[Path], float]]:
     found: dict[str, Callable[[Path], float]] = {
         "raw": raw,
@@ -334,6 +453,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     show(measure(options.rounds, options.only))
+    if not options.only:
+        print()
+        with tempfile.TemporaryDirectory() as folder:
+            for what, figure in other_figures(Path(folder)).items():
+                print(f"{what:46}{figure:>12}")
 
 
 if __name__ == "__main__":
