@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import structlog
 import torch
 
 from .actors.arguments import (
@@ -67,7 +66,7 @@ from .bus.events import (
     Stage,
 )
 from .bus.log_writer import LogIdentity, LogWriter
-from .bus.logging_setup import set_up_logging
+from .bus.logging_setup import bind_run, get_logger, level
 from .bus.mailbox import Reply
 from .bus.observer import Observer, describe
 from .bus.place import Place
@@ -79,7 +78,7 @@ from .sinks.csv import CSV
 from .sinks.progress_bar import ProgressBar
 from .sinks.sink import Sink
 
-_log = structlog.get_logger("nightbus.trainer")
+_log = get_logger("nightbus.trainer")
 
 Function = Literal["fit", "validate", "test", "predict"]
 _STAGE_OF: dict[str, Stage] = {
@@ -200,7 +199,7 @@ class Trainer:
             if name not in ("self", "unknown", "__class__")
         }
         refuse_unknown(unknown, list(arguments))
-        set_up_logging()
+        level()  # NIGHTBUS_LOG is checked now, not when there is something to say
         self._config = as_plain(arguments)
         if isinstance(callbacks, Callback):
             callbacks = [callbacks]
@@ -720,7 +719,7 @@ class Trainer:
             if lock:
                 lock.release()
             raise
-        structlog.contextvars.bind_contextvars(run=run.info.id if run else "unnamed", rank=0)
+        bind_run(run.info.id if run else "unnamed", self.place)
         if self._observers or records:
             self._open_log()
         self.bus.emit(
@@ -815,7 +814,7 @@ class Trainer:
                 self._lock = None
             self._function = None
             self.place.move(stage="")
-            structlog.contextvars.unbind_contextvars("run", "rank")
+            bind_run("", None)
         self._report(unfinished)
 
     def _report(self, unfinished: list[Observer]) -> None:

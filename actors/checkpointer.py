@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import structlog
 import torch
 
 from ..bus.actor import actor_name
 from ..bus.errors import CheckpointError
 from ..bus.events import CheckpointSaved
+from ..bus.logging_setup import get_logger
 from ..bus.run_folder import RunFolder, list_runs
 from .checkpoint_format import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
 
-_log = structlog.get_logger("nightbus.checkpoint")
+_log = get_logger("nightbus.checkpoint")
 
 
 class Checkpointer:

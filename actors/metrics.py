@@ -5,17 +5,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
 import torch
 from torch import Tensor
 
 from ..bus.bus import Bus
 from ..bus.errors import MetricError
 from ..bus.events import Put, Scalar
+from ..bus.logging_setup import get_logger
 from .logging_mixin import ReduceFx
 
 _NO_BATCH = object()
-_log = structlog.get_logger("nightbus.metrics")
+_log = get_logger("nightbus.metrics")
 
 DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
 MAX_NAME_CHARS = 1000

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..bus.errors import UsageError
+from ..bus.logging_setup import get_logger
 from ..bus.routes import HookHandler
 
 if TYPE_CHECKING:
     from .device import Device
 
-_log = structlog.get_logger("nightbus.optimizers")
+_log = get_logger("nightbus.optimizers")
 _SCHEDULER_KEYS = {"scheduler", "interval", "frequency", "monitor", "strict", "name"}
 
 

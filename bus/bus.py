@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import structlog
 import trio
 
 from .actor import Actor, actor_name, command_handler
@@ -23,6 +22,7 @@ from .errors import (
 )
 from .events import Command, CommandTaken, DeadLetter, Event, Hook, Stop
 from .log_writer import LogWriter
+from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox, Reply
 from .observer import Observer, to_json
 from .place import Place
@@ -34,7 +34,7 @@ from .subscription import HandlerTable, subscriptions_of
 SYNC_EVERY_S = 1.0
 DRAIN_NOTICE_AFTER_S = 1.0
 
-_log = structlog.get_logger("nightbus.bus")
+_log = get_logger("nightbus.bus")
 
 
 class Bus:

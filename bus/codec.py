@@ -14,10 +14,10 @@ from operator import attrgetter
 from typing import Any, Literal, NoReturn
 
 import msgspec
-import structlog
 
 from .errors import LogFormatError
 from .events import EVENT_TYPES, AnyEvent, Hook, OtherEvent, Stage, Unknown
+from .logging_setup import get_logger
 
 HookSelection = Literal["all", "latest", "none"]
 DecodedEvent = AnyEvent | Unknown
@@ -42,7 +42,7 @@ class HookRecord(msgspec.Struct, array_like=True, gc=False):
     duration_ns: int
 
 
-_log = structlog.get_logger("nightbus.codec")
+_log = get_logger("nightbus.codec")
 _encoder = msgspec.msgpack.Encoder()
 _hooks_part = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], msgspec.Raw])
 _others_part = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[OtherEvent]])

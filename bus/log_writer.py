@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from zlib import crc32
 
 import msgspec
-import structlog
 
 from .codec import encode_events
 from .errors import MetricError, RunFolderError
@@ -29,6 +28,7 @@ from .log_format import (
     pack_footer,
     pack_header,
 )
+from .logging_setup import get_logger
 from .place import Place, PlaceMark
 from .segment_file import open_segment_file
 from .segments import SegmentStore
@@ -40,7 +40,7 @@ MAX_BUFFERED_EVENTS = 4096
 MAX_BUFFERED_NS = 20_000_000
 COUNT_EVENTS_AT_ONCE = 512
 
-_log = structlog.get_logger("nightbus.log")
+_log = get_logger("nightbus.log")
 E_ = TypeVar("E_", bound=Event)
 
 

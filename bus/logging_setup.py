@@ -1,47 +1,113 @@
-"""The library's own messages: structlog, quiet unless NIGHTBUS_LOG asks for more."""
+"""The library's own messages: structlog, quiet unless NIGHTBUS_LOG asks for more.
+
+structlog is loaded with the first message that is shown: it takes 80 ms, and most processes have
+nothing to say.
+"""
 
 import logging
 import os
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
-
 from .errors import UsageError
+from .place import Place
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
-def set_up_logging() -> None:
-    """Send nightbus' messages to stderr, from the level in NIGHTBUS_LOG on (default: warning).
+class _Context:
+    """What every message says besides its own words."""
 
-    Does nothing when the program has configured structlog itself.
+    run: str = ""
+    place: Place | None = None
+
+
+def level() -> int:
+    """From which level on messages are shown.
 
     Raises:
         UsageError: NIGHTBUS_LOG is not a level.
     """
-    if structlog.is_configured():
-        return
     name = os.environ.get("NIGHTBUS_LOG", "warning").lower()
     if name not in LEVELS:
         raise UsageError(f"NIGHTBUS_LOG={name!r}: expected one of {', '.join(LEVELS)}")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
-                exception_formatter=structlog.dev.plain_traceback,
-            ),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[name]),
-        logger_factory=_StderrLoggerFactory(),
-    )
+    return LEVELS[name]
 
 
-class _StderrLoggerFactory:
+def bind_run(run: str, place: Place | None) -> None:
+    """Have messages name a run and the rank, epoch and step it is at; ``("", None)`` ends that."""
+    _Context.run, _Context.place = run, place
+
+
+class Logger:
+    """A module's logger; get it with ``get_logger``."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._logger: Any = None
+
+    def debug(self, event: str, **values: Any) -> None:
+        """For people who look into nightbus itself."""
+        self._say(logging.DEBUG, "debug", event, values)
+
+    def info(self, event: str, **values: Any) -> None:
+        """What may be interesting now and then."""
+        self._say(logging.INFO, "info", event, values)
+
+    def warning(self, event: str, **values: Any) -> None:
+        """What the user should know."""
+        self._say(logging.WARNING, "warning", event, values)
+
+    def error(self, event: str, **values: Any) -> None:
+        """What went wrong in nightbus itself."""
+        self._say(logging.ERROR, "error", event, values)
+
+    def _say(self, severity: int, method: str, event: str, values: dict[str, Any]) -> None:
+        if severity < level():
+            return
+        if self._logger is None:
+            self._logger = _structlog_logger(self._name)
+        getattr(self._logger, method)(event, **values)
+
+
+def get_logger(name: str) -> Logger:
+    """A module's logger."""
+    return Logger(name)
+
+
+def _structlog_logger(name: str) -> Any:
+    """structlog as the program configured it, or else as nightbus likes it: on stderr."""
+    import structlog
+
+    if structlog.is_configured():
+        return structlog.get_logger(name)
+    processors: list[Any] = [
+        _add_context,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+    return structlog.wrap_logger(_Stderr(), processors=processors)
+
+
+def _add_context(
+    logger: Any, method: str, values: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if _Context.run:
+        values["run"] = _Context.run
+    place = _Context.place
+    if place is not None:
+        values.update(rank=place.rank, epoch=place.epoch, step=place.step)
+    return values
+
+
+class _Stderr:
     """Looks up sys.stderr at each message: the progress bar stands in for it while it runs."""
 
-    def __call__(self, *_: Any) -> structlog.PrintLogger:
-        return structlog.PrintLogger(sys.stderr)
+    def _print(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    debug = info = warning = error = _print

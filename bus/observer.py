@@ -5,19 +5,19 @@ from collections import deque
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 import trio
 
 from .actor import Actor, Supervision, actor_name, command_handler
 from .codec import DecodedEvent
 from .cursor import Cursor, CursorFile, Position, RunReader
 from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault
+from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox
 
 MAX_TRACEBACK_CHARS = 16_384
 COMMIT_EVERY_S = 1.0
 
-_log = structlog.get_logger("nightbus.observer")
+_log = get_logger("nightbus.observer")
 DEFAULT_SUPERVISION = Supervision()
 
 

@@ -12,7 +12,6 @@ from .cursor import CursorFile, Position, RunReader, attempt_logs
 from .errors import NightbusError, UnknownActorError
 from .events import Command, Event
 from .log_reader import EndKind, LogReader
-from .logging_setup import set_up_logging
 from .mailbox import Envelope, Reply
 from .observer import Observer
 from .recorded_hook import replay_table
@@ -124,7 +123,6 @@ def replay(
         LogError: its log cannot be read.
         ReplayError: an actor or sink failed; its own exception is named.
     """
-    set_up_logging()
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     host = _ReplayHost(folder)
     everyone = [*actors, *sinks]
