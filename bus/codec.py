@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from .errors import LogFormatError
+from .errors import MALFORMED, LogFormatError
 from .events import EVENT_TYPES, AnyEvent, Hook, OtherEvent, Stage, Unknown
 from .logging_setup import get_logger
 
@@ -88,7 +88,7 @@ def decode_events(
         if not hooks:
             return list(_others_part.decode(payload)[2])
         places, records, others = _all_parts.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+    except MALFORMED:
         # Also the way to types from a newer version, which a typed decoder refuses.
         return _decode_one_by_one(payload, first_seq, rank, hooks)
     return _merge(places, records, others, first_seq, rank)
@@ -104,6 +104,8 @@ def _merge(
     """Hooks with their places, and the other events between them."""
     if not records:
         return list(others)
+    if not places:
+        _refuse(ValueError("hooks without a place"))
     events: list[DecodedEvent] = []
     append = events.append
     seq, taken, other_count = first_seq, 0, len(others)
@@ -150,7 +152,7 @@ def _decode_one_by_one(
         if not hooks:
             return others
         places, records, _ = _hooks_part.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except MALFORMED as error:
         _refuse(error)
     return _merge(places, records, others, first_seq, rank)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from .codec import DecodedEvent, HookSelection
-from .errors import RunFolderError
+from .errors import MALFORMED, RunFolderError
 from .events import Plain
 from .log_reader import LogReader
 from .run_folder import RunFolder, write_atomically
@@ -128,7 +128,7 @@ class CursorFile:
             return msgspec.json.decode(self.path.read_bytes(), type=Cursor)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, RecursionError) as error:
+        except MALFORMED as error:
             raise RunFolderError(
                 f"{self.path} is damaged: {error}; delete it to deliver the run from its start"
             ) from error

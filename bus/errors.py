@@ -21,6 +21,12 @@ NightbusError
 import difflib
 from collections.abc import Iterable
 
+import msgspec
+
+# What msgspec raises on bytes that are not what they should be: wrong types, text that is not
+# UTF-8 (a ValueError), nesting too deep.
+MALFORMED = (msgspec.DecodeError, ValueError, RecursionError)
+
 
 class NightbusError(Exception):
     """Root of every error that nightbus raises on purpose."""

@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from .errors import LogFormatError, NewerFormatError
+from .errors import MALFORMED, LogFormatError, NewerFormatError
 from .summary import Summary
 
 MAGIC = b"\x89NLOG\r\n\x1a"
@@ -178,7 +178,7 @@ def unpack_header(data: memoryview) -> tuple[SegmentHeader, int]:
     frame = unpack_frame(data, len(MAGIC), 0, mark=None)
     try:
         header = _header_decoder.decode(frame.payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except MALFORMED as error:
         raise LogFormatError(f"the segment's header cannot be read: {error}") from error
     if header.format[0] > FORMAT_MAJOR:
         raise NewerFormatError(
@@ -196,5 +196,5 @@ def unpack_footer(payload: memoryview) -> Footer:
     """
     try:
         return _footer_decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except MALFORMED as error:
         raise LogFormatError(f"a segment's footer cannot be read: {error}") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from .errors import RunFolderError
+from .errors import MALFORMED, RunFolderError
 from .segments import FolderStore
 
 RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
@@ -96,7 +96,7 @@ class RunFolder:
             ) from None
         except NotADirectoryError:
             raise RunFolderError(f"{folder} is a file, not a run's folder") from None
-        except (msgspec.DecodeError, RecursionError, OSError) as error:
+        except (*MALFORMED, OSError) as error:
             raise RunFolderError(f"{folder / 'run.json'} cannot be read: {error}") from error
         return cls(folder, info)
 
