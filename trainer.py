@@ -305,6 +305,7 @@ class Trainer:
         self._deadline_s: float | None = None
         self._interrupts = InterruptWatch(self._on_interrupt)
         self._to_attach: deque[Actor] = deque()
+        self._to_detach: deque[Actor] = deque()
         self._function: Function | None = None
         self._store: UnnamedStore | Any = None
         for callback in self.callbacks:
@@ -419,6 +420,24 @@ class Trainer:
         else:
             self._to_attach.append(actor)
             self.bus.attention = True
+
+    def detach(self, actor: Actor) -> None:
+        """Let an actor or sink go at the next safe point, from any thread; the log says so.
+
+        Raises:
+            UsageError: it is not attached.
+        """
+        if actor not in (*self.actors, *self.sinks):
+            raise UsageError(f"{type(actor).__name__} is not attached to this trainer")
+        if self._function is None:
+            self._let_go(actor)
+        else:
+            self._to_detach.append(actor)
+            self.bus.attention = True
+
+    def _let_go(self, actor: Actor) -> None:
+        self.actors = [entry for entry in self.actors if entry is not actor]
+        self.sinks = [entry for entry in self.sinks if entry is not actor]
 
     def tell(self, target: str, command: Command) -> None:
         """Send a command to an actor, ``fit`` say, from any thread."""
@@ -1199,6 +1218,11 @@ class Trainer:
                 actor = self._to_attach.popleft()
                 (self.sinks if isinstance(actor, Sink) else self.actors).append(actor)  # type: ignore[arg-type]
                 self._enrol(actor)
+                self._connect()
+            while self._to_detach:
+                actor = self._to_detach.popleft()
+                self._let_go(actor)
+                self.bus.dismiss(actor, "detached")
                 self._connect()
             self.bus.take_commands()
             self.bus.flush()

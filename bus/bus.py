@@ -170,6 +170,19 @@ class Bus:
                 self._token.run_sync_soon(self._nursery.start_soon, observer.run)
         self._ensure_thread()
 
+    def dismiss(self, actor: Actor, reason: str) -> None:
+        """Let an actor go: its work beside the step ends, its mailbox refuses, its name is free."""
+        name = actor_name(actor)
+        for observer in self.observers:
+            if observer.actor is actor:
+                observer.dismiss(reason)
+        mailbox = self._mailboxes.pop(name)
+        for envelope in mailbox.close():
+            self.bury(name, envelope, reason)
+        del self._actors[name]
+        self._tables = [table for table in self._tables if table.actor is not actor]
+        self.has_step_handlers = bool(self._tables)
+
     def _adopt_hooks(self, actor: Actor) -> None:
         """Make sure that the hooks an observer wants are recorded."""
         writer, recorded = self.writer, self.routes.recorded

@@ -87,6 +87,7 @@ class Observer:
         self.position = start
         self.gave_up = ""  # why, once it has
         self.finished = False
+        self._dismissed = ""  # why it is to end early
         self._host = host
         self.error: Exception | None = None  # the last one
         self._cursor_file = cursor_file
@@ -109,6 +110,9 @@ class Observer:
                 try:
                     await self._live()
                     self.finished = True
+                    if self._dismissed:
+                        stopped = (self._dismissed, self.position.seq)
+                        self._host.emit(ActorStopped, *stopped, source=self.name)
                     return
                 except Exception as error:
                     self._record_fault(error)
@@ -129,6 +133,10 @@ class Observer:
         reader = self._reader.reader if self._reader else None
         return reader.segment if reader else 0
 
+    def dismiss(self, reason: str) -> None:
+        """End early, before the next event; any thread may ask for it."""
+        self._dismissed = reason
+
     async def _live(self) -> None:
         self._phase = "on_start"
         self._close_reader()
@@ -142,7 +150,7 @@ class Observer:
 
     async def _observe(self, reader: RunReader) -> None:
         actor = self.actor
-        while True:
+        while not self._dismissed:
             await self._take_commands()
             closing = self._host.is_closing()
             events = reader.read(self._selection)

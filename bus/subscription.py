@@ -107,7 +107,7 @@ class HandlerTable:
     ) -> None:
         self._adapt = adapt
         self._all = [entry for entry in subscriptions if issubclass(entry.kind, Event)]
-        self._actor = actor
+        self.actor = actor
         # (type, name or "") -> handlers in order, filled when first asked for
         self._found: dict[tuple[type, str], tuple[Handler, ...]] = {}
 
@@ -132,7 +132,7 @@ class HandlerTable:
 
     def _find(self, kind: type, name: str) -> tuple[Handler, ...]:
         return tuple(
-            _guarded(self._adapt(entry, getattr(self._actor, entry.method)), entry.where)
+            _guarded(self._adapt(entry, getattr(self.actor, entry.method)), entry.where)
             for entry in self._all
             if issubclass(kind, entry.kind) and entry.name in (None, name)
         )

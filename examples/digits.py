@@ -4,6 +4,10 @@ python -m examples.digits
 """
 
 import math
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,10 +100,14 @@ def main() -> None:
     )
     trainer.fit(Classifier(), Digits())
     accuracy = float(trainer.callback_metrics["val_accuracy"])
-    print(f"\nvalidation accuracy: {accuracy:.1%}\nthe run is in {trainer.log_dir}; try")
-    print(f"  nightbus show {trainer.log_dir}")
-    print(f"  nightbus replay {trainer.log_dir} --csv again --jsonl again")
-    print(f"  head -3 {trainer.log_dir}/metrics.csv")
+    run = os.path.relpath(trainer.log_dir or "")
+    nightbus = shutil.which("nightbus") or os.path.relpath(
+        Path(sys.executable).with_name("nightbus")
+    )
+    print(f"\nvalidation accuracy: {accuracy:.1%}\nthe run is in {run}; try")
+    print(f"  {nightbus} show {run}")
+    print(f"  {nightbus} replay {run} --csv again --jsonl again")
+    print(f"  head -3 {run}/metrics.csv")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ def test_the_demo_learns_and_says_what_to_try_next(tmp_path: Path) -> None:
     commands = re.findall(r"^  (\S.*)$", done.stdout, flags=re.MULTILINE)
     assert len(commands) == 3
     for command in commands:
-        command = command.replace("nightbus ", f"{sys.executable} -m nightbus ", 1)
         subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 10  # not a terminal: a plain line an epoch

@@ -1,6 +1,7 @@
 """What the Trainer's arguments and entry points promise."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,61 @@ def test_an_actor_attached_in_mid_run_acts_from_then_on(tmp_path: Path) -> None:
     trainer(tmp_path).fit(Attaches(), loader())
 
     assert late.batches == [3, 4, 5]
+
+
+def test_a_detached_actor_acts_no_more_and_the_log_says_so(tmp_path: Path) -> None:
+    class Counts(nb.Actor):
+        in_step = 0
+
+        @nb.on("on_train_batch_start")
+        def note(self, hook: Any) -> None:
+            self.in_step += 1
+
+        @nb.on(nb.Put)
+        async def see(self, put: nb.Put) -> None: ...
+
+    counts = Counts()
+
+    class Detaches(Small):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 2:
+                self.trainer.detach(counts)
+
+    run = trainer(tmp_path, actors=[counts])
+    run.fit(Detaches(), loader())
+
+    (stopped,) = events(run, nb.ActorStopped)
+    assert counts.in_step == 3
+    assert (stopped.source, stopped.reason) == ("counts", "detached")
+    assert run.actors == []
+
+
+def test_detaching_what_is_not_attached_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match="is not attached"):
+        trainer(tmp_path).detach(nb.Actor())
+
+
+def test_torch_settings_hold_during_a_run_and_not_after(tmp_path: Path) -> None:
+    seen: list[tuple[bool, bool, bool]] = []
+
+    def settings() -> tuple[bool, bool, bool]:
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_anomaly_enabled(),
+            torch.backends.cudnn.benchmark,
+        )
+
+    class Sees(Small):
+        def on_train_start(self) -> None:
+            seen.append(settings())
+
+    before = settings()
+    with warnings.catch_warnings():  # torch warns of anomaly detection, once in a process
+        warnings.simplefilter("ignore")
+        fit(tmp_path, module=Sees(), deterministic=True, benchmark=True, detect_anomaly=True)
+
+    assert seen == [(True, True, True)]
+    assert settings() == before
 
 
 def test_run_validation_runs_validation(tmp_path: Path) -> None:

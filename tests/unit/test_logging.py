@@ -1,0 +1,74 @@
+"""The library's own messages: quiet, and when they speak, they say where the run is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nightbus as nb
+from nightbus.bus.logging_setup import bind_run, get_logger
+from nightbus.bus.place import Place
+
+
+def test_nightbus_is_quiet_by_default(capfd: pytest.CaptureFixture[str]) -> None:
+    get_logger("test").info("nothing to see")
+
+    assert capfd.readouterr().err == ""
+
+
+def test_a_warning_names_the_run_and_where_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    place = Place()
+    place.move(epoch=3, step=77)
+    bind_run("digits-7f3a", place)
+    try:
+        get_logger("test").warning("careful", reason="a test")
+    finally:
+        bind_run("", None)
+
+    said = capfd.readouterr().err
+    assert "careful" in said
+    for part in ("run=digits-7f3a", "epoch=3", "step=77", "rank=0", "reason='a test'"):
+        assert part in said
+
+
+def test_more_is_said_on_request(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTBUS_LOG", "debug")
+
+    get_logger("test").debug("details")
+
+    assert "details" in capfd.readouterr().err
+
+
+def test_a_level_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTBUS_LOG", "loud")
+
+    with pytest.raises(nb.UsageError, match="expected one of debug, info, warning"):
+        nb.Trainer()
+
+
+def test_importing_nightbus_loads_no_torch_opens_no_socket_and_writes_nothing(
+    tmp_path: Path,
+) -> None:
+    program = """
+import sys
+seen = []
+def audit(event, arguments):
+    if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.mkdir", "os.remove"):
+        seen.append(event)
+    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax"):
+        seen.append(arguments)
+sys.dont_write_bytecode = True
+sys.addaudithook(audit)
+import nightbus
+nightbus.Put, nightbus.RunFolder, nightbus.NightbusError
+assert "torch" not in sys.modules
+print(seen)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+
+    assert done.stdout.strip() == "[]", done.stderr
