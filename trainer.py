@@ -26,19 +26,11 @@ from .actors.arguments import (
 from .actors.callback import Callback
 from .actors.callbacks.model_summary import ModelSummary
 from .actors.checkpointer import Checkpointer, find_checkpoint, load_checkpoint
-from .actors.data import (
-    check_limit,
-    check_loader,
-    evaluation_loaders,
-    limited,
-    num_batches,
-    training_loader,
-    without_shuffling,
-)
 from .actors.datamodule import LightningDataModule
 from .actors.device import Device
 from .actors.hooks import HookOwners, check_subscriptions, hook_handlers, is_overridden
 from .actors.interrupts import InterruptWatch
+from .actors.loaders import Loaders
 from .actors.metrics import Metrics
 from .actors.module import LightningModule
 from .actors.optimizers import (
@@ -224,29 +216,25 @@ class Trainer:
         self.device = Device(accelerator, precision)
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
         self.enable_checkpointing = enable_checkpointing
-        self.limits: dict[str, float] = {
-            "train": check_limit("limit_train_batches", limit_train_batches),
-            "validate": check_limit("limit_val_batches", limit_val_batches),
-            "test": check_limit("limit_test_batches", limit_test_batches),
-            "predict": check_limit("limit_predict_batches", limit_predict_batches),
-        }
-        self.overfit_batches = check_limit("overfit_batches", overfit_batches)
-        if self.overfit_batches:
-            self.limits["train"] = self.limits["validate"] = self.overfit_batches
-        self.val_check_interval = check_limit("val_check_interval", val_check_interval)
-        self.check_val_every_n_epoch = check_at_least(
-            "check_val_every_n_epoch", check_val_every_n_epoch, 1
+        self.loaders = Loaders(
+            {
+                "train": limit_train_batches,
+                "validate": limit_val_batches,
+                "test": limit_test_batches,
+                "predict": limit_predict_batches,
+            },
+            overfit_batches,
+            val_check_interval,
+            check_val_every_n_epoch,
+            num_sanity_val_steps,
+            reload_dataloaders_every_n_epochs,
         )
-        self.num_sanity_val_steps = check_at_least("num_sanity_val_steps", num_sanity_val_steps, -1)
         self.accumulate_grad_batches = (
             check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
         )
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = check_choice(
             "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
-        )
-        self.reload_dataloaders_every_n_epochs = check_at_least(
-            "reload_dataloaders_every_n_epochs", reload_dataloaders_every_n_epochs, 0
         )
         self.deterministic = deterministic
         self.benchmark = benchmark
@@ -281,7 +269,6 @@ class Trainer:
         self.stop_reason = ""
         self.paused = False
         self.interrupted = False
-        self.sanity_checking = False
         self.attempt = -1
         self.run_folder: RunFolder | None = None
         self.datamodule: LightningDataModule | None = None
@@ -291,17 +278,11 @@ class Trainer:
         self.has_step_schedulers = False
         self.has_training_step_end = False
         self.has_special_forward = False
-        self.validates = False
         self.has_step_end = {"validation": False, "test": False}
         self.keeps_training_outputs = False
         self.wants_training_outputs = False
         self._module: LightningModule | None = None
         self._module_callbacks: list[Callback] = []
-        self._given_loaders: dict[str, Any] = {}
-        self._train_dataloader: Any = None
-        self._num_training_batches: int | None = None
-        self._loaders: dict[str, list[Any]] = {}
-        self._val_check_batch: int | None = None
         self._deadline_s: float | None = None
         self._interrupts = InterruptWatch(self._on_interrupt)
         self._to_attach: deque[Actor] = deque()
@@ -318,8 +299,7 @@ class Trainer:
         self.fast_dev_run = fast_dev_run
         if fast_dev_run:
             batches = int(fast_dev_run)
-            self.limits = dict.fromkeys(self.limits, batches)
-            self.num_sanity_val_steps = 0
+            self.loaders.run_batches(batches)
             self.enable_checkpointing = False
             self.sinks = []
             return 1, batches
@@ -510,6 +490,11 @@ class Trainer:
         return self.place.stage == "validate" and self._function is not None
 
     @property
+    def sanity_checking(self) -> bool:
+        """Whether the validation before training runs."""
+        return self.loaders.sanity_checking
+
+    @property
     def testing(self) -> bool:
         """Whether a test runs."""
         return self._function == "test"
@@ -542,37 +527,27 @@ class Trainer:
     @property
     def train_dataloader(self) -> Any:
         """The loader training reads."""
-        self._load_training_data()
-        return self._train_dataloader
+        return self.loaders.training
 
     @property
     def val_dataloaders(self) -> list[Any]:
         """The loaders validation reads."""
-        return self.evaluation_dataloaders("validate")
+        return self.loaders.evaluation("validate")
 
     @property
     def num_training_batches(self) -> int | None:
         """Batches of an epoch; None when the loader cannot say."""
-        self._load_training_data()
-        return self._num_training_batches
-
-    @property
-    def can_validate(self) -> bool:
-        """Whether fit validates: there is a validation_step, and somebody has data for it."""
-        module, given = self.lightning_module, self._given_loaders.get("validate")
-        owner = self.datamodule or module
-        has_data = given is not None or is_overridden(owner, "val_dataloader")
-        return has_data and self.limits["validate"] > 0 and is_overridden(module, "validation_step")
+        return self.loaders.num_training_batches
 
     @property
     def num_val_dataloaders(self) -> int:
         """How many loaders validation reads."""
-        return len(self.evaluation_dataloaders("validate"))
+        return len(self.loaders.evaluation("validate"))
 
     @property
     def num_val_batches(self) -> list[int | None]:
         """Batches of each validation loader."""
-        return self.evaluation_limits("validate")
+        return self.loaders.limits("validate")
 
     @property
     def estimated_stepping_batches(self) -> float:
@@ -692,9 +667,7 @@ class Trainer:
             )
         if datamodule is not None or model is not None:
             self.datamodule = datamodule
-        self._given_loaders = loaders
-        self._loaders = {}
-        self._train_dataloader = None
+        self.loaders.begin(loaders, module, self.datamodule, lambda: self.routes)
 
     def _open_run(
         self, function: Function, ckpt_path: str | os.PathLike[str] | None
@@ -982,7 +955,7 @@ class Trainer:
         if checkpoint is None:
             self._sanity_check()
         module.train()
-        self._load_training_data()
+        self.loaders.training  # noqa: B018  asked for here, before on_train_start
         torch.set_grad_enabled(True)
         self.fit_loop.run()
         routes.call("on_fit_end")
@@ -1003,18 +976,16 @@ class Trainer:
         self.has_step_schedulers = any(c.interval == "step" for c in self.lr_scheduler_configs)
 
     def _sanity_check(self) -> None:
-        if self.num_sanity_val_steps == 0 or not self.can_validate:
+        if not self.loaders.wants_sanity_check:
             return
-        self.sanity_checking = self.metrics.muted = True
+        self.loaders.sanity_checking = self.metrics.muted = True
         self.routes.call("on_sanity_check_start")
         with self.in_stage("sanity_check"):
             self.fit_loop.epoch_loop.val_loop.run()
             self.metrics.drop_stage()
         self.back_to_training()
         self.routes.call("on_sanity_check_end")
-        self.sanity_checking = self.metrics.muted = False
-        if self.reload_dataloaders_every_n_epochs:
-            self._loaders.pop("validate", None)
+        self.loaders.sanity_checking = self.metrics.muted = False
 
     def _evaluate(
         self,
@@ -1027,7 +998,7 @@ class Trainer:
     ) -> list[dict[str, Scalar]]:
         def body(checkpoint: dict[str, Any] | None) -> list[dict[str, Scalar]]:
             self._set_up(function, checkpoint)
-            if not self.evaluation_dataloaders(function):
+            if not self.loaders.evaluation(function):
                 raise UsageError(f"there is no dataloader to {function} with")
             loop: EvaluationLoop = getattr(self, f"{function}_loop")
             results = loop.run()
@@ -1044,7 +1015,7 @@ class Trainer:
 
     def _predict(self, checkpoint: dict[str, Any] | None) -> Any:
         self._set_up("predict", checkpoint)
-        if not self.evaluation_dataloaders("predict"):
+        if not self.loaders.evaluation("predict"):
             raise UsageError("there is no dataloader to predict with")
         predictions = self.predict_loop.run()
         self._teardown("predict")
@@ -1055,90 +1026,6 @@ class Trainer:
         getattr(self, f"{function}_loop").teardown()
 
     # -- data --------------------------------------------------------------------------------
-
-    def _load_training_data(self) -> None:
-        if self._train_dataloader is not None:
-            return
-        given = self._given_loaders.get("train")
-        found = self.routes.call("train_dataloader") if given is None else given
-        if found is None:
-            raise UsageError(
-                "there is no training data: give fit() train_dataloaders or a datamodule, or "
-                "define train_dataloader()"
-            )
-        loader = check_loader(training_loader(found), "train_dataloader")
-        if self.overfit_batches:
-            loader = without_shuffling(loader)
-        self._train_dataloader = loader
-        self._num_training_batches = limited(
-            num_batches(loader), self.limits["train"], "limit_train_batches"
-        )
-        self._val_check_batch = self._find_val_check_batch()
-
-    def _find_val_check_batch(self) -> int | None:
-        """After how many batches validation is due; None for the epoch's end."""
-        interval, batches = self.val_check_interval, self._num_training_batches
-        if isinstance(interval, int) and not isinstance(interval, bool):
-            if batches is not None and interval > batches:
-                raise UsageError(
-                    f"val_check_interval={interval} is more than the {batches} batches of an epoch"
-                )
-            return interval or None
-        if interval == 1.0:
-            return batches
-        if batches is None:
-            raise UsageError(
-                f"val_check_interval={interval} is a share, but the dataloader has no length; give "
-                "a number of batches (an int)"
-            )
-        return max(1, int(batches * interval))
-
-    def reload_training_data_if_due(self, epoch: int) -> None:
-        """At an epoch's start: ask for new dataloaders when they are due."""
-        n = self.reload_dataloaders_every_n_epochs
-        if n and epoch and epoch % n == 0:
-            self._train_dataloader = None
-            self._loaders.pop("validate", None)
-        self._load_training_data()
-
-    def evaluation_dataloaders(self, stage: str) -> list[Any]:
-        """The loaders of a stage, asked for once."""
-        if stage not in self._loaders:
-            given = self._given_loaders.get(stage)
-            hook = {"validate": "val_dataloader"}.get(stage, f"{stage}_dataloader")
-            found = self.routes.call(hook) if given is None else given
-            loaders = [check_loader(entry, hook) for entry in evaluation_loaders(found)]
-            step = {"validate": "validation_step", "test": "test_step"}.get(stage)
-            if loaders and step and not is_overridden(self.lightning_module, step):
-                if self._function != "fit":
-                    raise UsageError(
-                        f"{type(self.lightning_module).__name__} must define {step}() to {stage}"
-                    )
-                loaders = []
-            self._loaders[stage] = loaders
-            if stage != "predict":
-                self.metrics.num_dataloaders = len(loaders)
-        return self._loaders[stage]
-
-    def evaluation_limits(self, stage: str) -> list[int | None]:
-        """How many batches of each loader of a stage are read."""
-        name = {"validate": "limit_val_batches"}.get(stage, f"limit_{stage}_batches")
-        limits = [
-            limited(num_batches(loader), self.limits[stage], name)
-            for loader in self.evaluation_dataloaders(stage)
-        ]
-        if self.sanity_checking and self.num_sanity_val_steps is not None:
-            most = self.num_sanity_val_steps
-            if most >= 0:
-                return [most if limit is None else min(limit, most) for limit in limits]
-        return limits
-
-    def validation_is_due(self, batch_idx: int, is_last_batch: bool) -> bool:
-        """Whether to validate after this training batch."""
-        if (self.place.epoch + 1) % (self.check_val_every_n_epoch or 1):
-            return False
-        every = self._val_check_batch
-        return is_last_batch if every is None else (batch_idx + 1) % every == 0
 
     def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
         """A batch on the device, through the three transfer hooks."""

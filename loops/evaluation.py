@@ -102,16 +102,17 @@ class EvaluationLoop(Loop):
 
     @property
     def _loaders(self) -> list[Any]:
-        return self.trainer.evaluation_dataloaders(self.stage)
+        return self.trainer.loaders.evaluation(self.stage)
 
     @property
     def _limits(self) -> list[int | None]:
-        return self.trainer.evaluation_limits(self.stage)
+        return self.trainer.loaders.limits(self.stage)
 
     def reset(self) -> None:
         self._idx = 0
         self._outputs = []
         self._results = {}
+        self.trainer.metrics.num_dataloaders = len(self._loaders)
         self.dataloader_progress.begin_interrupted()
         self.dataloader_progress.begin()
 

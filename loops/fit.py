@@ -90,7 +90,7 @@ class FitLoop(Loop):
 
     def on_advance_start(self) -> None:
         trainer = self.trainer
-        trainer.reload_training_data_if_due(self.current_epoch)
+        trainer.loaders.reload_if_due(self.current_epoch)
         self.epoch_progress.total.ready += 1
         trainer.place.move(epoch=self.current_epoch, batch_idx=-1)
         trainer.routes.call("on_epoch_start")
@@ -151,7 +151,7 @@ class FitLoop(Loop):
     @on(RunValidation)
     def run_validation(self, _: RunValidation) -> str:
         """Validate now."""
-        if not self.trainer.can_validate:
+        if not self.trainer.loaders.can_validate:
             return "there is nothing to validate on"
         self.epoch_loop.run_validation()
         return "validated"

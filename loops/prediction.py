@@ -86,7 +86,7 @@ class PredictionLoop(Loop):
 
     @property
     def _loaders(self) -> list[Any]:
-        return self.trainer.evaluation_dataloaders("predict")
+        return self.trainer.loaders.evaluation("predict")
 
     def reset(self) -> None:
         self._idx = 0
@@ -94,7 +94,7 @@ class PredictionLoop(Loop):
 
     def on_run_start(self) -> None:
         trainer = self.trainer
-        limits = trainer.evaluation_limits("predict")
+        limits = trainer.loaders.limits("predict")
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
         trainer.announce_loop("predict", total, "batch")
@@ -106,7 +106,7 @@ class PredictionLoop(Loop):
     def advance(self) -> None:
         trainer = self.trainer
         trainer.place.move(dataloader_idx=self._idx)
-        limit = trainer.evaluation_limits("predict")[self._idx]
+        limit = trainer.loaders.limits("predict")[self._idx]
         self._predictions.append(
             self.epoch_loop.run(self._loaders[self._idx], limit, self._idx, self.return_predictions)
         )

@@ -39,6 +39,7 @@ class TrainingEpochLoop(Loop):
         self._ahead: list[Any] = []  # at most one batch, read to know whether it is the last
         self._outputs: list[Any] | None = None
         self._limit: int | None = None
+        self._validates = False
 
     @property
     def global_step(self) -> int:
@@ -61,7 +62,7 @@ class TrainingEpochLoop(Loop):
         self.is_last_batch = False
         self.batch_idx = -1
         self._limit = trainer.num_training_batches
-        trainer.validates = trainer.can_validate
+        self._validates = trainer.loaders.can_validate
         self._outputs = [] if trainer.keeps_training_outputs else None
 
     def on_run_start(self) -> None:
@@ -139,8 +140,10 @@ class TrainingEpochLoop(Loop):
 
     def on_advance_end(self) -> None:
         trainer = self.trainer
-        if trainer.validates and trainer.validation_is_due(self.batch_idx, self.is_last_batch):
-            self.run_validation()
+        if self._validates:
+            epoch, idx = trainer.place.epoch, self.batch_idx
+            if trainer.loaders.validation_is_due(epoch, idx, self.is_last_batch):
+                self.run_validation()
         bus = trainer.bus
         if bus.writer is not None:
             bus.flush()

@@ -1,0 +1,211 @@
+"""Loaders: the dataloaders of a run, how many batches of each are read, and when to validate."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..bus.errors import UsageError
+from ..bus.routes import Routes
+from .arguments import check_at_least
+from .data import (
+    check_limit,
+    check_loader,
+    evaluation_loaders,
+    limited,
+    num_batches,
+    training_loader,
+    without_shuffling,
+)
+from .hooks import is_overridden
+
+if TYPE_CHECKING:
+    from .datamodule import LightningDataModule
+    from .module import LightningModule
+
+_STEPS = {"validate": "validation_step", "test": "test_step"}
+
+
+class Loaders:
+    """Asks for dataloaders when they are needed, and knows how much of them to read.
+
+    Args:
+        limits: by stage, a number of batches (int) or a share of them (float).
+        overfit_batches: instead of the limits of train and validate, in a fixed order; 0 for not.
+        val_check_interval: validate after so many batches (int) or this share of an epoch (float).
+        check_val_every_n_epoch: validate only in every n-th epoch.
+        num_sanity_val_steps: validation batches before training; -1 for all.
+        reload_every_n_epochs: ask for new dataloaders so often; 0 for never.
+
+    Attributes:
+        sanity_checking: whether the limits of the sanity check hold now.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, float],
+        overfit_batches: float,
+        val_check_interval: float,
+        check_val_every_n_epoch: int,
+        num_sanity_val_steps: int,
+        reload_every_n_epochs: int,
+    ) -> None:
+        self._overfit = check_limit("overfit_batches", overfit_batches)
+        self._limits = {stage: check_limit(_name(stage), limits[stage]) for stage in limits}
+        if self._overfit:
+            self._limits["train"] = self._limits["validate"] = self._overfit
+        self._interval = check_limit("val_check_interval", val_check_interval)
+        check_at_least("check_val_every_n_epoch", check_val_every_n_epoch, 1)
+        self._every_n_epochs = check_val_every_n_epoch
+        check_at_least("num_sanity_val_steps", num_sanity_val_steps, -1)
+        self._num_sanity_steps = num_sanity_val_steps
+        check_at_least("reload_dataloaders_every_n_epochs", reload_every_n_epochs, 0)
+        self._reload_every = reload_every_n_epochs
+        self.sanity_checking = False
+        self._given: Mapping[str, Any] = {}
+        self._evaluation: dict[str, list[Any]] = {}
+        self._training: Any = None
+        self._num_training_batches: int | None = None
+        self._val_check_batch: int | None = None
+
+    def run_batches(self, number: int) -> None:
+        """Read so many batches of everything, and skip the sanity check."""
+        self._limits = dict.fromkeys(self._limits, number)
+        self._num_sanity_steps = 0
+
+    def begin(
+        self,
+        given: Mapping[str, Any],
+        module: "LightningModule",
+        datamodule: "LightningDataModule | None",
+        routes: Callable[[], Routes],
+    ) -> None:
+        """Start anew for a run.
+
+        Args:
+            given: by stage, what the user handed over instead of hooks.
+            module, datamodule: whose hooks are asked.
+            routes: the run's routes.
+        """
+        self._given, self._module, self._datamodule, self._routes = (
+            given,
+            module,
+            datamodule,
+            routes,
+        )
+        self._evaluation = {}
+        self._training = None
+
+    # -- training ----------------------------------------------------------------------------
+
+    @property
+    def training(self) -> Any:
+        """The loader that training reads."""
+        if self._training is None:
+            self._load_training()
+        return self._training
+
+    @property
+    def num_training_batches(self) -> int | None:
+        """Batches of an epoch; None when the loader cannot say."""
+        if self._training is None:
+            self._load_training()
+        return self._num_training_batches
+
+    def _load_training(self) -> None:
+        given = self._given.get("train")
+        found = self._routes().call("train_dataloader") if given is None else given
+        if found is None:
+            raise UsageError(
+                "there is no training data: give fit() train_dataloaders or a datamodule, or "
+                "define train_dataloader()"
+            )
+        loader = check_loader(training_loader(found), "train_dataloader")
+        self._training = without_shuffling(loader) if self._overfit else loader
+        self._num_training_batches = limited(
+            num_batches(loader), self._limits["train"], _name("train")
+        )
+        self._val_check_batch = self._find_val_check_batch()
+
+    def reload_if_due(self, epoch: int) -> None:
+        """At an epoch's start: ask for new dataloaders when they are due."""
+        if self._reload_every and epoch and epoch % self._reload_every == 0:
+            self._training = None
+            self._evaluation.pop("validate", None)
+
+    # -- validation --------------------------------------------------------------------------
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether fit validates: there is a validation_step, and somebody has data for it."""
+        owner = self._datamodule or self._module
+        has_data = self._given.get("validate") is not None or is_overridden(owner, "val_dataloader")
+        has_step = is_overridden(self._module, "validation_step")
+        return has_data and has_step and self._limits["validate"] > 0
+
+    @property
+    def wants_sanity_check(self) -> bool:
+        """Whether to validate a little before training."""
+        return self._num_sanity_steps != 0 and self.can_validate
+
+    def _find_val_check_batch(self) -> int | None:
+        """After how many batches validation is due; None for the epoch's end."""
+        interval, batches = self._interval, self._num_training_batches
+        if isinstance(interval, int):
+            if batches is not None and interval > batches:
+                raise UsageError(
+                    f"val_check_interval={interval} is more than the {batches} batches of an epoch"
+                )
+            return interval or None
+        if interval == 1.0:
+            return batches
+        if batches is None:
+            raise UsageError(
+                f"val_check_interval={interval} is a share, but the dataloader has no length; give "
+                "a number of batches (an int)"
+            )
+        return max(1, int(batches * interval))
+
+    def validation_is_due(self, epoch: int, batch_idx: int, is_last_batch: bool) -> bool:
+        """Whether to validate after this training batch."""
+        if (epoch + 1) % self._every_n_epochs:
+            return False
+        every = self._val_check_batch
+        return is_last_batch if every is None else (batch_idx + 1) % every == 0
+
+    # -- evaluation --------------------------------------------------------------------------
+
+    def evaluation(self, stage: str) -> list[Any]:
+        """The loaders of a stage, asked for once; none if fit has no step to validate with.
+
+        Raises:
+            UsageError: a loader is none, or the module has no step for this stage.
+        """
+        if stage not in self._evaluation:
+            given = self._given.get(stage)
+            hook = {"validate": "val_dataloader"}.get(stage, f"{stage}_dataloader")
+            found = self._routes().call(hook) if given is None else given
+            loaders = [check_loader(entry, hook) for entry in evaluation_loaders(found)]
+            step = _STEPS.get(stage)
+            if loaders and step is not None and not is_overridden(self._module, step):
+                if stage in self._given and "train" not in self._given:
+                    raise UsageError(
+                        f"{type(self._module).__name__} must define {step}() to {stage}"
+                    )
+                loaders = []
+            self._evaluation[stage] = loaders
+        return self._evaluation[stage]
+
+    def limits(self, stage: str) -> list[int | None]:
+        """How many batches of each loader of a stage are read; None for all there are."""
+        limits = [
+            limited(num_batches(loader), self._limits[stage], _name(stage))
+            for loader in self.evaluation(stage)
+        ]
+        most = self._num_sanity_steps
+        if self.sanity_checking and most >= 0:
+            return [most if limit is None else min(limit, most) for limit in limits]
+        return limits
+
+
+def _name(stage: str) -> str:
+    """The Trainer's argument that limits a stage."""
+    return {"validate": "limit_val_batches"}.get(stage, f"limit_{stage}_batches")
