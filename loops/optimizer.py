@@ -159,6 +159,8 @@ def _loss_of(output: Any) -> Tensor | None:
 
 def _detached(output: Any, loss: Tensor) -> Any:
     """What hooks and epoch ends get to see: without the graph."""
+    if output is loss:
+        return {"loss": loss.detach()}
     if isinstance(output, Mapping):
         return {
             key: value.detach() if isinstance(value, Tensor) else value
