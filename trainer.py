@@ -794,7 +794,7 @@ class Trainer:
 
     def _close_run(self, how: Ending, reason: str) -> None:
         """Record the end, let sinks finish, and say what did not work."""
-        self.place.move(batch_idx=-1)
+        self.place.move(epoch=self.current_epoch, batch_idx=-1)
         self.bus.emit(RunEnded, how, reason)
         try:
             unfinished = self.bus.close(self.drain_timeout)

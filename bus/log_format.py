@@ -173,6 +173,8 @@ def unpack_header(data: memoryview) -> tuple[SegmentHeader, int]:
         BadFrame: the file ends inside its head, as after a kill at that moment.
     """
     start = bytes(data[: len(MAGIC)])
+    if start == b"\0" * len(MAGIC):
+        raise BadFrame("the segment is empty, as after a power cut")
     if start != MAGIC[: len(start)]:
         raise LogFormatError("this is not a nightbus event log: its first bytes are wrong")
     frame = unpack_frame(data, len(MAGIC), 0, mark=None)

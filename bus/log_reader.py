@@ -110,6 +110,8 @@ class LogReader:
         self.close()
         self.next_seq = 0
         for index in reversed(self._store.indices()):
+            if self._store.begins_after(index, seq):
+                continue
             segment = _OpenSegment(index, self._store.open(index))
             header = segment.read_header()
             if header is not None and header.first_seq <= seq:
@@ -154,6 +156,8 @@ class LogReader:
         if segment is None:
             return LogEnd(EndKind.OPEN, 0, 0, self.next_seq, "there is no event yet")
         at = (segment.index, segment.offset, self.next_seq)
+        if any(index > segment.index for index in self._store.indices()) and not self._problem:
+            return LogEnd(EndKind.TORN, *at, f"segment {segment.index + 1} is missing")
         if segment.sealed:
             return LogEnd(EndKind.SEALED, *at, "the log is complete")
         if self._problem:

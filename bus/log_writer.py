@@ -382,7 +382,6 @@ class LogWriter:
         except OSError as error:
             _log.warning("a log segment could not be sealed", error=str(error))
         self._file.finish()
-        self._store.sealed(self._index)
 
     def sync(self) -> None:
         """Make what is written durable. Called from one thread only, which need not be the owner.

@@ -142,6 +142,7 @@ class Observer:
         self._close_reader()
         self._reader = self._host.open_reader(self.position)
         await self.actor.on_start()
+        await self._commit(force=True)  # a killed run's sinks are known from their first moment
         self._phase = "running"
         await self._observe(self._reader)
         self._phase = "on_stop"

@@ -1,50 +1,155 @@
-"""What a run was, in short: read from footers, and from what has none yet."""
+"""What a run was, in short: read from footers, and from what has none yet.
 
-import contextlib
+The report is for people and programs alike, so its parts are named, where the summaries in the
+log are laid out to be small.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
-from .errors import LogError
-from .log_reader import EndKind, LogReader
+from .codec import DecodedEvent, HookSelection
+from .errors import LogFormatError, NewerFormatError
+from .events import DeadLetter, Fault, Gap, RunEnded, Scalar
+from .log_format import Footer
+from .log_reader import EndKind, LogEnd, LogReader
 from .run_folder import RunFolder
-from .segments import read_footer
-from .summary import Summary
+from .segments import FolderStore, Source, read_footer
+from .summary import HookTotal, MetricTotal, Summary
+
+MAX_LISTED = 20
+
+HowEnded = Literal["completed", "stopped", "interrupted", "failed", "still running", "cut off"]
 
 
-class AttemptReport(msgspec.Struct):
+class MetricReport(msgspec.Struct, frozen=True):
+    """One metric over all attempts.
+
+    Attributes:
+        count: how many values, those that are not finite included.
+        last, last_epoch, last_step: the last value and where it arose.
+        low, low_step, high, high_step: of the finite values; None when there is none.
+        non_finite: how many are NaN or infinite.
+    """
+
+    count: int
+    last: Scalar
+    last_epoch: int
+    last_step: int
+    low: Scalar | None
+    low_step: int | None
+    high: Scalar | None
+    high_step: int | None
+    non_finite: int
+
+
+class HookReport(msgspec.Struct, frozen=True):
+    """One hook over all attempts. Hooks nest: the time of one may hold that of others."""
+
+    count: int
+    total_ns: int
+    mean_ns: float
+
+
+class FaultReport(msgspec.Struct, frozen=True):
+    """An exception in ``source``, as its Fault says it, and where it arose."""
+
+    attempt: int
+    epoch: int
+    step: int
+    source: str
+    hook: str
+    error: str
+    message: str
+    traceback: str
+
+
+class DeadLetterReport(msgspec.Struct, frozen=True):
+    """A command of ``source`` that never reached ``target``."""
+
+    attempt: int
+    step: int
+    source: str
+    target: str
+    command: str
+    reason: str
+
+
+class GapReport(msgspec.Struct, frozen=True):
+    """Events that could not be written; ``count`` of them."""
+
+    attempt: int
+    step: int
+    count: int
+    reason: str
+
+
+class ForkReport(msgspec.Struct, frozen=True):
+    """Where a resumed attempt left its parent, as its Fork says it."""
+
+    attempt: int
+    seq: int
+    checkpoint: str
+
+
+class LogEndReport(msgspec.Struct, frozen=True):
+    """Where the sound part of an attempt's log ends, and why there.
+
+    Attributes:
+        segment: number of the segment.
+        offset: byte offset in it, uncompressed.
+        reason: one line for people.
+    """
+
+    segment: int
+    offset: int
+    reason: str
+
+
+class AttemptReport(msgspec.Struct, frozen=True):
     """One start of a run.
 
     Attributes:
-        attempt: which.
-        fn: fit, validate, test or predict.
-        started_ns: wall clock, ns since 1970.
+        attempt: which, from 0.
+        fn: fit, validate, test or predict; empty when the log does not say.
+        started_ns: wall clock, ns since 1970; None when the log does not say.
         duration_s: from the first event to the last.
-        how: completed, stopped, interrupted, failed; ``running``, or ``cut off``.
+        how: how it ended; ``still running``; or ``cut off``, when its process ended without a word.
         reason: one line for people.
-        epochs, steps: completed at the end.
-        summary: counts, metrics, hooks, faults.
+        log_end: where the log ends, unless its writer closed it.
+        epochs, steps: completed at the end, those of the attempt that it resumed included.
+        events: how many, by type.
+        fork: set when it was resumed from a checkpoint.
+        missing_segments: numbers of segments that are not there, before the last one.
     """
 
     attempt: int
     fn: str
-    started_ns: int
+    started_ns: int | None
     duration_s: float
-    how: str
+    how: HowEnded
     reason: str
+    log_end: LogEndReport | None
     epochs: int
     steps: int
-    summary: Summary
+    events: dict[str, int]
+    fork: ForkReport | None
+    missing_segments: list[int]
 
 
-class RunReport(msgspec.Struct):
+class RunReport(msgspec.Struct, frozen=True):
     """A run.
 
     Attributes:
         id, name, path: which.
         created_ns: wall clock, ns since 1970.
-        argv: the command line.
+        argv: the command line, secrets struck out.
         attempts: its starts, in order.
-        total: all attempts together.
+        metrics, hooks: by name, over all attempts, in the order of their first appearance.
+        faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
+            them all.
     """
 
     id: str
@@ -53,72 +158,248 @@ class RunReport(msgspec.Struct):
     created_ns: int
     argv: list[str]
     attempts: list[AttemptReport]
-    total: Summary
+    metrics: dict[str, MetricReport]
+    hooks: dict[str, HookReport]
+    faults: list[FaultReport]
+    dead_letters: list[DeadLetterReport]
+    gaps: list[GapReport]
 
 
 def summarise(run: RunFolder, rank: int = 0) -> RunReport:
     """Summarise a run without reading the segments that are sealed.
+
+    Memory stays flat: of a segment that has to be read, a few hundred kilobytes at a time.
 
     Args:
         run: the run.
         rank: whose log.
 
     Raises:
-        LogError: the log is damaged at its head, or from a newer major version.
+        LogError: a log is none, or from a newer major version.
     """
-    attempts = [_attempt(run, attempt, rank) for attempt in run.attempts()]
-    total = Summary()
-    for attempt in attempts:
-        total.merge(attempt.summary)
+    attempts: list[AttemptReport] = []
+    total, listed = Summary(), _Listed()
+    faults: list[FaultReport] = []
+    for attempt in run.attempts():
+        # Asked before its log is read: a run that ends in between is then still running, not cut.
+        is_written = run.is_being_written(attempt)
+        log = _AttemptLog(run.store(attempt, rank), attempt, listed)
+        log.read()
+        attempts.append(_attempt_report(log, is_written))
+        faults += _fault_reports(log)
+        total.merge(log.summary)
     info = run.info
-    path = str(run.path)
-    return RunReport(info.id, info.name, path, info.created_ns, info.argv, attempts, total)
-
-
-def _attempt(run: RunFolder, attempt: int, rank: int) -> AttemptReport:
-    store = run.store(attempt, rank)
-    summary, next_seq, end = Summary(), 0, ""
-    for index in store.indices():
-        footer = None
-        with contextlib.suppress(LogError):  # a damaged footer: the segment itself is read
-            footer = read_footer(store, index)
-        if footer is None:
-            end = _scan(LogReader(store), next_seq, summary)
-            break
-        summary.merge(footer.summary)
-        next_seq = footer.next_seq
-    started, ended = summary.started, summary.ended
-    if ended is not None:
-        how, reason = str(ended.how), ended.reason
-    elif run.is_being_written(attempt):
-        how, reason = "running", ""
-    else:
-        how, reason = "cut off", end or "the process ended without a word"
-    return AttemptReport(
-        attempt,
-        started.fn if started else "",
-        started.wall_ns if started else 0,
-        (summary.last_time_ns - summary.first_time_ns) / 1e9,
-        how,
-        reason,
-        summary.epoch,
-        summary.step,
-        summary,
+    return RunReport(
+        id=info.id,
+        name=info.name,
+        path=str(run.path),
+        created_ns=info.created_ns,
+        argv=info.argv,
+        attempts=attempts,
+        metrics={name: _metric_report(metric) for name, metric in total.metrics.items()},
+        hooks={name: _hook_report(hook) for name, hook in total.hooks.items() if hook.count},
+        faults=faults[:MAX_LISTED],
+        dead_letters=listed.dead_letters,
+        gaps=listed.gaps,
     )
 
 
-def _scan(reader: LogReader, from_seq: int, summary: Summary) -> str:
-    """Count events from a sequence number on; returns where and why the log ends."""
-    reader.seek(from_seq)
-    try:
-        while True:
-            before = reader.next_seq
-            summary.add(reader.read())
-            if reader.next_seq == before:
-                break
-        end = reader.end()
-    finally:
-        reader.close()
-    if end.kind is EndKind.SEALED:
-        return ""
-    return f"the log ends at byte {end.offset} of segment {end.segment}: {end.reason}"
+class _Listed:
+    """Events that a report lists, picked out of what is read; footers only count them."""
+
+    def __init__(self) -> None:
+        self.dead_letters: list[DeadLetterReport] = []
+        self.gaps: list[GapReport] = []
+
+    def wants(self, counted: dict[str, int]) -> bool:
+        """Whether a segment of these counts holds one that still has a place in the report."""
+        return (counted.get("DeadLetter", 0) > 0 and len(self.dead_letters) < MAX_LISTED) or (
+            counted.get("Gap", 0) > 0 and len(self.gaps) < MAX_LISTED
+        )
+
+    def take(self, attempt: int, events: Iterable[DecodedEvent]) -> None:
+        """Keep those among the events that belong into the report."""
+        for event in events:
+            if type(event) is DeadLetter and len(self.dead_letters) < MAX_LISTED:
+                letter = (event.source, event.target, event.command, event.reason)
+                self.dead_letters.append(DeadLetterReport(attempt, event.step, *letter))
+            elif type(event) is Gap and len(self.gaps) < MAX_LISTED:
+                self.gaps.append(GapReport(attempt, event.step, event.count, event.reason))
+
+
+class _AttemptLog:
+    """The log of one attempt: its footers, and an event by event count of what has none.
+
+    Attributes:
+        summary: what the log holds.
+        ended: its RunEnded; observers that finish later may record events after it.
+        end: where it ends, if that had to be found out by reading.
+        missing_segments: numbers of segments that are not there.
+    """
+
+    def __init__(self, store: FolderStore, attempt: int, listed: _Listed) -> None:
+        self.attempt = attempt
+        self.summary = Summary()
+        self.ended: RunEnded | None = None
+        self.end: LogEnd | None = None
+        self.missing_segments: list[int] = []
+        self._store = store
+        self._listed = listed
+
+    def read(self) -> None:
+        """Count everything.
+
+        Raises:
+            LogError: the first segment is none, or one is from a newer major version.
+        """
+        indices = self._store.indices()
+        if not indices:
+            return
+        first, last = indices[0], indices[-1]
+        self.missing_segments = sorted(set(range(first, last)) - set(indices))
+        for index in indices:
+            footer = self._footer(index)
+            if footer is None:
+                # The reader knows whether a segment after one without a footer belongs to it.
+                self._count_from(index, last)
+                return
+            self._merge(footer.summary)
+            if self._listed.wants(footer.summary.events):
+                self._list_from(index)
+
+    def _footer(self, index: int) -> Footer | None:
+        try:
+            return read_footer(self._store, index)
+        except LogFormatError:
+            return None  # the segment's events may be sound all the same
+
+    def _count_from(self, index: int, last: int) -> None:
+        summary = Summary()
+        reader = LogReader(_Stretch(self._store, index, last))
+        try:
+            for events in _batches(reader, "all"):
+                summary.add(events)
+                self._listed.take(self.attempt, events)
+            self.end = reader.end()
+        except NewerFormatError:
+            raise
+        except LogFormatError as error:
+            if index == self._store.indices()[0] and not reader.next_seq:
+                raise  # nothing of it is a log
+            end = reader.end()
+            at = max(index, end.segment)
+            self.end = end._replace(kind=EndKind.TORN, segment=at, reason=str(error))
+        finally:
+            reader.close()
+        self._merge(summary)
+
+    def _merge(self, later: Summary) -> None:
+        self.ended = later.ended or self.ended
+        self.summary.merge(later)
+
+    def _list_from(self, index: int) -> None:
+        reader = LogReader(_Stretch(self._store, index, index))
+        try:
+            for events in _batches(reader, "none"):
+                self._listed.take(self.attempt, events)
+        except LogFormatError:
+            pass  # what its footer counted stays true
+        finally:
+            reader.close()
+
+
+class _Stretch(FolderStore):
+    """Some segments of a log, as if there were no others: what comes before need not be opened."""
+
+    def __init__(self, store: FolderStore, first: int, last: int) -> None:
+        super().__init__(store.folder)
+        self._wanted = range(first, last + 1)
+
+    def indices(self) -> list[int]:
+        return [index for index in super().indices() if index in self._wanted]
+
+    def open(self, index: int) -> Source:
+        if index not in self._wanted:
+            raise FileNotFoundError(index)
+        return super().open(index)
+
+
+def _batches(reader: LogReader, hooks: HookSelection) -> Iterable[list[DecodedEvent]]:
+    while True:
+        before = reader.next_seq
+        yield reader.read(hooks)
+        if reader.next_seq == before:
+            return
+
+
+def _attempt_report(log: _AttemptLog, is_written: bool) -> AttemptReport:
+    summary, end = log.summary, log.end
+    started, ended = summary.started, log.ended
+    how: HowEnded
+    if ended is not None:
+        how, reason = ended.how, ended.reason
+    elif is_written:
+        how, reason = "still running", ""
+    else:
+        how, reason = "cut off", "its process ended without a word"
+    fork = started.fork if started else None
+    events = dict(summary.events)
+    hooks = sum(hook.count for hook in summary.hooks.values())
+    return AttemptReport(
+        attempt=log.attempt,
+        fn=started.fn if started else "",
+        started_ns=started.wall_ns if started else None,
+        duration_s=(summary.last_time_ns - summary.first_time_ns) / 1e9,
+        how=how,
+        reason=reason,
+        log_end=None if how == "still running" else _log_end_report(end),
+        epochs=summary.epoch,
+        steps=summary.step,
+        events={"Hook": hooks, **events} if hooks else events,
+        fork=ForkReport(fork.attempt, fork.seq, fork.checkpoint) if fork else None,
+        missing_segments=log.missing_segments,
+    )
+
+
+def _log_end_report(end: LogEnd | None) -> LogEndReport | None:
+    if end is None or end.kind is EndKind.SEALED:
+        return None
+    # The reader cannot tell a log that grows from one that was left; here the writer is gone.
+    reason = end.reason if end.kind is EndKind.TORN else "after its last whole frame"
+    return LogEndReport(end.segment, end.offset, reason)
+
+
+def _fault_reports(log: _AttemptLog) -> list[FaultReport]:
+    return [_fault_report(log.attempt, fault) for fault in log.summary.faults]
+
+
+def _fault_report(attempt: int, fault: Fault) -> FaultReport:
+    return FaultReport(
+        attempt=attempt,
+        epoch=fault.epoch,
+        step=fault.step,
+        source=fault.source,
+        hook=fault.hook,
+        error=fault.error,
+        message=fault.message,
+        traceback=fault.traceback,
+    )
+
+
+def _metric_report(total: MetricTotal) -> MetricReport:
+    has_finite = math.isfinite(total.low)
+    return MetricReport(
+        count=total.count,
+        last=total.last,
+        last_epoch=total.last_epoch,
+        last_step=total.last_step,
+        low=total.low if has_finite else None,
+        low_step=total.low_step if has_finite else None,
+        high=total.high if has_finite else None,
+        high_step=total.high_step if has_finite else None,
+        non_finite=total.non_finite,
+    )
+
+
+def _hook_report(total: HookTotal) -> HookReport:
+    return HookReport(total.count, total.total_ns, total.total_ns / total.count)

@@ -1,13 +1,12 @@
 """Where segments lie: in a run's folder, or unnamed while recording is off."""
 
+import contextlib
 import os
 import re
 import tempfile
 import threading
 from pathlib import Path
 from typing import Protocol
-
-import zstandard
 
 from .errors import LogFormatError, RunFolderError
 from .log_format import (
@@ -47,8 +46,8 @@ class SegmentStore(Protocol):
     def open(self, index: int) -> Source:
         """A segment for reading; FileNotFoundError when there is none of that number."""
 
-    def sealed(self, index: int) -> None:
-        """Told by the writer that a segment is complete."""
+    def begins_after(self, index: int, seq: int) -> bool:
+        """Whether a segment is known, without opening it, to begin after an event."""
 
 
 class FileSource:
@@ -125,8 +124,11 @@ class FolderStore:
                 pass
         raise FileNotFoundError(f"segment {index} of {self.folder} is missing")
 
-    def sealed(self, index: int) -> None:
-        """Nothing to do: the file stays where it is."""
+    def begins_after(self, index: int, seq: int) -> bool:
+        footer = None
+        with contextlib.suppress(LogFormatError):  # damaged: the segment itself will tell
+            footer = read_footer(self, index - 1) if index else None
+        return footer is not None and footer.next_seq > seq
 
 
 class UnnamedStore:
@@ -152,8 +154,8 @@ class UnnamedStore:
         with self._lock:
             return FileSource(os.dup(self._fds[index]))
 
-    def sealed(self, index: int) -> None:
-        """Nothing to do: it is given up by ``release_before``."""
+    def begins_after(self, index: int, seq: int) -> bool:
+        return False  # opening it costs no more than knowing
 
     def release_before(self, index: int) -> None:
         """Give up all segments before ``index``."""
@@ -214,6 +216,8 @@ def compress_segment(store: FolderStore, index: int) -> None:
         LogFormatError: the segment is not sealed.
         OSError: the disk is full, say; the plain segment is then left as it is.
     """
+    import zstandard
+
     plain, target = store.path(index), store.compressed_path(index)
     temporary = target.with_name(target.name + ".tmp")
     try:
@@ -247,6 +251,8 @@ def compress_segment(store: FolderStore, index: int) -> None:
 
 
 def _decompress(path: Path) -> bytes:
+    import zstandard
+
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         found = _read_footer(file.fileno(), size)

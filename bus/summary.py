@@ -6,6 +6,7 @@ few megabytes, whatever the run's size.
 
 import math
 from collections.abc import Sequence
+from copy import copy
 
 import msgspec
 
@@ -141,10 +142,10 @@ class Summary(msgspec.Struct):
             if known is not None:
                 known.merge(metric)
             elif len(self.metrics) < MAX_METRICS:
-                self.metrics[name] = metric
+                self.metrics[name] = copy(metric)
         self.faults.extend(later.faults[: MAX_FAULTS - len(self.faults)])
         self.started = self.started or later.started
-        self.ended = later.ended
+        self.ended = later.ended or self.ended
         self.first_time_ns = self.first_time_ns or later.first_time_ns
         if later.last_time_ns:
             self.last_time_ns = later.last_time_ns

@@ -2,19 +2,19 @@
 
 import csv
 import io
-import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from ..bus.cursor import PlainState
+from ..bus.errors import SinkError
 from ..bus.events import Put
-from ..bus.run_folder import write_atomically
 from .sink import Sink
-from .text_file import TextFile
+from .text_file import TextFile, replace_file
 
 PLACE_COLUMNS = ("epoch", "step", "stage")
+_CHUNK_BYTES = 1 << 20
 
 
 class CSV(Sink):
@@ -22,8 +22,11 @@ class CSV(Sink):
 
     Columns are ``epoch``, ``step`` and ``stage``, then the metrics as they first appear. Puts from
     one place share a row, until a name comes a second time. A metric that appears later gets a
-    column at the end, and the rows before it are filled up. What the file holds depends on the
-    puts alone: a replayed run gives the same bytes.
+    column at the end, and the rows before it are filled up. A metric that is itself called
+    ``epoch``, ``step`` or ``stage`` gets the column ``epoch.1`` and so on.
+
+    Numbers are written so that they come back to the bit; a missing value is empty, while NaN is
+    ``nan``. What the file holds depends on the puts alone: a replayed run gives the same bytes.
 
     Args:
         folder: where; the run's own by default.
@@ -41,11 +44,14 @@ class CSV(Sink):
         self.folder = None if folder is None else Path(folder)
         self.file_name = name
         self.destination = destination
-        self._columns: list[str] = []
         self._file: TextFile | None = None
         self._size: int | None = None
-        self._place: tuple[int, int, str] | None = None  # of the row that is not written yet
+        self._begin()
+
+    def _begin(self) -> None:
+        self._columns: dict[str, None] = {}  # metrics, in order
         self._rows = 0  # written
+        self._place: tuple[int, int, str] | None = None  # of the row that is not written yet
         self._row: dict[str, Any] = {}  # metric -> value, of that row
 
     @property
@@ -59,26 +65,31 @@ class CSV(Sink):
         return (self.run_path if self.folder is None else self.folder) / self.file_name
 
     def open(self, resumed: bool) -> None:
-        if resumed:
-            self._drop_later_columns()
-        self._file = TextFile(self.path, self._size if resumed else None)
         if not resumed:
-            self._file.append(_line(PLACE_COLUMNS))
+            self._begin()
+            self._file = TextFile.create(self.path, _line(PLACE_COLUMNS))
+            return
+        assert self._size is not None
+        self._drop_later_columns()
+        self._file = TextFile.reopen(self.path, self._size)
 
     def _drop_later_columns(self) -> None:
         """Undo what was written after the state that is gone on from, if it brought columns: then
         all rows were rewritten, and the size that the state knows means nothing.
         """
-        header = (*PLACE_COLUMNS, *self._columns)
-        if not self.path.exists():
+        path, header = self.path, _header(self._columns)
+        found = _read_header(path)
+        if not found or found == header:
             return
-        with open(self.path, newline="") as file:
-            table = csv.reader(file)
-            if tuple(next(table, ())) == header:
-                return
-            rows = [row[: len(header)] for row in itertools.islice(table, self._rows)]
-        if len(rows) == self._rows:
-            write_atomically(self.path, "".join(map(_line, (header, *rows))).encode())
+        if found[: len(header)] != header:
+            raise SinkError(
+                f"{path} begins with the columns {', '.join(found)}, where {', '.join(header)} "
+                "were written; it was changed: to write it anew, replay the run into another folder"
+            )
+        filler = b"," * (len(found) - len(header)) + b"\n"
+        lines = _body_lines(path, found, self._rows)
+        narrow = (line.removesuffix(filler) + b"\n" for line in lines)
+        replace_file(path, _chain(_line(header), narrow))
 
     def write(self, batch: list[Put]) -> None:
         row = self._row
@@ -102,29 +113,36 @@ class CSV(Sink):
             self._file = None
 
     def finish(self) -> None:
-        """Write the row that nothing was added to any more: the attempt has ended."""
+        """Write the row that nothing is added to any more."""
         self._end_row()
 
     def _end_row(self) -> None:
-        if self._place is None or self._file is None:
+        if self._place is None:
             return
+        assert self._file is not None
         row, self._row = self._row, {}
         place, self._place = self._place, None
-        new = [name for name in row if name not in self._columns]
-        if new:
-            self._add_columns(new)
+        if not row.keys() <= self._columns.keys():
+            self._add_columns([name for name in row if name not in self._columns])
         self._rows += 1
-        self._file.append(_line((*place, *(row.get(name, "") for name in self._columns))))
+        cells = [repr(row[name]) if name in row else "" for name in self._columns]
+        self._file.append(f"{place[0]},{place[1]},{place[2]},{','.join(cells)}\n")
 
     def _add_columns(self, new: list[str]) -> None:
         assert self._file is not None
-        table = csv.reader(io.StringIO(self._file.read()))
-        next(table)
-        self._columns += new
-        lines = [_line((*PLACE_COLUMNS, *self._columns))]
-        filler = [""] * len(new)
-        lines += [_line((*row, *filler)) for row in table]
-        self._file.replace("".join(lines))
+        self._file.flush()
+        before = _header(self._columns)
+        columns = self._columns | dict.fromkeys(new)
+        self._file.replace(_chain(_line(_header(columns)), self._widened(before, len(new))))
+        self._columns = columns  # now that it is true
+
+    def _widened(self, header: Sequence[str], number: int) -> Iterator[bytes]:
+        """The rows with ``number`` empty cells more; they hold no quotes, so a line is a row."""
+        filler = b"," * number + b"\n"
+        with open(self.path, "rb") as file:
+            file.seek(len(_line(header).encode()))
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk.replace(b"\n", filler)
 
     def state(self) -> PlainState:
         return {
@@ -142,13 +160,49 @@ class CSV(Sink):
         if known["folder"] is not None:
             self.folder = Path(known["folder"])
         self._size = known["size"]
-        self._columns = list(known["columns"])
+        self._columns = dict.fromkeys(known["columns"])
         self._rows = known["rows"]
         self._place = None if known["place"] is None else tuple(known["place"])
         self._row = dict(zip(known["row_names"], known["row_values"], strict=True))
 
 
-def _line(values: Any) -> str:
+def _header(metrics: Iterable[str]) -> list[str]:
+    """The columns' titles; each is unique, and stays what it is when more metrics follow."""
+    titles = list(PLACE_COLUMNS)
+    taken = set(titles)
+    for metric in metrics:
+        title, number = metric, 0
+        while title in taken:
+            number += 1
+            title = f"{metric}.{number}"
+        taken.add(title)
+        titles.append(title)
+    return titles
+
+
+def _line(values: Iterable[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
     return buffer.getvalue()
+
+
+def _read_header(path: Path) -> list[str]:
+    """The titles a file has; none when it is missing or empty."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return next(csv.reader(file), [])
+    except FileNotFoundError:
+        return []
+
+
+def _body_lines(path: Path, header: Sequence[str], number: int) -> Iterator[bytes]:
+    """The first rows of a file, each with its line end."""
+    with open(path, "rb") as file:
+        file.seek(len(_line(header).encode()))
+        for line, _ in zip(file, range(number), strict=False):
+            yield line
+
+
+def _chain(head: str, rest: Iterable[bytes]) -> Iterator[bytes]:
+    yield head.encode()
+    yield from rest

@@ -53,7 +53,11 @@ class JSONLines(Sink):
         return (self.run_path if self.folder is None else self.folder) / self.file_name
 
     def open(self, resumed: bool) -> None:
-        self._file = TextFile(self.path, self._size if resumed else None)
+        if resumed:
+            assert self._size is not None
+            self._file = TextFile.reopen(self.path, self._size)
+        else:
+            self._file = TextFile.create(self.path)
 
     def write(self, batch: list[Put]) -> None:
         assert self._file is not None

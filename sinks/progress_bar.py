@@ -1,86 +1,105 @@
 """ProgressBar: where training is, on a terminal, in a notebook, or as a line an epoch."""
 
+import atexit
+import contextlib
+import os
+import sys
+import threading
 import time
-from typing import Any
-
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..bus.codec import DecodedEvent, HookSelection
-from ..bus.events import Event, Hook, LoopEnded, LoopStarted, Put, RunEnded, RunStarted
+from ..bus.events import (
+    ActorRestarted,
+    ActorStopped,
+    Event,
+    Fault,
+    Hook,
+    LoopEnded,
+    LoopStarted,
+    Put,
+    RunEnded,
+    RunStarted,
+)
+from .progress_view import Bar, ProgressView, number
 from .sink import Sink
+
+if TYPE_CHECKING:  # rich takes 50 ms to load, beside the step and only where something is drawn
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..bus.observer import Host
 
 MIN_REFRESH_S = 0.1
 MAX_REFRESH_S = 2.0
-MAX_SHARE = 0.01  # of a run's time that drawing may take
-BAR_CELLS = 24
+LINES_EVERY_S = 0.5  # where nothing is drawn
+MAX_SHARE = 0.005  # of the interpreter's time; reading and waking up cost about as much again
+MAX_BAR_CELLS = 40
+MIN_BAR_CELLS = 8
+MAX_METRIC_LINES = 3
+MAX_TABLE_ROWS = 40
+NOTEBOOK_COLUMNS = 100
+JOIN_TIMEOUT_S = 1.0  # how long a terminal that takes nothing, after Ctrl-S say, is waited for
 _BATCH_HOOKS = {
     "on_train_batch_end",
     "on_validation_batch_end",
     "on_test_batch_end",
     "on_predict_batch_end",
 }
-_STAGES = {"train", "validate", "test", "predict", "sanity_check"}
 
 
-class _LoopView:
-    """One loop as it is shown."""
+class _Display(Protocol):
+    """A place where what was drawn before is replaced."""
 
-    def __init__(self, name: str, total: int | None, started_ns: int) -> None:
-        self.name = name
-        self.total = total
-        self.started_ns = started_ns
-        self.done = 0
-        self.now_ns = started_ns
+    def update(self, renderable: "RenderableType") -> None: ...
 
-    @property
-    def per_second(self) -> float:
-        elapsed_s = (self.now_ns - self.started_ns) / 1e9
-        return self.done / elapsed_s if elapsed_s > 0 else 0.0
+    def stop(self) -> None: ...
 
-    def left_s(self) -> float | None:
-        rate = self.per_second
-        if self.total is None or not rate:
-            return None
-        return max(0, self.total - self.done) / rate
+    def finish(self, renderables: "Sequence[RenderableType]") -> None: ...
 
 
 class ProgressBar(Sink):
     """Shows epochs and batches with rate and time left, and metrics marked ``prog_bar``.
 
     It draws on stderr: a live display on a terminal and in a notebook, one plain line an epoch
-    elsewhere. It measures what drawing costs, and draws so seldom that it takes at most 1 % of a
-    run's time.
+    elsewhere. What the program prints on the same terminal appears above it. It measures what
+    drawing costs, and draws so seldom that it takes at most 1 % of a run's time.
 
     Args:
         console: where to draw; stderr by default.
     """
 
     destination = "progress_bar"
-    events: tuple[type[Event], ...] = (Put, Hook, LoopStarted, LoopEnded, RunStarted, RunEnded)
+    events: tuple[type[Event], ...] = (
+        Put,
+        Hook,
+        LoopStarted,
+        LoopEnded,
+        RunStarted,
+        RunEnded,
+        Fault,
+        ActorRestarted,
+        ActorStopped,
+    )
     poll_interval_s = MIN_REFRESH_S
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: "Console | None" = None) -> None:
         self._given_console = console
         self._console: Console | None = None
-        self._live: Live | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._loops: dict[str, _LoopView] = {}
-        self._metrics: dict[str, float] = {}
-        self._lows: dict[str, float] = {}
-        self._highs: dict[str, float] = {}
-        self._epoch = 0
-        self._first_epoch = 0
-        self._epochs: int | None = None
-        self._function = ""
-        self._run = ""
-        self._line_due = False
-        self._epoch_rate = 0.0
-        self._next_refresh_s = 0.0
+        self._view = ProgressView()
+        self._lock = threading.Lock()  # over the view: taken in and drawn by different threads
+        self._display: _Display | None = None
+        self._drawer: threading.Thread | None = None
+        self._stopping = threading.Event()  # of the drawer
+        self._draw_error: Exception | None = None
+        self._taking_s = 0.0  # processor time spent on taking events in, since the last drawing
+        self._gap_s = MIN_REFRESH_S
+        self._changed = False
 
     # -- what the reader is asked for --------------------------------------------------------
 
@@ -93,178 +112,337 @@ class ProgressBar(Sink):
     # -- a sink's life -----------------------------------------------------------------------
 
     def open(self, resumed: bool) -> None:
-        self._console = self._given_console or Console(stderr=True, highlight=False)
-        self._begin()
+        from rich.console import Console
 
-    @property
-    def _is_live(self) -> bool:
-        return self._console is not None and (self._console.is_terminal or self._console.is_jupyter)
+        # FORCE_COLOR would have rich take a file for a terminal, and fill it with redrawn bars.
+        self._console = self._given_console or Console(
+            stderr=True, highlight=False, force_terminal=sys.stderr.isatty()
+        )
+        self._gap_s = MIN_REFRESH_S if self._is_live else LINES_EVERY_S
+        if self._view.fn and self._view.ended is None:  # a restart
+            self._start_drawing()
 
     def write(self, batch: list[Any]) -> None:
-        for event in batch:
-            self._take(event)
-        if self._is_live and time.monotonic() >= self._next_refresh_s:
-            self._refresh()
+        begin_s = time.thread_time()
+        with self._lock:
+            for event in batch:
+                if type(event) is RunStarted:
+                    self._view = ProgressView()
+                self._view.take(event)
+            self._changed = True
+        self._taking_s += time.thread_time() - begin_s
 
     def close(self) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """Give the terminal back; called again at the run's end, whatever happened before."""
-        live, self._live = self._live, None
-        if live is not None:
-            live.stop()
+    async def _deliver(
+        self, events: Sequence[DecodedEvent], delivered: Callable[[int], None]
+    ) -> None:
+        error, self._draw_error = self._draw_error, None
+        if error is not None:
+            raise error
+        wanted = [event for event in events if self.wants(event)]
+        # Not in a worker thread, as other sinks: it takes less than handing it over.
+        self.write(wanted)
+        for event in wanted:
+            if type(event) is RunStarted:
+                self._start_drawing()
+            elif type(event) is RunEnded:
+                await self._in_thread(self._show_end)
+        if self._has_lines():
+            await self._in_thread(self._say_lines)
+        delivered(events[-1].seq + 1)
+        if self._context is not None:
+            # While training runs there is always a next batch to read about: take a rest, or the
+            # interpreter does little else than hand itself over.
+            await cast("Host", self._context).pause(self._gap_s)
 
-    # -- events ------------------------------------------------------------------------------
+    def _has_lines(self) -> bool:
+        view = self._view
+        return bool(view.notices or (view.epoch_lines and not self._is_live))
 
-    def _take(self, event: DecodedEvent) -> None:
-        kind = type(event)
-        if kind is Put:
-            self._take_put(event)  # type: ignore[arg-type]
-        elif kind is Hook:
-            self._take_place(event)  # type: ignore[arg-type]
-        elif kind is LoopStarted:
-            self._take_loop(event)  # type: ignore[arg-type]
-        elif kind is LoopEnded:
-            self._take_loop_end(event)  # type: ignore[arg-type]
-        elif kind is RunStarted:
-            self._begin()
-            self._function, self._run = event.fn, event.run  # type: ignore[union-attr]
-        elif kind is RunEnded:
-            self._take_end(event)  # type: ignore[arg-type]
+    # -- lines -------------------------------------------------------------------------------
 
-    def _take_put(self, put: Put) -> None:
-        value = float(put.value)
-        self._metrics[put.name] = value
-        if not value >= self._lows.get(put.name, float("inf")):
-            self._lows[put.name] = value
-        if not value <= self._highs.get(put.name, float("-inf")):
-            self._highs[put.name] = value
-
-    def _take_place(self, hook: Hook) -> None:
-        self._epoch = hook.epoch
-        view = self._loops.get(hook.stage)
-        if view is not None and hook.batch_idx >= 0:
-            view.now_ns = hook.time_ns
-            if hook.dataloader_idx == 0:
-                view.done = hook.batch_idx + 1
-
-    def _take_loop(self, started: LoopStarted) -> None:
-        if started.source == "fit":
-            self._first_epoch = started.epoch
-            self._epochs = None if started.total is None else started.epoch + started.total
-            return
-        if started.source == "train":
-            self._print_line()
-            self._epoch = started.epoch
-            self._line_due = True
-        self._loops[started.source] = _LoopView(started.source, started.total, started.time_ns)
-
-    def _take_loop_end(self, ended: LoopEnded) -> None:
-        if ended.source == "fit":
-            self._print_line()
-        view = self._loops.get(ended.source)
-        if view is None:
-            return
-        view.done, view.now_ns = ended.completed, ended.time_ns
-        if ended.source == "train":
-            self._epoch_rate = view.per_second
-        else:
-            del self._loops[ended.source]
-            if self._function in ("validate", "test", "predict") and not self._is_live:
-                self._say(f"{self._function}: {ended.completed} batches{self._shown_metrics()}")
-
-    def _take_end(self, ended: RunEnded) -> None:
-        self._print_line()
-        self._line_due = False
-        if self._console is None:
-            return
-        if self._is_live:
-            if self._live is not None:
-                self._live.update(self._render(), refresh=True)
-            self.stop()
-            if self._function == "fit" and self._metrics:
-                self._console.print(self._final_table())
-        reason = f": {ended.reason}" if ended.reason else ""
-        self._say(f"{self._function} {ended.how}{reason}  ({self._run})")
-
-    # -- a line an epoch ---------------------------------------------------------------------
-
-    def _print_line(self) -> None:
-        """Say how an epoch went; held back until what is logged at its end has come."""
-        if not self._line_due or self._is_live:
-            return
-        self._line_due = False
-        total = f"/{self._epochs}" if self._epochs is not None else ""
-        train = self._loops.get("train")
-        batches = f"{train.done} batches, {self._epoch_rate:,.0f} it/s" if train else ""
-        self._say(f"epoch {self._epoch + 1}{total}: {batches}{self._shown_metrics()}")
-
-    def _shown_metrics(self) -> str:
-        return "".join(f", {name} {value:.4g}" for name, value in self._metrics.items())
+    def _say_lines(self) -> None:
+        with self._lock:
+            view = self._view
+            lines = [*view.epoch_lines, *view.notices]
+            view.epoch_lines.clear()
+            view.notices.clear()
+        for line in lines:
+            self._say(line)
 
     def _say(self, line: str) -> None:
+        from rich.text import Text
+
         if self._console is not None:
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(_printable(line)), soft_wrap=True)
+
+    def _show_end(self) -> None:
+        if not self._is_live:
+            self._say_lines()
+        from rich.text import Text
+
+        with self._lock:
+            lines = [self._view.end_text()]
+            lines += [f"run: {path}" for path in self._shown_run_path()]
+            has_table = self._is_live and self._view.fn == "fit" and self._view.metrics
+            table = self._final_table() if has_table else None
+        display = self._stop_drawing()
+        if display is None:
+            for line in lines:
+                self._say(line)
+            if table is not None and self._console is not None:
+                self._console.print(table)
+            return
+        end: list[RenderableType] = [Text(_printable(line)) for line in lines]
+        display.finish(end if table is None else [*end, table])
+
+    def _shown_run_path(self) -> list[Path]:
+        path = self._context.run_path if self._context is not None else None
+        if path is None:
+            return []
+        with contextlib.suppress(ValueError):
+            path = path.resolve().relative_to(Path.cwd())
+        return [path]
 
     # -- the live display --------------------------------------------------------------------
 
-    def _refresh(self) -> None:
-        begin_s = time.thread_time()
-        if self._live is None:
-            self._live = Live(
-                self._render(), console=self._console, auto_refresh=False, transient=False
-            )
-            self._live.start(refresh=True)
-        else:
-            self._live.update(self._render(), refresh=True)
-        cost_s = time.thread_time() - begin_s
-        gap_s = min(MAX_REFRESH_S, max(MIN_REFRESH_S, cost_s / MAX_SHARE))
-        self._next_refresh_s = time.monotonic() + gap_s
+    @property
+    def _is_live(self) -> bool:
+        console = self._console
+        return console is not None and (console.is_interactive or console.is_jupyter)
 
-    def _render(self) -> Text:
-        lines = []
-        train = self._loops.get("train")
-        if train is not None:
-            total = f"/{self._epochs}" if self._epochs is not None else ""
-            lines.append(self._bar(f"epoch {self._epoch + 1}{total}", train))
-        lines += [
-            self._bar(view.name.replace("_", " "), view)
-            for view in self._loops.values()
-            if view.name != "train"
-        ]
-        if self._metrics:
-            lines.append(self._metric_line())
-        return Text("\n").join(lines) if lines else Text(f"{self._function} is starting")
+    def _start_drawing(self) -> None:
+        if self._drawer is not None or not self._is_live:
+            return
+        self._stopping = threading.Event()
+        self._drawer = threading.Thread(
+            target=self._draw_repeatedly,
+            args=(self._stopping,),
+            name="nightbus-progress",
+            daemon=True,
+        )
+        atexit.register(self.stop)
+        self._drawer.start()
 
-    def _bar(self, label: str, view: _LoopView) -> Text:
-        text = Text(f"{label:<14} ", no_wrap=True, overflow="ellipsis")
-        if view.total:
-            filled = min(BAR_CELLS, round(BAR_CELLS * view.done / view.total))
-            text.append("━" * filled, style="green")
-            text.append("━" * (BAR_CELLS - filled), style="bright_black")
-            text.append(f" {view.done}/{view.total}")
-        else:
-            text.append(f"{view.done} batches")
-        text.append(f"  {view.per_second:,.0f} it/s", style="cyan")
-        left_s = view.left_s()
-        if left_s is not None:
-            minutes, seconds = divmod(round(left_s), 60)
-            text.append(f"  {minutes}:{seconds:02d} left", style="bright_black")
+    def _draw_repeatedly(self, stopping: threading.Event) -> None:
+        """Draw what changed, at a pace that the cost of drawing sets."""
+        from rich.live import Live  # noqa: F401  loaded before anything is measured
+
+        while not stopping.wait(self._gap_s):
+            if not self._changed:
+                continue
+            self._changed = False
+            begin_s = time.thread_time()
+            try:
+                self._draw()
+            except Exception as error:
+                self._draw_error = error  # raised where the supervision sees it
+                return
+            taking_s, self._taking_s = self._taking_s, 0.0
+            cost_s = time.thread_time() - begin_s + taking_s
+            self._gap_s = min(MAX_REFRESH_S, max(MIN_REFRESH_S, cost_s / MAX_SHARE))
+
+    def _draw(self) -> None:
+        assert self._console is not None
+        picture = self.render(self._console.width)
+        if self._display is None:
+            is_notebook = self._console.is_jupyter
+            self._display = _Notebook() if is_notebook else _Terminal(self._console)
+        self._display.update(picture)
+
+    def _stop_drawing(self) -> _Display | None:
+        """End the drawer; returns the display for the caller to stop."""
+        self._stopping.set()
+        drawer, self._drawer = self._drawer, None
+        if drawer is not None and drawer is not threading.current_thread():
+            drawer.join(JOIN_TIMEOUT_S)
+            if drawer.is_alive():
+                return None
+        display, self._display = self._display, None
+        return display
+
+    def stop(self) -> None:
+        """Give the terminal back; called again at the run's end, whatever happened before."""
+        display = self._stop_drawing()
+        if display is not None:
+            display.stop()
+        atexit.unregister(self.stop)
+
+    # -- pictures ----------------------------------------------------------------------------
+
+    def render(self, width: int) -> "Text":
+        """What a live display shows now.
+
+        Args:
+            width: columns there are.
+        """
+        from rich.text import Text
+
+        with self._lock:
+            bars = self._view.bars()
+            items = [(name, number(m.last)) for name, m in self._view.metrics.items()]
+            function = self._view.fn
+        is_ascii = self._console is not None and not self._console.encoding.startswith("utf")
+        lines = _bar_lines(bars, width, "#-" if is_ascii else "━─")
+        lines += _metric_lines(items, width)
+        for line in lines:
+            line.truncate(max(1, width), overflow="ellipsis")
+        text = Text("\n").join(lines) if lines else Text(f"{function} is starting")
+        text.no_wrap, text.overflow = True, "ellipsis"
         return text
 
-    def _metric_line(self) -> Text:
-        text = Text()
-        for name, value in self._metrics.items():
-            text.append(f"{name} ", style="bright_black")
-            text.append(f"{value:.4g}  ")
-        return text
+    def _final_table(self) -> "Table":
+        from rich.table import Table
+        from rich.text import Text
 
-    def _final_table(self) -> Table:
-        table = Table("metric", title_justify="left", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("metric", overflow="ellipsis", no_wrap=True)
         for column in ("last", "lowest", "highest"):
-            table.add_column(column, justify="right")
-        for name, value in self._metrics.items():
-            low, high = self._lows.get(name, value), self._highs.get(name, value)
-            table.add_row(name, f"{value:.4g}", f"{low:.4g}", f"{high:.4g}")
+            table.add_column(column, justify="right", no_wrap=True)
+        metrics = self._view.metrics
+        for name, metric in list(metrics.items())[:MAX_TABLE_ROWS]:
+            values = (metric.last, metric.low, metric.high)
+            cells = ("" if value is None else number(value) for value in values)
+            table.add_row(Text(_printable(name)), *cells)
+        if len(metrics) > MAX_TABLE_ROWS:
+            table.add_row(f"and {len(metrics) - MAX_TABLE_ROWS} more")
         return table
+
+
+def _bar_lines(bars: Sequence[Bar], width: int, cells: str) -> list["Text"]:
+    """A line for each loop, in columns; what does not fit is left out, the rate first."""
+    from rich.text import Text
+
+    label, position, rate, left = (
+        max((len(bar[part]) for bar in bars), default=0)  # type: ignore[arg-type]
+        for part in (0, 1, 3, 4)
+    )
+    label = max(label, len("validate"))  # which comes and goes, and should move nothing
+    room = width - label - position - 3
+    shows_left = room - (left + 2) >= MIN_BAR_CELLS
+    room -= left + 2 if shows_left else 0
+    shows_rate = room - (rate + 2) >= MIN_BAR_CELLS
+    room -= rate + 2 if shows_rate else 0
+    size = max(0, min(MAX_BAR_CELLS, room))
+    lines = []
+    for bar in bars:
+        text = Text(f"{_printable(bar.label):<{label}} ")
+        if size:
+            filled = round(size * (bar.fraction or 0.0))
+            text.append(cells[0] * filled, style="green")
+            text.append(cells[1] * (size - filled), style="bright_black")
+            text.append(" ")
+        text.append(f"{bar.position:>{position}}")
+        if shows_rate:
+            text.append(f"  {bar.rate:>{rate}}", style="cyan")
+        if shows_left:
+            text.append(f"  {bar.left:>{left}}", style="bright_black")
+        text.rstrip()
+        lines.append(text)
+    return lines
+
+
+def _metric_lines(items: Sequence[tuple[str, str]], width: int) -> list["Text"]:
+    """Names and values, as many as fit on a few lines."""
+    from rich.text import Text
+
+    lines: list[Text] = []
+    for shown, (name, value) in enumerate(items):
+        item = Text(f"{_printable(name)} ", style="bright_black")
+        item.append(value, style="red" if value in ("nan", "inf", "-inf") else "default")
+        fits = lines and lines[-1].cell_len + 2 + item.cell_len <= width
+        if fits:
+            lines[-1] = Text("  ").join((lines[-1], item))
+        elif len(lines) < MAX_METRIC_LINES:
+            lines.append(item)
+        else:
+            more = f"  +{len(items) - shown} more"
+            lines[-1].truncate(max(1, width - len(more)), overflow="ellipsis")
+            lines[-1].append(more, style="bright_black")
+            break
+    return lines
+
+
+def _printable(text: str) -> str:
+    """Text with what would steer a terminal made visible: names and messages come from anywhere."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else " " if char == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+class _Terminal:
+    """The lines at a terminal's end; what is printed meanwhile goes above them."""
+
+    def __init__(self, console: "Console") -> None:
+        from rich.live import Live
+
+        # Only what goes to a terminal: a program's output into a file stays there.
+        self._live: Live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=sys.stderr.isatty(),
+        )
+        self._live.start()
+
+    def update(self, renderable: "RenderableType") -> None:
+        self._live.update(renderable, refresh=True)
+
+    def stop(self) -> None:
+        self._live.stop()
+
+    def finish(self, renderables: "Sequence[RenderableType]") -> None:
+        from rich.text import Text
+
+        self.stop()
+        for renderable in renderables:
+            self._live.console.print(renderable, soft_wrap=isinstance(renderable, Text))
+
+
+class _Notebook:
+    """An output of a cell. Written as text under its own id: rich's way needs ipywidgets."""
+
+    def __init__(self) -> None:
+        self._display: Any = import_module("IPython.display").display
+        self._handle: Any = None
+
+    def update(self, renderable: "RenderableType") -> None:
+        from rich.console import Console
+
+        console = Console(
+            file=StringIO(), width=NOTEBOOK_COLUMNS, force_jupyter=False, force_terminal=False
+        )
+        console.print(renderable)
+        self._show(cast("StringIO", console.file).getvalue())
+
+    def _show(self, text: str) -> None:
+        bundle = {"text/plain": text}
+        if self._handle is None:
+            self._handle = self._display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+    def stop(self) -> None:
+        """Nothing to give back: what was shown last stays."""
+
+    def finish(self, renderables: "Sequence[RenderableType]") -> None:
+        from rich.console import Group
+
+        self.update(Group(*renderables))
+
+
+def _leave_the_terminal_to_the_parent() -> None:
+    """A forked data worker that prints would draw the parent's bar, or wait for a lock for ever."""
+    for name in ("stdout", "stderr"):
+        proxied = getattr(getattr(sys, name), "rich_proxied_file", None)
+        if proxied is not None:
+            setattr(sys, name, proxied)
+
+
+os.register_at_fork(after_in_child=_leave_the_terminal_to_the_parent)

@@ -32,6 +32,7 @@ class Sink(Actor):
     batch_size: int = 1000
     poll_interval_s = 0.25
     _good_state: PlainState | None = None
+    _run_of_state: Path | None = None
     _wall_offset_ns: int = 0
     _is_open: bool = False
 
@@ -39,7 +40,8 @@ class Sink(Actor):
         """Get ready. Called before the first event and again after a restart.
 
         Args:
-            resumed: go on from what ``load_state`` was given, instead of from nothing.
+            resumed: go on from what ``load_state`` was given, instead of from nothing; a sink that
+                served another run before begins from nothing.
         """
 
     def write(self, batch: list[Any]) -> Any:
@@ -53,7 +55,7 @@ class Sink(Actor):
         """Finish. Called once after the last event, and before each restart."""
 
     def finish(self) -> None:
-        """An attempt has ended: what was held back for more to come is complete now."""
+        """An attempt or the log has ended: what was held back for more is complete now."""
 
     def state(self) -> PlainState:
         """What is needed to go on from here later; plain data, taken after each batch."""
@@ -104,6 +106,8 @@ class Sink(Actor):
         return None
 
     async def on_start(self) -> None:
+        if self._run_of_state != self._run_path_or_none():
+            self._good_state = None  # of another run, that this sink served before
         resumed = self._good_state is not None
         await self._in_thread(self._open, resumed)
 
@@ -120,6 +124,7 @@ class Sink(Actor):
         self._after_write()
 
     def _close(self) -> None:
+        self._finish()
         self.close()
         self._is_open = False
         self._remember()
@@ -129,14 +134,14 @@ class Sink(Actor):
     ) -> None:
         batch: list[DecodedEvent] = []
         for event in events:
-            if type(event) is RunStarted:
+            if type(event) in (RunStarted, RunEnded):
                 await self._write(batch)
+                delivered(event.seq)
                 batch = []
-                self._wall_offset_ns = event.wall_ns - event.time_ns
-            elif type(event) is RunEnded:
-                await self._write(batch)
-                batch = []
-                await self._in_thread(self._finish)
+                await self._in_thread(self._finish)  # at a start: an attempt that was killed
+                if type(event) is RunStarted:
+                    self._wall_offset_ns = event.wall_ns - event.time_ns
+                    self._remember()
             if self.wants(event):
                 batch.append(event)
                 if len(batch) >= self.batch_size:
@@ -168,6 +173,10 @@ class Sink(Actor):
 
     def _remember(self) -> None:
         self._good_state = {**self.state(), _OFFSET: self._wall_offset_ns}
+        self._run_of_state = self._run_path_or_none()
+
+    def _run_path_or_none(self) -> Path | None:
+        return self._context.run_path if self._context is not None else None
 
     async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         # Abandoned, not waited for, when the time to drain is over: it may hang for ever.
@@ -180,6 +189,7 @@ class Sink(Actor):
     def load_cursor_state(self, state: PlainState) -> None:
         """Go on from a committed cursor."""
         self._good_state = dict(state)
+        self._run_of_state = self._run_path_or_none()
         self._wall_offset_ns = int(state.get(_OFFSET, 0))  # type: ignore[arg-type]
 
 

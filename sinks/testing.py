@@ -10,13 +10,25 @@ Subclass ``SinkContract`` in a test file, say how to make the sink and how to re
             return (folder / "out").read_bytes()
 """
 
+import inspect
 import math
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bus.cursor import PlainState
-from ..bus.events import Put
+import trio
+
+from ..bus.bus import Bus
+from ..bus.cursor import PlainState, Position, attempt_logs
+from ..bus.events import Put, RunEnded, RunStarted
+from ..bus.log_writer import LogIdentity, LogWriter
+from ..bus.place import Place
+from ..bus.replay import replay
+from ..bus.run_folder import RunFolder
 from .sink import Sink
+
+DRAIN_TIMEOUT_S = 30.0
 
 
 def some_puts(number: int = 60) -> list[Put]:
@@ -47,6 +59,46 @@ def some_puts(number: int = 60) -> list[Put]:
     return puts
 
 
+def record(
+    run: RunFolder,
+    puts: Sequence[Put],
+    sinks: Sequence[Sink] = (),
+    *,
+    how: str = "completed",
+) -> None:
+    """Record one more attempt of a run, without a trainer.
+
+    Args:
+        run: the run.
+        puts: what is put, each at its own epoch, step and batch.
+        sinks: these watch it live, and go on where they stood after the attempt before.
+        how: how it ends; empty for an attempt that ends without a word, as if it was killed.
+    """
+    earlier = attempt_logs(run)
+    lock = run.begin_attempt()
+    place, store = Place(), run.store(lock.attempt)
+    bus = Bus(place, earlier, run)
+    try:
+        bus.open_log(LogWriter(store, LogIdentity(run.info.id, lock.attempt), place), store)
+        bus.start()
+        for sink in sinks:
+            bus.register(sink)
+            bus.observe(sink, Position(0, 0), keep_cursor=True)
+        bus.emit(RunStarted, run.info.id, lock.attempt, "fit", time.time_ns(), {}, {})
+        for put in puts:
+            place.move(stage=put.stage, epoch=put.epoch, step=put.step, batch_idx=put.batch_idx)
+            bus.emit(Put, put.name, put.value, put.destinations, put.hook, source=put.source)
+            bus.flush()
+        if how:
+            bus.emit(RunEnded, how, "")
+        unfinished = [
+            f"{observer.name}: {observer.gave_up}" for observer in bus.close(DRAIN_TIMEOUT_S)
+        ]
+        assert not unfinished, unfinished
+    finally:
+        lock.release()
+
+
 class SinkContract:
     """Tests that hold for every sink; see the module."""
 
@@ -63,11 +115,8 @@ class SinkContract:
         sink = self.make(folder)
         sink.open(False)
         for batch in batches:
-            sink.write(batch)
-            sink.flush()
-        sink.finish()
-        sink.flush()
-        sink.close()
+            _write(sink, batch)
+        _end(sink)
         return self.read(folder)
 
     def test_what_is_left_does_not_depend_on_how_events_are_batched(self, tmp_path: Path) -> None:
@@ -79,26 +128,119 @@ class SinkContract:
         assert at_once == one_by_one
 
     def test_a_sink_goes_on_from_its_state_after_a_crash(self, tmp_path: Path) -> None:
-        puts, folder = some_puts(), tmp_path / "a"
-        whole = self.deliver(tmp_path / "b", puts)
+        puts = some_puts()
+        whole = self.deliver(tmp_path / "whole", puts)
 
-        crashed = self.make(folder)
-        crashed.open(False)
-        crashed.write(puts[:20])
-        crashed.flush()
-        state: PlainState = dict(crashed.state())
-        crashed.write(puts[20:33])  # written, but the state was not kept: delivered once more
-        crashed.flush()
-        crashed.close()
-        resumed = self.make(folder)
-        resumed.load_state(state)
-        resumed.open(True)
-        resumed.write(puts[20:])
-        resumed.finish()
-        resumed.flush()
-        resumed.close()
+        for kept, delivered in ((0, 5), (19, 21), (20, 33), (40, 60), (60, 60)):
+            folder = tmp_path / f"{kept}-{delivered}"
+            crashed = self.make(folder)
+            crashed.open(False)
+            _write(crashed, puts[:kept])
+            state: PlainState = dict(crashed.state())
+            # Written, but the state was not kept: delivered once more.
+            _write(crashed, puts[kept:delivered])
+            crashed.close()
+            resumed = self.make(folder)
+            resumed.load_state(state)
+            resumed.open(True)
+            _write(resumed, puts[kept:])
+            _end(resumed)
 
-        assert self.read(folder) == whole
+            assert self.read(folder) == whole, f"state of {kept}, crash after {delivered}"
+
+    def test_live_and_replay_leave_the_same(self, tmp_path: Path) -> None:
+        run = RunFolder.create(tmp_path, "contract")
+        record(run, some_puts(), [self.make(tmp_path / "live")])
+
+        replay(run, sinks=[self.make(tmp_path / "replayed")])
+
+        assert self.read(tmp_path / "live") == self.read(tmp_path / "replayed")
+
+    def test_a_second_attempt_goes_on_where_the_first_ended(self, tmp_path: Path) -> None:
+        run, puts = RunFolder.create(tmp_path, "contract"), some_puts()
+        record(run, puts[:31], [self.make(tmp_path / "live")], how="")
+        record(run, puts[25:], [self.make(tmp_path / "live")])
+
+        replay(run, sinks=[self.make(tmp_path / "replayed")])
+
+        assert self.read(tmp_path / "live") == self.read(tmp_path / "replayed")
+
+    def test_a_failed_write_loses_and_repeats_nothing(self, tmp_path: Path) -> None:
+        run, sink = RunFolder.create(tmp_path, "contract"), self.make(tmp_path / "live")
+        _fail_once(sink, after=25)
+        record(run, some_puts(), [sink])
+
+        replay(run, sinks=[self.make(tmp_path / "replayed")])
+
+        assert self.read(tmp_path / "live") == self.read(tmp_path / "replayed")
+
+    def test_a_sink_takes_many_names(self, tmp_path: Path) -> None:
+        template = some_puts(1)[0]
+        puts = [_renamed(template, seq, f"metric {seq % 1000}") for seq in range(3000)]
+
+        at_once = self.deliver(tmp_path / "a", puts)
+        in_parts = self.deliver(tmp_path / "b", puts[:1500], puts[1500:])
+
+        assert at_once == in_parts
 
     def test_a_sink_that_gets_nothing_leaves_something_readable(self, tmp_path: Path) -> None:
         self.deliver(tmp_path / "a", [])
+
+
+def _write(sink: Sink, batch: list[Put]) -> None:
+    if inspect.iscoroutinefunction(sink.write):
+        trio.run(sink.write, batch)
+    else:
+        sink.write(batch)
+    sink.flush()
+
+
+def _end(sink: Sink) -> None:
+    sink.finish()
+    sink.flush()
+    sink.close()
+
+
+def _renamed(put: Put, seq: int, name: str) -> Put:
+    return Put(
+        seq,
+        put.time_ns,
+        put.rank,
+        put.stage,
+        put.epoch,
+        put.step,
+        put.batch_idx,
+        put.dataloader_idx,
+        put.source,
+        name,
+        float(seq),
+        put.destinations,
+        put.hook,
+    )
+
+
+def _fail_once(sink: Sink, after: int) -> None:
+    """Have the sink fail once, halfway through a write, when it has got so many events."""
+    write, got, failed = sink.write, 0, False
+
+    def begin(batch: list[Any]) -> bool:
+        nonlocal got, failed
+        got += len(batch)
+        fails = got > after and not failed
+        failed = failed or fails
+        return fails
+
+    async def write_async(batch: list[Any]) -> None:
+        if begin(batch):
+            await write(batch[: len(batch) // 2])
+            raise OSError("failed on purpose")
+        await write(batch)
+
+    def write_plainly(batch: list[Any]) -> None:
+        if begin(batch):
+            write(batch[: len(batch) // 2])
+            raise OSError("failed on purpose")
+        write(batch)
+
+    is_async = inspect.iscoroutinefunction(write)
+    object.__setattr__(sink, "write", write_async if is_async else write_plainly)

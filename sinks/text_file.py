@@ -1,71 +1,115 @@
 """A text file that only grows, and can be cut back to a known size."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..bus.errors import SinkError
 
 
 class TextFile:
-    """One file of a sink.
+    """One file of a sink. Made by ``create`` or found by ``reopen``.
 
-    Args:
-        path: where; its folder is made.
-        size: go on after so many bytes; None for a file that must not exist yet.
-
-    Raises:
-        SinkError: the file is not as the arguments say.
+    Attributes:
+        path: where it is.
+        size: in bytes, with what is not flushed yet.
     """
 
-    def __init__(self, path: Path, size: int | None) -> None:
+    def __init__(self, path: Path, fd: int, size: int) -> None:
         self.path = path
+        self.size = size
+        self._fd = fd
+        self._pending: list[bytes] = []  # appended, not flushed
+
+    @classmethod
+    def create(cls, path: Path, head: str = "") -> "TextFile":
+        """Make a new file that begins with ``head``, and its folder.
+
+        Raises:
+            SinkError: there is one already.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        if size is None:
-            try:
-                self._file = open(path, "xb")  # noqa: SIM115
-            except FileExistsError:
-                raise SinkError(
-                    f"{path} exists already and is not overwritten; choose another folder, or "
-                    "deliver the rest of a run to it with: nightbus replay RUN --resume"
-                ) from None
-        else:
-            found = path.stat().st_size if path.exists() else 0
-            if found < size:
-                raise SinkError(
-                    f"{path} has {found} bytes, but {size} were delivered before; it was changed "
-                    "or lost: delete it and the run's cursor for this sink to write it anew"
-                )
-            os.truncate(path, size)
-            self._file = open(path, "ab")  # noqa: SIM115
-        self.size = size or 0
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        except FileExistsError:
+            raise SinkError(
+                f"{path} exists already and is not overwritten; choose another folder, or deliver "
+                "the rest of a run to it with: nightbus replay RUN --resume"
+            ) from None
+        file = cls(path, fd, 0)
+        try:
+            file.append(head)
+            file.flush()
+        except BaseException:
+            # Ours, and of no use: it would only stand in the way of the next try.
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+        return file
+
+    @classmethod
+    def reopen(cls, path: Path, size: int) -> "TextFile":
+        """Go on with a file after its first ``size`` bytes; what follows them is cut off.
+
+        Raises:
+            SinkError: it has fewer.
+        """
+        found = path.stat().st_size if path.exists() else 0
+        if not path.exists() or found < size:
+            raise SinkError(
+                f"{path} has {found} bytes, but {size} were delivered before; it was changed or "
+                "lost: to write it anew, replay the run into another folder"
+            )
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.ftruncate(fd, size)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(path, fd, size)
 
     def append(self, text: str) -> None:
         """Add text at the end."""
-        self.size += self._file.write(text.encode())
-
-    def replace(self, text: str) -> None:
-        """Put other content in the file's place, all at once."""
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         data = text.encode()
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(self.path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        self._file.close()
-        self._file = open(self.path, "ab")  # noqa: SIM115
-        self.size = len(data)
+        self.size += len(data)
+        self._pending.append(data)
 
-    def read(self) -> str:
-        """All of it."""
+    def replace(self, chunks: Iterable[bytes]) -> None:
+        """Put other content in the file's place, all at once."""
         self.flush()
-        return self.path.read_text()
+        self.size = replace_file(self.path, chunks)
+        os.close(self._fd)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
     def flush(self) -> None:
         """Hand what was appended to the operating system."""
-        self._file.flush()
+        if not self._pending:
+            return
+        data = memoryview(b"".join(self._pending))
+        self._pending.clear()
+        while data:  # a full disk takes a part, and refuses the rest
+            data = data[os.write(self._fd, data) :]
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what was not flushed is dropped."""
+        os.close(self._fd)
+
+
+def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
+    """Put other content in a file's place; a reader sees all of the old or all of the new.
+
+    Returns:
+        The new size in bytes.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())  # before the rename: a power cut must not leave it empty
+            size = file.tell()
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return size

@@ -31,6 +31,7 @@ from nightbus.bus.log_writer import LogIdentity, LogWriter
 from nightbus.bus.place import Place
 from nightbus.bus.routes import Routes
 from nightbus.bus.segments import FolderStore, UnnamedStore, compress_segment, read_footer
+from nightbus.bus.summary import Summary
 
 
 class Log:
@@ -543,3 +544,53 @@ class WriterCrashReader(RuleBasedStateMachine):
 
 TestWriterCrashReader = WriterCrashReader.TestCase
 TestWriterCrashReader.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+# -- a segment that is gone or empty -------------------------------------------------------------
+
+
+def rotated(folder: Path) -> Log:
+    log = Log(folder, segment_bytes=2_000)
+    log.step(60)
+    log.close()
+    return log
+
+
+def test_an_empty_last_segment_is_the_end_as_after_a_power_cut(tmp_path: Path) -> None:
+    log = rotated(tmp_path)
+    last = log.store.indices()[-1]
+    log.store.path(last).write_bytes(b"\0" * 5_000)
+    reader = LogReader(FolderStore(tmp_path))
+
+    found = values(list(reader.events()))
+
+    assert found == [float(n + 1) for n in range(len(found))]
+    assert 0 < len(found) < 60
+    assert reader.end().kind is not EndKind.SEALED
+    reader.seek(0)
+    assert values(list(reader.events())) == found
+    reader.close()
+
+
+def test_a_missing_segment_ends_the_log_and_is_named(tmp_path: Path) -> None:
+    log = rotated(tmp_path)
+    log.store.path(1).unlink()
+    reader = LogReader(FolderStore(tmp_path))
+
+    found = values(list(reader.events()))
+
+    assert 0 < len(found) < 60
+    assert reader.end().kind is EndKind.TORN
+    assert "segment 1 is missing" in reader.end().reason
+    reader.close()
+
+
+def test_merging_summaries_changes_neither_part() -> None:
+    first, second, third = Summary(), Summary(), Summary()
+    second.count_metric("x", 1.0, 0, 0)
+    third.count_metric("x", 2.0, 0, 1)
+
+    first.merge(second)
+    first.merge(third)
+
+    assert (first.metrics["x"].count, second.metrics["x"].count) == (2, 1)

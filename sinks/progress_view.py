@@ -1,0 +1,342 @@
+"""Where a run is, told from its events; what a progress bar shows, without the drawing."""
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+from ..bus.codec import DecodedEvent
+from ..bus.events import (
+    ActorRestarted,
+    ActorStopped,
+    Fault,
+    Hook,
+    LoopEnded,
+    LoopStarted,
+    Put,
+    RunEnded,
+    RunStarted,
+    Scalar,
+)
+
+RATE_WINDOW_NS = 10_000_000_000
+SAMPLE_EVERY_NS = 100_000_000
+_EVALUATIONS = ("validate", "test", "predict")
+
+
+class MetricView:
+    """A metric's last value, and the lowest and highest that are numbers."""
+
+    def __init__(self, value: Scalar) -> None:
+        self.last = value
+        self.low: Scalar | None = None
+        self.high: Scalar | None = None
+        self.add(value)
+
+    def add(self, value: Scalar) -> None:
+        """Take in the next value."""
+        self.last = value
+        if math.isnan(value):
+            return
+        if self.low is None or value < self.low:
+            self.low = value
+        if self.high is None or value > self.high:
+            self.high = value
+
+
+class LoopView:
+    """One loop.
+
+    Attributes:
+        name: ``fit``, ``train``, ``validate``, ...
+        total: iterations it expects, if it knows.
+        unit: what one iteration is.
+        started_ns, now_ns: monotonic times of its start and of the last that was heard of it.
+        done: iterations done; None for a loop whose position no hook tells.
+    """
+
+    def __init__(self, started: LoopStarted) -> None:
+        self.name = started.source
+        self.total = started.total if started.total is None or started.total >= 0 else None
+        self.unit = started.unit
+        self.started_ns = self.now_ns = started.time_ns
+        self.done: int | None = 0 if started.unit == "batch" else None
+        self._before = 0  # batches of the dataloaders before this one
+        self._dataloader_idx = 0
+        self._samples = deque([(started.time_ns, 0)])  # (time_ns, done), for the rate
+
+    def move(self, hook: Hook) -> None:
+        """A batch ended."""
+        if hook.dataloader_idx != self._dataloader_idx:
+            self._dataloader_idx = hook.dataloader_idx
+            self._before = self.done or 0
+        self.done = self._before + hook.batch_idx + 1
+        self.now_ns = hook.time_ns
+        samples = self._samples
+        if hook.time_ns - samples[-1][0] >= SAMPLE_EVERY_NS:
+            samples.append((hook.time_ns, self.done))
+            while len(samples) > 2 and hook.time_ns - samples[1][0] > RATE_WINDOW_NS:
+                samples.popleft()
+
+    def end(self, ended: LoopEnded) -> None:
+        """The loop ended."""
+        self.done, self.now_ns = ended.completed, ended.time_ns
+
+    @property
+    def elapsed_s(self) -> float:
+        """From its start to the last that was heard of it."""
+        return (self.now_ns - self.started_ns) / 1e9
+
+    @property
+    def mean_rate(self) -> float:
+        """Iterations a second over all of it; 0 when unknown."""
+        return (self.done or 0) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Iterations a second in the last 10 s; 0 when unknown."""
+        begin_ns, done = self._samples[0]
+        elapsed_ns = self.now_ns - begin_ns
+        return ((self.done or 0) - done) / elapsed_ns * 1e9 if elapsed_ns > 0 else 0.0
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of it is done; None when unknown."""
+        if self.done is None or not self.total:
+            return None
+        return min(1.0, self.done / self.total)
+
+    @property
+    def left_s(self) -> float | None:
+        """How long the rest takes at the present rate; None when unknown."""
+        if self.done is None or self.total is None or not self.rate:
+            return None
+        return max(0, self.total - self.done) / self.rate
+
+
+class Bar(NamedTuple):
+    """What is shown of one loop.
+
+    Attributes:
+        label: its name.
+        position: how far it is, as text.
+        fraction: how far it is, from 0 to 1; None when unknown.
+        rate: iterations a second, as text.
+        left: time left, as text.
+    """
+
+    label: str
+    position: str
+    fraction: float | None
+    rate: str
+    left: str
+
+
+class ProgressView:
+    """One attempt of a run.
+
+    Attributes:
+        fn: fit, validate, test or predict; empty before the run started.
+        metrics: by name, as they first appeared.
+        notices: lines to be said at once, wherever progress is shown.
+        epoch_lines: one line an epoch or evaluation, for where nothing can be drawn.
+        ended: the run's end, once it came.
+    """
+
+    def __init__(self) -> None:
+        self.fn = ""
+        self.metrics: dict[str, MetricView] = {}
+        self.notices: list[str] = []
+        self.epoch_lines: list[str] = []
+        self.ended: RunEnded | None = None
+        self._loops: dict[str, LoopView] = {}  # those that run, and the last training epoch
+        self._epoch = 0
+        self._first_epoch = 0
+        self._epochs: int | None = None
+        self._epoch_due = False  # an epoch's line is held back for what is logged at its end
+        self._batch_at_end = ""
+        self._started_ns = 0
+        self._faults: dict[str, Fault] = {}  # actor -> its last fault
+        self._restarts: dict[str, int] = {}  # actor -> how often
+
+    def take(self, event: DecodedEvent) -> None:
+        """Take in the next event."""
+        match event:
+            case Hook():
+                self._take_place(event)
+            case Put():
+                metric = self.metrics.get(event.name)
+                if metric is None:
+                    self.metrics[event.name] = MetricView(event.value)
+                else:
+                    metric.add(event.value)
+            case LoopStarted():
+                self._take_loop(event)
+            case LoopEnded():
+                self._take_loop_end(event)
+            case RunStarted():
+                self.fn, self._started_ns = event.fn, event.time_ns
+            case RunEnded():
+                self._take_end(event)
+            case Fault():
+                self._faults[event.source] = event
+            case ActorRestarted():
+                self._restarts[event.source] = event.restarts
+                if self.ended is not None:
+                    self._tell_restarts()
+            case ActorStopped():
+                self._restarts.pop(event.source, None)
+                self.notices.append(f"{event.source} stopped: {event.reason}")
+
+    def _take_place(self, hook: Hook) -> None:
+        self._epoch = hook.epoch
+        loop = self._loops.get(hook.stage)
+        if loop is not None and hook.batch_idx >= 0:
+            loop.move(hook)
+            fit = self._loops.get("fit")
+            if fit is not None:
+                fit.now_ns = hook.time_ns
+
+    def _take_loop(self, started: LoopStarted) -> None:
+        if started.source == "train":
+            self._end_epoch()
+        loop = self._loops[started.source] = LoopView(started)
+        if started.source == "fit":
+            self._first_epoch = self._epoch = started.epoch
+            self._epochs = None if loop.total is None else started.epoch + loop.total
+        elif started.source == "train":
+            self._epoch = started.epoch
+            self._epoch_due = True
+
+    def _take_loop_end(self, ended: LoopEnded) -> None:
+        loop = self._loops.get(ended.source)
+        if loop is None:
+            return
+        loop.end(ended)
+        if ended.source == "fit":
+            self._end_epoch()
+        elif ended.source != "train":
+            del self._loops[ended.source]
+            if self.fn in _EVALUATIONS:
+                count = counted(ended.completed, loop.unit)
+                self.epoch_lines.append(
+                    f"{self.fn}: {count} in {duration(loop.elapsed_s)}{self._metrics_text()}"
+                )
+
+    def _take_end(self, ended: RunEnded) -> None:
+        self._end_epoch()
+        train = self._loops.get("train")
+        if train is not None and ended.how != "completed":
+            self._batch_at_end = f", batch {_count(train)}"
+        self.ended = ended
+        self._tell_restarts()
+
+    def _tell_restarts(self) -> None:
+        for source, restarts in self._restarts.items():
+            fault = self._faults.get(source)
+            why = f": {fault.error}: {fault.message}" if fault is not None else ""
+            times = "once" if restarts == 1 else f"{restarts} times"
+            self.notices.append(f"{source} failed and was restarted {times}, nothing is lost{why}")
+        self._restarts.clear()
+
+    # -- as text -----------------------------------------------------------------------------
+
+    def bars(self) -> list[Bar]:
+        """What is shown of each loop, the outermost first."""
+        return [
+            self._fit_bar(loop)
+            if loop.name == "fit"
+            else Bar(
+                loop.name.replace("_", " "),
+                _count(loop),
+                loop.fraction,
+                rate_text(loop.rate),
+                "" if loop.left_s is None else f"{duration(loop.left_s)} left",
+            )
+            for loop in self._loops.values()
+        ]
+
+    def _fit_bar(self, fit: LoopView) -> Bar:
+        fraction, left = None, f"{duration(fit.elapsed_s)} so far"
+        if self._epochs:
+            train = self._loops.get("train")
+            part = (train.fraction if train else None) or 0.0
+            done = min(float(self._epochs), self._epoch + part)
+            fraction = done / self._epochs
+            now = done - self._first_epoch  # epochs done since it was resumed
+            if now > 0:
+                left = f"{duration(fit.elapsed_s * (self._epochs - done) / now)} left"
+        return Bar("epoch", self._epoch_text(), fraction, "", left)
+
+    def _epoch_text(self) -> str:
+        if self._epochs is None:
+            return f"{self._epoch + 1:,}"
+        return f"{min(self._epoch + 1, self._epochs):,}/{self._epochs:,}"
+
+    def _end_epoch(self) -> None:
+        if not self._epoch_due:
+            return
+        self._epoch_due = False
+        train = self._loops["train"]
+        rate = rate_text(train.mean_rate)
+        self.epoch_lines.append(
+            f"epoch {self._epoch_text()}: {counted(train.done or 0, train.unit)} in "
+            f"{duration(train.elapsed_s)}{f', {rate}' if rate else ''}{self._metrics_text()}"
+        )
+
+    def _metrics_text(self) -> str:
+        return "".join(f", {name} {number(m.last)}" for name, m in self.metrics.items())
+
+    def end_text(self) -> str:
+        """How the run ended, in a line; empty before."""
+        ended = self.ended
+        if ended is None:
+            return ""
+        reason = f" ({ended.reason.splitlines()[0]})" if ended.reason.strip() else ""
+        took = duration((ended.time_ns - self._started_ns) / 1e9)
+        if self.fn != "fit":
+            return f"{self.fn} {ended.how}{reason} in {took}"
+        steps = counted(ended.step, "step")
+        if ended.how == "completed":
+            epochs = self._epoch + 1 if "train" in self._loops else ended.epoch
+            return f"fit completed{reason}: {counted(epochs, 'epoch')}, {steps} in {took}"
+        at = f"at epoch {self._epoch_text()}{self._batch_at_end}"
+        return f"fit {ended.how}{reason} {at}: {steps} in {took}"
+
+
+def number(value: Scalar) -> str:
+    """A metric's value for people, of four digits."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 0:07, 12:05, 3:00:00, 2 d 04:10."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour:02d}:{minute:02d}"
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def rate_text(per_second: float) -> str:
+    """Iterations a second, or seconds an iteration when those are long; empty when unknown."""
+    if per_second <= 0:
+        return ""
+    if per_second < 1:
+        return f"{1 / per_second:,.1f} s/it"
+    return f"{per_second:,.0f} it/s" if per_second >= 10 else f"{per_second:.1f} it/s"
+
+
+def counted(number: int, unit: str) -> str:
+    """A number and what it counts: 1 batch, 20 batches."""
+    if number == 1:
+        return f"1 {unit}"
+    return f"{number:,} {unit}{'es' if unit == 'batch' else 's'}"
+
+
+def _count(loop: LoopView) -> str:
+    if loop.done is None:
+        return "" if loop.total is None else f"of {counted(loop.total, loop.unit)}"
+    return f"{loop.done:,}" if loop.total is None else f"{loop.done:,}/{loop.total:,}"

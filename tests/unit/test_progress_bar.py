@@ -1,0 +1,379 @@
+"""ProgressBar: what a user sees, on a terminal and elsewhere."""
+
+import fcntl
+import io
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+import nightbus as nb
+from nightbus.bus.events import (
+    ActorRestarted,
+    ActorStopped,
+    Fault,
+    Hook,
+    LoopEnded,
+    LoopStarted,
+    Put,
+    RunEnded,
+    RunStarted,
+    Stage,
+)
+from nightbus.bus.run_folder import RunFolder
+from nightbus.sinks.progress_view import duration, rate_text
+from nightbus.sinks.testing import record, some_puts
+
+SECOND_NS = 1_000_000_000
+PROGRAM = Path(__file__).with_name("progress_program.py")
+
+
+class Story:
+    """Tells a bar a run's events, and keeps the time."""
+
+    def __init__(self, width: int = 80, live: bool = True) -> None:
+        self.file = io.StringIO()
+        self.console = Console(file=self.file, force_terminal=live, width=width)
+        self.bar = nb.ProgressBar(self.console)
+        self.bar.open(False)
+        self.now_s = 0.0
+        self.place: tuple[Stage, int, int] = ("", 0, 0)
+
+    def tell(self, kind: Any, *fields: Any, batch: int = -1, loader: int = 0, by: str = "") -> None:
+        stage, epoch, step = self.place
+        time_ns = round(self.now_s * SECOND_NS)
+        event = kind(0, time_ns, 0, stage, epoch, step, batch, loader, by, *fields)
+        self.bar.write([event])
+
+    def start(self, fn: str = "fit") -> None:
+        self.tell(RunStarted, "r", 0, fn, 0, {}, {})
+
+    def fit(self, epochs: int | None = 4) -> None:
+        self.start()
+        self.tell(LoopStarted, epochs, "epoch", by="fit")
+
+    def loop(self, name: Stage, total: int | None, epoch: int = 0) -> None:
+        self.place = (name, epoch, self.place[2])
+        self.tell(LoopStarted, total, "batch", by=name)
+
+    def batch(self, number: int, loader: int = 0) -> None:
+        self.tell(Hook, f"on_{self.place[0]}_batch_end", 0, batch=number, loader=loader)
+
+    def put(self, name: str, value: float) -> None:
+        self.tell(Put, name, value, ("progress_bar",), "h", by="module")
+
+    def picture(self, width: int = 80) -> list[str]:
+        return self.bar.render(width).plain.splitlines()
+
+
+def test_a_bar_shows_epochs_batches_rate_time_left_and_metrics() -> None:
+    story = Story()
+    story.fit(epochs=4)
+    story.loop("train", 100)
+    story.now_s = 5.0
+    story.batch(49)
+    story.put("loss", 0.25)
+
+    epoch, train, metrics = story.picture()
+
+    assert re.fullmatch(r"epoch +━+─+ +1/4 +0:35 left", epoch)
+    assert re.fullmatch(r"train +━+─+ 50/100  10 it/s  0:05 left", train)
+    assert metrics == "loss 0.25"
+    assert train.count("━") == train.count("─")
+
+
+def test_validation_has_a_bar_only_while_it_runs() -> None:
+    story = Story()
+    story.fit()
+    story.loop("train", 10)
+    story.loop("validate", 20)
+    story.batch(4)
+    during = story.picture()
+    story.tell(LoopEnded, 20, by="validate")
+
+    assert [line.split()[0] for line in during] == ["epoch", "train", "validate"]
+    assert " 5/20" in during[2]
+    assert [line.split()[0] for line in story.picture()] == ["epoch", "train"]
+
+
+def test_batches_of_several_dataloaders_are_added_up() -> None:
+    story = Story()
+    story.start("validate")
+    story.loop("validate", 20)
+    story.batch(9)
+    story.batch(2, loader=1)
+
+    assert " 13/20" in story.picture()[0]
+
+
+def test_a_loop_without_an_end_in_sight_shows_how_far_it_is() -> None:
+    story = Story()
+    story.fit(epochs=None)
+    story.loop("train", None)
+    story.now_s = 90.0
+    story.batch(1234)
+
+    epoch, train = story.picture()
+
+    assert re.fullmatch(r"epoch +─+ +1 +1:30 so far", epoch)
+    assert re.fullmatch(r"train +─+ 1,235  14 it/s", train)
+
+
+def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
+    story = Story()
+    story.fit()
+    story.loop("train", 1000)
+    for second in range(1, 31):
+        story.now_s = float(second)
+        story.batch((second if second <= 15 else 15 + (second - 15) * 20) - 1)
+
+    assert "20 it/s" in story.picture()[1]
+
+
+def test_a_resumed_run_begins_at_its_epoch() -> None:
+    story = Story()
+    story.place = ("", 2, 0)
+    story.fit(epochs=2)
+    story.loop("train", 10, epoch=2)
+    story.now_s = 5.0
+    story.batch(4)
+
+    epoch = story.picture()[0]
+
+    assert " 3/4 " in epoch
+    assert "0:15 left" in epoch
+
+
+def test_many_metrics_take_three_lines_and_the_rest_is_counted() -> None:
+    story = Story()
+    story.fit()
+    for number in range(40):
+        story.put(f"metric_number_{number}", 0.5)
+
+    lines = story.picture()[1:]
+
+    assert len(lines) == 3
+    assert lines[2].endswith("+31 more")
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    story = Story()
+    story.fit()
+    story.put("a\x1b[2Jb\nc", 1)
+
+    assert story.picture()[1:] == ["a\N{REPLACEMENT CHARACTER}[2Jb c 1"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(1, 200),
+    names=st.lists(st.text(max_size=30), max_size=30),
+    total=st.none() | st.integers(0, 10**9),
+    done=st.integers(0, 10**9),
+    seconds=st.floats(0, 1e9),
+)
+def test_a_picture_fits_any_terminal(
+    width: int, names: list[str], total: int | None, done: int, seconds: float
+) -> None:
+    story = Story(width)
+    story.fit()
+    story.loop("train", total)
+    story.now_s = seconds
+    story.batch(done)
+    for name in names:
+        story.put(name, float("nan"))
+
+    picture = story.bar.render(width)
+
+    assert all(line.cell_len <= width for line in picture.split())
+    story.console.print(picture)
+
+
+def test_without_a_terminal_there_is_a_line_an_epoch_and_no_escape_code(tmp_path: Path) -> None:
+    file = io.StringIO()
+    run = RunFolder.create(tmp_path, "plain")
+    record(run, some_puts(60), [nb.ProgressBar(Console(file=file))])
+
+    assert "\x1b" not in file.getvalue()
+    first, second = file.getvalue().splitlines()
+    assert re.fullmatch(r"fit completed: 1 epoch, 19 steps in \d:\d\d", first)
+    assert second == f"run: {run.path}"
+
+
+def test_an_epochs_line_has_what_was_logged_at_its_end() -> None:
+    story = Story(live=False)
+    story.fit(epochs=2)
+    story.loop("train", 10)
+    story.now_s = 5.0
+    story.tell(LoopEnded, 10, by="train")
+    story.put("train_loss", 0.5)
+    story.loop("train", 10, epoch=1)
+
+    story.bar._say_lines()
+
+    assert story.file.getvalue() == "epoch 1/2: 10 batches in 0:05, 2.0 it/s, train_loss 0.5\n"
+
+
+def test_a_stopped_sink_is_told_of_at_once_and_a_restart_at_the_end() -> None:
+    story = Story(live=False)
+    story.fit()
+    story.tell(Fault, "OSError", "disk full", "...", "running", by="csv")
+    story.tell(ActorRestarted, 1, 0.1, by="csv")
+    story.tell(ActorStopped, "gave up after 1 restarts: ValueError: x", 7, by="mine")
+    story.bar._say_lines()
+    early = story.file.getvalue()
+    story.tell(RunEnded, "completed", "")
+    story.bar._say_lines()
+
+    assert early == "mine stopped: gave up after 1 restarts: ValueError: x\n"
+    assert story.file.getvalue().removeprefix(early) == (
+        "csv failed and was restarted once, nothing is lost: OSError: disk full\n"
+    )
+
+
+def test_a_run_that_failed_says_where() -> None:
+    story = Story(live=False)
+    story.fit(epochs=3)
+    story.place = ("train", 1, 57)
+    story.loop("train", 100, epoch=1)
+    story.now_s = 61.0
+    story.batch(56)
+    story.tell(RunEnded, "failed", "ValueError: boom\nmore")
+
+    story.bar._show_end()
+
+    assert story.file.getvalue().splitlines()[-1] == (
+        "fit failed (ValueError: boom) at epoch 2/3, batch 57/100: 57 steps in 1:01"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.4, "0:00"), (59.6, "1:00"), (725, "12:05"), (10_800, "3:00:00"), (188_000, "2 d 04:13")],
+)
+def test_a_duration_is_told_as_on_a_clock(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"), [(0, ""), (0.25, "4.0 s/it"), (2.5, "2.5 it/s"), (1234.5, "1,234 it/s")]
+)
+def test_a_slow_rate_is_told_in_seconds_an_iteration(rate: float, shown: str) -> None:
+    assert rate_text(rate) == shown
+
+
+class Terminal:
+    """A child process on a terminal of its own."""
+
+    def __init__(self, *arguments: str, columns: int = 80, stdout: Any = None) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), *arguments],
+            stdin=slave,
+            stdout=stdout or slave,
+            stderr=slave,
+            env={**environment, "TERM": "xterm-256color"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.output = ""
+
+    def read_until(self, text: str | None, timeout_s: float = 60.0) -> str:
+        """What the terminal got, up to a text, or up to the process's end."""
+        deadline_s = time.monotonic() + timeout_s
+        while text is None or text not in self.output:
+            if not select.select([self.master], [], [], deadline_s - time.monotonic())[0]:
+                raise TimeoutError(f"{text!r} did not come; got {self.output!r}")
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:  # Linux' way to say that nobody holds the other end
+                data = b""
+            if not data:
+                break
+            self.output += data.decode(errors="replace")
+        return self.output
+
+    def finish(self) -> str:
+        """Everything it got, once the process has ended."""
+        output = self.read_until(None)
+        self.process.wait(30)
+        os.close(self.master)
+        return output
+
+
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+def assert_is_as_before(output: str) -> None:
+    assert output.rindex(SHOW_CURSOR) > output.rindex(HIDE_CURSOR)
+
+
+def test_a_terminal_shows_bars_then_how_it_went(tmp_path: Path) -> None:
+    terminal = Terminal(str(tmp_path), "steps")
+    drawn = terminal.read_until("it/s")
+    output = terminal.finish()
+
+    assert terminal.process.returncode == 0, output
+    assert "epoch" in drawn
+    assert "fit completed" in output
+    assert re.search(r"loss +\S+ +0 +\S+\r\n", output)
+    assert_is_as_before(output)
+
+
+def test_what_the_program_prints_stands_on_lines_of_its_own(tmp_path: Path) -> None:
+    output = Terminal(str(tmp_path), "prints").finish()
+
+    for number in range(5):
+        assert f"line {number} of the user\r\n" in output
+    assert "fit completed" in output
+
+
+def test_output_that_goes_into_a_file_stays_there(tmp_path: Path) -> None:
+    with open(tmp_path / "out", "w") as file:
+        shown = Terminal(str(tmp_path), "prints", stdout=file).finish()
+
+    assert (tmp_path / "out").read_text().splitlines() == [
+        f"line {number} of the user" for number in range(5)
+    ]
+    assert "of the user" not in shown
+
+
+def test_a_forked_worker_prints_for_itself(tmp_path: Path) -> None:
+    output = Terminal(str(tmp_path), "fork").finish()
+
+    assert "from the worker\r\n" in output
+    assert "fit completed" in output
+
+
+@pytest.mark.parametrize("columns", [1, 8, 20])
+def test_a_narrow_terminal_is_no_trouble(tmp_path: Path, columns: int) -> None:
+    terminal = Terminal(str(tmp_path), "steps", columns=columns)
+    output = terminal.finish()
+
+    assert terminal.process.returncode == 0, output
+    assert "stopped" not in output
+
+
+def test_ctrl_c_gives_the_terminal_back(tmp_path: Path) -> None:
+    terminal = Terminal(str(tmp_path), "endless")
+    terminal.read_until("it/s")
+    terminal.process.send_signal(signal.SIGINT)
+    output = terminal.finish()
+
+    assert "KeyboardInterrupt" in output
+    assert_is_as_before(output)

@@ -1,0 +1,122 @@
+"""The base of sinks: what is delivered when, whatever fails."""
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nightbus as nb
+from nightbus.bus.run_folder import RunFolder
+from nightbus.sinks.testing import SinkContract, record, some_puts
+from nightbus.sinks.text_file import replace_file
+
+
+class Names(nb.Sink):
+    """Writes the names of puts into a file, by a coroutine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "names"
+        self.names: list[str] = []
+
+    def open(self, resumed: bool) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    async def write(self, batch: list[nb.Put]) -> None:
+        self.names += [put.name for put in batch]
+
+    def flush(self) -> None:
+        self.path.write_text(" ".join(self.names))
+
+    def state(self) -> dict[str, Any]:
+        return {"names": list(self.names)}
+
+    def load_state(self, state: Any) -> None:
+        self.names = list(state["names"])
+
+
+class TestASinkOfTheUsersOwn(SinkContract):
+    def make(self, folder: Path) -> nb.Sink:
+        return Names(folder)
+
+    def read(self, folder: Path) -> str:
+        return (folder / "names").read_text()
+
+
+def test_a_row_ends_with_the_attempt_also_when_that_was_killed(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, "killed")
+    first, second = some_puts(2)
+    record(run, [first], [nb.CSV(tmp_path)], how="")
+    record(run, [second], [nb.CSV(tmp_path)])
+
+    assert first.step == second.step
+    assert (tmp_path / "metrics.csv").read_text() == (
+        "epoch,step,stage,loss,accuracy\n0,0,train,0.0,\n0,0,train,,1\n"
+    )
+
+
+def test_the_last_row_of_a_killed_run_is_written_by_replay(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, "killed")
+    record(run, some_puts(2), how="")
+
+    nb.replay(run.path, sinks=[nb.CSV(tmp_path)])
+
+    assert (tmp_path / "metrics.csv").read_text().endswith("\n0,0,train,0.0,1\n")
+
+
+def test_what_was_written_is_not_repeated_when_the_end_fails(tmp_path: Path) -> None:
+    class FailsAtTheEnd(nb.JSONLines):
+        failed = False
+
+        def finish(self) -> None:
+            if not self.failed and self._file is not None and self._file.size:
+                self.failed = True
+                raise OSError("on purpose")
+
+    run, sink = RunFolder.create(tmp_path, "end"), FailsAtTheEnd(tmp_path)
+    record(run, some_puts(3), [sink])
+
+    assert sink.failed
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("kind", [nb.CSV, nb.JSONLines])
+def test_one_sink_serves_two_runs_one_after_the_other(tmp_path: Path, kind: Any) -> None:
+    sink = kind()
+    runs = [RunFolder.create(tmp_path, "one"), RunFolder.create(tmp_path, "two")]
+    for run in runs:
+        record(run, some_puts(6), [sink])
+
+    first, second = ((run.path / sink.file_name).read_bytes() for run in runs)
+    assert len(first) == len(second) > 0
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 2 bytes: what a full disk is to a program."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_at_the_start_leaves_nothing_in_the_way_of_the_next_try(
+    tmp_path: Path, full_disk: None
+) -> None:
+    with pytest.raises(OSError, match="File too large"):
+        nb.CSV(tmp_path).open(False)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_while_columns_are_added_leaves_the_file_as_it_was(
+    tmp_path: Path, full_disk: None
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"ab")
+
+    with pytest.raises(OSError, match="File too large"):
+        replace_file(path, [b"longer than before"])
+
+    assert [(each, each.read_bytes()) for each in tmp_path.iterdir()] == [(path, b"ab")]
