@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import nightbus as nb
+from nightbus.bus.events import RunStarted
 from nightbus.bus.run_folder import RunFolder
 from nightbus.sinks.testing import SinkContract, record, some_puts
 from nightbus.sinks.text_file import replace_file
@@ -49,11 +50,25 @@ def test_a_row_ends_with_the_attempt_also_when_that_was_killed(tmp_path: Path) -
     first, second = some_puts(2)
     record(run, [first], [nb.CSV(tmp_path)], how="")
     record(run, [second], [nb.CSV(tmp_path)])
+    nb.replay(run.path, sinks=[nb.CSV(tmp_path / "replayed")])
 
     assert first.step == second.step
-    assert (tmp_path / "metrics.csv").read_text() == (
-        "epoch,step,stage,loss,accuracy\n0,0,train,0.0,\n0,0,train,,1\n"
-    )
+    for folder in (tmp_path, tmp_path / "replayed"):
+        assert (folder / "metrics.csv").read_text() == (
+            "epoch,step,stage,loss,accuracy\n0,0,train,0.0,\n0,0,train,,1\n"
+        )
+
+
+async def test_the_runs_clock_is_kept_before_anything_is_written(tmp_path: Path) -> None:
+    sink = nb.JSONLines(tmp_path)
+    await sink.on_start()
+
+    started = RunStarted(0, 5, 0, "", 0, 0, -1, 0, "", "r", 0, "fit", 1_000_005, {}, {})
+    await sink._deliver([started], lambda _: None)
+
+    resumed = nb.JSONLines(tmp_path)
+    resumed.load_cursor_state(sink.cursor_state())
+    assert resumed.wall_ns(started) == 1_000_005
 
 
 def test_the_last_row_of_a_killed_run_is_written_by_replay(tmp_path: Path) -> None:
