@@ -97,6 +97,11 @@ class RunReader:
         return []
 
     @property
+    def has_more(self) -> bool:
+        """Whether the last read ended because it was full, or at an attempt's end."""
+        return len(self._logs) > 1 or (self._reader is not None and self._reader.has_more)
+
+    @property
     def reader(self) -> LogReader | None:
         """The reader of the current attempt's log."""
         return self._reader

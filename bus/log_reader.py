@@ -87,6 +87,7 @@ class LogReader:
         self, store: SegmentStore, limit: Callable[[], tuple[int, int]] | None = None
     ) -> None:
         self.next_seq = 0
+        self.has_more = False  # whether the last read ended because it was full
         self._store = store
         self._limit = limit
         self._segment: _OpenSegment | None = None
@@ -203,6 +204,7 @@ class LogReader:
                     if size <= 0:
                         return []
             data = memoryview(segment.source.read_at(segment.offset, size))
+            self.has_more = len(data) >= max_bytes
             frames, needed = self._parse_block(segment, data, mark, skip_hooks)
             # A frame longer than the block: read it whole, unless that is all there is.
             if (

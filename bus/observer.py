@@ -158,7 +158,11 @@ class Observer:
             if events:
                 await self._deliver(events, reader.position)
                 await self._commit()
-                await trio.lowlevel.checkpoint()
+                # Reading what little came since costs as much as reading a lot: let it gather.
+                if closing or reader.has_more:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._host.pause(actor.poll_interval_s)
             elif closing and reader.position == self.position:
                 return
             else:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # rich takes 50 ms to load, beside the step and only where so
     from rich.table import Table
     from rich.text import Text
 
-    from ..bus.observer import Host
 
 MIN_REFRESH_S = 0.1
 MAX_REFRESH_S = 2.0
@@ -152,10 +151,7 @@ class ProgressBar(Sink):
         if self._has_lines():
             await self._in_thread(self._say_lines)
         delivered(events[-1].seq + 1)
-        if self._context is not None:
-            # While training runs there is always a next batch to read about: take a rest, or the
-            # interpreter does little else than hand itself over.
-            await cast("Host", self._context).pause(self._gap_s)
+        self.poll_interval_s = self._gap_s
 
     def _has_lines(self) -> bool:
         view = self._view

@@ -1,0 +1,58 @@
+"""Sinks in a real training run: live equals replay, and sinks of a user's own."""
+
+import math
+from pathlib import Path
+
+from models import Small, loader, trainer
+
+import nightbus as nb
+
+
+def test_replay_gives_the_same_bytes_as_the_run_did(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=3, sinks=[nb.CSV(), nb.JSONLines()], log_every_n_steps=2)
+    run.fit(Small(), loader(), loader(8))
+    run.test(Small(), loader(8), verbose=False)
+    assert run.log_dir is not None
+    again = tmp_path / "again"
+
+    nb.replay(run.log_dir, sinks=[nb.CSV(again), nb.JSONLines(again)])
+
+    for name in ("metrics.csv", "metrics.jsonl"):
+        live = (Path(run.log_dir) / name).read_bytes()
+        assert live
+        assert (again / name).read_bytes() == live
+
+
+def test_a_sink_in_ten_lines(tmp_path: Path) -> None:
+    class Lowest(nb.Sink):
+        def __init__(self) -> None:
+            self.lowest: dict[str, float] = {}
+
+        def write(self, batch: list[nb.Put]) -> None:
+            for put in batch:
+                self.lowest[put.name] = min(put.value, self.lowest.get(put.name, math.inf))
+
+    live, replayed = Lowest(), Lowest()
+    run = trainer(tmp_path, sinks=[live])
+    run.fit(Small(), loader(), loader(8))
+    assert run.log_dir is not None
+    nb.replay(run.log_dir, sinks=[replayed])
+
+    assert set(live.lowest) == {"val_loss"}
+    assert replayed.lowest == live.lowest
+
+
+def test_a_coroutine_may_write(tmp_path: Path) -> None:
+    class Async(nb.Sink):
+        destination = "callbacks"
+
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        async def write(self, batch: list[nb.Put]) -> None:
+            self.steps += [put.step for put in batch]
+
+    sink = Async()
+    trainer(tmp_path, sinks=[sink]).fit(Small(), loader())
+
+    assert sink.steps == [0, 1, 2, 3, 4, 5]
