@@ -413,6 +413,14 @@ def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> int:
             f"nightbus.replay({str(run.path)!r}, sinks=[{kind}()], resume=True)"
         )
         return LOSSY
+    folder = cursor.state.get("folder")
+    if folder is not None:  # nor where to write
+        _tell(
+            f"{name} wrote to {folder}, outside the run; deliver the rest with "
+            f"nightbus.replay({str(run.path)!r}, sinks=[nightbus.{kind}({str(folder)!r})], "
+            "resume=True)"
+        )
+        return LOSSY
     sink = known[kind]()
     sink.name = name
     try:

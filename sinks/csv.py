@@ -10,14 +10,14 @@ from typing import Any, cast
 from ..bus.cursor import PlainState
 from ..bus.errors import SinkError
 from ..bus.events import Put
-from .sink import Sink
+from .file_sink import FileSink
 from .text_file import TextFile, replace_file
 
 PLACE_COLUMNS = ("epoch", "step", "stage")
 _CHUNK_BYTES = 1 << 20
 
 
-class CSV(Sink):
+class CSV(FileSink):
     """A table with a column for each metric, and a row for each place in training.
 
     Columns are ``epoch``, ``step`` and ``stage``, then the metrics as they first appear. Puts from
@@ -30,22 +30,20 @@ class CSV(Sink):
 
     Args:
         folder: where; the run's own by default.
-        name: the file's name.
+        name: the file's name; ``metrics.csv`` if not given.
         destination: takes puts with this label.
     """
+
+    default_name = "metrics.csv"
 
     def __init__(
         self,
         folder: str | os.PathLike[str] | None = None,
         *,
-        name: str = "metrics.csv",
+        name: str | None = None,
         destination: str = "loggers",
     ) -> None:
-        self.folder = None if folder is None else Path(folder)
-        self.file_name = name
-        self.destination = destination
-        self._file: TextFile | None = None
-        self._size: int | None = None
+        super().__init__(folder, name=name, destination=destination)
         self._begin()
 
     def _begin(self) -> None:
@@ -53,16 +51,6 @@ class CSV(Sink):
         self._rows = 0  # written
         self._place: tuple[int, int, str] | None = None  # of the row that is not written yet
         self._row: dict[str, Any] = {}  # metric -> value, of that row
-
-    @property
-    def needs_run_folder(self) -> bool:
-        """Whether it writes into the run's folder."""
-        return self.folder is None
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return (self.run_path if self.folder is None else self.folder) / self.file_name
 
     def open(self, resumed: bool) -> None:
         if not resumed:
@@ -102,16 +90,6 @@ class CSV(Sink):
                 self._place = place
             row[name] = put.value
 
-    def flush(self) -> None:
-        assert self._file is not None
-        self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._size = self._file.size
-            self._file.close()
-            self._file = None
-
     def finish(self) -> None:
         """Write the row that nothing is added to any more."""
         self._end_row()
@@ -146,8 +124,7 @@ class CSV(Sink):
 
     def state(self) -> PlainState:
         return {
-            "folder": None if self.folder is None else str(self.folder.resolve()),
-            "size": self._file.size if self._file else self._size,
+            **super().state(),
             "columns": list(self._columns),
             "rows": self._rows,
             "place": None if self._place is None else list(self._place),
@@ -156,10 +133,8 @@ class CSV(Sink):
         }
 
     def load_state(self, state: PlainState) -> None:
+        super().load_state(state)
         known = cast("Mapping[str, Any]", state)
-        if known["folder"] is not None:
-            self.folder = Path(known["folder"])
-        self._size = known["size"]
         self._columns = dict.fromkeys(known["columns"])
         self._rows = known["rows"]
         self._place = None if known["place"] is None else tuple(known["place"])

@@ -1,22 +1,18 @@
 """JSON lines: one object for each put."""
 
 import math
-import os
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, cast
 
 import msgspec
 
-from ..bus.cursor import PlainState
 from ..bus.events import Put, Scalar
-from .sink import Sink
+from .file_sink import FileSink
 from .text_file import TextFile
 
 _encode = msgspec.json.Encoder().encode
 
 
-class JSONLines(Sink):
+class JSONLines(FileSink):
     """One JSON object a line for each put: time, place, name and value.
 
     NaN and infinities, which JSON has no numbers for, are the strings ``"NaN"``, ``"Infinity"``
@@ -25,32 +21,11 @@ class JSONLines(Sink):
 
     Args:
         folder: where; the run's own by default.
-        name: the file's name.
+        name: the file's name; ``metrics.jsonl`` if not given.
         destination: takes puts with this label.
     """
 
-    def __init__(
-        self,
-        folder: str | os.PathLike[str] | None = None,
-        *,
-        name: str = "metrics.jsonl",
-        destination: str = "loggers",
-    ) -> None:
-        self.folder = None if folder is None else Path(folder)
-        self.file_name = name
-        self.destination = destination
-        self._file: TextFile | None = None
-        self._size: int | None = None
-
-    @property
-    def needs_run_folder(self) -> bool:
-        """Whether it writes into the run's folder."""
-        return self.folder is None
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return (self.run_path if self.folder is None else self.folder) / self.file_name
+    default_name = "metrics.jsonl"
 
     def open(self, resumed: bool) -> None:
         if resumed:
@@ -74,28 +49,6 @@ class JSONLines(Sink):
             "source": put.source,
         }
         return _encode(record).decode() + "\n"
-
-    def flush(self) -> None:
-        assert self._file is not None
-        self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._size = self._file.size
-            self._file.close()
-            self._file = None
-
-    def state(self) -> PlainState:
-        return {
-            "folder": None if self.folder is None else str(self.folder.resolve()),
-            "size": self._file.size if self._file else self._size,
-        }
-
-    def load_state(self, state: PlainState) -> None:
-        known = cast("dict[str, Any]", state)
-        if known["folder"] is not None:
-            self.folder = Path(known["folder"])
-        self._size = known["size"]
 
 
 def _as_json(value: Scalar) -> Scalar | str:

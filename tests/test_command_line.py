@@ -390,19 +390,41 @@ nb.Trainer(max_epochs=99, default_root_dir={str(tmp_path)!r}, log_every_n_steps=
     assert (run / "metrics.csv").read_bytes() == (replayed / "metrics.csv").read_bytes()
 
 
-def test_resume_goes_on_in_a_folder_outside_the_run(tmp_path: Path) -> None:
+def test_a_cursor_does_not_say_where_to_write_outside_the_run(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     done = trainer(tmp_path, sinks=[nb.CSV(outside)], log_every_n_steps=1)
     done.fit(Small(), loader())
     assert done.run_folder is not None
-    before = (outside / "metrics.csv").read_bytes()
+    whole = (outside / "metrics.csv").read_bytes()
     rewind(done.run_folder, "csv", outside)
+    before = (outside / "metrics.csv").read_bytes()
 
     resumed = nightbus("replay", done.run_folder.path, "--resume")
 
-    assert resumed.returncode == 0, resumed.stderr
-    assert f"their metrics are in {outside / 'metrics.csv'}" in resumed.stderr
+    assert resumed.returncode == 3
+    assert f"nightbus.CSV({str(outside)!r})" in resumed.stderr
     assert (outside / "metrics.csv").read_bytes() == before
+    nb.replay(done.run_folder, sinks=[nb.CSV(outside)], resume=True)
+    assert (outside / "metrics.csv").read_bytes() == whole
+
+
+def test_a_cursor_cannot_name_a_file_in_another_folder(tmp_path: Path) -> None:
+    done = trainer(tmp_path, sinks=[nb.CSV()], log_every_n_steps=1)
+    done.fit(Small(), loader())
+    assert done.run_folder is not None
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    file = CursorFile(done.run_folder, "csv")
+    cursor = file.load()
+    assert cursor is not None
+    state = {**cursor.state, "name": "../../victim", "size": 0}
+    file.commit(Cursor(0, 0, "CSV", state))
+
+    resumed = nightbus("replay", done.run_folder.path, "--resume")
+
+    assert resumed.returncode == 1
+    assert "names the file" in resumed.stderr
+    assert victim.read_text() == "precious"
 
 
 def rewind(run: nb.RunFolder, name: str, folder: Path) -> None:

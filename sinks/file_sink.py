@@ -1,0 +1,81 @@
+"""The base of sinks that write one text file."""
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from ..bus.cursor import PlainState
+from ..bus.errors import SinkError
+from .sink import Sink
+from .text_file import TextFile
+
+
+class FileSink(Sink):
+    """Writes one file, in the run's folder or in another.
+
+    Args:
+        folder: where; the run's own by default.
+        name: the file's name; ``default_name`` if not given.
+        destination: takes puts with this label.
+
+    Attributes:
+        default_name: set by subclasses.
+    """
+
+    default_name = "metrics.txt"
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
+        destination: str = "loggers",
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.file_name = name or self.default_name
+        self.destination = destination
+        self._file: TextFile | None = None
+        self._size: int | None = None
+
+    @property
+    def needs_run_folder(self) -> bool:
+        """Whether it writes into the run's folder."""
+        return self.folder is None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return (self.run_path if self.folder is None else self.folder) / self.file_name
+
+    def flush(self) -> None:
+        assert self._file is not None
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._size = self._file.size
+            self._file.close()
+            self._file = None
+
+    def state(self) -> PlainState:
+        return {
+            "folder": None if self.folder is None else str(self.folder.resolve()),
+            "name": self.file_name,
+            "destination": self.destination,
+            "size": self._file.size if self._file else self._size,
+        }
+
+    def load_state(self, state: PlainState) -> None:
+        """Take up what ``state`` gave, all but the folder: a file that is read, and may be a
+        stranger's, does not say where to write.
+
+        Raises:
+            SinkError: the state names a file in another folder.
+        """
+        known = cast("dict[str, Any]", state)
+        name = str(known["name"])
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise SinkError(f"the cursor of {type(self).__name__} names the file {name!r}")
+        self.file_name = name
+        self.destination = known["destination"]
+        self._size = known["size"]
