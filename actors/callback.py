@@ -6,6 +6,9 @@ from ..bus.actor import Actor
 from .logging_mixin import LoggingMixin
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
     from ..trainer import Trainer
     from .module import LightningModule
 
@@ -28,6 +31,195 @@ class Callback(LoggingMixin, Actor):
 
     def teardown(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
         """Called when fit, validate, test or predict ends, also after an exception."""
+
+    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when fit begins, with the module on its device and optimizers configured."""
+
+    def on_fit_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when fit is done."""
+
+    def on_pretrain_routine_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when fit has begun, before the sanity check."""
+
+    def on_pretrain_routine_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when fit has begun, before the sanity check."""
+
+    def on_sanity_check_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when the sanity check begins."""
+
+    def on_sanity_check_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when the sanity check is done; what was logged in it is thrown away."""
+
+    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when training begins, after the sanity check."""
+
+    def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when training is done."""
+
+    def on_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when an epoch of training, validation or testing begins."""
+
+    def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when an epoch of training, validation or testing is done."""
+
+    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a training epoch begins."""
+
+    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a training epoch is done."""
+
+    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when validation begins."""
+
+    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when validation is done."""
+
+    def on_validation_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a validation epoch begins."""
+
+    def on_validation_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a validation epoch is done."""
+
+    def on_test_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a test begins."""
+
+    def on_test_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a test is done."""
+
+    def on_test_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a test epoch begins."""
+
+    def on_test_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a test epoch is done."""
+
+    def on_predict_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when prediction begins."""
+
+    def on_predict_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when prediction is done."""
+
+    def on_predict_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a prediction epoch begins."""
+
+    def on_predict_epoch_end(
+        self, trainer: "Trainer", module: "LightningModule", outputs: Any
+    ) -> None:
+        """Called when a prediction epoch is done."""
+
+    def on_batch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a training batch begins, before on_train_batch_start."""
+
+    def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when a training batch is done, after on_train_batch_end."""
+
+    def on_train_batch_start(
+        self, trainer: "Trainer", module: "LightningModule", batch: Any, batch_idx: int
+    ) -> int | None:
+        """Called when a training batch begins; -1 skips the rest of the epoch."""
+        return None
+
+    def on_train_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Called when a training batch is done; outputs are training_step's, detached."""
+
+    def on_validation_batch_start(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Called when a validation batch begins."""
+
+    def on_validation_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Called when a validation batch is done."""
+
+    def on_test_batch_start(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Called when a test batch begins."""
+
+    def on_test_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Called when a test batch is done."""
+
+    def on_predict_batch_start(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Called when a prediction batch begins."""
+
+    def on_predict_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Called when a prediction batch is done."""
+
+    def on_before_zero_grad(
+        self, trainer: "Trainer", module: "LightningModule", optimizer: "Optimizer"
+    ) -> None:
+        """Called when gradients are about to be cleared."""
+
+    def on_before_backward(
+        self, trainer: "Trainer", module: "LightningModule", loss: "Tensor"
+    ) -> None:
+        """Called when backward is about to run."""
+
+    def on_after_backward(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when backward is done; gradients may still be scaled."""
+
+    def on_before_optimizer_step(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        optimizer: "Optimizer",
+        optimizer_idx: int = 0,
+    ) -> None:
+        """Called when the optimizer is about to step, with gradients at their true size."""
+
+    def on_before_accelerator_backend_setup(
+        self, trainer: "Trainer", module: "LightningModule"
+    ) -> None:
+        """Called when data is prepared, nothing is set up."""
+
+    def on_configure_sharded_model(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Called when the module may build itself now."""
 
     def on_exception(
         self, trainer: "Trainer", module: "LightningModule", exception: BaseException

@@ -11,12 +11,13 @@ from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from .device import move_data_to_device
 from .logging_mixin import LoggingMixin
+from .model_hooks import ModelHooks
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
 
 
-class LightningModule(nn.Module, LoggingMixin, Actor):
+class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
     """A torch module that knows its training step, its optimizers and its hooks.
 
     Override ``training_step`` and ``configure_optimizers``, and what else you need. It is an

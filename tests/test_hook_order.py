@@ -263,12 +263,12 @@ def test_overrides_in_the_older_and_the_newer_style_are_both_called(tmp_path: Pa
     seen: list[Any] = []
 
     class Older(nb.Callback):
-        def on_train_batch_end(
+        def on_train_batch_end(  # type: ignore[override]
             self, trainer: Any, module: Any, outputs: Any, batch: Any, idx: int, dataloader_idx: int
         ) -> None:
             seen.append(("older", idx, dataloader_idx))
 
-        def on_train_epoch_end(self, trainer: Any, module: Any, unused: Any) -> None:
+        def on_train_epoch_end(self, trainer: Any, module: Any, unused: Any) -> None:  # type: ignore[override]
             seen.append(("older", unused))
 
     class Newer(nb.Callback):
@@ -277,7 +277,7 @@ def test_overrides_in_the_older_and_the_newer_style_are_both_called(tmp_path: Pa
         ) -> None:
             seen.append(("newer", idx))
 
-        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:  # type: ignore[override]
             seen.append("newer step")
 
     trainer(tmp_path, callbacks=[Older(), Newer()]).fit(Small(), loader(4))
@@ -287,7 +287,7 @@ def test_overrides_in_the_older_and_the_newer_style_are_both_called(tmp_path: Pa
 
 def test_an_override_that_asks_for_too_much_is_refused(tmp_path: Path) -> None:
     class Asks(nb.Callback):
-        def on_train_start(self, trainer: Any, module: Any, more: Any) -> None: ...
+        def on_train_start(self, trainer: Any, module: Any, more: Any) -> None: ...  # type: ignore[override]
 
     with pytest.raises(nb.UsageError, match=r"asks for 3 arguments, but the hook on_train_start"):
         trainer(tmp_path, callbacks=[Asks()]).fit(Small(), loader(4))
