@@ -1,5 +1,6 @@
 """The base of sinks: what is delivered when, whatever fails."""
 
+import contextlib
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,31 +108,33 @@ def test_one_sink_serves_two_runs_one_after_the_other(tmp_path: Path, kind: Any)
     assert len(first) == len(second) > 0
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk() -> Iterator[None]:
     """No file may grow beyond 2 bytes: what a full disk is to a program."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_at_the_start_leaves_nothing_in_the_way_of_the_next_try(
-    tmp_path: Path, full_disk: None
+    tmp_path: Path,
 ) -> None:
-    with pytest.raises(OSError, match="File too large"):
+    with full_disk(), pytest.raises(OSError, match="File too large"):
         nb.CSV(tmp_path).open(False)
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_while_columns_are_added_leaves_the_file_as_it_was(
-    tmp_path: Path, full_disk: None
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"ab")
 
-    with pytest.raises(OSError, match="File too large"):
+    with full_disk(), pytest.raises(OSError, match="File too large"):
         replace_file(path, [b"longer than before"])
 
     assert [(each, each.read_bytes()) for each in tmp_path.iterdir()] == [(path, b"ab")]
