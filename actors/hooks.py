@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..bus.actor import Actor
 from ..bus.errors import UnknownHookError, UsageError
 from ..bus.events import Hook
-from ..bus.routes import SKIP, HookCall, HookHandler
+from ..bus.routes import ANNOUNCES, SKIP, HookCall, HookHandler
 from ..bus.subscription import Subscription, subscriptions_of
 from .callback import Callback
 from .datamodule import LightningDataModule
@@ -255,24 +255,34 @@ def _callback_handlers(owners: HookOwners, name: str, given: int) -> list[HookHa
 def _batch_start_of_all(
     methods: list[HookHandler], trainer: "Trainer", module: LightningModule
 ) -> HookHandler:
+    place = trainer.place
+
     def handle(batch: Any, batch_idx: int) -> Any:
+        outer, place.hook = place.hook, "on_train_batch_start"
         result = None
         for method in methods:
             value = method(trainer, module, batch, batch_idx)
             if value is not None and result is not SKIP:
                 result = SKIP if type(value) is int and value == SKIP else value
+        place.hook = outer
         return result
 
+    setattr(handle, ANNOUNCES, True)
     return handle
 
 
 def _batch_end_of_all(
     methods: list[HookHandler], trainer: "Trainer", module: LightningModule
 ) -> HookHandler:
+    place = trainer.place
+
     def handle(outputs: Any, batch: Any, batch_idx: int) -> None:
+        outer, place.hook = place.hook, "on_train_batch_end"
         for method in methods:
             method(trainer, module, outputs, batch, batch_idx)
+        place.hook = outer
 
+    setattr(handle, ANNOUNCES, True)
     return handle
 
 

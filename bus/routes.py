@@ -7,6 +7,7 @@ from .log_writer import LogWriter
 from .place import Place
 
 HookHandler = Callable[..., Any]
+ANNOUNCES = "_announces"  # attribute of a handler that tells Place.hook itself where it runs
 SKIP = -1  # what a handler returns to skip the rest
 # Of the notices, those whose handlers return something; actions always do.
 HOOKS_WITH_RESULT = {
@@ -169,6 +170,9 @@ def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
 
 def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
     handle = _chained(name, handlers)
+
+    if getattr(handle, ANNOUNCES, False):
+        return handle
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name

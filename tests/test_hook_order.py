@@ -291,3 +291,36 @@ def test_an_override_that_asks_for_too_much_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(nb.UsageError, match=r"asks for 3 arguments, but the hook on_train_start"):
         trainer(tmp_path, callbacks=[Asks()]).fit(Small(), loader(4))
+
+
+def test_a_fault_of_one_of_several_callbacks_names_the_hook(tmp_path: Path) -> None:
+    class Fails(nb.Callback):
+        def on_train_batch_end(
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            raise ValueError("at the end")
+
+    class Logs(nb.Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, idx: int) -> None:
+            self.log("from_start", 1.0)
+
+        def on_train_batch_end(
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            self.log("from_end", 1.0)
+
+    class LogsToo(Logs):
+        name = "logs-too"
+
+    run = trainer(tmp_path, callbacks=[Logs(), LogsToo(), Fails()], recording="metrics")
+
+    with pytest.raises(ValueError, match="at the end"):
+        run.fit(Small(), loader(4))
+
+    (fault,) = events(run, nb.Fault)
+    assert fault.hook == "on_train_batch_end"
+    puts = [(put.name, put.hook) for put in events(run, nb.Put) if put.source == "logs"]
+    assert puts == [
+        ("from_start", "on_train_batch_start"),
+        ("from_end", "on_train_batch_end"),
+    ]
