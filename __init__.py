@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .actors import LightningDataModule as LightningDataModule
     from .actors import LightningModule as LightningModule
     from .actors.callbacks import ModelSummary as ModelSummary
+    from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
     from .bus.errors import NightbusError as NightbusError
@@ -43,10 +44,17 @@ if TYPE_CHECKING:
     from .bus.replay import replay as replay
     from .bus.run_folder import RunFolder as RunFolder
     from .bus.subscription import on as on
+    from .loops import EvaluationEpochLoop as EvaluationEpochLoop
     from .loops import EvaluationLoop as EvaluationLoop
     from .loops import FitLoop as FitLoop
     from .loops import Loop as Loop
+    from .loops import ManualOptimization as ManualOptimization
+    from .loops import OptimizerLoop as OptimizerLoop
+    from .loops import PredictionEpochLoop as PredictionEpochLoop
     from .loops import PredictionLoop as PredictionLoop
+    from .loops import Progress as Progress
+    from .loops import TrainingBatchLoop as TrainingBatchLoop
+    from .loops import TrainingEpochLoop as TrainingEpochLoop
     from .sinks.csv import CSV as CSV
     from .sinks.json_lines import JSONLines as JSONLines
     from .sinks.progress_bar import ProgressBar as ProgressBar
@@ -75,23 +83,34 @@ _EVENTS = [
     "RunValidation",
     "Stop",
 ]
+_LOOPS = [
+    "EvaluationEpochLoop",
+    "EvaluationLoop",
+    "FitLoop",
+    "Loop",
+    "ManualOptimization",
+    "OptimizerLoop",
+    "PredictionEpochLoop",
+    "PredictionLoop",
+    "Progress",
+    "TrainingBatchLoop",
+    "TrainingEpochLoop",
+]
 _HOME_OF = {
     **dict.fromkeys(_EVENTS, ".bus.events"),
+    **dict.fromkeys(_LOOPS, ".loops"),
     "Actor": ".bus.actor",
     "CSV": ".sinks.csv",
     "Callback": ".actors",
     "CombinedLoader": ".actors",
-    "EvaluationLoop": ".loops",
-    "FitLoop": ".loops",
     "HOOKS": ".actors",
     "JSONLines": ".sinks.json_lines",
     "LightningDataModule": ".actors",
     "LightningModule": ".actors",
-    "Loop": ".loops",
+    "LightningOptimizer": ".actors.lightning_optimizer",
     "ModelSummary": ".actors.callbacks",
     "NightbusError": ".bus.errors",
     "NotRecorded": ".bus.errors",
-    "PredictionLoop": ".loops",
     "ProgressBar": ".sinks.progress_bar",
     "RunFolder": ".bus.run_folder",
     "Sink": ".sinks.sink",

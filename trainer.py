@@ -3,6 +3,7 @@
 It is the one place, besides the facade and the command line, that knows all of the package.
 """
 
+import inspect
 import os
 import sys
 import time
@@ -26,20 +27,24 @@ from .actors.arguments import (
 from .actors.callback import Callback
 from .actors.callbacks.model_summary import ModelSummary
 from .actors.checkpointer import Checkpointer, find_checkpoint, load_checkpoint
+from .actors.combined_loader import CombineMode
 from .actors.datamodule import LightningDataModule
 from .actors.device import Device
-from .actors.hooks import HookOwners, check_subscriptions, hook_handlers, is_overridden
+from .actors.hooks import (
+    HOOKS,
+    HookOwners,
+    check_subscriptions,
+    hook_handlers,
+    is_overridden,
+    takes_argument,
+)
 from .actors.interrupts import InterruptWatch
+from .actors.lightning_optimizer import LightningOptimizer, OptimizerToggle, default_step
 from .actors.loaders import Loaders
+from .actors.lr_schedulers import LRSchedulerConfig, LRSchedulers
 from .actors.metrics import Metrics
 from .actors.module import LightningModule
-from .actors.optimizers import (
-    LRSchedulerConfig,
-    SteppingOptimizer,
-    default_step,
-    monitored_value,
-    parse_optimizers,
-)
+from .actors.optimizers import ConfiguredOptimizers, parse_optimizers
 from .actors.versions import package_versions
 from .bus.actor import Actor
 from .bus.bus import Bus
@@ -65,7 +70,15 @@ from .bus.place import Place
 from .bus.routes import HookHandler
 from .bus.run_folder import AttemptLock, RunFolder
 from .bus.segments import UnnamedStore
-from .loops import HOOK_GROUPS, EvaluationLoop, FitLoop, Loop, PredictionLoop
+from .loops import (
+    HOOK_GROUPS,
+    EvaluationLoop,
+    FitLoop,
+    Loop,
+    OptimizationProgress,
+    PredictionLoop,
+    TrainingStepLoop,
+)
 from .sinks.csv import CSV
 from .sinks.progress_bar import ProgressBar
 from .sinks.sink import Sink
@@ -73,6 +86,7 @@ from .sinks.sink import Sink
 _log = get_logger("nightbus.trainer")
 
 Function = Literal["fit", "validate", "test", "predict"]
+_ANY_STEP_ARGUMENTS = ("batch", "batch_idx", "optimizer_idx", "hiddens")
 _STAGE_OF: dict[str, Stage] = {
     "fit": "train",
     "validate": "validate",
@@ -138,6 +152,9 @@ class Trainer:
         recording: ``all`` keeps every event; ``metrics`` leaves out hooks that no live observer
             wants; ``off`` keeps nothing, though live observers still see everything they want.
         reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
+        multiple_trainloader_mode: how several training loaders are read together; see
+            CombinedLoader.
+        prepare_data_per_node: ``prepare_data`` runs on each machine; if False, on the first only.
         drain_timeout: how long sinks may take to finish at the end, in s.
 
     Raises:
@@ -182,6 +199,8 @@ class Trainer:
         run_name: str | None = None,
         recording: Literal["all", "metrics", "off"] = "all",
         reload_dataloaders_every_n_epochs: int = 0,
+        multiple_trainloader_mode: CombineMode = "max_size_cycle",
+        prepare_data_per_node: bool = True,
         drain_timeout: float = 30.0,
         **unknown: Any,
     ) -> None:
@@ -228,7 +247,9 @@ class Trainer:
             check_val_every_n_epoch,
             num_sanity_val_steps,
             reload_dataloaders_every_n_epochs,
+            multiple_trainloader_mode,
         )
+        self.prepare_data_per_node = prepare_data_per_node
         self.accumulate_grad_batches = (
             check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
         )
@@ -250,7 +271,8 @@ class Trainer:
         if enable_model_summary:
             self.callbacks.append(ModelSummary())
         check_at_least("max_epochs", max_epochs, -1)
-        self.fit_loop: Any = FitLoop(
+        self.optimization_progress = OptimizationProgress()
+        self._fit_loop: Any = FitLoop(
             check_at_least("min_epochs", min_epochs, 0),
             None if max_epochs == -1 else max_epochs,
             check_at_least("min_steps", min_steps, 0),
@@ -259,6 +281,8 @@ class Trainer:
         self.validate_loop: Any = EvaluationLoop("validate")
         self.test_loop: Any = EvaluationLoop("test")
         self.predict_loop: Any = PredictionLoop()
+        self._epoch_counter: FitLoop | None = self._fit_loop
+        self._fit_loop.attach(self)
         self.evaluation_hooks = {k: _EvaluationHooks.of(k) for k in ("validation", "test")}
         self.checkpointer = Checkpointer(self)
         self.place = Place()
@@ -273,11 +297,24 @@ class Trainer:
         self.run_folder: RunFolder | None = None
         self.datamodule: LightningDataModule | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
+        self.lightning_optimizers: list[LightningOptimizer] = []
         self.stepping_optimizers: list[Any] = []
         self.lr_scheduler_configs: list[LRSchedulerConfig] = []
+        self._configured = ConfiguredOptimizers([], [], [])
+        self._cycle: list[int] = []
+        self._all_optimizers: Sequence[int] = (0,)
+        self.optimizer_toggle = OptimizerToggle([])
+        self._schedulers = LRSchedulers([], self.routes, dict, [])
         self.has_step_schedulers = False
+        self.optimizes_manually = False
+        self.passes_optimizer_idx = False
+        self.truncated_bptt_steps = 0
+        self.has_plain_training_step = True
+        self._step_arguments = list(_ANY_STEP_ARGUMENTS)
+        self._max_epochs, self._max_steps = self.max_epochs, self.max_steps  # as they were given
+        self._loop_hooks: set[str] = set()
+        self._has_loops_of_users = False
         self.has_training_step_end = False
-        self.has_special_forward = False
         self.has_step_end = {"validation": False, "test": False}
         self.keeps_training_outputs = False
         self.wants_training_outputs = False
@@ -459,25 +496,59 @@ class Trainer:
         return self.lightning_module
 
     @property
+    def fit_loop(self) -> Any:
+        """The loop that ``fit`` runs; assign your own.
+
+        A FitLoop that was made without limits takes those of the one it replaces.
+        """
+        return self._fit_loop
+
+    @fit_loop.setter
+    def fit_loop(self, loop: Loop) -> None:
+        if not isinstance(loop, Loop):
+            raise UsageError(f"fit_loop takes a loop, not {type(loop).__name__}")
+        former = self._epoch_counter
+        self._fit_loop = loop
+        loop.attach(self)
+        self._find_fit_loop()
+        if former is not None and self._epoch_counter is not None:
+            self._epoch_counter.adopt_limits(former)
+
+    def _find_fit_loop(self) -> None:
+        """The FitLoop, which counts epochs, may be within a loop that the user wrote."""
+        fit_loops = (loop for loop in self._fit_loop.walk() if isinstance(loop, FitLoop))
+        self._epoch_counter = next(fit_loops, None)
+
+    @property
     def current_epoch(self) -> int:
         """Epochs completed; the first is 0."""
-        return getattr(self.fit_loop, "current_epoch", 0)
+        return (
+            self.place.epoch if self._epoch_counter is None else self._epoch_counter.current_epoch
+        )
 
     @property
     def global_step(self) -> int:
-        """Optimizer steps completed."""
-        return getattr(self.fit_loop, "global_step", 0)
+        """Optimizer steps completed, of all optimizers together: with two of them, a batch counts
+        for two.
+        """
+        return self.optimization_progress.step.total.completed
 
     @property
     def max_epochs(self) -> int | None:
         """At most so many epochs."""
-        limit: int | None = self.fit_loop.max_epochs
-        return limit
+        counter = self._epoch_counter
+        return self._max_epochs if counter is None else counter.max_epochs
 
     @property
     def max_steps(self) -> int:
         """At most so many optimizer steps; -1 for no limit."""
-        return int(self.fit_loop.max_steps)
+        counter = self._epoch_counter
+        return self._max_steps if counter is None else counter.max_steps
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether min_epochs and min_steps are reached."""
+        return self._epoch_counter is None or self._epoch_counter.may_stop
 
     @property
     def training(self) -> bool:
@@ -507,7 +578,11 @@ class Trainer:
     @property
     def is_last_batch(self) -> bool:
         """Whether the training batch is the epoch's last."""
-        return bool(self.fit_loop.epoch_loop.is_last_batch)
+        return bool(getattr(self._epoch_loop, "is_last_batch", False))
+
+    @property
+    def _epoch_loop(self) -> Any:
+        return None if self._epoch_counter is None else self._epoch_counter.epoch_loop
 
     @property
     def is_global_zero(self) -> bool:
@@ -518,6 +593,21 @@ class Trainer:
     def global_rank(self) -> int:
         """Which process this is."""
         return self.place.rank
+
+    @property
+    def local_rank(self) -> int:
+        """Which process of this machine this is."""
+        return 0
+
+    @property
+    def node_rank(self) -> int:
+        """Which machine this is."""
+        return 0
+
+    @property
+    def num_nodes(self) -> int:
+        """How many machines there are."""
+        return 1
 
     @property
     def world_size(self) -> int:
@@ -533,6 +623,14 @@ class Trainer:
     def val_dataloaders(self) -> list[Any]:
         """The loaders validation reads."""
         return self.loaders.evaluation("validate")
+
+    def reset_train_dataloader(self) -> None:
+        """Ask for the training loader anew before it is read next."""
+        self.loaders.forget("train")
+
+    def reset_val_dataloader(self) -> None:
+        """Ask for the validation loaders anew before they are read next."""
+        self.loaders.forget("validate")
 
     @property
     def num_training_batches(self) -> int | None:
@@ -552,7 +650,7 @@ class Trainer:
     @property
     def estimated_stepping_batches(self) -> float:
         """Optimizer steps that fit will take, as far as it can be known; inf when it cannot."""
-        batches, epochs = self.num_training_batches, self.fit_loop.max_epochs
+        batches, epochs = self.num_training_batches, self.max_epochs
         if batches is None or epochs is None:
             return self.max_steps if self.max_steps >= 0 else float("inf")
         steps: int = epochs * -(-batches // self.accumulate_grad_batches)
@@ -660,10 +758,18 @@ class Trainer:
         if model is not None:
             self._module = model
         module = self.lightning_module
-        if not module.automatic_optimization:
+        self.optimizes_manually = not module.automatic_optimization
+        self._step_arguments = list(_ANY_STEP_ARGUMENTS)
+        if self.optimizes_manually and self.gradient_clip_val:
             raise UsageError(
-                f"{type(module).__name__}.automatic_optimization is False; manual optimization is "
-                "not supported yet"
+                f"gradient_clip_val={self.gradient_clip_val} does nothing with manual "
+                "optimization; call self.clip_gradients(optimizer, gradient_clip_val=...) in "
+                "training_step instead"
+            )
+        if self.optimizes_manually and self.accumulate_grad_batches > 1:
+            raise UsageError(
+                f"accumulate_grad_batches={self.accumulate_grad_batches} does nothing with manual "
+                "optimization; step the optimizer every so many batches in training_step instead"
             )
         if datamodule is not None or model is not None:
             self.datamodule = datamodule
@@ -741,24 +847,42 @@ class Trainer:
 
     def _register_everyone(self, function: Function) -> None:
         module = self.lightning_module
+        for name in ("fit", "validate", "test", "predict"):
+            loop = getattr(self, f"{name}_loop")
+            if not isinstance(loop, Loop):
+                raise UsageError(f"{name}_loop is {type(loop).__name__}; expected a Loop")
+            if isinstance(loop, EvaluationLoop):
+                loop.serve(name)  # type: ignore[arg-type]
+            loop.attach(self)
+        self._find_fit_loop()
         root_loop: Loop = getattr(self, f"{function}_loop")
-        root_loop.attach(self)
         loops = list(root_loop.walk())
+        self._loop_hooks = set()
         self._observers: list[Actor] = []
         self.bus.register(module, "module")
         if self.datamodule is not None:
             self.bus.register(self.datamodule, "datamodule")
         for loop in loops:
-            self.bus.register(loop)
+            self._register_loop(loop)
         bar = [self.progress_bar] if self.progress_bar else []
         for actor in (*self.callbacks, *self.actors, *self.sinks, *bar):
             self.bus.register(actor)
+        self._has_loops_of_users = any(not _is_built_in(loop) for loop in loops)
         for actor in self._everyone():
-            check_subscriptions(actor)
+            check_subscriptions(actor, self._has_loops_of_users)
             if hasattr(type(actor), "_trainer"):
                 object.__setattr__(actor, "_trainer", self)
             if actor._is_observer():
                 self._observers.append(actor)
+
+    def _register_loop(self, loop: Loop) -> None:
+        """Make a loop an actor of the run: addresses are unique, loops' names need not be."""
+        name = loop.name or type(loop).__name__.lower()
+        number = 1
+        while name in self.bus.addresses:
+            number += 1
+            name = f"{loop.name or type(loop).__name__.lower()}-{number}"
+        self.bus.register(loop, name)
 
     def _everyone(self) -> list[Actor]:
         bar = [self.progress_bar] if self.progress_bar else []
@@ -821,6 +945,7 @@ class Trainer:
     def _on_exception(self, function: Function, error: BaseException) -> None:
         """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
         hook = self.place.hook
+        self.optimizer_toggle.end()
         if not isinstance(error, KeyboardInterrupt):
             self.bus.emit(Fault, *describe(error), hook, source="module")
         for step in (
@@ -859,15 +984,16 @@ class Trainer:
         module, routes = self.lightning_module, self.routes
         module._attach(self)
         self._connect()
-        routes.call("prepare_data")
+        if self.local_rank == 0 and (self.prepare_data_per_node or self.is_global_zero):
+            routes.call("prepare_data")
         self._adopt_module_callbacks()
         routes.call("on_before_accelerator_backend_setup")
         routes.call("setup", function)
         if checkpoint is not None:
             routes.call("on_load_checkpoint", checkpoint)
-        routes.call("on_configure_sharded_model")
         routes.call("configure_sharded_model")
         routes.call("configure_model")
+        routes.call("on_configure_sharded_model")
         if checkpoint is not None:
             self.checkpointer.restore_module(checkpoint)
         module.to(self.device.device)
@@ -888,7 +1014,7 @@ class Trainer:
 
     def _enrol(self, actor: Actor) -> None:
         """Make an actor that came late a part of the run."""
-        check_subscriptions(actor)
+        check_subscriptions(actor, self._has_loops_of_users)
         self.bus.register(actor)
         if hasattr(type(actor), "_trainer"):
             object.__setattr__(actor, "_trainer", self)
@@ -897,6 +1023,18 @@ class Trainer:
                 self._open_log()
             self._observe(actor)
 
+    def call_hook(self, name: str, *values: Any) -> Any:
+        """Run a hook for a loop; see ``Loop.hook``."""
+        if name not in HOOKS and name not in self._loop_hooks:
+            if not name.startswith("on_"):
+                raise UsageError(
+                    f"a loop announces the hook {name!r}; hooks of its own are called on_..., "
+                    "others are in nightbus.HOOKS"
+                )
+            self._loop_hooks.add(name)
+            self._connect()
+        return self.routes.call(name, *values)
+
     def _connect(self) -> None:
         """Work out who handles which hook."""
         module, datamodule = self.lightning_module, self.datamodule
@@ -904,11 +1042,19 @@ class Trainer:
             self, module, datamodule, [*self.callbacks, *self._module_callbacks], self.actors
         )
         defaults = self._default_hooks(module)
-        handlers = hook_handlers(owners, defaults)
+        handlers = hook_handlers(owners, defaults, self._step_arguments, self._loop_hooks)
         self.routes.set_handlers(handlers, defaults)
         self.has_training_step_end = is_overridden(module, "training_step_end")
-        self.has_special_forward = self.device.autocasts or self.has_training_step_end
-        self.keeps_training_outputs = is_overridden(module, "training_epoch_end")
+        self.has_plain_training_step = not (
+            self.device.autocasts
+            or self.has_training_step_end
+            or self.passes_optimizer_idx
+            or self.truncated_bptt_steps
+        )
+        self.keeps_training_outputs = is_overridden(module, "training_epoch_end") or any(
+            takes_argument(owner, "on_train_epoch_end", "outputs")
+            for owner in (module, *owners.callbacks)
+        )
         self.wants_training_outputs = (
             self.keeps_training_outputs or "on_train_batch_end" in handlers
         )
@@ -942,12 +1088,10 @@ class Trainer:
         if self.max_time_s is not None:
             self._deadline_s = time.monotonic() + self.max_time_s
         self._set_up("fit", checkpoint)
-        self.optimizers, self.lr_scheduler_configs = parse_optimizers(
-            routes.call("configure_optimizers")
-        )
-        self._check_optimizers(module)
+        self.setup_optimizers()
         if checkpoint is not None:
             self.checkpointer.restore_training(checkpoint)
+            self._begin_schedulers()
         self.place.move(epoch=self.current_epoch, step=self.global_step)
         routes.call("on_fit_start")
         routes.call("on_pretrain_routine_start")
@@ -961,27 +1105,152 @@ class Trainer:
         routes.call("on_fit_end")
         self._teardown("fit")
 
-    def _check_optimizers(self, module: LightningModule) -> None:
-        if len(self.optimizers) > 1:
-            raise UsageError(
-                f"configure_optimizers returned {len(self.optimizers)} optimizers; one is "
-                "supported so far"
-            )
+    def setup_optimizers(self) -> None:
+        """Ask the module for its optimizers, and get ready to step them.
+
+        ``fit`` does it when it begins; a loop that trains several times, on folds say, does it
+        before each training.
+
+        Raises:
+            UsageError: what ``configure_optimizers`` returned makes no sense.
+        """
+        module = self.lightning_module
+        self._configured = parse_optimizers(self.routes.call("configure_optimizers"))
+        self.optimizers = optimizers = self._configured.optimizers
+        self.lr_scheduler_configs = self._configured.schedulers
+        self._cycle = self._configured.cycle
+        self._all_optimizers = range(len(optimizers))
+        self.optimizer_toggle = OptimizerToggle(optimizers)
+        self.passes_optimizer_idx = len(optimizers) > 1 and not self.optimizes_manually
+        self.truncated_bptt_steps = int(module.truncated_bptt_steps or 0)
+        self._step_arguments = ["batch", "batch_idx"]
+        self._step_arguments += ["optimizer_idx"] if self.passes_optimizer_idx else []
+        self._step_arguments += ["hiddens"] if self.truncated_bptt_steps else []
+        self._check_training_step(module)
+        self.optimization_progress.begin(len(optimizers))
         plain = not is_overridden(module, "optimizer_step") and self.device.scaler is None
         self.stepping_optimizers = [
-            optimizer if plain else SteppingOptimizer(optimizer, self.device)
-            for optimizer in self.optimizers
+            optimizer
+            if plain
+            else LightningOptimizer(optimizer, idx, self._step_plainly, self.optimizer_toggle)
+            for idx, optimizer in enumerate(optimizers)
         ]
-        self._connect()  # how a step is made depends on the optimizer
-        self.has_step_schedulers = any(c.interval == "step" for c in self.lr_scheduler_configs)
+        self.lightning_optimizers = [
+            LightningOptimizer(optimizer, idx, self._step_by_hand, self.optimizer_toggle)
+            for idx, optimizer in enumerate(optimizers)
+        ]
+        self._connect()  # how a step is made depends on the optimizers
+        self._begin_schedulers()
+
+    def _begin_schedulers(self) -> None:
+        """Count steps for the schedulers from here on."""
+        self._schedulers = LRSchedulers(
+            [] if self.optimizes_manually else self.lr_scheduler_configs,
+            self.routes,
+            lambda: self.metrics.callback_metrics,
+            self.optimization_progress.steps_by_optimizer,
+        )
+        self.has_step_schedulers = self._schedulers.wants_steps
+
+    def _check_training_step(self, module: LightningModule) -> None:
+        """Refuse a training_step that cannot know whose turn it is, or has no hidden states."""
+        if not is_overridden(module, "training_step"):
+            return
+        loops = [loop for loop in self.fit_loop.walk() if isinstance(loop, TrainingStepLoop)]
+        if any(type(loop).training_step is not TrainingStepLoop.training_step for loop in loops):
+            return  # a loop that the user wrote calls it in its own way
+        parameters = inspect.signature(module.training_step).parameters.values()
+        takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        names = {p.name for p in parameters}
+        where = f"{type(module).__name__}.training_step({', '.join(p.name for p in parameters)})"
+        if self.passes_optimizer_idx and not takes_any and "optimizer_idx" not in names:
+            raise UsageError(
+                f"configure_optimizers returned {len(self.optimizers)} optimizers, so "
+                f"training_step is called for each, but {where} has no argument optimizer_idx; "
+                "add it, or set self.automatic_optimization = False and step them yourself"
+            )
+        if self.truncated_bptt_steps and not takes_any and "hiddens" not in names:
+            raise UsageError(
+                f"truncated_bptt_steps={self.truncated_bptt_steps}, but {where} has no argument "
+                "hiddens, the hidden states of the split before"
+            )
+
+    def check_dataloader_idx(self, step: str, num_dataloaders: int) -> None:
+        """Refuse a step that cannot know which of several dataloaders a batch is from."""
+        module = self.lightning_module
+        if num_dataloaders < 2 or not is_overridden(module, step):
+            return
+        parameters = inspect.signature(getattr(module, step)).parameters.values()
+        takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        if (
+            not takes_any
+            and len(parameters) < 3
+            and "dataloader_idx" not in (p.name for p in parameters)
+        ):
+            raise UsageError(
+                f"there are {num_dataloaders} dataloaders, but {type(module).__name__}.{step}"
+                f"({', '.join(p.name for p in parameters)}) has no argument dataloader_idx; add "
+                "dataloader_idx=0 as its last one"
+            )
+
+    def optimizer_turns(self) -> Sequence[int]:
+        """Numbers of the optimizers that are used on this batch."""
+        if not self._cycle:
+            return self._all_optimizers
+        counted = getattr(self._epoch_loop, "batch_progress", None)
+        batch = counted.total.ready - 1 if counted is not None else self.place.batch_idx
+        return (self._cycle[batch % len(self._cycle)],)
+
+    def _step_plainly(self, optimizer: Any, optimizer_idx: int, closure: Any, **kwargs: Any) -> Any:
+        """A step from within ``optimizer_step``, which the loop counts."""
+        return self.device.step(optimizer, closure, **kwargs)
+
+    def _step_by_hand(self, optimizer: Any, optimizer_idx: int, closure: Any, **kwargs: Any) -> Any:
+        """A step that a module or a loop makes itself: announced and counted here."""
+        progress, routes, scaler = self.optimization_progress, self.routes, self.device.scaler
+
+        def announced() -> Any:
+            loss = None
+            if closure is not None:
+                with torch.enable_grad():
+                    loss = closure()
+            if scaler is not None:
+                scaler.unscale_(optimizer)
+            routes.call("on_before_optimizer_step", optimizer, optimizer_idx)
+            return loss
+
+        counts = progress.step.total
+        counts.ready += 1
+        if closure is None:
+            announced()
+            result = self.device.step(optimizer, None, **kwargs)
+        else:
+            result = self.device.step(optimizer, announced, **kwargs)
+        counts.completed += 1
+        progress.steps_by_optimizer[optimizer_idx] += 1
+        self.place.complete_step(counts.completed)
+        return result
+
+    def backward_by_hand(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """What ``manual_backward`` does."""
+        routes, scaler = self.routes, self.device.scaler
+        if scaler is not None:
+            loss = scaler.scale(loss)
+        routes.call("on_before_backward", loss)
+        if args or kwargs:
+            loss.backward(*args, **kwargs)
+        else:
+            routes.call("backward", loss, None, None)
+        routes.call("on_after_backward")
 
     def _sanity_check(self) -> None:
-        if not self.loaders.wants_sanity_check:
+        val_loop = getattr(self._epoch_loop, "val_loop", None)
+        if val_loop is None or not self.loaders.wants_sanity_check:
             return
         self.loaders.sanity_checking = self.metrics.muted = True
         self.routes.call("on_sanity_check_start")
         with self.in_stage("sanity_check"):
-            self.fit_loop.epoch_loop.val_loop.run()
+            val_loop.run()
             self.metrics.drop_stage()
         self.back_to_training()
         self.routes.call("on_sanity_check_end")
@@ -1068,15 +1337,16 @@ class Trainer:
         """Record that a loop ended."""
         self.bus.emit(LoopEnded, completed, source=name)
 
-    def step_schedulers(self, interval: str, count: int) -> None:
-        """Advance the schedulers whose turn it is."""
-        for config in self.lr_scheduler_configs:
-            if config.interval != interval or count % config.frequency:
-                continue
-            metric = monitored_value(config, self.metrics.callback_metrics)
-            if metric is None and config.needs_metric:
-                continue
-            self.routes.call("lr_scheduler_step", config.scheduler, 0, metric)
+    def step_schedulers(self) -> None:
+        """After a batch: advance the schedulers whose optimizer has stepped."""
+        steps = self.optimization_progress.steps_by_optimizer
+        advanced = self._schedulers.after_batch(steps)
+        self.optimization_progress.scheduler_step.total.completed += advanced
+
+    def step_epoch_schedulers(self, epochs: int) -> None:
+        """After an epoch, the so many-th: advance the schedulers that wait for it."""
+        advanced = self._schedulers.after_epoch(epochs)
+        self.optimization_progress.scheduler_step.total.completed += advanced
 
     def save_epoch_checkpoint(self) -> None:
         """Save the run between two epochs, if it is to be saved."""
@@ -1085,8 +1355,10 @@ class Trainer:
 
     def safe_point(self) -> None:
         """Between two steps: write what happened, and take commands."""
-        self.bus.flush()
-        if self.bus.attention:
+        bus = self.bus
+        if bus.writer is not None:
+            bus.flush()
+        if bus.attention:
             self.at_safe_point()
 
     def between_batches(self) -> None:
@@ -1120,6 +1392,10 @@ class Trainer:
 
 def _backward(loss: torch.Tensor, optimizer: Any, optimizer_idx: int) -> None:
     loss.backward()
+
+
+def _is_built_in(loop: Loop) -> bool:
+    return type(loop).__module__.startswith(Loop.__module__.rpartition(".")[0] + ".")
 
 
 def _zero_grad(epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int) -> None:

@@ -1,7 +1,7 @@
 """Actors that know torch: module, data, callbacks, metrics, device, checkpoints."""
 
 from .callback import Callback
-from .data import CombinedLoader
+from .combined_loader import CombinedLoader
 from .datamodule import LightningDataModule
 from .hooks import HOOKS
 from .module import LightningModule

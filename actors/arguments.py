@@ -33,15 +33,13 @@ _INSTEAD = {
     "terminate_on_nan": "detect_anomaly=, or an actor that tells 'fit' Stop",
     "flush_logs_every_n_steps": "nothing: sinks write beside training, as they come",
     "log_gpu_memory": "an actor that puts torch.cuda.memory_allocated()",
-    "prepare_data_per_node": "nothing: one process is supported so far",
     "stochastic_weight_avg": "torch.optim.swa_utils in a callback",
     "reload_dataloaders_every_epoch": "reload_dataloaders_every_n_epochs=1",
-    "multiple_trainloader_mode": "nightbus.CombinedLoader(loaders, mode)",
     "move_metrics_to_cpu": "nothing: recorded values are numbers",
     "inference_mode": "nothing: evaluation runs without gradients",
     "barebones": "recording='off', logger=False, enable_progress_bar=False, "
     "enable_checkpointing=False",
-    "truncated_bptt_steps": "nothing: truncated back-propagation is not supported",
+    "truncated_bptt_steps": "truncated_bptt_steps on the LightningModule",
 }
 
 

@@ -83,6 +83,7 @@ class Checkpointer:
             "lr_schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
             "scaler": trainer.device.state_dict(),
             "loops": {"fit_loop": trainer.fit_loop.state_dict()},
+            "optimization": trainer.optimization_progress.state_dict(),
             "actors": {
                 actor_name(actor): actor.state_dict()
                 for actor in (*trainer.callbacks, *trainer.actors)
@@ -131,6 +132,7 @@ class Checkpointer:
             config.scheduler.load_state_dict(saved)
         trainer.device.load_state_dict(state["scaler"])
         trainer.fit_loop.load_state_dict(state["loops"]["fit_loop"])
+        trainer.optimization_progress.load_state_dict(state["optimization"])
         saved_actors = state["actors"]
         for actor in (*trainer.callbacks, *trainer.actors):
             if actor_name(actor) in saved_actors:

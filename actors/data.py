@@ -1,85 +1,20 @@
-"""Dataloaders: from whom, how many batches, in which combination."""
+"""Dataloaders: from whom, how many batches, in which order."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from ..bus.errors import UsageError
-
-CombineMode = Literal["max_size_cycle", "min_size"]
-
-
-class CombinedLoader:
-    """Several dataloaders read together: each batch has the collection's shape.
-
-    Args:
-        loaders: a list, tuple or dict of loaders, nested as you like.
-        mode: ``max_size_cycle`` repeats shorter loaders until the longest ends; ``min_size``
-            ends with the shortest.
-    """
-
-    def __init__(self, loaders: Any, mode: CombineMode = "max_size_cycle") -> None:
-        self.loaders = loaders
-        self.mode = mode
-        self.flat = list(_leaves(loaders))
-        if not self.flat:
-            raise UsageError("a collection of dataloaders is empty")
-
-    def __len__(self) -> int:
-        lengths = [num_batches(loader) for loader in self.flat]
-        known = [length for length in lengths if length is not None]
-        if self.mode == "min_size":
-            if not known:
-                raise TypeError("no loader has a length")
-            return min(known)
-        if len(known) < len(lengths):
-            raise TypeError("a loader has no length")
-        return max(known)
-
-    def __iter__(self) -> Iterator[Any]:
-        iterators = [iter(loader) for loader in self.flat]
-        ended = [False] * len(iterators)
-        while True:
-            batches = []
-            for number, loader in enumerate(self.flat):
-                try:
-                    batch = next(iterators[number])
-                except StopIteration:
-                    ended[number] = True
-                    if self.mode == "min_size" or all(ended):
-                        return
-                    iterators[number] = iter(loader)
-                    batch = next(iterators[number])
-                batches.append(batch)
-            yield _like(self.loaders, iter(batches))
+from .combined_loader import CombinedLoader, CombineMode
 
 
-def _leaves(loaders: Any) -> Iterator[Any]:
-    if isinstance(loaders, Mapping):
-        for loader in loaders.values():
-            yield from _leaves(loader)
-    elif isinstance(loaders, list | tuple):
-        for loader in loaders:
-            yield from _leaves(loader)
-    else:
-        yield loaders
-
-
-def _like(shape: Any, batches: Iterator[Any]) -> Any:
-    if isinstance(shape, Mapping):
-        return {key: _like(value, batches) for key, value in shape.items()}
-    if isinstance(shape, list | tuple):
-        return type(shape)(_like(value, batches) for value in shape)
-    return next(batches)
-
-
-def training_loader(loaders: Any) -> Any:
-    """One loader for training out of one or a collection."""
+def training_loader(loaders: Any, mode: CombineMode) -> Any:
+    """One loader for training out of one or a collection, combined in this mode."""
     if isinstance(loaders, list | tuple | Mapping):
         if isinstance(loaders, list | tuple) and len(loaders) == 1:
-            return training_loader(loaders[0])
-        return CombinedLoader(loaders)
+            return training_loader(loaders[0], mode)
+        return CombinedLoader(loaders, mode)
     return loaders
 
 
@@ -87,19 +22,13 @@ def evaluation_loaders(loaders: Any) -> list[Any]:
     """Loaders for evaluation, read one after the other."""
     if loaders is None:
         return []
+    if isinstance(loaders, CombinedLoader) and loaders.mode == "sequential":
+        return loaders.flat
     if isinstance(loaders, Mapping):
         return list(loaders.values())
     if isinstance(loaders, Sequence) and not isinstance(loaders, str):
         return list(loaders)
     return [loaders]
-
-
-def num_batches(loader: Any) -> int | None:
-    """How many batches a loader has; None when it cannot say."""
-    try:
-        return len(loader)
-    except (TypeError, NotImplementedError):
-        return None
 
 
 def limited(total: int | None, limit: float, name: str) -> int | None:

@@ -31,17 +31,17 @@ class LightningDataModule(LoggingMixin, Actor):
     def predict_dataloader(self) -> Any:
         """One dataloader, or several, for prediction."""
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
         """Alter a batch before it goes to the device."""
         return batch
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
         """Move a batch; override it for batches of your own type."""
         from .device import move_data_to_device
 
         return move_data_to_device(batch, device)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
         """Alter a batch on the device."""
         return batch
 

@@ -92,21 +92,21 @@ class Device:
         dtype = torch.bfloat16 if self.precision == "bf16-mixed" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
 
-    def step(self, optimizer: Optimizer, closure: Any) -> Any:
+    def step(self, optimizer: Optimizer, closure: Any, **kwargs: Any) -> Any:
         """Step an optimizer, its closure included.
 
         A scaled step cannot take a closure, and must see the gradients first, so that it can skip
         itself when they overflowed.
         """
         if self.scaler is None:
-            return optimizer.step(closure)
+            return optimizer.step(closure, **kwargs)
         if isinstance(optimizer, torch.optim.LBFGS):
             raise UsageError(
                 "LBFGS evaluates its closure several times a step, which loss scaling does not "
                 "allow; use precision='bf16-mixed' or '32-true'"
             )
         loss = None if closure is None else closure()
-        self.scaler.step(optimizer)
+        self.scaler.step(optimizer, **kwargs)
         self.scaler.update()
         return loss
 

@@ -86,7 +86,7 @@ def _specs() -> dict[str, HookSpec]:
         specs[f"on_{name}_start"] = specs[f"on_{name}_end"] = both
     for name in ("", "train_", "validation_", "test_", "predict_"):
         specs[f"on_{name}epoch_start"] = specs[f"on_{name}epoch_end"] = both
-    specs["on_predict_epoch_end"] = HookSpec(("outputs",))
+    specs["on_predict_epoch_end"] = specs["on_train_epoch_end"] = HookSpec(("outputs",))
     for name in ("train", "validation", "test", "predict"):
         arguments = batch[:2] if name == "train" else batch
         specs[f"on_{name}_batch_start"] = HookSpec(arguments)
@@ -111,11 +111,20 @@ HOOKS: Mapping[str, HookSpec] = _specs()
 
 # What overrides in the older style may still ask for, behind the arguments a hook has now.
 _FORMER_ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "on_train_epoch_end": (None,),
     "on_train_batch_start": (0,),
     "on_train_batch_end": (0,),
 }
+# Arguments that newer overrides leave out, in front of others that they take.
+_LEFT_OUT = "optimizer_idx"
+_CLOSE = 0.85  # how similar a name must be to a hook's to be taken for a misspelling of it
 _BASES = (Callback, LightningModule, LightningDataModule, Actor)
+
+
+def takes_argument(owner: object, name: str, argument: str) -> bool:
+    """Whether somebody's override of a hook has a parameter of this name."""
+    if not is_overridden(owner, name):
+        return False
+    return argument in inspect.signature(getattr(owner, name)).parameters
 
 
 def is_overridden(owner: object, name: str) -> bool:
@@ -128,50 +137,105 @@ def is_overridden(owner: object, name: str) -> bool:
     )
 
 
-def fitted(method: Callable[..., Any], name: str, given: int) -> Callable[..., Any]:
-    """A hook method as a callable of ``given`` positional arguments.
+def fitted(
+    method: Callable[..., Any], name: str, arguments: Sequence[str], leading: int = 0
+) -> Callable[..., Any]:
+    """A hook method as a callable of the hook's arguments.
 
-    Users' overrides come from several generations of the interface: an override that takes fewer
-    arguments than there are gets the first ones.
+    Users' overrides come from several generations of the interface. Parameters are found by name,
+    others by their place among what is left; an override may take fewer than there are.
 
     Args:
         method: the bound method.
         name: the hook.
-        given: how many arguments there are.
+        arguments: what the hook is called with, in order.
+        leading: how many arguments, the trainer and the module, come before them.
 
     Raises:
-        UsageError: the override asks for more than there is.
+        UsageError: the override asks for something that there is not.
     """
     parameters = list(inspect.signature(method).parameters.values())
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return method
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in positional if p.default is p.empty]
-    missing = len(required) - given
-    if missing > 0:
-        former = _FORMER_ARGUMENTS.get(name, ())
-        if missing <= len(former):
-            return lambda *arguments: method(*arguments, *former)
-        raise UsageError(
-            f"{getattr(method, '__qualname__', name)}({', '.join(p.name for p in positional)}) "
-            f"asks for {len(required)} arguments, but the hook {name} has {given}"
-        )
     if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
-        raise UsageError(f"{getattr(method, '__qualname__', name)} has keyword-only arguments")
-    accepted = len(positional)
-    return method if accepted >= given else lambda *arguments: method(*arguments[:accepted])
+        raise UsageError(
+            f"{getattr(method, '__qualname__', name)} has keyword-only arguments without defaults; "
+            "hooks are called with positional ones"
+        )
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    own = positional[leading:]
+    free = [entry for entry in arguments if entry not in {p.name for p in own}]
+    if _LEFT_OUT in free and len(own) < len(arguments):
+        free.remove(_LEFT_OUT)
+    given: list[str] = [*arguments]
+    constants = list(_FORMER_ARGUMENTS.get(name, ()))
+    sources: dict[str, int] = {}  # parameter -> place in what the hook is called with
+    for parameter in own:
+        has_default = parameter.default is not parameter.empty
+        if parameter.name in arguments:
+            sources[parameter.name] = arguments.index(parameter.name)
+        elif free and not (has_default and name.endswith("_step")):
+            sources[parameter.name] = arguments.index(free.pop(0))
+        elif has_default:
+            continue
+        elif len(given) < len(arguments) + len(constants):
+            sources[parameter.name] = len(given)
+            given.append(parameter.name)
+        else:
+            raise UsageError(_asks_for_more(method, name, parameter.name, arguments))
+    in_order = [p.name for p in own][: len(sources)] == list(sources)
+    if in_order and list(sources.values()) == list(range(len(arguments))):
+        return method
+    former = tuple(constants[: len(given) - len(arguments)])
+    places = [leading + source for source in sources.values()]
+    if in_order:
+
+        def call(*values: Any) -> Any:
+            values += former
+            return method(*values[:leading], *[values[place] for place in places])
+
+        return call
+
+    def call_by_name(*values: Any) -> Any:
+        values += former
+        by_name = dict(zip(sources, (values[place] for place in places), strict=True))
+        return method(*values[:leading], **by_name)
+
+    return call_by_name
 
 
-def check_subscriptions(actor: Actor, extra_hooks: Iterable[str] = ()) -> None:
+def _asks_for_more(
+    method: Callable[..., Any], name: str, parameter: str, arguments: Sequence[str]
+) -> str:
+    has = ", ".join(arguments) or "none"
+    advice = ""
+    if name == "training_step" and parameter == "optimizer_idx":
+        advice = "; optimizer_idx is given when configure_optimizers returns several optimizers"
+    if name == "training_step" and parameter == "hiddens":
+        advice = "; hiddens is given when truncated_bptt_steps is set on the module"
+    return (
+        f"{getattr(method, '__qualname__', name)} asks for {parameter!r}, which the hook {name} "
+        f"does not have; its arguments: {has}{advice}"
+    )
+
+
+def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
     """Refuse subscriptions to hooks that do not exist, warn of methods named almost like one.
+
+    Args:
+        actor: whose subscriptions.
+        loops_have_hooks: whether a loop that a user wrote may announce hooks of its own: then only
+            names that are close to a known hook are refused.
 
     Raises:
         UnknownHookError: ``@on`` names a hook that does not exist.
     """
-    known = {*HOOKS, *extra_hooks}
     for entry in subscriptions_of(type(actor)):
-        if entry.kind is Hook and entry.name is not None and entry.name not in known:
-            raise UnknownHookError(entry.name, f"{type(actor).__name__}.{entry.method}", known)
+        name = entry.name
+        if entry.kind is not Hook or name is None or name in HOOKS:
+            continue
+        if not loops_have_hooks or get_close_matches(name, HOOKS, n=1, cutoff=_CLOSE):
+            raise UnknownHookError(name, f"{type(actor).__name__}.{entry.method}", set(HOOKS))
     if isinstance(actor, Callback | LightningModule | LightningDataModule):
         _warn_of_misspelt_hooks(actor)
 
@@ -180,7 +244,7 @@ def _warn_of_misspelt_hooks(owner: object) -> None:
     for name in vars(type(owner)):
         known = name in HOOKS or any(hasattr(base, name) for base in _BASES)
         if name.startswith("on_") and not known:
-            near = get_close_matches(name, HOOKS, n=1, cutoff=0.85)
+            near = get_close_matches(name, HOOKS, n=1, cutoff=_CLOSE)
             if near:
                 warnings.warn(
                     f"{type(owner).__name__}.{name} is no hook and will not be called; "
@@ -200,7 +264,10 @@ class HookOwners(NamedTuple):
 
 
 def hook_handlers(
-    owners: HookOwners, defaults: Mapping[str, HookHandler]
+    owners: HookOwners,
+    defaults: Mapping[str, HookHandler],
+    step_arguments: Sequence[str] = ("batch", "batch_idx"),
+    loop_hooks: Iterable[str] = (),
 ) -> dict[str, list[HookHandler]]:
     """Handlers of every hook that has some, in order: datamodule, callbacks, actors, module.
 
@@ -208,38 +275,53 @@ def hook_handlers(
         owners: whose methods they are.
         defaults: what is done where the module could have done it; a hook that has nothing else
             is left out.
+        step_arguments: what training_step is called with in this run.
+        loop_hooks: names of hooks that loops announced which are their own.
     """
     table: dict[str, list[HookHandler]] = {}
-    subscribed = _subscribed(owners)
+    loop_hooks = tuple(loop_hooks)
+    subscribed = _subscribed(owners, loop_hooks)
     for name, spec in HOOKS.items():
-        given = len(spec.arguments)
+        if name == "training_step":
+            spec = spec._replace(arguments=tuple(step_arguments))
         handlers: list[HookHandler] = []
         if spec.datamodule and owners.datamodule and is_overridden(owners.datamodule, name):
-            handlers.append(fitted(getattr(owners.datamodule, name), name, given))
+            handlers.append(fitted(getattr(owners.datamodule, name), name, spec.arguments))
         if spec.callback:
-            handlers += _callback_handlers(owners, name, given)
+            handlers += _callback_handlers(owners, name, spec.arguments)
         replaced = spec.instead and bool(handlers)
         handlers += [
             _live_handler(owners, name, spec, *entry) for entry in subscribed.get(name, ())
         ]
         if spec.module and not replaced and is_overridden(owners.module, name):
-            handlers.append(fitted(getattr(owners.module, name), name, given))
+            handlers.append(fitted(getattr(owners.module, name), name, spec.arguments))
         elif handlers and name in defaults and not replaced:
             handlers.append(defaults[name])
         if handlers:
             table[name] = handlers
-    for name, entries in subscribed.items():  # hooks of loops that users wrote
-        if name not in HOOKS:
-            spec = HookSpec(("values",))
-            table[name] = [_live_handler(owners, name, spec, *entry) for entry in entries]
+    for name in loop_hooks:
+        handlers = [
+            partial(method, owners.trainer, owners.module)
+            for callback in owners.callbacks
+            if (method := getattr(callback, name, None)) is not None
+        ]
+        handlers += [
+            _live_handler(owners, name, None, *entry) for entry in subscribed.get(name, ())
+        ]
+        if (method := getattr(owners.module, name, None)) is not None:
+            handlers.append(method)
+        if handlers:
+            table[name] = handlers
     return table
 
 
-def _callback_handlers(owners: HookOwners, name: str, given: int) -> list[HookHandler]:
+def _callback_handlers(
+    owners: HookOwners, name: str, arguments: Sequence[str]
+) -> list[HookHandler]:
     """What callbacks do in a hook, the trainer and the module already given to them."""
     trainer, module = owners.trainer, owners.module
     methods = [
-        fitted(getattr(callback, name), name, given + 2)
+        fitted(getattr(callback, name), name, arguments, leading=2)
         for callback in owners.callbacks
         if is_overridden(callback, name)
     ]
@@ -286,26 +368,32 @@ def _batch_end_of_all(
     return handle
 
 
-def _subscribed(owners: HookOwners) -> dict[str, list[tuple[Actor, Subscription]]]:
+def _subscribed(
+    owners: HookOwners, loop_hooks: Iterable[str]
+) -> dict[str, list[tuple[Actor, Subscription]]]:
     """Actors' plain methods by the hook they subscribe to."""
+    known = (*HOOKS, *loop_hooks)
     found: dict[str, list[tuple[Actor, Subscription]]] = {}
     everyone: list[Actor] = [*owners.callbacks, *owners.actors, owners.module]
     for actor in everyone:
         for entry in subscriptions_of(type(actor)):
             if entry.kind is Hook and not entry.is_async:
-                for name in [entry.name] if entry.name is not None else HOOKS:
+                for name in [entry.name] if entry.name is not None else known:
                     found.setdefault(name, []).append((actor, entry))
     return found
 
 
 def _live_handler(
-    owners: HookOwners, name: str, spec: HookSpec, actor: Actor, entry: Subscription
+    owners: HookOwners, name: str, spec: HookSpec | None, actor: Actor, entry: Subscription
 ) -> HookHandler:
     method = getattr(actor, entry.method)
     always = {"trainer": owners.trainer, "module": owners.module}
 
     def handle(*objects: Any) -> Any:
-        call = HookCall(name, {**always, **dict(zip(spec.arguments, objects, strict=False))})
+        if spec is None:  # a loop's own hook
+            call = HookCall(name, {**always, "values": objects})
+        else:
+            call = HookCall(name, {**always, **dict(zip(spec.arguments, objects, strict=False))})
         if entry.where is not None and not entry.where(call):
             return None
         return method(call)

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import UsageError
 from ..bus.routes import Routes
-from .arguments import check_at_least
+from .arguments import check_at_least, check_choice
+from .combined_loader import COMBINE_MODES, CombineMode, num_batches
 from .data import (
     check_limit,
     check_loader,
     evaluation_loaders,
     limited,
-    num_batches,
     training_loader,
     without_shuffling,
 )
@@ -34,6 +34,7 @@ class Loaders:
         check_val_every_n_epoch: validate only in every n-th epoch.
         num_sanity_val_steps: validation batches before training; -1 for all.
         reload_every_n_epochs: ask for new dataloaders so often; 0 for never.
+        combine_mode: how several training loaders are read together; see CombinedLoader.
 
     Attributes:
         sanity_checking: whether the limits of the sanity check hold now.
@@ -47,7 +48,9 @@ class Loaders:
         check_val_every_n_epoch: int,
         num_sanity_val_steps: int,
         reload_every_n_epochs: int,
+        combine_mode: CombineMode,
     ) -> None:
+        self._combine_mode = check_choice("multiple_trainloader_mode", combine_mode, COMBINE_MODES)
         self._overfit = check_limit("overfit_batches", overfit_batches)
         self._limits = {stage: check_limit(_name(stage), limits[stage]) for stage in limits}
         if self._overfit:
@@ -118,7 +121,7 @@ class Loaders:
                 "there is no training data: give fit() train_dataloaders or a datamodule, or "
                 "define train_dataloader()"
             )
-        loader = check_loader(training_loader(found), "train_dataloader")
+        loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
         self._training = without_shuffling(loader) if self._overfit else loader
         self._num_training_batches = limited(
             num_batches(loader), self._limits["train"], _name("train")
@@ -128,8 +131,15 @@ class Loaders:
     def reload_if_due(self, epoch: int) -> None:
         """At an epoch's start: ask for new dataloaders when they are due."""
         if self._reload_every and epoch and epoch % self._reload_every == 0:
+            self.forget("train")
+            self.forget("validate")
+
+    def forget(self, stage: str) -> None:
+        """Ask for a stage's loaders anew before they are read next."""
+        if stage == "train":
             self._training = None
-            self._evaluation.pop("validate", None)
+        else:
+            self._evaluation.pop(stage, None)
 
     # -- validation --------------------------------------------------------------------------
 

@@ -10,11 +10,15 @@ from torch.optim import Optimizer
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from .device import move_data_to_device
+from .lightning_optimizer import Toggled
 from .logging_mixin import LoggingMixin
 from .model_hooks import ModelHooks
+from .truncated_bptt import split_along_time
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
+
+_NOT_GIVEN = object()
 
 
 class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
@@ -24,10 +28,14 @@ class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
     actor: ``put`` records metrics, ``@on`` subscribes, ``tell`` sends commands.
 
     Attributes:
-        automatic_optimization: the trainer does backward, step and zero_grad.
+        automatic_optimization: the trainer does backward, step and zero_grad; if False,
+            training_step does, with ``optimizers``, ``manual_backward`` and ``lr_schedulers``.
+        truncated_bptt_steps: time steps of one split for truncated back-propagation through time;
+            0 for none. training_step gets ``hiddens``, and returns them beside the loss.
     """
 
     automatic_optimization: bool = True
+    truncated_bptt_steps: int = 0
 
     # -- what users define -------------------------------------------------------------------
 
@@ -52,6 +60,12 @@ class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
     def configure_optimizers(self) -> Any:
         """The optimizer, or (with schedulers) one of the forms that users know from Lightning."""
         raise UsageError(f"{type(self).__name__} must define configure_optimizers()")
+
+    def configure_sharded_model(self) -> None:
+        """Make submodules, when a run begins and before the checkpoint is loaded."""
+
+    def configure_model(self) -> None:
+        """Make submodules, when a run begins; the newer name of ``configure_sharded_model``."""
 
     def configure_callbacks(self) -> Any:
         """Callbacks that belong to this module."""
@@ -80,36 +94,64 @@ class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
     def predict_dataloader(self) -> Any:
         """One dataloader, or several, for prediction."""
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
         """Alter a batch before it goes to the device."""
         return batch
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
         """Move a batch; override it for batches of your own type."""
         return move_data_to_device(batch, device)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
         """Alter a batch on the device."""
         return batch
 
     # -- optimization ------------------------------------------------------------------------
 
     def backward(
-        self, loss: Tensor, optimizer: Optimizer | None = None, optimizer_idx: int | None = None
+        self, loss: Tensor, optimizer: Any = None, optimizer_idx: int | None = None
     ) -> None:
-        """Compute gradients of the loss."""
+        """Compute gradients of the loss, of shape ()."""
         loss.backward()
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """With manual optimization: compute gradients, of a scaled loss if the precision needs it.
+
+        Args:
+            loss: of shape ().
+            args: passed on to ``loss.backward``, as kwargs are.
+
+        Raises:
+            UsageError: optimization is automatic.
+        """
+        if self.automatic_optimization:
+            raise UsageError(
+                "manual_backward() is for manual optimization; set self.automatic_optimization = "
+                "False in __init__, or return the loss from training_step instead"
+            )
+        self.trainer.backward_by_hand(loss, *args, **kwargs)
 
     def optimizer_step(
         self,
         epoch: int,
         batch_idx: int,
         optimizer: Any,
-        optimizer_idx: int = 0,
+        optimizer_idx: Any = 0,
         optimizer_closure: Any = None,
         **kwargs: Any,
     ) -> None:
-        """One step of an optimizer; the closure runs training_step, zero_grad and backward."""
+        """One step of an optimizer.
+
+        Args:
+            epoch: which epoch it is.
+            batch_idx: which batch of it.
+            optimizer: a LightningOptimizer.
+            optimizer_idx: its number; may be left out.
+            optimizer_closure: runs training_step, zero_grad and backward.
+            kwargs: accepted for overrides that pass on what former versions gave them.
+        """
+        if callable(optimizer_idx):  # optimizer_step(epoch, batch_idx, optimizer, closure)
+            optimizer_closure = optimizer_idx
         optimizer.step(closure=optimizer_closure)
 
     def optimizer_zero_grad(
@@ -121,11 +163,21 @@ class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
-        optimizer_idx: int = 0,
-        gradient_clip_val: float | None = None,
+        optimizer_idx: Any = 0,
+        gradient_clip_val: Any = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients after backward; by default as the Trainer's arguments say."""
+        """Clip gradients after backward; by default as the Trainer's arguments say.
+
+        Args:
+            optimizer: whose gradients.
+            optimizer_idx: its number; may be left out.
+            gradient_clip_val: largest norm, or largest absolute value.
+            gradient_clip_algorithm: ``norm`` or ``value``.
+        """
+        if isinstance(gradient_clip_val, str) or isinstance(optimizer_idx, float):
+            # configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            gradient_clip_val, gradient_clip_algorithm = optimizer_idx, gradient_clip_val
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def clip_gradients(
@@ -140,25 +192,50 @@ class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
             optimizer: whose parameters.
             gradient_clip_val: largest norm, or largest absolute value.
             gradient_clip_algorithm: ``norm`` or ``value``.
+
+        Raises:
+            UsageError: the algorithm is neither.
         """
         if not gradient_clip_val:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        else:
+        elif gradient_clip_algorithm in (None, "norm"):
             nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        else:
+            raise UsageError(
+                f"gradient_clip_algorithm={gradient_clip_algorithm!r}: expected 'norm' or 'value'"
+            )
 
-    def lr_scheduler_step(self, scheduler: Any, optimizer_idx: int, metric: Any) -> None:
-        """Advance a scheduler; metric is its monitored value, or None."""
+    def lr_scheduler_step(
+        self, scheduler: Any, optimizer_idx: Any = None, metric: Any = _NOT_GIVEN
+    ) -> None:
+        """Advance a scheduler.
+
+        Args:
+            scheduler: the torch scheduler.
+            optimizer_idx: the number of its optimizer; may be left out.
+            metric: its monitored value, or None.
+        """
+        if metric is _NOT_GIVEN:  # lr_scheduler_step(scheduler, metric)
+            metric = optimizer_idx
         if metric is None:
             scheduler.step()
         else:
             scheduler.step(metric)
 
-    def optimizers(self) -> Any:
-        """The run's optimizer, or a list when there are several."""
-        found = self.trainer.optimizers
+    def optimizers(self, use_lightning_optimizer: bool = True) -> Any:
+        """The run's optimizer, or a list when there are several.
+
+        Args:
+            use_lightning_optimizer: as LightningOptimizer, whose steps respect the precision and
+                are counted, or as the torch optimizer.
+        """
+        trainer = self.trainer
+        found: list[Any] = (
+            trainer.lightning_optimizers if use_lightning_optimizer else trainer.optimizers
+        )
         return found[0] if len(found) == 1 else found
 
     def lr_schedulers(self) -> Any:
@@ -167,6 +244,66 @@ class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
         if not found:
             return None
         return found[0] if len(found) == 1 else found
+
+    def toggle_optimizer(self, optimizer: Any, optimizer_idx: int | None = None) -> Toggled:
+        """Let only this optimizer's parameters require gradients, until ``untoggle_optimizer``.
+
+        With several optimizers and automatic optimization, each turn is toggled by itself.
+
+        Args:
+            optimizer: from ``self.optimizers()``, or a torch optimizer of the run.
+            optimizer_idx: its number, if you know it.
+
+        Returns:
+            For ``with self.toggle_optimizer(optimizer):``, whose end untoggles.
+
+        Raises:
+            UsageError: it is no optimizer of this run.
+        """
+        toggle = self.trainer.optimizer_toggle
+        if optimizer_idx is None:
+            optimizer_idx = self._optimizer_idx(optimizer)
+        toggle.begin(optimizer_idx)
+        return Toggled(toggle)
+
+    def untoggle_optimizer(self, optimizer: Any = None) -> None:
+        """Let the parameters require gradients that did before ``toggle_optimizer``.
+
+        Args:
+            optimizer: accepted for code that names the optimizer or its number; at any time, at
+                most one is toggled.
+        """
+        self.trainer.optimizer_toggle.end()
+
+    def _optimizer_idx(self, optimizer: Any) -> int:
+        found = self.trainer.optimizers
+        wrapped = getattr(optimizer, "optimizer", optimizer)
+        for idx, entry in enumerate(found):
+            if entry is wrapped:
+                return idx
+        raise UsageError(
+            f"toggle_optimizer got {type(optimizer).__name__}, which is none of the "
+            f"{len(found)} optimizers that configure_optimizers returned"
+        )
+
+    def tbptt_split_batch(self, batch: Any, split_size: int) -> list[Any]:
+        """Split a batch along time for truncated back-propagation through time.
+
+        Used when ``truncated_bptt_steps`` is set. By default, dimension 1 of tensors and the
+        entries of lists are time; override it for anything else.
+
+        Args:
+            batch: a list or tuple of tensors of shape (batch, time, ...), lists of sequences, and
+                whatever is handed to each split as it is.
+            split_size: time steps of a split; the last one may be shorter.
+
+        Returns:
+            The splits, lists of the same parts as the batch.
+
+        Raises:
+            UsageError: the parts differ in length, or none has a time dimension.
+        """
+        return split_along_time(batch, split_size)
 
     # -- where we are ------------------------------------------------------------------------
 

@@ -1,122 +1,83 @@
 """What ``configure_optimizers`` returned, checked and in one form."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-import msgspec
-from torch.optim import LBFGS, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..bus.errors import UsageError
 from ..bus.logging_setup import get_logger
-from ..bus.routes import HookHandler
-
-if TYPE_CHECKING:
-    from .device import Device
+from .lr_schedulers import LRSchedulerConfig
 
 _log = get_logger("nightbus.optimizers")
-_SCHEDULER_KEYS = {"scheduler", "interval", "frequency", "monitor", "strict", "name"}
+_SCHEDULER_KEYS = {
+    "scheduler",
+    "interval",
+    "frequency",
+    "monitor",
+    "strict",
+    "name",
+    "reduce_on_plateau",
+}
+_OPTIMIZER_KEYS = {"optimizer", "lr_scheduler", "monitor", "frequency"}
 
 
-class LRSchedulerConfig(msgspec.Struct):
-    """One scheduler and when it advances.
+class ConfiguredOptimizers(NamedTuple):
+    """What ``configure_optimizers`` asks for.
 
     Attributes:
-        scheduler: the torch scheduler.
-        interval: ``epoch`` or ``step``.
-        frequency: every so many epochs or steps.
-        monitor: metric that ReduceLROnPlateau is given.
-        strict: whether a missing monitor is an error.
-        name: for callbacks that show the learning rate.
+        optimizers: in order; the position is the ``optimizer_idx``.
+        schedulers: of any of them.
+        frequencies: for how many batches in a row each optimizer is used; empty when all are used
+            on every batch.
     """
 
-    scheduler: Any
-    interval: str = "epoch"
-    frequency: int = 1
-    monitor: str | None = None
-    strict: bool = True
-    name: str | None = None
+    optimizers: list[Optimizer]
+    schedulers: list[LRSchedulerConfig]
+    frequencies: list[int]
 
     @property
-    def needs_metric(self) -> bool:
-        """Whether its step takes a metric."""
-        return isinstance(self.scheduler, ReduceLROnPlateau)
+    def cycle(self) -> list[int]:
+        """The optimizer of each batch of a cycle of frequencies; empty when all are used."""
+        return [idx for idx, n in enumerate(self.frequencies) for _ in range(n)]
 
 
-class SteppingOptimizer:
-    """An optimizer as ``optimizer_step`` overrides get it: its step respects the precision.
-
-    Everything else is the wrapped optimizer's.
-    """
-
-    def __init__(self, optimizer: Optimizer, device: "Device") -> None:
-        self.optimizer = optimizer
-        self._device = device
-
-    def step(self, closure: Any = None) -> Any:
-        """Step the wrapped optimizer."""
-        return self._device.step(self.optimizer, closure)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["optimizer"], name)
-
-
-def default_step(optimizers: Sequence[Optimizer]) -> HookHandler:
-    """What ``optimizer_step`` does when the module does not override it.
-
-    torch's own optimizers, LBFGS apart, evaluate a closure once and first thing. Doing that for
-    them saves a change of grad mode, 3 us a step, and is the same to the bit.
-    """
-    if optimizers and all(_evaluates_closure_once(optimizer) for optimizer in optimizers):
-
-        def evaluate_then_step(
-            epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int, closure: Any
-        ) -> None:
-            closure()
-            optimizer.step()
-
-        return evaluate_then_step
-
-    def step(epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int, closure: Any) -> None:
-        optimizer.step(closure)
-
-    return step
-
-
-def _evaluates_closure_once(optimizer: Optimizer) -> bool:
-    kind = type(optimizer)
-    return kind.__module__.startswith("torch.optim.") and not isinstance(optimizer, LBFGS)
-
-
-def parse_optimizers(returned: Any) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:
+def parse_optimizers(returned: Any) -> ConfiguredOptimizers:
     """Bring the forms of ``configure_optimizers`` into one.
 
     Args:
-        returned: an optimizer; a list or tuple of them; two lists, of optimizers and schedulers;
-            a dict with ``optimizer`` and maybe ``lr_scheduler``; or None.
+        returned: an optimizer; a list or tuple of them; two lists, of optimizers and of schedulers
+            or their configurations; a dict with ``optimizer`` and maybe ``lr_scheduler``; several
+            of these dicts, maybe with ``frequency``; or None.
 
     Raises:
         UsageError: it is none of these, or a scheduler's configuration is wrong.
     """
     if returned is None:
         _log.warning("configure_optimizers returned None; training runs without an optimizer")
-        return [], []
+        return ConfiguredOptimizers([], [], [])
     if isinstance(returned, Optimizer):
-        return [returned], []
+        return ConfiguredOptimizers([returned], [], [])
     if isinstance(returned, Mapping):
         return _from_dicts([returned])
-    if isinstance(returned, Sequence):
-        if len(returned) == 2 and all(isinstance(part, list | tuple) for part in returned):
+    if isinstance(returned, list | tuple):
+        if len(returned) == 2 and isinstance(returned[0], list | tuple):
             optimizers, schedulers = returned
+            if not isinstance(schedulers, list | tuple):
+                schedulers = [schedulers]
             _check_optimizers(optimizers)
-            return list(optimizers), [_scheduler_config(entry) for entry in schedulers]
+            configs = [_scheduler_config(entry, optimizers) for entry in schedulers]
+            return ConfiguredOptimizers(list(optimizers), configs, [])
         if returned and all(isinstance(entry, Mapping) for entry in returned):
             return _from_dicts(returned)
-        _check_optimizers(returned)
-        return list(returned), []
+        if returned:
+            _check_optimizers(returned)
+            return ConfiguredOptimizers(list(returned), [], [])
+    shown = "an empty list" if isinstance(returned, list | tuple) else type(returned).__name__
     raise UsageError(
-        f"configure_optimizers returned {type(returned).__name__}; expected an optimizer, a list "
-        "of them, two lists (optimizers, schedulers), a dict with 'optimizer', or None"
+        f"configure_optimizers returned {shown}; expected an optimizer, a list of them, two lists "
+        "(optimizers, schedulers), a dict with 'optimizer', several of these, or None"
     )
 
 
@@ -129,72 +90,84 @@ def _check_optimizers(entries: Sequence[Any]) -> None:
             )
 
 
-def _from_dicts(
-    entries: Sequence[Mapping[str, Any]],
-) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:
-    optimizers: list[Optimizer] = []
+def _from_dicts(entries: Sequence[Mapping[str, Any]]) -> ConfiguredOptimizers:
+    for entry in entries:
+        unknown = set(entry) - _OPTIMIZER_KEYS
+        if unknown or "optimizer" not in entry:
+            raise UsageError(
+                "configure_optimizers returned a dict with the keys "
+                f"{', '.join(sorted(map(str, entry)))}; there are 'optimizer' and, if you like, "
+                "'lr_scheduler', 'monitor' and 'frequency'; what concerns the scheduler belongs "
+                "into a dict under 'lr_scheduler'"
+            )
+    optimizers = [entry["optimizer"] for entry in entries]
+    _check_optimizers(optimizers)
     schedulers: list[LRSchedulerConfig] = []
     for entry in entries:
-        if "optimizer" not in entry:
-            raise UsageError(
-                f"configure_optimizers returned a dict without 'optimizer': {sorted(entry)}"
-            )
-        if "frequency" in entry:
-            raise UsageError(
-                "optimizer frequencies are not supported; step the optimizers by hand instead"
-            )
-        _check_optimizers([entry["optimizer"]])
-        optimizers.append(entry["optimizer"])
         if entry.get("lr_scheduler") is not None:
-            config = _scheduler_config(entry["lr_scheduler"])
-            if "monitor" in entry and config.monitor is None:
-                config.monitor = entry["monitor"]
-            schedulers.append(config)
-    return optimizers, schedulers
+            monitor = entry.get("monitor")
+            schedulers.append(_scheduler_config(entry["lr_scheduler"], optimizers, monitor))
+    return ConfiguredOptimizers(optimizers, schedulers, _frequencies(entries))
 
 
-def _scheduler_config(entry: Any) -> LRSchedulerConfig:
+def _frequencies(entries: Sequence[Mapping[str, Any]]) -> list[int]:
+    found = [entry.get("frequency") for entry in entries]
+    given = [frequency for frequency in found if frequency is not None]
+    if not given:
+        return []
+    if len(given) < len(found):
+        raise UsageError(
+            "'frequency' is given for some optimizers but not for all: "
+            f"{', '.join(map(str, found))}; give it to none or to all"
+        )
+    for frequency in given:
+        if isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
+            raise UsageError(
+                f"an optimizer's frequency is a number of batches, at least 1, not {frequency!r}"
+            )
+    return given if len(given) > 1 else []
+
+
+def _scheduler_config(
+    entry: Any, optimizers: Sequence[Optimizer], monitor: str | None = None
+) -> LRSchedulerConfig:
     if isinstance(entry, Mapping):
-        unknown = set(entry) - _SCHEDULER_KEYS - {"reduce_on_plateau"}
+        unknown = set(entry) - _SCHEDULER_KEYS
         if unknown or "scheduler" not in entry:
             raise UsageError(
                 f"an lr_scheduler dict has {', '.join(sorted(_SCHEDULER_KEYS))}; this one has "
                 f"{', '.join(sorted(map(str, entry)))}"
             )
-        config = LRSchedulerConfig(**{k: v for k, v in entry.items() if k in _SCHEDULER_KEYS})
+        config = LRSchedulerConfig(**entry)
     else:
         config = LRSchedulerConfig(entry)
     scheduler = config.scheduler
+    config.monitor = monitor if config.monitor is None else config.monitor
     if not isinstance(scheduler, LRScheduler) and not hasattr(scheduler, "step"):
         raise UsageError(f"{type(scheduler).__name__} is no scheduler: it has no step()")
     if config.interval not in ("epoch", "step"):
         raise UsageError(f"a scheduler's interval is 'epoch' or 'step', not {config.interval!r}")
-    if config.frequency < 1:
-        raise UsageError(f"a scheduler's frequency is at least 1, not {config.frequency}")
+    frequency: Any = config.frequency
+    if isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
+        raise UsageError(f"a scheduler's frequency is an int of at least 1, not {frequency!r}")
     if config.needs_metric and config.monitor is None:
         raise UsageError(
-            "ReduceLROnPlateau needs to know what to watch: return "
+            f"{type(scheduler).__name__} needs to know what to watch: return "
             '{"optimizer": ..., "lr_scheduler": {"scheduler": ..., "monitor": "val_loss"}}'
         )
+    config.optimizer_idx = _owner(scheduler, optimizers)
     return config
 
 
-def monitored_value(config: LRSchedulerConfig, recorded: Mapping[str, Any]) -> Any:
-    """The metric that a scheduler is given, or None if it takes none or there is none.
-
-    Raises:
-        UsageError: the monitor was never recorded and the configuration is strict.
-    """
-    if not config.needs_metric or config.monitor is None:
-        return None
-    if config.monitor in recorded:
-        return recorded[config.monitor]
-    known = ", ".join(sorted(recorded)) or "nothing yet"
-    message = (
-        f"{type(config.scheduler).__name__} monitors {config.monitor!r}, which was not recorded; "
-        f"recorded: {known}"
+def _owner(scheduler: Any, optimizers: Sequence[Optimizer]) -> int:
+    """Which optimizer a scheduler belongs to; the first if it does not say."""
+    own = getattr(scheduler, "optimizer", None)
+    if own is None:
+        return 0
+    for idx, optimizer in enumerate(optimizers):
+        if optimizer is own:
+            return idx
+    raise UsageError(
+        f"{type(scheduler).__name__} belongs to an optimizer that configure_optimizers did not "
+        "return; return that optimizer too"
     )
-    if config.strict:
-        raise UsageError(message + "; log it, or set strict=False to skip the scheduler")
-    _log.warning(message)
-    return None

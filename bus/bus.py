@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,11 @@ class Bus:
     def run_path(self) -> Path | None:
         """The run's folder; None when the run keeps none."""
         return self._run.path if self._run else None
+
+    @property
+    def addresses(self) -> Collection[str]:
+        """The addresses that are taken."""
+        return self._actors.keys()
 
     # -- the log -----------------------------------------------------------------------------
 

@@ -4,11 +4,13 @@ from . import optimizer, training_epoch
 from .evaluation import EvaluationEpochLoop, EvaluationLoop
 from .fit import FitLoop
 from .loop import Loop
+from .manual import ManualOptimization
 from .optimizer import OptimizerLoop
 from .prediction import PredictionEpochLoop, PredictionLoop
-from .progress import Counts, Progress
+from .progress import Counts, OptimizationProgress, Progress
 from .training_batch import TrainingBatchLoop
 from .training_epoch import TrainingEpochLoop
+from .training_step import TrainingStepLoop
 
 HOOK_GROUPS = {**training_epoch.HOOK_GROUPS, **optimizer.HOOK_GROUPS}
 """Hooks that loops run directly one after the other; see ``Routes.set_groups``."""
@@ -20,10 +22,13 @@ __all__ = [
     "EvaluationLoop",
     "FitLoop",
     "Loop",
+    "ManualOptimization",
+    "OptimizationProgress",
     "OptimizerLoop",
     "PredictionEpochLoop",
     "PredictionLoop",
     "Progress",
     "TrainingBatchLoop",
     "TrainingEpochLoop",
+    "TrainingStepLoop",
 ]

@@ -13,6 +13,8 @@ from .progress import Progress
 class EvaluationEpochLoop(Loop):
     """Runs the batches of one dataloader."""
 
+    safe_points = False  # commands wait until training goes on
+
     def __init__(self) -> None:
         self.batch_progress = Progress()
         self.outputs: list[Any] | None = None
@@ -82,15 +84,20 @@ class EvaluationLoop(Loop):
         stage: what it is for.
     """
 
-    def __init__(self, stage: Literal["validate", "test"]) -> None:
-        self.stage = stage
-        self.name = stage
+    safe_points = False  # commands wait until training goes on
+
+    def __init__(self, stage: Literal["validate", "test"] = "validate") -> None:
         self.epoch_loop = EvaluationEpochLoop()
         self.dataloader_progress = Progress()
-        self._kind = "validation" if stage == "validate" else "test"
+        self.serve(stage)
         self._idx = 0
         self._outputs: list[list[Any]] = []
         self._results: dict[int, dict[str, Scalar]] = {}
+
+    def serve(self, stage: Literal["validate", "test"]) -> None:
+        """Be for this stage from now on; the trainer says so to its validate and test loops."""
+        self.stage = self.name = stage
+        self._kind = "validation" if stage == "validate" else "test"
 
     @property
     def done(self) -> bool:
@@ -118,6 +125,7 @@ class EvaluationLoop(Loop):
 
     def on_run_start(self) -> None:
         trainer, kind = self.trainer, self._kind
+        trainer.check_dataloader_idx(f"{kind}_step", len(self._loaders))
         limits = self._limits
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
@@ -166,8 +174,14 @@ class EvaluationLoop(Loop):
             self._results.setdefault(idx, {}).update(values)
 
     def run(self, *args: Any, **kwargs: Any) -> list[dict[str, Scalar]]:
+        """Evaluate, also in the middle of training, which is in train mode again afterwards."""
+        trainer = self.trainer
         with torch.no_grad():
-            result = super().run(*args, **kwargs)
+            if trainer.place.stage in (self.stage, "sanity_check"):
+                return super().run(*args, **kwargs) or []
+            with trainer.in_stage(self.stage):
+                result = super().run(*args, **kwargs)
+        trainer.back_to_training()
         return result or []
 
     def teardown(self) -> None:

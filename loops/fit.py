@@ -1,5 +1,7 @@
 """FitLoop: epochs."""
 
+from typing import Any
+
 from ..bus.events import Pause, Resume, RunValidation, Stop
 from ..bus.subscription import on
 from .loop import Loop
@@ -20,6 +22,7 @@ class FitLoop(Loop):
     """
 
     name = "fit"
+    _outputs: list[Any] | None = None
 
     def __init__(
         self,
@@ -30,18 +33,35 @@ class FitLoop(Loop):
     ) -> None:
         self.min_epochs = min_epochs
         self.max_epochs = max_epochs
-        self.epoch_loop = TrainingEpochLoop(min_steps, max_steps)
+        self._min_steps = min_steps
+        self._max_steps = max_steps
+        self.epoch_loop: Any = TrainingEpochLoop(min_steps, max_steps)
         self.epoch_progress = Progress()
 
     @property
     def min_steps(self) -> int | None:
         """A stop is not honoured before so many optimizer steps."""
-        return self.epoch_loop.min_steps
+        return self._min_steps
+
+    @min_steps.setter
+    def min_steps(self, value: int | None) -> None:
+        self._min_steps = self.epoch_loop.min_steps = value
 
     @property
     def max_steps(self) -> int:
         """At most so many optimizer steps; -1 for no limit."""
-        return self.epoch_loop.max_steps
+        return self._max_steps
+
+    @max_steps.setter
+    def max_steps(self, value: int) -> None:
+        self._max_steps = self.epoch_loop.max_steps = value
+
+    def adopt_limits(self, other: "FitLoop") -> None:
+        """Take another loop's limits if this one was made without any."""
+        mine = (self.min_epochs, self.max_epochs, self.min_steps, self.max_steps)
+        if mine == (None, None, None, -1):
+            self.min_epochs, self.max_epochs = other.min_epochs, other.max_epochs
+            self.min_steps, self.max_steps = other.min_steps, other.max_steps
 
     @property
     def current_epoch(self) -> int:
@@ -51,7 +71,7 @@ class FitLoop(Loop):
     @property
     def global_step(self) -> int:
         """Optimizer steps completed."""
-        return self.epoch_loop.global_step
+        return self.trainer.global_step
 
     @property
     def done(self) -> bool:
@@ -98,25 +118,24 @@ class FitLoop(Loop):
         self.epoch_progress.total.started += 1
 
     def advance(self) -> None:
-        self.epoch_loop.run()
+        self._outputs = self.epoch_loop.run()
 
     def on_advance_end(self) -> None:
         trainer, total = self.trainer, self.epoch_progress.total
         total.processed += 1
         trainer.place.move(batch_idx=-1)
         trainer.metrics.publish_epoch()
-        outputs = self.epoch_loop.take_outputs()
+        outputs, self._outputs = self._outputs, None
         if outputs is not None:
             trainer.routes.call("training_epoch_end", outputs)
             trainer.metrics.publish_epoch()
-        trainer.routes.call("on_train_epoch_end")
+        trainer.routes.call("on_train_epoch_end", outputs)
         trainer.metrics.publish_epoch()
         trainer.routes.call("on_epoch_end")
         trainer.metrics.publish_epoch()
-        trainer.step_schedulers("epoch", self.current_epoch + 1)
+        trainer.step_epoch_schedulers(self.current_epoch + 1)
         total.completed += 1
         trainer.save_epoch_checkpoint()
-        trainer.safe_point()
 
     def on_run_end(self) -> None:
         self.trainer.routes.call("on_train_end")
@@ -151,7 +170,8 @@ class FitLoop(Loop):
     @on(RunValidation)
     def run_validation(self, _: RunValidation) -> str:
         """Validate now."""
-        if not self.trainer.loaders.can_validate:
+        val_loop = getattr(self.epoch_loop, "val_loop", None)
+        if val_loop is None or not self.trainer.loaders.can_validate:
             return "there is nothing to validate on"
-        self.epoch_loop.run_validation()
+        val_loop.run()
         return "validated"

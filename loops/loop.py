@@ -38,6 +38,8 @@ class Loop(Actor):
             self.on_advance_start(*args)
             self.advance(*args)          # StopIteration ends the loop
             self.on_advance_end()
+            # Safe point: what happened is written, commands are taken, Ctrl-C is heeded;
+            # trainer.should_stop ends the loop, after min_epochs and min_steps.
         return self.on_run_end()
     """
 
@@ -46,6 +48,9 @@ class Loop(Actor):
     else:
         trainer = _NoTrainerYet()
     restarting: bool = False
+    safe_points: bool = True
+    """Whether the end of an iteration is a safe point: set it to False in a loop that runs while a
+    batch is being worked on."""
 
     # -- what users define -------------------------------------------------------------------
 
@@ -96,6 +101,7 @@ class Loop(Actor):
         self.restarting = False
         if run_starts:
             self.on_run_start(*args, **kwargs)
+        safe_point = self.trainer.safe_point if self.safe_points else None
         while not self.done:
             try:
                 if starts:
@@ -105,7 +111,30 @@ class Loop(Actor):
                     self.on_advance_end()
             except StopIteration:
                 break
+            if safe_point is not None:
+                safe_point()
+                if self.trainer.should_stop and self.trainer.may_stop:
+                    break
         return self.on_run_end()
+
+    def hook(self, name: str, *values: Any) -> Any:
+        """Announce a hook: one that everybody knows, or one of this loop's own.
+
+        It is recorded, and handled by the methods of that name: of callbacks, called with the
+        trainer, the module and the values, of the module, called with the values, and by actors
+        that subscribe with ``@on(name)``, which find the values in ``hook.values``.
+
+        Args:
+            name: the hook; ``on_...`` if it is the loop's own.
+            values: what its handlers are called with.
+
+        Returns:
+            What the last handler returned that returned something.
+
+        Raises:
+            UsageError: the name is no name for a hook.
+        """
+        return self.trainer.call_hook(name, *values)
 
     # Which of the optional methods a class defines: a batch runs nested loops, and calling what
     # nobody defined would cost 3 us a step.
@@ -136,15 +165,31 @@ class Loop(Actor):
         for _, child in self.children():
             yield from child.walk()
 
-    def connect(self, **loops: "Loop") -> None:
-        """Put loops in place of children, by name.
+    def connect(self, *in_order: "Loop", **loops: "Loop") -> None:
+        """Put loops in place of children.
+
+        Args:
+            in_order: for the first children, in the order in which the loop defines them.
+            loops: by the child's name; a name that is no child yet becomes one.
 
         Raises:
-            UsageError: there is no child of that name.
+            UsageError: there are not so many children, or something is no loop.
         """
-        for name, loop in loops.items():
-            self._check_child(name)
-            setattr(self, name, loop)
+        names = [name for name, _ in self.children()]
+        if len(in_order) > len(names):
+            raise UsageError(
+                f"{type(self).__name__} has {len(names)} child loops ({', '.join(names)}), "
+                f"{len(in_order)} were given; connect others by name: connect(name=loop)"
+            )
+        for name, loop in {**dict(zip(names, in_order, strict=False)), **loops}.items():
+            self._adopt(name, loop)
+
+    def _adopt(self, name: str, loop: "Loop") -> None:
+        if not isinstance(loop, Loop):
+            raise UsageError(f"connect({name}=...) takes a loop, not {type(loop).__name__}")
+        setattr(self, name, loop)
+        if "trainer" in self.__dict__:
+            loop.attach(self.trainer)
 
     def replace(self, **loops: "Loop | type[Loop]") -> None:
         """Replace children by instances, or by classes that are built as the old ones were.
@@ -160,7 +205,7 @@ class Loop(Actor):
             for child_name, child in old.children():
                 if getattr(loop, child_name, None) is None or not isinstance(new, Loop):
                     setattr(loop, child_name, child)
-            setattr(self, name, loop)
+            self._adopt(name, loop)
 
     def _check_child(self, name: str) -> "Loop":
         child = getattr(self, name, None)

@@ -1,14 +1,14 @@
-"""OptimizerLoop: training step, backward and optimizer step of one batch."""
+"""OptimizerLoop: training step, backward and optimizer step of one batch, for each optimizer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..bus.errors import UsageError
-from .loop import Loop
-from .progress import Progress
+from .outputs import kept_output
+from .training_step import TrainingStepLoop
 
 HOOK_GROUPS = {
     "after_backward": (
@@ -23,88 +23,109 @@ class _SkipTurn(Exception):
     """training_step returned None: leaves the optimizer's step before it changes anything."""
 
 
-class OptimizerLoop(Loop):
-    """Runs the optimizer's turn for a batch.
+class OptimizerLoop(TrainingStepLoop):
+    """Gives each optimizer whose turn it is its turn with a batch.
 
     Attributes:
-        steps: optimizer steps completed, over the whole run.
-        stepped: whether the last batch ended with an optimizer step.
+        optimizer_idx: whose turn it is, or was last.
     """
 
     def __init__(self) -> None:
-        self.optim_progress = Progress()
-        self.stepped = False
+        super().__init__()
+        self.optimizer_idx = 0
         self._batch: Any = None
         self._batch_idx = 0
-        self._done = True
+        self._turns: Sequence[int] = (0,)
+        self._turns_taken = 0
         self._output: Any = None
+        self._outputs: dict[int, Any] = {}
         self._will_step = True
         self._begins_accumulation = True
 
     @property
-    def steps(self) -> int:
-        """Optimizer steps completed."""
-        return self.optim_progress.total.completed
-
-    @property
     def done(self) -> bool:
-        return self._done
+        return self._turns_taken >= len(self._turns)
 
     def reset(self) -> None:
-        self._done = False
+        trainer = self.trainer
+        self._turns_taken = 0
+        if trainer.passes_optimizer_idx:
+            self._turns = trainer.optimizer_turns()
+            self._outputs = {}
 
     def advance(self, batch: Any, batch_idx: int) -> None:
-        self._done = True
         trainer = self.trainer
+        optimizer_idx = self.optimizer_idx = self._turns[self._turns_taken]
+        self._turns_taken += 1
         self._batch, self._batch_idx = batch, batch_idx
         accumulate = trainer.accumulate_grad_batches
         if accumulate > 1:
             self._begins_accumulation = batch_idx % accumulate == 0
             self._will_step = (batch_idx + 1) % accumulate == 0 or trainer.is_last_batch
-        else:
-            self._begins_accumulation = self._will_step = True
-        self.stepped = False
+        if not trainer.passes_optimizer_idx:
+            self._take_turn(optimizer_idx)
+            return
+        module = trainer.lightning_module
+        module.toggle_optimizer(trainer.optimizers[optimizer_idx], optimizer_idx)
+        try:
+            self._take_turn(optimizer_idx)
+        finally:
+            module.untoggle_optimizer(optimizer_idx)
+        if self._output is not None:
+            self._outputs[optimizer_idx], self._output = self._output, None
+
+    def _take_turn(self, optimizer_idx: int) -> None:
+        trainer = self.trainer
+        progress = trainer.optimization_progress
+        counts = progress.step.total
         try:
             if not self._will_step or not trainer.optimizers:
                 with torch.enable_grad():
                     self._closure()
                 return
-            counts = self.optim_progress.total
             counts.ready += 1
             trainer.routes.optimizer_step(  # type: ignore[misc]
-                trainer.place.epoch, batch_idx, trainer.stepping_optimizers[0], 0, self._closure
+                trainer.place.epoch,
+                self._batch_idx,
+                trainer.stepping_optimizers[optimizer_idx],
+                optimizer_idx,
+                self._closure,
             )
         except _SkipTurn:
+            counts.ready = counts.completed
             return
         counts.completed += 1
-        self.stepped = True
+        progress.steps_by_optimizer[optimizer_idx] += 1
         trainer.place.complete_step(counts.completed)
 
     def on_run_end(self) -> Any:
+        """One optimizer: what its training_step returned, without the graph, if somebody wants
+        it; several: a dict of that by optimizer_idx.
+        """
         self._batch = None
+        if self.trainer.passes_optimizer_idx:
+            return self._outputs
         output, self._output = self._output, None
         return output
 
     def _closure(self) -> Tensor | None:
         """training_step, zero_grad, backward: what an optimizer's step evaluates."""
-        trainer = self.trainer
+        trainer, idx = self.trainer, self.optimizer_idx
         routes = trainer.routes
-        if trainer.has_special_forward:
-            output = self._special_forward()
-        else:
-            output = routes.training_step(self._batch, self._batch_idx)  # type: ignore[misc]
+        output = self.training_step(self._batch, self._batch_idx, idx)
         loss = output if isinstance(output, Tensor) else _loss_of(output)
         if loss is None:
             raise _SkipTurn
         if trainer.wants_training_outputs:
-            self._output = _detached(output, loss)
+            self._output = kept_output(output)
         if not trainer.optimizers:
             return loss
-        optimizer = trainer.optimizers[0]
+        optimizer = trainer.optimizers[idx]
         if self._begins_accumulation:
             if (hook := routes.on_before_zero_grad) is not None:
                 hook(optimizer)
-            routes.optimizer_zero_grad(trainer.place.epoch, self._batch_idx, optimizer, 0)  # type: ignore[misc]
+            routes.optimizer_zero_grad(trainer.place.epoch, self._batch_idx, optimizer, idx)  # type: ignore[misc]
+            trainer.optimization_progress.zero_grad.total.completed += 1
         if trainer.accumulate_grad_batches > 1:
             loss = loss / trainer.accumulate_grad_batches
         scaler = trainer.device.scaler
@@ -112,7 +133,7 @@ class OptimizerLoop(Loop):
             loss = scaler.scale(loss)
         if (hook := routes.on_before_backward) is not None:
             hook(loss)
-        routes.backward(loss, optimizer, 0)  # type: ignore[misc]
+        routes.backward(loss, optimizer, idx)  # type: ignore[misc]
         if self._will_step and scaler is None and (group := routes.after_backward) is not None:
             group()
             return loss
@@ -120,20 +141,10 @@ class OptimizerLoop(Loop):
         if self._will_step:
             if scaler is not None:
                 scaler.unscale_(optimizer)
-            routes.call("on_before_optimizer_step", optimizer, 0)
+            routes.call("on_before_optimizer_step", optimizer, idx)
             clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-            routes.call("configure_gradient_clipping", optimizer, 0, *clip)
+            routes.call("configure_gradient_clipping", optimizer, idx, *clip)
         return loss
-
-    def _special_forward(self) -> Any:
-        """training_step in a lower precision, or followed by training_step_end."""
-        trainer = self.trainer
-        step: Any = trainer.routes.training_step
-        with trainer.device.forward_context():
-            output = step(self._batch, self._batch_idx)
-        if trainer.has_training_step_end:
-            output = trainer.routes.call("training_step_end", output)
-        return output
 
 
 def _loss_of(output: Any) -> Tensor | None:
@@ -155,15 +166,3 @@ def _loss_of(output: Any) -> Tensor | None:
         f"training_step returned {type(loss).__name__}; expected a loss tensor, a dict with "
         "'loss', or None to skip the batch"
     )
-
-
-def _detached(output: Any, loss: Tensor) -> Any:
-    """What hooks and epoch ends get to see: without the graph."""
-    if output is loss:
-        return {"loss": loss.detach()}
-    if isinstance(output, Mapping):
-        return {
-            key: value.detach() if isinstance(value, Tensor) else value
-            for key, value in output.items()
-        }
-    return {"loss": loss.detach()}

@@ -12,6 +12,8 @@ from .progress import Progress
 class PredictionEpochLoop(Loop):
     """Runs the batches of one dataloader."""
 
+    safe_points = False  # it is interrupted between batches, and takes no commands
+
     def __init__(self) -> None:
         self.batch_progress = Progress()
         self._predictions: list[Any] = []
@@ -73,6 +75,7 @@ class PredictionLoop(Loop):
     """
 
     name = "predict"
+    safe_points = False
 
     def __init__(self) -> None:
         self.epoch_loop = PredictionEpochLoop()
@@ -94,6 +97,7 @@ class PredictionLoop(Loop):
 
     def on_run_start(self) -> None:
         trainer = self.trainer
+        trainer.check_dataloader_idx("predict_step", len(self._loaders))
         limits = trainer.loaders.limits("predict")
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
@@ -124,8 +128,15 @@ class PredictionLoop(Loop):
         return predictions[0] if len(predictions) == 1 else predictions
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict, also in the middle of training, which is in train mode again afterwards."""
+        trainer = self.trainer
         with torch.no_grad():
-            return super().run(*args, **kwargs)
+            if trainer.place.stage == "predict":
+                return super().run(*args, **kwargs)
+            with trainer.in_stage("predict"):
+                result = super().run(*args, **kwargs)
+        trainer.back_to_training()
+        return result
 
 
 def _on_cpu(prediction: Any) -> Any:

@@ -6,6 +6,7 @@ done; ``completed``: its end hooks ran. Counting starts at 0, so during the firs
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class Counts:
@@ -78,3 +79,47 @@ class Progress:
         self._base = Counts(
             **{name: state_dict["total"][name] - current[name] for name in Counts.__slots__}
         )
+
+
+class OptimizationProgress:
+    """What was done to the optimizers of a run, however its loops do it.
+
+    Attributes:
+        step: optimizer steps, of all optimizers together; ``step.total.completed`` is the
+            trainer's ``global_step``.
+        zero_grad: how often gradients were cleared.
+        scheduler_step: how often schedulers advanced.
+        steps_by_optimizer: completed steps of each optimizer.
+    """
+
+    __slots__ = ("scheduler_step", "step", "steps_by_optimizer", "zero_grad")
+
+    def __init__(self) -> None:
+        self.step = Progress()
+        self.zero_grad = Progress()
+        self.scheduler_step = Progress()
+        self.steps_by_optimizer: list[int] = []
+
+    def begin(self, num_optimizers: int) -> None:
+        """Get ready for a run with so many optimizers; what was counted before stays."""
+        for progress in (self.step, self.zero_grad, self.scheduler_step):
+            progress.begin_interrupted()
+            progress.begin()
+        missing = num_optimizers - len(self.steps_by_optimizer)
+        self.steps_by_optimizer = [*self.steps_by_optimizer, *[0] * missing]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters as plain data."""
+        return {
+            "step": self.step.state_dict(),
+            "zero_grad": self.zero_grad.state_dict(),
+            "scheduler_step": self.scheduler_step.state_dict(),
+            "steps_by_optimizer": list(self.steps_by_optimizer),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore counters."""
+        self.step.load_state_dict(state_dict["step"])
+        self.zero_grad.load_state_dict(state_dict["zero_grad"])
+        self.scheduler_step.load_state_dict(state_dict["scheduler_step"])
+        self.steps_by_optimizer = list(state_dict["steps_by_optimizer"])

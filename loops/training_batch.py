@@ -1,35 +1,58 @@
-"""TrainingBatchLoop: what is done with one batch."""
+"""TrainingBatchLoop: what is done with one batch, whole or split along time."""
 
+from collections import deque
 from typing import Any
 
 from .loop import Loop
+from .manual import ManualOptimization
 from .optimizer import OptimizerLoop
 
 
 class TrainingBatchLoop(Loop):
-    """Hands a batch to the optimizer loop: one batch, one turn."""
+    """Hands a batch to automatic or manual optimization.
+
+    With truncated back-propagation through time, the module's ``tbptt_split_batch`` splits it
+    along time, and each split has its turn, with the hidden states of the one before.
+    """
+
+    safe_points = False  # a batch is being worked on
 
     def __init__(self) -> None:
         self.optimizer_loop = OptimizerLoop()
-        self._done = True
-        self._output: Any = None
+        self.manual_loop = ManualOptimization()
+        self._splits: deque[Any] = deque()
+        self._outputs: list[Any] = []
 
     @property
     def done(self) -> bool:
-        return self._done
+        return not self._splits
 
-    def reset(self) -> None:
-        self._done = False
+    def on_run_start(self, batch: Any, batch_idx: int) -> None:
+        trainer = self.trainer
+        size = trainer.truncated_bptt_steps
+        splits = trainer.lightning_module.tbptt_split_batch(batch, size) if size else [batch]
+        self._splits = deque(splits)
+        self._outputs = []
+        self._inner.hiddens = None
 
     def advance(self, batch: Any, batch_idx: int) -> None:
-        self._done = True
-        self._output = self.optimizer_loop.run(batch, batch_idx)
+        inner = self._inner
+        inner.next_hiddens = inner.hiddens  # if the step is skipped, the next split gets these
+        self._outputs.append(inner.run(self._splits.popleft(), batch_idx))
+        inner.hiddens = inner.next_hiddens
 
     def on_run_end(self) -> Any:
-        output, self._output = self._output, None
-        return output
+        outputs, self._outputs = self._outputs, []
+        return outputs if self.trainer.truncated_bptt_steps else outputs[0]
+
+    @property
+    def _inner(self) -> Any:
+        return self.manual_loop if self.trainer.optimizes_manually else self.optimizer_loop
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        if type(self) is TrainingBatchLoop:  # a shorter way to the same
-            return self.optimizer_loop.run(*args, **kwargs)
+        trainer = self.trainer
+        if type(self) is TrainingBatchLoop and not trainer.truncated_bptt_steps:
+            # A shorter way to the same.
+            inner = self.manual_loop if trainer.optimizes_manually else self.optimizer_loop
+            return inner.run(*args, **kwargs)
         return super().run(*args, **kwargs)

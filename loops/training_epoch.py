@@ -6,6 +6,7 @@ from typing import Any
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
+from .outputs import for_batch_end, for_epoch_end
 from .progress import Progress
 from .training_batch import TrainingBatchLoop
 
@@ -44,14 +45,17 @@ class TrainingEpochLoop(Loop):
     @property
     def global_step(self) -> int:
         """Optimizer steps completed."""
-        return self.batch_loop.optimizer_loop.steps
+        return self.trainer.global_step
 
     @property
     def done(self) -> bool:
-        if self.is_last_batch or (self.max_steps >= 0 and self.global_step >= self.max_steps):
-            return True
         trainer = self.trainer
-        if trainer.should_stop and trainer.fit_loop.may_stop:
+        if self.is_last_batch or (
+            self.max_steps >= 0
+            and trainer.optimization_progress.step.total.completed >= self.max_steps
+        ):
+            return True
+        if trainer.should_stop and trainer.may_stop:
             return True
         return trainer.has_deadline and trainer.out_of_time
 
@@ -103,16 +107,16 @@ class TrainingEpochLoop(Loop):
         counts.started += 1
         outputs = self.batch_loop.run(batch, batch_idx)
         counts.processed += 1
-        if trainer.has_step_schedulers and self.batch_loop.optimizer_loop.stepped:
-            trainer.step_schedulers("step", self.global_step)
+        if trainer.has_step_schedulers:
+            trainer.step_schedulers()
         if (group := routes.training_batch_end) is not None:
             group()
         else:
             if (hook := routes.on_train_batch_end) is not None:
-                hook(outputs, batch, batch_idx)
+                hook(for_batch_end(outputs, trainer.passes_optimizer_idx), batch, batch_idx)
             if (hook := routes.on_batch_end) is not None:
                 hook()
-        if self._outputs is not None and outputs is not None:
+        if self._outputs is not None:
             self._outputs.append(outputs)
         counts.completed += 1
 
@@ -139,33 +143,24 @@ class TrainingEpochLoop(Loop):
         return batch
 
     def on_advance_end(self) -> None:
-        trainer = self.trainer
         if self._validates:
+            trainer = self.trainer
             epoch, idx = trainer.place.epoch, self.batch_idx
             if trainer.loaders.validation_is_due(epoch, idx, self.is_last_batch):
-                self.run_validation()
-        bus = trainer.bus
-        if bus.writer is not None:
-            bus.flush()
-        if bus.attention:
-            trainer.at_safe_point()
+                self.val_loop.run()
 
-    def run_validation(self) -> None:
-        """Run the validation loop in the middle of training."""
-        trainer = self.trainer
-        with trainer.in_stage("validate"):
-            self.val_loop.run()
-        trainer.back_to_training()
-
-    def on_run_end(self) -> None:
+    def on_run_end(self) -> list[Any] | None:
+        """What the training steps returned, without their graphs, if somebody wants it."""
         self._iterator = iter(())
         self._ahead = []
-        self.trainer.announce_loop_end("train", self.batch_idx + 1)
-
-    def take_outputs(self) -> list[Any] | None:
-        """What the epoch's training steps returned, if somebody wants it; only once."""
+        trainer = self.trainer
+        trainer.announce_loop_end("train", self.batch_idx + 1)
         outputs, self._outputs = self._outputs, None
-        return outputs
+        if outputs is None:
+            return None
+        return for_epoch_end(
+            outputs, len(trainer.optimizers) if trainer.passes_optimizer_idx else 1
+        )
 
     def teardown(self) -> None:
         self._iterator = iter(())

@@ -49,7 +49,7 @@ def recording_module(recorder: Recorder) -> Small:
             body[name] = calls(note)
         elif hasattr(Small, name) and not name.endswith(("_callbacks", "_dataloader")):
             original = getattr(Small, name)
-            body[name] = calls(note, fitted(original, name, len(spec.arguments) + 1))
+            body[name] = calls(note, fitted(original, name, spec.arguments, leading=1))
     for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
         body[name] = calls(recorder.note("", name), lambda module, batch, idx: batch)
     return type("RecordingModule", (Small,), body)()  # type: ignore[no-any-return]

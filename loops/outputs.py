@@ -1,0 +1,57 @@
+"""Outputs of training steps in the shapes in which hooks get them.
+
+With several optimizers, a batch's outputs are a dict by optimizer_idx; with truncated
+back-propagation, they are a list of that over the batch's splits.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def kept_output(output: Any) -> Any:
+    """What hooks and epoch ends get to see of a training step's output: without the graph."""
+    if isinstance(output, Tensor):
+        return {"loss": output.detach()}
+    if isinstance(output, Mapping):
+        return {key: detached(value) for key, value in output.items() if key != "hiddens"}
+    return output
+
+
+def detached(value: Any) -> Any:
+    """Tensors without their graph, in any nesting of dicts, lists and tuples."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {key: detached(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        entries = [detached(entry) for entry in value]
+        return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
+    return value
+
+
+def for_batch_end(outputs: Any, several_optimizers: bool) -> Any:
+    """For ``on_train_batch_end``: a list over optimizers where there are several."""
+    if not several_optimizers:
+        return outputs
+    if isinstance(outputs, list):
+        return [for_batch_end(split, several_optimizers) for split in outputs]
+    return list(outputs.values())
+
+
+def for_epoch_end(batches: Sequence[Any], num_optimizers: int) -> list[Any]:
+    """For ``training_epoch_end``: a list over batches; with several optimizers, a list of these
+    over optimizers. Where a step was skipped, there is nothing.
+    """
+    if num_optimizers <= 1:
+        kept = ([s for s in b if s is not None] if isinstance(b, list) else b for b in batches)
+        return [batch for batch in kept if batch is not None and batch != []]
+    by_optimizer: list[list[Any]] = [[] for _ in range(num_optimizers)]
+    for batch in batches:
+        for idx, own in enumerate(by_optimizer):
+            if not isinstance(batch, list):
+                own += [batch[idx]] if idx in batch else []
+            elif found := [split[idx] for split in batch if idx in split]:
+                own.append(found)
+    return by_optimizer

@@ -1,0 +1,62 @@
+"""What automatic and manual optimization share: calling training_step and keeping its output."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..bus.errors import UsageError
+from .loop import Loop
+from .outputs import detached
+
+
+class TrainingStepLoop(Loop):
+    """Runs ``training_step`` on one batch, or on one split of it.
+
+    Attributes:
+        hiddens: hidden states of the split before, with truncated back-propagation; None at a
+            batch's first split.
+    """
+
+    safe_points = False  # a batch is being worked on
+
+    def __init__(self) -> None:
+        self.hiddens: Any = None
+        self.next_hiddens: Any = None
+
+    def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
+        """What the module's ``training_step`` returns; override it to get losses from elsewhere.
+
+        Args:
+            batch: the batch, or a split of it.
+            batch_idx: its number in the epoch.
+            optimizer_idx: whose turn it is; passed on if there are several optimizers.
+
+        Returns:
+            A loss of shape (), a dict with ``loss``, or None.
+        """
+        trainer = self.trainer
+        step: Any = trainer.routes.training_step
+        if trainer.has_plain_training_step:
+            return step(batch, batch_idx)
+        arguments = [batch, batch_idx]
+        if trainer.passes_optimizer_idx:
+            arguments.append(optimizer_idx)
+        if trainer.truncated_bptt_steps:
+            arguments.append(self.hiddens)
+        with trainer.device.forward_context():
+            output = step(*arguments)
+        if trainer.has_training_step_end:
+            output = trainer.routes.call("training_step_end", output)
+        if trainer.truncated_bptt_steps and output is not None:
+            self.next_hiddens = detached(_hiddens_of(output))
+        return output
+
+
+def _hiddens_of(output: Any) -> Any:
+    if isinstance(output, Mapping) and "hiddens" in output:
+        return output["hiddens"]
+    is_dict = isinstance(output, Mapping)
+    has = f"a dict with {sorted(map(str, output))}" if is_dict else type(output).__name__
+    raise UsageError(
+        "with truncated_bptt_steps, training_step returns a dict with 'loss' and 'hiddens', the "
+        f"hidden states for the next split; it returned {has}"
+    )
