@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .actors import CombinedLoader as CombinedLoader
     from .actors import LightningDataModule as LightningDataModule
     from .actors import LightningModule as LightningModule
+    from .actors.callbacks import BasePredictionWriter as BasePredictionWriter
+    from .actors.callbacks import Checkpoint as Checkpoint
     from .actors.callbacks import ModelSummary as ModelSummary
     from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
     from .bus.actor import Actor as Actor
@@ -100,8 +102,10 @@ _HOME_OF = {
     **dict.fromkeys(_EVENTS, ".bus.events"),
     **dict.fromkeys(_LOOPS, ".loops"),
     "Actor": ".bus.actor",
+    "BasePredictionWriter": ".actors.callbacks",
     "CSV": ".sinks.csv",
     "Callback": ".actors",
+    "Checkpoint": ".actors.callbacks",
     "CombinedLoader": ".actors",
     "HOOKS": ".actors",
     "JSONLines": ".sinks.json_lines",

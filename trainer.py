@@ -25,7 +25,9 @@ from .actors.arguments import (
     refuse_unknown,
 )
 from .actors.callback import Callback
+from .actors.callbacks.checkpoint import Checkpoint
 from .actors.callbacks.model_summary import ModelSummary
+from .actors.callbacks.prediction_writer import BasePredictionWriter
 from .actors.checkpointer import Checkpointer, find_checkpoint, load_checkpoint
 from .actors.combined_loader import CombineMode
 from .actors.datamodule import LightningDataModule
@@ -682,6 +684,24 @@ class Trainer:
         return self.sinks
 
     @property
+    def checkpoint_callbacks(self) -> list[Checkpoint]:
+        """The callbacks that save checkpoints."""
+        return [entry for entry in self._callbacks_in_order() if isinstance(entry, Checkpoint)]
+
+    @property
+    def checkpoint_callback(self) -> Checkpoint | None:
+        """The first callback that saves checkpoints, or None."""
+        return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def writes_predictions_at_end(self) -> bool:
+        """Whether a callback wants all predictions at the epoch's end."""
+        return any(
+            isinstance(callback, BasePredictionWriter) and callback.writes_epochs
+            for callback in self._callbacks_in_order()
+        )
+
+    @property
     def log_dir(self) -> str | None:
         """The run's folder."""
         return str(self.run_folder.path) if self.run_folder else None
@@ -864,6 +884,8 @@ class Trainer:
             self.bus.register(self.datamodule, "datamodule")
         for loop in loops:
             self._register_loop(loop)
+        if function not in self.bus.addresses:
+            self.bus.add_alias(function, root_loop._address)
         bar = [self.progress_bar] if self.progress_bar else []
         for actor in (*self.callbacks, *self.actors, *self.sinks, *bar):
             self.bus.register(actor)
@@ -883,6 +905,21 @@ class Trainer:
             number += 1
             name = f"{loop.name or type(loop).__name__.lower()}-{number}"
         self.bus.register(loop, name)
+
+    def loop_connected(self, loop: Loop, former: Loop | None) -> None:
+        """A loop was put in another one's place, or was added, maybe in the middle of a run."""
+        self._find_fit_loop()
+        if self._function is None:
+            return
+        taken_over = former is not None and former._address in self.bus.addresses
+        for entry in loop.walk():
+            if entry._address in self.bus.addresses and entry._context is self.bus:
+                continue
+            if entry is loop and taken_over:
+                assert former is not None
+                self.bus.hand_over(former, loop)
+            else:
+                self._register_loop(entry)
 
     def _everyone(self) -> list[Actor]:
         bar = [self.progress_bar] if self.progress_bar else []
@@ -1023,6 +1060,11 @@ class Trainer:
                 self._open_log()
             self._observe(actor)
 
+    def _callbacks_in_order(self) -> list[Callback]:
+        """Those that save checkpoints are last."""
+        callbacks = [*self.callbacks, *self._module_callbacks]
+        return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+
     def call_hook(self, name: str, *values: Any) -> Any:
         """Run a hook for a loop; see ``Loop.hook``."""
         if name not in HOOKS and name not in self._loop_hooks:
@@ -1038,9 +1080,7 @@ class Trainer:
     def _connect(self) -> None:
         """Work out who handles which hook."""
         module, datamodule = self.lightning_module, self.datamodule
-        owners = HookOwners(
-            self, module, datamodule, [*self.callbacks, *self._module_callbacks], self.actors
-        )
+        owners = HookOwners(self, module, datamodule, self._callbacks_in_order(), self.actors)
         defaults = self._default_hooks(module)
         handlers = hook_handlers(owners, defaults, self._step_arguments, self._loop_hooks)
         self.routes.set_handlers(handlers, defaults)

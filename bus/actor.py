@@ -187,5 +187,6 @@ def command_handler(
     ]
     if not entries:
         return None
-    best: Subscription = max(entries, key=lambda entry: len(entry.kind.__mro__))
+    # Of several for one type, the one of the most derived class, which comes last.
+    best: Subscription = max(reversed(entries), key=lambda entry: len(entry.kind.__mro__))
     return getattr(actor, best.method)  # type: ignore[no-any-return]

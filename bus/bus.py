@@ -147,6 +147,19 @@ class Bus:
             self.has_step_handlers = True
         return name
 
+    def hand_over(self, former: Actor, actor: Actor) -> None:
+        """Let an actor in the step take the place of another one: its address and its mailbox."""
+        name = actor_name(former)
+        self._tables = [table for table in self._tables if table.actor is not former]
+        mailbox = self._mailboxes[name]
+        del self._actors[name]
+        self.register(actor, name)
+        self._mailboxes[name] = mailbox
+
+    def add_alias(self, alias: str, address: str) -> None:
+        """Let commands to ``alias`` reach the actor at ``address``."""
+        self._mailboxes[alias] = self._mailboxes[address]
+
     def observe(
         self, actor: Actor, start: Position | None = None, keep_cursor: bool = False
     ) -> None:

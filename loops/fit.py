@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..bus.events import Pause, Resume, RunValidation, Stop
+from ..bus.events import RunValidation
 from ..bus.subscription import on
 from .loop import Loop
 from .progress import Progress
@@ -12,7 +12,7 @@ from .training_epoch import TrainingEpochLoop
 class FitLoop(Loop):
     """Runs epochs until one of the limits is reached or a stop is asked for.
 
-    Takes the commands Stop, Pause, Resume and RunValidation at safe points between steps.
+    Takes the command RunValidation too.
 
     Args:
         min_epochs: a stop is not honoured before so many epochs.
@@ -145,27 +145,6 @@ class FitLoop(Loop):
         self.epoch_loop.teardown()
 
     # -- commands ----------------------------------------------------------------------------
-
-    @on(Stop)
-    def stop(self, command: Stop) -> str:
-        """End at this safe point, after min_epochs and min_steps."""
-        trainer = self.trainer
-        trainer.should_stop = True
-        trainer.stop_reason = command.reason or "a Stop command"
-        trainer.paused = False
-        return "stopping"
-
-    @on(Pause)
-    def pause(self, _: Pause) -> str:
-        """Hold here until Resume or Stop."""
-        self.trainer.paused = True
-        return "paused"
-
-    @on(Resume)
-    def resume(self, _: Resume) -> str:
-        """Go on."""
-        self.trainer.paused = False
-        return "running"
 
     @on(RunValidation)
     def run_validation(self, _: RunValidation) -> str:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
+from ..bus.events import Pause, Resume, Stop
+from ..bus.subscription import on
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ class Loop(Actor):
     """Something done again and again until it is done; an actor with a name and commands.
 
     Override ``done`` and ``advance``. Attributes that are loops are its children: they get the
-    trainer, and their state is saved with its own, by attribute name.
+    trainer, and their state is saved with its own, by attribute name. It takes the commands Stop,
+    Pause and Resume, and those of its own methods with ``@on``.
 
     ``run`` is::
 
@@ -187,9 +190,11 @@ class Loop(Actor):
     def _adopt(self, name: str, loop: "Loop") -> None:
         if not isinstance(loop, Loop):
             raise UsageError(f"connect({name}=...) takes a loop, not {type(loop).__name__}")
+        former = getattr(self, name, None)
         setattr(self, name, loop)
         if "trainer" in self.__dict__:
             loop.attach(self.trainer)
+            self.trainer.loop_connected(loop, former if isinstance(former, Loop) else None)
 
     def replace(self, **loops: "Loop | type[Loop]") -> None:
         """Replace children by instances, or by classes that are built as the old ones were.
@@ -213,6 +218,29 @@ class Loop(Actor):
             known = ", ".join(child_name for child_name, _ in self.children()) or "none"
             raise UsageError(f"{type(self).__name__} has no child loop {name!r}; it has {known}")
         return child
+
+    # -- commands ----------------------------------------------------------------------------
+
+    @on(Stop)
+    def _on_stop(self, command: Stop) -> str:
+        """End at this safe point, after min_epochs and min_steps."""
+        trainer = self.trainer
+        trainer.should_stop = True
+        trainer.stop_reason = command.reason or "a Stop command"
+        trainer.paused = False
+        return "stopping"
+
+    @on(Pause)
+    def _on_pause(self, _: Pause) -> str:
+        """Hold here until Resume or Stop."""
+        self.trainer.paused = True
+        return "paused"
+
+    @on(Resume)
+    def _on_resume(self, _: Resume) -> str:
+        """Go on."""
+        self.trainer.paused = False
+        return "running"
 
     # -- state -------------------------------------------------------------------------------
 

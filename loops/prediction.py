@@ -1,9 +1,10 @@
 """PredictionLoop: predictions for each dataloader in turn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import SequentialSampler
 
 from .loop import Loop
 from .progress import Progress
@@ -82,6 +83,8 @@ class PredictionLoop(Loop):
         self.return_predictions = True
         self._predictions: list[list[Any]] = []
         self._idx = 0
+        self._keep = True
+        self._indices: dict[int, list[Sequence[int]] | None] = {}
 
     @property
     def done(self) -> bool:
@@ -94,6 +97,8 @@ class PredictionLoop(Loop):
     def reset(self) -> None:
         self._idx = 0
         self._predictions = []
+        self._keep = self.return_predictions or self.trainer.writes_predictions_at_end
+        self._indices = {}
 
     def on_run_start(self) -> None:
         trainer = self.trainer
@@ -112,7 +117,7 @@ class PredictionLoop(Loop):
         trainer.place.move(dataloader_idx=self._idx)
         limit = trainer.loaders.limits("predict")[self._idx]
         self._predictions.append(
-            self.epoch_loop.run(self._loaders[self._idx], limit, self._idx, self.return_predictions)
+            self.epoch_loop.run(self._loaders[self._idx], limit, self._idx, self._keep)
         )
         self._idx += 1
 
@@ -126,6 +131,18 @@ class PredictionLoop(Loop):
         if not self.return_predictions:
             return None
         return predictions[0] if len(predictions) == 1 else predictions
+
+    def batch_indices(self, dataloader_idx: int, batch_idx: int) -> Sequence[int] | None:
+        """Which samples of its dataset a batch holds; None when that cannot be known: only a
+        DataLoader that reads a dataset in order takes the same indices twice.
+        """
+        if dataloader_idx not in self._indices:
+            loader = self._loaders[dataloader_idx]
+            sampler = getattr(loader, "batch_sampler", None)
+            in_order = isinstance(getattr(loader, "sampler", None), SequentialSampler)
+            self._indices[dataloader_idx] = list(sampler) if in_order and sampler else None
+        indices = self._indices[dataloader_idx]
+        return None if indices is None else indices[batch_idx]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Predict, also in the middle of training, which is in train mode again afterwards."""

@@ -1,5 +1,7 @@
-"""Callbacks that come with nightbus, one file each."""
+"""Callbacks that come with nightbus."""
 
+from .checkpoint import Checkpoint
 from .model_summary import ModelSummary
+from .prediction_writer import BasePredictionWriter
 
-__all__ = ["ModelSummary"]
+__all__ = ["BasePredictionWriter", "Checkpoint", "ModelSummary"]

@@ -15,73 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from common import BARE, STEPS, Batches, Stopwatch, make_net, quiet
+from other_loops import OTHER_LOOPS, RAW_OF
+from torch import Tensor
 from torch.nn import functional as F
 
 import nightbus as nb
-
-STEPS = 4000
-BATCHES = 100
-BAR_US = {"bare": 15, "default": 30, "logged": 60}
-
-
-class Batches:
-    """Batches in memory, repeated to an epoch of STEPS."""
-
-    def __init__(self, steps: int) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self._batches = [
-            (
-                torch.randn(16, 32, generator=generator),
-                torch.randint(0, 2, (16,), generator=generator),
-            )
-            for _ in range(BATCHES)
-        ]
-        self._steps = steps
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for step in range(self._steps):
-            yield self._batches[step % BATCHES]
-
-
-def make_net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
-
-
-class Stopwatch:
-    """Time from the first training batch to the last one's end, in s."""
-
-    def __init__(self) -> None:
-        self.begin_s = self.end_s = 0.0
-
-    @property
-    def per_step_us(self) -> float:
-        return (self.end_s - self.begin_s) / (STEPS - 1) * 1e6
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Contenders print what they print, but not here."""
-    with tempfile.TemporaryFile("w") as sink:
-        out, err = sys.stdout, sys.stderr
-        sys.stdout = sys.stderr = sink
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        finally:
-            sys.stdout, sys.stderr = out, err
 
 
 def raw(folder: Path) -> float:
@@ -154,15 +99,6 @@ class SleepySink(nb.Sink):
         for _ in batch:
             time.sleep(0.005)
             self.records += 1
-
-
-BARE: dict[str, Any] = {
-    "recording": "off",
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-}
 
 
 def train(folder: Path, module: type[Tiny] = Tiny, **arguments: Any) -> float:
@@ -417,6 +353,7 @@ def contenders() -> dict[str, Callable[[Path], float]]:
         "ten callbacks": callbacks10,
         "recorded, no sink": sleepy_reference,
         "recorded, 5 ms sink": sleepy,
+        **OTHER_LOOPS,
     }
     if find_spec("ignite") is not None:
         found["ignite"] = ignite
@@ -439,15 +376,15 @@ def measure(rounds: int, only: list[str]) -> dict[str, list[float]]:
 
 
 def show(results: dict[str, list[float]]) -> None:
-    base = results["raw"]
-    print(f"{'':22}{'us/step':>9}{'quartiles':>18}{'over raw':>10}{'ratio':>8}")
+    print(f"{'':26}{'us/step':>9}{'quartiles':>18}{'over raw':>10}{'ratio':>8}")
     for name, values in results.items():
+        base = results[RAW_OF.get(name, "raw")]
         low, _, high = statistics.quantiles(values, n=4)
         over = [value - reference for value, reference in zip(values, base, strict=True)]
         ratio = statistics.median(v / b for v, b in zip(values, base, strict=True))
         spread = f"{low:.1f} .. {high:.1f}"
         print(
-            f"{name:22}{statistics.median(values):9.1f}{spread:>18}"
+            f"{name:26}{statistics.median(values):9.1f}{spread:>18}"
             f"{statistics.median(over):10.1f}{ratio:8.2f}"
         )
 

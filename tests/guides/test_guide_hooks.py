@@ -305,10 +305,9 @@ def test_test_dataloader_gives_the_pictures_of_the_example(tmp_path: Path) -> No
                 [transforms.ToTensor(), transforms.Normalize((0.5,), (1.0,))]
             )
             dataset = MNIST(root="/path/to/mnist/", train=False, transform=transform, download=True)
-            loader = torch.utils.data.DataLoader(
+            return torch.utils.data.DataLoader(
                 dataset=dataset, batch_size=self.batch_size, shuffle=False
             )
-            return loader
 
         def test_step(self, batch: Any, batch_idx: int) -> Any:
             lowest.append(batch[0].min().item())
@@ -348,10 +347,9 @@ def test_train_dataloader_gives_the_pictures_of_the_example(tmp_path: Path) -> N
                 [transforms.ToTensor(), transforms.Normalize((0.5,), (1.0,))]
             )
             dataset = MNIST(root="/path/to/mnist/", train=True, transform=transform, download=True)
-            loader = torch.utils.data.DataLoader(
+            return torch.utils.data.DataLoader(
                 dataset=dataset, batch_size=self.batch_size, shuffle=True
             )
-            return loader
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             sizes.append(len(batch[0]))
@@ -552,10 +550,9 @@ def test_val_dataloader_gives_the_pictures_of_the_example(tmp_path: Path) -> Non
                 [transforms.ToTensor(), transforms.Normalize((0.5,), (1.0,))]
             )
             dataset = MNIST(root="/path/to/mnist/", train=False, transform=transform, download=True)
-            loader = torch.utils.data.DataLoader(
+            return torch.utils.data.DataLoader(
                 dataset=dataset, batch_size=self.batch_size, shuffle=False
             )
-            return loader
 
     run = trainer(tmp_path)
     (metrics,) = run.validate(LitModel(), verbose=False)

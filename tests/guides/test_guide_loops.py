@@ -421,7 +421,7 @@ def test_done_of_the_example_ends_at_max_steps(tmp_path: Path) -> None:
         def done(self) -> bool:
             return self.trainer.global_step >= self.trainer.max_steps
 
-    run = trainer(tmp_path, max_epochs=None, max_steps=8)
+    run = trainer(tmp_path, max_epochs=4, max_steps=8)
     run.fit_loop.epoch_loop = MyEpochLoop()
     run.fit(Small(), loader())
 
@@ -447,7 +447,7 @@ def test_done_of_the_example_works_in_a_loop_from_scratch(tmp_path: Path) -> Non
             loss.backward()
             optimizer.step()
 
-    run = trainer(tmp_path, max_steps=8)
+    run = trainer(tmp_path, max_epochs=4, max_steps=8)
     run.fit_loop = Steps()
     run.fit(Small(), loader())
 
@@ -504,8 +504,7 @@ class RunAsWritten(Traced):
         while not self.done:
             self.advance(*args, **kwargs)
 
-        output = self.on_run_end()
-        return output
+        return self.on_run_end()
 
 
 class RunsTwo(Loop):
@@ -549,7 +548,7 @@ class MyEpochLoop(TrainingEpochLoop):
 
 
 def test_replace_builds_the_new_loop_and_sets_all_references(tmp_path: Path) -> None:
-    run = trainer(tmp_path, max_steps=4, min_steps=2, max_epochs=None)
+    run = trainer(tmp_path, max_steps=4, min_steps=2, max_epochs=4)
     before = run.fit_loop.epoch_loop
     batch_loop, val_loop = before.batch_loop, before.val_loop
 
@@ -566,7 +565,7 @@ def test_replace_builds_the_new_loop_and_sets_all_references(tmp_path: Path) -> 
 
 
 def test_connect_stitches_loops_together_by_hand(tmp_path: Path) -> None:
-    run = trainer(tmp_path, max_steps=4, max_epochs=None)
+    run = trainer(tmp_path, max_steps=4, max_epochs=4)
     old = run.fit_loop.epoch_loop
 
     # Optional: stitch back the trainer arguments

@@ -1,0 +1,97 @@
+"""BasePredictionWriter: predictions go where the user writes them, by batch or all at once."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..arguments import check_choice
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+
+class BasePredictionWriter(Callback):
+    """Override ``write_on_batch_end``, ``write_on_epoch_end``, or both.
+
+    With ``predict(return_predictions=False)`` and ``write_interval="batch"``, no prediction is kept
+    in memory.
+
+    Args:
+        write_interval: ``batch``, ``epoch`` or ``batch_and_epoch``.
+
+    Raises:
+        UsageError: write_interval is none of these.
+    """
+
+    def __init__(
+        self, write_interval: Literal["batch", "epoch", "batch_and_epoch"] = "batch"
+    ) -> None:
+        choices = ("batch", "epoch", "batch_and_epoch")
+        check_choice("write_interval", write_interval, choices)
+        self.writes_batches = write_interval != "epoch"
+        self.writes_epochs = write_interval != "batch"
+
+    def write_on_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write one batch's prediction.
+
+        Args:
+            trainer: the trainer.
+            module: the module.
+            prediction: what ``predict_step`` returned.
+            batch_indices: which samples of the dataset the batch holds; None when the loader does
+                not read a dataset in order.
+            batch: the batch.
+            batch_idx: its number.
+            dataloader_idx: which loader it is from.
+        """
+
+    def write_on_epoch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        """Write all predictions.
+
+        Args:
+            trainer: the trainer.
+            module: the module.
+            predictions: a list over batches for each dataloader.
+            batch_indices: in the same shape, as ``batch_indices`` above.
+        """
+
+    def on_predict_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self.writes_batches:
+            indices = trainer.predict_loop.batch_indices(dataloader_idx, batch_idx)
+            self.write_on_batch_end(
+                trainer, module, outputs, indices, batch, batch_idx, dataloader_idx
+            )
+
+    def on_predict_epoch_end(
+        self, trainer: "Trainer", module: "LightningModule", outputs: Any
+    ) -> None:
+        if self.writes_epochs:
+            indices = [
+                [trainer.predict_loop.batch_indices(idx, number) for number in range(len(batches))]
+                for idx, batches in enumerate(outputs)
+            ]
+            self.write_on_epoch_end(trainer, module, outputs, indices)

@@ -1,0 +1,75 @@
+"""What the contenders share: data in memory, a tiny model, a stopwatch."""
+
+import contextlib
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+STEPS = 4000
+BATCHES = 100
+
+
+class Batches:
+    """Batches in memory, repeated to an epoch of STEPS."""
+
+    def __init__(self, steps: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._batches = [
+            (
+                torch.randn(16, 32, generator=generator),
+                torch.randint(0, 2, (16,), generator=generator),
+            )
+            for _ in range(BATCHES)
+        ]
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(self._steps):
+            yield self._batches[step % BATCHES]
+
+
+def make_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+
+
+class Stopwatch:
+    """Time from the first training batch to the last one's end, in s."""
+
+    def __init__(self) -> None:
+        self.begin_s = self.end_s = 0.0
+
+    @property
+    def per_step_us(self) -> float:
+        return (self.end_s - self.begin_s) / (STEPS - 1) * 1e6
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Contenders print what they print, but not here."""
+    with tempfile.TemporaryFile("w") as sink:
+        out, err = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = sink
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            sys.stdout, sys.stderr = out, err
+
+
+BARE: dict[str, Any] = {
+    "recording": "off",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+}

@@ -1,0 +1,581 @@
+"""The classification guide's chapters on steps and epoch ends: examples, pseudocode and claims.
+
+``self.log(some_result)`` of the guide, where the result is a dict, is ``log_dict`` here.
+"""
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from guides.guide_data import Board, Plain, TwoNets, torchvision
+from models import Small, loader, trainer, weights
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import nightbus as nb
+
+KINDS = pytest.mark.parametrize(
+    ("function", "kind"), [("validate", "validation"), ("test", "test")]
+)
+
+
+def evaluate(folder: Path, function: str, module: nb.LightningModule, data: Any) -> Any:
+    """Validate or test on its own."""
+    return getattr(trainer(folder), function)(module, data, verbose=False)
+
+
+def module_with(**methods: Any) -> Any:
+    """A module with these methods besides its own."""
+    return type("LitModel", (Plain,), methods)()
+
+
+# -- test_epoch_end and validation_epoch_end -------------------------------------------------------
+
+
+@KINDS
+def test_the_epoch_end_gets_the_outputs_that_the_pseudocode_collects(
+    tmp_path: Path, function: str, kind: str
+) -> None:
+    got: list[Any] = []
+
+    def step(self: Any, batch: Any, batch_idx: int) -> float:
+        return float(batch[0].sum())
+
+    def epoch_end(self: Any, outputs: Any) -> None:
+        got.append(outputs)
+
+    module = module_with(**{f"{kind}_step": step, f"{kind}_epoch_end": epoch_end})
+    test_data = loader()
+
+    evaluate(tmp_path, function, module, test_data)
+
+    test_outs = []
+    for batch_idx, test_batch in enumerate(test_data):
+        out = step(module, test_batch, batch_idx)
+        test_outs.append(out)
+    assert got == [test_outs]
+
+
+@KINDS
+def test_without_a_step_the_epoch_end_is_not_called(
+    tmp_path: Path, function: str, kind: str
+) -> None:
+    calls: list[Any] = []
+
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch)
+
+    methods = {f"{kind}_epoch_end": lambda self, outputs: calls.append(outputs)}
+    module = module_with(training_step=training_step, **methods)
+
+    trainer(tmp_path).fit(module, loader(8), loader(8))
+
+    assert calls == []
+
+
+def test_test_epoch_end_with_a_single_dataloader(tmp_path: Path) -> None:
+    def calc_all_results(predictions: Tensor) -> dict[str, Tensor]:
+        return {"share_of_ones": predictions.float().mean()}
+
+    class LitModel(Plain):
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            return self(batch[0]).argmax(dim=1)
+
+        def test_epoch_end(self, outputs: Any) -> None:
+            # do something with the outputs of all test batches
+            all_test_preds = torch.cat(outputs)
+
+            some_result = calc_all_results(all_test_preds)
+            self.log_dict(some_result)
+
+    module = LitModel()
+    (metrics,) = trainer(tmp_path).test(module, loader(), verbose=False)
+
+    predictions = torch.cat([module(x).argmax(dim=1) for x, _ in loader()])
+    assert metrics == {"share_of_ones": pytest.approx(predictions.float().mean().item())}
+
+
+@KINDS
+def test_epoch_end_outputs_are_a_list_of_lists_with_multiple_dataloaders(
+    tmp_path: Path, function: str, kind: str
+) -> None:
+    shapes: list[Any] = []
+
+    def step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> int:
+        return 10 * dataloader_idx + batch_idx
+
+    def epoch_end(self: Any, outputs: Any) -> None:
+        shapes.append(outputs)
+        final_value = 0
+        for dataloader_outputs in outputs:
+            for test_step_out in dataloader_outputs:
+                # do something
+                final_value += test_step_out
+
+        self.log("final_metric", final_value)
+
+    module = module_with(**{f"{kind}_step": step, f"{kind}_epoch_end": epoch_end})
+    results = evaluate(tmp_path, function, module, [loader(8), loader(4), loader(12)])
+
+    assert shapes == [[[0, 1], [10], [20, 21, 22]]]
+    assert results[0]["final_metric"] == 74
+
+
+def test_validation_epoch_end_with_a_single_dataloader(tmp_path: Path) -> None:
+    outs: list[Any] = []
+
+    class LitModel(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            return batch_idx
+
+        def validation_epoch_end(self, val_step_outputs: Any) -> None:
+            for out in val_step_outputs:
+                outs.append(out)
+
+    trainer(tmp_path, num_sanity_val_steps=0, max_epochs=2).fit(LitModel(), loader(8), loader(12))
+
+    assert outs == [0, 1, 2] * 2
+
+
+# -- test_step and validation_step -----------------------------------------------------------------
+
+
+@KINDS
+@pytest.mark.parametrize("value", [torch.ones(2, 3), "anything", {"a": [1, None]}, 0, ()])
+def test_a_step_may_return_any_object_or_value(
+    tmp_path: Path, function: str, kind: str, value: Any
+) -> None:
+    got: list[Any] = []
+    methods = {
+        f"{kind}_step": lambda self, batch, batch_idx: value,
+        f"{kind}_epoch_end": lambda self, outputs: got.extend(outputs),
+    }
+
+    evaluate(tmp_path, function, module_with(**methods), loader(8))
+
+    assert len(got) == 2
+    assert all(output is value for output in got)
+
+
+@KINDS
+def test_none_from_a_step_skips_to_the_next_batch(tmp_path: Path, function: str, kind: str) -> None:
+    got: list[Any] = []
+    methods = {
+        f"{kind}_step": lambda self, batch, idx: None if idx % 2 else idx,
+        f"{kind}_epoch_end": lambda self, outputs: got.append(outputs),
+    }
+
+    evaluate(tmp_path, function, module_with(**methods), loader())
+
+    assert got == [[0, 2, 4]]
+
+
+@KINDS
+def test_a_step_has_no_dataloader_idx_with_one_dataloader(
+    tmp_path: Path, function: str, kind: str
+) -> None:
+    seen: list[int] = []
+
+    def step(self: Any, batch: Any, batch_idx: int) -> None:
+        seen.append(batch_idx)
+
+    evaluate(tmp_path, function, module_with(**{f"{kind}_step": step}), loader(12))
+
+    assert seen == [0, 1, 2]
+
+
+@KINDS
+def test_case_1_a_single_data_set(tmp_path: Path, function: str, kind: str) -> None:
+    short = {"validation": "val", "test": "test"}[kind]
+
+    def step(self: Any, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+
+        # implement your own
+        out = self(x)
+        loss = nn.functional.cross_entropy(out, y)
+
+        # log 6 example images
+        # or generated text... or whatever
+        sample_imgs = x[:6]
+        grid = torchvision.utils.make_grid(sample_imgs)
+        self.logger.experiment.add_image("example_images", grid, 0)
+
+        # calculate acc
+        labels_hat = torch.argmax(out, dim=1)
+        acc = torch.sum(y == labels_hat).item() / (len(y) * 1.0)
+
+        # log the outputs!
+        self.log_dict({f"{short}_loss": loss, f"{short}_acc": acc})
+
+    board, module = Board(), module_with(**{f"{kind}_step": step})
+    run = trainer(tmp_path, sinks=[board])
+    (metrics,) = getattr(run, function)(module, loader(20, batch_size=8), verbose=False)
+
+    x, y = next(iter(loader(20, batch_size=20)))
+    with torch.no_grad():
+        out = module(x)
+    assert metrics == {
+        f"{short}_loss": pytest.approx(nn.functional.cross_entropy(out, y).item()),
+        f"{short}_acc": pytest.approx((out.argmax(dim=1) == y).float().mean().item()),
+    }
+    shapes = [(6, 4), (6, 4), (4, 4)]
+    assert board.experiment.images == [("example_images", shape, 0) for shape in shapes]
+
+
+@KINDS
+def test_case_2_dataloader_idx_tells_which_data_set_this_is(
+    tmp_path: Path, function: str, kind: str
+) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        # dataloader_idx tells you which dataset this is.
+        sizes.append((dataloader_idx, len(batch[0])))
+
+    module = module_with(**{f"{kind}_step": step})
+
+    evaluate(tmp_path, function, module, [loader(2), loader(3), loader(1)])
+
+    assert sizes == [(0, 2), (1, 3), (2, 1)]
+
+
+@KINDS
+def test_a_step_runs_in_eval_mode_without_gradients_and_training_mode_comes_back(
+    tmp_path: Path, function: str, kind: str
+) -> None:
+    during: list[tuple[bool, bool]] = []
+
+    def step(self: Any, batch: Any, batch_idx: int) -> None:
+        during.append((self.training, torch.is_grad_enabled()))
+
+    module = module_with(**{f"{kind}_step": step})
+    module.train()
+
+    evaluate(tmp_path, function, module, loader(4))
+
+    assert during == [(False, False)]
+    assert module.training
+    assert torch.is_grad_enabled()
+
+
+def test_after_validation_within_fit_training_goes_on_in_training_mode(tmp_path: Path) -> None:
+    during: list[tuple[str, bool, bool]] = []
+
+    class LitModel(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            during.append(("train", self.training, torch.is_grad_enabled()))
+            return self.loss(batch)
+
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            during.append(("validate", self.training, torch.is_grad_enabled()))
+
+    run = trainer(tmp_path, val_check_interval=1, num_sanity_val_steps=0)
+    run.fit(LitModel(), loader(8), loader(4))
+
+    assert during == [("train", True, True), ("validate", False, False)] * 2
+
+
+@KINDS
+def test_a_step_end_comes_between_step_and_outputs(
+    tmp_path: Path, function: str, kind: str
+) -> None:
+    got: list[Any] = []
+
+    def step(self: Any, batch: Any, batch_idx: int) -> int:
+        return batch_idx
+
+    def step_end(self: Any, output: int) -> str:
+        return f"end of {output}"
+
+    def epoch_end(self: Any, outputs: Any) -> None:
+        got.append(outputs)
+
+    names = (f"{kind}_step", f"{kind}_step_end", f"{kind}_epoch_end")
+    module = module_with(**dict(zip(names, (step, step_end, epoch_end), strict=True)))
+    val_data = loader()
+
+    evaluate(tmp_path, function, module, val_data)
+
+    # pseudocode of order
+    val_outs: list[Any] = []
+    for batch_idx, val_batch in enumerate(val_data):
+        out: Any = step(module, val_batch, batch_idx)
+        out = step_end(module, out)
+        val_outs.append(out)
+    assert got == [val_outs]
+
+
+# -- training_epoch_end ----------------------------------------------------------------------------
+
+
+def losses(outputs: Any) -> Any:
+    """Outputs with each dict replaced by its loss as a number."""
+    if isinstance(outputs, dict):
+        return outputs["loss"].item()
+    return [losses(output) for output in outputs]
+
+
+def test_training_epoch_end_gets_the_outputs_that_the_pseudocode_collects(
+    tmp_path: Path,
+) -> None:
+    got: list[Any] = []
+
+    class LitModel(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.loss(batch)
+
+        def training_epoch_end(self, training_step_outputs: Any) -> None:
+            # do something with all training_step outputs
+            got.append([])
+            for out in training_step_outputs:
+                got[-1].append(out)
+
+    trainer(tmp_path).fit(LitModel(), loader())
+
+    raw = LitModel()
+    optimizer = raw.configure_optimizers()
+    train_outs = []
+    for batch_idx, train_batch in enumerate(loader()):
+        out = raw.training_step(train_batch, batch_idx)
+        optimizer.zero_grad()
+        out.backward()
+        optimizer.step()
+        train_outs.append(out.item())
+    assert [losses(outputs) for outputs in got] == [train_outs]
+    assert not any(output["loss"].requires_grad for output in got[0])
+
+
+def test_training_epoch_end_gets_everything_in_the_dicts_that_steps_return(
+    tmp_path: Path,
+) -> None:
+    got: list[Any] = []
+
+    class LitModel(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return {"loss": self.loss(batch), "idx": batch_idx}
+
+        def training_epoch_end(self, outputs: Any) -> None:
+            got.extend(output["idx"] for output in outputs)
+
+    trainer(tmp_path).fit(LitModel(), loader(12))
+
+    assert got == [0, 1, 2]
+
+
+class TakesTurns(TwoNets):
+    """Two optimizers; notes each loss by optimizer, and what training_epoch_end gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[list[float]] = [[], []]
+        self.got: list[Any] = []
+
+    def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
+        loss = self.loss_of(batch, optimizer_idx)
+        self.losses[optimizer_idx].append(loss.item())
+        return loss
+
+    def training_epoch_end(self, outputs: Any) -> None:
+        self.got.append(losses(outputs))
+
+    def configure_optimizers(self) -> Any:
+        nets = (self.model_gen, self.model_dis)
+        return [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
+
+
+def test_with_multiple_optimizers_outputs_are_a_list_for_each_optimizer(tmp_path: Path) -> None:
+    module = TakesTurns()
+
+    trainer(tmp_path).fit(module, loader(12))
+
+    assert module.got == [module.losses]
+    assert [len(own) for own in module.losses] == [3, 3]
+
+
+class Sequences(nb.LightningModule):
+    """The guide's recurrent net, on sequences of six in splits of two."""
+
+    truncated_bptt_steps = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.lstm = nn.LSTM(1, 3, batch_first=True)
+        self.hiddens: list[Any] = []
+        self.got: list[Any] = []
+
+    def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:
+        # hiddens are the hidden states from the previous truncated backprop step
+        self.hiddens.append(hiddens)
+        data, target = batch
+        out, hiddens = self.lstm(data, hiddens)
+        loss = (out.mean(dim=2) - target).square().mean()
+        return {"loss": loss, "hiddens": hiddens}
+
+    def training_epoch_end(self, outputs: Any) -> None:
+        self.got.append(outputs)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.5)
+
+
+def sequences() -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(1)
+    data = torch.randn(4, 6, 1, generator=generator)
+    return DataLoader(TensorDataset(data, data.squeeze(2).cumsum(dim=1)), batch_size=2)
+
+
+def test_with_truncated_back_propagation_each_output_is_a_list_over_splits(
+    tmp_path: Path,
+) -> None:
+    module = Sequences()
+
+    trainer(tmp_path).fit(module, sequences())
+
+    (outputs,) = module.got
+    assert [len(batch) for batch in outputs] == [3, 3]
+    assert all(isinstance(loss, float) for batch in losses(outputs) for loss in batch)
+
+
+def test_without_training_epoch_end_no_outputs_are_kept(tmp_path: Path) -> None:
+    alive: list[int] = []
+    outputs: list[Any] = []
+
+    class Marker:
+        """Something whose life can be watched."""
+
+    class LitModel(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            marker = Marker()
+            outputs.append(weakref.ref(marker))
+            return {"loss": self.loss(batch), "marker": marker}
+
+        def on_train_epoch_end(self) -> None:
+            alive.append(sum(reference() is not None for reference in outputs[:-1]))
+
+    trainer(tmp_path).fit(LitModel(), loader())
+
+    assert len(outputs) == 6
+    assert alive == [0]
+
+
+# -- training_step ---------------------------------------------------------------------------------
+
+
+def test_a_loss_tensor_and_a_dict_with_the_loss_train_alike(tmp_path: Path) -> None:
+    def as_tensor(self: Any, batch: Any, batch_idx: int) -> Any:
+        return self.loss(batch)
+
+    def as_dict(self: Any, batch: Any, batch_idx: int) -> Any:
+        return {"loss": self.loss(batch), "any_key": "anything"}
+
+    modules = [module_with(training_step=step) for step in (as_tensor, as_dict)]
+    before = weights(modules[0])
+    for module in modules:
+        trainer(tmp_path).fit(module, loader())
+
+    one, other = (weights(module) for module in modules)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not torch.equal(one[0], before[0])
+
+
+def test_a_dict_must_include_the_loss(tmp_path: Path) -> None:
+    module = module_with(training_step=lambda self, batch, idx: {"no_loss": 1})
+
+    with pytest.raises(nb.UsageError, match="'loss'"):
+        trainer(tmp_path).fit(module, loader())
+
+
+def test_none_from_training_step_skips_to_the_next_batch(tmp_path: Path) -> None:
+    moved: list[bool] = []
+
+    class LitModel(Plain):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            self.before = weights(self)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx % 2 else self.loss(batch)
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            moved.append(not torch.equal(weights(self)[0], self.before[0]))
+
+    run = trainer(tmp_path)
+    run.fit(LitModel(), loader())
+
+    assert moved == [True, False] * 3
+    assert run.global_step == 3
+
+
+def test_training_step_with_an_encoder_and_three_parts_of_a_batch(tmp_path: Path) -> None:
+    class LitModel(nb.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(2)
+            self.encoder = nn.Linear(4, 4)
+            self.loss = nn.MSELoss()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            x, _y, _z = batch
+            out = self.encoder(x)
+            return self.loss(out, x)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    triples = TensorDataset(torch.randn(8, 4), torch.zeros(8), torch.ones(8))
+    module, raw = LitModel(), LitModel()
+    trainer(tmp_path).fit(module, DataLoader(triples, batch_size=4))
+
+    optimizer = raw.configure_optimizers()
+    for x, _, _ in DataLoader(triples, batch_size=4):
+        optimizer.zero_grad()
+        raw.loss(raw.encoder(x), x).backward()
+        optimizer.step()
+    assert torch.equal(module.encoder.weight, raw.encoder.weight)
+
+
+def test_training_step_gets_an_optimizer_idx_with_multiple_optimizers(tmp_path: Path) -> None:
+    steps: list[str] = []
+
+    class LitModel(TakesTurns):
+        # Multiple optimizers (e.g.: GANs)
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
+            if optimizer_idx == 0:
+                # do training_step with encoder
+                steps.append("encoder")
+            if optimizer_idx == 1:
+                # do training_step with decoder
+                steps.append("decoder")
+            return self.loss_of(batch, optimizer_idx)
+
+    run = trainer(tmp_path)
+    run.fit(LitModel(), loader(8))
+
+    assert steps == ["encoder", "decoder"] * 2
+    assert run.global_step == 4
+
+
+def test_truncated_back_propagation_gives_the_hidden_states_of_the_previous_step(
+    tmp_path: Path,
+) -> None:
+    module, raw = Sequences(), Sequences()
+    run = trainer(tmp_path)
+    run.fit(module, sequences())
+
+    optimizer = raw.configure_optimizers()
+    for data, target in sequences():
+        hiddens = None
+        for start in range(0, 6, 2):
+            split = data[:, start : start + 2], target[:, start : start + 2]
+            output = raw.training_step(split, 0, hiddens)
+            optimizer.zero_grad()
+            output["loss"].backward()
+            optimizer.step()
+            hiddens = tuple(state.detach() for state in output["hiddens"])
+    assert all(torch.equal(a, b) for a, b in zip(weights(module), weights(raw), strict=True))
+    assert [hidden is None for hidden in module.hiddens] == [True, False, False] * 2
+    assert not any(state.requires_grad for pair in module.hiddens if pair for state in pair)
+    assert run.global_step == 6

@@ -1,0 +1,126 @@
+"""Predictions: returned, kept out of memory, written by callbacks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from models import Small, loader, trainer
+
+import nightbus as nb
+
+
+class Writes(nb.BasePredictionWriter):
+    """Notes what it is given to write."""
+
+    def __init__(self, interval: Literal["batch", "epoch", "batch_and_epoch"]) -> None:
+        super().__init__(interval)
+        self.batches: list[Any] = []
+        self.epochs: list[Any] = []
+
+    def write_on_batch_end(
+        self,
+        trainer: nb.Trainer,
+        module: nb.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        self.batches.append((dataloader_idx, batch_idx, batch_indices, len(prediction)))
+
+    def write_on_epoch_end(
+        self,
+        trainer: nb.Trainer,
+        module: nb.LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        self.epochs.append((predictions, batch_indices))
+
+
+def test_predictions_of_one_loader_are_a_list_over_batches(tmp_path: Path) -> None:
+    predictions = trainer(tmp_path).predict(Small(), loader(10, 4))
+
+    assert [len(batch) for batch in predictions] == [4, 4, 2]
+
+
+def test_predictions_of_several_loaders_are_a_list_over_loaders(tmp_path: Path) -> None:
+    predictions = trainer(tmp_path).predict(Small(), [loader(8, 4), loader(4, 4)])
+
+    assert [len(batches) for batches in predictions] == [2, 1]
+
+
+def test_nothing_is_returned_when_nothing_is_to_be_kept(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Sees(nb.Callback):
+        def on_predict_epoch_end(self, trainer: Any, module: Any, results: Any) -> None:
+            seen.extend(results)
+
+    run = trainer(tmp_path, callbacks=[Sees()])
+
+    assert run.predict(Small(), loader(), return_predictions=False) is None
+    assert seen == [[]]
+
+
+def test_a_writer_is_given_each_batch_with_its_samples(tmp_path: Path) -> None:
+    writes = Writes("batch")
+
+    trainer(tmp_path, callbacks=[writes]).predict(
+        Small(), [loader(6, 4), loader(4, 4)], return_predictions=False
+    )
+
+    assert writes.batches == [
+        (0, 0, [0, 1, 2, 3], 4),
+        (0, 1, [4, 5], 2),
+        (1, 0, [0, 1, 2, 3], 4),
+    ]
+    assert writes.epochs == []
+
+
+def test_a_writer_is_given_all_predictions_though_none_are_returned(tmp_path: Path) -> None:
+    writes = Writes("epoch")
+    run = trainer(tmp_path, callbacks=[writes])
+
+    assert run.predict(Small(), loader(6, 4), return_predictions=False) is None
+
+    ((predictions, indices),) = writes.epochs
+    assert [len(batch) for batch in predictions[0]] == [4, 2]
+    assert indices == [[[0, 1, 2, 3], [4, 5]]]
+    assert writes.batches == []
+
+
+def test_a_writer_may_have_both(tmp_path: Path) -> None:
+    writes = Writes("batch_and_epoch")
+
+    trainer(tmp_path, callbacks=[writes]).predict(Small(), loader(4, 4))
+
+    assert (len(writes.batches), len(writes.epochs)) == (1, 1)
+
+
+def test_samples_of_a_shuffled_loader_are_not_made_up(tmp_path: Path) -> None:
+    writes = Writes("batch")
+
+    trainer(tmp_path, callbacks=[writes]).predict(Small(), loader(4, 4, shuffle=True))
+
+    assert writes.batches == [(0, 0, None, 4)]
+
+
+def test_an_unknown_write_interval_is_refused() -> None:
+    with pytest.raises(nb.UsageError, match=r"write_interval='step'.*'batch', 'epoch'"):
+        Writes("step")  # type: ignore[arg-type]
+
+
+def test_predictions_need_no_gradients(tmp_path: Path) -> None:
+    class Checks(Small):
+        def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+            assert not torch.is_grad_enabled()
+            assert not self.training
+            return self(batch[0])
+
+    predictions = trainer(tmp_path).predict(Checks(), loader(4, 4))
+
+    assert not predictions[0].requires_grad
