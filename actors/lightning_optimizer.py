@@ -75,18 +75,20 @@ class OptimizerToggle:
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self._optimizers = optimizers
         self._foreign: list[list[nn.Parameter]] = []
-        self._known = -1
+        self._known_groups = -1  # parameters are looked up again when groups were added
         self._frozen: list[nn.Parameter] = []
 
     def begin(self, optimizer_idx: int) -> None:
         """Stop gradients of parameters that only other optimizers have."""
         if self._frozen:
             self.end()
-        number = sum(len(g["params"]) for o in self._optimizers for g in o.param_groups)
-        if number != self._known:
-            self._foreign, self._known = self._find_foreign(), number
-        self._frozen = [p for p in self._foreign[optimizer_idx] if p.requires_grad]
-        for parameter in self._frozen:
+        groups = 0
+        for optimizer in self._optimizers:
+            groups += len(optimizer.param_groups)
+        if groups != self._known_groups:
+            self._foreign, self._known_groups = self._find_foreign(), groups
+        self._frozen = frozen = [p for p in self._foreign[optimizer_idx] if p.requires_grad]
+        for parameter in frozen:
             parameter.requires_grad = False
 
     def end(self) -> None:

@@ -76,7 +76,8 @@ class Routes:
 
         A group is an attribute too: where none of its hooks has anything to do but to be recorded,
         it is one callable that records them all, at one reading of the clock; else it is None and
-        the hooks are run one by one. Saves 2 us a step.
+        the hooks are run one by one. The last hook may have a default, which is then done, with the
+        objects that the group is called with. Saves 3 us a step.
 
         Args:
             groups: group name -> hook names in order.
@@ -120,9 +121,17 @@ class Routes:
 
     def _build_group(self, name: str) -> HookHandler | None:
         hooks = self._groups[name]
-        if any(hook in self._handlers or hook in self._defaults for hook in hooks):
+        if any(hook in self._handlers for hook in hooks):
+            return None
+        if any(hook in self._defaults for hook in hooks[:-1]):
             return None
         writer, recorded = self._writer, self.recorded
+        if (default := self._defaults.get(hooks[-1])) is not None:
+            if writer is None or (recorded is not None and recorded.isdisjoint(hooks)):
+                return default
+            if recorded is not None:
+                return None
+            return _recorded_with_default(hooks, default, self._place, writer)
         notices = [hook for hook in hooks if hook.startswith("on_")]
         if writer is not None and recorded is not None:
             notices = [hook for hook in notices if hook in recorded]
@@ -197,6 +206,33 @@ def _recorded_together(names: list[str], writer: LogWriter) -> HookHandler:
             hooks.append((name, now_ns, 0))
         for total in totals:
             total[0] += 1
+
+    return route
+
+
+def _recorded_with_default(
+    hooks: tuple[str, ...], default: HookHandler, place: Place, writer: LogWriter
+) -> HookHandler:
+    *notices, action = hooks
+    append, clock_ns = writer.hooks.append, writer.clock_ns
+    total = writer.hook_totals.setdefault(action, [0, 0])
+    notice_totals = [writer.hook_totals.setdefault(name, [0, 0]) for name in notices]
+
+    def route(*objects: Any) -> None:
+        outer, place.hook = place.hook, action
+        start_ns = clock_ns()
+        for name in notices:
+            append((name, start_ns, 0))
+        default(*objects)
+        end_ns = clock_ns()
+        place.hook = outer
+        for cell in notice_totals:
+            cell[0] += 1
+        total[0] += 1
+        total[1] += end_ns - start_ns
+        append((action, end_ns, end_ns - start_ns))
+        if end_ns > writer.due_ns:
+            writer.flush()
 
     return route
 

@@ -16,6 +16,8 @@ HOOK_GROUPS = {
         "on_before_optimizer_step",
         "configure_gradient_clipping",
     ),
+    "clear_gradients": ("on_before_zero_grad", "optimizer_zero_grad"),
+    "compute_gradients": ("on_before_backward", "backward"),
 }
 
 
@@ -122,18 +124,23 @@ class OptimizerLoop(TrainingStepLoop):
             return loss
         optimizer = trainer.optimizers[idx]
         if self._begins_accumulation:
-            if (hook := routes.on_before_zero_grad) is not None:
-                hook(optimizer)
-            routes.optimizer_zero_grad(trainer.place.epoch, self._batch_idx, optimizer, idx)  # type: ignore[misc]
+            epoch, batch_idx = trainer.place.epoch, self._batch_idx
+            if (group := routes.clear_gradients) is not None:
+                group(epoch, batch_idx, optimizer, idx)
+            else:
+                routes.call("on_before_zero_grad", optimizer)
+                routes.optimizer_zero_grad(epoch, batch_idx, optimizer, idx)  # type: ignore[misc]
             trainer.optimization_progress.zero_grad.total.completed += 1
         if trainer.accumulate_grad_batches > 1:
             loss = loss / trainer.accumulate_grad_batches
         scaler = trainer.device.scaler
         if scaler is not None:
             loss = scaler.scale(loss)
-        if (hook := routes.on_before_backward) is not None:
-            hook(loss)
-        routes.backward(loss, optimizer, idx)  # type: ignore[misc]
+        if (group := routes.compute_gradients) is not None:
+            group(loss, optimizer, idx)
+        else:
+            routes.call("on_before_backward", loss)
+            routes.backward(loss, optimizer, idx)  # type: ignore[misc]
         if self._will_step and scaler is None and (group := routes.after_backward) is not None:
             group()
             return loss

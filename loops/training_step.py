@@ -42,7 +42,10 @@ class TrainingStepLoop(Loop):
             arguments.append(optimizer_idx)
         if trainer.truncated_bptt_steps:
             arguments.append(self.hiddens)
-        with trainer.device.forward_context():
+        if trainer.device.autocasts:
+            with trainer.device.forward_context():
+                output = step(*arguments)
+        else:
             output = step(*arguments)
         if trainer.has_training_step_end:
             output = trainer.routes.call("training_step_end", output)
