@@ -1292,7 +1292,6 @@ class Trainer:
         with self.in_stage("sanity_check"):
             val_loop.run()
             self.metrics.drop_stage()
-        self.back_to_training()
         self.routes.call("on_sanity_check_end")
         self.loaders.sanity_checking = self.metrics.muted = False
 
@@ -1349,12 +1348,6 @@ class Trainer:
             moved = hook(batch, dataloader_idx)
             batch = batch if moved is None else moved
         return batch
-
-    def back_to_training(self) -> None:
-        """After validation within fit: train mode again, if validation left it."""
-        if not self.lightning_module.training:
-            self.lightning_module.train()
-            self.routes.call("on_validation_model_train")
 
     # -- what loops ask ----------------------------------------------------------------------
 

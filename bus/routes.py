@@ -192,7 +192,7 @@ def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> H
     return route
 
 
-def _nothing() -> None:
+def _nothing(*_: Any) -> None:
     """What a group without handlers does where it is not recorded either."""
 
 
@@ -200,7 +200,7 @@ def _recorded_together(names: list[str], writer: LogWriter) -> HookHandler:
     hooks, clock_ns = writer.hooks, writer.clock_ns
     totals = [writer.hook_totals.setdefault(name, [0, 0]) for name in names]
 
-    def route() -> None:
+    def route(*_: Any) -> None:
         now_ns = clock_ns()
         for name in names:
             hooks.append((name, now_ns, 0))

@@ -1,12 +1,14 @@
 """EvaluationLoop: validation and test, dataloader by dataloader."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 
 from ..bus.events import Scalar
 from .loop import Loop
+from .modes import Modes
 from .progress import Progress
 
 
@@ -174,14 +176,14 @@ class EvaluationLoop(Loop):
             self._results.setdefault(idx, {}).update(values)
 
     def run(self, *args: Any, **kwargs: Any) -> list[dict[str, Scalar]]:
-        """Evaluate, also in the middle of training, which is in train mode again afterwards."""
+        """Evaluate, also in the middle of training; the module is in its modes again afterwards."""
         trainer = self.trainer
-        with torch.no_grad():
-            if trainer.place.stage in (self.stage, "sanity_check"):
-                return super().run(*args, **kwargs) or []
-            with trainer.in_stage(self.stage):
-                result = super().run(*args, **kwargs)
-        trainer.back_to_training()
+        modes = Modes(trainer.lightning_module)
+        is_there = trainer.place.stage in (self.stage, "sanity_check")
+        with torch.no_grad(), nullcontext() if is_there else trainer.in_stage(self.stage):
+            result = super().run(*args, **kwargs)
+        if modes.restore():
+            trainer.routes.call(f"on_{self._kind}_model_train")
         return result or []
 
     def teardown(self) -> None:

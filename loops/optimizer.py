@@ -141,15 +141,15 @@ class OptimizerLoop(TrainingStepLoop):
         else:
             routes.call("on_before_backward", loss)
             routes.backward(loss, optimizer, idx)  # type: ignore[misc]
+        clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
         if self._will_step and scaler is None and (group := routes.after_backward) is not None:
-            group()
+            group(optimizer, idx, *clip)
             return loss
         routes.call("on_after_backward")
         if self._will_step:
             if scaler is not None:
                 scaler.unscale_(optimizer)
             routes.call("on_before_optimizer_step", optimizer, idx)
-            clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
             routes.call("configure_gradient_clipping", optimizer, idx, *clip)
         return loss
 

@@ -1,12 +1,14 @@
 """PredictionLoop: predictions for each dataloader in turn."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch.utils.data import SequentialSampler
 
 from .loop import Loop
+from .modes import Modes
 from .progress import Progress
 
 
@@ -145,14 +147,13 @@ class PredictionLoop(Loop):
         return None if indices is None else indices[batch_idx]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict, also in the middle of training, which is in train mode again afterwards."""
+        """Predict, also in the middle of training; the module is in its modes again afterwards."""
         trainer = self.trainer
-        with torch.no_grad():
-            if trainer.place.stage == "predict":
-                return super().run(*args, **kwargs)
-            with trainer.in_stage("predict"):
-                result = super().run(*args, **kwargs)
-        trainer.back_to_training()
+        modes = Modes(trainer.lightning_module)
+        is_there = trainer.place.stage == "predict"
+        with torch.no_grad(), nullcontext() if is_there else trainer.in_stage("predict"):
+            result = super().run(*args, **kwargs)
+        modes.restore()
         return result
 
 
