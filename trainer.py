@@ -1163,6 +1163,12 @@ class Trainer:
         self.optimizer_toggle = OptimizerToggle(optimizers)
         self.passes_optimizer_idx = len(optimizers) > 1 and not self.optimizes_manually
         self.truncated_bptt_steps = int(module.truncated_bptt_steps or 0)
+        if self.truncated_bptt_steps and self.accumulate_grad_batches > 1:
+            raise UsageError(
+                f"truncated_bptt_steps={self.truncated_bptt_steps} steps after each split of a "
+                f"batch; accumulate_grad_batches={self.accumulate_grad_batches} cannot be combined "
+                "with it"
+            )
         self._step_arguments = ["batch", "batch_idx"]
         self._step_arguments += ["optimizer_idx"] if self.passes_optimizer_idx else []
         self._step_arguments += ["hiddens"] if self.truncated_bptt_steps else []

@@ -31,7 +31,7 @@ class LightningDataModule(LoggingMixin, Actor):
     def predict_dataloader(self) -> Any:
         """One dataloader, or several, for prediction."""
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Alter a batch before it goes to the device."""
         return batch
 
@@ -41,7 +41,7 @@ class LightningDataModule(LoggingMixin, Actor):
 
         return move_data_to_device(batch, device)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Alter a batch on the device."""
         return batch
 

@@ -1,5 +1,6 @@
 """OptimizerLoop: training step, backward and optimizer step of one batch, for each optimizer."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ class OptimizerLoop(TrainingStepLoop):
         self._output: Any = None
         self._outputs: dict[int, Any] = {}
         self._will_step = True
-        self._begins_accumulation = True
+        self._turns_since_step: Counter[int] = Counter()  # by optimizer, with accumulation
+        self._cleared: set[int] = set()  # optimizers whose gradients belong to this accumulation
 
     @property
     def done(self) -> bool:
@@ -62,8 +64,9 @@ class OptimizerLoop(TrainingStepLoop):
         self._batch, self._batch_idx = batch, batch_idx
         accumulate = trainer.accumulate_grad_batches
         if accumulate > 1:
-            self._begins_accumulation = batch_idx % accumulate == 0
-            self._will_step = (batch_idx + 1) % accumulate == 0 or trainer.is_last_batch
+            turns = self._turns_since_step[optimizer_idx] + 1
+            self._will_step = turns == accumulate or trainer.is_last_batch
+            self._turns_since_step[optimizer_idx] = 0 if self._will_step else turns
         if not trainer.passes_optimizer_idx:
             self._take_turn(optimizer_idx)
             return
@@ -97,6 +100,7 @@ class OptimizerLoop(TrainingStepLoop):
             counts.ready = counts.completed
             return
         counts.completed += 1
+        self._cleared.discard(optimizer_idx)
         progress.steps_by_optimizer[optimizer_idx] += 1
         trainer.place.complete_step(counts.completed)
 
@@ -123,7 +127,7 @@ class OptimizerLoop(TrainingStepLoop):
         if not trainer.optimizers:
             return loss
         optimizer = trainer.optimizers[idx]
-        if self._begins_accumulation:
+        if idx not in self._cleared:
             epoch, batch_idx = trainer.place.epoch, self._batch_idx
             if (group := routes.clear_gradients) is not None:
                 group(epoch, batch_idx, optimizer, idx)
@@ -132,6 +136,7 @@ class OptimizerLoop(TrainingStepLoop):
                 routes.optimizer_zero_grad(epoch, batch_idx, optimizer, idx)  # type: ignore[misc]
             trainer.optimization_progress.zero_grad.total.completed += 1
         if trainer.accumulate_grad_batches > 1:
+            self._cleared.add(idx)
             loss = loss / trainer.accumulate_grad_batches
         scaler = trainer.device.scaler
         if scaler is not None:

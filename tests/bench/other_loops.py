@@ -52,7 +52,8 @@ class Two(nb.LightningModule):
     def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Tensor:
         if batch_idx == 1 and optimizer_idx == 0:
             self.watch.begin_s = time.perf_counter()
-        return loss_of(list(self.nets), *batch, optimizer_idx)
+        x, y = batch
+        return loss_of(list(self.nets), x, y, optimizer_idx)
 
     def configure_optimizers(self) -> Any:
         return make_optimizers(list(self.nets))
@@ -72,7 +73,8 @@ class TwoByHand(Two):
         nets = list(self.nets)
         for turn, optimizer in enumerate(self.optimizers()):
             with self.toggle_optimizer(optimizer, turn):
-                loss = loss_of(nets, *batch, turn)
+                x, y = batch
+                loss = loss_of(nets, x, y, turn)
                 optimizer.zero_grad()
                 self.manual_backward(loss)
                 optimizer.step()
@@ -134,7 +136,7 @@ class Evaluated(nb.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.watch.end_s = time.perf_counter()
 
-    def on_predict_epoch_end(self) -> None:
+    def on_predict_epoch_end(self, outputs: Any) -> None:
         self.watch.end_s = time.perf_counter()
 
 

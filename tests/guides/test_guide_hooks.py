@@ -146,7 +146,7 @@ def test_on_before_batch_transfer_alters_the_batch_before_it_moves(
             batch["x"] = transforms(batch["x"])
             return batch
 
-        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:  # type: ignore[override]
             order.append("transfer")
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
@@ -504,7 +504,7 @@ def test_transfer_batch_to_device_moves_a_custom_data_structure(tmp_path: Path) 
                 batch.targets = batch.targets.to(device)
                 batch.moved = device == self.device
             else:
-                batch = super().transfer_batch_to_device(batch, device)  # type: ignore[call-arg]
+                batch = super().transfer_batch_to_device(batch, device)
             return batch
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:

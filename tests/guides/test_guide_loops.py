@@ -19,6 +19,7 @@ from nightbus.loops import (
     EvaluationLoop,
     FitLoop,
     Loop,
+    ManualOptimization,
     OptimizerLoop,
     PredictionLoop,
     Progress,
@@ -108,13 +109,7 @@ def test_my_gradient_descent_loop_scales_gradients_by_a_validation_loss(
             scale_gradients(model, 1 / val_loss)
             optimizer.step()
 
-    class Validates(Small):
-        validated = 0
-
-        def on_validation_epoch_end(self) -> None:
-            self.validated += not self.trainer.sanity_checking
-
-    module = Validates()
+    module = Small()
     run = trainer(tmp_path)
     run.fit_loop.epoch_loop = MyGradientDescentLoop()
     run.fit(module, train_dataloader, val_dataloader)
@@ -156,13 +151,13 @@ def test_default_loop_of_the_guide_gives_the_same_weights_as_fit(tmp_path: Path)
     optimizer = lightning_module.configure_optimizers()
 
     class DefaultLoop(Loop):
-        def advance(self, batch: Any, i: int) -> None:  # type: ignore[override]
+        def advance(self, batch: Any, i: int) -> None:
             loss = lightning_module.training_step(batch, i)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
-        def run(self, dataloader: Any) -> None:  # type: ignore[override]
+        def run(self, dataloader: Any) -> None:
             for i, batch in enumerate(dataloader):
                 self.advance(batch, i)
 
@@ -195,7 +190,7 @@ def test_loops_can_be_added_and_nested(tmp_path: Path) -> None:
         def reset(self) -> None:
             self.count = 0
 
-        def advance(self, outer: int = -1) -> None:  # type: ignore[override]
+        def advance(self, outer: int = -1) -> None:
             if self.child is not None:
                 self.child.run(self.count)
             else:
@@ -646,6 +641,31 @@ def test_each_for_loop_of_the_structure_is_a_loop(tmp_path: Path) -> None:
     assert all(isinstance(loop, Loop) for loop in fit_loop.walk())
 
 
+def test_manual_optimization_substitutes_the_optimizer_loop(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    class LitModel(Plain):
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            calls.append(batch_idx)
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(self.loss(batch))
+            optimizer.step()
+
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("the optimizer loop ran")
+
+    run = trainer(tmp_path)
+    run.fit_loop.epoch_loop.batch_loop.optimizer_loop.advance = forbidden
+    run.fit(LitModel(), loader(12))
+
+    assert type(run.fit_loop.epoch_loop.batch_loop.manual_loop) is ManualOptimization
+    assert calls == [0, 1, 2]
+    assert run.global_step == 3
+
+
 # -- active learning -------------------------------------------------------------------------------
 
 
@@ -655,10 +675,7 @@ class ActiveLearningDataModule(nb.LightningDataModule):
     def __init__(self, initial_num_labels: int) -> None:
         self.data = MNIST()
         self.labelled = list(range(initial_num_labels))
-
-    @property
-    def unlabelled(self) -> list[int]:
-        return [index for index in range(len(self.data)) if index not in self.labelled]
+        self.unlabelled = list(range(initial_num_labels, len(self.data)))
 
     def train_dataloader(self) -> Any:
         return DataLoader(Subset(self.data, self.labelled), batch_size=2)
@@ -669,8 +686,9 @@ class ActiveLearningDataModule(nb.LightningDataModule):
     def label(self, probabilities: Tensor, number: int) -> None:
         """Label those that the model is least sure of."""
         least_sure = probabilities.max(dim=1).values.argsort()[:number]
-        unlabelled = self.unlabelled
-        self.labelled += [unlabelled[int(position)] for position in least_sure]
+        for index in [self.unlabelled[int(position)] for position in least_sure]:
+            self.unlabelled.remove(index)
+            self.labelled.append(index)
 
 
 class ActiveLearningLoop(Loop):
@@ -698,10 +716,8 @@ class ActiveLearningLoop(Loop):
         datamodule: Any = self.trainer.datamodule
         if not datamodule.unlabelled:
             raise StopIteration
-        module = self.trainer.lightning_module
-        with torch.no_grad():
-            found = [module(x).softmax(dim=1) for x, _ in datamodule.predict_dataloader()]
-        datamodule.label(torch.cat(found), number=3)
+        predictions = self.trainer.predict_loop.run()
+        datamodule.label(torch.cat(predictions), number=3)
 
     def on_advance_end(self) -> None:
         self.progress.total.completed += 1
@@ -720,8 +736,12 @@ class NotesSizes(Small):
         self.sizes.append(0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
+        assert self.training
         self.sizes[-1] += len(batch[0])
         return super().training_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        return self(batch[0]).softmax(dim=1)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(("frequency", "sizes"), [(1, [5, 8, 11]), (2, [5, 5, 8, 8, 11, 11])])
@@ -742,9 +762,10 @@ def test_an_active_learning_loop_labels_more_data_each_round(
     run.fit(model, datamodule=datamodule)
 
     assert model.sizes == sizes
-    # 4. Predict: one picture was never labelled in 3 rounds of 3, or none is left
-    assert len(datamodule.labelled) == 12
-    assert run.predict(model, loader(4))[0].shape == (4,)
+    # 5 labels and three rounds of up to 3
+    assert sorted(datamodule.labelled) == list(range(12))
+    # 4. Predict what's on a few images!
+    assert run.predict(model, loader(4))[0].shape == (4, 2)
     # 5. Save the model!
     run.save_checkpoint(tmp_path / "image_classification_model.pt")
     assert (tmp_path / "image_classification_model.pt").exists()

@@ -540,7 +540,12 @@ def test_backward_and_step_are_called_on_each_optimizer_and_scheduler(tmp_path: 
     assert calls == [*batch, *batch, "scheduler 1"]
 
 
-def test_precision_is_handled_with_several_optimizers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [(16, torch.float16), ("bf16-mixed", torch.bfloat16)]
+)
+def test_precision_is_handled_with_several_optimizers(
+    tmp_path: Path, precision: Any, dtype: torch.dtype
+) -> None:
     kinds: list[torch.dtype] = []
 
     class LitModel(TwoOptimizers):
@@ -552,9 +557,9 @@ def test_precision_is_handled_with_several_optimizers(tmp_path: Path) -> None:
 
     module = LitModel()
 
-    trainer(tmp_path, precision="bf16-mixed").fit(module, loader(8))
+    trainer(tmp_path, precision=precision).fit(module, loader(8))
 
-    assert kinds == [torch.bfloat16] * 4
+    assert kinds == [dtype] * 4
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
 
 
