@@ -191,3 +191,51 @@ def test_mixed_precision_trains(tmp_path: Path, precision: str) -> None:
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
     assert not torch.equal(before[0], weights(module)[0])
     assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+
+
+def test_a_skipped_batch_leaves_no_gradients_of_the_step_before(tmp_path: Path) -> None:
+    class SkipsThird(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx == 2 else self.loss(batch)
+
+    module = SkipsThird()
+    trainer(tmp_path, accumulate_grad_batches=2).fit(module, loader(16))  # 4 batches
+
+    net = make_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    losses = [F.cross_entropy(net(x), y) / 2 for x, y in list(loader(16))[:2]]
+    optimizer.zero_grad()
+    for loss in losses:
+        loss.backward()
+    optimizer.step()
+    x, y = list(loader(16))[3]
+    optimizer.zero_grad()
+    (F.cross_entropy(net(x), y) / 2).backward()
+    optimizer.step()
+    assert_same(weights(module), weights(net))
+
+
+def test_with_frequencies_each_optimizer_accumulates_over_its_own_batches(tmp_path: Path) -> None:
+    class Alternates(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.turns: list[int] = []
+
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+            return self.loss(batch)
+
+        def on_before_optimizer_step(self, optimizer: Any, optimizer_idx: int = 0) -> None:
+            self.turns.append(optimizer_idx)
+
+        def configure_optimizers(self) -> Any:
+            parts = (self.net[0], self.net[2])  # type: ignore[index]
+            return [
+                {"optimizer": torch.optim.SGD(part.parameters(), lr=0.1), "frequency": 1}
+                for part in parts
+            ]
+
+    module = Alternates()
+
+    trainer(tmp_path, accumulate_grad_batches=2).fit(module, loader(32))  # 8 batches
+
+    assert module.turns == [0, 1, 0, 1]
