@@ -1,0 +1,196 @@
+"""What users read off the trainer inside their hooks."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, loader, trainer
+from torch import nn
+
+import nightbus as nb
+
+FLAGS = ("training", "sanity_checking", "validating", "testing", "predicting")
+
+
+class Notes(nb.Callback):
+    """Notes which flags are set at each batch's start."""
+
+    def __init__(self) -> None:
+        self.flags: dict[str, set[str]] = {}
+
+    def note(self, hook: str, trainer: nb.Trainer) -> None:
+        self.flags[hook] = {flag for flag in FLAGS if getattr(trainer, flag)}
+
+    def on_train_batch_start(self, trainer: nb.Trainer, *_: Any) -> None:
+        self.note("train", trainer)
+
+    def on_validation_batch_start(self, trainer: nb.Trainer, *_: Any) -> None:
+        self.note("sanity" if trainer.sanity_checking else "validation", trainer)
+
+    def on_test_batch_start(self, trainer: nb.Trainer, *_: Any) -> None:
+        self.note("test", trainer)
+
+    def on_predict_batch_start(self, trainer: nb.Trainer, *_: Any) -> None:
+        self.note("predict", trainer)
+
+
+def test_exactly_one_flag_says_what_is_being_done(tmp_path: Path) -> None:
+    notes = Notes()
+    run = trainer(tmp_path, callbacks=[notes])
+
+    run.fit(Small(), loader(), loader(8))
+    run.test(dataloaders=loader(8), verbose=False)
+    run.predict(dataloaders=loader(8))
+
+    assert notes.flags == {
+        "sanity": {"sanity_checking"},
+        "train": {"training"},
+        "validation": {"validating"},
+        "test": {"testing"},
+        "predict": {"predicting"},
+    }
+    assert [flag for flag in FLAGS if getattr(run, flag)] == []
+
+
+def test_is_last_batch_is_true_for_the_last_batch_alone(tmp_path: Path) -> None:
+    class Asks(Small):
+        def on_train_start(self) -> None:
+            self.found: list[bool] = []
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.found.append(self.trainer.is_last_batch)
+            return self.loss(batch)
+
+    module = Asks()
+
+    trainer(tmp_path, max_epochs=2).fit(module, loader(12))
+
+    assert module.found == [False, False, True] * 2
+
+
+def test_numbers_of_batches_and_steps_are_known_when_optimizers_are_configured(
+    tmp_path: Path,
+) -> None:
+    class Asks(Small):
+        def configure_optimizers(self) -> Any:
+            run = self.trainer
+            self.found = (
+                run.num_training_batches,
+                run.num_val_batches,
+                run.estimated_stepping_batches,
+                run.max_epochs,
+            )
+            return super().configure_optimizers()
+
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            pass
+
+    module = Asks()
+
+    trainer(tmp_path, max_epochs=3, accumulate_grad_batches=4).fit(
+        module, loader(24), [loader(8), loader(4)]
+    )
+
+    assert module.found == (6, [2, 1], 6, 3)
+
+
+def test_global_step_counts_the_steps_of_all_optimizers(tmp_path: Path) -> None:
+    class Two(Small):
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+            return self.loss(batch)
+
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(self.net.parameters(), lr=0.1) for _ in range(2)]
+
+    run = trainer(tmp_path, max_steps=10, max_epochs=None)
+
+    run.fit(Two(), loader())
+
+    assert run.global_step == 10
+    assert run.fit_loop.global_step == 10
+    assert run.optimization_progress.steps_by_optimizer == [5, 5]
+
+
+def test_the_parts_of_a_run_are_attributes(tmp_path: Path) -> None:
+    class Data(nb.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return loader()
+
+    class Saves(nb.Checkpoint):
+        pass
+
+    class Last(nb.Callback):
+        pass
+
+    saves, data, module = Saves(), Data(), Small()
+    run = trainer(tmp_path, callbacks=[saves, Last()], logger=True)
+    seen: dict[str, Any] = {}
+
+    class Asks(nb.Actor):
+        @nb.on("on_train_batch_end")
+        def look(self, hook: Any) -> None:
+            seen["metrics"] = dict(hook.trainer.callback_metrics)
+
+    run.attach(Asks())
+    run.fit(module, datamodule=data)
+
+    assert run.model is run.lightning_module is module
+    assert run.datamodule is data
+    assert run.checkpoint_callbacks == [run.checkpoint_callback] == [saves]
+    assert run.logger is run.loggers[0]
+    assert isinstance(run.logger, nb.CSV)
+    assert [type(optimizer) for optimizer in run.optimizers] == [torch.optim.SGD]
+    assert "train_loss" in seen["metrics"]
+    assert (run.is_global_zero, run.global_rank, run.local_rank, run.node_rank) == (True, 0, 0, 0)
+    assert (run.world_size, run.num_nodes) == (1, 1)
+
+
+def test_callbacks_that_save_checkpoints_come_last(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    class Saves(nb.Checkpoint):
+        def on_train_epoch_end(self, trainer: nb.Trainer, module: Any) -> None:
+            order.append("saves")
+
+    class Acts(nb.Callback):
+        def on_train_epoch_end(self, trainer: nb.Trainer, module: Any) -> None:
+            order.append("acts")
+
+    trainer(tmp_path, callbacks=[Saves(), Acts()]).fit(Small(), loader())
+
+    assert order == ["acts", "saves"]
+
+
+def test_should_stop_ends_training_after_the_batch(tmp_path: Path) -> None:
+    class Stops(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.trainer.should_stop = batch_idx == 2
+            return self.loss(batch)
+
+    run = trainer(tmp_path, max_epochs=5)
+
+    run.fit(Stops(), loader())
+
+    assert run.global_step == 3
+
+
+@pytest.mark.parametrize("function", ["validate", "test", "predict"])
+def test_an_evaluation_keeps_frozen_parts_in_eval_mode(tmp_path: Path, function: str) -> None:
+    class Frozen(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4).eval()
+
+    module = Frozen()
+
+    getattr(trainer(tmp_path), function)(module, loader(8))
+
+    assert module.training
+    assert module.net.training
+    assert not module.norm.training
+
+
+def test_a_step_that_cannot_tell_several_dataloaders_apart_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match="there are 2 dataloaders.*has no argument dataload"):
+        trainer(tmp_path).validate(Small(), [loader(8), loader(8)])
