@@ -192,5 +192,5 @@ def test_an_evaluation_keeps_frozen_parts_in_eval_mode(tmp_path: Path, function:
 
 
 def test_a_step_that_cannot_tell_several_dataloaders_apart_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match="there are 2 dataloaders.*has no argument dataload"):
+    with pytest.raises(nb.UsageError, match=r"there are 2 dataloaders.*has no argument dataload"):
         trainer(tmp_path).validate(Small(), [loader(8), loader(8)])
