@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .bus.events import Hook as Hook
     from .bus.events import LoopEnded as LoopEnded
     from .bus.events import LoopStarted as LoopStarted
+    from .bus.events import Media as Media
     from .bus.events import Pause as Pause
     from .bus.events import Put as Put
     from .bus.events import Resume as Resume
@@ -77,6 +78,7 @@ _EVENTS = [
     "Hook",
     "LoopEnded",
     "LoopStarted",
+    "Media",
     "Pause",
     "Put",
     "Resume",

@@ -67,6 +67,7 @@ from .bus.events import (
 from .bus.log_writer import LogIdentity, LogWriter
 from .bus.logging_setup import bind_run, get_logger, level
 from .bus.mailbox import Reply
+from .bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
 from .bus.observer import Observer, describe
 from .bus.place import Place
 from .bus.routes import HookHandler
@@ -157,6 +158,8 @@ class Trainer:
         multiple_trainloader_mode: how several training loaders are read together; see
             CombinedLoader.
         prepare_data_per_node: ``prepare_data`` runs on each machine; if False, on the first only.
+        max_media_bytes: what an image, figure, histogram, text or table may take in the log,
+            encoded; at most 1,000,000.
         drain_timeout: how long sinks may take to finish at the end, in s.
 
     Raises:
@@ -204,6 +207,7 @@ class Trainer:
         multiple_trainloader_mode: CombineMode = "max_size_cycle",
         prepare_data_per_node: bool = True,
         drain_timeout: float = 30.0,
+        max_media_bytes: int = DEFAULT_MEDIA_BYTES,
         **unknown: Any,
     ) -> None:
         arguments = {
@@ -232,6 +236,10 @@ class Trainer:
             raise UsageError(
                 f"logger={type(logger).__name__}: expected True or False; give sinks=[...] for "
                 "destinations"
+            )
+        if check_at_least("max_media_bytes", max_media_bytes, 0) > LARGEST_MEDIA_BYTES:  # type: ignore[operator]
+            raise UsageError(
+                f"max_media_bytes={max_media_bytes}: the log takes at most {LARGEST_MEDIA_BYTES}"
             )
         check_devices(devices)
         self.device = Device(accelerator, precision)
@@ -290,7 +298,7 @@ class Trainer:
         self.place = Place()
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
-        self.metrics = Metrics(self.bus, log_every_n_steps)
+        self.metrics = Metrics(self.bus, log_every_n_steps, max_media_bytes)
         self.should_stop = False
         self.stop_reason = ""
         self.paused = False
@@ -824,6 +832,7 @@ class Trainer:
         self.place.move(stage=_STAGE_OF[function], epoch=self.current_epoch, step=self.global_step)
         self.bus = Bus(self.place, earlier, run)
         self.bus.record_put = self.metrics.put
+        self.bus.record_media = self.metrics.put_media
         self.routes = self.bus.routes
         self.routes.set_groups(HOOK_GROUPS)
         self.metrics.begin(self.bus)

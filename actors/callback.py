@@ -1,5 +1,6 @@
 """Callbacks: actors in the step with a method for each hook."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..bus.actor import Actor
@@ -19,6 +20,11 @@ class Callback(LoggingMixin, Actor):
     A hook that raises ends the run. Returning -1 from ``on_train_batch_start`` skips the rest of
     the epoch. ``@on`` works here as in any actor.
     """
+
+    def _hook_methods(self) -> Mapping[str, tuple[Callable[..., Any], Sequence[str]]]:
+        from .hooks import callback_hook_methods
+
+        return callback_hook_methods(self)
 
     def on_init_start(self, trainer: "Trainer") -> None:
         """Called when the Trainer begins to be made."""

@@ -368,6 +368,17 @@ def _batch_end_of_all(
     return handle
 
 
+def callback_hook_methods(
+    callback: Callback,
+) -> dict[str, tuple[Callable[..., Any], Sequence[str]]]:
+    """A callback's hook methods by hook, and what they are called with after trainer and module."""
+    return {
+        name: (fitted(getattr(callback, name), name, spec.arguments, leading=2), spec.arguments)
+        for name, spec in HOOKS.items()
+        if spec.callback and is_overridden(callback, name)
+    }
+
+
 def _subscribed(
     owners: HookOwners, loop_hooks: Iterable[str]
 ) -> dict[str, list[tuple[Actor, Subscription]]]:

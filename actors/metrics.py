@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..bus.bus import Bus
 from ..bus.errors import MetricError
-from ..bus.events import Put, Scalar
+from ..bus.events import Media, Put, Scalar
 from ..bus.logging_setup import get_logger
+from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from .logging_mixin import ReduceFx
 
 _NO_BATCH = object()
@@ -245,10 +246,12 @@ class Metrics:
 
     Args:
         log_every_n_steps: how often step values go to sinks.
+        max_media_bytes: what an encoded image, text and the like may take.
     """
 
-    def __init__(self, bus: Bus, log_every_n_steps: int) -> None:
+    def __init__(self, bus: Bus, log_every_n_steps: int, max_media_bytes: int) -> None:
         self.bus = bus
+        self.max_media_bytes = max_media_bytes
         self.log_every_n_steps = max(1, log_every_n_steps)
         self.num_dataloaders = 1
         self.batch: Any = None  # the batch of the step that goes on
@@ -288,15 +291,40 @@ class Metrics:
         Raises:
             MetricError: name, value or destinations are not usable.
         """
+        self._check_name(name)
+        if isinstance(destinations, str):
+            destinations = (destinations,)
+        labels = DEFAULT_DESTINATIONS if destinations is None else tuple(destinations)
+        self._record(source, name, to_scalar(name, value), labels)
+
+    def put_media(
+        self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None = None
+    ) -> None:
+        """Record an image, a text and the like.
+
+        Raises:
+            MetricError: the name is not usable, or it is too large.
+        """
+        self._check_name(name)
+        kind, data = media
+        if len(data) > self.max_media_bytes:
+            raise MetricError(
+                f"the {kind} {name!r} takes {len(data)} bytes, more than "
+                f"max_media_bytes={self.max_media_bytes}; make it smaller, or raise the Trainer's "
+                f"argument, up to {LARGEST_MEDIA_BYTES}"
+            )
+        if isinstance(destinations, str):
+            destinations = (destinations,)
+        labels = ("loggers",) if destinations is None else tuple(destinations)
+        if not self.muted:
+            self.bus.emit(Media, name, kind, data, labels, self.bus.place.hook, source=source)
+
+    def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS:
             raise MetricError(
                 f"a metric's name is a string of 1 to {MAX_NAME_CHARS} characters, not "
                 f"{str(name)[:80]!r}"
             )
-        if isinstance(destinations, str):
-            destinations = (destinations,)
-        labels = DEFAULT_DESTINATIONS if destinations is None else tuple(destinations)
-        self._record(source, name, to_scalar(name, value), labels)
 
     def _record(self, source: str, name: str, value: Value, labels: tuple[str, ...]) -> None:
         if self.muted:

@@ -10,6 +10,14 @@ from .codec import DecodedEvent, HookSelection
 from .errors import UsageError
 from .events import Command
 from .mailbox import Reply
+from .media import (
+    EncodedMedia,
+    encode_figure,
+    encode_histogram,
+    encode_image,
+    encode_table,
+    encode_text,
+)
 from .subscription import HandlerTable, Subscription, subscriptions_of
 
 
@@ -51,6 +59,11 @@ class Context(Protocol):
         self, source: str, name: str, value: object, destinations: Sequence[str] | None
     ) -> None:
         """Record a metric."""
+
+    def put_media(
+        self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
+    ) -> None:
+        """Record a value that is more than a number."""
 
 
 class Actor:
@@ -127,6 +140,82 @@ class Actor:
         for name, value in metrics.items():
             self.put(name, value, destinations)
 
+    def put_image(self, name: str, image: Any, destinations: Sequence[str] | None = None) -> None:
+        """Record an image, as PNG; needs Pillow (the extra ``media``).
+
+        An encoded value may take 256 KiB, unless ``Trainer(max_media_bytes=...)`` says otherwise;
+        this goes for all verbs below too.
+
+        Args:
+            name: what it is called.
+            image: a tensor or array of shape (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4;
+                uint8, or floats from 0 to 1; or a Pillow image.
+            destinations: whom it is for; loggers if not given.
+
+        Raises:
+            MetricError: it is no image, or too large.
+            MissingPackageError: Pillow is missing.
+        """
+        self._require_context("put_image").put_media(
+            actor_name(self), name, encode_image(name, image), destinations
+        )
+
+    def put_figure(self, name: str, figure: Any, destinations: Sequence[str] | None = None) -> None:
+        """Record a matplotlib figure, as PNG; arguments as for ``put_image``."""
+        self._require_context("put_figure").put_media(
+            actor_name(self), name, encode_figure(name, figure), destinations
+        )
+
+    def put_histogram(
+        self, name: str, values: Any, bins: int = 64, destinations: Sequence[str] | None = None
+    ) -> None:
+        """Record how values are distributed: counts in bins of equal width.
+
+        Args:
+            name: what it is called.
+            values: numbers of any shape; NaN and infinities are left out.
+            bins: how many bins.
+            destinations: whom it is for; loggers if not given.
+
+        Raises:
+            MetricError: there are no finite numbers.
+        """
+        self._require_context("put_histogram").put_media(
+            actor_name(self), name, encode_histogram(name, values, bins), destinations
+        )
+
+    def put_text(self, name: str, text: str, destinations: Sequence[str] | None = None) -> None:
+        """Record a text.
+
+        Raises:
+            MetricError: it is no string, or too large.
+        """
+        self._require_context("put_text").put_media(
+            actor_name(self), name, encode_text(name, text), destinations
+        )
+
+    def put_table(
+        self,
+        name: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        destinations: Sequence[str] | None = None,
+    ) -> None:
+        """Record a table.
+
+        Args:
+            name: what it is called.
+            columns: the columns' titles.
+            rows: for each row, a value for each column: None, bool, int, float or str.
+            destinations: whom it is for; loggers if not given.
+
+        Raises:
+            MetricError: a row has another length, a value is not plain, or it is too large.
+        """
+        self._require_context("put_table").put_media(
+            actor_name(self), name, encode_table(name, columns, rows), destinations
+        )
+
     def _require_context(self, verb: str) -> Context:
         if self._context is None:
             raise UsageError(
@@ -136,6 +225,12 @@ class Actor:
         return self._context
 
     # -- what the bus asks -------------------------------------------------------------------
+
+    def _hook_methods(self) -> Mapping[str, tuple[Callable[..., Any], Sequence[str]]]:
+        """Methods that are hooks by their name, and what they are called with after the trainer
+        and the module; replay calls them too.
+        """
+        return {}
 
     def _async_table(self) -> HandlerTable:
         """Handlers of events beside the step."""

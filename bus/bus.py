@@ -24,6 +24,7 @@ from .events import Command, CommandTaken, DeadLetter, Event, Hook, Stop
 from .log_writer import LogWriter
 from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox, Reply
+from .media import EncodedMedia
 from .observer import Observer, to_json
 from .place import Place
 from .routes import Routes
@@ -269,6 +270,14 @@ class Bus:
         self.record_put(source, name, value, destinations)
 
     record_put: Callable[[str, str, object, Sequence[str] | None], None]
+
+    def put_media(
+        self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
+    ) -> None:
+        """Record an image, a text and the like from an actor; the trainer says how."""
+        self.record_media(source, name, media, destinations)
+
+    record_media: Callable[[str, str, EncodedMedia, Sequence[str] | None], None]
 
     def _on_agenda(self, name: str) -> None:
         self._agenda.append(name)

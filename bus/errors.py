@@ -4,6 +4,7 @@ NightbusError
 ├── UsageError              the caller's arguments or code are wrong
 │   ├── UnknownHookError    a handler names a hook that does not exist
 │   ├── UnsupportedArgumentError   known elsewhere, not here: says what to use instead
+│   ├── MissingPackageError a feature needs a package that is not installed
 │   └── MetricError         a metric's name, value, options or place is wrong
 ├── RunFolderError          the run's folder is missing, locked or cannot be written
 ├── LogError                the event log
@@ -54,6 +55,21 @@ class UnknownHookError(UsageError):
 
 class UnsupportedArgumentError(UsageError):
     """An argument that users know from elsewhere, which nightbus does not take."""
+
+
+class MissingPackageError(UsageError):
+    """A feature needs a package that is not installed.
+
+    Args:
+        who: the feature.
+        package: the package's name on the package index.
+        extra: the extra of nightbus that brings it.
+    """
+
+    def __init__(self, who: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{who} needs the package {package}; install it with: pip install 'nightbus[{extra}]'"
+        )
 
 
 class MetricError(UsageError):

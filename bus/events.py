@@ -13,6 +13,7 @@ SCHEMA_VERSION = 1
 
 Stage = Literal["", "train", "validate", "test", "predict", "sanity_check"]
 Ending = Literal["completed", "stopped", "interrupted", "failed"]
+MediaKind = Literal["image", "figure", "histogram", "text", "table"]
 Scalar = bool | int | float
 Plain = None | bool | int | float | str
 
@@ -96,6 +97,7 @@ class RunStarted(Event, frozen=True, array_like=True, tag=3, gc=False):
         config: the trainer's arguments, as plain values.
         versions: package versions.
         fork: set when resumed from a checkpoint.
+        hparams: hyperparameters that module and datamodule saved, as plain values.
     """
 
     run: str
@@ -105,6 +107,7 @@ class RunStarted(Event, frozen=True, array_like=True, tag=3, gc=False):
     config: dict[str, Plain]
     versions: dict[str, str]
     fork: Fork | None = None
+    hparams: dict[str, Plain] = {}
 
 
 class RunEnded(Event, frozen=True, array_like=True, tag=4, gc=False):
@@ -247,6 +250,25 @@ class LoopEnded(Event, frozen=True, array_like=True, tag=14, gc=False):
     completed: int
 
 
+class Media(Event, frozen=True, array_like=True, tag=15, gc=False):
+    """A value that is more than a number.
+
+    Attributes:
+        name: what it is called, as a metric is.
+        kind: image and figure are PNG; text is UTF-8; a table is JSON with ``columns`` and
+            ``rows``; a histogram is JSON with ``edges`` (one more than) and ``counts``.
+        data: its bytes.
+        destinations: the labels of those it is for.
+        hook: the hook it was put from; empty between hooks.
+    """
+
+    name: str
+    kind: MediaKind
+    data: bytes
+    destinations: tuple[str, ...]
+    hook: str
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """An event of a type that this version does not know; kept as it was.
 
@@ -275,6 +297,7 @@ OtherEvent = (
     | Gap
     | LoopStarted
     | LoopEnded
+    | Media
 )
 AnyEvent = Hook | OtherEvent
 
@@ -295,6 +318,7 @@ EVENT_TYPES: dict[int, type[Event]] = {
         Gap,
         LoopStarted,
         LoopEnded,
+        Media,
     )
 }
 TAG_OF: dict[type[Event], int] = {kind: tag for tag, kind in EVENT_TYPES.items()}

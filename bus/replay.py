@@ -9,13 +9,16 @@ import trio
 
 from .actor import Actor, Supervision, actor_name
 from .cursor import CursorFile, Position, RunReader, attempt_logs
-from .errors import NightbusError, UnknownActorError
-from .events import Command, Event
+from .errors import NightbusError, NotRecorded, UnknownActorError
+from .events import Command, Event, Plain, RunStarted, Stop
 from .log_reader import EndKind, LogReader
 from .mailbox import Envelope, Reply
+from .media import EncodedMedia
 from .observer import Observer
 from .recorded_hook import replay_table
+from .recorded_trainer import CallbackTable, RecordedTrainer
 from .run_folder import RunFolder
+from .subscription import HandlerTable
 
 NO_RESTARTS = Supervision(restarts=0)
 
@@ -46,7 +49,8 @@ class Replayed(msgspec.Struct):
     Attributes:
         events: how many events were read for each actor or sink, by its name.
         commands: what actors asked of the run, in order: where a rule would have stopped it, say.
-        puts: metrics that actors put, as (actor, name, value).
+        puts: metrics that actors put, as (actor, name, value); of images and the like, the value
+            is what it is and its bytes.
         unclean: why the recording ends early; empty when the run ended by itself.
     """
 
@@ -96,6 +100,11 @@ class _ReplayHost:
     ) -> None:
         self.puts.append((source, name, value))
 
+    def put_media(
+        self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
+    ) -> None:
+        self.puts.append((source, name, media))
+
 
 def replay(
     run: str | os.PathLike[str] | RunFolder,
@@ -107,7 +116,9 @@ def replay(
     """Read a recorded run through actors and sinks, as if it happened now.
 
     No model and no data are needed, and torch is not loaded. Plain methods that subscribe to
-    hooks get the recorded event; live objects raise NotRecorded.
+    hooks get the recorded event; live objects raise NotRecorded. A callback's hook methods get a
+    trainer that knows ``callback_metrics``, ``current_epoch`` and ``global_step``; where it sets
+    ``should_stop``, the result has a Stop command, and its hooks end there.
 
     Args:
         run: the run's folder.
@@ -149,7 +160,7 @@ def replay(
 
 
 def _observer(host: _ReplayHost, actor: Actor, resume: bool) -> Observer:
-    object.__setattr__(actor, "_table", replay_table(actor))
+    object.__setattr__(actor, "_table", _table(host, actor))
     start, cursor_file = Position(0, 0), None
     if resume:
         cursor_file = CursorFile(host.run, actor_name(actor))
@@ -160,6 +171,33 @@ def _observer(host: _ReplayHost, actor: Actor, resume: bool) -> Observer:
     observer = Observer(actor, start, host, cursor_file, NO_RESTARTS)
     host.observers[observer.name] = observer
     return observer
+
+
+def _table(host: _ReplayHost, actor: Actor) -> HandlerTable:
+    if not actor._hook_methods():
+        return replay_table(actor)
+    recording = _recording_of(host.run)
+    if recording != "all":
+        raise NotRecorded("the hooks", f"a run with recording={recording!r}")
+    trainer = RecordedTrainer(
+        lambda reason: host.post("fit", Stop(reason=reason), actor_name(actor), None)
+    )
+    if hasattr(type(actor), "_trainer"):
+        object.__setattr__(actor, "_trainer", trainer)
+    return CallbackTable(actor, trainer)
+
+
+def _recording_of(run: RunFolder) -> Plain:
+    """What the run's last attempt recorded."""
+    logs = attempt_logs(run)
+    if not logs:
+        return "all"
+    reader = LogReader(logs[-1].store)
+    try:
+        started = (event for event in reader.events("none") if type(event) is RunStarted)
+        return next((event.config.get("recording", "all") for event in started), "all")
+    finally:
+        reader.close()
 
 
 async def _run_all(observers: Sequence[Observer]) -> None:

@@ -11,7 +11,7 @@ from ..bus.actor import Actor
 from ..bus.codec import DecodedEvent, HookSelection
 from ..bus.cursor import PlainState
 from ..bus.errors import UsageError
-from ..bus.events import Event, Hook, Put, RunEnded, RunStarted
+from ..bus.events import Event, Hook, Media, Put, RunEnded, RunStarted
 
 
 class Sink(Actor):
@@ -66,8 +66,8 @@ class Sink(Actor):
 
     def wants(self, event: DecodedEvent) -> bool:
         """Whether ``write`` gets this event."""
-        if type(event) is Put and self.destination is not None:
-            return Put in self.events and self.destination in event.destinations
+        if isinstance(event, Put | Media) and self.destination is not None:
+            return type(event) in self.events and self.destination in event.destinations
         return isinstance(event, self.events)
 
     @property

@@ -401,8 +401,14 @@ def other_events(draw: st.DrawFn) -> Any:
             fields["how"] = draw(st.sampled_from(["completed", "failed"]))
         elif field.name == "fork":
             fields["fork"] = None
-        elif field.name == "config":
-            fields["config"] = draw(st.dictionaries(texts, st.none() | scalars | texts, max_size=3))
+        elif field.name == "data":
+            fields["data"] = draw(st.binary(max_size=30))
+        elif kind is nb.Media and field.name == "kind":
+            fields["kind"] = draw(st.sampled_from(["image", "text", "table"]))
+        elif field.name in ("config", "hparams"):
+            fields[field.name] = draw(
+                st.dictionaries(texts, st.none() | scalars | texts, max_size=3)
+            )
         else:
             fields[field.name] = draw(by_type[field.type])
     return kind(**fields)
