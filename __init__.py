@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .actors.callbacks import Checkpoint as Checkpoint
     from .actors.callbacks import ModelSummary as ModelSummary
     from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
+    from .actors.results import EvalResult as EvalResult
+    from .actors.results import TrainResult as TrainResult
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
     from .bus.errors import NightbusError as NightbusError
@@ -109,6 +111,7 @@ _HOME_OF = {
     "Callback": ".actors",
     "Checkpoint": ".actors.callbacks",
     "CombinedLoader": ".actors",
+    "EvalResult": ".actors.results",
     "HOOKS": ".actors",
     "JSONLines": ".sinks.json_lines",
     "LightningDataModule": ".actors",
@@ -121,6 +124,7 @@ _HOME_OF = {
     "RunFolder": ".bus.run_folder",
     "Sink": ".sinks.sink",
     "Supervision": ".bus.actor",
+    "TrainResult": ".actors.results",
     "Trainer": ".trainer",
     "UsageError": ".bus.errors",
     "on": ".bus.subscription",

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +47,8 @@ from .actors.lr_schedulers import LRSchedulerConfig, LRSchedulers
 from .actors.metrics import Metrics
 from .actors.module import LightningModule
 from .actors.optimizers import ConfiguredOptimizers, parse_optimizers
+from .actors.predictions import Predictions
+from .actors.results import Result
 from .actors.versions import package_versions
 from .bus.actor import Actor
 from .bus.bus import Bus
@@ -322,6 +324,8 @@ class Trainer:
         self.has_plain_training_step = True
         self._step_arguments = list(_ANY_STEP_ARGUMENTS)
         self._max_epochs, self._max_steps = self.max_epochs, self.max_steps  # as they were given
+        self.predictions = Predictions()
+        self.logs_collected_training = False
         self._loop_hooks: set[str] = set()
         self._has_loops_of_users = False
         self.has_training_step_end = False
@@ -1100,7 +1104,8 @@ class Trainer:
             or self.passes_optimizer_idx
             or self.truncated_bptt_steps
         )
-        self.keeps_training_outputs = is_overridden(module, "training_epoch_end") or any(
+        self.logs_collected_training = is_overridden(module, "training_epoch_end")
+        self.keeps_training_outputs = self.logs_collected_training or any(
             takes_argument(owner, "on_train_epoch_end", "outputs")
             for owner in (module, *owners.callbacks)
         )
@@ -1363,6 +1368,28 @@ class Trainer:
             moved = hook(batch, dataloader_idx)
             batch = batch if moved is None else moved
         return batch
+
+    def log_epoch_end(self, returned: Any, outputs: Any, step: str) -> dict[int, dict[str, Scalar]]:
+        """Log what came of an epoch's results.
+
+        Args:
+            returned: by ``*_epoch_end``: a result, several, or a dict in the older style.
+            outputs: what it was called with, logged from if it returned nothing.
+            step: the step whose outputs they are.
+
+        Returns:
+            Values by dataloader index and metric name.
+        """
+        if isinstance(returned, Mapping):
+            self.metrics.log_dicts(returned, is_epoch_end=True)
+        results = outputs if returned is None else returned
+        published: dict[int, dict[str, Scalar]] = {}
+        for idx, result in enumerate(results if isinstance(results, list) else [results]):
+            if isinstance(result, Result):
+                self.place.move(dataloader_idx=idx if step != "training_step" else None)
+                published[idx] = self.metrics.log_collected(result, step)
+        self.place.move(dataloader_idx=0)
+        return published
 
     # -- what loops ask ----------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from ..bus.events import Media, Put, Scalar
 from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from .logging_mixin import ReduceFx
+from .results import Logged, Result
 
 _NO_BATCH = object()
 _log = get_logger("nightbus.metrics")
@@ -263,6 +264,8 @@ class Metrics:
         self._progress_bar: dict[str, Value] = {}
         self._logged: dict[str, Value] = {}
         self._entries: dict[tuple[str, str, int], _Entry] = {}
+        self._monitors: dict[tuple[str, str], _Reduction] = {}  # by stage and name
+        self._chosen_in_evaluation: set[str] = set()
 
     # -- who reads what ----------------------------------------------------------------------
 
@@ -458,6 +461,104 @@ class Metrics:
         self._entries[place.hook, name, place.dataloader_idx] = entry
         return entry
 
+    # -- results -----------------------------------------------------------------------------
+
+    def log_result(self, result: Result, hook: str, keeps: bool) -> None:
+        """Log what a step's result says.
+
+        Args:
+            result: of one batch.
+            hook: the step it was returned from.
+            keeps: the epoch's values are logged by ``log_collected``, because the results are kept
+                until then.
+        """
+        size = self._batch_size if self._sized is self.batch else self._size_of_batch()
+        result.set_size(size)
+        for name, value, options in result.logged():
+            entry = self._result_entry(hook, name, options)
+            scalar = to_scalar(name, value)
+            if entry.on_step:
+                self._record_step(entry.source, entry, scalar)
+            if entry.on_epoch and not keeps:
+                if entry.reduction is None:
+                    entry.reduction = _Reduction(entry.how)
+                entry.reduction.add(scalar, size if entry.weighted else 1)
+        self._add_monitors(result, size)
+
+    def _result_entry(self, hook: str, name: str, options: Logged) -> _Entry:
+        place = self.bus.place
+        key = (hook, name, place.dataloader_idx)
+        entry = self._entries.get(key)
+        if entry is None or entry.stage != place.stage:
+            self._check_name(name)
+            by_option = (
+                options.prog_bar,
+                options.logger,
+                options.on_step,
+                options.on_epoch,
+                options.reduce_fx,
+                True,
+            )
+            shown = name
+            if self.num_dataloaders > 1 and _RULES[hook] is _EVALUATION_STEP:
+                shown = f"{name}/dataloader_idx_{place.dataloader_idx}"
+            entry = _Entry(shown, by_option, place.stage, hook, "module")
+            if entry.on_step and entry.on_epoch:
+                entry.step_name, entry.epoch_name = f"step_{shown}", f"epoch_{shown}"
+            entry.dataloader_idx = place.dataloader_idx
+            self._entries[key] = entry
+        return entry
+
+    def log_collected(self, result: Result, hook: str) -> dict[str, Scalar]:
+        """Log an epoch's results, which ``*_epoch_end`` has seen; returns the values by name.
+
+        Args:
+            result: the epoch's, or one that ``*_epoch_end`` made.
+            hook: the step that they were returned from.
+        """
+        published: dict[str, Scalar] = {}
+        for name, value, options in result.reduced():
+            entry = self._result_entry(hook, name, options)
+            scalar = resolved(to_scalar(name, value))
+            self._record(entry.source, entry.epoch_name, scalar, entry.to_step)
+            published[entry.epoch_name] = scalar
+        self._add_monitors(result, 1)
+        return published
+
+    def _add_monitors(self, result: Result, size: int) -> None:
+        stage = "train" if self.bus.place.stage == "train" else "evaluation"
+        for name, value in result.monitors():
+            reduction = self._monitors.setdefault((stage, name), _Reduction("mean"))
+            reduction.add(to_scalar(name, value), size)
+
+    def log_dicts(self, output: Mapping[str, Any], is_epoch_end: bool) -> None:
+        """Log what the ``log`` and ``progress_bar`` entries of a returned dict hold, as before
+        there were results: in a step, its values; at an epoch's end, the epoch's.
+        """
+        for key, labels in (("log", ("callbacks", "loggers")), ("progress_bar", ("progress_bar",))):
+            values = output.get(key)
+            if isinstance(values, Mapping):
+                for name, value in values.items():
+                    self.put("module", name, value, labels)
+        if is_epoch_end:
+            for name, value in output.items():
+                is_number = isinstance(value, int | float)
+                if is_number or (isinstance(value, Tensor) and value.numel() == 1):
+                    self.put("module", name, value, ("callbacks",))
+
+    def _publish_monitors(self) -> None:
+        """What callbacks monitor by early_stop_on and checkpoint_on: a choice that validation made
+        stays, whatever training says.
+        """
+        stage = "train" if self.bus.place.stage == "train" else "evaluation"
+        for name in ("early_stop_on", "checkpoint_on"):
+            reduction = self._monitors.pop((stage, name), None)
+            if reduction is None or (stage == "train" and name in self._chosen_in_evaluation):
+                continue
+            if stage == "evaluation" and not self.muted:
+                self._chosen_in_evaluation.add(name)
+            self._record("module", name, reduction.compute(), ("callbacks",))
+
     def _size_of_batch(self) -> int:
         """First dimension of the batch's tensors, worked out once a batch."""
         sizes = list(_sizes(self.batch))
@@ -482,6 +583,8 @@ class Metrics:
             Values by dataloader index and metric name.
         """
         stage = self.bus.place.stage
+        if self._monitors:
+            self._publish_monitors()
         published: dict[int, dict[str, Scalar]] = {}
         for entry in self._entries.values():
             if entry.stage != stage or not entry.on_epoch:
@@ -507,6 +610,8 @@ class Metrics:
         self.bus = bus
         self.muted = False
         self._entries.clear()
+        self._monitors.clear()
+        self._chosen_in_evaluation.clear()
         self._callback.clear()
         self._progress_bar.clear()
         self._logged.clear()
@@ -515,6 +620,7 @@ class Metrics:
         """Drop the call sites of the current stage, with what they gathered."""
         stage = self.bus.place.stage
         self._entries = {key: e for key, e in self._entries.items() if e.stage != stage}
+        self._monitors.clear()
 
 
 def _shown(options: _Options) -> str:

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import torch
 
+from ..actors.results import EvalResult, Result
 from ..bus.events import Scalar
 from .loop import Loop
 from .modes import Modes
+from .outputs import in_one
 from .progress import Progress
 
 
@@ -68,10 +70,20 @@ class EvaluationEpochLoop(Loop):
         counts.processed += 1
         if (hook := getattr(routes, names.batch_end)) is not None:
             hook(output, batch, batch_idx, dataloader_idx)
-        if self.outputs is not None and output is not None:
-            self.outputs.append(output)
+        if output is not None:
+            self._take(output)
         counts.completed += 1
         trainer.between_batches()
+
+    def _take(self, output: Any) -> None:
+        if isinstance(output, Result):
+            trainer, kind = self.trainer, self._kind
+            trainer.metrics.log_result(output, f"{kind}_step", self.outputs is not None)
+            if isinstance(output, EvalResult) and not trainer.sanity_checking:
+                trainer.predictions.add(output.writes())
+            output = output.detach()
+        if self.outputs is not None:
+            self.outputs.append(output)
 
     def on_run_end(self) -> list[Any] | None:
         self._iterator = iter(())
@@ -158,9 +170,12 @@ class EvaluationLoop(Loop):
         several = len(self._loaders) > 1
         self._publish()
         if trainer.keeps_evaluation_outputs(kind):
-            outputs: list[Any] = self._outputs if several else self._outputs[0]
-            trainer.routes.call(f"{kind}_epoch_end", outputs)
+            outputs: Any = in_one(self._outputs if several else self._outputs[0])
+            returned = trainer.routes.call(f"{kind}_epoch_end", outputs)
+            for idx, values in trainer.log_epoch_end(returned, outputs, f"{kind}_step").items():
+                self._results.setdefault(idx, {}).update(values)
             self._publish()
+        trainer.predictions.write(trainer)
         trainer.routes.call(f"on_{kind}_epoch_end")
         self._publish()
         trainer.routes.call("on_epoch_end")

@@ -5,6 +5,7 @@ from typing import Any
 from ..bus.events import RunValidation
 from ..bus.subscription import on
 from .loop import Loop
+from .outputs import in_one
 from .progress import Progress
 from .training_epoch import TrainingEpochLoop
 
@@ -126,8 +127,11 @@ class FitLoop(Loop):
         trainer.place.move(batch_idx=-1)
         trainer.metrics.publish_epoch()
         outputs, self._outputs = self._outputs, None
-        if outputs is not None:
-            trainer.routes.call("training_epoch_end", outputs)
+        if outputs is not None and trainer.logs_collected_training:
+            outputs = in_one(outputs)
+            trainer.log_epoch_end(
+                trainer.routes.call("training_epoch_end", outputs), outputs, "training_step"
+            )
             trainer.metrics.publish_epoch()
         trainer.routes.call("on_train_epoch_end", outputs)
         trainer.metrics.publish_epoch()

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ..actors.results import Result
 from .outputs import kept_output
 from .training_step import TrainingStepLoop
 
@@ -27,6 +28,9 @@ class ManualOptimization(TrainingStepLoop):
         self._done = True
         with torch.enable_grad():
             output = self.training_step(batch, batch_idx, 0)
+        if isinstance(output, Result):
+            trainer = self.trainer
+            trainer.metrics.log_result(output, "training_step", trainer.logs_collected_training)
         if self.trainer.wants_training_outputs:
             self._output = kept_output(output)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..actors.results import Result
 from ..bus.errors import UsageError
 from .outputs import kept_output
 from .training_step import TrainingStepLoop
@@ -114,12 +115,23 @@ class OptimizerLoop(TrainingStepLoop):
         output, self._output = self._output, None
         return output
 
+    def _loss_of(self, output: Any) -> Tensor | None:
+        """The loss in an output that is more than a loss; what it says to log is logged."""
+        trainer = self.trainer
+        if isinstance(output, Result):
+            keeps = trainer.logs_collected_training
+            trainer.metrics.log_result(output, "training_step", keeps)
+            return getattr(output, "minimize", None)
+        if isinstance(output, Mapping):
+            trainer.metrics.log_dicts(output, is_epoch_end=False)
+        return _minimized(output)
+
     def _closure(self) -> Tensor | None:
         """training_step, zero_grad, backward: what an optimizer's step evaluates."""
         trainer, idx = self.trainer, self.optimizer_idx
         routes = trainer.routes
         output = self.training_step(self._batch, self._batch_idx, idx)
-        loss = output if isinstance(output, Tensor) else _loss_of(output)
+        loss = output if isinstance(output, Tensor) else self._loss_of(output)
         if loss is None:
             raise _SkipTurn
         if trainer.wants_training_outputs:
@@ -159,7 +171,7 @@ class OptimizerLoop(TrainingStepLoop):
         return loss
 
 
-def _loss_of(output: Any) -> Tensor | None:
+def _minimized(output: Any) -> Tensor | None:
     """The loss in what training_step returned.
 
     Raises:
@@ -176,5 +188,5 @@ def _loss_of(output: Any) -> Tensor | None:
         return loss
     raise UsageError(
         f"training_step returned {type(loss).__name__}; expected a loss tensor, a dict with "
-        "'loss', or None to skip the batch"
+        "'loss', a TrainResult, or None to skip the batch"
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..actors.results import CollectedResult, Result
+
 
 def kept_output(output: Any) -> Any:
     """What hooks and epoch ends get to see of a training step's output: without the graph."""
@@ -16,7 +18,7 @@ def kept_output(output: Any) -> Any:
         return {"loss": output.detach()}
     if isinstance(output, Mapping):
         return {key: detached(value) for key, value in output.items() if key != "hiddens"}
-    return output
+    return output.detach() if isinstance(output, Result) else output
 
 
 def detached(value: Any) -> Any:
@@ -29,6 +31,20 @@ def detached(value: Any) -> Any:
         entries = [detached(entry) for entry in value]
         return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
     return value
+
+
+def in_one(batches: Any) -> Any:
+    """An epoch's outputs as ``*_epoch_end`` gets them: results become one result."""
+    if isinstance(batches, list) and batches and isinstance(batches[0], Result):
+        return CollectedResult(batches)
+    if (
+        isinstance(batches, list)
+        and batches
+        and all(isinstance(inner, list) for inner in batches)
+        and all(isinstance(batch, Result) for inner in batches for batch in inner)
+    ):
+        return [in_one(inner) for inner in batches]
+    return batches
 
 
 def for_batch_end(outputs: Any, several_optimizers: bool) -> Any:

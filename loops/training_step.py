@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..actors.results import Result
 from ..bus.errors import UsageError
 from .loop import Loop
 from .outputs import detached
@@ -55,6 +56,8 @@ class TrainingStepLoop(Loop):
 
 
 def _hiddens_of(output: Any) -> Any:
+    if isinstance(output, Result):
+        return output.hiddens
     if isinstance(output, Mapping) and "hiddens" in output:
         return output["hiddens"]
     is_dict = isinstance(output, Mapping)
