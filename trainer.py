@@ -61,6 +61,7 @@ from .bus.events import (
     Fork,
     LoopEnded,
     LoopStarted,
+    Plain,
     RunEnded,
     RunStarted,
     Scalar,
@@ -862,12 +863,21 @@ class Trainer:
             self._config,
             package_versions(),
             fork,
+            self._hparams(),
         )
         self.bus.flush()
         for actor in self._observers:
             self._observe(actor)
         self.bus.start()
         return checkpoint
+
+    def _hparams(self) -> dict[str, Plain]:
+        """What module and datamodule saved for the log."""
+        found: dict[str, Any] = {}
+        for owner in (self.datamodule, self.lightning_module):
+            if owner is not None and getattr(owner, "_logs_hparams", True):
+                found |= owner.hparams
+        return as_plain(found)
 
     @property
     def _needs_folder(self) -> bool:

@@ -15,6 +15,7 @@ from ..bus.errors import CheckpointError
 from ..bus.events import CheckpointSaved
 from ..bus.logging_setup import get_logger
 from ..bus.run_folder import RunFolder, list_runs
+from .arguments import as_plain
 from .checkpoint_format import read_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Checkpointer:
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
             "state_dict": trainer.lightning_module.state_dict(),
+            "hyper_parameters": as_plain(trainer.lightning_module.hparams),
         }
         if weights_only:
             return state

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..bus.actor import Actor
+from .hyperparameters import HyperparametersMixin
 from .logging_mixin import LoggingMixin
 
 
-class LightningDataModule(LoggingMixin, Actor):
+class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
     """Override what you need; its data hooks stand in for the module's own."""
 
     def prepare_data(self) -> None:

@@ -264,6 +264,7 @@ class Metrics:
         self._progress_bar: dict[str, Value] = {}
         self._logged: dict[str, Value] = {}
         self._entries: dict[tuple[str, str, int], _Entry] = {}
+        self._said_not_finite: set[str] = set()
         self._monitors: dict[tuple[str, str], _Reduction] = {}  # by stage and name
         self._chosen_in_evaluation: set[str] = set()
 
@@ -332,6 +333,8 @@ class Metrics:
     def _record(self, source: str, name: str, value: Value, labels: tuple[str, ...]) -> None:
         if self.muted:
             return
+        if type(value) is float and value - value != 0.0:
+            self._say_not_finite(name, value)
         if "callbacks" in labels:
             self._callback[name] = value
         if "progress_bar" in labels:
@@ -371,6 +374,19 @@ class Metrics:
             bus.append(event)
         else:
             writer.append(event)
+
+    def _say_not_finite(self, name: str, value: float) -> None:
+        """NaN and infinities are recorded as they are, and said once for each metric."""
+        if name not in self._said_not_finite:
+            self._said_not_finite.add(name)
+            place = self.bus.place
+            _log.warning(
+                "a metric is not finite",
+                metric=name,
+                value=value,
+                epoch=place.epoch,
+                step=place.step,
+            )
 
     # -- log ---------------------------------------------------------------------------------
 
@@ -610,6 +626,7 @@ class Metrics:
         self.bus = bus
         self.muted = False
         self._entries.clear()
+        self._said_not_finite.clear()
         self._monitors.clear()
         self._chosen_in_evaluation.clear()
         self._callback.clear()

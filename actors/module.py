@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from .device import move_data_to_device
+from .hyperparameters import HyperparametersMixin
 from .lightning_optimizer import Toggled
 from .logging_mixin import LoggingMixin
 from .model_hooks import ModelHooks
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _NOT_GIVEN = object()
 
 
-class LightningModule(nn.Module, ModelHooks, LoggingMixin, Actor):
+class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin, Actor):
     """A torch module that knows its training step, its optimizers and its hooks.
 
     Override ``training_step`` and ``configure_optimizers``, and what else you need. It is an

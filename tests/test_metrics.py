@@ -314,3 +314,20 @@ def test_a_cuda_tensor_is_recorded_without_waiting(tmp_path: Path) -> None:
     run = fit(tmp_path, Small(), accelerator="gpu")
 
     assert all(math.isfinite(put.value) for put in puts(run, "train_loss"))
+
+
+def test_a_metric_that_is_not_finite_is_recorded_and_said_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Diverges(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.put("bad", float("nan") if batch_idx < 3 else float("inf"))
+            return self.loss(batch)
+
+    run = trainer(tmp_path)
+    run.fit(Diverges(), loader())
+
+    found = [event.value for event in events(run, nb.Put) if event.name == "bad"]
+    assert [value != value for value in found] == [True] * 3 + [False] * 3
+    assert found[3:] == [float("inf")] * 3
+    assert capfd.readouterr().err.count("a metric is not finite") == 1

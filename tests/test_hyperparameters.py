@@ -1,0 +1,104 @@
+"""Hyperparameters of modules and datamodules."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models import Small, events, loader, trainer
+
+import nightbus as nb
+
+
+class Configured(Small):
+    def __init__(self, width: int = 8, *, depth: int = 2, **others: Any) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_all_arguments_of_init_are_kept() -> None:
+    module = Configured(16, depth=3, dropout=0.1)
+
+    assert module.hparams == {"width": 16, "depth": 3, "dropout": 0.1}
+    assert module.hparams.depth == 3
+
+
+def test_arguments_of_a_subclass_are_kept_too_and_win() -> None:
+    class Special(Configured):
+        def __init__(self, width: int, kind: str) -> None:
+            super().__init__(width=2 * width)
+
+    assert Special(4, "wide").hparams == {"width": 4, "depth": 2, "kind": "wide"}
+
+
+def test_only_named_arguments_are_kept() -> None:
+    class Picks(Small):
+        def __init__(self, a: int, b: int, c: int) -> None:
+            super().__init__()
+            self.save_hyperparameters("a", "c")
+
+    assert Picks(1, 2, 3).hparams == {"a": 1, "c": 3}
+
+
+def test_ignored_arguments_are_not_kept() -> None:
+    class Ignores(Small):
+        def __init__(self, a: int, net: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters(ignore="net")
+
+    assert Ignores(1, object()).hparams == {"a": 1}
+
+
+@pytest.mark.parametrize("given", [{"a": 1}, Namespace(a=1)])
+def test_a_mapping_or_namespace_is_kept_by_its_items(given: Any) -> None:
+    class Takes(Small):
+        def __init__(self, config: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters(config)
+
+    assert Takes(given).hparams == {"a": 1}
+
+
+def test_an_unknown_argument_is_refused_with_those_there_are() -> None:
+    class Misspells(Small):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.save_hyperparameters("widht")
+
+    with pytest.raises(nb.UsageError, match=r"'widht'.*it has width"):
+        Misspells(1)
+
+
+def test_a_missing_hyperparameter_is_named_with_those_there_are() -> None:
+    with pytest.raises(AttributeError, match=r"'lr'; there are: width, depth"):
+        Configured().hparams.lr  # noqa: B018
+
+
+def test_the_log_begins_with_the_hyperparameters_of_module_and_datamodule(tmp_path: Path) -> None:
+    class Data(nb.LightningDataModule):
+        def __init__(self, batch_size: int) -> None:
+            self.save_hyperparameters()
+
+        def train_dataloader(self) -> Any:
+            return loader()
+
+    run = trainer(tmp_path)
+
+    run.fit(Configured(layers=[3, 4]), datamodule=Data(4))
+
+    (started,) = events(run, nb.RunStarted)
+    assert started.hparams == {"batch_size": 4, "width": 8, "depth": 2, "layers": "3, 4"}
+
+
+def test_hyperparameters_may_be_kept_from_the_log(tmp_path: Path) -> None:
+    class Secret(Small):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.save_hyperparameters(logger=False)
+
+    run = trainer(tmp_path)
+
+    run.fit(Secret(3), loader())
+
+    (started,) = events(run, nb.RunStarted)
+    assert started.hparams == {}
