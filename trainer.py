@@ -36,6 +36,7 @@ from .actors.hooks import (
     HOOKS,
     HookOwners,
     check_subscriptions,
+    destinations_of,
     hook_handlers,
     is_overridden,
     takes_argument,
@@ -56,12 +57,14 @@ from .bus.cursor import Position, attempt_logs
 from .bus.errors import UsageError
 from .bus.events import (
     Command,
+    DeadLetter,
     Ending,
     Fault,
     Fork,
     LoopEnded,
     LoopStarted,
     Plain,
+    Put,
     RunEnded,
     RunStarted,
     Scalar,
@@ -914,6 +917,7 @@ class Trainer:
             self.bus.register(actor)
         self._has_loops_of_users = any(not _is_built_in(loop) for loop in loops)
         for actor in self._everyone():
+            self.metrics.heard |= destinations_of(actor)
             check_subscriptions(actor, self._has_loops_of_users)
             if hasattr(type(actor), "_trainer"):
                 object.__setattr__(actor, "_trainer", self)
@@ -979,6 +983,9 @@ class Trainer:
     def _close_run(self, how: Ending, reason: str) -> None:
         """Record the end, let sinks finish, and say what did not work."""
         self.place.move(epoch=self.current_epoch, batch_idx=-1)
+        for label, count in self.metrics.unheard.items():
+            why = f"nobody takes values for this destination; {count} were put"
+            self.bus.emit(DeadLetter, label, Put.__name__, why, source="trainer")
         self.bus.emit(RunEnded, how, reason)
         try:
             unfinished = self.bus.close(self.drain_timeout)
@@ -1075,6 +1082,7 @@ class Trainer:
     def _enrol(self, actor: Actor) -> None:
         """Make an actor that came late a part of the run."""
         check_subscriptions(actor, self._has_loops_of_users)
+        self.metrics.heard |= destinations_of(actor)
         self.bus.register(actor)
         if hasattr(type(actor), "_trainer"):
             object.__setattr__(actor, "_trainer", self)

@@ -240,6 +240,13 @@ def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
         _warn_of_misspelt_hooks(actor)
 
 
+def destinations_of(actor: Actor) -> set[str]:
+    """Labels of the destinations that an actor or sink takes values for."""
+    labels = {entry.destination for entry in subscriptions_of(type(actor))}
+    labels.add(getattr(actor, "destination", None))
+    return {label for label in labels if label is not None}
+
+
 def _warn_of_misspelt_hooks(owner: object) -> None:
     for name in vars(type(owner)):
         known = name in HOOKS or any(hasattr(base, name) for base in _BASES)

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -265,6 +266,8 @@ class Metrics:
         self._logged: dict[str, Value] = {}
         self._entries: dict[tuple[str, str, int], _Entry] = {}
         self._said_not_finite: set[str] = set()
+        self.heard: set[str] = set()  # destinations that somebody takes values for
+        self.unheard: Counter[str] = Counter()  # values put to others
         self._monitors: dict[tuple[str, str], _Reduction] = {}  # by stage and name
         self._chosen_in_evaluation: set[str] = set()
 
@@ -299,6 +302,8 @@ class Metrics:
         if isinstance(destinations, str):
             destinations = (destinations,)
         labels = DEFAULT_DESTINATIONS if destinations is None else tuple(destinations)
+        if destinations is not None:
+            self._count_unheard(labels)
         self._record(source, name, to_scalar(name, value), labels)
 
     def put_media(
@@ -320,8 +325,14 @@ class Metrics:
         if isinstance(destinations, str):
             destinations = (destinations,)
         labels = ("loggers",) if destinations is None else tuple(destinations)
+        self._count_unheard(labels)
         if not self.muted:
             self.bus.emit(Media, name, kind, data, labels, self.bus.place.hook, source=source)
+
+    def _count_unheard(self, labels: Sequence[str]) -> None:
+        for label in labels:
+            if label not in self.heard and not self.muted:
+                self.unheard[label] += 1
 
     def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS:
@@ -627,6 +638,8 @@ class Metrics:
         self.muted = False
         self._entries.clear()
         self._said_not_finite.clear()
+        self.heard = set(DEFAULT_DESTINATIONS)
+        self.unheard.clear()
         self._monitors.clear()
         self._chosen_in_evaluation.clear()
         self._callback.clear()

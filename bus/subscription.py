@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from .codec import DecodedEvent
 from .errors import UsageError
-from .events import Command, Event, Hook, Put
+from .events import Command, Event, Hook, Media, Put
 
 F = TypeVar("F", bound=Callable[..., Any])
 Predicate = Callable[[Any], bool]
@@ -22,6 +22,7 @@ class Subscription(NamedTuple):
         where: only events for which this is true.
         method: name of the method that handles it.
         is_async: handled beside the step, by a coroutine.
+        destination: only values for this destination; ``where`` knows it too.
     """
 
     kind: type[Event] | type[Command]
@@ -29,6 +30,7 @@ class Subscription(NamedTuple):
     where: Predicate | None
     method: str
     is_async: bool
+    destination: str | None = None
 
 
 def on(
@@ -36,6 +38,7 @@ def on(
     *,
     name: str | None = None,
     where: Predicate | None = None,
+    destination: str | None = None,
 ) -> Callable[[F], F]:
     """Subscribe a method of an actor.
 
@@ -46,6 +49,7 @@ def on(
         what: a hook's name; or a type of event or command; or nothing, for any event.
         name: with Put or Hook: only those of this name.
         where: only events for which this returns true.
+        destination: with Put or Media: only values put to this destination.
 
     Raises:
         UsageError: the combination makes no sense.
@@ -66,13 +70,25 @@ def on(
     if name is not None and kind not in (Hook, Put):
         raise UsageError(f"@on({kind.__name__}, name={name!r}): only hooks and puts have names")
 
+    if destination is not None:
+        if kind not in (Put, Media):
+            raise UsageError(
+                f"@on({kind.__name__}, destination={destination!r}): only values, Put and Media, "
+                "have destinations"
+            )
+        where = _to(destination, where)
+
     def mark(method: F) -> F:
         is_async = inspect.iscoroutinefunction(method)
-        entry = Subscription(kind, name, where, method.__name__, is_async)
+        entry = Subscription(kind, name, where, method.__name__, is_async, destination)
         setattr(method, _MARK, (*getattr(method, _MARK, ()), entry))
         return method
 
     return mark
+
+
+def _to(destination: str, where: Predicate | None) -> Predicate:
+    return lambda event: destination in event.destinations and (where is None or where(event))
 
 
 def subscriptions_of(actor_class: type) -> list[Subscription]:

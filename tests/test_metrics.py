@@ -331,3 +331,55 @@ def test_a_metric_that_is_not_finite_is_recorded_and_said_once(
     assert [value != value for value in found] == [True] * 3 + [False] * 3
     assert found[3:] == [float("inf")] * 3
     assert capfd.readouterr().err.count("a metric is not finite") == 1
+
+
+def test_a_destination_of_ones_own_reaches_those_who_subscribe_to_it(tmp_path: Path) -> None:
+    class Alerts(nb.Actor):
+        def __init__(self) -> None:
+            self.values: list[float] = []
+            self.texts: list[str] = []
+
+        @nb.on(nb.Put, destination="alerts")
+        async def note(self, put: nb.Put) -> None:
+            self.values.append(put.value)
+
+        @nb.on(nb.Media, destination="alerts")
+        async def read(self, media: nb.Media) -> None:
+            self.texts.append(media.data.decode())
+
+    class Warns(Small):
+        def on_train_start(self) -> None:
+            self.put("heat", 3.0, destinations=["alerts"])
+            self.put("heat", 4.0)
+            self.put_text("why", "hot", destinations=["alerts"])
+
+    alerts = Alerts()
+    run = trainer(tmp_path, actors=[alerts])
+
+    run.fit(Warns(), loader())
+
+    assert (alerts.values, alerts.texts) == ([3.0], ["hot"])
+    assert events(run, nb.DeadLetter) == []
+
+
+def test_values_for_a_destination_that_nobody_takes_are_recorded_and_counted(
+    tmp_path: Path,
+) -> None:
+    class Warns(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.put("heat", float(batch_idx), destinations=["alerts"])
+            return self.loss(batch)
+
+    run = trainer(tmp_path)
+
+    run.fit(Warns(), loader())
+
+    assert [e.value for e in events(run, nb.Put) if e.name == "heat"] == [0, 1, 2, 3, 4, 5]
+    (letter,) = events(run, nb.DeadLetter)
+    assert (letter.target, letter.command) == ("alerts", "Put")
+    assert "6 were put" in letter.reason
+
+
+def test_only_values_have_destinations() -> None:
+    with pytest.raises(nb.UsageError, match="only values, Put and Media, have destinations"):
+        nb.on("on_train_start", destination="alerts")
