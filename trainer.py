@@ -320,6 +320,7 @@ class Trainer:
         self._cycle: list[int] = []
         self._all_optimizers: Sequence[int] = (0,)
         self.optimizer_toggle = OptimizerToggle([])
+        self.module_toggle: LightningModule | None = None  # that toggles in its own way
         self._schedulers = LRSchedulers([], self.routes, dict, [])
         self.has_step_schedulers = False
         self.optimizes_manually = False
@@ -1117,10 +1118,7 @@ class Trainer:
         self.routes.set_handlers(handlers, defaults)
         self.has_training_step_end = is_overridden(module, "training_step_end")
         self.has_plain_training_step = not (
-            self.device.autocasts
-            or self.has_training_step_end
-            or self.passes_optimizer_idx
-            or self.truncated_bptt_steps
+            self.device.autocasts or self.has_training_step_end or self.truncated_bptt_steps
         )
         self.logs_collected_training = is_overridden(module, "training_epoch_end")
         self.keeps_training_outputs = self.logs_collected_training or any(
@@ -1193,6 +1191,9 @@ class Trainer:
         self._cycle = self._configured.cycle
         self._all_optimizers = range(len(optimizers))
         self.optimizer_toggle = OptimizerToggle(optimizers)
+        overrides = ("toggle_optimizer", "untoggle_optimizer")
+        toggles = any(is_overridden(module, name) for name in overrides)
+        self.module_toggle = module if toggles else None
         self.passes_optimizer_idx = len(optimizers) > 1 and not self.optimizes_manually
         self.truncated_bptt_steps = int(module.truncated_bptt_steps or 0)
         if self.truncated_bptt_steps and self.accumulate_grad_batches > 1:

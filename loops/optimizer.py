@@ -63,22 +63,60 @@ class OptimizerLoop(TrainingStepLoop):
         optimizer_idx = self.optimizer_idx = self._turns[self._turns_taken]
         self._turns_taken += 1
         self._batch, self._batch_idx = batch, batch_idx
-        accumulate = trainer.accumulate_grad_batches
-        if accumulate > 1:
-            turns = self._turns_since_step[optimizer_idx] + 1
-            self._will_step = turns == accumulate or trainer.is_last_batch
-            self._turns_since_step[optimizer_idx] = 0 if self._will_step else turns
-        if not trainer.passes_optimizer_idx:
+        if trainer.accumulate_grad_batches > 1:
+            self._accumulate(optimizer_idx)
+        if trainer.passes_optimizer_idx:
+            self._take_toggled_turn(optimizer_idx)
+        else:
             self._take_turn(optimizer_idx)
-            return
-        module = trainer.lightning_module
-        module.toggle_optimizer(trainer.optimizers[optimizer_idx], optimizer_idx)
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        if type(self) is not OptimizerLoop or kwargs:
+            return super().run(*args, **kwargs)
+        # A shorter way to the same: saves 2 us a step.
+        trainer = self.trainer
+        self._batch, self._batch_idx = args
+        accumulates = trainer.accumulate_grad_batches > 1
+        if not trainer.passes_optimizer_idx:
+            if accumulates:
+                self._accumulate(0)
+            self._take_turn(0)
+            output, self._output = self._output, None
+            self._batch = None
+            return output
+        self._outputs = {}
+        for optimizer_idx in trainer.optimizer_turns():
+            self.optimizer_idx = optimizer_idx
+            if accumulates:
+                self._accumulate(optimizer_idx)
+            self._take_toggled_turn(optimizer_idx)
+        self._batch = None
+        return self._outputs
+
+    def _take_toggled_turn(self, optimizer_idx: int) -> None:
+        """A turn in which only this optimizer's parameters require gradients."""
+        trainer = self.trainer
+        toggle = trainer.module_toggle
+        if toggle is None:
+            trainer.optimizer_toggle.begin(optimizer_idx)
+        else:
+            toggle.toggle_optimizer(trainer.optimizers[optimizer_idx], optimizer_idx)
         try:
             self._take_turn(optimizer_idx)
         finally:
-            module.untoggle_optimizer(optimizer_idx)
+            if toggle is None:
+                trainer.optimizer_toggle.end()
+            else:
+                toggle.untoggle_optimizer(optimizer_idx)
         if self._output is not None:
             self._outputs[optimizer_idx], self._output = self._output, None
+
+    def _accumulate(self, optimizer_idx: int) -> None:
+        """Find out whether this turn ends an accumulation."""
+        trainer = self.trainer
+        turns = self._turns_since_step[optimizer_idx] + 1
+        self._will_step = turns == trainer.accumulate_grad_batches or trainer.is_last_batch
+        self._turns_since_step[optimizer_idx] = 0 if self._will_step else turns
 
     def _take_turn(self, optimizer_idx: int) -> None:
         trainer = self.trainer

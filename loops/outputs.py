@@ -47,12 +47,10 @@ def in_one(batches: Any) -> Any:
     return batches
 
 
-def for_batch_end(outputs: Any, several_optimizers: bool) -> Any:
-    """For ``on_train_batch_end``: a list over optimizers where there are several."""
-    if not several_optimizers:
-        return outputs
+def for_batch_end(outputs: Any) -> Any:
+    """For ``on_train_batch_end`` with several optimizers: a list over optimizers."""
     if isinstance(outputs, list):
-        return [for_batch_end(split, several_optimizers) for split in outputs]
+        return [for_batch_end(split) for split in outputs]
     return list(outputs.values())
 
 

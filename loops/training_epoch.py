@@ -113,7 +113,8 @@ class TrainingEpochLoop(Loop):
             group()
         else:
             if (hook := routes.on_train_batch_end) is not None:
-                hook(for_batch_end(outputs, trainer.passes_optimizer_idx), batch, batch_idx)
+                several = trainer.passes_optimizer_idx
+                hook(for_batch_end(outputs) if several else outputs, batch, batch_idx)
             if (hook := routes.on_batch_end) is not None:
                 hook()
         if self._outputs is not None:

@@ -37,6 +37,8 @@ class TrainingStepLoop(Loop):
         trainer = self.trainer
         step: Any = trainer.routes.training_step
         if trainer.has_plain_training_step:
+            if trainer.passes_optimizer_idx:
+                return step(batch, batch_idx, optimizer_idx)
             return step(batch, batch_idx)
         arguments = [batch, batch_idx]
         if trainer.passes_optimizer_idx:
