@@ -1,9 +1,11 @@
 """The order of hooks, against written-out lists: what users of Lightning 1.5 and 1.6 rely on."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from models import Small, events, loader, trainer
 
 import nightbus as nb
@@ -62,7 +64,7 @@ def both(*names: str) -> list[str]:
 
 TRANSFER = ["on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"]
 SETUP = ["prepare_data", "C.on_before_accelerator_backend_setup", *both("setup")]
-SHARDED = ["C.on_configure_sharded_model"]
+SHARDED = ["configure_sharded_model", "configure_model", "C.on_configure_sharded_model"]
 CLOSURE = [
     "training_step",
     *both("on_before_zero_grad"),
@@ -184,8 +186,8 @@ def test_evaluation_on_its_own(tmp_path: Path, function: str, kind: str) -> None
     getattr(run, function)(module, loader(8), verbose=False)
 
     expected = [*SETUP, *SHARDED, "on_post_move_to_device"]
-    expected += evaluation(kind, 2, f"{kind}_step") + both("teardown")
-    assert recorder.calls == INIT + expected
+    expected += [*evaluation(kind, 2, f"{kind}_step"), f"on_{kind}_model_train"]
+    assert recorder.calls == INIT + expected + both("teardown")
 
 
 def test_predict(tmp_path: Path) -> None:
@@ -208,6 +210,306 @@ def test_predict(tmp_path: Path) -> None:
         "predict_step",
         *both("on_predict_batch_end", "on_predict_epoch_end", "on_predict_end", "teardown"),
     ]
+
+
+# -- several dataloaders, optimizers, splits -----------------------------------------------------
+
+
+class Ordered:
+    """Runs a module of a class, and keeps which of some hooks were called, in order."""
+
+    def __init__(self, tmp_path: Path, base: type[nb.LightningModule], hooks: str) -> None:
+        self.calls: list[Any] = []
+        wanted = hooks.split()
+        body = {name: self._noting(base, name) for name in wanted}
+        self.module = type("Ordered", (base,), body)()
+        self.folder = tmp_path
+
+    def _noting(self, base: type, name: str) -> Any:
+        then = fitted_to_base(base, name)
+
+        def method(_self: Any, *arguments: Any) -> Any:
+            self.calls.append(name)
+            return then(_self, *arguments)
+
+        return method
+
+    def fit(self, train: Any = None, validation: Any = None, **arguments: Any) -> list[Any]:
+        run = trainer(self.folder, num_sanity_val_steps=0, **arguments)
+        run.fit(self.module, loader(8) if train is None else train, validation)
+        return self.calls
+
+
+def fitted_to_base(base: type, name: str) -> Any:
+    """What the class does in a hook, with the hook's arguments and the module before them."""
+    arguments = HOOKS[name].arguments
+    if name == "training_step":
+        parameters = [*inspect.signature(getattr(base, name)).parameters][1:]
+        arguments = tuple(parameters)
+    return fitted(getattr(base, name), name, arguments, leading=1)
+
+
+STEP_HOOKS = """on_train_batch_start training_step on_before_zero_grad optimizer_zero_grad
+    on_before_backward backward on_after_backward on_before_optimizer_step optimizer_step
+    on_train_batch_end"""
+TURN = [
+    "optimizer_step",
+    "training_step",
+    "on_before_zero_grad",
+    "optimizer_zero_grad",
+    "on_before_backward",
+    "backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+]
+
+
+class TwoOptimizers(Small):
+    frequencies: tuple[int, int] | None = None
+
+    def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+        return self.loss(batch)
+
+    def configure_optimizers(self) -> Any:
+        optimizers = [torch.optim.SGD(self.net.parameters(), lr=0.1) for _ in range(2)]
+        if self.frequencies is None:
+            return optimizers
+        pairs = zip(optimizers, self.frequencies, strict=True)
+        return [{"optimizer": optimizer, "frequency": number} for optimizer, number in pairs]
+
+
+def test_each_of_two_optimizers_has_its_turn_in_a_batch(tmp_path: Path) -> None:
+    calls = Ordered(tmp_path, TwoOptimizers, STEP_HOOKS).fit(loader(4))
+
+    assert calls == ["on_train_batch_start", *TURN, *TURN, "on_train_batch_end"]
+
+
+def test_with_frequencies_one_optimizer_has_its_turn_in_a_batch(tmp_path: Path) -> None:
+    class Alternates(TwoOptimizers):
+        frequencies = (1, 1)
+
+    calls = Ordered(tmp_path, Alternates, STEP_HOOKS).fit(loader(8))
+
+    assert calls == ["on_train_batch_start", *TURN, "on_train_batch_end"] * 2
+
+
+class ByHand(Small):
+    automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        found = self.optimizers()
+        for optimizer in found if isinstance(found, list) else [found]:
+            optimizer.zero_grad()
+            self.manual_backward(self.loss(batch))
+            optimizer.step()
+
+
+class TwoByHand(ByHand):
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.net.parameters(), lr=0.1) for _ in range(2)]
+
+
+BY_HAND = ["on_before_backward", "backward", "on_after_backward", "on_before_optimizer_step"]
+
+
+@pytest.mark.parametrize(("module", "optimizers"), [(ByHand, 1), (TwoByHand, 2)])
+def test_manual_optimization(tmp_path: Path, module: type[ByHand], optimizers: int) -> None:
+    calls = Ordered(tmp_path, module, STEP_HOOKS).fit(loader(4))
+
+    assert calls == [
+        "on_train_batch_start",
+        "training_step",
+        *BY_HAND * optimizers,
+        "on_train_batch_end",
+    ]
+
+
+def test_each_split_of_truncated_back_propagation_is_a_turn(tmp_path: Path) -> None:
+    class Splits(Small):
+        truncated_bptt_steps = 2
+
+        def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:  # type: ignore[override]
+            return {"loss": self.loss(batch), "hiddens": None}
+
+        def tbptt_split_batch(self, batch: Any, split_size: int) -> list[Any]:
+            return [batch, batch, batch]
+
+    calls = Ordered(tmp_path, Splits, STEP_HOOKS).fit(loader(4))
+
+    assert calls == ["on_train_batch_start", *TURN * 3, "on_train_batch_end"]
+
+
+def test_none_from_training_step_leaves_the_turn_at_once(tmp_path: Path) -> None:
+    class Skips(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None
+
+    calls = Ordered(tmp_path, Skips, STEP_HOOKS).fit(loader(4))
+
+    assert calls == ["on_train_batch_start", *TURN[:2], "on_train_batch_end"]
+
+
+def test_schedulers_by_step_come_before_the_batchs_end_and_by_epoch_after_the_epochs(
+    tmp_path: Path,
+) -> None:
+    class Schedules(Small):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            step = torch.optim.lr_scheduler.StepLR
+            by_step = {"scheduler": step(optimizer, 1), "interval": "step"}
+            return [optimizer], [by_step, step(optimizer, 1)]
+
+    hooks = "optimizer_step lr_scheduler_step on_train_batch_end on_train_epoch_end on_epoch_end"
+    calls = Ordered(tmp_path, Schedules, hooks).fit(loader(8))
+
+    batch = ["optimizer_step", "lr_scheduler_step", "on_train_batch_end"]
+    assert calls == [*batch * 2, "on_train_epoch_end", "on_epoch_end", "lr_scheduler_step"]
+
+
+def test_validation_in_mid_epoch_follows_the_batch_after_which_it_is_due(tmp_path: Path) -> None:
+    hooks = "on_train_batch_end on_validation_start validation_step on_validation_end"
+    calls = Ordered(tmp_path, Small, hooks).fit(loader(16), loader(4), val_check_interval=2)
+
+    batch, validation = ["on_train_batch_end"], hooks.split()[1:]
+    assert calls == [*batch * 2, *validation, *batch * 2, *validation]
+
+
+def test_several_validation_loaders_are_read_one_after_the_other_within_one_epoch(
+    tmp_path: Path,
+) -> None:
+    seen: list[Any] = []
+
+    class Several(Small):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:  # type: ignore[override]
+            seen.append((dataloader_idx, batch_idx))
+
+    hooks = "on_validation_epoch_start on_validation_batch_start on_validation_epoch_end"
+    calls = Ordered(tmp_path, Several, hooks).fit(loader(4), [loader(8), loader(4)])
+
+    first, each, last = hooks.split()
+    assert calls == [first, each, each, each, last]
+    assert seen == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_step_ends_follow_steps_and_epoch_ends_come_before_the_notices(tmp_path: Path) -> None:
+    class Ends(Small):
+        def training_step_end(self, step_output: Any) -> Any:
+            return step_output
+
+        def training_epoch_end(self, outputs: Any) -> None: ...
+
+        def validation_step_end(self, step_output: Any) -> Any:
+            return step_output
+
+        def validation_epoch_end(self, outputs: Any) -> None: ...
+
+    hooks = """training_step training_step_end backward validation_step validation_step_end
+        on_validation_batch_end validation_epoch_end on_validation_epoch_end training_epoch_end
+        on_train_epoch_end"""
+    calls = Ordered(tmp_path, Ends, hooks).fit(loader(4), loader(4))
+
+    assert calls == hooks.split()
+
+
+def test_a_datamodules_data_hooks_stand_in_for_the_modules_own(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Data(nb.LightningDataModule):
+        def prepare_data(self) -> None:
+            calls.append("D.prepare_data")
+
+        def setup(self, stage: str) -> None:
+            calls.append(f"D.setup {stage}")
+
+        def train_dataloader(self) -> Any:
+            calls.append("D.train_dataloader")
+            return loader(4)
+
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
+            calls.append("D.transfer_batch_to_device")
+            return batch
+
+        def teardown(self, stage: str) -> None:
+            calls.append(f"D.teardown {stage}")
+
+    class Told(Small):
+        def setup(self, stage: str) -> None:
+            calls.append(f"setup {stage}")
+
+        def train_dataloader(self) -> Any:
+            raise AssertionError("the datamodule has one")
+
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
+            raise AssertionError("the datamodule has one")
+
+        def teardown(self, stage: str) -> None:
+            calls.append(f"teardown {stage}")
+
+    class Watches(nb.Callback):
+        def setup(self, trainer: Any, module: Any, stage: str) -> None:
+            calls.append(f"C.setup {stage}")
+
+    trainer(tmp_path, callbacks=[Watches()]).fit(Told(), datamodule=Data())
+
+    assert calls == [
+        "D.prepare_data",
+        "D.setup fit",
+        "C.setup fit",
+        "setup fit",
+        "D.train_dataloader",
+        "D.transfer_batch_to_device",
+        "D.teardown fit",
+        "teardown fit",
+    ]
+
+
+def test_resuming_loads_after_setup_and_skips_the_sanity_check(tmp_path: Path) -> None:
+    first = trainer(tmp_path)
+    first.fit(Small(), loader(8), loader(4))
+    recorder = Recorder()
+    run = trainer(tmp_path, callbacks=[recording_callback(recorder)], max_epochs=2)
+
+    run.fit(Small(), loader(8), loader(4), ckpt_path=first.checkpointer.last_path)
+
+    wanted = ("C.setup", "C.on_load_checkpoint", "C.on_configure_sharded_model", "C.on_fit_start")
+    assert [name for name in recorder.calls if name in wanted] == list(wanted)
+    assert "C.on_sanity_check_start" not in recorder.calls
+    assert recorder.calls.count("C.on_train_epoch_start") == 1
+
+
+def test_a_checkpoint_is_saved_when_the_epochs_hooks_are_done(tmp_path: Path) -> None:
+    hooks = "on_train_epoch_end on_epoch_end on_save_checkpoint on_train_end"
+
+    assert Ordered(tmp_path, Small, hooks).fit(loader(4)) == hooks.split()
+
+
+def test_an_interrupt_ends_the_run_gracefully_after_the_same_hooks(tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    class Interrupts(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            raise KeyboardInterrupt
+
+    run = trainer(tmp_path, callbacks=[recording_callback(recorder)])
+
+    run.fit(Interrupts(), loader(8))
+
+    assert recorder.calls[-2:] == ["C.on_exception", "C.teardown"]
+    assert run.interrupted
+
+
+def test_a_stop_ends_the_epoch_with_its_hooks(tmp_path: Path) -> None:
+    class Stops(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.trainer.should_stop = True
+            return self.loss(batch)
+
+    hooks = "on_train_batch_end on_train_epoch_end on_epoch_end on_train_end on_fit_end"
+
+    assert Ordered(tmp_path, Stops, hooks).fit(loader(16), max_epochs=3) == hooks.split()
+
+
+# -- errors, results, signatures -----------------------------------------------------------------
 
 
 def test_an_exception_reaches_callbacks_and_then_tears_down(tmp_path: Path) -> None:
@@ -289,7 +591,7 @@ def test_an_override_that_asks_for_too_much_is_refused(tmp_path: Path) -> None:
     class Asks(nb.Callback):
         def on_train_start(self, trainer: Any, module: Any, more: Any) -> None: ...  # type: ignore[override]
 
-    with pytest.raises(nb.UsageError, match=r"asks for 3 arguments, but the hook on_train_start"):
+    with pytest.raises(nb.UsageError, match=r"asks for 'more', which the hook on_train_start"):
         trainer(tmp_path, callbacks=[Asks()]).fit(Small(), loader(4))
 
 
@@ -324,3 +626,115 @@ def test_a_fault_of_one_of_several_callbacks_names_the_hook(tmp_path: Path) -> N
         ("from_start", "on_train_batch_start"),
         ("from_end", "on_train_batch_end"),
     ]
+
+
+def older_step(epoch: Any, batch_idx: Any, optimizer: Any, optimizer_idx: Any, closure: Any) -> Any:
+    return epoch, batch_idx, optimizer, optimizer_idx, closure
+
+
+def newer_step(epoch: Any, batch_idx: Any, optimizer: Any, optimizer_closure: Any = None) -> Any:
+    return epoch, batch_idx, optimizer, optimizer_closure
+
+
+def oldest_step(
+    current_epoch: Any, batch_nb: Any, optimizer: Any, idx: Any, closure: Any, tpu: Any = False
+) -> Any:
+    return current_epoch, batch_nb, optimizer, idx, closure, tpu
+
+
+def any_step(*arguments: Any) -> Any:
+    return arguments
+
+
+def newer_clipping(optimizer: Any, clip_val: Any, algorithm: Any) -> Any:
+    return optimizer, clip_val, algorithm
+
+
+def newer_scheduler_step(scheduler: Any, metric: Any) -> Any:
+    return scheduler, metric
+
+
+def newer_before_step(optimizer: Any) -> Any:
+    return (optimizer,)
+
+
+def unused_epoch_end(unused: Any = None) -> Any:
+    return (unused,)
+
+
+def older_batch_start(batch: Any, batch_idx: Any, dataloader_idx: Any) -> Any:
+    return batch, batch_idx, dataloader_idx
+
+
+def other_names(train_batch: Any, batch_nb: Any) -> Any:
+    return train_batch, batch_nb
+
+
+def no_loader(batch: Any, batch_idx: Any) -> Any:
+    return batch, batch_idx
+
+
+def with_default(batch: Any, batch_idx: Any, scale: Any = 2) -> Any:
+    return batch, batch_idx, scale
+
+
+@pytest.mark.parametrize(
+    ("override", "hook", "received"),
+    [
+        (older_step, "optimizer_step", (1, 2, "opt", 0, "closure")),
+        (newer_step, "optimizer_step", (1, 2, "opt", "closure")),
+        (oldest_step, "optimizer_step", (1, 2, "opt", 0, "closure", False)),
+        (any_step, "optimizer_step", (1, 2, "opt", 0, "closure")),
+        (newer_clipping, "configure_gradient_clipping", ("opt", 0.5, "norm")),
+        (newer_scheduler_step, "lr_scheduler_step", ("scheduler", "metric")),
+        (newer_before_step, "on_before_optimizer_step", ("opt",)),
+        (unused_epoch_end, "on_train_epoch_end", (None,)),
+        (older_batch_start, "on_train_batch_start", ("batch", 3, 0)),
+        (other_names, "training_step", ("batch", 3)),
+        (no_loader, "validation_step", ("batch", 3)),
+        (with_default, "validation_step", ("batch", 3, 2)),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_arguments_are_found_by_name_or_by_place(override: Any, hook: str, received: Any) -> None:
+    known = {
+        "epoch": 1,
+        "batch_idx": 2 if hook == "optimizer_step" else 3,
+        "optimizer": "opt",
+        "optimizer_idx": 0,
+        "optimizer_closure": "closure",
+        "gradient_clip_val": 0.5,
+        "gradient_clip_algorithm": "norm",
+        "scheduler": "scheduler",
+        "metric": "metric",
+        "batch": "batch",
+        "dataloader_idx": 0,
+        "outputs": None,
+    }
+    arguments = HOOKS[hook].arguments
+
+    assert fitted(override, hook, arguments)(*(known[name] for name in arguments)) == received
+
+
+def test_training_step_may_ask_only_for_what_there_is(tmp_path: Path) -> None:
+    class AsksForTurn(Small):
+        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:  # type: ignore[override]
+            return self.loss(batch)
+
+    class AsksForHiddens(Small):
+        def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:  # type: ignore[override]
+            return self.loss(batch)
+
+    with pytest.raises(nb.UsageError, match="optimizer_idx is given when configure_optimizers"):
+        trainer(tmp_path).fit(AsksForTurn(), loader(4))
+    with pytest.raises(nb.UsageError, match="hiddens is given when truncated_bptt_steps is set"):
+        trainer(tmp_path).fit(AsksForHiddens(), loader(4))
+
+
+def test_training_step_must_tell_several_optimizers_apart(tmp_path: Path) -> None:
+    class Forgets(Small):
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)]
+
+    with pytest.raises(nb.UsageError, match=r"returned 2 optimizers.*no argument optimizer_idx"):
+        trainer(tmp_path).fit(Forgets(), loader(4))
