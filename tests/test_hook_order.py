@@ -1,6 +1,7 @@
 """The order of hooks, against written-out lists: what users of Lightning 1.5 and 1.6 rely on."""
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -738,3 +739,24 @@ def test_training_step_must_tell_several_optimizers_apart(tmp_path: Path) -> Non
 
     with pytest.raises(nb.UsageError, match=r"returned 2 optimizers.*no argument optimizer_idx"):
         trainer(tmp_path).fit(Forgets(), loader(4))
+
+
+def orders_of_the_page() -> list[list[str]]:
+    """The hooks in each list of the page on hooks, without its remarks."""
+    page = (Path(__file__).parent.parent / "docs" / "hooks.md").read_text()
+    blocks = re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    return [re.sub(r"#.*", "", block).split() for block in blocks]
+
+
+def test_the_page_on_hooks_shows_the_order_of_a_fit(tmp_path: Path) -> None:
+    assert run_fit(tmp_path, [loader(4), loader(4)]) == orders_of_the_page()[0]
+
+
+def test_the_page_on_hooks_shows_the_order_of_a_prediction(tmp_path: Path) -> None:
+    recorder = Recorder()
+    run = trainer(tmp_path, callbacks=[recording_callback(recorder)])
+
+    run.predict(recording_module(recorder), loader(4))
+
+    begin = recorder.calls.index("C.on_predict_start")
+    assert recorder.calls[begin : recorder.calls.index("C.teardown")] == orders_of_the_page()[1]
