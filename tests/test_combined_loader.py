@@ -1,0 +1,140 @@
+"""CombinedLoader: several dataloaders read together, in each mode."""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models import Small, loader, trainer
+
+import nightbus as nb
+
+
+class Endless:
+    """Batches without a length."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.number))
+
+
+def batches(mode: Any, *lengths: int) -> list[Any]:
+    return list(nb.CombinedLoader([range(n) for n in lengths], mode))
+
+
+lengths = st.lists(st.integers(1, 6), min_size=1, max_size=4)
+
+
+@given(lengths)
+def test_min_size_ends_with_the_shortest(sizes: list[int]) -> None:
+    expected = [list(batch) for batch in zip(*map(range, sizes), strict=False)]
+
+    assert batches("min_size", *sizes) == expected
+
+
+@given(lengths)
+def test_max_size_fills_up_with_none(sizes: list[int]) -> None:
+    assert batches("max_size", *sizes) == [list(b) for b in zip_longest(*map(range, sizes))]
+
+
+@given(lengths)
+def test_max_size_cycle_repeats_shorter_loaders(sizes: list[int]) -> None:
+    expected = [[number % size for size in sizes] for number in range(max(sizes))]
+
+    assert batches("max_size_cycle", *sizes) == expected
+
+
+@given(lengths)
+def test_sequential_reads_one_after_the_other(sizes: list[int]) -> None:
+    assert batches("sequential", *sizes) == [number for size in sizes for number in range(size)]
+
+
+@given(lengths, st.sampled_from(["min_size", "max_size", "max_size_cycle", "sequential"]))
+def test_its_length_is_the_number_of_its_batches(sizes: list[int], mode: Any) -> None:
+    combined = nb.CombinedLoader([range(n) for n in sizes], mode)
+
+    assert len(combined) == len(list(combined)) == len(list(combined))
+
+
+@pytest.mark.parametrize(
+    ("mode", "number"),
+    [("min_size", 2), ("max_size", 4), ("max_size_cycle", 4), ("sequential", 6)],
+)
+def test_loaders_without_a_length_are_read_to_their_end(mode: Any, number: int) -> None:
+    combined = nb.CombinedLoader([Endless(4), Endless(2)], mode)
+
+    assert len(list(combined)) == number
+    with pytest.raises(TypeError):
+        len(combined)
+
+
+def test_batches_have_the_shape_of_the_collection() -> None:
+    combined = nb.CombinedLoader({"a": Endless(2), "b": (Endless(2), [Endless(2)])})
+
+    assert list(combined) == [{"a": i, "b": (i, [i])} for i in range(2)]
+    assert list(nb.CombinedLoader({"a": Endless(1)}, "sequential")) == [0]
+
+
+@pytest.mark.parametrize("mode", ["min", "", "cycle"])
+def test_an_unknown_mode_is_refused_with_those_there_are(mode: Any) -> None:
+    with pytest.raises(nb.UsageError, match="'max_size_cycle', 'min_size', 'max_size', 'sequent"):
+        nb.CombinedLoader([range(1)], mode)
+
+
+def test_an_empty_collection_is_refused() -> None:
+    with pytest.raises(nb.UsageError, match="is empty"):
+        nb.CombinedLoader([])
+
+
+def test_a_loader_without_batches_cannot_be_repeated() -> None:
+    with pytest.raises(nb.UsageError, match="dataloader 1 of 2 has no batches"):
+        list(nb.CombinedLoader([Endless(2), Endless(0)]))
+
+
+class SeesPairs(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, int]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        first, second = batch
+        self.seen.append((len(first[1]), len(second[1])))
+        return self.loss(first) + self.loss(second)
+
+
+@pytest.mark.parametrize(("mode", "number"), [("max_size_cycle", 3), ("min_size", 2)])
+def test_training_combines_several_loaders_as_it_is_told(
+    tmp_path: Path, mode: Any, number: int
+) -> None:
+    module = SeesPairs()
+
+    trainer(tmp_path, multiple_trainloader_mode=mode).fit(module, [loader(12, 4), loader(4, 2)])
+
+    assert module.seen == [(4, 2)] * number
+
+
+def test_training_reads_a_combined_loader_as_it_is(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+
+    run.fit(Small(), nb.CombinedLoader([loader(12, 4), loader(4, 2)], "sequential"))
+
+    assert run.global_step == 5
+
+
+def test_validation_reads_a_sequential_one_loader_by_loader(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Told(Small):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            seen.append(dataloader_idx)
+
+    trainer(tmp_path).validate(
+        Told(), nb.CombinedLoader([loader(4), loader(8)], "sequential"), verbose=False
+    )
+
+    assert seen == [0, 1, 1]
