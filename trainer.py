@@ -651,6 +651,14 @@ class Trainer:
         """Ask for the validation loaders anew before they are read next."""
         self.loaders.forget("validate")
 
+    def reset_test_dataloader(self) -> None:
+        """Ask for the test loaders anew before they are read next."""
+        self.loaders.forget("test")
+
+    def reset_predict_dataloader(self) -> None:
+        """Ask for the prediction loaders anew before they are read next."""
+        self.loaders.forget("predict")
+
     @property
     def num_training_batches(self) -> int | None:
         """Batches of an epoch; None when the loader cannot say."""
@@ -1169,7 +1177,8 @@ class Trainer:
         if checkpoint is None:
             self._sanity_check()
         module.train()
-        self.loaders.training  # noqa: B018  asked for here, before on_train_start
+        if self._epoch_counter is not None:
+            self.loaders.training  # noqa: B018  asked for here, before on_train_start
         torch.set_grad_enabled(True)
         self.fit_loop.run()
         routes.call("on_fit_end")

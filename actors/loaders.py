@@ -184,7 +184,7 @@ class Loaders:
     # -- evaluation --------------------------------------------------------------------------
 
     def evaluation(self, stage: str) -> list[Any]:
-        """The loaders of a stage, asked for once; none if fit has no step to validate with.
+        """The loaders of a stage, asked for once.
 
         Raises:
             UsageError: a loader is none, or the module has no step for this stage.
@@ -195,12 +195,9 @@ class Loaders:
             found = self._routes().call(hook) if given is None else given
             loaders = [check_loader(entry, hook) for entry in evaluation_loaders(found)]
             step = _STEPS.get(stage)
-            if loaders and step is not None and not is_overridden(self._module, step):
-                if stage in self._given and "train" not in self._given:
-                    raise UsageError(
-                        f"{type(self._module).__name__} must define {step}() to {stage}"
-                    )
-                loaders = []
+            alone = stage in self._given and "train" not in self._given
+            if loaders and step is not None and alone and not is_overridden(self._module, step):
+                raise UsageError(f"{type(self._module).__name__} must define {step}() to {stage}")
             self._evaluation[stage] = loaders
         return self._evaluation[stage]
 
