@@ -1245,7 +1245,7 @@ class Trainer:
         if not is_overridden(module, "training_step"):
             return
         loops = [loop for loop in self.fit_loop.walk() if isinstance(loop, TrainingStepLoop)]
-        if any(type(loop).training_step is not TrainingStepLoop.training_step for loop in loops):
+        if not all(loop._asks_module for loop in loops):
             return  # a loop that the user wrote calls it in its own way
         parameters = inspect.signature(module.training_step).parameters.values()
         takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)

@@ -168,7 +168,13 @@ class OptimizerLoop(TrainingStepLoop):
         """training_step, zero_grad, backward: what an optimizer's step evaluates."""
         trainer, idx = self.trainer, self.optimizer_idx
         routes = trainer.routes
-        output = self.training_step(self._batch, self._batch_idx, idx)
+        if self._asks_module and trainer.has_plain_training_step:
+            step: Any = routes.training_step  # what the method does, without calling it
+            batch, batch_idx = self._batch, self._batch_idx
+            several = trainer.passes_optimizer_idx
+            output = step(batch, batch_idx, idx) if several else step(batch, batch_idx)
+        else:
+            output = self.training_step(self._batch, self._batch_idx, idx)
         loss = output if isinstance(output, Tensor) else self._loss_of(output)
         if loss is None:
             raise _SkipTurn

@@ -18,6 +18,11 @@ class TrainingStepLoop(Loop):
     """
 
     safe_points = False  # a batch is being worked on
+    _asks_module = True  # training_step is the one below
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._asks_module = cls.training_step is TrainingStepLoop.training_step
 
     def __init__(self) -> None:
         self.hiddens: Any = None
