@@ -429,3 +429,33 @@ def test_a_turn_without_a_loss_is_skipped(tmp_path: Path) -> None:
             yield 1
 
     assert_same(fit(tmp_path, Skips()), by_hand(turns))
+
+
+class Scheduled(Several):
+    """Two optimizers with frequencies, one with a scheduler that moves every second step."""
+
+    frequencies = (2, 1)
+
+    def configure_optimizers(self) -> Any:
+        first, second = super().configure_optimizers()
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(first["optimizer"], 0.9)
+        config = {"scheduler": scheduler, "interval": "step", "frequency": 2}
+        return [{**first, "lr_scheduler": config}, second]
+
+
+@pytest.mark.parametrize("kind", [Several, Scheduled])
+def test_a_run_that_is_resumed_between_epochs_goes_on_as_if_it_had_not_stopped(
+    tmp_path: Path, kind: type[Several]
+) -> None:
+    straight = kind()
+    whole = fit(tmp_path / "straight", straight, max_epochs=3)
+
+    first, stopped = trainer(tmp_path / "stopped", max_epochs=2), kind()
+    torch.manual_seed(7)
+    first.fit(stopped, loader(20))
+    resumed = kind()
+    run = trainer(tmp_path / "stopped", max_epochs=3)
+    run.fit(resumed, loader(20), ckpt_path=first.checkpointer.last_path)
+
+    assert_same(weights(resumed), whole)
+    assert run.global_step == sum(run.optimization_progress.steps_by_optimizer)
