@@ -9,6 +9,7 @@ stage]``. Apart from the other events, a reader of metrics skips them in no time
 events. The others' sequence numbers are written out, the hooks take those between, in order.
 """
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Literal, NoReturn
@@ -16,11 +17,15 @@ from typing import Any, Literal, NoReturn
 import msgspec
 
 from .errors import MALFORMED, LogFormatError
-from .events import EVENT_TYPES, AnyEvent, Hook, OtherEvent, Stage, Unknown
+from .events import EVENT_TYPES, AnyEvent, Event, Fault, Hook, OtherEvent, Put, Stage, Unknown
 from .logging_setup import get_logger
 
 HookSelection = Literal["all", "latest", "none"]
 DecodedEvent = AnyEvent | Unknown
+
+# What msgspec raises on what it cannot encode: types, text with half a surrogate pair as in a file
+# name that is not UTF-8, integers beyond 64 bits.
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 class PlaceRecord(msgspec.Struct, array_like=True, gc=False):
@@ -66,8 +71,49 @@ def encode_events(
         places: tuples laid out as PlaceRecord; the first one's ``first`` is 0.
         hooks: tuples laid out as HookRecord.
         others: events.
+
+    Raises:
+        UNENCODABLE: an event holds what a log cannot; ``encodable`` says what goes in its stead.
     """
     return _encoder.encode((places, hooks, others))
+
+
+def encodable(event: Event) -> Event:
+    """The event as it is if it can be encoded, or else what comes closest to it: text with
+    backslash escapes, a huge integer as a float, or a Fault that says what is missing.
+    """
+    try:
+        _encoder.encode(event)
+    except UNENCODABLE as error:
+        mended = [_mended(getattr(event, name)) for name in event.__struct_fields__]
+        try:
+            closest = type(event)(*mended)
+            if type(closest) is Put and type(closest.value) is int:
+                closest = msgspec.structs.replace(closest, value=_as_float(closest.value))
+            _encoder.encode(closest)
+            return closest
+        except UNENCODABLE:
+            head = mended[: len(Event.__struct_fields__)]
+            message = f"a {type(event).__name__} could not be recorded: {error}"
+            return Fault(*[*head, type(error).__name__, message, "", ""])
+    return event
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, tuple | list):
+        return type(value)(_mended(part) for part in value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(part) for key, part in value.items()}
+    return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def decode_events(
@@ -113,7 +159,9 @@ def _merge(
     bounds = [place.first for place in places[1:]]
     bounds.append(len(records))
     begin = 0
-    for place, end in zip(places, bounds, strict=True):
+    for place, bound in zip(places, bounds, strict=True):
+        # Clamped: made-up bounds must not yield a hook more than once.
+        end = min(max(bound, begin), len(records))
         epoch, step, stage = place.epoch, place.step, place.stage
         batch_idx, dataloader_idx = place.batch_idx, place.dataloader_idx
         for record in records[begin:end]:
@@ -138,7 +186,7 @@ def _merge(
                 )
             )
             seq += 1
-        begin = max(begin, end)
+        begin = end
     events += others[taken:]
     return events
 

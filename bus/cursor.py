@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -121,7 +122,8 @@ class CursorFile:
     """
 
     def __init__(self, run: RunFolder, observer: str) -> None:
-        self.path = run.path / "cursors" / f"{observer}.json"
+        # Quoted: a name may hold what a file name cannot, a slash say.
+        self.path = run.path / "cursors" / f"{quote(observer, safe=' ')}.json"
 
     def load(self) -> Cursor | None:
         """The committed cursor, or None when nothing was committed.
@@ -133,7 +135,7 @@ class CursorFile:
             return msgspec.json.decode(self.path.read_bytes(), type=Cursor)
         except FileNotFoundError:
             return None
-        except MALFORMED as error:
+        except (*MALFORMED, OSError) as error:
             raise RunFolderError(
                 f"{self.path} is damaged: {error}; delete it to deliver the run from its start"
             ) from error
@@ -151,4 +153,4 @@ def attempt_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:
 
 def list_cursors(run: RunFolder) -> dict[str, Path]:
     """Cursor files of a run by observer name."""
-    return {path.stem: path for path in sorted((run.path / "cursors").glob("*.json"))}
+    return {unquote(path.stem): path for path in sorted((run.path / "cursors").glob("*.json"))}

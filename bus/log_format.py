@@ -115,8 +115,13 @@ def pack_header(header: SegmentHeader) -> bytes:
 
 
 def pack_footer(mark: int, footer: Footer, footer_offset: int) -> bytes:
-    """Footer frame and trailer: how a sealed segment ends."""
-    frame = pack_frame(mark, KIND_FOOTER, _encode(footer))
+    """Footer frame and trailer: how a sealed segment ends.
+
+    A summary that is too large for a frame is shrunk until it is not.
+    """
+    while len(payload := _encode(footer)) > MAX_PAYLOAD_BYTES:
+        footer.summary.shrink()
+    frame = pack_frame(mark, KIND_FOOTER, payload)
     return frame + TRAILER.pack(footer_offset, MAGIC)
 
 
@@ -147,7 +152,8 @@ def unpack_frame(data: memoryview, at: int, base: int, mark: int | None) -> Fram
         BadFrame: no sound frame is there.
     """
     if len(data) - at < FRAME_HEAD.size:
-        raise BadFrame("ends inside a frame's head", needed=FRAME_HEAD.size)
+        reason = "ends inside a frame's head" if any(data[at:]) else ""
+        raise BadFrame(reason, needed=FRAME_HEAD.size)
     found, crc, length, count, kind, _, first_seq, time_ns = FRAME_HEAD.unpack_from(data, at)
     if mark is not None and found != mark:
         if found == crc == length == count == 0:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from .codec import DecodedEvent, HookSelection, decode_events
-from .errors import LogFormatError
+from .errors import LogError, LogFormatError
 from .log_format import (
     FRAME_HEAD,
     HAS_OTHERS,
@@ -63,15 +63,26 @@ class _OpenSegment:
         self.header: SegmentHeader | None = None
         self.offset = 0
         self.sealed = False
+        self.problem = "ends inside the segment's header"  # why there is no header
 
     def read_header(self) -> SegmentHeader | None:
-        """The header, or None while it is not whole."""
+        """The header, or None while it is not whole; closes the segment if it raises.
+
+        Raises:
+            LogFormatError: the segment's head is damaged.
+            NewerFormatError: written by a newer major version.
+        """
         if self.header is None:
             try:
                 data = memoryview(self.source.read_at(0, _MAX_HEADER_BYTES))
                 self.header, self.offset = unpack_header(data)
-            except BadFrame:
+            except BadFrame as error:
+                if error.needed is None:
+                    self.problem = f"the segment's header: {error}"
                 return None
+            except LogError:
+                self.source.close()
+                raise
         return self.header
 
 
@@ -102,6 +113,8 @@ class LogReader:
 
     def close(self) -> None:
         """Let go of the file."""
+        self._problem = ""
+        self.has_more = False
         if self._segment:
             self._segment.source.close()
             self._segment = None
@@ -113,8 +126,11 @@ class LogReader:
         for index in reversed(self._store.indices()):
             if self._store.begins_after(index, seq):
                 continue
-            segment = _OpenSegment(index, self._store.open(index))
-            header = segment.read_header()
+            try:
+                segment = _OpenSegment(index, self._store.open(index))
+                header = segment.read_header()
+            except (FileNotFoundError, LogFormatError):
+                continue  # given up just now; or damaged, which is said when reading comes to it
             if header is not None and header.first_seq <= seq:
                 self._segment = segment
                 self.next_seq = header.first_seq
@@ -130,18 +146,31 @@ class LogReader:
             max_bytes: how much to read at once, in bytes.
 
         Raises:
-            LogFormatError: a segment's head is damaged.
+            LogFormatError: a segment's head is damaged, or a sound frame does not hold events.
+                Everything before it was returned, and reading again raises again.
             NewerFormatError: written by a newer major version.
         """
         events: list[DecodedEvent] = []
         frames = self._frames(max_bytes, skip_hooks=hooks != "all")
         for number, frame in enumerate(frames):
             wanted = hooks == "all" or (hooks == "latest" and number == len(frames) - 1)
-            events += decode_events(frame.payload, frame.first_seq, self._rank, hooks=wanted)
+            try:
+                events += decode_events(frame.payload, frame.first_seq, self._rank, hooks=wanted)
+            except LogFormatError as error:
+                self._return_to(frame, str(error))
+                if number == 0:
+                    raise
+                break
         if events and self._skip_before:
             events = [event for event in events if event.seq >= self._skip_before]
             self._skip_before = 0
         return events
+
+    def _return_to(self, frame: Frame, problem: str) -> None:
+        assert self._segment is not None
+        self._segment.offset, self._segment.sealed = frame.offset, False
+        self.next_seq = frame.first_seq
+        self._problem = problem
 
     def events(self, hooks: HookSelection = "all") -> Iterator[DecodedEvent]:
         """All events from here to the end of what is there now."""
@@ -182,7 +211,7 @@ class LogReader:
             assert segment is not None
             header = segment.read_header()
             if header is None:
-                self._problem = "ends inside the segment's header"
+                self._problem = segment.problem
                 return []
             self._rank = header.rank
             before = segment.offset
@@ -193,6 +222,7 @@ class LogReader:
     def _parse(
         self, segment: _OpenSegment, mark: int, max_bytes: int, skip_hooks: bool
     ) -> list[Frame]:
+        self.has_more = False
         if segment.sealed:
             return []
         size = max_bytes
@@ -258,19 +288,25 @@ class LogReader:
             if not indices:
                 return False
             index = indices[0]
-        if self._limit is not None and index > self._limit()[0]:
+        # Whether the writer said that it went on there, which may be before the footer is written.
+        is_known = self._limit is not None and index <= self._limit()[0]
+        if self._limit is not None and not is_known:
             return False
         try:
             source = self._store.open(index)
-        except (FileNotFoundError, KeyError):
+        except FileNotFoundError:
             return False
         following = _OpenSegment(index, source)
         header = following.read_header()
-        # A segment without a footer goes on in the next only if its writer gave it up there,
-        # after a failed write.
-        follows = header is not None and header.first_seq == self.next_seq
+        # Where a footer should be and is not, the next segment tells whether this one is whole.
+        follows = is_known or (header is not None and header.first_seq == self.next_seq)
         if current is not None and not current.sealed and not follows:
             source.close()
+            if header is not None and not self._problem:
+                self._problem = (
+                    f"events {self.next_seq} to {header.first_seq - 1} are missing before "
+                    f"segment {index}"
+                )
             return False
         if header is not None and header.first_seq < self.next_seq:
             source.close()

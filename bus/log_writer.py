@@ -4,16 +4,18 @@ import os
 import secrets
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zlib import crc32
 
 import msgspec
 
-from .codec import encode_events
+from .codec import UNENCODABLE, encodable, encode_events
 from .errors import MetricError, RunFolderError
-from .events import EVENT_TYPES, SCHEMA_VERSION, Event, Gap, Scalar
+from .events import EVENT_TYPES, SCHEMA_VERSION, Event, Fault, Gap, Put, Scalar
 from .log_format import (
     CHECKED_HEAD,
     FORMAT_MAJOR,
@@ -30,7 +32,7 @@ from .log_format import (
 )
 from .logging_setup import get_logger
 from .place import Place, PlaceMark
-from .segment_file import open_segment_file
+from .segment_file import SegmentFile, open_segment_file
 from .segments import SegmentStore
 from .summary import HookTotal, Summary
 
@@ -39,8 +41,10 @@ DEFAULT_SEGMENT_BYTES = 16 << 20
 MAX_BUFFERED_EVENTS = 4096
 MAX_BUFFERED_NS = 20_000_000
 COUNT_EVENTS_AT_ONCE = 512
+MAX_REASON_CHARS = 1_000
 
 _log = get_logger("nightbus.log")
+_by_seq = attrgetter("seq")
 E_ = TypeVar("E_", bound=Event)
 
 
@@ -61,29 +65,6 @@ class PendingValue(Protocol):
 
     def result(self) -> Scalar:
         """The number; waits for it."""
-
-
-class _Buffers(NamedTuple):
-    """Events not yet written, laid out as the codec wants them."""
-
-    places: list[tuple[int, int, int, int, int, str]]
-    hooks: list[tuple[str, int, int]]
-    others: list[Event]
-
-    def cut(self, first_seq: int, limit: int) -> tuple["_Buffers", "_Buffers"]:
-        """What comes before the sequence number ``limit``, and the rest."""
-        others = sum(event.seq < limit for event in self.others)
-        hooks = limit - first_seq - others
-        holds = [place for place in self.places if place[0] <= hooks][-1]
-        later = [(place[0] - hooks, *place[1:]) for place in self.places if place[0] > hooks]
-        return (
-            _Buffers(
-                [place for place in self.places if place[0] < hooks or place[0] == 0],
-                self.hooks[:hooks],
-                self.others[:others],
-            ),
-            _Buffers([(0, *holds[1:]), *later], self.hooks[hooks:], self.others[others:]),
-        )
 
 
 class LogWriter:
@@ -126,17 +107,26 @@ class LogWriter:
         self._retired: deque[tuple[int, int]] = deque()  # (segment, fd) complete, to be synced
         self._store = store
         self._segment_bytes = segment_bytes
+        self._rotate_at = segment_bytes  # size at which this segment is to end
         self._flushed_seq = 0
-        self._pending_seqs: deque[int] = deque()
-        self._lost_unreported = 0  # sequence numbers missing since the last Gap was written
+        self._pending: deque[Put] = deque()  # those of the others whose value is on its way
+        # The frame being written and how many buffered hooks and others it holds; seen by a flush
+        # only after one that an interrupt ended.
+        self._underway: tuple[bytes, int, int] | None = None
+        self._sync_lock = threading.Lock()
         self.due_ns = clock_ns() + MAX_BUFFERED_NS  # when what is buffered should be written
-        self._summary = Summary()
+        self._summary = Summary(first_time_ns=clock_ns())
         self._uncounted: list[Event] = []  # written, but not yet in the summary
-        self._index = -1
-        self._fd = -1
-        self._mark = 0
-        self.committed = (0, 0)  # segment and byte offset up to which live readers may read
-        self._open_segment(store.create(0))
+        self._index = 0
+        try:
+            self._fd, self._file, self._mark = self._begin_segment(0)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot begin the event log: {error.strerror}; make room, choose another "
+                "default_root_dir, or recording='off'"
+            ) from error
+        # Segment and byte offset up to which live readers may read.
+        self.committed = (0, self._file.size)
         place.tell_moves(self._on_move)
 
     # -- appending ---------------------------------------------------------------------------
@@ -171,13 +161,17 @@ class LogWriter:
         if len(self.others) > MAX_BUFFERED_EVENTS:
             self.flush()
 
-    def append_pending(self, event: Event) -> None:
+    def append_pending(self, event: Put) -> None:
         """Add an event whose ``value`` is a PendingValue; what follows waits for it in order."""
-        self._pending_seqs.append(event.seq)
         self.others.append(event)
+        self._pending.append(event)
 
     def _on_move(self, mark: PlaceMark) -> None:
-        self.places.append((len(self.hooks), *mark))
+        place = (len(self.hooks), *mark)
+        if self.places[-1][0] == place[0]:
+            self.places[-1] = place  # no hook arose where training was before
+        else:
+            self.places.append(place)
 
     def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Have an event appended by the owner's next flush."""
@@ -203,212 +197,341 @@ class LogWriter:
     def flush(self, wait: bool = False) -> None:
         """Write what was appended; afterwards observers may see it.
 
+        An interrupt (Ctrl-C) may end it anywhere: the next flush goes on from there.
+
         Args:
             wait: also wait for pending values, so that everything is written.
+
+        Raises:
+            MetricError: an event is larger than a frame. It is left out, the others are written.
         """
-        if self._pending_seqs:
-            self._flush_resolved(wait)
-            return
-        hooks, others = self.hooks, self.others
-        number = len(hooks) + len(others)
+        if self._underway is not None:
+            self._finish_frame()
+        if self._pending:
+            self._take_arrived(wait)
+            if self._pending:
+                self._write_before(self._pending[0].seq)
+                return
+        hook_count, other_count = len(self.hooks), len(self.others)
+        number = hook_count + other_count
         if not number:
             return
-        payload = encode_events(self.places, hooks, others)
-        if number > MAX_EVENTS_A_FRAME or len(payload) > MAX_PAYLOAD_BYTES:
-            self._write_parts(self._take_buffers())
+        try:
+            payload = encode_events(self.places, self.hooks, self.others)
+        except UNENCODABLE:
+            self._write_before(self._flushed_seq + number)
             return
-        # Emptied before writing: an interrupt between the two must not write twice.
-        written = others.copy()
-        hooks.clear()
-        others.clear()
-        place = self.place
-        self.places[:] = (
-            (0, place.epoch, place.step, place.batch_idx, place.dataloader_idx, place.stage),
-        )
-        self._write_frame(payload, number, written)
+        if number > MAX_EVENTS_A_FRAME or len(payload) > MAX_PAYLOAD_BYTES:
+            self._write_before(self._flushed_seq + number)
+            return
+        self._write_frame(payload, hook_count, other_count)
 
-    def _write_frame(self, payload: bytes, number: int, others: list[Event]) -> None:
+    def _write_before(self, limit: int) -> None:
+        """Write what comes before a sequence number: as several frames where one would be too
+        large.
+        """
+        refused: MetricError | None = None
+        at_once = MAX_EVENTS_A_FRAME
+        while self._flushed_seq < limit:
+            number = min(at_once, limit - self._flushed_seq)
+            other_count = bisect_left(self.others, self._flushed_seq + number, key=_by_seq)
+            hook_count = number - other_count
+            payload = self._encode_first(hook_count, other_count)
+            if len(payload) <= MAX_PAYLOAD_BYTES:
+                self._write_frame(payload, hook_count, other_count)
+            elif number > 1:
+                at_once = number // 2
+            else:
+                event = str(self.others[:other_count] or self.hooks[:hook_count])
+                refused = MetricError(
+                    f"one event takes more than {MAX_PAYLOAD_BYTES} bytes, the most a log takes: "
+                    f"{event[:200]}..."
+                )
+                self._settle(hook_count, other_count, refused)
+        if refused is not None:
+            raise refused
+
+    def _encode_first(self, hook_count: int, other_count: int) -> bytes:
+        places = [place for place in self.places if place[0] < hook_count] or self.places[:1]
+        hooks = self.hooks[:hook_count]
+        try:
+            return encode_events(places, hooks, self.others[:other_count])
+        except UNENCODABLE:
+            self.others[:other_count] = [encodable(event) for event in self.others[:other_count]]
+            return encode_events(places, hooks, self.others[:other_count])
+
+    def _write_frame(self, payload: bytes, hook_count: int, other_count: int) -> None:
         # Written out instead of calling log_format.pack_frame: four calls less are 1 us a step.
         time_ns = self.clock_ns()
         self.due_ns = time_ns + MAX_BUFFERED_NS
-        first_seq = self._flushed_seq
-        self._flushed_seq = first_seq + number
-        flags = HAS_OTHERS if others else 0
         checked = (
-            CHECKED_HEAD.pack(len(payload), number, KIND_EVENTS, flags, first_seq, time_ns)
+            CHECKED_HEAD.pack(
+                len(payload),
+                hook_count + other_count,
+                KIND_EVENTS,
+                HAS_OTHERS if other_count else 0,
+                self._flushed_seq,
+                time_ns,
+            )
             + payload
         )
-        file = self._file
+        frame = MARK_AND_CRC.pack(self._mark, crc32(checked)) + checked
+        self._underway = frame, hook_count, other_count
+        error = None
         try:
-            file.append(MARK_AND_CRC.pack(self._mark, crc32(checked)) + checked)
-        except OSError as error:
-            self._lose(number, error)
+            self._file.append(frame)
+        except OSError as failure:
+            error = failure
+        self._settle(hook_count, other_count, error)
+
+    def _finish_frame(self) -> None:
+        """Go on where an interrupt ended ``_write_frame``: with the same bytes at the same place,
+        because another process may have read them already.
+        """
+        assert self._underway is not None
+        frame, hook_count, other_count = self._underway
+        error = None
+        begin = self.committed[1]
+        if self._file.size != begin + len(frame):
+            self._file.size = begin
+            os.lseek(self._fd, begin, os.SEEK_SET)
+            try:
+                self._file.append(frame)
+            except OSError as failure:
+                error = failure
+        self._settle(hook_count, other_count, error)
+
+    def _settle(self, hook_count: int, other_count: int, error: Exception | None) -> None:
+        """Take the first events out of the buffers: they are written, or lost by an error."""
+        hooks, others, place = self.hooks, self.others, self.place
+        places: Sequence[tuple[int, int, int, int, int, str]]
+        if hook_count == len(hooks):
+            places = (
+                (0, place.epoch, place.step, place.batch_idx, place.dataloader_idx, place.stage),
+            )
+        else:
+            places = self._places_after(hook_count)
+        number = hook_count + other_count
+        if error is not None:
+            lost_hooks = hooks[:hook_count]
+            gap = [self._gap(number, others[:other_count], error)]
+
+        # Python delivers an interrupt at calls and at the ends of loops. From here to the next
+        # blank line there is neither, so all of it happens or nothing.
+        self._flushed_seq += number
+        self._underway = None
+        self.places[:] = places
+        del hooks[:hook_count]
+        if error is None:
+            self._uncounted += others[:other_count]
+            self.committed = (self._index, self._file.size)
+            del others[:other_count]
+        else:
+            del others[:other_count]
+            others += gap
+            first_loss = not self.lost_events
+            self.lost_events += number
+
+        if error is not None:
+            self._count_hooks(lost_hooks, -1)
+            if first_loss and isinstance(error, OSError):
+                _log.warning(
+                    "the event log cannot be written; training goes on unrecorded until it can be",
+                    error=str(error),
+                )
             return
-        self.committed = (self._index, file.size)
-        if others:
-            self._uncounted += others
-            if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
-                self._count()
-            if self._lost_unreported and type(others[0]) is Gap:
-                self._lost_unreported = 0
-        if file.size >= self._segment_bytes:
+        if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
+            self._count()
+        if self._file.size >= self._rotate_at:
             self._rotate()
 
-    def _write(self, data: bytes) -> None:
-        self._file.append(data)
-        self.committed = (self._index, self._file.size)
+    def _places_after(self, hook_count: int) -> list[tuple[int, int, int, int, int, str]]:
+        """The places of the hooks that come after the first ones."""
+        holds = [place for place in self.places if place[0] <= hook_count][-1]
+        later = [place for place in self.places if place[0] > hook_count]
+        return [(0, *holds[1:]), *((place[0] - hook_count, *place[1:]) for place in later)]
+
+    def _gap(self, number: int, lost: Sequence[Event], error: Exception) -> Gap:
+        """What tells of lost events, also of those that a lost Gap told of."""
+        unreported = sum(event.count for event in lost if type(event) is Gap)
+        return self.event(Gap, number + unreported, str(error)[:MAX_REASON_CHARS])
+
+    def _take_arrived(self, wait: bool) -> None:
+        """Put values that have arrived where they belong, up to the first that has not."""
+        others = self.others
+        while self._pending:
+            event = self._pending[0]
+            value: PendingValue = event.value  # type: ignore[assignment]
+            try:
+                if not wait and not value.ready():
+                    return
+                arrived: Event = msgspec.structs.replace(event, value=value.result())
+            except Exception as error:
+                # The accelerator failed. Training will hear of it by itself; the log goes on.
+                arrived = _never_arrived(event, error)
+            others[bisect_left(others, event.seq, key=_by_seq)] = arrived
+            self._pending.popleft()
+
+    # -- the summary -------------------------------------------------------------------------
 
     def _count(self) -> None:
         """Bring the summary up to date; in batches, because a loop that stays in the caches costs
         a third of the same work done step by step.
         """
-        for event in self._uncounted:
-            self._summary.add_other(event)  # type: ignore[arg-type]
-        self._uncounted.clear()
-
-    def _take_buffers(self) -> "_Buffers":
-        taken = _Buffers(self.places.copy(), self.hooks.copy(), self.others.copy())
-        self.hooks.clear()
-        self.others.clear()
-        self.places[:] = ((0, *self.place.mark()),)
-        return taken
-
-    def _flush_resolved(self, wait: bool) -> None:
-        """Write what comes before the first value that is still on its way."""
-        resolved: dict[int, Scalar] = {}
-        waiting = {event.seq: event for event in self.others if event.seq in self._pending_seqs}
-        while self._pending_seqs:
-            seq = self._pending_seqs[0]
-            value: PendingValue = waiting[seq].value  # type: ignore[attr-defined]
-            if not wait and not value.ready():
-                break
-            resolved[seq] = value.result()
-            self._pending_seqs.popleft()
-        self.others[:] = [
-            msgspec.structs.replace(event, value=resolved[event.seq])
-            if event.seq in resolved
-            else event
-            for event in self.others
-        ]
-        if not self._pending_seqs:
-            self.flush()
-            return
-        ready, held = self._take_buffers().cut(self._flushed_seq, self._pending_seqs[0])
-        self.places[:] = held.places
-        self.hooks.extend(held.hooks)
-        self.others.extend(held.others)
-        self._write_parts(ready)
-
-    def _write_parts(self, buffers: "_Buffers") -> None:
-        """Write buffers as one frame, or as several where one would be too large."""
-        number = len(buffers.hooks) + len(buffers.others)
-        if not number:
-            return
-        payload = encode_events(*buffers)
-        if len(payload) <= MAX_PAYLOAD_BYTES and number <= MAX_EVENTS_A_FRAME:
-            self._write_frame(payload, number, buffers.others)
-        elif number == 1:
-            raise MetricError(
-                f"one event takes more than {MAX_PAYLOAD_BYTES} bytes, the most a log takes: "
-                f"{str(buffers.others or buffers.hooks)[:200]}..."
-            )
-        else:
-            early, late = buffers.cut(self._flushed_seq, self._flushed_seq + number // 2)
-            self._write_parts(early)
-            self._write_parts(late)
-
-    def _lose(self, number: int, error: OSError) -> None:
-        """Training goes on without these events; the log will say how many are missing."""
-        if not self.lost_events:
-            _log.warning(
-                "the event log cannot be written; training goes on unrecorded until it can be",
-                error=str(error),
-            )
-        self.lost_events += number
-        self._lost_unreported += number
-        self.others.append(self.event(Gap, self._lost_unreported, str(error)))
-
-    # -- segments ----------------------------------------------------------------------------
-
-    def _open_segment(self, fd: int) -> None:
-        self._fd, self._index = fd, self._index + 1
-        self._file = open_segment_file(fd)
-        self._mark = secrets.randbits(32) | 1  # never 0, which is what unwritten space holds
-        self._summary = Summary()
-        header = SegmentHeader(
-            format=(FORMAT_MAJOR, FORMAT_MINOR),
-            run=self.identity.run,
-            attempt=self.identity.attempt,
-            rank=self.identity.rank,
-            world_size=self.identity.world_size,
-            segment=self._index,
-            first_seq=self._flushed_seq,
-            mark=self._mark,
-            wall_ns=time.time_ns(),
-            mono_ns=self.clock_ns(),
-            schema=_SCHEMA,
-            schema_version=SCHEMA_VERSION,
-        )
-        self._summary.first_time_ns = header.mono_ns
-        self._write(pack_header(header))
-
-    def _rotate(self) -> None:
+        counted = 0
         try:
-            fd = self._store.create(self._index + 1)
-        except RunFolderError as error:
-            _log.warning("cannot begin a new log segment; the last one grows on", error=str(error))
-            self._segment_bytes *= 2
-            return
-        self._seal()
-        self._retired.append((self._index, self._fd))
-        try:
-            self._open_segment(fd)
-        except OSError as error:
-            self._lose(0, error)
+            for event in self._uncounted:
+                self._summary.add_other(event)  # type: ignore[arg-type]
+                counted += 1
+        finally:
+            del self._uncounted[:counted]
 
-    def _seal(self) -> None:
-        """End the segment with its footer; without one, a reader finds its end by itself."""
+    def _count_hooks(self, hooks: Sequence[tuple[str, int, int]], sign: int) -> None:
+        for name, _, duration_ns in hooks:
+            cell = self.hook_totals.setdefault(name, [0, 0])
+            cell[0] += sign
+            cell[1] += sign * duration_ns
+
+    def _complete_summary(self) -> None:
+        """All that the segment holds, now that nothing more will be written to it."""
         self._count()
-        totals = self.hook_totals
+        self._count_hooks(self.hooks, -1)  # run, but held back for a value: for the next segment
         summary, place = self._summary, self.place
         summary.last_time_ns = self.due_ns - MAX_BUFFERED_NS
         summary.epoch, summary.step = place.epoch, place.step
-        summary.hooks = {name: HookTotal(n, ns) for name, (n, ns) in totals.items() if n}
-        for cell in totals.values():
-            cell[0] = cell[1] = 0
-        footer = Footer(self._flushed_seq, self._file.size, summary)
+        for name, cell in self.hook_totals.items():
+            if cell[0]:
+                total = summary.hooks.setdefault(name, HookTotal())
+                total.count += cell[0]
+                total.total_ns += cell[1]
+                cell[0] = cell[1] = 0
+        self._count_hooks(self.hooks, 1)
+
+    # -- segments ----------------------------------------------------------------------------
+
+    def _begin_segment(self, index: int) -> tuple[int, SegmentFile, int]:
+        """A new segment with its header: file descriptor, file and mark.
+
+        Raises:
+            RunFolderError: it cannot be created.
+            OSError: there is no space for it.
+        """
+        fd = -1
         try:
-            self._write(pack_footer(self._mark, footer, self._file.size))
+            fd = self._store.create(index)
+            file = open_segment_file(fd)
+            mark = secrets.randbits(32) | 1  # never 0, which is what unwritten space holds
+            header = SegmentHeader(
+                format=(FORMAT_MAJOR, FORMAT_MINOR),
+                run=self.identity.run,
+                attempt=self.identity.attempt,
+                rank=self.identity.rank,
+                world_size=self.identity.world_size,
+                segment=index,
+                first_seq=self._flushed_seq,
+                mark=mark,
+                wall_ns=time.time_ns(),
+                mono_ns=self.clock_ns(),
+                schema=_SCHEMA,
+                schema_version=SCHEMA_VERSION,
+            )
+            file.append(pack_header(header))
+        except RunFolderError:
+            raise  # there may be a file, but another writer's
+        except BaseException:
+            if fd >= 0:
+                os.close(fd)
+            if fd >= 0 or index > 0:
+                self._store.discard(index)
+            raise
+        return fd, file, mark
+
+    def _rotate(self) -> None:
+        """Go on in a new segment and seal the old one; grow on while there is no room for one."""
+        self._complete_summary()
+        summary = Summary(first_time_ns=self.clock_ns())
+        old = _Ended(self._index, self._fd, self._file, self._mark, self._summary)
+        try:
+            # Before the old one is sealed, so that there is always one to write to.
+            fd, file, mark = self._begin_segment(old.number + 1)
+        except (RunFolderError, OSError) as error:
+            _log.warning("cannot begin a new log segment; the last one grows on", error=str(error))
+            self._rotate_at = self._file.size + self._segment_bytes
+            return
+        # All of it or nothing, as in _settle.
+        self._index, self._fd, self._file, self._mark = old.number + 1, fd, file, mark
+        self._summary, self._rotate_at = summary, self._segment_bytes
+        self.committed = (self._index, file.size)
+
+        try:
+            self._seal(old)
+        finally:
+            self._retired.append((old.number, old.fd))
+
+    def _seal(self, ended: "_Ended") -> None:
+        """End a segment with its footer; without one, a reader finds its end by itself."""
+        file = ended.file
+        footer = Footer(self._flushed_seq, file.size, ended.summary)
+        try:
+            try:
+                file.append(pack_footer(ended.mark, footer, file.size))
+            finally:
+                file.finish()
         except OSError as error:
             _log.warning("a log segment could not be sealed", error=str(error))
-        self._file.finish()
 
     def sync(self) -> None:
-        """Make what is written durable. Called from one thread only, which need not be the owner.
+        """Make what is written durable. Any thread may call it.
 
         Raises:
             OSError: the disk failed.
         """
-        while self._retired:
-            index, fd = self._retired.popleft()
-            try:
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
-            self.sealed.append(index)
-        os.fdatasync(self._fd)
+        with self._sync_lock:
+            while self._retired:
+                index, fd = self._retired.popleft()
+                try:
+                    os.fdatasync(fd)
+                finally:
+                    os.close(fd)
+                self.sealed.append(index)
+            if self._fd >= 0:
+                os.fdatasync(self._fd)
 
     def close(self) -> None:
         """Write what is left, seal the last segment and make all durable."""
-        self.flush(wait=True)
-        self._seal()
+        for _ in range(2):  # the second time for a Gap that tells what the first lost
+            try:
+                self.flush(wait=True)
+            except MetricError as error:
+                _log.warning("an event could not be recorded", error=str(error))
+        self._complete_summary()
+        self._seal(_Ended(self._index, self._fd, self._file, self._mark, self._summary))
+        self.committed = (self._index, self._file.size)
         try:
             self.sync()
         except OSError as error:
             _log.warning("the event log could not be made durable", error=str(error))
-        os.close(self._fd)
-        self._fd = -1
+        with self._sync_lock:
+            os.close(self._fd)
+            self._fd = -1
         self.sealed.append(self._index)
+
+
+class _Ended(NamedTuple):
+    """A segment that is complete but for its footer."""
+
+    number: int
+    fd: int
+    file: SegmentFile
+    mark: int
+    summary: Summary
+
+
+def _never_arrived(event: Put, error: Exception) -> Fault:
+    """What stands in a value's place when it cannot be had."""
+    head = [getattr(event, name) for name in Event.__struct_fields__]
+    message = f"the value of {event.name!r} did not arrive: {error}"
+    return Fault(*[*head, type(error).__name__, message[:MAX_REASON_CHARS], "", event.hook])
 
 
 _SCHEMA = {tag: [kind.__name__, *kind.__struct_fields__] for tag, kind in EVENT_TYPES.items()}

@@ -213,21 +213,24 @@ def _recorded_together(names: list[str], writer: LogWriter) -> HookHandler:
 def _recorded_with_default(
     hooks: tuple[str, ...], default: HookHandler, place: Place, writer: LogWriter
 ) -> HookHandler:
-    *notices, action = hooks
+    first, *others, action = hooks
     append, clock_ns = writer.hooks.append, writer.clock_ns
     total = writer.hook_totals.setdefault(action, [0, 0])
-    notice_totals = [writer.hook_totals.setdefault(name, [0, 0]) for name in notices]
+    first_total = writer.hook_totals.setdefault(first, [0, 0])
+    other_totals = [writer.hook_totals.setdefault(name, [0, 0]) for name in others]
 
     def route(*objects: Any) -> None:
         outer, place.hook = place.hook, action
         start_ns = clock_ns()
-        for name in notices:
-            append((name, start_ns, 0))
+        append((first, start_ns, 0))
+        first_total[0] += 1
+        if others:  # there seldom are
+            for name, cell in zip(others, other_totals, strict=True):
+                append((name, start_ns, 0))
+                cell[0] += 1
         default(*objects)
         end_ns = clock_ns()
         place.hook = outer
-        for cell in notice_totals:
-            cell[0] += 1
         total[0] += 1
         total[1] += end_ns - start_ns
         append((action, end_ns, end_ns - start_ns))

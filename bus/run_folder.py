@@ -12,7 +12,9 @@ import os
 import re
 import secrets
 import sys
+import threading
 import time
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -22,7 +24,8 @@ from .segments import FolderStore
 
 RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 _ATTEMPT = re.compile(r"attempt-(\d{3,6})")
-_SECRET = re.compile(r"token|key|passw|secret|credential", re.IGNORECASE)
+_SECRET = re.compile(r"token|key|passw|pwd|secret|credential|auth|bearer", re.IGNORECASE)
+_URL_USER = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -127,8 +130,8 @@ class RunFolder:
         Raises:
             RunFolderError: the folder cannot be written.
         """
-        attempt = max(self.attempts(), default=-1) + 1
         try:
+            attempt = max(self.attempts(), default=-1) + 1
             while True:
                 try:
                     self.attempt_path(attempt).mkdir(mode=0o700)
@@ -162,8 +165,13 @@ class AttemptLock:
         self.attempt = attempt
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        os.write(self._fd, f"{os.getpid()}\n".encode())
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            os.write(self._fd, f"{os.getpid()}\n".encode())
+        except BaseException:
+            self.release()
+            raise
+        _held_locks.add(self)
 
     def release(self) -> None:
         """Let go of the attempt."""
@@ -172,13 +180,29 @@ class AttemptLock:
             self._fd = -1
 
 
+_held_locks: weakref.WeakSet[AttemptLock] = weakref.WeakSet()
+
+
+def _release_in_forked_child() -> None:
+    """A forked child, a dataloader's worker say, must not hold on to what its parent writes."""
+    for lock in list(_held_locks):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_in_forked_child)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` so that a reader sees all of the old or all of the new."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Put ``data`` at ``path`` so that a reader sees all of the old or all of the new, also after
+    a power cut. Several threads and processes may write at once: the last one wins.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -186,19 +210,24 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def redact(arguments: list[str]) -> list[str]:
-    """A command line with the values of options that look secret struck out."""
+    """A command line with what looks secret struck out: the values of options of such a name,
+    what follows such a name and ``=`` or ``:`` within an argument, and who logs in to a URL.
+    """
     shown: list[str] = []
     hide_next = False
     for argument in arguments:
-        option, equals, _ = argument.partition("=")
-        secret = bool(_SECRET.search(option))
-        if hide_next and not argument.startswith("-"):
+        if hide_next and not argument.startswith("--"):
             shown.append("***")
-        elif secret and equals:
-            shown.append(f"{option}=***")
+            hide_next = False
+            continue
+        secret = _SECRET.search(argument)
+        # The first separator behind the name: what is before it may be looked at.
+        sign = re.search("[=:]", argument[secret.end() :]) if secret else None
+        if secret and sign:
+            shown.append(argument[: secret.end() + sign.end()] + "***")
         else:
-            shown.append(argument)
-        hide_next = secret and not equals and argument.startswith("-")
+            shown.append(_URL_USER.sub("***@", argument))
+        hide_next = bool(secret) and not sign and argument.startswith("-")
     return shown
 
 

@@ -21,7 +21,7 @@ from .log_format import (
 
 MAX_SEGMENT_BYTES = 64 << 20
 _COPY_BYTES = 1 << 18
-_NAME = re.compile(r"(\d{6})\.nlog(\.zst)?")
+_NAME = re.compile(r"(\d{6,})\.nlog(\.zst)?")
 
 
 class Source(Protocol):
@@ -45,6 +45,9 @@ class SegmentStore(Protocol):
 
     def open(self, index: int) -> Source:
         """A segment for reading; FileNotFoundError when there is none of that number."""
+
+    def discard(self, index: int) -> None:
+        """Take back a segment that was created but could not be begun."""
 
     def begins_after(self, index: int, seq: int) -> bool:
         """Whether a segment is known, without opening it, to begin after an event."""
@@ -112,6 +115,10 @@ class FolderStore:
                 "default_root_dir, or recording='off'"
             ) from error
 
+    def discard(self, index: int) -> None:
+        with contextlib.suppress(OSError):
+            self.path(index).unlink()
+
     def open(self, index: int) -> Source:
         for _ in range(2):  # the compressor may swap the files between the two attempts
             try:
@@ -146,12 +153,25 @@ class UnnamedStore:
             return sorted(self._fds)
 
     def create(self, index: int) -> int:
-        with tempfile.TemporaryFile() as file, self._lock:
-            self._fds[index] = os.dup(file.fileno())
-            return os.dup(file.fileno())
+        try:
+            with tempfile.TemporaryFile() as file, self._lock:
+                self._fds[index] = os.dup(file.fileno())
+                return os.dup(file.fileno())
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot create a temporary event log: {error.strerror}; choose another folder for "
+                "temporary files with TMPDIR"
+            ) from error
+
+    def discard(self, index: int) -> None:
+        with self._lock:
+            if index in self._fds:
+                os.close(self._fds.pop(index))
 
     def open(self, index: int) -> Source:
         with self._lock:
+            if index not in self._fds:
+                raise FileNotFoundError(f"segment {index} was given up")
             return FileSource(os.dup(self._fds[index]))
 
     def begins_after(self, index: int, seq: int) -> bool:
@@ -213,7 +233,7 @@ def compress_segment(store: FolderStore, index: int) -> None:
     Runs in a worker thread: zstandard works without holding the interpreter.
 
     Raises:
-        LogFormatError: the segment is not sealed.
+        LogFormatError: the segment is not sealed, or too large to be read once compressed.
         OSError: the disk is full, say; the plain segment is then left as it is.
     """
     import zstandard
@@ -226,6 +246,11 @@ def compress_segment(store: FolderStore, index: int) -> None:
             if found is None:
                 raise LogFormatError(f"{plain} is not sealed, so it cannot be compressed")
             body_end, tail = found
+            if body_end > MAX_SEGMENT_BYTES:
+                raise LogFormatError(
+                    f"{plain} takes {body_end} bytes; at most {MAX_SEGMENT_BYTES} are compressed, "
+                    "because a compressed segment is read as a whole"
+                )
             footer = tail[: len(tail) - TRAILER.size]
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             with open(os.open(temporary, flags, 0o600), "wb") as out:
@@ -235,6 +260,8 @@ def compress_segment(store: FolderStore, index: int) -> None:
                 packer = zstandard.ZstdCompressor(level=3).compressobj(size=left)
                 while left:
                     chunk = source.read(min(left, _COPY_BYTES))
+                    if not chunk:
+                        raise LogFormatError(f"{plain} was cut while it was compressed")
                     left -= len(chunk)
                     out.write(packer.compress(chunk))
                 out.write(packer.flush())

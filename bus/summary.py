@@ -123,11 +123,22 @@ class Summary(msgspec.Struct):
                 total.total_ns += event.duration_ns
             else:
                 self.add_other(event)
-        dated = [event for event in (*events[:1], *events[-1:]) if isinstance(event, Event)]
-        if dated:
-            self.first_time_ns = self.first_time_ns or dated[0].time_ns
-            self.last_time_ns = dated[-1].time_ns
-            self.epoch, self.step = dated[-1].epoch, dated[-1].step
+        first = next((event for event in events if isinstance(event, Event)), None)
+        last = next((event for event in reversed(events) if isinstance(event, Event)), None)
+        if first is not None and last is not None:
+            self.first_time_ns = self.first_time_ns or first.time_ns
+            self.last_time_ns = last.time_ns
+            self.epoch, self.step = last.epoch, last.step
+
+    def shrink(self) -> None:
+        """Leave out what takes most: half of the metrics, or else details."""
+        if self.metrics:
+            for name in list(self.metrics)[len(self.metrics) // 2 :]:
+                del self.metrics[name]
+        elif self.faults:
+            self.faults.clear()
+        else:
+            self.started = self.ended = None
 
     def merge(self, later: "Summary") -> None:
         """Take in what a later stretch of the same run counted."""

@@ -1,0 +1,136 @@
+"""What tests of several parts share."""
+
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nightbus.bus.codec import DecodedEvent, HookSelection
+from nightbus.bus.events import Event, Hook, Put, Unknown
+from nightbus.bus.log_reader import LogEnd, LogReader
+from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.place import Place
+from nightbus.bus.routes import Routes
+from nightbus.bus.segments import FolderStore, SegmentStore
+
+
+class Recording:
+    """A log being written, as a trainer writes it, without one.
+
+    Attributes:
+        puts: how many values were put; each is its own number, from 0.
+    """
+
+    def __init__(self, store: SegmentStore | Path, **options: Any) -> None:
+        self.store = FolderStore(store) if isinstance(store, Path) else store
+        self.place = Place()
+        self.writer = LogWriter(self.store, LogIdentity("test"), self.place, **options)
+        self.puts = 0
+        self._routes = Routes(self.place)
+        self._routes.set_writer(self.writer, None)
+
+    def hook(self, name: str = "on_a") -> None:
+        """Record a hook."""
+        self._routes.call(name)
+
+    def put(self, name: str = "x") -> None:
+        """Record the next number."""
+        self.writer.append(self.make_put(self.puts, name))
+        self.puts += 1
+
+    def put_pending(self, value: "Arriving") -> None:
+        """Record a number that is on its way."""
+        self.writer.append_pending(self.make_put(value))
+
+    def make_put(self, value: Any, name: str = "x") -> Put:
+        """The next event, not yet appended."""
+        return self.writer.event(Put, name, value, ("loggers",), "", source="test")
+
+    def steps(self, number: int) -> None:
+        """Record steps of three events: a hook, a put, a hook."""
+        for _ in range(number):
+            self.place.complete_step(self.place.step + 1)
+            self.hook("on_a")
+            self.put()
+            self.hook("on_b")
+            self.writer.flush()
+
+    def committed_bytes(self) -> bytes:
+        """The last segment up to what is committed: all that a killed process leaves for sure."""
+        assert isinstance(self.store, FolderStore)
+        index, size = self.writer.committed
+        return self.store.path(index).read_bytes()[:size]
+
+
+class Arriving:
+    """A number on its way; ``arrive`` ends it, and so does waiting for it."""
+
+    def __init__(self, value: float, error: Exception | None = None) -> None:
+        self.value = value
+        self.error = error
+        self.has_arrived = False
+
+    def arrive(self) -> None:
+        self.has_arrived = True
+
+    def ready(self) -> bool:
+        return self.has_arrived
+
+    def result(self) -> float:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def read_log(
+    store: SegmentStore | Path, hooks: HookSelection = "all", **options: Any
+) -> list[DecodedEvent]:
+    """All events of a log."""
+    return read_to_end(store, hooks, **options)[0]
+
+
+def read_to_end(
+    store: SegmentStore | Path, hooks: HookSelection = "all", **options: Any
+) -> tuple[list[DecodedEvent], LogEnd]:
+    """All events of a log, and how it ends."""
+    reader = LogReader(FolderStore(store) if isinstance(store, Path) else store, **options)
+    try:
+        return list(reader.events(hooks)), reader.end()
+    finally:
+        reader.close()
+
+
+def seqs(events: list[DecodedEvent]) -> list[int]:
+    """Sequence numbers."""
+    return [event.seq for event in events]
+
+
+def values(events: list[DecodedEvent]) -> list[Any]:
+    """Values of the puts."""
+    return [event.value for event in events if isinstance(event, Put)]
+
+
+def tell(event: Event | Unknown) -> str:
+    """An event in a word: a hook's name, a put's value, else its type."""
+    if isinstance(event, Hook):
+        return event.name
+    return str(event.value) if isinstance(event, Put) else type(event).__name__
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """The operating system lets no file of this process grow beyond ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def no_space() -> OSError:
+    """What a full disk raises."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
