@@ -805,17 +805,6 @@ class Trainer:
         module = self.lightning_module
         self.optimizes_manually = not module.automatic_optimization
         self._step_arguments = list(_ANY_STEP_ARGUMENTS)
-        if self.optimizes_manually and self.gradient_clip_val:
-            raise UsageError(
-                f"gradient_clip_val={self.gradient_clip_val} does nothing with manual "
-                "optimization; call self.clip_gradients(optimizer, gradient_clip_val=...) in "
-                "training_step instead"
-            )
-        if self.optimizes_manually and self.accumulate_grad_batches > 1:
-            raise UsageError(
-                f"accumulate_grad_batches={self.accumulate_grad_batches} does nothing with manual "
-                "optimization; step the optimizer every so many batches in training_step instead"
-            )
         if datamodule is not None or model is not None:
             self.datamodule = datamodule
         self.loaders.begin(loaders, module, self.datamodule, lambda: self.routes)
@@ -1194,6 +1183,7 @@ class Trainer:
             UsageError: what ``configure_optimizers`` returned makes no sense.
         """
         module = self.lightning_module
+        self._check_manual_optimization()
         self._configured = parse_optimizers(self.routes.call("configure_optimizers"))
         self.optimizers = optimizers = self._configured.optimizers
         self.lr_scheduler_configs = self._configured.schedulers
@@ -1229,6 +1219,20 @@ class Trainer:
         ]
         self._connect()  # how a step is made depends on the optimizers
         self._begin_schedulers()
+
+    def _check_manual_optimization(self) -> None:
+        """Refuse what does nothing when the module optimizes by itself."""
+        if self.optimizes_manually and self.gradient_clip_val:
+            raise UsageError(
+                f"gradient_clip_val={self.gradient_clip_val} does nothing with manual "
+                "optimization; call self.clip_gradients(optimizer, gradient_clip_val=...) in "
+                "training_step instead"
+            )
+        if self.optimizes_manually and self.accumulate_grad_batches > 1:
+            raise UsageError(
+                f"accumulate_grad_batches={self.accumulate_grad_batches} does nothing with manual "
+                "optimization; step the optimizer every so many batches in training_step instead"
+            )
 
     def _begin_schedulers(self) -> None:
         """Count steps for the schedulers from here on."""

@@ -50,6 +50,9 @@ class LRSchedulers:
         routes: where ``lr_scheduler_step`` is called.
         metrics: gives the latest value of each metric, for monitors.
         steps_by_optimizer: completed steps of each optimizer so far.
+
+    Raises:
+        UsageError: a scheduler is given a metric, but not told which.
     """
 
     def __init__(
@@ -59,6 +62,12 @@ class LRSchedulers:
         metrics: Callable[[], Mapping[str, Any]],
         steps_by_optimizer: Sequence[int],
     ) -> None:
+        for config in configs:
+            if config.needs_metric and config.monitor is None:
+                raise UsageError(
+                    f"{type(config.scheduler).__name__} needs to know what to watch: return "
+                    '{"optimizer": ..., "lr_scheduler": {"scheduler": ..., "monitor": "val_loss"}}'
+                )
         self._by_step = [config for config in configs if config.interval == "step"]
         self._by_epoch = [config for config in configs if config.interval == "epoch"]
         self._routes = routes

@@ -150,11 +150,6 @@ def _scheduler_config(
     frequency: Any = config.frequency
     if isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
         raise UsageError(f"a scheduler's frequency is an int of at least 1, not {frequency!r}")
-    if config.needs_metric and config.monitor is None:
-        raise UsageError(
-            f"{type(scheduler).__name__} needs to know what to watch: return "
-            '{"optimizer": ..., "lr_scheduler": {"scheduler": ..., "monitor": "val_loss"}}'
-        )
     config.optimizer_idx = _owner(scheduler, optimizers)
     return config
 
