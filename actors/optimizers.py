@@ -143,6 +143,8 @@ def _scheduler_config(
         config = LRSchedulerConfig(entry)
     scheduler = config.scheduler
     config.monitor = monitor if config.monitor is None else config.monitor
+    if isinstance(scheduler, type):
+        raise UsageError(f"the type {scheduler.__name__} is no scheduler; give one made of it")
     if not isinstance(scheduler, LRScheduler) and not hasattr(scheduler, "step"):
         raise UsageError(f"{type(scheduler).__name__} is no scheduler: it has no step()")
     if config.interval not in ("epoch", "step"):
