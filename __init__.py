@@ -15,9 +15,22 @@ if TYPE_CHECKING:
     from .actors import CombinedLoader as CombinedLoader
     from .actors import LightningDataModule as LightningDataModule
     from .actors import LightningModule as LightningModule
+    from .actors.callbacks import EMA as EMA
+    from .actors.callbacks import BackboneFinetuning as BackboneFinetuning
+    from .actors.callbacks import BaseFinetuning as BaseFinetuning
     from .actors.callbacks import BasePredictionWriter as BasePredictionWriter
     from .actors.callbacks import Checkpoint as Checkpoint
+    from .actors.callbacks import DeviceStatsMonitor as DeviceStatsMonitor
+    from .actors.callbacks import EarlyStopping as EarlyStopping
+    from .actors.callbacks import GradientAccumulationScheduler as GradientAccumulationScheduler
+    from .actors.callbacks import LambdaCallback as LambdaCallback
+    from .actors.callbacks import LearningRateMonitor as LearningRateMonitor
+    from .actors.callbacks import ModelCheckpoint as ModelCheckpoint
     from .actors.callbacks import ModelSummary as ModelSummary
+    from .actors.callbacks import StochasticWeightAveraging as StochasticWeightAveraging
+    from .actors.callbacks import ThroughputMonitor as ThroughputMonitor
+    from .actors.callbacks import Timer as Timer
+    from .actors.callbacks import WeightAveraging as WeightAveraging
     from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
     from .actors.results import EvalResult as EvalResult
     from .actors.results import TrainResult as TrainResult
@@ -89,6 +102,24 @@ _EVENTS = [
     "RunValidation",
     "Stop",
 ]
+_CALLBACKS = [
+    "BackboneFinetuning",
+    "BaseFinetuning",
+    "BasePredictionWriter",
+    "Checkpoint",
+    "DeviceStatsMonitor",
+    "EMA",
+    "EarlyStopping",
+    "GradientAccumulationScheduler",
+    "LambdaCallback",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "StochasticWeightAveraging",
+    "ThroughputMonitor",
+    "Timer",
+    "WeightAveraging",
+]
 _LOOPS = [
     "EvaluationEpochLoop",
     "EvaluationLoop",
@@ -104,12 +135,11 @@ _LOOPS = [
 ]
 _HOME_OF = {
     **dict.fromkeys(_EVENTS, ".bus.events"),
+    **dict.fromkeys(_CALLBACKS, ".actors.callbacks"),
     **dict.fromkeys(_LOOPS, ".loops"),
     "Actor": ".bus.actor",
-    "BasePredictionWriter": ".actors.callbacks",
     "CSV": ".sinks.csv",
     "Callback": ".actors",
-    "Checkpoint": ".actors.callbacks",
     "CombinedLoader": ".actors",
     "EvalResult": ".actors.results",
     "HOOKS": ".actors",
@@ -117,7 +147,6 @@ _HOME_OF = {
     "LightningDataModule": ".actors",
     "LightningModule": ".actors",
     "LightningOptimizer": ".actors.lightning_optimizer",
-    "ModelSummary": ".actors.callbacks",
     "NightbusError": ".bus.errors",
     "NotRecorded": ".bus.errors",
     "ProgressBar": ".sinks.progress_bar",

@@ -1194,7 +1194,8 @@ class Trainer:
         toggles = any(is_overridden(module, name) for name in overrides)
         self.module_toggle = module if toggles else None
         self.passes_optimizer_idx = len(optimizers) > 1 and not self.optimizes_manually
-        self.truncated_bptt_steps = int(module.truncated_bptt_steps or 0)
+        check_at_least("truncated_bptt_steps", module.truncated_bptt_steps, 0)
+        self.truncated_bptt_steps = module.truncated_bptt_steps or 0
         if self.truncated_bptt_steps and self.accumulate_grad_batches > 1:
             raise UsageError(
                 f"truncated_bptt_steps={self.truncated_bptt_steps} steps after each split of a "

@@ -33,6 +33,8 @@ class CombinedLoader:
         self.flat = list(_leaves(loaders))
         if not self.flat:
             raise UsageError("a collection of dataloaders is empty")
+        for loader in self.flat:
+            check_loader(loader, "a collection of dataloaders")
 
     def __len__(self) -> int:
         lengths = [num_batches(loader) for loader in self.flat]
@@ -78,6 +80,20 @@ class CombinedLoader:
                 "until the longest ends"
             )
         return batch
+
+
+def check_loader(loader: Any, where: str) -> Any:
+    """A loader as given, if it can be iterated over.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if loader is None or not hasattr(loader, "__iter__"):
+        raise UsageError(
+            f"{where} gave {type(loader).__name__}; expected a DataLoader or another iterable of "
+            "batches"
+        )
+    return loader
 
 
 def _leaves(loaders: Any) -> Iterator[Any]:

@@ -86,17 +86,3 @@ def without_shuffling(loader: Any) -> Any:
         generator=loader.generator,
         persistent_workers=loader.persistent_workers,
     )
-
-
-def check_loader(loader: Any, where: str) -> Any:
-    """A loader as given, if it can be iterated over.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if loader is None or not hasattr(loader, "__iter__"):
-        raise UsageError(
-            f"{where} gave {type(loader).__name__}; expected a DataLoader or another iterable of "
-            "batches"
-        )
-    return loader

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 from ..bus.errors import UsageError
 from ..bus.routes import Routes
 from .arguments import check_at_least, check_choice
-from .combined_loader import COMBINE_MODES, CombineMode, num_batches
+from .combined_loader import COMBINE_MODES, CombineMode, check_loader, num_batches
 from .data import (
     check_limit,
-    check_loader,
     evaluation_loaders,
     limited,
     training_loader,

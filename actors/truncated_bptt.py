@@ -45,7 +45,14 @@ def _length(part: Any) -> int | None:
     if isinstance(part, Tensor):
         return part.shape[1] if part.dim() > 1 else None
     if _is_list(part) and part and (_is_list(part[0]) or isinstance(part[0], Tensor)):
-        return len(part[0])
+        lengths = {len(sequence) for sequence in part}
+        if len(lengths) > 1:
+            raise UsageError(
+                "truncated_bptt_steps splits the sequences of a list, which must be equally long; "
+                f"here {', '.join(map(str, sorted(lengths)))} time steps; pad them, or override "
+                "tbptt_split_batch(batch, split_size) to split them your way"
+            )
+        return lengths.pop()
     return None
 
 

@@ -63,7 +63,7 @@ class OptimizerLoop(TrainingStepLoop):
         optimizer_idx = self.optimizer_idx = self._turns[self._turns_taken]
         self._turns_taken += 1
         self._batch, self._batch_idx = batch, batch_idx
-        if trainer.accumulate_grad_batches > 1:
+        if trainer.accumulate_grad_batches > 1 or not self._will_step:
             self._accumulate(optimizer_idx)
         if trainer.passes_optimizer_idx:
             self._take_toggled_turn(optimizer_idx)
@@ -76,7 +76,7 @@ class OptimizerLoop(TrainingStepLoop):
         # A shorter way to the same: saves 2 us a step.
         trainer = self.trainer
         self._batch, self._batch_idx = args
-        accumulates = trainer.accumulate_grad_batches > 1
+        accumulates = trainer.accumulate_grad_batches > 1 or not self._will_step
         if not trainer.passes_optimizer_idx:
             if accumulates:
                 self._accumulate(0)
@@ -115,7 +115,7 @@ class OptimizerLoop(TrainingStepLoop):
         """Find out whether this turn ends an accumulation."""
         trainer = self.trainer
         turns = self._turns_since_step[optimizer_idx] + 1
-        self._will_step = turns == trainer.accumulate_grad_batches or trainer.is_last_batch
+        self._will_step = turns >= trainer.accumulate_grad_batches or trainer.is_last_batch
         self._turns_since_step[optimizer_idx] = 0 if self._will_step else turns
 
     def _take_turn(self, optimizer_idx: int) -> None:

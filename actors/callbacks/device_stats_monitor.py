@@ -1,0 +1,155 @@
+"""DeviceStatsMonitor: how busy the machine is and how much memory is used, as metrics."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...bus.errors import MissingPackageError
+from ..arguments import check_choice
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+PROC = Path("/proc")
+_CUDA_STATS = (
+    "allocated_bytes.all.current",
+    "allocated_bytes.all.peak",
+    "reserved_bytes.all.current",
+    "reserved_bytes.all.peak",
+    "active_bytes.all.current",
+    "num_alloc_retries",
+    "num_ooms",
+)
+
+
+class DeviceStatsMonitor(Callback):
+    """Records the use of the device every ``log_every_n_steps`` batches, after the batch.
+
+    Metrics are called ``DeviceStatsMonitor.on_train_batch_end/NAME``. On a GPU, names are those
+    of ``torch.cuda.memory_stats``, in bytes. For the CPU they are ``cpu_percent``, over all cores
+    since the value before, ``cpu_vm_percent`` and ``cpu_swap_percent``; these come from psutil, or
+    on Linux from /proc.
+
+    Args:
+        cpu_stats: record the CPU too (True) or not (False); by default when there is no GPU.
+
+    Raises:
+        UsageError: cpu_stats is neither of these.
+    """
+
+    def __init__(self, cpu_stats: bool | None = None) -> None:
+        check_choice("cpu_stats", cpu_stats, (None, True, False))
+        self._cpu_stats = cpu_stats
+        self._cpu: _ProcStats | _PsutilStats | None = None
+
+    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+        """Find where the numbers come from.
+
+        Raises:
+            MissingPackageError: the CPU's need psutil here.
+        """
+        on_cpu = trainer.device.device.type == "cpu"
+        wants_cpu = on_cpu if self._cpu_stats is None else self._cpu_stats
+        self._cpu = _cpu_source() if wants_cpu else None
+
+    def on_train_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        self._record(trainer, "on_train_batch_end", batch_idx)
+
+    def on_validation_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._record(trainer, "on_validation_batch_end", batch_idx)
+
+    def on_test_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._record(trainer, "on_test_batch_end", batch_idx)
+
+    def _record(self, trainer: "Trainer", hook: str, batch_idx: int) -> None:
+        if (batch_idx + 1) % trainer.metrics.log_every_n_steps:
+            return
+        stats: dict[str, float] = {}
+        device = trainer.device.device
+        if device.type == "cuda":
+            known = torch.cuda.memory_stats(device)
+            stats = {name: known.get(name, 0) for name in _CUDA_STATS}
+        if self._cpu is not None:
+            stats |= self._cpu.read()
+        for name, value in stats.items():
+            self.put(f"DeviceStatsMonitor.{hook}/{name}", value, ("callbacks", "loggers"))
+
+
+class _PsutilStats:
+    def __init__(self, psutil: Any) -> None:
+        self._psutil = psutil
+        psutil.cpu_percent()  # the first call only says from when on
+
+    def read(self) -> dict[str, float]:
+        return {
+            "cpu_percent": self._psutil.cpu_percent(),
+            "cpu_vm_percent": self._psutil.virtual_memory().percent,
+            "cpu_swap_percent": self._psutil.swap_memory().percent,
+        }
+
+
+class _ProcStats:
+    def __init__(self) -> None:
+        self._before = self._times()
+
+    def _times(self) -> tuple[int, int]:
+        """Time spent idle, and all time, of all cores since the machine started."""
+        first = (PROC / "stat").read_text().splitlines()[0]
+        times = [int(entry) for entry in first.split()[1:9]]  # guest time is in user time already
+        return times[3] + times[4], sum(times)
+
+    def read(self) -> dict[str, float]:
+        before, now = self._before, self._times()
+        self._before = now
+        idle, total = now[0] - before[0], now[1] - before[1]
+        lines = (PROC / "meminfo").read_text().splitlines()
+        memory = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
+        return {
+            "cpu_percent": _percent(total - idle, total),
+            "cpu_vm_percent": _percent(
+                memory["MemTotal"] - memory["MemAvailable"], memory["MemTotal"]
+            ),
+            "cpu_swap_percent": _percent(
+                memory["SwapTotal"] - memory["SwapFree"], memory["SwapTotal"]
+            ),
+        }
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole if whole else 0.0
+
+
+def _cpu_source() -> _PsutilStats | _ProcStats:
+    try:
+        return _PsutilStats(importlib.import_module("psutil"))
+    except ImportError:
+        if (PROC / "stat").is_file() and (PROC / "meminfo").is_file():
+            return _ProcStats()
+        raise MissingPackageError("DeviceStatsMonitor", "psutil", "device") from None

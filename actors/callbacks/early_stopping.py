@@ -1,0 +1,234 @@
+"""EarlyStopping: ends training when a metric no longer gets better."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from ...bus.errors import NotRecorded, UsageError
+from ...bus.logging_setup import get_logger
+from ..arguments import check_at_least, check_choice
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+_log = get_logger("nightbus.early_stopping")
+
+
+class EarlyStopping(Callback):
+    """Stops training when the monitored metric has not improved for ``patience`` checks.
+
+    It reads metrics alone, so ``nb.replay(run, actors=[EarlyStopping(...)])`` says where another
+    choice of arguments would have stopped a recorded run.
+
+    Args:
+        monitor: the metric.
+        min_delta: an improvement is more than this.
+        patience: how many checks in a row may bring no improvement; with 3, the third ends the
+            run.
+        verbose: report each improvement and the stop (``NIGHTBUS_LOG=info`` shows it).
+        mode: ``min`` if less is better, ``max`` if more is.
+        strict: a metric that was not recorded is an error; it is said and passed over otherwise.
+        check_finite: stop when the metric is NaN or infinite.
+        stopping_threshold: stop when the metric is better than this.
+        divergence_threshold: stop when the metric is worse than this.
+        check_on_train_epoch_end: check when a training epoch ends (True) or when validation ends
+            (False). By default where the metric is first seen.
+
+    Attributes:
+        wait_count: checks since the last improvement.
+        stopped_epoch: the epoch in which it stopped the run; 0 if it did not.
+        best_score: the best value so far, a tensor of shape ().
+        stopping_reason: why it stopped the run; empty if it did not.
+
+    Raises:
+        UsageError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        min_delta: float = 0.0,
+        patience: int = 3,
+        verbose: bool = False,
+        mode: Literal["min", "max"] = "min",
+        strict: bool = True,
+        check_finite: bool = True,
+        stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None,
+        check_on_train_epoch_end: bool | None = None,
+    ) -> None:
+        if not isinstance(monitor, str) or not monitor:
+            raise UsageError(f"monitor={monitor!r}: expected the name of a metric")
+        if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or min_delta < 0:
+            raise UsageError(f"min_delta={min_delta!r}: expected a number of at least 0")
+        check_choice("mode", mode, ("min", "max"))
+        check_choice("check_on_train_epoch_end", check_on_train_epoch_end, (None, True, False))
+        if patience is None:
+            raise UsageError("patience=None: expected an int of at least 0")
+        check_at_least("patience", patience, 0)
+        self.monitor = monitor
+        self.min_delta = min_delta
+        self.patience = patience
+        self.verbose = verbose
+        self.mode = mode
+        self.strict = strict
+        self.check_finite = check_finite
+        self.stopping_threshold = stopping_threshold
+        self.divergence_threshold = divergence_threshold
+        self.wait_count = 0
+        self.stopped_epoch = 0
+        self.stopping_reason = ""
+        self.best_score = torch.tensor(math.inf if mode == "min" else -math.inf).double()
+        self._checks_at: Literal["validation", "epoch", ""] = ""
+        self._where_given = check_on_train_epoch_end
+        self._validated = False  # since fit began
+        self._epochs = 0  # since fit began
+        self._is_fitting = False
+        self._epoch_is_over = False
+        self._said_missing = False
+
+    # -- when --------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._checks_at = {None: "", True: "epoch", False: "validation"}[self._where_given]  # type: ignore[assignment]
+        self._validated = self._epoch_is_over = self._said_missing = False
+        self._epochs = 0
+        self.stopping_reason = ""
+
+    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if trainer.sanity_checking or not self._is_fitting:
+            return
+        self._validated = True
+        if self._checks_at == "" and self.monitor in trainer.callback_metrics:
+            self._checks_at = "validation"
+        if self._checks_at == "validation":
+            self._check(trainer)
+
+    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        # What the module logs in this hook is known in the next one, on_epoch_end.
+        self._epoch_is_over = True
+        self._epochs += 1
+
+    def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if not self._epoch_is_over:
+            return  # validation's
+        self._epoch_is_over = False
+        if self._checks_at == "":
+            if self.monitor in trainer.callback_metrics:
+                self._checks_at = "epoch"
+            elif self._validated or not _may_validate(trainer):
+                self._miss(trainer)
+        if self._checks_at == "epoch":
+            self._check(trainer)
+
+    def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if self._checks_at == "" and self._epochs > 0:
+            self._miss(trainer)
+        self._is_fitting = False
+
+    def on_pretrain_routine_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._is_fitting = True
+
+    # -- what --------------------------------------------------------------------------------
+
+    def _check(self, trainer: "Trainer") -> None:
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:
+            self._miss(trainer)
+            return
+        reason = self.evaluate(float(metrics[self.monitor]))
+        if reason:
+            self.stopping_reason = reason
+            self.stopped_epoch = trainer.current_epoch
+            trainer.should_stop = True
+            trainer.stop_reason = reason
+            if self.verbose:
+                _log.info("early stopping", reason=reason)
+
+    def evaluate(self, current: float) -> str:
+        """Take up a value of the metric.
+
+        Args:
+            current: the value.
+
+        Returns:
+            Why the run should end now; empty if it should not.
+        """
+        name, best = self.monitor, self.best_score.item()
+        if self.check_finite and not math.isfinite(current):
+            return f"{name} is {current}, which is not finite; best: {best:g}"
+        if self.stopping_threshold is not None and self._better(current, self.stopping_threshold):
+            return f"{name}={current:g} has passed stopping_threshold={self.stopping_threshold:g}"
+        if self.divergence_threshold is not None and self._better(
+            self.divergence_threshold, current
+        ):
+            return (
+                f"{name}={current:g} has passed divergence_threshold={self.divergence_threshold:g}"
+            )
+        margin = self.min_delta if self.mode == "min" else -self.min_delta
+        if self._better(current + margin, best):
+            if self.verbose:
+                _log.info("improved", metric=name, best=current, before=best)
+            self.best_score = torch.tensor(current, dtype=torch.float64)
+            self.wait_count = 0
+            return ""
+        self.wait_count += 1
+        if self.wait_count < self.patience:
+            return ""
+        checks = "1 check" if self.wait_count == 1 else f"{self.wait_count} checks"
+        return f"{name} did not improve in the last {checks}; best: {best:g}"
+
+    def _better(self, value: float, than: float) -> bool:
+        return value < than if self.mode == "min" else value > than
+
+    def _miss(self, trainer: "Trainer") -> None:
+        known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+        message = (
+            f"EarlyStopping(monitor={self.monitor!r}): no such metric was recorded; recorded: "
+            f"{known}"
+        )
+        if self.strict:
+            raise UsageError(message + "; log it, or give strict=False to go on without it")
+        if not self._said_missing:
+            self._said_missing = True
+            _log.warning(message)
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data and tensors that a checkpoint keeps."""
+        return {
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "wait_count": self.wait_count,
+            "stopped_epoch": self.stopped_epoch,
+            "best_score": self.best_score,
+            "patience": self.patience,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave, if it was for the same metric; ``patience`` is as it
+        was given now, so that a run may be resumed with more of it.
+        """
+        if (state_dict["monitor"], state_dict["mode"]) != (self.monitor, self.mode):
+            _log.warning(
+                "early stopping begins anew: the checkpoint's monitored another metric",
+                monitor=self.monitor,
+                checkpoint=state_dict["monitor"],
+            )
+            return
+        self.wait_count = state_dict["wait_count"]
+        self.stopped_epoch = state_dict["stopped_epoch"]
+        self.best_score = state_dict["best_score"]
+
+
+def _may_validate(trainer: "Trainer") -> bool:
+    """Whether validation may still come; in replay, nobody knows."""
+    try:
+        return trainer.loaders.can_validate
+    except NotRecorded:
+        return True

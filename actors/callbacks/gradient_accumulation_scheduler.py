@@ -1,0 +1,83 @@
+"""GradientAccumulationScheduler: how many batches make a step, by epoch."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ...bus.errors import UsageError
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+
+class GradientAccumulationScheduler(Callback):
+    """Sets ``trainer.accumulate_grad_batches`` when an epoch begins.
+
+    Args:
+        scheduling: epoch -> batches for each optimizer step, from that epoch on; the first epoch
+            is 0. Before the first one that is given, each batch is a step.
+
+    Raises:
+        UsageError: an epoch or a number of batches makes no sense.
+    """
+
+    def __init__(self, scheduling: Mapping[int, int]) -> None:
+        if not isinstance(scheduling, Mapping) or not scheduling:
+            raise UsageError(
+                f"scheduling={scheduling!r}: expected a dict of epoch -> batches for each step, "
+                "such as {4: 2, 8: 4}"
+            )
+        for epoch, factor in scheduling.items():
+            if not _is_int(epoch) or epoch < 0:
+                raise UsageError(f"scheduling has the epoch {epoch!r}; expected an int from 0 on")
+            if not _is_int(factor) or factor < 1:
+                raise UsageError(
+                    f"scheduling[{epoch}]={factor!r}: expected a number of batches, at least 1"
+                )
+        self.scheduling = {0: 1} | dict(scheduling)
+        self._before: int | None = None  # the trainer's own number, to be put back
+
+    def get_accumulate_grad_batches(self, epoch: int) -> int:
+        """Batches for each step in an epoch."""
+        return self.scheduling[max(start for start in self.scheduling if start <= epoch)]
+
+    def going_to_accumulate_grad_batches(self) -> bool:
+        """Whether any epoch takes more than one batch for a step."""
+        return any(factor > 1 for factor in self.scheduling.values())
+
+    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            UsageError: the trainer accumulates by itself, or the module steps by hand.
+        """
+        if trainer.accumulate_grad_batches != 1:
+            raise UsageError(
+                f"accumulate_grad_batches={trainer.accumulate_grad_batches} and a "
+                "GradientAccumulationScheduler were given; leave the Trainer's argument out"
+            )
+        if self.going_to_accumulate_grad_batches():
+            if trainer.optimizes_manually:
+                raise UsageError(
+                    "a GradientAccumulationScheduler does nothing with manual optimization; step "
+                    "the optimizer every so many batches in training_step instead"
+                )
+            if trainer.truncated_bptt_steps:
+                raise UsageError(
+                    f"truncated_bptt_steps={trainer.truncated_bptt_steps} steps after each split "
+                    "of a batch; a GradientAccumulationScheduler cannot be combined with it"
+                )
+        self._before = trainer.accumulate_grad_batches
+        trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)
+
+    def teardown(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+        if self._before is not None:
+            trainer.accumulate_grad_batches, self._before = self._before, None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

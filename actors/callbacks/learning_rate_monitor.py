@@ -1,0 +1,152 @@
+"""LearningRateMonitor: learning rates as metrics."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...bus.errors import UsageError
+from ...bus.logging_setup import get_logger
+from ..arguments import check_choice
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from ...trainer import Trainer
+    from ..lr_schedulers import LRSchedulerConfig
+    from ..module import LightningModule
+
+_log = get_logger("nightbus.learning_rate_monitor")
+
+
+class LearningRateMonitor(Callback):
+    """Records the learning rate of each optimizer, before the steps that use it.
+
+    A rate is called ``lr-SGD`` after the optimizer's class, ``lr-SGD-1`` for the second optimizer
+    of that class, or as the ``name`` in the scheduler's configuration says; with several parameter
+    groups, ``/pg1``, ``/pg2`` or the group's ``name`` follow. Every value is in the log; sinks
+    get values of steps every ``log_every_n_steps``.
+
+    Args:
+        logging_interval: record at each step (``step``) or when an epoch begins (``epoch``). By
+            default as often as the optimizer's scheduler advances: without a scheduler, when an
+            epoch begins.
+        log_momentum: record momentum too (of Adam and its kin, the first of the betas), as
+            ``lr-SGD-momentum``.
+        log_weight_decay: record weight decay too, as ``lr-SGD-weight_decay``.
+
+    Attributes:
+        lrs: name -> every rate that was recorded.
+        last_momentum_values: name -> the latest momentum.
+        last_weight_decay_values: name -> the latest weight decay.
+
+    Raises:
+        UsageError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        logging_interval: Literal["step", "epoch"] | None = None,
+        log_momentum: bool = False,
+        log_weight_decay: bool = False,
+    ) -> None:
+        check_choice("logging_interval", logging_interval, (None, "step", "epoch"))
+        self.logging_interval = logging_interval
+        self.log_momentum = log_momentum
+        self.log_weight_decay = log_weight_decay
+        self.lrs: dict[str, list[float]] = {}
+        self.last_momentum_values: dict[str, float] = {}
+        self.last_weight_decay_values: dict[str, float] = {}
+        self._names: dict[int, str] = {}
+
+    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Name the optimizers.
+
+        Raises:
+            UsageError: two would have the same name.
+        """
+        self.lrs = {}
+        self._names = _names(trainer.optimizers, trainer.lr_scheduler_configs)
+        if not trainer.optimizers:
+            _log.warning("LearningRateMonitor: there is no optimizer")
+
+    def on_train_batch_start(
+        self, trainer: "Trainer", module: "LightningModule", batch: Any, batch_idx: int
+    ) -> None:
+        self._record(trainer, "step")
+
+    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._record(trainer, "epoch")
+
+    def _record(self, trainer: "Trainer", interval: Literal["step", "epoch"]) -> None:
+        if self.logging_interval not in (None, interval):
+            return
+        every = trainer.metrics.log_every_n_steps
+        due = interval == "epoch" or (trainer.global_step + 1) % every == 0
+        destinations = ("callbacks", "loggers") if due else ("callbacks",)
+        for idx, optimizer in enumerate(trainer.optimizers):
+            if self.logging_interval is None and interval not in _intervals(trainer, optimizer):
+                continue
+            for name, group in _named_groups(optimizer, self._names[idx]):
+                for key, value in self._values(name, group).items():
+                    self.put(key, value, destinations)
+
+    def _values(self, name: str, group: Mapping[str, Any]) -> dict[str, float]:
+        rate = float(group["lr"])
+        self.lrs.setdefault(name, []).append(rate)
+        values = {name: rate}
+        if self.log_momentum:
+            betas = group.get("betas")
+            momentum = float(betas[0] if betas else group.get("momentum", 0.0))
+            self.last_momentum_values[f"{name}-momentum"] = momentum
+            values[f"{name}-momentum"] = momentum
+        if self.log_weight_decay:
+            decay = float(group.get("weight_decay", 0.0))
+            self.last_weight_decay_values[f"{name}-weight_decay"] = decay
+            values[f"{name}-weight_decay"] = decay
+        return values
+
+
+def _intervals(trainer: "Trainer", optimizer: "Optimizer") -> set[str]:
+    """How often an optimizer's schedulers advance."""
+    configs = trainer.lr_scheduler_configs
+    return {c.interval for c in configs if c.scheduler.optimizer is optimizer} or {"epoch"}
+
+
+def _names(optimizers: "list[Optimizer]", configs: "list[LRSchedulerConfig]") -> dict[int, str]:
+    """A name for each optimizer, by its number."""
+    names: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for idx, optimizer in enumerate(optimizers):
+        given = [
+            config.name
+            for config in configs
+            if config.scheduler.optimizer is optimizer and config.name is not None
+        ]
+        if given:
+            name = given[0]
+        else:
+            kind = type(optimizer).__name__
+            number = seen.get(kind, 0)
+            seen[kind] = number + 1
+            name = f"lr-{kind}" if number == 0 else f"lr-{kind}-{number}"
+        if name in names.values():
+            raise UsageError(
+                f"LearningRateMonitor: two optimizers' schedulers are called {name!r}; give them "
+                "different names in configure_optimizers"
+            )
+        names[idx] = name
+    return names
+
+
+def _named_groups(optimizer: "Optimizer", name: str) -> list[tuple[str, dict[str, Any]]]:
+    groups = optimizer.param_groups
+    if len(groups) == 1:
+        return [(name, groups[0])]
+    named = [(f"{name}/{g.get('name', f'pg{i}')}", g) for i, g in enumerate(groups, start=1)]
+    if len({each for each, _ in named}) < len(named):
+        found = ", ".join(str(group.get("name", "")) for group in groups)
+        raise UsageError(
+            f"LearningRateMonitor: parameter groups of {type(optimizer).__name__} have the same "
+            f"name: {found}"
+        )
+    return named

@@ -1,0 +1,236 @@
+"""StochasticWeightAveraging: the average of the weights after the last epochs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
+
+from ...bus.errors import UsageError
+from ...bus.logging_setup import get_logger
+from ..arguments import check_at_least, check_choice
+from ..callback import Callback
+from ..lr_schedulers import LRSchedulerConfig
+from .weight_averaging import Weights
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+_log = get_logger("nightbus.stochastic_weight_averaging")
+
+
+class StochasticWeightAveraging(Callback):
+    """Averages the weights that the last epochs ended with, as in Izmailov et al., 2018.
+
+    When the first of these epochs begins, the learning rate leaves its schedule and is annealed
+    to ``swa_lrs``. When fit ends, the module has the average, and the statistics of its batch
+    normalisation are measured anew on the training data. Checkpoints made by then hold the
+    weights themselves, and the average as this callback's state; ``trainer.save_checkpoint`` after
+    fit saves the module with the average.
+
+    Args:
+        swa_lrs: the learning rate to anneal to; one, or one for each parameter group.
+        swa_epoch_start: the first epoch whose weights are averaged: its number, the first epoch
+            being 1, or the share of ``max_epochs`` before which it is.
+        annealing_epochs: how many epochs annealing takes; 0 changes the rate after the first.
+        annealing_strategy: ``cos`` or ``linear``.
+        device: where the average is kept; with the module by default.
+
+    Raises:
+        UsageError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        swa_lrs: float | Sequence[float],
+        swa_epoch_start: int | float = 0.8,
+        annealing_epochs: int = 10,
+        annealing_strategy: Literal["cos", "linear"] = "cos",
+        device: torch.device | str | None = None,
+    ) -> None:
+        rates = [swa_lrs] if isinstance(swa_lrs, int | float) else swa_lrs
+        if not isinstance(rates, list | tuple) or not rates or not all(_is_rate(r) for r in rates):
+            raise UsageError(
+                f"swa_lrs={swa_lrs!r}: expected a learning rate above 0, or a list with one for "
+                "each parameter group"
+            )
+        is_share = isinstance(swa_epoch_start, float) and 0 <= swa_epoch_start <= 1
+        is_number = type(swa_epoch_start) is int and swa_epoch_start >= 1
+        if not is_share and not is_number:
+            raise UsageError(
+                f"swa_epoch_start={swa_epoch_start!r}: expected an epoch's number from 1 on, or a "
+                "float from 0 to 1"
+            )
+        if annealing_epochs is None:
+            raise UsageError("annealing_epochs=None: expected an int of at least 0")
+        check_at_least("annealing_epochs", annealing_epochs, 0)
+        check_choice("annealing_strategy", annealing_strategy, ("cos", "linear"))
+        self._swa_lrs = swa_lrs if isinstance(swa_lrs, int | float) else list(swa_lrs)
+        self._swa_epoch_start = swa_epoch_start
+        self._annealing_epochs = annealing_epochs
+        self._annealing_strategy: Literal["cos", "linear"] = annealing_strategy
+        self._device = None if device is None else torch.device(device)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._start = 0  # the first epoch that is averaged, counted from 0
+        self._average: AveragedModel | None = None
+        self._scheduler: SWALR | None = None
+        self._replaced: list[LRSchedulerConfig] = []
+        self._loaded: Mapping[str, Any] | None = None
+
+    @property
+    def n_averaged(self) -> int:
+        """How many epochs' weights are in the average."""
+        return 0 if self._average is None else int(self._average.n_averaged)
+
+    def batch_norm_input(self, batch: Any) -> Any:
+        """What the module's ``forward`` is given, to measure batch normalisation's statistics.
+
+        Override it if that is not the batch, or the first entry of a list or tuple.
+
+        Args:
+            batch: of the training loader, on the device.
+
+        Raises:
+            UsageError: it is neither a tensor nor a sequence that begins with one.
+        """
+        found = batch[0] if isinstance(batch, list | tuple) and batch else batch
+        if not isinstance(found, Tensor):
+            raise UsageError(
+                "StochasticWeightAveraging measures batch normalisation's statistics with "
+                f"forward(batch[0]), but a batch is {type(batch).__name__}; override "
+                "batch_norm_input"
+            )
+        return found
+
+    # -- hooks -------------------------------------------------------------------------------
+
+    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+        if stage == "fit":
+            self._reset()
+
+    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Find the first epoch, and take up what a checkpoint had.
+
+        Raises:
+            UsageError: the set-up does not go together with averaging.
+        """
+        if trainer.optimizes_manually or len(trainer.optimizers) != 1:
+            what = "manual optimization" if trainer.optimizes_manually else "one optimizer"
+            raise UsageError(
+                f"StochasticWeightAveraging anneals the rate of one optimizer, stepped by the "
+                f"trainer; there are {len(trainer.optimizers)}"
+                + (f" with {what}" if trainer.optimizes_manually else "")
+            )
+        groups = len(trainer.optimizers[0].param_groups)
+        if isinstance(self._swa_lrs, list) and len(self._swa_lrs) != groups:
+            raise UsageError(
+                f"swa_lrs has {len(self._swa_lrs)} rates; the optimizer has {groups} parameter "
+                "groups"
+            )
+        start = self._swa_epoch_start
+        if isinstance(start, float):
+            if trainer.max_epochs is None:
+                raise UsageError(
+                    f"swa_epoch_start={start} is a share of max_epochs, which is not limited; give "
+                    "an epoch's number"
+                )
+            start = int(start * trainer.max_epochs)
+        self._start = max(0, start - 1)
+        if self._loaded is not None and self._loaded["scheduler"] is not None:
+            self._begin(trainer, module, self._loaded)
+        self._loaded = None
+
+    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if self._average is None and trainer.current_epoch >= self._start:
+            self._begin(trainer, module, None)
+
+    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if self._average is not None:
+            self._average.update_parameters(module)
+
+    def on_fit_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Give the module the average, and measure batch normalisation's statistics."""
+        if self._average is None or self.n_averaged == 0:
+            return
+        with torch.no_grad():
+            averages = self._average.module.parameters()
+            for mine, average in zip(module.parameters(), averages, strict=True):
+                mine.copy_(average)
+        if any(isinstance(part, _BatchNorm) for part in module.modules()):
+            training = [(part, part.training) for part in module.modules()]
+            with trainer.device.forward_context():
+                update_bn(self._batch_norm_inputs(trainer), module)
+            for part, mode in training:
+                part.training = mode
+
+    def on_save_checkpoint(
+        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the schedulers that ``configure_optimizers`` made; the one that replaced them is in
+        this callback's state.
+        """
+        if self._scheduler is not None:
+            checkpoint["lr_schedulers"] = [c.scheduler.state_dict() for c in self._replaced]
+
+    def _begin(
+        self, trainer: "Trainer", module: nn.Module, loaded: Mapping[str, Any] | None
+    ) -> None:
+        """Begin to average and to anneal, or go on with it as a checkpoint says."""
+        device = self._device or next((p.device for p in module.parameters()), None)
+        self._average = AveragedModel(Weights(module), device)
+        optimizer = trainer.optimizers[0]
+        rates = [group["lr"] for group in optimizer.param_groups]
+        self._scheduler = SWALR(
+            optimizer,
+            swa_lr=self._swa_lrs,  # type: ignore[arg-type]
+            anneal_epochs=self._annealing_epochs,
+            anneal_strategy=self._annealing_strategy,
+        )
+        if loaded is not None:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            self._scheduler.load_state_dict(loaded["scheduler"])
+            self._average.n_averaged.fill_(loaded["n_averaged"])
+            with torch.no_grad():
+                averages = self._average.module.parameters()
+                for average, saved in zip(averages, loaded["averages"], strict=True):
+                    average.copy_(saved)
+        self._replaced = list(trainer.lr_scheduler_configs)
+        if self._replaced:
+            kinds = ", ".join(type(config.scheduler).__name__ for config in self._replaced)
+            _log.info("annealing to swa_lrs replaces the learning-rate schedule", schedulers=kinds)
+        trainer.lr_scheduler_configs = [LRSchedulerConfig(self._scheduler)]
+        trainer._begin_schedulers()
+
+    def _batch_norm_inputs(self, trainer: "Trainer") -> Iterator[Any]:
+        limit = trainer.num_training_batches
+        for idx, batch in enumerate(trainer.train_dataloader):
+            if limit is not None and idx >= limit:
+                return
+            yield self.batch_norm_input(trainer.move_batch(batch, 0))
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data and tensors that a checkpoint keeps."""
+        average, scheduler = self._average, self._scheduler
+        return {
+            "n_averaged": self.n_averaged,
+            "averages": []
+            if average is None
+            else [p.detach() for p in average.module.parameters()],
+            "scheduler": None if scheduler is None else scheduler.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave, when fit begins."""
+        self._loaded = state_dict
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

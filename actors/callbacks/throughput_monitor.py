@@ -1,0 +1,190 @@
+"""ThroughputMonitor: batches and samples per second, as metrics."""
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...bus.errors import UsageError
+from ..arguments import check_at_least
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+
+class ThroughputMonitor(Callback):
+    """Records how fast a stage is, every ``log_every_n_steps`` batches.
+
+    Metrics of training are ``train/device/batches_per_sec`` and ``train/device/samples_per_sec``,
+    over the last ``window_size`` batches; ``train/time``, ``train/batches`` and ``train/samples``
+    count from the stage's start. The others are called ``validate/...``, ``test/...`` and
+    ``predict/...``. The time of validation is not training's.
+
+    Args:
+        batch_size_fn: batch -> how many samples it holds; the first dimension of the batch's first
+            tensor by default.
+        window_size: over how many batches the rates are measured; at least 2.
+
+    Raises:
+        UsageError: an argument makes no sense.
+    """
+
+    def __init__(
+        self, batch_size_fn: Callable[[Any], int] | None = None, window_size: int = 100
+    ) -> None:
+        if batch_size_fn is not None and not callable(batch_size_fn):
+            raise UsageError(
+                f"batch_size_fn={batch_size_fn!r}: expected a function that returns how many "
+                "samples a batch holds"
+            )
+        if window_size is None:
+            raise UsageError("window_size=None: expected an int of at least 2")
+        check_at_least("window_size", window_size, 2)
+        self._batch_size_fn = batch_size_fn or first_dimension
+        self._window_size = window_size
+        self._windows: dict[str, _Window] = {}
+        self._training_paused_at: float | None = None
+
+    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._begin("train")
+
+    def on_train_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        self._take(trainer, "train", batch)
+
+    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._begin("validate")
+        self._training_paused_at = monotonic()
+
+    def on_validation_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._take(trainer, "validate", batch)
+
+    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if self._training_paused_at is not None and "train" in self._windows:
+            self._windows["train"].forget(monotonic() - self._training_paused_at)
+        self._training_paused_at = None
+
+    def on_test_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._begin("test")
+
+    def on_test_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._take(trainer, "test", batch)
+
+    def on_predict_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._begin("predict")
+
+    def on_predict_batch_end(
+        self,
+        trainer: "Trainer",
+        module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._take(trainer, "predict", batch)
+
+    def teardown(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+        self._windows.clear()
+
+    def _begin(self, stage: str) -> None:
+        self._windows[stage] = _Window(self._window_size, monotonic())
+
+    def _take(self, trainer: "Trainer", stage: str, batch: Any) -> None:
+        window = self._windows[stage]
+        due = (window.batches + 1) % trainer.metrics.log_every_n_steps == 0
+        if due and trainer.device.device.type == "cuda":
+            torch.cuda.synchronize()  # what was asked for is not yet done
+        window.add(self._batch_size_fn(batch), monotonic())
+        if due:
+            for name, value in window.metrics().items():
+                self.put(f"{stage}/{name}", value, ("callbacks", "loggers"))
+
+
+class _Window:
+    """Batches of a stage: all of them counted, the last ones with the time when they were done."""
+
+    def __init__(self, size: int, now: float) -> None:
+        self._start = now
+        self._last: deque[tuple[float, int]] = deque(maxlen=size)  # (when, samples by then)
+        self.batches = 0
+        self._samples = 0
+
+    def add(self, samples: int, now: float) -> None:
+        self.batches += 1
+        self._samples += samples
+        self._last.append((now, self._samples))
+
+    def forget(self, seconds: float) -> None:
+        """Count as if so many seconds had not passed."""
+        self._start += seconds
+        times = [(when + seconds, samples) for when, samples in self._last]
+        self._last.clear()
+        self._last.extend(times)
+
+    def metrics(self) -> dict[str, float]:
+        """What is known by now; rates need two batches."""
+        first, last = self._last[0], self._last[-1]
+        counts = {
+            "time": last[0] - self._start,
+            "batches": self.batches,
+            "samples": self._samples,
+        }
+        seconds = last[0] - first[0]
+        if seconds <= 0:
+            return counts
+        return counts | {
+            "device/batches_per_sec": (len(self._last) - 1) / seconds,
+            "device/samples_per_sec": (last[1] - first[1]) / seconds,
+        }
+
+
+def first_dimension(batch: Any) -> int:
+    """How many samples a batch holds: the first dimension of its first tensor.
+
+    Raises:
+        UsageError: it has none.
+    """
+    size = _size_of(batch)
+    if size is None:
+        raise UsageError(
+            f"ThroughputMonitor finds no tensor in a batch of type {type(batch).__name__}; give "
+            "batch_size_fn"
+        )
+    return size
+
+
+def _size_of(batch: Any) -> int | None:
+    if isinstance(batch, Tensor):
+        return batch.shape[0] if batch.dim() else 1
+    entries = batch.values() if isinstance(batch, dict) else batch
+    if not isinstance(batch, dict | list | tuple):
+        return None
+    return next((size for entry in entries if (size := _size_of(entry)) is not None), None)

@@ -1,0 +1,154 @@
+"""Timer: how long training, validation and testing took, and a limit for training."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...bus.errors import UsageError
+from ...bus.logging_setup import get_logger
+from ..arguments import check_choice, parse_max_time
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+_log = get_logger("nightbus.timer")
+_STAGES = ("train", "validate", "test", "predict", "sanity_check")
+
+
+class Timer(Callback):
+    """Measures the time of each stage, and ends training when ``duration`` is over.
+
+    Time goes on counting where a checkpoint was when the run is resumed from it. The time of
+    validation within training belongs to both stages.
+
+    Args:
+        duration: how long training may take: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its
+            arguments; None for no limit.
+        interval: look at the clock after each batch (``step``) or after each epoch (``epoch``).
+        verbose: report the stop (``NIGHTBUS_LOG=info`` shows it).
+
+    Raises:
+        UsageError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        duration: str | timedelta | dict[str, int] | None = None,
+        interval: Literal["step", "epoch"] = "step",
+        verbose: bool = True,
+    ) -> None:
+        try:
+            self._duration_s = parse_max_time(duration)
+        except UsageError:
+            raise UsageError(
+                f"duration={duration!r}: expected 'DD:HH:MM:SS', a timedelta, or a dict such as "
+                "{'hours': 8}"
+            ) from None
+        self._interval = check_choice("interval", interval, ("step", "epoch"))
+        self._verbose = verbose
+        self._start: dict[str, float] = {}  # stage -> when it began last
+        self._end: dict[str, float] = {}  # stage -> when it ended last; absent while it goes on
+        self._before: dict[str, float] = dict.fromkeys(_STAGES, 0.0)  # seconds of earlier times
+
+    def start_time(self, stage: str = "train") -> float | None:
+        """When a stage began last, on the monotonic clock in s; None if it never did."""
+        return self._start.get(_stage(stage))
+
+    def end_time(self, stage: str = "train") -> float | None:
+        """When a stage ended last, on the monotonic clock in s; None if it did not."""
+        return self._end.get(_stage(stage))
+
+    def time_elapsed(self, stage: str = "train") -> float:
+        """How long a stage has taken, in s; all its times together, resumed ones included.
+
+        Args:
+            stage: ``train``, ``validate``, ``test``, ``predict`` or ``sanity_check``.
+
+        Raises:
+            UsageError: there is no such stage.
+        """
+        stage = _stage(stage)
+        goes_on = stage in self._start and stage not in self._end
+        return self._before[stage] + (monotonic() - self._start[stage] if goes_on else 0.0)
+
+    def time_remaining(self, stage: str = "train") -> float | None:
+        """How long a stage may still take, in s; None without a limit."""
+        if self._duration_s is None:
+            return None
+        return self._duration_s - self.time_elapsed(stage)
+
+    # -- hooks -------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._begin("train")
+        self._stop_if_over(trainer)  # a resumed run may have no time left
+
+    def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if self._interval == "step" and self._duration_s is not None:
+            self._stop_if_over(trainer)
+
+    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._stop_if_over(trainer)
+
+    def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._finish("train")
+
+    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._begin("sanity_check" if trainer.sanity_checking else "validate")
+
+    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._finish("sanity_check" if trainer.sanity_checking else "validate")
+
+    def on_test_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._begin("test")
+
+    def on_test_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._finish("test")
+
+    def on_predict_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._begin("predict")
+
+    def on_predict_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._finish("predict")
+
+    def on_exception(
+        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+    ) -> None:
+        for stage in _STAGES:
+            self._finish(stage)
+
+    def _begin(self, stage: str) -> None:
+        self._finish(stage)
+        self._start[stage] = monotonic()
+        self._end.pop(stage, None)
+
+    def _finish(self, stage: str) -> None:
+        if stage in self._start and stage not in self._end:
+            self._end[stage] = monotonic()
+            self._before[stage] += self._end[stage] - self._start[stage]
+
+    def _stop_if_over(self, trainer: "Trainer") -> None:
+        remaining = self.time_remaining()
+        if remaining is not None and remaining <= 0 and not trainer.should_stop:
+            trainer.should_stop = True
+            trainer.stop_reason = f"the Timer's {timedelta(seconds=self._duration_s or 0)} are over"
+            if self._verbose:
+                _log.info("out of time", elapsed_s=round(self.time_elapsed(), 3))
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data that a checkpoint keeps."""
+        return {"time_elapsed": {stage: self.time_elapsed(stage) for stage in _STAGES}}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self._start, self._end = {}, {}
+        self._before = dict.fromkeys(_STAGES, 0.0) | state_dict["time_elapsed"]
+
+
+def _stage(stage: str) -> str:
+    return str(check_choice("stage", stage, _STAGES))

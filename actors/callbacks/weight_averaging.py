@@ -1,0 +1,271 @@
+"""WeightAveraging and EMA: a running average of the weights, validated and saved in their stead."""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
+
+from ...bus.actor import actor_name
+from ...bus.errors import CheckpointError, UsageError
+from ..arguments import check_at_least
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+MultiAverage = Callable[[Any, Any, Any], None]
+
+
+class Weights(nn.Module):
+    """A copy of a module's parameters and buffers, without the module.
+
+    Args:
+        module: whose.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.copies = nn.ParameterList(
+            [nn.Parameter(p.detach().clone(), requires_grad=False) for p in module.parameters()]
+        )
+        for idx, buffer in enumerate(module.buffers()):
+            self.register_buffer(f"buffer_{idx}", buffer.detach().clone())
+
+
+class WeightAveraging(Callback):
+    """Keeps an average of the weights while training goes on with the weights themselves.
+
+    Validation within fit sees the average. A checkpoint has it as the module's weights, so that
+    testing and predicting from the checkpoint use it, and has the weights themselves beside it, so
+    that a resumed run goes on with both. When fit ends, the module has the average.
+
+    Override ``should_update`` to choose when the average takes up the weights. The first time, it
+    becomes equal to them.
+
+    Args:
+        multi_avg_fn: changes the averages in place: ``f(averages, weights, n_averaged)`` with two
+            lists of tensors; by default all weights that were taken up count the same. See
+            ``torch.optim.swa_utils``.
+        device: where the average is kept; with the module by default.
+        use_buffers: average buffers too; they are copied otherwise.
+
+    Attributes:
+        n_averaged: how often the average took up the weights.
+    """
+
+    def __init__(
+        self,
+        multi_avg_fn: MultiAverage | None = None,
+        device: torch.device | str | int | None = None,
+        use_buffers: bool = True,
+    ) -> None:
+        self._multi_avg_fn = multi_avg_fn or get_swa_multi_avg_fn()
+        self._device = device if device is None else torch.device(device)
+        self._use_buffers = use_buffers
+        self._average: AveragedModel | None = None
+        self._module_has_average = False
+        self._updated_at = 0  # the trainer's global_step
+        self._stage = ""
+        self._loaded: dict[str, Any] | None = None
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Whether the average takes up the weights now; after each optimizer step by default.
+
+        Args:
+            step_idx: the number of the optimizer step that was just made, from 0; None at an
+                epoch's end.
+            epoch_idx: the number of the epoch that is over, from 0; None after a step.
+        """
+        return step_idx is not None
+
+    @property
+    def n_averaged(self) -> int:
+        """How often the average took up the weights."""
+        return 0 if self._average is None else int(self._average.n_averaged)
+
+    @property
+    def averaged_weights(self) -> list[Tensor]:
+        """The average of each parameter, in the order of ``module.parameters()``.
+
+        Raises:
+            UsageError: no training goes on or went on.
+        """
+        if self._average is None:
+            raise UsageError(f"{type(self).__name__} has no average: fit was not called")
+        if self._module_has_average:
+            return [parameter.detach() for parameter in self._of.parameters()]
+        return [parameter.detach() for parameter in self._average.module.parameters()]
+
+    # -- hooks -------------------------------------------------------------------------------
+
+    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+        self._stage = stage
+        if stage == "fit":
+            self._average, self._module_has_average = None, False
+            self._loaded, self._updated_at = None, 0
+
+    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Begin with the module's weights, or with what a checkpoint had."""
+        self._of = module
+        self._average = AveragedModel(
+            Weights(module),
+            device=self._device or next((p.device for p in module.parameters()), None),
+            multi_avg_fn=self._multi_avg_fn,
+            use_buffers=self._use_buffers,
+        )
+        self._updated_at = trainer.global_step
+        if self._loaded is not None:
+            loaded, self._loaded = self._loaded, None
+            self._average.n_averaged.fill_(loaded["n_averaged"])
+            for name, _, average in self._named(module):
+                if name not in loaded["averages"]:
+                    raise CheckpointError(f"the checkpoint's average lacks {name}")
+                average.copy_(loaded["averages"][name])
+
+    def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if trainer.global_step > self._updated_at and self.should_update(
+            step_idx=trainer.global_step - 1
+        ):
+            self._updated_at = trainer.global_step
+            self._update(module)
+
+    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if self.should_update(epoch_idx=trainer.current_epoch):
+            self._update(module)
+
+    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        if self._stage == "fit" and self.n_averaged > 0:
+            self._swap(module)
+
+    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._swap_back(module)
+
+    def on_exception(
+        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+    ) -> None:
+        if self._stage == "fit":
+            self._swap_back(module)
+
+    def on_fit_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Give the module the average."""
+        if self.n_averaged > 0:
+            self._swap(module)
+
+    def on_save_checkpoint(
+        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the average as the module's weights, and the weights beside it."""
+        if self._average is None or self.n_averaged == 0:
+            return
+        weights, averages = {}, {}
+        for name, current, other in self._named(module):
+            weights[name] = other if self._module_has_average else current.detach()
+            averages[name] = current.detach() if self._module_has_average else other
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **averages}
+        checkpoint["actors"][actor_name(self)] = {
+            "n_averaged": self.n_averaged,
+            "updated_at": self._updated_at,
+            "weights": weights,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the weights back into their place, to resume from them."""
+        saved = checkpoint.get("actors", {}).get(actor_name(self))
+        if self._stage != "fit" or not saved:
+            return
+        averages = {name: checkpoint["state_dict"][name] for name in saved["weights"]}
+        self._loaded = {**saved, "averages": averages}
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **saved["weights"]}
+
+    # -- averages ----------------------------------------------------------------------------
+
+    def _update(self, module: nn.Module) -> None:
+        assert self._average is not None
+        self._average.update_parameters(module)
+
+    def _named(self, module: nn.Module) -> list[tuple[str, Tensor, Tensor]]:
+        """Name in the state dict, tensor of the module, and its counterpart."""
+        assert self._average is not None
+        pairs = zip(_tensors(module), _tensors(self._average.module), strict=True)
+        counterparts = {id(mine): other.detach() for mine, other in pairs}
+        return [
+            (name, tensor, counterparts[id(tensor)])
+            for name, tensor in module.state_dict(keep_vars=True).items()
+            if id(tensor) in counterparts
+        ]
+
+    def _swap(self, module: nn.Module) -> None:
+        """Exchange the module's weights with their counterparts."""
+        assert self._average is not None
+        with torch.no_grad():
+            for mine, other in zip(_tensors(module), _tensors(self._average.module), strict=True):
+                kept = mine.detach().clone()
+                mine.copy_(other)
+                other.copy_(kept)
+        self._module_has_average = not self._module_has_average
+
+    def _swap_back(self, module: nn.Module) -> None:
+        if self._module_has_average and self._stage == "fit":
+            self._swap(module)
+
+
+class EMA(WeightAveraging):
+    """Keeps an exponential moving average of the weights: after each update, the average is
+    ``decay * average + (1 - decay) * weights``.
+
+    Args:
+        decay: how much of the average stays, from 0 to 1.
+        update_every_n_steps: take up the weights after every so many optimizer steps.
+        update_starting_at_step: not before so many optimizer steps.
+        update_starting_at_epoch: not before so many epochs.
+        device: where the average is kept; with the module by default.
+        use_buffers: average buffers too; they are copied otherwise.
+
+    Raises:
+        UsageError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        decay: float = 0.999,
+        update_every_n_steps: int = 1,
+        update_starting_at_step: int | None = None,
+        update_starting_at_epoch: int | None = None,
+        device: torch.device | str | int | None = None,
+        use_buffers: bool = True,
+    ) -> None:
+        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay <= 1:
+            raise UsageError(f"decay={decay!r}: expected a number from 0 to 1")
+        if update_every_n_steps is None:
+            raise UsageError("update_every_n_steps=None: expected an int of at least 1")
+        check_at_least("update_every_n_steps", update_every_n_steps, 1)
+        check_at_least("update_starting_at_step", update_starting_at_step, 0)
+        check_at_least("update_starting_at_epoch", update_starting_at_epoch, 0)
+        super().__init__(get_ema_multi_avg_fn(decay), device, use_buffers)
+        self.decay = decay
+        self.update_every_n_steps = update_every_n_steps
+        self.update_starting_at_step = update_starting_at_step or 0
+        self.update_starting_at_epoch = update_starting_at_epoch or 0
+        self._epoch = 0
+
+    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        self._epoch = trainer.current_epoch
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Whether a step was made that is due."""
+        return (
+            step_idx is not None
+            and self._epoch >= self.update_starting_at_epoch
+            and step_idx >= self.update_starting_at_step
+            and (step_idx + 1) % self.update_every_n_steps == 0
+        )
+
+
+def _tensors(module: Any) -> Sequence[Tensor]:
+    return [*chain(module.parameters(), module.buffers())]

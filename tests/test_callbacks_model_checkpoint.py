@@ -1,0 +1,389 @@
+"""ModelCheckpoint: when it saves, what it keeps, and what it calls it."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from models import Small, loader, trainer, weights
+from test_callbacks_early_stopping import Scripted
+from test_checkpoints import last, make_noisy, shuffled
+
+import nightbus as nb
+from nightbus.actors.callbacks import ModelCheckpoint, model_checkpoint
+from nightbus.actors.checkpoint_format import read_checkpoint
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.is_symlink())
+
+
+def run_scripted(
+    tmp_path: Path, values: list[float], callback: ModelCheckpoint, **how: Any
+) -> nb.Trainer:
+    run = trainer(tmp_path, **{"max_epochs": len(values), **how}, callbacks=[callback])
+    run.fit(Scripted(values), loader(8), loader(4))
+    return run
+
+
+def checkpoints(tmp_path: Path, **arguments: Any) -> ModelCheckpoint:
+    return ModelCheckpoint(tmp_path / "kept", **{"filename": "{epoch}", **arguments})
+
+
+# -- which -----------------------------------------------------------------------------------
+
+
+def test_without_a_metric_the_newest_is_kept(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path)
+    run_scripted(tmp_path, [1, 2, 3], callback)
+
+    assert names(tmp_path / "kept") == ["epoch=2"]
+    assert callback.best_model_path == str(tmp_path / "kept" / "epoch=2")
+    assert callback.best_model_score is None
+
+
+def test_the_best_are_kept(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, monitor="val", save_top_k=2)
+    run_scripted(tmp_path, [5, 3, 4, 1, 2], callback)
+
+    folder = tmp_path / "kept"
+    assert names(folder) == ["epoch=3", "epoch=4"]
+    assert {k: v.item() for k, v in callback.best_k_models.items()} == {
+        str(folder / "epoch=3"): 1,
+        str(folder / "epoch=4"): 2,
+    }
+    assert callback.best_model_path == str(folder / "epoch=3")
+    assert callback.best_model_score is not None
+    assert callback.best_model_score.item() == 1
+    assert callback.kth_best_model_path == str(folder / "epoch=4")
+    assert callback.kth_value.item() == 2
+
+
+def test_more_may_be_better(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, monitor="val", mode="max")
+    run_scripted(tmp_path, [1, 3, 2], callback)
+
+    assert names(tmp_path / "kept") == ["epoch=1"]
+
+
+def test_nan_is_worse_than_anything(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, monitor="val")
+    run_scripted(tmp_path, [float("nan"), 5.0, float("nan")], callback)
+
+    assert names(tmp_path / "kept") == ["epoch=1"]
+
+
+@given(
+    values=st.lists(st.integers(0, 6), min_size=1, max_size=12),
+    k=st.integers(1, 4),
+    mode=st.sampled_from(["min", "max"]),
+)
+def test_the_selection_is_that_of_sorting(values: list[int], k: int, mode: Any) -> None:
+    callback = ModelCheckpoint(monitor="val", save_top_k=k, mode=mode)
+    for idx, value in enumerate(values):
+        score = torch.tensor(float(value))
+        if callback.check_monitor_top_k(None, score):  # type: ignore[arg-type]
+            callback._choose(str(idx), score)
+
+    kept = sorted(score.item() for score in callback.best_k_models.values())
+    assert kept == sorted(sorted(values, reverse=mode == "max")[:k])
+    best = min(values) if mode == "min" else max(values)
+    assert callback.best_model_path == str(values.index(best))
+
+
+def test_all_are_kept_with_minus_one(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, monitor="val", save_top_k=-1)
+    run_scripted(tmp_path, [1, 2, 3], callback)
+
+    assert names(tmp_path / "kept") == ["epoch=0", "epoch=1", "epoch=2"]
+    assert callback.best_model_path == str(tmp_path / "kept" / "epoch=0")
+    assert callback.kth_best_model_path == ""
+
+
+def test_none_is_kept_with_zero(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, save_top_k=0)
+    run_scripted(tmp_path, [1, 2], callback)
+
+    assert not (tmp_path / "kept").exists()
+    assert callback.best_model_path == ""
+
+
+def test_the_newest_is_kept_besides_the_best_with_save_last(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, monitor="val", save_last=True)
+    run_scripted(tmp_path, [2, 1, 3, 4], callback)
+
+    folder = tmp_path / "kept"
+    assert names(folder) == ["epoch=1", "epoch=3"]
+    assert callback.last_model_path == str(folder / "last")
+    assert (folder / "last").resolve() == (folder / "epoch=3").resolve()
+
+
+def test_save_last_keeps_no_second_copy_of_the_best(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, monitor="val", save_last=True)
+    run_scripted(tmp_path, [3, 2, 1], callback)
+
+    assert names(tmp_path / "kept") == ["epoch=2"]
+    assert (tmp_path / "kept" / "last").resolve().name == "epoch=2"
+
+
+def test_another_runs_last_is_left_alone(tmp_path: Path) -> None:
+    run_scripted(tmp_path, [1], checkpoints(tmp_path, save_last=True))
+    callback = checkpoints(tmp_path, save_last=True)
+    run_scripted(tmp_path, [1, 2], callback)
+
+    folder = tmp_path / "kept"
+    assert (folder / "last").resolve().name == "epoch=0"
+    assert callback.last_model_path == str(folder / "last-v1")
+    assert (folder / "last-v1").resolve().name == "epoch=1"
+
+
+def test_what_others_wrote_is_not_removed(tmp_path: Path) -> None:
+    run_scripted(tmp_path, [1], checkpoints(tmp_path))
+    (tmp_path / "kept" / "notes").mkdir()
+    run_scripted(tmp_path, [1, 2], checkpoints(tmp_path))
+
+    assert names(tmp_path / "kept") == ["epoch=0", "epoch=1", "notes"]
+
+
+def test_a_metric_that_was_not_recorded_is_an_error_that_lists_what_was(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match=r"monitor='loss'.* recorded: train, train_loss, val;"):
+        run_scripted(tmp_path, [1], checkpoints(tmp_path, monitor="loss"))
+
+
+# -- when ------------------------------------------------------------------------------------
+
+
+def test_every_n_epochs(tmp_path: Path) -> None:
+    run_scripted(tmp_path, [1] * 5, checkpoints(tmp_path, save_top_k=-1, every_n_epochs=2))
+
+    assert names(tmp_path / "kept") == ["epoch=1", "epoch=3"]
+
+
+def test_every_n_train_steps(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, save_top_k=-1, every_n_train_steps=4, filename="{step}")
+    run = trainer(tmp_path, max_epochs=2, callbacks=[callback])
+    run.fit(Small(), loader())  # 6 batches an epoch
+
+    assert names(tmp_path / "kept") == ["step=12", "step=4", "step=8"]
+
+
+def test_every_n_train_steps_counts_steps_and_not_batches(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, save_top_k=-1, every_n_train_steps=1, filename="{step}")
+    run = trainer(tmp_path, accumulate_grad_batches=4, callbacks=[callback])
+    run.fit(Small(), loader())
+
+    assert names(tmp_path / "kept") == ["step=1", "step=2"]
+
+
+def test_train_time_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 1000, 10))  # each look at the clock is 10 s later
+    monkeypatch.setattr(model_checkpoint, "monotonic", lambda: float(next(now)))
+    callback = checkpoints(
+        tmp_path, save_top_k=-1, train_time_interval=timedelta(seconds=20), filename="{step}"
+    )
+    trainer(tmp_path, callbacks=[callback]).fit(Small(), loader())
+
+    assert names(tmp_path / "kept") == ["step=2", "step=4", "step=6"]
+
+
+def test_validation_in_the_middle_of_an_epoch_saves(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, save_top_k=-1, monitor="val_loss", filename="{step}")
+    run = trainer(tmp_path, val_check_interval=0.5, callbacks=[callback])
+    run.fit(Small(), loader(), loader(8))
+
+    assert names(tmp_path / "kept") == ["step=3", "step=6"]
+
+
+def test_epochs_without_validation_do_not_save(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, save_top_k=-1, monitor="val")
+    run_scripted(tmp_path, [1] * 5, callback, check_val_every_n_epoch=2)
+
+    assert names(tmp_path / "kept") == ["epoch=1", "epoch=3"]
+
+
+def test_save_on_train_epoch_end_saves_in_every_epoch(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, save_top_k=-1, save_on_train_epoch_end=True)
+    run_scripted(tmp_path, [1] * 3, callback, check_val_every_n_epoch=2)
+
+    assert names(tmp_path / "kept") == ["epoch=0", "epoch=1", "epoch=2"]
+
+
+def test_what_the_module_logs_at_the_end_of_an_epoch_can_be_monitored(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, monitor="train")
+    run_scripted(tmp_path, [3, 1, 2], callback)
+
+    assert names(tmp_path / "kept") == ["epoch=1"]
+
+
+def test_a_fast_dev_run_saves_nothing(tmp_path: Path) -> None:
+    run_scripted(tmp_path, [1], checkpoints(tmp_path), fast_dev_run=True)
+
+    assert not (tmp_path / "kept").exists()
+
+
+def test_evaluation_saves_nothing(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path)
+    trainer(tmp_path, callbacks=[callback]).validate(Small(), loader(8), verbose=False)
+
+    assert not (tmp_path / "kept").exists()
+
+
+# -- names -----------------------------------------------------------------------------------
+
+METRICS = {"epoch": 3, "step": 20, "val_loss": 0.256, "val/acc": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("filename", "expected"),
+    [
+        (None, "epoch=3-step=20"),
+        ("{epoch}-{val_loss:.2f}", "epoch=3-val_loss=0.26"),
+        ("{epoch:03d}", "epoch=003"),
+        ("best", "best"),
+        ("a_{epoch}_b", "a_epoch=3_b"),
+        ("{missing:.1f}", "missing=0.0"),
+        ("{val/acc:.1f}", "val_acc=0.5"),
+    ],
+)
+def test_names_are_made_of_metrics(filename: str | None, expected: str) -> None:
+    assert ModelCheckpoint(filename=filename).format_checkpoint_name(METRICS) == expected
+
+
+def test_names_may_leave_out_what_the_metric_is_called() -> None:
+    callback = ModelCheckpoint(filename="e{epoch}-{val/acc:.2f}", auto_insert_metric_name=False)
+
+    assert callback.format_checkpoint_name(METRICS) == "e3-0.50"
+
+
+def test_names_may_have_a_version_and_lie_in_dirpath(tmp_path: Path) -> None:
+    callback = ModelCheckpoint(tmp_path, "{epoch}")
+
+    assert callback.format_checkpoint_name(METRICS, ver=2) == str(tmp_path / "epoch=3-v2")
+
+
+def test_a_name_that_is_taken_gets_a_version(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, filename="same", save_top_k=-1)
+    run_scripted(tmp_path, [1, 2, 3], callback)
+
+    assert names(tmp_path / "kept") == ["same", "same-v1", "same-v2"]
+
+
+def test_the_metric_of_the_epoch_is_in_the_name(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, filename="{epoch}-{val:.2f}", save_top_k=-1)
+    run_scripted(tmp_path, [0.5, 0.25], callback)
+
+    assert names(tmp_path / "kept") == ["epoch=0-val=0.50", "epoch=1-val=0.25"]
+
+
+def test_a_value_that_does_not_fit_its_format_is_said() -> None:
+    callback = ModelCheckpoint(filename="{val_loss:d}")
+
+    with pytest.raises(nb.UsageError, match=r"val_loss=0\.256 cannot be shown as 'd'"):
+        callback.format_checkpoint_name(METRICS)
+
+
+def test_checkpoints_lie_in_the_runs_folder_by_default(tmp_path: Path) -> None:
+    callback = ModelCheckpoint(filename="{epoch}")
+    run = run_scripted(tmp_path, [1], callback)
+
+    assert run.run_folder is not None
+    assert callback.best_model_path == str(run.run_folder.path / "checkpoints" / "epoch=0")
+
+
+def test_save_last_in_the_runs_folder_is_what_ckpt_path_last_resumes(tmp_path: Path) -> None:
+    callback = ModelCheckpoint(filename="{epoch}", save_last=True)
+    run_scripted(tmp_path, [1, 2], callback, run_name="x")
+    again = trainer(tmp_path, max_epochs=3, run_name="x")
+    again.fit(Scripted([1, 2, 3]), loader(8), loader(4), ckpt_path="last")
+
+    assert again.global_step == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "less"}, "mode='less'"),
+        ({"save_top_k": -2, "monitor": "val"}, "save_top_k=-2: expected an int of at least -1"),
+        ({"save_top_k": 3}, "save_top_k=3 without monitor"),
+        ({"every_n_epochs": -1}, "every_n_epochs=-1"),
+        ({"every_n_epochs": 1, "every_n_train_steps": 5}, "every_n_train_steps=5 and every_n_ep"),
+        ({"train_time_interval": 5}, "train_time_interval=5: expected a timedelta"),
+        ({"filename": "{epoch"}, "filename='{epoch'"),
+        ({"filename": "{}"}, "expected names of metrics"),
+        ({"filename": ""}, "filename=''"),
+        ({"save_last": "copy"}, "save_last='copy'"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(nb.UsageError, match=message):
+        ModelCheckpoint(**arguments)
+
+
+def test_a_trainer_that_must_not_save_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match="enable_checkpointing=False"):
+        run_scripted(tmp_path, [1], checkpoints(tmp_path), enable_checkpointing=False)
+
+
+# -- what is in it ---------------------------------------------------------------------------
+
+
+def test_a_checkpoint_has_the_weights_that_were_validated(tmp_path: Path) -> None:
+    module = Small()
+    callback = checkpoints(tmp_path, monitor="val_loss")
+    run = trainer(tmp_path, max_epochs=3, callbacks=[callback])
+    run.fit(module, loader(), loader(8))
+
+    (again,) = run.validate(module, loader(8), callback.best_model_path, verbose=False)
+    assert callback.best_model_score is not None
+    assert again["val_loss"] == callback.best_model_score.item()
+
+
+def test_weights_only(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, save_weights_only=True)
+    run_scripted(tmp_path, [1], callback)
+
+    assert "optimizer_states" not in read_checkpoint(Path(callback.best_model_path))
+
+
+def test_a_run_resumed_from_the_best_checkpoint_is_the_same_run(tmp_path: Path) -> None:
+    straight, begun, resumed = make_noisy(), make_noisy(), make_noisy()
+    callback = checkpoints(tmp_path)
+    nb.seed_everything(7)
+    trainer(tmp_path / "a", max_epochs=4).fit(straight, shuffled(), loader(8))
+    nb.seed_everything(7)
+    first = trainer(tmp_path / "b", max_epochs=2, callbacks=[callback])
+    first.fit(begun, shuffled(), loader(8))
+    second = trainer(tmp_path / "b", max_epochs=4)
+    second.fit(resumed, shuffled(), loader(8), ckpt_path=callback.best_model_path)
+
+    assert second.current_epoch == 4
+    for mine, other in zip(weights(resumed), weights(straight), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_a_resumed_run_goes_on_choosing(tmp_path: Path) -> None:
+    values = [4.0, 2.0, 3.0, 5.0, 1.0]
+    first = checkpoints(tmp_path, monitor="val", save_top_k=2)
+    run = run_scripted(tmp_path, values, first, max_epochs=3)
+    newest = Path(max(first.best_k_models, key=lambda path: path))
+    second = checkpoints(tmp_path, monitor="val", save_top_k=2)
+    again = trainer(tmp_path, max_epochs=5, callbacks=[second])
+    again.fit(Scripted(values), loader(8), loader(4), ckpt_path=newest)
+
+    assert run.current_epoch == 3
+    assert names(tmp_path / "kept") == ["epoch=1", "epoch=4"]
+    assert second.best_model_path == str(tmp_path / "kept" / "epoch=4")
+
+
+def test_the_choice_begins_anew_when_the_checkpoints_are_elsewhere(tmp_path: Path) -> None:
+    first = checkpoints(tmp_path, monitor="val")
+    run = run_scripted(tmp_path, [1, 2], first)
+    second = ModelCheckpoint(tmp_path / "other", "{epoch}", "val", save_top_k=-1)
+    again = trainer(tmp_path, max_epochs=3, callbacks=[second])
+    again.fit(Scripted([1, 2, 3]), loader(8), loader(4), ckpt_path=last(run))
+
+    assert names(tmp_path / "kept") == ["epoch=0"]
+    assert "epoch=2" in names(tmp_path / "other")
