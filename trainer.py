@@ -999,7 +999,11 @@ class Trainer:
         self._report(unfinished)
 
     def _report(self, unfinished: list[Observer]) -> None:
-        """One readable message for each observer that has not seen everything."""
+        """One readable message for each observer that has not seen everything, and for what is
+        wrong with the log.
+        """
+        for problem in self.bus.log_problems:
+            print(f"nightbus: {problem}", file=sys.stderr)
         for observer in unfinished:
             why = observer.gave_up or f"was not done after {self.drain_timeout:g} s"
             refill = ""

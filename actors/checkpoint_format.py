@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from ..bus.errors import CheckpointError
+from ..bus.plain_file import open_plain
+from ..bus.run_folder import make_private_folder
 from ..bus.segments import sync_folder
 
 TENSORS = "tensors.safetensors"
@@ -86,7 +88,8 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> tuple[str, int]:
     plain = flattener.plain(state, "state")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        temporary.mkdir(parents=True, mode=0o700)
+        make_private_folder(temporary.parent)
+        temporary.mkdir(mode=0o700)
         safetensors.torch.save_file(flattener.tensors, temporary / TENSORS)
         (temporary / STATE).write_bytes(_encode({"format": FORMAT_VERSION, "state": plain}))
         for name in (TENSORS, STATE):
@@ -124,16 +127,17 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is none, or is damaged.
     """
-    if not (folder / STATE).is_file():
+    try:
+        os.close(open_plain(folder / TENSORS, CheckpointError))  # which load_file does not ask
+        with open(open_plain(folder / STATE, CheckpointError), "rb") as file:
+            data = file.read()
+        tensors = safetensors.torch.load_file(folder / TENSORS)
+        content = msgspec.msgpack.decode(data, ext_hook=_ext_hook(tensors), strict=True)
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE} and "
             f"{TENSORS}"
-        )
-    try:
-        tensors = safetensors.torch.load_file(folder / TENSORS)
-        content = msgspec.msgpack.decode(
-            (folder / STATE).read_bytes(), ext_hook=_ext_hook(tensors), strict=True
-        )
+        ) from None
     except (
         OSError,
         KeyError,

@@ -173,7 +173,13 @@ def find_checkpoint(ckpt_path: str | os.PathLike[str], root: Path, run_name: str
     for run in reversed(list_runs(root)):
         last = run.path / "checkpoints" / "last"
         if run.info.name == run_name and last.exists():
-            return last.resolve()
+            found = last.resolve()
+            if found.parent != run.path.resolve() / "checkpoints":
+                raise CheckpointError(
+                    f"{last} leads out of its run, to {found}; give that path as ckpt_path if it is "
+                    "the checkpoint you mean"
+                )
+            return found
     raise CheckpointError(
         f"ckpt_path='last': no run called {run_name!r} in {root} has a checkpoint; give the "
         "checkpoint's path, or the run's name with Trainer(run_name=...)"

@@ -59,6 +59,7 @@ class Bus:
         self.writer: LogWriter | None = None
         self.observers: list[Observer] = []
         self.dead_letters = 0
+        self.log_problems: list[str] = []  # what became of the log, once it is closed
         self.attention = False  # something is to be done at the next safe point
         self._actors: dict[str, Actor] = {}  # address -> actor
         self._mailboxes: dict[str, Mailbox] = {}  # address -> its mailbox
@@ -401,6 +402,7 @@ class Bus:
         self.flush()
         writer, self.writer = self.writer, None
         writer.close()
+        self.log_problems = writer.problems()
         self.routes.set_writer(None, set())
         if isinstance(self._store, UnnamedStore):
             self._store.close()

@@ -447,13 +447,14 @@ class ModelCheckpoint(Checkpoint):
         self._saved_step = state_dict["saved_step"]
         self.current_score = state_dict["current_score"]
         here = {name: self._absolute(name) for name in (*state_dict["kept"], state_dict["newest"])}
-        here = {name: path for name, path in here.items() if _is_checkpoint(path)}
+        # Only what lies there: a checkpoint may be a stranger's, and what is kept may be removed.
+        here = {name: p for name, p in here.items() if _is_checkpoint(p) and self._is_here(p)}
         scores = state_dict["best_k_models"]
         self._kept = [here[name] for name in state_dict["kept"] if name in here]
         self.best_k_models = {here[name]: s for name, s in scores.items() if name in here}
         self._newest = here.get(state_dict["newest"], "")
         link = self._absolute(state_dict["last_model_path"])
-        self.last_model_path = link if os.path.islink(link) else ""
+        self.last_model_path = link if os.path.islink(link) and self._is_here(link) else ""
         if self.best_k_models:
             self._find_best()
         elif self._kept:
@@ -472,6 +473,14 @@ class ModelCheckpoint(Checkpoint):
         if path and self.dirpath and Path(path).is_relative_to(self.dirpath):
             return str(Path(path).relative_to(self.dirpath))
         return path
+
+    def _is_here(self, path: str) -> bool:
+        """Whether a path is one in ``dirpath``, without ``..`` and links on the way to it."""
+        folder, name = os.path.split(path)
+        if not self.dirpath or name in ("", ".", ".."):
+            return False
+        root = os.path.realpath(self.dirpath)
+        return os.path.commonpath([root, os.path.realpath(folder)]) == root
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self.dirpath, path) if path and self.dirpath else path
