@@ -36,6 +36,13 @@ exit codes:
   3  done, but not all could be delivered
   5  refused: not an event log, or one of a newer major version
 """
+_FILE_SINKS = {
+    "csv": "CSV",
+    "jsonl": "JSONLines",
+    "tensorboard": "TensorBoard",
+    "sqlite": "SQLite",
+    "parquet": "Parquet",
+}
 _RUN_HELP = "the run's folder, anything inside it, or the run's id below ./runs"
 # What a recorded text may hold that a terminal would act on.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
@@ -91,12 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Deliver a recorded run to new files, or what its own sinks had not got.",
     )
     replay.add_argument("run", metavar="RUN", help=_RUN_HELP)
-    replay.add_argument("--csv", metavar="DIR", help="write DIR/metrics.csv")
-    replay.add_argument("--jsonl", metavar="DIR", help="write DIR/metrics.jsonl")
+    for option, kind in _FILE_SINKS.items():
+        replay.add_argument(f"--{option}", metavar="DIR", help=f"write a {kind} file into DIR")
     replay.add_argument(
         "--resume",
         action="store_true",
-        help="deliver what the run's own CSV and JSON lines files lack",
+        help="deliver what the files that the run's own sinks wrote lack",
     )
     replay.set_defaults(command=_replay)
     return parser
@@ -348,27 +355,26 @@ def _duration(seconds: float) -> str:
 
 
 def _replay(options: argparse.Namespace) -> int:
+    folders = {
+        kind: folder
+        for option, kind in _FILE_SINKS.items()
+        if (folder := getattr(options, option)) is not None
+    }
+    wanted = ", ".join(f"--{option} DIR" for option in _FILE_SINKS)
     if options.resume:
-        if options.csv or options.jsonl:
-            raise UsageError(
-                "--resume goes on with the run's own sinks; leave --csv and --jsonl out"
-            )
+        if folders:
+            raise UsageError(f"--resume goes on with the run's own sinks; leave out {wanted}")
         return _resume(_find(options.run))
-    if not (options.csv or options.jsonl):
-        raise UsageError("name a destination: --csv DIR, --jsonl DIR, or --resume")
-    return _replay_into(_find(options.run), options.csv, options.jsonl)
+    if not folders:
+        raise UsageError(f"name a destination: {wanted}, or --resume")
+    return _replay_into(_find(options.run), folders)
 
 
-def _replay_into(run: RunFolder, csv: str | None, jsonl: str | None) -> int:
+def _replay_into(run: RunFolder, folders: dict[str, str]) -> int:
+    from . import sinks as all_sinks
     from .bus.replay import replay
-    from .sinks.csv import CSV
-    from .sinks.json_lines import JSONLines
 
-    sinks: list[CSV | JSONLines] = []
-    if csv:
-        sinks.append(CSV(csv))
-    if jsonl:
-        sinks.append(JSONLines(jsonl))
+    sinks = [getattr(all_sinks, kind)(folder) for kind, folder in folders.items()]
     is_written = _is_being_written(run)
     replayed = replay(run, sinks=sinks)
     for sink, number in zip(sinks, replayed.events.values(), strict=True):
@@ -400,14 +406,12 @@ def _resume(run: RunFolder) -> int:
 
 
 def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> int:
+    from . import sinks as all_sinks
     from .bus.replay import replay
-    from .sinks.csv import CSV
-    from .sinks.json_lines import JSONLines
 
     # By name from this table alone: a file never says what code to load.
-    known: dict[str, type[CSV | JSONLines]] = {"CSV": CSV, "JSONLines": JSONLines}
     kind = cursor.kind
-    if kind not in known:
+    if kind not in _FILE_SINKS.values():
         _tell(
             f"{name} is a sink of your own, {kind}; deliver the rest with "
             f"nightbus.replay({str(run.path)!r}, sinks=[{kind}()], resume=True)"
@@ -421,15 +425,15 @@ def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> int:
             "resume=True)"
         )
         return LOSSY
-    sink = known[kind]()
-    sink.name = name
     try:
+        sink = getattr(all_sinks, kind)()
+        sink.name = name
         replayed = replay(run, sinks=[sink], resume=True)
     except (NightbusError, OSError) as error:  # the other sinks get theirs all the same
         _tell(f"{name} could not go on: {error}")
         return ERROR
     # Events that came after it had finished, other observers' faults say, may not concern it.
-    if sink.state()["size"] == cursor.state.get("size"):
+    if all(cursor.state.get(key) == value for key, value in sink.state().items()):
         _tell(f"{name} had got everything already")
     else:
         number = _number(replayed.events[name], "more event")

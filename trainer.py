@@ -88,7 +88,8 @@ from .loops import (
     PredictionLoop,
     TrainingStepLoop,
 )
-from .sinks.csv import CSV
+from .sinks.given import make_sinks
+from .sinks.logger_sink import LoggerSink
 from .sinks.progress_bar import ProgressBar
 from .sinks.sink import Sink
 
@@ -153,8 +154,9 @@ class Trainer:
         enable_checkpointing: save the run at each epoch's end, and keep the newest.
         callbacks: callbacks, in the order in which their hooks run.
         actors: actors, in the step and beside it.
-        sinks: where events go.
-        logger: True adds a CSV sink unless there is one; False adds none.
+        sinks: where events go. A function is called with each put.
+        logger: True adds a CSV sink unless there is one; False adds none. A logger of Lightning, or
+            a list of them, is wrapped as a sink.
         default_root_dir: where the folder ``runs`` is; the working directory by default.
         run_name: what the run's folder is called, with an id behind it; the module's class by
             default.
@@ -204,8 +206,8 @@ class Trainer:
         enable_checkpointing: bool = True,
         callbacks: Callback | Sequence[Callback] | None = None,
         actors: Sequence[Actor] = (),
-        sinks: Sequence[Sink] = (),
-        logger: bool = True,
+        sinks: Sequence[Sink | Callable[[Any], Any]] = (),
+        logger: Any = True,
         default_root_dir: str | os.PathLike[str] | None = None,
         run_name: str | None = None,
         recording: Literal["all", "metrics", "off"] = "all",
@@ -231,18 +233,6 @@ class Trainer:
             if is_overridden(callback, "on_init_start"):
                 callback.on_init_start(self)
         self.actors: list[Actor] = list(actors)
-        self.sinks: list[Sink] = list(sinks)
-        for sink in self.sinks:
-            if not isinstance(sink, Sink):
-                raise UsageError(
-                    f"sinks has {type(sink).__name__}, which is no nightbus.Sink; actors go to "
-                    "actors="
-                )
-        if not isinstance(logger, bool):
-            raise UsageError(
-                f"logger={type(logger).__name__}: expected True or False; give sinks=[...] for "
-                "destinations"
-            )
         if check_at_least("max_media_bytes", max_media_bytes, 0) > LARGEST_MEDIA_BYTES:  # type: ignore[operator]
             raise UsageError(
                 f"max_media_bytes={max_media_bytes}: the log takes at most {LARGEST_MEDIA_BYTES}"
@@ -281,8 +271,8 @@ class Trainer:
         self.default_root_dir = Path(default_root_dir or Path.cwd())
         self.max_time_s = parse_max_time(max_time)
         max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
-        if logger and not self.fast_dev_run and not any(isinstance(s, CSV) for s in self.sinks):
-            self.sinks.append(CSV())
+        made = make_sinks(sinks, logger)
+        self.sinks: list[Sink] = [] if self.fast_dev_run else made
         self.progress_bar = ProgressBar() if enable_progress_bar else None
         if enable_model_summary:
             self.callbacks.append(ModelSummary())
@@ -357,7 +347,6 @@ class Trainer:
             batches = int(fast_dev_run)
             self.loaders.run_batches(batches)
             self.enable_checkpointing = False
-            self.sinks = []
             return 1, batches
         if max_epochs is None and max_steps == -1:
             _log.info("neither max_epochs nor max_steps was given; at most 1000 epochs are run")
@@ -699,14 +688,14 @@ class Trainer:
         return self.metrics.logged_metrics
 
     @property
-    def logger(self) -> Sink | None:
-        """The first sink, or None."""
-        return self.sinks[0] if self.sinks else None
+    def logger(self) -> Any:
+        """The first sink, or None; if that wraps a logger of Lightning, the logger."""
+        return next(iter(self.loggers), None)
 
     @property
-    def loggers(self) -> list[Sink]:
-        """The sinks."""
-        return self.sinks
+    def loggers(self) -> list[Any]:
+        """The sinks; for those that wrap a logger of Lightning, the logger."""
+        return [sink.logger if isinstance(sink, LoggerSink) else sink for sink in self.sinks]
 
     @property
     def checkpoint_callbacks(self) -> list[Checkpoint]:
@@ -841,7 +830,7 @@ class Trainer:
         self.bus.record_media = self.metrics.put_media
         self.routes = self.bus.routes
         self.routes.set_groups(HOOK_GROUPS)
-        self.metrics.begin(self.bus)
+        self.metrics.begin(self.bus, self.lightning_module)
         self._function = function
         self.should_stop, self.stop_reason = False, ""
         self.paused = self.interrupted = False
