@@ -1,4 +1,4 @@
-"""The command line: ``nightbus show RUN``, ``nightbus replay RUN``.
+"""The command line: ``nightbus show RUN``, ``nightbus plot RUN``, ``nightbus replay RUN``.
 
 What programs read goes to stdout, what people should know besides goes to stderr.
 """
@@ -6,6 +6,7 @@ What programs read goes to stdout, what people should know besides goes to stder
 import argparse
 import io
 import os
+import shutil
 import sys
 import traceback
 from collections import Counter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .bus.cursor import Cursor
+    from .bus.curves import Curve
     from .bus.report import AttemptReport, HookReport, MetricReport, RunReport
 
 OK, ERROR, USAGE, LOSSY, REFUSED = 0, 1, 2, 3, 5
@@ -89,8 +91,23 @@ def _parser() -> argparse.ArgumentParser:
         "time by hook, its faults.",
     )
     show.add_argument("run", metavar="RUN", help=_RUN_HELP)
-    show.add_argument("--json", action="store_true", help="everything, for programs")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="everything, for programs")
+    form.add_argument("--plot", action="store_true", help="draw the metrics in the terminal too")
+    _add_plot_options(show)
     show.set_defaults(command=_show)
+
+    plot = verbs.add_parser(
+        "plot",
+        help="draw the metrics of runs into a file",
+        description="Draw metrics of one run, or of several to compare them, as one figure.",
+    )
+    plot.add_argument("runs", metavar="RUN", nargs="+", help=_RUN_HELP)
+    plot.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="where to: a .png, .svg or .pdf"
+    )
+    _add_plot_options(plot)
+    plot.set_defaults(command=_plot)
 
     replay = verbs.add_parser(
         "replay",
@@ -109,6 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_plot_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--metric", metavar="NAME", action="append", default=[], help="draw only this; repeatable"
+    )
+    verb.add_argument(
+        "--x", choices=("step", "time"), default="step", help="the axis; step by default"
+    )
+
+
 def _tell(message: str) -> None:
     print(f"nightbus: {_plain(message)}", file=sys.stderr)
 
@@ -116,6 +142,10 @@ def _tell(message: str) -> None:
 def _plain(text: str) -> str:
     """The text without what a terminal would act on: a run may be a stranger's."""
     return text.translate(_CONTROL)
+
+
+def _plain_lines(text: str) -> str:
+    return "\n".join(_plain(line) for line in text.split("\n"))
 
 
 # -- finding a run -------------------------------------------------------------------------------
@@ -160,8 +190,17 @@ def _show(options: argparse.Namespace) -> int:
     from .bus.report import summarise
 
     report = summarise(_find(options.run))
-    sys.stdout.write(_as_json(report) if options.json else _as_text(report))
+    plots = "\n" + _drawn(options) if options.plot else ""
+    sys.stdout.write((_as_json(report) if options.json else _as_text(report)) + plots)
     return OK
+
+
+def _drawn(options: argparse.Namespace) -> str:
+    from .bus.plots import draw_in_terminal
+
+    curves = _curves(_find(options.run), options.metric)
+    columns = shutil.get_terminal_size().columns
+    return _plain_lines(draw_in_terminal(curves, options.x, columns))
 
 
 def _as_json(report: "RunReport") -> str:
@@ -349,6 +388,36 @@ def _duration(seconds: float) -> str:
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e9:.0f} ns"
+
+
+# -- plot ----------------------------------------------------------------------------------------
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from .bus.plots import save_figure
+
+    found = [_find(run) for run in options.runs]
+    names = [run.info.id for run in found]
+    if len(set(names)) < len(names):  # of different folders
+        names = [str(run.path) for run in found]
+    curves = {name: _curves(run, options.metric) for name, run in zip(names, found, strict=True)}
+    metrics = options.metric or list(dict.fromkeys(name for run in curves.values() for name in run))
+    path = Path(options.output)
+    save_figure(curves, metrics, options.x, path)
+    _tell(f"{_number(len(metrics), 'metric')} of {_number(len(found), 'run')} drawn in {path}")
+    return OK
+
+
+def _curves(run: RunFolder, metrics: Sequence[str]) -> "dict[str, Curve]":
+    from .bus.curves import read_curves
+
+    curves = read_curves(run, frozenset(metrics))
+    missing = [name for name in metrics if name not in curves]
+    if missing or not curves:
+        known = ", ".join(curves if not metrics else read_curves(run)) or "nothing"
+        what = f"no metric {', '.join(missing)}" if missing else "no metrics"
+        raise UsageError(f"{run.path} has {what}; recorded: {known}")
+    return curves
 
 
 # -- replay --------------------------------------------------------------------------------------
