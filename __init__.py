@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .bus.events import Event as Event
     from .bus.events import Fault as Fault
     from .bus.events import Hook as Hook
+    from .bus.events import LoopAdvanced as LoopAdvanced
     from .bus.events import LoopEnded as LoopEnded
     from .bus.events import LoopStarted as LoopStarted
     from .bus.events import Media as Media
@@ -97,6 +98,7 @@ _EVENTS = [
     "Event",
     "Fault",
     "Hook",
+    "LoopAdvanced",
     "LoopEnded",
     "LoopStarted",
     "Media",

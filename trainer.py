@@ -88,6 +88,7 @@ from .loops import (
     PredictionLoop,
     TrainingStepLoop,
 )
+from .loops.running_loss import RunningLoss
 from .sinks.given import make_sinks
 from .sinks.logger_sink import LoggerSink
 from .sinks.progress_bar import ProgressBar
@@ -327,6 +328,7 @@ class Trainer:
         self.has_step_end = {"validation": False, "test": False}
         self.keeps_training_outputs = False
         self.wants_training_outputs = False
+        self.running_loss: RunningLoss | None = None
         self._module: LightningModule | None = None
         self._module_callbacks: list[Callback] = []
         self._deadline_s: float | None = None
@@ -831,6 +833,7 @@ class Trainer:
         self.routes = self.bus.routes
         self.routes.set_groups(HOOK_GROUPS)
         self.metrics.begin(self.bus, self.lightning_module)
+        self.running_loss = RunningLoss(self.metrics) if self.progress_bar else None
         self._function = function
         self.should_stop, self.stop_reason = False, ""
         self.paused = self.interrupted = False

@@ -310,6 +310,11 @@ class Metrics:
         """Latest value of each metric that sinks got, as float64 tensors of shape ()."""
         return _as_tensors(self._logged)
 
+    @property
+    def in_progress_bar(self) -> Mapping[str, Value]:
+        """Latest value of each metric in the progress bar, as it was recorded."""
+        return self._progress_bar
+
     # -- put ---------------------------------------------------------------------------------
 
     def put(

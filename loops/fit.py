@@ -23,6 +23,7 @@ class FitLoop(Loop):
     """
 
     name = "fit"
+    shows_iterations = False  # it says itself how far it is
     _outputs: list[Any] | None = None
 
     def __init__(

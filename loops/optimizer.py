@@ -178,6 +178,8 @@ class OptimizerLoop(TrainingStepLoop):
         loss = output if isinstance(output, Tensor) else self._loss_of(output)
         if loss is None:
             raise _SkipTurn
+        if trainer.running_loss is not None:
+            trainer.running_loss.add(loss)
         if trainer.wants_training_outputs:
             self._output = kept_output(output)
         if not trainer.optimizers:

@@ -27,6 +27,7 @@ class TrainingEpochLoop(Loop):
     """
 
     name = "train"
+    shows_iterations = False  # hooks say how far it is
 
     def __init__(self, min_steps: int | None = None, max_steps: int = -1) -> None:
         self.min_steps = min_steps
