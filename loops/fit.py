@@ -105,6 +105,7 @@ class FitLoop(Loop):
 
     def on_run_start(self) -> None:
         trainer = self.trainer
+        trainer.place.move(epoch=self.current_epoch, batch_idx=-1)
         trainer.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
         trainer.lightning_module.train()
         trainer.routes.call("on_train_start")

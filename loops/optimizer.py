@@ -179,7 +179,7 @@ class OptimizerLoop(TrainingStepLoop):
         if loss is None:
             raise _SkipTurn
         if trainer.running_loss is not None:
-            trainer.running_loss.add(loss)
+            trainer.running_loss.add(loss, self._batch_idx)
         if trainer.wants_training_outputs:
             self._output = kept_output(output)
         if not trainer.optimizers:

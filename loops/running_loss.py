@@ -1,5 +1,6 @@
 """RunningLoss: the training loss in the progress bar, smoothed."""
 
+import math
 import time
 from collections import deque
 
@@ -11,11 +12,12 @@ from ..actors.metrics import Metrics
 NAME = "loss"
 WINDOW = 20  # losses
 PUBLISH_EVERY_NS = 500_000_000
+_NEVER_NS = 1 << 62
 
 
 class RunningLoss:
-    """Puts the mean of the last 20 losses to the progress bar, twice a second, unless the user has
-    a training loss there.
+    """Puts the mean of the last 20 losses of the epoch to the progress bar, twice a second and when an epoch is
+    over, unless the user has a training loss there.
 
     Where steps are fast it looks at 20 in a row and then pauses: to keep each loss would take 1 us
     a step.
@@ -29,35 +31,61 @@ class RunningLoss:
         self._recent: deque[Tensor] = deque(maxlen=WINDOW)
         self._number = 0  # losses looked at since the last was published
         self._is_fast = False
-        self._looks_at_ns = 0  # no loss before is looked at
+        self._looks_at_ns = 0  # no loss before is looked at,
+        self._last_batches: float = math.inf  # but for those of these batches
         self._due_ns = 0
-        self._clock_ns = time.monotonic_ns
         self._put: object = None  # what was last put
+        self._is_off = False
+        self._clock_ns = time.monotonic_ns
 
-    def add(self, loss: Tensor) -> None:
-        """Take in a step's loss, of one element."""
+    def begin_epoch(self, num_batches: int | None) -> None:
+        """An epoch begins.
+
+        Args:
+            num_batches: how many batches it has; None when nobody knows.
+        """
+        self._recent.clear()
+        self._number = 0
+        if not self._is_off:
+            self._last_batches = math.inf if num_batches is None else num_batches - WINDOW
+
+    def add(self, loss: Tensor, batch_idx: int) -> None:
+        """Take in a step's loss.
+
+        Args:
+            loss: of one element.
+            batch_idx: the batch it is of.
+        """
         now_ns = self._clock_ns()
-        if now_ns < self._looks_at_ns:
+        if now_ns < self._looks_at_ns and batch_idx < self._last_batches:
             return
-        recent = self._recent
-        recent.append(loss.detach())
+        self._recent.append(loss.detach())
         self._number += 1
-        if self._number < WINDOW if self._is_fast else now_ns < self._due_ns:
+        if now_ns < self._due_ns or (self._is_fast and self._number < WINDOW):
             return
-        if self._user_shows_a_loss():
-            recent.clear()
-            self._looks_at_ns = 1 << 62  # never again
-            return
-        mean = torch.stack(list(recent)).float().mean()
-        self._metrics.put("fit", NAME, mean, ("progress_bar",))
-        self._put = self._metrics.in_progress_bar.get(NAME)
         took_ns = now_ns - (self._looks_at_ns if self._is_fast else self._due_ns - PUBLISH_EVERY_NS)
         self._is_fast = self._number * PUBLISH_EVERY_NS > 2 * WINDOW * took_ns
+        self._publish()
         self._due_ns = now_ns + PUBLISH_EVERY_NS
-        self._number = 0
         if self._is_fast:
-            recent.clear()
+            self._recent.clear()
             self._looks_at_ns = self._due_ns
+
+    def end_epoch(self) -> None:
+        """An epoch is over."""
+        if self._recent:
+            self._publish()
+
+    def _publish(self) -> None:
+        self._number = 0
+        if self._is_off or self._user_shows_a_loss():
+            self._is_off = True
+            self._looks_at_ns, self._last_batches = _NEVER_NS, math.inf
+            self._recent.clear()
+            return
+        mean = torch.stack(list(self._recent)).float().mean()
+        self._metrics.put("fit", NAME, mean, ("progress_bar",))
+        self._put = self._metrics.in_progress_bar.get(NAME)
 
     def _user_shows_a_loss(self) -> bool:
         shown = self._metrics.in_progress_bar

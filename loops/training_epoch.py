@@ -79,6 +79,8 @@ class TrainingEpochLoop(Loop):
             self.is_last_batch = not self._ahead
         else:
             self.is_last_batch = self._limit == 0
+        if trainer.running_loss is not None:
+            trainer.running_loss.begin_epoch(self._limit)
         trainer.announce_loop("train", self._limit, "batch")
 
     def _read(self, number: int) -> list[Any]:
@@ -156,6 +158,8 @@ class TrainingEpochLoop(Loop):
         self._iterator = iter(())
         self._ahead = []
         trainer = self.trainer
+        if trainer.running_loss is not None:
+            trainer.running_loss.end_epoch()
         trainer.announce_loop_end("train", self.batch_idx + 1)
         outputs, self._outputs = self._outputs, None
         if outputs is None:

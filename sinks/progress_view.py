@@ -360,7 +360,7 @@ def counted(number: int, unit: str) -> str:
 
 
 def _label(loop: LoopView) -> str:
-    name = loop.name.replace("_", " ").removesuffix(" loop")
+    name = loop.name.removesuffix("loop").strip("_").replace("_", " ") or loop.name
     return f"{name} [{loop.dataloader_idx}]" if loop.dataloader_idx else name
 
 

@@ -33,7 +33,7 @@ def run(steps: int, step_ns: int, loss_of: Callable[[int], float] = float) -> To
     loss = RunningLoss(metrics)
     loss._clock_ns = lambda: now_ns
     for step in range(steps):
-        loss.add(torch.tensor(loss_of(step), requires_grad=True))
+        loss.add(torch.tensor(loss_of(step), requires_grad=True), step)
         now_ns += step_ns
     return metrics
 
@@ -55,7 +55,7 @@ def test_fast_steps_are_shown_twice_a_second_as_means_of_20_in_a_row() -> None:
     loss._clock_ns = lambda: now_ns
     for step in range(50_000):  # 5 s
         before = len(loss._recent)
-        loss.add(torch.tensor(float(step)))
+        loss.add(torch.tensor(float(step)), step)
         kept += len(loss._recent) != before
         now_ns += MS // 10
 
@@ -70,19 +70,33 @@ def test_a_validation_between_fast_steps_does_not_stop_it() -> None:
     loss = RunningLoss(metrics)
     loss._clock_ns = lambda: now_ns
     for _ in range(4):
-        for _ in range(10_000):
-            loss.add(torch.tensor(1.0))
+        for step in range(10_000):
+            loss.add(torch.tensor(1.0), step)
             now_ns += MS // 10
         now_ns += 60_000 * MS
 
     assert 8 <= len(metrics.told) <= 20
 
 
+def test_each_epoch_ends_with_the_mean_of_its_last_20() -> None:
+    metrics, now_ns = Told(), 1
+    loss = RunningLoss(metrics)
+    loss._clock_ns = lambda: now_ns
+    for epoch in range(3):
+        loss.begin_epoch(1000)
+        for step in range(1000):
+            loss.add(torch.tensor(float(1000 * epoch + step)), step)
+            now_ns += MS // 1000  # 1 ms an epoch
+        loss.end_epoch()
+
+        assert metrics.told[-1] == 1000 * epoch + 989.5
+
+
 def test_it_does_not_keep_the_graph() -> None:
     metrics = Told()
     loss = RunningLoss(metrics)
     loss._clock_ns = lambda: PUBLISH_EVERY_NS
-    loss.add(torch.tensor(1.0, requires_grad=True) * 2)
+    loss.add(torch.tensor(1.0, requires_grad=True) * 2, 0)
 
     assert not any(kept.requires_grad for kept in loss._recent)
 
