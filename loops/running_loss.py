@@ -16,8 +16,8 @@ _NEVER_NS = 1 << 62
 
 
 class RunningLoss:
-    """Puts the mean of the last 20 losses of the epoch to the progress bar, twice a second and when an epoch is
-    over, unless the user has a training loss there.
+    """Puts the mean of the epoch's last 20 losses to the progress bar, twice a second and when the
+    epoch is over, unless the user has a training loss there.
 
     Where steps are fast it looks at 20 in a row and then pauses: to keep each loss would take 1 us
     a step.
