@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from common import BARE, STEPS, Batches, Stopwatch, make_net
+from common import BARE, STEPS, Batches, Stopwatch, Tiny
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -16,13 +15,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 import nightbus as nb
 
 
-class Logs(nb.LightningModule):
-    """Trains the model of all contenders and logs in a way of its own; times itself."""
-
-    def __init__(self, watch: Stopwatch) -> None:
-        super().__init__()
-        self.net = make_net()
-        self.watch = watch
+class Logs(Tiny):
+    """Reports on each step in a way of its own."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if batch_idx == 1:
@@ -35,12 +29,6 @@ class Logs(nb.LightningModule):
 
     def report(self, logits: Tensor, y: Tensor, loss: Tensor) -> None:
         """Log."""
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-    def on_train_epoch_end(self) -> None:
-        self.watch.end_s = time.perf_counter()
 
 
 class ThreeScalars(Logs):

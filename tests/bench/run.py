@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import BARE, STEPS, Batches, Stopwatch, make_net, quiet
+from common import BARE, STEPS, Batches, Stopwatch, Tiny, make_net, quiet
 from metrics import METRICS, REFERENCE_OF, delivery
 from other_loops import OTHER_LOOPS, RAW_OF
 from torch import Tensor
@@ -43,27 +43,6 @@ def raw(folder: Path) -> float:
         optimizer.step()
     watch.end_s = time.perf_counter()
     return watch.per_step_us
-
-
-class Tiny(nb.LightningModule):
-    """The model all nightbus contenders train; times itself at its own batch hooks."""
-
-    def __init__(self, watch: Stopwatch) -> None:
-        super().__init__()
-        self.net = make_net()
-        self.watch = watch
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if batch_idx == 1:
-            self.watch.begin_s = time.perf_counter()
-        x, y = batch
-        return F.cross_entropy(self.net(x), y)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-    def on_train_epoch_end(self) -> None:
-        self.watch.end_s = time.perf_counter()
 
 
 class TinyLogged(Tiny):
