@@ -10,11 +10,20 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
 from .bus.run_folder import RunFolder
+from .cli import send
+from .cli.find import RUN_HELP as _RUN_HELP
+from .cli.find import find_run as _find
+from .cli.text import ERROR, LOSSY, OK, REFUSED, USAGE
+from .cli.text import as_json as _as_json
+from .cli.text import duration as _duration
+from .cli.text import how_many as _number
+from .cli.text import one_line as _one_line
+from .cli.text import plain as _plain
+from .cli.text import tell as _tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,11 +31,10 @@ if TYPE_CHECKING:
     from .bus.cursor import Cursor
     from .bus.report import AttemptReport, HookReport, MetricReport, RunReport
 
-OK, ERROR, USAGE, LOSSY, REFUSED = 0, 1, 2, 3, 5
 INTERRUPTED = 130  # as shells do: 128 + SIGINT
 MAX_HOOK_ROWS = 12
-MAX_NAMED_RUNS = 5
-MAX_MESSAGE_CHARS = 300
+
+_VERBS = (send,)
 
 _EXIT_CODES = """\
 exit codes:
@@ -36,9 +44,6 @@ exit codes:
   3  done, but not all could be delivered
   5  refused: not an event log, or one of a newer major version
 """
-_RUN_HELP = "the run's folder, anything inside it, or the run's id below ./runs"
-# What a recorded text may hold that a terminal would act on.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="nightbus",
-        description="Look at recorded runs, and replay them.",
+        description="Look at runs, steer them, and replay them.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -99,51 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         help="deliver what the run's own CSV and JSON lines files lack",
     )
     replay.set_defaults(command=_replay)
+    for verb in _VERBS:
+        verb.add(verbs)
     return parser
-
-
-def _tell(message: str) -> None:
-    print(f"nightbus: {_plain(message)}", file=sys.stderr)
-
-
-def _plain(text: str) -> str:
-    """The text without what a terminal would act on: a run may be a stranger's."""
-    return text.translate(_CONTROL)
-
-
-# -- finding a run -------------------------------------------------------------------------------
-
-
-def _find(given: str) -> RunFolder:
-    """The run that a path, a path inside a run, or an id means.
-
-    Raises:
-        RunFolderError: there is none.
-    """
-    path = Path(given)
-    for candidate in (path, Path("runs") / given):
-        if (candidate / "run.json").exists():
-            return RunFolder.open(candidate)
-    run = RunFolder.containing(path) if path.exists() else None
-    if run is not None:
-        return run
-    what = "is not a run" if path.exists() else "is neither a run's folder nor an id below ./runs"
-    for root in (path, Path("runs")):
-        runs = _newest_runs(root)
-        if runs:
-            raise RunFolderError(f"{given} {what}; runs in {root}: {', '.join(runs)}")
-    raise RunFolderError(
-        f"{given} {what}; give the folder that holds run.json, which a trainer makes in "
-        "default_root_dir/runs"
-    )
-
-
-def _newest_runs(root: Path) -> list[str]:
-    """Ids of the newest runs in a folder, newest first."""
-    dated = sorted((file.stat().st_mtime, file.parent.name) for file in root.glob("*/run.json"))
-    names = [name for _, name in reversed(dated)]
-    more = len(names) - MAX_NAMED_RUNS
-    return [*names[:MAX_NAMED_RUNS], *([f"and {more} more"] if more > 0 else [])]
 
 
 # -- show ----------------------------------------------------------------------------------------
@@ -155,24 +118,6 @@ def _show(options: argparse.Namespace) -> int:
     report = summarise(_find(options.run))
     sys.stdout.write(_as_json(report) if options.json else _as_text(report))
     return OK
-
-
-def _as_json(report: "RunReport") -> str:
-    import msgspec
-
-    encoded = msgspec.json.encode(_finite(msgspec.to_builtins(report)))
-    return msgspec.json.format(encoded).decode() + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """The same with NaN and infinities, which JSON has no numbers for, as strings."""
-    if isinstance(value, float) and value - value != 0:
-        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return value
 
 
 def _as_text(report: "RunReport") -> str:
@@ -320,28 +265,6 @@ def _print_table(console: "Console", header: Sequence[str], rows: Sequence[Seque
         table.add_row(*(Text(_plain(cell)) for cell in row))
     console.print()
     console.print(table)
-
-
-def _one_line(text: str) -> str:
-    """The text in one line, and not a long one."""
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:MAX_MESSAGE_CHARS]} ..."
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    """A duration with three digits or more, in the unit that suits it."""
-    if seconds >= 3600:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    if seconds >= 60:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e9:.0f} ns"
 
 
 # -- replay --------------------------------------------------------------------------------------
