@@ -11,6 +11,7 @@ import stat
 import struct
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from .errors import ControlError
 
 SOCKET_NAME = "control.sock"
 BACKLOG = 16
+_BACKLOG_PAUSE_S = 0.01
 # The kernels' own limits, the closing NUL taken off.
 MAX_PATH_BYTES = (108 if sys.platform == "linux" else 104) - 1
 _OPEN_FOLDERS = Path("/proc/self/fd")
@@ -139,15 +141,20 @@ def connect(folder: Path, timeout_s: float) -> socket.socket:
     """
     path = folder / SOCKET_NAME
     _check_is_socket(path)
+    deadline_s = time.monotonic() + timeout_s
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout_s)
-        with reachable(path) as address:
-            connection.connect(address)
+        while True:
+            try:
+                with reachable(path) as address:
+                    connection.connect(address)
+                break
+            except BlockingIOError:  # so many wait already
+                if time.monotonic() > deadline_s:
+                    raise TimeoutError("the run takes no connections") from None
+                time.sleep(_BACKLOG_PAUSE_S)
         check_peer(connection.getsockopt)  # before anything is said
-    except BlockingIOError:
-        connection.close()
-        raise TimeoutError("the run takes no connections") from None
     except BaseException:
         connection.close()
         raise

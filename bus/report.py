@@ -16,7 +16,7 @@ from .events import DeadLetter, Fault, Gap, RunEnded, Scalar
 from .log_format import Footer
 from .log_reader import EndKind, LogEnd, LogReader
 from .run_folder import RunFolder
-from .segments import FolderStore, Source, read_footer
+from .segments import FolderStore, Stretch, read_footer
 from .summary import HookTotal, MetricTotal, Summary
 
 MAX_LISTED = 20
@@ -275,7 +275,7 @@ class _AttemptLog:
 
     def _count_from(self, index: int, last: int) -> None:
         summary = Summary()
-        reader = LogReader(_Stretch(self._store, index, last))
+        reader = LogReader(Stretch(self._store, index, last))
         try:
             for events in _batches(reader, "all"):
                 summary.add(events)
@@ -298,7 +298,7 @@ class _AttemptLog:
         self.summary.merge(later)
 
     def _list_from(self, index: int) -> None:
-        reader = LogReader(_Stretch(self._store, index, index))
+        reader = LogReader(Stretch(self._store, index, index))
         try:
             for events in _batches(reader, "none"):
                 self._listed.take(self.attempt, events)
@@ -306,22 +306,6 @@ class _AttemptLog:
             pass  # what its footer counted stays true
         finally:
             reader.close()
-
-
-class _Stretch(FolderStore):
-    """Some segments of a log, as if there were no others: what comes before need not be opened."""
-
-    def __init__(self, store: FolderStore, first: int, last: int) -> None:
-        super().__init__(store.folder)
-        self._wanted = range(first, last + 1)
-
-    def indices(self) -> list[int]:
-        return [index for index in super().indices() if index in self._wanted]
-
-    def open(self, index: int) -> Source:
-        if index not in self._wanted:
-            raise FileNotFoundError(index)
-        return super().open(index)
 
 
 def _batches(reader: LogReader, hooks: HookSelection) -> Iterable[list[DecodedEvent]]:
