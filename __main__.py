@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
 from .bus.run_folder import RunFolder
-from .cli import ls, send, tail
+from .cli import attach, doctor, ls, recover, send, tail
 from .cli.find import RUN_HELP as _RUN_HELP
 from .cli.find import find_run as _find
 from .cli.text import ERROR, LOSSY, OK, REFUSED, USAGE
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # as shells do: 128 + SIGINT
 MAX_HOOK_ROWS = 12
 
-_VERBS = (send, ls, tail)
+_VERBS = (ls, tail, send, attach, doctor, recover)
 
 _EXIT_CODES = """\
 exit codes:
