@@ -204,9 +204,8 @@ class _Doctor:
             self._look_at_events(path, sound.events, end)
         footer = salvage.footer
         if footer is not None and footer.next_seq > expected:
-            what = (
-                f"events {expected} to {footer.next_seq - 1}, which the footer counts, are missing"
-            )
+            last = footer.next_seq - 1
+            what = f"events {expected} to {last}, which the footer counts, are missing"
             self._find("problem", "gaps", path, what, fix)
             expected = footer.next_seq
         return expected

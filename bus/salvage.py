@@ -139,12 +139,13 @@ def salvage(data: bytes) -> Salvage:
         NewerFormatError: written by a newer major version.
     """
     view = memoryview(data)
-    header, mark, begin, reason = _read_header(data, view)
+    header, begin, reason = _read_header(view)
+    mark = header.mark if header is not None else _find_mark(data, view)
     if mark is None:
         is_empty = not data.strip(b"\0")
         damages = [] if is_empty else [Damage(0, len(data), reason)]
         return Salvage(None, None, [], None, damages, True)
-    scan = _Scan(view, mark, begin if header is not None else 0, reason)
+    scan = _Scan(view, mark, begin, reason)
     scan.run(data)
     ordered = sorted(scan.frames, key=lambda sound: (sound.frame.first_seq, sound.frame.offset))
     frames: list[SoundFrame] = []
@@ -159,18 +160,15 @@ def salvage(data: bytes) -> Salvage:
     return Salvage(header, mark, frames, scan.footer, sorted(damages), in_order)
 
 
-def _read_header(
-    data: bytes, view: memoryview
-) -> tuple[SegmentHeader | None, int | None, int, str]:
-    """The header, the mark of the frames, where they begin, and why there is no header."""
+def _read_header(view: memoryview) -> tuple[SegmentHeader | None, int, str]:
+    """The header, where the frames begin, and why there is no header."""
     try:
-        header, begin = unpack_header(view)
-        return header, header.mark, begin, ""
+        return *unpack_header(view), ""
     except NewerFormatError:
         raise
     except (BadFrame, LogFormatError, struct.error) as error:
         reason = f"the segment's header is damaged: {str(error) or 'it is empty'}"
-    return None, _find_mark(data, view), 0, reason
+    return None, 0, reason
 
 
 def _find_mark(data: bytes, view: memoryview) -> int | None:

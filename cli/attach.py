@@ -40,7 +40,11 @@ def _attach(options: argparse.Namespace) -> int:
         sinks.append(CSV(options.csv))
     if options.jsonl:
         sinks.append(JSONLines(options.jsonl))
-    replayed = replay(run, sinks=sinks, follow=True, cursors=Path(options.csv or options.jsonl))
+    try:
+        replayed = replay(run, sinks=sinks, follow=True, cursors=Path(options.csv or options.jsonl))
+    except KeyboardInterrupt:
+        tell("let go of the run; the same command goes on from here")
+        raise
     for sink, number in zip(sinks, replayed.events.values(), strict=True):
         tell(f"{how_many(number, 'event')} read, their metrics are in {sink.path}")
     if not replayed.unclean:
