@@ -1,4 +1,4 @@
-"""The command line: ``nightbus show RUN``, ``nightbus replay RUN``.
+"""The command line: ``show`` and ``replay``; the other verbs are in ``cli``, one file each.
 
 What programs read goes to stdout, what people should know besides goes to stderr.
 """

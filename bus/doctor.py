@@ -14,7 +14,7 @@ from .control_socket import SOCKET_NAME, is_listening
 from .cursor import CursorFile, list_cursors
 from .errors import NewerFormatError, RunFolderError
 from .events import Gap, RunEnded, RunStarted
-from .recover import ranks_of, says_gap
+from .recover import missing_text, ranks_of, says_gap, with_missing
 from .run_folder import RunFolder
 from .salvage import Salvage, salvage_segment
 from .segments import FolderStore
@@ -101,9 +101,10 @@ class _Doctor:
                 continue
             for rank in ranks_of(run, attempt):
                 self._look_at_log(attempt, run.store(attempt, rank))
-        if attempts and attempts != list(range(len(attempts))):
-            missing = sorted(set(range(attempts[-1])) - set(attempts))
-            self._find("note", "attempts", run.path, f"attempts {missing} are not there")
+        for attempt, missing in with_missing(attempts):
+            if missing:
+                what = f"{missing:,} attempts before it are not there"
+                self._find("note", "attempts", run.attempt_path(attempt), what)
         self._look_at_permissions()
         self._look_at_leftovers()
         self._look_at_cursors()
@@ -126,11 +127,11 @@ class _Doctor:
         indices = store.indices()
         expected = 0
         end = _End()
-        for index in range(indices[-1] + 1 if indices else 0):
-            if index not in indices:
+        for index, missing in with_missing(indices):
+            if missing:
                 fix = f"bring it back from a copy; to read past it: {self._recover}"
-                self._find("problem", "segments", store.path(index), "the segment is missing", fix)
-                continue
+                where, what = store.path(index - missing), missing_text(missing)
+                self._find("problem", "segments", where, what, fix)
             self._look_for_twins(store, index)
             try:
                 salvage = salvage_segment(store, index)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -99,6 +100,19 @@ def ranks_of(run: RunFolder, attempt: int) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := _RANK.fullmatch(name)))
 
 
+def with_missing(indices: list[int]) -> Iterator[tuple[int, int]]:
+    """Each segment's number, and how many are missing before it."""
+    expected = 0
+    for index in indices:
+        yield index, index - expected
+        expected = index + 1
+
+
+def missing_text(number: int) -> str:
+    """What to say of missing segments, beside the name of the first."""
+    return "the segment is missing" if number == 1 else f"{number:,} segments from here are missing"
+
+
 class _RecoveredLog:
     """The log of one attempt and rank, written anew from its sound frames."""
 
@@ -118,10 +132,9 @@ class _RecoveredLog:
     def write(self) -> None:
         """Write all segments."""
         indices = self._source.indices()
-        for index in range(indices[-1] + 1 if indices else 0):
-            if index not in indices:
-                self._lose(index, "the segment is missing")
-                continue
+        for index, missing in with_missing(indices):
+            if missing:
+                self._lose(index - missing, missing_text(missing))
             salvage = salvage_segment(self._source, index)
             for damage in salvage.damages:
                 self._lose(index, damage.describe())

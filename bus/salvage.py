@@ -30,6 +30,9 @@ from .segments import MAX_SEGMENT_BYTES, FolderStore
 
 # A segment is sealed long before; a file beyond it is no segment as nightbus writes them.
 MAX_SALVAGED_BYTES = 4 * MAX_SEGMENT_BYTES
+# What looks like frames and is none costs a checksum each. In a file made to look so that would
+# take for ever; what chance makes stays far below.
+MAX_CHECKED_IN_VAIN = 1 << 30
 _MARK = struct.Struct("<I")
 
 
@@ -109,7 +112,8 @@ def _segment_bytes(store: FolderStore, index: int) -> tuple[bytes, list[Damage]]
     try:
         source = store.open(index)
     except LogFormatError as error:
-        return _unpack_what_can_be(packed.read_bytes()[:MAX_SALVAGED_BYTES], str(error))
+        with open(packed, "rb") as file:
+            return _unpack_what_can_be(file.read(MAX_SALVAGED_BYTES), str(error))
     try:
         return source.read_at(0, MAX_SALVAGED_BYTES), []
     finally:
@@ -173,6 +177,7 @@ def _read_header(view: memoryview) -> tuple[SegmentHeader | None, int, str]:
 
 def _find_mark(data: bytes, view: memoryview) -> int | None:
     """The mark of the first frame that is sound, whatever it begins with."""
+    checked = 0
     for at in range(len(data) - FRAME_HEAD.size + 1):
         mark, _, length, count, kind, flags, _, _ = FRAME_HEAD.unpack_from(view, at)
         # What costs nothing to see, before a checksum over up to a megabyte.
@@ -183,6 +188,9 @@ def _find_mark(data: bytes, view: memoryview) -> int | None:
         try:
             unpack_frame(view, at, 0, mark)
         except BadFrame:
+            checked += length
+            if checked > MAX_CHECKED_IN_VAIN:
+                return None
             continue
         return int(mark)
     return None
@@ -205,11 +213,12 @@ class _Scan:
         self._mark = mark
         self._sound_until = begin
         self._reason = reason  # why what lies behind it is not sound; empty when it may be
+        self._checked = 0  # bytes of what was no frame
 
     def run(self, data: bytes) -> None:
         """Find everything."""
         needle, at = _MARK.pack(self._mark), self._sound_until
-        while (at := data.find(needle, at)) >= 0:
+        while self._checked < MAX_CHECKED_IN_VAIN and (at := data.find(needle, at)) >= 0:
             at = self._read(at)
         end = len(data)
         rest = data[self._sound_until :]
@@ -235,6 +244,7 @@ class _Scan:
                 raise BadFrame(f"a frame is of the unknown kind {frame.kind}")
         except (BadFrame, LogFormatError, struct.error) as error:
             self._reason = self._reason or str(error)
+            self._checked += min(len(view) - at, FRAME_HEAD.size + MAX_PAYLOAD_BYTES)
             return at + 1
         if at > self._sound_until:
             self._damaged_until(at, "bytes that are no frame")

@@ -1,6 +1,7 @@
 """A training process that tests steer from outside: it says when it is ready and how it ended.
 
-python steered_process.py FOLDER [--umask OCTAL] [--function fit|validate] [--min-steps N]
+python steered_process.py FOLDER [--umask OCTAL] [--min-steps N] [--resume] [--no-control]
+    [--recording HOW]
 """
 
 import argparse
@@ -18,13 +19,10 @@ def say(line: str) -> None:
 
 
 class Tells(Small):
-    """Says its run's folder with the first batch, when the run can be steered, and each batch."""
+    """Says each batch, and the run's folder."""
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         say(f"batch {self.trainer.global_step} {self.trainer.log_dir}")
-
-    def on_validation_start(self) -> None:
-        say("validating")
 
 
 def main() -> None:

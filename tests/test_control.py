@@ -91,6 +91,13 @@ class Training:
         self._reading.join(DEADLINE_S)
         return self._rest[-1]
 
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(DEADLINE_S)
@@ -326,12 +333,12 @@ def test_a_process_that_hangs_is_said_not_to_answer(
     lasting: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nightbus.bus.control_client.GRACE_S", 0.1)
-    lasting.process.send_signal(signal.SIGSTOP)
+    lasting.freeze()
     try:
         with pytest.raises(ControlError, match="does not answer"):
             send(lasting.run, Request("status", timeout_s=0.1))
     finally:
-        lasting.process.send_signal(signal.SIGCONT)
+        lasting.thaw()
 
 
 @pytest.mark.parametrize(
@@ -527,11 +534,11 @@ def test_visitors_that_hang_up_at_once_do_no_harm(lasting: Training) -> None:
 
 
 def test_a_visitor_that_hangs_up_while_it_waits_frees_its_place(lasting: Training) -> None:
-    lasting.process.send_signal(signal.SIGSTOP)
+    lasting.freeze()
     for _ in range(control.MAX_CONNECTIONS):
         with connect(lasting.run.path, DEADLINE_S) as connection:
             connection.sendall(encode_line(Request("pause", timeout_s=3600)))
-    lasting.process.send_signal(signal.SIGCONT)
+    lasting.thaw()
 
     assert send(lasting.run, Request("resume")).kind == "done"
 

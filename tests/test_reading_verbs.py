@@ -98,6 +98,14 @@ class Recorded:
         return self.run.store(0).path(index)
 
 
+def test_every_verb_has_its_part_in_the_documentation() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text()
+    verbs = re.findall(r"^    (\w+) ", nightbus("--help").stdout, flags=re.MULTILINE)
+
+    assert len(verbs) >= 8
+    assert [verb for verb in verbs if f"\n## {verb}\n" not in page] == []
+
+
 # -- ls ------------------------------------------------------------------------------------------
 
 
@@ -520,6 +528,15 @@ def test_salvage_of_anything_ends_and_raises_nothing() -> None:
         assert found.frames == []
 
 
+def test_salvage_of_what_only_looks_like_frames_ends() -> None:
+    head = log_format.pack_frame(7, KIND_EVENTS, b"", 1)
+    mark_everywhere = log_format.FRAME_HEAD.pack(7, 0, 1 << 19, 1, KIND_EVENTS, 0, 0, 0)
+
+    found = salvage(head + mark_everywhere * 200_000)
+
+    assert found.frames == []
+
+
 # -- doctor --------------------------------------------------------------------------------------
 
 
@@ -658,6 +675,18 @@ def test_doctor_refuses_a_log_of_a_newer_major_version(tmp_path: Path) -> None:
 
     assert shown.returncode == 5
     assert "to mend it: upgrade nightbus" in shown.stdout
+
+
+def test_a_segment_of_an_absurd_number_holds_nothing_up(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path).steps(3)
+    path = recorded.end()
+    recorded.segment().rename(recorded.segment(10**15))
+
+    (missing,) = findings(path, "segments")
+    done = recover(nb.RunFolder.open(path), tmp_path / "out")
+
+    assert missing.what == "1,000,000,000,000,000 segments from here are missing"
+    assert done.events == 8
 
 
 # -- recover -------------------------------------------------------------------------------------
