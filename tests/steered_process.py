@@ -1,7 +1,6 @@
 """A training process that tests steer from outside: it says when it is ready and how it ended.
 
-python steered_process.py FOLDER [--umask OCTAL] [--min-steps N] [--resume] [--no-control]
-    [--recording HOW]
+python steered_process.py FOLDER [--umask OCTAL] [--min-steps N] [--resume]
 """
 
 import argparse
@@ -31,8 +30,6 @@ def main() -> None:
     parser.add_argument("--umask", type=lambda text: int(text, 8))
     parser.add_argument("--min-steps", type=int)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--no-control", action="store_true")
-    parser.add_argument("--recording", default="all")
     options = parser.parse_args()
     if options.umask is not None:
         os.umask(options.umask)
@@ -40,8 +37,6 @@ def main() -> None:
         max_epochs=-1,
         min_steps=options.min_steps,
         default_root_dir=options.folder,
-        control=not options.no_control,
-        recording=options.recording,
         **QUIET,
     )
     trainer.fit(Tells(), loader(), loader(8), ckpt_path="last" if options.resume else None)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from models import Small, events, loader, trainer
@@ -116,8 +116,7 @@ class Training:
 def training(folder: Path, *options: str) -> Iterator[Training]:
     started = Training(folder, *options)
     try:
-        if "--no-control" not in options:
-            eventually(started.socket_path.exists)
+        eventually(started.socket_path.exists)
         yield started
     finally:
         started.kill()
@@ -135,8 +134,32 @@ def live(tmp_path: Path) -> Iterator[Training]:
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Training]:
     """One for the tests that leave it as it was."""
-    with training(tmp_path_factory.mktemp("lasting")) as started:
+    with training(tmp_path_factory.mktemp("lasting"), "--umask", "0") as started:
         yield started
+
+
+class Stopped(NamedTuple):
+    """A run that ``nightbus send`` has stopped."""
+
+    run: nb.RunFolder
+    answer: str
+    sender_pid: int
+    last_line: str
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    with training(tmp_path_factory.mktemp("stopped")) as live:
+        sender = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "nightbus", "send", str(live.run.path)),
+                *("stop", "--reason", "seen enough"),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        answer, _ = sender.communicate(timeout=DEADLINE_S)
+        return Stopped(live.run, answer, sender.pid, live.end())
 
 
 def talk(path: Path, data: bytes) -> Answer:
@@ -154,14 +177,11 @@ def talk(path: Path, data: bytes) -> Answer:
 # -- what a run does when it is told -------------------------------------------------------------
 
 
-def test_stop_ends_the_run_and_says_so(live: Training) -> None:
-    done = nightbus("send", live.run.path, "stop", "--reason", "seen enough")
-
-    assert done.returncode == 0, done.stderr
+def test_stop_ends_the_run_and_says_so(stopped: Stopped) -> None:
     assert re.fullmatch(
-        r"stop: the run ends after the step; now epoch [\d,]+, step [\d,]+\n", done.stdout
+        r"stop: the run ends after the step; now epoch [\d,]+, step [\d,]+\n", stopped.answer
     )
-    assert live.end() == "ended seen enough"
+    assert stopped.last_line == "ended seen enough"
 
 
 def test_stop_before_the_least_number_of_steps_says_when_it_ends(tmp_path: Path) -> None:
@@ -192,10 +212,8 @@ def test_a_run_that_is_paused_can_be_stopped(live: Training) -> None:
     assert live.end() == "ended a Stop command"
 
 
-def test_validate_answers_when_validation_is_done(live: Training) -> None:
-    send(live.run, Request("pause"))
-
-    done = nightbus("send", live.run.path, "validate")
+def test_validate_answers_when_validation_is_done(lasting: Training) -> None:
+    done = nightbus("send", lasting.run.path, "validate")
 
     assert done.stdout.startswith("validate: validated; now epoch")
 
@@ -210,35 +228,31 @@ def test_status_says_where_the_run_is_and_its_latest_metrics(lasting: Training) 
     assert "train_loss = " in shown
 
 
-def test_status_as_json_has_every_part(live: Training) -> None:
-    eventually(lambda: live.step() > 10)
-    send(live.run, Request("pause"))
-
-    shown = json.loads(nightbus("send", live.run.path, "status", "--json").stdout)
+def test_status_as_json_has_every_part(lasting: Training) -> None:
+    eventually(lambda: lasting.step() > 10)
+    send(lasting.run, Request("pause"))
+    try:
+        shown = json.loads(nightbus("send", lasting.run.path, "status", "--json").stdout)
+    finally:
+        send(lasting.run, Request("resume"))
 
     assert shown["kind"] == "done"
     status = shown["status"]
-    assert (status["run"], status["attempt"], status["fn"]) == (live.run.info.id, 0, "fit")
+    assert (status["run"], status["attempt"], status["fn"]) == (lasting.run.info.id, 0, "fit")
     assert status["paused"] is True
     assert {"stage", "epoch", "step", "batch_idx", "running_s"} <= status.keys()
     assert "train_loss" in shown["metrics"]
     assert (shown["faults"], shown["number_of_faults"]) == ([], 0)
 
 
-def test_the_log_says_who_sent_a_command(live: Training) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "nightbus", "send", str(live.run.path), "stop", "--reason", "why"]
-    ) as sender:
-        sender.wait(DEADLINE_S)
-    live.end()
-
-    (taken,) = [event for event in nb_events(live.run) if isinstance(event, nb.CommandTaken)]
+def test_the_log_says_who_sent_a_command(stopped: Stopped) -> None:
+    (taken,) = [event for event in recorded(stopped.run) if isinstance(event, nb.CommandTaken)]
     assert (taken.command, taken.target) == ("Stop", "fit")
-    assert taken.source == f"nightbus send (pid {sender.pid})"
-    assert json.loads(taken.arguments) == {"reason": "why"}
+    assert taken.source == f"nightbus send (pid {stopped.sender_pid})"
+    assert json.loads(taken.arguments) == {"reason": "seen enough"}
 
 
-def nb_events(run: nb.RunFolder, attempt: int = 0) -> list[Any]:
+def recorded(run: nb.RunFolder, attempt: int = 0) -> list[Any]:
     from nightbus.bus.log_reader import LogReader
 
     reader = LogReader(run.store(attempt))
@@ -310,23 +324,66 @@ def test_a_run_that_has_ended_is_said_to_have_ended(tmp_path: Path) -> None:
     assert "is not running: attempt 0 has ended (completed)" in done.stderr
 
 
-def test_a_run_whose_process_was_killed_is_said_to_be_gone(live: Training) -> None:
-    live.kill()
+def test_a_run_whose_process_was_killed_is_said_to_be_gone(tmp_path: Path) -> None:
+    path = killed_run(tmp_path)
 
-    done = nightbus("send", live.run.path, "status")
+    done = nightbus("send", path, "status")
 
-    assert live.socket_path.exists()
+    assert is_socket(path / SOCKET_NAME)
     assert done.returncode == 1
     assert "is not running: the process of attempt 0 is gone" in done.stderr
 
 
-def test_a_run_without_a_socket_is_told_apart_from_one_that_is_over(tmp_path: Path) -> None:
-    with training(tmp_path, "--no-control") as live:
-        done = nightbus("send", live.run.path, "stop")
+def killed_run(root: Path) -> Path:
+    """A run that listened at its socket and recorded an event when its process was killed."""
+    program = """
+import os, sys
+from pathlib import Path
+import nightbus as nb
+from nightbus.bus.control_socket import listen
+from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.place import Place
 
-        assert not live.socket_path.exists()
-        assert done.returncode == 1
-        assert "Trainer(control=False)" in done.stderr
+run = nb.RunFolder.create(Path(sys.argv[1]) / "runs", "killed")
+lock = run.begin_attempt()
+writer = LogWriter(run.store(0), LogIdentity(run.info.id), Place())
+writer.append(writer.event(nb.Put, "loss", 0.5, (), ""))
+writer.flush()
+listening = listen(run.path)
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", program, str(root)], timeout=DEADLINE_S)
+    (path,) = (root / "runs").iterdir()
+    return path
+
+
+def is_socket(path: Path) -> bool:
+    return stat.S_ISSOCK(path.lstat().st_mode)
+
+
+def test_a_run_without_a_socket_is_told_apart_from_one_that_is_over(tmp_path: Path) -> None:
+    run = nb.RunFolder.create(tmp_path, "x")
+    lock = run.begin_attempt()
+
+    done = nightbus("send", run.path, "stop")
+
+    lock.release()
+    assert done.returncode == 1
+    assert "Trainer(control=False)" in done.stderr
+
+
+def test_the_socket_can_be_turned_off(tmp_path: Path) -> None:
+    run = trainer(tmp_path, control=False)
+    found: list[bool] = []
+
+    class Looks(Small):
+        def on_train_end(self) -> None:
+            assert run.log_dir is not None
+            found.append((Path(run.log_dir) / SOCKET_NAME).exists())
+
+    run.fit(Looks(), loader())
+
+    assert found == [False]
 
 
 def test_a_process_that_hangs_is_said_not_to_answer(
@@ -405,10 +462,10 @@ def test_importing_nightbus_opens_no_socket() -> None:
 # -- who may steer it ----------------------------------------------------------------------------
 
 
-def test_socket_and_folder_are_their_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
-    with training(tmp_path, "--umask", "0") as live:
-        assert stat.S_IMODE(live.socket_path.lstat().st_mode) == 0o600
-        assert stat.S_IMODE(live.run.path.stat().st_mode) == 0o700
+def test_socket_and_folder_are_their_owners_alone_whatever_the_umask(lasting: Training) -> None:
+    # Its umask is 0.
+    assert stat.S_IMODE(lasting.socket_path.lstat().st_mode) == 0o600
+    assert stat.S_IMODE(lasting.run.path.stat().st_mode) == 0o700
 
 
 def test_another_user_gets_no_answer_and_does_no_harm(
@@ -575,28 +632,37 @@ def test_silent_visitors_are_sent_away_so_that_others_are_heard(
     assert answers[0].kind == "done"
 
 
-def test_a_silent_visitor_does_not_keep_the_run_from_ending(live: Training) -> None:
-    with connect(live.run.path, DEADLINE_S):
-        nightbus("send", live.run.path, "stop")
+def test_a_silent_visitor_does_not_keep_the_run_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "REQUEST_TIMEOUT_S", 3600.0)
+    visitors: list[socket.socket] = []
+    run = trainer(tmp_path)
 
-        assert live.end() == "ended a Stop command"
+    class IsVisited(Small):
+        def on_train_start(self) -> None:
+            assert run.log_dir is not None
+            eventually((Path(run.log_dir) / SOCKET_NAME).exists)
+            visitors.append(connect(Path(run.log_dir), DEADLINE_S))
+
+    run.fit(IsVisited(), loader())
+
+    assert visitors[0].recv(1) == b""
+    visitors[0].close()
 
 
 # -- the socket's life ---------------------------------------------------------------------------
 
 
-def test_nothing_is_left_behind_at_the_end(live: Training) -> None:
-    nightbus("send", live.run.path, "stop")
-    live.end()
-
-    left = sorted(path.name for path in live.run.path.iterdir())
+def test_nothing_is_left_behind_at_the_end(stopped: Stopped) -> None:
+    left = sorted(path.name for path in stopped.run.path.iterdir())
     assert left == ["attempt-000", "checkpoints", "run.json"]
 
 
 def test_the_next_attempt_replaces_the_socket_of_a_killed_run(tmp_path: Path) -> None:
     with training(tmp_path) as first:
         eventually(lambda: (first.run.path / "checkpoints").exists())
-        eventually(lambda: any(e for e in nb_events(first.run) if type(e) is nb.CheckpointSaved))
+        eventually(lambda: any(e for e in recorded(first.run) if type(e) is nb.CheckpointSaved))
         first.kill()
         stale = first.socket_path.lstat().st_ino
         with training(tmp_path, "--resume") as second:
@@ -708,16 +774,29 @@ os.kill(os.getpid(), 9)
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
     try:
-        assert not is_listening(tmp_path / SOCKET_NAME)
+        eventually(lambda: not is_listening(tmp_path / SOCKET_NAME))
     finally:
         os.kill(child, signal.SIGKILL)
 
 
 def test_a_run_that_records_nothing_can_be_steered_too(tmp_path: Path) -> None:
-    with training(tmp_path, "--recording", "off") as live:
-        assert send(live.run, Request("stop")).kind == "done"
-        assert live.end() == "ended a Stop command"
-        assert not live.socket_path.exists()
+    run = trainer(tmp_path, recording="off", max_epochs=-1)
+    answers: list[Answer] = []
+
+    def steer() -> None:
+        folder = eventually(lambda: run.run_folder)
+        eventually((folder.path / SOCKET_NAME).exists)
+        answers.append(send(folder, Request("stop", "seen enough")))
+
+    steering = threading.Thread(target=steer)
+    steering.start()
+    run.fit(Small(), loader())
+    steering.join()
+
+    assert answers[0].kind == "done"
+    assert run.stop_reason == "seen enough"
+    assert run.log_dir is not None
+    assert not (Path(run.log_dir) / SOCKET_NAME).exists()
 
 
 def test_a_run_without_a_folder_has_no_socket(tmp_path: Path) -> None:
