@@ -1,5 +1,6 @@
 """The other end of a run's control socket; waits in a plain way, so trio is not loaded."""
 
+import contextlib
 import time
 
 from .control_protocol import (
@@ -39,7 +40,9 @@ def send(run: RunFolder, request: Request) -> Answer:
 def _ask(run: RunFolder, request: Request, deadline_s: float) -> Answer:
     try:
         with connect(run.path, _left_s(deadline_s)) as connection:
-            connection.sendall(encode_line(request))
+            # Whoever has no place for us answers at once, and does not listen.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(encode_line(request))
             received = bytearray()
             # Twice a request: an answer may quote it.
             while b"\n" not in received and len(received) <= 2 * MAX_LINE_BYTES:

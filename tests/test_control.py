@@ -483,8 +483,8 @@ def test_another_user_gets_no_answer_and_does_no_harm(
                 stranger.settimeout(DEADLINE_S)
                 with control_socket.reachable(path) as address:
                     stranger.connect(address)
-                stranger.sendall(encode_line(Request("stop")))
-                with contextlib.suppress(ConnectionResetError):
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    stranger.sendall(encode_line(Request("stop")))
                     answers.append(stranger.recv(100))
 
     monkeypatch.setattr(control_socket, "peer_of", lambda _: Peer(os.geteuid() + 1, 1))
@@ -598,6 +598,25 @@ def test_a_visitor_that_hangs_up_while_it_waits_frees_its_place(lasting: Trainin
     lasting.thaw()
 
     assert send(lasting.run, Request("resume")).kind == "done"
+
+
+def test_a_run_with_no_place_free_is_asked_again_until_there_is_one(
+    lasting: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(control.MAX_CONNECTIONS):
+            stack.enter_context(connect(lasting.run.path, DEADLINE_S))
+        said: list[str] = []
+
+        def leave(_: float) -> None:
+            said.append("busy")
+            stack.close()
+
+        monkeypatch.setattr("nightbus.bus.control_client.time.sleep", leave)
+        answer = send(lasting.run, Request("status"))
+
+    assert answer.kind == "done"
+    assert said
 
 
 def test_more_visitors_than_there_are_places_are_told_so(lasting: Training) -> None:
