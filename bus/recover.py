@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,14 @@ def recover(run: RunFolder, out: Path) -> Recovery:
         raise UsageError(f"{out} exists already; name a folder that does not") from None
     except OSError as error:
         raise RunFolderError(f"cannot make {out}: {error.strerror}") from error
+    try:
+        return _recover_into(run, out)
+    except BaseException:
+        shutil.rmtree(out)  # half a run looks like a whole one
+        raise
+
+
+def _recover_into(run: RunFolder, out: Path) -> Recovery:
     recovery = Recovery(str(out))
     write_atomically(out / "run.json", msgspec.json.format(msgspec.json.encode(run.info)))
     target = RunFolder(out, run.info)

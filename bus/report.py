@@ -6,6 +6,7 @@ log are laid out to be small.
 
 import math
 from collections.abc import Iterable
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -20,6 +21,7 @@ from .segments import FolderStore, Stretch, read_footer
 from .summary import HookTotal, MetricTotal, Summary
 
 MAX_LISTED = 20
+MAX_MISSING_LISTED = 1_000
 
 HowEnded = Literal["completed", "stopped", "interrupted", "failed", "still running", "cut off"]
 
@@ -122,7 +124,8 @@ class AttemptReport(msgspec.Struct, frozen=True):
         epochs, steps: completed at the end, those of the attempt that it resumed included.
         events: how many, by type.
         fork: set when it was resumed from a checkpoint.
-        missing_segments: numbers of segments that are not there, before the last one.
+        missing_segments: numbers of segments that are not there, before the last one; the first
+            MAX_MISSING_LISTED.
     """
 
     attempt: int
@@ -256,7 +259,9 @@ class _AttemptLog:
         if not indices:
             return
         first, last = indices[0], indices[-1]
-        self.missing_segments = sorted(set(range(first, last)) - set(indices))
+        known = set(indices)
+        missing = (index for index in range(first, last) if index not in known)
+        self.missing_segments = list(islice(missing, MAX_MISSING_LISTED))
         for index in indices:
             footer = self._footer(index)
             if footer is None:

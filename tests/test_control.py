@@ -289,6 +289,63 @@ def test_a_command_that_waits_for_a_safe_point_is_late_and_still_acted_on(tmp_pa
     assert run.current_epoch == 1
 
 
+def test_a_command_that_comes_too_late_is_answered_when_the_run_ends(tmp_path: Path) -> None:
+    answers: list[Answer] = []
+    run = trainer(tmp_path)
+    posted = threading.Event()
+
+    def steer() -> None:
+        assert run.run_folder is not None
+        answers.append(send(run.run_folder, Request("pause", timeout_s=3600)))
+
+    steering = threading.Thread(target=steer)
+
+    class IsAtItsEnd(Small):
+        def on_train_end(self) -> None:
+            assert run.run_folder is not None
+            eventually((run.run_folder.path / SOCKET_NAME).exists)
+            before = run.bus.post
+
+            def post(*arguments: Any) -> None:
+                before(*arguments)
+                posted.set()
+
+            run.bus.post = post  # type: ignore[method-assign]
+            steering.start()
+            assert posted.wait(DEADLINE_S)
+
+    run.fit(IsAtItsEnd(), loader())
+    steering.join()
+
+    assert answers[0].kind == "failed"
+    assert "the run ended before it was taken" in answers[0].message
+
+
+def test_a_command_that_ctrl_c_ends_is_answered_and_holds_nothing_up(tmp_path: Path) -> None:
+    answers: list[Answer] = []
+    run = trainer(tmp_path, max_epochs=-1, num_sanity_val_steps=0, check_val_every_n_epoch=10_000)
+
+    class IsInterrupted(Small):
+        def on_validation_start(self) -> None:
+            raise KeyboardInterrupt
+
+    def steer() -> None:
+        folder = eventually(lambda: run.run_folder)
+        eventually((folder.path / SOCKET_NAME).exists)
+        answers.append(send(folder, Request("validate", timeout_s=3600)))
+
+    steering = threading.Thread(target=steer)
+    steering.start()
+    run.fit(IsInterrupted(), loader(), loader(8))
+    steering.join()
+
+    assert run.interrupted
+    assert (answers[0].kind, answers[0].message) == (
+        "failed",
+        "the run ended before it was done",
+    )
+
+
 def test_a_function_without_safe_points_says_that_it_takes_no_commands(tmp_path: Path) -> None:
     answers: list[Answer] = []
     run = trainer(tmp_path)

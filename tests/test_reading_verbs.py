@@ -684,7 +684,9 @@ def test_a_segment_of_an_absurd_number_holds_nothing_up(tmp_path: Path) -> None:
 
     (missing,) = findings(path, "segments")
     done = recover(nb.RunFolder.open(path), tmp_path / "out")
+    shown = nightbus("show", path)
 
+    assert shown.returncode == 0
     assert missing.what == "1,000,000,000,000,000 segments from here are missing"
     assert done.events == 8
 
@@ -812,6 +814,18 @@ def test_recover_leaves_the_damaged_run_as_it_is(tmp_path: Path) -> None:
     recover(nb.RunFolder.open(path), tmp_path / "out")
 
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def test_recover_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    path = recorded.end()
+    header = log_format.SegmentHeader((2, 0), path.name, 0, 0, 1, 0, 0, 7, 0, 0)
+    recorded.segment().write_bytes(log_format.pack_header(header))
+
+    done = nightbus("recover", path, "-o", tmp_path / "out")
+
+    assert done.returncode == 5
+    assert not (tmp_path / "out").exists()
 
 
 def test_recover_does_not_overwrite(tmp_path: Path) -> None:
