@@ -53,6 +53,8 @@ from .actors.results import Result
 from .actors.versions import package_versions
 from .bus.actor import Actor
 from .bus.bus import Bus
+from .bus.control import Steered
+from .bus.control_protocol import RunStatus
 from .bus.cursor import Position, attempt_logs
 from .bus.errors import UsageError
 from .bus.events import (
@@ -163,6 +165,8 @@ class Trainer:
             default.
         recording: ``all`` keeps every event; ``metrics`` leaves out hooks that no live observer
             wants; ``off`` keeps nothing, though live observers still see everything they want.
+        control: serve a socket in the run's folder, for ``nightbus send``; only its owner can use
+            it. Without a folder there is none.
         reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
         multiple_trainloader_mode: how several training loaders are read together; see
             CombinedLoader.
@@ -212,6 +216,7 @@ class Trainer:
         default_root_dir: str | os.PathLike[str] | None = None,
         run_name: str | None = None,
         recording: Literal["all", "metrics", "off"] = "all",
+        control: bool = True,
         reload_dataloaders_every_n_epochs: int = 0,
         multiple_trainloader_mode: CombineMode = "max_size_cycle",
         prepare_data_per_node: bool = True,
@@ -241,6 +246,7 @@ class Trainer:
         check_devices(devices)
         self.device = Device(accelerator, precision)
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
+        self.control = control
         self.enable_checkpointing = enable_checkpointing
         self.loaders = Loaders(
             {
@@ -835,6 +841,7 @@ class Trainer:
         self.metrics.begin(self.bus, self.lightning_module)
         self.running_loss = RunningLoss(self.metrics) if self.progress_bar else None
         self._function = function
+        self._began_s = time.monotonic()
         self.should_stop, self.stop_reason = False, ""
         self.paused = self.interrupted = False
         try:
@@ -861,8 +868,31 @@ class Trainer:
         self.bus.flush()
         for actor in self._observers:
             self._observe(actor)
+        if self.control:
+            root_loop: Loop = getattr(self, f"{function}_loop")
+            takes_commands = any(loop.safe_points for loop in root_loop.walk())
+            self.bus.serve_control(Steered(function, takes_commands, self._status))
         self.bus.start()
         return checkpoint
+
+    def _status(self) -> RunStatus:
+        """Where the run is, for those who ask through its socket; called on the bus thread."""
+        place, run = self.place, self.run_folder
+        return RunStatus(
+            pid=os.getpid(),
+            run=run.info.id if run else "unnamed",
+            attempt=self.attempt,
+            fn=self._function or "",
+            stage=place.stage,
+            epoch=place.epoch,
+            step=place.step,
+            batch_idx=place.batch_idx,
+            paused=self.paused,
+            stopping=self.should_stop,
+            may_stop=self.may_stop,
+            running_s=time.monotonic() - self._began_s,
+            dead_letters=self.bus.dead_letters,
+        )
 
     def _hparams(self) -> dict[str, Plain]:
         """What module and datamodule saved for the log."""
