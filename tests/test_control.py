@@ -619,9 +619,9 @@ def test_what_is_no_request_is_answered_with_an_error(
 
 
 def test_a_megabyte_without_a_line_end_does_no_harm(lasting: Training) -> None:
-    with connect(lasting.run.path, DEADLINE_S) as connection:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(b"x" * (1 << 20))
+    hung_up = contextlib.suppress(BrokenPipeError, ConnectionResetError)
+    with connect(lasting.run.path, DEADLINE_S) as connection, hung_up:
+        connection.sendall(b"x" * (1 << 20))
 
     assert send(lasting.run, Request("status")).kind == "done"
 
