@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .bus.events import Event as Event
     from .bus.events import Fault as Fault
     from .bus.events import Hook as Hook
+    from .bus.events import LoopAdvanced as LoopAdvanced
     from .bus.events import LoopEnded as LoopEnded
     from .bus.events import LoopStarted as LoopStarted
     from .bus.events import Media as Media
@@ -74,9 +75,15 @@ if TYPE_CHECKING:
     from .loops import TrainingBatchLoop as TrainingBatchLoop
     from .loops import TrainingEpochLoop as TrainingEpochLoop
     from .sinks.csv import CSV as CSV
+    from .sinks.function_sink import FunctionSink as FunctionSink
     from .sinks.json_lines import JSONLines as JSONLines
+    from .sinks.mlflow import MLflow as MLflow
+    from .sinks.parquet import Parquet as Parquet
     from .sinks.progress_bar import ProgressBar as ProgressBar
     from .sinks.sink import Sink as Sink
+    from .sinks.sqlite import SQLite as SQLite
+    from .sinks.tensorboard import TensorBoard as TensorBoard
+    from .sinks.wandb import WandB as WandB
     from .trainer import Trainer as Trainer
     from .trainer import seed_everything as seed_everything
 
@@ -91,6 +98,7 @@ _EVENTS = [
     "Event",
     "Fault",
     "Hook",
+    "LoopAdvanced",
     "LoopEnded",
     "LoopStarted",
     "Media",
@@ -151,6 +159,12 @@ _HOME_OF = {
     "NotRecorded": ".bus.errors",
     "ProgressBar": ".sinks.progress_bar",
     "RunFolder": ".bus.run_folder",
+    "FunctionSink": ".sinks.function_sink",
+    "MLflow": ".sinks.mlflow",
+    "Parquet": ".sinks.parquet",
+    "SQLite": ".sinks.sqlite",
+    "TensorBoard": ".sinks.tensorboard",
+    "WandB": ".sinks.wandb",
     "Sink": ".sinks.sink",
     "Supervision": ".bus.actor",
     "TrainResult": ".actors.results",

@@ -53,6 +53,8 @@ from .actors.results import Result
 from .actors.versions import package_versions
 from .bus.actor import Actor
 from .bus.bus import Bus
+from .bus.control import Steered
+from .bus.control_protocol import RunStatus
 from .bus.cursor import Position, attempt_logs
 from .bus.errors import UsageError
 from .bus.events import (
@@ -88,7 +90,10 @@ from .loops import (
     PredictionLoop,
     TrainingStepLoop,
 )
-from .sinks.csv import CSV
+from .loops.optimizer import OptimizerLoop
+from .loops.running_loss import RunningLoss
+from .sinks.given import make_sinks
+from .sinks.logger_sink import LoggerSink
 from .sinks.progress_bar import ProgressBar
 from .sinks.sink import Sink
 
@@ -153,13 +158,16 @@ class Trainer:
         enable_checkpointing: save the run at each epoch's end, and keep the newest.
         callbacks: callbacks, in the order in which their hooks run.
         actors: actors, in the step and beside it.
-        sinks: where events go.
-        logger: True adds a CSV sink unless there is one; False adds none.
+        sinks: where events go. A function is called with each put.
+        logger: True adds a CSV sink unless there is one; False adds none. A logger of Lightning, or
+            a list of them, is wrapped as a sink.
         default_root_dir: where the folder ``runs`` is; the working directory by default.
         run_name: what the run's folder is called, with an id behind it; the module's class by
             default.
         recording: ``all`` keeps every event; ``metrics`` leaves out hooks that no live observer
             wants; ``off`` keeps nothing, though live observers still see everything they want.
+        control: serve a socket in the run's folder, for ``nightbus send``; only its owner can use
+            it. Without a folder there is none.
         reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
         multiple_trainloader_mode: how several training loaders are read together; see
             CombinedLoader.
@@ -204,11 +212,12 @@ class Trainer:
         enable_checkpointing: bool = True,
         callbacks: Callback | Sequence[Callback] | None = None,
         actors: Sequence[Actor] = (),
-        sinks: Sequence[Sink] = (),
-        logger: bool = True,
+        sinks: Sequence[Sink | Callable[[Any], Any]] = (),
+        logger: Any = True,
         default_root_dir: str | os.PathLike[str] | None = None,
         run_name: str | None = None,
         recording: Literal["all", "metrics", "off"] = "all",
+        control: bool = True,
         reload_dataloaders_every_n_epochs: int = 0,
         multiple_trainloader_mode: CombineMode = "max_size_cycle",
         prepare_data_per_node: bool = True,
@@ -231,18 +240,6 @@ class Trainer:
             if is_overridden(callback, "on_init_start"):
                 callback.on_init_start(self)
         self.actors: list[Actor] = list(actors)
-        self.sinks: list[Sink] = list(sinks)
-        for sink in self.sinks:
-            if not isinstance(sink, Sink):
-                raise UsageError(
-                    f"sinks has {type(sink).__name__}, which is no nightbus.Sink; actors go to "
-                    "actors="
-                )
-        if not isinstance(logger, bool):
-            raise UsageError(
-                f"logger={type(logger).__name__}: expected True or False; give sinks=[...] for "
-                "destinations"
-            )
         if check_at_least("max_media_bytes", max_media_bytes, 0) > LARGEST_MEDIA_BYTES:  # type: ignore[operator]
             raise UsageError(
                 f"max_media_bytes={max_media_bytes}: the log takes at most {LARGEST_MEDIA_BYTES}"
@@ -250,6 +247,7 @@ class Trainer:
         check_devices(devices)
         self.device = Device(accelerator, precision)
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
+        self.control = control
         self.enable_checkpointing = enable_checkpointing
         self.loaders = Loaders(
             {
@@ -281,8 +279,8 @@ class Trainer:
         self.default_root_dir = Path(default_root_dir or Path.cwd())
         self.max_time_s = parse_max_time(max_time)
         max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
-        if logger and not self.fast_dev_run and not any(isinstance(s, CSV) for s in self.sinks):
-            self.sinks.append(CSV())
+        made = make_sinks(sinks, logger)
+        self.sinks: list[Sink] = [] if self.fast_dev_run else made
         self.progress_bar = ProgressBar() if enable_progress_bar else None
         if enable_model_summary:
             self.callbacks.append(ModelSummary())
@@ -337,6 +335,7 @@ class Trainer:
         self.has_step_end = {"validation": False, "test": False}
         self.keeps_training_outputs = False
         self.wants_training_outputs = False
+        self.running_loss: RunningLoss | None = None
         self._module: LightningModule | None = None
         self._module_callbacks: list[Callback] = []
         self._deadline_s: float | None = None
@@ -357,7 +356,6 @@ class Trainer:
             batches = int(fast_dev_run)
             self.loaders.run_batches(batches)
             self.enable_checkpointing = False
-            self.sinks = []
             return 1, batches
         if max_epochs is None and max_steps == -1:
             _log.info("neither max_epochs nor max_steps was given; at most 1000 epochs are run")
@@ -595,6 +593,12 @@ class Trainer:
         return self._function == "predict"
 
     @property
+    def is_accumulating(self) -> bool:
+        """Whether gradients of a step to come are there: an accumulation has begun."""
+        loops = self.fit_loop.walk()
+        return any(isinstance(loop, OptimizerLoop) and loop.is_accumulating for loop in loops)
+
+    @property
     def is_last_batch(self) -> bool:
         """Whether the training batch is the epoch's last."""
         return bool(getattr(self._epoch_loop, "is_last_batch", False))
@@ -699,14 +703,14 @@ class Trainer:
         return self.metrics.logged_metrics
 
     @property
-    def logger(self) -> Sink | None:
-        """The first sink, or None."""
-        return self.sinks[0] if self.sinks else None
+    def logger(self) -> Any:
+        """The first sink, or None; if that wraps a logger of Lightning, the logger."""
+        return next(iter(self.loggers), None)
 
     @property
-    def loggers(self) -> list[Sink]:
-        """The sinks."""
-        return self.sinks
+    def loggers(self) -> list[Any]:
+        """The sinks; for those that wrap a logger of Lightning, the logger."""
+        return [sink.logger if isinstance(sink, LoggerSink) else sink for sink in self.sinks]
 
     @property
     def checkpoint_callbacks(self) -> list[Checkpoint]:
@@ -841,8 +845,10 @@ class Trainer:
         self.bus.record_media = self.metrics.put_media
         self.routes = self.bus.routes
         self.routes.set_groups(HOOK_GROUPS)
-        self.metrics.begin(self.bus)
+        self.metrics.begin(self.bus, self.lightning_module)
+        self.running_loss = RunningLoss(self.metrics) if self.progress_bar else None
         self._function = function
+        self._began_s = time.monotonic()
         self.should_stop, self.stop_reason = False, ""
         self.paused = self.interrupted = False
         try:
@@ -869,8 +875,31 @@ class Trainer:
         self.bus.flush()
         for actor in self._observers:
             self._observe(actor)
+        if self.control:
+            root_loop: Loop = getattr(self, f"{function}_loop")
+            takes_commands = any(loop.safe_points for loop in root_loop.walk())
+            self.bus.serve_control(Steered(function, takes_commands, self._status))
         self.bus.start()
         return checkpoint
+
+    def _status(self) -> RunStatus:
+        """Where the run is, for those who ask through its socket; called on the bus thread."""
+        place, run = self.place, self.run_folder
+        return RunStatus(
+            pid=os.getpid(),
+            run=run.info.id if run else "unnamed",
+            attempt=self.attempt,
+            fn=self._function or "",
+            stage=place.stage,
+            epoch=place.epoch,
+            step=place.step,
+            batch_idx=place.batch_idx,
+            paused=self.paused,
+            stopping=self.should_stop,
+            may_stop=self.may_stop,
+            running_s=time.monotonic() - self._began_s,
+            dead_letters=self.bus.dead_letters,
+        )
 
     def _hparams(self) -> dict[str, Plain]:
         """What module and datamodule saved for the log."""

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..bus.errors import UsageError
+from ..bus.errors import MetricError, UsageError
 
 if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
     from ..trainer import Trainer
 
 ReduceFx = str | Callable[[Any], Any]
@@ -82,12 +84,30 @@ class LoggingMixin:
             batch_size,
         )
 
-    def log_dict(self, dictionary: Mapping[str, Any], **options: Any) -> None:
+    def log_dict(self, dictionary: "Mapping[str, Any] | MetricCollection", **options: Any) -> None:
         """``log`` for each item of a mapping.
 
         Args:
-            dictionary: metric name -> value.
+            dictionary: metric name -> value, or a torchmetrics MetricCollection, which is updated
+                by you, and computed and reset when the epoch is over.
             options: as for ``log``.
+
+        Raises:
+            MetricError: as for ``log``.
         """
-        for name, value in dictionary.items():
-            self.log(name, value, **options)
+        if isinstance(dictionary, Mapping):
+            for name, value in dictionary.items():
+                self.log(name, value, **options)
+            return
+        if not hasattr(dictionary, "compute_groups"):
+            raise MetricError(
+                f"log_dict takes a mapping of names to values, or a MetricCollection, not "
+                f"{type(dictionary).__name__}"
+            )
+        metrics = self.trainer.metrics
+        if not metrics.log_known_collection(dictionary, options):
+            # Not as copies: metrics of a collection that share a state go on sharing it.
+            found = dict(dictionary.items(copy_state=False))
+            for name, metric in found.items():
+                self.log(name, metric, **options)
+            metrics.remember_collection(dictionary, options, found)

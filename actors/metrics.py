@@ -3,11 +3,11 @@
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..bus.bus import Bus
 from ..bus.errors import MetricError
@@ -16,6 +16,9 @@ from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from .logging_mixin import ReduceFx
 from .results import Logged, Result
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 _NO_BATCH = object()
 _log = get_logger("nightbus.metrics")
@@ -181,9 +184,27 @@ class _Reduction:
             return nan[0]
         return min(self._values) if self._how == "min" else max(self._values)
 
-    def compute(self) -> Scalar:
+    def _take_waiting(self) -> None:
         for value, weight in self._waiting:
             self._take(value.result(), weight)
+        self._waiting = []
+
+    def reduce_with(self, how: str | Callable[[Tensor], Any]) -> None:
+        """Use this function; what was gathered stays."""
+        self._how = how
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was gathered: plain data."""
+        self._take_waiting()
+        return {"sum": self._sum, "weight": self._weight, "values": list(self._values)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self._sum, self._weight = state_dict["sum"], state_dict["weight"]
+        self._values = list(state_dict["values"])
+
+    def compute(self) -> Scalar:
+        self._take_waiting()
         if self._how == "mean":
             return self._sum / self._weight if self._weight else float("nan")
         if self._how == "sum":
@@ -199,7 +220,9 @@ class _Entry:
     __slots__ = (
         "dataloader_idx",
         "epoch_name",
+        "hook",
         "how",
+        "is_restored",
         "metric",
         "name",
         "on_epoch",
@@ -218,9 +241,11 @@ class _Entry:
         self.options = options
         self.name = name
         self.stage = stage
+        self.hook = hook
         self.source = source
         self.dataloader_idx = 0
         self.metric: Any = None
+        self.is_restored = False  # out of a checkpoint, not logged since
         prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
         by_rule = _RULES[hook]
         self.on_step = bool(by_rule[0]) if on_step is None else on_step
@@ -242,6 +267,21 @@ class _Entry:
         loggers = ("loggers",) if logger else ()
         self.to_step: tuple[str, ...] = (*bar, "callbacks", *loggers)
 
+    @property
+    def recorded_names(self) -> set[str]:
+        """The names that its values are recorded with."""
+        names = {self.step_name} if self.on_step else set()
+        return names | {self.epoch_name} if self.on_epoch else names
+
+
+class _Collection(NamedTuple):
+    """One ``log_dict`` call site that logs a MetricCollection."""
+
+    collection: "MetricCollection"
+    stage: str
+    options: dict[str, Any]
+    entries: list[_Entry]
+
 
 class Metrics:
     """What a trainer knows of metrics.
@@ -256,6 +296,7 @@ class Metrics:
         self.max_media_bytes = max_media_bytes
         self.log_every_n_steps = max(1, log_every_n_steps)
         self.num_dataloaders = 1
+        self._module = nn.Module()  # whose run it is
         self.batch: Any = None  # the batch of the step that goes on
         self.muted = False  # while the sanity check runs: what is logged is thrown away
         self._batch_size = 1  # of the batch that _sized is
@@ -265,6 +306,9 @@ class Metrics:
         self._progress_bar: dict[str, Value] = {}
         self._logged: dict[str, Value] = {}
         self._entries: dict[tuple[str, str, int], _Entry] = {}
+        # Reductions out of a checkpoint whose function is not known yet.
+        self._to_be_taken_up: dict[tuple[str, str, int], _Reduction] = {}
+        self._collections: dict[tuple[str, int, int], _Collection] = {}
         self._said_not_finite: set[str] = set()
         self.heard: set[str] = set()  # destinations that somebody takes values for
         self.unheard: Counter[str] = Counter()  # values put to others
@@ -287,6 +331,11 @@ class Metrics:
     def logged_metrics(self) -> dict[str, Tensor]:
         """Latest value of each metric that sinks got, as float64 tensors of shape ()."""
         return _as_tensors(self._logged)
+
+    @property
+    def in_progress_bar(self) -> Mapping[str, Value]:
+        """Latest value of each metric in the progress bar, as it was recorded."""
+        return self._progress_bar
 
     # -- put ---------------------------------------------------------------------------------
 
@@ -418,13 +467,10 @@ class Metrics:
         place = self.bus.place
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
-        if entry is None or entry.stage != place.stage:
+        if entry is None or entry.stage != place.stage or entry.is_restored:
             entry = self._register(source, name, value, options)
-        elif entry.options != options:
-            raise MetricError(
-                f"{name!r} is logged twice in {place.hook} with different options: "
-                f"{_shown(entry.options)} and {_shown(options)}; use the same ones, or another name"
-            )
+        elif entry.options != options or entry.source != source:
+            raise _clash(entry, source, options)
         if entry.metric is not None:
             self._log_metric(source, entry, value)
             return
@@ -451,7 +497,38 @@ class Metrics:
         if entry.step_name is not entry.name and not self.muted:
             self._callback[entry.name] = scalar
 
+    def log_known_collection(
+        self, collection: "MetricCollection", options: Mapping[str, Any]
+    ) -> bool:
+        """``LoggingMixin.log_dict`` of a MetricCollection, if this call site logged it before.
+
+        To go through a collection costs more than to update it, so that is done once.
+        """
+        place = self.bus.place
+        known = self._collections.get((place.hook, id(collection), place.dataloader_idx))
+        if known is None or known.stage != place.stage or known.options != options:
+            return False
+        for entry in known.entries:
+            if entry.on_step:
+                self._log_metric(entry.source, entry, entry.metric)
+        return True
+
+    def remember_collection(
+        self, collection: "MetricCollection", options: Mapping[str, Any], names: Iterable[str]
+    ) -> None:
+        """Know a collection the next time, once its metrics were logged by these names."""
+        place = self.bus.place
+        entries = [self._entries[place.hook, name, place.dataloader_idx] for name in names]
+        known = _Collection(collection, place.stage, dict(options), entries)
+        self._collections[place.hook, id(collection), place.dataloader_idx] = known
+
     def _log_metric(self, source: str, entry: _Entry, metric: Any) -> None:
+        if metric is not entry.metric:
+            raise MetricError(
+                f"{entry.name!r} was logged as a Metric before, and now as another "
+                f"{type(metric).__name__}; make the Metric once, in the module's __init__, and log "
+                "that"
+            )
         if entry.on_step and metric._forward_cache is not None:
             self._record_step(source, entry, to_scalar(entry.name, metric._forward_cache))
 
@@ -484,9 +561,33 @@ class Metrics:
         entry.dataloader_idx = place.dataloader_idx
         torchmetrics = sys.modules.get("torchmetrics")
         if torchmetrics is not None and isinstance(value, torchmetrics.Metric):
+            if source == "module" and all(value is not part for part in self._module.modules()):
+                raise MetricError(
+                    f"log({name!r}) got a {type(value).__name__} that is no attribute of the "
+                    "module, so it would not be moved to the device with it; assign it to self in "
+                    "the module's __init__"
+                )
             entry.metric = value
-        self._entries[place.hook, name, place.dataloader_idx] = entry
+        key = (place.hook, name, place.dataloader_idx)
+        self._take_up(key, entry)
+        if (reduction := self._to_be_taken_up.pop(key, None)) is not None:
+            reduction.reduce_with(entry.how)
+            entry.reduction = reduction
+        for other in self._entries.values():
+            both = other.recorded_names & entry.recorded_names
+            if both and other.name != entry.name and other.stage == entry.stage:
+                raise MetricError(
+                    f"{name!r} would be recorded as {', '.join(sorted(both))}, and so would "
+                    f"{other.name!r} from {other.hook}; choose another name"
+                )
+        self._entries[key] = entry
         return entry
+
+    def _take_up(self, key: tuple[str, str, int], entry: _Entry) -> None:
+        """Go on with what a checkpoint had for this call site."""
+        restored = self._entries.get(key)
+        if restored is not None and restored.is_restored and restored.stage == entry.stage:
+            entry.reduction = restored.reduction
 
     # -- results -----------------------------------------------------------------------------
 
@@ -516,7 +617,7 @@ class Metrics:
         place = self.bus.place
         key = (hook, name, place.dataloader_idx)
         entry = self._entries.get(key)
-        if entry is None or entry.stage != place.stage:
+        if entry is None or entry.stage != place.stage or entry.is_restored:
             self._check_name(name)
             by_option = (
                 options.prog_bar,
@@ -533,6 +634,7 @@ class Metrics:
             if entry.on_step and entry.on_epoch:
                 entry.step_name, entry.epoch_name = f"step_{shown}", f"epoch_{shown}"
             entry.dataloader_idx = place.dataloader_idx
+            self._take_up(key, entry)
             self._entries[key] = entry
         return entry
 
@@ -613,6 +715,10 @@ class Metrics:
         if self._monitors:
             self._publish_monitors()
         published: dict[int, dict[str, Scalar]] = {}
+        for known in self._collections.values():
+            if known.stage == stage:  # metrics that share a state get it
+                list(known.collection.values(copy_state=False))
+        computed: list[Any] = []
         for entry in self._entries.values():
             if entry.stage != stage or not entry.on_epoch:
                 continue
@@ -620,7 +726,7 @@ class Metrics:
                 if not entry.metric.update_called:
                     continue
                 value = resolved(to_scalar(entry.name, entry.metric.compute()))
-                entry.metric.reset()
+                computed.append(entry.metric)
             elif entry.reduction is not None:
                 value = entry.reduction.compute()
                 entry.reduction = None
@@ -630,13 +736,72 @@ class Metrics:
             if entry.epoch_name is not entry.name and not self.muted:
                 self._callback[entry.name] = value
             published.setdefault(entry.dataloader_idx, {})[entry.epoch_name] = value
+        for metric in computed:  # not before all are computed: they may share a state
+            metric.reset()
         return published
 
-    def begin(self, bus: Bus) -> None:
-        """Drop all values and options: a new run begins on another bus."""
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the training epoch has gathered so far, and the latest values: plain data."""
+        return {
+            "entries": [
+                {
+                    "hook": hook,
+                    "name": name,
+                    "dataloader_idx": dataloader_idx,
+                    "source": entry.source,
+                    "epoch_name": entry.epoch_name,
+                    "options": [*entry.options[:4], entry.options[5]],
+                    "reduce_fx": entry.how if isinstance(entry.how, str) else None,
+                    "reduction": entry.reduction.state_dict(),
+                }
+                for (hook, name, dataloader_idx), entry in self._entries.items()
+                if entry.stage == "train" and entry.reduction is not None
+            ],
+            "monitors": {
+                name: reduction.state_dict()
+                for (stage, name), reduction in self._monitors.items()
+                if stage == "train"
+            },
+            "chosen_in_evaluation": sorted(self._chosen_in_evaluation),
+            "latest": [
+                {name: resolved(value) for name, value in values.items()}
+                for values in (self._callback, self._progress_bar, self._logged)
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` gave, before the first value is logged."""
+        for saved in state_dict["entries"]:
+            key = (saved["hook"], saved["name"], saved["dataloader_idx"])
+            reduction = _Reduction(saved["reduce_fx"])
+            reduction.load_state_dict(saved["reduction"])
+            if saved["reduce_fx"] is None:  # the function is known when it is logged again
+                self._to_be_taken_up[key] = reduction
+                continue
+            *first, add_dataloader_idx = saved["options"]
+            options: Any = (*first, saved["reduce_fx"], add_dataloader_idx)
+            entry = _Entry(saved["name"], options, "train", saved["hook"], saved["source"])
+            entry.dataloader_idx, entry.reduction = saved["dataloader_idx"], reduction
+            entry.epoch_name, entry.is_restored = saved["epoch_name"], True
+            self._entries[key] = entry
+        for name, saved in state_dict["monitors"].items():
+            reduction = self._monitors["train", name] = _Reduction("mean")
+            reduction.load_state_dict(saved)
+        self._chosen_in_evaluation = set(state_dict["chosen_in_evaluation"])
+        latest = (self._callback, self._progress_bar, self._logged)
+        for values, saved in zip(latest, state_dict["latest"], strict=True):
+            values.update(saved)
+
+    def begin(self, bus: Bus, module: nn.Module) -> None:
+        """Drop all values and options: a new run of this module begins on another bus."""
         self.bus = bus
+        self._module = module
         self.muted = False
         self._entries.clear()
+        self._to_be_taken_up.clear()
+        self._collections.clear()
         self._said_not_finite.clear()
         self.heard = set(DEFAULT_DESTINATIONS)
         self.unheard.clear()
@@ -650,7 +815,18 @@ class Metrics:
         """Drop the call sites of the current stage, with what they gathered."""
         stage = self.bus.place.stage
         self._entries = {key: e for key, e in self._entries.items() if e.stage != stage}
+        self._collections = {k: c for k, c in self._collections.items() if c.stage != stage}
         self._monitors.clear()
+
+
+def _clash(entry: _Entry, source: str, options: _Options) -> MetricError:
+    if entry.source != source:
+        who = f"both {entry.source} and {source} log {entry.name!r} in {entry.hook}"
+        return MetricError(f"{who}; choose another name in one of them")
+    return MetricError(
+        f"{entry.name!r} is logged twice in {entry.hook} with different options: "
+        f"{_shown(entry.options)} and {_shown(options)}; use the same ones, or another name"
+    )
 
 
 def _shown(options: _Options) -> str:

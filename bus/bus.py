@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from .actor import Actor, actor_name, command_handler
+from .control import ControlServer, Steered
 from .cursor import AttemptLog, CursorFile, Position, RunReader
 from .errors import (
     ActorStoppedError,
@@ -68,6 +69,7 @@ class Bus:
         self._tables: list[HandlerTable] = []  # event handlers in the step
         self.has_step_handlers = False  # whether there are any
         self._attempt = 0
+        self._control: ControlServer | None = None
         self._earlier = list(earlier)
         self._run = run
         self._store: FolderStore | UnnamedStore | None = None
@@ -317,9 +319,15 @@ class Bus:
 
     # -- the thread beside the step ----------------------------------------------------------
 
+    def serve_control(self, steered: Steered) -> None:
+        """Let others steer the run through a socket in its folder; to be said before the start."""
+        if self._run is not None:
+            self._control = ControlServer(self._run.path, steered, self)
+
     def start(self) -> None:
         """Start the bus thread, when there is something for it to do."""
-        if self._run is not None and isinstance(self._store, FolderStore):
+        records = self._run is not None and isinstance(self._store, FolderStore)
+        if records or self._control is not None:
             self._ensure_thread()
 
     def _ensure_thread(self) -> None:
@@ -339,6 +347,8 @@ class Bus:
     async def _main(self) -> None:
         async with trio.open_nursery() as housekeeping:
             housekeeping.start_soon(self._keep_house)
+            if self._control is not None:
+                housekeeping.start_soon(self._control.run)
             async with trio.open_nursery() as nursery:
                 with self._lock:
                     self._token = trio.lowlevel.current_trio_token()
@@ -390,10 +400,12 @@ class Bus:
         Returns:
             The observers that have not seen everything.
         """
-        if self.writer is None:
-            self._bury_mail()
-            return []
         self._bury_mail()
+        if self.writer is None:
+            if self._thread is not None:  # for the control socket alone
+                self._announce_closing()
+                self._drain(drain_timeout_s)
+            return []
         self.flush()
         self.writer.flush(wait=True)
         self._announce_closing()

@@ -120,11 +120,16 @@ class CursorFile:
     Args:
         run: the run.
         observer: the observer's name.
+        outside: a folder to keep it in instead, for someone who reads the run from outside.
     """
 
-    def __init__(self, run: RunFolder, observer: str) -> None:
+    def __init__(self, run: RunFolder, observer: str, outside: Path | None = None) -> None:
         # Quoted: a name may hold what a file name cannot, a slash say.
-        self.path = run.path / "cursors" / f"{quote(observer, safe=' ')}.json"
+        name = f"{quote(observer, safe=' ')}.json"
+        if outside is None:
+            self.path = run.path / "cursors" / name
+        else:
+            self.path = outside / f".nightbus-{run.info.id}-{name}"
 
     def load(self) -> Cursor | None:
         """The committed cursor, or None when nothing was committed.

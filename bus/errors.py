@@ -16,6 +16,7 @@ NightbusError
 │   ├── UnknownActorError   nobody of that name
 │   ├── AskTimeoutError     no reply within the deadline
 │   └── ActorStoppedError   the actor stopped before it replied
+├── ControlError            a run cannot be steered from outside: gone, silent, or another user's
 └── NotRecorded             replay was asked for something the log does not hold
 """
 
@@ -114,6 +115,10 @@ class AskTimeoutError(DeliveryError):
 
 class ActorStoppedError(DeliveryError):
     """The actor stopped, or the run ended, before it replied."""
+
+
+class ControlError(NightbusError):
+    """A run cannot be steered from outside: it is gone, silent, another user's, or says no."""
 
 
 class NotRecorded(NightbusError):

@@ -269,6 +269,16 @@ class Media(Event, frozen=True, array_like=True, tag=15, gc=False):
     hook: str
 
 
+class LoopAdvanced(Event, frozen=True, array_like=True, tag=16, gc=False):
+    """A loop of the user's own did one more iteration; ``source`` names it.
+
+    Attributes:
+        completed: iterations done in this run of the loop.
+    """
+
+    completed: int
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """An event of a type that this version does not know; kept as it was.
 
@@ -298,6 +308,7 @@ OtherEvent = (
     | LoopStarted
     | LoopEnded
     | Media
+    | LoopAdvanced
 )
 AnyEvent = Hook | OtherEvent
 
@@ -319,6 +330,7 @@ EVENT_TYPES: dict[int, type[Event]] = {
         LoopStarted,
         LoopEnded,
         Media,
+        LoopAdvanced,
     )
 }
 TAG_OF: dict[type[Event], int] = {kind: tag for tag, kind in EVENT_TYPES.items()}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import trio
 
 from .actor import Actor, Supervision, actor_name
 from .cursor import CursorFile, Position, RunReader, attempt_logs
-from .errors import NightbusError, NotRecorded, UnknownActorError
+from .errors import NightbusError, NotRecorded, UnknownActorError, UsageError
 from .events import Command, Event, Plain, RunStarted, Stop
 from .log_reader import EndKind, LogReader
 from .mailbox import Envelope, Reply
@@ -61,10 +62,16 @@ class Replayed(msgspec.Struct):
 
 
 class _ReplayHost:
-    """Runs observers over a finished log."""
+    """Runs observers over a finished log, or over one that grows.
 
-    def __init__(self, run: RunFolder) -> None:
+    Args:
+        run: the run.
+        follow: whether to go on until the run has ended.
+    """
+
+    def __init__(self, run: RunFolder, follow: bool) -> None:
         self.run = run
+        self._attempts = run.attempts() if follow else []
         self.run_path = run.path
         self.commands: list[ToldCommand] = []
         self.puts: list[tuple[str, str, Any]] = []
@@ -77,10 +84,10 @@ class _ReplayHost:
         return RunReader(attempt_logs(self.run), start)
 
     def is_closing(self) -> bool:
-        return True
+        return not any(self.run.is_being_written(attempt) for attempt in self._attempts)
 
     async def pause(self, seconds: float) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(seconds)
 
     def stop_run(self, reason: str) -> None:
         """There is no run to stop; the fault is raised at the end."""
@@ -112,6 +119,8 @@ def replay(
     actors: Iterable[Actor] = (),
     sinks: Iterable[Actor] = (),
     resume: bool = False,
+    follow: bool = False,
+    cursors: str | os.PathLike[str] | None = None,
 ) -> Replayed:
     """Read a recorded run through actors and sinks, as if it happened now.
 
@@ -125,6 +134,10 @@ def replay(
         actors: any actors.
         sinks: any sinks; each writes where it is told to.
         resume: sinks go on where they stood when the run ended, instead of from its start.
+        follow: of a run that goes on in another process, also what comes until it ends. Only its
+            log is read: it is not held up.
+        cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
+            from there. When all is delivered, nothing is left in it.
 
     Returns:
         What the actors asked for and put, and how much was read.
@@ -135,8 +148,14 @@ def replay(
         ReplayError: an actor or sink failed; its own exception is named.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    host = _ReplayHost(folder)
-    everyone = [*actors, *sinks]
+    if resume and cursors is not None:
+        raise UsageError(
+            "resume=True goes on with the run's own sinks, cursors=... with sinks outside it; give "
+            "one of them"
+        )
+    host = _ReplayHost(folder, follow)
+    destinations = list(sinks)
+    everyone = [*actors, *destinations]
     taken: set[str] = set()
     for actor in everyone:
         name, number = actor_name(actor), 1
@@ -146,8 +165,19 @@ def replay(
         taken.add(name)
         object.__setattr__(actor, "_address", name)
         object.__setattr__(actor, "_context", host)
-    observers = [_observer(host, actor, resume) for actor in everyone]
-    trio.run(_run_all, observers)
+    files: dict[str, CursorFile] = {}
+    if resume:
+        files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
+    elif cursors is not None:
+        names = [actor_name(sink) for sink in destinations]
+        files = {name: CursorFile(folder, name, Path(cursors)) for name in names}
+    observers = [_observer(host, actor, files.get(actor_name(actor))) for actor in everyone]
+    try:
+        trio.run(_run_all, observers)
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is None:
+            raise KeyboardInterrupt from None
+        raise
     for observer in observers:
         if isinstance(observer.error, NightbusError):
             raise observer.error
@@ -155,15 +185,17 @@ def replay(
             raise ReplayError(
                 f"{observer.name} failed: {type(observer.error).__name__}: {observer.error}"
             ) from observer.error
+    if cursors is not None:
+        for file in files.values():
+            file.path.unlink(missing_ok=True)
     events = {observer.name: observer.events_read for observer in observers}
     return Replayed(events, host.commands, host.puts, _unclean_end(folder))
 
 
-def _observer(host: _ReplayHost, actor: Actor, resume: bool) -> Observer:
+def _observer(host: _ReplayHost, actor: Actor, cursor_file: CursorFile | None) -> Observer:
     object.__setattr__(actor, "_table", _table(host, actor))
-    start, cursor_file = Position(0, 0), None
-    if resume:
-        cursor_file = CursorFile(host.run, actor_name(actor))
+    start = Position(0, 0)
+    if cursor_file is not None:
         cursor = cursor_file.load()
         if cursor is not None:
             start = Position(cursor.attempt, cursor.seq)

@@ -6,6 +6,7 @@ log are laid out to be small.
 
 import math
 from collections.abc import Iterable
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -16,10 +17,11 @@ from .events import DeadLetter, Fault, Gap, RunEnded, Scalar
 from .log_format import Footer
 from .log_reader import EndKind, LogEnd, LogReader
 from .run_folder import RunFolder
-from .segments import FolderStore, Source, read_footer
+from .segments import FolderStore, Stretch, read_footer
 from .summary import HookTotal, MetricTotal, Summary
 
 MAX_LISTED = 20
+MAX_MISSING_LISTED = 1_000
 
 HowEnded = Literal["completed", "stopped", "interrupted", "failed", "still running", "cut off"]
 
@@ -122,7 +124,8 @@ class AttemptReport(msgspec.Struct, frozen=True):
         epochs, steps: completed at the end, those of the attempt that it resumed included.
         events: how many, by type.
         fork: set when it was resumed from a checkpoint.
-        missing_segments: numbers of segments that are not there, before the last one.
+        missing_segments: numbers of segments that are not there, before the last one; the first
+            MAX_MISSING_LISTED.
     """
 
     attempt: int
@@ -256,7 +259,9 @@ class _AttemptLog:
         if not indices:
             return
         first, last = indices[0], indices[-1]
-        self.missing_segments = sorted(set(range(first, last)) - set(indices))
+        known = set(indices)
+        missing = (index for index in range(first, last) if index not in known)
+        self.missing_segments = list(islice(missing, MAX_MISSING_LISTED))
         for index in indices:
             footer = self._footer(index)
             if footer is None:
@@ -275,7 +280,7 @@ class _AttemptLog:
 
     def _count_from(self, index: int, last: int) -> None:
         summary = Summary()
-        reader = LogReader(_Stretch(self._store, index, last))
+        reader = LogReader(Stretch(self._store, index, last))
         try:
             for events in _batches(reader, "all"):
                 summary.add(events)
@@ -298,7 +303,7 @@ class _AttemptLog:
         self.summary.merge(later)
 
     def _list_from(self, index: int) -> None:
-        reader = LogReader(_Stretch(self._store, index, index))
+        reader = LogReader(Stretch(self._store, index, index))
         try:
             for events in _batches(reader, "none"):
                 self._listed.take(self.attempt, events)
@@ -306,22 +311,6 @@ class _AttemptLog:
             pass  # what its footer counted stays true
         finally:
             reader.close()
-
-
-class _Stretch(FolderStore):
-    """Some segments of a log, as if there were no others: what comes before need not be opened."""
-
-    def __init__(self, store: FolderStore, first: int, last: int) -> None:
-        super().__init__(store.folder)
-        self._wanted = range(first, last + 1)
-
-    def indices(self) -> list[int]:
-        return [index for index in super().indices() if index in self._wanted]
-
-    def open(self, index: int) -> Source:
-        if index not in self._wanted:
-            raise FileNotFoundError(index)
-        return super().open(index)
 
 
 def _batches(reader: LogReader, hooks: HookSelection) -> Iterable[list[DecodedEvent]]:

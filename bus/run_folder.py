@@ -5,6 +5,7 @@ runs/<run-id>/                        0700
     attempt-000/rank-00000/*.nlog     the events of the first start
     attempt-001/...                   each later start of the same run
     checkpoints/  cursors/            and what sinks wrote
+    control.sock                      while it runs: how it is steered from outside
 """
 
 import fcntl

@@ -146,6 +146,22 @@ class FolderStore:
         return footer is not None and footer.next_seq > seq
 
 
+class Stretch(FolderStore):
+    """Some segments of a log, as if there were no others: what comes before need not be opened."""
+
+    def __init__(self, store: FolderStore, first: int, last: int) -> None:
+        super().__init__(store.folder)
+        self._wanted = range(first, last + 1)
+
+    def indices(self) -> list[int]:
+        return [index for index in super().indices() if index in self._wanted]
+
+    def open(self, index: int) -> Source:
+        if index not in self._wanted:
+            raise FileNotFoundError(index)
+        return super().open(index)
+
+
 class UnnamedStore:
     """Segments in unnamed temporary files, for live observers while recording is off.
 

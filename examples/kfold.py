@@ -76,6 +76,9 @@ class KFoldLoop(nb.Loop):
     def done(self) -> bool:
         return len(self.scores) >= self.num_folds
 
+    def reset(self) -> None:
+        self.expected_iterations = self.num_folds - len(self.scores)
+
     def on_run_start(self) -> None:
         weights = self.trainer.lightning_module.state_dict()
         self._weights = {name: value.clone() for name, value in weights.items()}

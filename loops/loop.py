@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..bus.actor import Actor
+from ..bus.actor import Actor, actor_name
 from ..bus.errors import UsageError
-from ..bus.events import Pause, Resume, Stop
+from ..bus.events import LoopAdvanced, Pause, Resume, Stop
 from ..bus.subscription import on
 from .progress import Progress
 
@@ -54,6 +54,10 @@ class Loop(Actor):
     safe_points: bool = True
     """Whether the end of an iteration is a safe point: set it to False in a loop that runs while a
     batch is being worked on."""
+    shows_iterations: bool = True
+    """Whether the progress bar shows how far it is; a loop without safe points is never shown."""
+    expected_iterations: int | None = None
+    """How many iterations the next run of it takes, if it knows."""
 
     # -- what users define -------------------------------------------------------------------
 
@@ -105,6 +109,8 @@ class Loop(Actor):
         if run_starts:
             self.on_run_start(*args, **kwargs)
         safe_point = self.trainer.safe_point if self.safe_points else None
+        if safe_point is not None and self.shows_iterations:
+            return self._run_shown(*args, **kwargs)
         while not self.done:
             try:
                 if starts:
@@ -118,6 +124,30 @@ class Loop(Actor):
                 safe_point()
                 if self.trainer.should_stop and self.trainer.may_stop:
                     break
+        return self.on_run_end()
+
+    def _run_shown(self, *args: Any, **kwargs: Any) -> Any:
+        """The iterations, with an event for each."""
+        _, _, _, starts, ends = self._defined
+        trainer, name, completed = self.trainer, actor_name(self), 0
+        trainer.announce_loop(name, self.expected_iterations, "iteration")
+        try:
+            while not self.done:
+                try:
+                    if starts:
+                        self.on_advance_start(*args, **kwargs)
+                    self.advance(*args, **kwargs)
+                    if ends:
+                        self.on_advance_end()
+                except StopIteration:
+                    break
+                completed += 1
+                trainer.bus.emit(LoopAdvanced, completed, source=name)
+                trainer.safe_point()
+                if trainer.should_stop and trainer.may_stop:
+                    break
+        finally:
+            trainer.announce_loop_end(name, completed)
         return self.on_run_end()
 
     def hook(self, name: str, *values: Any) -> Any:

@@ -11,7 +11,7 @@ from ..bus.cursor import PlainState
 from ..bus.errors import SinkError
 from ..bus.events import Put
 from .file_sink import FileSink
-from .text_file import TextFile, refuse_all_but_files, replace_file
+from .growing_file import GrowingFile, refuse_all_but_files, replace_file
 
 PLACE_COLUMNS = ("epoch", "step", "stage")
 _CHUNK_BYTES = 1 << 20
@@ -55,11 +55,11 @@ class CSV(FileSink):
     def open(self, resumed: bool) -> None:
         if not resumed:
             self._begin()
-            self._file = TextFile.create(self.path, _line(PLACE_COLUMNS), self.folder is None)
+            self._file = GrowingFile.create(self.path, _line(PLACE_COLUMNS), self.folder is None)
             return
         assert self._size is not None
         self._drop_later_columns()
-        self._file = TextFile.reopen(self.path, self._size)
+        self._file = GrowingFile.reopen(self.path, self._size)
 
     def _drop_later_columns(self) -> None:
         """Undo what was written after the state that is gone on from, if it brought columns: then

@@ -1,4 +1,4 @@
-"""The base of sinks that write one text file."""
+"""The base of sinks that write one file."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from ..bus.cursor import PlainState
 from ..bus.errors import SinkError
+from .growing_file import GrowingFile
 from .sink import Sink
-from .text_file import TextFile
 
 
 class FileSink(Sink):
@@ -34,7 +34,7 @@ class FileSink(Sink):
         self.folder = None if folder is None else Path(folder)
         self.file_name = name or self.default_name
         self.destination = destination
-        self._file: TextFile | None = None
+        self._file: GrowingFile | None = None
         self._size: int | None = None
 
     @property

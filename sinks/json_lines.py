@@ -7,7 +7,7 @@ import msgspec
 
 from ..bus.events import Put, Scalar
 from .file_sink import FileSink
-from .text_file import TextFile
+from .growing_file import GrowingFile
 
 _encode = msgspec.json.Encoder().encode
 
@@ -30,9 +30,9 @@ class JSONLines(FileSink):
     def open(self, resumed: bool) -> None:
         if resumed:
             assert self._size is not None
-            self._file = TextFile.reopen(self.path, self._size)
+            self._file = GrowingFile.reopen(self.path, self._size)
         else:
-            self._file = TextFile.create(self.path, private=self.folder is None)
+            self._file = GrowingFile.create(self.path, private=self.folder is None)
 
     def write(self, batch: list[Put]) -> None:
         assert self._file is not None

@@ -10,6 +10,7 @@ from ..bus.events import (
     ActorStopped,
     Fault,
     Hook,
+    LoopAdvanced,
     LoopEnded,
     LoopStarted,
     Put,
@@ -51,7 +52,8 @@ class LoopView:
         total: iterations it expects, if it knows.
         unit: what one iteration is.
         started_ns, now_ns: monotonic times of its start and of the last that was heard of it.
-        done: iterations done; None for a loop whose position no hook tells.
+        done: iterations done; None for a loop whose position nothing tells.
+        dataloader_idx: which of several dataloaders its last batch came from.
     """
 
     def __init__(self, started: LoopStarted) -> None:
@@ -59,22 +61,28 @@ class LoopView:
         self.total = started.total if started.total is None or started.total >= 0 else None
         self.unit = started.unit
         self.started_ns = self.now_ns = started.time_ns
-        self.done: int | None = 0 if started.unit == "batch" else None
+        self.done: int | None = None if started.unit == "epoch" else 0
         self._before = 0  # batches of the dataloaders before this one
-        self._dataloader_idx = 0
+        self.dataloader_idx = 0
         self._samples = deque([(started.time_ns, 0)])  # (time_ns, done), for the rate
 
     def move(self, hook: Hook) -> None:
         """A batch ended."""
-        if hook.dataloader_idx != self._dataloader_idx:
-            self._dataloader_idx = hook.dataloader_idx
+        if hook.dataloader_idx != self.dataloader_idx:
+            self.dataloader_idx = hook.dataloader_idx
             self._before = self.done or 0
-        self.done = self._before + hook.batch_idx + 1
-        self.now_ns = hook.time_ns
+        self._advance(self._before + hook.batch_idx + 1, hook.time_ns)
+
+    def advance(self, advanced: LoopAdvanced) -> None:
+        """An iteration of a loop of the user's own ended."""
+        self._advance(advanced.completed, advanced.time_ns)
+
+    def _advance(self, done: int, time_ns: int) -> None:
+        self.done, self.now_ns = done, time_ns
         samples = self._samples
-        if hook.time_ns - samples[-1][0] >= SAMPLE_EVERY_NS:
-            samples.append((hook.time_ns, self.done))
-            while len(samples) > 2 and hook.time_ns - samples[1][0] > RATE_WINDOW_NS:
+        if time_ns - samples[-1][0] >= SAMPLE_EVERY_NS:
+            samples.append((time_ns, done))
+            while len(samples) > 2 and time_ns - samples[1][0] > RATE_WINDOW_NS:
                 samples.popleft()
 
     def end(self, ended: LoopEnded) -> None:
@@ -171,6 +179,10 @@ class ProgressView:
                     metric.add(event.value)
             case LoopStarted():
                 self._take_loop(event)
+            case LoopAdvanced():
+                loop = self._loops.get(event.source)
+                if loop is not None:
+                    loop.advance(event)
             case LoopEnded():
                 self._take_loop_end(event)
             case RunStarted():
@@ -246,7 +258,7 @@ class ProgressView:
             self._fit_bar(loop)
             if loop.name == "fit"
             else Bar(
-                loop.name.replace("_", " "),
+                _label(loop),
                 _count(loop),
                 loop.fraction,
                 rate_text(loop.rate),
@@ -277,11 +289,22 @@ class ProgressView:
             return
         self._epoch_due = False
         train = self._loops["train"]
-        rate = rate_text(train.mean_rate)
+        rate, count = rate_text(train.mean_rate), counted(train.done or 0, train.unit)
         self.epoch_lines.append(
-            f"epoch {self._epoch_text()}: {counted(train.done or 0, train.unit)} in "
+            f"{self._outer_text()}epoch {self._epoch_text()}: {count} in "
             f"{duration(train.elapsed_s)}{f', {rate}' if rate else ''}{self._metrics_text()}"
         )
+
+    def _outer_text(self) -> str:
+        """Where the user's own loops around this epoch are."""
+        outer = ""
+        for loop in self._loops.values():
+            if loop.name == "fit":
+                break
+            if loop.unit == "iteration":
+                total = "" if loop.total is None else f"/{loop.total:,}"
+                outer += f"{_label(loop)} {(loop.done or 0) + 1:,}{total}, "
+        return outer
 
     def _metrics_text(self) -> str:
         return "".join(f", {name} {number(m.last)}" for name, m in self.metrics.items())
@@ -334,6 +357,11 @@ def counted(number: int, unit: str) -> str:
     if number == 1:
         return f"1 {unit}"
     return f"{number:,} {unit}{'es' if unit == 'batch' else 's'}"
+
+
+def _label(loop: LoopView) -> str:
+    name = loop.name.removesuffix("loop").strip("_").replace("_", " ") or loop.name
+    return f"{name} [{loop.dataloader_idx}]" if loop.dataloader_idx else name
 
 
 def _count(loop: LoopView) -> str:

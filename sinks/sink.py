@@ -25,12 +25,16 @@ class Sink(Actor):
         destination: takes puts that carry this label; None takes all puts.
         events: the types of events that ``write`` gets.
         batch_size: at most so many events in one ``write``.
+        run_id: the run whose events these are.
+        attempt: which start of that run, from 0.
     """
 
     destination: str | None = "loggers"
     events: tuple[type[Event], ...] = (Put,)
     batch_size: int = 1000
     poll_interval_s = 0.25
+    run_id: str = ""
+    attempt: int = 0
     _good_state: PlainState | None = None
     _run_of_state: Path | None = None
     _wall_offset_ns: int = 0
@@ -66,8 +70,11 @@ class Sink(Actor):
 
     def wants(self, event: DecodedEvent) -> bool:
         """Whether ``write`` gets this event."""
-        if isinstance(event, Put | Media) and self.destination is not None:
-            return type(event) in self.events and self.destination in event.destinations
+        kind = type(event)
+        if kind is Put or kind is Media:
+            destination = self.destination
+            is_for_me = destination is None or destination in event.destinations  # type: ignore[union-attr]
+            return is_for_me and kind in self.events
         return isinstance(event, self.events)
 
     @property
@@ -118,7 +125,7 @@ class Sink(Actor):
         if self._is_open:  # a restart
             self.close()
         if self._good_state is not None:
-            self.load_state({k: v for k, v in self._good_state.items() if k != _OFFSET})
+            self.load_state({k: v for k, v in self._good_state.items() if k not in _OWN_STATE})
         self.open(resumed)
         self._is_open = True
         self._after_write()
@@ -141,6 +148,7 @@ class Sink(Actor):
                 await self._in_thread(self._finish)  # at a start: an attempt that was killed
                 if type(event) is RunStarted:
                     self._wall_offset_ns = event.wall_ns - event.time_ns
+                    self.run_id, self.attempt = event.run, event.attempt
                     self._remember()
             if self.wants(event):
                 batch.append(event)
@@ -172,7 +180,12 @@ class Sink(Actor):
         self._remember()
 
     def _remember(self) -> None:
-        self._good_state = {**self.state(), _OFFSET: self._wall_offset_ns}
+        self._good_state = {
+            **self.state(),
+            "wall_offset_ns": self._wall_offset_ns,
+            "run_id": self.run_id,
+            "attempt": self.attempt,
+        }
         self._run_of_state = self._run_path_or_none()
 
     def _run_path_or_none(self) -> Path | None:
@@ -190,7 +203,9 @@ class Sink(Actor):
         """Go on from a committed cursor."""
         self._good_state = dict(state)
         self._run_of_state = self._run_path_or_none()
-        self._wall_offset_ns = int(state.get(_OFFSET, 0))  # type: ignore[arg-type]
+        self._wall_offset_ns = int(state.get("wall_offset_ns", 0))  # type: ignore[arg-type]
+        self.run_id = str(state.get("run_id", ""))
+        self.attempt = int(state.get("attempt", 0))  # type: ignore[arg-type]
 
 
-_OFFSET = "wall_offset_ns"
+_OWN_STATE = ("wall_offset_ns", "run_id", "attempt")

@@ -605,12 +605,12 @@ def test_a_fault_of_one_of_several_callbacks_names_the_hook(tmp_path: Path) -> N
 
     class Logs(nb.Callback):
         def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, idx: int) -> None:
-            self.log("from_start", 1.0)
+            self.put("from_start", 1.0)
 
         def on_train_batch_end(
             self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
         ) -> None:
-            self.log("from_end", 1.0)
+            self.put("from_end", 1.0)
 
     class LogsToo(Logs):
         name = "logs-too"

@@ -30,6 +30,7 @@ LAYERS = {
     "_lazy": Layer(frozenset(), without=TORCH),
     "bus": Layer(frozenset({"_lazy"}), without=TORCH),
     "sinks": Layer(frozenset({"_lazy", "bus"}), without=TORCH),
+    "cli": Layer(frozenset({"_lazy", "bus", "sinks"}), without=TORCH),
     "actors": Layer(frozenset({"_lazy", "bus"})),
     "loops": Layer(frozenset({"_lazy", "bus", "actors"})),
 }
@@ -134,7 +135,7 @@ def test_every_folder_and_root_module_has_a_place_in_the_layers() -> None:
     assert parts | packages <= PARTS | OUTSIDE
 
 
-@pytest.mark.parametrize("package", ["nightbus", "nightbus.bus", "nightbus.sinks"])
+@pytest.mark.parametrize("package", ["nightbus", "nightbus.bus", "nightbus.cli", "nightbus.sinks"])
 def test_reading_a_log_does_not_load_torch(package: str) -> None:
     code = (
         "import importlib, pkgutil, sys\n"

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import BARE, STEPS, Batches, Stopwatch, make_net, quiet
+from common import BARE, STEPS, Batches, Stopwatch, Tiny, make_net, quiet
+from metrics import METRICS, REFERENCE_OF, delivery
 from other_loops import OTHER_LOOPS, RAW_OF
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,27 +43,6 @@ def raw(folder: Path) -> float:
         optimizer.step()
     watch.end_s = time.perf_counter()
     return watch.per_step_us
-
-
-class Tiny(nb.LightningModule):
-    """The model all nightbus contenders train; times itself at its own batch hooks."""
-
-    def __init__(self, watch: Stopwatch) -> None:
-        super().__init__()
-        self.net = make_net()
-        self.watch = watch
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if batch_idx == 1:
-            self.watch.begin_s = time.perf_counter()
-        x, y = batch
-        return F.cross_entropy(self.net(x), y)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-    def on_train_epoch_end(self) -> None:
-        self.watch.end_s = time.perf_counter()
 
 
 class TinyLogged(Tiny):
@@ -270,6 +250,7 @@ def other_figures(folder: Path) -> dict[str, str]:
         "events recorded a second": f"{record_rate(folder):,.0f}",
         "import beyond torch, ms": f"{import_ms():.0f}",
         "show on a run of 100 MB, ms": f"{show_ms(folder):.0f}",
+        **delivery(folder),
     }
 
 
@@ -354,6 +335,7 @@ def contenders() -> dict[str, Callable[[Path], float]]:
         "recorded, no sink": sleepy_reference,
         "recorded, 5 ms sink": sleepy,
         **OTHER_LOOPS,
+        **METRICS,
     }
     if find_spec("ignite") is not None:
         found["ignite"] = ignite
@@ -378,7 +360,7 @@ def measure(rounds: int, only: list[str]) -> dict[str, list[float]]:
 def show(results: dict[str, list[float]]) -> None:
     print(f"{'':26}{'us/step':>9}{'quartiles':>18}{'over raw':>10}{'ratio':>8}")
     for name, values in results.items():
-        base = results[RAW_OF.get(name, "raw")]
+        base = results[{**RAW_OF, **REFERENCE_OF}.get(name, "raw")]
         low, _, high = statistics.quantiles(values, n=4)
         over = [value - reference for value, reference in zip(values, base, strict=True)]
         ratio = statistics.median(v / b for v, b in zip(values, base, strict=True))

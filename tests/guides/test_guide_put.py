@@ -175,7 +175,7 @@ def test_a_collection_of_metrics_is_logged_at_the_epochs_end(tmp_path: Path) -> 
         def validation_step(self, batch: Any, batch_idx: int) -> Any:
             x, y = batch
             self.metrics.update(self(x), y)
-            self.log_dict(self.metrics)  # type: ignore[arg-type]
+            self.log_dict(self.metrics)
 
     run = trainer(tmp_path)
 

@@ -54,7 +54,7 @@ from nightbus.bus.log_writer import MAX_BUFFERED_EVENTS, LogWriter
 from nightbus.bus.segments import FolderStore, UnnamedStore, compress_segment, read_footer
 from nightbus.bus.summary import Summary
 
-SMALL = 2_000  # bytes of a segment that a handful of steps fills
+SMALL = 2500  # bytes: a header, which names all types of events, and a few frames
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from nightbus.bus.events import (
     ActorStopped,
     Fault,
     Hook,
+    LoopAdvanced,
     LoopEnded,
     LoopStarted,
     Put,
@@ -77,6 +78,61 @@ class Story:
 
     def picture(self, width: int = 80) -> list[str]:
         return self.bar.render(width).plain.splitlines()
+
+
+def test_loops_of_the_users_own_are_shown_around_the_epochs() -> None:
+    story = Story()
+    story.start()
+    story.tell(LoopStarted, 5, "iteration", by="k_fold_loop")
+    story.now_s = 10.0
+    story.tell(LoopAdvanced, 2, by="k_fold_loop")
+    story.tell(LoopStarted, 4, "epoch", by="fit")
+    story.loop("train", 100)
+    story.batch(49)
+
+    fold, epoch, train = story.picture()
+
+    assert re.match(r"k fold +━+─+ +2/5 .*0:15 left", fold)
+    assert epoch.startswith("epoch")
+    assert train.startswith("train")
+
+
+def test_where_nothing_is_drawn_an_epochs_line_says_where_the_loops_around_it_are() -> None:
+    story = Story(live=False)
+    story.start()
+    story.tell(LoopStarted, 5, "iteration", by="k_fold_loop")
+    story.tell(LoopAdvanced, 2, by="k_fold_loop")
+    story.tell(LoopStarted, 1, "epoch", by="fit")
+    story.loop("train", 100)
+    story.batch(99)
+    story.tell(LoopEnded, 1, by="fit")
+
+    (line,) = story.bar._view.epoch_lines
+    assert line.startswith("k fold 3/5, epoch 1/1: 100 batches in")
+
+
+def test_a_loop_of_the_users_own_without_an_end_in_sight_counts() -> None:
+    story = Story()
+    story.start()
+    story.tell(LoopStarted, None, "iteration", by="rounds")
+    story.tell(LoopAdvanced, 7, by="rounds")
+
+    (rounds,) = story.picture()
+
+    assert re.match(r"rounds +─+ +7\b", rounds)
+
+
+def test_the_dataloader_of_several_is_named() -> None:
+    story = Story()
+    story.start("validate")
+    story.loop("validate", 30)
+    story.batch(9, loader=0)
+    assert story.picture()[0].startswith("validate ━")
+    story.batch(4, loader=1)
+
+    (validate,) = story.picture()
+
+    assert re.match(r"validate \[1\] +━+─+ +15/30", validate)
 
 
 def test_a_bar_shows_epochs_batches_rate_time_left_and_metrics() -> None:

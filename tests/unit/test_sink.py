@@ -11,8 +11,8 @@ import pytest
 import nightbus as nb
 from nightbus.bus.events import RunStarted
 from nightbus.bus.run_folder import RunFolder
+from nightbus.sinks.growing_file import replace_file
 from nightbus.sinks.testing import SinkContract, record, some_puts
-from nightbus.sinks.text_file import replace_file
 
 
 class Names(nb.Sink):

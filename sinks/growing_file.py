@@ -1,4 +1,4 @@
-"""A text file that only grows, and can be cut back to a known size."""
+"""A file that only grows, and can be cut back to a known size."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ from pathlib import Path
 from ..bus.errors import SinkError
 
 
-class TextFile:
+class GrowingFile:
     """One file of a sink. Made by ``create`` or found by ``reopen``.
 
     Attributes:
@@ -23,7 +23,7 @@ class TextFile:
         self._pending: list[bytes] = []  # appended, not flushed
 
     @classmethod
-    def create(cls, path: Path, head: str = "", private: bool = False) -> "TextFile":
+    def create(cls, path: Path, head: str | bytes = "", private: bool = False) -> "GrowingFile":
         """Make a new file that begins with ``head``, and its folder.
 
         Args:
@@ -56,7 +56,7 @@ class TextFile:
         return file
 
     @classmethod
-    def reopen(cls, path: Path, size: int) -> "TextFile":
+    def reopen(cls, path: Path, size: int) -> "GrowingFile":
         """Go on with a file after its first ``size`` bytes; what follows them is cut off.
 
         Raises:
@@ -77,9 +77,10 @@ class TextFile:
             raise
         return cls(path, fd, size)
 
-    def append(self, text: str) -> None:
-        """Add text at the end."""
-        data = text.encode()
+    def append(self, data: str | bytes) -> None:
+        """Add text or bytes at the end."""
+        if isinstance(data, str):
+            data = data.encode()
         self.size += len(data)
         self._pending.append(data)
 

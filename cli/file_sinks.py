@@ -1,0 +1,34 @@
+"""The sinks that the command line can write with: those that write files."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+# Option -> class in nightbus.sinks.
+FILE_SINKS = {
+    "csv": "CSV",
+    "jsonl": "JSONLines",
+    "tensorboard": "TensorBoard",
+    "sqlite": "SQLite",
+    "parquet": "Parquet",
+}
+WANTED = ", ".join(f"--{option} DIR" for option in FILE_SINKS)
+
+
+def add_folder_options(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each kind of file."""
+    for option, kind in FILE_SINKS.items():
+        parser.add_argument(f"--{option}", metavar="DIR", help=f"write a {kind} file into DIR")
+
+
+def given_folders(options: argparse.Namespace) -> dict[str, str]:
+    """Class -> folder, for those that were asked for."""
+    given = {kind: getattr(options, option) for option, kind in FILE_SINKS.items()}
+    return {kind: folder for kind, folder in given.items() if folder is not None}
+
+
+def make_file_sinks(folders: Mapping[str, str | None]) -> list[Any]:
+    """Sinks by class, each for a folder, or for the run's own."""
+    from .. import sinks
+
+    return [getattr(sinks, kind)(folder) for kind, folder in folders.items()]

@@ -1,0 +1,55 @@
+"""Which run is meant."""
+
+from pathlib import Path
+
+from ..bus.errors import RunFolderError
+from ..bus.run_folder import RunFolder
+
+RUN_HELP = (
+    "the run's folder or anything inside it; or below ./runs, its id, the beginning of its id, or "
+    "the word last"
+)
+MAX_NAMED_RUNS = 5
+LAST = "last"
+
+
+def find_run(given: str) -> RunFolder:
+    """The run that a path, a path inside a run, an id, its beginning, or ``last`` means.
+
+    Raises:
+        RunFolderError: there is none, or several.
+    """
+    path = Path(given)
+    for candidate in (path, Path("runs") / given):
+        if (candidate / "run.json").exists():
+            return RunFolder.open(candidate)
+    run = RunFolder.containing(path) if path.exists() else None
+    if run is not None:
+        return run
+    newest = newest_runs(Path("runs"))
+    if given == LAST and newest:
+        return RunFolder.open(Path("runs") / newest[0])
+    beginning = [name for name in newest if name.startswith(given)] if given else []
+    if len(beginning) == 1:
+        return RunFolder.open(Path("runs") / beginning[0])
+    if beginning:
+        raise RunFolderError(f"{given} may be any of {_some(beginning)}; give more of the id")
+    what = "is not a run" if path.exists() else "is neither a run's folder nor an id below ./runs"
+    for root in (path, Path("runs")):
+        if names := newest_runs(root):
+            raise RunFolderError(f"{given} {what}; runs in {root}: {_some(names)}")
+    raise RunFolderError(
+        f"{given} {what}; give the folder that holds run.json, which a trainer makes in "
+        "default_root_dir/runs"
+    )
+
+
+def newest_runs(root: Path) -> list[str]:
+    """Ids of the runs in a folder, newest first."""
+    dated = sorted((file.stat().st_mtime, file.parent.name) for file in root.glob("*/run.json"))
+    return [name for _, name in reversed(dated)]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MAX_NAMED_RUNS
+    return ", ".join([*names[:MAX_NAMED_RUNS], *([f"and {more} more"] if more > 0 else [])])

@@ -1,0 +1,56 @@
+"""``nightbus recover RUN -o OUT``: save what can be read of a damaged run."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..bus.errors import RunFolderError
+from ..bus.run_folder import RunFolder, RunInfo
+from .find import RUN_HELP, find_run
+from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "recover",
+        help="save what can be read of a damaged run",
+        description="Write all that can be read of a run's event logs to a new run folder, and say "
+        "what is lost. The damaged run stays as it is, and so do its checkpoints and what sinks "
+        "wrote: write their files anew with nightbus replay.",
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="the new run's folder")
+    parser.add_argument("--json", action="store_true", help="the report for programs")
+    parser.set_defaults(command=_recover)
+
+
+def _recover(options: argparse.Namespace) -> int:
+    from ..bus.recover import recover
+
+    done = recover(_find_damaged(options.run), Path(options.out))
+    if options.json:
+        sys.stdout.write(as_json(done))
+    else:
+        for loss in done.losses:
+            print(plain(f"{loss.where}: {one_line(loss.what)}"))
+        lost = ""
+        if done.lost_events:
+            lost = f", {how_many(done.lost_events, 'event')} known to be lost"
+        elif done.losses:
+            lost = ", some may be lost"
+        print(plain(f"{how_many(done.events, 'event')} recovered{lost}: {done.path}"))
+    return LOSSY if done.losses else OK
+
+
+def _find_damaged(given: str) -> RunFolder:
+    """The run that is meant; one whose run.json is damaged or gone is one all the same."""
+    try:
+        return find_run(given)
+    except RunFolderError as error:
+        path = Path(given)
+        if not path.is_dir() or not list(path.glob("attempt-*")):
+            raise
+        tell(f"{error}; its name and begin are made up")
+        return RunFolder(path, RunInfo(path.resolve().name, path.resolve().name, 0, []))

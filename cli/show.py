@@ -1,0 +1,192 @@
+"""``nightbus show RUN``: a run in short."""
+
+import argparse
+import io
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .find import RUN_HELP, find_run
+from .plot import add_plot_options, drawn_in_terminal
+from .text import OK, as_json, duration, how_many, one_line, plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..bus.report import AttemptReport, HookReport, MetricReport, RunReport
+
+MAX_HOOK_ROWS = 12
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "show",
+        help="summarise a run",
+        description="Summarise a run, also one that still goes on: how it ended, its metrics, its "
+        "time by hook, its faults.",
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="everything, for programs")
+    form.add_argument("--plot", action="store_true", help="draw the metrics in the terminal too")
+    add_plot_options(parser)
+    parser.set_defaults(command=_show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from ..bus.report import summarise
+
+    run = find_run(options.run)
+    report = summarise(run)
+    drawn = "\n" + drawn_in_terminal(run, options.metric, options.x) if options.plot else ""
+    sys.stdout.write((as_json(report) if options.json else _as_text(report)) + drawn)
+    return OK
+
+
+def _as_text(report: "RunReport") -> str:
+    from rich.console import Console
+
+    to_terminal = sys.stdout.isatty()
+    buffer = io.StringIO()  # rich ends the process itself when a pipe is closed
+    console = Console(
+        file=buffer,
+        force_terminal=to_terminal,
+        # A pipe has no width: every row stays on its line.
+        width=None if to_terminal else 10_000,
+    )
+    print_report(report, console)
+    return buffer.getvalue()
+
+
+def print_report(report: "RunReport", console: "Console") -> None:
+    """Print a report for people."""
+    _print_line(console, report.id, "bold", f"  {report.path}", soft_wrap=True)
+    for attempt in report.attempts:
+        for line in _attempt_lines(attempt):
+            _print_line(console, line)
+    if not report.attempts:
+        _print_line(console, "nothing was recorded")
+    if report.metrics:
+        header = ("metric", "values", "last", "lowest", "at step", "highest", "at step")
+        rows = [_metric_row(name, metric) for name, metric in report.metrics.items()]
+        _print_table(console, header, rows)
+    if report.hooks:
+        _print_table(console, ("hook", "times", "total s", "mean"), _hook_rows(report.hooks))
+        _print_line(console, "(hooks nest: optimizer_step holds training_step and backward)", "dim")
+    _print_problems(report, console)
+
+
+def _attempt_lines(attempt: "AttemptReport") -> list[str]:
+    reason = f": {one_line(attempt.reason)}" if attempt.reason else ""
+    if attempt.started_ns is None:
+        lines = [f"attempt {attempt.attempt} {attempt.how}{reason}, before it recorded its start"]
+    else:
+        from datetime import datetime
+
+        started = datetime.fromtimestamp(attempt.started_ns / 1e9).astimezone()
+        lines = [
+            f"attempt {attempt.attempt}: {attempt.fn} {attempt.how}{reason}",
+            f"  {started:%Y-%m-%d %H:%M:%S}, {duration(attempt.duration_s)}, "
+            f"{how_many(attempt.epochs, 'epoch')}, {how_many(attempt.steps, 'step')}, "
+            f"{how_many(sum(attempt.events.values()), 'event')}",
+        ]
+    fork, end = attempt.fork, attempt.log_end
+    if fork is not None:
+        lines.append(f"  resumed attempt {fork.attempt} from {fork.checkpoint}")
+    if end is not None:
+        where = f"byte {end.offset:,} of segment {end.segment}"
+        lines.append(f"  the log ends at {where}: {one_line(end.reason)}")
+    if attempt.missing_segments:
+        missing = ", ".join(map(str, attempt.missing_segments))
+        lines.append(f"  segments are missing: {missing}")
+    return lines
+
+
+def _metric_row(name: str, metric: "MetricReport") -> tuple[str, ...]:
+    values = f"{metric.count:,}"
+    if metric.non_finite:
+        values += f" ({metric.non_finite:,} nan/inf)"
+    if metric.low is None or metric.high is None:
+        return (name, values, f"{metric.last:.5g}", "", "", "", "")
+    return (
+        name,
+        values,
+        f"{metric.last:.5g}",
+        f"{metric.low:.5g}",
+        f"{metric.low_step:,}",
+        f"{metric.high:.5g}",
+        f"{metric.high_step:,}",
+    )
+
+
+def _hook_rows(hooks: "dict[str, HookReport]") -> list[tuple[str, ...]]:
+    ordered = sorted(hooks.items(), key=lambda item: -item[1].total_ns)
+    # Hooks that nobody handles take no time: they are counted, not listed.
+    shown = [item for item in ordered[:MAX_HOOK_ROWS] if item[1].total_ns]
+    rows = [_hook_row(name, hook.count, hook.total_ns) for name, hook in shown]
+    rest = [hook for _, hook in ordered[len(shown) :]]
+    if rest:
+        count, total_ns = sum(hook.count for hook in rest), sum(hook.total_ns for hook in rest)
+        rows.append(_hook_row(how_many(len(rest), "other"), count, total_ns))
+    return rows
+
+
+def _hook_row(name: str, count: int, total_ns: int) -> tuple[str, ...]:
+    return (name, f"{count:,}", f"{total_ns / 1e9:.3f}", duration(total_ns / count / 1e9))
+
+
+def _print_problems(report: "RunReport", console: "Console") -> None:
+    faults = [
+        f"{fault.source}{f' in {fault.hook}' if fault.hook else ''} at step {fault.step:,}: "
+        f"{fault.error}: {fault.message}"
+        for fault in report.faults
+    ]
+    letters = [
+        f"{letter.command} of {letter.source} to {letter.target}: {letter.reason}"
+        for letter in report.dead_letters
+    ]
+    gaps = [
+        f"{how_many(gap.count, 'event')} before step {gap.step:,} not written: {gap.reason}"
+        for gap in report.gaps
+    ]
+    problems = (("fault", "Fault", faults), ("dead letter", "DeadLetter", letters))
+    for what, kind, texts in (*problems, ("gap", "Gap", gaps)):
+        if texts:
+            console.print()
+        for text, times in Counter(texts).items():
+            again = f" ({times} times)" if times > 1 else ""
+            _print_line(console, what, "bold red", f": {one_line(text)}{again}")
+        counted = sum(attempt.events.get(kind, 0) for attempt in report.attempts)
+        if counted > len(texts):
+            more = how_many(counted - len(texts), f"more {what}")
+            _print_line(console, f"and {more}", "bold red")
+
+
+def _print_line(
+    console: "Console", text: str, style: str = "", rest: str = "", soft_wrap: bool = False
+) -> None:
+    """Print a line that begins in a style; ``soft_wrap`` leaves it whole, as a path should be."""
+    from rich.text import Text
+
+    line = Text.assemble((plain(text), style), plain(rest))
+    console.print(line, soft_wrap=soft_wrap)
+
+
+def _print_table(console: "Console", header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, title in enumerate(header):
+        table.add_column(
+            title,
+            justify="right" if number else "left",
+            no_wrap=number > 0,
+            overflow="fold",  # a name that is too long goes on below, never into dots
+        )
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    console.print()
+    console.print(table)

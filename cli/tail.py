@@ -1,0 +1,107 @@
+"""``nightbus tail RUN``: the last events of a run, and those that come."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from .find import RUN_HELP, find_run
+from .text import LOSSY, OK, as_json_line, duration, one_line, plain, tell
+
+_HEAD_FIELDS = 9  # those that every event begins with
+_TOO_LONG_FOR_A_LINE = frozenset({"config", "versions", "hparams", "traceback"})
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "tail",
+        help="show a run's last events",
+        description="Show the last events of a run, a line each, and with -f those that come until "
+        "it ends. Hooks are left out unless --kind asks for them.",
+    )
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    parser.add_argument("-n", type=int, default=10, metavar="N", help="so many (10)")
+    parser.add_argument(
+        "--kind", default="", metavar="A,B", help="only these types: Put,Fault; all adds hooks"
+    )
+    parser.add_argument("--metric", metavar="NAME", help="only values of this metric")
+    parser.add_argument("--json", action="store_true", help="an object a line, for programs")
+    parser.set_defaults(command=_tail)
+
+
+def _tail(options: argparse.Namespace) -> int:
+    from ..bus.errors import UsageError
+    from ..bus.tail import EventFilter, follow, last_events
+
+    if options.n < 0:
+        raise UsageError(f"-n {options.n}: expected 0 or more")
+    kinds = tuple(kind.strip() for kind in options.kind.split(",") if kind.strip())
+    wanted = EventFilter(kinds, options.metric)
+    run = find_run(options.run)
+    is_written = any(run.is_being_written(attempt) for attempt in run.attempts()[-1:])
+    tail = last_events(run, options.n, wanted)
+    _write(tail.events, options.json)
+    if options.follow:
+        for events in follow(run, tail.after, wanted):
+            _write(events, options.json)
+    # The last frame of a run that goes on may just not be whole yet.
+    problems = [] if is_written else tail.problems
+    for problem in problems:
+        tell(f"{one_line(problem)}; look closer with: nightbus doctor {run.path}")
+    return LOSSY if problems else OK
+
+
+def _write(events: Sequence[Any], as_json: bool) -> None:
+    if events:
+        sys.stdout.write("".join(_json(each) if as_json else _line(each) for each in events))
+        sys.stdout.flush()
+
+
+def _json(tailed: Any) -> str:
+    event = tailed.event
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    head = {"event": type(event).__name__, "attempt": tailed.attempt, "wall_ns": tailed.wall_ns}
+    return as_json_line(head | fields)
+
+
+def _line(tailed: Any) -> str:
+    event = tailed.event
+    kind = type(event).__name__
+    if kind == "Unknown":
+        return f"{'':12}  {kind:15} of type {event.tag}, from a newer version\n"
+    clock = datetime.fromtimestamp(tailed.wall_ns / 1e9).astimezone()
+    batch = f" batch {event.batch_idx:,}" if event.batch_idx >= 0 else ""
+    place = f"{event.stage or '-'} epoch {event.epoch:,} step {event.step:,}{batch}"
+    text = plain(one_line(_text(event)))
+    return f"{clock:%H:%M:%S}.{clock.microsecond // 1000:03d}  {place:40} {kind:15} {text}\n"
+
+
+def _text(event: Any) -> str:
+    """What an event says besides where it arose."""
+    source = f" ({event.source})" if event.source else ""
+    match type(event).__name__:
+        case "Put":
+            return f"{event.name} = {event.value:.6g}{source}"
+        case "Hook":
+            return f"{event.name}, {duration(event.duration_ns / 1e9)}"
+        case "Fault":
+            where = f" in {event.hook}" if event.hook else ""
+            return f"{event.source}{where}: {event.error}: {event.message}"
+        case "RunStarted":
+            return f"{event.fn}, attempt {event.attempt} of {event.run}"
+        case "RunEnded":
+            return f"{event.how}: {event.reason}" if event.reason else str(event.how)
+    fields = event.__struct_fields__[_HEAD_FIELDS:]
+    shown = (
+        f"{name} {_value(getattr(event, name))}"
+        for name in fields
+        if name not in _TOO_LONG_FOR_A_LINE
+    )
+    return ", ".join(shown) + source
+
+
+def _value(value: object) -> str:
+    return f"of {len(value):,} bytes" if isinstance(value, bytes) else str(value)

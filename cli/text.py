@@ -1,0 +1,80 @@
+"""How values are shown to people, and to programs as JSON."""
+
+import sys
+from typing import Any
+
+# As shells and the other tools of this kind have them; __main__ explains them to users.
+OK, ERROR, USAGE, LOSSY, REFUSED = 0, 1, 2, 3, 5
+MAX_MESSAGE_CHARS = 300
+
+# What a recorded text may hold that a terminal would act on.
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def tell(message: str) -> None:
+    """Say something to the person at the terminal."""
+    print(f"nightbus: {plain(message)}", file=sys.stderr)
+
+
+def plain(text: str) -> str:
+    """The text without what a terminal would act on: a run may be a stranger's."""
+    return text.translate(_CONTROL)
+
+
+def one_line(text: str) -> str:
+    """The text in one line, and not a long one."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:MAX_MESSAGE_CHARS]} ..."
+
+
+def how_many(number: int, what: str) -> str:
+    """``1,204 steps``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A duration with three digits or more, in the unit that suits it."""
+    if seconds >= 3600:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    if seconds >= 60:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def size(number_of_bytes: int) -> str:
+    """``1.2 MB``."""
+    amount = float(number_of_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"
+
+
+def as_json(value: object) -> str:
+    """Indented JSON, and a newline."""
+    import msgspec
+
+    encoded = msgspec.json.encode(finite(msgspec.to_builtins(value)))
+    return msgspec.json.format(encoded).decode() + "\n"
+
+
+def as_json_line(value: object) -> str:
+    """JSON in one line, and a newline."""
+    import msgspec
+
+    return msgspec.json.encode(finite(msgspec.to_builtins(value))).decode() + "\n"
+
+
+def finite(value: Any) -> Any:
+    """The same with NaN and infinities, which JSON has no numbers for, as strings."""
+    if isinstance(value, float) and value - value != 0:
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    return value

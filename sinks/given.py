@@ -1,0 +1,49 @@
+"""Sinks out of what a user gave."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..bus.errors import UsageError
+from .csv import CSV
+from .function_sink import FunctionSink
+from .logger_sink import LoggerSink
+from .sink import Sink
+
+
+def make_sinks(given: Sequence[Any], logger: Any) -> list[Sink]:
+    """The sinks of a trainer.
+
+    Args:
+        given: sinks, and functions that are called with each put.
+        logger: True adds a CSV sink, if there is none; False adds none. Or a logger of Lightning,
+            a sink, or a list of these.
+
+    Raises:
+        UsageError: something is none of these.
+    """
+    sinks = [_sink_of(entry, "sinks") for entry in given]
+    if logger is True:
+        if not any(isinstance(sink, CSV) for sink in sinks):
+            sinks.append(CSV())
+    elif logger is not False and logger is not None:
+        loggers = logger if isinstance(logger, list | tuple) else [logger]
+        sinks += [_sink_of(entry, "logger") for entry in loggers]
+    return sinks
+
+
+def _sink_of(entry: Any, where: str) -> Sink:
+    if isinstance(entry, Sink):
+        return entry
+    if isinstance(entry, type):
+        raise UsageError(
+            f"{where} has the class {entry.__name__}; give an object: {entry.__name__}()"
+        )
+    if callable(getattr(entry, "log_metrics", None)):
+        return LoggerSink(entry)
+    if where == "sinks" and callable(entry):
+        return FunctionSink(entry)
+    expected = {
+        "sinks": "a nightbus.Sink, or a function called with each put; actors go to actors=",
+        "logger": "True, False, a logger with log_metrics(metrics, step), or a nightbus.Sink",
+    }
+    raise UsageError(f"{where} has {type(entry).__name__}; expected {expected[where]}")

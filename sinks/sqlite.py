@@ -1,0 +1,165 @@
+"""SQLite: puts, media and hyperparameters of one run or of many, to be asked with SQL."""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from ..bus.cursor import PlainState
+from ..bus.errors import SinkError
+from ..bus.events import Event, Media, Put, RunEnded, RunStarted
+from .sink import Sink
+
+_SCHEMA_VERSION = 1
+_BUSY_TIMEOUT_S = 30.0  # other runs may write to the same file
+_WHERE = """
+    run TEXT NOT NULL, attempt INTEGER NOT NULL, rank INTEGER NOT NULL, seq INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL, stage TEXT NOT NULL, epoch INTEGER NOT NULL, step INTEGER NOT NULL,
+    batch_idx INTEGER NOT NULL, dataloader_idx INTEGER NOT NULL, source TEXT NOT NULL,
+    hook TEXT NOT NULL, name TEXT NOT NULL"""
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT NOT NULL, attempt INTEGER NOT NULL, fn TEXT NOT NULL, started_ns INTEGER NOT NULL,
+    ended_ns INTEGER, how TEXT, reason TEXT, PRIMARY KEY (run, attempt)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hparams (
+    run TEXT NOT NULL, name TEXT NOT NULL, value, PRIMARY KEY (run, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS metrics (
+    {_WHERE}, value REAL, PRIMARY KEY (run, attempt, rank, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS media (
+    {_WHERE}, kind TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, attempt, rank, seq)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS metrics_by_name ON metrics (run, name, step);
+PRAGMA user_version = {_SCHEMA_VERSION};
+"""
+_INSERT = {
+    table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * number)})"
+    for table, number in (("runs", 7), ("hparams", 3), ("metrics", 14), ("media", 15))
+}
+
+
+class SQLite(Sink):
+    """A SQLite database with the tables ``metrics``, ``media``, ``hparams`` and ``runs``.
+
+    Several runs may share a database, at the same time too; an event that is delivered again
+    replaces itself. Times are in ns since 1970. SQLite has no NaN: a metric that is NaN is NULL.
+
+    Args:
+        folder: where; the run's own by default.
+        name: the file's name; ``metrics.sqlite`` if not given.
+        destination: takes puts with this label.
+    """
+
+    events: tuple[type[Event], ...] = (Put, Media, RunStarted, RunEnded)
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        name: str = "metrics.sqlite",
+        destination: str = "loggers",
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.file_name = name
+        self.destination = destination
+        self._database: sqlite3.Connection | None = None
+        self._delivered = 0
+
+    @property
+    def needs_run_folder(self) -> bool:
+        """Whether it writes into the run's folder."""
+        return self.folder is None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return (self.run_path if self.folder is None else self.folder) / self.file_name
+
+    def open(self, resumed: bool) -> None:
+        """Open the database, and make it if there is none.
+
+        Raises:
+            SinkError: the file is something else, or was written by a later version.
+        """
+        if not resumed:
+            self._delivered = 0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Each write may come from another thread, but never two at a time.
+        database = sqlite3.connect(self.path, _BUSY_TIMEOUT_S, check_same_thread=False)
+        try:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if version > _SCHEMA_VERSION or (version == 0 and tables):
+                raise SinkError(
+                    f"{self.path} is a database, but not one that this version of SQLite() made; "
+                    "give another name or folder"
+                )
+            database.execute("PRAGMA journal_mode = WAL")
+            database.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            database.close()
+            raise SinkError(f"{self.path} cannot be written as a database: {error}") from error
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+
+    def write(self, batch: list[Put | Media | RunStarted | RunEnded]) -> None:
+        assert self._database is not None
+        rows: list[tuple[Any, ...]] = []
+        with self._database as database:  # one transaction
+            insert = database.executemany
+            for event in batch:
+                if type(event) is Put:
+                    rows.append((*self._where(event), event.value))
+                elif type(event) is Media:
+                    database.execute(
+                        _INSERT["media"], (*self._where(event), event.kind, event.data)
+                    )
+                elif type(event) is RunStarted:
+                    started = (event.run, event.attempt, event.fn, self.wall_ns(event))
+                    database.execute(_INSERT["runs"], (*started, None, None, None))
+                    insert(
+                        _INSERT["hparams"],
+                        [(event.run, name, value) for name, value in event.hparams.items()],
+                    )
+                elif type(event) is RunEnded:
+                    database.execute(
+                        "UPDATE runs SET ended_ns = ?, how = ?, reason = ? "
+                        "WHERE run = ? AND attempt = ?",
+                        (self.wall_ns(event), event.how, event.reason, self.run_id, self.attempt),
+                    )
+            insert(_INSERT["metrics"], rows)
+        self._delivered += len(batch)
+
+    def _where(self, event: Put | Media) -> tuple[Any, ...]:
+        return (
+            self.run_id,
+            self.attempt,
+            event.rank,
+            event.seq,
+            event.time_ns + self._wall_offset_ns,
+            event.stage,
+            event.epoch,
+            event.step,
+            event.batch_idx,
+            event.dataloader_idx,
+            event.source,
+            event.hook,
+            event.name,
+        )
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()  # the last to close it takes the write-ahead log away
+            self._database = None
+
+    def state(self) -> PlainState:
+        folder = None if self.folder is None else str(self.folder.resolve())
+        return {"folder": folder, "name": self.file_name, "delivered": self._delivered}
+
+    def load_state(self, state: PlainState) -> None:
+        # As for all files of a run, a state does not say where to write.
+        self._delivered = int(state["delivered"])  # type: ignore[arg-type]

@@ -1,0 +1,65 @@
+"""Puts of one step, together."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+from ..bus.cursor import PlainState
+from ..bus.events import Put, Scalar
+
+
+class StepRow(NamedTuple):
+    """Puts of one step.
+
+    Attributes:
+        epoch, step: where.
+        wall_ns: when the first was put, in ns since 1970.
+        values: name -> value.
+    """
+
+    epoch: int
+    step: int
+    wall_ns: int
+    values: dict[str, Scalar]
+
+
+class StepRows:
+    """Collects puts into rows: a row ends where the step changes or a name comes again. Rows
+    depend on the puts alone, not on how they are delivered.
+    """
+
+    def __init__(self) -> None:
+        self._row: StepRow | None = None
+
+    def add(self, put: Put, wall_ns: int) -> StepRow | None:
+        """Take a put; gives the row that it ended."""
+        row = self._row
+        if row is not None and put.step == row.step and put.name not in row.values:
+            row.values[put.name] = put.value
+            return None
+        self._row = StepRow(put.epoch, put.step, wall_ns, {put.name: put.value})
+        return row
+
+    def end(self) -> StepRow | None:
+        """The row to which nothing is added any more."""
+        row, self._row = self._row, None
+        return row
+
+    def state(self) -> PlainState:
+        """The row that is not ended yet; plain data."""
+        if self._row is None:
+            return {}
+        epoch, step, wall_ns, values = self._row
+        return {
+            "row_place": [epoch, step, wall_ns],
+            "row_names": list(values),
+            "row_values": list(values.values()),
+        }
+
+    def load_state(self, state: PlainState) -> None:
+        """Take up what ``state`` gave."""
+        self._row = None
+        if "row_place" in state:
+            known = cast("Mapping[str, Any]", state)
+            values = dict(zip(known["row_names"], known["row_values"], strict=True))
+            epoch, step, wall_ns = known["row_place"]
+            self._row = StepRow(epoch, step, wall_ns, values)

@@ -1,0 +1,183 @@
+"""Weights & Biases: metrics by step, hyperparameters, media."""
+
+import html
+import io
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ..bus.cursor import PlainState
+from ..bus.errors import MissingPackageError
+from ..bus.events import Event, Media, Put, RunEnded, RunStarted
+from ..bus.logging_setup import get_logger
+from ..bus.media import decoded
+from .sink import Sink
+from .step_rows import StepRow, StepRows
+
+_log = get_logger("nightbus.wandb")
+_STEP = "trainer/global_step"
+
+
+class WandB(Sink):
+    """A run in Weights & Biases.
+
+    Puts of one step are one row of its history, with ``trainer/global_step`` as the axis.
+    Hyperparameters become its config. A resumed run goes on with the same W&B run, and rows that
+    it has are not added again.
+
+    Offline, everything is written to ``wandb/`` in the run's folder; send it later with
+    ``wandb sync``. Needs the extra ``wandb``.
+
+    Args:
+        project: the project.
+        name: what the run is called there; its id here by default.
+        entity: the user or team.
+        group: the group of runs it belongs to.
+        tags: tags of the run.
+        mode: ``online``, ``offline`` or ``disabled``; what W&B is set to by default.
+        folder: where W&B keeps its files; the run's own folder by default.
+        destination: takes puts with this label.
+
+    Raises:
+        MissingPackageError: wandb is missing.
+    """
+
+    events: tuple[type[Event], ...] = (Put, Media, RunStarted, RunEnded)
+    poll_interval_s = 1.0
+
+    def __init__(
+        self,
+        project: str | None = None,
+        *,
+        name: str | None = None,
+        entity: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        mode: Literal["online", "offline", "disabled"] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        destination: str = "loggers",
+    ) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise MissingPackageError("WandB", "wandb", "wandb") from None
+        self.project = project
+        self.run_name = name
+        self.entity = entity
+        self.group = group
+        self.tags = tuple(tags)
+        self.mode = mode
+        self.folder = None if folder is None else Path(folder)
+        self.destination = destination
+        self._wandb: Any = wandb
+        self._run: Any = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._wandb_id = uuid.uuid4().hex[:8]
+        self._rows = StepRows()
+        self._number = 0  # of the next row
+        self._exit_code = 1  # of a run that ended without a word
+
+    @property
+    def needs_run_folder(self) -> bool:
+        """Whether it writes into the run's folder."""
+        return self.folder is None
+
+    @property
+    def wandb_id(self) -> str:
+        """The run's id in W&B."""
+        return self._wandb_id
+
+    def open(self, resumed: bool) -> None:
+        if not resumed:
+            self._begin()
+
+    def write(self, batch: list[Put | Media | RunStarted | RunEnded]) -> None:
+        add, wall_ns = self._rows.add, self.wall_ns
+        for event in batch:
+            if type(event) is Put:
+                self._send(add(event, wall_ns(event)))
+                continue
+            self._send(self._rows.end())
+            if type(event) is Media:
+                self._send_media(event)
+            elif type(event) is RunStarted:
+                self._exit_code = 1
+                self._started().config.update(event.hparams, allow_val_change=True)
+            elif type(event) is RunEnded:
+                self._exit_code = 0 if event.how in ("completed", "stopped") else 1
+
+    def finish(self) -> None:
+        """Send the row that nothing is added to any more."""
+        self._send(self._rows.end())
+
+    def _started(self) -> Any:
+        """The run in W&B; begun when it is first needed."""
+        if self._run is None:
+            folder = self.run_path if self.folder is None else self.folder
+            folder.mkdir(parents=True, exist_ok=True)
+            self._run = self._wandb.init(
+                project=self.project,
+                name=self.run_name or self.run_id or None,
+                entity=self.entity,
+                group=self.group,
+                tags=self.tags or None,
+                mode=self.mode,
+                dir=str(folder),
+                id=self._wandb_id,
+                resume="allow",
+                reinit="create_new",  # other runs of this process are left alone
+                # The terminal is the progress bar's.
+                settings=self._wandb.Settings(console="off", silent=True),
+            )
+            self._run.define_metric(_STEP)
+            self._run.define_metric("*", step_metric=_STEP, step_sync=True)
+            if self._run.url:
+                _log.info("W&B", url=self._run.url)
+        return self._run
+
+    def _send(self, row: StepRow | None) -> None:
+        if row is not None:
+            values = {**row.values, "epoch": row.epoch, _STEP: row.step}
+            # W&B drops a row whose number it has passed: what comes again is not added twice.
+            self._started().log(values, step=self._number)
+            self._number += 1
+
+    def _send_media(self, event: Media) -> None:
+        shown = {event.name: self._shown(event), "epoch": event.epoch, _STEP: event.step}
+        self._started().log(shown, step=self._number)
+        self._number += 1
+
+    def _shown(self, event: Media) -> Any:
+        content = decoded(event)
+        if event.kind in ("image", "figure"):
+            return self._wandb.Image(_picture(content))
+        if event.kind == "histogram":
+            return self._wandb.Histogram(np_histogram=(content["counts"], content["edges"]))
+        if event.kind == "table":
+            return self._wandb.Table(columns=content["columns"], data=content["rows"])
+        return self._wandb.Html(f"<pre>{html.escape(content)}</pre>")
+
+    def close(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.finish(exit_code=self._exit_code)
+
+    def state(self) -> PlainState:
+        return {"wandb_id": self._wandb_id, "number": self._number, **self._rows.state()}
+
+    def load_state(self, state: PlainState) -> None:
+        self._wandb_id = str(state["wandb_id"])
+        self._number = int(state["number"])  # type: ignore[arg-type]
+        self._rows.load_state(state)
+
+
+def _picture(png: bytes) -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingPackageError("WandB, for images,", "pillow", "media") from None
+    return Image.open(io.BytesIO(png))
