@@ -226,8 +226,8 @@ def find_checkpoint(ckpt_path: str | os.PathLike[str], root: Path, run_name: str
             found = last.resolve()
             if found.parent != run.path.resolve() / "checkpoints":
                 raise CheckpointError(
-                    f"{last} leads out of its run, to {found}; give that path as ckpt_path if it is "
-                    "the checkpoint you mean"
+                    f"{last} leads out of its run, to {found}; give that path as ckpt_path if it "
+                    "is the checkpoint you mean"
                 )
             return found
     raise CheckpointError(

@@ -10,7 +10,28 @@ _IN_ARGUMENTS = re.compile(r"token|key|passw|pwd|secret|credential|auth|bearer",
 _URL_USER = re.compile(r"(?<=://)[^/@\s]+@")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET_WORDS = frozenset(
-    ["token", "tokens", "key", "keys", "apikey", "accesskey", "secretkey", "pass", "passwd", "password", "passwords", "passphrase", "pwd", "secret", "secrets", "credential", "credentials", "auth", "authorization", "bearer"]
+    [
+        "token",
+        "tokens",
+        "key",
+        "keys",
+        "apikey",
+        "accesskey",
+        "secretkey",
+        "pass",
+        "passwd",
+        "password",
+        "passwords",
+        "passphrase",
+        "pwd",
+        "secret",
+        "secrets",
+        "credential",
+        "credentials",
+        "auth",
+        "authorization",
+        "bearer",
+    ]
 )
 
 

@@ -157,8 +157,9 @@ class RunFolder:
                 attempts = self.attempts()
                 for earlier in attempts:
                     if self.is_being_written(earlier):
+                        writer = _pid_in(self.attempt_path(earlier) / "lock")
                         raise RunFolderError(
-                            f"the run {self.path} is being written by {_pid_in(self.attempt_path(earlier) / 'lock')}; "
+                            f"the run {self.path} is being written by {writer}; "
                             "wait for its end or stop it, or begin a run of its own without "
                             "ckpt_path"
                         )
