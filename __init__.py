@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .actors.callbacks import ThroughputMonitor as ThroughputMonitor
     from .actors.callbacks import Timer as Timer
     from .actors.callbacks import WeightAveraging as WeightAveraging
+    from .actors.checkpoint_values import register_type as register_type
     from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
     from .actors.results import EvalResult as EvalResult
     from .actors.results import TrainResult as TrainResult
@@ -56,9 +57,11 @@ if TYPE_CHECKING:
     from .bus.events import Pause as Pause
     from .bus.events import Put as Put
     from .bus.events import Resume as Resume
+    from .bus.events import Resumed as Resumed
     from .bus.events import RunEnded as RunEnded
     from .bus.events import RunStarted as RunStarted
     from .bus.events import RunValidation as RunValidation
+    from .bus.events import SaveCheckpoint as SaveCheckpoint
     from .bus.events import Stop as Stop
     from .bus.replay import replay as replay
     from .bus.run_folder import RunFolder as RunFolder
@@ -107,7 +110,9 @@ _EVENTS = [
     "Resume",
     "RunEnded",
     "RunStarted",
+    "Resumed",
     "RunValidation",
+    "SaveCheckpoint",
     "Stop",
 ]
 _CALLBACKS = [
@@ -171,6 +176,8 @@ _HOME_OF = {
     "Trainer": ".trainer",
     "UsageError": ".bus.errors",
     "on": ".bus.subscription",
+    "CheckpointError": ".bus.errors",
+    "register_type": ".actors.checkpoint_values",
     "replay": ".bus.replay",
     "seed_everything": ".trainer",
 }

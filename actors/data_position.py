@@ -49,7 +49,7 @@ class DataReader:
             self._iterator: Iterator[Any] = iter(loader)
         elif state is None:
             self._began = rng_state()
-            self._generators = [generator.get_state() for generator in _generators(loader)]
+            self._generators = [generator.get_state() for generator in generators_of(loader)]
             self._iterator = iter(loader)
         else:
             self._resume(state)
@@ -86,7 +86,7 @@ class DataReader:
         if "began" not in state:
             raise _other_loader(self._loader)
         self._began, self._generators = state["began"], state["generators"]
-        generators = _generators(self._loader)
+        generators = generators_of(self._loader)
         if len(generators) != len(self._generators):
             raise _other_loader(self._loader)
         now = rng_state()
@@ -182,7 +182,7 @@ def _with_sampler(loader: "DataLoader[Any]", sampler: Iterable[Any]) -> "DataLoa
     )
 
 
-def _generators(loader: Any) -> list[torch.Generator]:
+def generators_of(loader: Any) -> list[torch.Generator]:
     """The generators that a loader and its samplers draw from, each once."""
     found: dict[int, torch.Generator] = {}
     batch_sampler = getattr(loader, "batch_sampler", None)

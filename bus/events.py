@@ -12,7 +12,7 @@ import msgspec
 SCHEMA_VERSION = 1
 
 Stage = Literal["", "train", "validate", "test", "predict", "sanity_check"]
-Ending = Literal["completed", "stopped", "interrupted", "failed"]
+Ending = Literal["completed", "stopped", "interrupted", "preempted", "failed"]
 MediaKind = Literal["image", "figure", "histogram", "text", "table"]
 Scalar = bool | int | float
 Plain = None | bool | int | float | str
@@ -279,6 +279,10 @@ class LoopAdvanced(Event, frozen=True, array_like=True, tag=16, gc=False):
     completed: int
 
 
+class Resumed(Event, frozen=True, array_like=True, tag=19, gc=False):
+    """A resumed run goes on here: what came before in this attempt was set-up."""
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """An event of a type that this version does not know; kept as it was.
 
@@ -309,6 +313,7 @@ OtherEvent = (
     | LoopEnded
     | Media
     | LoopAdvanced
+    | Resumed
 )
 AnyEvent = Hook | OtherEvent
 
@@ -331,6 +336,7 @@ EVENT_TYPES: dict[int, type[Event]] = {
         LoopEnded,
         Media,
         LoopAdvanced,
+        Resumed,
     )
 }
 TAG_OF: dict[type[Event], int] = {kind: tag for tag, kind in EVENT_TYPES.items()}
@@ -356,6 +362,10 @@ class Pause(Command, frozen=True, kw_only=True):
 
 class Resume(Command, frozen=True, kw_only=True):
     """Go on after Pause."""
+
+
+class SaveCheckpoint(Command, frozen=True, kw_only=True):
+    """Save the run at the next safe point; the reply is the checkpoint's path."""
 
 
 class RunValidation(Command, frozen=True, kw_only=True):

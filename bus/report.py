@@ -23,7 +23,9 @@ from .summary import HookTotal, MetricTotal, Summary
 MAX_LISTED = 20
 MAX_MISSING_LISTED = 1_000
 
-HowEnded = Literal["completed", "stopped", "interrupted", "failed", "still running", "cut off"]
+HowEnded = Literal[
+    "completed", "stopped", "interrupted", "preempted", "failed", "still running", "cut off"
+]
 
 
 class MetricReport(msgspec.Struct, frozen=True):
