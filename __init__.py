@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .actors.callbacks import LearningRateMonitor as LearningRateMonitor
     from .actors.callbacks import ModelCheckpoint as ModelCheckpoint
     from .actors.callbacks import ModelSummary as ModelSummary
+    from .actors.callbacks import OnExceptionCheckpoint as OnExceptionCheckpoint
     from .actors.callbacks import StochasticWeightAveraging as StochasticWeightAveraging
     from .actors.callbacks import ThroughputMonitor as ThroughputMonitor
     from .actors.callbacks import Timer as Timer
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .actors.results import TrainResult as TrainResult
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
+    from .bus.errors import CheckpointError as CheckpointError
     from .bus.errors import NightbusError as NightbusError
     from .bus.errors import NotRecorded as NotRecorded
     from .bus.errors import UsageError as UsageError
@@ -128,6 +130,7 @@ _CALLBACKS = [
     "LearningRateMonitor",
     "ModelCheckpoint",
     "ModelSummary",
+    "OnExceptionCheckpoint",
     "StochasticWeightAveraging",
     "ThroughputMonitor",
     "Timer",

@@ -1249,6 +1249,7 @@ class Trainer:
             self._deadline_s = time.monotonic() + self.max_time_s
         self._set_up("fit", checkpoint)
         self.setup_optimizers()
+        self.checkpointer.check_space()
         if checkpoint is not None:
             self.checkpointer.restore_training(checkpoint)
             self._begin_schedulers()
@@ -1539,6 +1540,12 @@ class Trainer:
     def announce_loop_end(self, name: str, completed: int) -> None:
         """Record that a loop ended."""
         self.bus.emit(LoopEnded, completed, source=name)
+
+    def begin_at(self, epochs: int, steps: int) -> None:
+        """Go on where so many epochs and optimizer steps were done by another library."""
+        if self._epoch_counter is not None:
+            self._epoch_counter.epoch_progress.complete(epochs)
+        self.optimization_progress.begin_at(steps)
 
     def step_schedulers(self) -> None:
         """After a batch: advance the schedulers whose optimizer has stepped."""

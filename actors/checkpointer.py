@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ..bus.actor import actor_name
 from ..bus.errors import CheckpointError
@@ -21,6 +22,7 @@ from .checkpoint_format import (
     take_snapshot,
     write_checkpoint,
 )
+from .hyperparameters import HyperparametersMixin
 from .metric_states import load_torchmetrics_state, torchmetrics_state
 from .rng import rng_state, set_rng_state
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 _log = get_logger("nightbus.checkpoint")
 _POLL_S = 0.05
+
+
+CHECKPOINTS_AT_ONCE = 3
+"""The newest two, and the one that is being written."""
 
 
 class _Writing:
@@ -108,6 +114,35 @@ class Checkpointer:
     def _folder(self) -> Path | None:
         run = self._trainer.run_folder
         return None if run is None else run.path / "checkpoints"
+
+    def check_space(self) -> None:
+        """See, before training begins, that checkpoints will find room.
+
+        Raises:
+            CheckpointError: not even the weights would.
+        """
+        folder = self._folder
+        if folder is None or not self._trainer.enable_checkpointing:
+            return
+        weights = sum(_size_of(t) for t in self._trainer.lightning_module.state_dict().values())
+        trained = sum(_size_of(p) for g in self._trainer.optimizers for p in _parameters_of(g))
+        whole = weights + 2 * trained  # as Adam has it; others need less
+        free = shutil.disk_usage(folder.parent).free
+        advice = (
+            "make room, choose another default_root_dir, or train with enable_checkpointing=False"
+        )
+        if free < weights:
+            raise CheckpointError(
+                f"there is no room for a checkpoint: the weights take {weights:,} bytes, and the "
+                f"disk of {folder.parent} has {free:,}; {advice}"
+            )
+        if free < CHECKPOINTS_AT_ONCE * whole:
+            _log.warning(
+                "checkpoints may find no room on the disk; " + advice,
+                free_bytes=free,
+                a_checkpoint_takes_about=whole,
+                checkpoints_at_once=CHECKPOINTS_AT_ONCE,
+            )
 
     # -- where the state is whole ------------------------------------------------------------
 
@@ -337,8 +372,13 @@ class Checkpointer:
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
             "state_dict": module.state_dict(),
-            "hyper_parameters": self._hyperparameters(),
+            "hyper_parameters": self._hyperparameters(module),
+            "hparams_argument": getattr(module, "_hparams_argument", ""),
         }
+        if trainer.datamodule is not None:
+            state["datamodule_hyper_parameters"] = self._hyperparameters(trainer.datamodule)
+            argument = getattr(trainer.datamodule, "_hparams_argument", "")
+            state["datamodule_hparams_argument"] = argument
         if weights_only:
             return state
         state |= self._validation or self._cut or self._now()
@@ -346,11 +386,11 @@ class Checkpointer:
         trainer.routes.call("on_save_checkpoint", state)
         return state
 
-    def _hyperparameters(self) -> dict[str, Any]:
+    def _hyperparameters(self, owner: HyperparametersMixin) -> dict[str, Any]:
         """Those that a checkpoint can carry; the others are said once."""
         kept: dict[str, Any] = {}
         left_out: list[str] = []
-        for name, value in self._trainer.lightning_module.hparams.items():
+        for name, value in owner.hparams.items():
             try:
                 take_snapshot({name: value})
             except CheckpointError:
@@ -396,7 +436,7 @@ class Checkpointer:
             CheckpointError: the checkpoint holds weights alone, or another set-up.
         """
         trainer = self._trainer
-        if "loops" not in state:
+        if "loops" not in state and "imported" not in state:
             raise CheckpointError(
                 "the checkpoint holds weights alone, so training cannot be resumed from it"
             )
@@ -414,10 +454,11 @@ class Checkpointer:
                 optimizer._opt_called = True  # type: ignore[attr-defined]  # schedulers ask for it
         for config, saved in zip(trainer.lr_scheduler_configs, state["lr_schedulers"], strict=True):
             config.scheduler.load_state_dict(saved)
+        if "imported" in state:  # another library's checkpoint has no more
+            trainer.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
+            return
         trainer.fit_loop.load_state_dict(state["loops"]["fit_loop"])
         trainer.optimization_progress.load_state_dict(state["optimization"])
-        if "rng" not in state:  # weights, optimizers and counters of another library's checkpoint
-            return
         trainer.device.load_state_dict(state["scaler"])
         saved_actors = state["actors"]
         for actor in (*trainer.callbacks, *trainer.actors):
@@ -442,3 +483,13 @@ class Checkpointer:
             self._rng = None
             self._trainer.bus.emit(Resumed)
             self.between_steps()
+
+
+def _parameters_of(optimizer: Any) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _size_of(tensor: Any) -> int:
+    if not isinstance(tensor, Tensor) or is_lazy(tensor):
+        return 0
+    return tensor.numel() * tensor.element_size()
