@@ -1,6 +1,7 @@
 """Reading training data with a position, so that a resumed epoch goes on with its next batch."""
 
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -49,9 +50,10 @@ class DataReader:
                 self._read = state["batches"]
             self._iterator: Iterator[Any] = iter(loader)
         elif state is None:
+            self._is_warm = is_warm(loader)
             self._began = self._first = rng_state()
             self._generators = [generator.get_state() for generator in generators_of(loader)]
-            self._iterator = iter(loader)
+            self._iterator = begin_pass(loader)
         else:
             self._resume(state)
 
@@ -82,6 +84,7 @@ class DataReader:
         return {
             "began": self._began,
             "first": self._first,
+            "is_warm": self._is_warm,
             "generators": self._generators,
             "batches": self._read - unused,
         }
@@ -90,7 +93,7 @@ class DataReader:
         if "began" not in state:
             raise _other_loader(self._loader)
         self._began, self._first = state["began"], state["first"]
-        self._generators = state["generators"]
+        self._generators, self._is_warm = state["generators"], state["is_warm"]
         generators = generators_of(self._loader)
         if len(generators) != len(self._generators):
             raise _other_loader(self._loader)
@@ -102,7 +105,11 @@ class DataReader:
         self._read = batches
         if _is_map_style(self._loader):
             remaining = _Remaining(_index_sampler(self._loader), batches)
-            self._iterator = iter(_with_sampler(self._loader, remaining))
+            rest = _with_sampler(self._loader, remaining)
+            if self._is_warm:
+                rest.generator = torch.Generator()  # what workers draw when they start
+            self._iterator = iter(rest)
+            keep_warm(self._loader)
             set_rng_state(self._first)
             remaining.start()
         else:
@@ -110,6 +117,36 @@ class DataReader:
             set_rng_state(self._first)
             _drop(self._iterator, batches, self._loader)
         set_rng_state(now)
+
+
+# Loaders whose workers stay from pass to pass, and were there already when the run was saved.
+_warm: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+def is_warm(loader: Any) -> bool:
+    """Whether a loader has workers that stay, and they are there, or were when the run was saved."""
+    if not getattr(loader, "persistent_workers", False):
+        return False
+    return loader in _warm or getattr(loader, "_iterator", None) is not None
+
+
+def keep_warm(loader: Any) -> None:
+    """A loader's workers were there when the run was saved."""
+    if getattr(loader, "persistent_workers", False):
+        _warm.add(loader)
+
+
+def begin_pass(loader: Any) -> Iterator[Any]:
+    """One pass over a loader. Workers that stay draw a random number when they are started, which
+    in the run that was saved was long ago: to go on as that run, it is drawn elsewhere.
+    """
+    if loader not in _warm or loader._iterator is not None:
+        return iter(loader)
+    generator, loader.generator = loader.generator, torch.Generator()
+    try:
+        return iter(loader)
+    finally:
+        loader.generator = generator
 
 
 def is_stateful(loader: Any) -> bool:
@@ -184,7 +221,6 @@ def _with_sampler(loader: "DataLoader[Any]", sampler: Iterable[Any]) -> "DataLoa
         multiprocessing_context=loader.multiprocessing_context,
         generator=loader.generator,
         prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
         **given,
     )
 

@@ -22,7 +22,7 @@ from .data import (
     training_loader,
     without_shuffling,
 )
-from .data_position import generators_of
+from .data_position import generators_of, is_warm, keep_warm
 from .hooks import is_overridden
 
 if TYPE_CHECKING:
@@ -223,11 +223,13 @@ class Loaders:
     # -- checkpoints -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """States of the loaders' own random number generators, where loaders were asked for."""
+        """Of the loaders that were asked for: the states of their own random number generators, and
+        whether their workers are there.
+        """
         loaded = {"train": None if self._training is None else [self._training]}
         loaded["validate"] = self._evaluation.get("validate")
         return {
-            stage: None if loaders is None else [_generator_states(loader) for loader in loaders]
+            stage: None if loaders is None else [_state_of(loader) for loader in loaders]
             for stage, loaders in loaded.items()
         }
 
@@ -237,18 +239,27 @@ class Loaders:
             if saved is None or (stage == "validate" and not self.can_validate):
                 continue
             loaders = [self.training] if stage == "train" else self.evaluation(stage)
-            for loader, states in zip(loaders, saved, strict=False):
-                for generator, state in zip(_generators(loader), states, strict=False):
-                    generator.set_state(state)
+            for loader, state in zip(loaders, saved, strict=False):
+                for generator, known in zip(_generators(loader), state["generators"], strict=False):
+                    generator.set_state(known)
+                for part, has_workers in zip(_parts(loader), state["warm"], strict=False):
+                    if has_workers:
+                        keep_warm(part)
+
+
+def _parts(loader: Any) -> list[Any]:
+    return loader.flat if isinstance(loader, CombinedLoader) else [loader]
 
 
 def _generators(loader: Any) -> list[torch.Generator]:
-    parts = loader.flat if isinstance(loader, CombinedLoader) else [loader]
-    return [generator for part in parts for generator in generators_of(part)]
+    return [generator for part in _parts(loader) for generator in generators_of(part)]
 
 
-def _generator_states(loader: Any) -> list[torch.Tensor]:
-    return [generator.get_state() for generator in _generators(loader)]
+def _state_of(loader: Any) -> dict[str, Any]:
+    return {
+        "generators": [generator.get_state() for generator in _generators(loader)],
+        "warm": [is_warm(part) for part in _parts(loader)],
+    }
 
 
 def _name(stage: str) -> str:

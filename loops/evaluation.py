@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..actors.data_position import begin_pass
 from ..actors.results import EvalResult, Result
 from ..bus.events import Scalar
 from .loop import Loop
@@ -40,7 +41,7 @@ class EvaluationEpochLoop(Loop):
     def on_run_start(
         self, loader: Any, limit: int | None, dataloader_idx: int, kind: str, keep_outputs: bool
     ) -> None:
-        self._iterator = iter(loader)
+        self._iterator = begin_pass(loader)
         self._limit, self._dataloader_idx, self._kind = limit, dataloader_idx, kind
         self.outputs = [] if keep_outputs else None
 

@@ -382,3 +382,123 @@ def test_a_run_that_was_stopped_in_validation_validates_again_and_is_the_same(
     whole, resumed = run_both(case, tmp_path, StopAfter(batches, how, in_validation=True))
 
     assert_same_run(whole, resumed)
+
+
+# -- loaders with processes ----------------------------------------------------------------------
+
+
+def stateful(**options: Any) -> Any:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    return StatefulDataLoader(dataset(), 4, shuffle=True, **options)
+
+
+PROCESSES = {
+    "workers": Case(data=lambda: shuffled(num_workers=2)),
+    "workers that stay": Case(data=lambda: shuffled(num_workers=1, persistent_workers=True)),
+    "stateful": Case(data=stateful),
+    "stateful with workers": Case(data=lambda: stateful(num_workers=2)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's
+@pytest.mark.parametrize("case", PROCESSES)
+@pytest.mark.parametrize("batches", [1, 6, 9])
+def test_loaders_with_workers_and_with_a_state_go_on_where_they_were(
+    tmp_path: Path, case: str, batches: int
+) -> None:
+    whole, resumed = run_both(PROCESSES[case], tmp_path, StopAfter(batches, "stop"))
+
+    assert_same_run(whole, resumed)
+
+
+class Loud(Dataset[Any]):
+    """Counts what is asked of it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, idx: int) -> Any:
+        self.asked.append(idx)
+        return torch.ones(4), 1
+
+
+def test_batches_that_were_used_are_passed_over_without_loading_them(tmp_path: Path) -> None:
+    data = Loud(4 * 50)
+    first = trainer(tmp_path, max_steps=40)
+    first.fit(Small(), DataLoader(data, 4))
+    data.asked.clear()
+
+    trainer(tmp_path).fit(Small(), DataLoader(data, 4), ckpt_path="last")
+
+    assert data.asked == list(range(160, 200))
+
+
+def test_batches_of_a_stream_are_read_again_and_dropped_and_the_cost_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = trainer(tmp_path, max_steps=4)
+    first.fit(Small(), DataLoader(Stream(), 4))
+
+    trainer(tmp_path).fit(Small(), DataLoader(Stream(), 4), ckpt_path="last")
+
+    said = capsys.readouterr().err
+    assert "batches were read again and dropped" in said
+    assert "StatefulDataLoader" in said
+
+
+def test_data_that_has_become_shorter_is_refused(tmp_path: Path) -> None:
+    first = trainer(tmp_path, max_steps=4)
+    first.fit(Small(), DataLoader(dataset(24), 4))
+
+    with pytest.raises(nb.CheckpointError, match="the data ends after 2 batches"):
+        trainer(tmp_path).fit(Small(), DataLoader(dataset(8), 4), ckpt_path="last")
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's
+def test_another_kind_of_loader_is_refused(tmp_path: Path) -> None:
+    first = trainer(tmp_path, max_steps=4)
+    first.fit(Small(), shuffled())
+
+    with pytest.raises(nb.CheckpointError, match="not one of this StatefulDataLoader"):
+        trainer(tmp_path).fit(Small(), stateful(), ckpt_path="last")
+
+
+# -- from a checkpoint of a callback, and over several stops ---------------------------------------
+
+
+@pytest.mark.parametrize("step", [1, 3, 6, 8, 11])
+def test_a_checkpoint_from_within_an_epoch_resumes_exactly(tmp_path: Path, step: int) -> None:
+    case = CASES["validation within the epoch"]
+    every = nb.ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    whole = case.fit(tmp_path / "a", 1, every)
+    random_after = random.getstate()
+    again = nb.ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    first = case.fit(tmp_path / "b", 1, again)[0]
+    assert first.run_folder is not None
+    path = first.run_folder.path / "checkpoints" / f"step={step}"
+
+    third = nb.ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    resumed = case.fit(tmp_path / "b", 99, third, ckpt_path=path)
+    resumed[0].next_random = random.random()  # type: ignore[attr-defined]
+    random.setstate(random_after)
+
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_a_run_may_be_stopped_after_every_batch(tmp_path: Path) -> None:
+    case = CASES["accumulation"]
+    whole = case.fit(tmp_path / "whole", 1)
+    random_after = random.getstate()
+    for _ in range(EPOCHS * BATCHES):
+        resumed = case.fit(tmp_path / "resumed", 1, StopAfter(1, "stop"), ckpt_path="last")
+    resumed = case.fit(tmp_path / "resumed", 1, ckpt_path="last")
+    resumed[0].next_random = random.random()  # type: ignore[attr-defined]
+    random.setstate(random_after)
+
+    assert_same_run(whole, resumed)
