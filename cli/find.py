@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..bus.errors import RunFolderError
+from ..bus.flight_file import is_flight_file, open_run
 from ..bus.run_folder import RunFolder
 
 RUN_HELP = (
@@ -20,6 +21,8 @@ def find_run(given: str) -> RunFolder:
         RunFolderError: there is none, or several.
     """
     path = Path(given)
+    if is_flight_file(path):
+        return open_run(path)
     for candidate in (path, Path("runs") / given):
         if (candidate / "run.json").exists():
             return RunFolder.open(candidate)
