@@ -181,8 +181,8 @@ class Trainer:
             encoded; at most 1,000,000.
         drain_timeout: how long sinks may take to finish at the end, in s.
         hang_timeout: when a step, an evaluation batch, the set-up or what is between them takes
-            longer than this, in s, say where every thread is, in the run's folder, and go on; see
-            docs/hangs.md.
+            longer than this, in s, where every thread is is written into the run's folder, and the
+            run goes on; None looks for no hangs. See docs/hangs.md.
 
     Raises:
         UsageError: an argument makes no sense; the message says what does.
@@ -861,6 +861,7 @@ class Trainer:
         self._black_box = BlackBox(
             self.bus,
             LogIdentity(run.info.id if run else "unnamed", self.attempt),
+            self.default_root_dir,
             self.hang_timeout,
             lambda: self._iterations,
             lambda: self.paused,

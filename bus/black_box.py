@@ -7,30 +7,35 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
+from typing import Literal
 
 from .bus import Bus
-from .errors import RunFolderError, UsageError
-from .events import Fault
-from .flight_file import FLIGHT, LONE_FLIGHT, SUFFIX, write_flight_file
-from .log_writer import LogIdentity
+from .errors import UsageError
+from .events import Event, Fault, Put
+from .flight_file import write_flight_file
+from .log_writer import LogIdentity, LogWriter
 from .quit_signal import QuitSignal
 from .stacks import all_tasks, all_threads, thread_stack
 from .watchdog import Watchdog
 
 MAX_STACK_CHARS = 16_384
 
+Occasion = Literal["crash", "hang", "sigquit"]
+
 
 class BlackBox:
     """While it is entered, a crash, SIGQUIT and a hang leave files behind.
 
-    ``NAME.txt`` says where every thread and every trio task was, ``NAME.nlog`` holds the last
-    events where the run's log does not: it lies in the run's folder, or, where there is none, in
-    the working directory.
+    ``crash-DATE-TIME-stacks.txt`` says where every thread and every trio task was;
+    ``crash-DATE-TIME-events.nlog`` holds the last events where the run's log does not. ``hang`` and
+    ``sigquit`` are the other occasions. They lie in the run's folder, or, where there is none, in
+    ``folder`` with ``nightbus-`` before their names.
 
     Args:
         bus: the run's bus; its flight recorder has the events, if it has one.
         identity: which run.
+        folder: for runs without a folder.
         hang_timeout_s: so long without progress is a hang, in s; None looks for none.
         iterations: of loops that do not move the place, how many are done.
         is_waiting: whether the run is paused.
@@ -40,12 +45,14 @@ class BlackBox:
         self,
         bus: Bus,
         identity: LogIdentity,
+        folder: Path,
         hang_timeout_s: float | None,
         iterations: Callable[[], int],
         is_waiting: Callable[[], bool],
     ) -> None:
         self._bus = bus
         self._identity = identity
+        self._folder = folder
         self._training = threading.get_ident()
         self._entered = contextlib.ExitStack()
         self._contexts: list[contextlib.AbstractContextManager[object]] = [QuitSignal(self._quit)]
@@ -71,64 +78,61 @@ class BlackBox:
     ) -> None:
         self._entered.close()
 
-    def crash(self, error: BaseException) -> None:
-        """An exception ends the run. Where the log has everything, it has this too; and what the
-        user did wrong says itself what to do.
-        """
-        if self._bus.flight is not None and not isinstance(error, UsageError):
+    def crash(self, error: Exception) -> None:
+        """An exception ends the run. What the user did wrong says itself what to do."""
+        if not isinstance(error, UsageError):
             text = "".join(traceback.format_exception(error))
-            self._write(f"the run crashed: {type(error).__name__}: {error}", f"{text}\n")
+            self._write("crash", f"the run crashed: {type(error).__name__}: {error}", f"\n{text}")
 
-    def _quit(self, frame: FrameType | None) -> None:
-        self._write("SIGQUIT arrived; the run goes on", here=frame)
+    def _quit(self) -> None:
+        self._write("sigquit", "SIGQUIT arrived; the run goes on", self._unwritten())
 
     def _hang(self, still_s: float) -> None:
-        place = self._bus.place
-        hook = self._hook()
-        what = f" in {hook}" if hook else ""
-        message = f"no progress for {still_s:.3g} s{what}; the run was not ended"
+        hook = self._bus.place.hook
+        where = f" in {hook}" if hook else ""
+        message = f"no progress for {still_s:.3g} s{where}; the run was not ended"
         stack = thread_stack(self._training)[-MAX_STACK_CHARS:]
-        self._bus.emit(Fault, "Hang", message, stack, place.hook, source="watchdog")
-        self._write(message)
+        unwritten = self._unwritten()
+        self._bus.emit(Fault, "Hang", message, stack, hook, source="watchdog")
+        self._write("hang", message, unwritten)
 
-    def _hook(self) -> str:
-        return self._bus.place.hook
-
-    def _write(self, why: str, text: str = "", here: FrameType | None = None) -> None:
-        """Write both files and say so. It may be the last that can be done for a run, or happen
-        within a signal handler: what fails is said, and nothing is raised.
+    def _write(self, occasion: Occasion, why: str, text: str) -> None:
+        """Write the files and say so. It may be the last that can be done for a run that goes on or
+        ends all the same: what fails here is said, and nothing is raised.
         """
         try:
-            base = self._base()
-            stacks = base.with_name(f"{base.name}.txt")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with open(os.open(stacks, flags, 0o600), "w", encoding="utf-8") as file:
-                file.write(f"{self._head(why)}\n{text}{self._stacks(here)}")
-            written = str(stacks)
+            stem, fd = self._begin(occasion)
+            with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"{self._head(why)}{text}\n{self._stacks()}")
+            said = f"where everyone was: {stem}-stacks.txt"
             flight = self._bus.flight
             if flight is not None:
-                events = base.with_name(f"{base.name}{SUFFIX}")
+                events = Path(f"{stem}-events.nlog")
                 write_flight_file(events, self._identity, flight.last())
-                written += f"; its last events: nightbus tail {events}"
-            _say(f"{why}; where everyone was: {written}")
-        except (OSError, RunFolderError, ValueError) as error:
-            _say(f"{why}; where everyone was could not be written: {error}")
+                said += f"; its last events: nightbus tail {events}"
+        except Exception as error:
+            said = f"where everyone was could not be written: {type(error).__name__}: {error}"
+        _say(f"{why}; {said}")
 
-    def _base(self) -> Path:
-        """A path that nobody has yet, without its ending."""
+    def _begin(self, occasion: Occasion) -> tuple[Path, int]:
+        """The beginning of a name that nobody has yet, and the stacks' file, open."""
         run = self._bus.run_path
-        folder, stem = (Path.cwd(), LONE_FLIGHT) if run is None else (run, FLIGHT)
-        name = f"{stem}{time.strftime('%Y%m%d-%H%M%S')}"
+        if run is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        base = (run or self._folder) / f"{'' if run else 'nightbus-'}{occasion}"
+        stem = time.strftime(f"{base.name}-%Y%m%d-%H%M%S")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         number = 1
         while True:
-            base = folder / (name if number == 1 else f"{name}-{number}")
-            if not base.with_name(f"{base.name}.txt").exists():
-                return base
-            number += 1
+            path = base.with_name(stem if number == 1 else f"{stem}-{number}")
+            try:
+                return path, os.open(f"{path}-stacks.txt", flags, 0o600)
+            except FileExistsError:
+                number += 1
 
     def _head(self, why: str) -> str:
         place = self._bus.place
-        hook = self._hook()
+        hook = place.hook
         return (
             f"nightbus, run {self._identity.run}, attempt {self._identity.attempt}, "
             f"process {os.getpid()}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
@@ -137,14 +141,30 @@ class BlackBox:
             f"batch {place.batch_idx}{f', in the hook {hook}' if hook else ''}\n"
         )
 
-    def _stacks(self, here: FrameType | None) -> str:
-        threads = all_threads(self._training, here)
+    def _unwritten(self) -> str:
+        """Of a run that is recorded: what it did, but has not written yet."""
+        writer = self._bus.writer
+        if writer is None or self._bus.flight is not None:
+            return ""
+        return f"\nsince the log was written last\n{_listed(writer)}"
+
+    def _stacks(self) -> str:
+        threads = all_threads(self._training)
         return f"{threads}\ntrio tasks\n{all_tasks(self._bus.root_task)}"
 
 
+def _listed(writer: LogWriter) -> str:
+    """What a writer holds, as lines; another thread may go on adding to it."""
+    names = [name for name, _, _ in list(writer.hooks)]
+    names += [_in_a_word(event) for event in list(writer.others)]
+    return "".join(f"  {name}\n" for name in names) or "  nothing\n"
+
+
+def _in_a_word(event: Event) -> str:
+    return f"Put {event.name}" if isinstance(event, Put) else type(event).__name__
+
+
 def _say(message: str) -> None:
-    """Say something on stderr, also in a signal handler, which may have come in the middle of a
-    print.
-    """
+    """Say something on stderr, from any thread, also while another is in the middle of a print."""
     with contextlib.suppress(OSError):  # there is no stderr: then nobody listens
         os.write(2, f"nightbus: {message}\n".encode(errors="backslashreplace"))

@@ -1,6 +1,7 @@
 """A flight recorder's events on disk: one segment of the log's own format, in a file by itself."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,7 @@ from .place import Place
 from .run_folder import RunFolder, RunInfo
 from .segments import MAX_SEGMENT_BYTES, FolderStore, Source
 
-FLIGHT = "flight-"
-LONE_FLIGHT = "nightbus-flight-"
-SUFFIX = ".nlog"
+_SEGMENT_OF_A_RUN = re.compile(r"\d+\.nlog")
 _HEADER_BYTES = (1 << 20) + 64
 
 
@@ -64,9 +63,9 @@ class FlightFile(RunFolder):
 
 
 def is_flight_file(path: Path) -> bool:
-    """Whether a path is named as flight recorders name theirs, and is there."""
-    named = path.name.startswith((FLIGHT, LONE_FLIGHT)) and path.name.endswith(SUFFIX)
-    return named and path.is_file()
+    """Whether there is a file of last events at a path, whatever somebody called it."""
+    is_segment = _SEGMENT_OF_A_RUN.fullmatch(path.name) is not None
+    return path.suffix == ".nlog" and not is_segment and path.is_file()
 
 
 def open_run(path: str | os.PathLike[str]) -> RunFolder:

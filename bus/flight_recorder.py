@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -125,10 +125,9 @@ class FlightRecorder:
                     for hook in group:
                         hook.time_ns = at_ns
             elif isinstance(note[0], int):
-                mark = cast(PlaceMark, note)
+                mark = note
             elif mark is not None:  # the ring may begin behind where training was
-                names = cast(tuple[str, ...], note)
-                group, has_time = [NotedHook(name, at_ns, 0, mark) for name in names], False
+                group, has_time = [NotedHook(name, at_ns, 0, mark) for name in note], False
                 found += group
         start: list[Event | NotedHook] = [] if self._started is None else [self._started]
         return start + found[-(self.capacity - len(start)) :]

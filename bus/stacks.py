@@ -5,7 +5,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,16 +19,13 @@ def thread_stack(ident: int) -> str:
     return "" if frame is None else "".join(traceback.format_stack(frame))
 
 
-def all_threads(training: int, here: FrameType | None = None) -> str:
+def all_threads(training: int) -> str:
     """Where every thread is, that which trains first.
 
     Args:
         training: ident of the training thread.
-        here: where the calling thread was, if it is in a signal handler now.
     """
     frames = sys._current_frames()
-    if here is not None:
-        frames[threading.get_ident()] = here
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     parts = []
     for ident in sorted(frames, key=lambda ident: (ident != training, names.get(ident, ""))):
