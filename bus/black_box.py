@@ -81,8 +81,9 @@ class BlackBox:
     def crash(self, error: Exception) -> None:
         """An exception ends the run. What the user did wrong says itself what to do."""
         if not isinstance(error, UsageError):
-            text = "".join(traceback.format_exception(error))
-            self._write("crash", f"the run crashed: {type(error).__name__}: {error}", f"\n{text}")
+            trace = "".join(traceback.format_exception(error))
+            text = f"\nthread {threading.current_thread().name} (training)\n{trace}"
+            self._write("crash", f"the run crashed: {type(error).__name__}: {error}", text)
 
     def _quit(self) -> None:
         self._write("sigquit", "SIGQUIT arrived; the run goes on", self._unwritten())

@@ -48,6 +48,8 @@ class _FileStore(FolderStore):
 class FlightFile(RunFolder):
     """The last events of a run, read as if they were all of it."""
 
+    ends_because = "only its last events were kept, and they end here"
+
     def __init__(self, path: Path, header: SegmentHeader) -> None:
         super().__init__(path, RunInfo(header.run, "flight recorder", header.wall_ns, []))
         self._attempt = header.attempt
@@ -96,7 +98,13 @@ def write_flight_file(
         OSError: it could not be written whole.
     """
     place = Place(identity.rank)
-    writer = LogWriter(_FileStore(path), identity, place, segment_bytes=MAX_SEGMENT_BYTES)
+    writer = LogWriter(
+        _FileStore(path),
+        identity,
+        place,
+        segment_bytes=MAX_SEGMENT_BYTES,
+        began_ns=notes[0].time_ns if notes else None,
+    )
     for note in notes:
         if isinstance(note, NotedHook):
             if note.mark != place.mark():

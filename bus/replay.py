@@ -241,6 +241,8 @@ async def _run_all(observers: Sequence[Observer]) -> None:
 
 def _unclean_end(run: RunFolder) -> str:
     """Why the last attempt's log ends early, or an empty string."""
+    if isinstance(run, FlightFile):
+        return run.ends_because
     logs = attempt_logs(run)
     if not logs:
         return "nothing was recorded"

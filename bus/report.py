@@ -188,7 +188,7 @@ def summarise(run: RunFolder, rank: int = 0) -> RunReport:
         is_written = run.is_being_written(attempt)
         log = _AttemptLog(run.store(attempt, rank), attempt, listed)
         log.read()
-        attempts.append(_attempt_report(log, is_written))
+        attempts.append(_attempt_report(log, is_written, run.ends_because))
         faults += _fault_reports(log)
         total.merge(log.summary)
     info = run.info
@@ -321,7 +321,7 @@ def _batches(reader: LogReader, hooks: HookSelection) -> Iterable[list[DecodedEv
             return
 
 
-def _attempt_report(log: _AttemptLog, is_written: bool) -> AttemptReport:
+def _attempt_report(log: _AttemptLog, is_written: bool, ends_because: str) -> AttemptReport:
     summary, end = log.summary, log.end
     started, ended = summary.started, log.ended
     how: HowEnded
@@ -330,7 +330,7 @@ def _attempt_report(log: _AttemptLog, is_written: bool) -> AttemptReport:
     elif is_written:
         how, reason = "still running", ""
     else:
-        how, reason = "cut off", "its process ended without a word"
+        how, reason = "cut off", ends_because
     fork = started.fork if started else None
     events = dict(summary.events)
     hooks = sum(hook.count for hook in summary.hooks.values())

@@ -20,12 +20,13 @@ def thread_stack(ident: int) -> str:
 
 
 def all_threads(training: int) -> str:
-    """Where every thread is, that which trains first.
+    """Where every thread is but the one that asks, that which trains first.
 
     Args:
         training: ident of the training thread.
     """
     frames = sys._current_frames()
+    frames.pop(threading.get_ident())
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     parts = []
     for ident in sorted(frames, key=lambda ident: (ident != training, names.get(ident, ""))):
