@@ -170,7 +170,8 @@ class Trainer:
             default.
         recording: ``all`` keeps every event; ``metrics`` leaves out hooks that no live observer
             wants; ``off`` keeps nothing, though live observers still see everything they want. The
-            last 2,000 events are in memory in any case, and written out when the run crashes.
+            last 2,000 events are in memory in any case, and written out when the run crashes,
+            hangs or gets SIGQUIT; see docs/hangs.md.
         control: serve a socket in the run's folder, for ``nightbus send``; only its owner can use
             it. Without a folder there is none.
         reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.

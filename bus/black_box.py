@@ -8,20 +8,17 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 from .bus import Bus
 from .errors import UsageError
 from .events import Event, Fault, Put
-from .flight_file import write_flight_file
+from .flight_file import EVENTS, STACKS, Occasion, write_flight_file
 from .log_writer import LogIdentity, LogWriter
 from .quit_signal import QuitSignal
 from .stacks import all_tasks, all_threads, thread_stack
 from .watchdog import Watchdog
 
 MAX_STACK_CHARS = 16_384
-
-Occasion = Literal["crash", "hang", "sigquit"]
 
 
 class BlackBox:
@@ -105,10 +102,10 @@ class BlackBox:
             stem, fd = self._begin(occasion)
             with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{self._head(why)}{text}\n{self._stacks()}")
-            said = f"where everyone was: {stem}-stacks.txt"
+            said = f"where everyone was: {stem}{STACKS}"
             flight = self._bus.flight
             if flight is not None:
-                events = Path(f"{stem}-events.nlog")
+                events = Path(f"{stem}{EVENTS}")
                 write_flight_file(events, self._identity, flight.last())
                 said += f"; its last events: nightbus tail {events}"
         except Exception as error:
@@ -127,7 +124,7 @@ class BlackBox:
         while True:
             path = base.with_name(stem if number == 1 else f"{stem}-{number}")
             try:
-                return path, os.open(f"{path}-stacks.txt", flags, 0o600)
+                return path, os.open(f"{path}{STACKS}", flags, 0o600)
             except FileExistsError:
                 number += 1
 

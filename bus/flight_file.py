@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from .errors import LogFormatError, RunFolderError
 from .events import Event
@@ -14,6 +15,11 @@ from .place import Place
 from .run_folder import RunFolder, RunInfo
 from .segments import MAX_SEGMENT_BYTES, FolderStore, Source
 
+Occasion = Literal["crash", "hang", "sigquit"]
+STACKS = "-stacks.txt"
+EVENTS = "-events.nlog"
+
+_LEFT = re.compile(r"(crash|hang|sigquit)-\d{8}-\d{6}(-\d+)?-(stacks\.txt|events\.nlog)")
 _SEGMENT_OF_A_RUN = re.compile(r"\d+\.nlog")
 _HEADER_BYTES = (1 << 20) + 64
 
@@ -68,6 +74,15 @@ def is_flight_file(path: Path) -> bool:
     """Whether there is a file of last events at a path, whatever somebody called it."""
     is_segment = _SEGMENT_OF_A_RUN.fullmatch(path.name) is not None
     return path.suffix == ".nlog" and not is_segment and path.is_file()
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """What crashes, hangs and SIGQUIT left in a run's folder, oldest first."""
+    try:
+        found = [folder / name for name in os.listdir(folder) if _LEFT.fullmatch(name)]
+    except NotADirectoryError:  # a file of last events, which has nothing in it
+        return []
+    return sorted(found, key=lambda path: (path.name.split("-", 1)[1], path.name))
 
 
 def open_run(path: str | os.PathLike[str]) -> RunFolder:

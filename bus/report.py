@@ -14,6 +14,7 @@ import msgspec
 from .codec import DecodedEvent, HookSelection
 from .errors import LogFormatError, NewerFormatError
 from .events import DeadLetter, Fault, Gap, RunEnded, Scalar
+from .flight_file import left_behind
 from .log_format import Footer
 from .log_reader import EndKind, LogEnd, LogReader
 from .run_folder import RunFolder
@@ -153,6 +154,7 @@ class RunReport(msgspec.Struct, frozen=True):
         metrics, hooks: by name, over all attempts, in the order of their first appearance.
         faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
             them all.
+        left_behind: files with the last events or the stacks that crashes, hangs and SIGQUIT left.
     """
 
     id: str
@@ -166,6 +168,7 @@ class RunReport(msgspec.Struct, frozen=True):
     faults: list[FaultReport]
     dead_letters: list[DeadLetterReport]
     gaps: list[GapReport]
+    left_behind: list[str]
 
 
 def summarise(run: RunFolder, rank: int = 0) -> RunReport:
@@ -204,6 +207,7 @@ def summarise(run: RunFolder, rank: int = 0) -> RunReport:
         faults=faults[:MAX_LISTED],
         dead_letters=listed.dead_letters,
         gaps=listed.gaps,
+        left_behind=[str(path) for path in left_behind(run.path)],
     )
 
 

@@ -151,6 +151,37 @@ def test_show_summarises_the_last_events(
     assert "fault: module in training_step at step 3: ValueError: boom" in text
 
 
+def test_show_names_what_a_run_left_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="boom"):
+        trainer(tmp_path, recording="off").fit(Boom(), loader())
+    events, stacks = left(tmp_path)
+
+    assert main(["show", str(events.parent)]) == 0
+
+    text = capsys.readouterr().out
+    assert f"left behind: {events}\nleft behind: {stacks}\n" in text
+
+
+@pytest.mark.parametrize(
+    "verb", [["doctor"], ["recover", "-o", "out"], ["send", "status"], ["attach", "--csv", "out"]]
+)
+def test_what_needs_a_whole_run_refuses_last_events_with_what_to_do(
+    tmp_path: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="boom"):
+        unkept(tmp_path).fit(Boom(), loader())
+    (path,) = left(tmp_path, "crash", "events.nlog")
+
+    code = main([verb[0], str(path), *verb[1:]])
+
+    assert code == 2
+    assert "holds the last events of a run, not a run; look at them with show" in (
+        capsys.readouterr().err
+    )
+
+
 def test_tail_shows_what_happened_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="boom"):
         unkept(tmp_path).fit(Boom(), loader())
