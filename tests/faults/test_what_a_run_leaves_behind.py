@@ -100,6 +100,39 @@ def test_a_crash_with_metrics_recorded_leaves_the_hooks_in_the_runs_folder(tmp_p
     assert [event.step for event in events if isinstance(event, nb.Put)] == [0, 1, 2]
 
 
+class Beside(nb.Actor):
+    @nb.on(nb.Put)
+    async def put_arrived(self, put: nb.Put) -> None: ...
+
+    @nb.on("on_train_batch_start")
+    async def batch_began(self, hook: nb.Hook) -> None: ...
+
+
+class InStep(nb.Actor):
+    @nb.on(nb.Put)
+    def put_made(self, put: nb.Put) -> None: ...
+
+    @nb.on("on_train_batch_start")
+    def batch_begins(self, hook: nb.Hook) -> None: ...
+
+
+@pytest.mark.parametrize("recording", ["off", "metrics"])
+@pytest.mark.parametrize("actors", [[Beside], [InStep], [Beside, InStep]])
+def test_each_event_is_kept_once_whoever_handles_it(
+    tmp_path: Path, recording: Recording, actors: list[type[nb.Actor]]
+) -> None:
+    run = trainer(tmp_path, recording=recording, actors=[actor() for actor in actors])
+    with pytest.raises(ValueError, match="boom"):
+        run.fit(Boom(), loader())
+
+    (path,) = left(tmp_path, "crash", "events.nlog")
+    events = last_events(path)
+    hooks = [(event.name, event.step) for event in events if isinstance(event, nb.Hook)]
+    assert [event.step for event in events if isinstance(event, nb.Put)] == [0, 1, 2]
+    assert [step for name, step in hooks if name == "on_train_batch_start"] == [0, 1, 2, 3]
+    assert [step for name, step in hooks if name == "training_step"] == [0, 1, 2]
+
+
 def test_with_all_recorded_a_crash_leaves_only_the_stacks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="boom"):
         trainer(tmp_path, recording="all").fit(Boom(), loader())
