@@ -19,7 +19,7 @@ Occasion = Literal["crash", "hang", "sigquit"]
 STACKS = "-stacks.txt"
 EVENTS = "-events.nlog"
 
-_LEFT = re.compile(r"(crash|hang|sigquit)-\d{8}-\d{6}(-\d+)?-(stacks\.txt|events\.nlog)")
+_LEFT = re.compile(r"(crash|hang|sigquit)-(\d{8}-\d{6})(-\d+)?-(stacks\.txt|events\.nlog)")
 _SEGMENT_OF_A_RUN = re.compile(r"\d+\.nlog")
 _HEADER_BYTES = (1 << 20) + 64
 
@@ -79,10 +79,11 @@ def is_flight_file(path: Path) -> bool:
 def left_behind(folder: Path) -> list[Path]:
     """What crashes, hangs and SIGQUIT left in a run's folder, oldest first."""
     try:
-        found = [folder / name for name in os.listdir(folder) if _LEFT.fullmatch(name)]
+        found = [match for name in os.listdir(folder) if (match := _LEFT.fullmatch(name))]
     except NotADirectoryError:  # a file of last events, which has nothing in it
         return []
-    return sorted(found, key=lambda path: (path.name.split("-", 1)[1], path.name))
+    found.sort(key=lambda match: (match[2], abs(int(match[3] or 0)), match[0]))
+    return [folder / match[0] for match in found]
 
 
 def open_run(path: str | os.PathLike[str]) -> RunFolder:

@@ -419,7 +419,7 @@ def test_sigquit_tells_where_the_run_is_and_it_goes_on(tmp_path: Path) -> None:
     assert run.global_step == 6
     assert "SIGQUIT arrived; the run goes on" in text
     assert "train, epoch 0, step 1, batch 1, in the hook training_step" in text
-    assert "wait_for_the_answer" in text
+    assert "in training_step\n" in text
 
 
 def test_each_sigquit_has_files_of_its_own(tmp_path: Path) -> None:
@@ -576,8 +576,13 @@ def test_ctrl_backslash_in_a_terminal_asks_the_run_once_and_harms_no_worker(tmp_
 
 
 def test_a_run_stuck_in_a_call_that_never_returns_answers_sigquit(tmp_path: Path) -> None:
-    with training(tmp_path, "stuck") as process:
+    def where_it_says_it_is() -> str:
+        before = left(tmp_path, "sigquit", "events.nlog")
         process.send_signal(signal.SIGQUIT)
-        until(lambda: left(tmp_path, "sigquit", "events.nlog"))
+        until(lambda: left(tmp_path, "sigquit", "events.nlog") != before)
+        (new,) = set(left(tmp_path, "sigquit", "events.nlog")) - set(before)
+        return new.with_name(new.name.replace("-events.nlog", "-stacks.txt")).read_text()
 
-    assert "stuck_in_a_call" in left(tmp_path, "sigquit", "stacks.txt")[0].read_text()
+    with training(tmp_path, "stuck") as process:
+        # Not the first time, perhaps: it may still be on the way there.
+        until(lambda: "stuck_in_a_call" in where_it_says_it_is())
