@@ -1,7 +1,7 @@
 """The last events of a run that keeps no full log, in memory: cheap to note, written when asked.
 
-What a hook costs here is a place or two in a ring and at most two readings of the clock: no object
-is made for it. Hooks that run directly one after the other are one note.
+What a hook costs here is a place in a ring and at most two readings of the clock. Hooks that run
+directly one after the other are one note.
 """
 
 import time
@@ -16,12 +16,15 @@ from .events import Event, Gap, Media, Put, RunStarted
 from .place import Place, PlaceMark
 
 CAPACITY = 2000
-_NOTES_AN_EVENT = 4
+_NOTES_AN_EVENT = 2  # itself, and where training was
 
-# What stands in the ring, in any order: names of hooks that ran one after the other; behind them,
-# where it was read, the time when the last was done, and how long it took, in ns; where training is
-# from then on; events.
-Note = tuple[str, ...] | int | PlaceMark | Event
+Names = tuple[str, ...]
+TimedNames = tuple[Names, int]
+TimedHook = tuple[str, int, int]
+# What stands in the ring, in any order: names of hooks that ran one after the other, at the time of
+# what is before them or at a time in ns; one hook with the time when it was done and how long it
+# took; where training is from then on; events.
+Note = Names | TimedNames | TimedHook | PlaceMark | Event
 
 
 @dataclass(slots=True)
@@ -111,24 +114,22 @@ class FlightRecorder:
         """The run's start, and the last events, oldest first; any thread may ask."""
         found: list[Event | NotedHook] = []
         mark: PlaceMark | None = None
-        group: list[NotedHook] = []  # the last hooks, whose times may follow
         at_ns = 0  # the last time that was read
-        has_time = True
         for note in list(self.notes):  # list() of a deque is one step of the interpreter
             if isinstance(note, Event):
                 found.append(_arrived(note))
-            elif isinstance(note, int):
-                if has_time and group:
-                    group[-1].duration_ns = note
-                else:
-                    at_ns, has_time = note, True
-                    for hook in group:
-                        hook.time_ns = at_ns
             elif isinstance(note[0], int):
                 mark = note
-            elif mark is not None:  # the ring may begin behind where training was
-                group, has_time = [NotedHook(name, at_ns, 0, mark) for name in note], False
-                found += group
+            elif mark is None:
+                continue  # the ring begins behind where training was
+            elif isinstance(note[0], tuple):
+                names, at_ns = note
+                found += [NotedHook(name, at_ns, 0, mark) for name in names]
+            elif isinstance(note[-1], int):
+                name, at_ns, duration_ns = note
+                found.append(NotedHook(name, at_ns, duration_ns, mark))
+            else:
+                found += [NotedHook(name, at_ns, 0, mark) for name in note]
         start: list[Event | NotedHook] = [] if self._started is None else [self._started]
         return start + found[-(self.capacity - len(start)) :]
 

@@ -234,8 +234,7 @@ def _noted_together(
     if route is None:
 
         def only_note(*_: Any) -> None:
-            note(names)
-            note(clock_ns())
+            note((names, clock_ns()))
 
         return only_note
 
@@ -249,7 +248,6 @@ def _noted_together(
 def _noted(name: str, handle: HookHandler, place: Place, flight: FlightRecorder) -> HookHandler:
     """Run a hook's handlers, then note when and how long they took."""
     note, clock_ns = flight.notes.append, flight.clock_ns
-    names = (name,)
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
@@ -257,9 +255,7 @@ def _noted(name: str, handle: HookHandler, place: Place, flight: FlightRecorder)
         result = handle(*objects)
         end_ns = clock_ns()
         place.hook = outer
-        note(names)
-        note(end_ns)
-        note(end_ns - start_ns)
+        note((name, end_ns, end_ns - start_ns))
         return result
 
     return route

@@ -99,7 +99,7 @@ def test_only_the_last_events_are_kept() -> None:
     last = recorder.flight.last()
 
     assert [event.value for event in last if isinstance(event, nb.Put)] == list(range(990, 1000))
-    assert len(recorder.flight.notes) <= 40
+    assert len(recorder.flight.notes) <= 20
 
 
 def test_the_start_of_the_run_is_kept_however_long_ago_it_was() -> None:
