@@ -21,6 +21,7 @@ from .actors.arguments import (
     check_at_least,
     check_choice,
     check_devices,
+    check_seconds,
     parse_max_time,
     refuse_unknown,
 )
@@ -54,6 +55,7 @@ from .actors.slurm import check_requeue, requeue_job
 from .actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from .actors.versions import package_versions
 from .bus.actor import Actor
+from .bus.black_box import BlackBox
 from .bus.bus import Bus
 from .bus.control import Steered
 from .bus.control_protocol import RunStatus
@@ -65,6 +67,7 @@ from .bus.events import (
     Ending,
     Fault,
     Fork,
+    LoopAdvanced,
     LoopEnded,
     LoopStarted,
     Plain,
@@ -74,6 +77,7 @@ from .bus.events import (
     Scalar,
     Stage,
 )
+from .bus.flight_recorder import FlightRecorder
 from .bus.log_writer import LogIdentity, LogWriter
 from .bus.logging_setup import bind_run, get_logger, level
 from .bus.mailbox import Reply
@@ -168,7 +172,9 @@ class Trainer:
         run_name: what the run's folder is called, with an id behind it; the module's class by
             default.
         recording: ``all`` keeps every event; ``metrics`` leaves out hooks that no live observer
-            wants; ``off`` keeps nothing, though live observers still see everything they want.
+            wants; ``off`` keeps nothing, though live observers still see everything they want. The
+            last 2,000 events are in memory in any case, and written out when the run crashes,
+            hangs or gets SIGQUIT; see docs/hangs.md.
         control: serve a socket in the run's folder, for ``nightbus send``; only its owner can use
             it. Without a folder there is none.
         reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
@@ -180,6 +186,9 @@ class Trainer:
         drain_timeout: how long sinks may take to finish at the end, in s.
         slurm_requeue: on SIGUSR1, which ``sbatch --signal=USR1@90`` sends before the time is over,
             put the job back into SLURM's queue after saving; train with ``ckpt_path="last"``.
+        hang_timeout: when a step, an evaluation batch, the set-up or what is between them takes
+            longer than this, in s, where every thread is is written into the run's folder, and the
+            run goes on; None looks for no hangs. See docs/hangs.md.
 
     Raises:
         UsageError: an argument makes no sense; the message says what does.
@@ -229,6 +238,7 @@ class Trainer:
         drain_timeout: float = 30.0,
         max_media_bytes: int = DEFAULT_MEDIA_BYTES,
         slurm_requeue: bool = False,
+        hang_timeout: float | None = None,
         **unknown: Any,
     ) -> None:
         arguments = {
@@ -284,6 +294,7 @@ class Trainer:
         self.benchmark = benchmark
         self.detect_anomaly = detect_anomaly
         self.drain_timeout = drain_timeout
+        self.hang_timeout = check_seconds("hang_timeout", hang_timeout)
         self.run_name = run_name
         self.default_root_dir = Path(default_root_dir or Path.cwd())
         self.max_time_s = parse_max_time(max_time)
@@ -350,6 +361,7 @@ class Trainer:
         self._deadline_s: float | None = None
         self._signals = StopSignals(self._on_signal, self._has_safe_points)
         self.is_training_under_way = False
+        self._iterations = 0  # of loops that show theirs
         self._to_attach: deque[Actor] = deque()
         self._to_detach: deque[Actor] = deque()
         self._function: Function | None = None
@@ -787,7 +799,7 @@ class Trainer:
         how: Ending = "completed"
         reason = ""
         try:
-            with self._signals, self._torch_settings():
+            with self._signals, self._black_box, self._torch_settings():
                 try:
                     result = body(checkpoint)
                     if function == "fit" and (self.should_stop or self.stop_reason):
@@ -874,6 +886,16 @@ class Trainer:
         self.bus.record_media = self.metrics.put_media
         self.routes = self.bus.routes
         self.routes.set_groups(HOOK_GROUPS)
+        if self.recording != "all":
+            self.bus.keep_last_events(FlightRecorder(self.place))
+        self._black_box = BlackBox(
+            self.bus,
+            LogIdentity(run.info.id if run else "unnamed", self.attempt),
+            self.default_root_dir,
+            self.hang_timeout,
+            lambda: self._iterations,
+            lambda: self.paused,
+        )
         self.metrics.begin(self.bus, self.lightning_module)
         self.running_loss = RunningLoss(self.metrics) if self.progress_bar else None
         self._function = function
@@ -1102,6 +1124,8 @@ class Trainer:
         self.optimizer_toggle.end()
         if not self._signals.ends_run:
             self.bus.emit(Fault, *describe(error), hook, source="module")
+            if isinstance(error, Exception):
+                self._black_box.crash(error)
         for step in (
             lambda: self.routes.call("on_exception", error),
             lambda: self._teardown(function),
@@ -1536,6 +1560,11 @@ class Trainer:
     def announce_loop(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
         """Record that a loop begins."""
         self.bus.emit(LoopStarted, None if total is None else total - done, unit, source=name)
+
+    def announce_iteration(self, name: str, completed: int) -> None:
+        """Record that a loop of the user's own did one more iteration."""
+        self._iterations += 1
+        self.bus.emit(LoopAdvanced, completed, source=name)
 
     def announce_loop_end(self, name: str, completed: int) -> None:
         """Record that a loop ended."""

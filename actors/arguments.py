@@ -131,6 +131,20 @@ def check_at_least(name: str, value: int | None, least: int) -> int | None:
     return value
 
 
+def check_seconds(name: str, value: float | None) -> float | None:
+    """A time as given, if it is a positive number of seconds, or None.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < float("inf"):
+        raise UsageError(f"{name}={value!r}: expected a positive number of seconds, or None")
+    return value
+
+
 def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str | None]:
     """Arguments as the log keeps them: plain values as they are, others by their class, and texts
     whose name says that they are secret struck out.

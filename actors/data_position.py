@@ -124,7 +124,7 @@ _warm: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def is_warm(loader: Any) -> bool:
-    """Whether a loader has workers that stay, and they are there, or were when the run was saved."""
+    """Whether workers that stay are there, or were when the run was saved."""
     if not getattr(loader, "persistent_workers", False):
         return False
     return loader in _warm or getattr(loader, "_iterator", None) is not None

@@ -404,6 +404,8 @@ class Metrics:
         bus = self.bus
         writer = bus.writer
         if writer is None:
+            if bus.flight is not None:
+                bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
             return
         if threading.get_ident() != writer.owner:
             writer.emit_from_any_thread(
@@ -434,6 +436,8 @@ class Metrics:
             bus.append(event)
         else:
             writer.append(event)
+        if bus.flight is not None and not bus.has_step_handlers:
+            bus.flight.add(event)
 
     def _say_not_finite(self, name: str, value: float) -> None:
         """NaN and infinities are recorded as they are, and said once for each metric."""

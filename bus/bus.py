@@ -22,6 +22,7 @@ from .errors import (
     UsageError,
 )
 from .events import Command, CommandTaken, DeadLetter, Event, Hook, Stop
+from .flight_recorder import FlightRecorder
 from .log_writer import LogWriter
 from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox, Reply
@@ -58,6 +59,7 @@ class Bus:
         self.place = place
         self.routes = Routes(place)
         self.writer: LogWriter | None = None
+        self.flight: FlightRecorder | None = None
         self.observers: list[Observer] = []
         self.dead_letters = 0
         self.log_problems: list[str] = []  # what became of the log, once it is closed
@@ -80,6 +82,7 @@ class Bus:
         self._closing_event: trio.Event | None = None
         self._drained = threading.Event()
         self._thread_error: BaseException | None = None
+        self.root_task: trio.lowlevel.Task | None = None  # of the bus thread, for those who look
         self._lock = threading.Lock()  # who attaches, from which thread ever
 
     @property
@@ -98,11 +101,21 @@ class Bus:
         """Record from now on."""
         self.writer, self._store = writer, store
         self._attempt = writer.identity.attempt
+        if self.flight is not None:
+            self.flight.follow_place()  # besides the writer, who wants to hear of it alone
+
+    def keep_last_events(self, flight: FlightRecorder) -> None:
+        """Keep the last events in memory from now on, hooks too."""
+        self.flight = flight
+        flight.follow_place()
+        self.routes.set_flight(flight)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Record an event that arises now, and route it to handlers in the step."""
         writer = self.writer
         if writer is None:
+            if self.flight is not None:
+                self.flight.emit(kind, *fields, source=source)
             return
         if threading.get_ident() != writer.owner:
             writer.emit_from_any_thread(kind, *fields, source=source)
@@ -113,6 +126,8 @@ class Bus:
         """Add an event to the log, and route it to handlers in the step."""
         assert self.writer is not None
         self.writer.append(event)
+        if self.flight is not None:
+            self.flight.add(event)
         for table in self._tables:
             for handler in table.handlers(event):  # type: ignore[arg-type]
                 handler(event)
@@ -345,6 +360,7 @@ class Bus:
             self._drained.set()
 
     async def _main(self) -> None:
+        self.root_task = trio.lowlevel.current_root_task()
         async with trio.open_nursery() as housekeeping:
             housekeeping.start_soon(self._keep_house)
             if self._control is not None:

@@ -80,6 +80,7 @@ class LogWriter:
         place: what events copy their place from.
         segment_bytes: size at which a segment is sealed and the next begins.
         clock_ns: monotonic clock.
+        began_ns: when the first event arose, on that clock, if not now.
 
     Raises:
         RunFolderError: the first segment cannot be made.
@@ -92,6 +93,7 @@ class LogWriter:
         place: Place,
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        began_ns: int | None = None,
     ) -> None:
         # The step's buffers, laid out as the codec wants them; emptied in place by flush.
         self.places: list[tuple[int, int, int, int, int, str]] = [(0, *place.mark())]
@@ -122,7 +124,7 @@ class LogWriter:
         self._sync_again_ns = 0  # not before
         self._named_fd = -1  # of the segment whose name is durable
         self.due_ns = clock_ns() + MAX_BUFFERED_NS  # when what is buffered should be written
-        self._summary = Summary(first_time_ns=clock_ns())
+        self._summary = Summary(first_time_ns=clock_ns() if began_ns is None else began_ns)
         self._uncounted: list[Event] = []  # written, but not yet in the summary
         self._index = 0
         try:

@@ -11,6 +11,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from .errors import UsageError
+from .imports import random_numbers_elsewhere
 from .place import Place
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
@@ -78,7 +79,8 @@ def get_logger(name: str) -> Logger:
 
 def _structlog_logger(name: str) -> Any:
     """structlog as the program configured it, or else as nightbus likes it: on stderr."""
-    import structlog
+    with random_numbers_elsewhere():
+        import structlog
 
     if structlog.is_configured():
         return structlog.get_logger(name)

@@ -41,6 +41,11 @@ class Place:
         """Have someone told of each move from now on."""
         self._on_move = on_move
 
+    @property
+    def on_move(self) -> Callable[[PlaceMark], None] | None:
+        """Who is told of each move."""
+        return self._on_move
+
     def mark(self) -> PlaceMark:
         """Where training is, as a tuple."""
         return self.epoch, self.step, self.batch_idx, self.dataloader_idx, self.stage

@@ -12,6 +12,7 @@ from .actor import Actor, Supervision, actor_name
 from .cursor import CursorFile, Position, RunReader, attempt_logs
 from .errors import NightbusError, NotRecorded, UnknownActorError, UsageError
 from .events import Command, Event, Plain, RunStarted, Stop
+from .flight_file import FlightFile, open_run
 from .log_reader import EndKind, LogReader
 from .mailbox import Envelope, Reply
 from .media import EncodedMedia
@@ -147,7 +148,7 @@ def replay(
         LogError: its log cannot be read.
         ReplayError: an actor or sink failed; its own exception is named.
     """
-    folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    folder = run if isinstance(run, RunFolder) else open_run(run)
     if resume and cursors is not None:
         raise UsageError(
             "resume=True goes on with the run's own sinks, cursors=... with sinks outside it; give "
@@ -209,7 +210,7 @@ def _table(host: _ReplayHost, actor: Actor) -> HandlerTable:
     if not actor._hook_methods():
         return replay_table(actor)
     recording = _recording_of(host.run)
-    if recording != "all":
+    if recording != "all" and not isinstance(host.run, FlightFile):
         raise NotRecorded("the hooks", f"a run with recording={recording!r}")
     trainer = RecordedTrainer(
         lambda reason: host.post("fit", Stop(reason=reason), actor_name(actor), None)
@@ -240,6 +241,8 @@ async def _run_all(observers: Sequence[Observer]) -> None:
 
 def _unclean_end(run: RunFolder) -> str:
     """Why the last attempt's log ends early, or an empty string."""
+    if isinstance(run, FlightFile):
+        return run.ends_because
     logs = attempt_logs(run)
     if not logs:
         return "nothing was recorded"

@@ -14,6 +14,7 @@ import msgspec
 from .codec import DecodedEvent, HookSelection
 from .errors import LogFormatError, NewerFormatError
 from .events import DeadLetter, Fault, Gap, RunEnded, Scalar
+from .flight_file import left_behind
 from .log_format import Footer
 from .log_reader import EndKind, LogEnd, LogReader
 from .run_folder import RunFolder
@@ -155,6 +156,7 @@ class RunReport(msgspec.Struct, frozen=True):
         metrics, hooks: by name, over all attempts, in the order of their first appearance.
         faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
             them all.
+        left_behind: files with the last events or the stacks that crashes, hangs and SIGQUIT left.
     """
 
     id: str
@@ -168,6 +170,7 @@ class RunReport(msgspec.Struct, frozen=True):
     faults: list[FaultReport]
     dead_letters: list[DeadLetterReport]
     gaps: list[GapReport]
+    left_behind: list[str]
 
 
 def summarise(run: RunFolder, rank: int = 0) -> RunReport:
@@ -190,7 +193,7 @@ def summarise(run: RunFolder, rank: int = 0) -> RunReport:
         is_written = run.is_being_written(attempt)
         log = _AttemptLog(run.store(attempt, rank), attempt, listed)
         log.read()
-        attempts.append(_attempt_report(log, is_written))
+        attempts.append(_attempt_report(log, is_written, run.ends_because))
         faults += _fault_reports(log)
         total.merge(log.summary)
     info = run.info
@@ -206,6 +209,7 @@ def summarise(run: RunFolder, rank: int = 0) -> RunReport:
         faults=faults[:MAX_LISTED],
         dead_letters=listed.dead_letters,
         gaps=listed.gaps,
+        left_behind=[str(path) for path in left_behind(run.path)],
     )
 
 
@@ -323,7 +327,7 @@ def _batches(reader: LogReader, hooks: HookSelection) -> Iterable[list[DecodedEv
             return
 
 
-def _attempt_report(log: _AttemptLog, is_written: bool) -> AttemptReport:
+def _attempt_report(log: _AttemptLog, is_written: bool, ends_because: str) -> AttemptReport:
     summary, end = log.summary, log.end
     started, ended = summary.started, log.ended
     how: HowEnded
@@ -332,7 +336,7 @@ def _attempt_report(log: _AttemptLog, is_written: bool) -> AttemptReport:
     elif is_written:
         how, reason = "still running", ""
     else:
-        how, reason = "cut off", "its process ended without a word"
+        how, reason = "cut off", ends_because
     fork = started.fork if started else None
     events = dict(summary.events)
     hooks = sum(hook.count for hook in summary.hooks.values())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .flight_recorder import FlightRecorder
 from .log_writer import LogWriter
 from .place import Place
 
@@ -55,6 +56,7 @@ class Routes:
     def __init__(self, place: Place, writer: LogWriter | None = None) -> None:
         self._place = place
         self._writer = writer
+        self._flight: FlightRecorder | None = None
         self._built: list[str] = []  # hooks whose routes are worked out
         self._handlers: dict[str, tuple[HookHandler, ...]] = {}
         self._defaults: dict[str, HookHandler] = {}
@@ -69,6 +71,11 @@ class Routes:
             recorded: names of the hooks to record; None for all.
         """
         self._writer, self.recorded = writer, recorded
+        self._rebuild()
+
+    def set_flight(self, flight: FlightRecorder | None) -> None:
+        """Note every hook in a flight recorder from now on, recorded or not."""
+        self._flight = flight
         self._rebuild()
 
     def set_groups(self, groups: Mapping[str, Sequence[str]]) -> None:
@@ -120,6 +127,14 @@ class Routes:
         return route
 
     def _build_group(self, name: str) -> HookHandler | None:
+        route, flight = self._build_group_unnoted(name), self._flight
+        if flight is None or route is None:
+            return route
+        default = self._defaults.get(self._groups[name][-1])
+        hooks = tuple(h for h in self._groups[name] if default is not None or h.startswith("on_"))
+        return _noted_together(hooks, None if route is _nothing else route, flight)
+
+    def _build_group_unnoted(self, name: str) -> HookHandler | None:
         hooks = self._groups[name]
         if any(hook in self._handlers for hook in hooks):
             return None
@@ -140,10 +155,24 @@ class Routes:
         return _recorded_together(notices, writer)
 
     def _build(self, name: str) -> HookHandler | None:
+        route, flight = self._build_unnoted(name), self._flight
+        if flight is None:
+            return route
+        if route is None:
+            return _noted_together((name,), None, flight) if name.startswith("on_") else None
+        if handlers := self._handlers.get(name):
+            handle = route if self._records(name) else _chained(name, handlers)
+            return _noted(name, handle, self._place, flight)
+        return _noted_together((name,), route, flight)
+
+    def _records(self, name: str) -> bool:
+        return self._writer is not None and (self.recorded is None or name in self.recorded)
+
+    def _build_unnoted(self, name: str) -> HookHandler | None:
         handlers = self._handlers.get(name, ())
         default = self._defaults.get(name)
         writer = self._writer
-        if writer is None or not (self.recorded is None or name in self.recorded):
+        if writer is None or not self._records(name):
             return _unrecorded(name, handlers, self._place) if handlers else default
         if default is not None and not handlers:
             handlers = (default,)
@@ -194,6 +223,42 @@ def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> H
 
 def _nothing(*_: Any) -> None:
     """What a group without handlers does where it is not recorded either."""
+
+
+def _noted_together(
+    names: tuple[str, ...], route: HookHandler | None, flight: FlightRecorder
+) -> HookHandler:
+    """Note hooks without handlers, then do what is done in them if it is anything."""
+    note, clock_ns = flight.notes.append, flight.clock_ns
+
+    if route is None:
+
+        def only_note(*_: Any) -> None:
+            note((names, clock_ns()))
+
+        return only_note
+
+    def note_and_do(*objects: Any) -> Any:
+        note(names)
+        return route(*objects)
+
+    return note_and_do
+
+
+def _noted(name: str, handle: HookHandler, place: Place, flight: FlightRecorder) -> HookHandler:
+    """Run a hook's handlers, then note when and how long they took."""
+    note, clock_ns = flight.notes.append, flight.clock_ns
+
+    def route(*objects: Any) -> Any:
+        outer, place.hook = place.hook, name
+        start_ns = clock_ns()
+        result = handle(*objects)
+        end_ns = clock_ns()
+        place.hook = outer
+        note((name, end_ns, end_ns - start_ns))
+        return result
+
+    return route
 
 
 def _recorded_together(names: list[str], writer: LogWriter) -> HookHandler:

@@ -53,7 +53,10 @@ class RunFolder:
     Attributes:
         path: the folder.
         info: what run.json says.
+        ends_because: why a log of it ends, where no event says how the run ended.
     """
+
+    ends_because = "its process ended without a word"
 
     def __init__(self, path: Path, info: RunInfo) -> None:
         self.path = path

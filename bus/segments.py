@@ -151,15 +151,22 @@ class Stretch(FolderStore):
 
     def __init__(self, store: FolderStore, first: int, last: int) -> None:
         super().__init__(store.folder)
+        self._whole = store
         self._wanted = range(first, last + 1)
 
     def indices(self) -> list[int]:
-        return [index for index in super().indices() if index in self._wanted]
+        return [index for index in self._whole.indices() if index in self._wanted]
+
+    def path(self, index: int) -> Path:
+        return self._whole.path(index)
+
+    def compressed_path(self, index: int) -> Path:
+        return self._whole.compressed_path(index)
 
     def open(self, index: int) -> Source:
         if index not in self._wanted:
             raise FileNotFoundError(index)
-        return super().open(index)
+        return self._whole.open(index)
 
 
 class UnnamedStore:

@@ -3,14 +3,27 @@
 from pathlib import Path
 
 from ..bus.errors import RunFolderError
+from ..bus.flight_file import is_flight_file, open_run
 from ..bus.run_folder import RunFolder
 
 RUN_HELP = (
     "the run's folder or anything inside it; or below ./runs, its id, the beginning of its id, or "
     "the word last"
 )
+LAST_EVENTS_HELP = f"{RUN_HELP}; or a file of last events"
 MAX_NAMED_RUNS = 5
 LAST = "last"
+
+
+def find_events(given: str) -> RunFolder:
+    """The run that ``find_run`` finds, or a file of a run's last events.
+
+    Raises:
+        RunFolderError: there is none, or several.
+        LogFormatError: the file is damaged at its head.
+    """
+    path = Path(given)
+    return open_run(path) if is_flight_file(path) else find_run(given)
 
 
 def find_run(given: str) -> RunFolder:
@@ -26,6 +39,11 @@ def find_run(given: str) -> RunFolder:
     run = RunFolder.containing(path) if path.exists() else None
     if run is not None:
         return run
+    if is_flight_file(path):
+        raise RunFolderError(
+            f"{path} holds the last events of a run, not a run; look at them with show, tail, plot "
+            "or replay"
+        )
     newest = newest_runs(Path("runs"))
     if given == LAST and newest:
         return RunFolder.open(Path("runs") / newest[0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import UsageError
 from ..bus.run_folder import RunFolder
-from .find import RUN_HELP, find_run
+from .find import LAST_EVENTS_HELP, find_events
 from .text import OK, how_many, plain, tell
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def add(verbs: Any) -> None:
         help="draw the metrics of runs into a file",
         description="Draw metrics of one run, or of several to compare them, as one figure.",
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help=RUN_HELP)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=LAST_EVENTS_HELP)
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="where to: a .png, .svg or .pdf"
     )
@@ -52,7 +52,7 @@ def drawn_in_terminal(run: RunFolder, metrics: Sequence[str], x: "XAxis") -> str
 def _plot(options: argparse.Namespace) -> int:
     from ..bus.plots import save_figure
 
-    found = [find_run(run) for run in options.runs]
+    found = [find_events(run) for run in options.runs]
     names = [run.info.id for run in found]
     if len(set(names)) < len(names):  # of different folders
         names = [str(run.path) for run in found]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ..bus.errors import NightbusError, UsageError
 from ..bus.run_folder import RunFolder
 from .file_sinks import FILE_SINKS, WANTED, add_folder_options, given_folders, make_file_sinks
-from .find import RUN_HELP, find_run
+from .find import LAST_EVENTS_HELP, find_events, find_run
 from .text import ERROR, LOSSY, OK, how_many, tell
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def add(verbs: Any) -> None:
         help="deliver a recorded run to sinks",
         description="Deliver a recorded run to new files, or what its own sinks had not got.",
     )
-    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("run", metavar="RUN", help=LAST_EVENTS_HELP)
     add_folder_options(parser)
     parser.add_argument(
         "--resume",
@@ -38,7 +38,7 @@ def _replay(options: argparse.Namespace) -> int:
         return _resume(find_run(options.run))
     if not folders:
         raise UsageError(f"name a destination: {WANTED}, or --resume")
-    return _replay_into(find_run(options.run), folders)
+    return _replay_into(find_events(options.run), folders)
 
 
 def _replay_into(run: RunFolder, folders: dict[str, str]) -> int:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .find import RUN_HELP, find_run
+from .find import LAST_EVENTS_HELP, find_events
 from .plot import add_plot_options, drawn_in_terminal
 from .text import OK, as_json, duration, how_many, one_line, plain
 
@@ -27,7 +27,7 @@ def add(verbs: Any) -> None:
         description="Summarise a run, also one that still goes on: how it ended, its metrics, its "
         "time by hook, its faults.",
     )
-    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("run", metavar="RUN", help=LAST_EVENTS_HELP)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="everything, for programs")
     form.add_argument("--plot", action="store_true", help="draw the metrics in the terminal too")
@@ -38,7 +38,7 @@ def add(verbs: Any) -> None:
 def _show(options: argparse.Namespace) -> int:
     from ..bus.report import summarise
 
-    run = find_run(options.run)
+    run = find_events(options.run)
     report = summarise(run)
     drawn = "\n" + drawn_in_terminal(run, options.metric, options.x) if options.plot else ""
     sys.stdout.write((as_json(report) if options.json else _as_text(report)) + drawn)
@@ -162,6 +162,10 @@ def _print_problems(report: "RunReport", console: "Console") -> None:
         if counted > len(texts):
             more = how_many(counted - len(texts), f"more {what}")
             _print_line(console, f"and {more}", "bold red")
+    if report.left_behind:
+        console.print()
+    for path in report.left_behind:
+        _print_line(console, "left behind", "bold", f": {path}", soft_wrap=True)
 
 
 def _print_line(

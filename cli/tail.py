@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from .find import RUN_HELP, find_run
+from .find import LAST_EVENTS_HELP, find_events
 from .text import LOSSY, OK, as_json_line, duration, one_line, plain, tell
 
 _HEAD_FIELDS = 9  # those that every event begins with
@@ -21,7 +21,7 @@ def add(verbs: Any) -> None:
         description="Show the last events of a run, a line each, and with -f those that come until "
         "it ends. Hooks are left out unless --kind asks for them.",
     )
-    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("run", metavar="RUN", help=LAST_EVENTS_HELP)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
     parser.add_argument("-n", type=int, default=10, metavar="N", help="so many (10)")
     parser.add_argument(
@@ -40,7 +40,7 @@ def _tail(options: argparse.Namespace) -> int:
         raise UsageError(f"-n {options.n}: expected 0 or more")
     kinds = tuple(kind.strip() for kind in options.kind.split(",") if kind.strip())
     wanted = EventFilter(kinds, options.metric)
-    run = find_run(options.run)
+    run = find_events(options.run)
     is_written = any(run.is_being_written(attempt) for attempt in run.attempts()[-1:])
     tail = last_events(run, options.n, wanted)
     _write(tail.events, options.json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bus.actor import Actor, actor_name
 from ..bus.errors import UsageError
-from ..bus.events import LoopAdvanced, Pause, Resume, SaveCheckpoint, Stop
+from ..bus.events import Pause, Resume, SaveCheckpoint, Stop
 from ..bus.subscription import on
 from .progress import Progress
 
@@ -142,7 +142,7 @@ class Loop(Actor):
                 except StopIteration:
                     break
                 completed += 1
-                trainer.bus.emit(LoopAdvanced, completed, source=name)
+                trainer.announce_iteration(name, completed)
                 trainer.safe_point()
                 if trainer.should_stop and trainer.may_stop:
                     break

@@ -26,6 +26,7 @@ from ..bus.events import (
     RunEnded,
     RunStarted,
 )
+from ..bus.imports import random_numbers_elsewhere
 from .progress_view import Bar, ProgressView, number
 from .sink import Sink
 
@@ -113,7 +114,8 @@ class ProgressBar(Sink):
     # -- a sink's life -----------------------------------------------------------------------
 
     def open(self, resumed: bool) -> None:
-        from rich.console import Console
+        with random_numbers_elsewhere():
+            from rich.console import Console
 
         # FORCE_COLOR would have rich take a file for a terminal, and fill it with redrawn bars.
         self._console = self._given_console or Console(

@@ -1,5 +1,8 @@
 """What the Trainer's arguments and entry points promise."""
 
+import random
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -663,3 +666,24 @@ def test_the_learned_weights_stay_with_the_module(tmp_path: Path) -> None:
 
     assert not torch.equal(before[0], weights(module)[0])
     assert module.current_epoch == 0  # no longer attached to a trainer
+
+
+@pytest.mark.parametrize("shows", ["a bar", "a message"])
+def test_showing_something_draws_no_random_numbers_of_the_users(tmp_path: Path, shows: str) -> None:
+    """In a process of its own: libraries draw when they are loaded, which is once."""
+    program = f"""
+import random, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from models import Small, loader, trainer
+run = trainer({str(tmp_path)!r}, enable_progress_bar={shows == "a bar"})
+path = "last" if {shows == "a message"} else None  # there is none, which is said
+random.seed(1)
+run.fit(Small(), loader(), ckpt_path=path)
+print(random.random())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stderr
+    assert done.stdout == f"{random.Random(1).random()}\n"

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from common import BARE, STEPS, Batches, Stopwatch, Tiny, make_net, quiet
+from last_events import LAST_EVENTS, WITHOUT_LAST_EVENTS
 from metrics import METRICS, REFERENCE_OF, delivery
 from other_loops import OTHER_LOOPS, RAW_OF
 from torch import Tensor
@@ -336,6 +337,7 @@ def contenders() -> dict[str, Callable[[Path], float]]:
         "recorded, 5 ms sink": sleepy,
         **OTHER_LOOPS,
         **METRICS,
+        **LAST_EVENTS,
     }
     if find_spec("ignite") is not None:
         found["ignite"] = ignite
@@ -360,7 +362,7 @@ def measure(rounds: int, only: list[str]) -> dict[str, list[float]]:
 def show(results: dict[str, list[float]]) -> None:
     print(f"{'':26}{'us/step':>9}{'quartiles':>18}{'over raw':>10}{'ratio':>8}")
     for name, values in results.items():
-        base = results[{**RAW_OF, **REFERENCE_OF}.get(name, "raw")]
+        base = results[{**RAW_OF, **REFERENCE_OF, **WITHOUT_LAST_EVENTS}.get(name, "raw")]
         low, _, high = statistics.quantiles(values, n=4)
         over = [value - reference for value, reference in zip(values, base, strict=True)]
         ratio = statistics.median(v / b for v, b in zip(values, base, strict=True))

@@ -1,0 +1,183 @@
+"""The last events in memory, and the file they are written to."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from helpers import Arriving, tell
+
+import nightbus as nb
+from nightbus.bus.errors import LogFormatError
+from nightbus.bus.events import Gap, Hook, Media, RunStarted
+from nightbus.bus.flight_file import open_run, write_flight_file
+from nightbus.bus.flight_recorder import FlightRecorder, NotedHook
+from nightbus.bus.log_reader import LogReader
+from nightbus.bus.log_writer import LogIdentity
+from nightbus.bus.place import Place
+from nightbus.bus.routes import Routes
+
+
+class Recorder:
+    """A flight recorder with the routes that note hooks in it, and a clock to set."""
+
+    def __init__(self, capacity: int = 100) -> None:
+        self.now_ns = 0
+        self.place = Place()
+        self.flight = FlightRecorder(self.place, capacity, lambda: self.now_ns)
+        self.flight.follow_place()
+        self.routes = Routes(self.place)
+        self.routes.set_flight(self.flight)
+
+    def put(self, value: object, name: str = "loss") -> None:
+        self.flight.emit(nb.Put, name, value, ("loggers",), "")
+
+    def written(self, path: Path) -> list[nb.Event]:
+        write_flight_file(path, LogIdentity("test"), self.flight.last())
+        reader = LogReader(open_run(path).store(0))
+        return list(reader.events())  # type: ignore[arg-type]
+
+
+def start(recorder: Recorder) -> None:
+    recorder.flight.emit(RunStarted, "test", 0, "fit", 0, {}, {})
+
+
+def test_hooks_and_events_come_out_in_the_order_in_which_they_arose(tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.routes.call("on_a")
+    recorder.put(0.5)
+    recorder.routes.call("on_b")
+
+    found = recorder.written(tmp_path / "x.nlog")
+
+    assert [tell(event) for event in found] == ["on_a", "0.5", "on_b"]
+    assert [event.seq for event in found] == [0, 1, 2]
+
+
+def test_an_event_carries_where_training_was_when_it_arose(tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.place.move(stage="train", epoch=2, step=70)
+    recorder.place.begin_batch(3)
+    recorder.routes.call("on_a")
+    recorder.place.complete_step(71)
+    recorder.routes.call("on_b")
+    recorder.put(0.5)
+
+    found = recorder.written(tmp_path / "x.nlog")
+
+    places = [(e.stage, e.epoch, e.step, e.batch_idx) for e in found]
+    assert places == [("train", 2, 70, 3), ("train", 2, 71, 3), ("train", 2, 71, 3)]
+
+
+def test_a_hook_with_a_handler_has_the_time_it_was_done_and_how_long_it_took() -> None:
+    recorder = Recorder()
+
+    def handler() -> None:
+        recorder.now_ns = 250
+
+    recorder.routes.set_handlers({"on_a": [handler]})
+    recorder.now_ns = 100
+    recorder.routes.call("on_a")
+
+    (hook,) = recorder.flight.last()
+    assert isinstance(hook, NotedHook)
+    assert (hook.name, hook.time_ns, hook.duration_ns) == ("on_a", 250, 150)
+
+
+def test_what_handlers_return_is_what_the_hook_returns() -> None:
+    recorder = Recorder()
+    recorder.routes.set_handlers({"backward": [lambda loss: loss + 1]})
+
+    assert recorder.routes.call("backward", 1) == 2
+
+
+def test_only_the_last_events_are_kept() -> None:
+    recorder = Recorder(capacity=10)
+    for value in range(1000):
+        recorder.put(value)
+
+    last = recorder.flight.last()
+
+    assert [event.value for event in last if isinstance(event, nb.Put)] == list(range(990, 1000))
+    assert len(recorder.flight.notes) <= 20
+
+
+def test_the_start_of_the_run_is_kept_however_long_ago_it_was() -> None:
+    recorder = Recorder(capacity=10)
+    start(recorder)
+    for value in range(1000):
+        recorder.put(value)
+
+    last = recorder.flight.last()
+
+    assert len(last) == 10
+    assert isinstance(last[0], RunStarted)
+
+
+def test_images_are_not_kept() -> None:
+    recorder = Recorder()
+    recorder.flight.emit(Media, "picture", "image", b"x" * 1_000_000, ("loggers",), "")
+
+    assert recorder.flight.last() == []
+
+
+def test_a_value_that_has_arrived_from_the_device_is_written(tmp_path: Path) -> None:
+    recorder, value = Recorder(), Arriving(0.25)
+    recorder.put(value)
+    value.arrive()
+
+    (put,) = recorder.written(tmp_path / "x.nlog")
+
+    assert isinstance(put, nb.Put)
+    assert put.value == 0.25
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (Arriving(0.25), "the value of 'loss' had not arrived"),
+        (Arriving(0.25, RuntimeError("device lost")), "the value of 'loss' did not arrive: device"),
+    ],
+)
+def test_a_value_still_on_the_device_is_not_waited_for_but_named(
+    tmp_path: Path, value: Arriving, reason: str
+) -> None:
+    recorder = Recorder()
+    recorder.put(value)
+    if value.error is not None:
+        value.arrive()
+
+    (gap,) = recorder.written(tmp_path / "x.nlog")
+
+    assert isinstance(gap, Gap)
+    assert gap.reason.startswith(reason)
+
+
+def test_the_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        Recorder().written(tmp_path / "x.nlog")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "x.nlog").stat().st_mode) == 0o600
+
+
+def test_a_file_cut_in_its_head_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.nlog"
+    Recorder().written(path)
+    path.write_bytes(path.read_bytes()[:20])
+
+    with pytest.raises(LogFormatError, match=r"x\.nlog ends before its first event"):
+        open_run(path)
+
+
+def test_hooks_that_are_not_handled_are_kept_while_a_route_is_rebuilt(tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.routes.call("on_a")
+    recorder.routes.set_handlers({"on_a": [lambda: None]})
+    recorder.routes.call("on_a")
+
+    found = recorder.written(tmp_path / "x.nlog")
+
+    assert [event.name for event in found if isinstance(event, Hook)] == ["on_a", "on_a"]
