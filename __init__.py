@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .actors.results import TrainResult as TrainResult
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
+    from .bus.clock import monotonic as monotonic
     from .bus.errors import NightbusError as NightbusError
     from .bus.errors import NotRecorded as NotRecorded
     from .bus.errors import UsageError as UsageError
@@ -171,6 +172,7 @@ _HOME_OF = {
     "Trainer": ".trainer",
     "UsageError": ".bus.errors",
     "on": ".bus.subscription",
+    "monotonic": ".bus.clock",
     "replay": ".bus.replay",
     "seed_everything": ".trainer",
 }
