@@ -5,7 +5,7 @@ import re
 from typing import Literal, Protocol
 
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from .errors import UsageError
 
@@ -58,15 +58,17 @@ class Jumping:
     def is_due(self, seconds: float) -> bool:
         """Whether the clock is there, or can go there at once because nobody waits."""
         ahead = seconds - self.clock.current_time()
-        if ahead <= 0:
-            return True
-        if trio.lowlevel.current_statistics().seconds_to_next_deadline <= ahead:
+        now = trio.lowlevel.current_statistics()
+        if now.tasks_runnable or now.seconds_to_next_deadline <= ahead:
             return False
-        self.clock.jump(ahead)
+        if ahead > 0:
+            self.clock.jump(ahead)
         return True
 
     async def reach(self, seconds: float) -> None:
         await trio.sleep_until(seconds)
+        # Others whose time it is too come first: not the scheduler says who does.
+        await wait_all_tasks_blocked()
 
 
 class Waiting:
