@@ -1,6 +1,6 @@
 """An observer's place in a run, committed as it goes, with what the observer made of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -106,6 +106,15 @@ class RunReader:
             self._reader = None
             del self._logs[0]
         return []
+
+    def events(self, hooks: HookSelection = "all") -> Iterator[DecodedEvent]:
+        """All events from here to the end of what is there now."""
+        while True:
+            before = self.position
+            events = self.read(hooks)
+            yield from events
+            if self.position == before and not events:
+                return
 
     @property
     def has_more(self) -> bool:

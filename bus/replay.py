@@ -396,16 +396,13 @@ def _begin_s(host: _ReplayHost, selection: Selection) -> float:
         return 0.0 if start is None else start.value
     reader = RunReader(host.logs())
     try:
-        while True:
-            events = reader.read()
+        for event in reader.events():
             attempt = reader.position.attempt
-            for event in events:
-                if isinstance(event, Event) and start.is_reached(attempt, event, lambda _: 0.0):
-                    return host.timeline.seconds(attempt, event)
-            if not events and not reader.has_more:
-                return 0.0
+            if isinstance(event, Event) and start.is_reached(attempt, event, lambda _: 0.0):
+                return host.timeline.seconds(attempt, event)
     finally:
         reader.close()
+    return 0.0
 
 
 def _run_all(observers: Sequence[ReplayObserver], clock: trio.abc.Clock | None) -> None:
