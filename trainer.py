@@ -824,7 +824,9 @@ class Trainer:
         if ckpt_path is not None:
             path = find_checkpoint(ckpt_path, root, name)
             checkpoint, owner = load_checkpoint(path)
-            if function == "fit" and owner is not None and "attempt" in checkpoint:
+            # Of a checkpoint that lies in another run's folder, that run knows no attempt.
+            is_of_owner = owner is not None and checkpoint.get("run", "") in ("", owner.info.id)
+            if function == "fit" and owner and is_of_owner and "attempt" in checkpoint:
                 self.run_folder = owner
                 shown = str(path.relative_to(owner.path.resolve()))
                 fork = Fork(checkpoint["attempt"], checkpoint["seq"], shown)

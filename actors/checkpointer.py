@@ -111,6 +111,7 @@ class Checkpointer:
             return state
         moment = self._validation or _Moment(self._last_seq, rng_state())
         state |= {
+            "run": trainer.run_folder.info.id if trainer.run_folder else "",
             "attempt": trainer.attempt,
             "seq": moment.seq,
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
