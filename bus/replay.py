@@ -37,7 +37,7 @@ class ToldCommand(msgspec.Struct, frozen=True):
         sender: the actor.
         target: whom it was for.
         command: what it asked.
-        at: the event the actor was given last.
+        at: the event that the actor was handling.
     """
 
     sender: str
@@ -64,7 +64,7 @@ class Replayed(msgspec.Struct):
 
 
 class _Emitted(NamedTuple):
-    """What an actor put, and the event it was given last."""
+    """What an actor put, and the event that it was handling."""
 
     at: Position
     source: str

@@ -60,32 +60,30 @@ class ReplayObserver(Observer):
             self.position = Position(attempt, next_seq)
 
         selected = self.selector.select(attempt, events)
-        if self.pace is None:
+        if self.takes_batches and self.pace is None:
             await self.actor._deliver(selected, delivered)
         else:
-            await self._deliver_in_time(self.pace, attempt, selected, delivered)
+            await self._deliver_in_time(attempt, selected, delivered)
         self.events_read += len(selected)
         self.position = after
         if self.selector.is_over:
             self.dismiss("what was selected is over")
 
     async def _deliver_in_time(
-        self,
-        pace: Pace,
-        attempt: int,
-        events: list[DecodedEvent],
-        delivered: Callable[[int], None],
+        self, attempt: int, events: list[DecodedEvent], delivered: Callable[[int], None]
     ) -> None:
+        pace = self.pace
         due: list[DecodedEvent] = []
         for event in events:
             if isinstance(event, Event):
                 self._now_s = max(self._now_s, self._timeline.seconds(attempt, event))
-            if not pace.is_due(self._now_s):
+            if pace is not None and not pace.is_due(self._now_s):
                 await self.actor._deliver(due, delivered)
                 due = []
                 await pace.reach(self._now_s)
             due.append(event)
             if not self.takes_batches:
+                self.position = Position(attempt, event.seq)  # what it does now, it does here
                 await self.actor._deliver(due, delivered)
                 due = []
         await self.actor._deliver(due, delivered)

@@ -1,6 +1,7 @@
 """``nightbus replay RUN``: a recorded run into sinks and actors."""
 
 import argparse
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,18 @@ from .text import ERROR, LOSSY, OK, as_json_line, how_many, tell
 if TYPE_CHECKING:
     from ..bus.cursor import Cursor
     from ..bus.replay import Replayed
+
+_OPTION_OF = {
+    "start": "--from",
+    "until": "--until",
+    "rate": "--rate",
+    "metrics": "--metric",
+    "hooks": "--hook",
+    "events": "--event",
+    "stages": "--stage",
+    "steps": "--steps",
+    "times": "--times",
+}
 
 
 def add(verbs: Any) -> None:
@@ -132,9 +145,12 @@ def _replay_into(
     from ..bus.replay_selection import Selection
 
     # Before anything is written: what is wrong with the call leaves no files behind.
-    parse_rate(playback["rate"])
     unselective = ("rate", "clock", "all_attempts")
-    Selection(**{name: value for name, value in playback.items() if name not in unselective})
+    try:
+        parse_rate(playback["rate"])
+        Selection(**{name: value for name, value in playback.items() if name not in unselective})
+    except UsageError as error:
+        raise UsageError(_in_words_of_the_command_line(str(error))) from None
     actors = [load_actor(name) for name in named]
     sinks = make_file_sinks(folders)
     is_written = _is_being_written(run)
@@ -152,6 +168,13 @@ def _replay_into(
     else:
         tell(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
     return LOSSY
+
+
+def _in_words_of_the_command_line(message: str) -> str:
+    """What is wrong with an argument of ``nightbus.replay``, by its option's name."""
+    for name, option in _OPTION_OF.items():
+        message = re.sub(rf"\b{name}=(?=')", f"{option} ", message)
+    return message
 
 
 def _emitted(replayed: "Replayed") -> list[str]:
