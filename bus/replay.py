@@ -377,7 +377,7 @@ def _run_as_fast_as_can_be(observers: Sequence[ReplayObserver], clock: ClockName
             continue
         pace = Jumping()
         observer.pace, observer.has_recorded_time = pace, True
-        _run_all([observer], pace.clock)
+        _run_all([observer], pace.clock, [pace])
     if side_by_side:
         _run_all(side_by_side, None)
 
@@ -405,14 +405,18 @@ def _begin_s(host: _ReplayHost, selection: Selection) -> float:
     return 0.0
 
 
-def _run_all(observers: Sequence[ReplayObserver], clock: trio.abc.Clock | None) -> None:
+def _run_all(
+    observers: Sequence[ReplayObserver],
+    clock: trio.abc.Clock | None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             for observer in observers:
                 nursery.start_soon(observer.run)
 
     try:
-        trio.run(main, clock=clock)
+        trio.run(main, clock=clock, instruments=instruments)
     except BaseExceptionGroup as group:
         if group.split(KeyboardInterrupt)[1] is None:
             raise KeyboardInterrupt from None

@@ -9,7 +9,7 @@ from .cursor import CursorFile, Position
 from .events import Event
 from .lineage import Timeline
 from .observer import Host, Observer
-from .replay_pace import Pace
+from .replay_pace import Jumping, Pace
 from .replay_selection import Selection, Selector
 
 NO_RESTARTS = Supervision(restarts=0)
@@ -51,6 +51,8 @@ class ReplayObserver(Observer):
         """Live until the recording, or what is selected of it, ends."""
         if self.has_recorded_time:
             follow_recording(lambda: self._now_s)
+        if isinstance(self.pace, Jumping):
+            self.pace.begin()
         await super().run()
 
     async def _deliver(self, events: list[DecodedEvent], after: Position) -> None:
@@ -60,30 +62,54 @@ class ReplayObserver(Observer):
             self.position = Position(attempt, next_seq)
 
         selected = self.selector.select(attempt, events)
-        if self.takes_batches and self.pace is None:
+        if not self.takes_batches:
+            await self._handle(attempt, selected)
+        elif self.pace is None:
             await self.actor._deliver(selected, delivered)
         else:
-            await self._deliver_in_time(attempt, selected, delivered)
+            await self._carry(self.pace, attempt, selected, delivered)
         self.events_read += len(selected)
         self.position = after
         if self.selector.is_over:
             self.dismiss("what was selected is over")
 
-    async def _deliver_in_time(
-        self, attempt: int, events: list[DecodedEvent], delivered: Callable[[int], None]
+    async def _handle(self, attempt: int, events: list[DecodedEvent]) -> None:
+        """Give an actor's handlers events one by one, each at its time."""
+        table, pace, seconds = self.actor._table, self.pace, self._timeline.seconds
+        assert table is not None
+        handlers_of = table.handlers
+        for event in events:
+            handlers = handlers_of(event)
+            if not handlers:
+                continue
+            if isinstance(event, Event):
+                self._now_s = max(self._now_s, seconds(attempt, event))
+            if pace is not None and not pace.is_due(self._now_s):
+                await pace.reach(self._now_s)
+            self.position = Position(attempt, event.seq)  # what it does now, it does here
+            for handler in handlers:
+                await handler(event)
+        # Tasks of its own live on to the last event, whoever handles that.
+        if pace is not None and events and isinstance(events[-1], Event):
+            self._now_s = max(self._now_s, seconds(attempt, events[-1]))
+            if not pace.is_due(self._now_s):
+                await pace.reach(self._now_s)
+
+    async def _carry(
+        self,
+        pace: Pace,
+        attempt: int,
+        events: list[DecodedEvent],
+        delivered: Callable[[int], None],
     ) -> None:
-        pace = self.pace
+        """Give a sink events in batches, whenever the time of one comes."""
         due: list[DecodedEvent] = []
         for event in events:
             if isinstance(event, Event):
                 self._now_s = max(self._now_s, self._timeline.seconds(attempt, event))
-            if pace is not None and not pace.is_due(self._now_s):
+            if not pace.is_due(self._now_s):
                 await self.actor._deliver(due, delivered)
                 due = []
                 await pace.reach(self._now_s)
             due.append(event)
-            if not self.takes_batches:
-                self.position = Position(attempt, event.seq)  # what it does now, it does here
-                await self.actor._deliver(due, delivered)
-                due = []
         await self.actor._deliver(due, delivered)

@@ -125,6 +125,18 @@ def test_an_actors_own_tasks_run_between_the_events_at_their_time(tmp_path: Path
     ]
 
 
+def test_an_actors_own_tasks_live_on_to_the_end_of_the_recording(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt().steps(1)
+    attempt.now_ns += 1_500_000_000
+    attempt.end()
+    ticks = Ticks()
+
+    nb.replay(run.path, actors=[ticks])
+
+    assert ticks.notes[-2:] == [("tick", 2.0), ("tick", 2.5)]
+
+
 def test_a_task_that_a_handler_wakes_runs_before_time_goes_on(tmp_path: Path) -> None:
     class Wakes(Notes):
         async def on_start(self) -> None:
