@@ -61,10 +61,7 @@ def _forked(
     """What holds of the attempts before one that was resumed."""
     parents = list(views[fork.attempt])
     parent = parents.pop()
-    until = fork.seq + 1
-    if parent.until is not None:
-        until = min(until, parent.until)
-    parents.append(parent._replace(until=until))
+    parents.append(parent._replace(until=fork.seq + 1))
     step = _step_at(parent.store, fork.seq)
     for attempt in views:
         if attempt <= fork.attempt:

@@ -47,7 +47,7 @@ def _module(given: str, name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+        if not f"{name}.".startswith(f"{error.name}."):
             raise UsageError(f"--actor {given}: importing {name} failed: {error}") from error
         raise UsageError(
             f"--actor {given}: there is no module {name} in this folder or installed"
