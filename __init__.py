@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .actors.results import TrainResult as TrainResult
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
+    from .bus.clock import monotonic as monotonic
     from .bus.errors import CheckpointError as CheckpointError
     from .bus.errors import NightbusError as NightbusError
     from .bus.errors import NotRecorded as NotRecorded
@@ -181,6 +182,7 @@ _HOME_OF = {
     "on": ".bus.subscription",
     "CheckpointError": ".bus.errors",
     "register_type": ".actors.checkpoint_values",
+    "monotonic": ".bus.clock",
     "replay": ".bus.replay",
     "seed_everything": ".trainer",
 }

@@ -952,7 +952,10 @@ class Trainer:
             )
             return None, None
         state, run = found.state, found.run
-        if function != "fit" or run is None or "attempt" not in state:
+        # Of a checkpoint that lies in another run's folder, that run knows no attempt.
+        if run is None or state.get("run") != run.info.id:
+            return state, None
+        if function != "fit" or "attempt" not in state:
             return state, None
         self.run_folder = run
         shown = str(found.path.relative_to(run.path.resolve()))

@@ -345,6 +345,7 @@ class Checkpointer:
         seq = self._last_seq()  # before anybody is asked, who might cause events
         return {
             "epoch": trainer.current_epoch,
+            "run": trainer.run_folder.info.id if trainer.run_folder else "",
             "attempt": trainer.attempt,
             "seq": seq,
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from .cursor import AttemptLog, attempt_logs
-from .events import Event, Fork, Hook, Media, Put, Resumed, RunStarted
+from .events import Event, Hook, Media, Put, Resumed, RunStarted
+from .lineage import consistent_logs
 from .log_reader import LogReader
 from .run_folder import RunFolder
 
@@ -74,14 +74,6 @@ class Comparison(NamedTuple):
     difference: Difference | None
 
 
-class _Stretch(NamedTuple):
-    """A part of an attempt that counts: up to ``last_seq``, or all of it if that is None."""
-
-    log: AttemptLog
-    resumes: bool
-    last_seq: int | None
-
-
 def compare_runs(
     left: RunFolder,
     right: RunFolder,
@@ -121,42 +113,19 @@ def compared_events(
     run: RunFolder, ignore: tuple[str, ...] = (), hooks: bool = True, rank: int = 0
 ) -> Iterator[ComparedEvent]:
     """What is compared of a run; see ``compare_runs``."""
-    for stretch in _stretches(run, rank):
-        reader = LogReader(stretch.log.store)
-        in_setup = stretch.resumes
+    for log in consistent_logs(run, rank):
+        reader = LogReader(log.store)
+        in_setup = False  # of an attempt that goes on with an earlier one
         for event in reader.events("all" if hooks else "none"):
-            if stretch.last_seq is not None and event.seq > stretch.last_seq:
+            if log.until is not None and event.seq >= log.until:
                 break
             if in_setup:
-                in_setup = type(event) is not Resumed
-                continue
-            found = _compared(event, stretch.log.attempt, ignore)
-            if found is not None:
+                in_setup = not isinstance(event, Resumed)
+            elif isinstance(event, RunStarted):
+                in_setup = event.fork is not None
+            elif (found := _compared(event, log.attempt, ignore)) is not None:
                 yield found
         reader.close()
-
-
-def _stretches(run: RunFolder, rank: int) -> list[_Stretch]:
-    found: list[_Stretch] = []
-    for log in attempt_logs(run, rank):
-        fork = _fork_of(log)
-        if fork is not None:
-            found = [
-                entry._replace(last_seq=fork.seq) if entry.log.attempt == fork.attempt else entry
-                for entry in found
-                if entry.log.attempt <= fork.attempt
-            ]
-        found.append(_Stretch(log, fork is not None, None))
-    return found
-
-
-def _fork_of(log: AttemptLog) -> Fork | None:
-    reader = LogReader(log.store)
-    try:
-        first = next(reader.events("none"), None)
-    finally:
-        reader.close()
-    return first.fork if isinstance(first, RunStarted) else None
 
 
 def _compared(event: object, attempt: int, ignore: tuple[str, ...]) -> ComparedEvent | None:

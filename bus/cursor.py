@@ -1,6 +1,6 @@
 """An observer's place in a run, committed as it goes, with what the observer made of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -25,11 +25,13 @@ class AttemptLog(NamedTuple):
         attempt: which.
         store: its segments.
         limit: how far it is committed, when it is being written in this process.
+        until: the first event that a later attempt superseded; None when none is.
     """
 
     attempt: int
     store: SegmentStore
     limit: Callable[[], tuple[int, int]] | None = None
+    until: int | None = None
 
 
 class Position(NamedTuple):
@@ -87,16 +89,33 @@ class RunReader:
                 if seq:
                     self._reader.seek(seq)
                 self.position = Position(log.attempt, seq)
-            events = self._reader.read(hooks, *([max_bytes] if max_bytes else []))
-            moved = self._reader.next_seq > self.position.seq
+            until = self._logs[0].until
+            is_over = until is not None and self.position.seq >= until
+            events = (
+                [] if is_over else self._reader.read(hooks, *([max_bytes] if max_bytes else []))
+            )
+            next_seq = self._reader.next_seq
+            if until is not None and next_seq > until:
+                next_seq = until
+                events = [event for event in events if event.seq < until]
+            moved = next_seq > self.position.seq
             if moved:
-                self.position = Position(self.position.attempt, self._reader.next_seq)
+                self.position = Position(self.position.attempt, next_seq)
             if events or moved or len(self._logs) == 1:
                 return events
             self._reader.close()
             self._reader = None
             del self._logs[0]
         return []
+
+    def events(self, hooks: HookSelection = "all") -> Iterator[DecodedEvent]:
+        """All events from here to the end of what is there now."""
+        while True:
+            before = self.position
+            events = self.read(hooks)
+            yield from events
+            if self.position == before and not events:
+                return
 
     @property
     def has_more(self) -> bool:

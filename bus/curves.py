@@ -3,11 +3,10 @@
 import math
 from array import array
 from collections.abc import Collection
-from typing import NamedTuple
 
-from .cursor import attempt_logs
-from .events import Fork, Put, RunStarted
-from .log_reader import LogReader
+from .cursor import RunReader, attempt_logs
+from .events import Put, RunStarted
+from .lineage import consistent_logs
 from .run_folder import RunFolder
 
 
@@ -29,28 +28,9 @@ class Curve:
         return len(self.values)
 
 
-class _Point(NamedTuple):
-    attempt: int
-    seq: int
-
-
-class _Recorded:
-    """A curve, and where its points were recorded."""
-
-    def __init__(self) -> None:
-        self.curve = Curve()
-        self.origins: list[_Point] = []
-
-    def drop_after(self, fork: Fork) -> None:
-        """Drop what was recorded after a checkpoint from which the run went on."""
-        last = _Point(fork.attempt, fork.seq)
-        while self.origins and self.origins[-1] > last:
-            self.origins.pop()
-            for column in (self.curve.steps, self.curve.times, self.curve.values):
-                column.pop()
-
-
-def read_curves(run: RunFolder, metrics: Collection[str] = (), rank: int = 0) -> dict[str, Curve]:
+def read_curves(
+    run: RunFolder, metrics: Collection[str] = (), rank: int = 0, all_attempts: bool = False
+) -> dict[str, Curve]:
     """Curves of a run, in the order in which metrics first appear. Where an attempt was resumed
     from a checkpoint, it takes the place of what came after that checkpoint.
 
@@ -58,34 +38,26 @@ def read_curves(run: RunFolder, metrics: Collection[str] = (), rank: int = 0) ->
         run: the run.
         metrics: only these; all if none are named.
         rank: of which process.
+        all_attempts: also what was superseded.
     """
-    found: dict[str, _Recorded] = {}
+    found: dict[str, Curve] = {}
     began_ns: int | None = None
-    for log in attempt_logs(run, rank):
-        reader = LogReader(log.store)
-        offset_ns = 0
-        for event in reader.events(hooks="none"):
-            if type(event) is Put:
-                if metrics and event.name not in metrics:
-                    continue
-                recorded = found.get(event.name)
-                if recorded is None:
-                    recorded = found[event.name] = _Recorded()
-                curve = recorded.curve
-                curve.steps.append(event.step)
-                curve.times.append((event.time_ns + offset_ns) / 1e9)
-                curve.values.append(event.value)
-                recorded.origins.append(_Point(log.attempt, event.seq))
-            elif type(event) is RunStarted:
-                wall_offset_ns = event.wall_ns - event.time_ns
-                if began_ns is None:
-                    began_ns = event.wall_ns
-                offset_ns = wall_offset_ns - began_ns
-                if event.fork is not None:
-                    for recorded in found.values():
-                        recorded.drop_after(event.fork)
-        reader.close()
-    return {name: recorded.curve for name, recorded in found.items() if len(recorded.curve)}
+    offset_ns = 0
+    reader = RunReader(attempt_logs(run, rank) if all_attempts else consistent_logs(run, rank))
+    for event in reader.events(hooks="none"):
+        if type(event) is Put:
+            if metrics and event.name not in metrics:
+                continue
+            curve = found.setdefault(event.name, Curve())
+            curve.steps.append(event.step)
+            curve.times.append((event.time_ns + offset_ns) / 1e9)
+            curve.values.append(event.value)
+        elif type(event) is RunStarted:
+            if began_ns is None:
+                began_ns = event.wall_ns
+            offset_ns = event.wall_ns - event.time_ns - began_ns
+    reader.close()
+    return found
 
 
 def thinned(curve: Curve, x: array, most: int) -> tuple[list[float], list[float]]:  # type: ignore[type-arg]

@@ -18,6 +18,7 @@ NightbusError
 │   └── ActorStoppedError   the actor stopped before it replied
 ├── ControlError            a run cannot be steered from outside: gone, silent, or another user's
 └── NotRecorded             replay was asked for something the log does not hold
+    └── MetricNotRecorded   a metric that had no value yet; a KeyError too, as it is live
 """
 
 import difflib
@@ -25,6 +26,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+MAX_KNOWN_NAMES = 12
 # What msgspec raises on bytes that are not what they should be: wrong types, text that is not
 # UTF-8 (a ValueError), nesting too deep.
 MALFORMED = (msgspec.DecodeError, ValueError, RecursionError)
@@ -122,11 +124,41 @@ class ControlError(NightbusError):
 
 
 class NotRecorded(NightbusError):
-    """Replay was asked for a live object (a tensor, an optimizer) that the log does not hold."""
+    """Replay was asked for something that the log does not hold: a tensor, an optimizer, a hook.
 
-    def __init__(self, name: str, event: str) -> None:
+    Args:
+        name: what was asked for.
+        owner: what it would belong to.
+        known: what the log has instead.
+
+    Attributes:
+        name: what was asked for.
+    """
+
+    def __init__(self, name: str, owner: str, known: Iterable[str] | None = None) -> None:
         self.name = name
-        super().__init__(
-            f"{name!r} of {event} was not recorded: a log holds what happened and each put's "
-            "value, not the live objects; put what you need in replay as a metric while training"
-        )
+        if known is None:
+            instead = (
+                "a log holds what happened and each put's value, not the live objects; put what "
+                "you need in replay as a metric while training"
+            )
+        else:
+            names = list(known)
+            more = len(names) - MAX_KNOWN_NAMES
+            shown = [*names[:MAX_KNOWN_NAMES], *([f"and {more} more"] if more > 0 else [])]
+            instead = f"recorded: {', '.join(shown) or 'nothing'}"
+        super().__init__(f"{name!r} of {owner} was not recorded: {instead}")
+
+
+class MetricNotRecorded(NotRecorded, KeyError):
+    """A callback in replay asked for a metric that had no value yet, where live it gets KeyError.
+
+    Args:
+        name: the metric.
+        known: the metrics that have a value.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(name, "the metrics up to here", known)
+
+    __str__ = Exception.__str__  # a KeyError's puts quotes around its message

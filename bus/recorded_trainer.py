@@ -5,9 +5,9 @@ from typing import Any
 
 from .actor import Actor
 from .codec import DecodedEvent
-from .errors import NotRecorded
+from .errors import MetricNotRecorded, NotRecorded
 from .events import Event, Hook, Put, RunStarted, Stage
-from .recorded_hook import replay_table
+from .recorded_hook import Missing, replay_table
 from .subscription import Handler, HandlerTable
 
 _STAGE_OF_FLAG: dict[str, Stage] = {
@@ -35,6 +35,13 @@ class RecordedScalar(float):
         return self
 
 
+class RecordedMetrics(dict[str, RecordedScalar]):
+    """Metrics as they were at a place of the recording."""
+
+    def __missing__(self, name: str) -> RecordedScalar:
+        raise MetricNotRecorded(name, sorted(self))
+
+
 class RecordedTrainer:
     """Follows a log, for callbacks in replay.
 
@@ -51,7 +58,7 @@ class RecordedTrainer:
     fast_dev_run = False
 
     def __init__(self, on_stop: Callable[[str], None]) -> None:
-        self.callback_metrics: dict[str, RecordedScalar] = {}
+        self.callback_metrics = RecordedMetrics()
         self.current_epoch = 0
         self.global_step = 0
         self.stop_reason = ""
@@ -87,7 +94,7 @@ class RecordedTrainer:
         """A hook's argument: what is known of it."""
         if name in ("batch_idx", "dataloader_idx"):
             return getattr(event, name)
-        return self._fn if name == "stage" else _Missing(name, event.name)
+        return self._fn if name == "stage" else Missing(name, f"the hook {event.name}")
 
     def announce_stop(self) -> None:
         """Say that the run would have ended here."""
@@ -99,19 +106,6 @@ class RecordedTrainer:
         if name.startswith("__"):
             raise AttributeError(name)
         raise NotRecorded(name, "the trainer")
-
-
-class _Missing:
-    """Stands for a live object; says so when it is touched."""
-
-    def __init__(self, name: str, owner: str) -> None:
-        self._name = name
-        self._owner = owner
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise NotRecorded(self._name, f"the hook {self._owner}")
 
 
 class CallbackTable(HandlerTable):
@@ -144,6 +138,6 @@ class CallbackTable(HandlerTable):
         method, arguments = self._methods[event.name]
         trainer = self._trainer
         values = [trainer.argument(name, event) for name in arguments]
-        method(trainer, _Missing("module", event.name), *values)
+        method(trainer, Missing("module", f"the hook {event.name}"), *values)
         if trainer.should_stop:
             trainer.announce_stop()

@@ -1,28 +1,30 @@
 """A recorded run through actors and sinks: the product with the trainer switched off."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import trio
 
-from .actor import Actor, Supervision, actor_name
-from .cursor import CursorFile, Position, RunReader, attempt_logs
+from .actor import Actor, actor_name
+from .cursor import AttemptLog, CursorFile, Position, RunReader, attempt_logs
 from .errors import NightbusError, NotRecorded, UnknownActorError, UsageError
-from .events import Command, Event, Plain, RunStarted, Stop
+from .events import Command, Event, Plain, RunStarted, Stage, Stop
 from .flight_file import FlightFile, open_run
+from .lineage import Timeline, consistent_logs
 from .log_reader import EndKind, LogReader
 from .mailbox import Envelope, Reply
 from .media import EncodedMedia
-from .observer import Observer
 from .recorded_hook import replay_table
 from .recorded_trainer import CallbackTable, RecordedTrainer
+from .replay_observer import ReplayObserver
+from .replay_pace import ClockName, Jumping, Waiting, parse_rate
+from .replay_selection import Selection
+from .report import summarise
 from .run_folder import RunFolder
-from .subscription import HandlerTable
-
-NO_RESTARTS = Supervision(restarts=0)
 
 
 class ReplayError(NightbusError):
@@ -36,7 +38,7 @@ class ToldCommand(msgspec.Struct, frozen=True):
         sender: the actor.
         target: whom it was for.
         command: what it asked.
-        at: the event the actor was given last.
+        at: the event that the actor was handling.
     """
 
     sender: str
@@ -62,27 +64,43 @@ class Replayed(msgspec.Struct):
     unclean: str
 
 
+class _Emitted(NamedTuple):
+    """What an actor put, and the event that it was handling."""
+
+    at: Position
+    source: str
+    name: str
+    value: Any
+
+
 class _ReplayHost:
     """Runs observers over a finished log, or over one that grows.
 
     Args:
         run: the run.
         follow: whether to go on until the run has ended.
+        all_attempts: whether to read what was superseded too.
     """
 
-    def __init__(self, run: RunFolder, follow: bool) -> None:
+    def __init__(self, run: RunFolder, follow: bool, all_attempts: bool) -> None:
         self.run = run
         self._attempts = run.attempts() if follow else []
+        self._all_attempts = all_attempts
         self.run_path = run.path
         self.commands: list[ToldCommand] = []
-        self.puts: list[tuple[str, str, Any]] = []
-        self.observers: dict[str, Observer] = {}
+        self.puts: list[_Emitted] = []
+        self.observers: dict[str, ReplayObserver] = {}
+        self.timeline = Timeline(self.logs())
+
+    def logs(self) -> list[AttemptLog]:
+        """The attempts that are read."""
+        return attempt_logs(self.run) if self._all_attempts else consistent_logs(self.run)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Nothing is recorded: what happened to an observer is raised at the end."""
 
     def open_reader(self, start: Position) -> RunReader:
-        return RunReader(attempt_logs(self.run), start)
+        return RunReader(self.logs(), start)
 
     def is_closing(self) -> bool:
         return not any(self.run.is_being_written(attempt) for attempt in self._attempts)
@@ -98,20 +116,22 @@ class _ReplayHost:
             envelope.reply.fail(UnknownActorError(f"{target}: {reason}"))
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> None:
-        at = self.observers[sender].position if sender in self.observers else Position(0, 0)
-        self.commands.append(ToldCommand(sender, target, command, at))
+        self.commands.append(ToldCommand(sender, target, command, self._place_of(sender)))
         if reply is not None:
             reply.fail(UnknownActorError(f"there is no {target!r} in a replay; nobody acts"))
 
     def put(
         self, source: str, name: str, value: object, destinations: Sequence[str] | None
     ) -> None:
-        self.puts.append((source, name, value))
+        self.puts.append(_Emitted(self._place_of(source), source, name, value))
 
     def put_media(
         self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
     ) -> None:
-        self.puts.append((source, name, media))
+        self.puts.append(_Emitted(self._place_of(source), source, name, media))
+
+    def _place_of(self, name: str) -> Position:
+        return self.observers[name].position if name in self.observers else Position(0, 0)
 
 
 def replay(
@@ -119,6 +139,17 @@ def replay(
     *,
     actors: Iterable[Actor] = (),
     sinks: Iterable[Actor] = (),
+    rate: float | str = "max",
+    clock: ClockName | None = None,
+    start: str | None = None,
+    until: str | None = None,
+    events: Sequence[str | type[Event]] = (),
+    hooks: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    steps: str | None = None,
+    stages: Sequence[Stage] = (),
+    times: str | None = None,
+    all_attempts: bool = False,
     resume: bool = False,
     follow: bool = False,
     cursors: str | os.PathLike[str] | None = None,
@@ -130,11 +161,34 @@ def replay(
     trainer that knows ``callback_metrics``, ``current_epoch`` and ``global_step``; where it sets
     ``should_stop``, the result has a Stop command, and its hooks end there.
 
+    Nothing is written but what sinks write: what actors put and tell is in the result.
+
+    Places are written ``step=100``, ``epoch=2``, ``seq=4000`` (of attempt 0; ``seq=1:4000`` of
+    attempt 1) or ``time=1h30m`` (since the run began; time between attempts does not count).
+    Filters concern the events that have what they name: with ``metrics``, hooks still come. A
+    callback's trainer knows what was left out too. RunStarted and RunEnded always come.
+
     Args:
         run: the run's folder.
         actors: any actors.
         sinks: any sinks; each writes where it is told to.
-        resume: sinks go on where they stood when the run ended, instead of from its start.
+        rate: ``max``, as fast as can be; ``realtime``; or how many times faster than it was
+            recorded, such as 10 or ``x0.5``.
+        clock: ``recorded``: for actors, trio's clock and ``nightbus.monotonic`` show when events
+            were recorded, in seconds since the run began; ``wall``: the machine's clock, as for
+            sinks at the rate ``max``, and by default with ``follow``.
+        start: the place to begin at.
+        until: the place to end before.
+        events: only these types of events, or names of types.
+        hooks: only hooks whose names match one of these patterns, ``on_train_*`` say.
+        metrics: only metrics and media whose names match one of these patterns.
+        steps: only events of these optimizer steps, ``100..200`` with both ends.
+        stages: only events of these stages: train, validate, test, predict, sanity_check.
+        times: only events recorded so long after the run began, ``60s..1m30s``.
+        all_attempts: of a run that was resumed from a checkpoint, also what came after that
+            checkpoint before it was resumed.
+        resume: sinks go on where they stood when the run ended, instead of from its start; they
+            get all attempts, as they did live.
         follow: of a run that goes on in another process, also what comes until it ends. Only its
             log is read: it is not held up.
         cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
@@ -146,17 +200,94 @@ def replay(
     Raises:
         RunFolderError: there is no run.
         LogError: its log cannot be read.
+        NotRecorded: what was asked for by name is not in the log.
         ReplayError: an actor or sink failed; its own exception is named.
+        UsageError: arguments make no sense, alone or together.
     """
+    speed = parse_rate(rate)
+    selection = Selection(
+        start=start,
+        until=until,
+        events=events,
+        hooks=hooks,
+        metrics=metrics,
+        steps=steps,
+        stages=stages,
+        times=times,
+    )
+    if clock not in (None, "recorded", "wall"):
+        raise UsageError(f"clock={clock!r}: expected recorded or wall")
+    _check_together(selection, speed, clock, resume, follow, cursors is not None)
     folder = run if isinstance(run, RunFolder) else open_run(run)
-    if resume and cursors is not None:
+    host = _ReplayHost(folder, follow, all_attempts or resume)
+    destinations = list(sinks)
+    everyone = [*actors, *destinations]
+    _name_everyone(everyone, host)
+    files: dict[str, CursorFile] = {}
+    if resume:
+        files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
+    elif cursors is not None:
+        names = [actor_name(sink) for sink in destinations]
+        files = {name: CursorFile(folder, name, Path(cursors)) for name in names}
+    observers = [
+        _observer(host, actor, selection, files.get(actor_name(actor))) for actor in everyone
+    ]
+    clock = clock or ("wall" if follow else "recorded")
+    if speed == math.inf:
+        _run_as_fast_as_can_be(observers, clock)
+    else:
+        _run_in_time(observers, Waiting(speed, _begin_s(host, selection), clock), clock)
+    for observer in observers:
+        if isinstance(observer.error, NightbusError):
+            raise observer.error
+        if observer.error is not None:
+            raise ReplayError(
+                f"{observer.name} failed: {type(observer.error).__name__}: {observer.error}"
+            ) from observer.error
+    for observer in observers:
+        observer.selector.check()
+    if cursors is not None:
+        for file in files.values():
+            file.path.unlink(missing_ok=True)
+    counts = {observer.name: observer.events_read for observer in observers}
+    order = {name: number for number, name in enumerate(counts)}
+    # Who was read first is up to the scheduler; the order of what came of it is the recording's.
+    host.commands.sort(key=lambda told: (told.at, order[told.sender]))
+    host.puts.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
+    puts = [(emitted.source, emitted.name, emitted.value) for emitted in host.puts]
+    return Replayed(counts, host.commands, puts, _unclean_end(folder))
+
+
+def _check_together(
+    selection: Selection,
+    rate: float,
+    clock: ClockName | None,
+    resume: bool,
+    follow: bool,
+    has_cursors: bool,
+) -> None:
+    """Refuse arguments that do not go together."""
+    if resume and has_cursors:
         raise UsageError(
             "resume=True goes on with the run's own sinks, cursors=... with sinks outside it; give "
             "one of them"
         )
-    host = _ReplayHost(folder, follow)
-    destinations = list(sinks)
-    everyone = [*actors, *destinations]
+    if (resume or has_cursors) and not selection.is_everything:
+        which = "resume=True" if resume else "cursors=..."
+        raise UsageError(
+            f"{which} delivers what sinks have not got yet, all of it; leave out the stretch and "
+            "the filters"
+        )
+    if follow and rate != math.inf:
+        raise UsageError("follow=True goes at the pace of the run that is followed; leave out rate")
+    if follow and clock == "recorded":
+        raise UsageError(
+            "follow=True follows a run that goes on now, on the machine's clock; leave out clock"
+        )
+
+
+def _name_everyone(everyone: Sequence[Actor], host: _ReplayHost) -> None:
+    """Give each an address of its own, and the replay to act in."""
     taken: set[str] = set()
     for actor in everyone:
         name, number = actor_name(actor), 1
@@ -166,65 +297,68 @@ def replay(
         taken.add(name)
         object.__setattr__(actor, "_address", name)
         object.__setattr__(actor, "_context", host)
-    files: dict[str, CursorFile] = {}
-    if resume:
-        files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
-    elif cursors is not None:
-        names = [actor_name(sink) for sink in destinations]
-        files = {name: CursorFile(folder, name, Path(cursors)) for name in names}
-    observers = [_observer(host, actor, files.get(actor_name(actor))) for actor in everyone]
-    try:
-        trio.run(_run_all, observers)
-    except BaseExceptionGroup as group:
-        if group.split(KeyboardInterrupt)[1] is None:
-            raise KeyboardInterrupt from None
-        raise
-    for observer in observers:
-        if isinstance(observer.error, NightbusError):
-            raise observer.error
-        if observer.error is not None:
-            raise ReplayError(
-                f"{observer.name} failed: {type(observer.error).__name__}: {observer.error}"
-            ) from observer.error
-    if cursors is not None:
-        for file in files.values():
-            file.path.unlink(missing_ok=True)
-    events = {observer.name: observer.events_read for observer in observers}
-    return Replayed(events, host.commands, host.puts, _unclean_end(folder))
 
 
-def _observer(host: _ReplayHost, actor: Actor, cursor_file: CursorFile | None) -> Observer:
-    object.__setattr__(actor, "_table", _table(host, actor))
+def _observer(
+    host: _ReplayHost, actor: Actor, selection: Selection, cursor_file: CursorFile | None
+) -> ReplayObserver:
+    trainer = _prepare(host, actor)
     start = Position(0, 0)
     if cursor_file is not None:
         cursor = cursor_file.load()
         if cursor is not None:
             start = Position(cursor.attempt, cursor.seq)
             actor.load_cursor_state(cursor.state)  # type: ignore[attr-defined]
-    observer = Observer(actor, start, host, cursor_file, NO_RESTARTS)
+
+    def pass_over(event: Event) -> None:
+        if trainer is not None:
+            trainer.take(event)
+
+    observer = ReplayObserver(actor, start, host, cursor_file, selection, host.timeline, pass_over)
     host.observers[observer.name] = observer
     return observer
 
 
-def _table(host: _ReplayHost, actor: Actor) -> HandlerTable:
-    if not actor._hook_methods():
-        return replay_table(actor)
-    recording = _recording_of(host.run)
-    if recording != "all" and not isinstance(host.run, FlightFile):
-        raise NotRecorded("the hooks", f"a run with recording={recording!r}")
+def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
+    """Have an actor's handlers called with what was recorded; gives the trainer that it sees."""
+    table = replay_table(actor)
+    methods = actor._hook_methods()
+    named = table.hook_names()
+    if methods or named:
+        _require_hooks(host.run, [*methods, *(named or ())])
+    if not methods:
+        object.__setattr__(actor, "_table", table)
+        return None
     trainer = RecordedTrainer(
         lambda reason: host.post("fit", Stop(reason=reason), actor_name(actor), None)
     )
     if hasattr(type(actor), "_trainer"):
         object.__setattr__(actor, "_trainer", trainer)
-    return CallbackTable(actor, trainer)
+    object.__setattr__(actor, "_table", CallbackTable(actor, trainer))
+    return trainer
+
+
+def _require_hooks(run: RunFolder, names: Iterable[str]) -> None:
+    """Refuse a run in which hooks that an actor handles were left out of the recording.
+
+    Raises:
+        NotRecorded: one was.
+    """
+    recording = _recording_of(run)
+    if recording == "all" or isinstance(run, FlightFile):
+        return
+    # An observer that asked for some hooks had them recorded all the same.
+    recorded = summarise(run).hooks
+    missing = [name for name in names if name not in recorded]
+    if missing:
+        raise NotRecorded(missing[0], f"a run with recording={recording!r}", sorted(recorded))
 
 
 def _recording_of(run: RunFolder) -> Plain:
     """What the run's last attempt recorded."""
     logs = attempt_logs(run)
     if not logs:
-        return "all"
+        return "off"
     reader = LogReader(logs[-1].store)
     try:
         started = (event for event in reader.events("none") if type(event) is RunStarted)
@@ -233,10 +367,61 @@ def _recording_of(run: RunFolder) -> Plain:
         reader.close()
 
 
-async def _run_all(observers: Sequence[Observer]) -> None:
-    async with trio.open_nursery() as nursery:
-        for observer in observers:
-            nursery.start_soon(observer.run)
+def _run_as_fast_as_can_be(observers: Sequence[ReplayObserver], clock: ClockName) -> None:
+    """Actors one after the other, each with a clock of its own: what one does is then the same
+    whoever else is there. Sinks, which wait for disks, side by side.
+    """
+    side_by_side = []
+    for observer in observers:
+        if clock == "wall" or observer.takes_batches:
+            side_by_side.append(observer)
+            continue
+        pace = Jumping()
+        observer.pace, observer.has_recorded_time = pace, True
+        _run_all([observer], pace.clock, [pace])
+    if side_by_side:
+        _run_all(side_by_side, None)
+
+
+def _run_in_time(observers: Sequence[ReplayObserver], pace: Waiting, clock: ClockName) -> None:
+    """Everyone side by side, at one pace."""
+    for observer in observers:
+        observer.pace, observer.has_recorded_time = pace, clock == "recorded"
+    _run_all(observers, pace.clock)
+
+
+def _begin_s(host: _ReplayHost, selection: Selection) -> float:
+    """The recorded time of the first event of a stretch."""
+    start = selection.start
+    if start is None or start.unit == "time":
+        return 0.0 if start is None else start.value
+    reader = RunReader(host.logs())
+    try:
+        for event in reader.events():
+            attempt = reader.position.attempt
+            if isinstance(event, Event) and start.is_reached(attempt, event, lambda _: 0.0):
+                return host.timeline.seconds(attempt, event)
+    finally:
+        reader.close()
+    return 0.0
+
+
+def _run_all(
+    observers: Sequence[ReplayObserver],
+    clock: trio.abc.Clock | None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for observer in observers:
+                nursery.start_soon(observer.run)
+
+    try:
+        trio.run(main, clock=clock, instruments=instruments)
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is None:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _unclean_end(run: RunFolder) -> str:

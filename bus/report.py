@@ -15,6 +15,7 @@ from .codec import DecodedEvent, HookSelection
 from .errors import LogFormatError, NewerFormatError
 from .events import DeadLetter, Fault, Gap, RunEnded, Scalar
 from .flight_file import left_behind
+from .lineage import consistent_logs
 from .log_format import Footer
 from .log_reader import EndKind, LogEnd, LogReader
 from .run_folder import RunFolder
@@ -30,7 +31,7 @@ HowEnded = Literal[
 
 
 class MetricReport(msgspec.Struct, frozen=True):
-    """One metric over all attempts.
+    """One metric over the attempts.
 
     Attributes:
         count: how many values, those that are not finite included.
@@ -129,6 +130,8 @@ class AttemptReport(msgspec.Struct, frozen=True):
         fork: set when it was resumed from a checkpoint.
         missing_segments: numbers of segments that are not there, before the last one; the first
             MAX_MISSING_LISTED.
+        superseded_from: the first event that a resumed attempt has taken the place of; 0 for the
+            whole attempt, None when all of it holds.
     """
 
     attempt: int
@@ -143,6 +146,7 @@ class AttemptReport(msgspec.Struct, frozen=True):
     events: dict[str, int]
     fork: ForkReport | None
     missing_segments: list[int]
+    superseded_from: int | None = None
 
 
 class RunReport(msgspec.Struct, frozen=True):
@@ -153,7 +157,9 @@ class RunReport(msgspec.Struct, frozen=True):
         created_ns: wall clock, ns since 1970.
         argv: the command line, secrets struck out.
         attempts: its starts, in order.
-        metrics, hooks: by name, over all attempts, in the order of their first appearance.
+        metrics: by name, in the order of their first appearance, without what was superseded
+            unless it was asked for.
+        hooks: by name, over all attempts, whose time was spent either way.
         faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
             them all.
         left_behind: files with the last events or the stacks that crashes, hangs and SIGQUIT left.
@@ -173,29 +179,34 @@ class RunReport(msgspec.Struct, frozen=True):
     left_behind: list[str]
 
 
-def summarise(run: RunFolder, rank: int = 0) -> RunReport:
-    """Summarise a run without reading the segments that are sealed.
+def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunReport:
+    """Summarise a run without reading the segments that are sealed, but for the one in which a
+    resumed attempt left its parent.
 
     Memory stays flat: of a segment that has to be read, a few hundred kilobytes at a time.
 
     Args:
         run: the run.
         rank: whose log.
+        all_attempts: count metrics that were superseded too.
 
     Raises:
         LogError: a log is none, or from a newer major version.
     """
     attempts: list[AttemptReport] = []
-    total, listed = Summary(), _Listed()
+    total, held, listed = Summary(), Summary(), _Listed()
+    ends = {log.attempt: log.until for log in consistent_logs(run, rank)}
     faults: list[FaultReport] = []
     for attempt in run.attempts():
         # Asked before its log is read: a run that ends in between is then still running, not cut.
         is_written = run.is_being_written(attempt)
         log = _AttemptLog(run.store(attempt, rank), attempt, listed)
         log.read()
-        attempts.append(_attempt_report(log, is_written, run.ends_because))
+        until = ends.get(attempt, 0)
+        attempts.append(_attempt_report(log, is_written, run.ends_because, until))
         faults += _fault_reports(log)
         total.merge(log.summary)
+        held.merge(log.summary if until is None or all_attempts else log.summary_until(until))
     info = run.info
     return RunReport(
         id=info.id,
@@ -204,7 +215,7 @@ def summarise(run: RunFolder, rank: int = 0) -> RunReport:
         created_ns=info.created_ns,
         argv=info.argv,
         attempts=attempts,
-        metrics={name: _metric_report(metric) for name, metric in total.metrics.items()},
+        metrics={name: _metric_report(metric) for name, metric in held.metrics.items()},
         hooks={name: _hook_report(hook) for name, hook in total.hooks.items() if hook.count},
         faults=faults[:MAX_LISTED],
         dead_letters=listed.dead_letters,
@@ -278,6 +289,28 @@ class _AttemptLog:
             if self._listed.wants(footer.summary.events):
                 self._list_from(index)
 
+    def summary_until(self, until: int) -> Summary:
+        """What the log holds before an event, hooks aside."""
+        summary = Summary()
+        indices = self._store.indices() if until else []
+        for index in indices:
+            footer = self._footer(index)
+            if footer is not None and footer.next_seq <= until:
+                summary.merge(footer.summary)
+                continue
+            reader = LogReader(Stretch(self._store, index, indices[-1]))
+            try:
+                for event in reader.events("none"):
+                    if event.seq >= until:
+                        break
+                    summary.add_other(event)
+            except LogFormatError:
+                pass  # said where the attempt ends
+            finally:
+                reader.close()
+            break
+        return summary
+
     def _footer(self, index: int) -> Footer | None:
         try:
             return read_footer(self._store, index)
@@ -327,7 +360,9 @@ def _batches(reader: LogReader, hooks: HookSelection) -> Iterable[list[DecodedEv
             return
 
 
-def _attempt_report(log: _AttemptLog, is_written: bool, ends_because: str) -> AttemptReport:
+def _attempt_report(
+    log: _AttemptLog, is_written: bool, ends_because: str, until: int | None
+) -> AttemptReport:
     summary, end = log.summary, log.end
     started, ended = summary.started, log.ended
     how: HowEnded
@@ -353,6 +388,7 @@ def _attempt_report(log: _AttemptLog, is_written: bool, ends_because: str) -> At
         events={"Hook": hooks, **events} if hooks else events,
         fork=ForkReport(fork.attempt, fork.seq, fork.checkpoint) if fork else None,
         missing_segments=log.missing_segments,
+        superseded_from=until,
     )
 
 

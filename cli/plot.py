@@ -41,11 +41,15 @@ def add_plot_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def drawn_in_terminal(run: RunFolder, metrics: Sequence[str], x: "XAxis") -> str:
+def drawn_in_terminal(
+    run: RunFolder, metrics: Sequence[str], x: "XAxis", all_attempts: bool = False
+) -> str:
     """A run's metrics as plots of dots, as wide as the terminal."""
     from ..bus.plots import draw_in_terminal
 
-    drawn = draw_in_terminal(_curves(run, metrics), x, shutil.get_terminal_size().columns)
+    drawn = draw_in_terminal(
+        _curves(run, metrics, all_attempts), x, shutil.get_terminal_size().columns
+    )
     return "\n".join(plain(line) for line in drawn.split("\n"))
 
 
@@ -64,10 +68,12 @@ def _plot(options: argparse.Namespace) -> int:
     return OK
 
 
-def _curves(run: RunFolder, metrics: Sequence[str]) -> "dict[str, Curve]":
+def _curves(
+    run: RunFolder, metrics: Sequence[str], all_attempts: bool = False
+) -> "dict[str, Curve]":
     from ..bus.curves import read_curves
 
-    curves = read_curves(run, frozenset(metrics))
+    curves = read_curves(run, frozenset(metrics), all_attempts=all_attempts)
     missing = [name for name in metrics if name not in curves]
     if missing or not curves:
         known = ", ".join(curves if not metrics else read_curves(run)) or "nothing"

@@ -1,16 +1,32 @@
-"""``nightbus replay RUN``: a recorded run into sinks."""
+"""``nightbus replay RUN``: a recorded run into sinks and actors."""
 
 import argparse
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import NightbusError, UsageError
 from ..bus.run_folder import RunFolder
 from .file_sinks import FILE_SINKS, WANTED, add_folder_options, given_folders, make_file_sinks
 from .find import LAST_EVENTS_HELP, find_events, find_run
-from .text import ERROR, LOSSY, OK, how_many, tell
+from .named_actor import load_actor
+from .text import ERROR, LOSSY, OK, as_json_line, how_many, tell
 
 if TYPE_CHECKING:
     from ..bus.cursor import Cursor
+    from ..bus.replay import Replayed
+
+_OPTION_OF = {
+    "start": "--from",
+    "until": "--until",
+    "rate": "--rate",
+    "metrics": "--metric",
+    "hooks": "--hook",
+    "events": "--event",
+    "stages": "--stage",
+    "steps": "--steps",
+    "times": "--times",
+}
 
 
 def add(verbs: Any) -> None:
@@ -18,37 +34,133 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "replay",
         help="deliver a recorded run to sinks",
-        description="Deliver a recorded run to new files, or what its own sinks had not got.",
+        description="Deliver a recorded run to new files or to actors, or what its own sinks had "
+        "not got.",
     )
     parser.add_argument("run", metavar="RUN", help=LAST_EVENTS_HELP)
     add_folder_options(parser)
+    parser.add_argument(
+        "--actor",
+        metavar="MODULE:CLASS",
+        action="append",
+        default=[],
+        help="import this class, from here or installed, and give it the run; repeatable; what it "
+        "puts and tells is printed, a JSON object a line",
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
         help="deliver what the files that the run's own sinks wrote lack",
     )
+    _add_playback(parser)
+    _add_filters(parser)
     parser.set_defaults(command=_replay)
+
+
+def _add_playback(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("playback")
+    group.add_argument(
+        "--rate",
+        default="max",
+        metavar="R",
+        help="max, as fast as can be (the default); realtime; or how many times faster: x10, x0.5",
+    )
+    group.add_argument(
+        "--clock",
+        choices=("recorded", "wall"),
+        help="what actors take the time from; the recording by default",
+    )
+    group.add_argument(
+        "--from",
+        dest="start",
+        metavar="PLACE",
+        help="begin here: step=N, epoch=N, time=1h30m since the run began, seq=N or seq=ATTEMPT:N",
+    )
+    group.add_argument("--until", metavar="PLACE", help="end before this place")
+    group.add_argument(
+        "--all-attempts",
+        action="store_true",
+        help="also what a resumed attempt has taken the place of",
+    )
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "filters", "each leaves alone the events that have not what it names"
+    )
+    for option, metavar, what in (
+        ("--metric", "PATTERN", "metrics of these names, as in a shell: 'val_*'"),
+        ("--hook", "PATTERN", "hooks of these names"),
+        ("--event", "TYPE", "events of these types: Put, Hook, Fault, ..."),
+        ("--stage", "STAGE", "these stages: train, validate, test, predict, sanity_check"),
+    ):
+        group.add_argument(
+            option, metavar=metavar, action="append", default=[], help=f"only {what}; repeatable"
+        )
+    group.add_argument("--steps", metavar="A..B", help="only these optimizer steps, both included")
+    group.add_argument("--times", metavar="A..B", help="only this time since the run began")
+
+
+def _playback(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``nightbus.replay``."""
+    return {
+        "rate": options.rate,
+        "clock": options.clock,
+        "start": options.start,
+        "until": options.until,
+        "all_attempts": options.all_attempts,
+        "metrics": options.metric,
+        "hooks": options.hook,
+        "events": options.event,
+        "stages": options.stage,
+        "steps": options.steps,
+        "times": options.times,
+    }
 
 
 def _replay(options: argparse.Namespace) -> int:
     folders = given_folders(options)
+    playback = _playback(options)
     if options.resume:
-        if folders:
-            raise UsageError(f"--resume goes on with the run's own sinks; leave out {WANTED}")
+        if folders or options.actor:
+            raise UsageError(
+                f"--resume goes on with the run's own sinks; leave out {WANTED}, --actor"
+            )
+        if any(value for name, value in playback.items() if (name, value) != ("rate", "max")):
+            raise UsageError(
+                "--resume delivers all that the run's own sinks lack; leave out the rate, the "
+                "stretch and the filters"
+            )
         return _resume(find_run(options.run))
-    if not folders:
-        raise UsageError(f"name a destination: {WANTED}, or --resume")
-    return _replay_into(find_events(options.run), folders)
+    if not folders and not options.actor:
+        raise UsageError(f"name a destination: {WANTED}; or --actor MODULE:CLASS, or --resume")
+    return _replay_into(find_events(options.run), folders, options.actor, playback)
 
 
-def _replay_into(run: RunFolder, folders: dict[str, str]) -> int:
+def _replay_into(
+    run: RunFolder, folders: dict[str, str], named: list[str], playback: dict[str, Any]
+) -> int:
     from ..bus.replay import replay
+    from ..bus.replay_pace import parse_rate
+    from ..bus.replay_selection import Selection
 
+    # Before anything is written: what is wrong with the call leaves no files behind.
+    unselective = ("rate", "clock", "all_attempts")
+    try:
+        parse_rate(playback["rate"])
+        Selection(**{name: value for name, value in playback.items() if name not in unselective})
+    except UsageError as error:
+        raise UsageError(_in_words_of_the_command_line(str(error))) from None
+    actors = [load_actor(name) for name in named]
     sinks = make_file_sinks(folders)
     is_written = _is_being_written(run)
-    replayed = replay(run, sinks=sinks)
-    for sink, number in zip(sinks, replayed.events.values(), strict=True):
+    replayed = replay(run, actors=actors, sinks=sinks, **playback)
+    numbers = list(replayed.events.values())
+    for name, number in zip(named, numbers, strict=False):
+        tell(f"{how_many(number, 'event')} read by {name}")
+    for sink, number in zip(sinks, numbers[len(named) :], strict=True):
         tell(f"{how_many(number, 'event')} read, their metrics are in {sink.path}")
+    sys.stdout.write("".join(_emitted(replayed)))
     if not replayed.unclean:
         return OK
     if is_written:
@@ -56,6 +168,38 @@ def _replay_into(run: RunFolder, folders: dict[str, str]) -> int:
     else:
         tell(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
     return LOSSY
+
+
+def _in_words_of_the_command_line(message: str) -> str:
+    """What is wrong with an argument of ``nightbus.replay``, by its option's name."""
+    for name, option in _OPTION_OF.items():
+        message = re.sub(rf"\b{name}=(?=')", f"{option} ", message)
+    return message
+
+
+def _emitted(replayed: "Replayed") -> list[str]:
+    """What actors put and told, a line each."""
+    lines = []
+    for source, name, value in replayed.puts:
+        is_media = isinstance(value, tuple)
+        shown = f"{value[0]}, {len(value[1])} bytes" if is_media else value
+        if hasattr(shown, "item"):
+            shown = shown.item()
+        lines.append(as_json_line({"put": name, "value": shown, "source": source}))
+    for told in replayed.commands:
+        lines.append(
+            as_json_line(
+                {
+                    "tell": type(told.command).__name__,
+                    "target": told.target,
+                    "arguments": told.command,
+                    "source": told.sender,
+                    "attempt": told.at.attempt,
+                    "seq": told.at.seq,
+                }
+            )
+        )
+    return lines
 
 
 def _resume(run: RunFolder) -> int:

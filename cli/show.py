@@ -32,6 +32,11 @@ def add(verbs: Any) -> None:
     form.add_argument("--json", action="store_true", help="everything, for programs")
     form.add_argument("--plot", action="store_true", help="draw the metrics in the terminal too")
     add_plot_options(parser)
+    parser.add_argument(
+        "--all-attempts",
+        action="store_true",
+        help="also metrics that a resumed attempt has taken the place of",
+    )
     parser.set_defaults(command=_show)
 
 
@@ -39,8 +44,10 @@ def _show(options: argparse.Namespace) -> int:
     from ..bus.report import summarise
 
     run = find_events(options.run)
-    report = summarise(run)
-    drawn = "\n" + drawn_in_terminal(run, options.metric, options.x) if options.plot else ""
+    report = summarise(run, all_attempts=options.all_attempts)
+    drawn = ""
+    if options.plot:
+        drawn = "\n" + drawn_in_terminal(run, options.metric, options.x, options.all_attempts)
     sys.stdout.write((as_json(report) if options.json else _as_text(report)) + drawn)
     return OK
 
@@ -98,6 +105,12 @@ def _attempt_lines(attempt: "AttemptReport") -> list[str]:
     if end is not None:
         where = f"byte {end.offset:,} of segment {end.segment}"
         lines.append(f"  the log ends at {where}: {one_line(end.reason)}")
+    if attempt.superseded_from == 0:
+        lines.append("  superseded: a later attempt has taken its place")
+    elif attempt.superseded_from is not None:
+        lines.append(
+            f"  superseded from event {attempt.superseded_from:,} on, where a later attempt went on"
+        )
     if attempt.missing_segments:
         missing = ", ".join(map(str, attempt.missing_segments))
         lines.append(f"  segments are missing: {missing}")

@@ -79,6 +79,26 @@ def test_resuming_opens_a_new_attempt_that_names_its_fork(tmp_path: Path) -> Non
     assert started.fork.seq < saved.seq
 
 
+def test_a_checkpoint_in_another_runs_folder_is_resumed_in_a_run_of_its_own(
+    tmp_path: Path,
+) -> None:
+    other = trainer(tmp_path / "other")
+    other.fit(Small(), loader())
+    inside_other = last(other).parent / "of another run"
+    first = trainer(tmp_path, callbacks=[nb.ModelCheckpoint(dirpath=inside_other)])
+    first.fit(Small(), loader())
+    (checkpoint,) = inside_other.iterdir()
+
+    second = trainer(tmp_path, max_epochs=2)
+    second.fit(Small(), loader(), ckpt_path=checkpoint)
+
+    assert other.run_folder is not None
+    assert other.run_folder.attempts() == [0]
+    (started,) = events(second, nb.RunStarted)
+    assert started.fork is None
+    assert second.global_step == 12
+
+
 def test_ckpt_path_last_finds_the_newest_run_of_the_name(tmp_path: Path) -> None:
     first, second = trainer(tmp_path), trainer(tmp_path, max_epochs=2)
     first.fit(Small(), loader())

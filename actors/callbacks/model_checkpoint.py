@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from string import Formatter
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ...bus.logging_setup import get_logger
 from ..arguments import check_at_least, check_choice

@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ..arguments import check_at_least
 from ..callback import Callback

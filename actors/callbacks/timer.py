@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ...bus.logging_setup import get_logger
 from ..arguments import check_choice, parse_max_time

@@ -1,6 +1,6 @@
 """A training process for fault tests: trains until it is stopped, and says where it is.
 
-python training_process.py FOLDER [--epochs N] [--sink-blocks S]
+python training_process.py FOLDER [--epochs N] [--blocks S] [--files]
 """
 
 import argparse
@@ -49,11 +49,16 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--epochs", type=int, default=-1)
     parser.add_argument("--blocks", type=float, default=0.0)
+    parser.add_argument("--files", action="store_true", help="write each step's metrics to files")
     options = parser.parse_args()
+    sinks: list[nb.Sink] = [Echoes(options.blocks)]
+    if options.files:
+        sinks += [nb.CSV(), nb.JSONLines(), nb.TensorBoard()]
     trainer = nb.Trainer(
         max_epochs=options.epochs,
         default_root_dir=options.folder,
-        sinks=[Echoes(options.blocks)],
+        sinks=sinks,
+        log_every_n_steps=1 if options.files else 50,
         **QUIET,
     )
     trainer.fit(Tells(), loader())

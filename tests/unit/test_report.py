@@ -199,7 +199,7 @@ def test_attempts_stand_apart_and_their_metrics_together(run: nb.RunFolder) -> N
     first = Attempt(run)
     first.steps(4.0, 3.0)
     first.die()
-    second = Attempt(run, Fork(0, 5, "checkpoints/last"))
+    second = Attempt(run, Fork(0, 6, "checkpoints/last"))
     second.steps(2.0, 1.0, 6.0)
     second.end()
 
