@@ -110,7 +110,9 @@ class FitLoop(Loop):
 
     def on_run_start(self) -> None:
         trainer = self.trainer
-        trainer.place.move(epoch=self.current_epoch, batch_idx=-1)
+        # A run that was complete when it was saved is still at its last epoch.
+        ended = 1 if self.done and self.current_epoch else 0
+        trainer.place.move(epoch=self.current_epoch - ended, batch_idx=-1)
         trainer.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
         trainer.lightning_module.train()
         trainer.routes.call("on_train_start")

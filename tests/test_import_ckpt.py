@@ -1,0 +1,149 @@
+"""nightbus import-ckpt: checkpoints of PyTorch and Lightning, taken over when asked for."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, loader, trainer, weights
+
+import nightbus as nb
+from nightbus.__main__ import main
+from nightbus.actors.checkpoint_format import read_checkpoint
+
+
+def of_lightning(folder: Path, **more: Any) -> tuple[Path, Small]:
+    """A file as Lightning writes it, after one epoch of 6 steps."""
+    module = Small()
+    torch.nn.init.normal_(module.net[0].weight)  # type: ignore[index]
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    module.loss(next(iter(loader()))).backward()
+    optimizer.step()
+    content = {
+        "epoch": 0,
+        "global_step": 6,
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": module.state_dict(),
+        "loops": {"fit_loop": {"epoch_progress": {"total": {"processed": 1, "completed": 0}}}},
+        "callbacks": {"ModelCheckpoint{}": {"best_model_path": "x"}},
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [],
+        "hyper_parameters": {"lr": 0.1},
+        **more,
+    }
+    torch.save(content, folder / "model.ckpt")
+    return folder / "model.ckpt", module
+
+
+def test_weights_and_hyperparameters_are_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class WithLR(Small):
+        def __init__(self, lr: float) -> None:
+            super().__init__(lr)
+            self.save_hyperparameters()
+
+    path, module = of_lightning(tmp_path)
+
+    assert main(["import-ckpt", str(path), "-o", str(tmp_path / "mine"), "--trust"]) == 0
+
+    found = WithLR.load_from_checkpoint(tmp_path / "mine")
+    assert all(map(torch.equal, weights(found), weights(module)))
+    assert found.hparams.lr == 0.1
+    assert "left out: callbacks" in capsys.readouterr().err
+
+
+def test_training_goes_on_with_the_optimizers_and_counters(tmp_path: Path) -> None:
+    path, _ = of_lightning(tmp_path)
+    main(["import-ckpt", str(path), "-o", str(tmp_path / "mine"), "--trust"])
+    momentum = []
+
+    class Looks(nb.Callback):
+        def on_train_start(self, trainer: nb.Trainer, module: Any) -> None:
+            momentum.append(len(trainer.optimizers[0].state))
+
+    run = trainer(tmp_path, max_epochs=3, callbacks=[Looks()])
+    run.fit(Small(), loader(), ckpt_path=tmp_path / "mine")
+
+    assert momentum == [4]
+    assert run.current_epoch == 3
+    assert run.global_step == 6 + 2 * 6
+
+
+def test_a_state_dict_is_taken_over_as_weights(tmp_path: Path) -> None:
+    module = Small()
+    torch.save(module.state_dict(), tmp_path / "model.pt")
+
+    main(["import-ckpt", str(tmp_path / "model.pt"), "-o", str(tmp_path / "mine"), "--trust"])
+
+    assert read_checkpoint(tmp_path / "mine").keys() == {"state_dict", "hyper_parameters"}
+    with pytest.raises(nb.CheckpointError, match="weights alone"):
+        trainer(tmp_path).fit(Small(), loader(), ckpt_path=tmp_path / "mine")
+
+
+def test_nothing_is_read_without_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = of_lightning(tmp_path)
+
+    assert main(["import-ckpt", str(path), "-o", str(tmp_path / "mine")]) == 5
+    assert "say so with --trust" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_file_that_names_code_is_refused_and_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    path = tmp_path / "bomb.ckpt"
+    path.write_bytes(pickle.dumps({"state_dict": Bomb()}))
+
+    assert main(["import-ckpt", str(path), "-o", str(tmp_path / "mine"), "--trust"]) == 1
+    assert "cannot be read without running code that it names" in capsys.readouterr().err
+    assert not (tmp_path / "exploded").exists()
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_is_no_checkpoint_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"a": 1}, tmp_path / "x.pt")
+
+    assert main(["import-ckpt", str(tmp_path / "x.pt"), "-o", str(tmp_path / "y"), "--trust"]) == 1
+    assert "neither a state dict nor a checkpoint of Lightning" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
+def test_a_checkpoint_that_lightning_itself_wrote_is_taken_over(tmp_path: Path) -> None:
+    lightning: Any = pytest.importorskip("lightning")
+    base: Any = lightning.LightningModule
+
+    class Theirs(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Small().net
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            x, y = batch
+            return torch.nn.functional.cross_entropy(self.net(x), y)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    theirs = lightning.Trainer(
+        max_epochs=2, accelerator="cpu", default_root_dir=tmp_path, **options
+    )
+    module = Theirs()
+    theirs.fit(module, loader())
+    theirs.save_checkpoint(tmp_path / "theirs.ckpt")
+
+    code = main(
+        ["import-ckpt", str(tmp_path / "theirs.ckpt"), "-o", str(tmp_path / "mine"), "--trust"]
+    )
+    assert code == 0
+    run, mine = trainer(tmp_path, max_epochs=3), Small()
+    run.fit(mine, loader(), ckpt_path=tmp_path / "mine")
+
+    assert run.global_step == 18
+    assert not torch.equal(weights(mine)[0], weights(module)[0])
