@@ -121,6 +121,7 @@ def replay(
     resume: bool = False,
     follow: bool = False,
     cursors: str | os.PathLike[str] | None = None,
+    allow_network: bool = False,
 ) -> Replayed:
     """Read a recorded run through actors and sinks, as if it happened now.
 
@@ -138,11 +139,14 @@ def replay(
             log is read: it is not held up.
         cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
             from there. When all is delivered, nothing is left in it.
+        allow_network: whether sinks and actors may be among them that send what they get to other
+            machines, as MLflow with a server and W&B online do.
 
     Returns:
         What the actors asked for and put, and how much was read.
 
     Raises:
+        UsageError: one sends to other machines, without ``allow_network``; nothing was read.
         RunFolderError: there is no run.
         LogError: its log cannot be read.
         ReplayError: an actor or sink failed; its own exception is named.
@@ -156,6 +160,8 @@ def replay(
     host = _ReplayHost(folder, follow)
     destinations = list(sinks)
     everyone = [*actors, *destinations]
+    if not allow_network:
+        _refuse_network(everyone)
     taken: set[str] = set()
     for actor in everyone:
         name, number = actor_name(actor), 1
@@ -190,6 +196,15 @@ def replay(
             file.path.unlink(missing_ok=True)
     events = {observer.name: observer.events_read for observer in observers}
     return Replayed(events, host.commands, host.puts, _unclean_end(folder))
+
+
+def _refuse_network(everyone: Iterable[Actor]) -> None:
+    senders = [type(actor).__name__ for actor in everyone if actor.uses_network]
+    if senders:
+        raise UsageError(
+            f"{', '.join(senders)} would send this run to other machines; if that is meant, give "
+            "allow_network=True"
+        )
 
 
 def _observer(host: _ReplayHost, actor: Actor, cursor_file: CursorFile | None) -> Observer:

@@ -18,6 +18,7 @@ from .step_rows import StepRow, StepRows
 
 _log = get_logger("nightbus.wandb")
 _STEP = "trainer/global_step"
+_LOCAL_MODES = ("offline", "disabled", "dryrun")
 
 
 class WandB(Sink):
@@ -85,6 +86,11 @@ class WandB(Sink):
     def needs_run_folder(self) -> bool:
         """Whether it writes into the run's folder."""
         return self.folder is None
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether it is online."""
+        return (self.mode or os.environ.get("WANDB_MODE", "online")) not in _LOCAL_MODES
 
     @property
     def wandb_id(self) -> str:
