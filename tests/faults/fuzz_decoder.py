@@ -162,7 +162,7 @@ class Fuzzer:
             read_checkpoint(self._checkpoint)
 
     def _read_message(self, chance: random.Random) -> None:
-        sound, decode = chance.choice(_MESSAGES)
+        sound, decode = chance.choice(MESSAGES)
         decode(hostile.mutate_json(sound, chance))
 
     def _read_run(self, chance: random.Random) -> str:
@@ -197,7 +197,7 @@ class Fuzzer:
             path.write_bytes(sound)
 
 
-_MESSAGES: tuple[tuple[bytes, Callable[[bytes], object]], ...] = (
+MESSAGES: tuple[tuple[bytes, Callable[[bytes], object]], ...] = (
     (encode_line(Request("stop", "loss is nan", 2.5)), decode_request),
     (
         encode_line(
