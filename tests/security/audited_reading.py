@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +25,7 @@ import hostile
 import torch
 from fuzz_decoder import MESSAGES, sample_state
 
+import nightbus as nb
 from nightbus.actors.checkpoint_format import STATE, TENSORS, read_checkpoint, write_checkpoint
 from nightbus.bus.errors import NightbusError
 
@@ -55,16 +57,8 @@ FORBIDDEN = frozenset(
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 # Not ``send``, which is for connecting; what it is answered is among the messages.
 VERBS = tuple(verb for verb in hostile.READING_VERBS if verb[0] != "send")
+ONE_OF_EACH = tuple({verb[0]: verb for verb in VERBS}.values())
 FILES = ("run.json", "cursors/csv.json", hostile.LOG, hostile.OTHER_LOG)
-# What sinks leave in a run's folder, and what resuming a sink opens there.
-SINK_FILES = (
-    "metrics.csv",
-    "metrics.jsonl",
-    "metrics.sqlite",
-    "metrics.parquet",
-    "metrics.parquet.arrows",
-    "events.out.tfevents.nightbus",
-)
 
 
 class Bomb:
@@ -136,6 +130,10 @@ class Readings:
         self.refused = 0
         self.sentinel = folder / "sentinel"
         self.run = hostile.make_run(folder, steps=2).path
+        (self.run / "cursors/csv.json").unlink()
+        sinks = (nb.CSV(), nb.JSONLines(), nb.SQLite(), nb.Parquet(), nb.TensorBoard())
+        nb.replay(self.run, sinks=sinks, resume=True)
+        self.sink_files = [path.name for path in self.run.glob("*") if path.is_file()]
         self.sound = {name: (self.run / name).read_bytes() for name in FILES}
         self.checkpoint = folder / "checkpoint"
         write_checkpoint(self.checkpoint, sample_state())
@@ -160,7 +158,7 @@ class Readings:
         ways = (self._read_run, self._read_with_verb, self._read_checkpoint, self._read_message)
         for index in range(number):
             chance = random.Random(index)
-            self._count(lambda chance=chance, way=ways[index % len(ways)]: way(chance))
+            self._count(partial(ways[index % len(ways)], chance))
 
     def read_bombs(self) -> None:
         """A pickle that makes a file, and one as torch.save writes it, by each name there is."""
@@ -168,9 +166,9 @@ class Readings:
         torch.save(Bomb(self.sentinel), torch_bomb)
         bombs = (pickle.dumps(Bomb(self.sentinel)), torch_bomb.read_bytes())
         for bomb in bombs:
-            for name in (*FILES, hostile.COMPRESSED, "attempt-000/lock", *SINK_FILES):
+            for name in (*FILES, hostile.COMPRESSED, "attempt-000/lock", *self.sink_files):
                 with self._instead(self.run / name, bomb):
-                    for verb in VERBS[::2]:
+                    for verb in ONE_OF_EACH:
                         self._count(lambda verb=verb: hostile.read_with_verb(verb, self.run))
             for name in (STATE, TENSORS):
                 with self._instead(self.checkpoint / name, bomb):
