@@ -331,17 +331,25 @@ def read_with_verb(verb: tuple[str, ...], path: Path) -> str:
     """Give a run folder to a verb of the command line, in this process.
 
     Returns:
-        What the verb said to people.
+        What the verb said to people if it was not done; else nothing.
     """
+    code, _, said = _call(verb, path)
+    return said if code else ""
+
+
+def shown_by_verb(verb: tuple[str, ...], path: Path) -> str:
+    """All that a verb says of a run folder."""
+    return "".join(_call(verb, path)[1:])
+
+
+def _call(verb: tuple[str, ...], path: Path) -> tuple[int, str, str]:
     out = path.parent / "out"
     name, *options = [str(out) if part == OUT else part for part in verb]
     run = str(path.parent if name == "ls" else path)
-    # What it says is kept, but not what it has to say: that may be megabytes.
     shown, said = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(said):
             code = main([name, run, *options])
     finally:
         shutil.rmtree(out, ignore_errors=True)
-        shutil.rmtree(path / "out", ignore_errors=True)
-    return said.getvalue() if code else ""
+    return code, shown.getvalue(), said.getvalue()
