@@ -162,7 +162,10 @@ def _ext_hook(tensors: dict[str, torch.Tensor]) -> Any:
         if code == _TENSOR_EXT:
             return tensors[bytes(data).decode()]
         if code == _TUPLE_EXT:
-            return tuple(msgspec.msgpack.decode(data, ext_hook=hook))
+            items = msgspec.msgpack.decode(data, ext_hook=hook)
+            if not isinstance(items, list):
+                raise ValueError(f"a tuple of {type(items).__name__}")
+            return tuple(items)
         raise ValueError(f"unknown extension {code}")
 
     return hook
