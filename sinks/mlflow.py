@@ -16,6 +16,7 @@ from .sink import Sink
 
 _BATCH = 1000  # metrics in a request, the most MLflow takes
 _PARAMS = 100
+_SERVERS_WITHOUT_SCHEME = ("databricks", "databricks-uc", "uc")
 _LOCAL_SCHEMES = ("", "file", "sqlite")
 _RUN_TAG = "nightbus.run"
 _KEY_TAG = "nightbus.delivery"
@@ -82,7 +83,7 @@ class MLflow(Sink):
     def uses_network(self) -> bool:
         """Whether the tracking server is more than a folder or a database file."""
         uri = self.tracking_uri or self._mlflow.get_tracking_uri()
-        return urlsplit(uri).scheme not in _LOCAL_SCHEMES
+        return urlsplit(uri).scheme not in _LOCAL_SCHEMES or uri in _SERVERS_WITHOUT_SCHEME
 
     def open(self, resumed: bool) -> None:
         self._client = self._mlflow.MlflowClient(self.tracking_uri)
