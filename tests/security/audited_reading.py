@@ -147,7 +147,7 @@ class Readings:
         read_checkpoint(self.checkpoint)
         for data, decode in MESSAGES:
             decode(data)
-            self._quietly(lambda decode=decode: decode(b"\xff"))
+            self._quietly(partial(decode, b"\xff"))
         for name in FILES:
             with self._instead(self.run / name, b"\xff" * 100):
                 for verb in VERBS:
@@ -169,12 +169,12 @@ class Readings:
             for name in (*FILES, hostile.COMPRESSED, "attempt-000/lock", *self.sink_files):
                 with self._instead(self.run / name, bomb):
                     for verb in ONE_OF_EACH:
-                        self._count(lambda verb=verb: hostile.read_with_verb(verb, self.run))
+                        self._count(partial(hostile.read_with_verb, verb, self.run))
             for name in (STATE, TENSORS):
                 with self._instead(self.checkpoint / name, bomb):
-                    self._count(lambda: read_checkpoint(self.checkpoint))
+                    self._count(partial(read_checkpoint, self.checkpoint))
             for _, decode in MESSAGES:
-                self._count(lambda decode=decode, bomb=bomb: decode(bomb))
+                self._count(partial(decode, bomb))
 
     def _count(self, read: Callable[[], object]) -> None:
         self.number += 1
