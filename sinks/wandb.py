@@ -3,6 +3,7 @@
 import html
 import io
 import os
+import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..bus.errors import MissingPackageError
 from ..bus.events import Event, Media, Put, RunEnded, RunStarted
 from ..bus.logging_setup import get_logger
 from ..bus.media import decoded
+from ..bus.redaction import redact
 from .sink import Sink
 from .step_rows import StepRow, StepRows
 
@@ -29,7 +31,8 @@ class WandB(Sink):
     it has are not added again.
 
     Offline, everything is written to ``wandb/`` in the run's folder; send it later with
-    ``wandb sync``. Needs the extra ``wandb``.
+    ``wandb sync``. If the command line holds secrets, what W&B itself finds out about the process
+    and the machine is left out, because the command line is among it. Needs the extra ``wandb``.
 
     Args:
         project: the project.
@@ -136,8 +139,12 @@ class WandB(Sink):
                 id=self._wandb_id,
                 resume="allow",
                 reinit="create_new",  # other runs of this process are left alone
-                # The terminal is the progress bar's.
-                settings=self._wandb.Settings(console="off", silent=True),
+                settings=self._wandb.Settings(
+                    console="off",  # the terminal is the progress bar's
+                    silent=True,
+                    # W&B would keep the command line with its secrets.
+                    x_disable_meta=redact(sys.argv) != sys.argv,
+                ),
             )
             self._run.define_metric(_STEP)
             self._run.define_metric("*", step_metric=_STEP, step_sync=True)

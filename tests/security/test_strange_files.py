@@ -33,12 +33,16 @@ FOLDERS = ("attempt-000", "attempt-000/rank-00000", "cursors")
 VERBS = tuple(verb for verb in hostile.READING_VERBS if "attach" not in verb)
 
 
+class Hung(BaseException):
+    """A test waits for ever. No error that what is tested catches."""
+
+
 @pytest.fixture(autouse=True)
 def deadline() -> Iterator[None]:
     """Whatever waits is interrupted, and fails."""
 
     def give_up(number: int, frame: FrameType | None) -> NoReturn:
-        raise TimeoutError(f"nothing came of it in {SECONDS} s")
+        raise Hung(f"nothing came of it in {SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(SECONDS)
