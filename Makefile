@@ -6,12 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS_READY := $(VENV)/.peers-ready
+MUTANTS ?= 1000000
+SEED ?= 1
 
 # -qq: errors are shown, progress and warnings are not.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check bench bench-peers bench-replay build clean
+.PHONY: help demo test fuzz lint format types check bench bench-peers bench-replay build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +23,9 @@ demo: $(READY) ## train a small model on the digits and look at its log
 
 test: $(READY) ## run the tests
 	@$(BIN)/pytest
+
+fuzz: $(READY) ## feed 1,000,000 mutants to all that reads files; MUTANTS=... SEED=... for others
+	@$(BIN)/python tests/faults/fuzz_decoder.py --mutants $(MUTANTS) --seed $(SEED)
 
 lint: $(READY) ## check style and formatting
 	@$(BIN)/ruff check

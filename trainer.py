@@ -924,12 +924,12 @@ class Trainer:
             self._hparams(),
         )
         self.bus.flush()
-        for actor in self._observers:
-            self._observe(actor)
-        if self.control:
+        if self.control:  # before an observer starts the thread, which looks once
             root_loop: Loop = getattr(self, f"{function}_loop")
             takes_commands = any(loop.safe_points for loop in root_loop.walk())
             self.bus.serve_control(Steered(function, takes_commands, self._status))
+        for actor in self._observers:
+            self._observe(actor)
         self.bus.start()
         return checkpoint
 

@@ -278,6 +278,12 @@ def _dtype(text: Any) -> np.dtype[Any]:
     return found
 
 
+def _listed(content: Any) -> list[Any]:
+    if not isinstance(content, list):
+        raise ValueError(f"items that are no list but {type(content).__name__}")
+    return content
+
+
 def _array(content: Any) -> Any:
     text, shape, data = content
     return np.ndarray(tuple(shape), _dtype(text), bytearray(data) or None)
@@ -322,13 +328,13 @@ _TEXTS: dict[int, Callable[[str], Any]] = {
     _DTYPE: _torch_dtype,
 }
 _MADE: dict[int, Callable[[Any], Any]] = {
-    _TUPLE: tuple,
+    _TUPLE: lambda content: tuple(_listed(content)),
     _ARRAY: _array,
     _NUMPY_SCALAR: lambda content: _array(content)[()],
     _ENUM: _enum,
     _REGISTERED: _registered,
-    _SET: set,
-    _FROZENSET: frozenset,
+    _SET: lambda content: set(_listed(content)),
+    _FROZENSET: lambda content: frozenset(_listed(content)),
     _COMPLEX: lambda content: complex(*content),
     _TIMEDELTA: lambda content: timedelta(*content),
     _PAIRS: dict,

@@ -13,6 +13,7 @@ from ..bus.actor import actor_name
 from ..bus.errors import CheckpointError
 from ..bus.events import CheckpointSaved, Fault, Fork, Resumed
 from ..bus.logging_setup import get_logger
+from ..bus.redaction import STRUCK_OUT, redact_setting
 from .checkpoint_files import free_name, point_at
 from .checkpoint_format import (
     Snapshot,
@@ -388,7 +389,9 @@ class Checkpointer:
         return state
 
     def _hyperparameters(self, owner: HyperparametersMixin) -> dict[str, Any]:
-        """Those that a checkpoint can carry; the others are said once."""
+        """Those that a checkpoint can carry, without secrets, because checkpoints are passed on;
+        what is left out is said once.
+        """
         kept: dict[str, Any] = {}
         left_out: list[str] = []
         for name, value in owner.hparams.items():
@@ -396,13 +399,17 @@ class Checkpointer:
                 take_snapshot({name: value})
             except CheckpointError:
                 left_out.append(name)
-            else:
-                kept[name] = value
+                continue
+            kept[name] = redact_setting(name, value)
+            if kept[name] == STRUCK_OUT:
+                left_out.append(name)
+                del kept[name]
         if left_out and not self._said_left_out:
             self._said_left_out = True
             _log.warning(
-                "hyperparameters are not in the checkpoint, which cannot carry them; give them to "
-                "load_from_checkpoint, or leave them out with save_hyperparameters(ignore=...)",
+                "hyperparameters are not in the checkpoint, which cannot carry them or keeps no "
+                "secrets; give them to load_from_checkpoint, or leave them out with "
+                "save_hyperparameters(ignore=...)",
                 names=", ".join(left_out),
             )
         return kept

@@ -86,6 +86,13 @@ class Actor:
     _address: str = ""
     _table: HandlerTable | None = None
 
+    @property
+    def uses_network(self) -> bool:
+        """Whether it sends what it gets to other machines; override it, or set it in the class.
+        Replay takes such an actor or sink only with ``allow_network=True``.
+        """
+        return False
+
     async def on_start(self) -> None:
         """Called beside the step before the first event, and again after each restart."""
 

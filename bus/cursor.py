@@ -184,5 +184,11 @@ def attempt_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:
 
 
 def list_cursors(run: RunFolder) -> dict[str, Path]:
-    """Cursor files of a run by observer name."""
-    return {unquote(path.stem): path for path in sorted((run.path / "cursors").glob("*.json"))}
+    """Cursor files of a run by observer name.
+
+    Raises:
+        RunFolderError: their folder leads out of the run.
+    """
+    folder = run.path / "cursors"
+    refuse_link(folder, RunFolderError)
+    return {unquote(path.stem): path for path in sorted(folder.glob("*.json"))}

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ class _Doctor:
     def __init__(self, run: RunFolder) -> None:
         self.examination = Examination(run.info.id, str(run.path))
         self._run = run
-        self._recover = f"nightbus recover {run.path} -o OUT"
+        self._recover = f"nightbus recover {_quoted(run.path)} -o OUT"
         self._is_written = False  # whether the attempt that is looked at is being written
 
     def _find(self, level: Level, check: str, where: Path, what: str, fix: str = "") -> None:
@@ -96,15 +97,17 @@ class _Doctor:
             self._is_written = run.is_being_written(attempt)
             if self._is_written:
                 self._say_who_writes(attempt)
-            if not run.store(attempt).folder.is_dir():
+            ranks = ranks_of(run, attempt)
+            if 0 not in ranks:
                 self._find_empty_attempt(attempt)
                 continue
-            for rank in ranks_of(run, attempt):
+            for rank in ranks:
                 self._look_at_log(attempt, run.store(attempt, rank))
         for attempt, missing in with_missing(attempts):
             if missing:
                 what = f"{missing:,} attempts before it are not there"
                 self._find("note", "attempts", run.attempt_path(attempt), what)
+        self._look_for_links()
         self._look_at_permissions()
         self._look_at_leftovers()
         self._look_at_cursors()
@@ -158,7 +161,7 @@ class _Doctor:
                 "leftovers",
                 store.compressed_path(index),
                 "the segment is there plain and compressed; the plain one is read",
-                f"delete the compressed one: rm {store.compressed_path(index)}",
+                f"delete the compressed one: rm {_quoted(store.compressed_path(index))}",
             )
 
     def _look_at_damage(self, path: Path, salvage: Salvage, is_last: bool) -> None:
@@ -233,6 +236,15 @@ class _Doctor:
 
     # -- the folder --------------------------------------------------------------------------
 
+    def _look_for_links(self) -> None:
+        """Links in the place of what is read; those that name a checkpoint may be there."""
+        run = self._run.path
+        for path in (*run.glob("*"), *run.glob("attempt-*/*"), *run.glob("attempt-*/*/*")):
+            if path.is_symlink():
+                what = f"a link to {os.readlink(path)}: it is not followed"
+                fix = f"put the file or folder itself there, or rm {_quoted(path)}"
+                self._find("problem", "links", path, what, fix)
+
     def _look_at_permissions(self) -> None:
         for path in self._own_paths():
             try:
@@ -246,7 +258,7 @@ class _Doctor:
                     "permissions",
                     path,
                     f"others may use it: its mode is {stat.S_IMODE(found.st_mode):04o}",
-                    f"chmod go= {path}",
+                    f"chmod go= {_quoted(path)}",
                 )
             if found.st_uid != os.geteuid():
                 self._find("note", "owner", path, f"it belongs to user {found.st_uid}")
@@ -271,19 +283,27 @@ class _Doctor:
                 path = Path(folder) / name
                 if _LEFTOVER.fullmatch(name):
                     what = "a file that a killed process did not finish"
-                    self._find("note", "leftovers", path, what, f"rm {path}")
-                elif name == SOCKET_NAME and not is_listening(path):
+                    self._find("note", "leftovers", path, what, f"rm {_quoted(path)}")
+                elif name == SOCKET_NAME and path.is_socket() and not is_listening(path):
                     what = "the control socket of a process that is gone"
-                    fix = f"the next attempt replaces it; or rm {path}"
+                    fix = f"the next attempt replaces it; or rm {_quoted(path)}"
                     self._find("note", "leftovers", path, what, fix)
 
     def _look_at_cursors(self) -> None:
+        cursors = self._run.path / "cursors"
+        if cursors.is_symlink():
+            return  # said already
         for name, path in list_cursors(self._run).items():
             try:
                 CursorFile(self._run, name).load()
             except RunFolderError as error:
-                fix = f"rm {path}; the sink is then delivered the run from its start"
+                fix = f"rm {_quoted(path)}; the sink is then delivered the run from its start"
                 self._find("problem", "cursors", path, str(error), fix)
+
+
+def _quoted(path: Path) -> str:
+    """A path for a shell: a stranger's run may hold files with any names."""
+    return shlex.quote(str(path))
 
 
 class _End:

@@ -35,6 +35,7 @@ TRAILER = struct.Struct("<Q8s")
 
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_EVENTS_A_FRAME = 0xFFFF
+MAX_SEQ = (1 << 63) - 1  # so that counting on from an event stays within what can be encoded
 
 
 class SegmentHeader(msgspec.Struct):
@@ -167,6 +168,8 @@ def unpack_frame(data: memoryview, at: int, base: int, mark: int | None) -> Fram
         raise BadFrame("ends inside a frame", needed=FRAME_HEAD.size + length)
     if crc32(data[at + MARK_AND_CRC.size : end]) != crc:
         raise BadFrame("a frame's checksum is wrong")
+    if first_seq + count > MAX_SEQ:
+        raise BadFrame(f"a frame claims to begin at event {first_seq}, which no log reaches")
     return Frame(base + at, base + end, kind, count, first_seq, time_ns, data[body:end])
 
 

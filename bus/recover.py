@@ -105,7 +105,8 @@ def _recover_into(run: RunFolder, out: Path) -> Recovery:
 
 def ranks_of(run: RunFolder, attempt: int) -> list[int]:
     """The ranks that an attempt has logs of."""
-    names = os.listdir(run.attempt_path(attempt))
+    with os.scandir(run.attempt_path(attempt)) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     return sorted(int(match[1]) for name in names if (match := _RANK.fullmatch(name)))
 
 

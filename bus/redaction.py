@@ -9,6 +9,9 @@ STRUCK_OUT = "***"
 _IN_ARGUMENTS = re.compile(r"token|key|passw|pwd|secret|credential|auth|bearer", re.IGNORECASE)
 _URL_USER = re.compile(r"(?<=://)[^/@\s]+@")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NEVER_A_NUMBER = frozenset(
+    ["passwd", "password", "passwords", "passphrase", "pwd", "secret", "secrets", "credential"]
+)
 _SECRET_WORDS = frozenset(
     [
         "token",
@@ -61,21 +64,33 @@ def is_secret_name(name: object) -> bool:
     """Whether a setting of this name holds a secret: ``hf_token`` and ``apiKey`` do, ``tokenizer``
     and ``author`` do not.
     """
-    return any(word.lower() in _SECRET_WORDS for word in _WORD.findall(str(name)))
+    return not _SECRET_WORDS.isdisjoint(_words(name))
+
+
+def _words(name: object) -> set[str]:
+    return {word.lower() for word in _WORD.findall(str(name))}
 
 
 def redact_setting(name: object, value: Any) -> Any:
-    """A setting's value, struck out if its name says that it is secret; numbers are kept, because
-    ``max_tokens`` is none. In mappings and sequences each value is looked at.
+    """A setting's value, struck out if its name says that it is secret. A number is kept unless
+    the name leaves no doubt: ``max_tokens`` is no secret. In mappings and sequences each value is
+    looked at.
     """
     if isinstance(value, Mapping):
         return {key: redact_setting(key, entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [redact_setting(name, entry) for entry in value]
+        entries = [redact_setting(name, entry) for entry in value]
+        return tuple(entries) if type(value) is tuple else entries
     if isinstance(value, str):
         if value and is_secret_name(name):
             return STRUCK_OUT
         return _URL_USER.sub(f"{STRUCK_OUT}@", value)
     if isinstance(value, bytes) and is_secret_name(name):
+        return STRUCK_OUT
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and _words(name) & _NEVER_A_NUMBER
+    ):
         return STRUCK_OUT
     return value

@@ -153,6 +153,7 @@ def replay(
     resume: bool = False,
     follow: bool = False,
     cursors: str | os.PathLike[str] | None = None,
+    allow_network: bool = False,
 ) -> Replayed:
     """Read a recorded run through actors and sinks, as if it happened now.
 
@@ -193,11 +194,14 @@ def replay(
             log is read: it is not held up.
         cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
             from there. When all is delivered, nothing is left in it.
+        allow_network: whether sinks and actors may be among them that send what they get to other
+            machines, as MLflow with a server and W&B online do.
 
     Returns:
         What the actors asked for and put, and how much was read.
 
     Raises:
+        UsageError: one sends to other machines, without ``allow_network``; nothing was read.
         RunFolderError: there is no run.
         LogError: its log cannot be read.
         NotRecorded: what was asked for by name is not in the log.
@@ -222,6 +226,8 @@ def replay(
     host = _ReplayHost(folder, follow, all_attempts or resume)
     destinations = list(sinks)
     everyone = [*actors, *destinations]
+    if not allow_network:
+        _refuse_network(everyone)
     _name_everyone(everyone, host)
     files: dict[str, CursorFile] = {}
     if resume:
@@ -297,6 +303,15 @@ def _name_everyone(everyone: Sequence[Actor], host: _ReplayHost) -> None:
         taken.add(name)
         object.__setattr__(actor, "_address", name)
         object.__setattr__(actor, "_context", host)
+
+
+def _refuse_network(everyone: Iterable[Actor]) -> None:
+    senders = [type(actor).__name__ for actor in everyone if actor.uses_network]
+    if senders:
+        raise UsageError(
+            f"{', '.join(senders)} would send this run to other machines; if that is meant, give "
+            "allow_network=True"
+        )
 
 
 def _observer(

@@ -60,7 +60,7 @@ def _line(folder: Path) -> RunLine:
         digest = _Digest()
         try:
             digest.read(run.store(attempt))
-        except LogError as error:
+        except (LogError, RunFolderError) as error:
             how, problem = "damaged", str(error)
             continue
         ended = digest.ended.how if digest.ended else "killed"

@@ -4,6 +4,7 @@ A reader stops where a log is damaged, because what follows may be anything. Her
 checksum and the sequence number together say what follows.
 """
 
+import os
 import struct
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from .log_format import (
     unpack_frame,
     unpack_header,
 )
+from .plain_file import open_plain
 from .segments import MAX_SEGMENT_BYTES, FolderStore
 
 # A segment is sealed long before; a file beyond it is no segment as nightbus writes them.
@@ -103,8 +105,12 @@ def salvage_segment(store: FolderStore, index: int) -> Salvage:
 def _segment_bytes(store: FolderStore, index: int) -> tuple[bytes, list[Damage]]:
     """A segment's bytes as if never compressed, and what of the compression is damaged."""
     plain, packed = store.path(index), store.compressed_path(index)
-    if plain.exists() or not packed.exists():
-        with open(plain, "rb") as file:
+    if os.path.lexists(plain) or not os.path.lexists(packed):
+        try:
+            fd = open_plain(plain, LogFormatError)
+        except LogFormatError as error:
+            return b"", [Damage(0, 0, str(error))]
+        with open(fd, "rb") as file:
             data = file.read(MAX_SALVAGED_BYTES)
             rest = bool(file.read(1))
         end = len(data)
@@ -112,7 +118,11 @@ def _segment_bytes(store: FolderStore, index: int) -> tuple[bytes, list[Damage]]
     try:
         source = store.open(index)
     except LogFormatError as error:
-        with open(packed, "rb") as file:
+        try:
+            fd = open_plain(packed, LogFormatError)
+        except LogFormatError:
+            return b"", [Damage(0, 0, str(error))]
+        with open(fd, "rb") as file:
             return _unpack_what_can_be(file.read(MAX_SALVAGED_BYTES), str(error))
     try:
         return source.read_at(0, MAX_SALVAGED_BYTES), []

@@ -64,7 +64,7 @@ def find_run(given: str) -> RunFolder:
 
 def newest_runs(root: Path) -> list[str]:
     """Ids of the runs in a folder, newest first."""
-    dated = sorted((file.stat().st_mtime, file.parent.name) for file in root.glob("*/run.json"))
+    dated = sorted((file.lstat().st_mtime, file.parent.name) for file in root.glob("*/run.json"))
     return [name for _, name in reversed(dated)]
 
 

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError
@@ -15,6 +16,8 @@ from .sink import Sink
 
 _BATCH = 1000  # metrics in a request, the most MLflow takes
 _PARAMS = 100
+_SERVERS_WITHOUT_SCHEME = ("databricks", "databricks-uc", "uc")
+_LOCAL_SCHEMES = ("", "file", "sqlite")
 _RUN_TAG = "nightbus.run"
 _KEY_TAG = "nightbus.delivery"
 _STATUS = {"interrupted": "KILLED", "failed": "FAILED"}
@@ -75,6 +78,12 @@ class MLflow(Sink):
     def mlflow_run_id(self) -> str:
         """The id of the run in MLflow; empty until it began."""
         return self._mlflow_run
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether the tracking server is more than a folder or a database file."""
+        uri = self.tracking_uri or self._mlflow.get_tracking_uri()
+        return urlsplit(uri).scheme not in _LOCAL_SCHEMES or uri in _SERVERS_WITHOUT_SCHEME
 
     def open(self, resumed: bool) -> None:
         self._client = self._mlflow.MlflowClient(self.tracking_uri)

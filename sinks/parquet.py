@@ -9,7 +9,7 @@ from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError, SinkError
 from ..bus.events import Put
 from .file_sink import FileSink
-from .growing_file import GrowingFile
+from .growing_file import GrowingFile, refuse_all_but_files
 
 _ROW_GROUP = 1 << 17  # rows
 
@@ -81,7 +81,7 @@ class Parquet(FileSink):
                 raise SinkError(
                     f"{self.path} exists already and is not overwritten; choose another folder"
                 )
-            self._file = GrowingFile.create(self._stream_path, self._head())
+            self._file = GrowingFile.create(self._stream_path, self._head(), self.folder is None)
             return
         assert self._size is not None
         if self._stream_path.exists() or self._saved_rows is None:
@@ -95,13 +95,14 @@ class Parquet(FileSink):
             raise SinkError(
                 f"{self.path} is lost: to write it anew, replay the run into another folder"
             )
+        refuse_all_but_files(self.path)
         saved = self._arrow.parquet.read_table(self.path, schema=self._schema)
         if saved.num_rows < self._rows:
             raise SinkError(
                 f"{self.path} has {saved.num_rows} rows, but {self._rows} were delivered before; "
                 "it was changed: to write it anew, replay the run into another folder"
             )
-        file = GrowingFile.create(self._stream_path, self._head())
+        file = GrowingFile.create(self._stream_path, self._head(), self.folder is None)
         for batch in saved.slice(0, self._rows).to_batches(_ROW_GROUP):
             file.append(batch.serialize().to_pybytes())
         file.flush()
@@ -126,10 +127,14 @@ class Parquet(FileSink):
         self._file.flush()
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         try:
-            with self._arrow.parquet.ParquetWriter(temporary, self._schema) as writer:
-                for table in self._tables():
-                    writer.write_table(table)
-            with open(temporary, "rb") as file:
+            temporary.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(temporary, flags, 0o600 if self.folder is None else 0o666)
+            with open(fd, "wb") as file:
+                with self._arrow.parquet.ParquetWriter(file, self._schema) as writer:
+                    for table in self._tables():
+                        writer.write_table(table)
+                file.flush()
                 os.fsync(file.fileno())  # before the rename: a power cut must not leave it empty
             temporary.replace(self.path)
         finally:

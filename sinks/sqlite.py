@@ -8,6 +8,7 @@ from typing import Any
 from ..bus.cursor import PlainState
 from ..bus.errors import SinkError
 from ..bus.events import Event, Media, Put, RunEnded, RunStarted
+from .growing_file import refuse_all_but_files
 from .sink import Sink
 
 _SCHEMA_VERSION = 1
@@ -86,6 +87,9 @@ class SQLite(Sink):
         if not resumed:
             self._delivered = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_all_but_files(self.path)
+        if self.folder is None:  # in the run's folder: for its owner alone
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         # Each write may come from another thread, but never two at a time.
         database = sqlite3.connect(self.path, _BUSY_TIMEOUT_S, check_same_thread=False)
         try:
@@ -96,6 +100,8 @@ class SQLite(Sink):
                     f"{self.path} is a database, but not one that this version of SQLite() made; "
                     "give another name or folder"
                 )
+            # What a stranger's database defines, triggers say, calls no functions with effects.
+            database.execute("PRAGMA trusted_schema = OFF")
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:

@@ -61,7 +61,7 @@ class TensorBoard(FileSink):
             self._file = GrowingFile.reopen(self.path, self._size)
         else:
             self._begin()
-            self._file = GrowingFile.create(self.path)
+            self._file = GrowingFile.create(self.path, private=self.folder is None)
 
     def write(self, batch: list[Put | Media | RunStarted | RunEnded]) -> None:
         add, wall_ns = self._rows.add, self.wall_ns

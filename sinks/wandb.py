@@ -3,6 +3,7 @@
 import html
 import io
 import os
+import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ from ..bus.errors import MissingPackageError
 from ..bus.events import Event, Media, Put, RunEnded, RunStarted
 from ..bus.logging_setup import get_logger
 from ..bus.media import decoded
+from ..bus.redaction import redact
 from .sink import Sink
 from .step_rows import StepRow, StepRows
 
 _log = get_logger("nightbus.wandb")
 _STEP = "trainer/global_step"
+_LOCAL_MODES = ("offline", "disabled", "dryrun")
 
 
 class WandB(Sink):
@@ -28,7 +31,8 @@ class WandB(Sink):
     it has are not added again.
 
     Offline, everything is written to ``wandb/`` in the run's folder; send it later with
-    ``wandb sync``. Needs the extra ``wandb``.
+    ``wandb sync``. If the command line holds secrets, what W&B itself finds out about the process
+    and the machine is left out, because the command line is among it. Needs the extra ``wandb``.
 
     Args:
         project: the project.
@@ -87,6 +91,11 @@ class WandB(Sink):
         return self.folder is None
 
     @property
+    def uses_network(self) -> bool:
+        """Whether it is online."""
+        return (self.mode or os.environ.get("WANDB_MODE", "online")) not in _LOCAL_MODES
+
+    @property
     def wandb_id(self) -> str:
         """The run's id in W&B."""
         return self._wandb_id
@@ -130,8 +139,12 @@ class WandB(Sink):
                 id=self._wandb_id,
                 resume="allow",
                 reinit="create_new",  # other runs of this process are left alone
-                # The terminal is the progress bar's.
-                settings=self._wandb.Settings(console="off", silent=True),
+                settings=self._wandb.Settings(
+                    console="off",  # the terminal is the progress bar's
+                    silent=True,
+                    # W&B would keep the command line with its secrets.
+                    x_disable_meta=redact(sys.argv) != sys.argv,
+                ),
             )
             self._run.define_metric(_STEP)
             self._run.define_metric("*", step_metric=_STEP, step_sync=True)

@@ -21,6 +21,7 @@ from models import Small, events, loader, trainer
 
 import nightbus as nb
 from nightbus.bus import control, control_socket
+from nightbus.bus.bus import Bus
 from nightbus.bus.control_client import send
 from nightbus.bus.control_protocol import (
     MAX_LINE_BYTES,
@@ -906,3 +907,30 @@ def test_a_copy_of_a_run_that_goes_on_is_not_the_run(lasting: Training, tmp_path
 
     assert done.returncode == 1
     assert "is not running" in done.stderr
+
+
+def test_a_run_with_sinks_has_its_socket_however_soon_the_thread_beside_the_step_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Bus._ensure_thread
+
+    def begin_at_once(bus: Bus) -> None:
+        begin(bus)
+        deadline_s = time.monotonic() + 20
+        while bus._token is None and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(Bus, "_ensure_thread", begin_at_once)
+    seen: list[bool] = []
+
+    class Look(nb.Callback):
+        def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
+            deadline_s = time.monotonic() + 5
+            path = trainer.run_folder.path / SOCKET_NAME
+            while not path.exists() and time.monotonic() < deadline_s:
+                time.sleep(0.001)
+            seen.append(path.exists())
+
+    trainer(tmp_path, max_steps=1, sinks=[nb.CSV()], callbacks=[Look()]).fit(Small(), loader())
+
+    assert seen == [True]

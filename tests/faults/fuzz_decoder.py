@@ -1,6 +1,6 @@
-"""Feeds mutants of real logs, run folders and checkpoints to everything that reads them.
+"""Feeds mutants of real logs, run folders, checkpoints and control messages to all that reads them.
 
-    python tests/faults/fuzz_decoder.py --mutants 1000000 --seed 1
+    make fuzz MUTANTS=1000000 SEED=1
 
 Only nightbus's own errors may come out, within seconds, and with at most 512 MiB of address space
 beyond what the imports take. A mutant is made from the seed and its number alone, so that
@@ -27,6 +27,14 @@ import hostile
 import torch
 
 from nightbus.actors.checkpoint_format import STATE, TENSORS, read_checkpoint, write_checkpoint
+from nightbus.bus.control_protocol import (
+    Answer,
+    Request,
+    RunStatus,
+    decode_answer,
+    decode_request,
+    encode_line,
+)
 from nightbus.bus.errors import NightbusError
 from nightbus.bus.log_reader import LogReader
 from nightbus.bus.logging_setup import get_logger
@@ -87,7 +95,9 @@ class Fuzzer:
             *[("log", self._read_log)] * 12,
             *[("log with right checksums", self._read_inside)] * 12,
             *[("checkpoint", self._read_checkpoint)] * 4,
+            *[("control message", self._read_message)] * 4,
             ("run folder", self._read_run),
+            ("run folder, by a verb", self._read_with_verb),
         )
         for index in range(first, first + number):
             chance = random.Random(f"{self.seed}-{index}")
@@ -151,18 +161,55 @@ class Fuzzer:
         with self._changed(self._checkpoint / name, self._checkpoint_files[name], chance):
             read_checkpoint(self._checkpoint)
 
+    def _read_message(self, chance: random.Random) -> None:
+        sound, decode = chance.choice(MESSAGES)
+        decode(hostile.mutate_json(sound, chance))
+
     def _read_run(self, chance: random.Random) -> str:
-        name = chance.choice(list(self._files))
-        with self._changed(self._run / name, self._files[name], chance):
+        with self._changed_file(chance):
             return hostile.read_run(self._run)
 
+    def _read_with_verb(self, chance: random.Random) -> str:
+        with self._changed_file(chance):
+            return hostile.read_with_verb(chance.choice(hostile.READING_VERBS), self._run)
+
+    def _changed_file(self, chance: random.Random) -> contextlib.AbstractContextManager[None]:
+        name = chance.choice(list(self._files))
+        mutation = hostile.mutate
+        if name == hostile.LOG and chance.random() < 0.8:
+            mutation = hostile.mutate_inside
+        elif name.endswith(".json"):
+            mutation = hostile.mutate_json
+        return self._changed(self._run / name, self._files[name], chance, mutation)
+
     @contextlib.contextmanager
-    def _changed(self, path: Path, sound: bytes, chance: random.Random) -> Iterator[None]:
-        path.write_bytes(hostile.mutate(sound, chance))
+    def _changed(
+        self,
+        path: Path,
+        sound: bytes,
+        chance: random.Random,
+        mutation: Callable[[bytes, random.Random], bytes] = hostile.mutate,
+    ) -> Iterator[None]:
+        path.write_bytes(mutation(sound, chance))
         try:
             yield
         finally:
             path.write_bytes(sound)
+
+
+MESSAGES: tuple[tuple[bytes, Callable[[bytes], object]], ...] = (
+    (encode_line(Request("stop", "loss is nan", 2.5)), decode_request),
+    (
+        encode_line(
+            Answer(
+                "late",
+                "it may still be done",
+                RunStatus(1, "digits-7f3a", 0, "fit", "train", 1, 2, 3, False, True, True, 1.5, 0),
+            )
+        ),
+        decode_answer,
+    ),
+)
 
 
 def sample_state() -> dict[str, Any]:

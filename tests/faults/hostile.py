@@ -5,7 +5,11 @@ bits, cuts, pieces copied over others, lengths that claim too much, frames whose
 though what they hold is not, compressed bombs, deep nesting.
 """
 
+import contextlib
+import io
 import random
+import re
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any
 import msgspec
 import zstandard
 
+from nightbus.__main__ import main
 from nightbus.bus.cursor import Cursor, CursorFile, RunReader, attempt_logs, list_cursors
 from nightbus.bus.errors import NightbusError
 from nightbus.bus.events import EVENT_TYPES
@@ -170,6 +175,39 @@ def mutate_inside(data: bytes, chance: random.Random) -> bytes:
     return data[:at] + frame + data[end:]
 
 
+HOSTILE_VALUES: tuple[bytes, ...] = (
+    b"null",
+    b"-1",
+    b"0",
+    b"1e400",
+    b"-1e308",
+    b"99999999999999999999999999",
+    b"9223372036854775807",
+    b"true",
+    b'""',
+    b'"../../../../etc/passwd"',
+    b'"/dev/zero"',
+    b'"a\\u0000b"',
+    b'"\\ud800"',
+    b'"\xff\xfe"',
+    b'"os.system"',
+    b'{"__reduce__": ["os.system", "true"]}',
+    b'"' + b"a" * 100_000 + b'"',
+    b"[" * 100_000,
+    b"[" * 500 + b"]" * 500,
+    b'{"a":' * 100_000,
+)
+
+
+def mutate_json(data: bytes, chance: random.Random) -> bytes:
+    """JSON in which some value is another one; or a mutant like any other."""
+    values = list(re.finditer(rb'(?<=[:\[,])\s*("[^"]*"|[-\d.e]+|true|false|null)', data))
+    if not values or chance.random() < 0.4:
+        return mutate(data, chance)
+    begin, end = chance.choice(values).span(1)
+    return data[:begin] + chance.choice(HOSTILE_VALUES) + data[end:]
+
+
 def nest(chance: random.Random) -> bytes:
     """Arrays in arrays, or maps in maps, far deeper than anything means."""
     depth = chance.choice((100, 1_000, 10_000, 200_000))
@@ -267,3 +305,51 @@ def _read_cursors(path: Path) -> None:
 
 def _replay(path: Path) -> None:
     replay(path)
+
+
+OUT = "OUT"
+READING_VERBS: tuple[tuple[str, ...], ...] = (
+    ("show",),
+    ("show", "--json"),
+    ("show", "--plot"),
+    ("ls",),
+    ("tail", "-n", "40", "--kind", "all"),
+    ("tail", "--json", "--kind", "all"),
+    ("tail", "-f", "-n", "1"),
+    ("doctor",),
+    ("doctor", "--json"),
+    ("recover", "-o", OUT),
+    ("replay", "--csv", OUT),
+    ("replay", "--jsonl", OUT),
+    ("replay", "--resume"),
+    ("attach", "--csv", OUT),
+    ("send", "status"),
+)
+
+
+def read_with_verb(verb: tuple[str, ...], path: Path) -> str:
+    """Give a run folder to a verb of the command line, in this process.
+
+    Returns:
+        What the verb said to people if it was not done; else nothing.
+    """
+    code, _, said = _call(verb, path)
+    return said if code else ""
+
+
+def shown_by_verb(verb: tuple[str, ...], path: Path) -> str:
+    """All that a verb says of a run folder."""
+    return "".join(_call(verb, path)[1:])
+
+
+def _call(verb: tuple[str, ...], path: Path) -> tuple[int, str, str]:
+    out = path.parent / "out"
+    name, *options = [str(out) if part == OUT else part for part in verb]
+    run = str(path.parent if name == "ls" else path)
+    shown, said = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(said):
+            code = main([name, run, *options])
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+    return code, shown.getvalue(), said.getvalue()

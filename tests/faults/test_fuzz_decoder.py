@@ -11,11 +11,9 @@ import pytest
 SCRIPT = Path(fuzz_decoder.__file__)
 
 
-def test_mutants_of_logs_run_folders_and_checkpoints_are_read_or_refused_with_our_own_errors() -> (
-    None
-):
+def test_mutants_of_all_that_is_read_are_read_or_refused_with_our_own_errors() -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--mutants", "20000", "--seed", "5"],
+        [sys.executable, str(SCRIPT), "--mutants", "8000", "--seed", "5"],
         capture_output=True,
         text=True,
         check=False,
@@ -24,8 +22,8 @@ def test_mutants_of_logs_run_folders_and_checkpoints_are_read_or_refused_with_ou
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert report["findings"] == 0
-    assert report["refused"] > 10_000
-    assert len(report["kinds"]) == 5
+    assert report["refused"] > 4_000
+    assert len(report["kinds"]) == 7
 
 
 def test_the_fuzzer_finds_an_error_that_is_not_our_own(

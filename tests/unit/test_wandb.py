@@ -86,6 +86,19 @@ def test_each_step_is_a_row_of_the_history(tmp_path: Path) -> None:
     assert [row["_step"] for row in found] == list(range(len(found)))
 
 
+@pytest.mark.parametrize("secret", [False, True])
+def test_what_wandb_finds_out_itself_is_left_out_if_the_command_line_holds_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: bool
+) -> None:
+    option = "--api-token" if secret else "--data"
+    monkeypatch.setattr("sys.argv", ["train.py", option, "canary-in-arguments"])
+
+    fit(tmp_path, nb.WandB("tests", mode="offline", folder=tmp_path / "wb"))
+
+    files = [path for path in (tmp_path / "wb").rglob("*") if path.is_file()]
+    assert any(b"canary-in-arguments" in path.read_bytes() for path in files) is not secret
+
+
 def test_hyperparameters_are_its_config(tmp_path: Path) -> None:
     fit(tmp_path, nb.WandB("tests", mode="offline", folder=tmp_path / "wb", tags=["a"]))
 
