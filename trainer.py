@@ -90,6 +90,7 @@ from .loops import (
     PredictionLoop,
     TrainingStepLoop,
 )
+from .loops.optimizer import OptimizerLoop
 from .loops.running_loss import RunningLoss
 from .sinks.given import make_sinks
 from .sinks.logger_sink import LoggerSink
@@ -590,6 +591,12 @@ class Trainer:
     def predicting(self) -> bool:
         """Whether prediction runs."""
         return self._function == "predict"
+
+    @property
+    def is_accumulating(self) -> bool:
+        """Whether gradients of a step to come are there: an accumulation has begun."""
+        loops = self.fit_loop.walk()
+        return any(isinstance(loop, OptimizerLoop) and loop.is_accumulating for loop in loops)
 
     @property
     def is_last_batch(self) -> bool:

@@ -1,14 +1,12 @@
 """What a checkpoint holds, where it lies, and how a run is restored from it."""
 
 import os
-import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import torch
+from torch import Tensor
 
 from ..bus.actor import actor_name
 from ..bus.errors import CheckpointError
@@ -17,11 +15,20 @@ from ..bus.logging_setup import get_logger
 from ..bus.run_folder import RunFolder, list_runs
 from .arguments import as_plain
 from .checkpoint_format import read_checkpoint, write_checkpoint
+from .metric_states import load_torchmetrics_state, torchmetrics_state
+from .rng import rng_state, set_rng_state
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
 
 _log = get_logger("nightbus.checkpoint")
+
+
+class _Moment(NamedTuple):
+    """From where a run is resumed."""
+
+    seq: int
+    rng: dict[str, Any]
 
 
 class Checkpointer:
@@ -34,6 +41,31 @@ class Checkpointer:
     def __init__(self, trainer: "Trainer") -> None:
         self._trainer = trainer
         self.last_path: Path | None = None
+        self._validation: _Moment | None = None
+
+    # -- validation --------------------------------------------------------------------------
+
+    def begin_validation(self) -> None:
+        """A validation in the middle of training begins: what is saved before it is over is resumed
+        from here, so that the whole of it is done again.
+        """
+        self._trainer.bus.flush()
+        self._validation = _Moment(self._last_seq, rng_state())
+
+    def end_validation(self) -> None:
+        """It is over, but for its last hooks."""
+        self._validation = None
+
+    @property
+    def in_validation(self) -> bool:
+        """Whether a validation in the middle of training goes on."""
+        return self._validation is not None
+
+    @property
+    def _last_seq(self) -> int:
+        """The last event that is in the log."""
+        writer = self._trainer.bus.writer
+        return -1 if writer is None else writer.written_seq - 1
 
     # -- saving ------------------------------------------------------------------------------
 
@@ -68,7 +100,6 @@ class Checkpointer:
     def state(self, weights_only: bool = False) -> dict[str, Any]:
         """The run's state: plain data and tensors."""
         trainer = self._trainer
-        writer = trainer.bus.writer
         trainer.bus.flush()
         state: dict[str, Any] = {
             "epoch": trainer.current_epoch,
@@ -78,9 +109,10 @@ class Checkpointer:
         }
         if weights_only:
             return state
+        moment = self._validation or _Moment(self._last_seq, rng_state())
         state |= {
             "attempt": trainer.attempt,
-            "seq": -1 if writer is None else writer.written_seq - 1,
+            "seq": moment.seq,
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "lr_schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
             "scaler": trainer.device.state_dict(),
@@ -91,10 +123,23 @@ class Checkpointer:
                 for actor in (*trainer.callbacks, *trainer.actors)
             },
             "datamodule": trainer.datamodule.state_dict() if trainer.datamodule else {},
-            "rng": rng_state(),
+            "metrics": trainer.metrics.state_dict(),
+            "torchmetrics": torchmetrics_state(trainer.lightning_module),
+            "gradients": self._gradients(),
+            "rng": moment.rng,
         }
         trainer.routes.call("on_save_checkpoint", state)
         return state
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """Gradients of a step to come: those of an unfinished accumulation; of a module that steps
+        by itself, all there are.
+        """
+        trainer = self._trainer
+        if not (trainer.is_accumulating or trainer.optimizes_manually):
+            return {}
+        parameters = trainer.lightning_module.named_parameters()
+        return {name: p.grad for name, p in parameters if p.grad is not None}
 
     # -- restoring ---------------------------------------------------------------------------
 
@@ -141,6 +186,11 @@ class Checkpointer:
                 actor.load_state_dict(saved_actors[actor_name(actor)])
         if trainer.datamodule is not None and state["datamodule"]:
             trainer.datamodule.load_state_dict(state["datamodule"])
+        trainer.metrics.load_state_dict(state["metrics"])
+        load_torchmetrics_state(trainer.lightning_module, state["torchmetrics"])
+        parameters = dict(trainer.lightning_module.named_parameters())
+        for name, gradient in state["gradients"].items():
+            parameters[name].grad = gradient.to(parameters[name].device)
         self._rng = state["rng"]
 
     def restore_rng(self) -> None:
@@ -187,29 +237,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], RunFolder | None]:
         CheckpointError: it cannot be read.
     """
     return read_checkpoint(path), RunFolder.containing(path)
-
-
-def rng_state() -> dict[str, Any]:
-    """States of all random number generators, as plain data and tensors."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": (name, [int(key) for key in keys], position, has_gauss, cached),
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Restore what ``rng_state`` gave."""
-    random.setstate(state["python"])
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _unused(folder: Path, name: str) -> Path:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
-from ..bus.errors import UsageError
+from ..bus.errors import CheckpointError, UsageError
+from .data_position import DataReader
 
 CombineMode = Literal["max_size_cycle", "min_size", "max_size", "sequential"]
 COMBINE_MODES: tuple[CombineMode, ...] = get_args(CombineMode)
@@ -45,41 +46,103 @@ class CombinedLoader:
             raise TypeError("a loader has no length")
         return sum(known) if self.mode == "sequential" else max(known)
 
-    def __iter__(self) -> Iterator[Any]:
-        if self.mode == "sequential":
-            for loader in self.flat:
-                yield from loader
-            return
-        iterators = [iter(loader) for loader in self.flat]
-        ended = [False] * len(iterators)
-        while True:
-            batches: list[Any] = []
-            for number, iterator in enumerate(iterators):
-                batch = (
-                    None if self.mode == "max_size" and ended[number] else next(iterator, _ENDED)
-                )
-                if batch is _ENDED:
-                    ended[number] = True
-                    if self.mode == "min_size":
-                        return
-                    if self.mode == "max_size":
-                        batch = None
-                    elif not all(ended):
-                        iterators[number] = iter(self.flat[number])
-                        batch = self._first_of(iterators[number], number)
-                batches.append(batch)
-            if all(ended):
-                return
-            yield _like(self.loaders, iter(batches))
+    def __iter__(self) -> "CombinedReader":
+        return CombinedReader(self)
 
-    def _first_of(self, iterator: Iterator[Any], number: int) -> Any:
-        batch = next(iterator, _ENDED)
+
+class CombinedReader:
+    """Reads one pass over a CombinedLoader, and knows how far it is in each loader.
+
+    Args:
+        combined: what to read.
+        state: of a pass to go on with, from ``state_dict``; a new pass begins without it.
+
+    Raises:
+        CheckpointError: the state is of other loaders.
+    """
+
+    def __init__(self, combined: CombinedLoader, state: Mapping[str, Any] | None = None) -> None:
+        self._combined = combined
+        loaders, number = combined.flat, len(combined.flat)
+        states: list[Any] = [None] * number if state is None else state.get("readers", [])
+        if len(states) != number:
+            raise CheckpointError(
+                f"the checkpoint's position is one in {len(states)} dataloaders read together; "
+                f"here are {number}"
+            )
+        self._ended = [False] * number if state is None else list(state["ended"])
+        in_turn = combined.mode == "sequential"
+        self._readers = [
+            None
+            if in_turn and reader_state is None and (state is not None or idx > 0)
+            else DataReader(loader, reader_state)
+            for idx, (loader, reader_state) in enumerate(zip(loaders, states, strict=True))
+        ]
+
+    def __iter__(self) -> "CombinedReader":
+        return self
+
+    def __next__(self) -> Any:
+        if self._combined.mode == "sequential":
+            return self._next_in_turn()
+        batches = [self._next_of(number) for number in range(len(self._readers))]
+        if all(self._ended) or (self._combined.mode == "min_size" and any(self._ended)):
+            raise StopIteration
+        return _like(self._combined.loaders, iter(batches))
+
+    def _next_in_turn(self) -> Any:
+        loaders = self._combined.flat
+        for number, loader in enumerate(loaders):
+            if self._ended[number]:
+                continue
+            reader = self._readers[number]
+            if reader is None:
+                reader = self._readers[number] = DataReader(loader)
+            batch = next(reader, _ENDED)
+            if batch is not _ENDED:
+                return batch
+            self._ended[number] = True
+        raise StopIteration
+
+    def _next_of(self, number: int) -> Any:
+        """The next batch of one of several loaders; None where there is none."""
+        mode = self._combined.mode
+        if self._ended[number] and mode == "max_size":
+            return None
+        if mode == "min_size" and any(self._ended):
+            return None
+        reader = self._readers[number]
+        assert reader is not None
+        batch = next(reader, _ENDED)
+        if batch is not _ENDED:
+            return batch
+        self._ended[number] = True
+        if mode != "max_size_cycle" or all(self._ended):
+            return None
+        reader = self._readers[number] = DataReader(self._combined.flat[number])
+        batch = next(reader, _ENDED)
         if batch is _ENDED:
             raise UsageError(
-                f"dataloader {number} of {len(self.flat)} has no batches, so it cannot be repeated "
-                "until the longest ends"
+                f"dataloader {number} of {len(self._readers)} has no batches, so it cannot be "
+                "repeated until the longest ends"
             )
         return batch
+
+    takes_back = False
+
+    def state_dict(self, unused: int = 0) -> dict[str, Any]:
+        """Where the pass is: plain data and tensors. See ``DataReader``; it takes nothing back."""
+        return {
+            "readers": [None if r is None else r.state_dict() for r in self._readers],
+            "ended": list(self._ended),
+        }
+
+
+def read(loader: Any, state: Mapping[str, Any] | None = None) -> "DataReader | CombinedReader":
+    """One pass over a loader, or the rest of one."""
+    if isinstance(loader, CombinedLoader):
+        return CombinedReader(loader, state)
+    return DataReader(loader, state)
 
 
 def check_loader(loader: Any, where: str) -> Any:

@@ -184,9 +184,27 @@ class _Reduction:
             return nan[0]
         return min(self._values) if self._how == "min" else max(self._values)
 
-    def compute(self) -> Scalar:
+    def _take_waiting(self) -> None:
         for value, weight in self._waiting:
             self._take(value.result(), weight)
+        self._waiting = []
+
+    def reduce_with(self, how: str | Callable[[Tensor], Any]) -> None:
+        """Use this function; what was gathered stays."""
+        self._how = how
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was gathered: plain data."""
+        self._take_waiting()
+        return {"sum": self._sum, "weight": self._weight, "values": list(self._values)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self._sum, self._weight = state_dict["sum"], state_dict["weight"]
+        self._values = list(state_dict["values"])
+
+    def compute(self) -> Scalar:
+        self._take_waiting()
         if self._how == "mean":
             return self._sum / self._weight if self._weight else float("nan")
         if self._how == "sum":
@@ -204,6 +222,7 @@ class _Entry:
         "epoch_name",
         "hook",
         "how",
+        "is_restored",
         "metric",
         "name",
         "on_epoch",
@@ -226,6 +245,7 @@ class _Entry:
         self.source = source
         self.dataloader_idx = 0
         self.metric: Any = None
+        self.is_restored = False  # out of a checkpoint, not logged since
         prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
         by_rule = _RULES[hook]
         self.on_step = bool(by_rule[0]) if on_step is None else on_step
@@ -286,6 +306,8 @@ class Metrics:
         self._progress_bar: dict[str, Value] = {}
         self._logged: dict[str, Value] = {}
         self._entries: dict[tuple[str, str, int], _Entry] = {}
+        # Reductions out of a checkpoint whose function is not known yet.
+        self._to_be_taken_up: dict[tuple[str, str, int], _Reduction] = {}
         self._collections: dict[tuple[str, int, int], _Collection] = {}
         self._said_not_finite: set[str] = set()
         self.heard: set[str] = set()  # destinations that somebody takes values for
@@ -445,7 +467,7 @@ class Metrics:
         place = self.bus.place
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
-        if entry is None or entry.stage != place.stage:
+        if entry is None or entry.stage != place.stage or entry.is_restored:
             entry = self._register(source, name, value, options)
         elif entry.options != options or entry.source != source:
             raise _clash(entry, source, options)
@@ -546,6 +568,11 @@ class Metrics:
                     "the module's __init__"
                 )
             entry.metric = value
+        key = (place.hook, name, place.dataloader_idx)
+        self._take_up(key, entry)
+        if (reduction := self._to_be_taken_up.pop(key, None)) is not None:
+            reduction.reduce_with(entry.how)
+            entry.reduction = reduction
         for other in self._entries.values():
             both = other.recorded_names & entry.recorded_names
             if both and other.name != entry.name and other.stage == entry.stage:
@@ -553,8 +580,14 @@ class Metrics:
                     f"{name!r} would be recorded as {', '.join(sorted(both))}, and so would "
                     f"{other.name!r} from {other.hook}; choose another name"
                 )
-        self._entries[place.hook, name, place.dataloader_idx] = entry
+        self._entries[key] = entry
         return entry
+
+    def _take_up(self, key: tuple[str, str, int], entry: _Entry) -> None:
+        """Go on with what a checkpoint had for this call site."""
+        restored = self._entries.get(key)
+        if restored is not None and restored.is_restored and restored.stage == entry.stage:
+            entry.reduction = restored.reduction
 
     # -- results -----------------------------------------------------------------------------
 
@@ -584,7 +617,7 @@ class Metrics:
         place = self.bus.place
         key = (hook, name, place.dataloader_idx)
         entry = self._entries.get(key)
-        if entry is None or entry.stage != place.stage:
+        if entry is None or entry.stage != place.stage or entry.is_restored:
             self._check_name(name)
             by_option = (
                 options.prog_bar,
@@ -601,6 +634,7 @@ class Metrics:
             if entry.on_step and entry.on_epoch:
                 entry.step_name, entry.epoch_name = f"step_{shown}", f"epoch_{shown}"
             entry.dataloader_idx = place.dataloader_idx
+            self._take_up(key, entry)
             self._entries[key] = entry
         return entry
 
@@ -706,12 +740,67 @@ class Metrics:
             metric.reset()
         return published
 
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the training epoch has gathered so far, and the latest values: plain data."""
+        return {
+            "entries": [
+                {
+                    "hook": hook,
+                    "name": name,
+                    "dataloader_idx": dataloader_idx,
+                    "source": entry.source,
+                    "epoch_name": entry.epoch_name,
+                    "options": [*entry.options[:4], entry.options[5]],
+                    "reduce_fx": entry.how if isinstance(entry.how, str) else None,
+                    "reduction": entry.reduction.state_dict(),
+                }
+                for (hook, name, dataloader_idx), entry in self._entries.items()
+                if entry.stage == "train" and entry.reduction is not None
+            ],
+            "monitors": {
+                name: reduction.state_dict()
+                for (stage, name), reduction in self._monitors.items()
+                if stage == "train"
+            },
+            "chosen_in_evaluation": sorted(self._chosen_in_evaluation),
+            "latest": [
+                {name: resolved(value) for name, value in values.items()}
+                for values in (self._callback, self._progress_bar, self._logged)
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` gave, before the first value is logged."""
+        for saved in state_dict["entries"]:
+            key = (saved["hook"], saved["name"], saved["dataloader_idx"])
+            reduction = _Reduction(saved["reduce_fx"])
+            reduction.load_state_dict(saved["reduction"])
+            if saved["reduce_fx"] is None:  # the function is known when it is logged again
+                self._to_be_taken_up[key] = reduction
+                continue
+            *first, add_dataloader_idx = saved["options"]
+            options: Any = (*first, saved["reduce_fx"], add_dataloader_idx)
+            entry = _Entry(saved["name"], options, "train", saved["hook"], saved["source"])
+            entry.dataloader_idx, entry.reduction = saved["dataloader_idx"], reduction
+            entry.epoch_name, entry.is_restored = saved["epoch_name"], True
+            self._entries[key] = entry
+        for name, saved in state_dict["monitors"].items():
+            reduction = self._monitors["train", name] = _Reduction("mean")
+            reduction.load_state_dict(saved)
+        self._chosen_in_evaluation = set(state_dict["chosen_in_evaluation"])
+        latest = (self._callback, self._progress_bar, self._logged)
+        for values, saved in zip(latest, state_dict["latest"], strict=True):
+            values.update(saved)
+
     def begin(self, bus: Bus, module: nn.Module) -> None:
         """Drop all values and options: a new run of this module begins on another bus."""
         self.bus = bus
         self._module = module
         self.muted = False
         self._entries.clear()
+        self._to_be_taken_up.clear()
         self._collections.clear()
         self._said_not_finite.clear()
         self.heard = set(DEFAULT_DESTINATIONS)

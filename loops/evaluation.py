@@ -146,7 +146,8 @@ class EvaluationLoop(Loop):
         trainer.announce_loop(trainer.place.stage, total, "batch")
         trainer.lightning_module.eval()
         trainer.routes.call(f"on_{kind}_model_eval")
-        trainer.lightning_module.zero_grad()
+        if not trainer.is_accumulating:  # gradients of a step to come stay
+            trainer.lightning_module.zero_grad()
         trainer.routes.call(f"on_{kind}_start")
         trainer.routes.call("on_epoch_start")
         trainer.routes.call(f"on_{kind}_epoch_start")
@@ -180,6 +181,7 @@ class EvaluationLoop(Loop):
         self._publish()
         trainer.routes.call("on_epoch_end")
         self._publish()
+        trainer.checkpointer.end_validation()  # for those who save in its last hook
         trainer.routes.call(f"on_{kind}_end")
         trainer.announce_loop_end(trainer.place.stage, self.epoch_loop.batch_progress.current.ready)
         trainer.bus.flush()

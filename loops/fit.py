@@ -25,6 +25,7 @@ class FitLoop(Loop):
     name = "fit"
     shows_iterations = False  # it says itself how far it is
     _outputs: list[Any] | None = None
+    _resumes_epoch = False  # the next epoch is one that a checkpoint was made in
 
     def __init__(
         self,
@@ -102,6 +103,7 @@ class FitLoop(Loop):
         if not self.restarting:
             self.epoch_progress.begin()
         self.epoch_progress.begin_interrupted()
+        self._resumes_epoch = getattr(self.epoch_loop, "resumes_epoch", False)
 
     def on_run_start(self) -> None:
         trainer = self.trainer
@@ -109,10 +111,17 @@ class FitLoop(Loop):
         trainer.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
         trainer.lightning_module.train()
         trainer.routes.call("on_train_start")
-        trainer.checkpointer.restore_rng()
+        if not self._resumes_epoch:  # which does it itself, when it has found its place in the data
+            trainer.checkpointer.restore_rng()
 
     def on_advance_start(self) -> None:
         trainer = self.trainer
+        if self._resumes_epoch:
+            self._resumes_epoch = False
+            self.epoch_progress.total.ready += 1
+            self.epoch_progress.total.started += 1
+            trainer.place.move(epoch=self.current_epoch)
+            return
         trainer.loaders.reload_if_due(self.current_epoch)
         self.epoch_progress.total.ready += 1
         trainer.place.move(epoch=self.current_epoch, batch_idx=-1)

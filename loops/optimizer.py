@@ -93,6 +93,25 @@ class OptimizerLoop(TrainingStepLoop):
         self._batch = None
         return self._outputs
 
+    @property
+    def is_accumulating(self) -> bool:
+        """Whether an accumulation has begun and not led to a step yet."""
+        return any(self._turns_since_step.values())
+
+    def on_save_checkpoint(self) -> dict[str, Any]:
+        """Where accumulations are."""
+        if not self.is_accumulating:
+            return {}
+        turns = {str(idx): number for idx, number in self._turns_since_step.items()}
+        return {"turns": turns, "cleared": sorted(self._cleared), "will_step": self._will_step}
+
+    def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``on_save_checkpoint`` gave."""
+        turns = state_dict.get("turns", {})
+        self._turns_since_step = Counter({int(idx): number for idx, number in turns.items()})
+        self._cleared = set(state_dict.get("cleared", ()))
+        self._will_step = state_dict.get("will_step", True)
+
     def _take_toggled_turn(self, optimizer_idx: int) -> None:
         """A turn in which only this optimizer's parameters require gradients."""
         trainer = self.trainer

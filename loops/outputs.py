@@ -10,6 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from ..actors.results import CollectedResult, Result
+from ..bus.logging_setup import get_logger
+
+_log = get_logger("nightbus.loops")
 
 
 def kept_output(output: Any) -> Any:
@@ -45,6 +48,28 @@ def in_one(batches: Any) -> Any:
     ):
         return [in_one(inner) for inner in batches]
     return batches
+
+
+def carried(outputs: list[Any]) -> list[Any]:
+    """What a checkpoint takes of an epoch's outputs: all, or nothing if they are more than tensors
+    and plain data, which is said.
+    """
+    if not outputs or _is_plain(outputs):
+        return outputs
+    _log.warning(
+        "what training_step returned is not in the checkpoint; after a resume from it, the epoch's "
+        "end gets only what was returned since",
+        outputs=len(outputs),
+    )
+    return []
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str | int) and _is_plain(v) for k, v in value.items())
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | bytes | Tensor)
 
 
 def for_batch_end(outputs: Any) -> Any:

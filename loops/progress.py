@@ -68,6 +68,13 @@ class Progress:
         completed = self.total.completed
         self.total = Counts(completed, completed, completed, completed)
 
+    def complete(self, iterations: int) -> None:
+        """Go on where so many iterations of the current run of the loop are completed."""
+        done = self._base.completed + iterations
+        self.total = Counts(done, done, done, done)
+        base = self._base.completed
+        self._base = Counts(base, base, base, base)
+
     def state_dict(self) -> dict[str, dict[str, int]]:
         """Counters as plain data."""
         return {"total": self.total.state_dict(), "current": self.current.state_dict()}

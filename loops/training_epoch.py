@@ -1,15 +1,17 @@
 """TrainingEpochLoop: the batches of one epoch, and validation when it is due."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
+from ..actors.combined_loader import read
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
-from .outputs import for_batch_end, for_epoch_end
+from .outputs import carried, for_batch_end, for_epoch_end
 from .progress import Progress
 from .training_batch import TrainingBatchLoop
 
+_END = object()
 _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 HOOK_GROUPS = {
     "training_batch_start": (*_TRANSFER, "on_batch_start", "on_train_batch_start"),
@@ -37,8 +39,13 @@ class TrainingEpochLoop(Loop):
         self.batch_progress = Progress()
         self.is_last_batch = False
         self.batch_idx = -1
-        self._iterator: Iterator[Any] = iter(())
+        self._reader: Any = iter(())
         self._ahead: list[Any] = []  # at most one batch, read to know whether it is the last
+        self._before_ahead: dict[str, Any] | None = None  # the reader's state before that
+        self._is_open = False  # an epoch is going on
+        self._validated = -1  # the batch after which validation was last done in this epoch
+        self._is_validating = False
+        self._position: Mapping[str, Any] | None = None  # of an epoch to go on with
         self._outputs: list[Any] | None = None
         self._limit: int | None = None
         self._validates = False
@@ -60,36 +67,51 @@ class TrainingEpochLoop(Loop):
             return True
         return trainer.has_deadline and trainer.out_of_time
 
+    @property
+    def resumes_epoch(self) -> bool:
+        """Whether the next run of it goes on in the middle of an epoch."""
+        return self._position is not None
+
     def reset(self) -> None:
         trainer = self.trainer
-        self.batch_progress.begin_interrupted()
-        self.batch_progress.begin()
+        position = self._position
+        if position is None:
+            self.batch_progress.begin_interrupted()
+            self.batch_progress.begin()
+            self.batch_idx, self._validated = -1, -1
+        else:
+            self.batch_progress.complete(position["batches"])
+            self.batch_idx, self._validated = position["batches"] - 1, position["validated"]
         self.is_last_batch = False
-        self.batch_idx = -1
         self._limit = trainer.num_training_batches
         self._validates = trainer.loaders.can_validate
-        self._outputs = [] if trainer.keeps_training_outputs else None
+        kept = [] if position is None else list(position["outputs"])
+        self._outputs = kept if trainer.keeps_training_outputs else None
 
     def on_run_start(self) -> None:
         trainer = self.trainer
-        self._iterator = iter(trainer.train_dataloader)
+        position, self._position = self._position, None
+        resumes = position is not None
+        self._reader = read(trainer.train_dataloader, position["data"] if position else None)
         self._ahead = []
+        self._is_open = True
+        if resumes:
+            trainer.place.move(batch_idx=self.batch_idx)
+            trainer.checkpointer.restore_rng()
         if self._limit is None:  # only looking ahead tells which batch is the last
-            self._ahead = self._read(1)
-            self.is_last_batch = not self._ahead
+            self._read_ahead()
         else:
-            self.is_last_batch = self._limit == 0
+            self.is_last_batch = self.batch_idx + 1 >= self._limit
         if trainer.running_loss is not None:
             trainer.running_loss.begin_epoch(self._limit)
         trainer.announce_loop("train", self._limit, "batch")
+        if resumes:
+            self.on_advance_end()  # the validation after the last batch, if it was not done
 
-    def _read(self, number: int) -> list[Any]:
-        batches = []
-        for batch in self._iterator:
-            batches.append(batch)
-            if len(batches) == number:
-                break
-        return batches
+    def _read_ahead(self) -> None:
+        self._before_ahead = None if self._reader.takes_back else self._reader.state_dict()
+        self._ahead = [batch for batch in (next(self._reader, _END),) if batch is not _END]
+        self.is_last_batch = not self._ahead
 
     def advance(self) -> None:
         trainer = self.trainer
@@ -98,7 +120,7 @@ class TrainingEpochLoop(Loop):
             batch = self._look_ahead()
         else:
             self.is_last_batch = self.batch_idx + 2 >= self._limit
-            batch = next(self._iterator)
+            batch = next(self._reader)
         self.batch_idx = batch_idx = self.batch_idx + 1
         place.begin_batch(batch_idx)
         counts.ready += 1
@@ -110,6 +132,8 @@ class TrainingEpochLoop(Loop):
         counts.started += 1
         outputs = self.batch_loop.run(batch, batch_idx)
         counts.processed += 1
+        if self._outputs is not None:
+            self._outputs.append(outputs)
         if trainer.has_step_schedulers:
             trainer.step_schedulers()
         if (group := routes.training_batch_end) is not None:
@@ -120,8 +144,6 @@ class TrainingEpochLoop(Loop):
                 hook(for_batch_end(outputs) if several else outputs, batch, batch_idx)
             if (hook := routes.on_batch_end) is not None:
                 hook()
-        if self._outputs is not None:
-            self._outputs.append(outputs)
         counts.completed += 1
 
     def _start_batch(self, batch: Any, batch_idx: int) -> Any:
@@ -142,21 +164,26 @@ class TrainingEpochLoop(Loop):
     def _look_ahead(self) -> Any:
         """The next batch, knowing whether another one follows."""
         batch = self._ahead.pop()
-        self._ahead = self._read(1)
-        self.is_last_batch = not self._ahead
+        self._read_ahead()
         return batch
 
     def on_advance_end(self) -> None:
-        if self._validates:
+        if self._validates and self.batch_idx > self._validated:
             trainer = self.trainer
             epoch, idx = trainer.place.epoch, self.batch_idx
             if trainer.loaders.validation_is_due(epoch, idx, self.is_last_batch):
-                self.val_loop.run()
+                trainer.checkpointer.begin_validation()
+                self._is_validating = True
+                try:
+                    self.val_loop.run()
+                finally:
+                    self._is_validating = False
+                    trainer.checkpointer.end_validation()
+                self._validated = idx
 
     def on_run_end(self) -> list[Any] | None:
         """What the training steps returned, without their graphs, if somebody wants it."""
-        self._iterator = iter(())
-        self._ahead = []
+        self._close()
         trainer = self.trainer
         if trainer.running_loss is not None:
             trainer.running_loss.end_epoch()
@@ -168,7 +195,35 @@ class TrainingEpochLoop(Loop):
             outputs, len(trainer.optimizers) if trainer.passes_optimizer_idx else 1
         )
 
+    def _close(self) -> None:
+        self._reader = iter(())
+        self._ahead = []
+        self._is_open = False
+
     def teardown(self) -> None:
-        self._iterator = iter(())
+        self._close()
         self._outputs = None
         self.val_loop.teardown()
+
+    # -- state -------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self) -> dict[str, Any]:
+        """Where in the epoch it is; nothing between two epochs."""
+        if not self._is_open:
+            return {}
+        validated = self._validated
+        if self._is_validating and not self.trainer.checkpointer.in_validation:
+            validated = self.batch_idx  # its last hook is running
+        before = self._before_ahead if self._ahead else None
+        batches = self.batch_progress.current.processed
+        unused = self.batch_idx + 1 - batches + len(self._ahead)
+        return {
+            "batches": batches,
+            "validated": validated,
+            "outputs": carried(self._outputs or []),
+            "data": self._reader.state_dict(unused) if before is None else before,
+        }
+
+    def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on in the epoch that a checkpoint was made in."""
+        self._position = state_dict or None
