@@ -67,20 +67,20 @@ from .bus.events import (
     LoopStarted,
     Plain,
     Put,
-    RunEnded,
     RunStarted,
     Scalar,
     Stage,
 )
 from .bus.log_writer import LogIdentity, LogWriter
 from .bus.logging_setup import bind_run, get_logger, level
-from .bus.mailbox import Reply
 from .bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
 from .bus.observer import Observer, describe
 from .bus.place import Place
+from .bus.reply import Reply, check_deadline
 from .bus.routes import HookHandler
 from .bus.run_folder import AttemptLock, RunFolder
 from .bus.segments import UnnamedStore
+from .bus.statistics import BusStatistics
 from .loops import (
     HOOK_GROUPS,
     EvaluationLoop,
@@ -474,19 +474,29 @@ class Trainer:
         self.sinks = [entry for entry in self.sinks if entry is not actor]
 
     def tell(self, target: str, command: Command) -> None:
-        """Send a command to an actor, ``fit`` say, from any thread."""
+        """Send a command to an actor, ``fit`` say, from any thread.
+
+        What reaches nobody becomes a dead letter, an event in the log.
+        """
         self.bus.post(target, command, "user", None)
 
     def ask(self, target: str, command: Command, timeout_s: float = 5.0) -> Any:
         """Send a command and wait for the reply; not from the training thread.
 
         Raises:
-            AskTimeoutError: no reply within ``timeout_s``.
-            UnknownActorError, ActorStoppedError: there will be none.
+            AskTimeoutError: no reply within ``timeout_s``; there is always a deadline.
+            ActorRaisedError: the handler raised; ``__cause__`` is what.
+            UnknownActorError, UnhandledCommandError, MailboxFullError, CommandDroppedError,
+                ActorStoppedError: there will be no reply.
         """
+        check_deadline(timeout_s)
         reply = Reply()
         self.bus.post(target, command, "user", reply)
         return reply.wait(timeout_s)
+
+    def statistics(self) -> BusStatistics:
+        """Counts of the run's log, mailboxes and observers at this moment; from any thread."""
+        return self.bus.statistics()
 
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
         """Save a checkpoint, a folder, at a path that does not exist yet."""
@@ -758,28 +768,38 @@ class Trainer:
     ) -> Any:
         """Run ``body`` as one attempt: set-up, running, and an end that is always recorded."""
         self._adopt(model, loaders, datamodule)
-        checkpoint = self._open_run(function, ckpt_path)
         module = self.lightning_module
         how: Ending = "completed"
         reason = ""
-        try:
-            with self._interrupts, self._torch_settings():
+        with self._interrupts:
+            try:
                 try:
-                    result = body(checkpoint)
+                    checkpoint = self._open_run(function, ckpt_path)
+                except BaseException as error:
+                    how, reason = _ending_by(error)
+                    raise
+                try:
+                    with self._torch_settings():
+                        result = body(checkpoint)
                     if function == "fit" and (self.should_stop or self.stop_reason):
                         how, reason = "stopped", self.stop_reason or "should_stop was set"
                     return result
                 except BaseException as error:
-                    how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                    reason = "Ctrl-C" if how == "interrupted" else f"{describe(error)[0]}: {error}"
+                    how, reason = _ending_by(error)
                     self._on_exception(function, error)
                     if how == "failed" or self._interrupts.at_once:
                         raise
                     self.interrupted = True
                     return None
-        finally:
-            self._close_run(how, reason)
-            module._attach(None)
+            finally:
+                # Ctrl-C raises once at most: if it does before it is held, the end comes all the
+                # same.
+                try:
+                    self._interrupts.hold(self.bus.hurry)
+                finally:
+                    if self._function is not None:
+                        self._close_run(how, reason)
+                    module._attach(None)
 
     def _adopt(
         self,
@@ -1013,9 +1033,8 @@ class Trainer:
         for label, count in self.metrics.unheard.items():
             why = f"nobody takes values for this destination; {count} were put"
             self.bus.emit(DeadLetter, label, Put.__name__, why, source="trainer")
-        self.bus.emit(RunEnded, how, reason)
         try:
-            unfinished = self.bus.close(self.drain_timeout)
+            unfinished = self.bus.close(self.drain_timeout, (how, reason))
         finally:
             if self.progress_bar is not None:
                 self.progress_bar.stop()
@@ -1026,11 +1045,15 @@ class Trainer:
             self.place.move(stage="")
             bind_run("", None)
         self._report(unfinished)
+        if self._interrupts.while_ending:  # it ended the wait for sinks; the run itself was over
+            self.interrupted = True
+        if self._interrupts.while_ending > 1:
+            raise KeyboardInterrupt
 
     def _report(self, unfinished: list[Observer]) -> None:
         """One readable message for each observer that has not seen everything."""
         for observer in unfinished:
-            why = observer.gave_up or f"was not done after {self.drain_timeout:g} s"
+            why = observer.gave_up or "the thread beside the step ended"
             refill = ""
             if self.run_folder is not None and self.recording != "off":
                 refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
@@ -1525,6 +1548,13 @@ class Trainer:
             if not self.paused:
                 return
             self.bus.wait_for_command(0.1)
+
+
+def _ending_by(error: BaseException) -> tuple[Ending, str]:
+    """How a run ends by an exception, and why."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "Ctrl-C"
+    return "failed", f"{describe(error)[0]}: {error}"
 
 
 def _backward(loss: torch.Tensor, optimizer: Any, optimizer_idx: int) -> None:

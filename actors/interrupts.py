@@ -1,4 +1,7 @@
-"""Ctrl-C: the first ends the run at the next safe point, the second at once."""
+"""Ctrl-C: the first ends the run at the next safe point, the second at once.
+
+While the run's end is being recorded none raises, so that the end is recorded: it ends the wait.
+"""
 
 import signal
 import sys
@@ -17,17 +20,21 @@ class InterruptWatch:
     Attributes:
         requested: Ctrl-C was pressed.
         at_once: it was pressed again.
+        while_ending: how often it was pressed while the run's end was recorded.
     """
 
     def __init__(self, on_request: Callable[[], None]) -> None:
         self._on_request = on_request
         self.requested = False
         self.at_once = False
+        self.while_ending = 0
+        self._on_hurry: Callable[[], None] | None = None
         self._previous: Any = None
         self._installed = False
 
     def __enter__(self) -> "InterruptWatch":
         self.requested = self.at_once = False
+        self.while_ending, self._on_hurry = 0, None
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
             self._installed = True
@@ -43,7 +50,17 @@ class InterruptWatch:
             signal.signal(signal.SIGINT, self._previous)
             self._installed = False
 
+    def hold(self, on_hurry: Callable[[], None]) -> None:
+        """The run ends: from now on Ctrl-C raises nothing, but calls ``on_hurry``."""
+        self._on_hurry = on_hurry
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._on_hurry is not None:
+            self.while_ending += 1
+            self._on_hurry()
+            return
+        if self.at_once:
+            return  # it was raised once, and the end is on its way
         if self.requested:
             self.at_once = True
             raise KeyboardInterrupt

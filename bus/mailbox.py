@@ -1,5 +1,6 @@
 """Commands waiting for an actor: bounded, counted, and none lost without a word."""
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
@@ -63,7 +64,7 @@ class Mailbox:
 
     Args:
         limit: how many may wait, and what becomes of one too many.
-        arrived: called after each post, from the poster's thread; must not block.
+        arrived: called when one more command waits, from the poster's thread; must not block.
         dropped: called with each command that the policy drops, from the poster's thread.
     """
 
@@ -104,8 +105,9 @@ class Mailbox:
         if self._dropped is not None:
             for each in dropped:
                 self._dropped(each)
-        is_in = not reason and not any(each is envelope for each in dropped)
-        if is_in and self.arrived is not None:
+        # In the place of one that was dropped, it needs no announcement: so there are never more
+        # announcements than commands, however many are dropped.
+        if not reason and not dropped and self.arrived is not None:
             self.arrived()
         return reason
 
@@ -187,10 +189,8 @@ class Mailbox:
         self._room.notify_all()
         tell, self._tell_room = self._tell_room, []
         for each in tell:
-            try:
+            with contextlib.suppress(trio.RunFinishedError):  # who waited is gone
                 each()
-            except trio.RunFinishedError:
-                pass  # who waited is gone
 
     def statistics(self) -> MailboxStatistics:
         """How many commands came, and what became of them."""

@@ -11,11 +11,17 @@ from trio.testing import MockClock
 import nightbus as nb
 from nightbus.bus.actor import actor_name
 from nightbus.bus.cursor import AttemptLog, Position, RunReader
-from nightbus.bus.errors import AskTimeoutError
+from nightbus.bus.errors import (
+    ActorStoppedError,
+    AskTimeoutError,
+    DeliveryError,
+    UnhandledCommandError,
+)
 from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.mailbox import Envelope, Mailbox, Reply
+from nightbus.bus.mailbox import Envelope, Mailbox
 from nightbus.bus.observer import Observer, RestartBudget
 from nightbus.bus.place import Place
+from nightbus.bus.reply import Reply
 from nightbus.bus.segments import UnnamedStore
 
 
@@ -37,16 +43,24 @@ class Host:
     def open_reader(self, start: Position) -> RunReader:
         return RunReader([AttemptLog(0, self.store, lambda: self.writer.committed)], start)
 
-    def is_closing(self) -> bool:
+    def is_closing(self, observer: Observer) -> bool:
         return self.closing
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, observer: Observer, seconds: float) -> None:
         await trio.sleep(seconds)
 
     def stop_run(self, reason: str) -> None:
         self.stopped = reason
 
-    def bury(self, target: str, envelope: Envelope, reason: str) -> None:
+    def bury(
+        self,
+        target: str,
+        envelope: Envelope,
+        reason: str,
+        error: type[DeliveryError] = ActorStoppedError,
+    ) -> None:
+        if envelope.reply is not None:
+            envelope.reply.fail(error(reason))
         self.buried.append(type(envelope.command).__name__)
 
     def put(self, *values: float) -> None:
@@ -208,7 +222,7 @@ async def test_a_command_nobody_handles_is_said_to_the_sender(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(observer.run)
         observer.mailbox.post(Envelope(Answers.Unheard(), "test", reply))
-        with pytest.raises(TypeError, match="no handler for Unheard"):
+        with pytest.raises(UnhandledCommandError, match="no handler for Unheard"):
             await reply.wait_async(5.0)
         host.closing = True
 
