@@ -584,7 +584,7 @@ class Bus:
         self._flush_all()
         self._emit_totals()
         if ended is not None:
-            self.emit(RunEnded, *ended)
+            self._record_end(*ended)
         self._has_ended = True
         self.writer.flush(wait=True)
         self._stop_observers()
@@ -592,6 +592,20 @@ class Bus:
         if self._failures:
             raise self._failures[0]
         return [observer for observer in self.observers if not observer.finished]
+
+    def _record_end(self, how: Ending, reason: str) -> None:
+        """Record RunEnded, after what handlers in the step put when they hear of it."""
+        writer = self.writer
+        assert writer is not None
+        announced = writer.event(RunEnded, how, reason)
+        for table in self._tables:
+            for handler in table.handlers(announced):
+                try:
+                    handler(announced)
+                except Exception as error:
+                    self._failures.append(error)
+        self._flush_all()
+        writer.append(writer.event(RunEnded, how, reason))
 
     def hurry(self) -> None:
         """Wait for nobody any more, but end properly; for signal handlers."""

@@ -12,8 +12,9 @@ from typing import Literal
 import msgspec
 
 from .codec import DecodedEvent, HookSelection
-from .errors import LogFormatError, NewerFormatError
-from .events import DeadLetter, Fault, Gap, RunEnded, Scalar
+from .cursor import CursorFile, list_cursors
+from .errors import LogFormatError, NewerFormatError, RunFolderError
+from .events import ActorTotals, DeadLetter, Event, Fault, Gap, RunEnded, Scalar
 from .log_format import Footer
 from .log_reader import EndKind, LogEnd, LogReader
 from .run_folder import RunFolder
@@ -21,6 +22,7 @@ from .segments import FolderStore, Stretch, read_footer
 from .summary import HookTotal, MetricTotal, Summary
 
 MAX_LISTED = 20
+MAX_ACTORS_LISTED = 100
 MAX_MISSING_LISTED = 1_000
 
 HowEnded = Literal["completed", "stopped", "interrupted", "failed", "still running", "cut off"]
@@ -88,6 +90,41 @@ class GapReport(msgspec.Struct, frozen=True):
     reason: str
 
 
+class ActorReport(msgspec.Struct, frozen=True):
+    """What an actor did in an attempt, as its ActorTotals says it."""
+
+    attempt: int
+    name: str
+    kind: str
+    state: str
+    events: int
+    lag: int
+    restarts: int
+    faults: int
+    sent: int
+    delivered: int
+    dropped: int
+    dead: int
+    most_waiting: int
+
+
+class CursorReport(msgspec.Struct, frozen=True):
+    """How far a sink of the run has got, as its cursor says it.
+
+    Attributes:
+        name: the sink.
+        kind: its class.
+        attempt, seq: the next event it gets.
+        lag: how many recorded events it has not passed.
+    """
+
+    name: str
+    kind: str
+    attempt: int
+    seq: int
+    lag: int
+
+
 class ForkReport(msgspec.Struct, frozen=True):
     """Where a resumed attempt left its parent, as its Fork says it."""
 
@@ -153,6 +190,9 @@ class RunReport(msgspec.Struct, frozen=True):
         metrics, hooks: by name, over all attempts, in the order of their first appearance.
         faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
             them all.
+        actors: what those did that worked beside the step or were sent commands; at most
+            MAX_ACTORS_LISTED of an attempt, and only of attempts that came to their end.
+        cursors: how far sinks have got.
     """
 
     id: str
@@ -166,6 +206,8 @@ class RunReport(msgspec.Struct, frozen=True):
     faults: list[FaultReport]
     dead_letters: list[DeadLetterReport]
     gaps: list[GapReport]
+    actors: list[ActorReport]
+    cursors: list[CursorReport]
 
 
 def summarise(run: RunFolder, rank: int = 0) -> RunReport:
@@ -183,6 +225,7 @@ def summarise(run: RunFolder, rank: int = 0) -> RunReport:
     attempts: list[AttemptReport] = []
     total, listed = Summary(), _Listed()
     faults: list[FaultReport] = []
+    recorded: dict[int, int] = {}  # attempt -> how many events
     for attempt in run.attempts():
         # Asked before its log is read: a run that ends in between is then still running, not cut.
         is_written = run.is_being_written(attempt)
@@ -190,6 +233,7 @@ def summarise(run: RunFolder, rank: int = 0) -> RunReport:
         log.read()
         attempts.append(_attempt_report(log, is_written))
         faults += _fault_reports(log)
+        recorded[attempt] = log.next_seq
         total.merge(log.summary)
     info = run.info
     return RunReport(
@@ -204,7 +248,23 @@ def summarise(run: RunFolder, rank: int = 0) -> RunReport:
         faults=faults[:MAX_LISTED],
         dead_letters=listed.dead_letters,
         gaps=listed.gaps,
+        actors=listed.actors,
+        cursors=_cursor_reports(run, recorded),
     )
+
+
+def _cursor_reports(run: RunFolder, recorded: dict[int, int]) -> list[CursorReport]:
+    reports = []
+    for name in list_cursors(run):
+        try:
+            cursor = CursorFile(run, name).load()
+        except RunFolderError:  # doctor says so; it does not change what was recorded
+            continue
+        if cursor is not None:
+            later = sum(count for attempt, count in recorded.items() if attempt > cursor.attempt)
+            lag = max(0, recorded.get(cursor.attempt, 0) - cursor.seq) + later
+            reports.append(CursorReport(name, cursor.kind, cursor.attempt, cursor.seq, lag))
+    return reports
 
 
 class _Listed:
@@ -213,11 +273,15 @@ class _Listed:
     def __init__(self) -> None:
         self.dead_letters: list[DeadLetterReport] = []
         self.gaps: list[GapReport] = []
+        self.actors: list[ActorReport] = []
+        self._actors_of: dict[int, int] = {}  # attempt -> how many of them
 
     def wants(self, counted: dict[str, int]) -> bool:
         """Whether a segment of these counts holds one that still has a place in the report."""
-        return (counted.get("DeadLetter", 0) > 0 and len(self.dead_letters) < MAX_LISTED) or (
-            counted.get("Gap", 0) > 0 and len(self.gaps) < MAX_LISTED
+        return (
+            counted.get("ActorTotals", 0) > 0
+            or (counted.get("DeadLetter", 0) > 0 and len(self.dead_letters) < MAX_LISTED)
+            or (counted.get("Gap", 0) > 0 and len(self.gaps) < MAX_LISTED)
         )
 
     def take(self, attempt: int, events: Iterable[DecodedEvent]) -> None:
@@ -228,6 +292,16 @@ class _Listed:
                 self.dead_letters.append(DeadLetterReport(attempt, event.step, *letter))
             elif type(event) is Gap and len(self.gaps) < MAX_LISTED:
                 self.gaps.append(GapReport(attempt, event.step, event.count, event.reason))
+            elif type(event) is ActorTotals:
+                self._take_totals(attempt, event)
+
+    def _take_totals(self, attempt: int, totals: ActorTotals) -> None:
+        number = self._actors_of.get(attempt, 0)
+        if number < MAX_ACTORS_LISTED:
+            self._actors_of[attempt] = number + 1
+            own = totals.__struct_fields__[len(Event.__struct_fields__) :]
+            fields = {name: getattr(totals, name) for name in own}
+            self.actors.append(ActorReport(attempt, totals.source, **fields))
 
 
 class _AttemptLog:
@@ -246,6 +320,7 @@ class _AttemptLog:
         self.ended: RunEnded | None = None
         self.end: LogEnd | None = None
         self.missing_segments: list[int] = []
+        self.next_seq = 0  # how many events it holds
         self._store = store
         self._listed = listed
 
@@ -269,6 +344,7 @@ class _AttemptLog:
                 self._count_from(index, last)
                 return
             self._merge(footer.summary)
+            self.next_seq = footer.next_seq
             if self._listed.wants(footer.summary.events):
                 self._list_from(index)
 
@@ -295,6 +371,7 @@ class _AttemptLog:
             at = max(index, end.segment)
             self.end = end._replace(kind=EndKind.TORN, segment=at, reason=str(error))
         finally:
+            self.next_seq = max(self.next_seq, reader.next_seq)
             reader.close()
         self._merge(summary)
 
