@@ -738,6 +738,7 @@ def _totals(
     """The fields of ActorTotals."""
     head = ("in step", 0, 0, 0, 0)
     if seen is not None:
-        head = (seen.state, seen.delivered, seen.lag, seen.restarts, seen.faults)
+        state = "drained" if seen.state in ("running", "waiting") else seen.state
+        head = (state, seen.delivered, seen.lag, seen.restarts, seen.faults)
     tail = (mail.sent, mail.delivered, mail.dropped, mail.dead, mail.most_waiting)
     return (type(actor).__name__, *head, *tail)

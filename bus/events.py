@@ -303,8 +303,8 @@ class ActorTotals(Event, frozen=True, array_like=True, tag=18, gc=False):
 
     Attributes:
         kind: its class.
-        state: ``finished``, ``running`` when only RunEnded is left to be handled, ``stopped`` when
-            it gave up or was detached, ``cancelled`` when it was not done in time; ``in step`` for
+        state: ``drained`` when only RunEnded was left for it; ``stopped`` when it gave up or was
+            detached; ``cancelled`` when it was not done in time; ``finished``; or ``in step`` for
             one that had no work beside it.
         events: events it was given beside the step.
         lag: how many events it had not passed, up to RunEnded.
