@@ -70,7 +70,7 @@ def posting_that_waits(box: Fixture, number: int) -> tuple[threading.Thread, lis
         waits.set()  # under the lock: whoever gets that next finds the thread waiting
         return wait_for(predicate, timeout)
 
-    box.mailbox._room.wait_for = announced  # type: ignore[method-assign]
+    box.mailbox._room.wait_for = announced  # type: ignore[method-assign, assignment]
     poster = threading.Thread(target=lambda: answers.extend(box.post(number)))
     poster.start()
     assert waits.wait(30)
@@ -332,7 +332,7 @@ def test_commands_of_one_sender_are_taken_in_the_order_in_which_they_were_sent(
 def test_threads_that_send_at_once_lose_nothing_and_keep_their_order(overflow: Overflow) -> None:
     box, taken = Fixture(overflow, capacity=8, block_s=0.001), list[Envelope]()
     senders = [
-        threading.Thread(target=lambda name=name: box.post(*range(500), sender=name))  # type: ignore[misc]
+        threading.Thread(target=lambda name=name: box.post(*range(500), sender=name))
         for name in "abcd"
     ]
 
