@@ -1055,7 +1055,7 @@ class Trainer:
         for observer in unfinished:
             why = observer.gave_up or "the thread beside the step ended"
             refill = ""
-            if self.run_folder is not None and self.recording != "off":
+            if self.run_folder is not None and observer.resumes:
                 refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
             print(f"nightbus: {observer.name} stopped early: {why}{refill}", file=sys.stderr)
 

@@ -206,7 +206,9 @@ class Mailbox:
                 dead=self._dead,
             )
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many commands wait."""
         return len(self._waiting)
 
 

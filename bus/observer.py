@@ -102,7 +102,7 @@ class Observer:
     ) -> None:
         self.actor = actor
         self.name = actor_name(actor)
-        self.mailbox = mailbox or Mailbox(actor.mailbox_limit)
+        self.mailbox = Mailbox(actor.mailbox_limit) if mailbox is None else mailbox
         self.position = start
         self.gave_up = ""
         self.finished = False
@@ -203,6 +203,11 @@ class Observer:
         if self.finished:
             return "finished"
         return "waiting" if self._is_waiting else "running"
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a replay can deliver later what it has not got."""
+        return self._cursor_file is not None
 
     @property
     def segment(self) -> int:

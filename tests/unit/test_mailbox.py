@@ -253,7 +253,7 @@ def test_there_are_as_many_announcements_as_commands_to_take(overflow: Overflow)
 
     box.post(*range(100))
 
-    assert box.announced == len(box.mailbox)
+    assert box.announced == box.mailbox.waiting
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_every_command_is_delivered_dropped_or_dead_and_the_counts_say_so(
     trace = Trace(overflow, capacity, schedule)
 
     dead = trace.refused + trace.unhandled + len(trace.left)
-    waiting = len(trace.box.mailbox)
+    waiting = trace.box.mailbox.waiting
     assert trace.box.counts() == (trace.sent, len(trace.taken), len(trace.box.dropped), dead)
     assert trace.sent == len(trace.taken) + len(trace.box.dropped) + dead + waiting
     assert trace.box.mailbox.statistics().most_waiting <= capacity
@@ -338,7 +338,7 @@ def test_threads_that_send_at_once_lose_nothing_and_keep_their_order(overflow: O
 
     for sender in senders:
         sender.start()
-    while any(sender.is_alive() for sender in senders) or len(box.mailbox):
+    while any(sender.is_alive() for sender in senders) or box.mailbox.waiting:
         if (found := box.mailbox.take()) is not None:
             taken.append(found)
 
