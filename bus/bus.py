@@ -642,25 +642,36 @@ class Bus:
                 self._failures.append(error)
 
     def _drain(self, timeout_s: float) -> None:
-        """Wait until observers have read what is recorded; cancel those that have not in time."""
+        """Wait until observers have read what is recorded and taken what was sent to them by then;
+        cancel those that have not read it in time.
+        """
         assert self.writer is not None
         target = Position(self._attempt, self.writer.written_seq)
-        begin_s = time.monotonic()
-        told = False
-        while late := [o for o in self.observers if not o.done.is_set() and o.position < target]:
-            waited_s = time.monotonic() - begin_s
-            if waited_s > timeout_s or self._hurries:
-                break
-            if waited_s > DRAIN_NOTICE_AFTER_S and not told:
-                told = True
-                _tell_waiting(late, timeout_s)
-            late[0].done.wait(0.002 if not told else 0.05)
-            self._flush_all()  # faults of observers, while they drain
+        until_s = time.monotonic() + timeout_s
+        late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
+        sent = {observer: observer.mailbox.sent for observer in self.observers}
+        self._await(lambda observer: observer.mailbox.settled >= sent[observer], timeout_s, until_s)
         self._cancel(late, f"was not done after {timeout_s:g} s")
         stuck = [observer for observer in late if not observer.done.is_set()]
         if stuck and not self._is_responsive():
             rest = [observer for observer in self.observers if not observer.done.is_set()]
             self._cancel(rest, "the thread beside the step is held up by a coroutine")
+
+    def _await(
+        self, is_ready: Callable[[Observer], bool], timeout_s: float, until_s: float
+    ) -> list[Observer]:
+        """Wait until all observers are ready, or time is over; returns those that are not."""
+        notice_s = until_s - timeout_s + DRAIN_NOTICE_AFTER_S
+        while late := [o for o in self.observers if not (o.done.is_set() or is_ready(o))]:
+            now_s = time.monotonic()
+            if now_s > until_s or self._hurries:
+                return late
+            if now_s > notice_s:
+                notice_s = math.inf
+                _tell_waiting(late, timeout_s)
+            late[0].done.wait(0.002)
+            self._flush_all()  # faults of observers, while they drain
+        return []
 
     def _is_responsive(self) -> bool:
         """Whether the thread beside the step does anything any more."""

@@ -211,6 +211,17 @@ class Mailbox:
         """How many commands wait."""
         return len(self._waiting)
 
+    @property
+    def sent(self) -> int:
+        """How many commands were sent."""
+        return self._sent
+
+    @property
+    def settled(self) -> int:
+        """How many of them wait no more: they were delivered, dropped, or are dead."""
+        with self._room:
+            return self._sent - len(self._waiting)
+
 
 class Told:
     """What ``tell`` returns: usually nothing is left to wait for, and awaiting it costs nothing.
