@@ -11,7 +11,7 @@ PEERS_READY := $(VENV)/.peers-ready
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check bench bench-peers build clean
+.PHONY: help demo test test-long lint format types check bench bench-peers build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,10 @@ check: ## lint, types and test, in this order
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test
+
+test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10 million events
+	@NIGHTBUS_SCHEDULES=10000 $(BIN)/pytest -q tests/unit/test_mailbox.py
+	@$(BIN)/python tests/faults/stuck_sink.py --events 10000000
 
 bench: $(READY) ## measure the cost of a step
 	@$(BIN)/python tests/bench/run.py

@@ -176,7 +176,7 @@ def test_the_json_report_holds_actors_and_cursors(
 def test_the_monitor_prints_a_line_for_each_actor_that_has_something_to_tell(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    trainer(tmp_path, actors=[nb.BusMonitor()], sinks=[nb.CSV()]).fit(Small(), loader())
+    trainer(tmp_path, actors=[nb.BusMonitor(3600)], sinks=[nb.CSV()]).fit(Small(), loader())
 
     lines = capfd.readouterr().err.splitlines()
     assert "dead letters" in lines[0]
@@ -209,7 +209,8 @@ def test_the_monitor_puts_metrics_that_sinks_record(tmp_path: Path) -> None:
 
 async def test_the_monitor_looks_every_so_many_seconds(autojump_clock: MockClock) -> None:
     class Context:
-        looks: list[float] = []
+        def __init__(self) -> None:
+            self.looks: list[float] = []
 
         def statistics(self) -> BusStatistics:
             self.looks.append(trio.current_time())
