@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from .actors.callbacks import LearningRateMonitor as LearningRateMonitor
     from .actors.callbacks import ModelCheckpoint as ModelCheckpoint
     from .actors.callbacks import ModelSummary as ModelSummary
+    from .actors.callbacks import OnExceptionCheckpoint as OnExceptionCheckpoint
     from .actors.callbacks import StochasticWeightAveraging as StochasticWeightAveraging
     from .actors.callbacks import ThroughputMonitor as ThroughputMonitor
     from .actors.callbacks import Timer as Timer
     from .actors.callbacks import WeightAveraging as WeightAveraging
+    from .actors.checkpoint_values import register_type as register_type
     from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
     from .actors.results import EvalResult as EvalResult
     from .actors.results import TrainResult as TrainResult
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from .bus.errors import ActorRaisedError as ActorRaisedError
     from .bus.errors import ActorStoppedError as ActorStoppedError
     from .bus.errors import AskTimeoutError as AskTimeoutError
+    from .bus.errors import CheckpointError as CheckpointError
     from .bus.errors import CommandDroppedError as CommandDroppedError
     from .bus.errors import DeliveryError as DeliveryError
     from .bus.errors import MailboxFullError as MailboxFullError
@@ -67,9 +70,11 @@ if TYPE_CHECKING:
     from .bus.events import Pause as Pause
     from .bus.events import Put as Put
     from .bus.events import Resume as Resume
+    from .bus.events import Resumed as Resumed
     from .bus.events import RunEnded as RunEnded
     from .bus.events import RunStarted as RunStarted
     from .bus.events import RunValidation as RunValidation
+    from .bus.events import SaveCheckpoint as SaveCheckpoint
     from .bus.events import Stop as Stop
     from .bus.mailbox import MailboxLimit as MailboxLimit
     from .bus.replay import replay as replay
@@ -121,7 +126,9 @@ _EVENTS = [
     "Resume",
     "RunEnded",
     "RunStarted",
+    "Resumed",
     "RunValidation",
+    "SaveCheckpoint",
     "Stop",
 ]
 _CALLBACKS = [
@@ -137,6 +144,7 @@ _CALLBACKS = [
     "LearningRateMonitor",
     "ModelCheckpoint",
     "ModelSummary",
+    "OnExceptionCheckpoint",
     "StochasticWeightAveraging",
     "ThroughputMonitor",
     "Timer",
@@ -198,6 +206,8 @@ _HOME_OF = {
     "Trainer": ".trainer",
     "UsageError": ".bus.errors",
     "on": ".bus.subscription",
+    "CheckpointError": ".bus.errors",
+    "register_type": ".actors.checkpoint_values",
     "replay": ".bus.replay",
     "seed_everything": ".trainer",
 }

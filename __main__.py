@@ -10,12 +10,12 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
-from .cli import attach, doctor, ls, plot, recover, replay, send, show, tail
+from .cli import attach, diff, doctor, import_ckpt, ls, plot, recover, replay, send, show, tail
 from .cli.text import ERROR, OK, REFUSED, USAGE, tell
 
 INTERRUPTED = 130  # as shells do: 128 + SIGINT
 
-_VERBS = (ls, show, plot, tail, send, attach, replay, doctor, recover)
+_VERBS = (ls, show, plot, diff, tail, send, attach, replay, doctor, recover, import_ckpt)
 
 _EXIT_CODES = """\
 exit codes:
@@ -23,7 +23,8 @@ exit codes:
   1  error
   2  the call is wrong, or there is no such run
   3  done, but not all could be delivered
-  5  refused: not an event log, or one of a newer major version
+  4  two runs differ
+  5  refused: not an event log, or one of a newer major version; or a file not trusted
 """
 
 

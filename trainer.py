@@ -28,7 +28,8 @@ from .actors.callback import Callback
 from .actors.callbacks.checkpoint import Checkpoint
 from .actors.callbacks.model_summary import ModelSummary
 from .actors.callbacks.prediction_writer import BasePredictionWriter
-from .actors.checkpointer import Checkpointer, find_checkpoint, load_checkpoint
+from .actors.checkpoint_files import find_checkpoint
+from .actors.checkpointer import Checkpointer
 from .actors.combined_loader import CombineMode
 from .actors.datamodule import LightningDataModule
 from .actors.device import Device
@@ -41,7 +42,6 @@ from .actors.hooks import (
     is_overridden,
     takes_argument,
 )
-from .actors.interrupts import InterruptWatch
 from .actors.lightning_optimizer import LightningOptimizer, OptimizerToggle, default_step
 from .actors.loaders import Loaders
 from .actors.lr_schedulers import LRSchedulerConfig, LRSchedulers
@@ -50,13 +50,15 @@ from .actors.module import LightningModule
 from .actors.optimizers import ConfiguredOptimizers, parse_optimizers
 from .actors.predictions import Predictions
 from .actors.results import Result
+from .actors.slurm import check_requeue, requeue_job
+from .actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from .actors.versions import package_versions
 from .bus.actor import Actor
 from .bus.bus import Bus
 from .bus.control import Steered
 from .bus.control_protocol import RunStatus
 from .bus.cursor import Position, attempt_logs
-from .bus.errors import UsageError
+from .bus.errors import CheckpointError, UsageError
 from .bus.events import (
     Command,
     DeadLetter,
@@ -155,7 +157,8 @@ class Trainer:
         detect_anomaly: find the operation whose backward gave NaN; slow.
         enable_progress_bar: show progress on stderr.
         enable_model_summary: show the module's children and sizes when fit begins.
-        enable_checkpointing: save the run at each epoch's end, and keep the newest.
+        enable_checkpointing: save the run at each epoch's end and when it stops, and keep the
+            newest two.
         callbacks: callbacks, in the order in which their hooks run.
         actors: actors, in the step and beside it.
         sinks: where events go. A function is called with each put.
@@ -175,6 +178,8 @@ class Trainer:
         max_media_bytes: what an image, figure, histogram, text or table may take in the log,
             encoded; at most 1,000,000.
         drain_timeout: how long sinks may take to finish at the end, in s.
+        slurm_requeue: on SIGUSR1, which ``sbatch --signal=USR1@90`` sends before the time is over,
+            put the job back into SLURM's queue after saving; train with ``ckpt_path="last"``.
 
     Raises:
         UsageError: an argument makes no sense; the message says what does.
@@ -223,6 +228,7 @@ class Trainer:
         prepare_data_per_node: bool = True,
         drain_timeout: float = 30.0,
         max_media_bytes: int = DEFAULT_MEDIA_BYTES,
+        slurm_requeue: bool = False,
         **unknown: Any,
     ) -> None:
         arguments = {
@@ -245,6 +251,9 @@ class Trainer:
                 f"max_media_bytes={max_media_bytes}: the log takes at most {LARGEST_MEDIA_BYTES}"
             )
         check_devices(devices)
+        if slurm_requeue:
+            check_requeue()
+        self.slurm_requeue = slurm_requeue
         self.device = Device(accelerator, precision)
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
         self.control = control
@@ -339,7 +348,8 @@ class Trainer:
         self._module: LightningModule | None = None
         self._module_callbacks: list[Callback] = []
         self._deadline_s: float | None = None
-        self._interrupts = InterruptWatch(self._on_interrupt)
+        self._signals = StopSignals(self._on_signal, self._has_safe_points)
+        self.is_training_under_way = False
         self._to_attach: deque[Actor] = deque()
         self._to_detach: deque[Actor] = deque()
         self._function: Function | None = None
@@ -379,8 +389,9 @@ class Trainer:
             train_dataloaders: one loader or a collection of them; or a LightningDataModule.
             val_dataloaders: one loader or several.
             datamodule: instead of loaders.
-            ckpt_path: resume from this checkpoint, in a new attempt of its run; ``last`` for that
-                of the newest run of this name.
+            ckpt_path: resume from this checkpoint, in a new attempt of its run; ``last`` for the
+                newest of the newest run of this name, without which training begins anew; ``best``
+                for what ModelCheckpoint held to be best.
 
         Raises:
             NightbusError: the set-up makes no sense; and whatever user code raises.
@@ -401,7 +412,7 @@ class Trainer:
         Args:
             model: what to validate; that of the last run by default.
             dataloaders: one loader or several; or a LightningDataModule.
-            ckpt_path: take the weights from this checkpoint.
+            ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
             verbose: print the metrics.
             datamodule: instead of loaders.
 
@@ -436,7 +447,7 @@ class Trainer:
             dataloaders: one loader or several; or a LightningDataModule.
             datamodule: instead of loaders.
             return_predictions: keep what ``predict_step`` returns.
-            ckpt_path: take the weights from this checkpoint.
+            ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
 
         Returns:
             A list with an entry for each batch; a list of such lists for several loaders.
@@ -499,8 +510,21 @@ class Trainer:
         return self.bus.statistics()
 
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
-        """Save a checkpoint, a folder, at a path that does not exist yet."""
-        self.checkpointer.save(Path(filepath), weights_only)
+        """Save a checkpoint, a folder, at a path that does not exist yet; it is complete on disk
+        when this returns.
+
+        Between two steps or epochs, and after the run, it is exact: a run that is resumed from it
+        goes on as if it had never ended. In a hook it is the state at that moment: a batch that is
+        being worked on is repeated, and what was to follow it in the same batch is not done again.
+
+        Args:
+            filepath: where.
+            weights_only: leave out what is needed to resume.
+
+        Raises:
+            CheckpointError: the state cannot be carried, or the disk failed.
+        """
+        self.checkpointer.save_now(Path(filepath), weights_only)
 
     # -- where we are ------------------------------------------------------------------------
 
@@ -771,35 +795,44 @@ class Trainer:
         module = self.lightning_module
         how: Ending = "completed"
         reason = ""
-        with self._interrupts:
+        with self._signals:
             try:
                 try:
                     checkpoint = self._open_run(function, ckpt_path)
                 except BaseException as error:
-                    how, reason = _ending_by(error)
+                    how, reason = self._how_it_ended(error)
                     raise
                 try:
                     with self._torch_settings():
                         result = body(checkpoint)
                     if function == "fit" and (self.should_stop or self.stop_reason):
                         how, reason = "stopped", self.stop_reason or "should_stop was set"
-                    return result
                 except BaseException as error:
-                    how, reason = _ending_by(error)
+                    how, reason = self._how_it_ended(error)
                     self._on_exception(function, error)
-                    if how == "failed" or self._interrupts.at_once:
+                    if how != "interrupted" or self._signals.at_once:
                         raise
                     self.interrupted = True
                     return None
+                if self._signals.preempted:  # after the last safe point
+                    raise SystemExit(PREEMPTED_EXIT_CODE)
+                return result
             finally:
-                # Ctrl-C raises once at most: if it does before it is held, the end comes all the
+                # Not more than one signal raises before they are held: then the end comes all the
                 # same.
                 try:
-                    self._interrupts.hold(self.bus.hurry)
+                    self._signals.hold(self.bus.hurry)
                 finally:
                     if self._function is not None:
                         self._close_run(how, reason)
                     module._attach(None)
+
+    def _how_it_ended(self, error: BaseException) -> tuple[Ending, str]:
+        if isinstance(error, KeyboardInterrupt):
+            return "interrupted", "Ctrl-C"
+        if isinstance(error, SystemExit) and self._signals.preempted:
+            return "preempted", "SIGTERM"
+        return "failed", f"{describe(error)[0]}: {error}"
 
     def _adopt(
         self,
@@ -842,15 +875,12 @@ class Trainer:
         name = self.run_name or type(module).__name__
         checkpoint, fork = None, None
         if ckpt_path is not None:
-            path = find_checkpoint(ckpt_path, root, name)
-            checkpoint, owner = load_checkpoint(path)
-            if function == "fit" and owner is not None and "attempt" in checkpoint:
-                self.run_folder = owner
-                shown = str(path.relative_to(owner.path.resolve()))
-                fork = Fork(checkpoint["attempt"], checkpoint["seq"], shown)
+            checkpoint, fork = self._find_checkpoint(function, ckpt_path, root, name)
         if self.run_folder is None and self._needs_folder:
             self.run_folder = RunFolder.create(root, name)
         run = self.run_folder
+        if function == "fit":
+            self.checkpointer.begin(fork, checkpoint)
         records = self.recording != "off"
         earlier = attempt_logs(run) if run is not None and records else []
         lock: AttemptLock | None = None
@@ -901,6 +931,31 @@ class Trainer:
             self.bus.serve_control(Steered(function, takes_commands, self._status))
         self.bus.start()
         return checkpoint
+
+    def _find_checkpoint(
+        self, function: Function, ckpt_path: str | os.PathLike[str], root: Path, name: str
+    ) -> tuple[dict[str, Any] | None, Fork | None]:
+        """What ``ckpt_path`` means, and where in which run that is gone on with."""
+        best = [getattr(entry, "best_model_path", "") for entry in self.checkpoint_callbacks]
+        found = find_checkpoint(ckpt_path, root, name, best)
+        if found is None:
+            if function != "fit":
+                raise CheckpointError(
+                    f"ckpt_path='last': no run called {name!r} in {root} has a checkpoint; give "
+                    "the checkpoint's path, or the run's name with Trainer(run_name=...)"
+                )
+            _log.warning(
+                "ckpt_path='last': no run of this name has a checkpoint, so training begins anew",
+                run_name=name,
+                folder=str(root),
+            )
+            return None, None
+        state, run = found.state, found.run
+        if function != "fit" or run is None or "attempt" not in state:
+            return state, None
+        self.run_folder = run
+        shown = str(found.path.relative_to(run.path.resolve()))
+        return state, Fork(state["attempt"], state["seq"], shown)
 
     def _status(self) -> RunStatus:
         """Where the run is, for those who ask through its socket; called on the bus thread."""
@@ -1029,6 +1084,8 @@ class Trainer:
 
     def _close_run(self, how: Ending, reason: str) -> None:
         """Record the end, let sinks finish, and say what did not work."""
+        self.is_training_under_way = False
+        self.checkpointer.close()
         self.place.move(epoch=self.current_epoch, batch_idx=-1)
         for label, count in self.metrics.unheard.items():
             why = f"nobody takes values for this destination; {count} were put"
@@ -1045,13 +1102,20 @@ class Trainer:
             self.place.move(stage="")
             bind_run("", None)
         self._report(unfinished)
-        if self._interrupts.while_ending:  # it ended the wait for sinks; the run itself was over
+        signals = self._signals
+        if signals.terminated_while_ending:
+            raise SystemExit(PREEMPTED_EXIT_CODE)
+        if signals.interrupts_while_ending:  # ended the wait for sinks; the run itself was over
             self.interrupted = True
-        if self._interrupts.while_ending > 1:
+        if signals.interrupts_while_ending > 1:
             raise KeyboardInterrupt
 
     def _report(self, unfinished: list[Observer]) -> None:
-        """One readable message for each observer that has not seen everything."""
+        """One readable message for each observer that has not seen everything, and for what is
+        wrong with the log.
+        """
+        for problem in self.bus.log_problems:
+            print(f"nightbus: {problem}", file=sys.stderr)
         for observer in unfinished:
             why = observer.gave_up or "the thread beside the step ended"
             refill = ""
@@ -1063,20 +1127,25 @@ class Trainer:
         """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
         hook = self.place.hook
         self.optimizer_toggle.end()
-        if not isinstance(error, KeyboardInterrupt):
+        if not self._signals.ends_run:
             self.bus.emit(Fault, *describe(error), hook, source="module")
         for step in (
             lambda: self.routes.call("on_exception", error),
             lambda: self._teardown(function),
         ):
+            self._signals.rearm()
             try:
                 step()
             except Exception as second:
                 self.bus.emit(Fault, *describe(second), self.place.hook, source="trainer")
                 error.add_note(f"while ending the run: {type(second).__name__}: {second}")
 
-    def _on_interrupt(self) -> None:
+    def _on_signal(self) -> None:
         self.bus.attention = True
+
+    def _has_safe_points(self) -> bool:
+        """Whether a running loop will come to one."""
+        return self.is_training_under_way or self.place.stage in ("validate", "test", "predict")
 
     @contextmanager
     def _torch_settings(self) -> Iterator[None]:
@@ -1208,6 +1277,7 @@ class Trainer:
             self._deadline_s = time.monotonic() + self.max_time_s
         self._set_up("fit", checkpoint)
         self.setup_optimizers()
+        self.checkpointer.check_space()
         if checkpoint is not None:
             self.checkpointer.restore_training(checkpoint)
             self._begin_schedulers()
@@ -1221,7 +1291,9 @@ class Trainer:
         if self._epoch_counter is not None:
             self.loaders.training  # noqa: B018  asked for here, before on_train_start
         torch.set_grad_enabled(True)
+        self.is_training_under_way = True
         self.fit_loop.run()
+        self.is_training_under_way = False
         routes.call("on_fit_end")
         self._teardown("fit")
 
@@ -1497,6 +1569,12 @@ class Trainer:
         """Record that a loop ended."""
         self.bus.emit(LoopEnded, completed, source=name)
 
+    def begin_at(self, epochs: int, steps: int) -> None:
+        """Go on where so many epochs and optimizer steps were done by another library."""
+        if self._epoch_counter is not None:
+            self._epoch_counter.epoch_progress.complete(epochs)
+        self.optimization_progress.begin_at(steps)
+
     def step_schedulers(self) -> None:
         """After a batch: advance the schedulers whose optimizer has stepped."""
         steps = self.optimization_progress.steps_by_optimizer
@@ -1508,11 +1586,6 @@ class Trainer:
         advanced = self._schedulers.after_epoch(epochs)
         self.optimization_progress.scheduler_step.total.completed += advanced
 
-    def save_epoch_checkpoint(self) -> None:
-        """Save the run between two epochs, if it is to be saved."""
-        if self.enable_checkpointing:
-            self.checkpointer.save_epoch()
-
     def safe_point(self) -> None:
         """Between two steps: write what happened, and take commands."""
         bus = self.bus
@@ -1522,17 +1595,17 @@ class Trainer:
             self.at_safe_point()
 
     def between_batches(self) -> None:
-        """Between two evaluation batches: write what happened; only Ctrl-C is heeded."""
+        """Between two evaluation batches: write what happened; only signals are heeded."""
         self.bus.flush()
-        if self._interrupts.requested:
-            raise KeyboardInterrupt
+        if self.bus.attention:
+            self._heed_signals()
 
     def at_safe_point(self) -> None:
         """What ``bus.attention`` asks for: Ctrl-C, newcomers, commands, a pause."""
         self.bus.attention = False
         while True:
-            if self._interrupts.requested:
-                raise KeyboardInterrupt
+            self._heed_signals()
+            self.checkpointer.between_steps()
             while self._to_attach:
                 actor = self._to_attach.popleft()
                 (self.sinks if isinstance(actor, Sink) else self.actors).append(actor)  # type: ignore[arg-type]
@@ -1549,12 +1622,26 @@ class Trainer:
                 return
             self.bus.wait_for_command(0.1)
 
+    def _heed_signals(self) -> None:
+        signals = self._signals
+        if signals.save_requested:
+            signals.save_requested = False
+            self._save_for_signal()
+            if self.slurm_requeue:
+                self.checkpointer.wait()
+                requeue_job()
+        if signals.ends_run:
+            self._save_for_signal()
+            raise SystemExit(PREEMPTED_EXIT_CODE) if signals.preempted else KeyboardInterrupt
 
-def _ending_by(error: BaseException) -> tuple[Ending, str]:
-    """How a run ends by an exception, and why."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "Ctrl-C"
-    return "failed", f"{describe(error)[0]}: {error}"
+    def _save_for_signal(self) -> None:
+        """Save the run; that this fails does not keep it from ending."""
+        if not self.checkpointer.can_save:
+            return
+        try:
+            self.checkpointer.save_now()
+        except CheckpointError as error:
+            self.checkpointer.report(error)
 
 
 def _backward(loss: torch.Tensor, optimizer: Any, optimizer_idx: int) -> None:

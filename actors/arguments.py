@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..bus.errors import UnsupportedArgumentError, UsageError
+from ..bus.redaction import redact_setting
 
 _INSTEAD = {
     "gpus": "accelerator='gpu'",
@@ -131,9 +132,12 @@ def check_at_least(name: str, value: int | None, least: int) -> int | None:
 
 
 def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str | None]:
-    """Arguments as the log keeps them: plain values as they are, others by their class."""
+    """Arguments as the log keeps them: plain values as they are, others by their class, and texts
+    whose name says that they are secret struck out.
+    """
     plain: dict[str, bool | int | float | str | None] = {}
-    for name, value in arguments.items():
+    for name, given in arguments.items():
+        value = redact_setting(name, given)
         if value is None or isinstance(value, bool | int | float | str):
             plain[name] = value
         elif isinstance(value, list | tuple):

@@ -1,80 +1,73 @@
 """Checkpoints on disk: tensors as safetensors, everything else as msgpack, nothing executable.
 
-A checkpoint is a folder with ``tensors.safetensors`` and ``state.msgpack``. In the state a tensor
-is a msgpack extension that holds its name, a tuple an extension that holds its items.
+A checkpoint is a folder with ``tensors.safetensors``, ``state.msgpack``, and the digest of both.
+What kinds of values the state may hold, and how they are written, is in ``checkpoint_values``.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from ..bus.errors import CheckpointError
+from ..bus.plain_file import open_plain, read_small
+from ..bus.run_folder import make_private_folder
 from ..bus.segments import sync_folder
+from .checkpoint_values import Flattener, decoder
 
 TENSORS = "tensors.safetensors"
 STATE = "state.msgpack"
+DIGEST = "digest"
 FORMAT_VERSION = 1
-_TENSOR_EXT = 1
-_TUPLE_EXT = 2
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class _Flattener:
-    """Takes the tensors out of a state and names them by where they were."""
+class Snapshot(NamedTuple):
+    """A state that does not change any more.
 
-    def __init__(self) -> None:
-        self.tensors: dict[str, Tensor] = {}
-        self._names: dict[int, str] = {}  # id of a tensor -> its name; tied weights are kept once
+    Attributes:
+        state: all but the tensors, encoded.
+        tensors: copies, on the CPU, by name.
+    """
 
-    def plain(self, value: Any, path: str) -> Any:
-        if value is None or isinstance(value, bool | int | float | str | bytes):
-            return value
-        if isinstance(value, Tensor):
-            return msgspec.msgpack.Ext(_TENSOR_EXT, self._name(value, path).encode())
-        if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str | int):
-                    raise CheckpointError(
-                        f"{path} has the key {key!r} of type {type(key).__name__}; a checkpoint "
-                        "takes str and int keys"
-                    )
-            return {key: self.plain(entry, f"{path}.{key}") for key, entry in value.items()}
-        if isinstance(value, list | tuple):
-            items = [self.plain(entry, f"{path}[{i}]") for i, entry in enumerate(value)]
-            if isinstance(value, list):
-                return items
-            return msgspec.msgpack.Ext(_TUPLE_EXT, _encode(items))
-        raise CheckpointError(
-            f"{path} is {type(value).__name__}, which a checkpoint cannot carry; it takes numbers, "
-            "strings, bytes, None, tensors, and lists, tuples and dicts of these"
-        )
+    state: bytes
+    tensors: dict[str, Tensor]
 
-    def _name(self, tensor: Tensor, path: str) -> str:
-        known = self._names.get(id(tensor))
-        if known is not None:
-            return known
-        self._names[id(tensor)] = path
-        # A copy, so that views of one storage do not meet in the file.
-        self.tensors[path] = tensor.detach().to("cpu", copy=True).contiguous()
-        return path
+    @property
+    def size_bytes(self) -> int:
+        """What it will take on disk, about."""
+        return len(self.state) + sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 
-def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> tuple[str, int]:
+def take_snapshot(state: Mapping[str, Any]) -> Snapshot:
+    """Copy a state, so that it can be written while training goes on.
+
+    Args:
+        state: plain data and tensors.
+
+    Raises:
+        CheckpointError: it holds something a checkpoint cannot carry.
+    """
+    flattener = Flattener()
+    plain = flattener.plain(state, "state")
+    return Snapshot(_encode({"format": FORMAT_VERSION, "state": plain}), flattener.tensors)
+
+
+def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple[str, int]:
     """Write a checkpoint so that ``folder`` is either absent or complete.
 
     Args:
         folder: where; must not exist.
-        state: plain data and tensors.
+        state: plain data and tensors, or a snapshot of it.
 
     Returns:
         Its digest and its size in bytes.
@@ -82,40 +75,95 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> tuple[str, int]:
     Raises:
         CheckpointError: the state holds something a checkpoint cannot carry, or the disk failed.
     """
-    flattener = _Flattener()
-    plain = flattener.plain(state, "state")
+    snapshot = state if isinstance(state, Snapshot) else take_snapshot(state)
+    with _made_at(folder) as temporary:
+        safetensors.torch.save_file(snapshot.tensors, temporary / TENSORS)
+        (temporary / STATE).write_bytes(snapshot.state)
+        digest, size = digest_of(temporary)
+        (temporary / DIGEST).write_text(f"{digest}\n")
+    return digest, size
+
+
+def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:
+    """Have a complete checkpoint under another name too, without writing it again.
+
+    Args:
+        source: the checkpoint.
+        folder: the other name; must not exist.
+
+    Returns:
+        Its digest and its size in bytes.
+
+    Raises:
+        CheckpointError: the disk failed.
+    """
+    with _made_at(folder) as temporary:
+        for name in (TENSORS, STATE, DIGEST):
+            try:
+                os.link(source / name, temporary / name)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(source / name, temporary / name)
+        digest = (temporary / DIGEST).read_text().strip()
+        size = sum((temporary / name).stat().st_size for name in (TENSORS, STATE))
+    return digest, size
+
+
+@contextlib.contextmanager
+def _made_at(folder: Path) -> Any:
+    """A temporary folder for a checkpoint's files, which is durable and called ``folder`` then."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        temporary.mkdir(parents=True, mode=0o700)
-        safetensors.torch.save_file(flattener.tensors, temporary / TENSORS)
-        (temporary / STATE).write_bytes(_encode({"format": FORMAT_VERSION, "state": plain}))
-        for name in (TENSORS, STATE):
-            os.chmod(temporary / name, 0o600)
+        make_private_folder(temporary.parent)
+        temporary.mkdir(mode=0o700)
+        yield temporary
+        for name in (TENSORS, STATE, DIGEST):
             fd = os.open(temporary / name, os.O_RDONLY | os.O_CLOEXEC)
             try:
+                os.fchmod(fd, 0o600)
                 os.fsync(fd)
             finally:
                 os.close(fd)
         sync_folder(temporary)
-        digest, size = digest_of(temporary)
         temporary.rename(folder)
         sync_folder(folder.parent)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return digest, size
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed left of checkpoints they had begun to write."""
+    for path in folder.glob(".*.tmp"):
+        pid = path.name.split(".")[-2]
+        if path.is_dir() and not path.is_symlink() and pid.isdecimal() and not _is_alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def digest_of(folder: Path) -> tuple[str, int]:
     """blake2b-128 of a checkpoint's files, and their size in bytes."""
     digest, size = hashlib.blake2b(digest_size=16), 0
     for name in (STATE, TENSORS):
-        with open(folder / name, "rb") as file:
+        with open(open_plain(folder / name, CheckpointError), "rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
                 size += len(chunk)
     return digest.hexdigest(), size
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder looks like a checkpoint."""
+    return (folder / STATE).is_file()
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
@@ -124,21 +172,36 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is none, or is damaged.
     """
-    if not (folder / STATE).is_file():
+    if folder.is_file():
         raise CheckpointError(
-            f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE} and "
-            f"{TENSORS}"
+            f"{folder} is a file; a nightbus checkpoint is a folder. If it is a checkpoint of "
+            f"PyTorch or Lightning, convert it first: nightbus import-ckpt {folder}"
         )
     try:
+        found, _ = digest_of(folder)
+        with open(open_plain(folder / STATE, CheckpointError), "rb") as file:
+            data = file.read()
+        kept = read_small(folder / DIGEST, CheckpointError).decode("ascii", "replace").strip()
+        if kept != found:
+            raise CheckpointError(
+                f"the checkpoint {folder} is damaged: its digest is {found}, and was {kept} when "
+                "it was written"
+            )
         tensors = safetensors.torch.load_file(folder / TENSORS)
-        content = msgspec.msgpack.decode(
-            (folder / STATE).read_bytes(), ext_hook=_ext_hook(tensors), strict=True
-        )
+        content = msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(
+            f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE}, "
+            f"{TENSORS} and {DIGEST}"
+        ) from None
     except (
         OSError,
         KeyError,
+        TypeError,
         ValueError,
+        OverflowError,
         RecursionError,
+        MemoryError,
         msgspec.DecodeError,
         safetensors.SafetensorError,
     ) as error:
@@ -151,14 +214,3 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
             f"{FORMAT_VERSION}"
         )
     return content["state"]  # type: ignore[no-any-return]
-
-
-def _ext_hook(tensors: dict[str, torch.Tensor]) -> Any:
-    def hook(code: int, data: memoryview) -> Any:
-        if code == _TENSOR_EXT:
-            return tensors[bytes(data).decode()]
-        if code == _TUPLE_EXT:
-            return tuple(msgspec.msgpack.decode(data, ext_hook=hook))
-        raise ValueError(f"unknown extension {code}")
-
-    return hook

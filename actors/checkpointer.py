@@ -1,20 +1,28 @@
-"""What a checkpoint holds, where it lies, and how a run is restored from it."""
+"""What a checkpoint holds, when and where it is saved, and how a run is restored from it."""
 
-import os
 import shutil
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ..bus.actor import actor_name
 from ..bus.errors import CheckpointError
-from ..bus.events import CheckpointSaved
+from ..bus.events import CheckpointSaved, Fault, Fork, Resumed
 from ..bus.logging_setup import get_logger
-from ..bus.run_folder import RunFolder, list_runs
-from .arguments import as_plain
-from .checkpoint_format import read_checkpoint, write_checkpoint
+from .checkpoint_files import free_name, point_at
+from .checkpoint_format import (
+    Snapshot,
+    is_checkpoint,
+    link_checkpoint,
+    remove_unfinished,
+    take_snapshot,
+    write_checkpoint,
+)
+from .hyperparameters import HyperparametersMixin
 from .metric_states import load_torchmetrics_state, torchmetrics_state
 from .rng import rng_state, set_rng_state
 
@@ -22,38 +30,165 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 _log = get_logger("nightbus.checkpoint")
+_POLL_S = 0.05
 
 
-class _Moment(NamedTuple):
-    """From where a run is resumed."""
+CHECKPOINTS_AT_ONCE = 3
+"""The newest two, and the one that is being written."""
 
-    seq: int
-    rng: dict[str, Any]
+
+class _Writing:
+    """A snapshot being written by a thread of its own.
+
+    Args:
+        work: writes it; what it raises is kept.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.error: BaseException | None = None
+        self._work = work
+        # No daemon: the interpreter waits for it, so that what was begun is completed.
+        self._thread = threading.Thread(target=self._run, name="nightbus-checkpoint")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self.error = error
+
+    def wait(self) -> None:
+        # In turns, so that Ctrl-C is heard.
+        while self._thread.is_alive():
+            self._thread.join(_POLL_S)
 
 
 class Checkpointer:
-    """Saves a run's state at each epoch's end and keeps the newest.
+    """Saves the run and restores it.
+
+    A run is saved between two steps or two epochs, where its state is whole; what asks for a
+    checkpoint in a hook is heard there. A copy of the state is taken there, and written beside
+    training by a thread; a second save waits for the first.
+
+    In the run's folder, ``checkpoints/last`` leads to the newest checkpoint.
 
     Args:
         trainer: whose run it is.
+
+    Attributes:
+        last_path: the newest checkpoint in the run's folder; what ``last`` leads to.
     """
 
     def __init__(self, trainer: "Trainer") -> None:
         self._trainer = trainer
+        self._wanted: list[Callable[[], object]] = []
+        self._writing: _Writing | None = None
         self.last_path: Path | None = None
-        self._validation: _Moment | None = None
+        self._mine: list[Path] = []  # saved for no callback, so removed by nobody else
+        self._validation: dict[str, Any] | None = None  # from where a validation is done again
+        self._cut: dict[str, Any] | None = None  # when an epoch ended before its last batch
+        self._end_seq = -1  # the log's last event, once it is closed
+        self._saved_here: Path | None = None  # the whole run, at this boundary
+        self._rng: Mapping[str, Any] | None = None
+        self._said_left_out = False
 
-    # -- validation --------------------------------------------------------------------------
+    def begin(self, fork: Fork | None, state: Mapping[str, Any] | None) -> None:
+        """Get ready for a run.
+
+        Args:
+            fork: where it goes on, if it does.
+            state: the checkpoint that it goes on from.
+        """
+        self.__init__(self._trainer)  # type: ignore[misc]
+        folder = self._folder
+        if folder is None:
+            return
+        remove_unfinished(folder)
+        if fork is not None and state is not None:
+            # Names only: a checkpoint may be a stranger's, and what it names is removed some day.
+            names = [str(name) for name in state.get("kept", ()) if Path(str(name)).name == name]
+            self._mine = [folder / name for name in names if is_checkpoint(folder / name)]
+            self.last_path = folder / Path(fork.checkpoint).name
+
+    @property
+    def _folder(self) -> Path | None:
+        run = self._trainer.run_folder
+        return None if run is None else run.path / "checkpoints"
+
+    def check_space(self) -> None:
+        """See, before training begins, that checkpoints will find room.
+
+        Raises:
+            CheckpointError: not even the weights would.
+        """
+        folder = self._folder
+        if folder is None or not self._trainer.enable_checkpointing:
+            return
+        weights = sum(_size_of(t) for t in self._trainer.lightning_module.state_dict().values())
+        trained = sum(_size_of(p) for g in self._trainer.optimizers for p in _parameters_of(g))
+        whole = weights + 2 * trained  # as Adam has it; others need less
+        free = shutil.disk_usage(folder.parent).free
+        advice = (
+            "make room, choose another default_root_dir, or train with enable_checkpointing=False"
+        )
+        if free < weights:
+            raise CheckpointError(
+                f"there is no room for a checkpoint: the weights take {weights:,} bytes, and the "
+                f"disk of {folder.parent} has {free:,}; {advice}"
+            )
+        if free < CHECKPOINTS_AT_ONCE * whole:
+            _log.warning(
+                "checkpoints may find no room on the disk; " + advice,
+                free_bytes=free,
+                a_checkpoint_takes_about=whole,
+                checkpoints_at_once=CHECKPOINTS_AT_ONCE,
+            )
+
+    # -- where the state is whole ------------------------------------------------------------
+
+    def want(self, save: Callable[[], object]) -> None:
+        """Have something saved at the next boundary: between two steps or two epochs, in the order
+        in which it was asked for.
+        """
+        self._wanted.append(save)
+        self._trainer.bus.attention = True
+
+    def between_steps(self) -> None:
+        """A boundary between two steps: save what was asked for."""
+        if self._wanted:
+            self._saved_here = None
+            self._save_wanted()
+
+    def between_epochs(self) -> None:
+        """A boundary between two epochs: save what was asked for, and the run."""
+        self._saved_here = None
+        self._save_wanted()
+        if self._trainer.enable_checkpointing and self._cut is None and self._saved_here is None:
+            self.save_run(self._trainer.current_epoch - 1)
+        self._saved_here = None
+
+    def end_epoch_early(self) -> None:
+        """An epoch ends before its last batch, because the run does: save the run as it is, to be
+        resumed in the middle of the epoch; so is what else is saved from now on.
+        """
+        if self._trainer.enable_checkpointing:
+            self.between_steps()
+            self._cut = self._now()
+            if self._saved_here is None:
+                self.save_run()
+
+    def _save_wanted(self) -> None:
+        while self._wanted:
+            self._wanted.pop(0)()
 
     def begin_validation(self) -> None:
         """A validation in the middle of training begins: what is saved before it is over is resumed
         from here, so that the whole of it is done again.
         """
-        self._trainer.bus.flush()
-        self._validation = _Moment(self._last_seq, rng_state())
+        self._validation = self._now()
 
     def end_validation(self) -> None:
-        """It is over, but for its last hooks."""
+        """It is over."""
         self._validation = None
 
     @property
@@ -62,57 +197,156 @@ class Checkpointer:
         return self._validation is not None
 
     @property
-    def _last_seq(self) -> int:
-        """The last event that is in the log."""
-        writer = self._trainer.bus.writer
-        return -1 if writer is None else writer.written_seq - 1
+    def can_save(self) -> bool:
+        """Whether training has begun and is not over, so that there is something to resume."""
+        return self._trainer.enable_checkpointing and self._trainer.is_training_under_way
 
     # -- saving ------------------------------------------------------------------------------
 
-    def save_epoch(self) -> None:
-        """Save the run between two epochs; the one saved before is removed after that.
+    def save_run(self, epoch: int | None = None) -> Path | None:
+        """Save the run in its folder, and have ``last`` lead there. Those saved so before are
+        removed, but for the newest, which is there should this one ever be damaged.
+
+        Args:
+            epoch: for the name; the current one by default.
+
+        Returns:
+            Where; None if the run has no folder.
 
         Raises:
-            CheckpointError: the state cannot be carried, or the disk failed.
+            CheckpointError: the state cannot be carried.
         """
-        trainer = self._trainer
-        run = trainer.run_folder
-        if run is None:
-            return
-        folder = run.path / "checkpoints"
-        path = _unused(folder, f"epoch={trainer.current_epoch - 1}-step={trainer.global_step}")
+        trainer, folder = self._trainer, self._folder
+        if folder is None:
+            return None
+        epoch = trainer.current_epoch if epoch is None else epoch
+        path = free_name(folder / f"epoch={epoch}-step={trainer.global_step}")
+        self._mine.append(path)
         self.save(path)
-        _point_at(folder / "last", path)
-        previous, self.last_path = self.last_path, path
-        if previous is not None:
-            shutil.rmtree(previous, ignore_errors=True)
+        return path
 
-    def save(self, path: Path, weights_only: bool = False) -> None:
-        """Save a checkpoint at a path that does not exist yet."""
+    def save(
+        self,
+        path: Path,
+        weights_only: bool = False,
+        then: Callable[[], object] | None = None,
+    ) -> None:
+        """Save a checkpoint at a path that does not exist yet; it is written beside training. What
+        has been saved whole at this boundary is not written again, but gets this name too.
+
+        Args:
+            path: where.
+            weights_only: leave out what is needed to resume.
+            then: called when it is complete on disk, by the thread that wrote it.
+
+        Raises:
+            CheckpointError: the state cannot be carried.
+        """
+        same = None if weights_only else self._saved_here
+        snapshot = None if same is not None else take_snapshot(self._state(weights_only))
+        self.wait()
+        if not weights_only:
+            self._saved_here = path
+        self._writing = _Writing(lambda: self._write(path, snapshot or same, weights_only, then))
+
+    def _write(
+        self,
+        path: Path,
+        content: Snapshot | Path | None,
+        weights_only: bool,
+        then: Callable[[], object] | None,
+    ) -> None:
         trainer = self._trainer
-        digest, size = write_checkpoint(path, self.state(weights_only))
-        run = trainer.run_folder
+        if trainer.bus.writer is not None:
+            # What the checkpoint stands on: a power cut must not leave it with less of a log.
+            trainer.bus.writer.sync()
+        if isinstance(content, Path):
+            digest, size = link_checkpoint(content, path)
+        else:
+            assert content is not None
+            digest, size = write_checkpoint(path, content)
+        folder = self._folder
         shown = path
-        if run is not None and path.is_relative_to(run.path):
-            shown = path.relative_to(run.path)
+        if trainer.run_folder is not None and path.is_relative_to(trainer.run_folder.path):
+            shown = path.relative_to(trainer.run_folder.path)
+        if folder is not None and path.parent == folder and not weights_only:
+            before, self.last_path = self.last_path, path
+            point_at(folder / "last", path)
+            for old in self._mine[:]:
+                if old not in (path, before):
+                    self._mine.remove(old)
+                    shutil.rmtree(old, ignore_errors=True)
         trainer.bus.emit(CheckpointSaved, str(shown), digest, size)
+        if then is not None:
+            then()
 
-    def state(self, weights_only: bool = False) -> dict[str, Any]:
-        """The run's state: plain data and tensors."""
+    def wait(self) -> None:
+        """Wait until what was begun is written. If that failed, the log and the program's log say
+        so; training goes on, and the checkpoint before is still there.
+        """
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        writing.wait()
+        if writing.error is not None:
+            self.report(writing.error)
+
+    def save_now(self, path: Path | None = None, weights_only: bool = False) -> Path:
+        """Save, and come back when it is complete on disk.
+
+        Args:
+            path: where; in the run's folder by default, where ``last`` leads to it then.
+            weights_only: leave out what is needed to resume.
+
+        Raises:
+            CheckpointError: the state cannot be carried, the disk failed, or there is no folder.
+        """
+        self.wait()
+        if path is None:
+            self._saved_here = None
+            path = self.save_run()
+            if path is None:
+                raise CheckpointError(
+                    "the run has no folder to save a checkpoint in; give Trainer a recording or "
+                    "enable_checkpointing=True, or a path to save_checkpoint"
+                )
+        else:
+            self.save(path, weights_only)
+        writing, self._writing = self._writing, None
+        assert writing is not None
+        writing.wait()
+        if writing.error is not None:
+            raise writing.error
+        return path
+
+    def report(self, error: BaseException) -> None:
+        """Say in the log and the program's log that a checkpoint could not be saved."""
+        _log.error("a checkpoint could not be saved", error=str(error))
+        self._trainer.bus.emit(
+            Fault, type(error).__name__, str(error)[:1000], "", "", source="checkpointer"
+        )
+
+    def close(self) -> None:
+        """The run ends: wait until what was begun is written."""
+        self.wait()
+        self._end_seq = self._last_seq()
+
+    # -- the state ---------------------------------------------------------------------------
+
+    def _last_seq(self) -> int:
+        """The last event that is in the log."""
+        self._trainer.bus.flush()
+        writer = self._trainer.bus.writer
+        return self._end_seq if writer is None else writer.written_seq - 1
+
+    def _now(self) -> dict[str, Any]:
+        """From where a run that is saved now is resumed: the states of all but the weights."""
         trainer = self._trainer
-        trainer.bus.flush()
-        state: dict[str, Any] = {
+        seq = self._last_seq()  # before anybody is asked, who might cause events
+        return {
             "epoch": trainer.current_epoch,
-            "global_step": trainer.global_step,
-            "state_dict": trainer.lightning_module.state_dict(),
-            "hyper_parameters": as_plain(trainer.lightning_module.hparams),
-        }
-        if weights_only:
-            return state
-        moment = self._validation or _Moment(self._last_seq, rng_state())
-        state |= {
             "attempt": trainer.attempt,
-            "seq": moment.seq,
+            "seq": seq,
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "lr_schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
             "scaler": trainer.device.state_dict(),
@@ -122,14 +356,55 @@ class Checkpointer:
                 actor_name(actor): actor.state_dict()
                 for actor in (*trainer.callbacks, *trainer.actors)
             },
+            "loaders": trainer.loaders.state_dict(),
             "datamodule": trainer.datamodule.state_dict() if trainer.datamodule else {},
             "metrics": trainer.metrics.state_dict(),
             "torchmetrics": torchmetrics_state(trainer.lightning_module),
             "gradients": self._gradients(),
-            "rng": moment.rng,
+            "rng": rng_state(),
         }
+
+    def _state(self, weights_only: bool) -> dict[str, Any]:
+        """The run's state: plain data and tensors."""
+        trainer = self._trainer
+        module = trainer.lightning_module
+        state: dict[str, Any] = {
+            "epoch": trainer.current_epoch,
+            "global_step": trainer.global_step,
+            "state_dict": module.state_dict(),
+            "hyper_parameters": self._hyperparameters(module),
+            "hparams_argument": getattr(module, "_hparams_argument", ""),
+        }
+        if trainer.datamodule is not None:
+            state["datamodule_hyper_parameters"] = self._hyperparameters(trainer.datamodule)
+            argument = getattr(trainer.datamodule, "_hparams_argument", "")
+            state["datamodule_hparams_argument"] = argument
+        if weights_only:
+            return state
+        state |= self._validation or self._cut or self._now()
+        state["kept"] = [path.name for path in self._mine]
         trainer.routes.call("on_save_checkpoint", state)
         return state
+
+    def _hyperparameters(self, owner: HyperparametersMixin) -> dict[str, Any]:
+        """Those that a checkpoint can carry; the others are said once."""
+        kept: dict[str, Any] = {}
+        left_out: list[str] = []
+        for name, value in owner.hparams.items():
+            try:
+                take_snapshot({name: value})
+            except CheckpointError:
+                left_out.append(name)
+            else:
+                kept[name] = value
+        if left_out and not self._said_left_out:
+            self._said_left_out = True
+            _log.warning(
+                "hyperparameters are not in the checkpoint, which cannot carry them; give them to "
+                "load_from_checkpoint, or leave them out with save_hyperparameters(ignore=...)",
+                names=", ".join(left_out),
+            )
+        return kept
 
     def _gradients(self) -> dict[str, Tensor]:
         """Gradients of a step to come: those of an unfinished accumulation; of a module that steps
@@ -161,7 +436,7 @@ class Checkpointer:
             CheckpointError: the checkpoint holds weights alone, or another set-up.
         """
         trainer = self._trainer
-        if "loops" not in state:
+        if "loops" not in state and "imported" not in state:
             raise CheckpointError(
                 "the checkpoint holds weights alone, so training cannot be resumed from it"
             )
@@ -175,17 +450,23 @@ class Checkpointer:
                 )
         for optimizer, saved in zip(trainer.optimizers, state["optimizer_states"], strict=True):
             optimizer.load_state_dict(saved)
+            if saved["state"]:
+                optimizer._opt_called = True  # type: ignore[attr-defined]  # schedulers ask for it
         for config, saved in zip(trainer.lr_scheduler_configs, state["lr_schedulers"], strict=True):
             config.scheduler.load_state_dict(saved)
-        trainer.device.load_state_dict(state["scaler"])
+        if "imported" in state:  # another library's checkpoint has no more
+            trainer.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
+            return
         trainer.fit_loop.load_state_dict(state["loops"]["fit_loop"])
         trainer.optimization_progress.load_state_dict(state["optimization"])
+        trainer.device.load_state_dict(state["scaler"])
         saved_actors = state["actors"]
         for actor in (*trainer.callbacks, *trainer.actors):
             if actor_name(actor) in saved_actors:
                 actor.load_state_dict(saved_actors[actor_name(actor)])
         if trainer.datamodule is not None and state["datamodule"]:
             trainer.datamodule.load_state_dict(state["datamodule"])
+        trainer.loaders.load_state_dict(state["loaders"])
         trainer.metrics.load_state_dict(state["metrics"])
         load_torchmetrics_state(trainer.lightning_module, state["torchmetrics"])
         parameters = dict(trainer.lightning_module.named_parameters())
@@ -200,56 +481,15 @@ class Checkpointer:
         if self._rng is not None:
             set_rng_state(self._rng)
             self._rng = None
-
-    _rng: Mapping[str, Any] | None = None
-
-
-def find_checkpoint(ckpt_path: str | os.PathLike[str], root: Path, run_name: str) -> Path:
-    """The checkpoint that ``ckpt_path`` means.
-
-    Args:
-        ckpt_path: a checkpoint's folder, or ``last``: that of the newest run of this name.
-        root: folder of the runs.
-        run_name: the run's name, for ``last``.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if ckpt_path != "last":
-        path = Path(ckpt_path)
-        if not path.exists():
-            raise CheckpointError(f"there is no checkpoint {path}")
-        return path.resolve()
-    for run in reversed(list_runs(root)):
-        last = run.path / "checkpoints" / "last"
-        if run.info.name == run_name and last.exists():
-            return last.resolve()
-    raise CheckpointError(
-        f"ckpt_path='last': no run called {run_name!r} in {root} has a checkpoint; give the "
-        "checkpoint's path, or the run's name with Trainer(run_name=...)"
-    )
+            self._trainer.bus.emit(Resumed)
+            self.between_steps()
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Any], RunFolder | None]:
-    """A checkpoint's state, and the run it belongs to.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    return read_checkpoint(path), RunFolder.containing(path)
+def _parameters_of(optimizer: Any) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _unused(folder: Path, name: str) -> Path:
-    path, version = folder / name, 0
-    while path.exists():
-        version += 1
-        path = folder / f"{name}-v{version}"
-    return path
-
-
-def _point_at(link: Path, target: Path) -> None:
-    """Make ``link`` lead to ``target``, both in one folder, without a moment of neither."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target.name)
-    temporary.replace(link)
+def _size_of(tensor: Any) -> int:
+    if not isinstance(tensor, Tensor) or is_lazy(tensor):
+        return 0
+    return tensor.numel() * tensor.element_size()

@@ -22,8 +22,9 @@ class DataReader:
     What a checkpoint needs to go on, by loader:
 
     - one with ``state_dict`` and ``load_state_dict`` (torchdata's StatefulDataLoader): its state;
-    - a DataLoader over a map-style dataset: the random state with which the pass began, which
-      gives the same order, and the number of batches, which are passed over without loading them;
+    - a DataLoader over a map-style dataset: the random states with which the pass began and its
+      first batch was asked for, which give the same order, and the number of batches, which are
+      passed over without loading them;
     - anything else: the same, and the batches are read and dropped.
 
     A DataLoader's workers draw their own random numbers: augmentations that do so are other ones
@@ -48,8 +49,8 @@ class DataReader:
                 self._read = state["batches"]
             self._iterator: Iterator[Any] = iter(loader)
         elif state is None:
-            self._began = rng_state()
-            self._generators = [generator.get_state() for generator in _generators(loader)]
+            self._began = self._first = rng_state()
+            self._generators = [generator.get_state() for generator in generators_of(loader)]
             self._iterator = iter(loader)
         else:
             self._resume(state)
@@ -63,6 +64,8 @@ class DataReader:
         return self
 
     def __next__(self) -> Any:
+        if not self._read:
+            self._first = rng_state()  # other loaders that are read too may have drawn since
         batch = next(self._iterator)
         self._read += 1
         return batch
@@ -78,6 +81,7 @@ class DataReader:
             return {"loader": self._loader.state_dict(), "batches": self._read - unused}
         return {
             "began": self._began,
+            "first": self._first,
             "generators": self._generators,
             "batches": self._read - unused,
         }
@@ -85,8 +89,9 @@ class DataReader:
     def _resume(self, state: Mapping[str, Any]) -> None:
         if "began" not in state:
             raise _other_loader(self._loader)
-        self._began, self._generators = state["began"], state["generators"]
-        generators = _generators(self._loader)
+        self._began, self._first = state["began"], state["first"]
+        self._generators = state["generators"]
+        generators = generators_of(self._loader)
         if len(generators) != len(self._generators):
             raise _other_loader(self._loader)
         now = rng_state()
@@ -98,9 +103,11 @@ class DataReader:
         if _is_map_style(self._loader):
             remaining = _Remaining(_index_sampler(self._loader), batches)
             self._iterator = iter(_with_sampler(self._loader, remaining))
+            set_rng_state(self._first)
             remaining.start()
         else:
             self._iterator = iter(self._loader)
+            set_rng_state(self._first)
             _drop(self._iterator, batches, self._loader)
         set_rng_state(now)
 
@@ -182,7 +189,7 @@ def _with_sampler(loader: "DataLoader[Any]", sampler: Iterable[Any]) -> "DataLoa
     )
 
 
-def _generators(loader: Any) -> list[torch.Generator]:
+def generators_of(loader: Any) -> list[torch.Generator]:
     """The generators that a loader and its samplers draw from, each once."""
     found: dict[int, torch.Generator] = {}
     batch_sampler = getattr(loader, "batch_sampler", None)

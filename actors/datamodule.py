@@ -1,15 +1,40 @@
 """LightningDataModule: the data of a run in one place."""
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from ..bus.actor import Actor
-from .hyperparameters import HyperparametersMixin
+from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
 
 
 class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
     """Override what you need; its data hooks stand in for the module's own."""
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | os.PathLike[str], **kwargs: Any) -> Self:
+        """Make a datamodule with the hyperparameters and the state of a checkpoint.
+
+        Args:
+            checkpoint_path: a checkpoint's folder.
+            kwargs: arguments of ``__init__``, instead of or beside the checkpoint's
+                hyperparameters.
+
+        Raises:
+            CheckpointError: it cannot be read.
+            UsageError: an argument of ``__init__`` is missing.
+        """
+        from .checkpoint_format import read_checkpoint
+
+        state = read_checkpoint(Path(checkpoint_path))
+        saved = state.get("datamodule_hyper_parameters", {})
+        argument = state.get("datamodule_hparams_argument", "")
+        data = cls(**restored_arguments(cls, saved, argument, kwargs))
+        if state.get("datamodule"):
+            data.load_state_dict(state["datamodule"])
+        return data
 
     def prepare_data(self) -> None:
         """Download and prepare, once; assign no state here."""

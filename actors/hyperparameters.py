@@ -60,13 +60,14 @@ class HyperparametersMixin:
             UsageError: an argument of that name does not exist.
         """
         ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+        if frame is None:
+            current = inspect.currentframe()
+            frame = current.f_back if current else None
         if len(args) == 1 and isinstance(args[0], Mapping | Namespace):
             given = args[0]
+            object.__setattr__(self, "_hparams_argument", self._argument_of(frame, given))
             found = dict(given) if isinstance(given, Mapping) else vars(given)
         else:
-            if frame is None:
-                current = inspect.currentframe()
-                frame = current.f_back if current else None
             found = self._init_arguments(frame)
             unknown = [name for name in args if name not in found]
             if unknown:
@@ -80,6 +81,11 @@ class HyperparametersMixin:
         kept = {name: value for name, value in found.items() if name not in ignored}
         self.hparams.update(kept)
         object.__setattr__(self, "_logs_hparams", logger)
+
+    def _argument_of(self, frame: FrameType | None, given: object) -> str:
+        """Which argument of ``__init__`` an object is; empty if none."""
+        arguments = self._init_arguments(frame)
+        return next((name for name, value in arguments.items() if value is given), "")
 
     def _init_arguments(self, frame: FrameType | None) -> dict[str, Any]:
         """Arguments of the ``__init__`` that runs in a frame, and of those of the subclasses that
@@ -97,3 +103,41 @@ class HyperparametersMixin:
                 found |= names.locals[names.keywords]
             frame = frame.f_back
         return found
+
+
+def restored_arguments(
+    kind: type, hparams: Mapping[str, Any], argument: str, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What to call a class with, to make again what hyperparameters were saved of.
+
+    Args:
+        kind: the class.
+        hparams: what was saved.
+        argument: the one argument that had them all, if it was so.
+        given: by the user, which wins.
+
+    Raises:
+        UsageError: an argument is missing.
+    """
+    parameters = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if argument:
+        inner = {k: v for k, v in given.items() if k != argument and k not in parameters}
+        outer = {k: v for k, v in given.items() if k in parameters}
+        return {argument: Hyperparameters({**hparams, **inner}), **outer}
+    known = {k: v for k, v in hparams.items() if takes_any or k in parameters}
+    arguments = {**known, **given}
+    missing = [
+        p.name
+        for p in list(parameters.values())[1:]
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in arguments
+    ]
+    if missing:
+        raise UsageError(
+            f"the checkpoint does not say what {kind.__name__} was made with: "
+            f"{', '.join(missing)}; give it to load_from_checkpoint, and call "
+            "self.save_hyperparameters() in __init__ to have checkpoints keep it"
+        )
+    return arguments

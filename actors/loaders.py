@@ -3,10 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..bus.errors import UsageError
 from ..bus.routes import Routes
 from .arguments import check_at_least, check_choice
-from .combined_loader import COMBINE_MODES, CombineMode, check_loader, num_batches
+from .combined_loader import (
+    COMBINE_MODES,
+    CombinedLoader,
+    CombineMode,
+    check_loader,
+    num_batches,
+)
 from .data import (
     check_limit,
     evaluation_loaders,
@@ -14,6 +22,7 @@ from .data import (
     training_loader,
     without_shuffling,
 )
+from .data_position import generators_of
 from .hooks import is_overridden
 
 if TYPE_CHECKING:
@@ -210,6 +219,36 @@ class Loaders:
         if self.sanity_checking and most >= 0:
             return [most if limit is None else min(limit, most) for limit in limits]
         return limits
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of the loaders' own random number generators, where loaders were asked for."""
+        loaded = {"train": None if self._training is None else [self._training]}
+        loaded["validate"] = self._evaluation.get("validate")
+        return {
+            stage: None if loaders is None else [_generator_states(loader) for loader in loaders]
+            for stage, loaders in loaded.items()
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Ask for the loaders that had been asked for, and restore what ``state_dict`` gave."""
+        for stage, saved in state_dict.items():
+            if saved is None or (stage == "validate" and not self.can_validate):
+                continue
+            loaders = [self.training] if stage == "train" else self.evaluation(stage)
+            for loader, states in zip(loaders, saved, strict=False):
+                for generator, state in zip(_generators(loader), states, strict=False):
+                    generator.set_state(state)
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    parts = loader.flat if isinstance(loader, CombinedLoader) else [loader]
+    return [generator for part in parts for generator in generators_of(part)]
+
+
+def _generator_states(loader: Any) -> list[torch.Tensor]:
+    return [generator.get_state() for generator in _generators(loader)]
 
 
 def _name(stage: str) -> str:

@@ -12,6 +12,9 @@ def torchmetrics_state(module: nn.Module) -> dict[str, dict[str, Any]]:
     """What the module's Metrics have gathered, by their name in the module; those that have
     gathered nothing are left out.
     """
+    for part in module.modules():
+        if hasattr(part, "_compute_groups_create_state_ref"):  # metrics that share a state get it
+            list(part.values(copy_state=False))  # type: ignore[operator]
     return {
         name: {
             "update_count": metric._update_count,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bus.bus import Bus
-from ..bus.errors import MetricError
+from ..bus.errors import CheckpointError, MetricError
 from ..bus.events import Media, Put, Scalar
 from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
@@ -743,21 +743,27 @@ class Metrics:
     # -- checkpoints -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What the training epoch has gathered so far, and the latest values: plain data."""
+        """What the training epoch has gathered so far, what is logged in which order, and the
+        latest values: plain data.
+        """
+        names = {id(part): name for name, part in self._module.named_modules()}
         return {
             "entries": [
                 {
                     "hook": hook,
                     "name": name,
+                    "stage": entry.stage,
                     "dataloader_idx": dataloader_idx,
                     "source": entry.source,
+                    "shown": entry.name,
+                    "step_name": entry.step_name,
                     "epoch_name": entry.epoch_name,
                     "options": [*entry.options[:4], entry.options[5]],
                     "reduce_fx": entry.how if isinstance(entry.how, str) else None,
-                    "reduction": entry.reduction.state_dict(),
+                    "metric": names.get(id(entry.metric), ""),
+                    "reduction": entry.reduction and entry.reduction.state_dict(),
                 }
                 for (hook, name, dataloader_idx), entry in self._entries.items()
-                if entry.stage == "train" and entry.reduction is not None
             ],
             "monitors": {
                 name: reduction.state_dict()
@@ -775,16 +781,28 @@ class Metrics:
         """Restore what ``state_dict`` gave, before the first value is logged."""
         for saved in state_dict["entries"]:
             key = (saved["hook"], saved["name"], saved["dataloader_idx"])
-            reduction = _Reduction(saved["reduce_fx"])
-            reduction.load_state_dict(saved["reduction"])
+            reduction = None
+            if saved["reduction"] is not None:
+                reduction = _Reduction(saved["reduce_fx"])
+                reduction.load_state_dict(saved["reduction"])
             if saved["reduce_fx"] is None:  # the function is known when it is logged again
-                self._to_be_taken_up[key] = reduction
+                if reduction is not None:
+                    self._to_be_taken_up[key] = reduction
                 continue
             *first, add_dataloader_idx = saved["options"]
             options: Any = (*first, saved["reduce_fx"], add_dataloader_idx)
-            entry = _Entry(saved["name"], options, "train", saved["hook"], saved["source"])
+            entry = _Entry(saved["shown"], options, saved["stage"], saved["hook"], saved["source"])
             entry.dataloader_idx, entry.reduction = saved["dataloader_idx"], reduction
-            entry.epoch_name, entry.is_restored = saved["epoch_name"], True
+            entry.step_name, entry.epoch_name = saved["step_name"], saved["epoch_name"]
+            entry.is_restored = True
+            if saved["metric"]:
+                try:
+                    entry.metric = self._module.get_submodule(saved["metric"])
+                except AttributeError:
+                    raise CheckpointError(
+                        f"the checkpoint logs the Metric {saved['metric']}, which the module does "
+                        "not have"
+                    ) from None
             self._entries[key] = entry
         for name, saved in state_dict["monitors"].items():
             reduction = self._monitors["train", name] = _Reduction("mean")

@@ -1,16 +1,18 @@
 """LightningModule: the model, and what a step of it is."""
 
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..bus.actor import Actor
-from ..bus.errors import UsageError
+from ..bus.errors import CheckpointError, UsageError
 from .device import move_data_to_device
-from .hyperparameters import HyperparametersMixin
+from .hyperparameters import HyperparametersMixin, restored_arguments
 from .lightning_optimizer import Toggled
 from .logging_mixin import LoggingMixin
 from .model_hooks import ModelHooks
@@ -37,6 +39,41 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     automatic_optimization: bool = True
     truncated_bptt_steps: int = 0
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | os.PathLike[str],
+        map_location: torch.device | str | None = None,
+        strict: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Make a module with the hyperparameters and the weights of a checkpoint.
+
+        Args:
+            checkpoint_path: a checkpoint's folder.
+            map_location: the device to put the module on; the CPU by default.
+            strict: refuse weights that are missing or left over.
+            kwargs: arguments of ``__init__``, instead of or beside the checkpoint's
+                hyperparameters.
+
+        Raises:
+            CheckpointError: it cannot be read, or its weights do not fit.
+            UsageError: an argument of ``__init__`` is missing.
+        """
+        from .checkpoint_format import read_checkpoint
+
+        state = read_checkpoint(Path(checkpoint_path))
+        hparams, argument = state.get("hyper_parameters", {}), state.get("hparams_argument", "")
+        module = cls(**restored_arguments(cls, hparams, argument, kwargs))
+        module.on_load_checkpoint(state)
+        try:
+            module.load_state_dict(state["state_dict"], strict=strict)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"the weights in {checkpoint_path} do not fit {cls.__name__}: {error}"
+            ) from error
+        return module.to(map_location) if map_location is not None else module
 
     # -- what users define -------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class Bus:
         self.observers: list[Observer] = []
         self.dead_letters = 0  # commands that reached nobody
         self.unknown = 0  # those of them that named nobody
+        self.log_problems: list[str] = []  # what became of the log, once it is closed
         self.attention = False  # something is to be done at the next safe point
         self._actors: dict[str, Actor] = {}  # address -> actor
         self._mailboxes: dict[str, Mailbox] = {}  # address -> its mailbox
@@ -724,6 +725,7 @@ class Bus:
             said = tuple(getattr(event, name) for name in _own_fields(type(event)))
             self._tell_late(type(event), said, event.source)
         writer.close()
+        self.log_problems = writer.problems()
         self.routes.set_writer(None, set())
         if isinstance(self._store, UnnamedStore):
             self._store.close()

@@ -5,15 +5,15 @@ from typing import Literal
 import msgspec
 
 from .errors import MALFORMED, ControlError
-from .events import Command, Pause, Resume, RunValidation, Stage, Stop
+from .events import Command, Pause, Resume, RunValidation, SaveCheckpoint, Stage, Stop
 
 MAX_LINE_BYTES = 64 << 10
 MAX_REASON_CHARS = 1_000
 MAX_WAIT_S = 3600.0
 CONTROL_VERSION = 1
 
-Verb = Literal["stop", "pause", "resume", "validate", "status"]
-VERBS: tuple[Verb, ...] = ("stop", "pause", "resume", "validate", "status")
+Verb = Literal["stop", "checkpoint", "pause", "resume", "validate", "status"]
+VERBS: tuple[Verb, ...] = ("stop", "checkpoint", "pause", "resume", "validate", "status")
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,5 +143,7 @@ def command_of(request: Request) -> Command | None:
             return Resume()
         case "validate":
             return RunValidation()
+        case "checkpoint":
+            return SaveCheckpoint()
         case "status":
             return None

@@ -11,6 +11,7 @@ from .codec import DecodedEvent, HookSelection
 from .errors import MALFORMED, RunFolderError
 from .events import Plain
 from .log_reader import LogReader
+from .plain_file import read_small, refuse_link
 from .run_folder import RunFolder, write_atomically
 from .segments import SegmentStore
 
@@ -137,7 +138,9 @@ class CursorFile:
             RunFolderError: the file is damaged.
         """
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=Cursor)
+            refuse_link(self.path.parent, RunFolderError)
+            data = read_small(self.path, RunFolderError)
+            return msgspec.json.decode(data, type=Cursor)
         except FileNotFoundError:
             return None
         except (*MALFORMED, OSError) as error:
@@ -146,7 +149,12 @@ class CursorFile:
             ) from error
 
     def commit(self, cursor: Cursor) -> None:
-        """Replace the committed cursor."""
+        """Replace the committed cursor.
+
+        Raises:
+            RunFolderError: the folder of the cursors leads out of the run.
+        """
+        refuse_link(self.path.parent, RunFolderError)
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomically(self.path, msgspec.json.encode(cursor))
 

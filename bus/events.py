@@ -12,7 +12,7 @@ import msgspec
 SCHEMA_VERSION = 1
 
 Stage = Literal["", "train", "validate", "test", "predict", "sanity_check"]
-Ending = Literal["completed", "stopped", "interrupted", "failed"]
+Ending = Literal["completed", "stopped", "interrupted", "preempted", "failed"]
 MediaKind = Literal["image", "figure", "histogram", "text", "table"]
 Scalar = bool | int | float
 Plain = None | bool | int | float | str
@@ -327,6 +327,10 @@ class ActorTotals(Event, frozen=True, array_like=True, tag=18, gc=False):
     most_waiting: int
 
 
+class Resumed(Event, frozen=True, array_like=True, tag=19, gc=False):
+    """A resumed run goes on here: what came before in this attempt was set-up."""
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """An event of a type that this version does not know; kept as it was.
 
@@ -359,6 +363,7 @@ OtherEvent = (
     | LoopAdvanced
     | CommandsDropped
     | ActorTotals
+    | Resumed
 )
 AnyEvent = Hook | OtherEvent
 
@@ -383,6 +388,7 @@ EVENT_TYPES: dict[int, type[Event]] = {
         LoopAdvanced,
         CommandsDropped,
         ActorTotals,
+        Resumed,
     )
 }
 TAG_OF: dict[type[Event], int] = {kind: tag for tag, kind in EVENT_TYPES.items()}
@@ -408,6 +414,10 @@ class Pause(Command, frozen=True, kw_only=True):
 
 class Resume(Command, frozen=True, kw_only=True):
     """Go on after Pause."""
+
+
+class SaveCheckpoint(Command, frozen=True, kw_only=True):
+    """Save the run at the next safe point; the reply is the checkpoint's path."""
 
 
 class RunValidation(Command, frozen=True, kw_only=True):

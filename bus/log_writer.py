@@ -43,6 +43,7 @@ MAX_BUFFERED_EVENTS = 4096
 MAX_BUFFERED_NS = 20_000_000
 COUNT_EVENTS_AT_ONCE = 512
 MAX_REASON_CHARS = 1_000
+MAX_SYNC_WAIT_S = 64
 
 _log = get_logger("nightbus.log")
 _by_seq = attrgetter("seq")
@@ -103,6 +104,7 @@ class LogWriter:
         self.clock_ns = clock_ns
         self.sealed: deque[int] = deque()  # durable segments, ready to be compressed
         self.lost_events = 0
+        self._loss: Exception | None = None  # why the last of them are lost
         self.owner = threading.get_ident()
         self._inbox: deque[Callable[[], Event]] = deque()
         self._retired: deque[tuple[int, int]] = deque()  # (segment, fd) complete, to be synced
@@ -115,6 +117,11 @@ class LogWriter:
         # only after one that an interrupt ended.
         self._underway: tuple[bytes, int, int] | None = None
         self._sync_lock = threading.Lock()
+        self._unsound: set[int] = set()  # fds of segments that the disk failed to make durable
+        self._sync_error = ""  # why, the last time
+        self._failed_syncs = 0  # in a row
+        self._sync_again_ns = 0  # not before
+        self._named_fd = -1  # of the segment whose name is durable
         self.due_ns = clock_ns() + MAX_BUFFERED_NS  # when what is buffered should be written
         self._summary = Summary(first_time_ns=clock_ns())
         self._uncounted: list[Event] = []  # written, but not yet in the summary
@@ -350,6 +357,7 @@ class LogWriter:
             others += gap
             first_loss = not self.lost_events
             self.lost_events += number
+            self._loss = error
 
         if error is not None:
             self._count_hooks(lost_hooks, -1)
@@ -482,6 +490,12 @@ class LogWriter:
         self._summary, self._rotate_at = summary, self._segment_bytes
         self.committed = (self._index, file.size)
 
+        if old.fd in self._unsound:
+            message = (
+                f"segment {old.number} could not be made durable: {self._sync_error}; recording "
+                "goes on in the next"
+            )
+            self.others.append(self.event(Fault, "OSError", message, "", "", source="log"))
         try:
             self._seal(old)
         finally:
@@ -502,6 +516,11 @@ class LogWriter:
     def sync(self) -> None:
         """Make what is written durable. Any thread may call it.
 
+        A segment that could not be made durable is not tried again: the system may since call
+        clean what never reached the disk, and would say that all is well. The owner's next flush
+        goes on in a new segment, which begins with a Fault that says so. After failures in a row
+        it takes longer until the next try, so that segments do not pile up.
+
         Raises:
             OSError: the disk failed.
         """
@@ -509,31 +528,83 @@ class LogWriter:
             while self._retired:
                 index, fd = self._retired.popleft()
                 try:
-                    os.fdatasync(fd)
+                    if fd not in self._unsound:
+                        self._sync_file(fd)
+                        self.sealed.append(index)
                 finally:
+                    self._unsound.discard(fd)
+                    self._named_fd = -1 if self._named_fd == fd else self._named_fd
                     os.close(fd)
-                self.sealed.append(index)
-            if self._fd >= 0:
-                os.fdatasync(self._fd)
+            fd = self._fd
+            if fd < 0 or time.monotonic_ns() < self._sync_again_ns:
+                return
+            if fd not in self._unsound:
+                self._sync_file(fd)
+            else:
+                self._rotate_at = 0  # there was no room for a new segment; try again
+
+    def _sync_file(self, fd: int) -> None:
+        try:
+            os.fdatasync(fd)
+            if fd != self._named_fd:
+                self._store.sync_names()
+                self._named_fd = fd
+        except OSError as error:
+            self._unsound.add(fd)
+            self._sync_error = error.strerror or str(error)
+            self._failed_syncs += 1
+            wait_s = min(2**self._failed_syncs, MAX_SYNC_WAIT_S)
+            self._sync_again_ns = time.monotonic_ns() + wait_s * 1_000_000_000
+            self._rotate_at = 0
+            raise
+        self._failed_syncs = 0
 
     def close(self) -> None:
         """Write what is left, seal the last segment and make all durable."""
+        self._flush_rest()
+        if not self._sync_all():  # while the log can still tell
+            self._rotate()
+            self._flush_rest()
+        self._complete_summary()
+        self._seal(_Ended(self._index, self._fd, self._file, self._mark, self._summary))
+        self.committed = (self._index, self._file.size)
+        self._sync_all()
+        with self._sync_lock:
+            os.close(self._fd)
+            if self._fd not in self._unsound:
+                self.sealed.append(self._index)
+            self._fd = -1
+
+    def _sync_all(self) -> bool:
+        """Make all durable now, whatever was before; returns whether the last segment is."""
+        self._sync_again_ns = 0
+        try:
+            self.sync()
+        except OSError as error:
+            _log.warning("the event log could not be made durable", error=str(error))
+        return self._fd not in self._unsound
+
+    def problems(self) -> list[str]:
+        """What became of the log that its user should know at the run's end, a line each."""
+        found = []
+        if self.lost_events:
+            found.append(
+                f"{self.lost_events} events are missing in the event log: {self._loss}; make room, "
+                "or choose another default_root_dir"
+            )
+        if self._sync_error:
+            found.append(
+                f"the event log could not be made durable at times: {self._sync_error}; check the "
+                "disk, and copy the run elsewhere"
+            )
+        return found
+
+    def _flush_rest(self) -> None:
         for _ in range(2):  # the second time for a Gap that tells what the first lost
             try:
                 self.flush(wait=True)
             except MetricError as error:
                 _log.warning("an event could not be recorded", error=str(error))
-        self._complete_summary()
-        self._seal(_Ended(self._index, self._fd, self._file, self._mark, self._summary))
-        self.committed = (self._index, self._file.size)
-        try:
-            self.sync()
-        except OSError as error:
-            _log.warning("the event log could not be made durable", error=str(error))
-        with self._sync_lock:
-            os.close(self._fd)
-            self._fd = -1
-        self.sealed.append(self._index)
 
 
 class _Ended(NamedTuple):

@@ -25,7 +25,9 @@ MAX_LISTED = 20
 MAX_ACTORS_LISTED = 100
 MAX_MISSING_LISTED = 1_000
 
-HowEnded = Literal["completed", "stopped", "interrupted", "failed", "still running", "cut off"]
+HowEnded = Literal[
+    "completed", "stopped", "interrupted", "preempted", "failed", "still running", "cut off"
+]
 
 
 class MetricReport(msgspec.Struct, frozen=True):

@@ -16,17 +16,19 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from .errors import MALFORMED, RunFolderError
-from .segments import FolderStore
+from .plain_file import open_plain, read_small, refuse_link
+from .redaction import redact
+from .segments import FolderStore, sync_folder
 
 RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 _ATTEMPT = re.compile(r"attempt-(\d{3,6})")
-_SECRET = re.compile(r"token|key|passw|pwd|secret|credential|auth|bearer", re.IGNORECASE)
-_URL_USER = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ class RunFolder:
         """
         stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50] or "run"
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_private_folder(root)
             while True:
                 path = root / f"{stem}-{secrets.token_hex(3)}"
                 try:
@@ -76,6 +78,8 @@ class RunFolder:
                     continue
             info = RunInfo(path.name, name, time.time_ns(), redact(sys.argv))
             write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(info)))
+            sync_folder(path)
+            sync_folder(root)
         except OSError as error:
             raise RunFolderError(
                 f"cannot make a run's folder in {root}: {error.strerror}; choose a folder that "
@@ -92,7 +96,8 @@ class RunFolder:
         """
         folder = Path(path)
         try:
-            info = msgspec.json.decode((folder / "run.json").read_bytes(), type=RunInfo)
+            data = read_small(folder / "run.json", RunFolderError)
+            info = msgspec.json.decode(data, type=RunInfo)
         except FileNotFoundError:
             raise RunFolderError(
                 f"{folder} is not a run: it has no run.json; runs lie in the runs/ folder of the "
@@ -102,6 +107,11 @@ class RunFolder:
             raise RunFolderError(f"{folder} is a file, not a run's folder") from None
         except (*MALFORMED, OSError) as error:
             raise RunFolderError(f"{folder / 'run.json'} cannot be read: {error}") from error
+        if not RUN_ID.fullmatch(info.id):
+            raise RunFolderError(
+                f"{folder / 'run.json'} names the run {info.id[:80]!r}; a run's id has 1 to 64 "
+                "characters out of a-z, 0-9 and -, so this file was not written by nightbus"
+            )
         return cls(folder, info)
 
     @classmethod
@@ -114,41 +124,76 @@ class RunFolder:
 
     def attempts(self) -> list[int]:
         """Numbers of the starts there are, ascending."""
-        found = (_ATTEMPT.fullmatch(entry.name) for entry in self.path.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+        with os.scandir(self.path) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return sorted(int(match[1]) for name in names if (match := _ATTEMPT.fullmatch(name)))
 
     def attempt_path(self, attempt: int) -> Path:
         """One start's folder."""
         return self.path / f"attempt-{attempt:03d}"
 
     def store(self, attempt: int, rank: int = 0) -> FolderStore:
-        """The segments of one start and rank."""
-        return FolderStore(self.attempt_path(attempt) / f"rank-{rank:05d}")
+        """The segments of one start and rank.
+
+        Raises:
+            RunFolderError: their folder leads out of the run.
+        """
+        folder = self.attempt_path(attempt) / f"rank-{rank:05d}"
+        refuse_link(folder, RunFolderError)
+        return FolderStore(folder)
 
     def begin_attempt(self) -> "AttemptLock":
         """Make the next start's folder and hold it for this process.
 
+        One process at a time: two that write one run would mix up its sinks' files, its cursors
+        and its checkpoints.
+
         Raises:
-            RunFolderError: the folder cannot be written.
+            RunFolderError: the folder cannot be written, or another process writes the run; then
+                its pid is named.
         """
         try:
-            attempt = max(self.attempts(), default=-1) + 1
-            while True:
-                try:
-                    self.attempt_path(attempt).mkdir(mode=0o700)
-                    return AttemptLock(attempt, self.attempt_path(attempt) / "lock")
-                except FileExistsError:  # another process resumed the run just now
-                    attempt += 1
+            with self._deciding():
+                attempts = self.attempts()
+                for earlier in attempts:
+                    if self.is_being_written(earlier):
+                        writer = _pid_in(self.attempt_path(earlier) / "lock")
+                        raise RunFolderError(
+                            f"the run {self.path} is being written by {writer}; "
+                            "wait for its end or stop it, or begin a run of its own without "
+                            "ckpt_path"
+                        )
+                attempt = max(attempts, default=-1) + 1
+                while True:
+                    try:
+                        self.attempt_path(attempt).mkdir(mode=0o700)
+                        break
+                    except FileExistsError:  # something else is called so
+                        attempt += 1
+                lock = AttemptLock(attempt, self.attempt_path(attempt) / "lock")
+                sync_folder(self.path)
+                return lock
         except OSError as error:
             raise RunFolderError(
                 f"cannot begin an attempt in {self.path}: {error.strerror}"
             ) from error
 
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Held while it is decided who writes the run: two processes must not both find nobody."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self.path / "run.json", flags)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
     def is_being_written(self, attempt: int) -> bool:
         """Whether the process that started this attempt is still there."""
         try:
-            fd = os.open(self.attempt_path(attempt) / "lock", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            fd = open_plain(self.attempt_path(attempt) / "lock", RunFolderError)
+        except (OSError, RunFolderError):
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -167,18 +212,42 @@ class AttemptLock:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            self._take(path)
+            os.ftruncate(self._fd, 0)
             os.write(self._fd, f"{os.getpid()}\n".encode())
         except BaseException:
             self.release()
             raise
         _held_locks.add(self)
 
+    def _take(self, path: Path) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(
+                    f"the attempt {path.parent} is being written by {_pid_in(path)}; two processes "
+                    "cannot write one attempt"
+                ) from None
+            # Only readers that ask whether somebody writes hold it, for a moment.
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+
     def release(self) -> None:
         """Let go of the attempt."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _pid_in(lock: Path) -> str:
+    """Who holds a lock, for people."""
+    try:
+        content = read_small(lock, RunFolderError).strip()
+    except (OSError, RunFolderError):
+        content = b""
+    return f"process {int(content)}" if content.isdigit() else "another process"
 
 
 _held_locks: weakref.WeakSet[AttemptLock] = weakref.WeakSet()
@@ -193,12 +262,20 @@ def _release_in_forked_child() -> None:
 os.register_at_fork(after_in_child=_release_in_forked_child)
 
 
+def make_private_folder(path: Path) -> None:
+    """Make a folder for its owner alone, unless it is there; those above it as the umask has it."""
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` so that a reader sees all of the old or all of the new, also after
     a power cut. Several threads and processes may write at once: the last one wins.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    temporary.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
             file.write(data)
@@ -208,28 +285,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def redact(arguments: list[str]) -> list[str]:
-    """A command line with what looks secret struck out: the values of options of such a name,
-    what follows such a name and ``=`` or ``:`` within an argument, and who logs in to a URL.
-    """
-    shown: list[str] = []
-    hide_next = False
-    for argument in arguments:
-        if hide_next and not argument.startswith("--"):
-            shown.append("***")
-            hide_next = False
-            continue
-        secret = _SECRET.search(argument)
-        # The first separator behind the name: what is before it may be looked at.
-        sign = re.search("[=:]", argument[secret.end() :]) if secret else None
-        if secret and sign:
-            shown.append(argument[: secret.end() + sign.end()] + "***")
-        else:
-            shown.append(_URL_USER.sub("***@", argument))
-        hide_next = bool(secret) and not sign and argument.startswith("-")
-    return shown
 
 
 def list_runs(root: Path) -> list[RunFolder]:

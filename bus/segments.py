@@ -18,6 +18,7 @@ from .log_format import (
     unpack_footer,
     unpack_frame,
 )
+from .plain_file import open_plain
 
 MAX_SEGMENT_BYTES = 64 << 20
 _COPY_BYTES = 1 << 18
@@ -51,6 +52,9 @@ class SegmentStore(Protocol):
 
     def begins_after(self, index: int, seq: int) -> bool:
         """Whether a segment is known, without opening it, to begin after an event."""
+
+    def sync_names(self) -> None:
+        """Make durable that the segments are there; OSError if the disk fails."""
 
 
 class FileSource:
@@ -122,7 +126,7 @@ class FolderStore:
     def open(self, index: int) -> Source:
         for _ in range(2):  # the compressor may swap the files between the two attempts
             try:
-                return FileSource(os.open(self.path(index), os.O_RDONLY | os.O_CLOEXEC))
+                return FileSource(open_plain(self.path(index), LogFormatError))
             except FileNotFoundError:
                 pass
             try:
@@ -130,6 +134,10 @@ class FolderStore:
             except FileNotFoundError:
                 pass
         raise FileNotFoundError(f"segment {index} of {self.folder} is missing")
+
+    def sync_names(self) -> None:
+        sync_folder(self.folder)
+        sync_folder(self.folder.parent)
 
     def begins_after(self, index: int, seq: int) -> bool:
         footer = None
@@ -193,6 +201,9 @@ class UnnamedStore:
     def begins_after(self, index: int, seq: int) -> bool:
         return False  # opening it costs no more than knowing
 
+    def sync_names(self) -> None:
+        """They have no names."""
+
     def release_before(self, index: int) -> None:
         """Give up all segments before ``index``."""
         with self._lock:
@@ -226,7 +237,7 @@ def read_footer(store: FolderStore, index: int) -> Footer | None:
     """
     for path in (store.path(index), store.compressed_path(index)):
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_plain(path, LogFormatError)
         except FileNotFoundError:
             continue
         try:
@@ -296,7 +307,7 @@ def compress_segment(store: FolderStore, index: int) -> None:
 def _decompress(path: Path) -> bytes:
     import zstandard
 
-    with open(path, "rb") as file:
+    with open(open_plain(path, LogFormatError), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         found = _read_footer(file.fileno(), size)
         if found is None or size > MAX_SEGMENT_BYTES * 2:

@@ -17,7 +17,7 @@ def add(verbs: Any) -> None:
         "send",
         help="steer a run that goes on",
         description="Steer a run that goes on, through the socket in its folder: stop or pause it "
-        "after the step, let it go on, have it validate, or ask where it is.",
+        "after the step, let it go on, have it validate or save a checkpoint, or ask where it is.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("verb", choices=VERBS, help="what the run is to do")
@@ -27,7 +27,7 @@ def add(verbs: Any) -> None:
         type=float,
         default=None,
         metavar="S",
-        help="wait so long until it is done, in s (10; for validate 600)",
+        help="wait so long until it is done, in s (10; for validate and checkpoint 600)",
     )
     parser.add_argument("--json", action="store_true", help="the answer for programs")
     parser.set_defaults(command=_send)
@@ -40,7 +40,7 @@ def _send(options: argparse.Namespace) -> int:
     verb: Verb = options.verb
     timeout_s = options.timeout
     if timeout_s is None:
-        timeout_s = 600.0 if verb == "validate" else 10.0
+        timeout_s = 600.0 if verb in ("validate", "checkpoint") else 10.0
     answer = send(run, Request(verb, options.reason, timeout_s))
     known = _what_the_log_says(run) if verb == "status" and answer.status is not None else {}
     if options.json:
@@ -81,6 +81,8 @@ def _done(verb: Verb, answer: Answer, status: RunStatus) -> str:
         return "the run holds here, until resume or stop"
     if verb == "resume":
         return "the run goes on"
+    if verb == "checkpoint":
+        return f"saved in {answer.message}"
     return one_line(answer.message)  # validate: what was validated, or why nothing
 
 

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 # As shells and the other tools of this kind have them; __main__ explains them to users.
-OK, ERROR, USAGE, LOSSY, REFUSED = 0, 1, 2, 3, 5
+OK, ERROR, USAGE, LOSSY, DIFFERS, REFUSED = 0, 1, 2, 3, 4, 5
 MAX_MESSAGE_CHARS = 300
 
 # What a recorded text may hold that a terminal would act on.

@@ -181,7 +181,6 @@ class EvaluationLoop(Loop):
         self._publish()
         trainer.routes.call("on_epoch_end")
         self._publish()
-        trainer.checkpointer.end_validation()  # for those who save in its last hook
         trainer.routes.call(f"on_{kind}_end")
         trainer.announce_loop_end(trainer.place.stage, self.epoch_loop.batch_progress.current.ready)
         trainer.bus.flush()

@@ -26,6 +26,7 @@ class FitLoop(Loop):
     shows_iterations = False  # it says itself how far it is
     _outputs: list[Any] | None = None
     _resumes_epoch = False  # the next epoch is one that a checkpoint was made in
+    _finishes_epoch = False  # a checkpoint was made in the last hooks of an epoch
 
     def __init__(
         self,
@@ -102,6 +103,8 @@ class FitLoop(Loop):
     def reset(self) -> None:
         if not self.restarting:
             self.epoch_progress.begin()
+        total = self.epoch_progress.total
+        self._finishes_epoch = self.restarting and total.processed > total.completed
         self.epoch_progress.begin_interrupted()
         self._resumes_epoch = getattr(self.epoch_loop, "resumes_epoch", False)
 
@@ -113,6 +116,9 @@ class FitLoop(Loop):
         trainer.routes.call("on_train_start")
         if not self._resumes_epoch:  # which does it itself, when it has found its place in the data
             trainer.checkpointer.restore_rng()
+        if self._finishes_epoch:
+            self._finishes_epoch = False
+            self._complete_epoch()
 
     def on_advance_start(self) -> None:
         trainer = self.trainer
@@ -148,9 +154,13 @@ class FitLoop(Loop):
         trainer.metrics.publish_epoch()
         trainer.routes.call("on_epoch_end")
         trainer.metrics.publish_epoch()
-        trainer.step_epoch_schedulers(self.current_epoch + 1)
-        total.completed += 1
-        trainer.save_epoch_checkpoint()
+        self._complete_epoch()
+        trainer.checkpointer.between_epochs()
+
+    def _complete_epoch(self) -> None:
+        self.trainer.step_epoch_schedulers(self.current_epoch + 1)
+        total = self.epoch_progress.total
+        total.ready = total.started = total.processed = total.completed = total.completed + 1
 
     def on_run_end(self) -> None:
         self.trainer.routes.call("on_train_end")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bus.actor import Actor, actor_name
 from ..bus.errors import UsageError
-from ..bus.events import LoopAdvanced, Pause, Resume, Stop
+from ..bus.events import LoopAdvanced, Pause, Resume, SaveCheckpoint, Stop
 from ..bus.subscription import on
 from .progress import Progress
 
@@ -29,7 +29,7 @@ class Loop(Actor):
 
     Override ``done`` and ``advance``. Attributes that are loops are its children: they get the
     trainer, and their state is saved with its own, by attribute name. It takes the commands Stop,
-    Pause and Resume, and those of its own methods with ``@on``.
+    Pause, Resume and SaveCheckpoint, and those of its own methods with ``@on``.
 
     ``run`` is::
 
@@ -271,6 +271,11 @@ class Loop(Actor):
         """Go on."""
         self.trainer.paused = False
         return "running"
+
+    @on(SaveCheckpoint)
+    def _on_save(self, _: SaveCheckpoint) -> str:
+        """Save the run here; the reply comes when it is complete on disk."""
+        return str(self.trainer.checkpointer.save_now())
 
     # -- state -------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def carried(outputs: list[Any]) -> list[Any]:
     """What a checkpoint takes of an epoch's outputs: all, or nothing if they are more than tensors
     and plain data, which is said.
     """
-    if not outputs or _is_plain(outputs):
+    if not outputs or is_plain(outputs):
         return outputs
     _log.warning(
         "what training_step returned is not in the checkpoint; after a resume from it, the epoch's "
@@ -64,11 +64,12 @@ def carried(outputs: list[Any]) -> list[Any]:
     return []
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether a value is tensors and plain data only."""
     if isinstance(value, Mapping):
-        return all(isinstance(k, str | int) and _is_plain(v) for k, v in value.items())
+        return all(isinstance(k, str | int) and is_plain(v) for k, v in value.items())
     if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return value is None or isinstance(value, bool | int | float | str | bytes | Tensor)
 
 

@@ -115,6 +115,12 @@ class OptimizationProgress:
         missing = num_optimizers - len(self.steps_by_optimizer)
         self.steps_by_optimizer = [*self.steps_by_optimizer, *[0] * missing]
 
+    def begin_at(self, steps: int) -> None:
+        """Go on where so many steps were made, nobody knows by which optimizer."""
+        self.step.complete(steps)
+        if self.steps_by_optimizer:
+            self.steps_by_optimizer[0] = steps
+
     def state_dict(self) -> dict[str, Any]:
         """Counters as plain data."""
         return {

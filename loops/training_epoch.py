@@ -7,7 +7,7 @@ from ..actors.combined_loader import read
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
-from .outputs import carried, for_batch_end, for_epoch_end
+from .outputs import carried, for_batch_end, for_epoch_end, is_plain
 from .progress import Progress
 from .training_batch import TrainingBatchLoop
 
@@ -41,10 +41,8 @@ class TrainingEpochLoop(Loop):
         self.batch_idx = -1
         self._reader: Any = iter(())
         self._ahead: list[Any] = []  # at most one batch, read to know whether it is the last
-        self._before_ahead: dict[str, Any] | None = None  # the reader's state before that
         self._is_open = False  # an epoch is going on
         self._validated = -1  # the batch after which validation was last done in this epoch
-        self._is_validating = False
         self._position: Mapping[str, Any] | None = None  # of an epoch to go on with
         self._outputs: list[Any] | None = None
         self._limit: int | None = None
@@ -93,15 +91,16 @@ class TrainingEpochLoop(Loop):
         position, self._position = self._position, None
         resumes = position is not None
         self._reader = read(trainer.train_dataloader, position["data"] if position else None)
-        self._ahead = []
+        self._ahead = list(position["ahead"]) if position else []
         self._is_open = True
+        if self._limit is None:  # only looking ahead tells which batch is the last
+            if not self._ahead:
+                self._read_ahead()
+        else:
+            self.is_last_batch = self.batch_idx + 1 >= self._limit
         if resumes:
             trainer.place.move(batch_idx=self.batch_idx)
             trainer.checkpointer.restore_rng()
-        if self._limit is None:  # only looking ahead tells which batch is the last
-            self._read_ahead()
-        else:
-            self.is_last_batch = self.batch_idx + 1 >= self._limit
         if trainer.running_loss is not None:
             trainer.running_loss.begin_epoch(self._limit)
         trainer.announce_loop("train", self._limit, "batch")
@@ -109,7 +108,6 @@ class TrainingEpochLoop(Loop):
             self.on_advance_end()  # the validation after the last batch, if it was not done
 
     def _read_ahead(self) -> None:
-        self._before_ahead = None if self._reader.takes_back else self._reader.state_dict()
         self._ahead = [batch for batch in (next(self._reader, _END),) if batch is not _END]
         self.is_last_batch = not self._ahead
 
@@ -120,7 +118,10 @@ class TrainingEpochLoop(Loop):
             batch = self._look_ahead()
         else:
             self.is_last_batch = self.batch_idx + 2 >= self._limit
-            batch = next(self._reader)
+            batch = next(self._reader, _END)
+            if batch is _END:  # a loader that is shorter than it says
+                self.is_last_batch = True
+                raise StopIteration
         self.batch_idx = batch_idx = self.batch_idx + 1
         place.begin_batch(batch_idx)
         counts.ready += 1
@@ -173,18 +174,16 @@ class TrainingEpochLoop(Loop):
             epoch, idx = trainer.place.epoch, self.batch_idx
             if trainer.loaders.validation_is_due(epoch, idx, self.is_last_batch):
                 trainer.checkpointer.begin_validation()
-                self._is_validating = True
-                try:
-                    self.val_loop.run()
-                finally:
-                    self._is_validating = False
-                    trainer.checkpointer.end_validation()
+                self.val_loop.run()  # if it fails, what is saved then is resumed from its begin
                 self._validated = idx
+                trainer.checkpointer.end_validation()
 
     def on_run_end(self) -> list[Any] | None:
         """What the training steps returned, without their graphs, if somebody wants it."""
-        self._close()
         trainer = self.trainer
+        if not self.is_last_batch:
+            trainer.checkpointer.end_epoch_early()
+        self._close()
         if trainer.running_loss is not None:
             trainer.running_loss.end_epoch()
         trainer.announce_loop_end("train", self.batch_idx + 1)
@@ -211,17 +210,17 @@ class TrainingEpochLoop(Loop):
         """Where in the epoch it is; nothing between two epochs."""
         if not self._is_open:
             return {}
-        validated = self._validated
-        if self._is_validating and not self.trainer.checkpointer.in_validation:
-            validated = self.batch_idx  # its last hook is running
-        before = self._before_ahead if self._ahead else None
         batches = self.batch_progress.current.processed
-        unused = self.batch_idx + 1 - batches + len(self._ahead)
+        underway = self.batch_idx + 1 - batches  # a batch, when a hook within it or an error saves
+        ahead, unused = self._ahead, 0
+        if self._reader.takes_back and (underway or not is_plain(ahead)):
+            ahead, unused = [], underway + len(ahead)
         return {
             "batches": batches,
-            "validated": validated,
+            "validated": self._validated,
             "outputs": carried(self._outputs or []),
-            "data": self._reader.state_dict(unused) if before is None else before,
+            "ahead": ahead,
+            "data": self._reader.state_dict(unused),
         }
 
     def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from ..bus.cursor import PlainState
 from ..bus.errors import SinkError
 from ..bus.events import Put
 from .file_sink import FileSink
-from .growing_file import GrowingFile, replace_file
+from .growing_file import GrowingFile, refuse_all_but_files, replace_file
 
 PLACE_COLUMNS = ("epoch", "step", "stage")
 _CHUNK_BYTES = 1 << 20
@@ -55,7 +55,7 @@ class CSV(FileSink):
     def open(self, resumed: bool) -> None:
         if not resumed:
             self._begin()
-            self._file = GrowingFile.create(self.path, _line(PLACE_COLUMNS))
+            self._file = GrowingFile.create(self.path, _line(PLACE_COLUMNS), self.folder is None)
             return
         assert self._size is not None
         self._drop_later_columns()
@@ -66,6 +66,7 @@ class CSV(FileSink):
         all rows were rewritten, and the size that the state knows means nothing.
         """
         path, header = self.path, _header(self._columns)
+        refuse_all_but_files(path)
         found = _read_header(path)
         if not found or found == header:
             return

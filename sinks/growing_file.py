@@ -1,6 +1,7 @@
 """A file that only grows, and can be cut back to a known size."""
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,15 +23,22 @@ class GrowingFile:
         self._pending: list[bytes] = []  # appended, not flushed
 
     @classmethod
-    def create(cls, path: Path, head: str | bytes = "") -> "GrowingFile":
+    def create(cls, path: Path, head: str | bytes = "", private: bool = False) -> "GrowingFile":
         """Make a new file that begins with ``head``, and its folder.
+
+        Args:
+            path: where.
+            head: its first text.
+            private: for its owner alone, as all that lies in a run's folder; else as the umask has
+                it.
 
         Raises:
             SinkError: there is one already.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            fd = os.open(path, flags, 0o600 if private else 0o666)
         except FileExistsError:
             raise SinkError(
                 f"{path} exists already and is not overwritten; choose another folder, or deliver "
@@ -54,13 +62,14 @@ class GrowingFile:
         Raises:
             SinkError: it has fewer.
         """
+        refuse_all_but_files(path)
         found = path.stat().st_size if path.exists() else 0
         if not path.exists() or found < size:
             raise SinkError(
                 f"{path} has {found} bytes, but {size} were delivered before; it was changed or "
                 "lost: to write it anew, replay the run into another folder"
             )
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
         try:
             os.ftruncate(fd, size)
         except BaseException:
@@ -96,6 +105,20 @@ class GrowingFile:
         os.close(self._fd)
 
 
+def refuse_all_but_files(path: Path) -> None:
+    """Make sure that what is at a path, if anything, is a file itself: a stranger's run must not
+    have us cut or write what a link in it leads to, nor wait for a pipe.
+
+    Raises:
+        SinkError: it is something else.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise SinkError(
+            f"{path} is a link, a pipe or a folder, where a file is expected; put the file itself "
+            "there, or replay the run into another folder"
+        )
+
+
 def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
     """Put other content in a file's place; a reader sees all of the old or all of the new.
 
@@ -104,7 +127,11 @@ def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link
+        mode = stat.S_IMODE(path.stat().st_mode)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o600), "wb") as file:
+            os.fchmod(file.fileno(), mode)
             file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())  # before the rename: a power cut must not leave it empty

@@ -32,7 +32,7 @@ class JSONLines(FileSink):
             assert self._size is not None
             self._file = GrowingFile.reopen(self.path, self._size)
         else:
-            self._file = GrowingFile.create(self.path)
+            self._file = GrowingFile.create(self.path, private=self.folder is None)
 
     def write(self, batch: list[Put]) -> None:
         assert self._file is not None

@@ -87,12 +87,12 @@ def test_ckpt_path_last_finds_the_newest_run_of_the_name(tmp_path: Path) -> None
     assert second.log_dir == first.log_dir
 
 
-def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:
+def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_epochs=3)
     run.fit(Small(), loader())
 
     names = sorted(path.name for path in last(run).parent.iterdir())
-    assert names == ["epoch=2-step=18", "last"]
+    assert names == ["epoch=1-step=12", "epoch=2-step=18", "last"]
     assert last(run).resolve().name == "epoch=2-step=18"
 
 
@@ -151,7 +151,7 @@ def test_actors_and_callbacks_keep_their_state(tmp_path: Path) -> None:
     [
         ({"a": {"b": [1, object()]}}, r"state\.a\.b\[1\] is object"),
         ({"f": print}, r"state\.f is builtin_function"),
-        ({"d": {(1, 2): 3}}, r"state\.d has the key \(1, 2\)"),
+        ({"d": {(1, print): 3}}, r"state\.d's key \(1, .*\)\[1\] is builtin_function"),
     ],
 )
 def test_state_that_cannot_be_carried_is_refused_with_its_path(

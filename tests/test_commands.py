@@ -54,7 +54,7 @@ class Takes(nb.Actor):
 
 
 class Asks(nb.Actor):
-    """Does in one handler, beside the step, what a test wants done."""
+    """Does in one handler, beside the step, what a test wants done; training goes on until then."""
 
     def __init__(self, errand: Any) -> None:
         self.errand = errand
@@ -66,11 +66,13 @@ class Asks(nb.Actor):
             await self.errand(self)
         except BaseException as error:
             self.failure = error
+        finally:
+            self.tell("fit", nb.Stop())
 
 
 def run_errand(folder: Path, errand: Any, *others: nb.Actor) -> tuple[nb.Trainer, Asks]:
     asks = Asks(errand)
-    run = trainer(folder, actors=[*others, asks], enable_checkpointing=False)
+    run = trainer(folder, actors=[*others, asks], enable_checkpointing=False, max_epochs=-1)
     run.fit(Small(), loader(8))
     return run, asks
 

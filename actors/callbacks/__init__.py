@@ -9,6 +9,7 @@ from .lambda_callback import LambdaCallback
 from .learning_rate_monitor import LearningRateMonitor
 from .model_checkpoint import ModelCheckpoint
 from .model_summary import ModelSummary
+from .on_exception_checkpoint import OnExceptionCheckpoint
 from .prediction_writer import BasePredictionWriter
 from .stochastic_weight_averaging import StochasticWeightAveraging
 from .throughput_monitor import ThroughputMonitor
@@ -28,6 +29,7 @@ __all__ = [
     "LearningRateMonitor",
     "ModelCheckpoint",
     "ModelSummary",
+    "OnExceptionCheckpoint",
     "StochasticWeightAveraging",
     "ThroughputMonitor",
     "Timer",

@@ -16,8 +16,8 @@ from torch import Tensor
 from ...bus.errors import UsageError
 from ...bus.logging_setup import get_logger
 from ..arguments import check_at_least, check_choice
+from ..checkpoint_files import point_at
 from ..checkpoint_format import STATE
-from ..checkpointer import _point_at
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ _log = get_logger("nightbus.checkpoint")
 class ModelCheckpoint(Checkpoint):
     """Saves checkpoints, which are folders, and keeps the best or the newest of them.
 
-    What is due when an epoch is over is saved between that epoch and the next, so that a run
-    resumed from it goes on with the next epoch. A checkpoint from within an epoch, made with
-    ``every_n_train_steps``, ``train_time_interval`` or by validation in the middle of an epoch,
-    begins that epoch anew when it is resumed.
+    What is due is saved before the next step or the next epoch begins, where the state is whole: a
+    run that is resumed from it goes on as if it had never ended. It is written beside training.
 
     Only folders that it wrote itself are removed, and never one that it did not know before the
     run was resumed.
@@ -143,6 +141,7 @@ class ModelCheckpoint(Checkpoint):
         self._newest = ""  # what last_model_path leads to
         self._pending: dict[str, float] | None = None  # what is to be saved between two epochs
         self._saved_step = -1
+        self._saved_last = ""  # may still be on its way to the disk
         self._begin()
         if filename is not None:
             self._fields(filename)
@@ -193,6 +192,8 @@ class ModelCheckpoint(Checkpoint):
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         self._looked_at_step = trainer.global_step
         self._looked_at_s = monotonic()
+        if self._pending is not None:  # the run was resumed from a checkpoint beside this one
+            self._ask(trainer)
 
     def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         if self.every_n_train_steps:
@@ -229,15 +230,13 @@ class ModelCheckpoint(Checkpoint):
         if self._is_due:
             self._is_due = False
             self._pending = self._candidates(trainer)
+            self._ask(trainer)
 
-    def on_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        self.save_between_epochs(trainer)
+    def _ask(self, trainer: "Trainer") -> None:
+        """Have what is pending saved where the state is whole."""
+        trainer.checkpointer.want(lambda: self._save_pending(trainer))
 
-    def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        self.save_between_epochs(trainer)
-
-    def save_between_epochs(self, trainer: "Trainer") -> None:
-        """Save what was due at the end of the epoch, once that epoch counts as completed."""
+    def _save_pending(self, trainer: "Trainer") -> None:
         if self._pending is not None:
             candidates, self._pending = self._pending, None
             self._consider(trainer, candidates)
@@ -247,13 +246,14 @@ class ModelCheckpoint(Checkpoint):
         return every > 0 and (trainer.current_epoch + 1) % every == 0
 
     def _take_due(self, trainer: "Trainer") -> None:
-        """Save now in the middle of an epoch; at its last batch, wait for its end."""
+        """Save before the next step; at the epoch's last batch, at its end."""
         if not self._is_active:
             return
         if trainer.is_last_batch:
             self._is_due = True
         else:
-            self._consider(trainer, self._candidates(trainer))
+            self._pending = self._candidates(trainer)
+            self._ask(trainer)
 
     @staticmethod
     def _candidates(trainer: "Trainer") -> dict[str, float]:
@@ -277,6 +277,8 @@ class ModelCheckpoint(Checkpoint):
         step = int(candidates["step"])
         if step == self._saved_step or not self._is_active:
             return
+        trainer.checkpointer.wait()
+        self._forget_unwritten()
         score = None
         if self.monitor is not None:
             if self.monitor not in candidates:
@@ -297,17 +299,35 @@ class ModelCheckpoint(Checkpoint):
         former_link = self.last_model_path
         if link is not None:
             self._newest, self.last_model_path = path, str(link)
-        self._saved_step = step
-        trainer.save_checkpoint(path, self.save_weights_only)
-        if link is not None:
-            _point_at(link, Path(path))
-            if former_link not in ("", str(link)) and os.path.islink(former_link):
-                os.unlink(former_link)
-        for former in before - {*self._kept, self._newest, ""}:
-            _remove(former)
+        self._saved_step, self._saved_last = step, path
+        dropped = before - {*self._kept, self._newest, ""}
+
+        def tidy_up() -> None:
+            """When the new one is complete."""
+            if link is not None:
+                point_at(link, Path(path))
+                if former_link not in ("", str(link)) and os.path.islink(former_link):
+                    os.unlink(former_link)
+            for former in dropped:
+                _remove(former)
+
+        trainer.checkpointer.save(Path(path), self.save_weights_only, tidy_up)
         if self.verbose:
             shown = {} if score is None else {self.monitor or "": score.item()}
             _log.info("saved", path=path, best=self.best_model_path, **shown)
+
+    def _forget_unwritten(self) -> None:
+        """Drop the newest from the selection if the disk did not take it."""
+        lost, self._saved_last = self._saved_last, ""
+        if not lost or _is_checkpoint(lost):
+            return
+        self._kept = [path for path in self._kept if path != lost]
+        self.best_k_models.pop(lost, None)
+        self._newest = "" if self._newest == lost else self._newest
+        if self.best_model_path == lost:
+            self.best_model_path, self.best_model_score = "", None
+            if self.best_k_models:
+                self._find_best()
 
     def _choose(self, path: str, score: Tensor | None) -> None:
         """Take a checkpoint into the selection, and drop the worst if that is one too many."""
@@ -428,6 +448,8 @@ class ModelCheckpoint(Checkpoint):
             "newest": self._relative(self._newest),
             "last_model_path": self._relative(self.last_model_path),
             "pending": self._pending,
+            "is_due": self._is_due,
+            "validated": self._validated,
             "saved_step": self._saved_step,
             "current_score": self.current_score,
         }
@@ -444,16 +466,18 @@ class ModelCheckpoint(Checkpoint):
             )
             return
         self._pending = state_dict["pending"]
+        self._is_due, self._validated = state_dict["is_due"], state_dict["validated"]
         self._saved_step = state_dict["saved_step"]
         self.current_score = state_dict["current_score"]
         here = {name: self._absolute(name) for name in (*state_dict["kept"], state_dict["newest"])}
-        here = {name: path for name, path in here.items() if _is_checkpoint(path)}
+        # Only what lies there: a checkpoint may be a stranger's, and what is kept may be removed.
+        here = {name: p for name, p in here.items() if _is_checkpoint(p) and self._is_here(p)}
         scores = state_dict["best_k_models"]
         self._kept = [here[name] for name in state_dict["kept"] if name in here]
         self.best_k_models = {here[name]: s for name, s in scores.items() if name in here}
         self._newest = here.get(state_dict["newest"], "")
         link = self._absolute(state_dict["last_model_path"])
-        self.last_model_path = link if os.path.islink(link) else ""
+        self.last_model_path = link if os.path.islink(link) and self._is_here(link) else ""
         if self.best_k_models:
             self._find_best()
         elif self._kept:
@@ -472,6 +496,14 @@ class ModelCheckpoint(Checkpoint):
         if path and self.dirpath and Path(path).is_relative_to(self.dirpath):
             return str(Path(path).relative_to(self.dirpath))
         return path
+
+    def _is_here(self, path: str) -> bool:
+        """Whether a path is one in ``dirpath``, without ``..`` and links on the way to it."""
+        folder, name = os.path.split(path)
+        if not self.dirpath or name in ("", ".", ".."):
+            return False
+        root = os.path.realpath(self.dirpath)
+        return os.path.commonpath([root, os.path.realpath(folder)]) == root
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self.dirpath, path) if path and self.dirpath else path

@@ -242,9 +242,25 @@ def test_ctrl_c_at_any_moment_leaves_a_log_that_ends_properly(trial: int, tmp_pa
     assert (ended.how, kind) in (("interrupted", EndKind.SEALED), ("completed", EndKind.SEALED))
 
 
-class Hangs(nb.Actor):
-    hangs = None
+@pytest.mark.usefixtures("stray_signals_are_ignored")
+def test_ctrl_c_also_ends_a_teardown_that_hangs(tmp_path: Path) -> None:
+    class HangsInTeardown(nb.Actor):
+        @nb.on("on_train_start")
+        def begin(self, hook: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
+        @nb.on("teardown")
+        def hang(self, hook: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            threading.Event().wait()
+
+    run = interrupted_run(tmp_path, HangsInTeardown())
+
+    assert the_end(run)[0].how == "interrupted"
+
+
+class Hangs(nb.Actor):
     def __init__(self) -> None:
         self.is_hanging = threading.Event()
 

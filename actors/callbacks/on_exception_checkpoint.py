@@ -1,0 +1,54 @@
+"""OnExceptionCheckpoint: saves the run when user code raises."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...bus.errors import CheckpointError
+from ...bus.logging_setup import get_logger
+from ..checkpoint_files import free_name
+from .checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from ...trainer import Trainer
+    from ..module import LightningModule
+
+_log = get_logger("nightbus.checkpoint")
+
+
+class OnExceptionCheckpoint(Checkpoint):
+    """Saves a checkpoint when training fails with an exception.
+
+    The batch that failed is repeated when the run is resumed from it. What the step had changed
+    before it failed stays changed: with several optimizers, one may have made its step. To go on
+    exactly, resume from a checkpoint that was made between steps.
+
+    Ctrl-C, SIGTERM and commands need no callback: the run is saved then.
+
+    Args:
+        dirpath: where to; the folder ``checkpoints`` in the run's folder by default, where
+            ``ckpt_path="last"`` finds it.
+        filename: what it is called; a name that is taken gets ``-v1``, ``-v2`` and so on.
+    """
+
+    def __init__(
+        self, dirpath: str | os.PathLike[str] | None = None, filename: str = "interrupted"
+    ) -> None:
+        self.dirpath = None if dirpath is None else os.path.abspath(os.fspath(dirpath))
+        self.filename = filename
+
+    def on_exception(
+        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+    ) -> None:
+        if not (isinstance(exception, Exception) and trainer.checkpointer.can_save):
+            return
+        folder = self.dirpath or (trainer.run_folder and trainer.run_folder.path / "checkpoints")
+        if not folder:
+            return
+        path = free_name(Path(folder) / self.filename)
+        try:
+            trainer.save_checkpoint(path)
+        except CheckpointError as error:  # the exception itself is what the user has to see
+            trainer.checkpointer.report(error)
+        else:
+            _log.warning("the run failed and was saved", path=str(path))

@@ -1,0 +1,159 @@
+"""Where checkpoints lie: names, the link ``last``, and finding the one that a user means."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..bus.errors import CheckpointError
+from ..bus.logging_setup import get_logger
+from ..bus.run_folder import RunFolder, list_runs
+from .checkpoint_format import is_checkpoint, read_checkpoint
+
+_log = get_logger("nightbus.checkpoint")
+
+
+class Found(NamedTuple):
+    """A checkpoint that was read.
+
+    Attributes:
+        path: where it lies.
+        state: what it holds.
+        run: the run it belongs to, if it lies in one.
+    """
+
+    path: Path
+    state: dict[str, Any]
+    run: RunFolder | None
+
+
+def free_name(path: Path) -> Path:
+    """The path, or the first of ``path-v1``, ``path-v2`` ... that does not exist."""
+    free, version = path, 0
+    while os.path.lexists(free):
+        version += 1
+        free = path.with_name(f"{path.name}-v{version}")
+    return free
+
+
+def point_at(link: Path, target: Path) -> None:
+    """Make ``link`` lead to ``target``, both in one folder, without a moment of neither."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.name)
+    temporary.replace(link)
+
+
+def find_checkpoint(
+    ckpt_path: str | os.PathLike[str], root: Path, run_name: str, best_paths: Sequence[str] = ()
+) -> Found | None:
+    """Read the checkpoint that ``ckpt_path`` means.
+
+    Args:
+        ckpt_path: a checkpoint's folder; ``last``: the newest of the newest run of this name, or
+            the one before if that is damaged; ``best``: the best of this trainer's ModelCheckpoint,
+            or if it has not saved one, of the newest run of this name.
+        root: folder of the runs.
+        run_name: the run's name.
+        best_paths: what this trainer's callbacks hold to be best.
+
+    Returns:
+        The checkpoint; None if no run of this name has a checkpoint, for ``last``.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    if ckpt_path == "last":
+        return _find_last(root, run_name)
+    if ckpt_path == "best":
+        return _find_best(root, run_name, best_paths)
+    path = Path(ckpt_path)
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    return _read(path.resolve())
+
+
+def _read(path: Path) -> Found:
+    return Found(path, read_checkpoint(path), RunFolder.containing(path))
+
+
+def _find_last(root: Path, run_name: str) -> Found | None:
+    for run in reversed(list_runs(root)):
+        if run.info.name == run_name and (found := last_of(run)) is not None:
+            return found
+    return None
+
+
+def last_of(run: RunFolder) -> Found | None:
+    """A run's newest checkpoint that can be read and resumed from; None if it has none at all.
+
+    Raises:
+        CheckpointError: it has some, and all are damaged.
+    """
+    damaged: list[CheckpointError] = []
+    for path in _newest_first(run):
+        try:
+            found = Found(path, read_checkpoint(path), run)
+        except CheckpointError as error:
+            damaged.append(error)
+            _log.warning("a checkpoint is passed over for the one before", error=str(error))
+            continue
+        if "loops" in found.state:
+            return found
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def _newest_first(run: RunFolder) -> Iterator[Path]:
+    """The run's checkpoints in its own folder: that which ``last`` leads to, then the others."""
+    folder = run.path / "checkpoints"
+    last = folder / "last"
+    first = None
+    if last.is_symlink():
+        first = folder / os.readlink(last)
+        if first.parent != folder:
+            raise CheckpointError(
+                f"{last} leads out of its run, to {first}; give that path as ckpt_path if it is "
+                "the checkpoint you mean"
+            )
+        if is_checkpoint(first):
+            yield first
+    if not folder.is_dir():
+        return
+    others = [
+        path
+        for path in folder.iterdir()
+        if path != first
+        and not path.name.startswith(".")
+        and not path.is_symlink()
+        and is_checkpoint(path)
+    ]
+    yield from sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _find_best(root: Path, run_name: str, best_paths: Sequence[str]) -> Found:
+    known = [path for path in best_paths if path]
+    if not known:
+        last = _find_last(root, run_name)
+        if last is not None:
+            known = _best_of(last)
+    if not known:
+        raise CheckpointError(
+            f"ckpt_path='best': no ModelCheckpoint of this trainer or of the newest run called "
+            f"{run_name!r} in {root} has saved a checkpoint; add ModelCheckpoint(monitor=...) to "
+            "callbacks, or give the checkpoint's path"
+        )
+    return _read(Path(known[0]).resolve())
+
+
+def _best_of(last: Found) -> list[str]:
+    """What the callbacks of the run held to be best when it was saved last."""
+    found = []
+    for state in last.state.get("actors", {}).values():
+        if isinstance(state, dict) and (path := state.get("best_model_path")):
+            here = Path(path)
+            if not here.exists() and last.run is not None:  # the run was moved
+                here = last.run.path / "checkpoints" / here.name
+            found.append(str(here))
+    return found

@@ -1,0 +1,336 @@
+"""What values a checkpoint's state may hold, and how each is written.
+
+Everything is msgpack; what msgpack has no type for is an extension, whose code says what it is. A
+file never says what code to load: an enum's class must be imported already, and a type of the
+user's registered, before a checkpoint that holds one is read.
+"""
+
+import dataclasses
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bus.errors import CheckpointError, UsageError
+
+_TENSOR = 1
+_TUPLE = 2
+_ARRAY = 3
+_NUMPY_SCALAR = 4
+_ENUM = 5
+_PATH = 6
+_REGISTERED = 7
+_SET = 8
+_FROZENSET = 9
+_COMPLEX = 10
+_TIMEDELTA = 11
+_DATETIME = 12
+_BIG_INT = 13
+_PAIRS = 14
+_DEVICE = 15
+_DTYPE = 16
+_DEQUE = 17
+
+_encode = msgspec.msgpack.Encoder().encode
+_Ext = msgspec.msgpack.Ext
+_INT_RANGE = range(-(1 << 63), 1 << 64)
+_BASES: tuple[Callable[[Any], Any], ...] = (str, int, float, bytes, list, tuple)
+_CARRIED = (
+    "numbers, strings, bytes, None, tensors, NumPy arrays, enums, paths, times, lists, tuples, "
+    "deques, dicts and sets of these, and types given to nightbus.register_type"
+)
+
+
+class _Registered(NamedTuple):
+    name: str
+    kind: type
+    to_plain: Callable[[Any], Any]
+    from_plain: Callable[[Any], Any]
+
+
+_by_type: dict[type, _Registered] = {}
+_by_name: dict[str, _Registered] = {}
+
+
+def register_type(
+    kind: type,
+    to_plain: Callable[[Any], Any] | None = None,
+    from_plain: Callable[[Any], Any] | None = None,
+    name: str | None = None,
+) -> None:
+    """Have checkpoints carry instances of a type.
+
+    Call it where the type is defined: it must have been called before a checkpoint that holds an
+    instance is read, because a checkpoint never says what code to load.
+
+    Args:
+        kind: the type; subclasses are registered on their own.
+        to_plain: makes plain data and tensors of an instance. Not needed for dataclasses,
+            NamedTuples and msgspec Structs, whose fields are kept.
+        from_plain: makes an instance of that again.
+        name: what checkpoints call it; its module and name by default. Give one to be able to move
+            the class.
+
+    Raises:
+        UsageError: only one of the functions is given, or none for a type that needs them; or the
+            name is another type's.
+    """
+    if (to_plain is None) != (from_plain is None):
+        raise UsageError(
+            f"register_type({kind.__name__}): give both to_plain and from_plain, or none"
+        )
+    if to_plain is None or from_plain is None:
+        to_plain, from_plain = _by_fields(kind)
+    entry = _Registered(
+        name or f"{kind.__module__}.{kind.__qualname__}", kind, to_plain, from_plain
+    )
+    other = _by_name.get(entry.name)
+    if other is not None and _is_another(other.kind, kind):
+        raise UsageError(
+            f"register_type({kind.__name__}): {other.kind.__module__}.{other.kind.__qualname__} is "
+            f"called {entry.name!r} in checkpoints already; give another name"
+        )
+    _by_type[kind] = _by_name[entry.name] = entry
+
+
+def _is_another(known: type, kind: type) -> bool:
+    """Whether it is not the same class, defined again by a reload or in a notebook's cell."""
+    return (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__)
+
+
+def _by_fields(kind: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind) if field.init]
+    elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        names = list(kind._fields)
+    elif issubclass(kind, msgspec.Struct):
+        names = list(kind.__struct_fields__)
+    else:
+        raise UsageError(
+            f"register_type({kind.__name__}): it is no dataclass, NamedTuple or msgspec Struct; "
+            "give to_plain and from_plain, functions that make plain data of it and an instance "
+            "of that again"
+        )
+    return (
+        lambda value: {name: getattr(value, name) for name in names},
+        lambda plain: kind(**plain),
+    )
+
+
+class Flattener:
+    """Turns a state into what msgpack can write, and takes its tensors out, named by where they
+    were.
+
+    Attributes:
+        tensors: copies of them, on the CPU, by name.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._names: dict[int, str] = {}  # id of a tensor -> its name; tied weights are kept once
+
+    def plain(self, value: Any, path: str) -> Any:
+        """A value as msgpack can write it.
+
+        Args:
+            value: the value.
+            path: where in the state it is.
+
+        Raises:
+            CheckpointError: it cannot be carried; the message says where it is.
+        """
+        try:
+            return self._plain(value, path)
+        except RecursionError:
+            raise CheckpointError(
+                f"{path} holds something that contains itself, or is nested too deeply, which a "
+                "checkpoint cannot carry"
+            ) from None
+
+    def _plain(self, value: Any, path: str) -> Any:
+        kind = type(value)
+        if value is None or kind in (bool, float, str, bytes):
+            return value
+        if kind is int:
+            return value if value in _INT_RANGE else _Ext(_BIG_INT, hex(value).encode())
+        if isinstance(value, Tensor):
+            return _Ext(_TENSOR, self._name(value, path).encode())
+        if kind in _by_type:
+            entry = _by_type[kind]
+            content = self._plain(entry.to_plain(value), path)
+            return _Ext(_REGISTERED, _encode([entry.name, content]))
+        if kind in (list, tuple):
+            items = [self._plain(entry, f"{path}[{i}]") for i, entry in enumerate(value)]
+            return items if kind is list else _Ext(_TUPLE, _encode(items))
+        if isinstance(value, Mapping):
+            return self._mapping(value, path)
+        return self._other(value, path)
+
+    def _mapping(self, value: Mapping[Any, Any], path: str) -> Any:
+        if all(type(key) is str or (type(key) is int and key in _INT_RANGE) for key in value):
+            return {key: self._plain(entry, f"{path}.{key}") for key, entry in value.items()}
+        pairs = [
+            [self._plain(key, f"{path}'s key {key!r}"), self._plain(entry, f"{path}[{key!r}]")]
+            for key, entry in value.items()
+        ]
+        return _Ext(_PAIRS, _encode(pairs))
+
+    def _other(self, value: Any, path: str) -> Any:
+        if isinstance(value, Enum):
+            kind = type(value)
+            return _Ext(_ENUM, _encode([kind.__module__, kind.__qualname__, value.name]))
+        if isinstance(value, np.ndarray | np.generic):
+            if value.dtype.hasobject:
+                raise CheckpointError(
+                    f"{path} is a NumPy array of Python objects, which a checkpoint cannot carry; "
+                    "keep it as a list"
+                )
+            code = _ARRAY if isinstance(value, np.ndarray) else _NUMPY_SCALAR
+            return _Ext(code, _encode([_dtype_text(value.dtype), value.shape, value.tobytes()]))
+        if isinstance(value, PurePath):
+            return _Ext(_PATH, str(value).encode("utf-8", "surrogateescape"))
+        if isinstance(value, set | frozenset):
+            items = [self._plain(entry, f"{path}'s {entry!r}") for entry in value]
+            return _Ext(_SET if isinstance(value, set) else _FROZENSET, _encode(items))
+        if isinstance(value, complex):
+            return _Ext(_COMPLEX, _encode([value.real, value.imag]))
+        if isinstance(value, timedelta):
+            return _Ext(_TIMEDELTA, _encode([value.days, value.seconds, value.microseconds]))
+        if isinstance(value, datetime):
+            return _Ext(_DATETIME, value.isoformat().encode())
+        if isinstance(value, torch.device):
+            return _Ext(_DEVICE, str(value).encode())
+        if isinstance(value, torch.dtype):
+            return _Ext(_DTYPE, str(value).removeprefix("torch.").encode())
+        if isinstance(value, deque):
+            return _Ext(_DEQUE, _encode([self._plain(list(value), path), value.maxlen]))
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            raise CheckpointError(
+                f"{path} is a {type(value).__name__}, a named tuple; have checkpoints carry its "
+                f"type with nightbus.register_type({type(value).__name__})"
+            )
+        if isinstance(value, bytearray):
+            return bytes(value)
+        for base in _BASES:  # of a subclass, what it is
+            if isinstance(value, base):  # type: ignore[arg-type]
+                return self._plain(base(value), path)
+        raise CheckpointError(
+            f"{path} is {type(value).__name__}, which a checkpoint cannot carry; it takes "
+            f"{_CARRIED}"
+        )
+
+    def _name(self, tensor: Tensor, path: str) -> str:
+        known = self._names.get(id(tensor))
+        if known is not None:
+            return known
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise CheckpointError(
+                f"{path} is a tensor that is sparse, quantized or without data, which a checkpoint "
+                "cannot carry; keep its parts as dense tensors"
+            )
+        self._names[id(tensor)] = path
+        # A copy, so that it does not change while it is written, and so that views of one storage
+        # do not meet in the file.
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        self.tensors[path] = copy.copy_(tensor.detach())
+        return path
+
+
+def decoder(tensors: Mapping[str, Tensor]) -> Callable[[int, memoryview], Any]:
+    """What reads the extensions.
+
+    Args:
+        tensors: by name.
+    """
+
+    def read(code: int, data: memoryview) -> Any:
+        if code == _TENSOR:
+            return tensors[bytes(data).decode()]
+        if code in _TEXTS:
+            return _TEXTS[code](bytes(data).decode("utf-8", "surrogateescape"))
+        if code in _MADE:
+            return _MADE[code](msgspec.msgpack.decode(data, ext_hook=read))
+        raise ValueError(f"unknown extension {code}")
+
+    return read
+
+
+def _dtype_text(dtype: np.dtype[Any]) -> Any:
+    """A dtype as plain data; of a structured one, its fields."""
+    return dtype.str if dtype.names is None else [list(field) for field in dtype.descr]
+
+
+def _dtype(text: Any) -> np.dtype[Any]:
+    if isinstance(text, str):
+        found = np.dtype(text)
+    else:
+        found = np.dtype([(f[0], _dtype(f[1]), *(tuple(shape) for shape in f[2:])) for f in text])
+    if found.hasobject:
+        raise ValueError("an array of Python objects")
+    return found
+
+
+def _array(content: Any) -> Any:
+    text, shape, data = content
+    return np.ndarray(tuple(shape), _dtype(text), bytearray(data) or None)
+
+
+def _enum(content: Any) -> Enum:
+    module, qualname, name = content
+    found: Any = sys.modules.get(module)  # imported already, or not at all
+    for part in qualname.split("."):
+        found = vars(found).get(part) if found is not None else None
+    if not (isinstance(found, type) and issubclass(found, Enum)):
+        raise CheckpointError(
+            f"the checkpoint holds {qualname}.{name}, an enum of {module}, which is not imported; "
+            "import it before"
+        )
+    return found.__members__[name]
+
+
+def _registered(content: Any) -> Any:
+    name, plain = content
+    entry = _by_name.get(name)
+    if entry is None:
+        raise CheckpointError(
+            f"the checkpoint holds a {name}, which is not registered here; import the module that "
+            "calls nightbus.register_type for it before"
+        )
+    return entry.from_plain(plain)
+
+
+def _torch_dtype(text: str) -> torch.dtype:
+    found = vars(torch).get(text)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"no dtype {text[:50]!r}")
+    return found
+
+
+_TEXTS: dict[int, Callable[[str], Any]] = {
+    _PATH: Path,
+    _DATETIME: datetime.fromisoformat,
+    _BIG_INT: lambda text: int(text, 16),
+    _DEVICE: torch.device,
+    _DTYPE: _torch_dtype,
+}
+_MADE: dict[int, Callable[[Any], Any]] = {
+    _TUPLE: tuple,
+    _ARRAY: _array,
+    _NUMPY_SCALAR: lambda content: _array(content)[()],
+    _ENUM: _enum,
+    _REGISTERED: _registered,
+    _SET: set,
+    _FROZENSET: frozenset,
+    _COMPLEX: lambda content: complex(*content),
+    _TIMEDELTA: lambda content: timedelta(*content),
+    _PAIRS: dict,
+    _DEQUE: lambda content: deque(*content),
+}

@@ -1,0 +1,134 @@
+"""Signals that end a run in good order, or have it saved: Ctrl-C, SIGTERM and SIGUSR1."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+from ..bus.logging_setup import get_logger
+
+PREEMPTED_EXIT_CODE = 128 + signal.SIGTERM
+"""What a process ends with that SIGTERM has ended, as schedulers know it."""
+
+_log = get_logger("nightbus.signals")
+
+
+class StopSignals:
+    """While it is entered on the main thread, signals are noted for the next safe point.
+
+    - Ctrl-C (SIGINT) sets ``interrupted``; again, it raises KeyboardInterrupt at once.
+    - SIGTERM sets ``preempted``; again, or where no safe point will come, it raises SystemExit at
+      once.
+    - SIGUSR1 sets ``save_requested``.
+
+    After one has raised, none raises until ``rearm``, and none does while the run's end is
+    recorded: it ends the wait there.
+
+    A handler for SIGTERM or SIGUSR1 that is there already is left alone.
+
+    Args:
+        on_request: called in the signal handler when something was noted.
+        has_safe_points: whether a safe point will come.
+
+    Attributes:
+        interrupted: Ctrl-C was pressed.
+        preempted: SIGTERM came.
+        save_requested: SIGUSR1 came; whoever saves sets it back.
+        at_once: the run is to end at once.
+        interrupts_while_ending: how often Ctrl-C was pressed while the end was recorded.
+        terminated_while_ending: SIGTERM came meanwhile.
+    """
+
+    def __init__(self, on_request: Callable[[], None], has_safe_points: Callable[[], bool]) -> None:
+        self._on_request = on_request
+        self._has_safe_points = has_safe_points
+        self.interrupted = self.preempted = self.save_requested = self.at_once = False
+        self.interrupts_while_ending = 0
+        self.terminated_while_ending = False
+        self._on_hurry: Callable[[], None] | None = None
+        self._has_raised = False
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether the run is to end at the next safe point."""
+        return self.interrupted or self.preempted
+
+    def __enter__(self) -> "StopSignals":
+        self.interrupted = self.preempted = self.save_requested = self.at_once = False
+        self.interrupts_while_ending, self.terminated_while_ending = 0, False
+        self._on_hurry, self._has_raised = None, False
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        self._install(signal.SIGINT, self._on_interrupt)
+        for number, handler in (
+            (signal.SIGTERM, self._on_terminate),
+            (signal.SIGUSR1, self._on_save),
+        ):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                self._install(number, handler)
+            else:
+                _log.info("a handler is there already and is left alone", signal=number.name)
+        return self
+
+    def _install(self, number: signal.Signals, handler: Callable[..., None]) -> None:
+        self._previous[number] = signal.signal(number, handler)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def hold(self, on_hurry: Callable[[], None]) -> None:
+        """The run ends: from now on signals raise nothing, but call ``on_hurry``."""
+        self._on_hurry = on_hurry
+
+    def rearm(self) -> None:
+        """Let the next signal that is to raise do so, once: what comes now may hang, too."""
+        self._has_raised = False
+
+    def _raise(self, error: BaseException) -> None:
+        if not self._has_raised:
+            self._has_raised = True
+            raise error
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._on_hurry is not None:
+            self.interrupts_while_ending += 1
+            self._on_hurry()
+            return
+        if self.interrupted:
+            self.at_once = True
+            self._raise(KeyboardInterrupt())
+            return
+        self.interrupted = True
+        self._on_request()
+        _say("\nnightbus: ending the run after this step; Ctrl-C again ends it at once\n")
+
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        if self._on_hurry is not None:
+            self.terminated_while_ending = True
+            self._on_hurry()
+            return
+        if self.preempted or not self._has_safe_points():
+            self.preempted = self.at_once = True
+            self._raise(SystemExit(PREEMPTED_EXIT_CODE))
+            return
+        self.preempted = True
+        self._on_request()
+        _say("nightbus: SIGTERM: ending the run after this step\n")
+
+    def _on_save(self, number: int, frame: FrameType | None) -> None:
+        self.save_requested = True
+        self._on_request()
+
+
+def _say(message: str) -> None:
+    if sys.__stderr__ is not None:  # not print: the signal may have come in the middle of one
+        sys.__stderr__.write(message)

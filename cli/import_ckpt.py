@@ -1,0 +1,53 @@
+"""``nightbus import-ckpt FILE -o OUT``: take over a checkpoint of PyTorch or Lightning."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..bus.errors import UsageError
+from .text import ERROR, OK, REFUSED, plain, tell
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "import-ckpt",
+        help="convert a checkpoint file of PyTorch or Lightning",
+        description="Write the weights in a .pt, .pth or .ckpt file as a nightbus checkpoint; of a "
+        "Lightning checkpoint also optimizers, schedulers, counters and hyperparameters, so that "
+        "training can go on from it. Such files are pickles, which can be made to run code.",
+    )
+    parser.add_argument("file", metavar="FILE", help="the file")
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="the new checkpoint")
+    parser.add_argument(
+        "--trust", action="store_true", help="you know where the file comes from; needed"
+    )
+    parser.set_defaults(command=_import)
+
+
+def _import(options: argparse.Namespace) -> int:
+    source, out = Path(options.file), Path(options.out)
+    if out.exists():
+        raise UsageError(f"{out} exists already; name a new folder")
+    if not options.trust:
+        tell(
+            f"{source} is a pickle, and may be made to run code on this machine when it is read. "
+            "If you know where it comes from, say so with --trust"
+        )
+        return REFUSED
+    # A process of its own: whatever the file does to it ends with it.
+    done = subprocess.run(
+        [sys.executable, "-m", "nightbus.actors.import_checkpoint", str(source), str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        tell(done.stderr.strip() or f"the conversion ended with {done.returncode}")
+        return ERROR
+    for line in done.stdout.splitlines():
+        tell(f"left out: {line}")
+    print(plain(f"{source} is now the checkpoint {out}"))
+    return OK

@@ -1,0 +1,269 @@
+"""Run folders and checkpoints as a stranger might send them, made from sound ones.
+
+Sound ones are made once; then each mutant differs from one of them in what a seeded chance picks:
+bits, cuts, pieces copied over others, lengths that claim too much, frames whose checksum is right
+though what they hold is not, compressed bombs, deep nesting.
+"""
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zstandard
+
+from nightbus.bus.cursor import Cursor, CursorFile, RunReader, attempt_logs, list_cursors
+from nightbus.bus.errors import NightbusError
+from nightbus.bus.events import EVENT_TYPES
+from nightbus.bus.log_format import (
+    FRAME_HEAD,
+    KIND_EVENTS,
+    KIND_FOOTER,
+    KIND_HEADER,
+    MAGIC,
+    TRAILER,
+    Footer,
+    SegmentHeader,
+    pack_frame,
+)
+from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.place import Place
+from nightbus.bus.replay import replay
+from nightbus.bus.report import summarise
+from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.segments import compress_segment
+from nightbus.bus.summary import Summary
+
+LOG = "attempt-000/rank-00000/000000.nlog"
+COMPRESSED = LOG + ".zst"
+OTHER_LOG = "attempt-001/rank-00000/000000.nlog.zst"
+
+
+def example(kind: Any, seed: int = 0) -> Any:
+    """A value of a type, the same for the same seed."""
+    import types
+    import typing
+
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return arguments[-1 - seed % len(arguments)]
+    if origin in (typing.Union, types.UnionType):
+        return example(next(a for a in arguments if a is not type(None)), seed)
+    if origin is tuple:
+        return tuple(example(a, seed) for a in arguments if a is not Ellipsis)
+    if origin is dict:
+        return {f"{seed}-{i}": example(arguments[1], seed + i) for i in range(2)}
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = msgspec.structs.fields(kind)
+        return kind(*(example(field.type, seed + i) for i, field in enumerate(fields)))
+    plain: dict[Any, Any] = {
+        bool: True,
+        int: seed + 1,
+        float: seed + 0.5,
+        str: f"text {seed}",
+        bytes: bytes(range(seed % 256)),
+    }
+    return plain[kind]
+
+
+def make_run(root: Path, steps: int = 12) -> RunFolder:
+    """A run of two attempts, with every type of event and a cursor."""
+    run = RunFolder.create(root, "sample")
+    for _ in range(2):
+        lock = run.begin_attempt()
+        place, store = Place(), run.store(lock.attempt)
+        identity = LogIdentity(run.info.id, lock.attempt)
+        writer = LogWriter(store, identity, place)
+        for number in range(steps):
+            place.complete_step(number)
+            writer.hooks.append(("on_train_batch_end", writer.clock_ns(), 5))
+            for kind in EVENT_TYPES.values():
+                fields = msgspec.structs.fields(kind)[9:]
+                if kind.__name__ != "Hook":
+                    values = [example(field.type, number + i) for i, field in enumerate(fields)]
+                    writer.append(writer.event(kind, *values, source="sample"))
+            writer.flush()
+        writer.close()
+        lock.release()
+    compress_segment(run.store(1), 0)
+    CursorFile(run, "csv").commit(Cursor(1, 5, "CSV", {"size": 10, "name": "metrics.csv"}))
+    return run
+
+
+# -- mutants of bytes ----------------------------------------------------------------------------
+
+
+def flip_bits(data: bytes, chance: random.Random) -> bytes:
+    mutant = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 8, 64))):
+        if mutant:
+            mutant[chance.randrange(len(mutant))] ^= 1 << chance.randrange(8)
+    return bytes(mutant)
+
+
+def cut(data: bytes, chance: random.Random) -> bytes:
+    return data[: chance.randrange(len(data) + 1)]
+
+
+def drop_piece(data: bytes, chance: random.Random) -> bytes:
+    begin = chance.randrange(len(data) + 1)
+    return data[:begin] + data[begin + chance.randrange(64) :]
+
+
+def copy_piece(data: bytes, chance: random.Random) -> bytes:
+    source, target = chance.randrange(len(data) + 1), chance.randrange(len(data) + 1)
+    return data[:target] + data[source : source + chance.randrange(512)] + data[target:]
+
+
+def fill_block(data: bytes, chance: random.Random) -> bytes:
+    """A block of the disk is zeroes, or anything."""
+    begin, size = chance.randrange(len(data) + 1), chance.choice((16, 512, 4096))
+    block = bytes(size) if chance.random() < 0.5 else chance.randbytes(size)
+    return data[:begin] + block[: len(data) - begin] + data[begin + size :]
+
+
+def claim_much(data: bytes, chance: random.Random) -> bytes:
+    """Four bytes anywhere that are a large number."""
+    begin = chance.randrange(max(1, len(data) - 4))
+    number = chance.choice((0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 1 << 20, (1 << 20) + 1, 0))
+    layout = chance.choice(("<I", ">I"))
+    return data[:begin] + struct.pack(layout, number) + data[begin + 4 :]
+
+
+MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    flip_bits,
+    cut,
+    drop_piece,
+    copy_piece,
+    fill_block,
+    claim_much,
+)
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """One or two mutations."""
+    for _ in range(chance.choice((1, 1, 1, 2))):
+        data = chance.choice(MUTATIONS)(data, chance)
+    return data
+
+
+def mutate_inside(data: bytes, chance: random.Random) -> bytes:
+    """A log with a mutated frame whose checksum is right all the same."""
+    frames = list(frames_of(data))
+    at, end = chance.choice(frames)
+    mark, _, _, count, kind, flags, first_seq, time_ns = FRAME_HEAD.unpack_from(data, at)
+    payload = data[at + FRAME_HEAD.size : end]
+    choice = chance.randrange(8)
+    if choice == 0:
+        payload = nest(chance)
+    elif choice == 1:
+        count = chance.choice((0, 1, 0xFFFF))
+    elif choice == 2:
+        first_seq = chance.choice((0, 1, 1 << 63, (1 << 64) - 1))
+    elif choice == 3:
+        kind = chance.randrange(256)
+    else:
+        payload = mutate(payload, chance)
+    frame = pack_frame(mark, kind, payload, count, first_seq, time_ns, flags)
+    return data[:at] + frame + data[end:]
+
+
+def nest(chance: random.Random) -> bytes:
+    """Arrays in arrays, or maps in maps, far deeper than anything means."""
+    depth = chance.choice((100, 1_000, 10_000, 200_000))
+    return chance.choice((b"\x91", b"\x93", b"\x81\xa1a", b"\x81")) * depth
+
+
+def frames_of(data: bytes) -> Iterator[tuple[int, int]]:
+    """Begin and end of each frame."""
+    at = len(MAGIC)
+    while at + FRAME_HEAD.size <= len(data):
+        end = at + FRAME_HEAD.size + FRAME_HEAD.unpack_from(data, at)[2]
+        if end > len(data):
+            return
+        yield at, end
+        at = end
+
+
+def compressed(body: bytes, footer: bytes = b"", hide_size: bool = False) -> bytes:
+    """A compressed segment with these bytes behind its magic."""
+    if hide_size:
+        packer = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+        packed = packer.compress(body) + packer.flush()
+    else:
+        packed = zstandard.ZstdCompressor().compress(body)
+    footer = footer or pack_frame(7, KIND_FOOTER, msgspec.msgpack.encode(Footer(0, 0, Summary())))
+    return MAGIC + packed + footer + TRAILER.pack(len(MAGIC) + len(packed), MAGIC)
+
+
+def crafted_logs() -> list[tuple[str, bytes]]:
+    """Logs that are made to hurt: name of the file, and its bytes."""
+    header = pack_frame(
+        7, KIND_HEADER, msgspec.msgpack.encode(SegmentHeader((1, 0), "x", 0, 0, 1, 0, 0, 7, 0, 0))
+    )
+    huge = struct.pack(">BI", 0xDD, 0xFFFFFFFF)  # an array of 4 G entries
+    return [
+        (COMPRESSED, compressed(bytes(100 << 20))),
+        (COMPRESSED, compressed(bytes(100 << 20), hide_size=True)),
+        (COMPRESSED, compressed(header + bytes((64 << 20) - 200))),
+        (LOG, MAGIC + header + FRAME_HEAD.pack(7, 0, 0xFFFFFFFF, 1, KIND_EVENTS, 0, 0, 0)),
+        *(
+            (LOG, MAGIC + header + pack_frame(7, kind, payload, 1, 0, 0, 1))
+            for kind in (KIND_EVENTS, KIND_FOOTER, 99)
+            for payload in (
+                huge,
+                b"\x93" + huge * 3,
+                b"\x93\x90\x90" + huge,
+                b"\x93\x90\x90\xdd" + struct.pack(">I", (1 << 20) - 8) + b"\x90" * ((1 << 20) - 8),
+                b"\x93\x90\xdd" + struct.pack(">I", (1 << 18) - 8) + b"\x93\xa0\0\0" * (1 << 18),
+                b"\x91" * (1 << 20),
+                b"\x81\xa1a" * 300_000,
+                b"\x93\x90\x90\x91\xc6\xff\xff\xff\xff",
+            )
+        ),
+    ]
+
+
+# -- reading, in every way there is --------------------------------------------------------------
+
+
+def read_run(path: Path) -> str:
+    """Open a run folder in every way there is, and catch only our own errors.
+
+    Returns:
+        Our errors; empty if there were none.
+    """
+    refused = []
+    for way in (_read_events, _summarise, _read_cursors, _replay):
+        try:
+            way(path)
+        except NightbusError as error:
+            refused.append(f"{type(error).__name__}: {error}")
+    return "; ".join(refused)
+
+
+def _read_events(path: Path) -> None:
+    reader = RunReader(attempt_logs(RunFolder.open(path)))
+    try:
+        while True:
+            before = reader.position
+            if not reader.read("all") and reader.position == before:
+                return
+    finally:
+        reader.close()
+
+
+def _summarise(path: Path) -> None:
+    summarise(RunFolder.open(path))
+
+
+def _read_cursors(path: Path) -> None:
+    run = RunFolder.open(path)
+    for name in list_cursors(run):
+        CursorFile(run, name).load()
+
+
+def _replay(path: Path) -> None:
+    replay(path)

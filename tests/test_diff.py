@@ -1,0 +1,127 @@
+"""nightbus diff: whether two runs did the same, or where they first differ."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from models import Small, loader, trainer
+
+import nightbus as nb
+from nightbus.__main__ import main
+from nightbus.bus.compare import compare_runs, compared_events
+
+
+class Draws(Small):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.put("draw", random.random())
+        return super().training_step(batch, batch_idx)
+
+
+def fitted(folder: Path, seed: int = 1, **options: Any) -> nb.RunFolder:
+    nb.seed_everything(seed)
+    run = trainer(folder, **options)
+    run.fit(Draws(), loader(), loader(8))
+    assert run.run_folder is not None
+    return run.run_folder
+
+
+def test_two_runs_of_the_same_are_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left, right = fitted(tmp_path / "a"), fitted(tmp_path / "b")
+
+    assert main(["diff", str(left.path), str(right.path)]) == 0
+    number = len(list(compared_events(left)))
+    assert capsys.readouterr().out == f"equal: {number} events compared\n"
+
+
+def test_the_first_value_that_differs_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left, right = fitted(tmp_path / "a"), fitted(tmp_path / "b", seed=2)
+
+    assert main(["diff", str(left.path), str(right.path)]) == 4
+    out = capsys.readouterr().out
+    assert "they differ after" in out
+    assert "draw = 0.13436424411240122  (train, epoch 0, step 0, batch 0" in out
+    assert "draw = 0.9560342718892494" in out
+
+
+def test_a_run_that_goes_on_differs_from_one_that_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Short(nb.LightningModule):
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            return None
+
+        def configure_optimizers(self) -> None:
+            return None
+
+    def run(name: str, epochs: int) -> nb.RunFolder:
+        made = trainer(tmp_path / name, max_epochs=epochs)
+        made.fit(Short(), loader())
+        assert made.run_folder is not None
+        return made.run_folder
+
+    left, right = run("a", 1), run("b", 2)
+
+    _, difference = compare_runs(left, right)
+    assert difference is not None
+    assert difference.left is not None
+    assert difference.left.name == "on_train_end"
+    assert difference.right is not None
+    assert difference.right.name == "on_epoch_start"
+
+
+def test_metrics_that_measure_time_can_be_left_out(tmp_path: Path) -> None:
+    class Timed(Draws):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            import time
+
+            self.put("step_seconds", time.perf_counter())
+            return super().training_step(batch, batch_idx)
+
+    runs = []
+    for name in ("a", "b"):
+        nb.seed_everything(1)
+        made = trainer(tmp_path / name)
+        made.fit(Timed(), loader())
+        assert made.run_folder is not None
+        runs.append(str(made.run_folder.path))
+
+    assert main(["diff", *runs]) == 4
+    assert main(["diff", *runs, "--ignore", "*_seconds"]) == 0
+
+
+def test_hooks_can_be_left_out(tmp_path: Path) -> None:
+    class Quiet(nb.Callback):
+        def on_train_batch_end(self, trainer: nb.Trainer, *_: Any) -> None:
+            trainer.fit_loop.hook("on_my_own")
+
+    left, right = fitted(tmp_path / "a"), fitted(tmp_path / "b", callbacks=[Quiet()])
+
+    assert main(["diff", str(left.path), str(right.path)]) == 4
+    assert main(["diff", str(left.path), str(right.path), "--metrics"]) == 0
+
+
+def test_programs_get_the_difference_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left, right = fitted(tmp_path / "a"), fitted(tmp_path / "b", seed=2)
+
+    main(["diff", str(left.path), str(right.path), "--json"])
+
+    found = msgspec.json.decode(capsys.readouterr().out)
+    assert not found["equal"]
+    assert found["left"]["name"] == "draw"
+    assert (found["left"]["epoch"], found["left"]["step"]) == (0, 0)
+
+
+def test_saving_more_often_is_no_difference(tmp_path: Path) -> None:
+    seldom, often = nb.ModelCheckpoint(), nb.ModelCheckpoint(every_n_train_steps=1)
+    left, right = (
+        fitted(tmp_path / "a", callbacks=[seldom]),
+        fitted(tmp_path / "b", callbacks=[often]),
+    )
+
+    assert compare_runs(left, right).difference is None

@@ -1,0 +1,384 @@
+"""A run that is stopped and resumed is the same run, bit for bit, wherever it is stopped."""
+
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models import Small, dataset, trainer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+import nightbus as nb
+from nightbus.bus.compare import Comparison, compare_runs
+
+EPOCHS = 2
+BATCHES = 6
+
+
+class Noisy(Small):
+    """Draws random numbers of all kinds, averages over the epoch, and has schedulers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)
+        )
+        self.accuracy = Accuracy()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x, y = batch
+        x = x + 0.1 * torch.randn_like(x) + random.gauss(0, 0.01) + np.random.normal(0, 0.01)
+        logits = self(x)
+        loss = F.cross_entropy(logits, y)
+        self.accuracy(logits, y)
+        self.log("accuracy", self.accuracy, on_step=False, on_epoch=True)
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
+        self.put("noise", random.random())
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("val_loss", self.loss(batch) + random.gauss(0, 0.01))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.05)
+        schedulers = [
+            {"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7), "interval": "epoch"},
+            {"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 5, 0.9), "interval": "step"},
+        ]
+        return [optimizer], schedulers
+
+
+def Accuracy() -> Any:
+    from torchmetrics.classification import MulticlassAccuracy
+
+    return MulticlassAccuracy(2)
+
+
+class GAN(nb.LightningModule):
+    """Two optimizers, each with its own loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 4))
+        self.discriminator = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+
+    def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
+        real = batch[0]
+        fake = self.generator(torch.randn(len(real), 2))
+        if optimizer_idx == 0:
+            loss = -self.discriminator(fake).mean()
+        else:
+            loss = self.discriminator(fake.detach()).mean() - self.discriminator(real).mean()
+        self.log(f"loss_{optimizer_idx}", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return (
+            torch.optim.Adam(self.generator.parameters(), lr=0.01),
+            torch.optim.Adam(self.discriminator.parameters(), lr=0.01),
+        )
+
+
+class Recurrent(nb.LightningModule):
+    """Truncated back-propagation through time."""
+
+    truncated_bptt_steps = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRU(1, 4, batch_first=True)
+        self.out = nn.Linear(4, 1)
+
+    def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:
+        (x,) = batch
+        found, hiddens = self.cell(x, hiddens)
+        loss = (self.out(found) - x).pow(2).mean() + 0.01 * torch.rand(())
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
+        return {"loss": loss, "hiddens": hiddens}
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=0.01)
+
+
+class ByHand(Small):
+    """Manual optimization that accumulates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        optimizer: Any = self.optimizers()
+        self.manual_backward(self.loss(batch) * random.random())
+        if batch_idx % 2:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+class Twice(nb.loops.TrainingBatchLoop):
+    """Trains on each batch twice, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def run(self, batch: Any, batch_idx: int) -> Any:
+        self.count += 1
+        super().run(batch, batch_idx)
+        return super().run(batch, batch_idx)
+
+    def on_save_checkpoint(self) -> dict[str, Any]:
+        return {**super().on_save_checkpoint(), "count": self.count}
+
+    def on_load_checkpoint(self, state_dict: Any) -> None:
+        super().on_load_checkpoint(state_dict)
+        self.count = state_dict["count"]
+
+
+class Stream(IterableDataset[Any]):
+    """A stream without a length, which draws what it gives."""
+
+    def __iter__(self) -> Iterator[Any]:
+        data = dataset()
+        for idx in range(len(data)):
+            x, y = data[idx]
+            yield x + 0.1 * torch.randn(4), y
+
+
+class Augmented(Dataset[Any]):
+    """Draws an augmentation for each sample."""
+
+    def __init__(self) -> None:
+        self.data = dataset()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, idx: int) -> Any:
+        x, y = self.data[idx]
+        return x + 0.1 * torch.randn(4), y
+
+
+class Counting(nb.Callback):
+    """Has a state of its own, in Python and in tensors."""
+
+    def __init__(self) -> None:
+        self.batches, self.total = 0, torch.zeros(2)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.batches += 1
+        self.total += torch.rand(2)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": self.batches, "total": self.total}
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        self.batches, self.total = state_dict["batches"], state_dict["total"]
+
+
+def shuffled(**options: Any) -> DataLoader[Any]:
+    return DataLoader(dataset(), 4, shuffle=True, **options)
+
+
+def own_generator() -> DataLoader[Any]:
+    return DataLoader(Augmented(), 4, shuffle=True, generator=torch.Generator().manual_seed(11))
+
+
+def sequences() -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(4)
+    return DataLoader(TensorDataset(torch.randn(24, 4, 1, generator=generator)), 4, shuffle=True)
+
+
+def several() -> dict[str, DataLoader[Any]]:
+    return {"long": shuffled(), "short": DataLoader(dataset(8, seed=1), 4, shuffle=True)}
+
+
+class OfSeveral(Noisy):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x = torch.cat([batch["long"][0], batch["short"][0]])
+        y = torch.cat([batch["long"][1], batch["short"][1]])
+        return super().training_step((x, y), batch_idx)
+
+
+def custom_loop(run: nb.Trainer) -> None:
+    run.fit_loop.epoch_loop.connect(batch_loop=Twice())
+
+
+class Case:
+    """Something to train.
+
+    Args:
+        module: makes the module.
+        data: makes the training loader.
+        validates: whether there is validation.
+        change: does something to a trainer before it runs.
+        options: the trainer's.
+    """
+
+    def __init__(
+        self,
+        module: Callable[[], nb.LightningModule] = Noisy,
+        data: Callable[[], Any] = shuffled,
+        validates: bool = True,
+        change: Callable[[nb.Trainer], None] | None = None,
+        **options: Any,
+    ) -> None:
+        self.module, self.data, self.validates, self.change = module, data, validates, change
+        self.options = {"max_epochs": EPOCHS, **options}
+
+    def fit(
+        self, folder: Path, seed: int, *callbacks: nb.Callback, ckpt_path: Any = None, **more: Any
+    ) -> tuple[nb.Trainer, nb.LightningModule, Counting]:
+        counting = Counting()
+        run = trainer(folder, callbacks=[counting, *callbacks], **{**self.options, **more})
+        if self.change is not None:
+            self.change(run)
+        nb.seed_everything(seed)
+        module, data = self.module(), self.data()
+        validation = DataLoader(dataset(8, seed=2), 4, shuffle=True) if self.validates else None
+        with suppress(SystemExit, Stopped):
+            run.fit(module, data, validation, ckpt_path=ckpt_path)
+        return run, module, counting
+
+
+CASES = {
+    "digits": Case(),
+    "validation within the epoch": Case(val_check_interval=2),
+    "GAN": Case(GAN, validates=False),
+    "truncated back-propagation": Case(Recurrent, sequences, validates=False),
+    "accumulation": Case(accumulate_grad_batches=4, val_check_interval=3),
+    "manual optimization": Case(ByHand),
+    "several loaders": Case(OfSeveral, several),
+    "several loaders in turn": Case(
+        data=lambda: [shuffled(), shuffled()], multiple_trainloader_mode="sequential"
+    ),
+    "augmentation in the main process": Case(data=own_generator),
+    "a stream without a length": Case(data=lambda: DataLoader(Stream(), 4)),
+    "custom loop": Case(change=custom_loop),
+    "weight averaging": Case(),
+}
+
+
+class Stopped(Exception):
+    """Raised by user code."""
+
+
+class StopAfter(nb.Callback):
+    """Stops the run after so many batches, or in a validation batch behind them."""
+
+    def __init__(self, batches: int, how: str, in_validation: bool = False) -> None:
+        self.batches, self.how, self.in_validation = batches, how, in_validation
+        self.seen = 0
+
+    def on_train_batch_end(self, trainer: nb.Trainer, *_: Any) -> None:
+        self.seen += 1
+        if self.seen == self.batches and not self.in_validation:
+            self.stop(trainer)
+
+    def on_validation_batch_end(self, trainer: nb.Trainer, *_: Any) -> None:
+        if self.seen == self.batches and self.in_validation and not trainer.sanity_checking:
+            self.stop(trainer)
+
+    def stop(self, trainer: nb.Trainer) -> None:
+        if self.how == "stop":
+            trainer.should_stop = True
+        elif self.how == "SIGTERM":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif self.how == "Ctrl-C":
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def same(left: nb.Trainer, right: nb.Trainer) -> Comparison:
+    assert left.run_folder is not None
+    assert right.run_folder is not None
+    return compare_runs(left.run_folder, right.run_folder)
+
+
+def shown(comparison: Comparison) -> str:
+    difference = comparison.difference
+    if difference is None:
+        return "equal"
+    return f"after {difference.number}: {difference.left} | {difference.right}"
+
+
+def assert_same_state(left: Any, right: Any, path: str = "state") -> None:
+    """Tensors bit for bit, everything else equal."""
+    if isinstance(left, Tensor):
+        assert left.dtype == right.dtype, path
+        assert torch.equal(left, right), path
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), path
+        for key in left:
+            assert_same_state(left[key], right[key], f"{path}.{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), path
+        for number, (mine, other) in enumerate(zip(left, right, strict=True)):
+            assert_same_state(mine, other, f"{path}[{number}]")
+    else:
+        assert left == right, path
+
+
+def assert_same_run(
+    whole: tuple[nb.Trainer, nb.LightningModule, Counting],
+    resumed: tuple[nb.Trainer, nb.LightningModule, Counting],
+) -> None:
+    assert shown(same(whole[0], resumed[0])) == "equal"
+    assert_same_state(whole[1].state_dict(), resumed[1].state_dict())
+    for mine, other in zip(whole[0].optimizers, resumed[0].optimizers, strict=True):
+        assert_same_state(mine.state_dict(), other.state_dict())
+    assert_same_state(whole[2].state_dict(), resumed[2].state_dict())
+    assert whole[0].global_step == resumed[0].global_step
+    assert whole[0].current_epoch == resumed[0].current_epoch
+    assert random.random() == resumed[0].next_random  # type: ignore[attr-defined]
+
+
+def run_both(case: Case, folder: Path, stop: StopAfter) -> tuple[Any, Any]:
+    whole = case.fit(folder / "whole", 1)
+    after_whole = random.getstate()
+    stopped, _, _ = case.fit(folder / "resumed", 1, stop)
+    assert same(whole[0], stopped).difference is not None, "it was not stopped"
+    resumed = case.fit(folder / "resumed", 99, ckpt_path="last")
+    resumed[0].next_random = random.random()  # type: ignore[attr-defined]
+    random.setstate(after_whole)
+    return whole, resumed
+
+
+# A run that ends before its first optimizer step.
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("batches", [1, 3, 6, 7, 10, 11])
+def test_a_run_that_was_stopped_after_any_batch_is_the_same_when_resumed(
+    tmp_path: Path, case: str, batches: int
+) -> None:
+    whole, resumed = run_both(CASES[case], tmp_path, StopAfter(batches, "stop"))
+
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("batches", [1, 6, 8])
+def test_a_signal_saves_the_run_so_that_it_is_the_same_when_resumed(
+    tmp_path: Path, how: str, batches: int
+) -> None:
+    whole, resumed = run_both(CASES["accumulation"], tmp_path, StopAfter(batches, how))
+
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("batches", [2, 4, 6])
+def test_a_run_that_was_stopped_in_validation_validates_again_and_is_the_same(
+    tmp_path: Path, how: str, batches: int
+) -> None:
+    case = CASES["validation within the epoch"]
+    whole, resumed = run_both(case, tmp_path, StopAfter(batches, how, in_validation=True))
+
+    assert_same_run(whole, resumed)

@@ -1,0 +1,221 @@
+"""Which checkpoint ckpt_path means, and what happens when one is damaged."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, loader, trainer, weights
+
+import nightbus as nb
+from nightbus.actors.checkpoint_format import (
+    DIGEST,
+    STATE,
+    TENSORS,
+    read_checkpoint,
+    write_checkpoint,
+)
+from nightbus.bus.errors import CheckpointError
+
+
+def checkpoints(run: nb.Trainer) -> Path:
+    assert run.run_folder is not None
+    return run.run_folder.path / "checkpoints"
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", [STATE, TENSORS, DIGEST])
+def test_one_flipped_bit_is_found(tmp_path: Path, name: str) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+    flip_a_bit(checkpoints(run) / "last" / name)
+
+    with pytest.raises(CheckpointError, match="is damaged: its digest"):
+        trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path=checkpoints(run) / "last")
+
+
+def test_the_digest_is_the_one_that_the_log_names(tmp_path: Path) -> None:
+    from models import events
+
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+
+    (saved,) = events(run, nb.CheckpointSaved)
+    assert (checkpoints(run) / "last" / DIGEST).read_text().strip() == saved.digest
+
+
+def test_last_passes_over_a_damaged_checkpoint_for_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = trainer(tmp_path, max_epochs=3), trainer(tmp_path, max_epochs=3)
+    straight, resumed = Small(), Small()
+    first.fit(straight, loader())
+    flip_a_bit(checkpoints(first) / "last" / TENSORS)
+
+    second.fit(resumed, loader(), ckpt_path="last")
+
+    assert "passed over for the one before" in capsys.readouterr().err
+    assert all(map(torch.equal, weights(resumed), weights(straight)))
+
+
+def test_if_all_are_damaged_last_says_so(tmp_path: Path) -> None:
+    first = trainer(tmp_path, max_epochs=2)
+    first.fit(Small(), loader())
+    for path in checkpoints(first).glob("*/tensors.safetensors"):
+        if not path.parent.is_symlink():
+            flip_a_bit(path)
+
+    with pytest.raises(CheckpointError, match="is damaged"):
+        trainer(tmp_path).fit(Small(), loader(), ckpt_path="last")
+
+
+def test_last_of_a_name_that_has_no_checkpoint_trains_anew_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader(), ckpt_path="last")
+
+    assert run.global_step == 6
+    assert "training begins anew" in capsys.readouterr().err
+
+
+def test_last_is_no_answer_for_testing_without_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no run called 'Small'"):
+        trainer(tmp_path).test(Small(), loader(), ckpt_path="last")
+
+
+class Scores(Small):
+    def on_train_epoch_end(self) -> None:
+        self.log("score", float([1, 3, 2][self.current_epoch]))
+
+
+def test_best_is_what_the_trainers_callback_holds_to_be_best(tmp_path: Path) -> None:
+    callback = nb.ModelCheckpoint(monitor="score", mode="max")
+    run = trainer(tmp_path, max_epochs=3, callbacks=[callback])
+    run.fit(Scores(), loader())
+    tested = Scores()
+
+    run.test(tested, loader(), ckpt_path="best", verbose=False)
+
+    saved = read_checkpoint(Path(callback.best_model_path))
+    assert saved["epoch"] == 2
+    assert torch.equal(saved["state_dict"]["net.0.weight"], tested.net[0].weight)  # type: ignore[index]
+
+
+def test_best_is_found_by_another_process_too(tmp_path: Path) -> None:
+    callback = nb.ModelCheckpoint(monitor="score", mode="max")
+    run = trainer(tmp_path, max_epochs=3, callbacks=[callback])
+    run.fit(Scores(), loader())
+    tested, other = Scores(), trainer(tmp_path)
+
+    other.test(tested, loader(), ckpt_path="best", verbose=False)
+
+    saved = read_checkpoint(Path(callback.best_model_path))
+    assert torch.equal(saved["state_dict"]["net.0.weight"], tested.net[0].weight)  # type: ignore[index]
+
+
+def test_best_without_any_is_said(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+
+    with pytest.raises(CheckpointError, match=r"add ModelCheckpoint\(monitor=...\)"):
+        run.test(Small(), loader(), ckpt_path="best")
+
+
+def test_a_file_of_torch_is_refused_with_the_verb_that_converts_it(tmp_path: Path) -> None:
+    torch.save(Small().state_dict(), tmp_path / "model.pt")
+
+    with pytest.raises(CheckpointError, match="nightbus import-ckpt"):
+        trainer(tmp_path).fit(Small(), loader(), ckpt_path=tmp_path / "model.pt")
+
+
+def free(number: int) -> Any:
+    class Usage:
+        free = number
+
+    return lambda _: Usage
+
+
+def test_a_disk_without_room_for_the_weights_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", free(100))
+    run = trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match="no room for a checkpoint: the weights take"):
+        run.fit(Small(), loader())
+    assert run.global_step == 0
+
+
+def test_a_disk_with_little_room_is_said_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", free(1000))
+    trainer(tmp_path).fit(Small(), loader())
+
+    assert "checkpoints may find no room" in capsys.readouterr().err
+
+
+def test_a_disk_that_fails_costs_a_checkpoint_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import events
+
+    real, calls = write_checkpoint, []
+
+    def fails_once(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise CheckpointError("no space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr("nightbus.actors.checkpointer.write_checkpoint", fails_once)
+    run = trainer(tmp_path, max_epochs=3)
+    run.fit(Small(), loader())
+
+    (fault,) = events(run, nb.Fault)
+    assert fault.source == "checkpointer"
+    assert "no space left" in fault.message
+    assert len(events(run, nb.CheckpointSaved)) == 2
+    assert run.global_step == 18
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    first = trainer(tmp_path)
+    first.fit(Small(), loader())
+    half = checkpoints(first) / ".epoch=9-step=9.999999999.tmp"
+    half.mkdir()
+    (half / TENSORS).write_bytes(b"half")
+
+    trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path="last")
+
+    assert not half.exists()
+
+
+def test_checkpoints_do_not_pile_up_over_attempts(tmp_path: Path) -> None:
+    for epochs in (1, 2, 3, 4):
+        run = trainer(tmp_path, max_epochs=epochs)
+        run.fit(Small(), loader(), ckpt_path="last")
+
+    names = sorted(path.name for path in checkpoints(run).iterdir())
+    assert names == ["epoch=2-step=18", "epoch=3-step=24", "last"]
+
+
+def test_a_checkpoint_cannot_name_folders_elsewhere_to_be_removed(tmp_path: Path) -> None:
+    first = trainer(tmp_path)
+    first.fit(Small(), loader())
+    precious = tmp_path / "precious"
+    write_checkpoint(precious, {})
+    state = read_checkpoint(checkpoints(first) / "last")
+    state["kept"] = ["../../../precious", str(precious), "..", "epoch=0-step=6"]
+    forged = checkpoints(first) / "forged"
+    write_checkpoint(forged, state)
+
+    trainer(tmp_path, max_epochs=5).fit(Small(), loader(), ckpt_path=forged)
+
+    assert precious.exists()

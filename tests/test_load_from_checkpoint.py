@@ -1,0 +1,131 @@
+"""load_from_checkpoint: a module or datamodule as it was, without the code that made it."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, loader, trainer, weights
+from torch import nn
+
+import nightbus as nb
+from nightbus.bus.errors import CheckpointError
+
+
+class Sized(Small):
+    def __init__(self, hidden: int, act: Any = None, *, depth: int = 1) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+
+
+def saved(folder: Path, module: Any, **options: Any) -> Path:
+    run = trainer(folder, **options)
+    run.fit(module, loader())
+    assert run.run_folder is not None
+    return run.run_folder.path / "checkpoints" / "last"
+
+
+def test_a_module_is_made_with_its_hyperparameters_and_weights(tmp_path: Path) -> None:
+    module = Sized(5, depth=3)
+    found = Sized.load_from_checkpoint(saved(tmp_path, module))
+
+    assert found.hparams == {"hidden": 5, "act": None, "depth": 3}
+    assert all(map(torch.equal, weights(found), weights(module)))
+
+
+def test_hyperparameters_keep_their_types(tmp_path: Path) -> None:
+    path = saved(tmp_path, Sized(5, act={"kind": "relu", "at": Path("x"), "sizes": (1, 2)}))
+
+    assert Sized.load_from_checkpoint(path).hparams.act == {
+        "kind": "relu",
+        "at": Path("x"),
+        "sizes": (1, 2),
+    }
+
+
+def test_arguments_given_win_over_the_checkpoints(tmp_path: Path) -> None:
+    found = Sized.load_from_checkpoint(saved(tmp_path, Sized(5, depth=3)), depth=9)
+
+    assert found.hparams.depth == 9
+
+
+def test_a_hyperparameter_that_cannot_be_carried_has_to_be_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Needs(Small):
+        def __init__(self, act: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    path = saved(tmp_path, Needs(torch.tanh))
+
+    assert "hyperparameters are not in the checkpoint" in capsys.readouterr().err
+    with pytest.raises(nb.UsageError, match="does not say what Needs was made with: act"):
+        Needs.load_from_checkpoint(path)
+    assert Needs.load_from_checkpoint(path, act=torch.tanh).hparams.act is torch.tanh
+
+
+def test_hyperparameters_given_as_one_object_come_back_as_one(tmp_path: Path) -> None:
+    class FromArgs(Small):
+        def __init__(self, args: Any) -> None:
+            super().__init__(lr=args.lr)
+            self.save_hyperparameters(args)
+
+    found = FromArgs.load_from_checkpoint(saved(tmp_path, FromArgs(Namespace(lr=0.2, n=3))))
+
+    assert found.lr == 0.2
+    assert found.hparams == {"lr": 0.2, "n": 3}
+
+
+def test_weights_that_do_not_fit_are_refused_unless_not_strict(tmp_path: Path) -> None:
+    class More(Sized):
+        def __init__(self, hidden: int, act: Any = None, *, depth: int = 1) -> None:
+            super().__init__(hidden, act, depth=depth)
+            self.extra = nn.Linear(1, 1)
+
+    path = saved(tmp_path, Sized(5))
+
+    with pytest.raises(CheckpointError, match="do not fit More"):
+        More.load_from_checkpoint(path)
+    assert More.load_from_checkpoint(path, strict=False).hparams.hidden == 5
+
+
+def test_the_module_takes_back_what_it_added(tmp_path: Path) -> None:
+    class Adds(Small):
+        words: Any = None
+
+        def on_save_checkpoint(self, checkpoint: Any) -> None:
+            checkpoint["words"] = ["a"]
+
+        def on_load_checkpoint(self, checkpoint: Any) -> None:
+            self.words = checkpoint["words"]
+
+    assert Adds.load_from_checkpoint(saved(tmp_path, Adds())).words == ["a"]
+
+
+def test_a_datamodule_is_made_with_its_hyperparameters_and_state(tmp_path: Path) -> None:
+    class Data(nb.LightningDataModule):
+        def __init__(self, size: int) -> None:
+            self.save_hyperparameters()
+            self.seen = 0
+
+        def train_dataloader(self) -> Any:
+            self.seen += 1
+            return loader(self.hparams.size)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"seen": self.seen}
+
+        def load_state_dict(self, state_dict: Any) -> None:
+            self.seen = state_dict["seen"]
+
+    run = trainer(tmp_path)
+    run.fit(Small(), datamodule=Data(16))
+    assert run.run_folder is not None
+
+    found = Data.load_from_checkpoint(run.run_folder.path / "checkpoints" / "last")
+
+    assert found.hparams == {"size": 16}
+    assert found.seen == 1
