@@ -106,11 +106,11 @@ async def test_each_wait_is_twice_the_one_before_up_to_the_longest(
 async def test_a_very_long_crash_loop_comes_to_its_end(autojump_clock: MockClock) -> None:
     host = Host()
     host.put(1)
-    actor = Crashes(nb.Supervision(1_500, period_s=1e6, backoff_s=1.0, max_backoff_s=2.0))
+    actor = Crashes(nb.Supervision(1_030, period_s=1e6, backoff_s=1.0, max_backoff_s=2.0))
 
     await run_to_end(host, actor)
 
-    assert len(actor.started_s) == 1_501
+    assert len(actor.started_s) == 1_031
 
 
 @given(
