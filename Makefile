@@ -13,7 +13,7 @@ SEED ?= 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format types check bench bench-peers bench-replay build clean
+.PHONY: help demo test test-long fuzz lint format types check bench bench-peers bench-replay build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ check: ## lint, types and test, in this order
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test
+
+test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10 million events
+	@NIGHTBUS_SCHEDULES=10000 $(BIN)/pytest -q tests/unit/test_mailbox.py
+	@$(BIN)/python tests/faults/stuck_sink.py --events 10000000
 
 bench: $(READY) ## measure the cost of a step
 	@$(BIN)/python tests/bench/run.py

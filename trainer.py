@@ -72,7 +72,6 @@ from .bus.events import (
     LoopStarted,
     Plain,
     Put,
-    RunEnded,
     RunStarted,
     Scalar,
     Stage,
@@ -80,13 +79,14 @@ from .bus.events import (
 from .bus.flight_recorder import FlightRecorder
 from .bus.log_writer import LogIdentity, LogWriter
 from .bus.logging_setup import bind_run, get_logger, level
-from .bus.mailbox import Reply
 from .bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
 from .bus.observer import Observer, describe
 from .bus.place import Place
+from .bus.reply import Reply, check_deadline
 from .bus.routes import HookHandler
 from .bus.run_folder import AttemptLock, RunFolder
 from .bus.segments import UnnamedStore
+from .bus.statistics import BusStatistics
 from .loops import (
     HOOK_GROUPS,
     EvaluationLoop,
@@ -497,19 +497,29 @@ class Trainer:
         self.sinks = [entry for entry in self.sinks if entry is not actor]
 
     def tell(self, target: str, command: Command) -> None:
-        """Send a command to an actor, ``fit`` say, from any thread."""
+        """Send a command to an actor, ``fit`` say, from any thread.
+
+        What reaches nobody becomes a dead letter, an event in the log.
+        """
         self.bus.post(target, command, "user", None)
 
     def ask(self, target: str, command: Command, timeout_s: float = 5.0) -> Any:
         """Send a command and wait for the reply; not from the training thread.
 
         Raises:
-            AskTimeoutError: no reply within ``timeout_s``.
-            UnknownActorError, ActorStoppedError: there will be none.
+            AskTimeoutError: no reply within ``timeout_s``; there is always a deadline.
+            ActorRaisedError: the handler raised; ``__cause__`` is what.
+            UnknownActorError, UnhandledCommandError, MailboxFullError, CommandDroppedError,
+                ActorStoppedError: there will be no reply.
         """
+        check_deadline(timeout_s)
         reply = Reply()
         self.bus.post(target, command, "user", reply)
         return reply.wait(timeout_s)
+
+    def statistics(self) -> BusStatistics:
+        """Counts of the run's log, mailboxes and observers at this moment; from any thread."""
+        return self.bus.statistics()
 
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
         """Save a checkpoint, a folder, at a path that does not exist yet; it is complete on disk
@@ -794,29 +804,41 @@ class Trainer:
     ) -> Any:
         """Run ``body`` as one attempt: set-up, running, and an end that is always recorded."""
         self._adopt(model, loaders, datamodule)
-        checkpoint = self._open_run(function, ckpt_path)
         module = self.lightning_module
         how: Ending = "completed"
         reason = ""
-        try:
-            with self._signals, self._black_box, self._torch_settings():
+        with self._signals:
+            try:
                 try:
-                    result = body(checkpoint)
-                    if function == "fit" and (self.should_stop or self.stop_reason):
-                        how, reason = "stopped", self.stop_reason or "should_stop was set"
+                    checkpoint = self._open_run(function, ckpt_path)
                 except BaseException as error:
                     how, reason = self._how_it_ended(error)
-                    self._on_exception(function, error)
-                    if how != "interrupted" or self._signals.at_once:
-                        raise
-                    self.interrupted = True
-                    return None
-            if self._signals.preempted:  # after the last safe point
-                raise SystemExit(PREEMPTED_EXIT_CODE)
-            return result
-        finally:
-            self._close_run(how, reason)
-            module._attach(None)
+                    raise
+                with self._black_box:
+                    try:
+                        with self._torch_settings():
+                            result = body(checkpoint)
+                        if function == "fit" and (self.should_stop or self.stop_reason):
+                            how, reason = "stopped", self.stop_reason or "should_stop was set"
+                    except BaseException as error:
+                        how, reason = self._how_it_ended(error)
+                        self._on_exception(function, error)
+                        if how != "interrupted" or self._signals.at_once:
+                            raise
+                        self.interrupted = True
+                        return None
+                if self._signals.preempted:  # after the last safe point
+                    raise SystemExit(PREEMPTED_EXIT_CODE)
+                return result
+            finally:
+                # Not more than one signal raises before they are held: then the end comes all the
+                # same.
+                try:
+                    self._signals.hold(self.bus.hurry)
+                finally:
+                    if self._function is not None:
+                        self._close_run(how, reason)
+                    module._attach(None)
 
     def _how_it_ended(self, error: BaseException) -> tuple[Ending, str]:
         if isinstance(error, KeyboardInterrupt):
@@ -1094,9 +1116,8 @@ class Trainer:
         for label, count in self.metrics.unheard.items():
             why = f"nobody takes values for this destination; {count} were put"
             self.bus.emit(DeadLetter, label, Put.__name__, why, source="trainer")
-        self.bus.emit(RunEnded, how, reason)
         try:
-            unfinished = self.bus.close(self.drain_timeout)
+            unfinished = self.bus.close(self.drain_timeout, (how, reason))
         finally:
             if self.progress_bar is not None:
                 self.progress_bar.stop()
@@ -1107,6 +1128,13 @@ class Trainer:
             self.place.move(stage="")
             bind_run("", None)
         self._report(unfinished)
+        signals = self._signals
+        if signals.terminated_while_ending:
+            raise SystemExit(PREEMPTED_EXIT_CODE)
+        if signals.interrupts_while_ending:  # ended the wait for sinks; the run itself was over
+            self.interrupted = True
+        if signals.interrupts_while_ending > 1:
+            raise KeyboardInterrupt
 
     def _report(self, unfinished: list[Observer]) -> None:
         """One readable message for each observer that has not seen everything, and for what is
@@ -1115,9 +1143,9 @@ class Trainer:
         for problem in self.bus.log_problems:
             print(f"nightbus: {problem}", file=sys.stderr)
         for observer in unfinished:
-            why = observer.gave_up or f"was not done after {self.drain_timeout:g} s"
+            why = observer.gave_up or "the thread beside the step ended"
             refill = ""
-            if self.run_folder is not None and self.recording != "off":
+            if self.run_folder is not None and observer.resumes:
                 refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
             print(f"nightbus: {observer.name} stopped early: {why}{refill}", file=sys.stderr)
 
@@ -1133,6 +1161,7 @@ class Trainer:
             lambda: self.routes.call("on_exception", error),
             lambda: self._teardown(function),
         ):
+            self._signals.rearm()
             try:
                 step()
             except Exception as second:

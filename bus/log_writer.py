@@ -34,6 +34,7 @@ from .logging_setup import get_logger
 from .place import Place, PlaceMark
 from .segment_file import SegmentFile, open_segment_file
 from .segments import SegmentStore
+from .statistics import LogStatistics
 from .summary import HookTotal, Summary
 
 DEFAULT_SEGMENT_BYTES = 16 << 20
@@ -187,6 +188,10 @@ class LogWriter:
         time_ns = self.clock_ns()
         self._inbox.append(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
 
+    def ask_for_event(self, make: Callable[[], Event]) -> None:
+        """Have an event appended by the owner's next flush, made only then; any thread may ask."""
+        self._inbox.append(make)
+
     def take_from_inbox(self) -> Event:
         """The next event that another thread asked for, with its place in the order; append it."""
         return self._inbox.popleft()()
@@ -200,6 +205,20 @@ class LogWriter:
     def inbox_waiting(self) -> bool:
         """Whether other threads asked for events."""
         return bool(self._inbox)
+
+    def statistics(self) -> LogStatistics:
+        """How much is recorded, buffered and lost; any thread may ask."""
+        segment, size = self.committed
+        written = self._flushed_seq
+        buffered = len(self.hooks) + len(self.others)
+        return LogStatistics(
+            events=written + buffered,
+            buffered=buffered,
+            asked_for=len(self._inbox),
+            lost=self.lost_events,
+            segment=segment,
+            segment_bytes=size,
+        )
 
     # -- writing -----------------------------------------------------------------------------
 
