@@ -1,7 +1,6 @@
 """The bus: ties the log, the routes, the actors and the thread beside the step together."""
 
 import contextlib
-import sys
 import threading
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from .errors import (
 )
 from .events import Command, CommandTaken, DeadLetter, Event, Hook, Stop
 from .log_writer import LogWriter
-from .logging_setup import get_logger
+from .logging_setup import get_logger, tell_user
 from .mailbox import Envelope, Mailbox, Reply
 from .media import EncodedMedia
 from .observer import Observer, to_json
@@ -452,10 +451,7 @@ class Bus:
             if waited_s > DRAIN_NOTICE_AFTER_S and not told:
                 told = True
                 names = ", ".join(o.name for o in self.observers if not (o.finished or o.gave_up))
-                print(
-                    f"nightbus: waiting up to {timeout_s:g} s for {names} to finish",
-                    file=sys.stderr,
-                )
+                tell_user(f"nightbus: waiting up to {timeout_s:g} s for {names} to finish")
         else:
             return
         self._cancel()
