@@ -11,7 +11,7 @@ PEERS_READY := $(VENV)/.peers-ready
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check bench bench-peers build clean
+.PHONY: help demo test lint format types check bench bench-peers schemas kill-trials build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,12 @@ bench: $(READY) ## measure the cost of a step
 
 bench-peers: $(PEERS_READY) ## the same beside Lightning and Ignite, installing them first
 	@$(BIN)/python tests/bench/run.py
+
+schemas: $(READY) ## put new events and fields into schemas.lock
+	@$(BIN)/python tests/schema_lock.py --extend
+
+kill-trials: $(READY) ## kill 1,000 recording processes at random, and check their logs
+	@$(BIN)/python tests/faults/kill_trials.py --rounds 1000 --seed 1
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation
