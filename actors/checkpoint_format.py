@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..bus.codec import UNENCODABLE
 from ..bus.errors import CheckpointError
 from ..bus.plain_file import open_plain
 from ..bus.run_folder import make_private_folder
@@ -86,12 +87,19 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> tuple[str, int]:
     """
     flattener = _Flattener()
     plain = flattener.plain(state, "state")
+    try:
+        packed = _encode({"format": FORMAT_VERSION, "state": plain})
+    except UNENCODABLE as error:
+        raise CheckpointError(
+            f"the state cannot be saved in a checkpoint: {error}; text must be Unicode, and "
+            "integers have at most 64 bits"
+        ) from error
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         make_private_folder(temporary.parent)
         temporary.mkdir(mode=0o700)
         safetensors.torch.save_file(flattener.tensors, temporary / TENSORS)
-        (temporary / STATE).write_bytes(_encode({"format": FORMAT_VERSION, "state": plain}))
+        (temporary / STATE).write_bytes(packed)
         for name in (TENSORS, STATE):
             os.chmod(temporary / name, 0o600)
             fd = os.open(temporary / name, os.O_RDONLY | os.O_CLOEXEC)
