@@ -117,7 +117,7 @@ def to_scalar(name: str, value: Any) -> Value:
         MetricError: it is none of these.
     """
     kind = type(value)
-    if kind is float or kind is bool:
+    if kind is float or kind is bool or (kind is int and -(1 << 63) <= value < 1 << 64):
         return value  # type: ignore[no-any-return]
     if isinstance(value, Tensor):
         if value.is_cuda and value.numel() == 1:
@@ -412,6 +412,9 @@ class Metrics:
                 self.unheard[label] += 1
 
     def _check_name(self, name: object) -> None:
+        # As _is_name, which would be a call for each put.
+        if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and name.isascii():
+            return
         if not _is_name(name):
             raise MetricError(
                 f"a metric's name is a string of 1 to {MAX_NAME_CHARS} characters, not "

@@ -22,7 +22,16 @@ NAMES: list[Any] = ["", TEN_MB, 5, None, b"bytes", ["x"], "half a pair \udcff"]
 ODD_NAMES = ["größe \U0001f68c", "nul \0", "line\nbreak", "../../etc", "\u202e right to left"]
 VALUES: list[Any] = ["text", TEN_MB, b"\xff", [1, 2], {}, None, object(), torch.zeros(2), 1j]
 VALUES += [np.str_("text"), np.zeros(2), np.bytes_(b"x"), torch.tensor(1j)]
-ODD_VALUES = [math.nan, math.inf, -math.inf, 10**400, -(10**30), 1e-320, torch.tensor(math.nan)]
+ODD_VALUES = [
+    math.nan,
+    math.inf,
+    -math.inf,
+    10**400,
+    -(10**30),
+    2**64,
+    1e-320,
+    torch.tensor(math.nan),
+]
 
 
 class Hostile(Small):
