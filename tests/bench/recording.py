@@ -1,11 +1,11 @@
-"""What recording costs of a step at 10,000 events a second: on and off, by turns.
+"""What recording costs of a step at 10,000 events a second: on and off, by turns, in one training.
 
-    python tests/bench/recording.py --pairs 100
+    python tests/bench/recording.py --pairs 2000
 
 The model is made as large as it takes for a step to last as many times 100 us as it emits events.
-Every pair trains the same steps with recording on and off, in an order that alternates; the ratio
-of their times is taken pair by pair, so that what else the machine does hits both. The median step
-of a training leaves out what is rare; the processor time has all of it, of all threads.
+Recording is switched on or off every few steps of the same training, and the times of neighbours
+are compared, so that what else the machine does hits both. The writer makes its file durable once
+a second in either case: that costs processor time beside the step, not in it.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,29 +25,19 @@ from torch.nn import functional as F
 import nightbus as nb
 from nightbus.bus.log_reader import LogReader
 
-STEPS = 100
-WARM_UP = 10
 US_AN_EVENT = 100.0  # 10,000 events a second
 BATCH, WIDTH = 64, 256
-RESAMPLES = 4_000
-PAIRS = 100
+STRETCH = 12  # steps until recording is switched
+SETTLE = 3  # of them not counted: after the switch, routes are built anew
+RESAMPLES = 2_000
+PAIRS = 2_000
 
 
-class Cost(NamedTuple):
-    """What was measured.
+class Times(NamedTuple):
+    """What a step took, in us: on the wall's clock, and of the training thread's processor time."""
 
-    Attributes:
-        step_us: the median step with recording off.
-        events_a_second: recorded, over the median step with recording on.
-        wall: on over off by the clock on the wall.
-        processor: on over off by the processor time of all threads, which does not count the time
-            that other processes took.
-    """
-
-    step_us: float
-    events_a_second: float
-    wall: "Ratio"
-    processor: "Ratio"
+    wall_us: float
+    processor_us: float
 
 
 class Ratio(NamedTuple):
@@ -59,15 +48,23 @@ class Ratio(NamedTuple):
     high: float
 
 
-class Step(NamedTuple):
-    """What a step took, in us: the median on the wall's clock, the mean of processor time."""
+class Cost(NamedTuple):
+    """What was measured.
 
-    wall_us: float
-    processor_us: float
+    Attributes:
+        step_us: the median step with recording off.
+        events_a_second: recorded, over the median step with recording on.
+        wall, processor: on over off, of either time.
+    """
+
+    step_us: float
+    events_a_second: float
+    wall: Ratio
+    processor: Ratio
 
 
-class Layers(nb.LightningModule):
-    """A stack of so many layers, that times its own steps."""
+class Switched(nb.LightningModule):
+    """A stack of so many layers, that switches recording after each stretch of steps."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -76,78 +73,89 @@ class Layers(nb.LightningModule):
         for _ in range(depth):
             layers += [nn.Linear(WIDTH, WIDTH), nn.ReLU()]
         self.net = nn.Sequential(*layers, nn.Linear(WIDTH, 2))
-        self.begins_s: list[float] = []
-        self.processor_s: list[float] = []
+        self.recorded = list[Times]()
+        self.unrecorded = list[Times]()
+        self._stretches = self.recorded
+        self._writer: Any = None
+        self._begin = (0.0, 0.0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if batch_idx == WARM_UP:
-            self.processor_s.append(time.process_time())
-        self.begins_s.append(time.perf_counter())
+        if batch_idx % STRETCH == SETTLE:
+            self._begin = time.perf_counter(), time.thread_time()
+        elif batch_idx % STRETCH == 0:
+            end = time.perf_counter(), time.thread_time()
+            if batch_idx:
+                spent_s = [e - b for b, e in zip(self._begin, end, strict=True)]
+                wall_us, processor_us = (s / (STRETCH - SETTLE) * 1e6 for s in spent_s)
+                self._stretches.append(Times(wall_us, processor_us))
+            # on off, off on, on off, ...: neither is always the first of a pair.
+            self._switch(is_on=batch_idx // STRETCH % 4 in (0, 3))
         x, y = batch
         return F.cross_entropy(self.net(x), y)
 
+    def _switch(self, is_on: bool) -> None:
+        trainer = self.trainer
+        bus = trainer.bus
+        bus.flush()
+        self._writer = self._writer or bus.writer
+        bus.writer = self._writer if is_on else None
+        trainer.routes.set_writer(bus.writer, None if is_on else set())
+        bus.place.tell_moves(self._writer._on_move if is_on else None)
+        if is_on:
+            self._writer._on_move(bus.place.mark())
+        self._stretches = self.recorded if is_on else self.unrecorded
+
     def on_train_epoch_end(self) -> None:
-        self.processor_s.append(time.process_time())
+        self._switch(is_on=True)
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.001)
 
-    @property
-    def per_step(self) -> Step:
-        begins = self.begins_s[WARM_UP:]
-        wall_s = statistics.median(b - a for a, b in pairwise(begins))
-        processor_s = (self.processor_s[1] - self.processor_s[0]) / len(begins)
-        return Step(wall_s * 1e6, processor_s * 1e6)
 
-
-def train(folder: Path, depth: int, recording: str, steps: int = STEPS) -> Step:
-    """Train so many steps; what one of them took."""
-    module = Layers(depth)
-    arguments = {**BARE, "recording": recording}
+def train(folder: Path, depth: int, steps: int) -> tuple[Switched, nb.Trainer]:
+    """Train so many steps, recorded and not by turns."""
+    module = Switched(depth)
     with quiet():
+        arguments = {**BARE, "recording": "all"}
         trainer = nb.Trainer(max_epochs=1, default_root_dir=folder, accelerator="cpu", **arguments)
         trainer.fit(module, Batches(steps, BATCH, WIDTH))
-    return module.per_step
+    return module, trainer
 
 
 def events_a_step(folder: Path) -> float:
     """How many events a step emits."""
     counts = []
-    for steps in (100, 200):
-        arguments = {**BARE, "recording": "all"}
-        with quiet():
-            trainer = nb.Trainer(max_epochs=1, default_root_dir=folder, **arguments)
-            trainer.fit(Layers(1), Batches(steps, BATCH, WIDTH))
+    for steps in (STRETCH // 2, STRETCH):
+        _, trainer = train(folder, 1, steps)
         assert trainer.run_folder is not None
         reader = LogReader(trainer.run_folder.store(0))
         counts.append(sum(1 for _ in reader.events()))
         reader.close()
-    return (counts[1] - counts[0]) / 100
+    return (counts[1] - counts[0]) / (STRETCH - STRETCH // 2)
 
 
 def recording_cost(pairs: int) -> Cost:
     """Measure it.
 
     Args:
-        pairs: how often both are run.
+        pairs: how many stretches of steps with recording on are compared with one with it off.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         events = events_a_step(folder)
+        some = STRETCH * 20 + 1
         one, five = (
-            min(train(folder, depth, "off").processor_us for _ in range(3)) for depth in (1, 5)
+            min(times.processor_us for times in train(folder, depth, some)[0].unrecorded)
+            for depth in (1, 5)
         )
         depth = max(1, round(1 + (events * US_AN_EVENT - one) / ((five - one) / 4)))
-        on, off = list[Step](), list[Step]()
-        for number in range(pairs):
-            for recording in ("all", "off") if number % 2 else ("off", "all"):
-                (on if recording == "all" else off).append(train(folder, depth, recording))
-    rate = events / statistics.median(step.wall_us for step in on) * 1e6
+        module, _ = train(folder, depth, STRETCH * 2 * pairs + 1)
+    both = list(zip(module.recorded, module.unrecorded, strict=True))
     return Cost(
-        statistics.median(step.wall_us for step in off),
-        rate,
-        _ratio([a.wall_us / b.wall_us for a, b in zip(on, off, strict=True)]),
-        _ratio([a.processor_us / b.processor_us for a, b in zip(on, off, strict=True)]),
+        statistics.median(off.wall_us for _, off in both),
+        events / statistics.median(on.wall_us for on, _ in both) * 1e6,
+        _ratio([on.wall_us / off.wall_us for on, off in both]),
+        _ratio([on.processor_us / off.processor_us for on, off in both]),
     )
 
 

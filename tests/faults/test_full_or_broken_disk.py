@@ -21,7 +21,7 @@ from nightbus.bus.log_reader import EndKind, LogReader
 from nightbus.bus.segments import FolderStore, compress_segment
 
 SMALL = 3_000  # bytes a segment: a header, and a few frames
-ROUNDS, STEPS = 8, 3
+ROUNDS, STEPS = 6, 3
 
 
 @pytest.fixture(params=["mapped", "written"])

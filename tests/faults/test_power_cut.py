@@ -16,7 +16,7 @@ from nightbus.bus.run_folder import RunFolder
 from nightbus.bus.segments import compress_segment
 
 SMALL = 3_000  # bytes a segment: a header, and a few frames
-ROUNDS, STEPS = 8, 3
+ROUNDS, STEPS = 6, 3
 CUTS_A_CALL = 6
 
 
