@@ -576,12 +576,12 @@ class LogWriter:
 
     def _sync_all(self) -> None:
         """Make all durable now, whatever was before."""
-        while True:
+        for _ in range(len(self._retired) + 1):  # each failure is of another segment
             self._sync_again_ns = 0
             try:
                 self.sync()
                 return
-            except OSError as error:  # of one segment, which is not tried again
+            except OSError as error:
                 _log.warning("the event log could not be made durable", error=str(error))
 
     def problems(self) -> list[str]:
