@@ -13,7 +13,8 @@ SEED ?= 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz lint format types check bench bench-peers bench-replay build clean
+.PHONY: help demo test test-long fuzz kill-trials schemas lint format types check bench bench-peers \
+	bench-replay build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +56,12 @@ bench-peers: $(PEERS_READY) ## the same beside Lightning and Ignite, installing 
 
 bench-replay: $(READY) ## measure how many events a second replay delivers
 	@$(BIN)/python tests/bench/replay.py
+
+schemas: $(READY) ## put new events and fields into schemas.lock
+	@$(BIN)/python tests/schema_lock.py --extend
+
+kill-trials: $(READY) ## kill 1,000 recording processes at random, and check their logs
+	@$(BIN)/python tests/faults/kill_trials.py --rounds 1000 --seed 1
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation

@@ -5,7 +5,6 @@ It is the one place, besides the facade and the command line, that knows all of 
 
 import inspect
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,7 +77,7 @@ from .bus.events import (
 )
 from .bus.flight_recorder import FlightRecorder
 from .bus.log_writer import LogIdentity, LogWriter
-from .bus.logging_setup import bind_run, get_logger, level
+from .bus.logging_setup import bind_run, get_logger, level, tell_user
 from .bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
 from .bus.observer import Observer, describe
 from .bus.place import Place
@@ -1141,13 +1140,13 @@ class Trainer:
         wrong with the log.
         """
         for problem in self.bus.log_problems:
-            print(f"nightbus: {problem}", file=sys.stderr)
+            tell_user(f"nightbus: {problem}")
         for observer in unfinished:
             why = observer.gave_up or "the thread beside the step ended"
             refill = ""
             if self.run_folder is not None and observer.resumes:
                 refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
-            print(f"nightbus: {observer.name} stopped early: {why}{refill}", file=sys.stderr)
+            tell_user(f"nightbus: {observer.name} stopped early: {why}{refill}")
 
     def _on_exception(self, function: Function, error: BaseException) -> None:
         """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""

@@ -17,6 +17,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from ..bus.codec import UNENCODABLE
 from ..bus.errors import CheckpointError
 from ..bus.plain_file import open_plain, read_small
 from ..bus.run_folder import make_private_folder
@@ -58,8 +59,14 @@ def take_snapshot(state: Mapping[str, Any]) -> Snapshot:
         CheckpointError: it holds something a checkpoint cannot carry.
     """
     flattener = Flattener()
-    plain = flattener.plain(state, "state")
-    return Snapshot(_encode({"format": FORMAT_VERSION, "state": plain}), flattener.tensors)
+    try:
+        plain = flattener.plain(state, "state")
+        packed = _encode({"format": FORMAT_VERSION, "state": plain})
+    except UNENCODABLE as error:
+        raise CheckpointError(
+            f"the state cannot be saved in a checkpoint: {error}; text must be Unicode"
+        ) from error
+    return Snapshot(packed, flattener.tensors)
 
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple[str, int]:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import math
-import sys
 import threading
 import time
 from collections import deque
@@ -42,7 +41,7 @@ from .events import (
 )
 from .flight_recorder import FlightRecorder
 from .log_writer import LogWriter
-from .logging_setup import get_logger
+from .logging_setup import get_logger, tell_user
 from .mailbox import Deferred, Envelope, Mailbox, Told
 from .media import EncodedMedia
 from .observer import Observer, to_json
@@ -755,9 +754,8 @@ def _own_fields(kind: type[Event]) -> tuple[str, ...]:
 
 def _tell_waiting(late: Sequence[Observer], timeout_s: float) -> None:
     names = ", ".join(observer.name for observer in late)
-    print(
-        f"nightbus: waiting up to {timeout_s:g} s for {names} to finish; Ctrl-C ends the wait",
-        file=sys.stderr,
+    tell_user(
+        f"nightbus: waiting up to {timeout_s:g} s for {names} to finish; Ctrl-C ends the wait"
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 SCHEMA_VERSION = 1
 
 Stage = Literal["", "train", "validate", "test", "predict", "sanity_check"]
-Ending = Literal["completed", "stopped", "interrupted", "preempted", "failed"]
+Ending = Literal["completed", "stopped", "interrupted", "failed", "preempted"]
 MediaKind = Literal["image", "figure", "histogram", "text", "table"]
 Scalar = bool | int | float
 Plain = None | bool | int | float | str
@@ -114,7 +114,8 @@ class RunEnded(Event, frozen=True, array_like=True, tag=4, gc=False):
     """An attempt ended.
 
     Attributes:
-        how: completed, stopped (by a command or callback), interrupted (Ctrl-C) or failed.
+        how: completed, stopped (by a command or callback), interrupted (Ctrl-C), failed, or
+            preempted (SIGTERM).
         reason: one line for people.
     """
 

@@ -871,17 +871,17 @@ def test_a_write_that_fails_half_way_leaves_no_trace_but_a_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
     log = Recording(tmp_path / "log")
-    write, calls = os.write, 0
+    write, calls = os.pwrite, 0
 
-    def short_then_full(fd: int, data: bytes) -> int:
+    def short_then_full(fd: int, data: bytes, offset: int) -> int:
         nonlocal calls
         calls += 1
         if calls == fails_at + 1:
             raise no_space()
-        return write(fd, data[: max(1, len(data) // 2)])
+        return write(fd, data[: max(1, len(data) // 2)], offset)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", short_then_full)
+        patch.setattr(os, "pwrite", short_then_full)
         log.steps(3)
     log.steps(3)
     log.writer.close()
@@ -894,8 +894,8 @@ def test_a_write_that_fails_half_way_leaves_no_trace_but_a_gap(
 
 @pytest.mark.usefixtures("written_with_write")
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: write(fd, data[:7], offset))
     log = Recording(tmp_path / "log", segment_bytes=SMALL)
 
     log.steps(20)
@@ -931,7 +931,7 @@ def test_a_folder_that_is_gone_when_a_segment_is_to_begin_does_not_stop_training
     small_segments.steps(40)
     small_segments.writer.close()
 
-    assert seqs(read_log(folder.with_name("moved"))) == list(range(120))
+    assert values(read_log(folder.with_name("moved"))) == list(range(40))
 
 
 def test_a_gap_that_is_lost_too_is_counted_in_the_next(
@@ -1130,15 +1130,15 @@ def test_a_write_that_an_interrupt_cut_is_completed_at_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = Recording(tmp_path / "log")
-    write = os.write
+    write = os.pwrite
 
-    def half(fd: int, data: bytes) -> int:
-        write(fd, data[: len(data) // 2])
+    def half(fd: int, data: bytes, offset: int) -> int:
+        write(fd, data[: len(data) // 2], offset)
         raise KeyboardInterrupt
 
     log.put()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", half)
+        patch.setattr(os, "pwrite", half)
         with pytest.raises(KeyboardInterrupt):
             log.writer.flush()
     log.steps(3)
