@@ -58,7 +58,7 @@ from .bus.black_box import BlackBox
 from .bus.bus import Bus
 from .bus.control import Steered
 from .bus.control_protocol import RunStatus
-from .bus.cursor import Position, attempt_logs
+from .bus.cursor import Position
 from .bus.errors import CheckpointError, UsageError
 from .bus.events import (
     Command,
@@ -76,6 +76,7 @@ from .bus.events import (
     Stage,
 )
 from .bus.flight_recorder import FlightRecorder
+from .bus.lineage import logs_before
 from .bus.log_writer import LogIdentity, LogWriter
 from .bus.logging_setup import bind_run, get_logger, level, tell_user
 from .bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
@@ -894,7 +895,7 @@ class Trainer:
         if function == "fit":
             self.checkpointer.begin(fork, checkpoint)
         records = self.recording != "off"
-        earlier = attempt_logs(run) if run is not None and records else []
+        earlier = logs_before(run, fork) if run is not None and records else []
         lock: AttemptLock | None = None
         if run is not None and records:
             lock = run.begin_attempt()

@@ -33,6 +33,7 @@ from .replay_pace import ClockName, Jumping, Waiting, parse_rate
 from .replay_selection import Selection
 from .reply import Reply
 from .report import summarise
+from .rewind import go_on
 from .run_folder import RunFolder
 from .statistics import ActorStatistics, BusStatistics
 
@@ -248,7 +249,7 @@ def replay(
         raise UsageError(f"clock={clock!r}: expected recorded or wall")
     _check_together(selection, speed, clock, resume, follow, cursors is not None)
     folder = run if isinstance(run, RunFolder) else open_run(run)
-    host = _ReplayHost(folder, follow, all_attempts or resume)
+    host = _ReplayHost(folder, follow, all_attempts)
     destinations = list(sinks)
     everyone = [*actors, *destinations]
     if not allow_network:
@@ -347,8 +348,7 @@ def _observer(
     if cursor_file is not None:
         cursor = cursor_file.load()
         if cursor is not None:
-            start = Position(cursor.attempt, cursor.seq)
-            actor.load_cursor_state(cursor.state)  # type: ignore[attr-defined]
+            start = go_on(actor, cursor, host.logs())  # type: ignore[arg-type]
 
     def pass_over(event: Event) -> None:
         if trainer is not None:

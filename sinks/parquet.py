@@ -108,6 +108,11 @@ class Parquet(FileSink):
         file.flush()
         return file
 
+    def discard(self) -> None:
+        super().discard()
+        refuse_all_but_files(self._stream_path)
+        self._stream_path.unlink(missing_ok=True)
+
     def write(self, batch: list[Put]) -> None:
         assert self._file is not None
         columns: list[list[Any]] = [
