@@ -214,8 +214,8 @@ def replay(
         times: only events recorded so long after the run began, ``60s..1m30s``.
         all_attempts: of a run that was resumed from a checkpoint, also what came after that
             checkpoint before it was resumed.
-        resume: sinks go on where they stood when the run ended, instead of from its start; they
-            get all attempts, as they did live.
+        resume: sinks go on where they stood when the run ended, instead of from its start; of a
+            run that was resumed meanwhile they take back what holds no more, as they do live.
         follow: of a run that goes on in another process, also what comes until it ends. Only its
             log is read: it is not held up.
         cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
