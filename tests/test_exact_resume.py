@@ -212,6 +212,10 @@ def custom_loop(run: nb.Trainer) -> None:
     run.fit_loop.epoch_loop.connect(batch_loop=Twice())
 
 
+def averaged(run: nb.Trainer) -> None:
+    run.callbacks.append(nb.EMA(decay=0.9))
+
+
 class Case:
     """Something to train.
 
@@ -263,7 +267,7 @@ CASES = {
     "augmentation in the main process": Case(data=own_generator),
     "a stream without a length": Case(data=lambda: DataLoader(Stream(), 4)),
     "custom loop": Case(change=custom_loop),
-    "weight averaging": Case(),
+    "weight averaging": Case(change=averaged),
 }
 
 
