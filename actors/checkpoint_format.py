@@ -118,6 +118,11 @@ def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:
 @contextlib.contextmanager
 def _made_at(folder: Path) -> Any:
     """A temporary folder for a checkpoint's files, which is durable and called ``folder`` then."""
+    if os.path.lexists(folder):
+        raise CheckpointError(
+            f"{folder} exists already, and a checkpoint replaces nothing; choose another path, or "
+            "remove it first"
+        )
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         make_private_folder(temporary.parent)
@@ -197,9 +202,11 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         tensors = safetensors.torch.load_file(folder / TENSORS)
         content = msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
     except (FileNotFoundError, NotADirectoryError):
+        last = folder / "checkpoints" / "last"
+        advice = f"; {last} is the newest of this run" if is_checkpoint(last) else ""
         raise CheckpointError(
             f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE}, "
-            f"{TENSORS} and {DIGEST}"
+            f"{TENSORS} and {DIGEST}{advice}"
         ) from None
     except (
         OSError,

@@ -145,6 +145,32 @@ class Twice(nb.loops.TrainingBatchLoop):
         self.count = state_dict["count"]
 
 
+class Rounds(nb.Loop):
+    """Runs the fit loop again and again."""
+
+    def __init__(self, fit_loop: nb.Loop) -> None:
+        self.fit_loop = fit_loop
+        self.scores: list[float] = []
+
+    @property
+    def done(self) -> bool:
+        return len(self.scores) == 2
+
+    def advance(self) -> None:
+        if not self.fit_loop.restarting:  # else the run is resumed in the middle of a round
+            self.hook("on_round_start", len(self.scores))
+            self.replace(fit_loop=nb.FitLoop)
+        self.fit_loop.run()
+        self.scores.append(random.random())
+        self.put("score", self.scores[-1])
+
+    def on_save_checkpoint(self) -> dict[str, Any]:
+        return {"scores": self.scores}
+
+    def on_load_checkpoint(self, state_dict: Any) -> None:
+        self.scores = list(state_dict["scores"])
+
+
 class Stream(IterableDataset[Any]):
     """A stream without a length, which draws what it gives."""
 
@@ -214,6 +240,14 @@ def custom_loop(run: nb.Trainer) -> None:
     run.fit_loop.epoch_loop.connect(batch_loop=Twice())
 
 
+def rounds(run: nb.Trainer) -> None:
+    run.fit_loop = Rounds(run.fit_loop)
+
+
+def averaged(run: nb.Trainer) -> None:
+    run.callbacks.append(nb.EMA(decay=0.9))
+
+
 class Case:
     """Something to train.
 
@@ -265,7 +299,8 @@ CASES = {
     "augmentation in the main process": Case(data=own_generator),
     "a stream without a length": Case(data=lambda: DataLoader(Stream(), 4)),
     "custom loop": Case(change=custom_loop),
-    "weight averaging": Case(),
+    "rounds of fits": Case(change=rounds),
+    "weight averaging": Case(change=averaged),
 }
 
 
