@@ -794,26 +794,41 @@ class Trainer:
     ) -> Any:
         """Run ``body`` as one attempt: set-up, running, and an end that is always recorded."""
         self._adopt(model, loaders, datamodule)
-        checkpoint = self._open_run(function, ckpt_path)
-        module = self.lightning_module
+        with self._signals:
+            checkpoint = self._open_run(function, ckpt_path)
+            result = self._run_opened(function, body, checkpoint)
+            if self._signals.preempted:  # after the last safe point
+                raise SystemExit(PREEMPTED_EXIT_CODE)
+            self.interrupted = self.interrupted or self._signals.interrupted
+            return result
+
+    def _run_opened(
+        self,
+        function: Function,
+        body: Callable[[dict[str, Any] | None], Any],
+        checkpoint: dict[str, Any] | None,
+    ) -> Any:
+        """Run ``body``, and close the run. Signals wait while nothing could heed them."""
         how: Ending = "completed"
         reason = ""
+        module, signals = self.lightning_module, self._signals
         try:
-            with self._signals, self._black_box, self._torch_settings():
+            with self._black_box, self._torch_settings():
                 try:
+                    signals.let_through()
                     result = body(checkpoint)
+                    signals.hold()
                     if function == "fit" and (self.should_stop or self.stop_reason):
                         how, reason = "stopped", self.stop_reason or "should_stop was set"
+                    return result
                 except BaseException as error:
+                    signals.hold()
                     how, reason = self._how_it_ended(error)
-                    self._on_exception(function, error)
-                    if how != "interrupted" or self._signals.at_once:
+                    self._on_exception(function, error, how)
+                    if how != "interrupted" or signals.at_once:
                         raise
                     self.interrupted = True
                     return None
-            if self._signals.preempted:  # after the last safe point
-                raise SystemExit(PREEMPTED_EXIT_CODE)
-            return result
         finally:
             self._close_run(how, reason)
             module._attach(None)
@@ -904,14 +919,14 @@ class Trainer:
         self.paused = self.interrupted = False
         try:
             self._register_everyone(function)
+            if self._observers or records:
+                self._open_log()
         except BaseException:
             self._function = None
             if lock:
                 lock.release()
             raise
         bind_run(run.info.id if run else "unnamed", self.place)
-        if self._observers or records:
-            self._open_log()
         self.bus.emit(
             RunStarted,
             run.info.id if run else "unnamed",
@@ -1121,11 +1136,11 @@ class Trainer:
                 refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
             print(f"nightbus: {observer.name} stopped early: {why}{refill}", file=sys.stderr)
 
-    def _on_exception(self, function: Function, error: BaseException) -> None:
+    def _on_exception(self, function: Function, error: BaseException, how: Ending) -> None:
         """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
         hook = self.place.hook
         self.optimizer_toggle.end()
-        if not self._signals.ends_run:
+        if how == "failed":
             self.bus.emit(Fault, *describe(error), hook, source="module")
             if isinstance(error, Exception):
                 self._black_box.crash(error)
@@ -1141,6 +1156,8 @@ class Trainer:
 
     def _on_signal(self) -> None:
         self.bus.attention = True
+        if self._signals.interrupted and self._signals.is_held:
+            self.bus.end_drain()
 
     def _has_safe_points(self) -> bool:
         """Whether a running loop will come to one."""
@@ -1636,7 +1653,7 @@ class Trainer:
                 requeue_job()
         if signals.ends_run:
             self._save_for_signal()
-            raise SystemExit(PREEMPTED_EXIT_CODE) if signals.preempted else KeyboardInterrupt
+        signals.end_run()
 
     def _save_for_signal(self) -> None:
         """Save the run; that this fails does not keep it from ending."""

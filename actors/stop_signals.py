@@ -23,6 +23,9 @@ class StopSignals:
       once.
     - SIGUSR1 sets ``save_requested``.
 
+    While a run is opened and closed, signals are held: the first of each kind is only noted, so
+    that nothing is left half done. It is so when this is entered, and from ``hold`` on.
+
     A handler for SIGTERM or SIGUSR1 that is there already is left alone.
 
     Args:
@@ -34,13 +37,37 @@ class StopSignals:
         preempted: SIGTERM came.
         save_requested: SIGUSR1 came; whoever saves sets it back.
         at_once: the run is to end at once.
+        is_held: signals are only noted.
     """
 
     def __init__(self, on_request: Callable[[], None], has_safe_points: Callable[[], bool]) -> None:
         self._on_request = on_request
         self._has_safe_points = has_safe_points
         self.interrupted = self.preempted = self.save_requested = self.at_once = False
+        self.is_held = True
         self._previous: dict[int, Any] = {}
+
+    def let_through(self) -> None:
+        """From now on somebody heeds what is noted.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: something was noted already that ends the run.
+        """
+        self.is_held = False
+        self.end_run()
+
+    def hold(self) -> None:
+        """From now on nobody does."""
+        self.is_held = True
+
+    def end_run(self) -> None:
+        """End the run, if a signal asked for it.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: one did.
+        """
+        if self.ends_run:
+            raise SystemExit(PREEMPTED_EXIT_CODE) if self.preempted else KeyboardInterrupt
 
     @property
     def ends_run(self) -> bool:
@@ -49,6 +76,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         self.interrupted = self.preempted = self.save_requested = self.at_once = False
+        self.is_held = True
         if threading.current_thread() is not threading.main_thread():
             return self
         self._install(signal.SIGINT, self._on_interrupt)
@@ -80,15 +108,17 @@ class StopSignals:
             raise KeyboardInterrupt
         self.interrupted = True
         self._on_request()
-        _say("\nnightbus: ending the run after this step; Ctrl-C again ends it at once\n")
+        when = "as soon as it can" if self.is_held else "after this step"
+        _say(f"\nnightbus: ending the run {when}; Ctrl-C again ends it at once\n")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        if self.preempted or not self._has_safe_points():
+        if self.preempted or not (self.is_held or self._has_safe_points()):
             self.preempted = self.at_once = True
             raise SystemExit(PREEMPTED_EXIT_CODE)
         self.preempted = True
         self._on_request()
-        _say("nightbus: SIGTERM: ending the run after this step\n")
+        when = "as soon as it can" if self.is_held else "after this step"
+        _say(f"nightbus: SIGTERM: ending the run {when}\n")
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self.save_requested = True

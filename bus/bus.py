@@ -81,6 +81,7 @@ class Bus:
         self._closing = False
         self._closing_event: trio.Event | None = None
         self._drained = threading.Event()
+        self._ends_drain = False
         self._thread_error: BaseException | None = None
         self.root_task: trio.lowlevel.Task | None = None  # of the bus thread, for those who look
         self._lock = threading.Lock()  # who attaches, from which thread ever
@@ -463,7 +464,7 @@ class Bus:
         while not self._drained.wait(0.005 if not told else 0.05):
             self.flush()  # faults of observers, while they drain
             waited_s = time.monotonic() - begin_s
-            if waited_s > timeout_s:
+            if waited_s > timeout_s or self._ends_drain:
                 break
             if waited_s > DRAIN_NOTICE_AFTER_S and not told:
                 told = True
@@ -475,6 +476,10 @@ class Bus:
         else:
             return
         self._cancel()
+
+    def end_drain(self) -> None:
+        """Wait no longer for observers when the run ends. A signal handler may call it."""
+        self._ends_drain = True
 
     def _cancel(self) -> None:
         with self._lock:
