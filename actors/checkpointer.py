@@ -19,6 +19,7 @@ from .checkpoint_format import (
     Snapshot,
     is_checkpoint,
     link_checkpoint,
+    remove_checkpoint,
     remove_unfinished,
     take_snapshot,
     write_checkpoint,
@@ -257,29 +258,44 @@ class Checkpointer:
         weights_only: bool,
         then: Callable[[], object] | None,
     ) -> None:
-        trainer = self._trainer
-        if trainer.bus.writer is not None:
-            # What the checkpoint stands on: a power cut must not leave it with less of a log.
-            trainer.bus.writer.sync()
-        if isinstance(content, Path):
-            digest, size = link_checkpoint(content, path)
-        else:
-            assert content is not None
-            digest, size = write_checkpoint(path, content)
-        folder = self._folder
-        shown = path
-        if trainer.run_folder is not None and path.is_relative_to(trainer.run_folder.path):
-            shown = path.relative_to(trainer.run_folder.path)
-        if folder is not None and path.parent == folder and not weights_only:
-            before, self.last_path = self.last_path, path
-            point_at(folder / "last", path)
-            for old in self._mine[:]:
-                if old not in (path, before):
-                    self._mine.remove(old)
-                    shutil.rmtree(old, ignore_errors=True)
-        trainer.bus.emit(CheckpointSaved, str(shown), digest, size)
+        bus, folder = self._trainer.bus, self._folder
+        run = self._trainer.run_folder
+        former: Path | None = None
+        is_newest = folder is not None and path.parent == folder and not weights_only
+        try:
+            if bus.writer is not None:
+                # What the checkpoint stands on: a power cut must not leave it with less of a log.
+                bus.writer.sync()
+            if isinstance(content, Path):
+                digest, size = link_checkpoint(content, path)
+            else:
+                assert content is not None
+                digest, size = write_checkpoint(path, content)
+            if is_newest:
+                former, self.last_path = self.last_path, path
+                point_at(path.with_name("last"), path)
+        except OSError as error:
+            raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+        is_inside = run is not None and path.is_relative_to(run.path)
+        shown = path.relative_to(run.path) if run is not None and is_inside else path
+        bus.emit(CheckpointSaved, str(shown), digest, size)
+        if is_newest:
+            self._remove_all_but(path, former)
         if then is not None:
             then()
+
+    def _remove_all_but(self, newest: Path, former: Path | None) -> None:
+        """Remove what was saved in the run's folder for no callback, but for the newest two."""
+        for old in self._mine[:]:
+            if old in (newest, former):
+                continue
+            self._mine.remove(old)
+            try:
+                remove_checkpoint(old)
+            except FileNotFoundError:
+                pass  # somebody else removed it
+            except OSError as error:
+                _log.warning("a checkpoint could not be removed", path=str(old), error=str(error))
 
     def wait(self) -> None:
         """Wait until what was begun is written. If that failed, the log and the program's log say
