@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
-from .growing_file import GrowingFile, refuse_all_but_files
+from .growing_file import GrowingFile, remove_file
 from .sink import Sink
 
 
@@ -62,8 +62,7 @@ class FileSink(Sink):
 
     def discard(self) -> None:
         """Remove what was written."""
-        refuse_all_but_files(self.path)
-        self.path.unlink(missing_ok=True)
+        remove_file(self.path)
 
     def flush(self) -> None:
         assert self._file is not None

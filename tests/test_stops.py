@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,96 @@ def test_sigusr1_saves_the_run_and_it_goes_on(tmp_path: Path, hook: str) -> None
     first, _ = events(run, nb.CheckpointSaved)
     assert first.path == "checkpoints/epoch=0-step=4"
     assert run.global_step == 6
+    assert ending(run) == "completed"
+
+
+class WhileOpened(Small):
+    """Sends a signal while the run is opened: its hyperparameters are asked for then."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number: signal.Signals | None = number
+
+    @property
+    def hparams(self) -> Any:
+        number, self.number = self.number, None
+        if number is not None:
+            os.kill(os.getpid(), number)
+        return super().hparams
+
+
+class WhileClosed(nb.Sink):
+    """Sends a signal while the run is closed: it is drained then; and takes long for the rest."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+        self.may_end = threading.Event()
+
+    def write(self, batch: list[Any]) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        os.kill(os.getpid(), self.number)
+        self.may_end.wait(60)
+
+
+def test_sigterm_while_the_run_is_opened_ends_it_in_good_order(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+
+    with pytest.raises(SystemExit) as exit_:
+        run.fit(WhileOpened(signal.SIGTERM), loader())
+
+    assert exit_.value.code == PREEMPTED_EXIT_CODE
+    assert ending(run) == "preempted"
+    assert not (last(run).parent.parent / "control.sock").exists()
+
+
+def test_ctrl_c_while_the_run_is_opened_ends_it_in_good_order(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(WhileOpened(signal.SIGINT), loader())
+
+    assert run.interrupted
+    assert ending(run) == "interrupted"
+
+
+def test_sigusr1_while_the_run_is_opened_saves_it_as_soon_as_it_trains(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(WhileOpened(signal.SIGUSR1), loader())
+
+    assert run.global_step == 6
+    assert events(run, nb.CheckpointSaved)[0].path.endswith("step=1")
+
+
+def test_sigterm_while_the_run_is_closed_is_answered_when_it_is(tmp_path: Path) -> None:
+    sink = WhileClosed(signal.SIGTERM)
+    sink.may_end.set()
+    run = trainer(tmp_path, sinks=[sink])
+
+    with pytest.raises(SystemExit) as exit_:
+        run.fit(Small(), loader())
+
+    assert exit_.value.code == PREEMPTED_EXIT_CODE
+    assert run.global_step == 6
+    assert ending(run) == "completed"
+
+
+def test_ctrl_c_while_the_run_is_closed_waits_for_sinks_no_longer(tmp_path: Path) -> None:
+    sink = WhileClosed(signal.SIGINT)
+    run = trainer(tmp_path, sinks=[sink], drain_timeout=60)
+    run.fit(Small(), loader())
+
+    assert not sink.may_end.is_set()
+    assert run.interrupted
+    assert ending(run) == "completed"
+    sink.may_end.set()
+
+
+def test_sigusr1_while_the_run_is_closed_does_no_harm(tmp_path: Path) -> None:
+    sink = WhileClosed(signal.SIGUSR1)
+    sink.may_end.set()
+    run = trainer(tmp_path, sinks=[sink])
+    run.fit(Small(), loader())
+
     assert ending(run) == "completed"
 
 
