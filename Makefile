@@ -13,7 +13,7 @@ SEED ?= 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format types check bench bench-peers bench-replay build clean
+.PHONY: help demo test fuzz lint format types check bench bench-peers bench-replay bench-checkpoints build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ bench-peers: $(PEERS_READY) ## the same beside Lightning and Ignite, installing 
 
 bench-replay: $(READY) ## measure how many events a second replay delivers
 	@$(BIN)/python tests/bench/replay.py
+
+bench-checkpoints: $(READY) ## measure what saving costs the step, and resuming in an epoch
+	@$(BIN)/python tests/bench/checkpoints.py
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation
