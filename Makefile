@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long fuzz kill-trials schemas lint format types check bench bench-peers \
-	bench-replay build clean
+	bench-replay bench-checkpoints build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ schemas: $(READY) ## put new events and fields into schemas.lock
 
 kill-trials: $(READY) ## kill 1,000 recording processes at random, and check their logs
 	@$(BIN)/python tests/faults/kill_trials.py --rounds 1000 --seed 1
+
+bench-checkpoints: $(READY) ## measure what saving costs the step, and resuming in an epoch
+	@$(BIN)/python tests/bench/checkpoints.py
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation

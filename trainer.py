@@ -84,7 +84,7 @@ from .bus.observer import Observer, describe
 from .bus.place import Place
 from .bus.reply import Reply, check_deadline
 from .bus.routes import HookHandler
-from .bus.run_folder import AttemptLock, RunFolder
+from .bus.run_folder import AttemptLock, RunFolder, list_runs
 from .bus.segments import UnnamedStore
 from .bus.statistics import BusStatistics
 from .loops import (
@@ -977,13 +977,17 @@ class Trainer:
             )
             return None, None
         state, run = found.state, found.run
+        if run is None:  # saved elsewhere, by ModelCheckpoint(dirpath=...) say
+            run = next((r for r in list_runs(root) if r.info.id == state.get("run")), None)
         # Of a checkpoint that lies in another run's folder, that run knows no attempt.
         if run is None or state.get("run") != run.info.id:
             return state, None
         if function != "fit" or "attempt" not in state:
             return state, None
         self.run_folder = run
-        shown = str(found.path.relative_to(run.path.resolve()))
+        shown = str(found.path)
+        if found.path.is_relative_to(run.path.resolve()):
+            shown = str(found.path.relative_to(run.path.resolve()))
         return state, Fork(state["attempt"], state["seq"], shown)
 
     def _status(self) -> RunStatus:

@@ -113,7 +113,8 @@ class Checkpointer:
             # Names only: a checkpoint may be a stranger's, and what it names is removed some day.
             names = [str(name) for name in state.get("kept", ()) if Path(str(name)).name == name]
             self._mine = [folder / name for name in names if is_checkpoint(folder / name)]
-            self.last_path = folder / Path(fork.checkpoint).name
+            resumed = folder / Path(fork.checkpoint).name
+            self.last_path = resumed if is_checkpoint(resumed) else None
 
     @property
     def _folder(self) -> Path | None:
