@@ -287,3 +287,16 @@ def test_who_gives_a_runs_folder_is_told_its_newest_checkpoint(tmp_path: Path) -
 
     with pytest.raises(CheckpointError, match="checkpoints/last is the newest of this run"):
         Small.load_from_checkpoint(str(run.log_dir))
+
+
+def test_a_checkpoint_that_lies_elsewhere_is_gone_on_from_in_its_run(tmp_path: Path) -> None:
+    callback = nb.ModelCheckpoint(dirpath=tmp_path / "mine")
+    first, second = trainer(tmp_path, callbacks=[callback]), trainer(tmp_path, max_epochs=2)
+    first.fit(Small(), loader())
+
+    second.fit(Small(), loader(), ckpt_path=callback.best_model_path)
+
+    assert second.log_dir == first.log_dir
+    (started,) = events(second, nb.RunStarted, attempt=1)
+    assert started.fork.checkpoint == callback.best_model_path
+    assert len(list((tmp_path / "runs").iterdir())) == 1
