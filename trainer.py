@@ -175,6 +175,8 @@ class Trainer:
             wants; ``off`` keeps nothing, though live observers still see everything they want. The
             last 2,000 events are in memory in any case, and written out when the run crashes,
             hangs or gets SIGQUIT; see docs/hangs.md.
+        strict_recording: end the run in good order when the disk does not take its events any more,
+            instead of training on and saying at the end what is missing.
         control: serve a socket in the run's folder, for ``nightbus send``; only its owner can use
             it. Without a folder there is none.
         reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
@@ -231,6 +233,7 @@ class Trainer:
         default_root_dir: str | os.PathLike[str] | None = None,
         run_name: str | None = None,
         recording: Literal["all", "metrics", "off"] = "all",
+        strict_recording: bool = False,
         control: bool = True,
         reload_dataloaders_every_n_epochs: int = 0,
         multiple_trainloader_mode: CombineMode = "max_size_cycle",
@@ -266,6 +269,7 @@ class Trainer:
         self.slurm_requeue = slurm_requeue
         self.device = Device(accelerator, precision)
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
+        self.strict_recording = strict_recording
         self.control = control
         self.enable_checkpointing = enable_checkpointing
         self.loaders = Loaders(
@@ -1101,6 +1105,8 @@ class Trainer:
         store = run.store(self.attempt) if run is not None and lock is not None else UnnamedStore()
         identity = LogIdentity(run.info.id if run else "unnamed", self.attempt)
         writer = LogWriter(store, identity, self.place)
+        if self.strict_recording:
+            writer.on_loss = self.bus.stop_run
         self.bus.open_log(writer, store)
         self.routes.set_writer(writer, None if self.recording == "all" else set())
 
