@@ -183,6 +183,7 @@ class Trainer:
         multiple_trainloader_mode: how several training loaders are read together; see
             CombinedLoader.
         prepare_data_per_node: ``prepare_data`` runs on each machine; if False, on the first only.
+            There is one machine, so far.
         max_media_bytes: what an image, figure, histogram, text or table may take in the log,
             encoded; at most 1,000,000.
         drain_timeout: how long sinks may take to finish at the end, in s.
@@ -1678,7 +1679,7 @@ class Trainer:
                 requeue_job()
         if signals.ends_run:
             self._save_for_signal()
-        signals.end_run()
+        signals.raise_if_asked()
 
     def _save_for_signal(self) -> None:
         """Save the run; that this fails does not keep it from ending."""
