@@ -30,6 +30,8 @@ def assert_what_the_log_names_loads(run: nb.RunFolder) -> None:
     reader.close()
     saved = [event for event in recorded if isinstance(event, nb.CheckpointSaved)]
     last = last_of(run)
+    for path in (run.path / "checkpoints").glob("[!.]*"):
+        assert not path.exists() or read_checkpoint(path)  # whole, or not there
     if saved:
         assert last is not None
         assert last.state["global_step"] >= saved_step(saved[-1])
