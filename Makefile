@@ -14,8 +14,8 @@ SEED ?= 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz faults lint format types check bench bench-peers bench-replay \
-	bench-checkpoints build clean
+.PHONY: help demo test test-long fuzz faults kill-trials schemas lint format types check bench \
+	bench-peers bench-replay bench-checkpoints build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,10 @@ check: ## lint, types and test, in this order
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test
 
+test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10 million events
+	@NIGHTBUS_SCHEDULES=10000 $(BIN)/pytest -q tests/unit/test_mailbox.py
+	@$(BIN)/python tests/faults/stuck_sink.py --events 10000000
+
 bench: $(READY) ## measure the cost of a step
 	@$(BIN)/python tests/bench/run.py
 
@@ -59,6 +63,12 @@ bench-replay: $(READY) ## measure how many events a second replay delivers
 
 bench-checkpoints: $(READY) ## measure resuming, the stall of a save, and memory over many saves
 	@$(BIN)/python tests/bench/checkpoints.py
+
+schemas: $(READY) ## put new events and fields into schemas.lock
+	@$(BIN)/python tests/schema_lock.py --extend
+
+kill-trials: $(READY) ## kill 1,000 recording processes at random, and check their logs
+	@$(BIN)/python tests/faults/kill_trials.py --rounds 1000 --seed 1
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation

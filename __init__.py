@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .actors import CombinedLoader as CombinedLoader
     from .actors import LightningDataModule as LightningDataModule
     from .actors import LightningModule as LightningModule
+    from .actors.bus_monitor import BusMonitor as BusMonitor
     from .actors.callbacks import EMA as EMA
     from .actors.callbacks import BackboneFinetuning as BackboneFinetuning
     from .actors.callbacks import BaseFinetuning as BaseFinetuning
@@ -39,15 +40,25 @@ if TYPE_CHECKING:
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
     from .bus.clock import monotonic as monotonic
+    from .bus.errors import ActorRaisedError as ActorRaisedError
+    from .bus.errors import ActorStoppedError as ActorStoppedError
+    from .bus.errors import AskTimeoutError as AskTimeoutError
     from .bus.errors import CheckpointError as CheckpointError
+    from .bus.errors import CommandDroppedError as CommandDroppedError
+    from .bus.errors import DeliveryError as DeliveryError
+    from .bus.errors import MailboxFullError as MailboxFullError
     from .bus.errors import NightbusError as NightbusError
     from .bus.errors import NotRecorded as NotRecorded
+    from .bus.errors import UnhandledCommandError as UnhandledCommandError
+    from .bus.errors import UnknownActorError as UnknownActorError
     from .bus.errors import UsageError as UsageError
     from .bus.events import ActorRestarted as ActorRestarted
     from .bus.events import ActorStarted as ActorStarted
     from .bus.events import ActorStopped as ActorStopped
+    from .bus.events import ActorTotals as ActorTotals
     from .bus.events import CheckpointSaved as CheckpointSaved
     from .bus.events import Command as Command
+    from .bus.events import CommandsDropped as CommandsDropped
     from .bus.events import CommandTaken as CommandTaken
     from .bus.events import DeadLetter as DeadLetter
     from .bus.events import Event as Event
@@ -66,6 +77,7 @@ if TYPE_CHECKING:
     from .bus.events import RunValidation as RunValidation
     from .bus.events import SaveCheckpoint as SaveCheckpoint
     from .bus.events import Stop as Stop
+    from .bus.mailbox import MailboxLimit as MailboxLimit
     from .bus.replay import replay as replay
     from .bus.run_folder import RunFolder as RunFolder
     from .bus.subscription import on as on
@@ -97,9 +109,11 @@ _EVENTS = [
     "ActorRestarted",
     "ActorStarted",
     "ActorStopped",
+    "ActorTotals",
     "CheckpointSaved",
     "Command",
     "CommandTaken",
+    "CommandsDropped",
     "DeadLetter",
     "Event",
     "Fault",
@@ -150,11 +164,23 @@ _LOOPS = [
     "TrainingBatchLoop",
     "TrainingEpochLoop",
 ]
+_DELIVERY_ERRORS = [
+    "ActorRaisedError",
+    "ActorStoppedError",
+    "AskTimeoutError",
+    "CommandDroppedError",
+    "DeliveryError",
+    "MailboxFullError",
+    "UnhandledCommandError",
+    "UnknownActorError",
+]
 _HOME_OF = {
     **dict.fromkeys(_EVENTS, ".bus.events"),
     **dict.fromkeys(_CALLBACKS, ".actors.callbacks"),
     **dict.fromkeys(_LOOPS, ".loops"),
+    **dict.fromkeys(_DELIVERY_ERRORS, ".bus.errors"),
     "Actor": ".bus.actor",
+    "BusMonitor": ".actors.bus_monitor",
     "CSV": ".sinks.csv",
     "Callback": ".actors",
     "CombinedLoader": ".actors",
@@ -164,6 +190,7 @@ _HOME_OF = {
     "LightningDataModule": ".actors",
     "LightningModule": ".actors",
     "LightningOptimizer": ".actors.lightning_optimizer",
+    "MailboxLimit": ".bus.mailbox",
     "NightbusError": ".bus.errors",
     "NotRecorded": ".bus.errors",
     "ProgressBar": ".sinks.progress_bar",

@@ -5,7 +5,6 @@ It is the one place, besides the facade and the command line, that knows all of 
 
 import inspect
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +58,7 @@ from .bus.black_box import BlackBox
 from .bus.bus import Bus
 from .bus.control import Steered
 from .bus.control_protocol import RunStatus
-from .bus.cursor import Position, attempt_logs
+from .bus.cursor import Position
 from .bus.errors import CheckpointError, UsageError
 from .bus.events import (
     Command,
@@ -72,21 +71,22 @@ from .bus.events import (
     LoopStarted,
     Plain,
     Put,
-    RunEnded,
     RunStarted,
     Scalar,
     Stage,
 )
 from .bus.flight_recorder import FlightRecorder
+from .bus.lineage import logs_before
 from .bus.log_writer import LogIdentity, LogWriter
-from .bus.logging_setup import bind_run, get_logger, level
-from .bus.mailbox import Reply
+from .bus.logging_setup import bind_run, get_logger, level, tell_user
 from .bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
 from .bus.observer import Observer, describe
 from .bus.place import Place
+from .bus.reply import Reply, check_deadline
 from .bus.routes import HookHandler
 from .bus.run_folder import AttemptLock, RunFolder
 from .bus.segments import UnnamedStore
+from .bus.statistics import BusStatistics
 from .loops import (
     HOOK_GROUPS,
     EvaluationLoop,
@@ -497,19 +497,29 @@ class Trainer:
         self.sinks = [entry for entry in self.sinks if entry is not actor]
 
     def tell(self, target: str, command: Command) -> None:
-        """Send a command to an actor, ``fit`` say, from any thread."""
+        """Send a command to an actor, ``fit`` say, from any thread.
+
+        What reaches nobody becomes a dead letter, an event in the log.
+        """
         self.bus.post(target, command, "user", None)
 
     def ask(self, target: str, command: Command, timeout_s: float = 5.0) -> Any:
         """Send a command and wait for the reply; not from the training thread.
 
         Raises:
-            AskTimeoutError: no reply within ``timeout_s``.
-            UnknownActorError, ActorStoppedError: there will be none.
+            AskTimeoutError: no reply within ``timeout_s``; there is always a deadline.
+            ActorRaisedError: the handler raised; ``__cause__`` is what.
+            UnknownActorError, UnhandledCommandError, MailboxFullError, CommandDroppedError,
+                ActorStoppedError: there will be no reply.
         """
+        check_deadline(timeout_s)
         reply = Reply()
         self.bus.post(target, command, "user", reply)
         return reply.wait(timeout_s)
+
+    def statistics(self) -> BusStatistics:
+        """Counts of the run's log, mailboxes and observers at this moment; from any thread."""
+        return self.bus.statistics()
 
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
         """Save a checkpoint, a folder, at a path that does not exist yet; it is complete on disk
@@ -794,44 +804,44 @@ class Trainer:
     ) -> Any:
         """Run ``body`` as one attempt: set-up, running, and an end that is always recorded."""
         self._adopt(model, loaders, datamodule)
-        with self._signals:
-            checkpoint = self._open_run(function, ckpt_path)
-            result = self._run_opened(function, body, checkpoint)
-            if self._signals.preempted:  # after the last safe point
-                raise SystemExit(PREEMPTED_EXIT_CODE)
-            self.interrupted = self.interrupted or self._signals.interrupted
-            return result
-
-    def _run_opened(
-        self,
-        function: Function,
-        body: Callable[[dict[str, Any] | None], Any],
-        checkpoint: dict[str, Any] | None,
-    ) -> Any:
-        """Run ``body``, and close the run. Signals wait while nothing could heed them."""
+        module, signals = self.lightning_module, self._signals
         how: Ending = "completed"
         reason = ""
-        module, signals = self.lightning_module, self._signals
-        try:
-            with self._black_box, self._torch_settings():
+        with signals:
+            try:
                 try:
-                    signals.let_through()
-                    result = body(checkpoint)
-                    signals.hold()
-                    if function == "fit" and (self.should_stop or self.stop_reason):
-                        how, reason = "stopped", self.stop_reason or "should_stop was set"
-                    return result
+                    checkpoint = self._open_run(function, ckpt_path)
                 except BaseException as error:
-                    signals.hold()
                     how, reason = self._how_it_ended(error)
-                    self._on_exception(function, error, how)
-                    if how != "interrupted" or signals.at_once:
-                        raise
-                    self.interrupted = True
-                    return None
-        finally:
-            self._close_run(how, reason)
-            module._attach(None)
+                    raise
+                with self._black_box:
+                    try:
+                        with self._torch_settings():
+                            signals.let_through()
+                            self.bus.attention |= signals.save_requested  # while it was opened
+                            result = body(checkpoint)
+                        if function == "fit" and (self.should_stop or self.stop_reason):
+                            how, reason = "stopped", self.stop_reason or "should_stop was set"
+                    except BaseException as error:
+                        how, reason = self._how_it_ended(error)
+                        self._on_exception(function, error, how)
+                        if how != "interrupted" or signals.at_once:
+                            raise
+                        self.interrupted = True
+                        return None
+                if signals.preempted:  # after the last safe point
+                    raise SystemExit(PREEMPTED_EXIT_CODE)
+                self.interrupted = signals.interrupted
+                return result
+            finally:
+                # Not more than one signal raises before they are held: then the end comes all the
+                # same.
+                try:
+                    signals.hold(self.bus.hurry)
+                finally:
+                    if self._function is not None:
+                        self._close_run(how, reason)
+                    module._attach(None)
 
     def _how_it_ended(self, error: BaseException) -> tuple[Ending, str]:
         if isinstance(error, KeyboardInterrupt):
@@ -888,7 +898,7 @@ class Trainer:
         if function == "fit":
             self.checkpointer.begin(fork, checkpoint)
         records = self.recording != "off"
-        earlier = attempt_logs(run) if run is not None and records else []
+        earlier = logs_before(run, fork) if run is not None and records else []
         lock: AttemptLock | None = None
         if run is not None and records:
             lock = run.begin_attempt()
@@ -1109,9 +1119,8 @@ class Trainer:
         for label, count in self.metrics.unheard.items():
             why = f"nobody takes values for this destination; {count} were put"
             self.bus.emit(DeadLetter, label, Put.__name__, why, source="trainer")
-        self.bus.emit(RunEnded, how, reason)
         try:
-            unfinished = self.bus.close(self.drain_timeout)
+            unfinished = self.bus.close(self.drain_timeout, (how, reason))
         finally:
             if self.progress_bar is not None:
                 self.progress_bar.stop()
@@ -1122,19 +1131,26 @@ class Trainer:
             self.place.move(stage="")
             bind_run("", None)
         self._report(unfinished)
+        signals = self._signals
+        if signals.terminated_while_ending:
+            raise SystemExit(PREEMPTED_EXIT_CODE)
+        if signals.interrupts_while_ending:  # ended the wait for sinks; the run itself was over
+            self.interrupted = True
+        if signals.interrupts_while_ending > 1:
+            raise KeyboardInterrupt
 
     def _report(self, unfinished: list[Observer]) -> None:
         """One readable message for each observer that has not seen everything, and for what is
         wrong with the log.
         """
         for problem in self.bus.log_problems:
-            print(f"nightbus: {problem}", file=sys.stderr)
+            tell_user(f"nightbus: {problem}")
         for observer in unfinished:
-            why = observer.gave_up or f"was not done after {self.drain_timeout:g} s"
+            why = observer.gave_up or "the thread beside the step ended"
             refill = ""
-            if self.run_folder is not None and self.recording != "off":
+            if self.run_folder is not None and observer.resumes:
                 refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
-            print(f"nightbus: {observer.name} stopped early: {why}{refill}", file=sys.stderr)
+            tell_user(f"nightbus: {observer.name} stopped early: {why}{refill}")
 
     def _on_exception(self, function: Function, error: BaseException, how: Ending) -> None:
         """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
@@ -1148,6 +1164,7 @@ class Trainer:
             lambda: self.routes.call("on_exception", error),
             lambda: self._teardown(function),
         ):
+            self._signals.rearm()
             try:
                 step()
             except Exception as second:
@@ -1156,8 +1173,6 @@ class Trainer:
 
     def _on_signal(self) -> None:
         self.bus.attention = True
-        if self._signals.interrupted and self._signals.is_held:
-            self.bus.end_drain()
 
     def _has_safe_points(self) -> bool:
         """Whether a running loop will come to one."""

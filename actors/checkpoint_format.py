@@ -17,6 +17,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from ..bus.codec import UNENCODABLE
 from ..bus.errors import CheckpointError
 from ..bus.leftovers import is_gone
 from ..bus.plain_file import open_plain, read_small
@@ -59,8 +60,14 @@ def take_snapshot(state: Mapping[str, Any]) -> Snapshot:
         CheckpointError: it holds something a checkpoint cannot carry.
     """
     flattener = Flattener()
-    plain = flattener.plain(state, "state")
-    return Snapshot(_encode({"format": FORMAT_VERSION, "state": plain}), flattener.tensors)
+    try:
+        plain = flattener.plain(state, "state")
+        packed = _encode({"format": FORMAT_VERSION, "state": plain})
+    except UNENCODABLE as error:
+        raise CheckpointError(
+            f"the state cannot be saved in a checkpoint: {error}; text must be Unicode"
+        ) from error
+    return Snapshot(packed, flattener.tensors)
 
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple[str, int]:
@@ -112,6 +119,11 @@ def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:
 @contextlib.contextmanager
 def _made_at(folder: Path) -> Any:
     """A temporary folder for a checkpoint's files, which is durable and called ``folder`` then."""
+    if os.path.lexists(folder):
+        raise CheckpointError(
+            f"{folder} exists already, and a checkpoint replaces nothing; choose another path, or "
+            "remove it first"
+        )
     temporary = temporary_name(folder)
     try:
         if not folder.parent.is_dir():
@@ -214,9 +226,11 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         tensors = safetensors.torch.load_file(folder / TENSORS)
         content = msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
     except (FileNotFoundError, NotADirectoryError):
+        last = folder / "checkpoints" / "last"
+        advice = f"; {last} is the newest of this run" if is_checkpoint(last) else ""
         raise CheckpointError(
             f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE}, "
-            f"{TENSORS} and {DIGEST}"
+            f"{TENSORS} and {DIGEST}{advice}"
         ) from None
     except (
         OSError,

@@ -83,6 +83,9 @@ class Checkpointer:
 
     def __init__(self, trainer: "Trainer") -> None:
         self._trainer = trainer
+        self._reset()
+
+    def _reset(self) -> None:
         self._wanted: list[Callable[[], object]] = []
         self._writing: _Writing | None = None
         self.last_path: Path | None = None
@@ -101,7 +104,7 @@ class Checkpointer:
             fork: where it goes on, if it does.
             state: the checkpoint that it goes on from.
         """
-        self.__init__(self._trainer)  # type: ignore[misc]
+        self._reset()
         folder = self._folder
         if folder is None:
             return
@@ -165,7 +168,7 @@ class Checkpointer:
         """A boundary between two epochs: save what was asked for, and the run."""
         self._saved_here = None
         self._save_wanted()
-        if self._trainer.enable_checkpointing and self._cut is None and self._saved_here is None:
+        if self._trainer.enable_checkpointing and self._cut is None and not self._is_saved_here:
             self.save_run(self._trainer.current_epoch - 1)
         self._saved_here = None
 
@@ -176,8 +179,13 @@ class Checkpointer:
         if self._trainer.enable_checkpointing:
             self.between_steps()
             self._cut = self._now()
-            if self._saved_here is None:
+            if not self._is_saved_here:
                 self.save_run()
+
+    @property
+    def _is_saved_here(self) -> bool:
+        """Whether the run's folder has the run as it is at this boundary."""
+        return self._saved_here is not None and self._saved_here.parent == self._folder
 
     def _save_wanted(self) -> None:
         while self._wanted:
@@ -221,6 +229,7 @@ class Checkpointer:
         trainer, folder = self._trainer, self._folder
         if folder is None:
             return None
+        self.wait()  # until then, the thread that writes removes those that are not needed
         epoch = trainer.current_epoch if epoch is None else epoch
         path = free_name(folder / f"epoch={epoch}-step={trainer.global_step}")
         self._mine.append(path)
@@ -244,9 +253,9 @@ class Checkpointer:
         Raises:
             CheckpointError: the state cannot be carried.
         """
+        self.wait()  # before another copy of the state is made
         same = None if weights_only else self._saved_here
         snapshot = None if same is not None else take_snapshot(self._state(weights_only))
-        self.wait()
         if not weights_only:
             self._saved_here = path
         self._writing = _Writing(lambda: self._write(path, snapshot or same, weights_only, then))

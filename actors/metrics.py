@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bus.bus import Bus
+from ..bus.codec import as_float
 from ..bus.errors import CheckpointError, MetricError
 from ..bus.events import Media, Put, Scalar
 from ..bus.logging_setup import get_logger
@@ -116,25 +117,52 @@ def to_scalar(name: str, value: Any) -> Value:
         MetricError: it is none of these.
     """
     kind = type(value)
-    if kind is float or kind is int or kind is bool:
+    if kind is float or kind is bool or (kind is int and -(1 << 63) <= value < 1 << 64):
         return value  # type: ignore[no-any-return]
     if isinstance(value, Tensor):
         if value.is_cuda and value.numel() == 1:
             return PendingScalar(value)
         try:
-            return value.item()
+            number = value.item()
         except RuntimeError:
             raise MetricError(
                 f"metric {name!r} is a tensor of shape {tuple(value.shape)}; one number is "
                 "expected: reduce it first, with .mean() say"
             ) from None
-    if isinstance(value, int | float):
-        return float(value) if isinstance(value, float) else int(value)
-    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
-        return value.item()  # type: ignore[no-any-return]
+    elif isinstance(value, int | float):
+        number = value
+    elif hasattr(value, "item") and getattr(value, "size", 1) == 1:
+        number = value.item()
+    else:
+        number = value
+    if isinstance(number, float):
+        return float(number)
+    if isinstance(number, bool):
+        return number
+    if isinstance(number, int):
+        return int(number) if -(1 << 63) <= number < 1 << 64 else as_float(number)
     raise MetricError(
-        f"metric {name!r} is {type(value).__name__}; a number or a one-element tensor is expected"
+        f"metric {name!r} is {kind.__name__}; a number or a one-element tensor is expected"
     )
+
+
+def _is_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= MAX_NAME_CHARS
+        and (name.isascii() or _is_unicode(name))
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    """Not with half a surrogate pair in it, as in a file name that is not UTF-8: a checkpoint
+    and a sink's file cannot hold that.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def resolved(value: Value) -> Scalar:
@@ -384,7 +412,10 @@ class Metrics:
                 self.unheard[label] += 1
 
     def _check_name(self, name: object) -> None:
-        if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS:
+        # As _is_name, which would be a call for each put.
+        if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and name.isascii():
+            return
+        if not _is_name(name):
             raise MetricError(
                 f"a metric's name is a string of 1 to {MAX_NAME_CHARS} characters, not "
                 f"{str(name)[:80]!r}"
@@ -538,9 +569,10 @@ class Metrics:
 
     def _register(self, source: str, name: str, value: Any, options: _Options) -> _Entry:
         place = self.bus.place
-        if not isinstance(name, str) or not name or len(name) > MAX_NAME_CHARS:
+        if not _is_name(name):
             raise MetricError(
-                f"log({name!r}): a metric's name is a string of 1 to {MAX_NAME_CHARS} characters"
+                f"log({str(name)[:80]!r}): a metric's name is a string of 1 to {MAX_NAME_CHARS} "
+                "characters"
             )
         rule = _RULES.get(place.hook)
         if rule is None:

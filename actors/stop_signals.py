@@ -23,8 +23,9 @@ class StopSignals:
       once.
     - SIGUSR1 sets ``save_requested``.
 
-    While a run is opened and closed, signals are held: the first of each kind is only noted, so
-    that nothing is left half done. It is so when this is entered, and from ``hold`` on.
+    While a run is opened, signals are only noted, so that nothing is left half done; from
+    ``let_through`` on they are heeded. After one has raised, none raises until ``rearm``, and none
+    does while the run's end is recorded: it ends the wait there.
 
     A handler for SIGTERM or SIGUSR1 that is there already is left alone.
 
@@ -37,6 +38,8 @@ class StopSignals:
         preempted: SIGTERM came.
         save_requested: SIGUSR1 came; whoever saves sets it back.
         at_once: the run is to end at once.
+        interrupts_while_ending: how often Ctrl-C was pressed while the end was recorded.
+        terminated_while_ending: SIGTERM came meanwhile.
         is_held: signals are only noted.
     """
 
@@ -44,6 +47,10 @@ class StopSignals:
         self._on_request = on_request
         self._has_safe_points = has_safe_points
         self.interrupted = self.preempted = self.save_requested = self.at_once = False
+        self.interrupts_while_ending = 0
+        self.terminated_while_ending = False
+        self._on_hurry: Callable[[], None] | None = None
+        self._has_raised = False
         self.is_held = True
         self._previous: dict[int, Any] = {}
 
@@ -55,10 +62,6 @@ class StopSignals:
         """
         self.is_held = False
         self.end_run()
-
-    def hold(self) -> None:
-        """From now on nobody does."""
-        self.is_held = True
 
     def end_run(self) -> None:
         """End the run, if a signal asked for it.
@@ -76,6 +79,8 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         self.interrupted = self.preempted = self.save_requested = self.at_once = False
+        self.interrupts_while_ending, self.terminated_while_ending = 0, False
+        self._on_hurry, self._has_raised = None, False
         self.is_held = True
         if threading.current_thread() is not threading.main_thread():
             return self
@@ -102,19 +107,42 @@ class StopSignals:
         while self._previous:
             signal.signal(*self._previous.popitem())
 
+    def hold(self, on_hurry: Callable[[], None]) -> None:
+        """The run ends: from now on signals raise nothing, but call ``on_hurry``."""
+        self._on_hurry = on_hurry
+
+    def rearm(self) -> None:
+        """Let the next signal that is to raise do so, once: what comes now may hang, too."""
+        self._has_raised = False
+
+    def _raise(self, error: BaseException) -> None:
+        if not self._has_raised:
+            self._has_raised = True
+            raise error
+
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._on_hurry is not None:
+            self.interrupts_while_ending += 1
+            self._on_hurry()
+            return
         if self.interrupted:
             self.at_once = True
-            raise KeyboardInterrupt
+            self._raise(KeyboardInterrupt())
+            return
         self.interrupted = True
         self._on_request()
         when = "as soon as it can" if self.is_held else "after this step"
         _say(f"\nnightbus: ending the run {when}; Ctrl-C again ends it at once\n")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        if self._on_hurry is not None:
+            self.terminated_while_ending = True
+            self._on_hurry()
+            return
         if self.preempted or not (self.is_held or self._has_safe_points()):
             self.preempted = self.at_once = True
-            raise SystemExit(PREEMPTED_EXIT_CODE)
+            self._raise(SystemExit(PREEMPTED_EXIT_CODE))
+            return
         self.preempted = True
         self._on_request()
         when = "as soon as it can" if self.is_held else "after this step"

@@ -1,6 +1,7 @@
 """What users subclass: a unit with private state that handles one message at a time."""
 
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -9,7 +10,7 @@ import msgspec
 from .codec import DecodedEvent, HookSelection
 from .errors import UsageError
 from .events import Command
-from .mailbox import Reply
+from .mailbox import DEFAULT_LIMIT, MailboxLimit, Told
 from .media import (
     EncodedMedia,
     encode_figure,
@@ -18,6 +19,8 @@ from .media import (
     encode_table,
     encode_text,
 )
+from .reply import Reply, check_deadline
+from .statistics import BusStatistics
 from .subscription import HandlerTable, Subscription, subscriptions_of
 
 
@@ -28,21 +31,25 @@ class Supervision(msgspec.Struct, frozen=True):
         restarts: how many restarts within ``period_s`` before giving up.
         period_s: the time over which restarts count, in s.
         backoff_s: wait before the first restart, in s; doubled with each further one.
+        max_backoff_s: the longest wait, in s.
         then: what giving up means: the actor stops, or the run ends gracefully.
     """
 
     restarts: int = 1
     period_s: float = 5.0
     backoff_s: float = 0.1
+    max_backoff_s: float = 30.0
     then: Literal["stop_actor", "stop_run"] = "stop_actor"
 
-
-class Told:
-    """What ``tell`` returns: nothing to wait for, awaitable so that coroutines read naturally."""
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return
-        yield
+    def __post_init__(self) -> None:
+        if self.restarts < 0:
+            raise UsageError(f"Supervision(restarts={self.restarts}): expected 0 or more")
+        for name in ("period_s", "backoff_s", "max_backoff_s"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds < math.inf:
+                raise UsageError(f"Supervision({name}={seconds}): expected seconds, 0 or more")
+        if self.then not in ("stop_actor", "stop_run"):
+            raise UsageError(f"Supervision(then={self.then!r}): expected stop_actor or stop_run")
 
 
 class Context(Protocol):
@@ -52,8 +59,11 @@ class Context(Protocol):
     def run_path(self) -> Path | None:
         """The run's folder; None when the run keeps none."""
 
-    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> None:
+    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
         """Deliver a command, or make a dead letter of it."""
+
+    def statistics(self) -> BusStatistics:
+        """Counts of the run."""
 
     def put(
         self, source: str, name: str, value: object, destinations: Sequence[str] | None
@@ -76,12 +86,16 @@ class Actor:
         supervision: what happens when a handler raises. Without one, a coroutine is restarted
             once in 5 s and then stopped, while a plain method's exception ends the run, as any
             exception in the step does.
-        poll_interval_s: how often new events are looked for, in s.
+        mailbox_limit: how many commands may wait for it, and what becomes of one too many.
+        poll_interval_s: how often new events and commands are looked for, in s.
+        stop_timeout_s: how long it may take at the run's end, from the last event on, in s.
     """
 
     name: str = ""
     supervision: Supervision | None = None
+    mailbox_limit: MailboxLimit = DEFAULT_LIMIT
     poll_interval_s: float = 0.02
+    stop_timeout_s: float = 5.0
     _context: Context | None = None
     _address: str = ""
     _table: HandlerTable | None = None
@@ -109,23 +123,34 @@ class Actor:
     def tell(self, target: str, command: Command) -> Told:
         """Send a command without waiting. What reaches nobody becomes a dead letter.
 
+        Where the target's mailbox has its senders wait for room (``overflow="block"``), a coroutine
+        waits by ``await self.tell(...)``, and a thread waits here. Training never waits: a full
+        mailbox refuses its commands.
+
         Args:
             target: the actor's name, e.g. ``fit``.
             command: what to do.
         """
-        self._require_context("tell").post(target, command, actor_name(self), None)
-        return Told()
+        return self._require_context("tell").post(target, command, actor_name(self), None)
 
     async def ask(self, target: str, command: Command, timeout_s: float = 5.0) -> Any:
         """Send a command and wait for the reply; only in coroutines.
 
+        Args:
+            target: the actor's name.
+            command: what to do.
+            timeout_s: the deadline, in s; there is always one.
+
         Raises:
             AskTimeoutError: no reply within ``timeout_s``.
-            UnknownActorError, ActorStoppedError: there will be none.
+            ActorRaisedError: the handler raised; ``__cause__`` is what.
+            UnknownActorError, UnhandledCommandError, MailboxFullError, CommandDroppedError,
+                ActorStoppedError: there will be no reply.
         """
+        check_deadline(timeout_s)
         reply = Reply()
-        self._require_context("ask").post(target, command, actor_name(self), reply)
-        return await reply.wait_async(timeout_s)
+        told = self._require_context("ask").post(target, command, actor_name(self), reply)
+        return await reply.wait_async(timeout_s, told)
 
     def put(self, name: str, value: Any, destinations: Sequence[str] | None = None) -> None:
         """Record a metric: a timestamped event, to each destination.
@@ -232,6 +257,9 @@ class Actor:
         return self._context
 
     # -- what the bus asks -------------------------------------------------------------------
+
+    async def _on_poll(self) -> None:
+        """Called beside the step each time before new events are looked for."""
 
     def _hook_methods(self) -> Mapping[str, tuple[Callable[..., Any], Sequence[str]]]:
         """Methods that are hooks by their name, and what they are called with after the trainer

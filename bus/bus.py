@@ -1,43 +1,73 @@
 """The bus: ties the log, the routes, the actors and the thread beside the step together."""
 
 import contextlib
-import sys
+import functools
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
 from .actor import Actor, actor_name, command_handler
-from .control import ControlServer, Steered
+from .control import ANSWER_TIMEOUT_S, ControlServer, Steered
 from .cursor import AttemptLog, CursorFile, Position, RunReader
 from .errors import (
+    ActorRaisedError,
     ActorStoppedError,
+    CommandDroppedError,
     DeliveryError,
     LogFormatError,
+    MailboxFullError,
+    UnhandledCommandError,
     UnknownActorError,
     UsageError,
 )
-from .events import Command, CommandTaken, DeadLetter, Event, Hook, Stop
+from .events import (
+    ActorStopped,
+    ActorTotals,
+    Command,
+    CommandsDropped,
+    CommandTaken,
+    DeadLetter,
+    Ending,
+    Event,
+    Hook,
+    RunEnded,
+    Stop,
+)
 from .flight_recorder import FlightRecorder
 from .log_writer import LogWriter
-from .logging_setup import get_logger
-from .mailbox import Envelope, Mailbox, Reply
+from .logging_setup import get_logger, tell_user
+from .mailbox import Deferred, Envelope, Mailbox, Told
 from .media import EncodedMedia
 from .observer import Observer, to_json
 from .place import Place
+from .reply import Reply
+from .rewind import go_on
 from .routes import Routes
 from .run_folder import RunFolder
 from .segments import FolderStore, UnnamedStore, compress_segment
+from .statistics import ActorStatistics, BusStatistics, MailboxStatistics, ObserverStatistics
 from .subscription import HandlerTable, subscriptions_of
 
 SYNC_EVERY_S = 1.0
 DRAIN_NOTICE_AFTER_S = 1.0
+CANCEL_TIMEOUT_S = 1.0  # for what is cancelled to let go, all of them together
+END_TIMEOUT_S = ANSWER_TIMEOUT_S + 1.0  # for the thread beside the step to end
 
 _log = get_logger("nightbus.bus")
+
+
+class _Member(NamedTuple):
+    """An actor of the run, or one that was let go."""
+
+    name: str
+    actor: Actor
+    mailbox: Mailbox
 
 
 class Bus:
@@ -61,11 +91,14 @@ class Bus:
         self.writer: LogWriter | None = None
         self.flight: FlightRecorder | None = None
         self.observers: list[Observer] = []
-        self.dead_letters = 0
+        self.dead_letters = 0  # commands that reached nobody
+        self.unknown = 0  # those of them that named nobody
         self.log_problems: list[str] = []  # what became of the log, once it is closed
         self.attention = False  # something is to be done at the next safe point
         self._actors: dict[str, Actor] = {}  # address -> actor
         self._mailboxes: dict[str, Mailbox] = {}  # address -> its mailbox
+        self._departed: list[_Member] = []
+        self._drops: dict[tuple[str, str, str], int] = {}  # target, command, sender -> not yet told
         self._agenda: deque[str] = deque()  # addresses in the step, one entry for each command
         self._agenda_filled = threading.Event()
         self._tables: list[HandlerTable] = []  # event handlers in the step
@@ -78,13 +111,19 @@ class Bus:
         self._thread: threading.Thread | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
+        self._owner = threading.get_ident()  # the training thread
         self._closing = False
+        self._has_ended = False  # RunEnded is recorded, nothing comes after it
+        self._hurries = False
+        self._failures: list[Exception] = []  # of handlers in the step, on the last events
+        self._is_up = threading.Event()  # the thread beside the step runs
+        self._turns: dict[Observer, trio.Event] = {}
         self._closing_event: trio.Event | None = None
         self._drained = threading.Event()
-        self._ends_drain = False
         self._thread_error: BaseException | None = None
         self.root_task: trio.lowlevel.Task | None = None  # of the bus thread, for those who look
         self._lock = threading.Lock()  # who attaches, from which thread ever
+        self._count_lock = threading.Lock()  # dead letters and drops
 
     @property
     def run_path(self) -> Path | None:
@@ -118,10 +157,18 @@ class Bus:
             if self.flight is not None:
                 self.flight.emit(kind, *fields, source=source)
             return
+        if self._has_ended:
+            self._tell_late(kind, fields, source)
+            return
         if threading.get_ident() != writer.owner:
             writer.emit_from_any_thread(kind, *fields, source=source)
             return
-        self.append(writer.event(kind, *fields, source=source))
+        try:
+            self.append(writer.event(kind, *fields, source=source))
+        except Exception as error:
+            if not self._closing:
+                raise
+            self._failures.append(error)
 
     def append(self, event: Event) -> None:
         """Add an event to the log, and route it to handlers in the step."""
@@ -132,6 +179,12 @@ class Bus:
         for table in self._tables:
             for handler in table.handlers(event):  # type: ignore[arg-type]
                 handler(event)
+
+    def _tell_late(self, kind: type[Event], fields: tuple[Any, ...], source: str) -> None:
+        """Say what the log cannot hold, because the run's end is the last that it holds."""
+        if kind not in (ActorStopped, CommandTaken):
+            said = [str(field)[:200] for field in fields[:2]]
+            _log.warning("too late for the log", event_type=kind.__name__, source=source, said=said)
 
     def flush(self) -> None:
         """Write the step's events. Called once a step."""
@@ -156,7 +209,12 @@ class Bus:
         object.__setattr__(actor, "_context", self)
         object.__setattr__(actor, "_table", None)
         self._actors[name] = actor
-        self._mailboxes[name] = Mailbox(arrived=lambda: self._on_agenda(name))
+        mailbox = Mailbox(
+            actor.mailbox_limit,
+            arrived=lambda: self._on_agenda(name),
+            dropped=lambda envelope: self._drop(name, mailbox.limit.overflow, envelope),
+        )
+        self._mailboxes[name] = mailbox
         entries = [
             entry
             for entry in subscriptions_of(type(actor))
@@ -174,6 +232,7 @@ class Bus:
         mailbox = self._mailboxes[name]
         del self._actors[name]
         self.register(actor, name)
+        mailbox.limit = actor.mailbox_limit
         self._mailboxes[name] = mailbox
 
     def add_alias(self, alias: str, address: str) -> None:
@@ -196,12 +255,13 @@ class Bus:
         name = actor_name(actor)
         cursor_file = CursorFile(self._run, name) if keep_cursor and self._run else None
         if cursor_file is not None and (cursor := cursor_file.load()) is not None:
-            start = Position(cursor.attempt, cursor.seq)
-            actor.load_cursor_state(cursor.state)  # type: ignore[attr-defined]
+            now = AttemptLog(self._attempt, self._store)  # type: ignore[arg-type]
+            start = go_on(actor, cursor, [*self._earlier, now])  # type: ignore[arg-type]
         if start is None:
             start = Position(self._attempt, self.writer.written_seq)
-        observer = Observer(actor, start, self, cursor_file)
-        self._mailboxes[name] = observer.mailbox
+        mailbox = self._mailboxes[name]
+        mailbox.arrived = None  # it is taken from beside the step, from now on
+        observer = Observer(actor, start, self, cursor_file, mailbox=mailbox)
         with self._lock:
             self.observers.append(observer)
             if self._nursery is not None and self._token is not None:
@@ -217,6 +277,7 @@ class Bus:
         mailbox = self._mailboxes.pop(name)
         for envelope in mailbox.close():
             self.bury(name, envelope, reason)
+        self._departed.append(_Member(name, actor, mailbox))
         del self._actors[name]
         self._tables = [table for table in self._tables if table.actor is not actor]
         self.has_step_handlers = bool(self._tables)
@@ -239,48 +300,98 @@ class Bus:
         live = AttemptLog(self._attempt, self._store, lambda: writer.committed)
         return RunReader([*self._earlier, live], start)
 
-    def is_closing(self) -> bool:
-        """Whether the log is complete, so that its end is the end."""
-        return self._closing
+    def is_closing(self, observer: Observer) -> bool:
+        """Whether the log is complete and it is the observer's turn, so that its end is the end."""
+        turn = self._turns.get(observer)
+        return turn is not None and turn.is_set()
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep, at most until the log is complete."""
+    async def pause(self, observer: Observer, seconds: float) -> None:
+        """Sleep, at most until the log is complete, or then until it is the observer's turn."""
         assert self._closing_event is not None
+        event = self._closing_event
+        if event.is_set():
+            event = self._turn_of(observer)
         with trio.move_on_after(seconds):
-            await self._closing_event.wait()
+            await event.wait()
+
+    def _turn_of(self, observer: Observer) -> trio.Event:
+        return self._turns.setdefault(observer, trio.Event())
 
     def stop_run(self, reason: str) -> None:
         """Ask the run to end gracefully."""
         self.post("fit", Stop(reason=reason), "supervisor", None)
 
-    def bury(self, target: str, envelope: Envelope, reason: str) -> None:
-        """Make a dead letter of a command that was not taken."""
+    def bury(
+        self,
+        target: str,
+        envelope: Envelope,
+        reason: str,
+        error: type[DeliveryError] = ActorStoppedError,
+    ) -> None:
+        """Make a dead letter of a command that was not taken, and tell its sender by ``error``."""
         if envelope.reply is not None:
-            envelope.reply.fail(ActorStoppedError(f"{target}: {reason}"))
-        self._bury(target, envelope.command, envelope.sender, reason)
+            envelope.reply.fail(error(f"{target}: {reason}"))
+        with self._count_lock:
+            self.dead_letters += 1
+            self.unknown += error is UnknownActorError
+        kind = type(envelope.command).__name__
+        _log.info("dead letter", target=target, command=kind, reason=reason)
+        self.emit(DeadLetter, target, kind, reason, source=envelope.sender)
 
     # -- commands ----------------------------------------------------------------------------
 
-    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> None:
-        """Deliver a command, or make a dead letter of it. Any thread may call it."""
+    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
+        """Deliver a command, or make a dead letter of it. Any thread may call it.
+
+        Returns:
+            What a coroutine awaits to wait for room in the mailbox, where the policy has it wait.
+        """
+        envelope = Envelope(command, sender, reply)
         mailbox = self._mailboxes.get(target)
         if mailbox is None:
             near = ", ".join(sorted(self._mailboxes)) or "nobody"
-            reason = f"there is no actor {target!r} in this run; there are: {near}"
-            error: DeliveryError = UnknownActorError(reason)
-        else:
-            reason = mailbox.post(Envelope(command, sender, reply))
-            if not reason:
-                return
-            error = ActorStoppedError(f"{target}: {reason}")
-        if reply is not None:
-            reply.fail(error)
-        self._bury(target, command, sender, reason)
+            reason = f"there is no actor of that name in this run; there are: {near}"
+            self.bury(target, envelope, reason, UnknownActorError)
+            return Told()
+        thread = threading.get_ident()
+        # The training thread waits for nobody, and the thread beside the step may not be held up.
+        is_beside = self._thread is not None and thread == self._thread.ident
+        if is_beside and mailbox.must_wait:
+            return Told(Deferred(mailbox, lambda: self._deliver(target, mailbox, envelope, False)))
+        self._deliver(target, mailbox, envelope, not is_beside and thread != self._owner)
+        return Told()
 
-    def _bury(self, target: str, command: Command, sender: str, reason: str) -> None:
-        self.dead_letters += 1
-        _log.info("dead letter", target=target, command=type(command).__name__, reason=reason)
-        self.emit(DeadLetter, target, type(command).__name__, reason, source=sender)
+    def _deliver(self, target: str, mailbox: Mailbox, envelope: Envelope, may_block: bool) -> None:
+        reason = mailbox.post(envelope, may_block)
+        if reason:
+            error = MailboxFullError if mailbox.is_open else ActorStoppedError
+            self.bury(target, envelope, reason, error)
+
+    def _drop(self, target: str, policy: str, envelope: Envelope) -> None:
+        """Record that a mailbox dropped a command; many of a kind at once are one event."""
+        kind = type(envelope.command).__name__
+        if envelope.reply is not None:
+            reason = f"{target}'s mailbox dropped {kind}, as its policy {policy} says"
+            envelope.reply.fail(CommandDroppedError(reason))
+        key = target, kind, envelope.sender
+        with self._count_lock:
+            is_told = key in self._drops
+            self._drops[key] = self._drops.get(key, 0) + 1
+        writer = self.writer
+        if is_told or writer is None:
+            return
+        if self._has_ended:
+            self._tell_late(CommandsDropped, (target, kind), envelope.sender)
+            return
+        writer.ask_for_event(lambda: self._make_dropped(writer, key, policy))
+
+    def _make_dropped(
+        self, writer: LogWriter, key: tuple[str, str, str], policy: str
+    ) -> CommandsDropped:
+        target, kind, sender = key
+        with self._count_lock:
+            count = self._drops.pop(key)
+        return writer.event(CommandsDropped, target, kind, policy, count, source=sender)
 
     def put(
         self, source: str, name: str, value: object, destinations: Sequence[str] | None
@@ -312,26 +423,65 @@ class Bus:
         self._agenda_filled.clear()
         while self._agenda:
             name = self._agenda.popleft()
-            envelope = self._mailboxes[name].take()
-            if envelope is None:
+            mailbox = self._mailboxes.get(name)
+            # None when it was let go, announced when it works beside the step by now.
+            envelope = mailbox.take() if mailbox is not None and mailbox.arrived else None
+            if mailbox is None or envelope is None:
                 continue
             actor, command, kind = self._actors[name], envelope.command, type(envelope.command)
             handler = command_handler(actor, command, is_async=False)
             if handler is None:
+                mailbox.refuse()
                 reason = f"{name} has no handler for {kind.__name__}"
-                if envelope.reply:
-                    envelope.reply.fail(DeliveryError(reason))
-                self._bury(name, command, envelope.sender, reason)
+                self.bury(name, envelope, reason, UnhandledCommandError)
                 continue
             self.emit(CommandTaken, name, kind.__name__, to_json(command), source=envelope.sender)
+            reply = envelope.reply
             try:
                 value = handler(command)
             except Exception as error:
-                if envelope.reply:
-                    envelope.reply.fail(error)
+                if reply:
+                    reply.fail(ActorRaisedError(name, kind.__name__, error))
                 raise
-            if envelope.reply:
-                envelope.reply.set(value)
+            except BaseException:
+                if reply:
+                    what = f"{name} was interrupted while it handled {kind.__name__}"
+                    reply.fail(ActorStoppedError(what))
+                raise
+            if reply:
+                reply.set(value)
+
+    # -- statistics --------------------------------------------------------------------------
+
+    def statistics(self) -> BusStatistics:
+        """Counts of log, mailboxes and cursors at this moment; any thread may ask."""
+        writer = self.writer
+        observers = {observer.actor: observer for observer in list(self.observers)}
+        actors = {
+            name: ActorStatistics(
+                self._mailboxes[name].statistics(), self._observed(observers.get(actor))
+            )
+            for name, actor in list(self._actors.items())
+            if name in self._mailboxes
+        }
+        log = writer.statistics() if writer is not None else None
+        return BusStatistics(actors, log, self.dead_letters, self.unknown)
+
+    def _observed(self, observer: Observer | None) -> ObserverStatistics | None:
+        if observer is None or self.writer is None:
+            return None
+        return observer.statistics(self._attempt, self.writer.written_seq)
+
+    def _emit_totals(self) -> None:
+        """Record what each actor did."""
+        present = [
+            _Member(name, actor, self._mailboxes[name]) for name, actor in self._actors.items()
+        ]
+        observers = {observer.actor: observer for observer in self.observers}
+        for name, actor, mailbox in (*self._departed, *present):
+            mail, seen = mailbox.statistics(), self._observed(observers.get(actor))
+            if seen is not None or mail.sent:
+                self.emit(ActorTotals, *_totals(actor, mail, seen), source=name)
 
     # -- the thread beside the step ----------------------------------------------------------
 
@@ -359,6 +509,8 @@ class Bus:
             _log.error("the bus thread failed; observers get the rest by replay", exc_info=error)
         finally:
             self._drained.set()
+            for observer in self.observers:
+                observer.done.set()
 
     async def _main(self) -> None:
         self.root_task = trio.lowlevel.current_root_task()
@@ -374,7 +526,9 @@ class Bus:
                     if self._closing:
                         self._closing_event.set()
                     for observer in self.observers:
-                        nursery.start_soon(observer.run)
+                        if not observer.gave_up:
+                            nursery.start_soon(observer.run)
+                self._is_up.set()
                 await self._closing_event.wait()
             housekeeping.cancel_scope.cancel()
 
@@ -383,7 +537,7 @@ class Bus:
         while True:
             await trio.sleep(SYNC_EVERY_S)
             if isinstance(self._store, UnnamedStore):
-                positions = [o.segment for o in self.observers if not o.gave_up]
+                positions = [o.segment for o in self.observers if not o.done.is_set()]
                 self._store.release_before(min(positions, default=0))
             elif self.writer is not None:
                 await trio.to_thread.run_sync(self._sync_and_compress, abandon_on_cancel=False)
@@ -400,44 +554,79 @@ class Bus:
 
     def _compress_sealed(self, sealed: deque[int]) -> None:
         assert isinstance(self._store, FolderStore)
-        while sealed:
+        while True:
             try:
-                compress_segment(self._store, sealed.popleft())
+                index = sealed.popleft()
+            except IndexError:  # another thread may be at it, too
+                return
+            try:
+                compress_segment(self._store, index)
             except (OSError, LogFormatError) as error:
                 _log.warning("a log segment stays uncompressed", error=str(error))
 
     # -- the end -----------------------------------------------------------------------------
 
-    def close(self, drain_timeout_s: float) -> list[Observer]:
-        """End: let observers read to the log's end, then seal it.
+    def close(
+        self, drain_timeout_s: float, ended: tuple[Ending, str] | None = None
+    ) -> list[Observer]:
+        """End: drain, record the end, let observers stop one by one, seal the log.
+
+        All of it ends in time, whatever actors beside the step do: within ``drain_timeout_s``, the
+        observers' ``stop_timeout_s``, and a few seconds for those that do not heed being cancelled.
 
         Args:
-            drain_timeout_s: how long observers are waited for, in s.
+            drain_timeout_s: how long observers may take to read up to the end, in s.
+            ended: how the run ended and why: the last event. None for a log that just stops.
 
         Returns:
             The observers that have not seen everything.
+
+        Raises:
+            Exception: what a handler in the step raised on the last events; all is closed then.
         """
+        with self._lock:
+            self._closing = True
         self._bury_mail()
+        if self._thread is not None:
+            self._is_up.wait(CANCEL_TIMEOUT_S)
         if self.writer is None:
+            self._announce_closing()
             if self._thread is not None:  # for the control socket alone
-                self._announce_closing()
-                self._drain(drain_timeout_s)
+                self._drained.wait(END_TIMEOUT_S)
             return []
-        self.flush()
+        self._flush_all()
         self.writer.flush(wait=True)
         self._announce_closing()
-        if self._thread is not None:
-            self._drain(drain_timeout_s)
-        self.flush()
-        writer, self.writer = self.writer, None
-        writer.close()
-        self.log_problems = writer.problems()
-        self.routes.set_writer(None, set())
-        if isinstance(self._store, UnnamedStore):
-            self._store.close()
-        else:
-            self._compress_sealed(writer.sealed)
+        self._drain(drain_timeout_s)
+        self._flush_all()
+        self._emit_totals()
+        if ended is not None:
+            self._record_end(*ended)
+        self._has_ended = True
+        self.writer.flush(wait=True)
+        self._stop_observers()
+        self._seal()
+        if self._failures:
+            raise self._failures[0]
         return [observer for observer in self.observers if not observer.finished]
+
+    def _record_end(self, how: Ending, reason: str) -> None:
+        """Record RunEnded, after what handlers in the step put when they hear of it."""
+        writer = self.writer
+        assert writer is not None
+        announced = writer.event(RunEnded, how, reason)
+        for table in self._tables:
+            for handler in table.handlers(announced):
+                try:
+                    handler(announced)
+                except Exception as error:
+                    self._failures.append(error)
+        self._flush_all()
+        writer.append(writer.event(RunEnded, how, reason))
+
+    def hurry(self) -> None:
+        """Wait for nobody any more, but end properly; for signal handlers."""
+        self._hurries = True  # no Event: its lock may be held where the signal strikes
 
     def _bury_mail(self) -> None:
         """Dead letters of what actors in the step did not take; observers still take theirs."""
@@ -448,41 +637,136 @@ class Bus:
                     self.bury(name, envelope, "the run ended before it was taken")
 
     def _announce_closing(self) -> None:
-        with self._lock:
-            self._closing = True
-            if self._token is not None and self._closing_event is not None:
-                self._run_beside(self._closing_event.set)
+        if self._closing_event is not None:
+            self._run_beside(self._closing_event.set)
 
     def _run_beside(self, action: Callable[[], object]) -> None:
-        assert self._token is not None
+        """Run it on the thread beside the step, if there is one."""
+        if self._token is None:
+            return
         with contextlib.suppress(trio.RunFinishedError):  # the bus thread failed; that was said
             self._token.run_sync_soon(action)
 
+    def _flush_all(self) -> None:
+        """Write all events that were asked for, also when handlers in the step raise on them."""
+        writer = self.writer
+        assert writer is not None
+        for _ in range(writer.statistics().asked_for + 1):  # each takes at least one of them
+            try:
+                self.flush()
+                return
+            except Exception as error:
+                self._failures.append(error)
+
     def _drain(self, timeout_s: float) -> None:
-        begin_s = time.monotonic()
-        told = False
-        while not self._drained.wait(0.005 if not told else 0.05):
-            self.flush()  # faults of observers, while they drain
-            waited_s = time.monotonic() - begin_s
-            if waited_s > timeout_s or self._ends_drain:
-                break
-            if waited_s > DRAIN_NOTICE_AFTER_S and not told:
-                told = True
-                names = ", ".join(o.name for o in self.observers if not (o.finished or o.gave_up))
-                print(
-                    f"nightbus: waiting up to {timeout_s:g} s for {names} to finish",
-                    file=sys.stderr,
-                )
+        """Wait until observers have read what is recorded and taken what was sent to them by then;
+        cancel those that have not read it in time.
+        """
+        assert self.writer is not None
+        target = Position(self._attempt, self.writer.written_seq)
+        until_s = time.monotonic() + timeout_s
+        late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
+        sent = {observer: observer.mailbox.sent for observer in self.observers}
+        self._await(lambda observer: observer.mailbox.settled >= sent[observer], timeout_s, until_s)
+        self._cancel(late, f"was not done after {timeout_s:g} s")
+        stuck = [observer for observer in late if not observer.done.is_set()]
+        if stuck and not self._is_responsive():
+            rest = [observer for observer in self.observers if not observer.done.is_set()]
+            self._cancel(rest, "the thread beside the step is held up by a coroutine")
+
+    def _await(
+        self, is_ready: Callable[[Observer], bool], timeout_s: float, until_s: float
+    ) -> list[Observer]:
+        """Wait until all observers are ready, or time is over; returns those that are not."""
+        notice_s = until_s - timeout_s + DRAIN_NOTICE_AFTER_S
+        while late := [o for o in self.observers if not (o.done.is_set() or is_ready(o))]:
+            now_s = time.monotonic()
+            if now_s > until_s or self._hurries:
+                return late
+            if now_s > notice_s:
+                notice_s = math.inf
+                _tell_waiting(late, timeout_s)
+            late[0].done.wait(0.002)
+            self._flush_all()  # faults of observers, while they drain
+        return []
+
+    def _is_responsive(self) -> bool:
+        """Whether the thread beside the step does anything any more."""
+        answered = threading.Event()
+        self._run_beside(answered.set)
+        return answered.wait(CANCEL_TIMEOUT_S)
+
+    def _stop_observers(self) -> None:
+        """Let observers see the end and stop, in reverse start order, each within its time."""
+        hurry_until_s = math.inf
+        late: list[Observer] = []
+        for observer in reversed(self.observers):
+            if observer.gave_up:
+                continue
+            timeout_s = observer.actor.stop_timeout_s
+            until_s = time.monotonic() + timeout_s
+            self._run_beside(functools.partial(self._give_turn, observer))
+            while not observer.done.wait(max(0.0, min(0.05, until_s - time.monotonic()))):
+                if self._hurries and hurry_until_s == math.inf:
+                    hurry_until_s = time.monotonic() + CANCEL_TIMEOUT_S
+                if time.monotonic() >= min(until_s, hurry_until_s):
+                    observer.abandon(f"did not stop within {timeout_s:g} s")
+                    late.append(observer)
+                    break
+        self._cancel(late, "")
+        if self._thread is not None:
+            # Also where nobody is stuck: the control socket answers those who still wait.
+            is_stuck = any(not observer.done.is_set() for observer in self.observers)
+            self._drained.wait(0.0 if is_stuck else END_TIMEOUT_S)
+
+    def _give_turn(self, observer: Observer) -> None:
+        self._turn_of(observer).set()
+
+    def _cancel(self, observers: Sequence[Observer], reason: str) -> None:
+        """Cancel what is late, and take leave of what does not heed it."""
+        for observer in observers:
+            observer.abandon(reason)
+            self._run_beside(observer.cancel)
+        until_s = time.monotonic() + CANCEL_TIMEOUT_S
+        for observer in observers:
+            observer.done.wait(max(0.0, until_s - time.monotonic()))
+            self.emit(ActorStopped, observer.gave_up, observer.position.seq, source=observer.name)
+            observer.bury_commands("the run ended before it was taken")
+
+    def _seal(self) -> None:
+        assert self.writer is not None
+        writer, self.writer = self.writer, None
+        while writer.inbox_waiting:  # asked for while the end was being recorded
+            event = writer.take_from_inbox()
+            said = tuple(getattr(event, name) for name in _own_fields(type(event)))
+            self._tell_late(type(event), said, event.source)
+        writer.close()
+        self.log_problems = writer.problems()
+        self.routes.set_writer(None, set())
+        if isinstance(self._store, UnnamedStore):
+            self._store.close()
         else:
-            return
-        self._cancel()
+            self._compress_sealed(writer.sealed)
 
-    def end_drain(self) -> None:
-        """Wait no longer for observers when the run ends. A signal handler may call it."""
-        self._ends_drain = True
 
-    def _cancel(self) -> None:
-        with self._lock:
-            if self._token is not None and self._nursery is not None:
-                self._run_beside(self._nursery.cancel_scope.cancel)
-        self._drained.wait(1.0)
+def _own_fields(kind: type[Event]) -> tuple[str, ...]:
+    return kind.__struct_fields__[len(Event.__struct_fields__) :]
+
+
+def _tell_waiting(late: Sequence[Observer], timeout_s: float) -> None:
+    names = ", ".join(observer.name for observer in late)
+    tell_user(
+        f"nightbus: waiting up to {timeout_s:g} s for {names} to finish; Ctrl-C ends the wait"
+    )
+
+
+def _totals(
+    actor: Actor, mail: MailboxStatistics, seen: ObserverStatistics | None
+) -> tuple[Any, ...]:
+    """The fields of ActorTotals."""
+    head = ("in step", 0, 0, 0, 0)
+    if seen is not None:
+        state = "drained" if seen.state in ("running", "waiting") else seen.state
+        head = (state, seen.delivered, seen.lag, seen.restarts, seen.faults)
+    tail = (mail.sent, mail.delivered, mail.dropped, mail.dead, mail.most_waiting)
+    return (type(actor).__name__, *head, *tail)

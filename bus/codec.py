@@ -89,7 +89,7 @@ def encodable(event: Event) -> Event:
         try:
             closest = type(event)(*mended)
             if type(closest) is Put and type(closest.value) is int:
-                closest = msgspec.structs.replace(closest, value=_as_float(closest.value))
+                closest = msgspec.structs.replace(closest, value=as_float(closest.value))
             _encoder.encode(closest)
             return closest
         except UNENCODABLE:
@@ -109,7 +109,8 @@ def _mended(value: Any) -> Any:
     return value
 
 
-def _as_float(value: int) -> float:
+def as_float(value: int) -> float:
+    """A huge integer as what comes closest: a float, or an infinity."""
     try:
         return float(value)
     except OverflowError:

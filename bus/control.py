@@ -23,7 +23,8 @@ from .control_socket import ListeningSocket, check_peer, listen
 from .errors import ActorStoppedError, AskTimeoutError, ControlError
 from .events import Command
 from .logging_setup import get_logger
-from .mailbox import Reply
+from .mailbox import Told
+from .reply import Reply
 
 MAX_CONNECTIONS = 8
 REQUEST_TIMEOUT_S = 5.0
@@ -49,7 +50,7 @@ class Steered(NamedTuple):
 class Postbox(Protocol):
     """Who delivers commands: the bus."""
 
-    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> None:
+    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
         """Deliver a command, or make a dead letter of it."""
 
 
@@ -138,8 +139,8 @@ class ControlServer:
         reply = Reply()
         self._unanswered.add(reply)
         try:
-            self._postbox.post(self._steered.target, command, sender, reply)
-            message = await _unless_hung_up(stream, reply, request.timeout_s)
+            told = self._postbox.post(self._steered.target, command, sender, reply)
+            message = await _unless_hung_up(stream, reply, told, request.timeout_s)
         except AskTimeoutError:
             reason = (
                 f"not done within {request.timeout_s:g} s; it waits for the next safe point, which "
@@ -153,7 +154,9 @@ class ControlServer:
         return None if message is None else Answer("done", message, status())
 
 
-async def _unless_hung_up(stream: trio.SocketStream, reply: Reply, timeout_s: float) -> str | None:
+async def _unless_hung_up(
+    stream: trio.SocketStream, reply: Reply, told: Told, timeout_s: float
+) -> str | None:
     """The reply; None when the other side hangs up or talks on before there is one.
 
     Raises:
@@ -166,7 +169,7 @@ async def _unless_hung_up(stream: trio.SocketStream, reply: Reply, timeout_s: fl
     async def wait() -> None:
         nonlocal message, failure
         try:
-            message = str(await reply.wait_async(timeout_s))
+            message = str(await reply.wait_async(timeout_s, told))
         except Exception as error:
             failure = error
         nursery.cancel_scope.cancel()

@@ -14,7 +14,11 @@ NightbusError
 ├── CheckpointError         a checkpoint cannot be written or read
 ├── DeliveryError           a message to an actor was not answered
 │   ├── UnknownActorError   nobody of that name
+│   ├── UnhandledCommandError   the actor has no handler for the command
+│   ├── MailboxFullError    too many commands wait for the actor
+│   ├── CommandDroppedError the mailbox dropped the command, as its policy says
 │   ├── AskTimeoutError     no reply within the deadline
+│   ├── ActorRaisedError    the actor's handler raised; the cause is its exception
 │   └── ActorStoppedError   the actor stopped before it replied
 ├── ControlError            a run cannot be steered from outside: gone, silent, or another user's
 └── NotRecorded             replay was asked for something the log does not hold
@@ -109,6 +113,32 @@ class DeliveryError(NightbusError):
 
 class UnknownActorError(DeliveryError):
     """There is no actor of that name in this run."""
+
+
+class UnhandledCommandError(DeliveryError):
+    """The actor took the command, but has no handler for its type."""
+
+
+class MailboxFullError(DeliveryError):
+    """So many commands wait for the actor that it takes no more; see ``MailboxLimit``."""
+
+
+class CommandDroppedError(DeliveryError):
+    """The command was dropped for another one, as the mailbox's overflow policy says."""
+
+
+class ActorRaisedError(DeliveryError):
+    """The actor's handler raised; ``__cause__`` is its exception.
+
+    Args:
+        target: the actor.
+        command: the command's type.
+        cause: what was raised.
+    """
+
+    def __init__(self, target: str, command: str, cause: BaseException) -> None:
+        self.__cause__ = cause
+        super().__init__(f"{target} raised on {command}: {type(cause).__name__}: {cause}")
 
 
 class AskTimeoutError(DeliveryError):

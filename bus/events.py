@@ -12,7 +12,7 @@ import msgspec
 SCHEMA_VERSION = 1
 
 Stage = Literal["", "train", "validate", "test", "predict", "sanity_check"]
-Ending = Literal["completed", "stopped", "interrupted", "preempted", "failed"]
+Ending = Literal["completed", "stopped", "interrupted", "failed", "preempted"]
 MediaKind = Literal["image", "figure", "histogram", "text", "table"]
 Scalar = bool | int | float
 Plain = None | bool | int | float | str
@@ -114,7 +114,8 @@ class RunEnded(Event, frozen=True, array_like=True, tag=4, gc=False):
     """An attempt ended.
 
     Attributes:
-        how: completed, stopped (by a command or callback), interrupted (Ctrl-C) or failed.
+        how: completed, stopped (by a command or callback), interrupted (Ctrl-C), failed, or
+            preempted (SIGTERM).
         reason: one line for people.
     """
 
@@ -279,6 +280,54 @@ class LoopAdvanced(Event, frozen=True, array_like=True, tag=16, gc=False):
     completed: int
 
 
+class CommandsDropped(Event, frozen=True, array_like=True, tag=17, gc=False):
+    """Commands that a full mailbox dropped, as its policy says; ``source`` is who sent them.
+
+    Attributes:
+        target: whose mailbox.
+        command: the commands' type.
+        policy: the overflow policy: drop_oldest, drop_newest or coalesce.
+        count: how many since the last event that says so.
+    """
+
+    target: str
+    command: str
+    policy: str
+    count: int
+
+
+class ActorTotals(Event, frozen=True, array_like=True, tag=18, gc=False):
+    """What an actor did in an attempt, recorded at its end; ``source`` names it.
+
+    Only those are recorded that worked beside the step, or that commands were sent to, which are
+    ``sent == delivered + dropped + dead``.
+
+    Attributes:
+        kind: its class.
+        state: ``drained`` when only RunEnded was left for it; ``stopped`` when it gave up or was
+            detached; ``cancelled`` when it was not done in time; ``finished``; or ``in step`` for
+            one that had no work beside it.
+        events: events it was given beside the step.
+        lag: how many events it had not passed, up to RunEnded.
+        restarts, faults: how often it was restarted, and failed.
+        sent, delivered, dropped, dead: commands: all, those it took, those that the overflow policy
+            dropped, and those that reached nobody.
+        most_waiting: the most commands that waited at once.
+    """
+
+    kind: str
+    state: str
+    events: int
+    lag: int
+    restarts: int
+    faults: int
+    sent: int
+    delivered: int
+    dropped: int
+    dead: int
+    most_waiting: int
+
+
 class Resumed(Event, frozen=True, array_like=True, tag=19, gc=False):
     """A resumed run goes on here: what came before in this attempt was set-up."""
 
@@ -313,6 +362,8 @@ OtherEvent = (
     | LoopEnded
     | Media
     | LoopAdvanced
+    | CommandsDropped
+    | ActorTotals
     | Resumed
 )
 AnyEvent = Hook | OtherEvent
@@ -336,6 +387,8 @@ EVENT_TYPES: dict[int, type[Event]] = {
         LoopEnded,
         Media,
         LoopAdvanced,
+        CommandsDropped,
+        ActorTotals,
         Resumed,
     )
 }

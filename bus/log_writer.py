@@ -34,6 +34,7 @@ from .logging_setup import get_logger
 from .place import Place, PlaceMark
 from .segment_file import SegmentFile, open_segment_file
 from .segments import SegmentStore
+from .statistics import LogStatistics
 from .summary import HookTotal, Summary
 
 DEFAULT_SEGMENT_BYTES = 16 << 20
@@ -119,6 +120,7 @@ class LogWriter:
         self._underway: tuple[bytes, int, int] | None = None
         self._sync_lock = threading.Lock()
         self._unsound: set[int] = set()  # fds of segments that the disk failed to make durable
+        self._untold: deque[tuple[int, str]] = deque()  # (segment, why), to be said in the log
         self._sync_error = ""  # why, the last time
         self._failed_syncs = 0  # in a row
         self._sync_again_ns = 0  # not before
@@ -128,12 +130,13 @@ class LogWriter:
         self._uncounted: list[Event] = []  # written, but not yet in the summary
         self._index = 0
         try:
-            self._fd, self._file, self._mark = self._begin_segment(0)
+            fd, self._file, self._mark = self._begin_segment(0)
         except OSError as error:
             raise RunFolderError(
                 f"cannot begin the event log: {error.strerror}; make room, choose another "
                 "default_root_dir, or recording='off'"
             ) from error
+        self._current = (0, fd)  # the segment being written; its fd is -1 once the log is closed
         # Segment and byte offset up to which live readers may read.
         self.committed = (0, self._file.size)
         place.tell_moves(self._on_move)
@@ -187,6 +190,10 @@ class LogWriter:
         time_ns = self.clock_ns()
         self._inbox.append(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
 
+    def ask_for_event(self, make: Callable[[], Event]) -> None:
+        """Have an event appended by the owner's next flush, made only then; any thread may ask."""
+        self._inbox.append(make)
+
     def take_from_inbox(self) -> Event:
         """The next event that another thread asked for, with its place in the order; append it."""
         return self._inbox.popleft()()
@@ -200,6 +207,20 @@ class LogWriter:
     def inbox_waiting(self) -> bool:
         """Whether other threads asked for events."""
         return bool(self._inbox)
+
+    def statistics(self) -> LogStatistics:
+        """How much is recorded, buffered and lost; any thread may ask."""
+        segment, size = self.committed
+        written = self._flushed_seq
+        buffered = len(self.hooks) + len(self.others)
+        return LogStatistics(
+            events=written + buffered,
+            buffered=buffered,
+            asked_for=len(self._inbox),
+            lost=self.lost_events,
+            segment=segment,
+            segment_bytes=size,
+        )
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -303,7 +324,6 @@ class LogWriter:
         begin = self.committed[1]
         if self._file.size != begin + len(frame):
             self._file.size = begin
-            os.lseek(self._fd, begin, os.SEEK_SET)
             try:
                 self._file.append(frame)
             except OSError as failure:
@@ -458,27 +478,29 @@ class LogWriter:
 
     def _rotate(self) -> None:
         """Go on in a new segment and seal the old one; grow on while there is no room for one."""
+        self._tell_of_failed_syncs()
         self._complete_summary()
         summary = Summary(first_time_ns=self.clock_ns())
-        old = _Ended(self._index, self._fd, self._file, self._mark, self._summary)
+        number, old_fd = self._current
+        following = number + 1
+        old = _Ended(number, old_fd, self._file, self._mark, self._summary)
         try:
             # Before the old one is sealed, so that there is always one to write to.
-            fd, file, mark = self._begin_segment(old.number + 1)
+            fd, file, mark = self._begin_segment(following)
         except (RunFolderError, OSError) as error:
             _log.warning("cannot begin a new log segment; the last one grows on", error=str(error))
             self._rotate_at = self._file.size + self._segment_bytes
             return
         # All of it or nothing, as in _settle.
-        self._index, self._fd, self._file, self._mark = old.number + 1, fd, file, mark
+        self._index, self._current, self._file, self._mark = (
+            number + 1,
+            (number + 1, fd),
+            file,
+            mark,
+        )
         self._summary, self._rotate_at = summary, self._segment_bytes
         self.committed = (self._index, file.size)
 
-        if old.fd in self._unsound:
-            message = (
-                f"segment {old.number} could not be made durable: {self._sync_error}; recording "
-                "goes on in the next"
-            )
-            self.others.append(self.event(Fault, "OSError", message, "", "", source="log"))
         try:
             self._seal(old)
         finally:
@@ -501,8 +523,8 @@ class LogWriter:
 
         A segment that could not be made durable is not tried again: the system may since call
         clean what never reached the disk, and would say that all is well. The owner's next flush
-        goes on in a new segment, which begins with a Fault that says so. After failures in a row
-        it takes longer until the next try, so that segments do not pile up.
+        says so in the log, with a Fault, and goes on in a new segment. After failures in a row it
+        takes longer until the next try, so that segments do not pile up.
 
         Raises:
             OSError: the disk failed.
@@ -512,29 +534,31 @@ class LogWriter:
                 index, fd = self._retired.popleft()
                 try:
                     if fd not in self._unsound:
-                        self._sync_file(fd)
+                        self._sync_file(index, fd)
                         self.sealed.append(index)
                 finally:
                     self._unsound.discard(fd)
                     self._named_fd = -1 if self._named_fd == fd else self._named_fd
                     os.close(fd)
-            fd = self._fd
+            index, fd = self._current
             if fd < 0 or time.monotonic_ns() < self._sync_again_ns:
                 return
             if fd not in self._unsound:
-                self._sync_file(fd)
-            else:
-                self._rotate_at = 0  # there was no room for a new segment; try again
+                self._sync_file(index, fd)
+            if self._untold or fd in self._unsound:
+                # Again: the owner may have begun a segment meanwhile, or had no room for one.
+                self._rotate_at = 0
 
-    def _sync_file(self, fd: int) -> None:
+    def _sync_file(self, index: int, fd: int) -> None:
         try:
             os.fdatasync(fd)
             if fd != self._named_fd:
                 self._store.sync_names()
                 self._named_fd = fd
         except OSError as error:
-            self._unsound.add(fd)
             self._sync_error = error.strerror or str(error)
+            self._unsound.add(fd)
+            self._untold.append((index, self._sync_error))
             self._failed_syncs += 1
             wait_s = min(2**self._failed_syncs, MAX_SYNC_WAIT_S)
             self._sync_again_ns = time.monotonic_ns() + wait_s * 1_000_000_000
@@ -542,30 +566,44 @@ class LogWriter:
             raise
         self._failed_syncs = 0
 
+    def _tell_of_failed_syncs(self) -> None:
+        while self._untold:
+            index, why = self._untold.popleft()
+            message = (
+                f"segment {index} could not be made durable: {why}; a power cut may lose it, and "
+                "it is not tried again"
+            )
+            self.others.append(self.event(Fault, "OSError", message, "", "", source="log"))
+
     def close(self) -> None:
         """Write what is left, seal the last segment and make all durable."""
         self._flush_rest()
-        if not self._sync_all():  # while the log can still tell
+        self._sync_all()
+        if self._current[1] in self._unsound:  # the log can still tell, in the next
             self._rotate()
-            self._flush_rest()
+        self._tell_of_failed_syncs()
+        self._flush_rest()
         self._complete_summary()
-        self._seal(_Ended(self._index, self._fd, self._file, self._mark, self._summary))
-        self.committed = (self._index, self._file.size)
+        index, fd = self._current
+        self._seal(_Ended(index, fd, self._file, self._mark, self._summary))
+        self.committed = (index, self._file.size)
+        self._store.discard_leftovers()
         self._sync_all()
         with self._sync_lock:
-            os.close(self._fd)
-            if self._fd not in self._unsound:
-                self.sealed.append(self._index)
-            self._fd = -1
+            os.close(fd)
+            if fd not in self._unsound:
+                self.sealed.append(index)
+            self._current = (index, -1)
 
-    def _sync_all(self) -> bool:
-        """Make all durable now, whatever was before; returns whether the last segment is."""
-        self._sync_again_ns = 0
-        try:
-            self.sync()
-        except OSError as error:
-            _log.warning("the event log could not be made durable", error=str(error))
-        return self._fd not in self._unsound
+    def _sync_all(self) -> None:
+        """Make all durable now, whatever was before."""
+        for _ in range(len(self._retired) + 1):  # each failure is of another segment
+            self._sync_again_ns = 0
+            try:
+                self.sync()
+                return
+            except OSError as error:
+                _log.warning("the event log could not be made durable", error=str(error))
 
     def problems(self) -> list[str]:
         """What became of the log that its user should know at the run's end, a line each."""

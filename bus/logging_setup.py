@@ -4,6 +4,7 @@ structlog is loaded with the first message that is shown: it takes 80 ms, and mo
 nothing to say.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -110,6 +111,14 @@ class _Stderr:
     """Looks up sys.stderr at each message: the progress bar stands in for it while it runs."""
 
     def _print(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        tell_user(message)
 
     debug = info = warning = error = _print
+
+
+def tell_user(message: str) -> None:
+    """Print a line for people to standard error. That may lie on a disk that is full, too, which
+    must not end the run; then there is nobody left who could be told.
+    """
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """One actor beside the step: reads the log at its own pace, and is restarted when it fails."""
 
+import threading
 import traceback
 from collections import deque
 from typing import Any, Protocol
@@ -10,12 +11,15 @@ import trio
 from .actor import Actor, Supervision, actor_name, command_handler
 from .codec import DecodedEvent
 from .cursor import Cursor, CursorFile, Position, RunReader
+from .errors import ActorRaisedError, ActorStoppedError, DeliveryError, UnhandledCommandError
 from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault
 from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox
+from .statistics import ObserverStatistics
 
 MAX_TRACEBACK_CHARS = 16_384
 COMMIT_EVERY_S = 1.0
+MAX_DOUBLINGS = 60  # of the back-off; more would not fit into a float one day
 
 _log = get_logger("nightbus.observer")
 DEFAULT_SUPERVISION = Supervision()
@@ -30,17 +34,23 @@ class Host(Protocol):
     def open_reader(self, start: Position) -> RunReader:
         """A reader at a position."""
 
-    def is_closing(self) -> bool:
-        """Whether the log is complete, so that its end is the end."""
+    def is_closing(self, observer: "Observer") -> bool:
+        """Whether the log is complete and it is the observer's turn, so that its end is the end."""
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep, at most until the log is complete."""
+    async def pause(self, observer: "Observer", seconds: float) -> None:
+        """Sleep, at most until the log is complete, or then until it is the observer's turn."""
 
     def stop_run(self, reason: str) -> None:
         """Ask the run to end gracefully."""
 
-    def bury(self, target: str, envelope: Envelope, reason: str) -> None:
-        """Make a dead letter of a command that was not taken."""
+    def bury(
+        self,
+        target: str,
+        envelope: Envelope,
+        reason: str,
+        error: type[DeliveryError] = ActorStoppedError,
+    ) -> None:
+        """Make a dead letter of a command that was not taken, and tell its sender by ``error``."""
 
 
 class RestartBudget:
@@ -59,7 +69,9 @@ class RestartBudget:
             return None
         self._times.append(now_s)
         self.restarts += 1
-        return self._supervision.backoff_s * float(2 ** (len(self._times) - 1))
+        doublings = min(len(self._times) - 1, MAX_DOUBLINGS)
+        longest_s = self._supervision.max_backoff_s
+        return min(self._supervision.backoff_s * 2.0**doublings, longest_s)
 
 
 class Observer:
@@ -71,6 +83,12 @@ class Observer:
         host: who runs it.
         cursor_file: where its position is committed, for an actor whose effect lasts.
         supervision: instead of the actor's own.
+        mailbox: its commands, when some may have come before it began.
+
+    Attributes:
+        gave_up: why it will not see everything; empty as long as it may.
+        finished: it has seen the log's end, and stopped.
+        done: set when nothing more happens here; for other threads.
     """
 
     def __init__(
@@ -80,18 +98,25 @@ class Observer:
         host: Host,
         cursor_file: CursorFile | None = None,
         supervision: Supervision | None = None,
+        mailbox: Mailbox | None = None,
     ) -> None:
         self.actor = actor
         self.name = actor_name(actor)
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(actor.mailbox_limit) if mailbox is None else mailbox
         self.position = start
-        self.gave_up = ""  # why, once it has
+        self.gave_up = ""
         self.finished = False
+        self.done = threading.Event()
+        self._scope = trio.CancelScope()
+        self._was_cancelled = False
+        self._is_waiting = False
         self._dismissed = ""  # why it is to end early
         self._host = host
-        self.error: Exception | None = None  # the last one
+        self.error: BaseException | None = None  # the last one
         self._cursor_file = cursor_file
         self._supervision = supervision or actor.supervision or DEFAULT_SUPERVISION
+        self._budget = RestartBudget(self._supervision)
+        self.faults = 0
         self.events_read = 0
         self._committed: Position | None = None
         self._commit_at_s = 0.0
@@ -100,32 +125,89 @@ class Observer:
         self._selection = actor._hook_selection()
 
     async def run(self) -> None:
-        """Live until the log ends or the supervision gives up."""
-        self._host.emit(
-            ActorStarted, type(self.actor).__name__, self.position.seq, source=self.name
-        )
-        budget = RestartBudget(self._supervision)
+        """Live until the log ends, the supervision gives up, or somebody cancels it."""
         try:
-            while True:
-                try:
-                    await self._live()
-                    self.finished = True
-                    if self._dismissed:
-                        stopped = (self._dismissed, self.position.seq)
-                        self._host.emit(ActorStopped, *stopped, source=self.name)
-                    return
-                except Exception as error:
-                    self._record_fault(error)
-                delay_s = budget.next_delay_s(trio.current_time())
-                if delay_s is None:
-                    self._give_up(self._supervision)
-                    return
-                await trio.sleep(delay_s)
-                self._host.emit(ActorRestarted, budget.restarts, delay_s, source=self.name)
+            with self._scope:
+                self._host.emit(
+                    ActorStarted, type(self.actor).__name__, self.position.seq, source=self.name
+                )
+                await self._live_supervised()
         finally:
             self._close_reader()
-            for envelope in self.mailbox.close():
-                self._host.bury(self.name, envelope, "the actor stopped before it was taken")
+            self.bury_commands("the actor stopped before it was taken")
+            self.done.set()
+
+    async def _live_supervised(self) -> None:
+        while True:
+            try:
+                await self._live()
+            # SystemExit too, say: what an actor does beside the step ends no one but itself.
+            except BaseException as error:
+                if _is_cancellation(error):
+                    raise
+                self._record_fault(error)
+            else:
+                self.finished = True
+                if self._dismissed:
+                    stopped = (self._dismissed, self.position.seq)
+                    self._host.emit(ActorStopped, *stopped, source=self.name)
+                return
+            delay_s = self._budget.next_delay_s(trio.current_time())
+            if delay_s is None:
+                self._give_up(self._supervision)
+                return
+            self._is_waiting = True
+            await self._host.pause(self, delay_s)
+            self._is_waiting = False
+            self._host.emit(ActorRestarted, self._budget.restarts, delay_s, source=self.name)
+
+    def abandon(self, reason: str) -> None:
+        """Count it as one that was not done in time; any thread may ask."""
+        self._was_cancelled = True
+        self.gave_up = self.gave_up or reason
+
+    def cancel(self) -> None:
+        """End now, unless its code does not let go; on the thread that runs it."""
+        self._scope.cancel()
+
+    def bury_commands(self, reason: str) -> None:
+        """Take no more commands, and make dead letters of those that wait; any thread may ask."""
+        for envelope in self.mailbox.close():
+            self._host.bury(self.name, envelope, reason)
+
+    def statistics(self, attempt: int, written_seq: int) -> ObserverStatistics:
+        """What it did so far; any thread may ask.
+
+        Args:
+            attempt: the attempt that is being recorded.
+            written_seq: how many events of it are recorded.
+        """
+        position = self.position
+        return ObserverStatistics(
+            kind=type(self.actor).__name__,
+            state=self._state(),
+            phase=self._phase,
+            delivered=self.events_read,
+            attempt=position.attempt,
+            seq=position.seq,
+            lag=max(0, written_seq - (position.seq if position.attempt == attempt else 0)),
+            restarts=self._budget.restarts,
+            faults=self.faults,
+        )
+
+    def _state(self) -> str:
+        if self._was_cancelled:
+            return "cancelled"
+        if self.gave_up or self._dismissed:
+            return "stopped"
+        if self.finished:
+            return "finished"
+        return "waiting" if self._is_waiting else "running"
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a replay can deliver later what it has not got."""
+        return self._cursor_file is not None
 
     @property
     def segment(self) -> int:
@@ -153,7 +235,8 @@ class Observer:
         actor = self.actor
         while not self._dismissed:
             await self._take_commands()
-            closing = self._host.is_closing()
+            await actor._on_poll()
+            closing = self._host.is_closing(self)
             events = reader.read(self._selection)
             if events:
                 await self._deliver(events, reader.position)
@@ -162,14 +245,14 @@ class Observer:
                 if closing or reader.has_more:
                     await trio.lowlevel.checkpoint()
                 else:
-                    await self._host.pause(actor.poll_interval_s)
+                    await self._host.pause(self, actor.poll_interval_s)
             elif closing and reader.position == self.position:
                 return
             else:
                 self.position = reader.position
                 if not closing:
                     await self._commit()
-                    await self._host.pause(actor.poll_interval_s)
+                    await self._host.pause(self, actor.poll_interval_s)
 
     async def _deliver(self, events: list[DecodedEvent], after: Position) -> None:
         attempt = after.attempt
@@ -183,23 +266,27 @@ class Observer:
 
     async def _take_commands(self) -> None:
         while (envelope := self.mailbox.take()) is not None:
-            command = envelope.command
+            command, reply = envelope.command, envelope.reply
             handler = command_handler(self.actor, command, is_async=True)
             kind = type(command).__name__
-            self._host.emit(CommandTaken, self.name, kind, to_json(command), source=envelope.sender)
             if handler is None:
-                error = TypeError(f"{self.name} has no handler for {kind}")
-                if envelope.reply:
-                    envelope.reply.fail(error)
+                self.mailbox.refuse()
+                reason = f"{self.name} has no handler for {kind} beside the step"
+                self._host.bury(self.name, envelope, reason, UnhandledCommandError)
                 continue
+            self._host.emit(CommandTaken, self.name, kind, to_json(command), source=envelope.sender)
             try:
                 value = await handler(command)
             except Exception as error:
-                if envelope.reply:
-                    envelope.reply.fail(error)
+                if reply:
+                    reply.fail(ActorRaisedError(self.name, kind, error))
                 raise
-            if envelope.reply:
-                envelope.reply.set(value)
+            except BaseException:
+                if reply:
+                    reply.fail(ActorStoppedError(f"{self.name} stopped while it handled {kind}"))
+                raise
+            if reply:
+                reply.set(value)
 
     # -- the cursor --------------------------------------------------------------------------
 
@@ -221,7 +308,8 @@ class Observer:
 
     # -- failure -----------------------------------------------------------------------------
 
-    def _record_fault(self, error: Exception) -> None:
+    def _record_fault(self, error: BaseException) -> None:
+        self.faults += 1
         _log.debug("an observer failed", actor=self.name, exc_info=error)
         self._host.emit(Fault, *describe(error), self._phase, source=self.name)
         self.error = error
@@ -237,6 +325,13 @@ class Observer:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether trio, or the interpreter, is ending the task."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_cancellation(each) for each in error.exceptions)
+    return isinstance(error, trio.Cancelled | GeneratorExit)
 
 
 def describe(error: BaseException) -> tuple[str, str, str]:

@@ -11,20 +11,31 @@ import trio
 
 from .actor import Actor, actor_name
 from .cursor import AttemptLog, CursorFile, Position, RunReader, attempt_logs
-from .errors import NightbusError, NotRecorded, UnknownActorError, UsageError
+from .errors import (
+    ActorStoppedError,
+    DeliveryError,
+    NightbusError,
+    NotRecorded,
+    UnknownActorError,
+    UsageError,
+)
 from .events import Command, Event, Plain, RunStarted, Stage, Stop
 from .flight_file import FlightFile, open_run
 from .lineage import Timeline, consistent_logs
 from .log_reader import EndKind, LogReader
-from .mailbox import Envelope, Reply
+from .mailbox import Envelope, Told
 from .media import EncodedMedia
+from .observer import Observer
 from .recorded_hook import replay_table
 from .recorded_trainer import CallbackTable, RecordedTrainer
 from .replay_observer import ReplayObserver
 from .replay_pace import ClockName, Jumping, Waiting, parse_rate
 from .replay_selection import Selection
+from .reply import Reply
 from .report import summarise
+from .rewind import go_on
 from .run_folder import RunFolder
+from .statistics import ActorStatistics, BusStatistics
 
 
 class ReplayError(NightbusError):
@@ -102,23 +113,38 @@ class _ReplayHost:
     def open_reader(self, start: Position) -> RunReader:
         return RunReader(self.logs(), start)
 
-    def is_closing(self) -> bool:
+    def is_closing(self, observer: Observer) -> bool:
         return not any(self.run.is_being_written(attempt) for attempt in self._attempts)
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, observer: Observer, seconds: float) -> None:
         await trio.sleep(seconds)
 
     def stop_run(self, reason: str) -> None:
         """There is no run to stop; the fault is raised at the end."""
 
-    def bury(self, target: str, envelope: Envelope, reason: str) -> None:
+    def bury(
+        self,
+        target: str,
+        envelope: Envelope,
+        reason: str,
+        error: type[DeliveryError] = ActorStoppedError,
+    ) -> None:
         if envelope.reply is not None:
-            envelope.reply.fail(UnknownActorError(f"{target}: {reason}"))
+            envelope.reply.fail(error(f"{target}: {reason}"))
 
-    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> None:
+    def statistics(self) -> BusStatistics:
+        """What the actors have read so far; nothing is recorded and nobody acts on commands."""
+        actors = {
+            name: ActorStatistics(observer.mailbox.statistics(), observer.statistics(0, 0))
+            for name, observer in self.observers.items()
+        }
+        return BusStatistics(actors, None, len(self.commands), len(self.commands))
+
+    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
         self.commands.append(ToldCommand(sender, target, command, self._place_of(sender)))
         if reply is not None:
             reply.fail(UnknownActorError(f"there is no {target!r} in a replay; nobody acts"))
+        return Told()
 
     def put(
         self, source: str, name: str, value: object, destinations: Sequence[str] | None
@@ -188,8 +214,8 @@ def replay(
         times: only events recorded so long after the run began, ``60s..1m30s``.
         all_attempts: of a run that was resumed from a checkpoint, also what came after that
             checkpoint before it was resumed.
-        resume: sinks go on where they stood when the run ended, instead of from its start; they
-            get all attempts, as they did live.
+        resume: sinks go on where they stood when the run ended, instead of from its start; of a
+            run that was resumed meanwhile they take back what holds no more, as they do live.
         follow: of a run that goes on in another process, also what comes until it ends. Only its
             log is read: it is not held up.
         cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
@@ -223,7 +249,7 @@ def replay(
         raise UsageError(f"clock={clock!r}: expected recorded or wall")
     _check_together(selection, speed, clock, resume, follow, cursors is not None)
     folder = run if isinstance(run, RunFolder) else open_run(run)
-    host = _ReplayHost(folder, follow, all_attempts or resume)
+    host = _ReplayHost(folder, follow, all_attempts)
     destinations = list(sinks)
     everyone = [*actors, *destinations]
     if not allow_network:
@@ -322,8 +348,7 @@ def _observer(
     if cursor_file is not None:
         cursor = cursor_file.load()
         if cursor is not None:
-            start = Position(cursor.attempt, cursor.seq)
-            actor.load_cursor_state(cursor.state)  # type: ignore[attr-defined]
+            start = go_on(actor, cursor, host.logs())  # type: ignore[arg-type]
 
     def pass_over(event: Event) -> None:
         if trainer is not None:
@@ -344,9 +369,11 @@ def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
     if not methods:
         object.__setattr__(actor, "_table", table)
         return None
-    trainer = RecordedTrainer(
-        lambda reason: host.post("fit", Stop(reason=reason), actor_name(actor), None)
-    )
+
+    def stop(reason: str) -> None:
+        host.post("fit", Stop(reason=reason), actor_name(actor), None)
+
+    trainer = RecordedTrainer(stop)
     if hasattr(type(actor), "_trainer"):
         object.__setattr__(actor, "_trainer", trainer)
     object.__setattr__(actor, "_table", CallbackTable(actor, trainer))

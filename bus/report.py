@@ -12,8 +12,9 @@ from typing import Literal
 import msgspec
 
 from .codec import DecodedEvent, HookSelection
-from .errors import LogFormatError, NewerFormatError
-from .events import DeadLetter, Fault, Gap, RunEnded, Scalar
+from .cursor import CursorFile, list_cursors
+from .errors import LogFormatError, NewerFormatError, RunFolderError
+from .events import ActorTotals, DeadLetter, Event, Fault, Gap, RunEnded, Scalar
 from .flight_file import left_behind
 from .lineage import consistent_logs
 from .log_format import Footer
@@ -23,6 +24,7 @@ from .segments import FolderStore, Stretch, read_footer
 from .summary import HookTotal, MetricTotal, Summary
 
 MAX_LISTED = 20
+MAX_ACTORS_LISTED = 100
 MAX_MISSING_LISTED = 1_000
 
 HowEnded = Literal[
@@ -90,6 +92,41 @@ class GapReport(msgspec.Struct, frozen=True):
     step: int
     count: int
     reason: str
+
+
+class ActorReport(msgspec.Struct, frozen=True):
+    """What an actor did in an attempt, as its ActorTotals says it."""
+
+    attempt: int
+    name: str
+    kind: str
+    state: str
+    events: int
+    lag: int
+    restarts: int
+    faults: int
+    sent: int
+    delivered: int
+    dropped: int
+    dead: int
+    most_waiting: int
+
+
+class CursorReport(msgspec.Struct, frozen=True):
+    """How far a sink of the run has got, as its cursor says it.
+
+    Attributes:
+        name: the sink.
+        kind: its class.
+        attempt, seq: the next event it gets.
+        lag: how many recorded events it has not passed.
+    """
+
+    name: str
+    kind: str
+    attempt: int
+    seq: int
+    lag: int
 
 
 class ForkReport(msgspec.Struct, frozen=True):
@@ -163,6 +200,9 @@ class RunReport(msgspec.Struct, frozen=True):
         faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
             them all.
         left_behind: files with the last events or the stacks that crashes, hangs and SIGQUIT left.
+        actors: what those did that worked beside the step or were sent commands; at most
+            MAX_ACTORS_LISTED of an attempt, and only of attempts that came to their end.
+        cursors: how far sinks have got.
     """
 
     id: str
@@ -177,6 +217,8 @@ class RunReport(msgspec.Struct, frozen=True):
     dead_letters: list[DeadLetterReport]
     gaps: list[GapReport]
     left_behind: list[str]
+    actors: list[ActorReport]
+    cursors: list[CursorReport]
 
 
 def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunReport:
@@ -197,6 +239,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
     total, held, listed = Summary(), Summary(), _Listed()
     ends = {log.attempt: log.until for log in consistent_logs(run, rank)}
     faults: list[FaultReport] = []
+    recorded: dict[int, int] = {}  # attempt -> how many events
     for attempt in run.attempts():
         # Asked before its log is read: a run that ends in between is then still running, not cut.
         is_written = run.is_being_written(attempt)
@@ -205,6 +248,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         until = ends.get(attempt, 0)
         attempts.append(_attempt_report(log, is_written, run.ends_because, until))
         faults += _fault_reports(log)
+        recorded[attempt] = log.next_seq
         total.merge(log.summary)
         held.merge(log.summary if until is None or all_attempts else log.summary_until(until))
     info = run.info
@@ -221,7 +265,23 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         dead_letters=listed.dead_letters,
         gaps=listed.gaps,
         left_behind=[str(path) for path in left_behind(run.path)],
+        actors=listed.actors,
+        cursors=_cursor_reports(run, recorded),
     )
+
+
+def _cursor_reports(run: RunFolder, recorded: dict[int, int]) -> list[CursorReport]:
+    reports = []
+    for name in list_cursors(run):
+        try:
+            cursor = CursorFile(run, name).load()
+        except RunFolderError:  # doctor says so; it does not change what was recorded
+            continue
+        if cursor is not None:
+            later = sum(count for attempt, count in recorded.items() if attempt > cursor.attempt)
+            lag = max(0, recorded.get(cursor.attempt, 0) - cursor.seq) + later
+            reports.append(CursorReport(name, cursor.kind, cursor.attempt, cursor.seq, lag))
+    return reports
 
 
 class _Listed:
@@ -230,11 +290,15 @@ class _Listed:
     def __init__(self) -> None:
         self.dead_letters: list[DeadLetterReport] = []
         self.gaps: list[GapReport] = []
+        self.actors: list[ActorReport] = []
+        self._actors_of: dict[int, int] = {}  # attempt -> how many of them
 
     def wants(self, counted: dict[str, int]) -> bool:
         """Whether a segment of these counts holds one that still has a place in the report."""
-        return (counted.get("DeadLetter", 0) > 0 and len(self.dead_letters) < MAX_LISTED) or (
-            counted.get("Gap", 0) > 0 and len(self.gaps) < MAX_LISTED
+        return (
+            counted.get("ActorTotals", 0) > 0
+            or (counted.get("DeadLetter", 0) > 0 and len(self.dead_letters) < MAX_LISTED)
+            or (counted.get("Gap", 0) > 0 and len(self.gaps) < MAX_LISTED)
         )
 
     def take(self, attempt: int, events: Iterable[DecodedEvent]) -> None:
@@ -245,6 +309,16 @@ class _Listed:
                 self.dead_letters.append(DeadLetterReport(attempt, event.step, *letter))
             elif type(event) is Gap and len(self.gaps) < MAX_LISTED:
                 self.gaps.append(GapReport(attempt, event.step, event.count, event.reason))
+            elif type(event) is ActorTotals:
+                self._take_totals(attempt, event)
+
+    def _take_totals(self, attempt: int, totals: ActorTotals) -> None:
+        number = self._actors_of.get(attempt, 0)
+        if number < MAX_ACTORS_LISTED:
+            self._actors_of[attempt] = number + 1
+            own = totals.__struct_fields__[len(Event.__struct_fields__) :]
+            fields = {name: getattr(totals, name) for name in own}
+            self.actors.append(ActorReport(attempt, totals.source, **fields))
 
 
 class _AttemptLog:
@@ -263,6 +337,7 @@ class _AttemptLog:
         self.ended: RunEnded | None = None
         self.end: LogEnd | None = None
         self.missing_segments: list[int] = []
+        self.next_seq = 0  # how many events it holds
         self._store = store
         self._listed = listed
 
@@ -286,6 +361,7 @@ class _AttemptLog:
                 self._count_from(index, last)
                 return
             self._merge(footer.summary)
+            self.next_seq = footer.next_seq
             if self._listed.wants(footer.summary.events):
                 self._list_from(index)
 
@@ -334,6 +410,7 @@ class _AttemptLog:
             at = max(index, end.segment)
             self.end = end._replace(kind=EndKind.TORN, segment=at, reason=str(error))
         finally:
+            self.next_seq = max(self.next_seq, reader.next_seq)
             reader.close()
         self._merge(summary)
 

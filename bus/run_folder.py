@@ -72,7 +72,10 @@ class RunFolder:
         """
         stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50] or "run"
         try:
+            is_new = not root.is_dir()
             make_private_folder(root)
+            if is_new:
+                sync_folder(root.parent)
             while True:
                 path = root / f"{stem}-{secrets.token_hex(3)}"
                 try:

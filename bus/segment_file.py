@@ -94,7 +94,7 @@ class _MappedFile:
 
 
 class _WrittenFile:
-    """Appends with write(2)."""
+    """Appends with pwrite(2)."""
 
     def __init__(self, fd: int) -> None:
         self.size = 0
@@ -104,12 +104,15 @@ class _WrittenFile:
         written = 0
         try:
             while written < len(data):
-                written += os.write(self._fd, data[written:] if written else data)
+                written += os.pwrite(
+                    self._fd, data[written:] if written else data, self.size + written
+                )
         except OSError:
-            os.ftruncate(self._fd, self.size)
-            os.lseek(self._fd, self.size, os.SEEK_SET)
+            # If a part cannot be cut off either, the next frame is written over it.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.size)
             raise
         self.size += len(data)
 
     def finish(self) -> None:
-        """Nothing was allocated ahead."""
+        os.ftruncate(self._fd, self.size)

@@ -50,6 +50,9 @@ class SegmentStore(Protocol):
     def discard(self, index: int) -> None:
         """Take back a segment that was created but could not be begun."""
 
+    def discard_leftovers(self) -> None:
+        """Take back those that ``discard`` could not, at the log's end."""
+
     def begins_after(self, index: int, seq: int) -> bool:
         """Whether a segment is known, without opening it, to begin after an event."""
 
@@ -92,6 +95,7 @@ class FolderStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._leftovers: set[int] = set()  # segments that could not be discarded
 
     def indices(self) -> list[int]:
         try:
@@ -112,7 +116,10 @@ class FolderStore:
         path = self.path(index)
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            how = os.O_TRUNC if index in self._leftovers else os.O_EXCL
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | how | os.O_CLOEXEC, 0o600)
+            self._leftovers.discard(index)
+            return fd
         except OSError as error:
             raise RunFolderError(
                 f"cannot create the event log {path}: {error.strerror}; choose another "
@@ -120,8 +127,15 @@ class FolderStore:
             ) from error
 
     def discard(self, index: int) -> None:
-        with contextlib.suppress(OSError):
+        try:
             self.path(index).unlink()
+            self._leftovers.discard(index)
+        except OSError:  # a broken disk; it stays empty, to be begun anew or discarded later
+            self._leftovers.add(index)
+
+    def discard_leftovers(self) -> None:
+        for index in list(self._leftovers):
+            self.discard(index)
 
     def open(self, index: int) -> Source:
         for _ in range(2):  # the compressor may swap the files between the two attempts
@@ -198,6 +212,9 @@ class UnnamedStore:
         with self._lock:
             if index in self._fds:
                 os.close(self._fds.pop(index))
+
+    def discard_leftovers(self) -> None:
+        """There are none."""
 
     def open(self, index: int) -> Source:
         with self._lock:

@@ -82,7 +82,9 @@ def print_report(report: "RunReport", console: "Console") -> None:
     if report.hooks:
         _print_table(console, ("hook", "times", "total s", "mean"), _hook_rows(report.hooks))
         _print_line(console, "(hooks nest: optimizer_step holds training_step and backward)", "dim")
+    _print_actors(report, console)
     _print_problems(report, console)
+    _print_lagging(report, console)
 
 
 def _attempt_lines(attempt: "AttemptReport") -> list[str]:
@@ -148,6 +150,37 @@ def _hook_rows(hooks: "dict[str, HookReport]") -> list[tuple[str, ...]]:
 
 def _hook_row(name: str, count: int, total_ns: int) -> tuple[str, ...]:
     return (name, f"{count:,}", f"{total_ns / 1e9:.3f}", duration(total_ns / count / 1e9))
+
+
+def _print_actors(report: "RunReport", console: "Console") -> None:
+    """What actors did in the last attempt that recorded it."""
+    if not report.actors:
+        return
+    last = report.actors[-1].attempt
+    rows = []
+    for actor in report.actors:
+        if actor.attempt != last:
+            continue
+        numbers = (actor.events, actor.lag, actor.restarts, actor.faults, actor.sent)
+        lost = (actor.dropped, actor.dead)
+        rows.append((actor.name, actor.state, *(f"{number:,}" for number in (*numbers, *lost))))
+    header = ("actor", "state", "events", "lag", "restarts", "faults", "commands", "dropped")
+    _print_table(console, (*header, "dead"), rows)
+
+
+def _print_lagging(report: "RunReport", console: "Console") -> None:
+    """Which sinks have not got everything, and how they get it."""
+    if not report.attempts or report.attempts[-1].how == "still running":
+        return
+    late = [cursor for cursor in report.cursors if cursor.lag]
+    if not late:
+        return
+    console.print()
+    for cursor in late:
+        rest = f" has {how_many(cursor.lag, 'event')} to get"
+        _print_line(console, cursor.name, "bold red", rest)
+    text = f"deliver the rest with: nightbus replay {report.path} --resume"
+    _print_line(console, text, soft_wrap=True)
 
 
 def _print_problems(report: "RunReport", console: "Console") -> None:

@@ -120,6 +120,17 @@ def refuse_all_but_files(path: Path) -> None:
         )
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, and what a process that was killed had begun to put in its place.
+
+    Raises:
+        SinkError: it is no file.
+    """
+    refuse_all_but_files(path)
+    _temporary_name(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
 def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
     """Put other content in a file's place; a reader sees all of the old or all of the new.
 

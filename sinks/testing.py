@@ -15,13 +15,13 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import trio
 
 from ..bus.bus import Bus
 from ..bus.cursor import PlainState, Position, attempt_logs
-from ..bus.events import Put, RunEnded, RunStarted
+from ..bus.events import Ending, Put, RunStarted
 from ..bus.log_writer import LogIdentity, LogWriter
 from ..bus.place import Place
 from ..bus.replay import replay
@@ -64,7 +64,7 @@ def record(
     puts: Sequence[Put],
     sinks: Sequence[Sink] = (),
     *,
-    how: str = "completed",
+    how: Ending | Literal[""] = "completed",
 ) -> None:
     """Record one more attempt of a run, without a trainer.
 
@@ -89,10 +89,9 @@ def record(
             place.move(stage=put.stage, epoch=put.epoch, step=put.step, batch_idx=put.batch_idx)
             bus.emit(Put, put.name, put.value, put.destinations, put.hook, source=put.source)
             bus.flush()
-        if how:
-            bus.emit(RunEnded, how, "")
+        ended = (how, "") if how else None
         unfinished = [
-            f"{observer.name}: {observer.gave_up}" for observer in bus.close(DRAIN_TIMEOUT_S)
+            f"{observer.name}: {observer.gave_up}" for observer in bus.close(DRAIN_TIMEOUT_S, ended)
         ]
         assert not unfinished, unfinished
     finally:

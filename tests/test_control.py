@@ -345,7 +345,7 @@ def test_a_command_that_ctrl_c_ends_is_answered_and_holds_nothing_up(tmp_path: P
     assert run.interrupted
     assert (answers[0].kind, answers[0].message) == (
         "failed",
-        "the run ended before it was done",
+        "fit was interrupted while it handled RunValidation",
     )
 
 

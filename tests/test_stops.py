@@ -315,6 +315,42 @@ def test_ctrl_c_saves_the_run(tmp_path: Path) -> None:
     assert read_checkpoint(last(run))["global_step"] == 4
 
 
+def test_who_presses_ctrl_c_is_told_where_the_run_was_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stop = At("on_train_batch_end", 4, send(signal.SIGINT))
+    run = trainer(tmp_path, callbacks=[stop], enable_progress_bar=True)
+    run.fit(Small(), loader())
+
+    assert run.run_folder is not None
+    folder = f"runs/{run.run_folder.info.id}"
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == [f"run: {folder}", f"saved last: {folder}/checkpoints/epoch=0-step=4"]
+
+
+def test_a_run_that_is_complete_does_not_speak_of_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, enable_progress_bar=True).fit(Small(), loader())
+
+    said = capsys.readouterr().err
+    assert "fit completed" in said
+    assert "saved last" not in said
+
+
+def test_a_resumed_run_says_at_which_batch_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, max_steps=4).fit(Small(), loader())
+    more = trainer(tmp_path, max_epochs=1, enable_progress_bar=True)
+    more.fit(Small(), loader(), ckpt_path="last")
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "resumed from checkpoints/epoch=0-step=4: epoch 1/1, after batch 4"
+    assert said[1].startswith("epoch 1/1: 2 batches in ")
+
+
 def test_a_stop_in_the_middle_of_an_epoch_saves_the_run_there(tmp_path: Path) -> None:
     class Stops(nb.Actor):
         @nb.on("on_train_batch_end")

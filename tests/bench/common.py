@@ -1,6 +1,8 @@
 """What the contenders share: data in memory, a tiny model, a stopwatch."""
 
 import contextlib
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,12 +23,12 @@ BATCHES = 100
 class Batches:
     """Batches in memory, repeated to an epoch of STEPS."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, size: int = 16, width: int = 32) -> None:
         generator = torch.Generator().manual_seed(0)
         self._batches = [
             (
-                torch.randn(16, 32, generator=generator),
-                torch.randint(0, 2, (16,), generator=generator),
+                torch.randn(size, width, generator=generator),
+                torch.randint(0, 2, (size,), generator=generator),
             )
             for _ in range(BATCHES)
         ]
@@ -98,3 +100,16 @@ BARE: dict[str, Any] = {
     "enable_checkpointing": False,
     "enable_model_summary": False,
 }
+
+
+def best_of_runs_s(*command: str) -> float:
+    """The shortest of several runs of a Python command."""
+    times = []
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    for _ in range(6):  # the first compiles what was never imported before
+        begin_s = time.perf_counter()
+        subprocess.run(
+            [sys.executable, *command], check=True, stdout=subprocess.DEVNULL, env=environment
+        )
+        times.append(time.perf_counter() - begin_s)
+    return min(times)

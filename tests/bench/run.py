@@ -11,8 +11,6 @@ import argparse
 import contextlib
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import BARE, STEPS, Batches, Stopwatch, Tiny, make_net, quiet
+from after_crash import after_crash
+from common import BARE, STEPS, Batches, Stopwatch, Tiny, best_of_runs_s, make_net, quiet
 from last_events import LAST_EVENTS, WITHOUT_LAST_EVENTS
 from metrics import METRICS, REFERENCE_OF, delivery
 from other_loops import OTHER_LOOPS, RAW_OF
+from recording import PAIRS, recording_cost, tell
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -251,6 +251,7 @@ def other_figures(folder: Path) -> dict[str, str]:
         "events recorded a second": f"{record_rate(folder):,.0f}",
         "import beyond torch, ms": f"{import_ms():.0f}",
         "show on a run of 100 MB, ms": f"{show_ms(folder):.0f}",
+        **after_crash(folder),
         **delivery(folder),
     }
 
@@ -276,18 +277,6 @@ def record_rate(folder: Path) -> float:
     elapsed_s = time.perf_counter() - begin_s
     writer.close()
     return 20_000 * 14 / elapsed_s
-
-
-def best_of_runs_s(*command: str) -> float:
-    times = []
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    for _ in range(6):  # the first compiles what was never imported before
-        begin_s = time.perf_counter()
-        subprocess.run(
-            [sys.executable, *command], check=True, stdout=subprocess.DEVNULL, env=environment
-        )
-        times.append(time.perf_counter() - begin_s)
-    return min(times)
 
 
 def import_ms() -> float:
@@ -411,6 +400,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for what, figure in other_figures(Path(folder)).items():
                 print(f"{what:46}{figure:>12}")
+        print()
+        print(tell(recording_cost(PAIRS), PAIRS))
 
 
 if __name__ == "__main__":

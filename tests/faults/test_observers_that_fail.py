@@ -1,6 +1,14 @@
 """Observers that raise or are slow: training does not notice, and nothing is lost."""
 
+import io
+import os
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +70,129 @@ def test_a_sink_that_keeps_raising_is_stopped_and_training_goes_on(
     (message,) = [line for line in capfd.readouterr().err.splitlines() if "collects" in line]
     assert "stopped early" in message
     assert f"nightbus replay {run.log_dir} --resume" in message
+
+
+class Faulty(nb.Sink):
+    """Misbehaves in one of its hooks, when it is called for the second time at the latest."""
+
+    destination = None
+    events = (nb.Event,)
+    supervision = nb.Supervision(restarts=1, backoff_s=0.001)
+    stop_timeout_s = 0.1
+    batch_size = 5
+
+    def __init__(self, hook: str, misbehave: Callable[[], None]) -> None:
+        self.hook = hook
+        self.misbehave = misbehave
+
+    def _meet(self, hook: str) -> None:
+        if hook == self.hook:
+            self.misbehave()
+
+    def open(self, resumed: bool) -> None:
+        self._meet("open")
+
+    def write(self, batch: list[Any]) -> None:
+        self._meet("write")
+
+    def flush(self) -> None:
+        self._meet("flush")
+
+    def finish(self) -> None:
+        self._meet("finish")
+
+    def state(self) -> dict[str, Any]:
+        self._meet("state")
+        return {}
+
+    def close(self) -> None:
+        self._meet("close")
+
+
+def fail() -> None:
+    raise OSError("no network")
+
+
+def hang() -> None:
+    threading.Event().wait()
+
+
+def leave() -> None:
+    sys.exit(7)
+
+
+def write_to_a_process_that_left() -> None:
+    reading, writing = os.pipe()
+    try:
+        subprocess.run([sys.executable, "-S", "-c", "import os; os._exit(7)"], stdin=reading)
+        os.close(reading)
+        os.write(writing, b"a value")
+    finally:
+        os.close(writing)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[torch.Tensor]:
+    """The weights that training comes to by itself."""
+    _, module = run_with(tmp_path_factory.mktemp("undisturbed"))
+    return weights(module)
+
+
+@pytest.mark.parametrize(
+    ("hook", "misbehave"),
+    [
+        *product(("open", "write", "flush", "finish", "state", "close"), (fail, hang)),
+        ("write", leave),
+        ("close", leave),
+        ("write", write_to_a_process_that_left),
+    ],
+)
+def test_a_sink_that_raises_hangs_or_exits_changes_no_weight(
+    hook: str, misbehave: Callable[[], None], undisturbed: list[torch.Tensor], tmp_path: Path
+) -> None:
+    with redirect_stderr(io.StringIO()) as said:
+        run, module = run_with(tmp_path, Faulty(hook, misbehave), drain_timeout=0.1)
+
+    assert all(map(torch.equal, weights(module), undisturbed))
+    assert events(run, nb.Event)[-1].how == "completed"
+    assert "faulty stopped early" in said.getvalue()
+
+
+def test_the_files_of_a_sink_that_died_are_refilled_to_the_byte(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class CSV(nb.CSV):
+        """Dies in the middle of a batch, for good, at its third."""
+
+        name = "dies"
+        supervision = nb.Supervision(restarts=0)
+        batch_size = 4
+        batches = 0
+
+        def write(self, batch: list[Any]) -> None:
+            self.batches += 1
+            super().write(batch[:2] if self.batches == 3 else batch)
+            if self.batches == 3:
+                raise OSError("no network")
+
+    class Undisturbed(nb.CSV):
+        name = "undisturbed"
+
+    sinks = [CSV(), Undisturbed(tmp_path / "undisturbed")]
+    run, _ = run_with(tmp_path / "run", *sinks, log_every_n_steps=1)
+    assert run.log_dir is not None
+    died, whole = (Path(run.log_dir) / "metrics.csv", tmp_path / "undisturbed" / "metrics.csv")
+    before = died.read_bytes()
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if "dies" in line]
+    command = said.partition("deliver the rest with: nightbus ")[2]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "nightbus", *command.split()], capture_output=True, text=True
+    )
+
+    assert before != whole.read_bytes()
+    assert "dies" in done.stderr, done.stderr
+    assert died.read_bytes() == whole.read_bytes()
 
 
 def test_what_a_stopped_sink_missed_is_delivered_by_replay(tmp_path: Path) -> None:

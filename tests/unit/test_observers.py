@@ -1,91 +1,28 @@
 """Observers beside the step, on a virtual clock: deliver, restart, give up, end."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from observer_host import Collects, Host, run_to_end
 from trio.testing import MockClock
 
 import nightbus as nb
 from nightbus.bus.actor import actor_name
-from nightbus.bus.cursor import AttemptLog, Position, RunReader
-from nightbus.bus.errors import AskTimeoutError
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.mailbox import Envelope, Mailbox, Reply
+from nightbus.bus.cursor import Position
+from nightbus.bus.errors import (
+    AskTimeoutError,
+    UnhandledCommandError,
+)
+from nightbus.bus.mailbox import Envelope, Mailbox
 from nightbus.bus.observer import Observer, RestartBudget
-from nightbus.bus.place import Place
-from nightbus.bus.segments import UnnamedStore
-
-
-class Host:
-    """Runs observers over a log that the test writes."""
-
-    def __init__(self) -> None:
-        self.store = UnnamedStore()
-        self.place = Place()
-        self.writer = LogWriter(self.store, LogIdentity("test"), self.place)
-        self.events: list[tuple[str, Any]] = []
-        self.buried: list[str] = []
-        self.stopped = ""
-        self.closing = False
-
-    def emit(self, kind: type[nb.Event], *fields: Any, source: str = "") -> None:
-        self.events.append((kind.__name__, fields))
-
-    def open_reader(self, start: Position) -> RunReader:
-        return RunReader([AttemptLog(0, self.store, lambda: self.writer.committed)], start)
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    async def pause(self, seconds: float) -> None:
-        await trio.sleep(seconds)
-
-    def stop_run(self, reason: str) -> None:
-        self.stopped = reason
-
-    def bury(self, target: str, envelope: Envelope, reason: str) -> None:
-        self.buried.append(type(envelope.command).__name__)
-
-    def put(self, *values: float) -> None:
-        for value in values:
-            self.writer.append(
-                self.writer.event(nb.Put, "x", value, ("loggers",), "", source="test")
-            )
-        self.writer.flush()
-
-    def kinds(self) -> list[str]:
-        return [kind for kind, _ in self.events]
-
-
-class Collects(nb.Actor):
-    def __init__(self, fails: Callable[[float], bool] = lambda value: False) -> None:
-        self.values: list[float] = []
-        self.starts = 0
-        self.fails = fails
-
-    async def on_start(self) -> None:
-        self.starts += 1
-
-    @nb.on(nb.Put)
-    async def take(self, put: nb.Put) -> None:
-        if self.fails(put.value):
-            raise ValueError(f"cannot take {put.value}")
-        self.values.append(put.value)
+from nightbus.bus.reply import Reply
 
 
 @pytest.fixture
 def host() -> Host:
     return Host()
-
-
-async def run_to_end(host: Host, actor: nb.Actor) -> Observer:
-    host.closing = True
-    observer = Observer(actor, Position(0, 0), host)
-    await observer.run()
-    return observer
 
 
 async def test_an_observer_gets_every_event_in_order(host: Host, autojump_clock: MockClock) -> None:
@@ -208,7 +145,7 @@ async def test_a_command_nobody_handles_is_said_to_the_sender(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(observer.run)
         observer.mailbox.post(Envelope(Answers.Unheard(), "test", reply))
-        with pytest.raises(TypeError, match="no handler for Unheard"):
+        with pytest.raises(UnhandledCommandError, match="no handler for Unheard"):
             await reply.wait_async(5.0)
         host.closing = True
 
@@ -241,7 +178,7 @@ def test_a_full_mailbox_refuses() -> None:
     answers = {mailbox.post(envelope) for _ in range(1001)}
 
     assert answers == {"", "the mailbox is full: 1000 commands are waiting"}
-    assert len(mailbox) == 1000
+    assert mailbox.waiting == 1000
 
 
 def test_subscriptions_match_names_types_and_predicates(tmp_path: Path) -> None:

@@ -1,0 +1,243 @@
+"""Runs that end while actors do what they should not: a line of JSON about each.
+
+python stopping_process.py FOLDER
+
+Each run has an actor that behaves well, then one that does not, then another good one, so that
+what the bad one does to others before and after it shows. It needs a process of its own: what
+never ends goes on after the run.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+import nightbus as nb
+from nightbus.bus import bus as bus_module
+from nightbus.bus.bus import END_TIMEOUT_S, Bus
+from nightbus.bus.cursor import Position
+from nightbus.bus.log_reader import EndKind, LogReader
+from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.place import Place
+
+DRAIN_S = 0.2
+STOP_S = 0.2  # of the bad ones
+CANCEL_S = 0.2
+PATIENCE_S = 30.0  # with the others, which stop at once, on a busy machine
+SLACK_S = 10.0
+bus_module.CANCEL_TIMEOUT_S = CANCEL_S
+stopped: list[str] = []
+
+
+class Good(nb.Actor):
+    """Takes every put, and says when it stops."""
+
+    stop_timeout_s = PATIENCE_S
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.values: list[float] = []
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None:
+        self.values.append(put.value)
+
+    async def on_stop(self) -> None:
+        stopped.append(self.name)
+
+
+class Bad(nb.Actor):
+    name = "bad"
+    is_bad_at_the_end = False
+    stop_timeout_s = STOP_S
+    supervision = nb.Supervision(restarts=0)
+
+
+class SleepsShielded(Bad):
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+
+class SleepsShieldedAtTheEnd(Bad):
+    is_bad_at_the_end = True
+
+    @nb.on(nb.RunEnded)
+    async def take(self, ended: nb.RunEnded) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+
+class NeverStarts(Bad):
+    async def on_start(self) -> None:
+        await trio.sleep_forever()
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None: ...
+
+
+class NeverStops(Bad):
+    is_bad_at_the_end = True
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None: ...
+
+    async def on_stop(self) -> None:
+        await trio.sleep_forever()
+
+
+class RaisesAsItStops(Bad):
+    is_bad_at_the_end = True
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None: ...
+
+    async def on_stop(self) -> None:
+        raise OSError("cannot close")
+
+
+class ExitsAsItStops(Bad):
+    is_bad_at_the_end = True
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None: ...
+
+    async def on_stop(self) -> None:
+        sys.exit(1)
+
+
+class HangsInItsThread(nb.Sink):
+    name = "bad"
+    destination = None
+    stop_timeout_s = STOP_S
+
+    def write(self, batch: list[nb.Put]) -> None:
+        threading.Event().wait()
+
+
+class HangsAsItCloses(nb.Sink):
+    name = "bad"
+    is_bad_at_the_end = True
+    destination = None
+    stop_timeout_s = STOP_S
+
+    def write(self, batch: list[nb.Put]) -> None: ...
+
+    def close(self) -> None:
+        threading.Event().wait()
+
+
+class RestartsForEver(Bad):
+    supervision = nb.Supervision(restarts=10**9, period_s=1e9, backoff_s=0.0)
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None:
+        raise ValueError("again")
+
+
+class AnswersEachEvent(Bad):
+    """Puts a value for each that it gets, so that the log never comes to an end."""
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None:
+        self.put("x", put.value + 1)
+
+
+class HoldsTheThread(Bad):
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None:
+        time.sleep(3600)  # noqa: ASYNC251 - what it is here to show
+
+
+class IgnoresCancellation(Bad):
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None:
+        while True:
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                continue
+
+
+BAD: list[Callable[[], nb.Actor]] = [
+    SleepsShielded,
+    SleepsShieldedAtTheEnd,
+    NeverStarts,
+    NeverStops,
+    RaisesAsItStops,
+    ExitsAsItStops,
+    HangsInItsThread,
+    HangsAsItCloses,
+    RestartsForEver,
+    AnswersEachEvent,
+    HoldsTheThread,
+    IgnoresCancellation,  # the last: it keeps a processor busy for as long as the process lives
+]
+
+
+def wait_for(bus: Bus, *names: str) -> None:
+    """Wait until these have got what was put so far."""
+    until_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until_s:
+        actors = bus.statistics().actors
+        observers = [actors[name].observer for name in names]
+        if all(observer is not None and observer.lag == 0 for observer in observers):
+            return
+        time.sleep(0.001)
+    raise TimeoutError(f"{names} did not get what was put")
+
+
+def run_with(folder: Path, bad: nb.Actor) -> dict[str, object]:
+    stopped.clear()
+    run = nb.RunFolder.create(folder, "stopping")
+    lock, place = run.begin_attempt(), Place()
+    store = run.store(lock.attempt)
+    bus = Bus(place, (), run)
+    writer = LogWriter(store, LogIdentity(run.info.id), place)
+    bus.open_log(writer, store)
+
+    def put(source: str, name: str, value: object, destinations: object) -> None:
+        bus.emit(nb.Put, name, value, ("loggers",), "", source=source)
+
+    bus.record_put = put
+    before, after = Good("before"), Good("after")
+    for actor in (before, bad, after):
+        bus.register(actor)
+        bus.observe(actor, Position(0, 0))
+    for number in range(5):
+        bus.emit(nb.Put, "x", number, ("loggers",), "", source="test")
+        bus.flush()
+    if not isinstance(bad, HoldsTheThread):  # then nobody gets anything
+        wait_for(bus, "before", "after", *["bad"] * getattr(bad, "is_bad_at_the_end", False))
+    begin_s = time.monotonic()
+    unfinished = bus.close(DRAIN_S, ("completed", ""))
+    took_s = time.monotonic() - begin_s
+    lock.release()
+    reader = LogReader(run.store(0))
+    events = [type(event).__name__ for event in reader.events()]
+    return {
+        "bad": type(bad).__name__,
+        "in_time": took_s < DRAIN_S + STOP_S + 3 * CANCEL_S + END_TIMEOUT_S + SLACK_S,
+        "last": events[-1],
+        "sealed": reader.end().kind is EndKind.SEALED,
+        "unfinished": [observer.name for observer in unfinished],
+        "why": [observer.gave_up for observer in unfinished],
+        "stopped": list(stopped),
+        "got": [before.values[:5], after.values[:5]],
+    }
+
+
+def main() -> None:
+    for make in BAD:
+        print(json.dumps(run_with(Path(sys.argv[1]), make())), flush=True)
+    os._exit(0)  # at once: threads that never end are still there
+
+
+if __name__ == "__main__":
+    main()

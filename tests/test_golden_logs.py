@@ -1,0 +1,130 @@
+"""Logs of every released format version are read by this one; see tests/golden."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from golden_log import GOLDEN, as_json
+from helpers import read_log, read_to_end
+
+import nightbus as nb
+from nightbus.bus import codec
+from nightbus.bus.codec import encode_events
+from nightbus.bus.events import EVENT_TYPES, Event, Unknown
+from nightbus.bus.log_format import FORMAT_MAJOR, FORMAT_MINOR, unpack_header
+from nightbus.bus.log_reader import EndKind
+from nightbus.bus.recover import recover
+
+VERSIONS = sorted(path.parent.name for path in GOLDEN.glob("*/run"))
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+def golden_run(version: str) -> nb.RunFolder:
+    return nb.RunFolder.open(GOLDEN / version / "run")
+
+
+def expected_events(version: str) -> list[dict[str, Any]]:
+    text = (GOLDEN / version / "events.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_this_format_version_has_a_golden_log() -> None:
+    assert f"{FORMAT_MAJOR}.{FORMAT_MINOR}" in VERSIONS
+
+
+def test_a_golden_log_is_read_to_the_bit(version: str) -> None:
+    events, end = read_to_end(golden_run(version).store(0))
+
+    expected = expected_events(version)
+    assert len(events) == len(expected)
+    for event, fields in zip(events, expected, strict=True):
+        # Fields that were appended since have their defaults.
+        found = as_json(event)
+        assert {name: found.get(name) for name in fields} == fields
+    assert end.kind is EndKind.OPEN  # its writer was killed
+
+
+def test_a_golden_log_holds_every_type_of_its_version(version: str) -> None:
+    (header,) = _schemas(version)
+    types = {fields["type"] for fields in expected_events(version)}
+
+    assert set(header) == types - {"Unknown"}
+
+
+def _schemas(version: str) -> list[list[str]]:
+    """The names of the types in the segments' headers, without repetition."""
+    store = golden_run(version).store(0)
+    found = []
+    for index in store.indices():
+        source = store.open(index)
+        header, _ = unpack_header(memoryview(source.read_at(0, 1 << 20)))
+        source.close()
+        found.append([names[0] for names in header.schema.values()])
+    return [each for number, each in enumerate(found) if each not in found[:number]]
+
+
+def test_an_event_of_an_unknown_type_goes_through_recover_as_it_is(
+    version: str, tmp_path: Path
+) -> None:
+    shutil.copytree(GOLDEN / version / "run", tmp_path / "run")
+
+    recover(nb.RunFolder.open(tmp_path / "run"), tmp_path / "out")
+
+    before = read_log(golden_run(version).store(0))
+    after = read_log(nb.RunFolder.open(tmp_path / "out").store(0))
+    (unknown,) = [event for event in after if isinstance(event, Unknown)]
+    assert unknown.tag not in EVENT_TYPES
+    assert unknown in before
+    assert [as_json(event) for event in after] == [as_json(event) for event in before]
+
+
+@pytest.fixture
+def older_version(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """A nightbus from before media, loops and checkpoints were recorded; the tags it lacks."""
+    kinds = [kind for tag, kind in EVENT_TYPES.items() if 1 < tag <= 10]
+    known: Any = kinds[0]
+    for kind in kinds[1:]:
+        known = known | kind
+    monkeypatch.setattr(
+        codec,
+        "_others_part",
+        msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[known]]),
+    )
+    monkeypatch.setattr(
+        codec,
+        "_all_parts",
+        msgspec.msgpack.Decoder(
+            tuple[list[codec.PlaceRecord], list[codec.HookRecord], list[known]]
+        ),
+    )
+    lacking = {tag for tag in EVENT_TYPES if tag > 10}
+    for tag in lacking:
+        monkeypatch.delitem(codec._decoder_of, tag)
+    return lacking
+
+
+def test_an_older_reader_keeps_types_it_does_not_know_and_gives_them_back_as_they_were(
+    version: str, older_version: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = read_log(golden_run(version).store(0))
+    unknown = [event for event in events if isinstance(event, Unknown)]
+    raw = encode_events([], [], [msgspec.Raw(event.raw) for event in unknown])
+    known_to_it = [event for event in events if isinstance(event, Event)]
+
+    monkeypatch.undo()  # what a newer version makes of it
+    again = codec.decode_events(raw, 0, 0)
+
+    newer = read_log(golden_run(version).store(0))
+    assert {event.tag for event in unknown} >= older_version
+    assert len(known_to_it) + len(unknown) == len(newer)
+    wanted = {event.seq for event in unknown}
+    expected = [event for event in newer if event.seq in wanted]
+    assert [as_json(event) for event in again] == [as_json(event) for event in expected]

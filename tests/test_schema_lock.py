@@ -1,0 +1,110 @@
+"""What lies on disk changes only in ways that old logs and old readers survive."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import msgspec
+import pytest
+from schema_lock import Field, Lock, Schema, broken_rules, current, read_lock, schema_of
+
+
+def test_nothing_that_is_locked_was_changed() -> None:
+    assert broken_rules(read_lock(), current()) == []
+
+
+def test_all_that_is_written_is_locked() -> None:
+    lock, now = read_lock(), current()
+    now.retired = lock.retired
+
+    assert lock == now, "run: python tests/schema_lock.py --extend"
+
+
+def _set_field(lock: Lock, tag: int, number: int, **change: Any) -> None:
+    field = lock.types[tag].fields[number]
+    lock.types[tag].fields[number] = msgspec.structs.replace(field, **change)
+
+
+BREAKING: dict[str, tuple[Callable[[Lock], object], str]] = {
+    "a field removed": (lambda lock: lock.types[2].fields.pop(), r"Put\.hook is gone"),
+    "a field moved": (
+        lambda lock: lock.types[2].fields.insert(9, lock.types[2].fields.pop()),
+        "field 9 of Put was name: str, is hook: str",
+    ),
+    "a field renamed": (
+        lambda lock: _set_field(lock, 2, 9, name="metric"),
+        "field 9 of Put was name: str, is metric: str",
+    ),
+    "a field of another type": (
+        lambda lock: _set_field(lock, 1, 10, type="float"),
+        "field 10 of Hook was duration_ns: int, is duration_ns: float",
+    ),
+    "another default": (
+        lambda lock: _set_field(lock, 3, -1, default="None"),
+        "was hparams: .* = {}, is hparams: .* = None",
+    ),
+    "a default taken away": (
+        lambda lock: _set_field(lock, 3, -1, default=""),
+        "RunStarted was hparams",
+    ),
+    "a choice removed": (
+        lambda lock: _set_field(lock, 4, 9, choices=["completed"]),
+        r"RunEnded\.how no longer takes all of",
+    ),
+    "a field without a default": (
+        lambda lock: lock.types[2].fields.append(Field("unit", "str")),
+        r"Put\.unit is new and has no default",
+    ),
+    "a type removed": (lambda lock: lock.types.pop(16), "LoopAdvanced is gone; its tag 16"),
+    "a tag used again": (
+        lambda lock: lock.types.update({16: Schema("Other", lock.types[16].fields)}),
+        "LoopAdvanced is called Other now",
+    ),
+    "a record removed": (lambda lock: lock.records.pop(), "MetricTotal is gone"),
+    "a record changed": (
+        lambda lock: lock.records[0].fields.pop(),
+        r"PlaceRecord\.stage is gone",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", BREAKING)
+def test_a_change_that_breaks_logs_is_found(change: str) -> None:
+    break_it, expected = BREAKING[change]
+    now = deepcopy(current())
+    break_it(now)
+
+    with pytest.raises(AssertionError, match=expected):
+        assert broken_rules(current(), now) == []
+
+
+def test_a_retired_tag_is_not_used_again() -> None:
+    lock = current()
+    lock.retired = {16: lock.types.pop(16).name}
+
+    assert broken_rules(lock, current()) == [
+        "tag 16 was that of LoopAdvanced; take another for LoopAdvanced"
+    ]
+
+
+def test_appended_fields_with_defaults_new_types_and_new_choices_break_nothing() -> None:
+    now = deepcopy(current())
+    now.types[2].fields.append(Field("unit", "str", "''"))
+    now.types[90] = Schema("New", [])
+    now.types[4].fields[9].choices.append("evicted")
+    now.records.append(Schema("Other", []))
+
+    assert broken_rules(current(), now) == []
+
+
+def test_the_lock_sees_names_types_defaults_and_choices() -> None:
+    class Example(msgspec.Struct):
+        number: int
+        texts: list[str] = msgspec.field(default_factory=list)
+        end: "float | None" = None
+
+    assert schema_of(Example).fields == [
+        Field("number", "int"),
+        Field("texts", "list[str]", "[]"),
+        Field("end", "float | None", "None"),
+    ]
