@@ -324,18 +324,8 @@ class _CountedCalls:
 @contextlib.contextmanager
 def _sabotaged(how: str) -> Any:
     """Put a fault into nightbus, to see that the trials find it."""
-    from nightbus.actors import checkpoint_format, checkpointer
+    from nightbus.actors import checkpointer
 
     if how == "forgets random numbers":
         setattr(checkpointer, "set_rng_state", lambda state: None)  # noqa: B010
-    elif how == "writes in place":
-
-        @contextlib.contextmanager
-        def in_place(folder: Path) -> Any:
-            folder.mkdir(parents=True)
-            yield folder
-
-        checkpoint_format._made_at = in_place
-    elif how == "leaves temporary files":
-        setattr(checkpointer, "remove_unfinished", lambda folder: None)  # noqa: B010
     yield
