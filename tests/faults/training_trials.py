@@ -490,6 +490,8 @@ def run_trials(
             print(f"  kept: {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder)
+        if problems and sabotage:
+            break  # it was found out
         number += 1
     return done
 
