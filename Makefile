@@ -7,14 +7,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS_READY := $(VENV)/.peers-ready
 MUTANTS ?= 1000000
+ROUNDS ?= 500
 SEED ?= 1
 
 # -qq: errors are shown, progress and warnings are not.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz kill-trials schemas lint format types check bench bench-peers \
-	bench-replay bench-checkpoints build clean
+.PHONY: help demo test test-long fuzz faults kill-trials schemas lint format types check bench \
+	bench-peers bench-replay bench-checkpoints build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +28,9 @@ test: $(READY) ## run the tests
 
 fuzz: $(READY) ## feed 1,000,000 mutants to all that reads files; MUTANTS=... SEED=... for others
 	@$(BIN)/python tests/faults/fuzz_decoder.py --mutants $(MUTANTS) --seed $(SEED)
+
+faults: $(READY) ## stop trainings at random, 500 times; ROUNDS=... SEED=... for others
+	@$(BIN)/python tests/faults/training_trials.py --rounds $(ROUNDS) --seed $(SEED)
 
 lint: $(READY) ## check style and formatting
 	@$(BIN)/ruff check
@@ -56,6 +60,9 @@ bench-peers: $(PEERS_READY) ## the same beside Lightning and Ignite, installing 
 
 bench-replay: $(READY) ## measure how many events a second replay delivers
 	@$(BIN)/python tests/bench/replay.py
+
+bench-checkpoints: $(READY) ## measure resuming, the stall of a save, and memory over many saves
+	@$(BIN)/python tests/bench/checkpoints.py
 
 schemas: $(READY) ## put new events and fields into schemas.lock
 	@$(BIN)/python tests/schema_lock.py --extend

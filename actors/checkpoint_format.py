@@ -126,7 +126,9 @@ def _made_at(folder: Path) -> Any:
         )
     temporary = temporary_name(folder)
     try:
-        make_private_folder(temporary.parent)
+        if not folder.parent.is_dir():
+            make_private_folder(folder.parent)
+            sync_folder(folder.parent.parent)
         shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
         temporary.mkdir(mode=0o700)
         yield temporary
