@@ -70,9 +70,6 @@ schemas: $(READY) ## put new events and fields into schemas.lock
 kill-trials: $(READY) ## kill 1,000 recording processes at random, and check their logs
 	@$(BIN)/python tests/faults/kill_trials.py --rounds 1000 --seed 1
 
-bench-checkpoints: $(READY) ## measure what saving costs the step, and resuming in an epoch
-	@$(BIN)/python tests/bench/checkpoints.py
-
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation
 
