@@ -541,7 +541,7 @@ class LogWriter:
                     self._named_fd = -1 if self._named_fd == fd else self._named_fd
                     os.close(fd)
             index, fd = self._current
-            if fd < 0 or time.monotonic_ns() < self._sync_again_ns:
+            if fd < 0 or self.clock_ns() < self._sync_again_ns:
                 return
             if fd not in self._unsound:
                 self._sync_file(index, fd)
@@ -561,7 +561,7 @@ class LogWriter:
             self._untold.append((index, self._sync_error))
             self._failed_syncs += 1
             wait_s = min(2**self._failed_syncs, MAX_SYNC_WAIT_S)
-            self._sync_again_ns = time.monotonic_ns() + wait_s * 1_000_000_000
+            self._sync_again_ns = self.clock_ns() + wait_s * 1_000_000_000
             self._rotate_at = 0
             raise
         self._failed_syncs = 0
