@@ -775,5 +775,6 @@ def _totals(
     if seen is not None:
         state = "drained" if seen.state in ("running", "waiting") else seen.state
         head = (state, seen.delivered, seen.lag, seen.restarts, seen.faults)
-    tail = (mail.sent, mail.delivered, mail.dropped, mail.dead, mail.most_waiting)
+    # Without those that came after the drain: what becomes of them, the log cannot hold.
+    tail = (mail.sent - mail.waiting, mail.delivered, mail.dropped, mail.dead, mail.most_waiting)
     return (type(actor).__name__, *head, *tail)

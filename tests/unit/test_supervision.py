@@ -129,7 +129,6 @@ def test_no_period_holds_more_restarts_than_allowed(
         if budget.next_delay_s(now_s) is not None:
             at_s.append(now_s)
 
-    assert budget.restarts == len(at_s)
     for first in at_s:
         assert sum(0 <= each - first <= period_s for each in at_s) <= restarts
 
