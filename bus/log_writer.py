@@ -1,5 +1,6 @@
 """The one writer of a rank's log: collects a step's events, writes them at once."""
 
+import contextlib
 import os
 import secrets
 import threading
@@ -137,6 +138,11 @@ class LogWriter:
                 "default_root_dir, or recording='off'"
             ) from error
         self._current = (0, fd)  # the segment being written; its fd is -1 once the log is closed
+        # Else a power cut could leave the second segment without the first: a log that begins in
+        # its middle, and looks whole. Without a later one it ends early, and says so.
+        with contextlib.suppress(OSError):  # the first sync tries again, and tells
+            store.sync_names()
+            self._named_fd = fd
         # Segment and byte offset up to which live readers may read.
         self.committed = (0, self._file.size)
         place.tell_moves(self._on_move)

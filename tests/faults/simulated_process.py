@@ -90,6 +90,7 @@ class Process:
         ended: whether its log was closed, by a process that lived on.
         left: the folder that is there after it was killed.
         lost_power: it was killed by a power cut.
+        was_refused: its log could not begin.
         durable: how many events were durable when it was.
     """
 
@@ -107,7 +108,7 @@ class Process:
         self.chances = some_chances(chance)
         self.everyone: list[str] = []
         self.released = trio.Event()  # the process is gone
-        self.ended = self.is_dead = self.lost_power = False
+        self.ended = self.is_dead = self.lost_power = self.was_refused = False
         self.left: Path | None = None
         self.durable = 0
         self.violations: list[Violated] = []  # seen by actors, whose failures are supervised

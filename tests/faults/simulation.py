@@ -85,6 +85,7 @@ def _simulate(
             except RunFolderError as error:
                 trace.append(f"{clock.now_s:.6f} refused {error}")
                 counts["refused"] += 1
+                process.was_refused = True
         trace += process_trace(process)
         root = process.left or root
         run = RunFolder.open(root / path)

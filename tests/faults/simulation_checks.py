@@ -60,6 +60,9 @@ def check_process(process: Process, run: RunFolder, earlier: Mapping[int, Log]) 
     if process.violations:
         raise process.violations[0]
     log = Log(run, process.attempt)
+    if process.was_refused:
+        require(not log.events, "an attempt that could not begin recorded nothing", log.events)
+        return log
     _check_what_was_seen(process, {**earlier, process.attempt: log})
     _check_gaps(process, log)
     _check_order_of_delivery(process, log)
@@ -85,7 +88,9 @@ def _check_what_was_seen(process: Process, logs: Mapping[int, Log]) -> None:
         require(is_cut, "what was seen is in the log", attempt, tell(event))
         require(seq >= process.durable, "what was synced outlives a power cut", tell(event))
     log = logs[process.attempt]
-    if process.lost_power and not process.writer.lost_events:
+    # A segment that could not be synced may be lost, as the log says.
+    writer = process.writer
+    if process.lost_power and not writer.lost_events and not writer._sync_error:
         seqs = [event.seq for event in log.events]
         require(seqs == list(range(len(seqs))), "a power cut leaves a prefix", seqs)
         require(len(seqs) >= process.durable, "what was synced is there", process.durable)
