@@ -58,7 +58,7 @@ from .bus.black_box import BlackBox
 from .bus.bus import Bus
 from .bus.control import Steered
 from .bus.control_protocol import RunStatus
-from .bus.cursor import Position, attempt_logs
+from .bus.cursor import Position
 from .bus.errors import CheckpointError, UsageError
 from .bus.events import (
     Command,
@@ -76,6 +76,7 @@ from .bus.events import (
     Stage,
 )
 from .bus.flight_recorder import FlightRecorder
+from .bus.lineage import logs_before
 from .bus.log_writer import LogIdentity, LogWriter
 from .bus.logging_setup import bind_run, get_logger, level, tell_user
 from .bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
@@ -803,10 +804,10 @@ class Trainer:
     ) -> Any:
         """Run ``body`` as one attempt: set-up, running, and an end that is always recorded."""
         self._adopt(model, loaders, datamodule)
-        module = self.lightning_module
+        module, signals = self.lightning_module, self._signals
         how: Ending = "completed"
         reason = ""
-        with self._signals:
+        with signals:
             try:
                 try:
                     checkpoint = self._open_run(function, ckpt_path)
@@ -816,24 +817,27 @@ class Trainer:
                 with self._black_box:
                     try:
                         with self._torch_settings():
+                            signals.let_through()
+                            self.bus.attention |= signals.save_requested  # while it was opened
                             result = body(checkpoint)
                         if function == "fit" and (self.should_stop or self.stop_reason):
                             how, reason = "stopped", self.stop_reason or "should_stop was set"
                     except BaseException as error:
                         how, reason = self._how_it_ended(error)
-                        self._on_exception(function, error)
-                        if how != "interrupted" or self._signals.at_once:
+                        self._on_exception(function, error, how)
+                        if how != "interrupted" or signals.at_once:
                             raise
                         self.interrupted = True
                         return None
-                if self._signals.preempted:  # after the last safe point
+                if signals.preempted:  # after the last safe point
                     raise SystemExit(PREEMPTED_EXIT_CODE)
+                self.interrupted = signals.interrupted
                 return result
             finally:
                 # Not more than one signal raises before they are held: then the end comes all the
                 # same.
                 try:
-                    self._signals.hold(self.bus.hurry)
+                    signals.hold(self.bus.hurry)
                 finally:
                     if self._function is not None:
                         self._close_run(how, reason)
@@ -894,7 +898,7 @@ class Trainer:
         if function == "fit":
             self.checkpointer.begin(fork, checkpoint)
         records = self.recording != "off"
-        earlier = attempt_logs(run) if run is not None and records else []
+        earlier = logs_before(run, fork) if run is not None and records else []
         lock: AttemptLock | None = None
         if run is not None and records:
             lock = run.begin_attempt()
@@ -925,14 +929,14 @@ class Trainer:
         self.paused = self.interrupted = False
         try:
             self._register_everyone(function)
+            if self._observers or records:
+                self._open_log()
         except BaseException:
             self._function = None
             if lock:
                 lock.release()
             raise
         bind_run(run.info.id if run else "unnamed", self.place)
-        if self._observers or records:
-            self._open_log()
         self.bus.emit(
             RunStarted,
             run.info.id if run else "unnamed",
@@ -1148,11 +1152,11 @@ class Trainer:
                 refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
             tell_user(f"nightbus: {observer.name} stopped early: {why}{refill}")
 
-    def _on_exception(self, function: Function, error: BaseException) -> None:
+    def _on_exception(self, function: Function, error: BaseException, how: Ending) -> None:
         """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
         hook = self.place.hook
         self.optimizer_toggle.end()
-        if not self._signals.ends_run:
+        if how == "failed":
             self.bus.emit(Fault, *describe(error), hook, source="module")
             if isinstance(error, Exception):
                 self._black_box.crash(error)
@@ -1664,7 +1668,7 @@ class Trainer:
                 requeue_job()
         if signals.ends_run:
             self._save_for_signal()
-            raise SystemExit(PREEMPTED_EXIT_CODE) if signals.preempted else KeyboardInterrupt
+        signals.end_run()
 
     def _save_for_signal(self) -> None:
         """Save the run; that this fails does not keep it from ending."""

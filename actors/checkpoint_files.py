@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from ..bus.errors import CheckpointError
 from ..bus.logging_setup import get_logger
 from ..bus.run_folder import RunFolder, list_runs
-from .checkpoint_format import is_checkpoint, read_checkpoint
+from ..bus.segments import sync_folder
+from .checkpoint_format import is_checkpoint, read_checkpoint, temporary_name
 
 _log = get_logger("nightbus.checkpoint")
 
@@ -37,11 +38,14 @@ def free_name(path: Path) -> Path:
 
 
 def point_at(link: Path, target: Path) -> None:
-    """Make ``link`` lead to ``target``, both in one folder, without a moment of neither."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    """Make ``link`` lead to ``target``, both in one folder, for good and without a moment of
+    neither.
+    """
+    temporary = temporary_name(link)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)
     temporary.replace(link)
+    sync_folder(link.parent)
 
 
 def find_checkpoint(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..bus.codec import UNENCODABLE
 from ..bus.errors import CheckpointError
+from ..bus.leftovers import is_gone
 from ..bus.plain_file import open_plain, read_small
 from ..bus.run_folder import make_private_folder
 from ..bus.segments import sync_folder
@@ -118,9 +119,15 @@ def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:
 @contextlib.contextmanager
 def _made_at(folder: Path) -> Any:
     """A temporary folder for a checkpoint's files, which is durable and called ``folder`` then."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    if os.path.lexists(folder):
+        raise CheckpointError(
+            f"{folder} exists already, and a checkpoint replaces nothing; choose another path, or "
+            "remove it first"
+        )
+    temporary = temporary_name(folder)
     try:
         make_private_folder(temporary.parent)
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
         temporary.mkdir(mode=0o700)
         yield temporary
         for name in (TENSORS, STATE, DIGEST):
@@ -139,22 +146,42 @@ def _made_at(folder: Path) -> Any:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint, so that it is whole or gone whenever the process is killed.
+
+    Raises:
+        OSError: the disk failed, or there is none.
+    """
+    temporary = temporary_name(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    folder.rename(temporary)
+    # Before its files are removed: a power cut must not leave some of them under the old name.
+    sync_folder(folder.parent)
+    shutil.rmtree(temporary)
+
+
+def temporary_name(path: Path) -> Path:
+    """What something is called that is not what ``path`` says yet, or no longer."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed left of checkpoints they had begun to write."""
+    """Remove what processes that were killed left of checkpoints that they had begun to write or
+    to remove, and of links to them.
+    """
     for path in folder.glob(".*.tmp"):
         pid = path.name.split(".")[-2]
-        if path.is_dir() and not path.is_symlink() and pid.isdecimal() and not _is_alive(int(pid)):
+        if not (pid.isdecimal() and is_gone(int(pid))):
+            continue
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
+        elif path.is_dir() and all(map(_is_ours, path.iterdir())):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True
+def _is_ours(path: Path) -> bool:
+    """Whether a file is of a checkpoint, or one that safetensors has not finished."""
+    return path.name in (TENSORS, STATE, DIGEST) or path.name.startswith(".tmp")
 
 
 def digest_of(folder: Path) -> tuple[str, int]:
@@ -197,9 +224,11 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         tensors = safetensors.torch.load_file(folder / TENSORS)
         content = msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
     except (FileNotFoundError, NotADirectoryError):
+        last = folder / "checkpoints" / "last"
+        advice = f"; {last} is the newest of this run" if is_checkpoint(last) else ""
         raise CheckpointError(
             f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE}, "
-            f"{TENSORS} and {DIGEST}"
+            f"{TENSORS} and {DIGEST}{advice}"
         ) from None
     except (
         OSError,

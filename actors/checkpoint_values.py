@@ -135,7 +135,9 @@ class Flattener:
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self._names: dict[int, str] = {}  # id of a tensor -> its name; tied weights are kept once
+        # id of a tensor -> the tensor and its name; tied weights are kept once. The tensor is held,
+        # because its id is another one's as soon as it is gone.
+        self._named: dict[int, tuple[Tensor, str]] = {}
 
     def plain(self, value: Any, path: str) -> Any:
         """A value as msgpack can write it.
@@ -228,20 +230,24 @@ class Flattener:
         )
 
     def _name(self, tensor: Tensor, path: str) -> str:
-        known = self._names.get(id(tensor))
+        known = self._named.get(id(tensor))
         if known is not None:
-            return known
+            return known[1]
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
             raise CheckpointError(
                 f"{path} is a tensor that is sparse, quantized or without data, which a checkpoint "
                 "cannot carry; keep its parts as dense tensors"
             )
-        self._names[id(tensor)] = path
+        name, number = path, 0
+        while name in self.tensors:  # {"a": {"b": ...}, "a.b": ...} have paths that read the same
+            number += 1
+            name = f"{path}~{number}"
+        self._named[id(tensor)] = tensor, name
         # A copy, so that it does not change while it is written, and so that views of one storage
         # do not meet in the file.
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-        self.tensors[path] = copy.copy_(tensor.detach())
-        return path
+        self.tensors[name] = copy.copy_(tensor.detach())
+        return name
 
 
 def decoder(tensors: Mapping[str, Tensor]) -> Callable[[int, memoryview], Any]:

@@ -19,6 +19,7 @@ from .checkpoint_format import (
     Snapshot,
     is_checkpoint,
     link_checkpoint,
+    remove_checkpoint,
     remove_unfinished,
     take_snapshot,
     write_checkpoint,
@@ -82,6 +83,9 @@ class Checkpointer:
 
     def __init__(self, trainer: "Trainer") -> None:
         self._trainer = trainer
+        self._reset()
+
+    def _reset(self) -> None:
         self._wanted: list[Callable[[], object]] = []
         self._writing: _Writing | None = None
         self.last_path: Path | None = None
@@ -100,7 +104,7 @@ class Checkpointer:
             fork: where it goes on, if it does.
             state: the checkpoint that it goes on from.
         """
-        self.__init__(self._trainer)  # type: ignore[misc]
+        self._reset()
         folder = self._folder
         if folder is None:
             return
@@ -164,7 +168,7 @@ class Checkpointer:
         """A boundary between two epochs: save what was asked for, and the run."""
         self._saved_here = None
         self._save_wanted()
-        if self._trainer.enable_checkpointing and self._cut is None and self._saved_here is None:
+        if self._trainer.enable_checkpointing and self._cut is None and not self._is_saved_here:
             self.save_run(self._trainer.current_epoch - 1)
         self._saved_here = None
 
@@ -175,8 +179,13 @@ class Checkpointer:
         if self._trainer.enable_checkpointing:
             self.between_steps()
             self._cut = self._now()
-            if self._saved_here is None:
+            if not self._is_saved_here:
                 self.save_run()
+
+    @property
+    def _is_saved_here(self) -> bool:
+        """Whether the run's folder has the run as it is at this boundary."""
+        return self._saved_here is not None and self._saved_here.parent == self._folder
 
     def _save_wanted(self) -> None:
         while self._wanted:
@@ -220,6 +229,7 @@ class Checkpointer:
         trainer, folder = self._trainer, self._folder
         if folder is None:
             return None
+        self.wait()  # until then, the thread that writes removes those that are not needed
         epoch = trainer.current_epoch if epoch is None else epoch
         path = free_name(folder / f"epoch={epoch}-step={trainer.global_step}")
         self._mine.append(path)
@@ -243,9 +253,9 @@ class Checkpointer:
         Raises:
             CheckpointError: the state cannot be carried.
         """
+        self.wait()  # before another copy of the state is made
         same = None if weights_only else self._saved_here
         snapshot = None if same is not None else take_snapshot(self._state(weights_only))
-        self.wait()
         if not weights_only:
             self._saved_here = path
         self._writing = _Writing(lambda: self._write(path, snapshot or same, weights_only, then))
@@ -257,29 +267,44 @@ class Checkpointer:
         weights_only: bool,
         then: Callable[[], object] | None,
     ) -> None:
-        trainer = self._trainer
-        if trainer.bus.writer is not None:
-            # What the checkpoint stands on: a power cut must not leave it with less of a log.
-            trainer.bus.writer.sync()
-        if isinstance(content, Path):
-            digest, size = link_checkpoint(content, path)
-        else:
-            assert content is not None
-            digest, size = write_checkpoint(path, content)
-        folder = self._folder
-        shown = path
-        if trainer.run_folder is not None and path.is_relative_to(trainer.run_folder.path):
-            shown = path.relative_to(trainer.run_folder.path)
-        if folder is not None and path.parent == folder and not weights_only:
-            before, self.last_path = self.last_path, path
-            point_at(folder / "last", path)
-            for old in self._mine[:]:
-                if old not in (path, before):
-                    self._mine.remove(old)
-                    shutil.rmtree(old, ignore_errors=True)
-        trainer.bus.emit(CheckpointSaved, str(shown), digest, size)
+        bus, folder = self._trainer.bus, self._folder
+        run = self._trainer.run_folder
+        former: Path | None = None
+        is_newest = folder is not None and path.parent == folder and not weights_only
+        try:
+            if bus.writer is not None:
+                # What the checkpoint stands on: a power cut must not leave it with less of a log.
+                bus.writer.sync()
+            if isinstance(content, Path):
+                digest, size = link_checkpoint(content, path)
+            else:
+                assert content is not None
+                digest, size = write_checkpoint(path, content)
+            if is_newest:
+                former, self.last_path = self.last_path, path
+                point_at(path.with_name("last"), path)
+        except OSError as error:
+            raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
+        is_inside = run is not None and path.is_relative_to(run.path)
+        shown = path.relative_to(run.path) if run is not None and is_inside else path
+        bus.emit(CheckpointSaved, str(shown), digest, size)
+        if is_newest:
+            self._remove_all_but(path, former)
         if then is not None:
             then()
+
+    def _remove_all_but(self, newest: Path, former: Path | None) -> None:
+        """Remove what was saved in the run's folder for no callback, but for the newest two."""
+        for old in self._mine[:]:
+            if old in (newest, former):
+                continue
+            self._mine.remove(old)
+            try:
+                remove_checkpoint(old)
+            except FileNotFoundError:
+                pass  # somebody else removed it
+            except OSError as error:
+                _log.warning("a checkpoint could not be removed", path=str(old), error=str(error))
 
     def wait(self) -> None:
         """Wait until what was begun is written. If that failed, the log and the program's log say

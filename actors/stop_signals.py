@@ -23,8 +23,9 @@ class StopSignals:
       once.
     - SIGUSR1 sets ``save_requested``.
 
-    After one has raised, none raises until ``rearm``, and none does while the run's end is
-    recorded: it ends the wait there.
+    While a run is opened, signals are only noted, so that nothing is left half done; from
+    ``let_through`` on they are heeded. After one has raised, none raises until ``rearm``, and none
+    does while the run's end is recorded: it ends the wait there.
 
     A handler for SIGTERM or SIGUSR1 that is there already is left alone.
 
@@ -39,6 +40,7 @@ class StopSignals:
         at_once: the run is to end at once.
         interrupts_while_ending: how often Ctrl-C was pressed while the end was recorded.
         terminated_while_ending: SIGTERM came meanwhile.
+        is_held: signals are only noted.
     """
 
     def __init__(self, on_request: Callable[[], None], has_safe_points: Callable[[], bool]) -> None:
@@ -49,7 +51,26 @@ class StopSignals:
         self.terminated_while_ending = False
         self._on_hurry: Callable[[], None] | None = None
         self._has_raised = False
+        self.is_held = True
         self._previous: dict[int, Any] = {}
+
+    def let_through(self) -> None:
+        """From now on somebody heeds what is noted.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: something was noted already that ends the run.
+        """
+        self.is_held = False
+        self.end_run()
+
+    def end_run(self) -> None:
+        """End the run, if a signal asked for it.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: one did.
+        """
+        if self.ends_run:
+            raise SystemExit(PREEMPTED_EXIT_CODE) if self.preempted else KeyboardInterrupt
 
     @property
     def ends_run(self) -> bool:
@@ -60,6 +81,7 @@ class StopSignals:
         self.interrupted = self.preempted = self.save_requested = self.at_once = False
         self.interrupts_while_ending, self.terminated_while_ending = 0, False
         self._on_hurry, self._has_raised = None, False
+        self.is_held = True
         if threading.current_thread() is not threading.main_thread():
             return self
         self._install(signal.SIGINT, self._on_interrupt)
@@ -109,20 +131,22 @@ class StopSignals:
             return
         self.interrupted = True
         self._on_request()
-        _say("\nnightbus: ending the run after this step; Ctrl-C again ends it at once\n")
+        when = "as soon as it can" if self.is_held else "after this step"
+        _say(f"\nnightbus: ending the run {when}; Ctrl-C again ends it at once\n")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         if self._on_hurry is not None:
             self.terminated_while_ending = True
             self._on_hurry()
             return
-        if self.preempted or not self._has_safe_points():
+        if self.preempted or not (self.is_held or self._has_safe_points()):
             self.preempted = self.at_once = True
             self._raise(SystemExit(PREEMPTED_EXIT_CODE))
             return
         self.preempted = True
         self._on_request()
-        _say("nightbus: SIGTERM: ending the run after this step\n")
+        when = "as soon as it can" if self.is_held else "after this step"
+        _say(f"nightbus: SIGTERM: ending the run {when}\n")
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self.save_requested = True

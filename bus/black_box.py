@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from .bus import Bus
-from .errors import UsageError
+from .errors import CheckpointError, UsageError
 from .events import Event, Fault, Put
 from .flight_file import EVENTS, STACKS, Occasion, write_flight_file
 from .log_writer import LogIdentity, LogWriter
@@ -76,8 +76,10 @@ class BlackBox:
         self._entered.close()
 
     def crash(self, error: Exception) -> None:
-        """An exception ends the run. What the user did wrong says itself what to do."""
-        if not isinstance(error, UsageError):
+        """An exception ends the run. What the user did wrong, and a checkpoint that is of no use,
+        say themselves what to do.
+        """
+        if not isinstance(error, UsageError | CheckpointError):
             trace = "".join(traceback.format_exception(error))
             text = f"\nthread {threading.current_thread().name} (training)\n{trace}"
             self._write("crash", f"the run crashed: {type(error).__name__}: {error}", text)

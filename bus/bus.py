@@ -46,6 +46,7 @@ from .media import EncodedMedia
 from .observer import Observer, to_json
 from .place import Place
 from .reply import Reply
+from .rewind import go_on
 from .routes import Routes
 from .run_folder import RunFolder
 from .segments import FolderStore, UnnamedStore, compress_segment
@@ -261,8 +262,8 @@ class Bus:
         name = actor_name(actor)
         cursor_file = CursorFile(self._run, name) if keep_cursor and self._run else None
         if cursor_file is not None and (cursor := cursor_file.load()) is not None:
-            start = Position(cursor.attempt, cursor.seq)
-            actor.load_cursor_state(cursor.state)  # type: ignore[attr-defined]
+            now = AttemptLog(self._attempt, self._store)  # type: ignore[arg-type]
+            start = go_on(actor, cursor, [*self._earlier, now])  # type: ignore[arg-type]
         if start is None:
             start = Position(self._attempt, self.writer.written_seq)
         mailbox = self._mailboxes[name]

@@ -39,16 +39,29 @@ def consistent_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:
         run: the run.
         rank: of which process.
     """
+    return logs_before(run, None, rank)
+
+
+def logs_before(run: RunFolder, fork: Fork | None, rank: int = 0) -> list[AttemptLog]:
+    """What of a run's attempts holds for one that begins now.
+
+    Args:
+        run: the run.
+        fork: the checkpoint from which it goes on, if it does.
+        rank: of which process.
+    """
     logs = {log.attempt: log for log in attempt_logs(run, rank)}
     starts = {attempt: _start_of(log.store) for attempt, log in logs.items()}
     views: dict[int, list[AttemptLog]] = {}  # attempt -> what held when it had ended
     before: list[AttemptLog] = []
     for attempt, log in logs.items():
-        fork = starts[attempt].fork
+        its_fork = starts[attempt].fork
         # A checkpoint may be of an attempt that is not here: what is here, it does not supersede.
-        if fork is not None and fork.attempt in views:
-            before = _forked(views, fork, starts, logs)
+        if its_fork is not None and its_fork.attempt in views:
+            before = _forked(views, its_fork, starts, logs)
         before = views[attempt] = [*before, log]
+    if fork is not None and fork.attempt in views:
+        before = _forked(views, fork, starts, logs)
     return before
 
 

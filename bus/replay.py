@@ -33,6 +33,7 @@ from .replay_pace import ClockName, Jumping, Waiting, parse_rate
 from .replay_selection import Selection
 from .reply import Reply
 from .report import summarise
+from .rewind import go_on
 from .run_folder import RunFolder
 from .statistics import ActorStatistics, BusStatistics
 
@@ -213,8 +214,8 @@ def replay(
         times: only events recorded so long after the run began, ``60s..1m30s``.
         all_attempts: of a run that was resumed from a checkpoint, also what came after that
             checkpoint before it was resumed.
-        resume: sinks go on where they stood when the run ended, instead of from its start; they
-            get all attempts, as they did live.
+        resume: sinks go on where they stood when the run ended, instead of from its start; of a
+            run that was resumed meanwhile they take back what holds no more, as they do live.
         follow: of a run that goes on in another process, also what comes until it ends. Only its
             log is read: it is not held up.
         cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
@@ -248,7 +249,7 @@ def replay(
         raise UsageError(f"clock={clock!r}: expected recorded or wall")
     _check_together(selection, speed, clock, resume, follow, cursors is not None)
     folder = run if isinstance(run, RunFolder) else open_run(run)
-    host = _ReplayHost(folder, follow, all_attempts or resume)
+    host = _ReplayHost(folder, follow, all_attempts)
     destinations = list(sinks)
     everyone = [*actors, *destinations]
     if not allow_network:
@@ -347,8 +348,7 @@ def _observer(
     if cursor_file is not None:
         cursor = cursor_file.load()
         if cursor is not None:
-            start = Position(cursor.attempt, cursor.seq)
-            actor.load_cursor_state(cursor.state)  # type: ignore[attr-defined]
+            start = go_on(actor, cursor, host.logs())  # type: ignore[arg-type]
 
     def pass_over(event: Event) -> None:
         if trainer is not None:

@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from .errors import MALFORMED, RunFolderError
+from .leftovers import remove_leftovers
 from .plain_file import open_plain, read_small, refuse_link
 from .redaction import redact
 from .segments import FolderStore, sync_folder
@@ -177,6 +178,7 @@ class RunFolder:
                     except FileExistsError:  # something else is called so
                         attempt += 1
                 lock = AttemptLock(attempt, self.attempt_path(attempt) / "lock")
+                remove_leftovers(self.path)
                 sync_folder(self.path)
                 return lock
         except OSError as error:

@@ -179,5 +179,7 @@ class FitLoop(Loop):
         val_loop = getattr(self.epoch_loop, "val_loop", None)
         if val_loop is None or not self.trainer.loaders.can_validate:
             return "there is nothing to validate on"
+        self.trainer.checkpointer.begin_validation()
         val_loop.run()
+        self.trainer.checkpointer.end_validation()
         return "validated"

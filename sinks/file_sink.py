@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
-from ..bus.cursor import PlainState
+from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
-from .growing_file import GrowingFile
+from .growing_file import GrowingFile, remove_file
 from .sink import Sink
 
 
@@ -36,6 +36,7 @@ class FileSink(Sink):
         self.destination = destination
         self._file: GrowingFile | None = None
         self._size: int | None = None
+        self._is_superseded = False  # the file has what holds no more
 
     @property
     def needs_run_folder(self) -> bool:
@@ -46,6 +47,22 @@ class FileSink(Sink):
     def path(self) -> Path:
         """The file."""
         return (self.run_path if self.folder is None else self.folder) / self.file_name
+
+    def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
+        """Write the file anew from the log, which has all that it had."""
+        if all(state.get(key) == value for key, value in self._where_it_is().items()):
+            self._is_superseded = True
+        return BEGINNING
+
+    def _open(self, resumed: bool) -> None:
+        if self._is_superseded:
+            self.discard()
+            self._is_superseded = False
+        super()._open(resumed)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        remove_file(self.path)
 
     def flush(self) -> None:
         assert self._file is not None
@@ -59,10 +76,16 @@ class FileSink(Sink):
 
     def state(self) -> PlainState:
         return {
-            "folder": None if self.folder is None else str(self.folder.resolve()),
-            "name": self.file_name,
+            **self._where_it_is(),
             "destination": self.destination,
             "size": self._file.size if self._file else self._size,
+        }
+
+    def _where_it_is(self) -> PlainState:
+        """Which file it is."""
+        return {
+            "folder": None if self.folder is None else str(self.folder.resolve()),
+            "name": self.file_name,
         }
 
     def load_state(self, state: PlainState) -> None:

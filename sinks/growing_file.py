@@ -63,6 +63,7 @@ class GrowingFile:
             SinkError: it has fewer.
         """
         refuse_all_but_files(path)
+        _temporary_name(path).unlink(missing_ok=True)  # of a process that was killed
         found = path.stat().st_size if path.exists() else 0
         if not path.exists() or found < size:
             raise SinkError(
@@ -119,13 +120,24 @@ def refuse_all_but_files(path: Path) -> None:
         )
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, and what a process that was killed had begun to put in its place.
+
+    Raises:
+        SinkError: it is no file.
+    """
+    refuse_all_but_files(path)
+    _temporary_name(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
 def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
     """Put other content in a file's place; a reader sees all of the old or all of the new.
 
     Returns:
         The new size in bytes.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary_name(path)
     try:
         temporary.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -141,3 +153,7 @@ def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
         temporary.unlink(missing_ok=True)
         raise
     return size
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")

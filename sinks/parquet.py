@@ -9,7 +9,7 @@ from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError, SinkError
 from ..bus.events import Put
 from .file_sink import FileSink
-from .growing_file import GrowingFile, refuse_all_but_files
+from .growing_file import GrowingFile, refuse_all_but_files, remove_file
 
 _ROW_GROUP = 1 << 17  # rows
 
@@ -107,6 +107,10 @@ class Parquet(FileSink):
             file.append(batch.serialize().to_pybytes())
         file.flush()
         return file
+
+    def discard(self) -> None:
+        super().discard()
+        remove_file(self._stream_path)
 
     def write(self, batch: list[Put]) -> None:
         assert self._file is not None

@@ -16,6 +16,7 @@ from ..bus.codec import DecodedEvent, HookSelection
 from ..bus.events import (
     ActorRestarted,
     ActorStopped,
+    CheckpointSaved,
     Event,
     Fault,
     Hook,
@@ -23,6 +24,7 @@ from ..bus.events import (
     LoopEnded,
     LoopStarted,
     Put,
+    Resumed,
     RunEnded,
     RunStarted,
 )
@@ -84,6 +86,8 @@ class ProgressBar(Sink):
         LoopEnded,
         RunStarted,
         RunEnded,
+        Resumed,
+        CheckpointSaved,
         Fault,
         ActorRestarted,
         ActorStopped,
@@ -166,7 +170,7 @@ class ProgressBar(Sink):
     def _say_lines(self) -> None:
         with self._lock:
             view = self._view
-            lines = [*view.epoch_lines, *view.notices]
+            lines = [*view.notices, *view.epoch_lines]
             view.epoch_lines.clear()
             view.notices.clear()
         for line in lines:
@@ -185,7 +189,7 @@ class ProgressBar(Sink):
 
         with self._lock:
             lines = [self._view.end_text()]
-            lines += [f"run: {path}" for path in self._shown_run_path()]
+            lines += self._where_lines()
             has_table = self._is_live and self._view.fn == "fit" and self._view.metrics
             table = self._final_table() if has_table else None
         display = self._stop_drawing()
@@ -198,13 +202,17 @@ class ProgressBar(Sink):
         end: list[RenderableType] = [Text(_printable(line)) for line in lines]
         display.finish(end if table is None else [*end, table])
 
-    def _shown_run_path(self) -> list[Path]:
+    def _where_lines(self) -> list[str]:
+        """Where the run lies, and of a run that ended early, where it was saved last."""
         path = self._context.run_path if self._context is not None else None
         if path is None:
             return []
         with contextlib.suppress(ValueError):
             path = path.resolve().relative_to(Path.cwd())
-        return [path]
+        view = self._view
+        ended_early = view.ended is not None and view.ended.how != "completed"
+        saved = [f"saved last: {path / view.saved}"] if view.saved and ended_early else []
+        return [f"run: {path}", *saved]
 
     # -- the live display --------------------------------------------------------------------
 

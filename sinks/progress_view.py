@@ -8,12 +8,14 @@ from ..bus.codec import DecodedEvent
 from ..bus.events import (
     ActorRestarted,
     ActorStopped,
+    CheckpointSaved,
     Fault,
     Hook,
     LoopAdvanced,
     LoopEnded,
     LoopStarted,
     Put,
+    Resumed,
     RunEnded,
     RunStarted,
     Scalar,
@@ -53,6 +55,7 @@ class LoopView:
         unit: what one iteration is.
         started_ns, now_ns: monotonic times of its start and of the last that was heard of it.
         done: iterations done; None for a loop whose position nothing tells.
+        first: how many were done when it started: of an epoch that is gone on with, some.
         dataloader_idx: which of several dataloaders its last batch came from.
     """
 
@@ -61,10 +64,11 @@ class LoopView:
         self.total = started.total if started.total is None or started.total >= 0 else None
         self.unit = started.unit
         self.started_ns = self.now_ns = started.time_ns
-        self.done: int | None = None if started.unit == "epoch" else 0
+        self.first = started.batch_idx + 1 if started.source == "train" else 0
+        self.done: int | None = None if started.unit == "epoch" else self.first
         self._before = 0  # batches of the dataloaders before this one
         self.dataloader_idx = 0
-        self._samples = deque([(started.time_ns, 0)])  # (time_ns, done), for the rate
+        self._samples = deque([(started.time_ns, self.first)])  # (time_ns, done), for the rate
 
     def move(self, hook: Hook) -> None:
         """A batch ended."""
@@ -95,9 +99,14 @@ class LoopView:
         return (self.now_ns - self.started_ns) / 1e9
 
     @property
+    def done_here(self) -> int:
+        """Iterations done since it started."""
+        return 0 if self.done is None else self.done - self.first
+
+    @property
     def mean_rate(self) -> float:
         """Iterations a second over all of it; 0 when unknown."""
-        return (self.done or 0) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        return self.done_here / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
     @property
     def rate(self) -> float:
@@ -148,6 +157,7 @@ class ProgressView:
         notices: lines to be said at once, wherever progress is shown.
         epoch_lines: one line an epoch or evaluation, for where nothing can be drawn.
         ended: the run's end, once it came.
+        saved: the checkpoint that was saved last; empty before.
     """
 
     def __init__(self) -> None:
@@ -156,12 +166,14 @@ class ProgressView:
         self.notices: list[str] = []
         self.epoch_lines: list[str] = []
         self.ended: RunEnded | None = None
+        self.saved = ""
         self._loops: dict[str, LoopView] = {}  # those that run, and the last training epoch
         self._epoch = 0
         self._first_epoch = 0
         self._epochs: int | None = None
         self._epoch_due = False  # an epoch's line is held back for what is logged at its end
         self._batch_at_end = ""
+        self._checkpoint = ""  # that the run goes on from, if it lies in its folder
         self._started_ns = 0
         self._faults: dict[str, Fault] = {}  # actor -> its last fault
         self._restarts: dict[str, int] = {}  # actor -> how often
@@ -187,6 +199,11 @@ class ProgressView:
                 self._take_loop_end(event)
             case RunStarted():
                 self.fn, self._started_ns = event.fn, event.time_ns
+                self._checkpoint = "" if event.fork is None else event.fork.checkpoint
+            case Resumed():
+                self._tell_resumed(event)
+            case CheckpointSaved():
+                self.saved = event.path
             case RunEnded():
                 self._take_end(event)
             case Fault():
@@ -198,6 +215,12 @@ class ProgressView:
             case ActorStopped():
                 self._restarts.pop(event.source, None)
                 self.notices.append(f"{event.source} stopped: {event.reason}")
+
+    def _tell_resumed(self, resumed: Resumed) -> None:
+        self._epoch = resumed.epoch
+        origin = f" from {self._checkpoint}" if self._checkpoint else ""
+        batch = f", after batch {resumed.batch_idx + 1:,}" if resumed.batch_idx >= 0 else ""
+        self.notices.append(f"resumed{origin}: epoch {self._epoch_text()}{batch}")
 
     def _take_place(self, hook: Hook) -> None:
         self._epoch = hook.epoch
@@ -289,7 +312,7 @@ class ProgressView:
             return
         self._epoch_due = False
         train = self._loops["train"]
-        rate, count = rate_text(train.mean_rate), counted(train.done or 0, train.unit)
+        rate, count = rate_text(train.mean_rate), counted(train.done_here, train.unit)
         self.epoch_lines.append(
             f"{self._outer_text()}epoch {self._epoch_text()}: {count} in "
             f"{duration(train.elapsed_s)}{f', {rate}' if rate else ''}{self._metrics_text()}"

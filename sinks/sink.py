@@ -9,7 +9,7 @@ import trio
 
 from ..bus.actor import Actor
 from ..bus.codec import DecodedEvent, HookSelection
-from ..bus.cursor import PlainState
+from ..bus.cursor import PlainState, Position
 from ..bus.errors import UsageError
 from ..bus.events import Event, Hook, Media, Put, RunEnded, RunStarted
 
@@ -67,6 +67,24 @@ class Sink(Actor):
 
     def load_state(self, state: PlainState) -> None:
         """Take up what ``state`` gave; called before ``open``."""
+
+    def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
+        """The run was resumed from a checkpoint, and what came after it holds no more: take back
+        what was carried of that.
+
+        By default nothing is taken back, because most destinations only grow: what came after the
+        checkpoint shows twice there, once as it was first and once as it is now.
+
+        Args:
+            held: attempt and sequence number of the first event that holds no more.
+            beyond: the same of the first event that took their place.
+            state: what ``state`` gave last, and what the sink keeps for itself.
+
+        Returns:
+            Where to go on, ``beyond`` by default.
+        """
+        self.load_cursor_state(state)
+        return beyond
 
     def wants(self, event: DecodedEvent) -> bool:
         """Whether ``write`` gets this event."""

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from ..bus.cursor import PlainState
+from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
 from ..bus.events import Event, Media, Put, RunEnded, RunStarted
 from .growing_file import refuse_all_but_files
@@ -40,6 +40,11 @@ _INSERT = {
     for table, number in (("runs", 7), ("hparams", 3), ("metrics", 14), ("media", 15))
 }
 
+_DELETE_FROM = {
+    table: f"DELETE FROM {table} WHERE run = ? AND (attempt > ? OR (attempt = ? AND seq >= ?))"
+    for table in ("metrics", "media")
+}
+
 
 class SQLite(Sink):
     """A SQLite database with the tables ``metrics``, ``media``, ``hparams`` and ``runs``.
@@ -67,6 +72,7 @@ class SQLite(Sink):
         self.destination = destination
         self._database: sqlite3.Connection | None = None
         self._delivered = 0
+        self._held: Position | None = None  # rows from here on hold no more
 
     @property
     def needs_run_folder(self) -> bool:
@@ -77,6 +83,14 @@ class SQLite(Sink):
     def path(self) -> Path:
         """The file."""
         return (self.run_path if self.folder is None else self.folder) / self.file_name
+
+    def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
+        """Delete the rows when the database is open. The others are delivered again and replace
+        themselves: a run that went back before may now hold what it had left then.
+        """
+        self.load_cursor_state(state)
+        self._held = held
+        return BEGINNING
 
     def open(self, resumed: bool) -> None:
         """Open the database, and make it if there is none.
@@ -104,6 +118,12 @@ class SQLite(Sink):
             database.execute("PRAGMA trusted_schema = OFF")
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(_SCHEMA)
+            if self._held is not None:
+                where = (self.run_id, self._held.attempt, *self._held)
+                with database:
+                    for table in ("metrics", "media"):
+                        database.execute(_DELETE_FROM[table], where)
+                self._held = None
         except sqlite3.DatabaseError as error:
             database.close()
             raise SinkError(f"{self.path} cannot be written as a database: {error}") from error

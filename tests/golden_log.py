@@ -20,7 +20,9 @@ from nightbus.bus.events import (
     ActorRestarted,
     ActorStarted,
     ActorStopped,
+    ActorTotals,
     CheckpointSaved,
+    CommandsDropped,
     CommandTaken,
     DeadLetter,
     Fault,
@@ -31,6 +33,7 @@ from nightbus.bus.events import (
     LoopStarted,
     Media,
     Put,
+    Resumed,
     RunEnded,
     RunStarted,
 )
@@ -86,6 +89,7 @@ def write_run(root: Path) -> RunFolder:
     fork = Fork(0, 41, "checkpoints/epoch=0")
     emit(RunStarted, run.info.id, 1, "fit", 1, config, {"torch": "2"}, fork, {"lr": 0.1, "n": 3})
     emit(ActorStarted, "CSV", 0, source="csv")
+    emit(Resumed)
     routes.call("on_fit_start")
     place.stage = "train"
     emit(LoopStarted, 10, "epoch", source="fit")
@@ -107,6 +111,8 @@ def write_run(root: Path) -> RunFolder:
     emit(Fault, "ValueError", "it broke", "Traceback ...", "on_fit_start", source="csv")
     emit(ActorRestarted, 1, 0.25, source="csv")
     emit(ActorStopped, "gave up", 12, source="csv")
+    emit(CommandsDropped, "csv", "Pause", "drop_oldest", 3, source="control")
+    emit(ActorTotals, "CSV", "stopped", 40, 2, 1, 1, 9, 5, 3, 1, 4, source="csv")
     emit(DeadLetter, "nobody", "Pause", "there is no actor", source="control")
     emit(CheckpointSaved, "checkpoints/epoch=0", "ab" * 16, 1234, source="checkpoint")
     emit(Gap, 3, "[Errno 28] No space left on device")

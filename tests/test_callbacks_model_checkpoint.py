@@ -387,3 +387,14 @@ def test_the_choice_begins_anew_when_the_checkpoints_are_elsewhere(tmp_path: Pat
 
     assert names(tmp_path / "kept") == ["epoch=0"]
     assert "epoch=2" in names(tmp_path / "other")
+
+
+def test_a_folder_of_ones_own_does_not_keep_the_run_from_having_its_newest(tmp_path: Path) -> None:
+    callback = nb.ModelCheckpoint(dirpath=tmp_path / "mine")
+    run = trainer(tmp_path, max_epochs=2, callbacks=[callback])
+    run.fit(Small(), loader())
+
+    assert run.run_folder is not None
+    last = run.run_folder.path / "checkpoints" / "last"
+    newest = Path(callback.best_model_path)
+    assert (last / "tensors.safetensors").samefile(newest / "tensors.safetensors")

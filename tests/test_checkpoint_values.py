@@ -156,6 +156,38 @@ def test_a_registered_type_comes_back_as_itself(tmp_path: Path) -> None:
     assert odd.value == 7
 
 
+class Mean:
+    """Makes its tensor when it is asked for it."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+
+def test_tensors_that_are_made_while_saving_are_told_apart(tmp_path: Path) -> None:
+    def plain(mean: Mean) -> dict[str, Any]:
+        return {"value": torch.tensor([mean.value])}
+
+    nb.register_type(Mean, plain, lambda plain: Mean(plain["value"].item()))
+
+    back = round_trip(tmp_path, [Mean(float(number)) for number in range(20)])
+
+    assert [mean.value for mean in back] == [float(number) for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    "keys", [({"a": {"b": 0}}, {"a.b": 1}), ({1: 0}, {"1": 1})], ids=["dots", "numbers"]
+)
+def test_tensors_whose_places_read_the_same_are_told_apart(tmp_path: Path, keys: Any) -> None:
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(entry) for key, entry in value.items()}
+        return torch.tensor(value)
+
+    state = {**keys[0], **keys[1]}
+
+    assert round_trip(tmp_path, filled(state)) == filled(state)
+
+
 def test_a_type_that_is_not_registered_where_it_is_read_is_said(tmp_path: Path) -> None:
     class Here(NamedTuple):
         x: int

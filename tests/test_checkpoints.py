@@ -271,3 +271,19 @@ def test_weights_alone_cannot_be_resumed_from(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="weights alone"):
         trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path=tmp_path / "weights")
+
+
+def test_a_checkpoint_replaces_nothing(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "x", {"a": 1})
+
+    with pytest.raises(CheckpointError, match="x exists already, and a checkpoint replaces"):
+        write_checkpoint(tmp_path / "x", {"a": 2})
+    assert read_checkpoint(tmp_path / "x") == {"a": 1}
+
+
+def test_who_gives_a_runs_folder_is_told_its_newest_checkpoint(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+
+    with pytest.raises(CheckpointError, match="checkpoints/last is the newest of this run"):
+        Small.load_from_checkpoint(str(run.log_dir))

@@ -440,12 +440,12 @@ def rewind(run: nb.RunFolder, name: str, folder: Path) -> None:
 
 def test_resume_tells_what_to_do_for_a_sink_of_the_users_own(tmp_path: Path) -> None:
     recorded = record(tmp_path)
-    CursorFile(nb.RunFolder.open(recorded), "mine").commit(Cursor(0, 0, "os.system", {}))
+    CursorFile(nb.RunFolder.open(recorded), "mine").commit(Cursor(0, 0, "Mine", {}))
 
     done = nightbus("replay", recorded, "--resume")
 
     assert done.returncode == 3
-    assert "mine is a sink of your own, os.system" in done.stderr
+    assert "mine is a sink of your own, Mine" in done.stderr
     assert "resume=True" in done.stderr
 
 

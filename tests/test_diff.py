@@ -1,16 +1,21 @@
 """nightbus diff: whether two runs did the same, or where they first differ."""
 
+import math
 import random
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models import Small, loader, trainer
 
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.bus.compare import compare_runs, compared_events
+from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.place import Place
 
 
 class Draws(Small):
@@ -125,3 +130,55 @@ def test_saving_more_often_is_no_difference(tmp_path: Path) -> None:
     )
 
     assert compare_runs(left, right).difference is None
+
+
+def written(folder: Path, puts: list[nb.Put]) -> nb.RunFolder:
+    """A run that recorded these."""
+    run = nb.RunFolder.create(folder, "run")
+    lock = run.begin_attempt()
+    writer = LogWriter(run.store(lock.attempt), LogIdentity(run.info.id), Place())
+    for seq, put in enumerate(puts):
+        writer.append(msgspec.structs.replace(put, seq=seq, time_ns=seq))
+        writer.flush()
+    writer.close()
+    lock.release()
+    return run
+
+
+def put(number: int) -> nb.Put:
+    said = ("module", "loss", float(number), ("loggers",), "training_step")
+    return nb.Put(0, 0, 0, "train", 0, number, number, 0, *said)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), number=st.integers(2, 60))
+def test_whatever_one_event_is_changed_that_event_is_the_first_that_differs(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, number: int
+) -> None:
+    puts = [put(n) for n in range(number)]
+    at = data.draw(st.integers(0, number - 2))
+    how = data.draw(st.sampled_from(["value", "bit", "drop", "swap", "double", "step", "name"]))
+    changed = list(puts)
+    if how == "drop":
+        del changed[at]
+    elif how == "swap":
+        changed[at], changed[at + 1] = changed[at + 1], changed[at]
+    elif how == "double":
+        changed.insert(at, puts[at])
+        at += 1
+    else:
+        new: dict[str, Any] = {
+            "value": {"value": -1.0},
+            "bit": {"value": math.nextafter(float(at), math.inf)},
+            "step": {"step": 99},
+            "name": {"name": "lost"},
+        }
+        changed[at] = msgspec.structs.replace(puts[at], **new[how])
+    folder = tmp_path_factory.mktemp("runs")
+    left, right = written(folder / "a", puts), written(folder / "b", changed)
+
+    _, difference = compare_runs(left, right)
+
+    assert difference is not None
+    assert difference.number == at
+    assert main(["diff", str(left.path), str(right.path)]) == 4

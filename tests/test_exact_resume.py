@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -143,6 +145,32 @@ class Twice(nb.loops.TrainingBatchLoop):
         self.count = state_dict["count"]
 
 
+class Rounds(nb.Loop):
+    """Runs the fit loop again and again."""
+
+    def __init__(self, fit_loop: nb.Loop) -> None:
+        self.fit_loop = fit_loop
+        self.scores: list[float] = []
+
+    @property
+    def done(self) -> bool:
+        return len(self.scores) == 2
+
+    def advance(self) -> None:
+        if not self.fit_loop.restarting:  # else the run is resumed in the middle of a round
+            self.hook("on_round_start", len(self.scores))
+            self.replace(fit_loop=nb.FitLoop)
+        self.fit_loop.run()
+        self.scores.append(random.random())
+        self.put("score", self.scores[-1])
+
+    def on_save_checkpoint(self) -> dict[str, Any]:
+        return {"scores": self.scores}
+
+    def on_load_checkpoint(self, state_dict: Any) -> None:
+        self.scores = list(state_dict["scores"])
+
+
 class Stream(IterableDataset[Any]):
     """A stream without a length, which draws what it gives."""
 
@@ -212,6 +240,14 @@ def custom_loop(run: nb.Trainer) -> None:
     run.fit_loop.epoch_loop.connect(batch_loop=Twice())
 
 
+def rounds(run: nb.Trainer) -> None:
+    run.fit_loop = Rounds(run.fit_loop)
+
+
+def averaged(run: nb.Trainer) -> None:
+    run.callbacks.append(nb.EMA(decay=0.9))
+
+
 class Case:
     """Something to train.
 
@@ -263,7 +299,8 @@ CASES = {
     "augmentation in the main process": Case(data=own_generator),
     "a stream without a length": Case(data=lambda: DataLoader(Stream(), 4)),
     "custom loop": Case(change=custom_loop),
-    "weight averaging": Case(),
+    "rounds of fits": Case(change=rounds),
+    "weight averaging": Case(change=averaged),
 }
 
 
@@ -468,22 +505,73 @@ def test_another_kind_of_loader_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path).fit(Small(), stateful(), ckpt_path="last")
 
 
+# -- stops without a checkpoint of their own -----------------------------------------------------
+
+
+class Fails(nb.Callback):
+    """Ends the process, or raises, in the middle of a batch."""
+
+    def __init__(self, batches: int, how: str) -> None:
+        self.batches, self.how, self.seen = batches, how, 0
+
+    def on_before_optimizer_step(self, trainer: nb.Trainer, *_: Any) -> None:
+        self.seen += 1
+        if self.seen > self.batches:
+            if self.how == "kill":
+                trainer.checkpointer.wait()  # what was acknowledged is what is resumed from
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise Stopped
+
+
+def every_step() -> nb.ModelCheckpoint:
+    return nb.ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")
+
+
+def fit_and_fail(folder: Path, batches: int, how: str) -> None:
+    CASES["digits"].fit(folder, 1, every_step(), Fails(batches, how))
+
+
+@pytest.mark.parametrize(
+    ("how", "batches"), [("exception", 1), ("exception", 6), ("exception", 8), ("kill", 8)]
+)
+def test_after_an_exception_or_a_kill_the_last_checkpoint_goes_on_exactly(
+    tmp_path: Path, how: str, batches: int
+) -> None:
+    case = CASES["digits"]
+    whole = case.fit(tmp_path / "whole", 1, every_step(), Fails(10**9, how))
+    random_after = random.getstate()
+    if how == "kill":
+        call = (
+            "import sys; from pathlib import Path\n"
+            f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+            "from test_exact_resume import fit_and_fail\n"
+            f"fit_and_fail(Path({str(tmp_path / 'b')!r}), {batches}, 'kill')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", call], capture_output=True, check=False)
+        assert done.returncode == -signal.SIGKILL
+    else:
+        fit_and_fail(tmp_path / "b", batches, how)
+
+    resumed = case.fit(tmp_path / "b", 99, every_step(), Fails(10**9, how), ckpt_path="last")
+    resumed[0].next_random = random.random()  # type: ignore[attr-defined]
+    random.setstate(random_after)
+
+    assert_same_run(whole, resumed)
+
+
 # -- from a checkpoint of a callback, and over several stops ---------------------------------------
 
 
 @pytest.mark.parametrize("step", [1, 3, 6, 8, 11])
 def test_a_checkpoint_from_within_an_epoch_resumes_exactly(tmp_path: Path, step: int) -> None:
     case = CASES["validation within the epoch"]
-    every = nb.ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")
-    whole = case.fit(tmp_path / "a", 1, every)
+    whole = case.fit(tmp_path / "a", 1, every_step())
     random_after = random.getstate()
-    again = nb.ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")
-    first = case.fit(tmp_path / "b", 1, again)[0]
+    first = case.fit(tmp_path / "b", 1, every_step())[0]
     assert first.run_folder is not None
     path = first.run_folder.path / "checkpoints" / f"step={step}"
 
-    third = nb.ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")
-    resumed = case.fit(tmp_path / "b", 99, third, ckpt_path=path)
+    resumed = case.fit(tmp_path / "b", 99, every_step(), ckpt_path=path)
     resumed[0].next_random = random.random()  # type: ignore[attr-defined]
     random.setstate(random_after)
 

@@ -33,6 +33,7 @@ class Held(nb.Actor):
     def __init__(self) -> None:
         self.is_held = threading.Event()
         self.go_on = threading.Event()
+        self.has_noted = threading.Event()
 
     @nb.on(nb.Put)
     async def take(self, put: nb.Put) -> None:
@@ -40,7 +41,8 @@ class Held(nb.Actor):
         await trio.to_thread.run_sync(self.go_on.wait)
 
     @nb.on(Note)
-    async def note(self, command: Note) -> None: ...
+    async def note(self, command: Note) -> None:
+        self.has_noted.set()
 
 
 class Looks(nb.Actor):
@@ -58,6 +60,10 @@ class Looks(nb.Actor):
             self.tell("nobody", Note())
             self.seen = hook.trainer.statistics()
             self.held.go_on.set()
+
+    @nb.on("on_train_end")
+    def wait(self, hook: Any) -> None:
+        self.held.has_noted.wait()  # what it takes later is recorded behind what it has read
 
 
 @pytest.fixture

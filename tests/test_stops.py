@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,96 @@ def test_sigusr1_saves_the_run_and_it_goes_on(tmp_path: Path, hook: str) -> None
     assert ending(run) == "completed"
 
 
+class WhileOpened(Small):
+    """Sends a signal while the run is opened: its hyperparameters are asked for then."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number: signal.Signals | None = number
+
+    @property
+    def hparams(self) -> Any:
+        number, self.number = self.number, None
+        if number is not None:
+            os.kill(os.getpid(), number)
+        return super().hparams
+
+
+class WhileClosed(nb.Sink):
+    """Sends a signal while the run is closed: it is drained then; and takes long for the rest."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+        self.may_end = threading.Event()
+
+    def write(self, batch: list[Any]) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        os.kill(os.getpid(), self.number)
+        self.may_end.wait(60)
+
+
+def test_sigterm_while_the_run_is_opened_ends_it_in_good_order(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+
+    with pytest.raises(SystemExit) as exit_:
+        run.fit(WhileOpened(signal.SIGTERM), loader())
+
+    assert exit_.value.code == PREEMPTED_EXIT_CODE
+    assert ending(run) == "preempted"
+    assert not (last(run).parent.parent / "control.sock").exists()
+
+
+def test_ctrl_c_while_the_run_is_opened_ends_it_in_good_order(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(WhileOpened(signal.SIGINT), loader())
+
+    assert run.interrupted
+    assert ending(run) == "interrupted"
+
+
+def test_sigusr1_while_the_run_is_opened_saves_it_as_soon_as_it_trains(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(WhileOpened(signal.SIGUSR1), loader())
+
+    assert run.global_step == 6
+    assert events(run, nb.CheckpointSaved)[0].path.endswith("step=1")
+
+
+def test_sigterm_while_the_run_is_closed_is_answered_when_it_is(tmp_path: Path) -> None:
+    sink = WhileClosed(signal.SIGTERM)
+    sink.may_end.set()
+    run = trainer(tmp_path, sinks=[sink])
+
+    with pytest.raises(SystemExit) as exit_:
+        run.fit(Small(), loader())
+
+    assert exit_.value.code == PREEMPTED_EXIT_CODE
+    assert run.global_step == 6
+    assert ending(run) == "completed"
+
+
+def test_ctrl_c_while_the_run_is_closed_waits_for_sinks_no_longer(tmp_path: Path) -> None:
+    sink = WhileClosed(signal.SIGINT)
+    run = trainer(tmp_path, sinks=[sink], drain_timeout=60)
+    run.fit(Small(), loader())
+
+    assert not sink.may_end.is_set()
+    assert run.interrupted
+    assert ending(run) == "completed"
+    sink.may_end.set()
+
+
+def test_sigusr1_while_the_run_is_closed_does_no_harm(tmp_path: Path) -> None:
+    sink = WhileClosed(signal.SIGUSR1)
+    sink.may_end.set()
+    run = trainer(tmp_path, sinks=[sink])
+    run.fit(Small(), loader())
+
+    assert ending(run) == "completed"
+
+
 def fake_scontrol(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A scontrol that writes down what it was asked."""
     folder.mkdir(exist_ok=True)
@@ -222,6 +313,42 @@ def test_ctrl_c_saves_the_run(tmp_path: Path) -> None:
 
     assert run.interrupted
     assert read_checkpoint(last(run))["global_step"] == 4
+
+
+def test_who_presses_ctrl_c_is_told_where_the_run_was_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stop = At("on_train_batch_end", 4, send(signal.SIGINT))
+    run = trainer(tmp_path, callbacks=[stop], enable_progress_bar=True)
+    run.fit(Small(), loader())
+
+    assert run.run_folder is not None
+    folder = f"runs/{run.run_folder.info.id}"
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == [f"run: {folder}", f"saved last: {folder}/checkpoints/epoch=0-step=4"]
+
+
+def test_a_run_that_is_complete_does_not_speak_of_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, enable_progress_bar=True).fit(Small(), loader())
+
+    said = capsys.readouterr().err
+    assert "fit completed" in said
+    assert "saved last" not in said
+
+
+def test_a_resumed_run_says_at_which_batch_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, max_steps=4).fit(Small(), loader())
+    more = trainer(tmp_path, max_epochs=1, enable_progress_bar=True)
+    more.fit(Small(), loader(), ckpt_path="last")
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "resumed from checkpoints/epoch=0-step=4: epoch 1/1, after batch 4"
+    assert said[1].startswith("epoch 1/1: 2 batches in ")
 
 
 def test_a_stop_in_the_middle_of_an_epoch_saves_the_run_there(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from ...bus.errors import UsageError
 from ...bus.logging_setup import get_logger
 from ..arguments import check_at_least, check_choice
 from ..checkpoint_files import point_at
-from ..checkpoint_format import STATE
+from ..checkpoint_format import STATE, remove_checkpoint, remove_unfinished
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -188,6 +187,8 @@ class ModelCheckpoint(Checkpoint):
             )
         if not self._has_own_dirpath and trainer.run_folder is not None:
             self.dirpath = str(trainer.run_folder.path / "checkpoints")
+        if self._is_active and self._has_own_dirpath and self.dirpath is not None:
+            remove_unfinished(Path(self.dirpath))
 
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         self._looked_at_step = trainer.global_step
@@ -523,4 +524,4 @@ def _is_checkpoint(path: str) -> bool:
 
 def _remove(path: str) -> None:
     if _is_checkpoint(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        remove_checkpoint(Path(path))

@@ -272,6 +272,17 @@ def test_what_the_user_did_wrong_is_no_crash(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
+def test_a_checkpoint_of_no_use_is_no_crash(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+    run.save_checkpoint(tmp_path / "weights", weights_only=True)
+
+    with pytest.raises(nb.CheckpointError, match="weights alone"):
+        run.fit(Small(), loader(), ckpt_path=tmp_path / "weights")
+
+    assert left(tmp_path) == []
+
+
 def test_where_nothing_can_be_written_the_runs_own_error_is_what_is_raised(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

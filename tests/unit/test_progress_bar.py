@@ -25,11 +25,13 @@ from nightbus.bus.events import (
     ActorRestarted,
     ActorStopped,
     Fault,
+    Fork,
     Hook,
     LoopAdvanced,
     LoopEnded,
     LoopStarted,
     Put,
+    Resumed,
     RunEnded,
     RunStarted,
     Stage,
@@ -211,6 +213,50 @@ def test_a_resumed_run_begins_at_its_epoch() -> None:
 
     assert " 3/4 " in epoch
     assert "0:15 left" in epoch
+
+
+def test_an_epoch_that_is_gone_on_with_counts_only_what_is_done_now() -> None:
+    story = Story(live=False)
+    story.fit(epochs=2)
+    story.place = ("train", 0, 40)
+    story.tell(LoopStarted, 100, "batch", batch=39, by="train")
+    story.now_s = 10.0
+    story.batch(59)
+
+    _, train = story.picture()
+    story.tell(LoopEnded, 60, by="train")
+    story.tell(RunEnded, "stopped", "enough")
+    story.bar._say_lines()
+
+    assert re.search(r"60/100 +2.0 it/s +0:20 left", train)
+    assert story.file.getvalue() == "epoch 1/2: 20 batches in 0:10, 2.0 it/s\n"
+
+
+def test_a_resumed_run_says_from_where_and_at_which_batch() -> None:
+    story = Story(live=False)
+    fork = Fork(0, 99, "checkpoints/epoch=1-step=101")
+    story.tell(RunStarted, "r", 1, "fit", 0, {}, {}, fork)
+    story.place = ("train", 1, 101)
+    story.tell(LoopStarted, 3, "epoch", by="fit")
+    story.tell(Resumed, batch=41, by="trainer")
+
+    story.bar._say_lines()
+
+    assert story.file.getvalue() == (
+        "resumed from checkpoints/epoch=1-step=101: epoch 2/4, after batch 42\n"
+    )
+
+
+def test_a_run_that_is_resumed_between_epochs_names_no_batch() -> None:
+    story = Story(live=False)
+    story.start()
+    story.place = ("train", 2, 10)
+    story.tell(LoopStarted, 1, "epoch", by="fit")
+    story.tell(Resumed)
+
+    story.bar._say_lines()
+
+    assert story.file.getvalue() == "resumed: epoch 3/3\n"
 
 
 def test_many_metrics_take_three_lines_and_the_rest_is_counted() -> None:

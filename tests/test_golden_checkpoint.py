@@ -1,0 +1,134 @@
+"""A checkpoint that an earlier version wrote is read by this one; the page on the format is true.
+
+The golden checkpoint was written by ``python tests/test_golden_checkpoint.py``, once for format 1.
+It is never written again: a change that cannot read it is a new format.
+"""
+
+import dataclasses
+import re
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from http import HTTPMethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import nightbus as nb
+from nightbus.actors import checkpoint_values
+from nightbus.actors.checkpoint_format import DIGEST, STATE, TENSORS, read_checkpoint
+
+ROOT = Path(__file__).parent
+GOLDEN = ROOT / "golden" / "checkpoint-1"
+PAGE = ROOT.parent / "docs" / "checkpoint-format.md"
+
+
+@dataclasses.dataclass
+class Window:
+    size: int
+    values: list[float]
+
+
+nb.register_type(Window, name="golden.Window")
+
+WEIGHTS = {"net.weight": torch.arange(6.0).reshape(2, 3), "net.bias": torch.tensor([0.5, -0.5])}
+VALUES: dict[str, Any] = {
+    "plain": [None, True, 3, -(2**63), 1.5, float("inf"), "text", b"\x00\xff"],
+    "tuple": (1, (2, "three")),
+    "half tensor": torch.tensor([1.5, 2.5], dtype=torch.bfloat16),
+    "array": np.arange(6, dtype=np.int16).reshape(2, 3),
+    "array with fields": np.array([(1, 2.0)], dtype=[("a", "<i4"), ("b", "<f8")]),
+    "numpy scalar": np.float32(0.25),
+    "enum": HTTPMethod.PUT,
+    "path": Path("runs/a b"),
+    "registered": Window(2, [0.5, 1.0]),
+    "set": {1, 2},
+    "frozenset": frozenset({"a"}),
+    "complex": 1 - 2j,
+    "time span": timedelta(days=-1, seconds=2, microseconds=3),
+    "date": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+    "big integer": -(2**100),
+    "keys": {(1, 2): "pair", None: 0, 1.5: 1},
+    "device": torch.device("cpu"),
+    "dtype": torch.float16,
+    "deque": deque([1, 2], maxlen=4),
+}
+
+
+class Golden(nb.LightningModule):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = torch.nn.Linear(3, size)
+
+    def on_save_checkpoint(self, checkpoint: Any) -> None:
+        checkpoint["values"] = VALUES
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.net(batch).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.0, momentum=0.9)
+
+
+def same(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor | np.ndarray):
+        return bool(left.dtype == right.dtype and (left == right).all())
+    return type(left) is type(right) and bool(left == right)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_in_the_golden_checkpoint_is_what_it_was(name: str) -> None:
+    assert same(read_checkpoint(GOLDEN)["values"][name], VALUES[name])
+
+
+def test_a_module_is_made_from_the_golden_checkpoint() -> None:
+    module = Golden.load_from_checkpoint(GOLDEN)
+
+    assert module.hparams == {"size": 2}
+    assert {k: v.tolist() for k, v in module.state_dict().items()} == {
+        k: v.tolist() for k, v in WEIGHTS.items()
+    }
+
+
+def test_the_states_of_optimizers_in_the_golden_checkpoint_fit() -> None:
+    optimizer = torch.optim.SGD(Golden(2).parameters(), lr=1.0, momentum=0.1)
+    optimizer.load_state_dict(read_checkpoint(GOLDEN)["optimizer_states"][0])
+
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+    assert all("momentum_buffer" in state for state in optimizer.state.values())
+
+
+def test_the_page_on_the_format_lists_the_extensions_that_there_are() -> None:
+    rows = re.findall(r"^\| ([\d, ]+) \| ", PAGE.read_text(), flags=re.MULTILINE)
+    listed = {int(code) for row in rows for code in row.split(",")}
+
+    codes = vars(checkpoint_values).items()
+    assert listed == {value for name, value in codes if name.isupper() and type(value) is int}
+
+
+def test_the_page_on_the_format_lists_what_a_state_holds() -> None:
+    text = PAGE.read_text().partition("## The state")[2].partition("## Why")[0]
+    cells = re.findall(r"^\| (`.*?) \| ", text, flags=re.MULTILINE)
+    listed = {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
+
+    unlisted = {"values"}  # the module's own, from on_save_checkpoint
+    data = {"datamodule_hyper_parameters", "datamodule_hparams_argument"}
+    assert read_checkpoint(GOLDEN).keys() - unlisted == listed - data
+
+
+def write() -> None:
+    """Write the golden checkpoint of this format, if there is none."""
+    module = Golden(2)
+    module.load_state_dict(WEIGHTS)
+    trainer = nb.Trainer(max_epochs=1, enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(module, DataLoader(list(torch.randn(4, 3)), 2))  # type: ignore[arg-type]
+    trainer.save_checkpoint(GOLDEN)
+    print(*(GOLDEN / name for name in (STATE, TENSORS, DIGEST)))
+
+
+if __name__ == "__main__":
+    write()

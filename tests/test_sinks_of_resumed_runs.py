@@ -1,0 +1,179 @@
+"""What sinks of a resumed run hold: one value for each metric and step, as of a run that never
+stopped.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models import Small, loader, trainer
+
+import nightbus as nb
+from nightbus.bus.cursor import CursorFile
+from nightbus.bus.lineage import consistent_logs
+from nightbus.bus.log_reader import LogReader
+
+SINKS: dict[str, Any] = {
+    "CSV": nb.CSV,
+    "JSONLines": nb.JSONLines,
+    "TensorBoard": nb.TensorBoard,
+    "Parquet": nb.Parquet,
+    "SQLite": nb.SQLite,
+}
+
+
+def fit(folder: Path, sinks: list[Any], epochs: int, ckpt_path: Any = None) -> nb.Trainer:
+    nb.seed_everything(1)
+    every = nb.ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    run = trainer(
+        folder, sinks=sinks, callbacks=[every], max_epochs=epochs, log_every_n_steps=1, logger=False
+    )
+    run.fit(Small(), loader(), ckpt_path=ckpt_path)
+    return run
+
+
+def at_step(run: nb.Trainer, step: int) -> Path:
+    assert run.run_folder is not None
+    return run.run_folder.path / "checkpoints" / f"step={step}"
+
+
+def recorded(run: nb.Trainer) -> list[tuple[int, float]]:
+    """Steps and values of the metric, of what holds."""
+    assert run.run_folder is not None
+    found = []
+    for log in consistent_logs(run.run_folder):
+        reader = LogReader(log.store)
+        found += [
+            (event.step, float(event.value))
+            for event in reader.events("none")
+            if isinstance(event, nb.Put)
+            and event.name == "train_loss"
+            and (log.until is None or event.seq < log.until)
+        ]
+        reader.close()
+    return found
+
+
+def in_csv(path: Path) -> list[tuple[int, float]]:
+    import csv
+
+    with open(path, newline="") as file:
+        return [(int(r["step"]), float(r["train_loss"])) for r in csv.DictReader(file)]
+
+
+def in_json_lines(path: Path) -> list[tuple[int, float]]:
+    import json
+
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["step"], row["value"]) for row in rows if row["name"] == "train_loss"]
+
+
+def in_parquet(path: Path) -> list[tuple[int, float]]:
+    import pyarrow.parquet
+
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    return [(row["step"], row["value"]) for row in rows if row["name"] == "train_loss"]
+
+
+def in_sqlite(path: Path) -> list[tuple[int, float]]:
+    with sqlite3.connect(path) as database:
+        rows = database.execute(
+            "SELECT step, value FROM metrics WHERE name = 'train_loss' ORDER BY attempt, seq"
+        ).fetchall()
+    database.close()
+    return rows
+
+
+def in_tensorboard(path: Path) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("train_loss")]
+
+
+READ = {
+    "CSV": in_csv,
+    "JSONLines": in_json_lines,
+    "TensorBoard": in_tensorboard,
+    "Parquet": in_parquet,
+    "SQLite": in_sqlite,
+}
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_what_came_after_the_checkpoint_is_taken_back(tmp_path: Path, name: str) -> None:
+    sink = SINKS[name]()
+    first = fit(tmp_path, [sink], epochs=1)
+    resumed = fit(tmp_path, [SINKS[name]()], epochs=2, ckpt_path=at_step(first, 3))
+
+    found, wanted = READ[name](sink.path), recorded(resumed)
+    assert [step for step, _ in found] == list(range(12))
+    assert [value for _, value in found] == pytest.approx([value for _, value in wanted])
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_it_is_taken_back_as_often_as_the_run_goes_back(tmp_path: Path, name: str) -> None:
+    sink = SINKS[name]()
+    run = fit(tmp_path, [sink], epochs=1)
+    for step in (5, 2, 3):
+        run = fit(tmp_path, [SINKS[name]()], epochs=2, ckpt_path=at_step(run, step))
+
+    found, wanted = READ[name](sink.path), recorded(run)
+    assert [step for step, _ in found] == list(range(12))
+    assert [value for _, value in found] == pytest.approx([value for _, value in wanted])
+
+
+def test_a_table_is_the_same_to_the_byte_as_of_a_run_that_never_stopped(tmp_path: Path) -> None:
+    whole, sink = nb.CSV(tmp_path / "whole"), nb.CSV(tmp_path / "resumed")
+    fit(tmp_path / "a", [whole], epochs=2)
+    first = fit(tmp_path / "b", [sink], epochs=1)
+    fit(tmp_path / "b", [nb.CSV(tmp_path / "resumed")], epochs=2, ckpt_path=at_step(first, 4))
+
+    assert sink.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_a_sink_that_comes_with_the_resumed_run_gets_what_holds(tmp_path: Path) -> None:
+    first = fit(tmp_path, [], epochs=1)
+    sink = nb.CSV()
+    resumed = fit(tmp_path, [sink], epochs=2, ckpt_path=at_step(first, 3))
+
+    assert in_csv(sink.path) == recorded(resumed)
+
+
+def test_a_sink_that_was_late_goes_on_without_what_holds_no_more(tmp_path: Path) -> None:
+    sink = nb.CSV()
+    first = fit(tmp_path, [sink], epochs=1)
+    assert first.run_folder is not None
+    cursor = CursorFile(first.run_folder, "csv").load()
+    assert cursor is not None
+    sink.path.unlink()  # as if it had failed at its first event
+    CursorFile(first.run_folder, "csv").path.unlink()
+
+    resumed = fit(tmp_path, [nb.CSV()], epochs=2, ckpt_path=at_step(first, 3))
+
+    assert in_csv(sink.path) == recorded(resumed)
+
+
+def test_a_function_gets_what_took_the_place_and_nothing_twice_after_that(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def take(put: nb.Put) -> None:
+        seen.append(put.step)
+
+    first = fit(tmp_path, [take], epochs=1)
+    fit(tmp_path, [take], epochs=1, ckpt_path=at_step(first, 3))
+
+    assert seen == [0, 1, 2, 3, 4, 5, 3, 4, 5]
+
+
+def test_a_file_that_is_not_the_sinks_own_is_not_removed(tmp_path: Path) -> None:
+    first = fit(tmp_path / "a", [nb.CSV(tmp_path / "one")], epochs=1)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "metrics.csv").write_text("precious")
+    other = nb.CSV(tmp_path / "two")
+
+    fit(tmp_path / "a", [other], epochs=2, ckpt_path=at_step(first, 3))
+
+    assert (tmp_path / "two" / "metrics.csv").read_text() == "precious"
