@@ -30,8 +30,9 @@ from virtual_threads import WALL_NS, VirtualClock, VirtualThreads
 import nightbus as nb
 from nightbus.bus.bus import CANCEL_TIMEOUT_S, Bus
 from nightbus.bus.codec import DecodedEvent
-from nightbus.bus.cursor import Position, attempt_logs
+from nightbus.bus.cursor import Position
 from nightbus.bus.events import CheckpointSaved, Event, Fault, Fork, Gap
+from nightbus.bus.lineage import logs_before
 from nightbus.bus.log_reader import LogReader
 from nightbus.bus.log_writer import LogIdentity, LogWriter
 from nightbus.bus.observer import Observer
@@ -139,11 +140,12 @@ class Process:
         self._can_map = chance.random() < 0.7  # else it writes
         self._closing_s = float("inf")
         self.disk_failed = False
+        earlier = logs_before(run, fork)
         self.lock = run.begin_attempt()
         self.attempt = self.lock.attempt
         self.store = run.store(self.attempt)
         self.place = Place()
-        self.bus = Bus(self.place, attempt_logs(run)[:-1], run, threads=self.threads)
+        self.bus = Bus(self.place, earlier, run, threads=self.threads)
         self.writer: LogWriter
 
     def _chance_of(self, what: str) -> random.Random:

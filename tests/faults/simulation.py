@@ -96,7 +96,7 @@ def _simulate(
         fork = None
         if log.events and chance.random() < 0.4:
             fork = Fork(process.attempt, chance.choice(log.events).seq, "checkpoints/1")
-    check_run(run, logs, generation, folder / "anew")
+    counts["sinks without a cursor"] += check_run(run, logs, generation, folder / "anew")
 
 
 def process_trace(process: Process) -> list[str]:

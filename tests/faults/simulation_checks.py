@@ -275,7 +275,7 @@ def _check_totals(bus: Bus, log: Log) -> None:
 # -- the run as a whole -------------------------------------------------------------------------
 
 
-def check_run(run: RunFolder, logs: Mapping[int, Log], generation: int, target: Path) -> None:
+def check_run(run: RunFolder, logs: Mapping[int, Log], generation: int, target: Path) -> int:
     """What is left of all processes: sinks are refilled, and what holds is what should.
 
     Args:
@@ -283,16 +283,19 @@ def check_run(run: RunFolder, logs: Mapping[int, Log], generation: int, target: 
         logs: its logs, as they were when their processes were gone.
         generation: of the sinks that the last processes had.
         target: an empty folder.
+
+    Returns:
+        How many sinks have no place to go on from.
     """
     for attempt, log in logs.items():
         again = Log(run, attempt)
         is_same = [tell(e) for e in again.events] == [tell(e) for e in log.events]
         require(is_same, "a log that is complete does not change", attempt)
-    _check_lineage(run, logs)
-    _check_sinks(run, logs, generation, target)
+    return _check_sinks(run, _check_lineage(run, logs), generation, target)
 
 
-def _check_lineage(run: RunFolder, logs: Mapping[int, Log]) -> None:
+def _check_lineage(run: RunFolder, logs: Mapping[int, Log]) -> list[nb.Put]:
+    """What was superseded is left out; gives the puts that hold."""
     views: dict[int, list[At]] = {}
     holds: list[At] = []
     for attempt, log in logs.items():
@@ -304,6 +307,7 @@ def _check_lineage(run: RunFolder, logs: Mapping[int, Log]) -> None:
         holds = views[attempt] = [*holds, *((attempt, event.seq) for event in log.events)]
     found = read_all(consistent_logs(run))
     require([at for at, _ in found] == holds, "what was superseded is left out")
+    return [event for _, event in found if isinstance(event, nb.Put)]
 
 
 def read_all(logs: Sequence[AttemptLog]) -> list[tuple[At, DecodedEvent]]:
@@ -330,13 +334,19 @@ class _Quiet:
         """It does not matter."""
 
 
-def _check_sinks(run: RunFolder, logs: Mapping[int, Log], generation: int, target: Path) -> None:
-    """Each sink's file holds each put once, after the rest was delivered to it."""
-    puts = [event for log in logs.values() for event in log.events if isinstance(event, nb.Put)]
+def _check_sinks(run: RunFolder, puts: Sequence[nb.Put], generation: int, target: Path) -> int:
+    """Each sink's file holds each put that holds once, after the rest was delivered to it.
+
+    Returns:
+        How many have no place to go on from.
+    """
     wanted = [(put.step, put.name, put.value) for put in puts]
+    without = 0
     for number in range(2):
         name = f"sink{number}-{generation}"
         if not (run.path / "cursors" / f"{name}.json").exists():
+            # Killed after it made its file and before it could commit that: it cannot go on with it.
+            without += any(run.path.glob(f"{name}.*"))
             continue
         kind = SINKS[(number + generation) % 3]
         sink = kind(name, _Quiet(), random.Random(0))  # type: ignore[arg-type]
@@ -348,6 +358,7 @@ def _check_sinks(run: RunFolder, logs: Mapping[int, Log], generation: int, targe
             found = [(line["step"], line["name"], line["value"]) for line in lines]
             require(found == wanted, "a sink that is refilled holds each put once", name)
         else:
-            replay(run, sinks=[nb.CSV(target)], all_attempts=True)
+            replay(run, sinks=[nb.CSV(target)])
             anew = (target / "metrics.csv").read_bytes()
             require(file.read_bytes() == anew, "a refilled table is the same to the byte", name)
+    return without
