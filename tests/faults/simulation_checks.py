@@ -345,7 +345,7 @@ def _check_sinks(run: RunFolder, puts: Sequence[nb.Put], generation: int, target
     for number in range(2):
         name = f"sink{number}-{generation}"
         if not (run.path / "cursors" / f"{name}.json").exists():
-            # Killed after it made its file and before it could commit that: it cannot go on with it.
+            # Killed when it had made its file and not committed that: it cannot go on with it.
             without += any(run.path.glob(f"{name}.*"))
             continue
         kind = SINKS[(number + generation) % 3]
