@@ -275,23 +275,21 @@ def _check_totals(bus: Bus, log: Log) -> None:
 # -- the run as a whole -------------------------------------------------------------------------
 
 
-def check_run(run: RunFolder, logs: Mapping[int, Log], generation: int, target: Path) -> int:
-    """What is left of all processes: sinks are refilled, and what holds is what should.
+def check_logs(run: RunFolder, logs: Mapping[int, Log]) -> list[nb.Put]:
+    """What is left of all processes: logs do not change, and what was superseded is left out.
 
     Args:
         run: the run's folder.
         logs: its logs, as they were when their processes were gone.
-        generation: of the sinks that the last processes had.
-        target: an empty folder.
 
     Returns:
-        How many sinks have no place to go on from.
+        The puts that hold.
     """
     for attempt, log in logs.items():
         again = Log(run, attempt)
         is_same = [tell(e) for e in again.events] == [tell(e) for e in log.events]
         require(is_same, "a log that is complete does not change", attempt)
-    return _check_sinks(run, _check_lineage(run, logs), generation, target)
+    return _check_lineage(run, logs)
 
 
 def _check_lineage(run: RunFolder, logs: Mapping[int, Log]) -> list[nb.Put]:
@@ -334,8 +332,14 @@ class _Quiet:
         """It does not matter."""
 
 
-def _check_sinks(run: RunFolder, puts: Sequence[nb.Put], generation: int, target: Path) -> int:
+def check_sinks(run: RunFolder, puts: Sequence[nb.Put], generation: int, target: Path) -> int:
     """Each sink's file holds each put that holds once, after the rest was delivered to it.
+
+    Args:
+        run: the run's folder.
+        puts: those that hold.
+        generation: of the sinks that the last processes had.
+        target: an empty folder.
 
     Returns:
         How many have no place to go on from.

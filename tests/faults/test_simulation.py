@@ -2,15 +2,17 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import simulation
-from simulation import search, simulate
+from simulation import DISK, World, search, simulate
 
 from nightbus.bus import bus, lineage, log_writer, observer, reply, segment_file, segments
 from nightbus.bus.bus import Bus
@@ -28,8 +30,22 @@ SEEDS_TO_FIND = 150
 Breaks = Callable[[pytest.MonkeyPatch], None]
 
 
-def test_no_seed_violates_a_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counts, violations = search(1, SEEDS, tmp_path, tell_progress=False)
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory, where there is such a place."""
+    with tempfile.TemporaryDirectory(dir=DISK if DISK.is_dir() else None) as path:
+        yield Path(path)
+
+
+def simulate_in(folder: Path, seed: int) -> World:
+    folder.mkdir()
+    world = simulate(seed, folder)
+    shutil.rmtree(folder)
+    return world
+
+
+def test_no_seed_violates_a_promise(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts, violations = search(1, SEEDS, folder, tell_progress=False)
 
     assert violations == 0, capsys.readouterr().out
     # And it was worth looking.
@@ -38,11 +54,8 @@ def test_no_seed_violates_a_promise(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("seed", [5, 20, 21, 33, 35])
-def test_a_seed_does_the_same_again(seed: int, tmp_path: Path) -> None:
-    traces = []
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        traces.append(simulate(seed, tmp_path / name).trace)
+def test_a_seed_does_the_same_again(seed: int, folder: Path) -> None:
+    traces = [simulate_in(folder / name, seed).trace for name in "ab"]
 
     assert len(traces[0]) > 20
     assert traces[0] == traces[1]
@@ -74,16 +87,16 @@ def does_not_sync_names(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FolderStore, "sync_names", lambda self: None)
 
 
-def removes_before_it_renames(patch: pytest.MonkeyPatch) -> None:
+def writes_a_segment_anew_unsynced(patch: pytest.MonkeyPatch) -> None:
     compress = segments.compress_segment
 
-    def compress_and_lose(store: FolderStore, index: int) -> None:
+    def write_anew_and_compress(store: FolderStore, index: int) -> None:
         data = store.path(index).read_bytes()
         store.path(index).unlink()
         store.path(index).write_bytes(data)
         compress(store, index)
 
-    patch.setattr(bus, "compress_segment", compress_and_lose)
+    patch.setattr(bus, "compress_segment", write_anew_and_compress)
 
 
 def tells_one_too_few(patch: pytest.MonkeyPatch) -> None:
@@ -258,7 +271,7 @@ def keeps_what_was_superseded(patch: pytest.MonkeyPatch) -> None:
 BROKEN: list[Breaks] = [
     does_not_sync,
     does_not_sync_names,
-    removes_before_it_renames,
+    writes_a_segment_anew_unsynced,
     tells_one_too_few,
     forgets_what_is_lost,
     writes_over_what_is_there,
@@ -284,14 +297,29 @@ BROKEN: list[Breaks] = [
 
 @pytest.mark.parametrize("breaks", BROKEN, ids=lambda breaks: breaks.__name__)
 def test_what_is_broken_on_purpose_is_found(
-    breaks: Breaks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    breaks: Breaks, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     breaks(monkeypatch)
 
     for seed in range(1, SEEDS_TO_FIND + 1):
-        (tmp_path / str(seed)).mkdir()
-        world = simulate(seed, tmp_path / str(seed))
+        world = simulate_in(folder / f"{seed}", seed)
         if world.violation:
-            print(seed, world.violation[:300])
-            return
-    pytest.fail(f"{SEEDS_TO_FIND} seeds did not find it")
+            break
+    else:
+        pytest.fail(f"{SEEDS_TO_FIND} seeds did not find it")
+
+    print(f"found by seed {seed}: {world.violation[:200]}")
+    assert simulate_in(folder / "again", seed).trace == world.trace
+
+
+def test_a_violation_is_told_with_the_seed_that_shows_it_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names_nobody(monkeypatch)
+
+    _, violations = search(1, 5, folder, tell_progress=False)
+
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+    assert 0 < violations == len(told)
+    seed = int(told[0].split()[1].removesuffix(":"))
+    assert simulate(seed, folder).violation.splitlines()[0] in told[0]
