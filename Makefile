@@ -14,8 +14,8 @@ SEEDS ?= 20000
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz kill-trials simulate schemas lint format types check bench bench-peers \
-	bench-replay build clean
+.PHONY: help demo test test-long fuzz kill-trials simulate schemas lint format types check bench \
+	bench-peers bench-replay bench-checkpoints build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ kill-trials: $(READY) ## kill 1,000 recording processes at random, and check the
 
 simulate: $(READY) ## simulate 20,000 runs with faults; SEEDS=... SEED=... for others
 	@PYTHONPATH=tests $(BIN)/python tests/faults/simulation.py --seeds $(SEEDS) --seed $(SEED)
+
+bench-checkpoints: $(READY) ## measure what saving costs the step, and resuming in an epoch
+	@$(BIN)/python tests/bench/checkpoints.py
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation

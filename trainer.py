@@ -84,7 +84,7 @@ from .bus.observer import Observer, describe
 from .bus.place import Place
 from .bus.reply import Reply, check_deadline
 from .bus.routes import HookHandler
-from .bus.run_folder import AttemptLock, RunFolder
+from .bus.run_folder import AttemptLock, RunFolder, list_runs
 from .bus.segments import UnnamedStore
 from .bus.statistics import BusStatistics
 from .loops import (
@@ -175,12 +175,15 @@ class Trainer:
             wants; ``off`` keeps nothing, though live observers still see everything they want. The
             last 2,000 events are in memory in any case, and written out when the run crashes,
             hangs or gets SIGQUIT; see docs/hangs.md.
+        strict_recording: end the run in good order when the disk does not take its events any more,
+            instead of training on and saying at the end what is missing.
         control: serve a socket in the run's folder, for ``nightbus send``; only its owner can use
             it. Without a folder there is none.
         reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
         multiple_trainloader_mode: how several training loaders are read together; see
             CombinedLoader.
         prepare_data_per_node: ``prepare_data`` runs on each machine; if False, on the first only.
+            There is one machine, so far.
         max_media_bytes: what an image, figure, histogram, text or table may take in the log,
             encoded; at most 1,000,000.
         drain_timeout: how long sinks may take to finish at the end, in s.
@@ -231,6 +234,7 @@ class Trainer:
         default_root_dir: str | os.PathLike[str] | None = None,
         run_name: str | None = None,
         recording: Literal["all", "metrics", "off"] = "all",
+        strict_recording: bool = False,
         control: bool = True,
         reload_dataloaders_every_n_epochs: int = 0,
         multiple_trainloader_mode: CombineMode = "max_size_cycle",
@@ -266,6 +270,7 @@ class Trainer:
         self.slurm_requeue = slurm_requeue
         self.device = Device(accelerator, precision)
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
+        self.strict_recording = strict_recording
         self.control = control
         self.enable_checkpointing = enable_checkpointing
         self.loaders = Loaders(
@@ -977,13 +982,17 @@ class Trainer:
             )
             return None, None
         state, run = found.state, found.run
+        if run is None:  # saved elsewhere, by ModelCheckpoint(dirpath=...) say
+            run = next((r for r in list_runs(root) if r.info.id == state.get("run")), None)
         # Of a checkpoint that lies in another run's folder, that run knows no attempt.
         if run is None or state.get("run") != run.info.id:
             return state, None
         if function != "fit" or "attempt" not in state:
             return state, None
         self.run_folder = run
-        shown = str(found.path.relative_to(run.path.resolve()))
+        shown = str(found.path)
+        if found.path.is_relative_to(run.path.resolve()):
+            shown = str(found.path.relative_to(run.path.resolve()))
         return state, Fork(state["attempt"], state["seq"], shown)
 
     def _status(self) -> RunStatus:
@@ -1097,6 +1106,8 @@ class Trainer:
         store = run.store(self.attempt) if run is not None and lock is not None else UnnamedStore()
         identity = LogIdentity(run.info.id if run else "unnamed", self.attempt)
         writer = LogWriter(store, identity, self.place)
+        if self.strict_recording:
+            writer.on_loss = self.bus.stop_run
         self.bus.open_log(writer, store)
         self.routes.set_writer(writer, None if self.recording == "all" else set())
 
@@ -1668,7 +1679,7 @@ class Trainer:
                 requeue_job()
         if signals.ends_run:
             self._save_for_signal()
-        signals.end_run()
+        signals.raise_if_asked()
 
     def _save_for_signal(self) -> None:
         """Save the run; that this fails does not keep it from ending."""

@@ -224,8 +224,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         tensors = safetensors.torch.load_file(folder / TENSORS)
         content = msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
     except (FileNotFoundError, NotADirectoryError):
-        last = folder / "checkpoints" / "last"
-        advice = f"; {last} is the newest of this run" if is_checkpoint(last) else ""
+        places = (folder / "checkpoints" / "last", folder / "last")
+        last = next((path for path in places if is_checkpoint(path)), None)
+        advice = f"; {last} is the newest of this run" if last is not None else ""
         raise CheckpointError(
             f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE}, "
             f"{TENSORS} and {DIGEST}{advice}"

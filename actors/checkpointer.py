@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,19 @@ class _Writing:
 
     Args:
         work: writes it; what it raises is kept.
+        failed: to be called by whoever learns that it did.
+        tell: called by the thread when it failed.
     """
 
-    def __init__(self, work: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        work: Callable[[], object],
+        failed: Callable[[], object] | None,
+        tell: Callable[[], object],
+    ) -> None:
         self.error: BaseException | None = None
-        self._work = work
+        self.failed = failed
+        self._work, self._tell = work, tell
         # No daemon: the interpreter waits for it, so that what was begun is completed.
         self._thread = threading.Thread(target=self._run, name="nightbus-checkpoint")
         self._thread.start()
@@ -58,6 +66,12 @@ class _Writing:
             self._work()
         except BaseException as error:
             self.error = error
+            self._tell()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is over, and not written."""
+        return self.error is not None
 
     def wait(self) -> None:
         # In turns, so that Ctrl-C is heard.
@@ -113,7 +127,8 @@ class Checkpointer:
             # Names only: a checkpoint may be a stranger's, and what it names is removed some day.
             names = [str(name) for name in state.get("kept", ()) if Path(str(name)).name == name]
             self._mine = [folder / name for name in names if is_checkpoint(folder / name)]
-            self.last_path = folder / Path(fork.checkpoint).name
+            resumed = folder / Path(fork.checkpoint).name
+            self.last_path = resumed if is_checkpoint(resumed) else None
 
     @property
     def _folder(self) -> Path | None:
@@ -160,6 +175,8 @@ class Checkpointer:
 
     def between_steps(self) -> None:
         """A boundary between two steps: save what was asked for."""
+        if self._writing is not None and self._writing.has_failed:
+            self.wait()
         if self._wanted:
             self._saved_here = None
             self._save_wanted()
@@ -241,6 +258,7 @@ class Checkpointer:
         path: Path,
         weights_only: bool = False,
         then: Callable[[], object] | None = None,
+        failed: Callable[[], object] | None = None,
     ) -> None:
         """Save a checkpoint at a path that does not exist yet; it is written beside training. What
         has been saved whole at this boundary is not written again, but gets this name too.
@@ -249,6 +267,7 @@ class Checkpointer:
             path: where.
             weights_only: leave out what is needed to resume.
             then: called when it is complete on disk, by the thread that wrote it.
+            failed: called at the next boundary if it could not be written.
 
         Raises:
             CheckpointError: the state cannot be carried.
@@ -258,7 +277,13 @@ class Checkpointer:
         snapshot = None if same is not None else take_snapshot(self._state(weights_only))
         if not weights_only:
             self._saved_here = path
-        self._writing = _Writing(lambda: self._write(path, snapshot or same, weights_only, then))
+        self._writing = _Writing(
+            lambda: self._write(path, snapshot or same, weights_only, then), failed, self._ask
+        )
+
+    def _ask(self) -> None:
+        """Have the next boundary look; any thread may call it."""
+        self._trainer.bus.attention = True
 
     def _write(
         self,
@@ -315,6 +340,9 @@ class Checkpointer:
             return
         writing.wait()
         if writing.error is not None:
+            self._saved_here = None
+            if writing.failed is not None:
+                writing.failed()
             self.report(writing.error)
 
     def save_now(self, path: Path | None = None, weights_only: bool = False) -> Path:
@@ -342,6 +370,7 @@ class Checkpointer:
         assert writing is not None
         writing.wait()
         if writing.error is not None:
+            self._saved_here = None
             raise writing.error
         return path
 
@@ -376,6 +405,8 @@ class Checkpointer:
             "seq": seq,
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "lr_schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
+            "optimizer_classes": [type(optimizer).__name__ for optimizer in trainer.optimizers],
+            "scheduler_classes": [type(c.scheduler).__name__ for c in trainer.lr_scheduler_configs],
             "scaler": trainer.device.state_dict(),
             "loops": {"fit_loop": trainer.fit_loop.state_dict()},
             "optimization": trainer.optimization_progress.state_dict(),
@@ -481,12 +512,21 @@ class Checkpointer:
                 raise CheckpointError(
                     f"the checkpoint has {len(saved)} {what}, configure_optimizers gave {len(mine)}"
                 )
+        _check_classes("optimizers", trainer.optimizers, state.get("optimizer_classes"))
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        _check_classes("schedulers", schedulers, state.get("scheduler_classes"))
         for optimizer, saved in zip(trainer.optimizers, state["optimizer_states"], strict=True):
-            optimizer.load_state_dict(saved)
+            try:
+                optimizer.load_state_dict(saved)
+            except (ValueError, KeyError) as error:
+                raise CheckpointError(
+                    f"the checkpoint's {type(optimizer).__name__} does not fit the one that "
+                    f"configure_optimizers gave: {error}"
+                ) from error
             if saved["state"]:
                 optimizer._opt_called = True  # type: ignore[attr-defined]  # schedulers ask for it
-        for config, saved in zip(trainer.lr_scheduler_configs, state["lr_schedulers"], strict=True):
-            config.scheduler.load_state_dict(saved)
+        for scheduler, saved in zip(schedulers, state["lr_schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
         if "imported" in state:  # another library's checkpoint has no more
             trainer.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
             return
@@ -494,9 +534,17 @@ class Checkpointer:
         trainer.optimization_progress.load_state_dict(state["optimization"])
         trainer.device.load_state_dict(state["scaler"])
         saved_actors = state["actors"]
-        for actor in (*trainer.callbacks, *trainer.actors):
-            if actor_name(actor) in saved_actors:
-                actor.load_state_dict(saved_actors[actor_name(actor)])
+        present = {actor_name(actor): actor for actor in (*trainer.callbacks, *trainer.actors)}
+        for name, actor in present.items():
+            if name in saved_actors:
+                actor.load_state_dict(saved_actors[name])
+        lost = [name for name, saved in saved_actors.items() if saved and name not in present]
+        if lost:
+            _log.warning(
+                "the checkpoint has states of callbacks or actors that are not here any more; "
+                "they are dropped",
+                names=", ".join(lost),
+            )
         if trainer.datamodule is not None and state["datamodule"]:
             trainer.datamodule.load_state_dict(state["datamodule"])
         trainer.loaders.load_state_dict(state["loaders"])
@@ -516,6 +564,17 @@ class Checkpointer:
             self._rng = None
             self._trainer.bus.emit(Resumed)
             self.between_steps()
+
+
+def _check_classes(what: str, mine: Sequence[Any], saved: Sequence[str] | None) -> None:
+    """Refuse states of other classes: torch would take many of them, and fail in the first step."""
+    names = [type(each).__name__ for each in mine]
+    if saved is not None and names != list(saved):
+        raise CheckpointError(
+            f"the checkpoint has the {what} {', '.join(saved)}, configure_optimizers gave "
+            f"{', '.join(names)}; resume with the same, or take the weights alone with "
+            "load_from_checkpoint"
+        )
 
 
 def _parameters_of(optimizer: Any) -> list[Tensor]:

@@ -61,9 +61,9 @@ class StopSignals:
             KeyboardInterrupt, SystemExit: something was noted already that ends the run.
         """
         self.is_held = False
-        self.end_run()
+        self.raise_if_asked()
 
-    def end_run(self) -> None:
+    def raise_if_asked(self) -> None:
         """End the run, if a signal asked for it.
 
         Raises:
@@ -131,8 +131,7 @@ class StopSignals:
             return
         self.interrupted = True
         self._on_request()
-        when = "as soon as it can" if self.is_held else "after this step"
-        _say(f"\nnightbus: ending the run {when}; Ctrl-C again ends it at once\n")
+        _say(f"\nnightbus: ending the run {self._when}; Ctrl-C again ends it at once\n")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         if self._on_hurry is not None:
@@ -145,8 +144,11 @@ class StopSignals:
             return
         self.preempted = True
         self._on_request()
-        when = "as soon as it can" if self.is_held else "after this step"
-        _say(f"nightbus: SIGTERM: ending the run {when}\n")
+        _say(f"nightbus: SIGTERM: ending the run {self._when}\n")
+
+    @property
+    def _when(self) -> str:
+        return "after this step" if self._has_safe_points() and not self.is_held else "soon"
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self.save_requested = True

@@ -84,9 +84,15 @@ class LogWriter:
         clock_ns: monotonic clock.
         began_ns: when the first event arose, on that clock, if not now.
 
+    Attributes:
+        on_loss: called with the reason when the disk takes events for the first time; None for
+            nobody.
+
     Raises:
         RunFolderError: the first segment cannot be made.
     """
+
+    on_loss: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -370,7 +376,9 @@ class LogWriter:
 
         if error is not None:
             self._count_hooks(lost_hooks, -1)
-            if first_loss and isinstance(error, OSError):
+            if first_loss and isinstance(error, OSError) and self.on_loss is not None:
+                self.on_loss(f"the event log cannot be written: {error}")
+            elif first_loss and isinstance(error, OSError):
                 _log.warning(
                     "the event log cannot be written; training goes on unrecorded until it can be",
                     error=str(error),

@@ -61,7 +61,8 @@ class _MappedFile:
     def _allocate(self, base: int) -> mmap.mmap:
         os.posix_fallocate(self._fd, base, CHUNK_BYTES)
         chunk = mmap.mmap(self._fd, CHUNK_BYTES, offset=base)
-        # All of a chunk's page faults at once: 0.4 us a step instead of 1.6.
+        # All of a chunk's page faults at once: 0.4 us a step instead of 1.6. Older kernels do not
+        # know how, and take them one by one.
         with contextlib.suppress(OSError):
             chunk.madvise(_POPULATE_WRITE)
         return chunk

@@ -169,6 +169,7 @@ class ProgressView:
         self.saved = ""
         self._loops: dict[str, LoopView] = {}  # those that run, and the last training epoch
         self._epoch = 0
+        self._train_epoch = 0  # of the last training loop, whose line may come after later hooks
         self._first_epoch = 0
         self._epochs: int | None = None
         self._epoch_due = False  # an epoch's line is held back for what is logged at its end
@@ -239,7 +240,7 @@ class ProgressView:
             self._first_epoch = self._epoch = started.epoch
             self._epochs = None if loop.total is None else started.epoch + loop.total
         elif started.source == "train":
-            self._epoch = started.epoch
+            self._epoch = self._train_epoch = started.epoch
             self._epoch_due = True
 
     def _take_loop_end(self, ended: LoopEnded) -> None:
@@ -302,10 +303,11 @@ class ProgressView:
                 left = f"{duration(fit.elapsed_s * (self._epochs - done) / now)} left"
         return Bar("epoch", self._epoch_text(), fraction, "", left)
 
-    def _epoch_text(self) -> str:
+    def _epoch_text(self, epoch: int | None = None) -> str:
+        number = (self._epoch if epoch is None else epoch) + 1
         if self._epochs is None:
-            return f"{self._epoch + 1:,}"
-        return f"{min(self._epoch + 1, self._epochs):,}/{self._epochs:,}"
+            return f"{number:,}"
+        return f"{min(number, self._epochs):,}/{self._epochs:,}"
 
     def _end_epoch(self) -> None:
         if not self._epoch_due:
@@ -314,7 +316,7 @@ class ProgressView:
         train = self._loops["train"]
         rate, count = rate_text(train.mean_rate), counted(train.done_here, train.unit)
         self.epoch_lines.append(
-            f"{self._outer_text()}epoch {self._epoch_text()}: {count} in "
+            f"{self._outer_text()}epoch {self._epoch_text(self._train_epoch)}: {count} in "
             f"{duration(train.elapsed_s)}{f', {rate}' if rate else ''}{self._metrics_text()}"
         )
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models import Small, loader, trainer, weights
+from models import Small, events, loader, trainer, weights
 from test_callbacks_early_stopping import Scripted
 from test_checkpoints import last, make_noisy, shuffled
 
@@ -398,3 +398,73 @@ def test_a_folder_of_ones_own_does_not_keep_the_run_from_having_its_newest(tmp_p
     last = run.run_folder.path / "checkpoints" / "last"
     newest = Path(callback.best_model_path)
     assert (last / "tensors.safetensors").samefile(newest / "tensors.safetensors")
+
+
+class Scored(Small):
+    """Has these values of the metric, epoch by epoch."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def on_train_epoch_end(self) -> None:
+        self.log("score", self.scores[self.current_epoch])
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    """Have the disk refuse one of the checkpoints."""
+    from nightbus.actors import checkpoint_format
+
+    real, calls = checkpoint_format.write_checkpoint, []
+
+    def write(path: Path, *rest: Any) -> Any:
+        calls.append(path)
+        if len(calls) == failing:
+            raise nb.CheckpointError(f"no room for {path.name}")
+        return real(path, *rest)
+
+    monkeypatch.setattr("nightbus.actors.checkpointer.write_checkpoint", write)
+
+
+def test_a_save_that_fails_leaves_the_choice_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_at(monkeypatch, 2)
+    callback = nb.ModelCheckpoint(monitor="score", filename="{epoch}")
+    run = trainer(tmp_path, max_epochs=4, callbacks=[callback])
+    run.fit(Scored([0.1, 0.05, 0.5, 0.6]), loader())
+
+    assert Path(callback.best_model_path).name == "epoch=0"
+    assert callback.best_model_score == pytest.approx(0.1)
+    assert (Path(callback.best_model_path) / "digest").exists()
+
+
+def test_if_the_last_save_fails_the_best_is_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_at(monkeypatch, 2)
+    callback = nb.ModelCheckpoint(monitor="score", filename="{epoch}")
+    run = trainer(tmp_path, max_epochs=2, callbacks=[callback])
+    run.fit(Scored([0.1, 0.05]), loader())
+
+    assert Path(callback.best_model_path).name == "epoch=0"
+    run.validate(Small(), loader(8), ckpt_path="best", verbose=False)
+
+
+def test_a_save_that_fails_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_at(monkeypatch, 1)
+
+    class Waits(nb.Callback):
+        """Gives the disk the time that it takes."""
+
+        def on_train_batch_start(self, trainer: nb.Trainer, *_: Any) -> None:
+            writing = trainer.checkpointer._writing
+            if writing is not None:
+                writing.wait()
+
+    every = nb.ModelCheckpoint(every_n_train_steps=3)
+    run = trainer(tmp_path, max_epochs=2, callbacks=[Waits(), every])
+    run.fit(Small(), loader())
+
+    (fault,) = events(run, nb.Fault)
+    assert (fault.source, fault.step) == ("checkpointer", 4)

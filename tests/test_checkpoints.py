@@ -287,3 +287,52 @@ def test_who_gives_a_runs_folder_is_told_its_newest_checkpoint(tmp_path: Path) -
 
     with pytest.raises(CheckpointError, match="checkpoints/last is the newest of this run"):
         Small.load_from_checkpoint(str(run.log_dir))
+
+
+def test_a_checkpoint_that_lies_elsewhere_is_gone_on_from_in_its_run(tmp_path: Path) -> None:
+    callback = nb.ModelCheckpoint(dirpath=tmp_path / "mine")
+    first, second = trainer(tmp_path, callbacks=[callback]), trainer(tmp_path, max_epochs=2)
+    first.fit(Small(), loader())
+
+    second.fit(Small(), loader(), ckpt_path=callback.best_model_path)
+
+    assert second.log_dir == first.log_dir
+    (started,) = events(second, nb.RunStarted, attempt=1)
+    assert started.fork.checkpoint == callback.best_model_path
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_resuming_with_another_class_of_optimizer_is_refused(tmp_path: Path) -> None:
+    class WithAdam(Small):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adam(self.parameters())
+
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+
+    with pytest.raises(CheckpointError, match="the optimizers SGD, configure_optimizers gave Adam"):
+        trainer(tmp_path, max_epochs=2).fit(WithAdam(), loader(), ckpt_path=last(run))
+
+
+def test_resuming_with_other_groups_of_parameters_is_refused(tmp_path: Path) -> None:
+    class TwoGroups(Small):
+        def configure_optimizers(self) -> Any:
+            first, *rest = self.parameters()
+            return torch.optim.SGD([{"params": [first]}, {"params": rest}], lr=0.1, momentum=0.9)
+
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+
+    with pytest.raises(CheckpointError, match="the checkpoint's SGD does not fit"):
+        trainer(tmp_path, max_epochs=2).fit(TwoGroups(), loader(), ckpt_path=last(run))
+
+
+def test_a_state_whose_callback_is_gone_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = trainer(tmp_path, callbacks=[nb.ModelCheckpoint()])
+    first.fit(Small(), loader())
+
+    trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path=last(first))
+
+    assert "not here any more" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from ...bus.errors import UsageError
 from ...bus.logging_setup import get_logger
 from ..arguments import check_at_least, check_choice
 from ..checkpoint_files import point_at
-from ..checkpoint_format import STATE, remove_checkpoint, remove_unfinished
+from ..checkpoint_format import is_checkpoint, remove_checkpoint, remove_unfinished
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -140,7 +140,6 @@ class ModelCheckpoint(Checkpoint):
         self._newest = ""  # what last_model_path leads to
         self._pending: dict[str, float] | None = None  # what is to be saved between two epochs
         self._saved_step = -1
-        self._saved_last = ""  # may still be on its way to the disk
         self._begin()
         if filename is not None:
             self._fields(filename)
@@ -278,8 +277,7 @@ class ModelCheckpoint(Checkpoint):
         step = int(candidates["step"])
         if step == self._saved_step or not self._is_active:
             return
-        trainer.checkpointer.wait()
-        self._forget_unwritten()
+        trainer.checkpointer.wait()  # what it could not save is not chosen any more then
         score = None
         if self.monitor is not None:
             if self.monitor not in candidates:
@@ -294,13 +292,14 @@ class ModelCheckpoint(Checkpoint):
             return
         path = str(self._unused(Path(self.format_checkpoint_name(candidates))))
         before = {*self._kept, self._newest}
+        choice = self._choice()
         if chosen:
             self._choose(path, score)
         link = self._last_link(candidates) if self.save_last else None
         former_link = self.last_model_path
         if link is not None:
             self._newest, self.last_model_path = path, str(link)
-        self._saved_step, self._saved_last = step, path
+        self._saved_step = step
         dropped = before - {*self._kept, self._newest, ""}
 
         def tidy_up() -> None:
@@ -312,23 +311,26 @@ class ModelCheckpoint(Checkpoint):
             for former in dropped:
                 _remove(former)
 
-        trainer.checkpointer.save(Path(path), self.save_weights_only, tidy_up)
+        def take_back() -> None:
+            """When the disk did not take it: what was kept before still is."""
+            vars(self).update(choice)
+
+        trainer.checkpointer.save(Path(path), self.save_weights_only, tidy_up, take_back)
         if self.verbose:
             shown = {} if score is None else {self.monitor or "": score.item()}
             _log.info("saved", path=path, best=self.best_model_path, **shown)
 
-    def _forget_unwritten(self) -> None:
-        """Drop the newest from the selection if the disk did not take it."""
-        lost, self._saved_last = self._saved_last, ""
-        if not lost or _is_checkpoint(lost):
-            return
-        self._kept = [path for path in self._kept if path != lost]
-        self.best_k_models.pop(lost, None)
-        self._newest = "" if self._newest == lost else self._newest
-        if self.best_model_path == lost:
-            self.best_model_path, self.best_model_score = "", None
-            if self.best_k_models:
-                self._find_best()
+    def _choice(self) -> dict[str, Any]:
+        """What is chosen, as it is now."""
+        return {
+            "_kept": list(self._kept),
+            "_newest": self._newest,
+            "_saved_step": self._saved_step,
+            "best_k_models": dict(self.best_k_models),
+            "best_model_path": self.best_model_path,
+            "best_model_score": self.best_model_score,
+            "last_model_path": self.last_model_path,
+        }
 
     def _choose(self, path: str, score: Tensor | None) -> None:
         """Take a checkpoint into the selection, and drop the worst if that is one too many."""
@@ -519,7 +521,7 @@ def _tensor(value: float) -> Tensor:
 
 
 def _is_checkpoint(path: str) -> bool:
-    return bool(path) and (Path(path) / STATE).is_file()
+    return bool(path) and is_checkpoint(Path(path))
 
 
 def _remove(path: str) -> None:

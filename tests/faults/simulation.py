@@ -92,7 +92,9 @@ def _simulate(
         log = logs[process.attempt] = check_process(process, run, logs)
         trace += [f"{process.attempt}/{event.seq} {tell(event)}" for event in log.events]
         counts += process_counts(process, log)
-        if process.fork is not None and not any(type(e) is RunStarted for e in log.events):
+        is_forked = process.fork is not None and not process.was_refused
+        is_known = any(type(event) is RunStarted for event in log.events)
+        if is_forked and not is_known and process.writer.lost_events:
             counts["forks that are not recorded"] += 1
             are_forks_known = False
         generation += process.lost_power  # a sink's file may be behind its cursor, or ahead

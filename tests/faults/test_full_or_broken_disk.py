@@ -292,6 +292,27 @@ def test_a_run_whose_disk_is_full_for_a_while_trains_on_and_says_at_its_end_what
     assert "make room" in said
 
 
+def test_a_run_that_must_be_recorded_ends_in_good_order_when_it_cannot_be(tmp_path: Path) -> None:
+    with ExitStack() as limit:
+        actors = [NoRoomFor(4, 99, limit)]
+        run = trainer(
+            tmp_path,
+            max_epochs=3,
+            actors=actors,
+            enable_checkpointing=False,
+            strict_recording=True,
+        )
+        run.fit(Loud(), loader())
+
+    assert 4 < run.global_step < 18
+    assert run.run_folder is not None
+    events, end = read_to_end(run.run_folder.store(0))
+    (ended,) = [event for event in events if isinstance(event, nb.RunEnded)]
+    assert ended.how == "stopped"
+    assert "the event log cannot be written" in ended.reason
+    assert end.kind is EndKind.SEALED
+
+
 def test_warnings_that_cannot_be_printed_because_the_disk_is_full_do_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

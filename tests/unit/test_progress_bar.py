@@ -329,6 +329,21 @@ def test_an_epochs_line_has_what_was_logged_at_its_end() -> None:
     assert story.file.getvalue() == "epoch 1/2: 10 batches in 0:05, 2.0 it/s, train_loss 0.5\n"
 
 
+def test_an_epochs_line_names_its_epoch_whatever_hook_is_the_latest() -> None:
+    story = Story(live=False)
+    story.fit(epochs=2)
+    story.loop("train", 10)
+    story.now_s = 5.0
+    story.tell(LoopEnded, 10, by="train")
+    story.place = ("train", 1, 10)
+    story.tell(Hook, "on_train_epoch_start", 0)
+    story.loop("train", 10, epoch=1)
+
+    story.bar._say_lines()
+
+    assert story.file.getvalue() == "epoch 1/2: 10 batches in 0:05, 2.0 it/s\n"
+
+
 def test_a_stopped_sink_is_told_of_at_once_and_a_restart_at_the_end() -> None:
     story = Story(live=False)
     story.fit()
