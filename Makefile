@@ -9,12 +9,13 @@ PEERS_READY := $(VENV)/.peers-ready
 MUTANTS ?= 1000000
 ROUNDS ?= 500
 SEED ?= 1
+SEEDS ?= 20000
 
 # -qq: errors are shown, progress and warnings are not.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz faults kill-trials schemas lint format types check bench \
+.PHONY: help demo test test-long fuzz faults kill-trials simulate schemas lint format types check bench \
 	bench-peers bench-replay bench-checkpoints build clean
 
 help: ## list the targets
@@ -69,6 +70,9 @@ schemas: $(READY) ## put new events and fields into schemas.lock
 
 kill-trials: $(READY) ## kill 1,000 recording processes at random, and check their logs
 	@$(BIN)/python tests/faults/kill_trials.py --rounds 1000 --seed 1
+
+simulate: $(READY) ## simulate 20,000 runs with faults; SEEDS=... SEED=... for others
+	@PYTHONPATH=tests $(BIN)/python tests/faults/simulation.py --seeds $(SEEDS) --seed $(SEED)
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -53,6 +52,7 @@ from .run_folder import RunFolder
 from .segments import FolderStore, UnnamedStore, compress_segment
 from .statistics import ActorStatistics, BusStatistics, MailboxStatistics, ObserverStatistics
 from .subscription import HandlerTable, subscriptions_of
+from .threads import Threads
 
 SYNC_EVERY_S = 1.0
 DRAIN_NOTICE_AFTER_S = 1.0
@@ -81,12 +81,18 @@ class Bus:
         place: where training is.
         earlier: logs of the run's earlier attempts, for observers that have not seen them all.
         run: the run's folder, or None when nothing is kept.
+        threads: instead of this process's own.
     """
 
     def __init__(
-        self, place: Place, earlier: Sequence[AttemptLog] = (), run: RunFolder | None = None
+        self,
+        place: Place,
+        earlier: Sequence[AttemptLog] = (),
+        run: RunFolder | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self.place = place
+        self._threads = threads or Threads()
         self.routes = Routes(place)
         self.writer: LogWriter | None = None
         self.flight: FlightRecorder | None = None
@@ -108,10 +114,11 @@ class Bus:
         self._earlier = list(earlier)
         self._run = run
         self._store: FolderStore | UnnamedStore | None = None
-        self._thread: threading.Thread | None = None
+        self._is_started = False  # the thread beside the step
+        self._beside: int | None = None  # which thread that is, once it runs
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
-        self._owner = threading.get_ident()  # the training thread
+        self._owner = self._threads.current()  # the training thread
         self._closing = False
         self._has_ended = False  # RunEnded is recorded, nothing comes after it
         self._hurries = False
@@ -160,7 +167,7 @@ class Bus:
         if self._has_ended:
             self._tell_late(kind, fields, source)
             return
-        if threading.get_ident() != writer.owner:
+        if self._threads.current() != writer.owner:
             writer.emit_from_any_thread(kind, *fields, source=source)
             return
         try:
@@ -353,9 +360,9 @@ class Bus:
             reason = f"there is no actor of that name in this run; there are: {near}"
             self.bury(target, envelope, reason, UnknownActorError)
             return Told()
-        thread = threading.get_ident()
+        thread = self._threads.current()
         # The training thread waits for nobody, and the thread beside the step may not be held up.
-        is_beside = self._thread is not None and thread == self._thread.ident
+        is_beside = thread == self._beside
         if is_beside and mailbox.must_wait:
             return Told(Deferred(mailbox, lambda: self._deliver(target, mailbox, envelope, False)))
         self._deliver(target, mailbox, envelope, not is_beside and thread != self._owner)
@@ -416,7 +423,7 @@ class Bus:
 
     def wait_for_command(self, timeout_s: float) -> None:
         """Block until a command waits for an actor in the step, or the time is over."""
-        self._agenda_filled.wait(timeout_s)
+        self._threads.wait(self._agenda_filled, timeout_s)
 
     def take_commands(self) -> None:
         """At a safe point: let actors in the step handle the commands that wait for them."""
@@ -497,22 +504,20 @@ class Bus:
             self._ensure_thread()
 
     def _ensure_thread(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._beside, name="nightbus", daemon=True)
-            self._thread.start()
+        if not self._is_started:
+            self._is_started = True
+            self._threads.start_beside(self._main, self._on_ended_beside)
 
-    def _beside(self) -> None:
-        try:
-            trio.run(self._main)
-        except BaseException as error:
+    def _on_ended_beside(self, error: BaseException | None) -> None:
+        if error is not None:
             self._thread_error = error
             _log.error("the bus thread failed; observers get the rest by replay", exc_info=error)
-        finally:
-            self._drained.set()
-            for observer in self.observers:
-                observer.done.set()
+        self._drained.set()
+        for observer in self.observers:
+            observer.done.set()
 
     async def _main(self) -> None:
+        self._beside = self._threads.current()
         self.root_task = trio.lowlevel.current_root_task()
         async with trio.open_nursery() as housekeeping:
             housekeeping.start_soon(self._keep_house)
@@ -587,12 +592,12 @@ class Bus:
         with self._lock:
             self._closing = True
         self._bury_mail()
-        if self._thread is not None:
-            self._is_up.wait(CANCEL_TIMEOUT_S)
+        if self._is_started:
+            self._threads.wait(self._is_up, CANCEL_TIMEOUT_S)
         if self.writer is None:
             self._announce_closing()
-            if self._thread is not None:  # for the control socket alone
-                self._drained.wait(END_TIMEOUT_S)
+            if self._is_started:  # for the control socket alone
+                self._threads.wait(self._drained, END_TIMEOUT_S)
             return []
         self._flush_all()
         self.writer.flush(wait=True)
@@ -664,7 +669,7 @@ class Bus:
         """
         assert self.writer is not None
         target = Position(self._attempt, self.writer.written_seq)
-        until_s = time.monotonic() + timeout_s
+        until_s = self._threads.now_s() + timeout_s
         late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
         sent = {observer: observer.mailbox.sent for observer in self.observers}
         self._await(lambda observer: observer.mailbox.settled >= sent[observer], timeout_s, until_s)
@@ -680,13 +685,13 @@ class Bus:
         """Wait until all observers are ready, or time is over; returns those that are not."""
         notice_s = until_s - timeout_s + DRAIN_NOTICE_AFTER_S
         while late := [o for o in self.observers if not (o.done.is_set() or is_ready(o))]:
-            now_s = time.monotonic()
+            now_s = self._threads.now_s()
             if now_s > until_s or self._hurries:
                 return late
             if now_s > notice_s:
                 notice_s = math.inf
                 _tell_waiting(late, timeout_s)
-            late[0].done.wait(0.002)
+            self._threads.wait(late[0].done, 0.002)
             self._flush_all()  # faults of observers, while they drain
         return []
 
@@ -694,7 +699,7 @@ class Bus:
         """Whether the thread beside the step does anything any more."""
         answered = threading.Event()
         self._run_beside(answered.set)
-        return answered.wait(CANCEL_TIMEOUT_S)
+        return self._threads.wait(answered, CANCEL_TIMEOUT_S)
 
     def _stop_observers(self) -> None:
         """Let observers see the end and stop, in reverse start order, each within its time."""
@@ -704,20 +709,23 @@ class Bus:
             if observer.gave_up:
                 continue
             timeout_s = observer.actor.stop_timeout_s
-            until_s = time.monotonic() + timeout_s
+            until_s = self._threads.now_s() + timeout_s
             self._run_beside(functools.partial(self._give_turn, observer))
-            while not observer.done.wait(max(0.0, min(0.05, until_s - time.monotonic()))):
+            while not self._wait_until(observer.done, min(until_s, self._threads.now_s() + 0.05)):
                 if self._hurries and hurry_until_s == math.inf:
-                    hurry_until_s = time.monotonic() + CANCEL_TIMEOUT_S
-                if time.monotonic() >= min(until_s, hurry_until_s):
+                    hurry_until_s = self._threads.now_s() + CANCEL_TIMEOUT_S
+                if self._threads.now_s() >= min(until_s, hurry_until_s):
                     observer.abandon(f"did not stop within {timeout_s:g} s")
                     late.append(observer)
                     break
         self._cancel(late, "")
-        if self._thread is not None:
+        if self._is_started:
             # Also where nobody is stuck: the control socket answers those who still wait.
             is_stuck = any(not observer.done.is_set() for observer in self.observers)
-            self._drained.wait(0.0 if is_stuck else END_TIMEOUT_S)
+            self._threads.wait(self._drained, 0.0 if is_stuck else END_TIMEOUT_S)
+
+    def _wait_until(self, event: threading.Event, until_s: float) -> bool:
+        return self._threads.wait(event, max(0.0, until_s - self._threads.now_s()))
 
     def _give_turn(self, observer: Observer) -> None:
         self._turn_of(observer).set()
@@ -727,9 +735,9 @@ class Bus:
         for observer in observers:
             observer.abandon(reason)
             self._run_beside(observer.cancel)
-        until_s = time.monotonic() + CANCEL_TIMEOUT_S
+        until_s = self._threads.now_s() + CANCEL_TIMEOUT_S
         for observer in observers:
-            observer.done.wait(max(0.0, until_s - time.monotonic()))
+            self._wait_until(observer.done, until_s)
             self.emit(ActorStopped, observer.gave_up, observer.position.seq, source=observer.name)
             observer.bury_commands("the run ended before it was taken")
 
@@ -768,5 +776,6 @@ def _totals(
     if seen is not None:
         state = "drained" if seen.state in ("running", "waiting") else seen.state
         head = (state, seen.delivered, seen.lag, seen.restarts, seen.faults)
-    tail = (mail.sent, mail.delivered, mail.dropped, mail.dead, mail.most_waiting)
+    # Without those that came after the drain: what becomes of them, the log cannot hold.
+    tail = (mail.sent - mail.waiting, mail.delivered, mail.dropped, mail.dead, mail.most_waiting)
     return (type(actor).__name__, *head, *tail)

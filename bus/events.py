@@ -300,7 +300,7 @@ class ActorTotals(Event, frozen=True, array_like=True, tag=18, gc=False):
     """What an actor did in an attempt, recorded at its end; ``source`` names it.
 
     Only those are recorded that worked beside the step, or that commands were sent to, which are
-    ``sent == delivered + dropped + dead``.
+    ``sent == delivered + dropped + dead``; those that still wait then are too late to be counted.
 
     Attributes:
         kind: its class.

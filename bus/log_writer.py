@@ -1,5 +1,6 @@
 """The one writer of a rank's log: collects a step's events, writes them at once."""
 
+import contextlib
 import os
 import secrets
 import threading
@@ -143,6 +144,11 @@ class LogWriter:
                 "default_root_dir, or recording='off'"
             ) from error
         self._current = (0, fd)  # the segment being written; its fd is -1 once the log is closed
+        # Else a power cut could leave the second segment without the first: a log that begins in
+        # its middle, and looks whole. Without a later one it ends early, and says so.
+        with contextlib.suppress(OSError):  # the first sync tries again, and tells
+            store.sync_names()
+            self._named_fd = fd
         # Segment and byte offset up to which live readers may read.
         self.committed = (0, self._file.size)
         place.tell_moves(self._on_move)
@@ -549,7 +555,7 @@ class LogWriter:
                     self._named_fd = -1 if self._named_fd == fd else self._named_fd
                     os.close(fd)
             index, fd = self._current
-            if fd < 0 or time.monotonic_ns() < self._sync_again_ns:
+            if fd < 0 or self.clock_ns() < self._sync_again_ns:
                 return
             if fd not in self._unsound:
                 self._sync_file(index, fd)
@@ -569,7 +575,7 @@ class LogWriter:
             self._untold.append((index, self._sync_error))
             self._failed_syncs += 1
             wait_s = min(2**self._failed_syncs, MAX_SYNC_WAIT_S)
-            self._sync_again_ns = time.monotonic_ns() + wait_s * 1_000_000_000
+            self._sync_again_ns = self.clock_ns() + wait_s * 1_000_000_000
             self._rotate_at = 0
             raise
         self._failed_syncs = 0

@@ -59,7 +59,6 @@ class RestartBudget:
     def __init__(self, supervision: Supervision) -> None:
         self._supervision = supervision
         self._times: deque[float] = deque()  # s, of the restarts within the period
-        self.restarts = 0
 
     def next_delay_s(self, now_s: float) -> float | None:
         """How long to wait before the next restart; None when there is none left."""
@@ -68,7 +67,6 @@ class RestartBudget:
         if len(self._times) >= self._supervision.restarts:
             return None
         self._times.append(now_s)
-        self.restarts += 1
         doublings = min(len(self._times) - 1, MAX_DOUBLINGS)
         longest_s = self._supervision.max_backoff_s
         return min(self._supervision.backoff_s * 2.0**doublings, longest_s)
@@ -117,6 +115,7 @@ class Observer:
         self._supervision = supervision or actor.supervision or DEFAULT_SUPERVISION
         self._budget = RestartBudget(self._supervision)
         self.faults = 0
+        self.restarts = 0
         self.events_read = 0
         self._committed: Position | None = None
         self._commit_at_s = 0.0
@@ -159,7 +158,8 @@ class Observer:
             self._is_waiting = True
             await self._host.pause(self, delay_s)
             self._is_waiting = False
-            self._host.emit(ActorRestarted, self._budget.restarts, delay_s, source=self.name)
+            self.restarts += 1  # now, and not before: it may be cancelled while it waits
+            self._host.emit(ActorRestarted, self.restarts, delay_s, source=self.name)
 
     def abandon(self, reason: str) -> None:
         """Count it as one that was not done in time; any thread may ask."""
@@ -191,7 +191,7 @@ class Observer:
             attempt=position.attempt,
             seq=position.seq,
             lag=max(0, written_seq - (position.seq if position.attempt == attempt else 0)),
-            restarts=self._budget.restarts,
+            restarts=self.restarts,
             faults=self.faults,
         )
 

@@ -7,14 +7,19 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from helpers import read_log
 from models import Small, events, loader, trainer
 from trio.testing import MockClock
 
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.actors.bus_monitor import as_table
+from nightbus.bus.bus import Bus
+from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.place import Place
 from nightbus.bus.replay import replay
 from nightbus.bus.report import summarise
+from nightbus.bus.run_folder import RunFolder
 from nightbus.bus.statistics import BusStatistics
 
 
@@ -112,6 +117,35 @@ def test_the_log_ends_with_what_each_actor_did(looked: tuple[nb.Trainer, BusStat
     assert (totals.source, totals.kind, totals.state) == ("held", "Held", "drained")
     assert (totals.sent, totals.delivered, totals.dropped, totals.dead) == (1, 1, 0, 0)
     assert (totals.lag, totals.restarts, totals.faults) == (0, 0, 0)
+
+
+class NeverDone(nb.Actor):
+    """Takes one command of its own when it has seen all, and no other."""
+
+    stop_timeout_s = 0.1
+
+    @nb.on(nb.ActorStarted)
+    async def tell_twice(self, started: nb.ActorStarted) -> None:
+        self.tell("neverdone", Note())
+        self.tell("neverdone", Note())
+
+    @nb.on(Note)
+    async def note(self, command: Note) -> None:
+        await trio.sleep_forever()
+
+
+def test_totals_add_up_though_a_command_came_when_all_was_drained(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, "run")
+    place, store = Place(), run.store(0)
+    bus, actor = Bus(place, (), run), NeverDone()
+    bus.open_log(LogWriter(store, LogIdentity(run.info.id), place), store)
+    bus.register(actor)
+    bus.observe(actor)
+
+    bus.close(0.2, ("completed", ""))
+
+    (totals,) = [event for event in read_log(store) if isinstance(event, nb.ActorTotals)]
+    assert (totals.sent, totals.delivered, totals.dropped, totals.dead) == (1, 1, 0, 0)
 
 
 def test_show_lists_what_each_actor_did(

@@ -56,7 +56,12 @@ class FaultyDisk:
         self._bytes: dict[int, bytes] = {}  # a file's number -> what is durable of it
         self._names: dict[int, dict[str, int]] = {}  # a folder's number -> names that are durable
         self._failed: set[int] = set()
-        self._names[self._id_of(root)] = {}
+        for path in (root, *root.rglob("*")):  # what is there is durable
+            if path.is_dir():
+                names = {entry.name: self._id_of(entry) for entry in path.iterdir()}
+                self._names[self._id_of(path)] = names
+            else:
+                self._bytes[self._id_of(path)] = path.read_bytes()
 
     def fail(self, fails: Callable[[int, str], bool]) -> None:
         """Let those calls fail for which ``fails`` of their number, from 0 on, and name is true."""
@@ -157,7 +162,7 @@ def faulty_disk(root: Path) -> Iterator[FaultyDisk]:
     """Let the files of this process lie on a faulty disk, while the block runs.
 
     Args:
-        root: an empty folder.
+        root: a folder; what lies in it already is durable.
     """
     disk = FaultyDisk(root)
     real_open, real_pwrite, real_mmap = os.open, os.pwrite, mmap.mmap

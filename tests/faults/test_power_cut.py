@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 import threading
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from faulty_disk import faulty_disk
 from helpers import Recording, read_to_end, seqs, values
 
 from nightbus.bus.bus import SYNC_EVERY_S, Bus
+from nightbus.bus.log_reader import EndKind
 from nightbus.bus.run_folder import RunFolder
-from nightbus.bus.segments import compress_segment
+from nightbus.bus.segments import FolderStore, compress_segment
 
 SMALL = 3_000  # bytes a segment: a header, and a few frames
 ROUNDS, STEPS = 6, 3
@@ -92,6 +94,27 @@ def test_power_cut_at_any_call_leaves_all_that_was_made_durable_and_no_event_out
         cut_power("the end")
 
     assert cuts > 100
+
+
+def test_a_log_of_which_only_later_segments_reached_the_disk_does_not_begin_with_them(
+    tmp_path: Path,
+) -> None:
+    root, cut = tmp_path / "disk", tmp_path / "cut"
+    root.mkdir()
+
+    with faulty_disk(root) as disk:
+        run = _Run(root)
+        run.log.steps(60)
+        disk.after_power_cut(cut)
+        left = cut / run.store.folder.relative_to(root)
+        left.mkdir(parents=True, exist_ok=True)
+        for index in run.store.indices()[1:]:
+            shutil.copy(run.store.path(index), left)
+        run.log.writer.close()
+
+    events, end = read_to_end(FolderStore(left))
+    assert events == []
+    assert end.kind is not EndKind.SEALED
 
 
 async def test_what_is_written_is_made_durable_each_second_without_being_asked(
