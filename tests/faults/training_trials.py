@@ -181,8 +181,7 @@ class Trial:
         if code not in expected | {COMPLETED}:
             said = attempt.said[-3000:]
             found.append(f"the process ended with {code}, not {sorted(expected)}: {said}")
-        # A sink that is given up may be in the middle of its files: then, they are looked at last.
-        graceful = code >= 0 and code != INTERRUPTED and not self.setting.slow_sink_s
+        graceful = code >= 0 and code != INTERRUPTED
         found += in_a_process(lambda: problems_after_a_stop(self.folder, self.damaged, graceful))
         return code, found
 

@@ -51,7 +51,8 @@ def problems_after_a_stop(folder: Path, damaged: list[str], graceful: bool) -> l
         found += _of_checkpoints(run, damaged)
         found += _of_logs(run)
     if graceful and run is not None:
-        found += _left_behind(folder, run)
+        # A sink that was given up may have been writing: its files are looked at in the end.
+        found += _left_behind(folder, run, but=("cursors/", ".metrics."))
     return found
 
 
@@ -118,8 +119,10 @@ def _of_logs(run: nb.RunFolder) -> Iterator[str]:
                 before = here
 
 
-def _left_behind(folder: Path, run: nb.RunFolder) -> Iterator[str]:
+def _left_behind(folder: Path, run: nb.RunFolder, but: tuple[str, ...] = ()) -> Iterator[str]:
     for path in run.path.rglob("*"):
+        if str(path.relative_to(run.path)).startswith(but):
+            continue
         if path.name.endswith(".tmp") or path.name.startswith("."):
             yield f"a temporary file is left behind: {path.relative_to(folder)}"
         elif path.is_socket():
