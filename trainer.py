@@ -907,6 +907,8 @@ class Trainer:
         lock: AttemptLock | None = None
         if run is not None and records:
             lock = run.begin_attempt()
+            if fork is not None:
+                run.keep_fork(lock.attempt, fork)
         self.attempt = lock.attempt if lock else self.attempt + 1
         self._lock = lock
         self.place = Place()

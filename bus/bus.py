@@ -46,7 +46,7 @@ from .media import EncodedMedia
 from .observer import Observer, to_json
 from .place import Place
 from .reply import Reply
-from .rewind import go_on
+from .rewind import go_on, states_of_others
 from .routes import Routes
 from .run_folder import RunFolder
 from .segments import FolderStore, UnnamedStore, compress_segment
@@ -264,6 +264,8 @@ class Bus:
         if cursor_file is not None and (cursor := cursor_file.load()) is not None:
             now = AttemptLog(self._attempt, self._store)  # type: ignore[arg-type]
             start = go_on(actor, cursor, [*self._earlier, now])  # type: ignore[arg-type]
+        elif cursor_file is not None and self._run is not None and self._attempt > 0:
+            actor.begin_anew(states_of_others(self._run))  # type: ignore[attr-defined]
         if start is None:
             start = Position(self._attempt, self.writer.written_seq)
         mailbox = self._mailboxes[name]

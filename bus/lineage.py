@@ -17,7 +17,7 @@ from .cursor import AttemptLog, attempt_logs
 from .errors import LogFormatError
 from .events import Event, Fork, RunStarted
 from .log_reader import LogReader
-from .run_folder import RunFolder
+from .run_folder import RunFolder, read_fork
 from .segments import FolderStore, SegmentStore, Stretch, read_footer
 
 
@@ -97,7 +97,8 @@ def _start_of(store: SegmentStore) -> _Start:
         pass  # said by whoever reads its events
     finally:
         reader.close()
-    return _Start("", 0, None)
+    fork = read_fork(store.folder.parent) if isinstance(store, FolderStore) else None
+    return _Start("" if fork is None else "fit", 0, fork)
 
 
 def _step_at(store: SegmentStore, seq: int) -> int:

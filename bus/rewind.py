@@ -7,7 +7,8 @@ observer that has carried some of it further takes it back, as far as it can.
 from collections.abc import Sequence
 from typing import Protocol
 
-from .cursor import AttemptLog, Cursor, PlainState, Position
+from .cursor import AttemptLog, Cursor, CursorFile, PlainState, Position, list_cursors
+from .run_folder import RunFolder
 
 
 class Resumable(Protocol):
@@ -49,3 +50,9 @@ def go_on(observer: Resumable, cursor: Cursor, logs: Sequence[AttemptLog]) -> Po
         Position(last.attempt + 1, 0) if last.until is None else Position(last.attempt, last.until)
     )
     return observer.take_back(held, beyond, cursor.state)
+
+
+def states_of_others(run: RunFolder) -> list[PlainState]:
+    """What the observers of a run that have committed a cursor keep with it."""
+    cursors = (CursorFile(run, name).load() for name in list_cursors(run))
+    return [cursor.state for cursor in cursors if cursor is not None]

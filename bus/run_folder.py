@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from .errors import MALFORMED, RunFolderError
+from .events import Fork
 from .leftovers import remove_leftovers
 from .plain_file import open_plain, read_small, refuse_link
 from .redaction import redact
@@ -30,6 +31,7 @@ from .segments import FolderStore, sync_folder
 
 RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 _ATTEMPT = re.compile(r"attempt-(\d{3,6})")
+FORK = "fork.json"
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -138,6 +140,20 @@ class RunFolder:
     def attempt_path(self, attempt: int) -> Path:
         """One start's folder."""
         return self.path / f"attempt-{attempt:03d}"
+
+    def keep_fork(self, attempt: int, fork: Fork) -> None:
+        """Write down from where an attempt goes on, besides its log: a disk that takes the log's
+        first event must not make what was superseded look as if it held.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        try:
+            write_atomically(self.attempt_path(attempt) / FORK, msgspec.json.encode(fork))
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot begin an attempt in {self.path}: {error.strerror}"
+            ) from error
 
     def store(self, attempt: int, rank: int = 0) -> FolderStore:
         """The segments of one start and rank.
@@ -275,6 +291,14 @@ def make_private_folder(path: Path) -> None:
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
+
+
+def read_fork(attempt_path: Path) -> Fork | None:
+    """From where an attempt goes on, as ``keep_fork`` wrote it; None if that is not there."""
+    try:
+        return msgspec.json.decode(read_small(attempt_path / FORK, RunFolderError), type=Fork)
+    except (*MALFORMED, OSError, RunFolderError):
+        return None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

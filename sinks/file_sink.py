@@ -1,6 +1,7 @@
 """The base of sinks that write one file."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +54,12 @@ class FileSink(Sink):
         if all(state.get(key) == value for key, value in self._where_it_is().items()):
             self._is_superseded = True
         return BEGINNING
+
+    def begin_anew(self, others: Sequence[PlainState]) -> None:
+        """A file in the run's own folder that no other sink has is what a killed process began."""
+        mine = self._where_it_is()
+        is_others = any(all(o.get(k) == v for k, v in mine.items()) for o in others)
+        self._is_superseded = self.folder is None and not is_others
 
     def _open(self, resumed: bool) -> None:
         if self._is_superseded:

@@ -86,6 +86,14 @@ class Sink(Actor):
         self.load_cursor_state(state)
         return beyond
 
+    def begin_anew(self, others: Sequence[PlainState]) -> None:
+        """The run goes on, and this sink has committed nothing in it: it is new there, or its
+        process was killed at the very begin.
+
+        Args:
+            others: what the run's other sinks keep with their cursors.
+        """
+
     def wants(self, event: DecodedEvent) -> bool:
         """Whether ``write`` gets this event."""
         kind = type(event)

@@ -12,6 +12,9 @@ import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.bus.curves import read_curves
 from nightbus.bus.events import Fork
+from nightbus.bus.lineage import consistent_logs
+from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.place import Place
 from nightbus.bus.report import summarise
 
 
@@ -197,6 +200,22 @@ def test_a_parent_that_lost_its_end_is_read_as_far_as_it_goes(tmp_path: Path) ->
 
 
 # -- who reads it --------------------------------------------------------------------------------
+
+
+def test_a_disk_that_took_the_resumed_attempts_start_does_not_bring_back_what_was_superseded(
+    tmp_path: Path,
+) -> None:
+    run = nb.RunFolder.create(tmp_path, "run")
+    for attempt in (0, 1):
+        lock = run.begin_attempt()
+        writer = LogWriter(run.store(attempt), LogIdentity(run.info.id, attempt), Place())
+        for _ in range(5):
+            writer.append(writer.event(nb.Put, "loss", float(attempt), (), "", source="module"))
+        writer.close()
+        lock.release()
+    run.keep_fork(1, Fork(0, 2, "checkpoints/x"))
+
+    assert [log.until for log in consistent_logs(run)] == [3, None]
 
 
 def forked(tmp_path: Path) -> Path:

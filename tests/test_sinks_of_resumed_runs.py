@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from models import Small, loader, trainer
+from models import Small, events, loader, trainer
 
 import nightbus as nb
 from nightbus.bus.cursor import CursorFile
@@ -177,3 +177,27 @@ def test_a_file_that_is_not_the_sinks_own_is_not_removed(tmp_path: Path) -> None
     fit(tmp_path / "a", [other], epochs=2, ckpt_path=at_step(first, 3))
 
     assert (tmp_path / "two" / "metrics.csv").read_text() == "precious"
+
+
+def test_a_file_that_a_killed_process_had_only_begun_is_written_anew(tmp_path: Path) -> None:
+    sink = nb.CSV()
+    first = fit(tmp_path, [sink], epochs=1)
+    assert first.run_folder is not None
+    CursorFile(first.run_folder, "csv").path.unlink()  # killed before the first commit
+    sink.path.write_text("epoch,step,stage\n")
+
+    resumed = fit(tmp_path, [nb.CSV()], epochs=2, ckpt_path=at_step(first, 3))
+
+    assert in_csv(sink.path) == recorded(resumed)
+
+
+def test_a_file_of_another_sink_is_not_written_anew(tmp_path: Path) -> None:
+    first = fit(tmp_path, [nb.CSV()], epochs=1)
+    other = nb.CSV()
+    other.name = "other"
+
+    resumed = fit(tmp_path, [nb.CSV(), other], epochs=2, ckpt_path=at_step(first, 3))
+
+    assert in_csv(other.path) == recorded(resumed)
+    stopped = [e.source for e in events(resumed, nb.ActorStopped, attempt=1)]
+    assert stopped == ["other"]
