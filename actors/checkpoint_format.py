@@ -86,10 +86,16 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple
     snapshot = state if isinstance(state, Snapshot) else take_snapshot(state)
     with _made_at(folder) as temporary:
         safetensors.torch.save_file(snapshot.tensors, temporary / TENSORS)
-        (temporary / STATE).write_bytes(snapshot.state)
+        _write_private(temporary / STATE, snapshot.state)
         digest, size = digest_of(temporary)
-        (temporary / DIGEST).write_text(f"{digest}\n")
+        _write_private(temporary / DIGEST, f"{digest}\n".encode())
     return digest, size
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
 
 
 def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:

@@ -406,7 +406,6 @@ class Checkpointer:
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "lr_schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
             "optimizer_classes": [type(optimizer).__name__ for optimizer in trainer.optimizers],
-            "scheduler_classes": [type(c.scheduler).__name__ for c in trainer.lr_scheduler_configs],
             "scaler": trainer.device.state_dict(),
             "loops": {"fit_loop": trainer.fit_loop.state_dict()},
             "optimization": trainer.optimization_progress.state_dict(),
@@ -512,9 +511,8 @@ class Checkpointer:
                 raise CheckpointError(
                     f"the checkpoint has {len(saved)} {what}, configure_optimizers gave {len(mine)}"
                 )
-        _check_classes("optimizers", trainer.optimizers, state.get("optimizer_classes"))
+        _check_classes(trainer.optimizers, state.get("optimizer_classes"))
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        _check_classes("schedulers", schedulers, state.get("scheduler_classes"))
         for optimizer, saved in zip(trainer.optimizers, state["optimizer_states"], strict=True):
             try:
                 optimizer.load_state_dict(saved)
@@ -566,12 +564,12 @@ class Checkpointer:
             self.between_steps()
 
 
-def _check_classes(what: str, mine: Sequence[Any], saved: Sequence[str] | None) -> None:
+def _check_classes(mine: Sequence[Any], saved: Sequence[str] | None) -> None:
     """Refuse states of other classes: torch would take many of them, and fail in the first step."""
     names = [type(each).__name__ for each in mine]
     if saved is not None and names != list(saved):
         raise CheckpointError(
-            f"the checkpoint has the {what} {', '.join(saved)}, configure_optimizers gave "
+            f"the checkpoint has the optimizers {', '.join(saved)}, configure_optimizers gave "
             f"{', '.join(names)}; resume with the same, or take the weights alone with "
             "load_from_checkpoint"
         )

@@ -65,9 +65,7 @@ def test_a_file_comes_out_the_same_to_the_byte(
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_the_files_of_a_resumed_run_come_out_the_same_with_all_attempts(
-    tmp_path: Path, kind: Any
-) -> None:
+def test_the_files_of_a_resumed_run_come_out_the_same(tmp_path: Path, kind: Any) -> None:
     first = trainer(tmp_path, sinks=[kind()], log_every_n_steps=1)
     first.fit(Small(), loader())
     assert first.run_folder is not None
@@ -75,7 +73,7 @@ def test_the_files_of_a_resumed_run_come_out_the_same_with_all_attempts(
     second = trainer(tmp_path, max_epochs=2, sinks=[kind()], log_every_n_steps=1)
     second.fit(Small(), loader(), ckpt_path=run / "checkpoints" / "last")
 
-    nb.replay(run, sinks=[kind(tmp_path)], all_attempts=True)
+    nb.replay(run, sinks=[kind(tmp_path)])
 
     assert file_of(kind, tmp_path) == file_of(kind, run)
 
