@@ -7,6 +7,7 @@ What kinds of values the state may hold, and how they are written, is in ``check
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -209,7 +210,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if folder.is_file():
         raise CheckpointError(
             f"{folder} is a file; a nightbus checkpoint is a folder. If it is a checkpoint of "
-            f"PyTorch or Lightning, convert it first: nightbus import-ckpt {folder}"
+            "PyTorch or Lightning, it is a pickle, which may be made to run code when it is read; "
+            "if you know where it comes from, convert it first: nightbus import-ckpt "
+            f"{shlex.quote(str(folder))} -o OUT --trust"
         )
     try:
         found, _ = digest_of(folder)

@@ -74,7 +74,7 @@ def recover(run: RunFolder, out: Path) -> Recovery:
         RunFolderError: ``out`` cannot be made.
         NewerFormatError: a log is from a newer major version.
     """
-    if any(run.is_being_written(attempt) for attempt in run.attempts()):
+    if run.goes_on():
         raise UsageError(f"{run.path} is still being written; wait for its end, or stop it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -32,8 +32,11 @@ def _attach(options: argparse.Namespace) -> int:
     from ..bus.replay import replay
 
     run = find_run(options.run)
-    goes_on = any(run.is_being_written(attempt) for attempt in run.attempts())
-    tell("following the run until it ends" if goes_on else "the run has ended: this is all of it")
+    tell(
+        "following the run until it ends"
+        if run.goes_on()
+        else "the run has ended: this is all of it"
+    )
     sinks, cursors = make_file_sinks(folders), Path(next(iter(folders.values())))
     try:
         replayed = replay(run, sinks=sinks, follow=True, cursors=cursors)

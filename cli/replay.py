@@ -157,7 +157,7 @@ def _replay_into(
         raise UsageError(_in_words_of_the_command_line(str(error))) from None
     actors = [load_actor(name) for name in named]
     sinks = make_file_sinks(folders)
-    is_written = _is_being_written(run)
+    goes_on = run.goes_on()
     replayed = replay(run, actors=actors, sinks=sinks, **playback)
     numbers = list(replayed.events.values())
     for name, number in zip(named, numbers, strict=False):
@@ -167,7 +167,7 @@ def _replay_into(
     sys.stdout.write("".join(_emitted(replayed)))
     if not replayed.unclean:
         return OK
-    if is_written:
+    if goes_on:
         tell("the run goes on: this is what it had recorded so far")
     else:
         tell(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
@@ -210,7 +210,7 @@ def _resume(run: RunFolder) -> int:
     """Deliver the rest to the sinks that nightbus brings; sinks of the user's need their class."""
     from ..bus.cursor import CursorFile, list_cursors
 
-    if _is_being_written(run):
+    if run.goes_on():
         tell(f"{run.path} is still being written: its own sinks are at work; wait for its end")
         return ERROR
     codes = [
@@ -262,8 +262,3 @@ def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> int:
         number = how_many(replayed.events[name], "more event")
         tell(f"{name}: {number} read, their metrics are in {sink.path}")
     return OK
-
-
-def _is_being_written(run: RunFolder) -> bool:
-    attempts = run.attempts()
-    return bool(attempts) and run.is_being_written(attempts[-1])

@@ -41,14 +41,14 @@ def _tail(options: argparse.Namespace) -> int:
     kinds = tuple(kind.strip() for kind in options.kind.split(",") if kind.strip())
     wanted = EventFilter(kinds, options.metric)
     run = find_events(options.run)
-    is_written = any(run.is_being_written(attempt) for attempt in run.attempts()[-1:])
+    goes_on = run.goes_on()
     tail = last_events(run, options.n, wanted)
     _write(tail.events, options.json)
     if options.follow:
         for events in follow(run, tail.after, wanted):
             _write(events, options.json)
     # The last frame of a run that goes on may just not be whole yet.
-    problems = [] if is_written else tail.problems
+    problems = [] if goes_on else tail.problems
     for problem in problems:
         tell(f"{one_line(problem)}; look closer with: nightbus doctor {run.path}")
     return LOSSY if problems else OK
