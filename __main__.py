@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
 from .cli import attach, diff, doctor, import_ckpt, ls, plot, recover, replay, send, show, tail
@@ -50,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class _VerbParser(argparse.ArgumentParser):
+    """Takes options in full only: what an abbreviation means would change with each new option."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
 
@@ -60,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"nightbus {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_VerbParser)
 
     for verb in _VERBS:
         verb.add(verbs)

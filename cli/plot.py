@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..bus.errors import UsageError
 from ..bus.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP, find_events
-from .text import OK, how_many, plain, tell
+from .text import OK, as_json, how_many, plain, tell
 
 if TYPE_CHECKING:
     from ..bus.curves import Curve
@@ -28,6 +29,7 @@ def add(verbs: Any) -> None:
         "-o", "--output", metavar="FILE", required=True, help="where to: a .png, .svg or .pdf"
     )
     add_plot_options(parser)
+    parser.add_argument("--json", action="store_true", help="what was drawn, for programs")
     parser.set_defaults(command=_plot)
 
 
@@ -64,6 +66,18 @@ def _plot(options: argparse.Namespace) -> int:
     metrics = options.metric or list(dict.fromkeys(name for run in curves.values() for name in run))
     path = Path(options.output)
     save_figure(curves, metrics, options.x, path)
+    if options.json:
+        drawn = [
+            {
+                "name": name,
+                "path": str(run.path),
+                "points": {metric: len(curve) for metric, curve in curves[name].items()},
+            }
+            for name, run in zip(names, found, strict=True)
+        ]
+        report = {"path": str(path), "x": options.x, "metrics": metrics, "runs": drawn}
+        sys.stdout.write(as_json(report))
+        return OK
     tell(f"{how_many(len(metrics), 'metric')} of {how_many(len(found), 'run')} drawn in {path}")
     return OK
 

@@ -1,8 +1,39 @@
 """What every verb of the command line keeps to: options, answers for programs, exit codes."""
 
+import json
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
 from recorded_runs import RecordedRun
+
+from nightbus.__main__ import main
+
+Capture = pytest.CaptureFixture[str]
+
+LOUD = """
+import nightbus as nb
+
+class Loud(nb.Actor):
+    @nb.on(nb.Put, name="loss")
+    async def watch(self, put):
+        self.put("twice", 2 * put.value)
+"""
+
+
+def reported(capsys: Capture, *arguments: Any) -> tuple[int, Any]:
+    """A verb's exit code and its report for programs."""
+    code = main([*map(str, arguments), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def verbs(capsys: Capture) -> list[str]:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    return re.findall(r"^    ([a-z][\w-]+)(?:  |$)", capsys.readouterr().out, flags=re.MULTILINE)
 
 
 def test_a_run_goes_on_while_any_process_holds_one_of_its_attempts(tmp_path: Path) -> None:
@@ -15,3 +46,86 @@ def test_a_run_goes_on_while_any_process_holds_one_of_its_attempts(tmp_path: Pat
     assert recorded.folder.goes_on()
     first.abandon()
     assert not recorded.folder.goes_on()
+
+
+# -- options and answers for programs ------------------------------------------------------------
+
+
+def test_every_verb_answers_programs_in_json(capsys: Capture) -> None:
+    found = verbs(capsys)
+
+    assert len(found) == 11
+    for verb in found:
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        assert "--json " in capsys.readouterr().out, verb
+
+
+def test_no_verb_takes_an_option_that_is_cut_short(tmp_path: Path, capsys: Capture) -> None:
+    run = RecordedRun(tmp_path).steps(1)
+
+    with pytest.raises(SystemExit):
+        main(["replay", str(run), "--jso", str(tmp_path / "out")])
+
+    assert "unrecognized arguments: --jso" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_replay_reports_what_it_delivered_and_what_actors_put(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RecordedRun(tmp_path).steps(2)
+    (tmp_path / "loud.py").write_text(LOUD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    out = tmp_path / "out"
+
+    code, report = reported(capsys, "replay", run, "--csv", out, "--actor", "loud:Loud")
+
+    assert code == 0
+    assert report == {
+        "id": run.name,
+        "path": str(run),
+        "actors": [{"name": "loud:Loud", "events": 6}],
+        "sinks": [{"kind": "CSV", "path": str(out / "metrics.csv"), "events": 6}],
+        "emitted": [
+            {"put": "twice", "value": 2.0, "source": "loud"},
+            {"put": "twice", "value": 4.0, "source": "loud"},
+        ],
+        "goes_on": False,
+        "unclean": "",
+    }
+
+
+def test_attach_reports_what_it_wrote_of_a_run_that_was_cut_off(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    recorded = RecordedRun(tmp_path)
+    recorded.attempt().steps(3).abandon()
+
+    code, report = reported(capsys, "attach", recorded.path, "--jsonl", tmp_path / "out")
+
+    assert (code, report["id"]) == (3, recorded.path.name)
+    assert [Path(sink["path"]).name for sink in report["sinks"]] == ["metrics.jsonl"]
+    assert report["unclean"]
+
+
+def test_plot_reports_what_it_drew(tmp_path: Path, capsys: Capture) -> None:
+    run = RecordedRun(tmp_path).steps(3)
+    figure = tmp_path / "out.svg"
+
+    code, report = reported(capsys, "plot", run, "-o", figure, "--metric", "loss")
+
+    drawn = {"name": run.name, "path": str(run), "points": {"loss": 3}}
+    assert code == 0
+    assert report == {"path": str(figure), "x": "step", "metrics": ["loss"], "runs": [drawn]}
+
+
+def test_import_ckpt_reports_the_new_checkpoint(tmp_path: Path, capsys: Capture) -> None:
+    source, out = tmp_path / "model.pt", tmp_path / "imported"
+    torch.save({"weight": torch.ones(2)}, source)
+
+    code, report = reported(capsys, "import-ckpt", source, "-o", out, "--trust")
+
+    assert code == 0
+    assert report == {"source": str(source), "path": str(out), "left_out": []}
