@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..bus.errors import UsageError
 from .find import LAST_EVENTS_HELP, find_events
 from .plot import add_plot_options, drawn_in_terminal
 from .text import OK, as_json, duration, how_many, one_line, plain
@@ -43,6 +44,11 @@ def add(verbs: Any) -> None:
 def _show(options: argparse.Namespace) -> int:
     from ..bus.report import summarise
 
+    if not options.plot and (options.metric or options.x):
+        raise UsageError(
+            "--metric and --x say what --plot draws; add --plot, or leave them out: the table and "
+            "--json have all metrics"
+        )
     run = find_events(options.run)
     report = summarise(run, all_attempts=options.all_attempts)
     drawn = ""

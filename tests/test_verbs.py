@@ -10,6 +10,7 @@ import pytest
 import torch
 from recorded_runs import RecordedRun
 
+import nightbus as nb
 from nightbus.__main__ import main
 
 Capture = pytest.CaptureFixture[str]
@@ -129,3 +130,50 @@ def test_import_ckpt_reports_the_new_checkpoint(tmp_path: Path, capsys: Capture)
 
     assert code == 0
     assert report == {"source": str(source), "path": str(out), "left_out": []}
+
+
+# -- which run, which metric ---------------------------------------------------------------------
+
+
+def test_a_run_is_found_by_its_name_as_it_was_given(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = nb.RunFolder.create(tmp_path / "runs", "Classifier v2")
+    nb.RunFolder.create(tmp_path / "runs", "other")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["show", "Classifier v2"]) == 0
+    assert run.info.id in capsys.readouterr().out
+
+
+def test_a_name_of_several_runs_is_refused_with_their_ids(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [nb.RunFolder.create(tmp_path / "runs", "Twin").info.id for _ in range(2)]
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["show", "Twin"]) == 2
+    message = capsys.readouterr().err
+    assert "Twin may be any of" in message
+    assert [each in message for each in ids] == [True, True]
+
+
+def test_tail_of_a_metric_that_was_not_recorded_says_which_were(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    run = RecordedRun(tmp_path).steps(1)
+
+    assert main(["tail", str(run), "--metric", "nope"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no metric nope was recorded; metrics there are: loss, lr" in shown.err
+
+
+@pytest.mark.parametrize("options", [["--metric", "loss"], ["--x", "time"], ["--x", "step"]])
+def test_show_refuses_what_is_for_a_plot_when_none_is_drawn(
+    tmp_path: Path, capsys: Capture, options: list[str]
+) -> None:
+    run = RecordedRun(tmp_path).steps(1)
+
+    assert main(["show", str(run), *options]) == 2
+    assert "add --plot, or leave them out" in capsys.readouterr().err
