@@ -143,13 +143,14 @@ class _Doctor:
             except NewerFormatError as error:
                 self.examination.is_newer = True
                 fix = "upgrade nightbus"
-                self._find("problem", "format", store.path(index), str(error), fix)
+                self._find("problem", "format", store.path_there(index), str(error), fix)
                 return
             self.examination.segments += 1
             is_last = index == indices[-1]
-            self._look_at_damage(store.path(index), salvage, is_last)
-            self._look_at_header(store.path(index), salvage, attempt, index)
-            expected = self._look_at_order(store.path(index), salvage, expected, end)
+            path = store.path_there(index)
+            self._look_at_damage(path, salvage, is_last)
+            self._look_at_header(path, salvage, attempt, index)
+            expected = self._look_at_order(path, salvage, expected, end)
             end.sealed = salvage.footer is not None
         if indices:
             self._look_at_end(store, end)

@@ -153,7 +153,7 @@ class _RecoveredLog:
         sync_folder(self._target.folder)
 
     def _lose(self, index: int, what: str, events: int = 0) -> None:
-        where = self._source.path(index).relative_to(self._run.path)
+        where = self._source.path_there(index).relative_to(self._run.path)
         self._recovery.losses.append(Loss(str(where), what, events))
         self._recovery.lost_events += events
 

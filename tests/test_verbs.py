@@ -12,6 +12,7 @@ from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
+from nightbus.bus.segments import compress_segment
 
 Capture = pytest.CaptureFixture[str]
 
@@ -47,6 +48,34 @@ def test_a_run_goes_on_while_any_process_holds_one_of_its_attempts(tmp_path: Pat
     assert recorded.folder.goes_on()
     first.abandon()
     assert not recorded.folder.goes_on()
+
+
+# -- damage --------------------------------------------------------------------------------------
+
+
+def flip_a_bit(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_damage_of_a_compressed_segment_is_named_by_the_file_that_is_there(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    recorded = RecordedRun(tmp_path)
+    run, store = recorded.steps(500), recorded.folder.store(0)
+    flip_a_bit(store.path(0), store.path(0).stat().st_size // 4)
+    compress_segment(store, 0)
+    name = "attempt-000/rank-00000/000000.nlog.zst"
+
+    _, examined = reported(capsys, "doctor", run)
+    _, recovered = reported(capsys, "recover", run, "-o", tmp_path / "out")
+
+    found = {finding["where"] for finding in examined["findings"]}
+    assert found == {loss["where"] for loss in recovered["losses"]} == {name}
+    (damage,) = [each for each in examined["findings"] if each["check"] == "damage"]
+    assert re.match(r"\d+ bytes from byte [\d,]+ of the decompressed segment: ", damage["what"])
+    assert damage["what"] in [loss["what"] for loss in recovered["losses"]]
 
 
 # -- options and answers for programs ------------------------------------------------------------
