@@ -65,7 +65,7 @@ def _plot(options: argparse.Namespace) -> int:
     curves = {name: _curves(run, options.metric) for name, run in zip(names, found, strict=True)}
     metrics = options.metric or list(dict.fromkeys(name for run in curves.values() for name in run))
     path = Path(options.output)
-    x = options.x or "step"
+    x: XAxis = options.x or "step"
     save_figure(curves, metrics, x, path)
     if options.json:
         drawn = [
