@@ -23,7 +23,7 @@ exit codes:
   0  fine
   1  error
   2  the call is wrong, or there is no such run
-  3  done, but not all could be delivered
+  3  done, but not all could be read, delivered or compared
   4  two runs differ
   5  refused: not an event log, or one of a newer major version; or a file not trusted
 """

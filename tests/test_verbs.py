@@ -1,6 +1,7 @@
 """What every verb of the command line keeps to: options, answers for programs, exit codes."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -76,6 +77,54 @@ def test_damage_of_a_compressed_segment_is_named_by_the_file_that_is_there(
     (damage,) = [each for each in examined["findings"] if each["check"] == "damage"]
     assert re.match(r"\d+ bytes from byte [\d,]+ of the decompressed segment: ", damage["what"])
     assert damage["what"] in [loss["what"] for loss in recovered["losses"]]
+
+
+@pytest.mark.parametrize("where", ["a frame of the last segment", "a footer"])
+def test_show_says_what_it_cannot_read_and_who_looks_closer(
+    tmp_path: Path, capsys: Capture, where: str
+) -> None:
+    recorded = RecordedRun(tmp_path)
+    attempt = recorded.attempt().steps(50)
+    attempt.end() if where == "a footer" else attempt.abandon()
+    segment = recorded.folder.store(0).path(0)
+    size = len(segment.read_bytes().rstrip(b"\0"))  # zeros were allocated ahead
+    flip_a_bit(segment, size - 40 if where == "a footer" else size // 2)
+
+    assert main(["show", str(recorded.path)]) == 3
+    shown = capsys.readouterr()
+    assert "nightbus: attempt 0: segment 0: " in shown.err
+    assert f"look closer with: nightbus doctor {recorded.path}" in shown.err
+    assert recorded.path.name in shown.out
+
+
+def test_show_says_that_a_segment_it_lists_commands_of_is_damaged(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    recorded = RecordedRun(tmp_path)
+    attempt = recorded.attempt().steps(50)
+    attempt.add(nb.DeadLetter, "fit", "Stop", "it has ended")
+    attempt.end()
+    segment = recorded.folder.store(0).path(0)
+    flip_a_bit(segment, segment.stat().st_size // 4)
+
+    code, report = reported(capsys, "show", recorded.path)
+
+    assert (code, len(report["attempts"][0]["damage"])) == (3, 1)
+    assert report["metrics"]["loss"]["count"] == 50
+
+
+@pytest.mark.parametrize("verb", ["show", "tail", "doctor"])
+def test_to_look_at_a_killed_run_is_no_error_even_when_its_last_frame_is_not_whole(
+    tmp_path: Path, capsys: Capture, verb: str
+) -> None:
+    recorded = RecordedRun(tmp_path)
+    attempt = recorded.attempt().steps(50)
+    attempt.abandon()
+    _, end = attempt.writer.committed
+    os.truncate(recorded.folder.store(0).path(0), end - 1)
+
+    assert main([verb, str(recorded.path)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 # -- options and answers for programs ------------------------------------------------------------
