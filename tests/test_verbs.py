@@ -13,6 +13,13 @@ from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
+from nightbus.actors.checkpoint_format import (
+    DIGEST,
+    STATE,
+    TENSORS,
+    remove_checkpoint,
+    write_checkpoint,
+)
 from nightbus.bus.segments import compress_segment
 
 Capture = pytest.CaptureFixture[str]
@@ -125,6 +132,103 @@ def test_to_look_at_a_killed_run_is_no_error_even_when_its_last_frame_is_not_who
 
     assert main([verb, str(recorded.path)]) == 0
     assert capsys.readouterr().err == ""
+
+
+# -- checkpoints ---------------------------------------------------------------------------------
+
+
+def saved(root: Path) -> tuple[Path, Path]:
+    """A run without training that saved two checkpoints, and their folder."""
+    recorded = RecordedRun(root)
+    attempt, folder = recorded.attempt(), recorded.path / "checkpoints"
+    for name in ("one", "two"):
+        digest, size = write_checkpoint(folder / name, {"weight": torch.ones(300)})
+        attempt.add(nb.CheckpointSaved, f"checkpoints/{name}", digest, size)
+    (folder / "last").symlink_to("two")
+    attempt.end()
+    return recorded.path, folder
+
+
+def examined(capsys: Capture, run: Path) -> list[tuple[str, str, str]]:
+    """What doctor finds about checkpoints and leftovers: level, where, what."""
+    code, report = reported(capsys, "doctor", run)
+    levels = [finding["level"] for finding in report["findings"]]
+    assert code == (1 if "problem" in levels else 0)
+    return [(each["level"], each["where"], each["what"]) for each in report["findings"]]
+
+
+def test_doctor_counts_the_checkpoints_that_it_found_sound(tmp_path: Path, capsys: Capture) -> None:
+    run, _ = saved(tmp_path)
+
+    assert examined(capsys, run) == []
+    main(["doctor", str(run)])
+    assert "read, 2 checkpoints checked; 0 problems" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [STATE, TENSORS, DIGEST])
+def test_doctor_finds_a_flipped_bit_in_a_checkpoint(
+    tmp_path: Path, capsys: Capture, name: str
+) -> None:
+    run, folder = saved(tmp_path)
+    flip_a_bit(folder / "one" / name, 5)
+
+    ((level, where, what),) = examined(capsys, run)
+
+    assert (level, where) == ("problem", "checkpoints/one")
+    assert "is damaged: its digest is" in what
+
+
+@pytest.mark.parametrize("name", [STATE, TENSORS, DIGEST])
+def test_doctor_finds_a_checkpoint_that_lacks_a_file(
+    tmp_path: Path, capsys: Capture, name: str
+) -> None:
+    run, folder = saved(tmp_path)
+    (folder / "one" / name).unlink()
+
+    assert examined(capsys, run) == [("problem", "checkpoints/one", f"it has no {name}")]
+
+
+def test_doctor_finds_another_checkpoint_in_the_place_of_the_one_that_was_saved(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    run, folder = saved(tmp_path)
+    remove_checkpoint(folder / "one")
+    write_checkpoint(folder / "one", {"weight": torch.zeros(300)})
+
+    ((level, where, what),) = examined(capsys, run)
+
+    assert (level, where) == ("problem", "checkpoints/one")
+    assert "but the log says that" in what
+
+
+@pytest.mark.parametrize("target", ["gone", "../../elsewhere"])
+def test_doctor_finds_a_last_that_leads_to_no_checkpoint_of_the_run(
+    tmp_path: Path, capsys: Capture, target: str
+) -> None:
+    run, folder = saved(tmp_path)
+    write_checkpoint(run.parent / "elsewhere", {"weight": torch.ones(300)})
+    (folder / "last").unlink()
+    (folder / "last").symlink_to(target)
+
+    ((level, where, what),) = examined(capsys, run)
+
+    assert (level, where) == ("problem", "checkpoints/last")
+    assert what.startswith(f"it leads to {target}, ")
+
+
+def test_doctor_finds_checkpoints_that_killed_processes_did_not_finish(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    run, folder = saved(tmp_path)
+    (folder / ".three.4711.tmp").mkdir()
+    (folder / ".last.4711.tmp").symlink_to("two")
+
+    found = examined(capsys, run)
+
+    assert {(level, where) for level, where, _ in found} == {
+        ("note", "checkpoints/.three.4711.tmp"),
+        ("note", "checkpoints/.last.4711.tmp"),
+    }
 
 
 # -- options and answers for programs ------------------------------------------------------------
