@@ -314,7 +314,7 @@ class _Doctor:
             self._find("problem", "checkpoints", path, str(error), fix)
             return
         said = self._saved.get(str(path.relative_to(self._run.path)), found)
-        if said != found:
+        if said != found and not self._is_written:  # it may have been saved anew since
             what = f"its digest is {found}, but the log says that {said} was saved there"
             fix = "find out where it comes from: another checkpoint was put here"
             self._find("problem", "checkpoints", path, what, fix)
