@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
 from .cli import attach, diff, doctor, import_ckpt, ls, plot, recover, replay, send, show, tail
@@ -22,7 +23,7 @@ exit codes:
   0  fine
   1  error
   2  the call is wrong, or there is no such run
-  3  done, but not all could be delivered
+  3  done, but not all could be read, delivered or compared
   4  two runs differ
   5  refused: not an event log, or one of a newer major version; or a file not trusted
 """
@@ -50,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class _VerbParser(argparse.ArgumentParser):
+    """Takes options in full only: what an abbreviation means would change with each new option."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
 
@@ -60,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"nightbus {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_VerbParser)
 
     for verb in _VERBS:
         verb.add(verbs)

@@ -5,8 +5,8 @@ What kinds of values the state may hold, and how they are written, is in ``check
 """
 
 import contextlib
-import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,17 +17,19 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from ..bus.checkpoint_folder import DIGEST as DIGEST
+from ..bus.checkpoint_folder import STATE as STATE
+from ..bus.checkpoint_folder import TENSORS as TENSORS
+from ..bus.checkpoint_folder import check_digest, digest_of
+from ..bus.checkpoint_folder import is_checkpoint as is_checkpoint
 from ..bus.codec import UNENCODABLE
 from ..bus.errors import CheckpointError
 from ..bus.leftovers import is_gone
-from ..bus.plain_file import open_plain, read_small
+from ..bus.plain_file import open_plain
 from ..bus.run_folder import make_private_folder
 from ..bus.segments import sync_folder
 from .checkpoint_values import Flattener, decoder
 
-TENSORS = "tensors.safetensors"
-STATE = "state.msgpack"
-DIGEST = "digest"
 FORMAT_VERSION = 1
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -93,9 +95,8 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    path.write_bytes(data)
 
 
 def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:
@@ -192,22 +193,6 @@ def _is_ours(path: Path) -> bool:
     return path.name in (TENSORS, STATE, DIGEST) or path.name.startswith(".tmp")
 
 
-def digest_of(folder: Path) -> tuple[str, int]:
-    """blake2b-128 of a checkpoint's files, and their size in bytes."""
-    digest, size = hashlib.blake2b(digest_size=16), 0
-    for name in (STATE, TENSORS):
-        with open(open_plain(folder / name, CheckpointError), "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-                size += len(chunk)
-    return digest.hexdigest(), size
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder looks like a checkpoint."""
-    return (folder / STATE).is_file()
-
-
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """Read a checkpoint; what it holds is data, whoever wrote it.
 
@@ -217,18 +202,14 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if folder.is_file():
         raise CheckpointError(
             f"{folder} is a file; a nightbus checkpoint is a folder. If it is a checkpoint of "
-            f"PyTorch or Lightning, convert it first: nightbus import-ckpt {folder}"
+            "PyTorch or Lightning, it is a pickle, which may be made to run code when it is read; "
+            "if you know where it comes from, convert it first: nightbus import-ckpt "
+            f"{shlex.quote(str(folder))} -o OUT --trust"
         )
     try:
-        found, _ = digest_of(folder)
+        check_digest(folder)
         with open(open_plain(folder / STATE, CheckpointError), "rb") as file:
             data = file.read()
-        kept = read_small(folder / DIGEST, CheckpointError).decode("ascii", "replace").strip()
-        if kept != found:
-            raise CheckpointError(
-                f"the checkpoint {folder} is damaged: its digest is {found}, and was {kept} when "
-                "it was written"
-            )
         tensors = safetensors.torch.load_file(folder / TENSORS)
         content = msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
     except (FileNotFoundError, NotADirectoryError):

@@ -74,8 +74,7 @@ def _left_s(deadline_s: float) -> float:
 def _why_nobody_listens(run: RunFolder) -> str:
     from .report import summarise
 
-    attempts = run.attempts()
-    if attempts and run.is_being_written(attempts[-1]):
+    if run.goes_on():
         return (
             f"{run.path} is being written, but nobody listens at its control socket: it was "
             "started with Trainer(control=False), is about to begin or to end, runs on another "

@@ -10,11 +10,12 @@ from typing import Literal
 
 import msgspec
 
+from .checkpoint_folder import DIGEST, STATE, TENSORS, check_digest, is_checkpoint
 from .codec import DecodedEvent
 from .control_socket import SOCKET_NAME, is_listening
 from .cursor import CursorFile, list_cursors
-from .errors import NewerFormatError, RunFolderError
-from .events import Gap, RunEnded, RunStarted
+from .errors import CheckpointError, NewerFormatError, RunFolderError
+from .events import CheckpointSaved, Gap, RunEnded, RunStarted
 from .recover import missing_text, ranks_of, says_gap, with_missing
 from .run_folder import RunFolder
 from .salvage import Salvage, salvage_segment
@@ -48,7 +49,7 @@ class Examination(msgspec.Struct):
 
     Attributes:
         id, path: the run.
-        attempts, segments, events: how many were read.
+        attempts, segments, events, checkpoints: how many were read.
         written_by: the process that is writing it; None when none is.
         is_newer: whether a log is from a newer major version, so that it was not checked.
         findings: problems first.
@@ -62,6 +63,7 @@ class Examination(msgspec.Struct):
     written_by: int | None = None
     is_newer: bool = False
     findings: list[Finding] = []
+    checkpoints: int = 0
 
     @property
     def problems(self) -> list[Finding]:
@@ -83,6 +85,7 @@ class _Doctor:
         self._run = run
         self._recover = f"nightbus recover {_quoted(run.path)} -o OUT"
         self._is_written = False  # whether the attempt that is looked at is being written
+        self._saved: dict[str, str] = {}  # checkpoint, as the log names it -> its digest
 
     def _find(self, level: Level, check: str, where: Path, what: str, fix: str = "") -> None:
         within = where.relative_to(self._run.path)
@@ -109,6 +112,7 @@ class _Doctor:
                 self._find("note", "attempts", run.attempt_path(attempt), what)
         self._look_for_links()
         self._look_at_permissions()
+        self._look_at_checkpoints()
         self._look_at_leftovers()
         self._look_at_cursors()
 
@@ -143,13 +147,14 @@ class _Doctor:
             except NewerFormatError as error:
                 self.examination.is_newer = True
                 fix = "upgrade nightbus"
-                self._find("problem", "format", store.path(index), str(error), fix)
+                self._find("problem", "format", store.path_there(index), str(error), fix)
                 return
             self.examination.segments += 1
             is_last = index == indices[-1]
-            self._look_at_damage(store.path(index), salvage, is_last)
-            self._look_at_header(store.path(index), salvage, attempt, index)
-            expected = self._look_at_order(store.path(index), salvage, expected, end)
+            path = store.path_there(index)
+            self._look_at_damage(path, salvage, is_last)
+            self._look_at_header(path, salvage, attempt, index)
+            expected = self._look_at_order(path, salvage, expected, end)
             end.sealed = salvage.footer is not None
         if indices:
             self._look_at_end(store, end)
@@ -224,6 +229,8 @@ class _Doctor:
                 end.ended = True
             elif isinstance(event, RunStarted):
                 end.started = True
+            elif isinstance(event, CheckpointSaved):
+                self._saved[event.path] = event.digest
 
     def _look_at_end(self, store: FolderStore, end: "_End") -> None:
         if self._is_written:
@@ -275,10 +282,53 @@ class _Doctor:
                 yield self._run.store(attempt, rank).folder
                 yield from self._run.store(attempt, rank).folder.glob("*.nlog*")
 
+    def _look_at_checkpoints(self) -> None:
+        """Those in the run's folder, by their digests; links but for ``last`` are not followed."""
+        folder = self._run.path / "checkpoints"
+        if folder.is_symlink() or not folder.is_dir():
+            return
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or path.is_symlink() or not path.is_dir():
+                continue
+            if any(os.path.lexists(path / name) for name in (STATE, TENSORS, DIGEST)):
+                self.examination.checkpoints += 1
+                self._look_at_checkpoint(path)
+        last = folder / "last"
+        if last.is_symlink():
+            target = folder / os.readlink(last)
+            if target.parent != folder or target.is_symlink() or not is_checkpoint(target):
+                what = f"it leads to {os.readlink(last)}, where no checkpoint of this run is"
+                fix = f"have it lead to the newest: ln -sfn NAME {_quoted(last)}"
+                self._find("problem", "checkpoints", last, what, fix)
+
+    def _look_at_checkpoint(self, path: Path) -> None:
+        fix = f"resume from another; rm -r {_quoted(path)}"
+        try:
+            found = check_digest(path)
+        except FileNotFoundError as error:
+            if path.exists():  # or else it was removed just now
+                missing = Path(error.filename).name
+                self._find("problem", "checkpoints", path, f"it has no {missing}", fix)
+            return
+        except (CheckpointError, OSError) as error:
+            self._find("problem", "checkpoints", path, str(error), fix)
+            return
+        said = self._saved.get(str(path.relative_to(self._run.path)), found)
+        if said != found and not self._is_written:  # it may have been saved anew since
+            what = f"its digest is {found}, but the log says that {said} was saved there"
+            fix = "find out where it comes from: another checkpoint was put here"
+            self._find("problem", "checkpoints", path, what, fix)
+
     def _look_at_leftovers(self) -> None:
         if self.examination.written_by is not None or self._is_written:
             return
-        for folder, _, names in os.walk(self._run.path):
+        for folder, folders, names in os.walk(self._run.path):
+            for name in [name for name in folders if _LEFTOVER.fullmatch(name)]:
+                folders.remove(name)  # said as a whole
+                path = Path(folder) / name
+                what = "a checkpoint that a killed process did not finish writing or removing"
+                fix = f"the next attempt removes it; or rm -r {_quoted(path)}"
+                self._find("note", "leftovers", path, what, fix)
             for name in names:
                 path = Path(folder) / name
                 if _LEFTOVER.fullmatch(name):

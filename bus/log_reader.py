@@ -53,6 +53,11 @@ class LogEnd(NamedTuple):
     next_seq: int
     reason: str
 
+    @property
+    def is_damage(self) -> bool:
+        """Whether it ends otherwise than a kill leaves it, which may be in the last frame."""
+        return self.kind is EndKind.TORN and not self.reason.startswith("ends inside")
+
 
 class _OpenSegment:
     """One segment being read, forward from an offset."""

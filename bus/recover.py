@@ -74,7 +74,7 @@ def recover(run: RunFolder, out: Path) -> Recovery:
         RunFolderError: ``out`` cannot be made.
         NewerFormatError: a log is from a newer major version.
     """
-    if any(run.is_being_written(attempt) for attempt in run.attempts()):
+    if run.goes_on():
         raise UsageError(f"{run.path} is still being written; wait for its end, or stop it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ class _RecoveredLog:
         sync_folder(self._target.folder)
 
     def _lose(self, index: int, what: str, events: int = 0) -> None:
-        where = self._source.path(index).relative_to(self._run.path)
+        where = self._source.path_there(index).relative_to(self._run.path)
         self._recovery.losses.append(Loss(str(where), what, events))
         self._recovery.lost_events += events
 

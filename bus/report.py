@@ -169,6 +169,8 @@ class AttemptReport(msgspec.Struct, frozen=True):
             MAX_MISSING_LISTED.
         superseded_from: the first event that a resumed attempt has taken the place of; 0 for the
             whole attempt, None when all of it holds.
+        damage: what of the log cannot be read, a line each, as far as it was come upon: of most
+            sealed segments only the footers are looked at.
     """
 
     attempt: int
@@ -184,6 +186,7 @@ class AttemptReport(msgspec.Struct, frozen=True):
     fork: ForkReport | None
     missing_segments: list[int]
     superseded_from: int | None = None
+    damage: list[str] = []
 
 
 class RunReport(msgspec.Struct, frozen=True):
@@ -329,6 +332,7 @@ class _AttemptLog:
         ended: its RunEnded; observers that finish later may record events after it.
         end: where it ends, if that had to be found out by reading.
         missing_segments: numbers of segments that are not there.
+        unreadable: what could not be read before the end, segment -> why.
     """
 
     def __init__(self, store: FolderStore, attempt: int, listed: _Listed) -> None:
@@ -337,6 +341,7 @@ class _AttemptLog:
         self.ended: RunEnded | None = None
         self.end: LogEnd | None = None
         self.missing_segments: list[int] = []
+        self.unreadable: dict[int, str] = {}
         self.next_seq = 0  # how many events it holds
         self._store = store
         self._listed = listed
@@ -390,7 +395,8 @@ class _AttemptLog:
     def _footer(self, index: int) -> Footer | None:
         try:
             return read_footer(self._store, index)
-        except LogFormatError:
+        except LogFormatError as error:
+            self.unreadable[index] = str(error)
             return None  # the segment's events may be sound all the same
 
     def _count_from(self, index: int, last: int) -> None:
@@ -423,8 +429,10 @@ class _AttemptLog:
         try:
             for events in _batches(reader, "none"):
                 self._listed.take(self.attempt, events)
-        except LogFormatError:
-            pass  # what its footer counted stays true
+            if reader.end().kind is EndKind.TORN:
+                self.unreadable[index] = reader.end().reason
+        except LogFormatError as error:
+            self.unreadable[index] = str(error)  # what its footer counted stays true
         finally:
             reader.close()
 
@@ -466,7 +474,19 @@ def _attempt_report(
         fork=ForkReport(fork.attempt, fork.seq, fork.checkpoint) if fork else None,
         missing_segments=log.missing_segments,
         superseded_from=until,
+        damage=_damage(log, is_written),
     )
+
+
+def _damage(log: _AttemptLog, is_written: bool) -> list[str]:
+    """What cannot be read of a log, but for what a kill leaves: a last frame that is not whole."""
+    lines = [f"segment {index}: {reason}" for index, reason in log.unreadable.items()]
+    end = log.end
+    if log.missing_segments:
+        lines.append(f"segments are missing: {', '.join(map(str, log.missing_segments))}")
+    elif end is not None and end.is_damage and not is_written and end.segment not in log.unreadable:
+        lines.append(f"segment {end.segment}: {end.reason}")
+    return lines
 
 
 def _log_end_report(end: LogEnd | None) -> LogEndReport | None:

@@ -227,6 +227,10 @@ class RunFolder:
             os.close(fd)
         return False
 
+    def goes_on(self) -> bool:
+        """Whether a process is writing the run."""
+        return any(self.is_being_written(attempt) for attempt in self.attempts())
+
 
 class AttemptLock:
     """Held by the process that writes an attempt; gone when it is, however it ends."""

@@ -4,7 +4,6 @@ A reader stops where a log is damaged, because what follows may be anything. Her
 checksum and the sequence number together say what follows.
 """
 
-import os
 import struct
 from typing import NamedTuple
 
@@ -44,17 +43,18 @@ class Damage(NamedTuple):
     Attributes:
         begin, end: byte offsets, uncompressed.
         reason: one line for people.
+        of: what the offsets count in, where that is not the file.
     """
 
     begin: int
     end: int
     reason: str
+    of: str = ""
 
     def describe(self) -> str:
         """One line for people."""
-        if self.begin == self.end:
-            return f"from byte {self.begin:,}: {self.reason}"
-        return f"{self.end - self.begin:,} bytes from byte {self.begin:,}: {self.reason}"
+        where = f"from byte {self.begin:,}{f' of {self.of}' if self.of else ''}: {self.reason}"
+        return where if self.begin == self.end else f"{self.end - self.begin:,} bytes {where}"
 
 
 class SoundFrame(NamedTuple):
@@ -97,15 +97,21 @@ def salvage_segment(store: FolderStore, index: int) -> Salvage:
         FileNotFoundError: there is none of that number.
         NewerFormatError: written by a newer major version.
     """
+    of = "the decompressed segment" if _is_packed(store, index) else ""
     data, damages = _segment_bytes(store, index)
     found = salvage(data)
-    return found._replace(damages=[*found.damages, *damages])
+    damages = [damage._replace(of=of) for damage in (*found.damages, *damages)]
+    return found._replace(damages=damages)
+
+
+def _is_packed(store: FolderStore, index: int) -> bool:
+    return store.path_there(index) != store.path(index)
 
 
 def _segment_bytes(store: FolderStore, index: int) -> tuple[bytes, list[Damage]]:
     """A segment's bytes as if never compressed, and what of the compression is damaged."""
     plain, packed = store.path(index), store.compressed_path(index)
-    if os.path.lexists(plain) or not os.path.lexists(packed):
+    if not _is_packed(store, index):
         try:
             fd = open_plain(plain, LogFormatError)
         except LogFormatError as error:

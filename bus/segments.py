@@ -112,6 +112,12 @@ class FolderStore:
         """The compressed segment's path."""
         return self.folder / f"{index:06d}.nlog.zst"
 
+    def path_there(self, index: int) -> Path:
+        """The path of the two that a segment is read from; the plain one when there is none."""
+        plain, packed = self.path(index), self.compressed_path(index)
+        is_packed = os.path.lexists(packed) and not os.path.lexists(plain)
+        return packed if is_packed else plain
+
     def create(self, index: int) -> int:
         path = self.path(index)
         try:

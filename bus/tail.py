@@ -91,13 +91,15 @@ def last_events(run: RunFolder, number: int, wanted: EventFilter) -> Tail:
     for attempt in reversed(run.attempts()):
         store = run.store(attempt)
         offset_ns = _wall_offset_ns(store)
-        for index in reversed(store.indices()):
+        indices = store.indices()
+        for index in reversed(indices):
             found: deque[TailedEvent] = deque(maxlen=max(number - len(events), 0))
             reader = LogReader(Stretch(store, index, index))
             try:
                 _collect(reader, attempt, offset_ns, wanted, found)
-                if reader.end().kind is EndKind.TORN:
-                    problems.append(f"segment {index} of attempt {attempt}: {reader.end().reason}")
+                end = reader.end()
+                if end.is_damage or (end.kind is EndKind.TORN and index != indices[-1]):
+                    problems.append(f"segment {index} of attempt {attempt}: {end.reason}")
             except LogFormatError as error:
                 problems.append(f"segment {index} of attempt {attempt}: {error}")
             finally:

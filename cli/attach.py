@@ -1,12 +1,20 @@
 """``nightbus attach RUN --csv DIR``: a new observer on a run that goes on."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
-from .file_sinks import WANTED, add_folder_options, given_folders, make_file_sinks
+from .file_sinks import (
+    WANTED,
+    add_folder_options,
+    given_folders,
+    make_file_sinks,
+    sink_reports,
+    tell_sinks,
+)
 from .find import RUN_HELP, find_run
-from .text import LOSSY, OK, how_many, tell
+from .text import LOSSY, OK, as_json, tell
 
 
 def add(verbs: Any) -> None:
@@ -20,6 +28,7 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     add_folder_options(parser)
+    parser.add_argument("--json", action="store_true", help="the report for programs, at the end")
     parser.set_defaults(command=_attach)
 
 
@@ -32,7 +41,7 @@ def _attach(options: argparse.Namespace) -> int:
     from ..bus.replay import replay
 
     run = find_run(options.run)
-    goes_on = any(run.is_being_written(attempt) for attempt in run.attempts())
+    goes_on = run.goes_on()
     tell("following the run until it ends" if goes_on else "the run has ended: this is all of it")
     sinks, cursors = make_file_sinks(folders), Path(next(iter(folders.values())))
     try:
@@ -40,8 +49,17 @@ def _attach(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         tell("let go of the run; the same command goes on from here")
         raise
-    for sink, number in zip(sinks, replayed.events.values(), strict=True):
-        tell(f"{how_many(number, 'event')} read, their metrics are in {sink.path}")
+    numbers = list(replayed.events.values())
+    if options.json:
+        report = {
+            "id": run.info.id,
+            "path": str(run.path),
+            "sinks": sink_reports(sinks, numbers),
+            "unclean": replayed.unclean,
+        }
+        sys.stdout.write(as_json(report))
+    else:
+        tell_sinks(sinks, numbers)
     if not replayed.unclean:
         return OK
     tell(f"the run was cut off, this is what it had recorded: {replayed.unclean}")

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .find import RUN_HELP, find_run
-from .text import DIFFERS, OK, as_json, how_many, plain
+from .text import DIFFERS, LOSSY, OK, as_json, how_many, one_line, plain, tell
 
 if TYPE_CHECKING:
     from ..bus.compare import ComparedEvent
@@ -37,23 +37,29 @@ def _diff(options: argparse.Namespace) -> int:
     from ..bus.compare import compare_runs
 
     left, right = find_run(options.left), find_run(options.right)
-    equal, difference = compare_runs(
+    equal, difference, missing = compare_runs(
         left, right, ignore=tuple(options.ignore), hooks=not options.metrics
     )
     if options.json:
         shown = {
             "equal": difference is None,
             "events": equal,
+            "missing": missing,
             "left": None if difference is None else _fields(difference.left),
             "right": None if difference is None else _fields(difference.right),
         }
         sys.stdout.write(as_json(shown))
     elif difference is None:
-        print(f"equal: {how_many(equal, 'event')} compared")
+        how = "equal as far as both can be read" if missing else "equal"
+        print(f"{how}: {how_many(equal, 'event')} compared")
     else:
         print(f"they differ after {how_many(equal, 'equal event')}:")
         print(plain(f"  {left.path.name}: {_shown(difference.left)}"))
         print(plain(f"  {right.path.name}: {_shown(difference.right)}"))
+    for line in missing:
+        tell(one_line(line))
+    if missing:  # whether the runs did the same where they lack something, nobody knows
+        return LOSSY
     return OK if difference is None else DIFFERS
 
 

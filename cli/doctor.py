@@ -14,7 +14,8 @@ def add(verbs: Any) -> None:
         "doctor",
         help="check a run's folder",
         description="Read all of a run and check it: structure, checksums, order, gaps, "
-        "permissions, leftovers. Each finding comes with what to do; nothing is changed.",
+        "permissions, checkpoints, leftovers. Each finding comes with what to do; nothing is "
+        "changed.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--json", action="store_true", help="everything, for programs")
@@ -43,5 +44,7 @@ def _text(found: Any) -> str:
         f"{how_many(found.attempts, 'attempt')}, {how_many(found.segments, 'segment')}, "
         f"{how_many(found.events, 'event')} read"
     )
+    if found.checkpoints:
+        read += f", {how_many(found.checkpoints, 'checkpoint')} checked"
     lines.append(f"{read}; {how_many(len(found.problems), 'problem')}")
     return "".join(f"{plain(line)}\n" for line in lines)

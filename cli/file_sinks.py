@@ -1,8 +1,10 @@
 """The sinks that the command line can write with: those that write files."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from .text import how_many, tell
 
 # Option -> class in nightbus.sinks.
 FILE_SINKS = {
@@ -32,3 +34,21 @@ def make_file_sinks(folders: Mapping[str, str | None]) -> list[Any]:
     from .. import sinks
 
     return [getattr(sinks, kind)(folder) for kind, folder in folders.items()]
+
+
+def tell_sinks(sinks: Sequence[Any], numbers: Sequence[int]) -> None:
+    """Say how many events each sink was given, and where it wrote."""
+    for sink, number in zip(sinks, numbers, strict=True):
+        tell(f"{how_many(number, 'event')} read, their metrics are in {sink.path}")
+
+
+def sink_reports(sinks: Sequence[Any], numbers: Sequence[int]) -> list[dict[str, object]]:
+    """The same for programs."""
+    return [
+        {
+            "kind": type(sink).__name__,
+            "path": str(sink.path),
+            "events": number,
+        }
+        for sink, number in zip(sinks, numbers, strict=True)
+    ]

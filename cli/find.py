@@ -7,8 +7,8 @@ from ..bus.flight_file import is_flight_file, open_run
 from ..bus.run_folder import RunFolder
 
 RUN_HELP = (
-    "the run's folder or anything inside it; or below ./runs, its id, the beginning of its id, or "
-    "the word last"
+    "the run's folder or anything inside it; or below ./runs, its id, the beginning of its id, its "
+    "name, or the word last"
 )
 LAST_EVENTS_HELP = f"{RUN_HELP}; or a file of last events"
 MAX_NAMED_RUNS = 5
@@ -27,7 +27,7 @@ def find_events(given: str) -> RunFolder:
 
 
 def find_run(given: str) -> RunFolder:
-    """The run that a path, a path inside a run, an id, its beginning, or ``last`` means.
+    """The run that a path, a path inside a run, an id, its beginning, a name, or ``last`` means.
 
     Raises:
         RunFolderError: there is none, or several.
@@ -48,11 +48,14 @@ def find_run(given: str) -> RunFolder:
     if given == LAST and newest:
         return RunFolder.open(Path("runs") / newest[0])
     beginning = [name for name in newest if name.startswith(given)] if given else []
+    if given and not beginning:
+        beginning = _called(given, newest)
     if len(beginning) == 1:
         return RunFolder.open(Path("runs") / beginning[0])
     if beginning:
         raise RunFolderError(f"{given} may be any of {_some(beginning)}; give more of the id")
-    what = "is not a run" if path.exists() else "is neither a run's folder nor an id below ./runs"
+    neither = "is neither a run's folder nor an id or a name below ./runs"
+    what = "is not a run" if path.exists() else neither
     for root in (path, Path("runs")):
         if names := newest_runs(root):
             raise RunFolderError(f"{given} {what}; runs in {root}: {_some(names)}")
@@ -66,6 +69,18 @@ def newest_runs(root: Path) -> list[str]:
     """Ids of the runs in a folder, newest first."""
     dated = sorted((file.lstat().st_mtime, file.parent.name) for file in root.glob("*/run.json"))
     return [name for _, name in reversed(dated)]
+
+
+def _called(name: str, ids: list[str]) -> list[str]:
+    """Ids of the runs below ./runs with this name, which their ids may have other letters for."""
+    called = []
+    for run_id in ids:
+        try:
+            if RunFolder.open(Path("runs") / run_id).info.name == name:
+                called.append(run_id)
+        except RunFolderError:  # a damaged one is found by its id
+            continue
+    return called
 
 
 def _some(names: list[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bus.errors import UsageError
-from .text import ERROR, OK, REFUSED, plain, tell
+from .text import ERROR, OK, REFUSED, as_json, plain, tell
 
 
 def add(verbs: Any) -> None:
@@ -24,6 +24,7 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--trust", action="store_true", help="you know where the file comes from; needed"
     )
+    parser.add_argument("--json", action="store_true", help="the report for programs")
     parser.set_defaults(command=_import)
 
 
@@ -47,7 +48,12 @@ def _import(options: argparse.Namespace) -> int:
     if done.returncode != 0:
         tell(done.stderr.strip() or f"the conversion ended with {done.returncode}")
         return ERROR
-    for line in done.stdout.splitlines():
+    left_out = done.stdout.splitlines()
+    if options.json:
+        report = {"source": str(source), "path": str(out), "left_out": left_out}
+        sys.stdout.write(as_json(report))
+        return OK
+    for line in left_out:
         tell(f"left out: {line}")
     print(plain(f"{source} is now the checkpoint {out}"))
     return OK

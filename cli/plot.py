@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..bus.errors import UsageError
 from ..bus.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP, find_events
-from .text import OK, how_many, plain, tell
+from .text import OK, as_json, how_many, plain, tell
 
 if TYPE_CHECKING:
     from ..bus.curves import Curve
@@ -28,6 +29,7 @@ def add(verbs: Any) -> None:
         "-o", "--output", metavar="FILE", required=True, help="where to: a .png, .svg or .pdf"
     )
     add_plot_options(parser)
+    parser.add_argument("--json", action="store_true", help="what was drawn, for programs")
     parser.set_defaults(command=_plot)
 
 
@@ -37,18 +39,18 @@ def add_plot_options(parser: argparse.ArgumentParser) -> None:
         "--metric", metavar="NAME", action="append", default=[], help="draw only this; repeatable"
     )
     parser.add_argument(
-        "--x", choices=("step", "time"), default="step", help="the axis; step by default"
+        "--x", choices=("step", "time"), default=None, help="the axis; step by default"
     )
 
 
 def drawn_in_terminal(
-    run: RunFolder, metrics: Sequence[str], x: "XAxis", all_attempts: bool = False
+    run: RunFolder, metrics: Sequence[str], x: "XAxis | None", all_attempts: bool = False
 ) -> str:
     """A run's metrics as plots of dots, as wide as the terminal."""
     from ..bus.plots import draw_in_terminal
 
     drawn = draw_in_terminal(
-        _curves(run, metrics, all_attempts), x, shutil.get_terminal_size().columns
+        _curves(run, metrics, all_attempts), x or "step", shutil.get_terminal_size().columns
     )
     return "\n".join(plain(line) for line in drawn.split("\n"))
 
@@ -63,7 +65,20 @@ def _plot(options: argparse.Namespace) -> int:
     curves = {name: _curves(run, options.metric) for name, run in zip(names, found, strict=True)}
     metrics = options.metric or list(dict.fromkeys(name for run in curves.values() for name in run))
     path = Path(options.output)
-    save_figure(curves, metrics, options.x, path)
+    x: XAxis = options.x or "step"
+    save_figure(curves, metrics, x, path)
+    if options.json:
+        drawn = [
+            {
+                "name": name,
+                "path": str(run.path),
+                "points": {metric: len(curve) for metric, curve in curves[name].items()},
+            }
+            for name, run in zip(names, found, strict=True)
+        ]
+        report = {"path": str(path), "x": x, "metrics": metrics, "runs": drawn}
+        sys.stdout.write(as_json(report))
+        return OK
     tell(f"{how_many(len(metrics), 'metric')} of {how_many(len(found), 'run')} drawn in {path}")
     return OK
 

@@ -3,14 +3,22 @@
 import argparse
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, RunFolderError, UsageError
 from ..bus.run_folder import RunFolder
-from .file_sinks import FILE_SINKS, WANTED, add_folder_options, given_folders, make_file_sinks
+from .file_sinks import (
+    FILE_SINKS,
+    WANTED,
+    add_folder_options,
+    given_folders,
+    make_file_sinks,
+    sink_reports,
+    tell_sinks,
+)
 from .find import LAST_EVENTS_HELP, find_events, find_run
 from .named_actor import load_actor
-from .text import ERROR, LOSSY, OK, as_json_line, how_many, tell
+from .text import ERROR, LOSSY, OK, as_json, as_json_line, how_many, tell
 
 # This verb has no way to a server: a server is named in a program.
 NETWORK_SINKS = ("MLflow", "WandB")
@@ -55,6 +63,11 @@ def add(verbs: Any) -> None:
         "--resume",
         action="store_true",
         help="deliver what the files that the run's own sinks wrote lack",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one report for programs, with what actors put and tell in it",
     )
     _add_playback(parser)
     _add_filters(parser)
@@ -135,14 +148,19 @@ def _replay(options: argparse.Namespace) -> int:
                 "--resume delivers all that the run's own sinks lack; leave out the rate, the "
                 "stretch and the filters"
             )
-        return _resume(find_run(options.run))
+        return _resume(find_run(options.run), options.json)
     if not folders and not options.actor:
         raise UsageError(f"name a destination: {WANTED}; or --actor MODULE:CLASS, or --resume")
-    return _replay_into(find_events(options.run), folders, options.actor, playback)
+    run = find_events(options.run)
+    return _replay_into(run, folders, options.actor, playback, options.json)
 
 
 def _replay_into(
-    run: RunFolder, folders: dict[str, str], named: list[str], playback: dict[str, Any]
+    run: RunFolder,
+    folders: dict[str, str],
+    named: list[str],
+    playback: dict[str, Any],
+    wants_json: bool,
 ) -> int:
     from ..bus.replay import replay
     from ..bus.replay_pace import parse_rate
@@ -157,17 +175,32 @@ def _replay_into(
         raise UsageError(_in_words_of_the_command_line(str(error))) from None
     actors = [load_actor(name) for name in named]
     sinks = make_file_sinks(folders)
-    is_written = _is_being_written(run)
+    goes_on = run.goes_on()
     replayed = replay(run, actors=actors, sinks=sinks, **playback)
     numbers = list(replayed.events.values())
-    for name, number in zip(named, numbers, strict=False):
-        tell(f"{how_many(number, 'event')} read by {name}")
-    for sink, number in zip(sinks, numbers[len(named) :], strict=True):
-        tell(f"{how_many(number, 'event')} read, their metrics are in {sink.path}")
-    sys.stdout.write("".join(_emitted(replayed)))
+    by_actors, by_sinks = numbers[: len(named)], numbers[len(named) :]
+    if wants_json:
+        report = {
+            "id": run.info.id,
+            "path": str(run.path),
+            "actors": [
+                {"name": name, "events": number}
+                for name, number in zip(named, by_actors, strict=True)
+            ],
+            "sinks": sink_reports(sinks, by_sinks),
+            "emitted": _emitted(replayed),
+            "goes_on": goes_on,
+            "unclean": replayed.unclean,
+        }
+        sys.stdout.write(as_json(report))
+    else:
+        for name, number in zip(named, by_actors, strict=True):
+            tell(f"{how_many(number, 'event')} read by {name}")
+        tell_sinks(sinks, by_sinks)
+        sys.stdout.write("".join(map(as_json_line, _emitted(replayed))))
     if not replayed.unclean:
         return OK
-    if is_written:
+    if goes_on:
         tell("the run goes on: this is what it had recorded so far")
     else:
         tell(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
@@ -181,49 +214,72 @@ def _in_words_of_the_command_line(message: str) -> str:
     return message
 
 
-def _emitted(replayed: "Replayed") -> list[str]:
-    """What actors put and told, a line each."""
-    lines = []
+def _emitted(replayed: "Replayed") -> list[dict[str, object]]:
+    """What actors put and told, for programs."""
+    emitted: list[dict[str, object]] = []
     for source, name, value in replayed.puts:
         is_media = isinstance(value, tuple)
         shown = f"{value[0]}, {len(value[1])} bytes" if is_media else value
         if hasattr(shown, "item"):
             shown = shown.item()
-        lines.append(as_json_line({"put": name, "value": shown, "source": source}))
+        emitted.append({"put": name, "value": shown, "source": source})
     for told in replayed.commands:
-        lines.append(
-            as_json_line(
-                {
-                    "tell": type(told.command).__name__,
-                    "target": told.target,
-                    "arguments": told.command,
-                    "source": told.sender,
-                    "attempt": told.at.attempt,
-                    "seq": told.at.seq,
-                }
-            )
+        emitted.append(
+            {
+                "tell": type(told.command).__name__,
+                "target": told.target,
+                "arguments": told.command,
+                "source": told.sender,
+                "attempt": told.at.attempt,
+                "seq": told.at.seq,
+            }
         )
-    return lines
+    return emitted
 
 
-def _resume(run: RunFolder) -> int:
+class _Resumed(NamedTuple):
+    """What became of a sink of the run's own: it got ``events`` more, or why it did not."""
+
+    code: int
+    said: str
+    events: int = 0
+    path: str = ""
+
+
+def _resume(run: RunFolder, wants_json: bool) -> int:
     """Deliver the rest to the sinks that nightbus brings; sinks of the user's need their class."""
     from ..bus.cursor import CursorFile, list_cursors
 
-    if _is_being_written(run):
+    if run.goes_on():
         tell(f"{run.path} is still being written: its own sinks are at work; wait for its end")
         return ERROR
-    codes = [
-        _resume_sink(run, name, cursor)
-        for name in list_cursors(run)
-        if (cursor := CursorFile(run, name).load()) is not None
-    ]
+    reports, codes = [], []
+    for name in list_cursors(run):
+        cursor = CursorFile(run, name).load()
+        if cursor is None:
+            continue
+        resumed = _resume_sink(run, name, cursor)
+        codes.append(resumed.code)
+        if not wants_json:
+            tell(resumed.said)
+        reports.append(
+            {
+                "name": name,
+                "kind": cursor.kind,
+                "path": resumed.path,
+                "events": resumed.events,
+                "problem": "" if resumed.code == OK else resumed.said,
+            }
+        )
     if not codes:
         raise UsageError(f"{run.path} had no sinks; name a destination: {WANTED}")
+    if wants_json:
+        report = {"id": run.info.id, "path": str(run.path), "sinks": reports}
+        sys.stdout.write(as_json(report))
     return ERROR if ERROR in codes else max(codes)
 
 
-def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> int:
+def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> _Resumed:
     from ..bus.replay import replay
 
     # By name from this table alone: a file never says what code to load.
@@ -234,36 +290,30 @@ def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> int:
             "class; this file was not written by nightbus"
         )
     if kind not in FILE_SINKS.values():
-        tell(
+        return _Resumed(
+            LOSSY,
             f"{name} is a sink of your own, {kind}; deliver the rest with "
             f"nightbus.replay({str(run.path)!r}, sinks=[{kind}()], resume=True)"
-            f"{NETWORK_HINT if kind in NETWORK_SINKS else ''}"
+            f"{NETWORK_HINT if kind in NETWORK_SINKS else ''}",
         )
-        return LOSSY
     folder = cursor.state.get("folder")
     if folder is not None:  # nor where to write
-        tell(
+        return _Resumed(
+            LOSSY,
             f"{name} wrote to {folder}, outside the run; deliver the rest with "
             f"nightbus.replay({str(run.path)!r}, sinks=[nightbus.{kind}({str(folder)!r})], "
-            "resume=True)"
+            "resume=True)",
         )
-        return LOSSY
     try:
         (sink,) = make_file_sinks({kind: None})
         sink.name = name
         replayed = replay(run, sinks=[sink], resume=True)
     except (NightbusError, OSError) as error:  # the other sinks get theirs all the same
-        tell(f"{name} could not go on: {error}")
-        return ERROR
+        return _Resumed(ERROR, f"{name} could not go on: {error}")
     # Events that came after it had finished, other observers' faults say, may not concern it.
     if all(cursor.state.get(key) == value for key, value in sink.state().items()):
-        tell(f"{name} had got everything already")
-    else:
-        number = how_many(replayed.events[name], "more event")
-        tell(f"{name}: {number} read, their metrics are in {sink.path}")
-    return OK
-
-
-def _is_being_written(run: RunFolder) -> bool:
-    attempts = run.attempts()
-    return bool(attempts) and run.is_being_written(attempts[-1])
+        return _Resumed(OK, f"{name} had got everything already", 0, str(sink.path))
+    number = replayed.events[name]
+    read = how_many(number, "more event")
+    said = f"{name}: {read} read, their metrics are in {sink.path}"
+    return _Resumed(OK, said, number, str(sink.path))

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..bus.errors import UsageError
 from .find import LAST_EVENTS_HELP, find_events
 from .plot import add_plot_options, drawn_in_terminal
-from .text import OK, as_json, duration, how_many, one_line, plain
+from .text import LOSSY, OK, as_json, duration, how_many, one_line, plain, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,8 @@ def add(verbs: Any) -> None:
         "show",
         help="summarise a run",
         description="Summarise a run, also one that still goes on: how it ended, its metrics, its "
-        "time by hook, its faults.",
+        "time by hook, its faults. Sealed parts of its log are not read but for their summaries: "
+        "nightbus doctor checks every frame.",
     )
     parser.add_argument("run", metavar="RUN", help=LAST_EVENTS_HELP)
     form = parser.add_mutually_exclusive_group()
@@ -43,13 +45,25 @@ def add(verbs: Any) -> None:
 def _show(options: argparse.Namespace) -> int:
     from ..bus.report import summarise
 
+    if not options.plot and (options.metric or options.x):
+        raise UsageError(
+            "--metric and --x say what --plot draws; add --plot, or leave them out: the table and "
+            "--json have all metrics"
+        )
     run = find_events(options.run)
     report = summarise(run, all_attempts=options.all_attempts)
     drawn = ""
     if options.plot:
         drawn = "\n" + drawn_in_terminal(run, options.metric, options.x, options.all_attempts)
     sys.stdout.write((as_json(report) if options.json else _as_text(report)) + drawn)
-    return OK
+    problems = [
+        f"attempt {attempt.attempt}: {line}"
+        for attempt in report.attempts
+        for line in attempt.damage
+    ]
+    for problem in problems:
+        tell(f"{one_line(problem)}; look closer with: nightbus doctor {run.path}")
+    return LOSSY if problems else OK
 
 
 def _as_text(report: "RunReport") -> str:

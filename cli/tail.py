@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ..bus.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP, find_events
 from .text import LOSSY, OK, as_json_line, duration, one_line, plain, tell
 
@@ -41,17 +42,30 @@ def _tail(options: argparse.Namespace) -> int:
     kinds = tuple(kind.strip() for kind in options.kind.split(",") if kind.strip())
     wanted = EventFilter(kinds, options.metric)
     run = find_events(options.run)
-    is_written = any(run.is_being_written(attempt) for attempt in run.attempts()[-1:])
+    goes_on = run.goes_on()
     tail = last_events(run, options.n, wanted)
     _write(tail.events, options.json)
+    shown = len(tail.events)
     if options.follow:
         for events in follow(run, tail.after, wanted):
             _write(events, options.json)
+            shown += len(events)
+    if options.metric is not None and options.n and not shown:
+        _tell_what_is_recorded(run, options.metric, kinds)
     # The last frame of a run that goes on may just not be whole yet.
-    problems = [] if is_written else tail.problems
+    problems = [] if goes_on else tail.problems
     for problem in problems:
         tell(f"{one_line(problem)}; look closer with: nightbus doctor {run.path}")
     return LOSSY if problems else OK
+
+
+def _tell_what_is_recorded(run: RunFolder, metric: str, kinds: Sequence[str]) -> None:
+    """Why no line was shown of a metric."""
+    from ..bus.report import summarise
+
+    recorded = ", ".join(summarise(run, all_attempts=True).metrics) or "none"
+    of_kinds = f" among events of type {', '.join(kinds)}" if kinds else ""
+    tell(f"no metric {metric} was recorded{of_kinds}; metrics there are: {one_line(recorded)}")
 
 
 def _write(events: Sequence[Any], as_json: bool) -> None:

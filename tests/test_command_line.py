@@ -497,7 +497,7 @@ def test_replay_of_a_run_that_goes_on_delivers_what_there_is_and_says_so(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["show", "nowhere"], 2, "is neither a run's folder nor an id below ./runs"),
+        (["show", "nowhere"], 2, "is neither a run's folder nor an id or a name below ./runs"),
         (["show", "ROOT"], 2, "is not a run; runs in"),
         (["replay", "RUN"], 2, "name a destination"),
         (["replay", "RUN", "--resume", "--csv", "x"], 2, "leave out --csv DIR"),

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Small, loader, trainer
+from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.bus.compare import compare_runs, compared_events
+from nightbus.bus.events import Gap, Resumed
 from nightbus.bus.log_writer import LogIdentity, LogWriter
 from nightbus.bus.place import Place
 
@@ -70,7 +72,7 @@ def test_a_run_that_goes_on_differs_from_one_that_has_ended(
 
     left, right = run("a", 1), run("b", 2)
 
-    _, difference = compare_runs(left, right)
+    _, difference, _ = compare_runs(left, right)
     assert difference is not None
     assert difference.left is not None
     assert difference.left.name == "on_train_end"
@@ -177,8 +179,111 @@ def test_whatever_one_event_is_changed_that_event_is_the_first_that_differs(
     folder = tmp_path_factory.mktemp("runs")
     left, right = written(folder / "a", puts), written(folder / "b", changed)
 
-    _, difference = compare_runs(left, right)
+    _, difference, _ = compare_runs(left, right)
 
     assert difference is not None
     assert difference.number == at
     assert main(["diff", str(left.path), str(right.path)]) == 4
+
+
+def cut_off(folder: Path, number: int, how: str) -> nb.RunFolder:
+    """A run of so many steps that is not all there."""
+    recorded = RecordedRun(folder)
+    attempt = recorded.attempt().steps(number)
+    attempt.abandon() if how == "killed" else attempt.end()
+    segment = recorded.folder.store(0).path(0)
+    data = bytearray(segment.read_bytes())
+    if how == "damaged":
+        data[len(data) // 2] ^= 1
+    elif how == "torn":
+        del data[len(data) // 2 :]
+    segment.write_bytes(data)
+    return recorded.folder
+
+
+@pytest.mark.parametrize("how", ["killed", "damaged", "torn"])
+@pytest.mark.parametrize("of", ["one", "both"])
+def test_what_a_run_lacks_is_said_and_keeps_it_from_being_equal_or_different(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str, of: str
+) -> None:
+    whole = RecordedRun(tmp_path / "whole").steps(200)
+    lossy = cut_off(tmp_path / "lossy", 200, how)
+    other = cut_off(tmp_path / "other", 200, how).path if of == "both" else whole
+
+    assert main(["diff", str(lossy.path), str(other)]) == 3
+    shown = capsys.readouterr()
+    assert f"{lossy.path} attempt 0: ends before event " in shown.err
+    assert (f"{whole} attempt" in shown.err) is False
+    if of == "both":
+        assert "equal as far as both can be read: " in shown.out
+
+
+def test_what_was_killed_after_the_checkpoint_a_run_went_on_from_is_not_missed(
+    tmp_path: Path,
+) -> None:
+    recorded = RecordedRun(tmp_path / "resumed")
+    killed = recorded.attempt().steps(3)
+    fork = killed.fork()
+    killed.steps(2).abandon()
+    resumed = recorded.attempt(3, fork)
+    resumed.add(Resumed)
+    resumed.steps(2).end()
+
+    assert compare_runs(recorded.folder, recorded.folder).missing == ()
+
+
+def test_a_resumed_run_that_is_damaged_before_its_checkpoint_is_not_equal(tmp_path: Path) -> None:
+    recorded = RecordedRun(tmp_path / "resumed")
+    killed = recorded.attempt().steps(100)
+    fork = killed.fork()
+    killed.abandon()
+    recorded.attempt(100, fork).steps(2).end()
+    segment = recorded.folder.store(0).path(0)
+    data = bytearray(segment.read_bytes())
+    data[len(data.rstrip(b"\0")) // 2] ^= 1  # zeros were allocated ahead
+    segment.write_bytes(data)
+
+    assert main(["diff", str(recorded.path), str(recorded.path)]) == 3
+
+
+def test_events_that_could_not_be_written_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = RecordedRun(tmp_path)
+    attempt = recorded.attempt().steps(2)
+    attempt.add(Gap, 7, "No space left on device")
+    attempt.end()
+
+    assert main(["diff", str(recorded.path), str(recorded.path)]) == 3
+    assert "7 events were not written: No space left on device" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_is_compared_as_far_as_it_has_got(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = RecordedRun(tmp_path)
+    attempt = recorded.attempt().steps(2)
+
+    code = main(["diff", str(recorded.path), str(recorded.path)])
+
+    attempt.end()
+    assert code == 3
+    assert "goes on; this is what it had recorded" in capsys.readouterr().err
+
+
+def test_runs_that_recorded_nothing_are_not_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = fitted(tmp_path / "a", recording="off")
+
+    assert main(["diff", str(silent.path), str(silent.path)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"{silent.path} recorded no hooks" in shown.err
+
+
+def test_a_difference_before_what_a_run_lacks_is_a_difference(tmp_path: Path) -> None:
+    killed = cut_off(tmp_path / "killed", 3, "killed")
+    other = written(tmp_path / "other", [put(0)])
+
+    assert main(["diff", str(killed.path), str(other.path)]) == 4

@@ -1,5 +1,6 @@
 """Which checkpoint ckpt_path means, and what happens when one is damaged."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from models import Small, loader, trainer, weights
 
 import nightbus as nb
+from nightbus.__main__ import main
 from nightbus.actors.checkpoint_format import (
     DIGEST,
     STATE,
@@ -130,8 +132,14 @@ def test_best_without_any_is_said(tmp_path: Path) -> None:
 def test_a_file_of_torch_is_refused_with_the_verb_that_converts_it(tmp_path: Path) -> None:
     torch.save(Small().state_dict(), tmp_path / "model.pt")
 
-    with pytest.raises(CheckpointError, match="nightbus import-ckpt"):
+    with pytest.raises(CheckpointError) as refused:
         trainer(tmp_path).fit(Small(), loader(), ckpt_path=tmp_path / "model.pt")
+
+    message = str(refused.value)
+    assert "if you know where it comes from" in message
+    command = message[message.index("import-ckpt") :].replace("OUT", str(tmp_path / "imported"))
+    assert main(shlex.split(command)) == 0
+    assert read_checkpoint(tmp_path / "imported")
 
 
 def free(number: int) -> Any:

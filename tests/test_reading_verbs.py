@@ -552,7 +552,9 @@ def test_doctor_finds_nothing_wrong_with_a_sound_run(tmp_path: Path) -> None:
     shown = nightbus("doctor", run.log_dir)
 
     assert shown.returncode == 0
-    assert re.search(r"1 attempt, 1 segment, \d+ events read; 0 problems\n", shown.stdout)
+    assert re.search(
+        r"1 attempt, 1 segment, \d+ events read, 1 checkpoint checked; 0 problems\n", shown.stdout
+    )
     assert len(shown.stdout.splitlines()) == 2
 
 
