@@ -522,7 +522,9 @@ class Trainer:
         return reply.wait(timeout_s)
 
     def statistics(self) -> BusStatistics:
-        """Counts of the run's log, mailboxes and observers at this moment; from any thread."""
+        """Counts of the run's log, mailboxes and observers at this moment; from any thread. After
+        the run they are what they were at its end.
+        """
         return self.bus.statistics()
 
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:

@@ -169,15 +169,15 @@ class NotRecorded(NightbusError):
         self.name = name
         if known is None:
             instead = (
-                "a log holds what happened and each put's value, not the live objects; put what "
+                ": a log holds what happened and each put's value, not the live objects; put what "
                 "you need in replay as a metric while training"
             )
         else:
             names = list(known)
             more = len(names) - MAX_KNOWN_NAMES
             shown = [*names[:MAX_KNOWN_NAMES], *([f"and {more} more"] if more > 0 else [])]
-            instead = f"recorded: {', '.join(shown) or 'nothing'}"
-        super().__init__(f"{name!r} of {owner} was not recorded: {instead}")
+            instead = f"; recorded are: {', '.join(shown)}" if shown else "; none was"
+        super().__init__(f"{name!r} of {owner} was not recorded{instead}")
 
 
 class MetricNotRecorded(NotRecorded, KeyError):

@@ -491,9 +491,12 @@ def test_a_sink_gets_what_is_selected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"metrics": ["acc*"]}, "'acc\\*' of the metrics of this stretch .* recorded: loss, lr"),
-        ({"hooks": ["on_fit"]}, "'on_fit' of the hooks .* recorded: on_train_batch_end"),
-        ({"metrics": ["val_loss"], "until": "step=10"}, "recorded: loss, lr$"),
+        (
+            {"metrics": ["acc*"]},
+            "'acc\\*' of the metrics of this stretch .* recorded are: loss, lr",
+        ),
+        ({"hooks": ["on_fit"]}, "'on_fit' of the hooks .* recorded are: on_train_batch_end"),
+        ({"metrics": ["val_loss"], "until": "step=10"}, "recorded are: loss, lr$"),
     ],
 )
 def test_a_name_that_was_not_recorded_is_missed(
