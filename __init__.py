@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .bus.errors import DeliveryError as DeliveryError
     from .bus.errors import MailboxFullError as MailboxFullError
     from .bus.errors import NightbusError as NightbusError
+    from .bus.errors import NobodyInReplayError as NobodyInReplayError
     from .bus.errors import NotRecorded as NotRecorded
     from .bus.errors import UnhandledCommandError as UnhandledCommandError
     from .bus.errors import UnknownActorError as UnknownActorError
@@ -171,6 +172,7 @@ _DELIVERY_ERRORS = [
     "CommandDroppedError",
     "DeliveryError",
     "MailboxFullError",
+    "NobodyInReplayError",
     "UnhandledCommandError",
     "UnknownActorError",
 ]

@@ -19,7 +19,8 @@ NightbusError
 │   ├── CommandDroppedError the mailbox dropped the command, as its policy says
 │   ├── AskTimeoutError     no reply within the deadline
 │   ├── ActorRaisedError    the actor's handler raised; the cause is its exception
-│   └── ActorStoppedError   the actor stopped before it replied
+│   ├── ActorStoppedError   the actor stopped before it replied
+│   └── NobodyInReplayError   asked in a replay, where nobody acts
 ├── ControlError            a run cannot be steered from outside: gone, silent, or another user's
 └── NotRecorded             replay was asked for something the log does not hold
     └── MetricNotRecorded   a metric that had no value yet; a KeyError too, as it is live
@@ -147,6 +148,24 @@ class AskTimeoutError(DeliveryError):
 
 class ActorStoppedError(DeliveryError):
     """The actor stopped, or the run ended, before it replied."""
+
+
+class NobodyInReplayError(DeliveryError):
+    """Asked in a replay, where nobody acts on commands: the command is in the replay's result.
+
+    A handler that lets it pass ends there, and the replay goes on with the next event.
+
+    Args:
+        target: whom it was for.
+        command: the command's type.
+    """
+
+    def __init__(self, target: str, command: str) -> None:
+        super().__init__(
+            f"{command} for {target!r} gets no reply in a replay: nobody acts there, and commands "
+            "are collected in the result. The handler ends here; if it is to go on, have it catch "
+            "nightbus.DeliveryError"
+        )
 
 
 class ControlError(NightbusError):

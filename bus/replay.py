@@ -15,8 +15,8 @@ from .errors import (
     ActorStoppedError,
     DeliveryError,
     NightbusError,
+    NobodyInReplayError,
     NotRecorded,
-    UnknownActorError,
     UsageError,
 )
 from .events import Command, Event, Plain, RunStarted, Stage, Stop
@@ -50,12 +50,15 @@ class ToldCommand(msgspec.Struct, frozen=True):
         target: whom it was for.
         command: what it asked.
         at: the event that the actor was handling.
+        asked: whether it was sent with ``ask``: there was no reply, and unless the handler catches
+            DeliveryError, it ended there.
     """
 
     sender: str
     target: str
     command: Command
     at: Position
+    asked: bool = False
 
 
 class Replayed(msgspec.Struct):
@@ -141,9 +144,10 @@ class _ReplayHost:
         return BusStatistics(actors, None, len(self.commands), len(self.commands))
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
-        self.commands.append(ToldCommand(sender, target, command, self._place_of(sender)))
+        at = self._place_of(sender)
+        self.commands.append(ToldCommand(sender, target, command, at, asked=reply is not None))
         if reply is not None:
-            reply.fail(UnknownActorError(f"there is no {target!r} in a replay; nobody acts"))
+            reply.fail(NobodyInReplayError(target, type(command).__name__))
         return Told()
 
     def put(
@@ -188,7 +192,9 @@ def replay(
     trainer that knows ``callback_metrics``, ``current_epoch`` and ``global_step``; where it sets
     ``should_stop``, the result has a Stop command, and its hooks end there.
 
-    Nothing is written but what sinks write: what actors put and tell is in the result.
+    Nothing is written but what sinks write: what actors put and tell is in the result. An ``ask``
+    gets no reply: it raises NobodyInReplayError, which ends the handler that does not catch it, and
+    the replay goes on.
 
     Places are written ``step=100``, ``epoch=2``, ``seq=4000`` (of attempt 0; ``seq=1:4000`` of
     attempt 1) or ``time=1h30m`` (since the run began; time between attempts does not count).

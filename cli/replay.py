@@ -194,7 +194,7 @@ def _emitted(replayed: "Replayed") -> list[str]:
         lines.append(
             as_json_line(
                 {
-                    "tell": type(told.command).__name__,
+                    "ask" if told.asked else "tell": type(told.command).__name__,
                     "target": told.target,
                     "arguments": told.command,
                     "source": told.sender,
