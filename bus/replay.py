@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,7 +168,7 @@ def replay(
     run: str | os.PathLike[str] | RunFolder,
     *,
     actors: Iterable[Actor] = (),
-    sinks: Iterable[Actor] = (),
+    sinks: Iterable[Actor | Callable[[Any], Any]] = (),
     rate: float | str = "max",
     clock: ClockName | None = None,
     start: str | None = None,
@@ -204,7 +204,7 @@ def replay(
     Args:
         run: the run's folder.
         actors: any actors.
-        sinks: any sinks; each writes where it is told to.
+        sinks: any sinks; each writes where it is told to. A function is called with each put.
         rate: ``max``, as fast as can be; ``realtime``; or how many times faster than it was
             recorded, such as 10 or ``x0.5``.
         clock: ``recorded``: for actors, trio's clock and ``nightbus.monotonic`` show when events
@@ -256,8 +256,8 @@ def replay(
     _check_together(selection, speed, clock, resume, follow, cursors is not None)
     folder = run if isinstance(run, RunFolder) else open_run(run)
     host = _ReplayHost(folder, follow, all_attempts)
-    destinations = list(sinks)
-    everyone = [*actors, *destinations]
+    destinations = [_checked("sinks", sink) for sink in sinks]
+    everyone = [*(_checked("actors", actor) for actor in actors), *destinations]
     if not allow_network:
         _refuse_network(everyone)
     _name_everyone(everyone, host)
@@ -294,6 +294,20 @@ def replay(
     host.puts.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
     puts = [(emitted.source, emitted.name, emitted.value) for emitted in host.puts]
     return Replayed(counts, host.commands, puts, _unclean_end(folder))
+
+
+def _checked(argument: str, given: object) -> Actor:
+    """See that it is an actor; functions are made sinks by ``nightbus.replay``, which knows these.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(given, Actor):
+        return given
+    is_class = isinstance(given, type)
+    what = f"the class {given.__name__}" if is_class else type(given).__name__  # type: ignore[attr-defined]
+    hint = "give an object of it" if is_class else "a function goes in as nb.FunctionSink(function)"
+    raise UsageError(f"{argument} has {what}; expected actors and sinks: {hint}")
 
 
 def _check_together(
