@@ -19,15 +19,17 @@ from .errors import (
     NotRecorded,
     UsageError,
 )
-from .events import Command, Event, Plain, RunStarted, Stage, Stop
+from .events import Command, Event, Plain, Put, RunStarted, Stage, Stop
 from .flight_file import FlightFile, open_run
 from .lineage import Timeline, consistent_logs
 from .log_reader import EndKind, LogReader
+from .logging_setup import tell_user
 from .mailbox import Envelope, Told
 from .media import EncodedMedia
 from .observer import Observer
 from .recorded_hook import replay_table
 from .recorded_trainer import CallbackTable, RecordedTrainer
+from .replay_check import check_what_is_named
 from .replay_observer import ReplayObserver
 from .replay_pace import ClockName, Jumping, Waiting, parse_rate
 from .replay_selection import Selection
@@ -36,6 +38,7 @@ from .report import summarise
 from .rewind import go_on
 from .run_folder import RunFolder
 from .statistics import ActorStatistics, BusStatistics
+from .subscription import subscriptions_of
 
 
 class ReplayError(NightbusError):
@@ -261,6 +264,9 @@ def replay(
     if not allow_network:
         _refuse_network(everyone)
     _name_everyone(everyone, host)
+    listeners = _listeners(everyone)
+    if not follow:  # before sinks open: a call that asks for what is not there leaves no files
+        _say(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
     files: dict[str, CursorFile] = {}
     if resume:
         files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
@@ -275,15 +281,9 @@ def replay(
         _run_as_fast_as_can_be(observers, clock)
     else:
         _run_in_time(observers, Waiting(speed, _begin_s(host, selection), clock), clock)
-    for observer in observers:
-        if isinstance(observer.error, NightbusError):
-            raise observer.error
-        if observer.error is not None:
-            raise ReplayError(
-                f"{observer.name} failed: {type(observer.error).__name__}: {observer.error}"
-            ) from observer.error
-    for observer in observers:
-        observer.selector.check()
+    _raise_failures(observers)
+    if follow:  # until now, it might have come
+        _say(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
     if cursors is not None:
         for file in files.values():
             file.path.unlink(missing_ok=True)
@@ -294,6 +294,37 @@ def replay(
     host.puts.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
     puts = [(emitted.source, emitted.name, emitted.value) for emitted in host.puts]
     return Replayed(counts, host.commands, puts, _unclean_end(folder))
+
+
+def _raise_failures(observers: Iterable[ReplayObserver]) -> None:
+    """Raise what the first of those that failed raised.
+
+    Raises:
+        NightbusError: it says itself what is wrong.
+        ReplayError: another exception, which is its cause.
+    """
+    for observer in observers:
+        if isinstance(observer.error, NightbusError):
+            raise observer.error
+        if observer.error is not None:
+            raise ReplayError(
+                f"{observer.name} failed: {type(observer.error).__name__}: {observer.error}"
+            ) from observer.error
+
+
+def _listeners(everyone: Iterable[Actor]) -> dict[str, str]:
+    """Metrics that handlers are for by name, and one such handler, for people."""
+    return {
+        entry.name: f"{type(actor).__name__}.{entry.method}"
+        for actor in everyone
+        for entry in subscriptions_of(type(actor))
+        if entry.kind is Put and entry.name is not None
+    }
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
+        tell_user(f"nightbus: {note}")
 
 
 def _checked(argument: str, given: object) -> Actor:
@@ -441,6 +472,7 @@ def _run_as_fast_as_can_be(observers: Sequence[ReplayObserver], clock: ClockName
         pace = Jumping()
         observer.pace, observer.has_recorded_time = pace, True
         _run_all([observer], pace.clock, [pace])
+        _raise_failures([observer])  # before sinks open: no files of a replay that failed
     if side_by_side:
         _run_all(side_by_side, None)
 
