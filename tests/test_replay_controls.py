@@ -522,9 +522,7 @@ def test_what_is_named_and_was_not_recorded_is_missed_before_a_file_is_made(
 def test_a_stretch_that_begins_at_a_runs_last_hook_is_there(tmp_path: Path) -> None:
     recorded = RecordedRun(tmp_path)
     attempt = recorded.attempt().steps(3)
-    for _ in range(3):  # each is written by itself: nothing but hooks to read for a while
-        attempt.hook("on_train_batch_end")
-        attempt.writer.flush()
+    attempt.hook("on_train_batch_end")
     attempt.abandon()
 
     seen = replayed(recorded.path, start=f"seq={attempt.last_seq}")
@@ -532,16 +530,23 @@ def test_a_stretch_that_begins_at_a_runs_last_hook_is_there(tmp_path: Path) -> N
     assert [event.seq for event in seen.events if isinstance(event, nb.Hook)] == [attempt.last_seq]
 
 
-def test_a_metric_behind_a_long_stretch_of_hooks_is_found(tmp_path: Path) -> None:
+def test_a_metric_behind_an_attempt_of_nothing_but_hooks_is_not_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Watch(nb.Actor):
+        @nb.on(nb.Put, name="lr")
+        async def watch(self, put: nb.Put) -> None: ...
+
     recorded = RecordedRun(tmp_path)
-    attempt = recorded.attempt()
-    for _ in range(3):
-        attempt.hook("on_train_batch_end")
-        attempt.writer.flush()
-    attempt.step()
+    killed = recorded.attempt(is_silent=True)
+    killed.hook("on_train_batch_end")
+    killed.abandon()
+    attempt = recorded.attempt().steps(1)
     attempt.end()
 
-    assert replayed(recorded.path, metrics=["lr"]).metrics() == {"lr"}
+    nb.replay(recorded.path, actors=[Watch()])
+
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
