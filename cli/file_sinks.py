@@ -4,14 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-# Option -> class in nightbus.sinks.
-FILE_SINKS = {
-    "csv": "CSV",
-    "jsonl": "JSONLines",
-    "tensorboard": "TensorBoard",
-    "sqlite": "SQLite",
-    "parquet": "Parquet",
-}
+from ..sinks.refill import FILE_SINKS
+
 WANTED = ", ".join(f"--{option} DIR" for option in FILE_SINKS)
 
 

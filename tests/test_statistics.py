@@ -174,7 +174,7 @@ def test_show_says_which_sink_lacks_how_much_and_how_it_gets_it(
     assert cursor.lag == len(events(run)) - cursor.seq
     out = capsys.readouterr().out
     assert f"dies has {cursor.lag} events to get" in out
-    assert f"nightbus replay {run.log_dir} --resume" in out
+    assert f"nightbus.replay({run.log_dir!r}, sinks=[Dies()], resume=True)" in out
 
 
 def test_the_json_report_holds_actors_and_cursors(
