@@ -26,7 +26,7 @@ from .log_reader import EndKind, LogReader
 from .logging_setup import tell_user
 from .mailbox import Envelope, Told
 from .media import EncodedMedia
-from .observer import Observer
+from .observer import Observer, text_of
 from .recorded_hook import replay_table
 from .recorded_trainer import CallbackTable, RecordedTrainer
 from .replay_check import check_what_is_named
@@ -307,9 +307,8 @@ def _raise_failures(observers: Iterable[ReplayObserver]) -> None:
         if isinstance(observer.error, NightbusError):
             raise observer.error
         if observer.error is not None:
-            raise ReplayError(
-                f"{observer.name} failed: {type(observer.error).__name__}: {observer.error}"
-            ) from observer.error
+            what = f"{type(observer.error).__name__}: {text_of(observer.error)}"
+            raise ReplayError(f"{observer.name} failed: {what}") from observer.error
 
 
 def _listeners(everyone: Iterable[Actor]) -> dict[str, str]:
@@ -328,12 +327,16 @@ def _say(notes: Iterable[str]) -> None:
 
 
 def _checked(argument: str, given: object) -> Actor:
-    """See that it is an actor; functions are made sinks by ``nightbus.replay``, which knows these.
+    """See that it is an actor that can be replayed. Functions were made sinks by
+    ``nightbus.replay``, which knows these.
 
     Raises:
         UsageError: it is none.
     """
     if isinstance(given, Actor):
+        if given.why_not_replayed:
+            name = type(given).__name__
+            raise UsageError(f"{name} cannot be replayed: {given.why_not_replayed}")
         return given
     is_class = isinstance(given, type)
     what = f"the class {given.__name__}" if is_class else type(given).__name__  # type: ignore[attr-defined]
