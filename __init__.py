@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .bus.errors import DeliveryError as DeliveryError
     from .bus.errors import MailboxFullError as MailboxFullError
     from .bus.errors import NightbusError as NightbusError
+    from .bus.errors import NobodyInReplayError as NobodyInReplayError
     from .bus.errors import NotRecorded as NotRecorded
     from .bus.errors import UnhandledCommandError as UnhandledCommandError
     from .bus.errors import UnknownActorError as UnknownActorError
@@ -78,7 +79,6 @@ if TYPE_CHECKING:
     from .bus.events import SaveCheckpoint as SaveCheckpoint
     from .bus.events import Stop as Stop
     from .bus.mailbox import MailboxLimit as MailboxLimit
-    from .bus.replay import replay as replay
     from .bus.run_folder import RunFolder as RunFolder
     from .bus.subscription import on as on
     from .loops import EvaluationEpochLoop as EvaluationEpochLoop
@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from .sinks.mlflow import MLflow as MLflow
     from .sinks.parquet import Parquet as Parquet
     from .sinks.progress_bar import ProgressBar as ProgressBar
+    from .sinks.replay import replay as replay
     from .sinks.sink import Sink as Sink
     from .sinks.sqlite import SQLite as SQLite
     from .sinks.tensorboard import TensorBoard as TensorBoard
@@ -171,6 +172,7 @@ _DELIVERY_ERRORS = [
     "CommandDroppedError",
     "DeliveryError",
     "MailboxFullError",
+    "NobodyInReplayError",
     "UnhandledCommandError",
     "UnknownActorError",
 ]
@@ -210,7 +212,7 @@ _HOME_OF = {
     "CheckpointError": ".bus.errors",
     "register_type": ".actors.checkpoint_values",
     "monotonic": ".bus.clock",
-    "replay": ".bus.replay",
+    "replay": ".sinks.replay",
     "seed_everything": ".trainer",
 }
 __version__ = "0.1.0"

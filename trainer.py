@@ -59,7 +59,7 @@ from .bus.bus import Bus
 from .bus.control import Steered
 from .bus.control_protocol import RunStatus
 from .bus.cursor import Position
-from .bus.errors import CheckpointError, UsageError
+from .bus.errors import CheckpointError, RunFolderError, UsageError
 from .bus.events import (
     Command,
     DeadLetter,
@@ -98,9 +98,11 @@ from .loops import (
 )
 from .loops.optimizer import OptimizerLoop
 from .loops.running_loss import RunningLoss
+from .sinks.file_sink import FileSink
 from .sinks.given import make_sinks
 from .sinks.logger_sink import LoggerSink
 from .sinks.progress_bar import ProgressBar
+from .sinks.refill import refill
 from .sinks.sink import Sink
 
 _log = get_logger("nightbus.trainer")
@@ -523,7 +525,9 @@ class Trainer:
         return reply.wait(timeout_s)
 
     def statistics(self) -> BusStatistics:
-        """Counts of the run's log, mailboxes and observers at this moment; from any thread."""
+        """Counts of the run's log, mailboxes and observers at this moment; from any thread. After
+        the run they are what they were at its end.
+        """
         return self.bus.statistics()
 
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
@@ -1160,10 +1164,18 @@ class Trainer:
             tell_user(f"nightbus: {problem}")
         for observer in unfinished:
             why = observer.gave_up or "the thread beside the step ended"
-            refill = ""
+            rest = ""
             if self.run_folder is not None and observer.resumes:
-                refill = f"; deliver the rest with: nightbus replay {self.run_folder.path} --resume"
-            tell_user(f"nightbus: {observer.name} stopped early: {why}{refill}")
+                rest = f"; deliver the rest with: {self._refill(self.run_folder, observer)}"
+            tell_user(f"nightbus: {observer.name} stopped early: {why}{rest}")
+
+    def _refill(self, run: RunFolder, observer: Observer) -> str:
+        sink = observer.actor
+        folder = sink.folder if isinstance(sink, FileSink) else None
+        try:
+            return refill(run, observer.name, type(sink).__name__, folder).command
+        except RunFolderError as error:  # its cursor was damaged meanwhile; the run itself is over
+            return str(error)
 
     def _on_exception(self, function: Function, error: BaseException, how: Ending) -> None:
         """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""

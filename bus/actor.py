@@ -89,6 +89,8 @@ class Actor:
         mailbox_limit: how many commands may wait for it, and what becomes of one too many.
         poll_interval_s: how often new events and commands are looked for, in s.
         stop_timeout_s: how long it may take at the run's end, from the last event on, in s.
+        why_not_replayed: of one that is nothing without live objects: why, for the error that a
+            replay raises instead of running it. Empty when it can be replayed.
     """
 
     name: str = ""
@@ -96,6 +98,7 @@ class Actor:
     mailbox_limit: MailboxLimit = DEFAULT_LIMIT
     poll_interval_s: float = 0.02
     stop_timeout_s: float = 5.0
+    why_not_replayed: str = ""
     _context: Context | None = None
     _address: str = ""
     _table: HandlerTable | None = None

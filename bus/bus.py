@@ -50,7 +50,13 @@ from .rewind import go_on, states_of_others
 from .routes import Routes
 from .run_folder import RunFolder
 from .segments import FolderStore, UnnamedStore, compress_segment
-from .statistics import ActorStatistics, BusStatistics, MailboxStatistics, ObserverStatistics
+from .statistics import (
+    ActorStatistics,
+    BusStatistics,
+    LogStatistics,
+    MailboxStatistics,
+    ObserverStatistics,
+)
 from .subscription import HandlerTable, subscriptions_of
 from .threads import Threads
 
@@ -95,6 +101,7 @@ class Bus:
         self._threads = threads or Threads()
         self.routes = Routes(place)
         self.writer: LogWriter | None = None
+        self._final_log: LogStatistics | None = None  # counts of the log, once it is closed
         self.flight: FlightRecorder | None = None
         self.observers: list[Observer] = []
         self.dead_letters = 0  # commands that reached nobody
@@ -463,23 +470,30 @@ class Bus:
     # -- statistics --------------------------------------------------------------------------
 
     def statistics(self) -> BusStatistics:
-        """Counts of log, mailboxes and cursors at this moment; any thread may ask."""
-        writer = self.writer
+        """Counts of log, mailboxes and cursors at this moment, and of a run that is over the last
+        ones; any thread may ask.
+        """
+        log = self._log_statistics()
         observers = {observer.actor: observer for observer in list(self.observers)}
         actors = {
             name: ActorStatistics(
-                self._mailboxes[name].statistics(), self._observed(observers.get(actor))
+                self._mailboxes[name].statistics(), self._observed(observers.get(actor), log)
             )
             for name, actor in list(self._actors.items())
             if name in self._mailboxes
         }
-        log = writer.statistics() if writer is not None else None
         return BusStatistics(actors, log, self.dead_letters, self.unknown)
 
-    def _observed(self, observer: Observer | None) -> ObserverStatistics | None:
-        if observer is None or self.writer is None:
+    def _log_statistics(self) -> LogStatistics | None:
+        writer = self.writer  # once: the log may be closed meanwhile
+        return self._final_log if writer is None else writer.statistics()
+
+    def _observed(
+        self, observer: Observer | None, log: LogStatistics | None
+    ) -> ObserverStatistics | None:
+        if observer is None or log is None:
             return None
-        return observer.statistics(self._attempt, self.writer.written_seq)
+        return observer.statistics(self._attempt, log.events - log.buffered)
 
     def _emit_totals(self) -> None:
         """Record what each actor did."""
@@ -487,8 +501,9 @@ class Bus:
             _Member(name, actor, self._mailboxes[name]) for name, actor in self._actors.items()
         ]
         observers = {observer.actor: observer for observer in self.observers}
+        log = self._log_statistics()
         for name, actor, mailbox in (*self._departed, *present):
-            mail, seen = mailbox.statistics(), self._observed(observers.get(actor))
+            mail, seen = mailbox.statistics(), self._observed(observers.get(actor), log)
             if seen is not None or mail.sent:
                 self.emit(ActorTotals, *_totals(actor, mail, seen), source=name)
 
@@ -745,12 +760,14 @@ class Bus:
 
     def _seal(self) -> None:
         assert self.writer is not None
+        self._final_log = self.writer.statistics()
         writer, self.writer = self.writer, None
         while writer.inbox_waiting:  # asked for while the end was being recorded
             event = writer.take_from_inbox()
             said = tuple(getattr(event, name) for name in _own_fields(type(event)))
             self._tell_late(type(event), said, event.source)
         writer.close()
+        self._final_log = writer.statistics()
         self.log_problems = writer.problems()
         self.routes.set_writer(None, set())
         if isinstance(self._store, UnnamedStore):

@@ -19,7 +19,8 @@ NightbusError
 │   ├── CommandDroppedError the mailbox dropped the command, as its policy says
 │   ├── AskTimeoutError     no reply within the deadline
 │   ├── ActorRaisedError    the actor's handler raised; the cause is its exception
-│   └── ActorStoppedError   the actor stopped before it replied
+│   ├── ActorStoppedError   the actor stopped before it replied
+│   └── NobodyInReplayError   asked in a replay, where nobody acts
 ├── ControlError            a run cannot be steered from outside: gone, silent, or another user's
 └── NotRecorded             replay was asked for something the log does not hold
     └── MetricNotRecorded   a metric that had no value yet; a KeyError too, as it is live
@@ -149,6 +150,24 @@ class ActorStoppedError(DeliveryError):
     """The actor stopped, or the run ended, before it replied."""
 
 
+class NobodyInReplayError(DeliveryError):
+    """Asked in a replay, where nobody acts on commands: the command is in the replay's result.
+
+    A handler that lets it pass ends there, and the replay goes on with the next event.
+
+    Args:
+        target: whom it was for.
+        command: the command's type.
+    """
+
+    def __init__(self, target: str, command: str) -> None:
+        super().__init__(
+            f"{command} for {target!r} gets no reply in a replay: nobody acts there, and commands "
+            "are collected in the result. The handler ends here; if it is to go on, have it catch "
+            "nightbus.DeliveryError"
+        )
+
+
 class ControlError(NightbusError):
     """A run cannot be steered from outside: it is gone, silent, another user's, or says no."""
 
@@ -169,15 +188,15 @@ class NotRecorded(NightbusError):
         self.name = name
         if known is None:
             instead = (
-                "a log holds what happened and each put's value, not the live objects; put what "
+                ": a log holds what happened and each put's value, not the live objects; put what "
                 "you need in replay as a metric while training"
             )
         else:
             names = list(known)
             more = len(names) - MAX_KNOWN_NAMES
             shown = [*names[:MAX_KNOWN_NAMES], *([f"and {more} more"] if more > 0 else [])]
-            instead = f"recorded: {', '.join(shown) or 'nothing'}"
-        super().__init__(f"{name!r} of {owner} was not recorded: {instead}")
+            instead = f"; recorded are: {', '.join(shown)}" if shown else "; none was"
+        super().__init__(f"{name!r} of {owner} was not recorded{instead}")
 
 
 class MetricNotRecorded(NotRecorded, KeyError):

@@ -12,7 +12,7 @@ from .actor import Actor, Supervision, actor_name, command_handler
 from .codec import DecodedEvent
 from .cursor import Cursor, CursorFile, Position, RunReader
 from .errors import ActorRaisedError, ActorStoppedError, DeliveryError, UnhandledCommandError
-from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault
+from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault, Hook
 from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox
 from .statistics import ObserverStatistics
@@ -315,7 +315,9 @@ class Observer:
         self.error = error
 
     def _give_up(self, supervision: Supervision) -> None:
-        self.gave_up = f"{type(self.error).__name__}: {self.error}"
+        error = self.error
+        assert error is not None
+        self.gave_up = f"{type(error).__name__}: {text_of(error)}"
         reason = f"gave up after {supervision.restarts} restarts: {self.gave_up}"
         self._host.emit(ActorStopped, reason, self.position.seq, source=self.name)
         if supervision.then == "stop_run":
@@ -337,7 +339,19 @@ def _is_cancellation(error: BaseException) -> bool:
 def describe(error: BaseException) -> tuple[str, str, str]:
     """An exception's type, text and traceback, as a Fault carries them."""
     text = "".join(traceback.format_exception(error))
-    return type(error).__name__, str(error)[:MAX_TRACEBACK_CHARS], text[-MAX_TRACEBACK_CHARS:]
+    return type(error).__name__, text_of(error)[:MAX_TRACEBACK_CHARS], text[-MAX_TRACEBACK_CHARS:]
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says, and what to do about one slip: a live object of a hook is looked for
+    in the recorded event.
+    """
+    if isinstance(error, AttributeError) and type(error.obj) is Hook:
+        return (
+            f"{error}: a coroutine gets the recorded event; a plain method (def) gets live objects "
+            "such as batch and outputs, in the step"
+        )
+    return str(error)
 
 
 def to_json(command: object) -> str:

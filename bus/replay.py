@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +15,21 @@ from .errors import (
     ActorStoppedError,
     DeliveryError,
     NightbusError,
+    NobodyInReplayError,
     NotRecorded,
-    UnknownActorError,
     UsageError,
 )
-from .events import Command, Event, Plain, RunStarted, Stage, Stop
+from .events import Command, Event, Plain, Put, RunStarted, Stage, Stop
 from .flight_file import FlightFile, open_run
 from .lineage import Timeline, consistent_logs
 from .log_reader import EndKind, LogReader
+from .logging_setup import tell_user
 from .mailbox import Envelope, Told
 from .media import EncodedMedia
-from .observer import Observer
+from .observer import Observer, text_of
 from .recorded_hook import replay_table
 from .recorded_trainer import CallbackTable, RecordedTrainer
+from .replay_check import check_what_is_named
 from .replay_observer import ReplayObserver
 from .replay_pace import ClockName, Jumping, Waiting, parse_rate
 from .replay_selection import Selection
@@ -36,6 +38,7 @@ from .report import summarise
 from .rewind import go_on
 from .run_folder import RunFolder
 from .statistics import ActorStatistics, BusStatistics
+from .subscription import subscriptions_of
 
 
 class ReplayError(NightbusError):
@@ -50,12 +53,15 @@ class ToldCommand(msgspec.Struct, frozen=True):
         target: whom it was for.
         command: what it asked.
         at: the event that the actor was handling.
+        asked: whether it was sent with ``ask``: there was no reply, and unless the handler catches
+            DeliveryError, it ended there.
     """
 
     sender: str
     target: str
     command: Command
     at: Position
+    asked: bool = False
 
 
 class Replayed(msgspec.Struct):
@@ -141,9 +147,10 @@ class _ReplayHost:
         return BusStatistics(actors, None, len(self.commands), len(self.commands))
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
-        self.commands.append(ToldCommand(sender, target, command, self._place_of(sender)))
+        at = self._place_of(sender)
+        self.commands.append(ToldCommand(sender, target, command, at, asked=reply is not None))
         if reply is not None:
-            reply.fail(UnknownActorError(f"there is no {target!r} in a replay; nobody acts"))
+            reply.fail(NobodyInReplayError(target, type(command).__name__))
         return Told()
 
     def put(
@@ -164,7 +171,7 @@ def replay(
     run: str | os.PathLike[str] | RunFolder,
     *,
     actors: Iterable[Actor] = (),
-    sinks: Iterable[Actor] = (),
+    sinks: Iterable[Actor | Callable[[Any], Any]] = (),
     rate: float | str = "max",
     clock: ClockName | None = None,
     start: str | None = None,
@@ -188,7 +195,9 @@ def replay(
     trainer that knows ``callback_metrics``, ``current_epoch`` and ``global_step``; where it sets
     ``should_stop``, the result has a Stop command, and its hooks end there.
 
-    Nothing is written but what sinks write: what actors put and tell is in the result.
+    Nothing is written but what sinks write: what actors put and tell is in the result. An ``ask``
+    gets no reply: it raises NobodyInReplayError, which ends the handler that does not catch it, and
+    the replay goes on.
 
     Places are written ``step=100``, ``epoch=2``, ``seq=4000`` (of attempt 0; ``seq=1:4000`` of
     attempt 1) or ``time=1h30m`` (since the run began; time between attempts does not count).
@@ -198,7 +207,7 @@ def replay(
     Args:
         run: the run's folder.
         actors: any actors.
-        sinks: any sinks; each writes where it is told to.
+        sinks: any sinks; each writes where it is told to. A function is called with each put.
         rate: ``max``, as fast as can be; ``realtime``; or how many times faster than it was
             recorded, such as 10 or ``x0.5``.
         clock: ``recorded``: for actors, trio's clock and ``nightbus.monotonic`` show when events
@@ -250,11 +259,14 @@ def replay(
     _check_together(selection, speed, clock, resume, follow, cursors is not None)
     folder = run if isinstance(run, RunFolder) else open_run(run)
     host = _ReplayHost(folder, follow, all_attempts)
-    destinations = list(sinks)
-    everyone = [*actors, *destinations]
+    destinations = [_checked("sinks", sink) for sink in sinks]
+    everyone = [*(_checked("actors", actor) for actor in actors), *destinations]
     if not allow_network:
         _refuse_network(everyone)
     _name_everyone(everyone, host)
+    listeners = _listeners(everyone)
+    if not follow:  # before sinks open: a call that asks for what is not there leaves no files
+        _say(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
     files: dict[str, CursorFile] = {}
     if resume:
         files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
@@ -269,15 +281,9 @@ def replay(
         _run_as_fast_as_can_be(observers, clock)
     else:
         _run_in_time(observers, Waiting(speed, _begin_s(host, selection), clock), clock)
-    for observer in observers:
-        if isinstance(observer.error, NightbusError):
-            raise observer.error
-        if observer.error is not None:
-            raise ReplayError(
-                f"{observer.name} failed: {type(observer.error).__name__}: {observer.error}"
-            ) from observer.error
-    for observer in observers:
-        observer.selector.check()
+    _raise_failures(observers)
+    if follow:  # until now, it might have come
+        _say(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
     if cursors is not None:
         for file in files.values():
             file.path.unlink(missing_ok=True)
@@ -288,6 +294,54 @@ def replay(
     host.puts.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
     puts = [(emitted.source, emitted.name, emitted.value) for emitted in host.puts]
     return Replayed(counts, host.commands, puts, _unclean_end(folder))
+
+
+def _raise_failures(observers: Iterable[ReplayObserver]) -> None:
+    """Raise what the first of those that failed raised.
+
+    Raises:
+        NightbusError: it says itself what is wrong.
+        ReplayError: another exception, which is its cause.
+    """
+    for observer in observers:
+        if isinstance(observer.error, NightbusError):
+            raise observer.error
+        if observer.error is not None:
+            what = f"{type(observer.error).__name__}: {text_of(observer.error)}"
+            raise ReplayError(f"{observer.name} failed: {what}") from observer.error
+
+
+def _listeners(everyone: Iterable[Actor]) -> dict[str, str]:
+    """Metrics that handlers are for by name, and one such handler, for people."""
+    return {
+        entry.name: f"{type(actor).__name__}.{entry.method}"
+        for actor in everyone
+        for entry in subscriptions_of(type(actor))
+        if entry.kind is Put and entry.name is not None
+    }
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
+        tell_user(f"nightbus: {note}")
+
+
+def _checked(argument: str, given: object) -> Actor:
+    """See that it is an actor that can be replayed. Functions were made sinks by
+    ``nightbus.replay``, which knows these.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(given, Actor):
+        if given.why_not_replayed:
+            name = type(given).__name__
+            raise UsageError(f"{name} cannot be replayed: {given.why_not_replayed}")
+        return given
+    is_class = isinstance(given, type)
+    what = f"the class {given.__name__}" if is_class else type(given).__name__  # type: ignore[attr-defined]
+    hint = "give an object of it" if is_class else "a function goes in as nb.FunctionSink(function)"
+    raise UsageError(f"{argument} has {what}; expected actors and sinks: {hint}")
 
 
 def _check_together(
@@ -421,6 +475,7 @@ def _run_as_fast_as_can_be(observers: Sequence[ReplayObserver], clock: ClockName
         pace = Jumping()
         observer.pace, observer.has_recorded_time = pace, True
         _run_all([observer], pace.clock, [pace])
+        _raise_failures([observer])  # before sinks open: no files of a replay that failed
     if side_by_side:
         _run_all(side_by_side, None)
 

@@ -6,6 +6,7 @@ from .actor import Actor, Supervision
 from .clock import follow_recording
 from .codec import DecodedEvent
 from .cursor import CursorFile, Position
+from .errors import NobodyInReplayError
 from .events import Event
 from .lineage import Timeline
 from .observer import Host, Observer
@@ -88,7 +89,12 @@ class ReplayObserver(Observer):
                 await pace.reach(self._now_s)
             self.position = Position(attempt, event.seq)  # what it does now, it does here
             for handler in handlers:
-                await handler(event)
+                try:
+                    await handler(event)
+                except (NobodyInReplayError, BaseExceptionGroup) as error:
+                    # The result has the command; the rest of what was asked for is still to come.
+                    if not _is_of_asking(error):
+                        raise
         # Tasks of its own live on to the last event, whoever handles that.
         if pace is not None and events and isinstance(events[-1], Event):
             self._now_s = max(self._now_s, seconds(attempt, events[-1]))
@@ -113,3 +119,10 @@ class ReplayObserver(Observer):
                 await pace.reach(self._now_s)
             due.append(event)
         await self.actor._deliver(due, delivered)
+
+
+def _is_of_asking(error: BaseException) -> bool:
+    """Whether all that failed is that nobody replied, in tasks of the handler's own too."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(NobodyInReplayError)[1] is None
+    return isinstance(error, NobodyInReplayError)

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple, get_args
 
 from .codec import DecodedEvent
-from .errors import NotRecorded, UsageError
+from .errors import UsageError
 from .events import EVENT_TYPES, Event, Hook, Media, Put, RunEnded, RunStarted, Stage, Unknown
 
 Unit = Literal["step", "epoch", "seq", "time"]
@@ -33,6 +33,11 @@ class Point(NamedTuple):
     unit: Unit
     value: float
     attempt: int = 0
+
+    def __str__(self) -> str:
+        if self.unit == "seq":
+            return f"seq={self.attempt}:{int(self.value)}"
+        return f"{self.unit}={self.value:.15g}{'s' if self.unit == 'time' else ''}"
 
     def is_reached(self, attempt: int, event: Event, seconds: Seconds) -> bool:
         """Whether an event is at this place or behind it."""
@@ -219,7 +224,7 @@ class Selector:
         self._seconds = seconds
         self._pass_over = pass_over
         self._has_begun = selection.start is None
-        # Names there are -> whether a pattern matches them.
+        # Names there are -> whether a pattern matches them, so that each is tried once.
         self._metrics: dict[str, bool] = {}
         self._hooks: dict[str, bool] = {}
 
@@ -241,22 +246,6 @@ class Selector:
             else:
                 self._pass_over(event)
         return selected
-
-    def check(self) -> None:
-        """Once everything was read: what was asked for by name has to be there.
-
-        Raises:
-            NotRecorded: it is not.
-        """
-        for what, patterns, names in (
-            ("metric", self._selection.metrics, self._metrics),
-            ("hook", self._selection.hooks, self._hooks),
-        ):
-            # A reader that has no use for hooks is given none: their names are not known then.
-            if patterns and (names or what == "metric") and not any(names.values()):
-                raise NotRecorded(
-                    " or ".join(patterns), f"the {what}s of this stretch of the run", sorted(names)
-                )
 
     def _is_end(self, attempt: int, event: Event) -> bool:
         until = self._selection.until

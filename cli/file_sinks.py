@@ -4,16 +4,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..sinks.refill import FILE_SINKS
 from .text import how_many, tell
 
-# Option -> class in nightbus.sinks.
-FILE_SINKS = {
-    "csv": "CSV",
-    "jsonl": "JSONLines",
-    "tensorboard": "TensorBoard",
-    "sqlite": "SQLite",
-    "parquet": "Parquet",
-}
 WANTED = ", ".join(f"--{option} DIR" for option in FILE_SINKS)
 
 

@@ -5,10 +5,10 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..bus.errors import NightbusError, RunFolderError, UsageError
+from ..bus.errors import NightbusError, UsageError
 from ..bus.run_folder import RunFolder
+from ..sinks.refill import refill
 from .file_sinks import (
-    FILE_SINKS,
     WANTED,
     add_folder_options,
     given_folders,
@@ -19,10 +19,6 @@ from .file_sinks import (
 from .find import LAST_EVENTS_HELP, find_events, find_run
 from .named_actor import load_actor
 from .text import ERROR, LOSSY, OK, as_json, as_json_line, how_many, tell
-
-# This verb has no way to a server: a server is named in a program.
-NETWORK_SINKS = ("MLflow", "WandB")
-NETWORK_HINT = "; add allow_network=True if it is to send to a server"
 
 if TYPE_CHECKING:
     from ..bus.cursor import Cursor
@@ -226,7 +222,7 @@ def _emitted(replayed: "Replayed") -> list[dict[str, object]]:
     for told in replayed.commands:
         emitted.append(
             {
-                "tell": type(told.command).__name__,
+                "ask" if told.asked else "tell": type(told.command).__name__,
                 "target": told.target,
                 "arguments": told.command,
                 "source": told.sender,
@@ -282,28 +278,14 @@ def _resume(run: RunFolder, wants_json: bool) -> int:
 def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> _Resumed:
     from ..bus.replay import replay
 
-    # By name from this table alone: a file never says what code to load.
+    # By name from a table alone, into the run's folder: a file never says what code to load, nor
+    # where to write.
     kind = cursor.kind
-    if not kind.isidentifier():  # what is shown below is for pasting: it must be no code
-        raise RunFolderError(
-            f"the cursor of {name} names a sink of the class {kind[:80]!r}, which is no name of a "
-            "class; this file was not written by nightbus"
-        )
-    if kind not in FILE_SINKS.values():
-        return _Resumed(
-            LOSSY,
-            f"{name} is a sink of your own, {kind}; deliver the rest with "
-            f"nightbus.replay({str(run.path)!r}, sinks=[{kind}()], resume=True)"
-            f"{NETWORK_HINT if kind in NETWORK_SINKS else ''}",
-        )
-    folder = cursor.state.get("folder")
-    if folder is not None:  # nor where to write
-        return _Resumed(
-            LOSSY,
-            f"{name} wrote to {folder}, outside the run; deliver the rest with "
-            f"nightbus.replay({str(run.path)!r}, sinks=[nightbus.{kind}({str(folder)!r})], "
-            "resume=True)",
-        )
+    how = refill(run, name, kind)
+    if not how.is_shell:
+        folder = cursor.state.get("folder")
+        what = f"is a sink of your own, {kind}" if folder is None else f"wrote to {folder}"
+        return _Resumed(LOSSY, f"{name} {what}; deliver the rest with {how.command}")
     try:
         (sink,) = make_file_sinks({kind: None})
         sink.name = name

@@ -15,7 +15,7 @@ from .text import LOSSY, OK, as_json, duration, how_many, one_line, plain, tell
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..bus.report import AttemptReport, HookReport, MetricReport, RunReport
+    from ..bus.report import AttemptReport, CursorReport, HookReport, MetricReport, RunReport
 
 MAX_HOOK_ROWS = 12
 
@@ -193,8 +193,20 @@ def _print_lagging(report: "RunReport", console: "Console") -> None:
     for cursor in late:
         rest = f" has {how_many(cursor.lag, 'event')} to get"
         _print_line(console, cursor.name, "bold red", rest)
-    text = f"deliver the rest with: nightbus replay {report.path} --resume"
-    _print_line(console, text, soft_wrap=True)
+    for text in dict.fromkeys(_how_it_gets_the_rest(report, cursor) for cursor in late):
+        _print_line(console, text, soft_wrap=True)
+
+
+def _how_it_gets_the_rest(report: "RunReport", cursor: "CursorReport") -> str:
+    from ..bus.errors import RunFolderError
+    from ..bus.run_folder import RunFolder
+    from ..sinks.refill import refill
+
+    try:
+        how = refill(RunFolder.open(report.path), cursor.name, cursor.kind)
+    except RunFolderError as error:  # a damaged run is shown as far as it goes
+        return str(error)
+    return f"deliver the rest with: {how.command}"
 
 
 def _print_problems(report: "RunReport", console: "Console") -> None:

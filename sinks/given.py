@@ -21,17 +21,26 @@ def make_sinks(given: Sequence[Any], logger: Any) -> list[Sink]:
     Raises:
         UsageError: something is none of these.
     """
-    sinks = [_sink_of(entry, "sinks") for entry in given]
+    sinks = [sink_of(entry, "sinks") for entry in given]
     if logger is True:
         if not any(isinstance(sink, CSV) for sink in sinks):
             sinks.append(CSV())
     elif logger is not False and logger is not None:
         loggers = logger if isinstance(logger, list | tuple) else [logger]
-        sinks += [_sink_of(entry, "logger") for entry in loggers]
+        sinks += [sink_of(entry, "logger") for entry in loggers]
     return sinks
 
 
-def _sink_of(entry: Any, where: str) -> Sink:
+def sink_of(entry: Any, where: str) -> Sink:
+    """The sink that one entry means.
+
+    Args:
+        entry: what the user gave.
+        where: the argument, ``sinks`` or ``logger``.
+
+    Raises:
+        UsageError: it means none.
+    """
     if isinstance(entry, Sink):
         return entry
     if isinstance(entry, type):

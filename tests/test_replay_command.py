@@ -164,3 +164,24 @@ def test_an_actor_that_cannot_be_made_is_refused(
     assert replay(RecordedRun(here).steps(1), "--actor", given) == 2
 
     assert message in capsys.readouterr().err
+
+
+def test_after_a_call_that_names_what_is_not_there_the_corrected_one_goes_through(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RecordedRun(here).steps(3)
+
+    wrong = replay(run, "--csv", here / "out", "--metric", "foo")
+    said = capsys.readouterr().err
+    right = replay(run, "--csv", here / "out", "--metric", "loss")
+
+    assert (wrong, right) == (1, 0)
+    assert (
+        "'foo' of the metrics of this stretch of the run was not recorded; recorded are: " in said
+    )
+    assert steps_in(here / "out") == [1, 2, 3]
+
+
+def test_a_hook_that_is_not_there_is_missed_for_files_too(here: Path) -> None:
+    assert replay(RecordedRun(here).steps(3), "--csv", here / "out", "--hook", "on_nope") == 1
+    assert not (here / "out").exists()

@@ -491,13 +491,110 @@ def test_a_sink_gets_what_is_selected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"metrics": ["acc*"]}, "'acc\\*' of the metrics of this stretch .* recorded: loss, lr"),
-        ({"hooks": ["on_fit"]}, "'on_fit' of the hooks .* recorded: on_train_batch_end"),
-        ({"metrics": ["val_loss"], "until": "step=10"}, "recorded: loss, lr$"),
+        (
+            {"metrics": ["acc*"]},
+            "'acc\\*' of the metrics of this stretch .* recorded are: loss, lr",
+        ),
+        ({"hooks": ["on_fit"]}, "'on_fit' of the hooks .* recorded are: on_train_batch_end"),
+        ({"metrics": ["val_loss"], "until": "step=10"}, "recorded are: loss, lr$"),
+        ({"start": "step=9999"}, "'step=9999' of this run .* places up to step=10, epoch=1"),
+        ({"start": "epoch=2"}, "'epoch=2' of this run was not recorded; .* epoch=1, seq=0:"),
+        ({"start": "time=1h"}, "'time=3600s' of this run was not recorded; .* time=10.0s"),
+        ({"start": "seq=7:0"}, "'seq=7:0' of this run was not recorded; .* seq=0:"),
+        ({"steps": "100..200"}, "'100..200' of the steps of this run was not recorded"),
+        ({"times": "1h.."}, "'3600..' of the seconds of this run was not recorded"),
     ],
 )
-def test_a_name_that_was_not_recorded_is_missed(
-    tmp_path: Path, arguments: dict[str, Any], message: str
+@pytest.mark.parametrize("into", ["actors", "sinks"])
+def test_what_is_named_and_was_not_recorded_is_missed_before_a_file_is_made(
+    tmp_path: Path, arguments: dict[str, Any], message: str, into: str
 ) -> None:
+    run = RecordedRun(tmp_path).steps(10)
+    files = tmp_path / "files"
+    everyone: dict[str, Any] = {"actors": [Seen()]} if into == "actors" else {}
+
     with pytest.raises(nb.NotRecorded, match=message):
-        replayed(RecordedRun(tmp_path).steps(10), **arguments)
+        nb.replay(run, sinks=[nb.CSV(files)], **everyone, **arguments)
+
+    assert not files.exists()
+
+
+def test_a_stretch_that_begins_at_a_runs_last_hook_is_there(tmp_path: Path) -> None:
+    recorded = RecordedRun(tmp_path)
+    attempt = recorded.attempt().steps(3)
+    attempt.hook("on_train_batch_end")
+    attempt.abandon()
+
+    seen = replayed(recorded.path, start=f"seq={attempt.last_seq}")
+
+    assert [event.seq for event in seen.events if isinstance(event, nb.Hook)] == [attempt.last_seq]
+
+
+def test_a_metric_behind_an_attempt_of_nothing_but_hooks_is_not_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Watch(nb.Actor):
+        @nb.on(nb.Put, name="lr")
+        async def watch(self, put: nb.Put) -> None: ...
+
+    recorded = RecordedRun(tmp_path)
+    killed = recorded.attempt(is_silent=True)
+    killed.hook("on_train_batch_end")
+    killed.abandon()
+    attempt = recorded.attempt().steps(1)
+    attempt.end()
+
+    nb.replay(recorded.path, actors=[Watch()])
+
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"stages": ["test"]},
+            "this stretch of the run has no stage test; its stages are: train, validate",
+        ),
+        ({"events": ["Media"]}, "this stretch of the run has no events of the type Media"),
+    ],
+)
+def test_a_type_or_stage_that_there_is_none_of_is_said(
+    tmp_path: Path, arguments: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = replayed(RecordedRun(tmp_path).steps(10), **arguments)
+
+    assert {type(event) for event in seen.events} == {nb.RunStarted, nb.RunEnded}
+    assert capsys.readouterr().err == f"nightbus: {message}\n"
+
+
+def test_a_handler_of_a_metric_that_there_is_none_of_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Watch(nb.Actor):
+        @nb.on(nb.Put, name="val_los")
+        async def alarm(self, put: nb.Put) -> None: ...
+
+        @nb.on(nb.Put, name="loss")
+        async def loss(self, put: nb.Put) -> None: ...
+
+    nb.replay(RecordedRun(tmp_path).steps(10), actors=[Watch()])
+
+    assert capsys.readouterr().err == (
+        "nightbus: Watch.alarm waits for the metric 'val_los', which this stretch of the run has "
+        "not; its metrics are: loss, lr, val_loss\n"
+    )
+
+
+def test_a_replay_whose_actor_fails_makes_no_files(tmp_path: Path) -> None:
+    class Fails(nb.Actor):
+        @nb.on(nb.Put)
+        async def fail(self, put: nb.Put) -> None:
+            raise ValueError("a mistake")
+
+    files = tmp_path / "files"
+
+    with pytest.raises(nb.NightbusError, match="fails failed: ValueError: a mistake"):
+        nb.replay(RecordedRun(tmp_path).steps(2), actors=[Fails()], sinks=[nb.CSV(files)])
+
+    assert not files.exists()

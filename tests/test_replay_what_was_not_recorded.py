@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import Small, loader, trainer
+from models import Small, events, loader, trainer
 from recorded_runs import RecordedRun
 
 import nightbus as nb
@@ -114,7 +114,9 @@ def test_a_metric_that_was_not_recorded_is_named_with_those_that_were(run: Path)
     with pytest.raises(nb.NotRecorded, match="'acc' of the metrics") as raised:
         nb.replay(run, actors=[Reads()])
 
-    assert str(raised.value).endswith("recorded: train_loss, val_loss")
+    assert str(raised.value) == (
+        "'acc' of the metrics up to here was not recorded; recorded are: train_loss, val_loss"
+    )
 
 
 def test_a_callback_that_does_without_a_metric_does_so_in_replay(run: Path) -> None:
@@ -199,3 +201,68 @@ def test_a_hook_that_never_ran_is_not_missed(tmp_path: Path) -> None:
             raise AssertionError("there was no test")
 
     assert nb.replay(RecordedRun(tmp_path).steps(3), actors=[WantsTest()]).unclean == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (nb.ModelCheckpoint, "ModelCheckpoint cannot be replayed: it saves the model's state"),
+        (nb.ThroughputMonitor, "ThroughputMonitor cannot be replayed: it counts the samples of li"),
+        (nb.DeviceStatsMonitor, "DeviceStatsMonitor cannot be replayed: it reads the device"),
+        (nb.LearningRateMonitor, "LearningRateMonitor cannot be replayed: it reads the optimizers"),
+        (nb.ModelSummary, "ModelSummary cannot be replayed: it describes the model"),
+        (nb.EMA, "EMA cannot be replayed: it averages the model's weights"),
+        (
+            lambda: nb.StochasticWeightAveraging(0.1),
+            "StochasticWeightAveraging cannot be replayed: it averages the model's weights",
+        ),
+        (
+            lambda: nb.GradientAccumulationScheduler({1: 2}),
+            "GradientAccumulationScheduler cannot be replayed: it changes how training steps",
+        ),
+        (
+            lambda: nb.BackboneFinetuning(1),
+            "BackboneFinetuning cannot be replayed: it freezes and unfreezes the model",
+        ),
+    ],
+)
+def test_a_callback_that_is_nothing_without_live_objects_says_why_it_cannot_be_replayed(
+    tmp_path: Path, make: Callable[[], nb.Callback], message: str
+) -> None:
+    with pytest.raises(nb.UsageError, match=message):
+        nb.replay(RecordedRun(tmp_path).steps(1), actors=[make()])
+
+
+LOOKED_FOR = (
+    "AttributeError: 'Hook' object has no attribute 'outputs': a coroutine gets the recorded "
+    "event; a plain method \\(def\\) gets live objects such as batch and outputs, in the step"
+)
+
+
+class LooksBeside(nb.Actor):
+    """Looks for a live object in the recorded event."""
+
+    supervision = nb.Supervision(restarts=0)
+
+    @nb.on("on_train_batch_end")
+    async def look(self, hook: Any) -> None:
+        hook.outputs.mean()
+
+
+def test_a_coroutine_that_looks_for_a_live_object_is_told_where_there_are_some(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(nb.NightbusError, match=LOOKED_FOR):
+        nb.replay(RecordedRun(tmp_path).steps(1), actors=[LooksBeside()])
+
+
+def test_a_coroutine_is_told_so_while_the_run_goes_on_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trained = trainer(tmp_path, actors=[LooksBeside()])
+
+    trained.fit(Small(), loader(8))
+
+    (fault,) = events(trained, nb.Fault)
+    assert fault.message == LOOKED_FOR.replace("\\", "").removeprefix("AttributeError: ")
+    assert LOOKED_FOR.replace("\\", "") in capfd.readouterr().err

@@ -110,6 +110,20 @@ def test_statistics_count_the_events_of_the_log(looked: tuple[nb.Trainer, BusSta
     assert seen.log.events >= first.seq
 
 
+def test_statistics_of_a_run_that_is_over_are_those_of_its_end(
+    looked: tuple[nb.Trainer, BusStatistics],
+) -> None:
+    run, _ = looked
+
+    final = run.statistics()
+
+    assert final.log is not None
+    assert (final.log.events, final.log.buffered) == (len(events(run)), 0)
+    held = final.actors["held"].observer
+    assert held is not None
+    assert (held.state, held.seq, held.lag) == ("finished", len(events(run)), 0)
+
+
 def test_the_log_ends_with_what_each_actor_did(looked: tuple[nb.Trainer, BusStatistics]) -> None:
     run, _ = looked
 
@@ -194,7 +208,7 @@ def test_show_says_which_sink_lacks_how_much_and_how_it_gets_it(
     assert cursor.lag == len(events(run)) - cursor.seq
     out = capsys.readouterr().out
     assert f"dies has {cursor.lag} events to get" in out
-    assert f"nightbus replay {run.log_dir} --resume" in out
+    assert f"nightbus.replay({run.log_dir!r}, sinks=[Dies()], resume=True)" in out
 
 
 def test_the_json_report_holds_actors_and_cursors(

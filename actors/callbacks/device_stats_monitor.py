@@ -41,6 +41,10 @@ class DeviceStatsMonitor(Callback):
         UsageError: cpu_stats is neither of these.
     """
 
+    why_not_replayed = (
+        "it reads the device, not the log; what it measured in the run is among the run's metrics"
+    )
+
     def __init__(self, cpu_stats: bool | None = None) -> None:
         check_choice("cpu_stats", cpu_stats, (None, True, False))
         self._cpu_stats = cpu_stats

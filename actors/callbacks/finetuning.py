@@ -31,6 +31,8 @@ class BaseFinetuning(Callback):
     parameter groups were added is saved in checkpoints and restored from them.
     """
 
+    why_not_replayed = "it freezes and unfreezes the model, and a log holds none"
+
     def __init__(self) -> None:
         self._base_groups: list[int] = []  # groups of each optimizer as it was configured
         self._loaded: dict[str, Any] | None = None

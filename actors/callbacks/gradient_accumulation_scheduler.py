@@ -22,6 +22,8 @@ class GradientAccumulationScheduler(Callback):
         UsageError: an epoch or a number of batches makes no sense.
     """
 
+    why_not_replayed = "it changes how training steps, and nothing is trained in a replay"
+
     def __init__(self, scheduling: Mapping[int, int]) -> None:
         if not isinstance(scheduling, Mapping) or not scheduling:
             raise UsageError(

@@ -43,6 +43,11 @@ class LearningRateMonitor(Callback):
         UsageError: an argument makes no sense.
     """
 
+    why_not_replayed = (
+        "it reads the optimizers, and a log holds none; what it noted in the run is among "
+        "the run's metrics"
+    )
+
     def __init__(
         self,
         logging_interval: Literal["step", "epoch"] | None = None,

@@ -68,6 +68,11 @@ class ModelCheckpoint(Checkpoint):
         UsageError: an argument makes no sense.
     """
 
+    why_not_replayed = (
+        "it saves the model's state, and a log holds none; replay EarlyStopping, or an "
+        "actor with @on(Put), to try a rule on the metrics"
+    )
+
     CHECKPOINT_JOIN_CHAR = "-"
     CHECKPOINT_EQUALS_CHAR = "="
     CHECKPOINT_NAME_LAST = "last"

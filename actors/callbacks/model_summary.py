@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class ModelSummary(Callback):
     """Shows the module's children with their numbers of parameters, on stderr."""
 
+    why_not_replayed = "it describes the model, and a log holds none"
+
     def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Show the summary, on the first process."""
         if trainer.is_global_zero:

@@ -43,6 +43,8 @@ class StochasticWeightAveraging(Callback):
         UsageError: an argument makes no sense.
     """
 
+    why_not_replayed = "it averages the model's weights, and a log holds none"
+
     def __init__(
         self,
         swa_lrs: float | Sequence[float],

@@ -34,6 +34,11 @@ class ThroughputMonitor(Callback):
         UsageError: an argument makes no sense.
     """
 
+    why_not_replayed = (
+        "it counts the samples of live batches, and a log holds none; what it measured in "
+        "the run is among the run's metrics"
+    )
+
     def __init__(
         self, batch_size_fn: Callable[[Any], int] | None = None, window_size: int = 100
     ) -> None:

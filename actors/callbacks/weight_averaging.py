@@ -57,6 +57,8 @@ class WeightAveraging(Callback):
         n_averaged: how often the average took up the weights.
     """
 
+    why_not_replayed = "it averages the model's weights, and a log holds none"
+
     def __init__(
         self,
         multi_avg_fn: MultiAverage | None = None,

@@ -69,7 +69,7 @@ def test_a_sink_that_keeps_raising_is_stopped_and_training_goes_on(
     assert (stopped.source, "OSError" in stopped.reason) == ("collects", True)
     (message,) = [line for line in capfd.readouterr().err.splitlines() if "collects" in line]
     assert "stopped early" in message
-    assert f"nightbus replay {run.log_dir} --resume" in message
+    assert f"nightbus.replay({run.log_dir!r}, sinks=[Collects()], resume=True)" in message
 
 
 class Faulty(nb.Sink):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from models import Small, loader, trainer
+from recorded_runs import RecordedRun
 
 import nightbus as nb
 
@@ -67,6 +68,51 @@ def test_it_sees_a_replayed_run(tmp_path: Path) -> None:
     nb.replay(run.log_dir, sinks=[nb.FunctionSink(seen.append)])
 
     assert [put.name for put in seen] == ["val_loss"]
+
+
+def test_a_replayed_run_takes_a_plain_function_as_a_trainer_does(tmp_path: Path) -> None:
+    run = fit(tmp_path)
+    seen: list[nb.Put] = []
+    assert run.log_dir is not None
+
+    nb.replay(run.log_dir, sinks=[seen.append])
+
+    assert [put.name for put in seen] == ["val_loss"]
+
+
+def test_what_a_function_had_not_got_is_delivered_to_it_later(tmp_path: Path) -> None:
+    away: list[str] = []
+
+    def fails(put: nb.Put) -> None:
+        away.append(put.name)
+        raise OSError("away")
+
+    run = fit(tmp_path, fails)
+    seen: list[nb.Put] = []
+    assert run.log_dir is not None
+
+    nb.replay(run.log_dir, sinks=[seen.append], resume=True)
+
+    assert away == ["val_loss", "val_loss"]  # once more after a restart
+    assert [put.name for put in seen] == ["val_loss"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sinks": [3]}, "sinks has int; expected a nightbus.Sink, or a function"),
+        ({"sinks": [nb.CSV]}, r"sinks has the class CSV; give an object: CSV\(\)"),
+        ({"actors": [print]}, r"actors has builtin_function_or_method; .* nb.FunctionSink\("),
+        ({"actors": [nb.Timer]}, "actors has the class Timer; .* give an object of it"),
+    ],
+)
+def test_what_a_replay_cannot_read_the_run_to_is_refused(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    run = RecordedRun(tmp_path).steps(1)
+
+    with pytest.raises(nb.UsageError, match=message):
+        nb.replay(run, **arguments)
 
 
 @pytest.mark.parametrize(

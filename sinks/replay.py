@@ -1,0 +1,29 @@
+"""Replay as users call it: sinks may be functions, as for the Trainer."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, cast
+
+from ..bus.actor import Actor
+from ..bus.replay import Replayed
+from ..bus.replay import replay as replay_into_actors
+from .given import sink_of
+
+Arguments = ParamSpec("Arguments")
+
+
+def _taking_functions(replay: Callable[Arguments, Replayed]) -> Callable[Arguments, Replayed]:
+    """The same, where a sink may be whatever the Trainer takes for one."""
+
+    @functools.wraps(replay)
+    def replay_into(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Replayed:
+        given = cast("list[object]", list(kwargs.get("sinks", ())))  # type: ignore[call-overload]
+        kwargs["sinks"] = [
+            entry if isinstance(entry, Actor) else sink_of(entry, "sinks") for entry in given
+        ]
+        return replay(*args, **kwargs)
+
+    return replay_into
+
+
+replay = _taking_functions(replay_into_actors)
