@@ -754,7 +754,7 @@ def read_values(segment: Path) -> list[Any]:
     return [v for sound in salvage(segment.read_bytes()).frames for v in values(sound.events)]
 
 
-def test_recover_reads_a_compressed_segment_up_to_its_damage(tmp_path: Path) -> None:
+def test_recover_saves_what_is_sound_of_a_damaged_compressed_segment(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
     chance = random.Random(11)
     for _ in range(20_000):
@@ -771,7 +771,8 @@ def test_recover_reads_a_compressed_segment_up_to_its_damage(tmp_path: Path) -> 
 
     found = values(read_log(nb.RunFolder.open(tmp_path / "out").store(0)))
     assert len(found) > len(expected) // 4
-    assert found == expected[: len(found)]
+    in_order = iter(expected)  # frames behind the damage may be sound again
+    assert all(value in in_order for value in found)
 
 
 def test_recover_of_a_killed_run_loses_nothing(tmp_path: Path) -> None:
