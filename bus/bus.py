@@ -690,7 +690,8 @@ class Bus:
         late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
         sent = {observer: observer.mailbox.sent for observer in self.observers}
         self._await(lambda observer: observer.mailbox.settled >= sent[observer], timeout_s, until_s)
-        self._cancel(late, f"was not done after {timeout_s:g} s")
+        why = f"was not done after {timeout_s:g} s"
+        self._cancel(late, "was not done when a signal ended the wait" if self._hurries else why)
         stuck = [observer for observer in late if not observer.done.is_set()]
         if stuck and not self._is_responsive():
             rest = [observer for observer in self.observers if not observer.done.is_set()]

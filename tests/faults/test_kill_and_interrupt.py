@@ -170,5 +170,5 @@ print("trained", run.global_step, flush=True)
     nb.replay(the_run(tmp_path).path, sinks=[collects], resume=True)
     assert "trained 12" in done.stdout, done.stderr
     assert "blocks stopped early" in done.stderr
-    assert "nightbus replay" in done.stderr
+    assert "sinks=[Blocks()], resume=True)" in done.stderr
     assert collects.steps == list(range(12))
