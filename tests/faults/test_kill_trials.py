@@ -11,6 +11,7 @@ def test_a_process_killed_at_any_moment_leaves_all_that_was_told_without_a_gap()
 
 
 def test_the_trials_find_out_a_log_that_keeps_a_step_in_memory() -> None:
-    (trial,) = kill_trials.run_trials(rounds=1, seed=7, file="buffered")
+    trials = kill_trials.run_trials(rounds=4, seed=7, file="buffered")
 
-    assert "was told, the log ends at" in trial.problem
+    # Not each kill shows it: at the end of a segment nothing is kept.
+    assert any("was told, the log ends at" in trial.problem for trial in trials)
