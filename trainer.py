@@ -1050,6 +1050,7 @@ class Trainer:
         root_loop: Loop = getattr(self, f"{function}_loop")
         loops = list(root_loop.walk())
         self._loop_hooks = set()
+        self._module_callbacks = []  # of the run before; this one's come when it is set up
         self._observers: list[Actor] = []
         self.bus.register(module, "module")
         if self.datamodule is not None:
@@ -1242,7 +1243,6 @@ class Trainer:
         routes.call("on_post_move_to_device")
 
     def _adopt_module_callbacks(self) -> None:
-        self._module_callbacks = []
         found = self.routes.call("configure_callbacks")
         if not found:
             return

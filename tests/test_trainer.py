@@ -536,6 +536,30 @@ def test_an_exception_is_a_fault_in_the_log_and_the_run_has_failed(tmp_path: Pat
     assert ended.how == "failed"
 
 
+def test_callbacks_of_the_module_that_work_beside_the_step_are_there_in_each_run(
+    tmp_path: Path,
+) -> None:
+    heard: list[tuple[int, str]] = []
+
+    class Hears(nb.Callback):
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        @nb.on(nb.RunStarted)
+        async def note(self, started: nb.RunStarted) -> None:
+            heard.append((self.number, started.fn))
+
+    class Brings(Small):
+        def configure_callbacks(self) -> list[nb.Callback]:
+            return [Hears(number=len(heard) + 1)]
+
+    run = trainer(tmp_path)
+    run.fit(Brings(), loader())
+    run.validate(dataloaders=loader(8), verbose=False)
+
+    assert heard == [(1, "fit"), (2, "validate")]
+
+
 def test_a_trainer_can_run_again_after_a_failure(tmp_path: Path) -> None:
     class FailsOnce(Small):
         failed = False
