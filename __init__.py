@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
     from .actors.results import EvalResult as EvalResult
     from .actors.results import TrainResult as TrainResult
+    from .actors.rng import seed_everything as seed_everything
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
     from .bus.clock import monotonic as monotonic
@@ -104,7 +105,6 @@ if TYPE_CHECKING:
     from .sinks.tensorboard import TensorBoard as TensorBoard
     from .sinks.wandb import WandB as WandB
     from .trainer import Trainer as Trainer
-    from .trainer import seed_everything as seed_everything
 
 _EVENTS = [
     "ActorRestarted",
@@ -213,7 +213,7 @@ _HOME_OF = {
     "register_type": ".actors.checkpoint_values",
     "monotonic": ".bus.clock",
     "replay": ".sinks.replay",
-    "seed_everything": ".trainer",
+    "seed_everything": ".actors.rng",
 }
 __version__ = "0.1.0"
 __all__ = sorted(_HOME_OF)

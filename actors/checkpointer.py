@@ -474,7 +474,7 @@ class Checkpointer:
         by itself, all there are.
         """
         trainer = self._trainer
-        if not (trainer.is_accumulating or trainer.optimizes_manually):
+        if not (trainer.is_accumulating or trainer.optimization.is_manual):
             return {}
         parameters = trainer.lightning_module.named_parameters()
         return {name: p.grad for name, p in parameters if p.grad is not None}

@@ -3,19 +3,28 @@
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from ..bus.bus import Bus
-from ..bus.codec import as_float
 from ..bus.errors import CheckpointError, MetricError
 from ..bus.events import Media, Put, Scalar
 from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
+from .log_entry import EVALUATION_STEP, LOG_RULES, LogEntry, LogOptions, clash
 from .logging_mixin import ReduceFx
+from .metric_values import (
+    MAX_NAME_CHARS,
+    PendingScalar,
+    Value,
+    as_tensors,
+    is_name,
+    resolved,
+    to_scalar,
+)
+from .reduction import Reduction
 from .results import Logged, Result
 
 if TYPE_CHECKING:
@@ -25,281 +34,6 @@ _NO_BATCH = object()
 _log = get_logger("nightbus.metrics")
 
 DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
-MAX_NAME_CHARS = 1000
-
-_STEP = (True, False)
-_EVALUATION_STEP = (False, True)
-_EPOCH = (None, True)  # on_step is not allowed
-
-
-def _log_rules() -> dict[str, tuple[bool | None, bool]]:
-    """Hook -> (on_step, on_epoch) by default; hooks that are not here cannot log."""
-    rules: dict[str, tuple[bool | None, bool]] = {}
-    for name in [
-        "training_step",
-        "training_step_end",
-        "on_train_batch_start",
-        "on_train_batch_end",
-        "on_batch_start",
-        "on_batch_end",
-        "on_before_backward",
-        "backward",
-        "on_after_backward",
-        "on_before_zero_grad",
-        "optimizer_zero_grad",
-        "on_before_optimizer_step",
-        "optimizer_step",
-        "configure_gradient_clipping",
-        "lr_scheduler_step",
-    ]:
-        rules[name] = _STEP
-    for stage in ("validation", "test"):
-        for name in ("{}_step", "{}_step_end", "on_{}_batch_start", "on_{}_batch_end"):
-            rules[name.format(stage)] = _EVALUATION_STEP
-    for stage in ("train", "validation", "test"):
-        for name in ("on_{}_epoch_start", "on_{}_epoch_end", "on_{}_start"):
-            rules[name.format(stage)] = _EPOCH
-    for name in [
-        "on_epoch_start",
-        "on_epoch_end",
-        "training_epoch_end",
-        "validation_epoch_end",
-        "test_epoch_end",
-    ]:
-        rules[name] = _EPOCH
-    return rules
-
-
-_RULES = _log_rules()
-_REDUCTIONS: dict[Any, str] = {
-    "mean": "mean",
-    "avg": "mean",
-    "sum": "sum",
-    "min": "min",
-    "max": "max",
-    torch.mean: "mean",
-    torch.sum: "sum",
-    torch.min: "min",
-    torch.max: "max",
-}
-
-
-class PendingScalar:
-    """A one-element tensor on a GPU whose copy to the host is on its way."""
-
-    def __init__(self, value: Tensor) -> None:
-        self._host = torch.empty((), dtype=value.dtype, pin_memory=True)
-        self._host.copy_(value.detach().reshape(()), non_blocking=True)
-        self._arrived = torch.cuda.Event()
-        self._arrived.record(torch.cuda.current_stream(value.device))
-
-    def ready(self) -> bool:
-        """Whether ``result`` would return without waiting."""
-        return bool(self._arrived.query())
-
-    def result(self) -> Scalar:
-        """The number; waits for it."""
-        self._arrived.synchronize()
-        return self._host.item()
-
-
-Value = Scalar | PendingScalar
-
-
-def to_scalar(name: str, value: Any) -> Value:
-    """A metric's value as a number, or as a number on its way from a GPU.
-
-    Args:
-        name: the metric, for the error.
-        value: a float, int or bool, a NumPy scalar, or a tensor of one element.
-
-    Raises:
-        MetricError: it is none of these.
-    """
-    kind = type(value)
-    if kind is float or kind is bool or (kind is int and -(1 << 63) <= value < 1 << 64):
-        return value  # type: ignore[no-any-return]
-    if isinstance(value, Tensor):
-        if value.is_cuda and value.numel() == 1:
-            return PendingScalar(value)
-        try:
-            number = value.item()
-        except RuntimeError:
-            raise MetricError(
-                f"metric {name!r} is a tensor of shape {tuple(value.shape)}; one number is "
-                "expected: reduce it first, with .mean() say"
-            ) from None
-    elif isinstance(value, int | float):
-        number = value
-    elif hasattr(value, "item") and getattr(value, "size", 1) == 1:
-        number = value.item()
-    else:
-        number = value
-    if isinstance(number, float):
-        return float(number)
-    if isinstance(number, bool):
-        return number
-    if isinstance(number, int):
-        return int(number) if -(1 << 63) <= number < 1 << 64 else as_float(number)
-    raise MetricError(
-        f"metric {name!r} is {kind.__name__}; a number or a one-element tensor is expected"
-    )
-
-
-def _is_name(name: object) -> bool:
-    return (
-        isinstance(name, str)
-        and 0 < len(name) <= MAX_NAME_CHARS
-        and (name.isascii() or _is_unicode(name))
-    )
-
-
-def _is_unicode(text: str) -> bool:
-    """Not with half a surrogate pair in it, as in a file name that is not UTF-8: a checkpoint
-    and a sink's file cannot hold that.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def resolved(value: Value) -> Scalar:
-    """A number, waited for if it is on its way."""
-    return value.result() if isinstance(value, PendingScalar) else value
-
-
-# prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx: a plain tuple, because one
-# is made and compared at each log
-_Options = tuple[bool, bool, bool | None, bool | None, ReduceFx, bool]
-_OPTION_NAMES = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_dataloader_idx")
-
-
-class _Reduction:
-    """The values of an epoch, reduced as they come."""
-
-    def __init__(self, how: str | Callable[[Tensor], Any]) -> None:
-        self._how = how
-        self._sum = 0.0
-        self._weight = 0.0
-        self._values: list[Scalar] = []
-        self._waiting: list[tuple[PendingScalar, float]] = []
-
-    def add(self, value: Value, weight: float) -> None:
-        if type(value) is PendingScalar:
-            self._waiting.append((value, weight))
-        elif self._how == "mean":
-            self._sum += value * weight  # type: ignore[operator]
-            self._weight += weight
-        else:
-            self._take(value, weight)  # type: ignore[arg-type]
-
-    def _take(self, value: Scalar, weight: float) -> None:
-        if self._how == "mean":
-            self._sum += value * weight
-            self._weight += weight
-        elif self._how == "sum":
-            self._sum += value
-        else:
-            self._values.append(value)
-            if isinstance(self._how, str):
-                self._values = [self._extreme()]
-
-    def _extreme(self) -> Scalar:
-        nan = [value for value in self._values if value != value]
-        if nan:
-            return nan[0]
-        return min(self._values) if self._how == "min" else max(self._values)
-
-    def _take_waiting(self) -> None:
-        for value, weight in self._waiting:
-            self._take(value.result(), weight)
-        self._waiting = []
-
-    def reduce_with(self, how: str | Callable[[Tensor], Any]) -> None:
-        """Use this function; what was gathered stays."""
-        self._how = how
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was gathered: plain data."""
-        self._take_waiting()
-        return {"sum": self._sum, "weight": self._weight, "values": list(self._values)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
-        self._sum, self._weight = state_dict["sum"], state_dict["weight"]
-        self._values = list(state_dict["values"])
-
-    def compute(self) -> Scalar:
-        self._take_waiting()
-        if self._how == "mean":
-            return self._sum / self._weight if self._weight else float("nan")
-        if self._how == "sum":
-            return self._sum
-        if isinstance(self._how, str):
-            return self._values[0]
-        return resolved(to_scalar("reduce_fx", self._how(torch.tensor(self._values))))
-
-
-class _Entry:
-    """One ``log`` call site: its options, worked out once, and its values of this epoch."""
-
-    __slots__ = (
-        "dataloader_idx",
-        "epoch_name",
-        "hook",
-        "how",
-        "is_restored",
-        "metric",
-        "name",
-        "on_epoch",
-        "on_step",
-        "options",
-        "reduction",
-        "source",
-        "stage",
-        "step_name",
-        "to_step",
-        "to_step_thinned",
-        "weighted",
-    )
-
-    def __init__(self, name: str, options: _Options, stage: str, hook: str, source: str) -> None:
-        self.options = options
-        self.name = name
-        self.stage = stage
-        self.hook = hook
-        self.source = source
-        self.dataloader_idx = 0
-        self.metric: Any = None
-        self.is_restored = False  # out of a checkpoint, not logged since
-        prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
-        by_rule = _RULES[hook]
-        self.on_step = bool(by_rule[0]) if on_step is None else on_step
-        self.on_epoch = by_rule[1] if on_epoch is None else on_epoch
-        both = self.on_step and self.on_epoch
-        self.step_name = f"{name}_step" if both else name
-        self.epoch_name = f"{name}_epoch" if both else name
-        how = _REDUCTIONS.get(reduce_fx, reduce_fx)
-        if isinstance(how, str) and how not in _REDUCTIONS:
-            raise MetricError(
-                f"log({name!r}, reduce_fx={how!r}): expected 'mean', 'sum', 'min', 'max' or a "
-                "function of a tensor"
-            )
-        self.how: str | Callable[[Tensor], Any] = how
-        self.weighted = how == "mean"
-        self.reduction: _Reduction | None = None
-        bar = ("progress_bar",) if prog_bar else ()
-        self.to_step_thinned: tuple[str, ...] = (*bar, "callbacks")
-        loggers = ("loggers",) if logger else ()
-        self.to_step: tuple[str, ...] = (*bar, "callbacks", *loggers)
-
-    @property
-    def recorded_names(self) -> set[str]:
-        """The names that its values are recorded with."""
-        names = {self.step_name} if self.on_step else set()
-        return names | {self.epoch_name} if self.on_epoch else names
 
 
 class _Collection(NamedTuple):
@@ -308,7 +42,7 @@ class _Collection(NamedTuple):
     collection: "MetricCollection"
     stage: str
     options: dict[str, Any]
-    entries: list[_Entry]
+    entries: list[LogEntry]
 
 
 class Metrics:
@@ -333,14 +67,14 @@ class Metrics:
         self._callback: dict[str, Value] = {}
         self._progress_bar: dict[str, Value] = {}
         self._logged: dict[str, Value] = {}
-        self._entries: dict[tuple[str, str, int], _Entry] = {}
+        self._entries: dict[tuple[str, str, int], LogEntry] = {}
         # Reductions out of a checkpoint whose function is not known yet.
-        self._to_be_taken_up: dict[tuple[str, str, int], _Reduction] = {}
+        self._to_be_taken_up: dict[tuple[str, str, int], Reduction] = {}
         self._collections: dict[tuple[str, int, int], _Collection] = {}
         self._said_not_finite: set[str] = set()
         self.heard: set[str] = set()  # destinations that somebody takes values for
         self.unheard: Counter[str] = Counter()  # values put to others
-        self._monitors: dict[tuple[str, str], _Reduction] = {}  # by stage and name
+        self._monitors: dict[tuple[str, str], Reduction] = {}  # by stage and name
         self._chosen_in_evaluation: set[str] = set()
 
     # -- who reads what ----------------------------------------------------------------------
@@ -348,7 +82,7 @@ class Metrics:
     @property
     def callback_metrics(self) -> dict[str, Tensor]:
         """Latest value of each metric for callbacks, as float64 tensors of shape ()."""
-        return _as_tensors(self._callback)
+        return as_tensors(self._callback)
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
@@ -358,7 +92,7 @@ class Metrics:
     @property
     def logged_metrics(self) -> dict[str, Tensor]:
         """Latest value of each metric that sinks got, as float64 tensors of shape ()."""
-        return _as_tensors(self._logged)
+        return as_tensors(self._logged)
 
     @property
     def in_progress_bar(self) -> Mapping[str, Value]:
@@ -412,10 +146,10 @@ class Metrics:
                 self.unheard[label] += 1
 
     def _check_name(self, name: object) -> None:
-        # As _is_name, which would be a call for each put.
+        # As is_name, which would be a call for each put.
         if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and name.isascii():
             return
-        if not _is_name(name):
+        if not is_name(name):
             raise MetricError(
                 f"a metric's name is a string of 1 to {MAX_NAME_CHARS} characters, not "
                 f"{str(name)[:80]!r}"
@@ -505,7 +239,7 @@ class Metrics:
         if entry is None or entry.stage != place.stage or entry.is_restored:
             entry = self._register(source, name, value, options)
         elif entry.options != options or entry.source != source:
-            raise _clash(entry, source, options)
+            raise clash(entry, source, options)
         if entry.metric is not None:
             self._log_metric(source, entry, value)
             return
@@ -515,7 +249,7 @@ class Metrics:
         if entry.on_epoch:
             reduction = entry.reduction
             if reduction is None:
-                reduction = entry.reduction = _Reduction(entry.how)
+                reduction = entry.reduction = Reduction(entry.how)
             if not entry.weighted or place.batch_idx < 0:
                 reduction.add(scalar, 1)
             elif batch_size is not None:
@@ -525,7 +259,7 @@ class Metrics:
             else:
                 reduction.add(scalar, self._size_of_batch())
 
-    def _record_step(self, source: str, entry: _Entry, scalar: Value) -> None:
+    def _record_step(self, source: str, entry: LogEntry, scalar: Value) -> None:
         due = (self.bus.place.step + 1) % self.log_every_n_steps == 0
         labels = entry.to_step if due else entry.to_step_thinned
         self._record(source, entry.step_name, scalar, labels)
@@ -557,7 +291,7 @@ class Metrics:
         known = _Collection(collection, place.stage, dict(options), entries)
         self._collections[place.hook, id(collection), place.dataloader_idx] = known
 
-    def _log_metric(self, source: str, entry: _Entry, metric: Any) -> None:
+    def _log_metric(self, source: str, entry: LogEntry, metric: Any) -> None:
         if metric is not entry.metric:
             raise MetricError(
                 f"{entry.name!r} was logged as a Metric before, and now as another "
@@ -567,14 +301,14 @@ class Metrics:
         if entry.on_step and metric._forward_cache is not None:
             self._record_step(source, entry, to_scalar(entry.name, metric._forward_cache))
 
-    def _register(self, source: str, name: str, value: Any, options: _Options) -> _Entry:
+    def _register(self, source: str, name: str, value: Any, options: LogOptions) -> LogEntry:
         place = self.bus.place
-        if not _is_name(name):
+        if not is_name(name):
             raise MetricError(
                 f"log({str(name)[:80]!r}): a metric's name is a string of 1 to {MAX_NAME_CHARS} "
                 "characters"
             )
-        rule = _RULES.get(place.hook)
+        rule = LOG_RULES.get(place.hook)
         if rule is None:
             where = f"in {place.hook}" if place.hook else "outside a hook"
             raise MetricError(
@@ -587,9 +321,9 @@ class Metrics:
                 "leave on_step out, or use put()"
             )
         shown = name
-        if self.num_dataloaders > 1 and options[5] and rule is _EVALUATION_STEP:
+        if self.num_dataloaders > 1 and options[5] and rule is EVALUATION_STEP:
             shown = f"{name}/dataloader_idx_{place.dataloader_idx}"
-        entry = _Entry(shown, options, place.stage, place.hook, source)
+        entry = LogEntry(shown, options, place.stage, place.hook, source)
         if not entry.on_step and not entry.on_epoch:
             raise MetricError(
                 f"log({name!r}, on_step=False, on_epoch=False) in {place.hook} would record nothing"
@@ -619,7 +353,7 @@ class Metrics:
         self._entries[key] = entry
         return entry
 
-    def _take_up(self, key: tuple[str, str, int], entry: _Entry) -> None:
+    def _take_up(self, key: tuple[str, str, int], entry: LogEntry) -> None:
         """Go on with what a checkpoint had for this call site."""
         restored = self._entries.get(key)
         if restored is not None and restored.is_restored and restored.stage == entry.stage:
@@ -645,11 +379,11 @@ class Metrics:
                 self._record_step(entry.source, entry, scalar)
             if entry.on_epoch and not keeps:
                 if entry.reduction is None:
-                    entry.reduction = _Reduction(entry.how)
+                    entry.reduction = Reduction(entry.how)
                 entry.reduction.add(scalar, size if entry.weighted else 1)
         self._add_monitors(result, size)
 
-    def _result_entry(self, hook: str, name: str, options: Logged) -> _Entry:
+    def _result_entry(self, hook: str, name: str, options: Logged) -> LogEntry:
         place = self.bus.place
         key = (hook, name, place.dataloader_idx)
         entry = self._entries.get(key)
@@ -664,9 +398,9 @@ class Metrics:
                 True,
             )
             shown = name
-            if self.num_dataloaders > 1 and _RULES[hook] is _EVALUATION_STEP:
+            if self.num_dataloaders > 1 and LOG_RULES[hook] is EVALUATION_STEP:
                 shown = f"{name}/dataloader_idx_{place.dataloader_idx}"
-            entry = _Entry(shown, by_option, place.stage, hook, "module")
+            entry = LogEntry(shown, by_option, place.stage, hook, "module")
             if entry.on_step and entry.on_epoch:
                 entry.step_name, entry.epoch_name = f"step_{shown}", f"epoch_{shown}"
             entry.dataloader_idx = place.dataloader_idx
@@ -693,7 +427,7 @@ class Metrics:
     def _add_monitors(self, result: Result, size: int) -> None:
         stage = "train" if self.bus.place.stage == "train" else "evaluation"
         for name, value in result.monitors():
-            reduction = self._monitors.setdefault((stage, name), _Reduction("mean"))
+            reduction = self._monitors.setdefault((stage, name), Reduction("mean"))
             reduction.add(to_scalar(name, value), size)
 
     def log_dicts(self, output: Mapping[str, Any], is_epoch_end: bool) -> None:
@@ -710,6 +444,28 @@ class Metrics:
                 is_number = isinstance(value, int | float)
                 if is_number or (isinstance(value, Tensor) and value.numel() == 1):
                     self.put("module", name, value, ("callbacks",))
+
+    def log_epoch_end(self, returned: Any, outputs: Any, step: str) -> dict[int, dict[str, Scalar]]:
+        """Log what came of an epoch's results.
+
+        Args:
+            returned: by ``*_epoch_end``: a result, several, or a dict in the older style.
+            outputs: what it was called with, logged from if it returned nothing.
+            step: the step whose outputs they are.
+
+        Returns:
+            Values by dataloader index and metric name.
+        """
+        if isinstance(returned, Mapping):
+            self.log_dicts(returned, is_epoch_end=True)
+        results = outputs if returned is None else returned
+        published: dict[int, dict[str, Scalar]] = {}
+        for idx, result in enumerate(results if isinstance(results, list) else [results]):
+            if isinstance(result, Result):
+                self.bus.place.move(dataloader_idx=idx if step != "training_step" else None)
+                published[idx] = self.log_collected(result, step)
+        self.bus.place.move(dataloader_idx=0)
+        return published
 
     def _publish_monitors(self) -> None:
         """What callbacks monitor by early_stop_on and checkpoint_on: a choice that validation made
@@ -819,7 +575,7 @@ class Metrics:
             key = (saved["hook"], saved["name"], saved["dataloader_idx"])
             reduction = None
             if saved["reduction"] is not None:
-                reduction = _Reduction(saved["reduce_fx"])
+                reduction = Reduction(saved["reduce_fx"])
                 reduction.load_state_dict(saved["reduction"])
             if saved["reduce_fx"] is None:  # the function is known when it is logged again
                 if reduction is not None:
@@ -827,7 +583,9 @@ class Metrics:
                 continue
             *first, add_dataloader_idx = saved["options"]
             options: Any = (*first, saved["reduce_fx"], add_dataloader_idx)
-            entry = _Entry(saved["shown"], options, saved["stage"], saved["hook"], saved["source"])
+            entry = LogEntry(
+                saved["shown"], options, saved["stage"], saved["hook"], saved["source"]
+            )
             entry.dataloader_idx, entry.reduction = saved["dataloader_idx"], reduction
             entry.step_name, entry.epoch_name = saved["step_name"], saved["epoch_name"]
             entry.is_restored = True
@@ -841,7 +599,7 @@ class Metrics:
                     ) from None
             self._entries[key] = entry
         for name, saved in state_dict["monitors"].items():
-            reduction = self._monitors["train", name] = _Reduction("mean")
+            reduction = self._monitors["train", name] = Reduction("mean")
             reduction.load_state_dict(saved)
         self._chosen_in_evaluation = set(state_dict["chosen_in_evaluation"])
         latest = (self._callback, self._progress_bar, self._logged)
@@ -873,20 +631,6 @@ class Metrics:
         self._monitors.clear()
 
 
-def _clash(entry: _Entry, source: str, options: _Options) -> MetricError:
-    if entry.source != source:
-        who = f"both {entry.source} and {source} log {entry.name!r} in {entry.hook}"
-        return MetricError(f"{who}; choose another name in one of them")
-    return MetricError(
-        f"{entry.name!r} is logged twice in {entry.hook} with different options: "
-        f"{_shown(entry.options)} and {_shown(options)}; use the same ones, or another name"
-    )
-
-
-def _shown(options: _Options) -> str:
-    return ", ".join(f"{name}={value}" for name, value in zip(_OPTION_NAMES, options, strict=True))
-
-
 def _sizes(batch: Any) -> Any:
     if isinstance(batch, Tensor):
         yield batch.shape[0] if batch.dim() else 1
@@ -896,9 +640,3 @@ def _sizes(batch: Any) -> Any:
     elif isinstance(batch, list | tuple):
         for value in batch:
             yield from _sizes(value)
-
-
-def _as_tensors(values: dict[str, Value]) -> dict[str, Tensor]:
-    return {
-        name: torch.tensor(resolved(value), dtype=torch.float64) for name, value in values.items()
-    }

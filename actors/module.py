@@ -167,7 +167,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
                 "manual_backward() is for manual optimization; set self.automatic_optimization = "
                 "False in __init__, or return the loss from training_step instead"
             )
-        self.trainer.backward_by_hand(loss, *args, **kwargs)
+        self.trainer.optimization.backward_by_hand(loss, *args, **kwargs)
 
     def optimizer_step(
         self,
@@ -272,7 +272,9 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         """
         trainer = self.trainer
         found: list[Any] = (
-            trainer.lightning_optimizers if use_lightning_optimizer else trainer.optimizers
+            trainer.optimization.lightning_optimizers
+            if use_lightning_optimizer
+            else trainer.optimization.optimizers
         )
         return found[0] if len(found) == 1 else found
 
@@ -298,7 +300,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         Raises:
             UsageError: it is no optimizer of this run.
         """
-        toggle = self.trainer.optimizer_toggle
+        toggle = self.trainer.optimization.toggle
         if optimizer_idx is None:
             optimizer_idx = self._optimizer_idx(optimizer)
         toggle.begin(optimizer_idx)
@@ -311,10 +313,10 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
             optimizer: accepted for code that names the optimizer or its number; at any time, at
                 most one is toggled.
         """
-        self.trainer.optimizer_toggle.end()
+        self.trainer.optimization.toggle.end()
 
     def _optimizer_idx(self, optimizer: Any) -> int:
-        found = self.trainer.optimizers
+        found = self.trainer.optimization.optimizers
         wrapped = getattr(optimizer, "optimizer", optimizer)
         for idx, entry in enumerate(found):
             if entry is wrapped:

@@ -1,4 +1,4 @@
-"""States of all random number generators, as plain data and tensors."""
+"""Random number generators: seeding them all, and their states as plain data and tensors."""
 
 import random
 from collections.abc import Mapping
@@ -6,6 +6,30 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from ..bus.errors import UsageError
+
+
+def seed_everything(seed: int = 0, workers: bool = False) -> int:
+    """Seed Python's, NumPy's and torch's random number generators.
+
+    Args:
+        seed: an int from 0 to 2**32 - 1.
+        workers: accepted for code written for Lightning; dataloader workers get seeds from torch's
+            generator in any case.
+
+    Returns:
+        The seed.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UsageError(f"seed={seed!r}: expected an int from 0 to {2**32 - 1}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return seed
 
 
 def rng_state() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Where training is, for whatever is recorded now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from .events import Stage
 
@@ -79,3 +80,13 @@ class Place:
         self.dataloader_idx = self.dataloader_idx if dataloader_idx is None else dataloader_idx
         if self._on_move is not None:
             self._on_move(self.mark())
+
+    @contextmanager
+    def in_stage(self, stage: Stage) -> Iterator[None]:
+        """Be in another stage for a while, and then back where we were."""
+        before = self.stage, self.batch_idx, self.dataloader_idx
+        self.move(stage=stage, batch_idx=-1)
+        try:
+            yield
+        finally:
+            self.move(stage=before[0], batch_idx=before[1], dataloader_idx=before[2])

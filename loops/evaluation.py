@@ -2,17 +2,36 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from ..actors.data_position import begin_pass
 from ..actors.results import EvalResult, Result
+from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
 from .loop import Loop
 from .modes import Modes
 from .outputs import in_one
 from .progress import Progress
+
+
+class _HookNames(NamedTuple):
+    """Names of one stage's hooks, put together once instead of for each batch."""
+
+    batch_start: str
+    step: str
+    step_end: str
+    batch_end: str
+
+    @classmethod
+    def of(cls, kind: str) -> "_HookNames":
+        return cls(
+            f"on_{kind}_batch_start", f"{kind}_step", f"{kind}_step_end", f"on_{kind}_batch_end"
+        )
+
+
+_HOOK_NAMES = {kind: _HookNames.of(kind) for kind in ("validation", "test")}
 
 
 class EvaluationEpochLoop(Loop):
@@ -48,7 +67,7 @@ class EvaluationEpochLoop(Loop):
     def advance(self, *_: Any) -> None:
         trainer = self.trainer
         routes, place, counts = trainer.routes, trainer.place, self.batch_progress.total
-        names = trainer.evaluation_hooks[self._kind]
+        names = _HOOK_NAMES[self._kind]
         dataloader_idx = self._dataloader_idx
         batch = next(self._iterator)
         self._batch_idx = batch_idx = self._batch_idx + 1
@@ -66,7 +85,7 @@ class EvaluationEpochLoop(Loop):
         if (step := getattr(routes, names.step)) is not None:
             with trainer.device.forward_context():
                 output = step(batch, batch_idx, dataloader_idx)
-        if trainer.has_step_end[self._kind]:
+        if trainer.wiring.has_step_end[self._kind]:
             output = routes.call(names.step_end, output)
         counts.processed += 1
         if (hook := getattr(routes, names.batch_end)) is not None:
@@ -140,7 +159,7 @@ class EvaluationLoop(Loop):
 
     def on_run_start(self) -> None:
         trainer, kind = self.trainer, self._kind
-        trainer.check_dataloader_idx(f"{kind}_step", len(self._loaders))
+        check_dataloader_idx(trainer.lightning_module, f"{kind}_step", len(self._loaders))
         limits = self._limits
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
@@ -157,7 +176,7 @@ class EvaluationLoop(Loop):
         trainer = self.trainer
         trainer.place.move(dataloader_idx=self._idx)
         self.dataloader_progress.total.ready += 1
-        keep = trainer.keeps_evaluation_outputs(self._kind)
+        keep = trainer.wiring.keeps_evaluation_outputs(self._kind)
         outputs = self.epoch_loop.run(
             self._loaders[self._idx], self._limits[self._idx], self._idx, self._kind, keep
         )
@@ -171,10 +190,12 @@ class EvaluationLoop(Loop):
         trainer.place.move(dataloader_idx=0, batch_idx=-1)
         several = len(self._loaders) > 1
         self._publish()
-        if trainer.keeps_evaluation_outputs(kind):
+        if trainer.wiring.keeps_evaluation_outputs(kind):
             outputs: Any = in_one(self._outputs if several else self._outputs[0])
             returned = trainer.routes.call(f"{kind}_epoch_end", outputs)
-            for idx, values in trainer.log_epoch_end(returned, outputs, f"{kind}_step").items():
+            for idx, values in trainer.metrics.log_epoch_end(
+                returned, outputs, f"{kind}_step"
+            ).items():
                 self._results.setdefault(idx, {}).update(values)
             self._publish()
         trainer.predictions.write(trainer)
@@ -197,7 +218,7 @@ class EvaluationLoop(Loop):
         trainer = self.trainer
         modes = Modes(trainer.lightning_module)
         is_there = trainer.place.stage in (self.stage, "sanity_check")
-        with torch.no_grad(), nullcontext() if is_there else trainer.in_stage(self.stage):
+        with torch.no_grad(), nullcontext() if is_there else trainer.place.in_stage(self.stage):
             result = super().run(*args, **kwargs)
         if modes.restore():
             trainer.routes.call(f"on_{self._kind}_model_train")

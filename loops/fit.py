@@ -146,9 +146,9 @@ class FitLoop(Loop):
         trainer.place.move(batch_idx=-1)
         trainer.metrics.publish_epoch()
         outputs, self._outputs = self._outputs, None
-        if outputs is not None and trainer.logs_collected_training:
+        if outputs is not None and trainer.wiring.logs_collected_training:
             outputs = in_one(outputs)
-            trainer.log_epoch_end(
+            trainer.metrics.log_epoch_end(
                 trainer.routes.call("training_epoch_end", outputs), outputs, "training_step"
             )
             trainer.metrics.publish_epoch()
@@ -160,7 +160,7 @@ class FitLoop(Loop):
         trainer.checkpointer.between_epochs()
 
     def _complete_epoch(self) -> None:
-        self.trainer.step_epoch_schedulers(self.current_epoch + 1)
+        self.trainer.optimization.step_epoch_schedulers(self.current_epoch + 1)
         total = self.epoch_progress.total
         total.ready = total.started = total.processed = total.completed = total.completed + 1
 

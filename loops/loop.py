@@ -167,7 +167,7 @@ class Loop(Actor):
         Raises:
             UsageError: the name is no name for a hook.
         """
-        return self.trainer.call_hook(name, *values)
+        return self.trainer.wiring.call_hook_of_loop(name, *values)
 
     # Which of the optional methods a class defines: a batch runs nested loops, and calling what
     # nobody defined would cost 3 us a step.

@@ -28,10 +28,11 @@ class ManualOptimization(TrainingStepLoop):
         self._done = True
         with torch.enable_grad():
             output = self.training_step(batch, batch_idx, 0)
+        trainer = self.trainer
         if isinstance(output, Result):
-            trainer = self.trainer
-            trainer.metrics.log_result(output, "training_step", trainer.logs_collected_training)
-        if self.trainer.wants_training_outputs:
+            keeps = trainer.wiring.logs_collected_training
+            trainer.metrics.log_result(output, "training_step", keeps)
+        if trainer.wiring.wants_training_outputs:
             self._output = kept_output(output)
 
     def on_run_end(self) -> Any:

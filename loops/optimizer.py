@@ -54,8 +54,8 @@ class OptimizerLoop(TrainingStepLoop):
     def reset(self) -> None:
         trainer = self.trainer
         self._turns_taken = 0
-        if trainer.passes_optimizer_idx:
-            self._turns = trainer.optimizer_turns()
+        if trainer.optimization.passes_optimizer_idx:
+            self._turns = trainer.optimization.turns()
             self._outputs = {}
 
     def advance(self, batch: Any, batch_idx: int) -> None:
@@ -65,7 +65,7 @@ class OptimizerLoop(TrainingStepLoop):
         self._batch, self._batch_idx = batch, batch_idx
         if trainer.accumulate_grad_batches > 1 or not self._will_step:
             self._accumulate(optimizer_idx)
-        if trainer.passes_optimizer_idx:
+        if trainer.optimization.passes_optimizer_idx:
             self._take_toggled_turn(optimizer_idx)
         else:
             self._take_turn(optimizer_idx)
@@ -77,7 +77,7 @@ class OptimizerLoop(TrainingStepLoop):
         trainer = self.trainer
         self._batch, self._batch_idx = args
         accumulates = trainer.accumulate_grad_batches > 1 or not self._will_step
-        if not trainer.passes_optimizer_idx:
+        if not trainer.optimization.passes_optimizer_idx:
             if accumulates:
                 self._accumulate(0)
             self._take_turn(0)
@@ -85,7 +85,7 @@ class OptimizerLoop(TrainingStepLoop):
             self._batch = None
             return output
         self._outputs = {}
-        for optimizer_idx in trainer.optimizer_turns():
+        for optimizer_idx in trainer.optimization.turns():
             self.optimizer_idx = optimizer_idx
             if accumulates:
                 self._accumulate(optimizer_idx)
@@ -115,16 +115,16 @@ class OptimizerLoop(TrainingStepLoop):
     def _take_toggled_turn(self, optimizer_idx: int) -> None:
         """A turn in which only this optimizer's parameters require gradients."""
         trainer = self.trainer
-        toggle = trainer.module_toggle
+        toggle = trainer.optimization.toggling_module
         if toggle is None:
-            trainer.optimizer_toggle.begin(optimizer_idx)
+            trainer.optimization.toggle.begin(optimizer_idx)
         else:
-            toggle.toggle_optimizer(trainer.optimizers[optimizer_idx], optimizer_idx)
+            toggle.toggle_optimizer(trainer.optimization.optimizers[optimizer_idx], optimizer_idx)
         try:
             self._take_turn(optimizer_idx)
         finally:
             if toggle is None:
-                trainer.optimizer_toggle.end()
+                trainer.optimization.toggle.end()
             else:
                 toggle.untoggle_optimizer(optimizer_idx)
         if self._output is not None:
@@ -142,7 +142,7 @@ class OptimizerLoop(TrainingStepLoop):
         progress = trainer.optimization_progress
         counts = progress.step.total
         try:
-            if not self._will_step or not trainer.optimizers:
+            if not self._will_step or not trainer.optimization.optimizers:
                 with torch.enable_grad():
                     self._closure()
                 return
@@ -150,7 +150,7 @@ class OptimizerLoop(TrainingStepLoop):
             trainer.routes.optimizer_step(  # type: ignore[misc]
                 trainer.place.epoch,
                 self._batch_idx,
-                trainer.stepping_optimizers[optimizer_idx],
+                trainer.optimization.stepping_optimizers[optimizer_idx],
                 optimizer_idx,
                 self._closure,
             )
@@ -167,7 +167,7 @@ class OptimizerLoop(TrainingStepLoop):
         it; several: a dict of that by optimizer_idx.
         """
         self._batch = None
-        if self.trainer.passes_optimizer_idx:
+        if self.trainer.optimization.passes_optimizer_idx:
             return self._outputs
         output, self._output = self._output, None
         return output
@@ -176,7 +176,7 @@ class OptimizerLoop(TrainingStepLoop):
         """The loss in an output that is more than a loss; what it says to log is logged."""
         trainer = self.trainer
         if isinstance(output, Result):
-            keeps = trainer.logs_collected_training
+            keeps = trainer.wiring.logs_collected_training
             trainer.metrics.log_result(output, "training_step", keeps)
             return getattr(output, "minimize", None)
         if isinstance(output, Mapping):
@@ -187,10 +187,10 @@ class OptimizerLoop(TrainingStepLoop):
         """training_step, zero_grad, backward: what an optimizer's step evaluates."""
         trainer, idx = self.trainer, self.optimizer_idx
         routes = trainer.routes
-        if self._asks_module and trainer.has_plain_training_step:
+        if self._asks_module and trainer.wiring.has_plain_training_step:
             step: Any = routes.training_step  # what the method does, without calling it
             batch, batch_idx = self._batch, self._batch_idx
-            several = trainer.passes_optimizer_idx
+            several = trainer.optimization.passes_optimizer_idx
             output = step(batch, batch_idx, idx) if several else step(batch, batch_idx)
         else:
             output = self.training_step(self._batch, self._batch_idx, idx)
@@ -199,11 +199,11 @@ class OptimizerLoop(TrainingStepLoop):
             raise _SkipTurn
         if trainer.running_loss is not None:
             trainer.running_loss.add(loss, self._batch_idx)
-        if trainer.wants_training_outputs:
+        if trainer.wiring.wants_training_outputs:
             self._output = kept_output(output)
-        if not trainer.optimizers:
+        if not trainer.optimization.optimizers:
             return loss
-        optimizer = trainer.optimizers[idx]
+        optimizer = trainer.optimization.optimizers[idx]
         if idx not in self._cleared:
             epoch, batch_idx = trainer.place.epoch, self._batch_idx
             if (group := routes.clear_gradients) is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import SequentialSampler
 
+from ..actors.step_arguments import check_dataloader_idx
 from .loop import Loop
 from .modes import Modes
 from .progress import Progress
@@ -104,7 +105,7 @@ class PredictionLoop(Loop):
 
     def on_run_start(self) -> None:
         trainer = self.trainer
-        trainer.check_dataloader_idx("predict_step", len(self._loaders))
+        check_dataloader_idx(trainer.lightning_module, "predict_step", len(self._loaders))
         limits = trainer.loaders.limits("predict")
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
@@ -151,7 +152,7 @@ class PredictionLoop(Loop):
         trainer = self.trainer
         modes = Modes(trainer.lightning_module)
         is_there = trainer.place.stage == "predict"
-        with torch.no_grad(), nullcontext() if is_there else trainer.in_stage("predict"):
+        with torch.no_grad(), nullcontext() if is_there else trainer.place.in_stage("predict"):
             result = super().run(*args, **kwargs)
         modes.restore()
         return result

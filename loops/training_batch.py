@@ -29,7 +29,7 @@ class TrainingBatchLoop(Loop):
 
     def on_run_start(self, batch: Any, batch_idx: int) -> None:
         trainer = self.trainer
-        size = trainer.truncated_bptt_steps
+        size = trainer.optimization.truncated_bptt_steps
         splits = trainer.lightning_module.tbptt_split_batch(batch, size) if size else [batch]
         self._splits = deque(splits)
         self._outputs = []
@@ -43,16 +43,16 @@ class TrainingBatchLoop(Loop):
 
     def on_run_end(self) -> Any:
         outputs, self._outputs = self._outputs, []
-        return outputs if self.trainer.truncated_bptt_steps else outputs[0]
+        return outputs if self.trainer.optimization.truncated_bptt_steps else outputs[0]
 
     @property
     def _inner(self) -> Any:
-        return self.manual_loop if self.trainer.optimizes_manually else self.optimizer_loop
+        return self.manual_loop if self.trainer.optimization.is_manual else self.optimizer_loop
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         trainer = self.trainer
-        if type(self) is TrainingBatchLoop and not trainer.truncated_bptt_steps:
+        if type(self) is TrainingBatchLoop and not trainer.optimization.truncated_bptt_steps:
             # A shorter way to the same.
-            inner = self.manual_loop if trainer.optimizes_manually else self.optimizer_loop
+            inner = self.manual_loop if trainer.optimization.is_manual else self.optimizer_loop
             return inner.run(*args, **kwargs)
         return super().run(*args, **kwargs)

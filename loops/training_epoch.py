@@ -84,7 +84,7 @@ class TrainingEpochLoop(Loop):
         self._limit = trainer.num_training_batches
         self._validates = trainer.loaders.can_validate
         kept = [] if position is None else list(position["outputs"])
-        self._outputs = kept if trainer.keeps_training_outputs else None
+        self._outputs = kept if trainer.wiring.keeps_training_outputs else None
 
     def on_run_start(self) -> None:
         trainer = self.trainer
@@ -135,13 +135,13 @@ class TrainingEpochLoop(Loop):
         counts.processed += 1
         if self._outputs is not None:
             self._outputs.append(outputs)
-        if trainer.has_step_schedulers:
-            trainer.step_schedulers()
+        if trainer.optimization.has_step_schedulers:
+            trainer.optimization.step_schedulers()
         if (group := routes.training_batch_end) is not None:
             group()
         else:
             if (hook := routes.on_train_batch_end) is not None:
-                several = trainer.passes_optimizer_idx
+                several = trainer.optimization.passes_optimizer_idx
                 hook(for_batch_end(outputs) if several else outputs, batch, batch_idx)
             if (hook := routes.on_batch_end) is not None:
                 hook()
@@ -191,7 +191,10 @@ class TrainingEpochLoop(Loop):
         if outputs is None:
             return None
         return for_epoch_end(
-            outputs, len(trainer.optimizers) if trainer.passes_optimizer_idx else 1
+            outputs,
+            len(trainer.optimization.optimizers)
+            if trainer.optimization.passes_optimizer_idx
+            else 1,
         )
 
     def _close(self) -> None:

@@ -41,23 +41,23 @@ class TrainingStepLoop(Loop):
         """
         trainer = self.trainer
         step: Any = trainer.routes.training_step
-        if trainer.has_plain_training_step:
-            if trainer.passes_optimizer_idx:
+        if trainer.wiring.has_plain_training_step:
+            if trainer.optimization.passes_optimizer_idx:
                 return step(batch, batch_idx, optimizer_idx)
             return step(batch, batch_idx)
         arguments = [batch, batch_idx]
-        if trainer.passes_optimizer_idx:
+        if trainer.optimization.passes_optimizer_idx:
             arguments.append(optimizer_idx)
-        if trainer.truncated_bptt_steps:
+        if trainer.optimization.truncated_bptt_steps:
             arguments.append(self.hiddens)
         if trainer.device.autocasts:
             with trainer.device.forward_context():
                 output = step(*arguments)
         else:
             output = step(*arguments)
-        if trainer.has_training_step_end:
+        if trainer.wiring.has_training_step_end:
             output = trainer.routes.call("training_step_end", output)
-        if trainer.truncated_bptt_steps and output is not None:
+        if trainer.optimization.truncated_bptt_steps and output is not None:
             self.next_hiddens = detached(_hiddens_of(output))
         return output
 

@@ -280,10 +280,11 @@ class Late:
 def test_a_value_on_its_way_is_recorded_in_order_and_nobody_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nightbus.actors import metrics
+    from nightbus.actors import metric_values, metrics, reduction
 
     late = Late(0.25)
-    monkeypatch.setattr(metrics, "PendingScalar", Late)
+    for module in (metric_values, metrics, reduction):
+        monkeypatch.setattr(module, "PendingScalar", Late)
     monkeypatch.setattr(metrics, "to_scalar", lambda name, value: late if name == "late" else value)
     seen: list[int] = []
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("bus", "actors", "cli", "loops", "sinks")
+FOLDERS = ("bus", "actors", "cli", "loops", "sinks", "trainer")
 NOT_SHIPPED = ("tests", "examples")
 
 

@@ -60,15 +60,15 @@ class GradientAccumulationScheduler(Callback):
                 "GradientAccumulationScheduler were given; leave the Trainer's argument out"
             )
         if self.going_to_accumulate_grad_batches():
-            if trainer.optimizes_manually:
+            if trainer.optimization.is_manual:
                 raise UsageError(
                     "a GradientAccumulationScheduler does nothing with manual optimization; step "
                     "the optimizer every so many batches in training_step instead"
                 )
-            if trainer.truncated_bptt_steps:
+            if split_size := trainer.optimization.truncated_bptt_steps:
                 raise UsageError(
-                    f"truncated_bptt_steps={trainer.truncated_bptt_steps} steps after each split "
-                    "of a batch; a GradientAccumulationScheduler cannot be combined with it"
+                    f"truncated_bptt_steps={split_size} steps after each split of a batch; a "
+                    "GradientAccumulationScheduler cannot be combined with it"
                 )
         self._before = trainer.accumulate_grad_batches
         trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)

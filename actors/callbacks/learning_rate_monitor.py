@@ -70,8 +70,8 @@ class LearningRateMonitor(Callback):
             UsageError: two would have the same name.
         """
         self.lrs = {}
-        self._names = _names(trainer.optimizers, trainer.lr_scheduler_configs)
-        if not trainer.optimizers:
+        self._names = _names(trainer.optimization.optimizers, trainer.lr_scheduler_configs)
+        if not trainer.optimization.optimizers:
             _log.warning("LearningRateMonitor: there is no optimizer")
 
     def on_train_batch_start(
@@ -88,7 +88,7 @@ class LearningRateMonitor(Callback):
         every = trainer.metrics.log_every_n_steps
         due = interval == "epoch" or (trainer.global_step + 1) % every == 0
         destinations = ("callbacks", "loggers") if due else ("callbacks",)
-        for idx, optimizer in enumerate(trainer.optimizers):
+        for idx, optimizer in enumerate(trainer.optimization.optimizers):
             if self.logging_interval is None and interval not in _intervals(trainer, optimizer):
                 continue
             for name, group in _named_groups(optimizer, self._names[idx]):

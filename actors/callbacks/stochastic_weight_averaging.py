@@ -121,12 +121,12 @@ class StochasticWeightAveraging(Callback):
         Raises:
             UsageError: the set-up does not go together with averaging.
         """
-        if trainer.optimizes_manually or len(trainer.optimizers) != 1:
-            what = "manual optimization" if trainer.optimizes_manually else "one optimizer"
+        if trainer.optimization.is_manual or len(trainer.optimizers) != 1:
+            what = "manual optimization" if trainer.optimization.is_manual else "one optimizer"
             raise UsageError(
                 f"StochasticWeightAveraging anneals the rate of one optimizer, stepped by the "
                 f"trainer; there are {len(trainer.optimizers)}"
-                + (f" with {what}" if trainer.optimizes_manually else "")
+                + (f" with {what}" if trainer.optimization.is_manual else "")
             )
         groups = len(trainer.optimizers[0].param_groups)
         if isinstance(self._swa_lrs, list) and len(self._swa_lrs) != groups:
@@ -206,8 +206,7 @@ class StochasticWeightAveraging(Callback):
         if self._replaced:
             kinds = ", ".join(type(config.scheduler).__name__ for config in self._replaced)
             _log.info("annealing to swa_lrs replaces the learning-rate schedule", schedulers=kinds)
-        trainer.lr_scheduler_configs = [LRSchedulerConfig(self._scheduler)]
-        trainer._begin_schedulers()
+        trainer.optimization.replace_schedulers([LRSchedulerConfig(self._scheduler)])
 
     def _batch_norm_inputs(self, trainer: "Trainer") -> Iterator[Any]:
         limit = trainer.num_training_batches

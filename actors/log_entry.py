@@ -1,0 +1,135 @@
+"""One call site of ``log``: where it may be, its options, and what it has gathered."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..bus.errors import MetricError
+from .logging_mixin import ReduceFx
+from .reduction import REDUCTIONS, Reduction
+
+_STEP = (True, False)
+EVALUATION_STEP = (False, True)
+_EPOCH = (None, True)  # on_step is not allowed
+
+
+def _log_rules() -> dict[str, tuple[bool | None, bool]]:
+    """Hook -> (on_step, on_epoch) by default; hooks that are not here cannot log."""
+    rules: dict[str, tuple[bool | None, bool]] = {}
+    for name in [
+        "training_step",
+        "training_step_end",
+        "on_train_batch_start",
+        "on_train_batch_end",
+        "on_batch_start",
+        "on_batch_end",
+        "on_before_backward",
+        "backward",
+        "on_after_backward",
+        "on_before_zero_grad",
+        "optimizer_zero_grad",
+        "on_before_optimizer_step",
+        "optimizer_step",
+        "configure_gradient_clipping",
+        "lr_scheduler_step",
+    ]:
+        rules[name] = _STEP
+    for stage in ("validation", "test"):
+        for name in ("{}_step", "{}_step_end", "on_{}_batch_start", "on_{}_batch_end"):
+            rules[name.format(stage)] = EVALUATION_STEP
+    for stage in ("train", "validation", "test"):
+        for name in ("on_{}_epoch_start", "on_{}_epoch_end", "on_{}_start"):
+            rules[name.format(stage)] = _EPOCH
+    for name in [
+        "on_epoch_start",
+        "on_epoch_end",
+        "training_epoch_end",
+        "validation_epoch_end",
+        "test_epoch_end",
+    ]:
+        rules[name] = _EPOCH
+    return rules
+
+
+LOG_RULES = _log_rules()
+
+
+# prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx: a plain tuple, because one
+# is made and compared at each log
+LogOptions = tuple[bool, bool, bool | None, bool | None, ReduceFx, bool]
+_OPTION_NAMES = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_dataloader_idx")
+
+
+class LogEntry:
+    """One ``log`` call site: its options, worked out once, and its values of this epoch."""
+
+    __slots__ = (
+        "dataloader_idx",
+        "epoch_name",
+        "hook",
+        "how",
+        "is_restored",
+        "metric",
+        "name",
+        "on_epoch",
+        "on_step",
+        "options",
+        "reduction",
+        "source",
+        "stage",
+        "step_name",
+        "to_step",
+        "to_step_thinned",
+        "weighted",
+    )
+
+    def __init__(self, name: str, options: LogOptions, stage: str, hook: str, source: str) -> None:
+        self.options = options
+        self.name = name
+        self.stage = stage
+        self.hook = hook
+        self.source = source
+        self.dataloader_idx = 0
+        self.metric: Any = None
+        self.is_restored = False  # out of a checkpoint, not logged since
+        prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
+        by_rule = LOG_RULES[hook]
+        self.on_step = bool(by_rule[0]) if on_step is None else on_step
+        self.on_epoch = by_rule[1] if on_epoch is None else on_epoch
+        both = self.on_step and self.on_epoch
+        self.step_name = f"{name}_step" if both else name
+        self.epoch_name = f"{name}_epoch" if both else name
+        how = REDUCTIONS.get(reduce_fx, reduce_fx)
+        if isinstance(how, str) and how not in REDUCTIONS:
+            raise MetricError(
+                f"log({name!r}, reduce_fx={how!r}): expected 'mean', 'sum', 'min', 'max' or a "
+                "function of a tensor"
+            )
+        self.how: str | Callable[[Tensor], Any] = how
+        self.weighted = how == "mean"
+        self.reduction: Reduction | None = None
+        bar = ("progress_bar",) if prog_bar else ()
+        self.to_step_thinned: tuple[str, ...] = (*bar, "callbacks")
+        loggers = ("loggers",) if logger else ()
+        self.to_step: tuple[str, ...] = (*bar, "callbacks", *loggers)
+
+    @property
+    def recorded_names(self) -> set[str]:
+        """The names that its values are recorded with."""
+        names = {self.step_name} if self.on_step else set()
+        return names | {self.epoch_name} if self.on_epoch else names
+
+
+def clash(entry: LogEntry, source: str, options: LogOptions) -> MetricError:
+    if entry.source != source:
+        who = f"both {entry.source} and {source} log {entry.name!r} in {entry.hook}"
+        return MetricError(f"{who}; choose another name in one of them")
+    return MetricError(
+        f"{entry.name!r} is logged twice in {entry.hook} with different options: "
+        f"{_shown(entry.options)} and {_shown(options)}; use the same ones, or another name"
+    )
+
+
+def _shown(options: LogOptions) -> str:
+    return ", ".join(f"{name}={value}" for name, value in zip(_OPTION_NAMES, options, strict=True))

@@ -1,0 +1,88 @@
+"""What an epoch's values are reduced to: their mean, sum, extreme, or what a function says."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bus.events import Scalar
+from .metric_values import PendingScalar, Value, resolved, to_scalar
+
+REDUCTIONS: dict[Any, str] = {
+    "mean": "mean",
+    "avg": "mean",
+    "sum": "sum",
+    "min": "min",
+    "max": "max",
+    torch.mean: "mean",
+    torch.sum: "sum",
+    torch.min: "min",
+    torch.max: "max",
+}
+
+
+class Reduction:
+    """The values of an epoch, reduced as they come."""
+
+    def __init__(self, how: str | Callable[[Tensor], Any]) -> None:
+        self._how = how
+        self._sum = 0.0
+        self._weight = 0.0
+        self._values: list[Scalar] = []
+        self._waiting: list[tuple[PendingScalar, float]] = []
+
+    def add(self, value: Value, weight: float) -> None:
+        if type(value) is PendingScalar:
+            self._waiting.append((value, weight))
+        elif self._how == "mean":
+            self._sum += value * weight  # type: ignore[operator]
+            self._weight += weight
+        else:
+            self._take(value, weight)  # type: ignore[arg-type]
+
+    def _take(self, value: Scalar, weight: float) -> None:
+        if self._how == "mean":
+            self._sum += value * weight
+            self._weight += weight
+        elif self._how == "sum":
+            self._sum += value
+        else:
+            self._values.append(value)
+            if isinstance(self._how, str):
+                self._values = [self._extreme()]
+
+    def _extreme(self) -> Scalar:
+        nan = [value for value in self._values if value != value]
+        if nan:
+            return nan[0]
+        return min(self._values) if self._how == "min" else max(self._values)
+
+    def _take_waiting(self) -> None:
+        for value, weight in self._waiting:
+            self._take(value.result(), weight)
+        self._waiting = []
+
+    def reduce_with(self, how: str | Callable[[Tensor], Any]) -> None:
+        """Use this function; what was gathered stays."""
+        self._how = how
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was gathered: plain data."""
+        self._take_waiting()
+        return {"sum": self._sum, "weight": self._weight, "values": list(self._values)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self._sum, self._weight = state_dict["sum"], state_dict["weight"]
+        self._values = list(state_dict["values"])
+
+    def compute(self) -> Scalar:
+        self._take_waiting()
+        if self._how == "mean":
+            return self._sum / self._weight if self._weight else float("nan")
+        if self._how == "sum":
+            return self._sum
+        if isinstance(self._how, str):
+            return self._values[0]
+        return resolved(to_scalar("reduce_fx", self._how(torch.tensor(self._values))))

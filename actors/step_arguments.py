@@ -1,0 +1,71 @@
+"""What the module's steps take as arguments, and what they have to take."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..bus.errors import UsageError
+from .hooks import is_overridden
+from .module import LightningModule
+
+ANY_STEP_ARGUMENTS = ("batch", "batch_idx", "optimizer_idx", "hiddens")
+"""What a training step may be called with, before the optimizers are known."""
+
+
+class _Parameters(NamedTuple):
+    names: list[str]
+    takes_any: bool  # it has *args
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> "_Parameters":
+        parameters = inspect.signature(function).parameters.values()
+        takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        return cls([p.name for p in parameters], takes_any)
+
+    def lack(self, name: str) -> bool:
+        return not self.takes_any and name not in self.names
+
+
+def check_training_step(module: LightningModule, num_turns: int, truncated_bptt_steps: int) -> None:
+    """Refuse a training_step that cannot know whose turn it is, or has no hidden states.
+
+    Args:
+        module: whose step it is.
+        num_turns: for how many optimizers the step is called on a batch.
+        truncated_bptt_steps: how long the splits of a batch are; 0 for whole batches.
+
+    Raises:
+        UsageError: an argument is missing.
+    """
+    if not is_overridden(module, "training_step"):
+        return
+    parameters = _Parameters.of(module.training_step)
+    where = f"{type(module).__name__}.training_step({', '.join(parameters.names)})"
+    if num_turns > 1 and parameters.lack("optimizer_idx"):
+        raise UsageError(
+            f"configure_optimizers returned {num_turns} optimizers, so "
+            f"training_step is called for each, but {where} has no argument optimizer_idx; "
+            "add it, or set self.automatic_optimization = False and step them yourself"
+        )
+    if truncated_bptt_steps and parameters.lack("hiddens"):
+        raise UsageError(
+            f"truncated_bptt_steps={truncated_bptt_steps}, but {where} has no argument "
+            "hiddens, the hidden states of the split before"
+        )
+
+
+def check_dataloader_idx(module: LightningModule, step: str, num_dataloaders: int) -> None:
+    """Refuse a step that cannot know which of several dataloaders a batch is from.
+
+    Raises:
+        UsageError: it has no argument ``dataloader_idx``.
+    """
+    if num_dataloaders < 2 or not is_overridden(module, step):
+        return
+    parameters = _Parameters.of(getattr(module, step))
+    if len(parameters.names) < 3 and parameters.lack("dataloader_idx"):
+        raise UsageError(
+            f"there are {num_dataloaders} dataloaders, but {type(module).__name__}.{step}"
+            f"({', '.join(parameters.names)}) has no argument dataloader_idx; add "
+            "dataloader_idx=0 as its last one"
+        )

@@ -1,0 +1,24 @@
+"""torch's settings for a run, and back to what they were."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+
+@contextmanager
+def torch_settings(deterministic: bool, benchmark: bool, detect_anomaly: bool) -> Iterator[None]:
+    """Switch on what is true within; what is false stays as it is."""
+    with ExitStack() as stack:
+        if deterministic:
+            before = torch.are_deterministic_algorithms_enabled()
+            stack.callback(torch.use_deterministic_algorithms, before)
+            torch.use_deterministic_algorithms(True)
+        if benchmark:
+            stack.callback(
+                setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark
+            )
+            torch.backends.cudnn.benchmark = True
+        if detect_anomaly:
+            stack.enter_context(torch.autograd.set_detect_anomaly(True))
+        yield

@@ -1,0 +1,105 @@
+"""Makes module, data, loops, callbacks, actors and sinks the actors of an open run."""
+
+from typing import TYPE_CHECKING
+
+from ..actors.hooks import check_subscriptions, destinations_of
+from ..bus.actor import Actor
+from ..bus.errors import UsageError
+from ..loops import EvaluationLoop, Loop
+from .functions import FUNCTIONS, Function
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class Enrolment:
+    """Gives everyone who takes part an address on the bus, when a run opens and while it goes on.
+
+    Args:
+        trainer: whose runs they are.
+    """
+
+    def __init__(self, trainer: "Trainer") -> None:
+        self._trainer = trainer
+        self._has_loops_of_users = False
+
+    def enrol_everyone(self, function: Function) -> list[Actor]:
+        """Enrol all who are there when a run opens; returns those who work beside the step."""
+        trainer, bus = self._trainer, self._trainer.bus
+        self._attach_loops()
+        loops = list(trainer.loop_of(function).walk())
+        participants = trainer.participants
+        participants.module_callbacks = []  # of the run before; this one's come when it is set up
+        bus.register(trainer.lightning_module, "module")
+        everyone: list[Actor] = [trainer.lightning_module]
+        if trainer.datamodule is not None:
+            bus.register(trainer.datamodule, "datamodule")
+            everyone.append(trainer.datamodule)
+        for loop in loops:
+            self._register_loop(loop)
+        if function not in bus.addresses:
+            bus.add_alias(function, loops[0]._address)
+        for actor in participants.beside_module:
+            bus.register(actor)
+        self._has_loops_of_users = any(not _is_built_in(loop) for loop in loops)
+        everyone += participants.beside_module
+        for actor in everyone:
+            self._introduce(actor)
+        return [actor for actor in everyone if actor._is_observer()]
+
+    def enrol(self, actor: Actor) -> None:
+        """Make an actor that came late a part of the run."""
+        trainer, run = self._trainer, self._trainer.open_run
+        assert run is not None
+        self._introduce(actor)
+        trainer.bus.register(actor)
+        if actor._is_observer():
+            if trainer.bus.writer is None:
+                run.open_log()
+            run.observe(actor)
+
+    def _introduce(self, actor: Actor) -> None:
+        """Check what it subscribes to, and let it know the trainer."""
+        self._trainer.metrics.heard |= destinations_of(actor)
+        check_subscriptions(actor, self._has_loops_of_users)
+        if hasattr(type(actor), "_trainer"):
+            object.__setattr__(actor, "_trainer", self._trainer)
+
+    # -- loops -------------------------------------------------------------------------------
+
+    def _attach_loops(self) -> None:
+        for name in FUNCTIONS:
+            loop = self._trainer.loop_of(name)
+            if not isinstance(loop, Loop):
+                raise UsageError(f"{name}_loop is {type(loop).__name__}; expected a Loop")
+            if isinstance(loop, EvaluationLoop):
+                loop.serve(name)  # type: ignore[arg-type]
+            loop.attach(self._trainer)
+        self._trainer.find_epoch_counter()
+
+    def _register_loop(self, loop: Loop) -> None:
+        """Make a loop an actor of the run: addresses are unique, loops' names need not be."""
+        bus = self._trainer.bus
+        wanted = loop.name or type(loop).__name__.lower()
+        name, number = wanted, 1
+        while name in bus.addresses:
+            number += 1
+            name = f"{wanted}-{number}"
+        bus.register(loop, name)
+
+    def connect_loop(self, loop: Loop, former: Loop | None) -> None:
+        """A loop was put in another one's place, or was added, in the middle of a run."""
+        bus = self._trainer.bus
+        taken_over = former is not None and former._address in bus.addresses
+        for entry in loop.walk():
+            if entry._address in bus.addresses and entry._context is bus:
+                continue
+            if entry is loop and taken_over:
+                assert former is not None
+                bus.hand_over(former, loop)
+            else:
+                self._register_loop(entry)
+
+
+def _is_built_in(loop: Loop) -> bool:
+    return type(loop).__module__.startswith(Loop.__module__.rpartition(".")[0] + ".")

@@ -1,0 +1,124 @@
+"""What fit, validate, test and predict do, once the run is open."""
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+
+from ..actors.callback import Callback
+from ..bus.errors import UsageError
+from ..bus.events import Scalar, Stage
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+Function = Literal["fit", "validate", "test", "predict"]
+FUNCTIONS: tuple[Function, ...] = get_args(Function)
+STAGE_OF: dict[Function, Stage] = {
+    "fit": "train",
+    "validate": "validate",
+    "test": "test",
+    "predict": "predict",
+}
+
+
+def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
+    """Train, from a checkpoint's state if one is given."""
+    module, routes = trainer.lightning_module, trainer.routes
+    trainer.begin_max_time()
+    _set_up(trainer, "fit", checkpoint)
+    trainer.setup_optimizers()
+    trainer.checkpointer.check_space()
+    if checkpoint is not None:
+        trainer.checkpointer.restore_training(checkpoint)
+        trainer.optimization.begin_schedulers()
+    trainer.place.move(epoch=trainer.current_epoch, step=trainer.global_step)
+    routes.call("on_fit_start")
+    routes.call("on_pretrain_routine_start")
+    routes.call("on_pretrain_routine_end")
+    if checkpoint is None:
+        _sanity_check(trainer)
+    module.train()
+    if trainer.epoch_counter is not None:
+        trainer.loaders.training  # noqa: B018  asked for here, before on_train_start
+    torch.set_grad_enabled(True)
+    trainer.is_training_under_way = True
+    trainer.fit_loop.run()
+    trainer.is_training_under_way = False
+    routes.call("on_fit_end")
+    tear_down(trainer, "fit")
+
+
+def _sanity_check(trainer: "Trainer") -> None:
+    """Validate a few batches, so that what is wrong with validation shows before training."""
+    val_loop = getattr(trainer.epoch_loop, "val_loop", None)
+    if val_loop is None or not trainer.loaders.wants_sanity_check:
+        return
+    trainer.loaders.sanity_checking = trainer.metrics.muted = True
+    trainer.routes.call("on_sanity_check_start")
+    with trainer.place.in_stage("sanity_check"):
+        val_loop.run()
+        trainer.metrics.drop_stage()
+    trainer.routes.call("on_sanity_check_end")
+    trainer.loaders.sanity_checking = trainer.metrics.muted = False
+
+
+def evaluate(
+    trainer: "Trainer",
+    function: Literal["validate", "test"],
+    checkpoint: dict[str, Any] | None,
+) -> list[dict[str, Scalar]]:
+    """Validate or test; returns the metrics of each dataloader."""
+    _set_up(trainer, function, checkpoint)
+    if not trainer.loaders.evaluation(function):
+        raise UsageError(f"there is no dataloader to {function} with")
+    results: list[dict[str, Scalar]] = trainer.loop_of(function).run()
+    tear_down(trainer, function)
+    return results
+
+
+def predict(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> Any:
+    """Predict; returns what the loop does."""
+    _set_up(trainer, "predict", checkpoint)
+    if not trainer.loaders.evaluation("predict"):
+        raise UsageError("there is no dataloader to predict with")
+    predictions = trainer.predict_loop.run()
+    tear_down(trainer, "predict")
+    return predictions
+
+
+def _set_up(trainer: "Trainer", function: Function, checkpoint: dict[str, Any] | None) -> None:
+    """What all of them begin with."""
+    module, routes = trainer.lightning_module, trainer.routes
+    module._attach(trainer)
+    trainer.wiring.connect()
+    if trainer.local_rank == 0 and (trainer.prepare_data_per_node or trainer.is_global_zero):
+        routes.call("prepare_data")
+    _adopt_module_callbacks(trainer)
+    routes.call("on_before_accelerator_backend_setup")
+    routes.call("setup", function)
+    if checkpoint is not None:
+        routes.call("on_load_checkpoint", checkpoint)
+    routes.call("configure_sharded_model")
+    routes.call("configure_model")
+    routes.call("on_configure_sharded_model")
+    if checkpoint is not None:
+        trainer.checkpointer.restore_module(checkpoint)
+    module.to(trainer.device.device)
+    routes.call("on_post_move_to_device")
+
+
+def _adopt_module_callbacks(trainer: "Trainer") -> None:
+    found = trainer.routes.call("configure_callbacks")
+    if not found:
+        return
+    added = [found] if isinstance(found, Callback) else list(found)
+    trainer.participants.adopt(added)
+    for callback in added:
+        trainer.enrolment.enrol(callback)
+    trainer.wiring.connect()
+
+
+def tear_down(trainer: "Trainer", function: Function) -> None:
+    """What all of them end with."""
+    trainer.routes.call("teardown", function)
+    trainer.loop_of(function).teardown()

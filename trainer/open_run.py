@@ -1,0 +1,209 @@
+"""An open run: its folder's lock, its log and bus, and those who observe it."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..actors.arguments import as_plain
+from ..actors.versions import package_versions
+from ..bus.actor import Actor
+from ..bus.black_box import BlackBox
+from ..bus.bus import Bus
+from ..bus.control import Steered
+from ..bus.control_protocol import RunStatus
+from ..bus.cursor import Position
+from ..bus.errors import RunFolderError
+from ..bus.events import DeadLetter, Ending, Fork, Plain, Put, RunStarted
+from ..bus.flight_recorder import FlightRecorder
+from ..bus.lineage import logs_before
+from ..bus.log_writer import LogIdentity, LogWriter
+from ..bus.logging_setup import bind_run, tell_user
+from ..bus.observer import Observer
+from ..bus.place import Place
+from ..bus.run_folder import AttemptLock, RunFolder
+from ..bus.segments import UnnamedStore
+from ..loops import HOOK_GROUPS
+from ..sinks.file_sink import FileSink
+from ..sinks.refill import refill
+from ..sinks.sink import Sink
+from .functions import STAGE_OF, Function
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class OpenRun:
+    """One attempt of a trainer's run, from its lock to its recorded end.
+
+    Args:
+        trainer: whose run it is; its run folder is there, if it needs one.
+        function: what runs.
+        fork: where it goes on, if it resumes.
+
+    Attributes:
+        function: what runs.
+        attempt: its number.
+        place: where training is.
+        bus: carries it.
+        black_box: tells where everything was when it crashes or hangs.
+    """
+
+    def __init__(self, trainer: "Trainer", function: Function, fork: Fork | None) -> None:
+        self.function = function
+        self._trainer, self._fork = trainer, fork
+        run = trainer.run_folder
+        self._id = run.info.id if run else "unnamed"
+        self._began_s = time.monotonic()
+        self._lock: AttemptLock | None = None
+        self.attempt = trainer.attempt + 1
+        earlier = []
+        if run is not None and trainer.recording != "off":
+            earlier = logs_before(run, fork)
+            self._lock = run.begin_attempt()
+            self.attempt = self._lock.attempt
+            if fork is not None:
+                run.keep_fork(self.attempt, fork)
+        counter = trainer.epoch_counter
+        self.place = Place()
+        self.place.move(
+            stage=STAGE_OF[function],
+            epoch=0 if counter is None else counter.current_epoch,
+            step=trainer.global_step,
+        )
+        self.bus = Bus(self.place, earlier, run)
+        self.bus.record_put = trainer.metrics.put
+        self.bus.record_media = trainer.metrics.put_media
+        self.bus.routes.set_groups(HOOK_GROUPS)
+        if trainer.recording != "all":
+            self.bus.keep_last_events(FlightRecorder(self.place))
+        self.black_box = BlackBox(
+            self.bus,
+            LogIdentity(self._id, self.attempt),
+            trainer.default_root_dir,
+            trainer.hang_timeout,
+            lambda: trainer.announced_iterations,
+            lambda: trainer.paused,
+        )
+
+    @property
+    def records(self) -> bool:
+        """Whether its events are kept in the run's folder."""
+        return self._lock is not None
+
+    # -- its begin ---------------------------------------------------------------------------
+
+    def open_log(self) -> None:
+        """Record events from now on, in the run's folder or for observers alone."""
+        trainer, run = self._trainer, self._trainer.run_folder
+        store = run.store(self.attempt) if run is not None and self.records else UnnamedStore()
+        writer = LogWriter(store, LogIdentity(self._id, self.attempt), self.place)
+        if trainer.strict_recording:
+            writer.on_loss = self.bus.stop_run
+        self.bus.open_log(writer, store)
+        self.bus.routes.set_writer(writer, None if trainer.recording == "all" else set())
+
+    def start(self, config: dict[str, Plain], observers: Sequence[Actor]) -> None:
+        """Record the begin, and start what works beside the step."""
+        bind_run(self._id, self.place)
+        self.bus.emit(
+            RunStarted,
+            self._id,
+            self.attempt,
+            self.function,
+            time.time_ns(),
+            config,
+            package_versions(),
+            self._fork,
+            self._hparams(),
+        )
+        self.bus.flush()
+        if self._trainer.control:  # before an observer starts the thread, which looks once
+            root_loop = self._trainer.loop_of(self.function)
+            takes_commands = any(loop.safe_points for loop in root_loop.walk())
+            self.bus.serve_control(Steered(self.function, takes_commands, self._status))
+        for actor in observers:
+            self.observe(actor)
+        self.bus.start()
+
+    def observe(self, actor: Actor) -> None:
+        """Have an actor work beside the step: a sink gets the run from its start."""
+        is_bar = actor is self._trainer.progress_bar
+        if isinstance(actor, Sink) and self.records and not is_bar:
+            self.bus.observe(actor, Position(0, 0), keep_cursor=True)
+        else:
+            self.bus.observe(actor, Position(self.attempt, 0))
+
+    def _hparams(self) -> dict[str, Plain]:
+        """What module and datamodule saved for the log."""
+        found: dict[str, Any] = {}
+        for owner in (self._trainer.datamodule, self._trainer.lightning_module):
+            if owner is not None and getattr(owner, "_logs_hparams", True):
+                found |= owner.hparams
+        return as_plain(found)
+
+    def _status(self) -> RunStatus:
+        """Where the run is, for those who ask through its socket; called on the bus thread."""
+        trainer, place = self._trainer, self.place
+        return RunStatus(
+            pid=os.getpid(),
+            run=self._id,
+            attempt=self.attempt,
+            fn=self.function,
+            stage=place.stage,
+            epoch=place.epoch,
+            step=place.step,
+            batch_idx=place.batch_idx,
+            paused=trainer.paused,
+            stopping=trainer.should_stop,
+            may_stop=trainer.may_stop,
+            running_s=time.monotonic() - self._began_s,
+            dead_letters=self.bus.dead_letters,
+        )
+
+    # -- its end -----------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Let other attempts of the run begin."""
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def close(self, how: Ending, reason: str) -> list[Observer]:
+        """Record the end, and let sinks finish.
+
+        Returns:
+            The observers that have not seen everything.
+        """
+        for label, count in self._trainer.metrics.unheard.items():
+            why = f"nobody takes values for this destination; {count} were put"
+            self.bus.emit(DeadLetter, label, Put.__name__, why, source="trainer")
+        try:
+            return self.bus.close(self._trainer.drain_timeout, (how, reason))
+        finally:
+            if self._trainer.progress_bar is not None:
+                self._trainer.progress_bar.stop()
+            self.release()
+
+    def report(self, unfinished: Sequence[Observer]) -> None:
+        """One readable message for each observer that has not seen everything, and for what is
+        wrong with the log.
+        """
+        for problem in self.bus.log_problems:
+            tell_user(f"nightbus: {problem}")
+        run = self._trainer.run_folder
+        for observer in unfinished:
+            why = observer.gave_up or "the thread beside the step ended"
+            rest = ""
+            if run is not None and observer.resumes:
+                rest = f"; deliver the rest with: {_refill_command(run, observer)}"
+            tell_user(f"nightbus: {observer.name} stopped early: {why}{rest}")
+
+
+def _refill_command(run: RunFolder, observer: Observer) -> str:
+    sink = observer.actor
+    folder = sink.folder if isinstance(sink, FileSink) else None
+    try:
+        return refill(run, observer.name, type(sink).__name__, folder).command
+    except RunFolderError as error:  # its cursor was damaged meanwhile; the run itself is over
+        return str(error)

@@ -1,0 +1,209 @@
+"""The optimizers and schedulers of a run: set up, whose turn it is, steps made by hand."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..actors.arguments import check_at_least
+from ..actors.hooks import is_overridden
+from ..actors.lightning_optimizer import LightningOptimizer, OptimizerToggle
+from ..actors.lr_schedulers import LRSchedulerConfig, LRSchedulers
+from ..actors.module import LightningModule
+from ..actors.optimizers import parse_optimizers
+from ..actors.step_arguments import ANY_STEP_ARGUMENTS, check_training_step
+from ..bus.errors import UsageError
+from ..loops import OptimizationProgress, TrainingStepLoop
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class Optimization:
+    """What ``configure_optimizers`` asked for, ready to be stepped.
+
+    Args:
+        trainer: whose run it is.
+        progress: counts the steps.
+
+    Attributes:
+        optimizers: torch's, in order.
+        schedulers: how each is used.
+        lightning_optimizers: as ``self.optimizers()`` gives them: a step is announced and counted.
+        stepping_optimizers: as ``optimizer_step`` gets them, whose steps the loop counts.
+        toggle: lets one optimizer's parameters alone require gradients.
+        toggling_module: the module, if it toggles in its own way.
+        is_manual: the module makes the steps itself.
+        passes_optimizer_idx: ``training_step`` is called for each of several optimizers.
+        truncated_bptt_steps: how long the splits of a batch are; 0 for whole batches.
+        has_step_schedulers: a scheduler advances with the steps.
+        step_arguments: what ``training_step`` may be called with.
+    """
+
+    def __init__(self, trainer: "Trainer", progress: OptimizationProgress) -> None:
+        self._trainer, self._progress = trainer, progress
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.schedulers: list[LRSchedulerConfig] = []
+        self.lightning_optimizers: list[LightningOptimizer] = []
+        self.stepping_optimizers: list[Any] = []
+        self.toggle = OptimizerToggle([])
+        self.toggling_module: LightningModule | None = None
+        self.is_manual = False
+        self.passes_optimizer_idx = False
+        self.truncated_bptt_steps = 0
+        self.has_step_schedulers = False
+        self.step_arguments = list(ANY_STEP_ARGUMENTS)
+        self._cycle: list[int] = []  # the optimizer of each batch of a cycle
+        self._all_optimizers: Sequence[int] = (0,)
+        self._lr_schedulers = LRSchedulers([], trainer.routes, dict, [])
+
+    def begin(self, module: LightningModule) -> None:
+        """Another run begins; what its optimizers are is not known yet."""
+        self.is_manual = not module.automatic_optimization
+        self.step_arguments = list(ANY_STEP_ARGUMENTS)
+
+    def set_up(self) -> None:
+        """Ask the module for its optimizers, and get ready to step them."""
+        trainer, module = self._trainer, self._trainer.lightning_module
+        self._check_manual()
+        configured = parse_optimizers(trainer.routes.call("configure_optimizers"))
+        self.optimizers = optimizers = configured.optimizers
+        self.schedulers = configured.schedulers
+        self._cycle = configured.cycle
+        self._all_optimizers = range(len(optimizers))
+        self.toggle = OptimizerToggle(optimizers)
+        overrides = ("toggle_optimizer", "untoggle_optimizer")
+        toggles = any(is_overridden(module, name) for name in overrides)
+        self.toggling_module = module if toggles else None
+        self.passes_optimizer_idx = len(optimizers) > 1 and not self.is_manual
+        self._set_up_training_step(module)
+        self._progress.begin(len(optimizers))
+        plain = not is_overridden(module, "optimizer_step") and trainer.device.scaler is None
+        self.stepping_optimizers = [
+            optimizer
+            if plain
+            else LightningOptimizer(optimizer, idx, self._step_plainly, self.toggle)
+            for idx, optimizer in enumerate(optimizers)
+        ]
+        self.lightning_optimizers = [
+            LightningOptimizer(optimizer, idx, self._step_by_hand, self.toggle)
+            for idx, optimizer in enumerate(optimizers)
+        ]
+        trainer.wiring.connect()  # how a step is made depends on the optimizers
+        self.begin_schedulers()
+
+    def _check_manual(self) -> None:
+        """Refuse what does nothing when the module optimizes by itself."""
+        trainer = self._trainer
+        if self.is_manual and trainer.gradient_clip_val:
+            raise UsageError(
+                f"gradient_clip_val={trainer.gradient_clip_val} does nothing with manual "
+                "optimization; call self.clip_gradients(optimizer, gradient_clip_val=...) in "
+                "training_step instead"
+            )
+        if self.is_manual and trainer.accumulate_grad_batches > 1:
+            raise UsageError(
+                f"accumulate_grad_batches={trainer.accumulate_grad_batches} does nothing with "
+                "manual optimization; step the optimizer every so many batches in training_step "
+                "instead"
+            )
+
+    def _set_up_training_step(self, module: LightningModule) -> None:
+        """Work out what training_step is called with, and check that it takes that."""
+        check_at_least("truncated_bptt_steps", module.truncated_bptt_steps, 0)
+        self.truncated_bptt_steps = module.truncated_bptt_steps or 0
+        accumulate = self._trainer.accumulate_grad_batches
+        if self.truncated_bptt_steps and accumulate > 1:
+            raise UsageError(
+                f"truncated_bptt_steps={self.truncated_bptt_steps} steps after each split of a "
+                f"batch; accumulate_grad_batches={accumulate} cannot be combined with it"
+            )
+        self.step_arguments = ["batch", "batch_idx"]
+        self.step_arguments += ["optimizer_idx"] if self.passes_optimizer_idx else []
+        self.step_arguments += ["hiddens"] if self.truncated_bptt_steps else []
+        loops = self._trainer.fit_loop.walk()
+        if all(loop._asks_module for loop in loops if isinstance(loop, TrainingStepLoop)):
+            num_turns = len(self.optimizers) if self.passes_optimizer_idx else 1
+            check_training_step(module, num_turns, self.truncated_bptt_steps)
+        # else a loop that the user wrote calls it in its own way
+
+    def turns(self) -> Sequence[int]:
+        """Numbers of the optimizers that are used on this batch."""
+        if not self._cycle:
+            return self._all_optimizers
+        counted = getattr(self._trainer.epoch_loop, "batch_progress", None)
+        place = self._trainer.place
+        batch = counted.total.ready - 1 if counted is not None else place.batch_idx
+        return (self._cycle[batch % len(self._cycle)],)
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def _step_plainly(self, optimizer: Any, optimizer_idx: int, closure: Any, **kwargs: Any) -> Any:
+        """A step from within ``optimizer_step``, which the loop counts."""
+        return self._trainer.device.step(optimizer, closure, **kwargs)
+
+    def _step_by_hand(self, optimizer: Any, optimizer_idx: int, closure: Any, **kwargs: Any) -> Any:
+        """A step that a module or a loop makes itself: announced and counted here."""
+        progress, routes, device = self._progress, self._trainer.routes, self._trainer.device
+
+        def announced() -> Any:
+            loss = None
+            if closure is not None:
+                with torch.enable_grad():
+                    loss = closure()
+            if device.scaler is not None:
+                device.scaler.unscale_(optimizer)
+            routes.call("on_before_optimizer_step", optimizer, optimizer_idx)
+            return loss
+
+        counts = progress.step.total
+        counts.ready += 1
+        if closure is None:
+            announced()
+            result = device.step(optimizer, None, **kwargs)
+        else:
+            result = device.step(optimizer, announced, **kwargs)
+        counts.completed += 1
+        progress.steps_by_optimizer[optimizer_idx] += 1
+        self._trainer.place.complete_step(counts.completed)
+        return result
+
+    def backward_by_hand(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """What ``manual_backward`` does."""
+        routes, scaler = self._trainer.routes, self._trainer.device.scaler
+        if scaler is not None:
+            loss = scaler.scale(loss)
+        routes.call("on_before_backward", loss)
+        if args or kwargs:
+            loss.backward(*args, **kwargs)
+        else:
+            routes.call("backward", loss, None, None)
+        routes.call("on_after_backward")
+
+    # -- schedulers --------------------------------------------------------------------------
+
+    def replace_schedulers(self, schedulers: Sequence[LRSchedulerConfig]) -> None:
+        """Use these from here on."""
+        self.schedulers = list(schedulers)
+        self.begin_schedulers()
+
+    def begin_schedulers(self) -> None:
+        """Count steps for the schedulers from here on."""
+        trainer = self._trainer
+        self._lr_schedulers = LRSchedulers(
+            [] if self.is_manual else self.schedulers,
+            trainer.routes,
+            lambda: trainer.metrics.callback_metrics,
+            self._progress.steps_by_optimizer,
+        )
+        self.has_step_schedulers = self._lr_schedulers.wants_steps
+
+    def step_schedulers(self) -> None:
+        """After a batch: advance the schedulers whose optimizer has stepped."""
+        advanced = self._lr_schedulers.after_batch(self._progress.steps_by_optimizer)
+        self._progress.scheduler_step.total.completed += advanced
+
+    def step_epoch_schedulers(self, epochs: int) -> None:
+        """After an epoch, the so many-th: advance the schedulers that wait for it."""
+        advanced = self._lr_schedulers.after_epoch(epochs)
+        self._progress.scheduler_step.total.completed += advanced

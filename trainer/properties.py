@@ -1,0 +1,323 @@
+"""What users read off a Trainer: where it is, who takes part, and what was logged."""
+
+from typing import Any
+
+import torch
+
+from ..actors.callback import Callback
+from ..actors.callbacks.checkpoint import Checkpoint
+from ..actors.callbacks.prediction_writer import BasePredictionWriter
+from ..actors.lightning_optimizer import LightningOptimizer
+from ..actors.loaders import Loaders
+from ..actors.lr_schedulers import LRSchedulerConfig
+from ..actors.metrics import Metrics
+from ..bus.actor import Actor
+from ..bus.place import Place
+from ..bus.run_folder import RunFolder
+from ..loops import FitLoop, OptimizationProgress
+from ..loops.optimizer import OptimizerLoop
+from ..sinks.logger_sink import LoggerSink
+from ..sinks.progress_bar import ProgressBar
+from ..sinks.sink import Sink
+from .functions import Function
+from .open_run import OpenRun
+from .optimization import Optimization
+from .participants import Participants
+
+
+class TrainerProperties:
+    """Reads the parts of a trainer, and keeps nothing itself.
+
+    Attributes:
+        place: where training is.
+        run_folder: None when nothing is kept.
+        open_run: None when nothing runs.
+        epoch_counter: the FitLoop that ``fit`` runs; None where the user's own loop has none.
+        max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
+    """
+
+    place: Place
+    run_folder: RunFolder | None
+    open_run: OpenRun | None
+    epoch_counter: FitLoop | None
+    fit_loop: Any
+    max_epochs_given: int | None
+    max_steps_given: int
+    accumulate_grad_batches: int
+    optimization: Optimization
+    optimization_progress: OptimizationProgress
+    participants: Participants
+    loaders: Loaders
+    metrics: Metrics
+
+    # -- where it is -------------------------------------------------------------------------
+
+    @property
+    def function(self) -> Function | None:
+        """What runs: ``fit``, ``validate``, ``test`` or ``predict``; None when nothing does."""
+        return None if self.open_run is None else self.open_run.function
+
+    @property
+    def current_epoch(self) -> int:
+        """Epochs completed; the first is 0."""
+        return self.place.epoch if self.epoch_counter is None else self.epoch_counter.current_epoch
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps completed, of all optimizers together: with two of them, a batch counts
+        for two.
+        """
+        return self.optimization_progress.step.total.completed
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether min_epochs and min_steps are reached."""
+        return self.epoch_counter is None or self.epoch_counter.may_stop
+
+    @property
+    def training(self) -> bool:
+        """Whether a training batch is worked on, or could be."""
+        return self.function == "fit" and self.place.stage == "train"
+
+    @property
+    def validating(self) -> bool:
+        """Whether validation runs, by itself or within fit."""
+        return self.place.stage == "validate" and self.function is not None
+
+    @property
+    def sanity_checking(self) -> bool:
+        """Whether the validation before training runs."""
+        return self.loaders.sanity_checking
+
+    @property
+    def testing(self) -> bool:
+        """Whether a test runs."""
+        return self.function == "test"
+
+    @property
+    def predicting(self) -> bool:
+        """Whether prediction runs."""
+        return self.function == "predict"
+
+    @property
+    def is_last_batch(self) -> bool:
+        """Whether the training batch is the epoch's last."""
+        return bool(getattr(self.epoch_loop, "is_last_batch", False))
+
+    @property
+    def epoch_loop(self) -> Any:
+        """The loop of a training epoch's batches; None where the user's own loop has none."""
+        return None if self.epoch_counter is None else self.epoch_counter.epoch_loop
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this is the first process."""
+        return self.place.rank == 0
+
+    @property
+    def global_rank(self) -> int:
+        """Which process this is."""
+        return self.place.rank
+
+    @property
+    def local_rank(self) -> int:
+        """Which process of this machine this is."""
+        return 0
+
+    @property
+    def node_rank(self) -> int:
+        """Which machine this is."""
+        return 0
+
+    @property
+    def num_nodes(self) -> int:
+        """How many machines there are."""
+        return 1
+
+    @property
+    def world_size(self) -> int:
+        """How many processes there are."""
+        return 1
+
+    @property
+    def log_dir(self) -> str | None:
+        """The run's folder."""
+        return str(self.run_folder.path) if self.run_folder else None
+
+    # -- loops and limits --------------------------------------------------------------------
+
+    @property
+    def max_epochs(self) -> int | None:
+        """At most so many epochs."""
+        counter = self.epoch_counter
+        return self.max_epochs_given if counter is None else counter.max_epochs
+
+    @property
+    def max_steps(self) -> int:
+        """At most so many optimizer steps; -1 for no limit."""
+        counter = self.epoch_counter
+        return self.max_steps_given if counter is None else counter.max_steps
+
+    @property
+    def estimated_stepping_batches(self) -> float:
+        """Optimizer steps that fit will take, as far as it can be known; inf when it cannot."""
+        batches, epochs = self.num_training_batches, self.max_epochs
+        if batches is None or epochs is None:
+            return self.max_steps if self.max_steps >= 0 else float("inf")
+        steps: int = epochs * -(-batches // self.accumulate_grad_batches)
+        return min(steps, self.max_steps) if self.max_steps >= 0 else steps
+
+    @property
+    def is_accumulating(self) -> bool:
+        """Whether gradients of a step to come are there: an accumulation has begun."""
+        loops = self.fit_loop.walk()
+        return any(isinstance(loop, OptimizerLoop) and loop.is_accumulating for loop in loops)
+
+    # -- data --------------------------------------------------------------------------------
+
+    @property
+    def train_dataloader(self) -> Any:
+        """The loader training reads."""
+        return self.loaders.training
+
+    @property
+    def val_dataloaders(self) -> list[Any]:
+        """The loaders validation reads."""
+        return self.loaders.evaluation("validate")
+
+    def reset_train_dataloader(self) -> None:
+        """Ask for the training loader anew before it is read next."""
+        self.loaders.forget("train")
+
+    def reset_val_dataloader(self) -> None:
+        """Ask for the validation loaders anew before they are read next."""
+        self.loaders.forget("validate")
+
+    def reset_test_dataloader(self) -> None:
+        """Ask for the test loaders anew before they are read next."""
+        self.loaders.forget("test")
+
+    def reset_predict_dataloader(self) -> None:
+        """Ask for the prediction loaders anew before they are read next."""
+        self.loaders.forget("predict")
+
+    @property
+    def num_training_batches(self) -> int | None:
+        """Batches of an epoch; None when the loader cannot say."""
+        return self.loaders.num_training_batches
+
+    @property
+    def num_val_dataloaders(self) -> int:
+        """How many loaders validation reads."""
+        return len(self.loaders.evaluation("validate"))
+
+    @property
+    def num_val_batches(self) -> list[int | None]:
+        """Batches of each validation loader."""
+        return self.loaders.limits("validate")
+
+    # -- optimizers --------------------------------------------------------------------------
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers, as ``configure_optimizers`` returned them."""
+        return self.optimization.optimizers
+
+    @optimizers.setter
+    def optimizers(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        self.optimization.optimizers = optimizers
+
+    @property
+    def lightning_optimizers(self) -> list[LightningOptimizer]:
+        """The optimizers, as ``self.optimizers()`` gives them."""
+        return self.optimization.lightning_optimizers
+
+    @property
+    def lr_scheduler_configs(self) -> list[LRSchedulerConfig]:
+        """The learning-rate schedulers, and how each is used."""
+        return self.optimization.schedulers
+
+    @lr_scheduler_configs.setter
+    def lr_scheduler_configs(self, schedulers: list[LRSchedulerConfig]) -> None:
+        self.optimization.schedulers = schedulers
+
+    # -- metrics -----------------------------------------------------------------------------
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        """Latest value of each metric, as tensors of shape ()."""
+        return self.metrics.callback_metrics
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """Latest value of each metric in the progress bar."""
+        return self.metrics.progress_bar_metrics
+
+    @property
+    def logged_metrics(self) -> dict[str, torch.Tensor]:
+        """Latest value of each metric that sinks got."""
+        return self.metrics.logged_metrics
+
+    # -- who takes part ----------------------------------------------------------------------
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """The callbacks, without those that the module brings."""
+        return self.participants.callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: list[Callback]) -> None:
+        self.participants.callbacks = callbacks
+
+    @property
+    def actors(self) -> list[Actor]:
+        """The actors, in the step and beside it."""
+        return self.participants.actors
+
+    @actors.setter
+    def actors(self, actors: list[Actor]) -> None:
+        self.participants.actors = actors
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """Where events go."""
+        return self.participants.sinks
+
+    @sinks.setter
+    def sinks(self, sinks: list[Sink]) -> None:
+        self.participants.sinks = sinks
+
+    @property
+    def progress_bar(self) -> ProgressBar | None:
+        """The progress bar, or None."""
+        return self.participants.progress_bar
+
+    @property
+    def logger(self) -> Any:
+        """The first sink, or None; if that wraps a logger of Lightning, the logger."""
+        return next(iter(self.loggers), None)
+
+    @property
+    def loggers(self) -> list[Any]:
+        """The sinks; for those that wrap a logger of Lightning, the logger."""
+        return [sink.logger if isinstance(sink, LoggerSink) else sink for sink in self.sinks]
+
+    @property
+    def checkpoint_callbacks(self) -> list[Checkpoint]:
+        """The callbacks that save checkpoints."""
+        return [
+            entry for entry in self.participants.callbacks_in_order if isinstance(entry, Checkpoint)
+        ]
+
+    @property
+    def checkpoint_callback(self) -> Checkpoint | None:
+        """The first callback that saves checkpoints, or None."""
+        return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def writes_predictions_at_end(self) -> bool:
+        """Whether a callback wants all predictions at the epoch's end."""
+        return any(
+            isinstance(callback, BasePredictionWriter) and callback.writes_epochs
+            for callback in self.participants.callbacks_in_order
+        )

@@ -1,0 +1,14 @@
+"""What validate and test print when they are done."""
+
+from collections.abc import Mapping, Sequence
+
+from ..bus.events import Scalar
+
+
+def print_results(function: str, results: Sequence[Mapping[str, Scalar]]) -> None:
+    """Print the metrics of each dataloader, a line each."""
+    for idx, values in enumerate(results):
+        print(function if len(results) == 1 else f"{function}, dataloader {idx}")
+        width = max(map(len, values), default=0)
+        for name, value in values.items():
+            print(f"  {name:<{width}}  {value:.6g}")

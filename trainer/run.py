@@ -1,0 +1,205 @@
+"""A run from what the user gave to its end, which is always recorded."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..actors.datamodule import LightningDataModule
+from ..actors.module import LightningModule
+from ..actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
+from ..actors.torch_settings import torch_settings
+from ..bus.errors import UsageError
+from ..bus.events import Ending, Fault
+from ..bus.logging_setup import bind_run
+from ..bus.observer import describe
+from ..bus.run_folder import RunFolder
+from ..loops.running_loss import RunningLoss
+from .functions import Function, tear_down
+from .open_run import OpenRun
+from .resuming import Start, find_start
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class Given(NamedTuple):
+    """What ``fit`` and the others were called with.
+
+    Attributes:
+        model: None for that of the last run.
+        loaders: by stage; those that were not given are None.
+        datamodule: instead of loaders.
+        ckpt_path: where to go on from, or whose weights to take.
+    """
+
+    model: LightningModule | None
+    loaders: dict[str, Any]
+    datamodule: LightningDataModule | None
+    ckpt_path: str | os.PathLike[str] | None
+
+    def checked(self) -> "Given":
+        """The same, a datamodule that was given as the first loader in its own place.
+
+        Raises:
+            UsageError: it makes no sense.
+        """
+        model, loaders, datamodule = self.model, self.loaders, self.datamodule
+        if model is not None and not isinstance(model, LightningModule):
+            raise UsageError(f"expected a LightningModule, not {type(model).__name__}")
+        first = next(iter(loaders.values()))
+        if isinstance(first, LightningDataModule):
+            if datamodule is not None:
+                raise UsageError("two datamodules were given")
+            datamodule = first
+            loaders = dict.fromkeys(loaders)
+        if datamodule is not None and any(entry is not None for entry in loaders.values()):
+            raise UsageError("give either dataloaders or a datamodule, not both")
+        if datamodule is not None and not isinstance(datamodule, LightningDataModule):
+            raise UsageError(f"expected a LightningDataModule, not {type(datamodule).__name__}")
+        return Given(model, loaders, datamodule, self.ckpt_path)
+
+
+def run(
+    trainer: "Trainer",
+    function: Function,
+    body: Callable[[dict[str, Any] | None], Any],
+    given: Given,
+) -> Any:
+    """Run ``body`` as one attempt: set-up, running, and an end that is always recorded.
+
+    Returns:
+        What ``body`` does; None when Ctrl-C ended it.
+    """
+    trainer.adopt(given)
+    module, signals = trainer.lightning_module, trainer.safe_points.signals
+    how: Ending = "completed"
+    reason = ""
+    with signals:
+        try:
+            try:
+                opened, checkpoint = _open(trainer, function, given.ckpt_path)
+            except BaseException as error:
+                how, reason = _how_it_ended(error, signals)
+                raise
+            with opened.black_box:
+                try:
+                    with torch_settings(
+                        trainer.deterministic, trainer.benchmark, trainer.detect_anomaly
+                    ):
+                        signals.let_through()
+                        trainer.bus.attention |= signals.save_requested  # while it was opened
+                        result = body(checkpoint)
+                    if function == "fit" and (trainer.should_stop or trainer.stop_reason):
+                        how, reason = "stopped", trainer.stop_reason or "should_stop was set"
+                except BaseException as error:
+                    how, reason = _how_it_ended(error, signals)
+                    _on_exception(trainer, opened, error, how)
+                    if how != "interrupted" or signals.at_once:
+                        raise
+                    trainer.interrupted = True
+                    return None
+            if signals.preempted:  # after the last safe point
+                raise SystemExit(PREEMPTED_EXIT_CODE)
+            trainer.interrupted = signals.interrupted
+            return result
+        finally:
+            # Not more than one signal raises before they are held: then the end comes all the
+            # same.
+            try:
+                signals.hold(trainer.bus.hurry)
+            finally:
+                if trainer.open_run is not None:
+                    _close(trainer, trainer.open_run, how, reason)
+                module._attach(None)
+
+
+def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, str]:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "Ctrl-C"
+    if isinstance(error, SystemExit) and signals.preempted:
+        return "preempted", "SIGTERM"
+    return "failed", f"{describe(error)[0]}: {error}"
+
+
+def _open(
+    trainer: "Trainer", function: Function, ckpt_path: str | os.PathLike[str] | None
+) -> tuple[OpenRun, dict[str, Any] | None]:
+    """Make or find the run's folder, begin an attempt, and start the bus."""
+    module = trainer.lightning_module
+    root = trainer.default_root_dir / "runs"
+    name = trainer.run_name or type(module).__name__
+    start = Start()
+    if ckpt_path is not None:
+        best = [getattr(entry, "best_model_path", "") for entry in trainer.checkpoint_callbacks]
+        start = find_start(function, ckpt_path, root, name, best)
+    if start.run is not None:
+        trainer.run_folder = start.run
+    elif trainer.run_folder is None and _needs_folder(trainer):
+        trainer.run_folder = RunFolder.create(root, name)
+    if function == "fit":
+        trainer.checkpointer.begin(start.fork, start.state)
+    opened = OpenRun(trainer, function, start.fork)
+    trainer.carry_on(opened)
+    trainer.metrics.begin(trainer.bus, module)
+    trainer.running_loss = RunningLoss(trainer.metrics) if trainer.progress_bar else None
+    trainer.wiring.forget_hooks_of_loops()
+    try:
+        observers = trainer.enrolment.enrol_everyone(function)
+        if observers or opened.records:
+            opened.open_log()
+    except BaseException:
+        trainer.open_run = None
+        opened.release()
+        raise
+    opened.start(trainer.config, observers)
+    return opened, start.state
+
+
+def _needs_folder(trainer: "Trainer") -> bool:
+    """Whether anything is written: the log, checkpoints, or a sink that has no other place."""
+    return (
+        trainer.recording != "off"
+        or trainer.enable_checkpointing
+        or any(sink.needs_run_folder for sink in trainer.sinks)
+    )
+
+
+def _on_exception(trainer: "Trainer", opened: OpenRun, error: BaseException, how: Ending) -> None:
+    """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
+    hook = trainer.place.hook
+    trainer.optimization.toggle.end()
+    if how == "failed":
+        trainer.bus.emit(Fault, *describe(error), hook, source="module")
+        if isinstance(error, Exception):
+            opened.black_box.crash(error)
+    for step in (
+        lambda: trainer.routes.call("on_exception", error),
+        lambda: tear_down(trainer, opened.function),
+    ):
+        trainer.safe_points.signals.rearm()
+        try:
+            step()
+        except Exception as second:
+            trainer.bus.emit(Fault, *describe(second), trainer.place.hook, source="trainer")
+            error.add_note(f"while ending the run: {type(second).__name__}: {second}")
+
+
+def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str) -> None:
+    """Record the end, let sinks finish, and say what did not work."""
+    trainer.is_training_under_way = False
+    trainer.checkpointer.close()
+    trainer.place.move(epoch=trainer.current_epoch, batch_idx=-1)
+    try:
+        unfinished = opened.close(how, reason)
+    finally:
+        trainer.open_run = None
+        trainer.place.move(stage="")
+        bind_run("", None)
+    opened.report(unfinished)
+    signals = trainer.safe_points.signals
+    if signals.terminated_while_ending:
+        raise SystemExit(PREEMPTED_EXIT_CODE)
+    if signals.interrupts_while_ending:  # ended the wait for sinks; the run itself was over
+        trainer.interrupted = True
+    if signals.interrupts_while_ending > 1:
+        raise KeyboardInterrupt

@@ -1,0 +1,616 @@
+"""The Trainer: its arguments, what users call, and what loops ask of it."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from ..actors.arguments import (
+    as_plain,
+    check_at_least,
+    check_choice,
+    check_devices,
+    check_seconds,
+    parse_max_time,
+    refuse_unknown,
+)
+from ..actors.callback import Callback
+from ..actors.callbacks.model_summary import ModelSummary
+from ..actors.checkpointer import Checkpointer
+from ..actors.combined_loader import CombineMode
+from ..actors.datamodule import LightningDataModule
+from ..actors.device import Device
+from ..actors.hooks import is_overridden
+from ..actors.loaders import Loaders
+from ..actors.metrics import Metrics
+from ..actors.module import LightningModule
+from ..actors.predictions import Predictions
+from ..actors.slurm import check_requeue
+from ..bus.actor import Actor
+from ..bus.bus import Bus
+from ..bus.errors import UsageError
+from ..bus.events import Command, LoopAdvanced, LoopEnded, LoopStarted, Scalar
+from ..bus.logging_setup import get_logger, level
+from ..bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
+from ..bus.place import Place
+from ..bus.reply import Reply, check_deadline
+from ..bus.run_folder import RunFolder
+from ..bus.statistics import BusStatistics
+from ..loops import EvaluationLoop, FitLoop, Loop, OptimizationProgress, PredictionLoop
+from ..loops.running_loss import RunningLoss
+from ..sinks.given import make_sinks
+from ..sinks.progress_bar import ProgressBar
+from ..sinks.sink import Sink
+from . import functions
+from .enrolment import Enrolment
+from .functions import Function
+from .open_run import OpenRun
+from .optimization import Optimization
+from .participants import Participants
+from .properties import TrainerProperties
+from .results_table import print_results
+from .run import Given, run
+from .safe_points import SafePoints
+from .wiring import Wiring
+
+_log = get_logger("nightbus.trainer")
+
+
+class Trainer(TrainerProperties):
+    """Runs a LightningModule.
+
+    Args:
+        max_epochs: at most so many epochs; 1000 when neither this nor max_steps is given, -1 for
+            no limit.
+        min_epochs: a stop is not honoured before so many epochs.
+        max_steps: at most so many optimizer steps; -1 for no limit.
+        min_steps: a stop is not honoured before so many optimizer steps.
+        max_time: at most so long: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments.
+        limit_train_batches: a number of batches (int) or a share of them (float).
+        limit_val_batches: the same for validation.
+        limit_test_batches: the same for testing.
+        limit_predict_batches: the same for prediction.
+        val_check_interval: validate after so many batches (int) or this share of an epoch (float).
+        check_val_every_n_epoch: validate only in every n-th epoch.
+        num_sanity_val_steps: validation batches to run before training; -1 for all.
+        fast_dev_run: one batch (True) or so many of everything, nothing written but the log.
+        overfit_batches: train on so many batches, or this share, in a fixed order.
+        accumulate_grad_batches: batches for each optimizer step.
+        gradient_clip_val: largest gradient norm or value; None does not clip.
+        gradient_clip_algorithm: ``norm`` or ``value``.
+        log_every_n_steps: how often step values from ``log`` go to sinks.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        devices: one, so far.
+        deterministic: use deterministic algorithms only.
+        benchmark: let cudnn find the fastest algorithms.
+        detect_anomaly: find the operation whose backward gave NaN; slow.
+        enable_progress_bar: show progress on stderr.
+        enable_model_summary: show the module's children and sizes when fit begins.
+        enable_checkpointing: save the run at each epoch's end and when it stops, and keep the
+            newest two.
+        callbacks: callbacks, in the order in which their hooks run.
+        actors: actors, in the step and beside it.
+        sinks: where events go. A function is called with each put.
+        logger: True adds a CSV sink unless there is one; False adds none. A logger of Lightning, or
+            a list of them, is wrapped as a sink.
+        default_root_dir: where the folder ``runs`` is; the working directory by default.
+        run_name: what the run's folder is called, with an id behind it; the module's class by
+            default.
+        recording: ``all`` keeps every event; ``metrics`` leaves out hooks that no live observer
+            wants; ``off`` keeps nothing, though live observers still see everything they want. The
+            last 2,000 events are in memory in any case, and written out when the run crashes,
+            hangs or gets SIGQUIT; see docs/hangs.md.
+        strict_recording: end the run in good order when the disk does not take its events any more,
+            instead of training on and saying at the end what is missing.
+        control: serve a socket in the run's folder, for ``nightbus send``; only its owner can use
+            it. Without a folder there is none.
+        reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
+        multiple_trainloader_mode: how several training loaders are read together; see
+            CombinedLoader.
+        prepare_data_per_node: ``prepare_data`` runs on each machine; if False, on the first only.
+            There is one machine, so far.
+        max_media_bytes: what an image, figure, histogram, text or table may take in the log,
+            encoded; at most 1,000,000.
+        drain_timeout: how long sinks may take to finish at the end, in s.
+        slurm_requeue: on SIGUSR1, which ``sbatch --signal=USR1@90`` sends before the time is over,
+            put the job back into SLURM's queue after saving; train with ``ckpt_path="last"``.
+        hang_timeout: when a step, an evaluation batch, the set-up or what is between them takes
+            longer than this, in s, where every thread is is written into the run's folder, and the
+            run goes on; None looks for no hangs. See docs/hangs.md.
+
+    Raises:
+        UsageError: an argument makes no sense; the message says what does.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        max_time: str | timedelta | dict[str, int] | None = None,
+        limit_train_batches: float = 1.0,
+        limit_val_batches: float = 1.0,
+        limit_test_batches: float = 1.0,
+        limit_predict_batches: float = 1.0,
+        val_check_interval: float = 1.0,
+        check_val_every_n_epoch: int = 1,
+        num_sanity_val_steps: int = 2,
+        fast_dev_run: bool | int = False,
+        overfit_batches: float = 0.0,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        log_every_n_steps: int = 50,
+        precision: str | int = "32-true",
+        accelerator: str = "auto",
+        devices: Any = "auto",
+        deterministic: bool = False,
+        benchmark: bool = False,
+        detect_anomaly: bool = False,
+        enable_progress_bar: bool = True,
+        enable_model_summary: bool = True,
+        enable_checkpointing: bool = True,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        actors: Sequence[Actor] = (),
+        sinks: Sequence[Sink | Callable[[Any], Any]] = (),
+        logger: Any = True,
+        default_root_dir: str | os.PathLike[str] | None = None,
+        run_name: str | None = None,
+        recording: Literal["all", "metrics", "off"] = "all",
+        strict_recording: bool = False,
+        control: bool = True,
+        reload_dataloaders_every_n_epochs: int = 0,
+        multiple_trainloader_mode: CombineMode = "max_size_cycle",
+        prepare_data_per_node: bool = True,
+        drain_timeout: float = 30.0,
+        max_media_bytes: int = DEFAULT_MEDIA_BYTES,
+        slurm_requeue: bool = False,
+        hang_timeout: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        arguments = {
+            name: value
+            for name, value in locals().items()
+            if name not in ("self", "unknown", "__class__")
+        }
+        refuse_unknown(unknown, list(arguments))
+        level()  # NIGHTBUS_LOG is checked now, not when there is something to say
+        self.config = as_plain(arguments)
+        if isinstance(callbacks, Callback):
+            callbacks = [callbacks]
+        self.participants = Participants(callbacks or [], actors)
+        for callback in self.callbacks:
+            if is_overridden(callback, "on_init_start"):
+                callback.on_init_start(self)
+        if check_at_least("max_media_bytes", max_media_bytes, 0) > LARGEST_MEDIA_BYTES:  # type: ignore[operator]
+            raise UsageError(
+                f"max_media_bytes={max_media_bytes}: the log takes at most {LARGEST_MEDIA_BYTES}"
+            )
+        check_devices(devices)
+        if slurm_requeue:
+            check_requeue()
+        self.slurm_requeue = slurm_requeue
+        self.device = Device(accelerator, precision)
+        self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
+        self.strict_recording = strict_recording
+        self.control = control
+        self.enable_checkpointing = enable_checkpointing
+        self.loaders = Loaders(
+            {
+                "train": limit_train_batches,
+                "validate": limit_val_batches,
+                "test": limit_test_batches,
+                "predict": limit_predict_batches,
+            },
+            overfit_batches,
+            val_check_interval,
+            check_val_every_n_epoch,
+            num_sanity_val_steps,
+            reload_dataloaders_every_n_epochs,
+            multiple_trainloader_mode,
+        )
+        self.prepare_data_per_node = prepare_data_per_node
+        self.accumulate_grad_batches = (
+            check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
+        )
+        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = check_choice(
+            "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
+        )
+        self.deterministic = deterministic
+        self.benchmark = benchmark
+        self.detect_anomaly = detect_anomaly
+        self.drain_timeout = drain_timeout
+        self.hang_timeout = check_seconds("hang_timeout", hang_timeout)
+        self.run_name = run_name
+        self.default_root_dir = Path(default_root_dir or Path.cwd())
+        self.max_time_s = parse_max_time(max_time)
+        max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
+        made = make_sinks(sinks, logger)
+        if not self.fast_dev_run:
+            self.sinks = made
+        self.participants.progress_bar = ProgressBar() if enable_progress_bar else None
+        if enable_model_summary:
+            self.callbacks.append(ModelSummary())
+        check_at_least("max_epochs", max_epochs, -1)
+        self._fit_loop: Any = FitLoop(
+            check_at_least("min_epochs", min_epochs, 0),
+            None if max_epochs == -1 else max_epochs,
+            check_at_least("min_steps", min_steps, 0),
+            max_steps,
+        )
+        self.max_epochs_given, self.max_steps_given = self._fit_loop.max_epochs, max_steps
+        self.validate_loop: Any = EvaluationLoop("validate")
+        self.test_loop: Any = EvaluationLoop("test")
+        self.predict_loop: Any = PredictionLoop()
+        self.epoch_counter: FitLoop | None = self._fit_loop
+        self._fit_loop.attach(self)
+        self._make_parts(log_every_n_steps, max_media_bytes)
+        self.datamodule: LightningDataModule | None = None
+        self._module: LightningModule | None = None
+        self._deadline_s: float | None = None
+        self.should_stop = False
+        self.stop_reason = ""
+        self.paused = False
+        self.interrupted = False
+        self.is_training_under_way = False
+        self.announced_iterations = 0  # of loops that show theirs
+        for callback in self.callbacks:
+            if is_overridden(callback, "on_init_end"):
+                callback.on_init_end(self)
+
+    def _make_parts(self, log_every_n_steps: int, max_media_bytes: int) -> None:
+        """Make what the trainer is composed of; most parts know it, and each other through it."""
+        self.run_folder: RunFolder | None = None
+        self.attempt = -1
+        self.open_run: OpenRun | None = None
+        self.place = Place()
+        self.bus = Bus(self.place)
+        self.routes = self.bus.routes
+        self.metrics = Metrics(self.bus, log_every_n_steps, max_media_bytes)
+        self.running_loss: RunningLoss | None = None
+        self.predictions = Predictions()
+        self.optimization_progress = OptimizationProgress()
+        self.optimization = Optimization(self, self.optimization_progress)
+        self.wiring = Wiring(self)
+        self.checkpointer = Checkpointer(self)
+        self.enrolment = Enrolment(self)
+        self.safe_points = SafePoints(self)
+
+    def _apply_fast_dev_run(
+        self, fast_dev_run: bool | int, max_epochs: int | None, max_steps: int
+    ) -> tuple[int | None, int]:
+        self.fast_dev_run = fast_dev_run
+        if fast_dev_run:
+            batches = int(fast_dev_run)
+            self.loaders.run_batches(batches)
+            self.enable_checkpointing = False
+            return 1, batches
+        if max_epochs is None and max_steps == -1:
+            _log.info("neither max_epochs nor max_steps was given; at most 1000 epochs are run")
+            return 1000, max_steps
+        return max_epochs, max_steps
+
+    # -- what users call ---------------------------------------------------------------------
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Train, and validate on the way.
+
+        Args:
+            model: what to train.
+            train_dataloaders: one loader or a collection of them; or a LightningDataModule.
+            val_dataloaders: one loader or several.
+            datamodule: instead of loaders.
+            ckpt_path: resume from this checkpoint, in a new attempt of its run; ``last`` for the
+                newest of the newest run of this name, without which training begins anew; ``best``
+                for what ModelCheckpoint held to be best.
+
+        Raises:
+            NightbusError: the set-up makes no sense; and whatever user code raises.
+        """
+        loaders = {"train": train_dataloaders, "validate": val_dataloaders}
+        given = Given(model, loaders, datamodule, ckpt_path)
+        run(self, "fit", partial(functions.fit, self), given)
+
+    def validate(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+    ) -> list[dict[str, Scalar]]:
+        """Validate once.
+
+        Args:
+            model: what to validate; that of the last run by default.
+            dataloaders: one loader or several; or a LightningDataModule.
+            ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
+            verbose: print the metrics.
+            datamodule: instead of loaders.
+
+        Returns:
+            The epoch's metrics, a dict for each dataloader.
+        """
+        given = Given(model, {"validate": dataloaders}, datamodule, ckpt_path)
+        return self._evaluate("validate", given, verbose)
+
+    def test(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+    ) -> list[dict[str, Scalar]]:
+        """Test once; arguments and result as for ``validate``."""
+        given = Given(model, {"test": dataloaders}, datamodule, ckpt_path)
+        return self._evaluate("test", given, verbose)
+
+    def predict(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool = True,
+        ckpt_path: str | os.PathLike[str] | None = None,
+    ) -> Any:
+        """Predict.
+
+        Args:
+            model: what to predict with; that of the last run by default.
+            dataloaders: one loader or several; or a LightningDataModule.
+            datamodule: instead of loaders.
+            return_predictions: keep what ``predict_step`` returns.
+            ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
+
+        Returns:
+            A list with an entry for each batch; a list of such lists for several loaders.
+        """
+        self.predict_loop.return_predictions = return_predictions
+        loaders = {"predict": dataloaders}
+        given = Given(model, loaders, datamodule, ckpt_path)
+        return run(self, "predict", partial(functions.predict, self), given)
+
+    def _evaluate(
+        self, function: Literal["validate", "test"], given: Given, verbose: bool
+    ) -> list[dict[str, Scalar]]:
+        results = run(self, function, partial(functions.evaluate, self, function), given) or []
+        if verbose and results:
+            print_results(function, results)
+        return results
+
+    def attach(self, actor: Actor) -> None:
+        """Add an actor or sink while a run goes on, from any thread; it acts from the next safe
+        point on. A sink gets the run from its start, an actor what comes from then on.
+        """
+        if self.open_run is None:
+            self.participants.add(actor)
+        else:
+            self.safe_points.attach_later(actor)
+
+    def detach(self, actor: Actor) -> None:
+        """Let an actor or sink go at the next safe point, from any thread; the log says so.
+
+        Raises:
+            UsageError: it is not attached.
+        """
+        if actor not in self.participants:
+            raise UsageError(f"{type(actor).__name__} is not attached to this trainer")
+        if self.open_run is None:
+            self.participants.remove(actor)
+        else:
+            self.safe_points.detach_later(actor)
+
+    def tell(self, target: str, command: Command) -> None:
+        """Send a command to an actor, ``fit`` say, from any thread.
+
+        What reaches nobody becomes a dead letter, an event in the log.
+        """
+        self.bus.post(target, command, "user", None)
+
+    def ask(self, target: str, command: Command, timeout_s: float = 5.0) -> Any:
+        """Send a command and wait for the reply; not from the training thread.
+
+        Raises:
+            AskTimeoutError: no reply within ``timeout_s``; there is always a deadline.
+            ActorRaisedError: the handler raised; ``__cause__`` is what.
+            UnknownActorError, UnhandledCommandError, MailboxFullError, CommandDroppedError,
+                ActorStoppedError: there will be no reply.
+        """
+        check_deadline(timeout_s)
+        reply = Reply()
+        self.bus.post(target, command, "user", reply)
+        return reply.wait(timeout_s)
+
+    def statistics(self) -> BusStatistics:
+        """Counts of the run's log, mailboxes and observers at this moment; from any thread. After
+        the run they are what they were at its end.
+        """
+        return self.bus.statistics()
+
+    def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
+        """Save a checkpoint, a folder, at a path that does not exist yet; it is complete on disk
+        when this returns.
+
+        Between two steps or epochs, and after the run, it is exact: a run that is resumed from it
+        goes on as if it had never ended. In a hook it is the state at that moment: a batch that is
+        being worked on is repeated, and what was to follow it in the same batch is not done again.
+
+        Args:
+            filepath: where.
+            weights_only: leave out what is needed to resume.
+
+        Raises:
+            CheckpointError: the state cannot be carried, or the disk failed.
+        """
+        self.checkpointer.save_now(Path(filepath), weights_only)
+
+    # -- module and loops --------------------------------------------------------------------
+
+    @property
+    def lightning_module(self) -> LightningModule:
+        """The module that runs, or ran last.
+
+        Raises:
+            UsageError: none ever did.
+        """
+        if self._module is None:
+            raise UsageError(
+                "no module was given yet; call fit, validate, test or predict with one"
+            )
+        return self._module
+
+    @property
+    def model(self) -> LightningModule:
+        """The module that runs, or ran last."""
+        return self.lightning_module
+
+    @property
+    def fit_loop(self) -> Any:
+        """The loop that ``fit`` runs; assign your own.
+
+        A FitLoop that was made without limits takes those of the one it replaces.
+        """
+        return self._fit_loop
+
+    @fit_loop.setter
+    def fit_loop(self, loop: Loop) -> None:
+        if not isinstance(loop, Loop):
+            raise UsageError(f"fit_loop takes a loop, not {type(loop).__name__}")
+        former = self.epoch_counter
+        self._fit_loop = loop
+        loop.attach(self)
+        self.find_epoch_counter()
+        if former is not None and self.epoch_counter is not None:
+            self.epoch_counter.adopt_limits(former)
+
+    def loop_connected(self, loop: Loop, former: Loop | None) -> None:
+        """A loop was put in another one's place, or was added, maybe in the middle of a run."""
+        self.find_epoch_counter()
+        if self.open_run is not None:
+            self.enrolment.connect_loop(loop, former)
+
+    def find_epoch_counter(self) -> None:
+        """The FitLoop, which counts epochs, may be within a loop that the user wrote."""
+        fit_loops = (loop for loop in self._fit_loop.walk() if isinstance(loop, FitLoop))
+        self.epoch_counter = next(fit_loops, None)
+
+    def loop_of(self, function: Function) -> Any:
+        """The loop that ``fit`` runs, or one of the others."""
+        return getattr(self, f"{function}_loop")
+
+    # -- a run -------------------------------------------------------------------------------
+
+    def adopt(self, given: Given) -> None:
+        """Take what a run is given, checked before anything is made.
+
+        Raises:
+            UsageError: it makes no sense, or something runs already.
+        """
+        if self.open_run is not None:
+            raise UsageError(f"the trainer is running {self.function}; it runs one thing at a time")
+        model, loaders, datamodule, _ = given.checked()
+        if model is not None:
+            self._module = model
+        module = self.lightning_module
+        self.optimization.begin(module)
+        if datamodule is not None or model is not None:
+            self.datamodule = datamodule
+        self.loaders.begin(loaders, module, self.datamodule, lambda: self.routes)
+
+    def carry_on(self, opened: OpenRun) -> None:
+        """Go on in a run that was opened."""
+        self.open_run = opened
+        self.attempt, self.place, self.bus = opened.attempt, opened.place, opened.bus
+        self.routes = self.bus.routes
+        self.should_stop, self.stop_reason = False, ""
+        self.paused = self.interrupted = False
+
+    def begin_max_time(self) -> None:
+        """Let max_time, if there is one, begin now."""
+        if self.max_time_s is not None:
+            self._deadline_s = time.monotonic() + self.max_time_s
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether max_time was given."""
+        return self._deadline_s is not None
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether max_time is over."""
+        return self._deadline_s is not None and time.monotonic() > self._deadline_s
+
+    # -- what loops ask ----------------------------------------------------------------------
+
+    def setup_optimizers(self) -> None:
+        """Ask the module for its optimizers, and get ready to step them.
+
+        ``fit`` does it when it begins; a loop that trains several times, on folds say, does it
+        before each training.
+
+        Raises:
+            UsageError: what ``configure_optimizers`` returned makes no sense.
+        """
+        self.optimization.set_up()
+
+    def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
+        """A batch on the device, through the three transfer hooks."""
+        routes = self.routes
+        if (hook := routes.on_before_batch_transfer) is not None:
+            moved = hook(batch, dataloader_idx)
+            batch = batch if moved is None else moved
+        if (hook := routes.transfer_batch_to_device) is not None:
+            moved = hook(batch, self.device.device, dataloader_idx)
+            batch = batch if moved is None else moved
+        if (hook := routes.on_after_batch_transfer) is not None:
+            moved = hook(batch, dataloader_idx)
+            batch = batch if moved is None else moved
+        return batch
+
+    def announce_loop(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
+        """Record that a loop begins."""
+        self.bus.emit(LoopStarted, None if total is None else total - done, unit, source=name)
+
+    def announce_iteration(self, name: str, completed: int) -> None:
+        """Record that a loop of the user's own did one more iteration."""
+        self.announced_iterations += 1
+        self.bus.emit(LoopAdvanced, completed, source=name)
+
+    def announce_loop_end(self, name: str, completed: int) -> None:
+        """Record that a loop ended."""
+        self.bus.emit(LoopEnded, completed, source=name)
+
+    def begin_at(self, epochs: int, steps: int) -> None:
+        """Go on where so many epochs and optimizer steps were done by another library."""
+        if self.epoch_counter is not None:
+            self.epoch_counter.epoch_progress.complete(epochs)
+        self.optimization_progress.begin_at(steps)
+
+    def safe_point(self) -> None:
+        """Between two steps: write what happened, and take commands."""
+        bus = self.bus
+        if bus.writer is not None:
+            bus.flush()
+        if bus.attention:
+            self.safe_points.attend()
+
+    def between_batches(self) -> None:
+        """Between two evaluation batches: write what happened; only signals are heeded."""
+        self.bus.flush()
+        if self.bus.attention:
+            self.safe_points.heed_signals()

@@ -1,0 +1,114 @@
+"""Who handles which hook, and what loops may leave out because nobody does."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..actors.hooks import HOOKS, HookOwners, hook_handlers, is_overridden, takes_argument
+from ..actors.lightning_optimizer import default_step
+from ..actors.module import LightningModule
+from ..bus.errors import UsageError
+from ..bus.routes import HookHandler
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class Wiring:
+    """Works out the handlers of each hook, and gives them to the routes.
+
+    Args:
+        trainer: whose hooks they are.
+
+    Attributes:
+        has_training_step_end: the module has that hook.
+        has_plain_training_step: a training step is nothing but a call of the module's.
+        has_step_end: whether the module has the hook ``validation_step_end``, ``test_step_end``.
+        logs_collected_training: ``training_epoch_end`` sees the epoch's results before they are
+            logged.
+        keeps_training_outputs: somebody wants the outputs of all steps at the epoch's end.
+        wants_training_outputs: somebody wants a step's output at all.
+    """
+
+    def __init__(self, trainer: "Trainer") -> None:
+        self._trainer = trainer
+        self._hooks_of_loops: set[str] = set()  # announced by loops of the user's own
+        self.has_training_step_end = False
+        self.has_plain_training_step = True
+        self.has_step_end = {"validation": False, "test": False}
+        self.logs_collected_training = False
+        self.keeps_training_outputs = False
+        self.wants_training_outputs = False
+
+    def forget_hooks_of_loops(self) -> None:
+        """Another run begins, of other loops maybe."""
+        self._hooks_of_loops = set()
+
+    def connect(self) -> None:
+        """Work out who handles which hook."""
+        trainer, module = self._trainer, self._trainer.lightning_module
+        callbacks = trainer.participants.callbacks_in_order
+        owners = HookOwners(trainer, module, trainer.datamodule, callbacks, trainer.actors)
+        defaults = self._default_hooks(module)
+        optimization = trainer.optimization
+        arguments = optimization.step_arguments
+        handlers = hook_handlers(owners, defaults, arguments, self._hooks_of_loops)
+        trainer.routes.set_handlers(handlers, defaults)
+        self.has_training_step_end = is_overridden(module, "training_step_end")
+        self.has_plain_training_step = not (
+            trainer.device.autocasts
+            or self.has_training_step_end
+            or optimization.truncated_bptt_steps
+        )
+        self.logs_collected_training = is_overridden(module, "training_epoch_end")
+        self.keeps_training_outputs = self.logs_collected_training or any(
+            takes_argument(owner, "on_train_epoch_end", "outputs") for owner in (module, *callbacks)
+        )
+        self.wants_training_outputs = (
+            self.keeps_training_outputs or "on_train_batch_end" in handlers
+        )
+        self.has_step_end = {
+            kind: is_overridden(module, f"{kind}_step_end") for kind in ("validation", "test")
+        }
+
+    def _default_hooks(self, module: LightningModule) -> dict[str, HookHandler]:
+        """What is done for hooks that the module does not override."""
+        trainer = self._trainer
+        defaults: dict[str, HookHandler] = {
+            "backward": _backward,
+            "optimizer_step": default_step(trainer.optimizers),
+            "optimizer_zero_grad": _zero_grad,
+            "lr_scheduler_step": module.lr_scheduler_step,
+            "training_step": module.training_step,
+            "predict_step": module.predict_step,
+            "configure_optimizers": module.configure_optimizers,
+        }
+        if trainer.gradient_clip_val:
+            defaults["configure_gradient_clipping"] = module.configure_gradient_clipping
+        if trainer.device.moves_batches:
+            defaults["transfer_batch_to_device"] = module.transfer_batch_to_device
+        return defaults
+
+    def call_hook_of_loop(self, name: str, *values: Any) -> Any:
+        """Run a hook for a loop; see ``Loop.hook``."""
+        if name not in HOOKS and name not in self._hooks_of_loops:
+            if not name.startswith("on_"):
+                raise UsageError(
+                    f"a loop announces the hook {name!r}; hooks of its own are called on_..., "
+                    "others are in nightbus.HOOKS"
+                )
+            self._hooks_of_loops.add(name)
+            self.connect()
+        return self._trainer.routes.call(name, *values)
+
+    def keeps_evaluation_outputs(self, kind: str) -> bool:
+        """Whether somebody wants the outputs of all evaluation steps."""
+        return is_overridden(self._trainer.lightning_module, f"{kind}_epoch_end")
+
+
+def _backward(loss: torch.Tensor, optimizer: Any, optimizer_idx: int) -> None:
+    loss.backward()
+
+
+def _zero_grad(epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int) -> None:
+    optimizer.zero_grad()
