@@ -28,12 +28,19 @@ class Found(NamedTuple):
     run: RunFolder | None
 
 
-def free_name(path: Path) -> Path:
-    """The path, or the first of ``path-v1``, ``path-v2`` ... that does not exist."""
-    free, version = path, 0
-    while os.path.lexists(free):
+def free_name(path: Path, mine: str = "", join: str = "-", first: int = 1) -> Path:
+    """The path, or the first of ``path-v1``, ``path-v2`` ... that does not exist.
+
+    Args:
+        path: the name that is wanted.
+        mine: a path that may be taken although it exists.
+        join: what is between name and version.
+        first: the first version.
+    """
+    free, version = path, first
+    while os.path.lexists(free) and str(free) != mine:
+        free = path.with_name(f"{path.name}{join}v{version}")
         version += 1
-        free = path.with_name(f"{path.name}-v{version}")
     return free
 
 

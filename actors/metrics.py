@@ -24,6 +24,7 @@ from .metric_values import (
     resolved,
     to_scalar,
 )
+from .monitors import Monitors
 from .reduction import Reduction
 from .results import Logged, Result
 
@@ -74,8 +75,7 @@ class Metrics:
         self._said_not_finite: set[str] = set()
         self.heard: set[str] = set()  # destinations that somebody takes values for
         self.unheard: Counter[str] = Counter()  # values put to others
-        self._monitors: dict[tuple[str, str], Reduction] = {}  # by stage and name
-        self._chosen_in_evaluation: set[str] = set()
+        self._monitors = Monitors()
 
     # -- who reads what ----------------------------------------------------------------------
 
@@ -329,20 +329,27 @@ class Metrics:
                 f"log({name!r}, on_step=False, on_epoch=False) in {place.hook} would record nothing"
             )
         entry.dataloader_idx = place.dataloader_idx
-        torchmetrics = sys.modules.get("torchmetrics")
-        if torchmetrics is not None and isinstance(value, torchmetrics.Metric):
-            if source == "module" and all(value is not part for part in self._module.modules()):
-                raise MetricError(
-                    f"log({name!r}) got a {type(value).__name__} that is no attribute of the "
-                    "module, so it would not be moved to the device with it; assign it to self in "
-                    "the module's __init__"
-                )
+        if _is_torchmetrics_metric(value):
+            self._check_is_attribute(source, name, value)
             entry.metric = value
         key = (place.hook, name, place.dataloader_idx)
         self._take_up(key, entry)
         if (reduction := self._to_be_taken_up.pop(key, None)) is not None:
             reduction.reduce_with(entry.how)
             entry.reduction = reduction
+        self._check_recorded_names(name, entry)
+        self._entries[key] = entry
+        return entry
+
+    def _check_is_attribute(self, source: str, name: str, metric: Any) -> None:
+        if source == "module" and all(metric is not part for part in self._module.modules()):
+            raise MetricError(
+                f"log({name!r}) got a {type(metric).__name__} that is no attribute of the "
+                "module, so it would not be moved to the device with it; assign it to self in "
+                "the module's __init__"
+            )
+
+    def _check_recorded_names(self, name: str, entry: LogEntry) -> None:
         for other in self._entries.values():
             both = other.recorded_names & entry.recorded_names
             if both and other.name != entry.name and other.stage == entry.stage:
@@ -350,8 +357,6 @@ class Metrics:
                     f"{name!r} would be recorded as {', '.join(sorted(both))}, and so would "
                     f"{other.name!r} from {other.hook}; choose another name"
                 )
-        self._entries[key] = entry
-        return entry
 
     def _take_up(self, key: tuple[str, str, int], entry: LogEntry) -> None:
         """Go on with what a checkpoint had for this call site."""
@@ -381,7 +386,7 @@ class Metrics:
                 if entry.reduction is None:
                     entry.reduction = Reduction(entry.how)
                 entry.reduction.add(scalar, size if entry.weighted else 1)
-        self._add_monitors(result, size)
+        self._monitors.add(self.bus.place.stage, result, size)
 
     def _result_entry(self, hook: str, name: str, options: Logged) -> LogEntry:
         place = self.bus.place
@@ -421,14 +426,8 @@ class Metrics:
             scalar = resolved(to_scalar(name, value))
             self._record(entry.source, entry.epoch_name, scalar, entry.to_step)
             published[entry.epoch_name] = scalar
-        self._add_monitors(result, 1)
+        self._monitors.add(self.bus.place.stage, result, 1)
         return published
-
-    def _add_monitors(self, result: Result, size: int) -> None:
-        stage = "train" if self.bus.place.stage == "train" else "evaluation"
-        for name, value in result.monitors():
-            reduction = self._monitors.setdefault((stage, name), Reduction("mean"))
-            reduction.add(to_scalar(name, value), size)
 
     def log_dicts(self, output: Mapping[str, Any], is_epoch_end: bool) -> None:
         """Log what the ``log`` and ``progress_bar`` entries of a returned dict hold, as before
@@ -467,19 +466,6 @@ class Metrics:
         self.bus.place.move(dataloader_idx=0)
         return published
 
-    def _publish_monitors(self) -> None:
-        """What callbacks monitor by early_stop_on and checkpoint_on: a choice that validation made
-        stays, whatever training says.
-        """
-        stage = "train" if self.bus.place.stage == "train" else "evaluation"
-        for name in ("early_stop_on", "checkpoint_on"):
-            reduction = self._monitors.pop((stage, name), None)
-            if reduction is None or (stage == "train" and name in self._chosen_in_evaluation):
-                continue
-            if stage == "evaluation" and not self.muted:
-                self._chosen_in_evaluation.add(name)
-            self._record("module", name, reduction.compute(), ("callbacks",))
-
     def _size_of_batch(self) -> int:
         """First dimension of the batch's tensors, worked out once a batch."""
         sizes = list(_sizes(self.batch))
@@ -504,8 +490,8 @@ class Metrics:
             Values by dataloader index and metric name.
         """
         stage = self.bus.place.stage
-        if self._monitors:
-            self._publish_monitors()
+        for name, value in self._monitors.take(stage, is_choice=not self.muted):
+            self._record("module", name, value, ("callbacks",))
         published: dict[int, dict[str, Scalar]] = {}
         for known in self._collections.values():
             if known.stage == stage:  # metrics that share a state get it
@@ -557,12 +543,7 @@ class Metrics:
                 }
                 for (hook, name, dataloader_idx), entry in self._entries.items()
             ],
-            "monitors": {
-                name: reduction.state_dict()
-                for (stage, name), reduction in self._monitors.items()
-                if stage == "train"
-            },
-            "chosen_in_evaluation": sorted(self._chosen_in_evaluation),
+            **self._monitors.state_dict(),
             "latest": [
                 {name: resolved(value) for name, value in values.items()}
                 for values in (self._callback, self._progress_bar, self._logged)
@@ -598,10 +579,7 @@ class Metrics:
                         "not have"
                     ) from None
             self._entries[key] = entry
-        for name, saved in state_dict["monitors"].items():
-            reduction = self._monitors["train", name] = Reduction("mean")
-            reduction.load_state_dict(saved)
-        self._chosen_in_evaluation = set(state_dict["chosen_in_evaluation"])
+        self._monitors.load_state_dict(state_dict)
         latest = (self._callback, self._progress_bar, self._logged)
         for values, saved in zip(latest, state_dict["latest"], strict=True):
             values.update(saved)
@@ -617,8 +595,7 @@ class Metrics:
         self._said_not_finite.clear()
         self.heard = set(DEFAULT_DESTINATIONS)
         self.unheard.clear()
-        self._monitors.clear()
-        self._chosen_in_evaluation.clear()
+        self._monitors = Monitors()
         self._callback.clear()
         self._progress_bar.clear()
         self._logged.clear()
@@ -628,7 +605,12 @@ class Metrics:
         stage = self.bus.place.stage
         self._entries = {key: e for key, e in self._entries.items() if e.stage != stage}
         self._collections = {k: c for k, c in self._collections.items() if c.stage != stage}
-        self._monitors.clear()
+        self._monitors.drop()
+
+
+def _is_torchmetrics_metric(value: Any) -> bool:
+    torchmetrics = sys.modules.get("torchmetrics")  # not loaded for this
+    return torchmetrics is not None and isinstance(value, torchmetrics.Metric)
 
 
 def _sizes(batch: Any) -> Any:

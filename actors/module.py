@@ -280,7 +280,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     def lr_schedulers(self) -> Any:
         """The run's scheduler, a list when there are several, or None."""
-        found = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        found = [config.scheduler for config in self.trainer.optimization.schedulers]
         if not found:
             return None
         return found[0] if len(found) == 1 else found

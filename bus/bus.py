@@ -4,34 +4,25 @@ import contextlib
 import functools
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import trio
 
-from .actor import Actor, actor_name, command_handler
+from .actor import Actor, actor_name
 from .control import ANSWER_TIMEOUT_S, ControlServer, Steered
 from .cursor import AttemptLog, CursorFile, Position, RunReader
 from .errors import (
-    ActorRaisedError,
     ActorStoppedError,
-    CommandDroppedError,
     DeliveryError,
-    LogFormatError,
-    MailboxFullError,
-    UnhandledCommandError,
-    UnknownActorError,
     UsageError,
 )
 from .events import (
     ActorStopped,
     ActorTotals,
     Command,
-    CommandsDropped,
     CommandTaken,
-    DeadLetter,
     Ending,
     Event,
     Hook,
@@ -39,17 +30,19 @@ from .events import (
     Stop,
 )
 from .flight_recorder import FlightRecorder
+from .housekeeping import Housekeeping
 from .log_writer import LogWriter
 from .logging_setup import get_logger, tell_user
-from .mailbox import Deferred, Envelope, Mailbox, Told
+from .mailbox import Envelope, Mailbox, Told
 from .media import EncodedMedia
-from .observer import Observer, to_json
+from .observer import Observer
 from .place import Place
+from .post_office import PostOffice
 from .reply import Reply
 from .rewind import go_on, states_of_others
 from .routes import Routes
 from .run_folder import RunFolder
-from .segments import FolderStore, UnnamedStore, compress_segment
+from .segments import FolderStore, UnnamedStore
 from .statistics import (
     ActorStatistics,
     BusStatistics,
@@ -60,7 +53,6 @@ from .statistics import (
 from .subscription import HandlerTable, subscriptions_of
 from .threads import Threads
 
-SYNC_EVERY_S = 1.0
 DRAIN_NOTICE_AFTER_S = 1.0
 CANCEL_TIMEOUT_S = 1.0  # for what is cancelled to let go, all of them together
 END_TIMEOUT_S = ANSWER_TIMEOUT_S + 1.0  # for the thread beside the step to end
@@ -104,28 +96,22 @@ class Bus:
         self._final_log: LogStatistics | None = None  # counts of the log, once it is closed
         self.flight: FlightRecorder | None = None
         self.observers: list[Observer] = []
-        self.dead_letters = 0  # commands that reached nobody
-        self.unknown = 0  # those of them that named nobody
+        self.post_office = PostOffice(self, self._threads)
+        self.housekeeping = Housekeeping(self)
         self.log_problems: list[str] = []  # what became of the log, once it is closed
         self.attention = False  # something is to be done at the next safe point
         self._actors: dict[str, Actor] = {}  # address -> actor
-        self._mailboxes: dict[str, Mailbox] = {}  # address -> its mailbox
         self._departed: list[_Member] = []
-        self._drops: dict[tuple[str, str, str], int] = {}  # target, command, sender -> not yet told
-        self._agenda: deque[str] = deque()  # addresses in the step, one entry for each command
-        self._agenda_filled = threading.Event()
         self._tables: list[HandlerTable] = []  # event handlers in the step
         self.has_step_handlers = False  # whether there are any
         self._attempt = 0
         self._control: ControlServer | None = None
         self._earlier = list(earlier)
         self._run = run
-        self._store: FolderStore | UnnamedStore | None = None
+        self.store: FolderStore | UnnamedStore | None = None  # of the log
         self._is_started = False  # the thread beside the step
-        self._beside: int | None = None  # which thread that is, once it runs
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
-        self._owner = self._threads.current()  # the training thread
         self._closing = False
         self._has_ended = False  # RunEnded is recorded, nothing comes after it
         self._hurries = False
@@ -137,7 +123,6 @@ class Bus:
         self._thread_error: BaseException | None = None
         self.root_task: trio.lowlevel.Task | None = None  # of the bus thread, for those who look
         self._lock = threading.Lock()  # who attaches, from which thread ever
-        self._count_lock = threading.Lock()  # dead letters and drops
 
     @property
     def run_path(self) -> Path | None:
@@ -149,11 +134,15 @@ class Bus:
         """The addresses that are taken."""
         return self._actors.keys()
 
+    def actor_at(self, address: str) -> Actor:
+        """The actor of that address."""
+        return self._actors[address]
+
     # -- the log -----------------------------------------------------------------------------
 
     def open_log(self, writer: LogWriter, store: FolderStore | UnnamedStore) -> None:
         """Record from now on."""
-        self.writer, self._store = writer, store
+        self.writer, self.store = writer, store
         self._attempt = writer.identity.attempt
         if self.flight is not None:
             self.flight.follow_place()  # besides the writer, who wants to hear of it alone
@@ -194,6 +183,22 @@ class Bus:
             for handler in table.handlers(event):  # type: ignore[arg-type]
                 handler(event)
 
+    def emit_later(
+        self, kind: type[Event], make: Callable[[LogWriter], Event], said: tuple[Any, ...]
+    ) -> None:
+        """Record an event that is made when the log takes it up, from any thread.
+
+        Args:
+            kind: of the event.
+            make: makes it.
+            said: source and first fields, for when it is too late for the log.
+        """
+        writer = self.writer
+        if writer is not None and self._has_ended:
+            self._tell_late(kind, said[1:], said[0])
+        elif writer is not None:
+            writer.ask_for_event(lambda: make(writer))
+
     def _tell_late(self, kind: type[Event], fields: tuple[Any, ...], source: str) -> None:
         """Say what the log cannot hold, because the run's end is the last that it holds."""
         if kind not in (ActorStopped, CommandTaken):
@@ -223,12 +228,7 @@ class Bus:
         object.__setattr__(actor, "_context", self)
         object.__setattr__(actor, "_table", None)
         self._actors[name] = actor
-        mailbox = Mailbox(
-            actor.mailbox_limit,
-            arrived=lambda: self._on_agenda(name),
-            dropped=lambda envelope: self._drop(name, mailbox.limit.overflow, envelope),
-        )
-        self._mailboxes[name] = mailbox
+        self.post_office.open_mailbox(name, actor)
         entries = [
             entry
             for entry in subscriptions_of(type(actor))
@@ -243,15 +243,16 @@ class Bus:
         """Let an actor in the step take the place of another one: its address and its mailbox."""
         name = actor_name(former)
         self._tables = [table for table in self._tables if table.actor is not former]
-        mailbox = self._mailboxes[name]
+        mailbox = self.post_office.mailboxes[name]
         del self._actors[name]
         self.register(actor, name)
         mailbox.limit = actor.mailbox_limit
-        self._mailboxes[name] = mailbox
+        self.post_office.mailboxes[name] = mailbox
 
     def add_alias(self, alias: str, address: str) -> None:
         """Let commands to ``alias`` reach the actor at ``address``."""
-        self._mailboxes[alias] = self._mailboxes[address]
+        mailboxes = self.post_office.mailboxes
+        mailboxes[alias] = mailboxes[address]
 
     def observe(
         self, actor: Actor, start: Position | None = None, keep_cursor: bool = False
@@ -269,13 +270,13 @@ class Bus:
         name = actor_name(actor)
         cursor_file = CursorFile(self._run, name) if keep_cursor and self._run else None
         if cursor_file is not None and (cursor := cursor_file.load()) is not None:
-            now = AttemptLog(self._attempt, self._store)  # type: ignore[arg-type]
+            now = AttemptLog(self._attempt, self.store)  # type: ignore[arg-type]
             start = go_on(actor, cursor, [*self._earlier, now])  # type: ignore[arg-type]
         elif cursor_file is not None and self._run is not None and self._attempt > 0:
             actor.begin_anew(states_of_others(self._run))  # type: ignore[attr-defined]
         if start is None:
             start = Position(self._attempt, self.writer.written_seq)
-        mailbox = self._mailboxes[name]
+        mailbox = self.post_office.mailboxes[name]
         mailbox.arrived = None  # it is taken from beside the step, from now on
         observer = Observer(actor, start, self, cursor_file, mailbox=mailbox)
         with self._lock:
@@ -290,9 +291,7 @@ class Bus:
         for observer in self.observers:
             if observer.actor is actor:
                 observer.dismiss(reason)
-        mailbox = self._mailboxes.pop(name)
-        for envelope in mailbox.close():
-            self.bury(name, envelope, reason)
+        mailbox = self.post_office.close_mailbox(name, reason)
         self._departed.append(_Member(name, actor, mailbox))
         del self._actors[name]
         self._tables = [table for table in self._tables if table.actor is not actor]
@@ -311,9 +310,9 @@ class Bus:
     def open_reader(self, start: Position) -> RunReader:
         """A reader of the run's log at a position."""
         assert self.writer is not None
-        assert self._store is not None
+        assert self.store is not None
         writer = self.writer
-        live = AttemptLog(self._attempt, self._store, lambda: writer.committed)
+        live = AttemptLog(self._attempt, self.store, lambda: writer.committed)
         return RunReader([*self._earlier, live], start)
 
     def is_closing(self, observer: Observer) -> bool:
@@ -345,16 +344,9 @@ class Bus:
         error: type[DeliveryError] = ActorStoppedError,
     ) -> None:
         """Make a dead letter of a command that was not taken, and tell its sender by ``error``."""
-        if envelope.reply is not None:
-            envelope.reply.fail(error(f"{target}: {reason}"))
-        with self._count_lock:
-            self.dead_letters += 1
-            self.unknown += error is UnknownActorError
-        kind = type(envelope.command).__name__
-        _log.info("dead letter", target=target, command=kind, reason=reason)
-        self.emit(DeadLetter, target, kind, reason, source=envelope.sender)
+        self.post_office.bury(target, envelope, reason, error)
 
-    # -- commands ----------------------------------------------------------------------------
+    # -- what actors ask ---------------------------------------------------------------------
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
         """Deliver a command, or make a dead letter of it. Any thread may call it.
@@ -362,52 +354,7 @@ class Bus:
         Returns:
             What a coroutine awaits to wait for room in the mailbox, where the policy has it wait.
         """
-        envelope = Envelope(command, sender, reply)
-        mailbox = self._mailboxes.get(target)
-        if mailbox is None:
-            near = ", ".join(sorted(self._mailboxes)) or "nobody"
-            reason = f"there is no actor of that name in this run; there are: {near}"
-            self.bury(target, envelope, reason, UnknownActorError)
-            return Told()
-        thread = self._threads.current()
-        # The training thread waits for nobody, and the thread beside the step may not be held up.
-        is_beside = thread == self._beside
-        if is_beside and mailbox.must_wait:
-            return Told(Deferred(mailbox, lambda: self._deliver(target, mailbox, envelope, False)))
-        self._deliver(target, mailbox, envelope, not is_beside and thread != self._owner)
-        return Told()
-
-    def _deliver(self, target: str, mailbox: Mailbox, envelope: Envelope, may_block: bool) -> None:
-        reason = mailbox.post(envelope, may_block)
-        if reason:
-            error = MailboxFullError if mailbox.is_open else ActorStoppedError
-            self.bury(target, envelope, reason, error)
-
-    def _drop(self, target: str, policy: str, envelope: Envelope) -> None:
-        """Record that a mailbox dropped a command; many of a kind at once are one event."""
-        kind = type(envelope.command).__name__
-        if envelope.reply is not None:
-            reason = f"{target}'s mailbox dropped {kind}, as its policy {policy} says"
-            envelope.reply.fail(CommandDroppedError(reason))
-        key = target, kind, envelope.sender
-        with self._count_lock:
-            is_told = key in self._drops
-            self._drops[key] = self._drops.get(key, 0) + 1
-        writer = self.writer
-        if is_told or writer is None:
-            return
-        if self._has_ended:
-            self._tell_late(CommandsDropped, (target, kind), envelope.sender)
-            return
-        writer.ask_for_event(lambda: self._make_dropped(writer, key, policy))
-
-    def _make_dropped(
-        self, writer: LogWriter, key: tuple[str, str, str], policy: str
-    ) -> CommandsDropped:
-        target, kind, sender = key
-        with self._count_lock:
-            count = self._drops.pop(key)
-        return writer.event(CommandsDropped, target, kind, policy, count, source=sender)
+        return self.post_office.post(target, Envelope(command, sender, reply))
 
     def put(
         self, source: str, name: str, value: object, destinations: Sequence[str] | None
@@ -425,48 +372,6 @@ class Bus:
 
     record_media: Callable[[str, str, EncodedMedia, Sequence[str] | None], None]
 
-    def _on_agenda(self, name: str) -> None:
-        self._agenda.append(name)
-        self.attention = True
-        self._agenda_filled.set()
-
-    def wait_for_command(self, timeout_s: float) -> None:
-        """Block until a command waits for an actor in the step, or the time is over."""
-        self._threads.wait(self._agenda_filled, timeout_s)
-
-    def take_commands(self) -> None:
-        """At a safe point: let actors in the step handle the commands that wait for them."""
-        self._agenda_filled.clear()
-        while self._agenda:
-            name = self._agenda.popleft()
-            mailbox = self._mailboxes.get(name)
-            # None when it was let go, announced when it works beside the step by now.
-            envelope = mailbox.take() if mailbox is not None and mailbox.arrived else None
-            if mailbox is None or envelope is None:
-                continue
-            actor, command, kind = self._actors[name], envelope.command, type(envelope.command)
-            handler = command_handler(actor, command, is_async=False)
-            if handler is None:
-                mailbox.refuse()
-                reason = f"{name} has no handler for {kind.__name__}"
-                self.bury(name, envelope, reason, UnhandledCommandError)
-                continue
-            self.emit(CommandTaken, name, kind.__name__, to_json(command), source=envelope.sender)
-            reply = envelope.reply
-            try:
-                value = handler(command)
-            except Exception as error:
-                if reply:
-                    reply.fail(ActorRaisedError(name, kind.__name__, error))
-                raise
-            except BaseException:
-                if reply:
-                    what = f"{name} was interrupted while it handled {kind.__name__}"
-                    reply.fail(ActorStoppedError(what))
-                raise
-            if reply:
-                reply.set(value)
-
     # -- statistics --------------------------------------------------------------------------
 
     def statistics(self) -> BusStatistics:
@@ -475,14 +380,16 @@ class Bus:
         """
         log = self._log_statistics()
         observers = {observer.actor: observer for observer in list(self.observers)}
+        mailboxes = self.post_office.mailboxes
         actors = {
             name: ActorStatistics(
-                self._mailboxes[name].statistics(), self._observed(observers.get(actor), log)
+                mailboxes[name].statistics(), self._observed(observers.get(actor), log)
             )
             for name, actor in list(self._actors.items())
-            if name in self._mailboxes
+            if name in mailboxes
         }
-        return BusStatistics(actors, log, self.dead_letters, self.unknown)
+        office = self.post_office
+        return BusStatistics(actors, log, office.dead_letters, office.unknown)
 
     def _log_statistics(self) -> LogStatistics | None:
         writer = self.writer  # once: the log may be closed meanwhile
@@ -497,9 +404,8 @@ class Bus:
 
     def _emit_totals(self) -> None:
         """Record what each actor did."""
-        present = [
-            _Member(name, actor, self._mailboxes[name]) for name, actor in self._actors.items()
-        ]
+        mailboxes = self.post_office.mailboxes
+        present = [_Member(name, actor, mailboxes[name]) for name, actor in self._actors.items()]
         observers = {observer.actor: observer for observer in self.observers}
         log = self._log_statistics()
         for name, actor, mailbox in (*self._departed, *present):
@@ -516,7 +422,7 @@ class Bus:
 
     def start(self) -> None:
         """Start the bus thread, when there is something for it to do."""
-        records = self._run is not None and isinstance(self._store, FolderStore)
+        records = self._run is not None and isinstance(self.store, FolderStore)
         if records or self._control is not None:
             self._ensure_thread()
 
@@ -534,10 +440,10 @@ class Bus:
             observer.done.set()
 
     async def _main(self) -> None:
-        self._beside = self._threads.current()
+        self.post_office.thread_beside = self._threads.current()
         self.root_task = trio.lowlevel.current_root_task()
         async with trio.open_nursery() as housekeeping:
-            housekeeping.start_soon(self._keep_house)
+            housekeeping.start_soon(self.housekeeping.run)
             if self._control is not None:
                 housekeeping.start_soon(self._control.run)
             async with trio.open_nursery() as nursery:
@@ -553,38 +459,6 @@ class Bus:
                 self._is_up.set()
                 await self._closing_event.wait()
             housekeeping.cancel_scope.cancel()
-
-    async def _keep_house(self) -> None:
-        """Make the log durable once a second, compress what is sealed, give up what is read."""
-        while True:
-            await trio.sleep(SYNC_EVERY_S)
-            if isinstance(self._store, UnnamedStore):
-                positions = [o.segment for o in self.observers if not o.done.is_set()]
-                self._store.release_before(min(positions, default=0))
-            elif self.writer is not None:
-                await trio.to_thread.run_sync(self._sync_and_compress, abandon_on_cancel=False)
-
-    def _sync_and_compress(self) -> None:
-        writer = self.writer
-        if writer is None:
-            return
-        try:
-            writer.sync()
-        except OSError as error:
-            _log.warning("the event log could not be made durable", error=str(error))
-        self._compress_sealed(writer.sealed)
-
-    def _compress_sealed(self, sealed: deque[int]) -> None:
-        assert isinstance(self._store, FolderStore)
-        while True:
-            try:
-                index = sealed.popleft()
-            except IndexError:  # another thread may be at it, too
-                return
-            try:
-                compress_segment(self._store, index)
-            except (OSError, LogFormatError) as error:
-                _log.warning("a log segment stays uncompressed", error=str(error))
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -608,7 +482,8 @@ class Bus:
         """
         with self._lock:
             self._closing = True
-        self._bury_mail()
+        # Observers still take theirs.
+        self.post_office.close_all_but({observer.name for observer in self.observers})
         if self._is_started:
             self._threads.wait(self._is_up, CANCEL_TIMEOUT_S)
         if self.writer is None:
@@ -649,14 +524,6 @@ class Bus:
     def hurry(self) -> None:
         """Wait for nobody any more, but end properly; for signal handlers."""
         self._hurries = True  # no Event: its lock may be held where the signal strikes
-
-    def _bury_mail(self) -> None:
-        """Dead letters of what actors in the step did not take; observers still take theirs."""
-        beside = {observer.name for observer in self.observers}
-        for name, mailbox in list(self._mailboxes.items()):
-            if name not in beside:
-                for envelope in mailbox.close():
-                    self.bury(name, envelope, "the run ended before it was taken")
 
     def _announce_closing(self) -> None:
         if self._closing_event is not None:
@@ -771,10 +638,10 @@ class Bus:
         self._final_log = writer.statistics()
         self.log_problems = writer.problems()
         self.routes.set_writer(None, set())
-        if isinstance(self._store, UnnamedStore):
-            self._store.close()
+        if isinstance(self.store, UnnamedStore):
+            self.store.close()
         else:
-            self._compress_sealed(writer.sealed)
+            self.housekeeping.compress(writer.sealed)
 
 
 def _own_fields(kind: type[Event]) -> tuple[str, ...]:

@@ -134,35 +134,39 @@ def follow(run: RunFolder, start: Position, wanted: EventFilter) -> Iterator[lis
     """
     attempt, seq = start
     while True:
-        store = run.store(attempt)
-        reader = LogReader(store)
-        if seq:
-            reader.seek(seq)
-        try:
-            offset_ns: int | None = None
-            while True:
-                # Asked before its log is read: what a run writes at its end is not missed.
-                goes_on = run.is_being_written(attempt)
-                before = reader.next_seq
-                events = reader.read(wanted.hooks)
-                if events:
-                    offset_ns = _wall_offset_ns(store) if offset_ns is None else offset_ns
-                    yield [
-                        _tailed(attempt, offset_ns, event)
-                        for event in events
-                        if wanted.wants(event)
-                    ]
-                elif reader.next_seq == before:
-                    if not goes_on:
-                        break
-                    yield []
-                    time.sleep(POLL_S)
-        finally:
-            reader.close()
+        yield from _follow_attempt(run, attempt, seq, wanted)
         later = [number for number in run.attempts() if number > attempt]
         if not later:
             return
         attempt, seq = later[0], 0
+
+
+def _follow_attempt(
+    run: RunFolder, attempt: int, seq: int, wanted: EventFilter
+) -> Iterator[list[TailedEvent]]:
+    store = run.store(attempt)
+    reader = LogReader(store)
+    if seq:
+        reader.seek(seq)
+    try:
+        offset_ns: int | None = None
+        while True:
+            # Asked before its log is read: what a run writes at its end is not missed.
+            goes_on = run.is_being_written(attempt)
+            before = reader.next_seq
+            events = reader.read(wanted.hooks)
+            if events:
+                offset_ns = _wall_offset_ns(store) if offset_ns is None else offset_ns
+                yield [
+                    _tailed(attempt, offset_ns, event) for event in events if wanted.wants(event)
+                ]
+            elif reader.next_seq == before:
+                if not goes_on:
+                    return
+                yield []
+                time.sleep(POLL_S)
+    finally:
+        reader.close()
 
 
 def _tailed(attempt: int, offset_ns: int, event: DecodedEvent) -> TailedEvent:

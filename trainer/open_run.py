@@ -158,7 +158,7 @@ class OpenRun:
             stopping=trainer.should_stop,
             may_stop=trainer.may_stop,
             running_s=time.monotonic() - self._began_s,
-            dead_letters=self.bus.dead_letters,
+            dead_letters=self.bus.post_office.dead_letters,
         )
 
     # -- its end -----------------------------------------------------------------------------

@@ -58,11 +58,11 @@ class SafePoints:
             self.heed_signals()
             trainer.checkpointer.between_steps()
             self._take_in_and_let_go()
-            bus.take_commands()
+            bus.post_office.take_commands()
             bus.flush()
             if not trainer.paused:
                 return
-            bus.wait_for_command(0.1)
+            bus.post_office.wait_for_command(0.1)
 
     def _take_in_and_let_go(self) -> None:
         trainer = self._trainer

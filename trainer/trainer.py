@@ -239,42 +239,34 @@ class Trainer(TrainerProperties):
         if enable_model_summary:
             self.callbacks.append(ModelSummary())
         check_at_least("max_epochs", max_epochs, -1)
-        self._fit_loop: Any = FitLoop(
+        fit_loop = FitLoop(
             check_at_least("min_epochs", min_epochs, 0),
             None if max_epochs == -1 else max_epochs,
             check_at_least("min_steps", min_steps, 0),
             max_steps,
         )
-        self.max_epochs_given, self.max_steps_given = self._fit_loop.max_epochs, max_steps
-        self.validate_loop: Any = EvaluationLoop("validate")
-        self.test_loop: Any = EvaluationLoop("test")
-        self.predict_loop: Any = PredictionLoop()
-        self.epoch_counter: FitLoop | None = self._fit_loop
-        self._fit_loop.attach(self)
+        self._make_loops(fit_loop)
         self._make_parts(log_every_n_steps, max_media_bytes)
-        self.datamodule: LightningDataModule | None = None
-        self._module: LightningModule | None = None
-        self._deadline_s: float | None = None
-        self.should_stop = False
-        self.stop_reason = ""
-        self.paused = False
-        self.interrupted = False
-        self.is_training_under_way = False
-        self.announced_iterations = 0  # of loops that show theirs
+        self._set_initial_state()
         for callback in self.callbacks:
             if is_overridden(callback, "on_init_end"):
                 callback.on_init_end(self)
 
+    def _make_loops(self, fit_loop: FitLoop) -> None:
+        self.max_epochs_given, self.max_steps_given = fit_loop.max_epochs, fit_loop.max_steps
+        self._fit_loop: Any = fit_loop
+        self.epoch_counter: FitLoop | None = fit_loop
+        fit_loop.attach(self)
+        self.validate_loop: Any = EvaluationLoop("validate")
+        self.test_loop: Any = EvaluationLoop("test")
+        self.predict_loop: Any = PredictionLoop()
+
     def _make_parts(self, log_every_n_steps: int, max_media_bytes: int) -> None:
         """Make what the trainer is composed of; most parts know it, and each other through it."""
-        self.run_folder: RunFolder | None = None
-        self.attempt = -1
-        self.open_run: OpenRun | None = None
         self.place = Place()
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
         self.metrics = Metrics(self.bus, log_every_n_steps, max_media_bytes)
-        self.running_loss: RunningLoss | None = None
         self.predictions = Predictions()
         self.optimization_progress = OptimizationProgress()
         self.optimization = Optimization(self, self.optimization_progress)
@@ -282,6 +274,22 @@ class Trainer(TrainerProperties):
         self.checkpointer = Checkpointer(self)
         self.enrolment = Enrolment(self)
         self.safe_points = SafePoints(self)
+
+    def _set_initial_state(self) -> None:
+        """As long as nothing ran."""
+        self._module: LightningModule | None = None
+        self.datamodule: LightningDataModule | None = None
+        self.run_folder: RunFolder | None = None
+        self.open_run: OpenRun | None = None
+        self.attempt = -1
+        self.running_loss: RunningLoss | None = None
+        self.should_stop = False
+        self.stop_reason = ""
+        self.paused = False
+        self.interrupted = False
+        self.is_training_under_way = False
+        self.announced_iterations = 0  # of loops that show theirs
+        self._deadline_s: float | None = None
 
     def _apply_fast_dev_run(
         self, fast_dev_run: bool | int, max_epochs: int | None, max_steps: int

@@ -70,7 +70,7 @@ class LearningRateMonitor(Callback):
             UsageError: two would have the same name.
         """
         self.lrs = {}
-        self._names = _names(trainer.optimization.optimizers, trainer.lr_scheduler_configs)
+        self._names = _names(trainer.optimization.optimizers, trainer.optimization.schedulers)
         if not trainer.optimization.optimizers:
             _log.warning("LearningRateMonitor: there is no optimizer")
 
@@ -113,7 +113,7 @@ class LearningRateMonitor(Callback):
 
 def _intervals(trainer: "Trainer", optimizer: "Optimizer") -> set[str]:
     """How often an optimizer's schedulers advance."""
-    configs = trainer.lr_scheduler_configs
+    configs = trainer.optimization.schedulers
     return {c.interval for c in configs if c.scheduler.optimizer is optimizer} or {"epoch"}
 
 

@@ -15,7 +15,7 @@ from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ...bus.logging_setup import get_logger
 from ..arguments import check_at_least, check_choice
-from ..checkpoint_files import point_at
+from ..checkpoint_files import free_name, point_at
 from ..checkpoint_format import is_checkpoint, remove_checkpoint, remove_unfinished
 from .checkpoint import Checkpoint
 
@@ -428,12 +428,7 @@ class ModelCheckpoint(Checkpoint):
         return f"{field.replace('/', '_')}{self.CHECKPOINT_EQUALS_CHAR}{shown}"
 
     def _unused(self, path: Path, mine: str = "") -> Path:
-        """A path that does not exist, or is ``mine``."""
-        unused, version = path, self.STARTING_VERSION
-        while os.path.lexists(unused) and str(unused) != mine:
-            unused = path.with_name(f"{path.name}{self.CHECKPOINT_JOIN_CHAR}v{version}")
-            version += 1
-        return unused
+        return free_name(path, mine, self.CHECKPOINT_JOIN_CHAR, self.STARTING_VERSION)
 
     def _last_link(self, candidates: Mapping[str, float]) -> Path:
         link = Path(self.format_checkpoint_name(candidates, self.CHECKPOINT_NAME_LAST))

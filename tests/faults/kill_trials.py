@@ -23,8 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nightbus.bus import bus as bus_module
-from nightbus.bus import log_writer
+from nightbus.bus import housekeeping, log_writer
 from nightbus.bus.bus import Bus
 from nightbus.bus.cursor import Position
 from nightbus.bus.errors import LogError
@@ -86,7 +85,7 @@ class BufferedFile:
 
 def record_until_killed(folder: Path, file: str) -> None:
     """Record steps for ever, and tell after each that it is written."""
-    bus_module.SYNC_EVERY_S = 0.004
+    housekeeping.SYNC_EVERY_S = 0.004
     if file == "buffered":
         setattr(log_writer, "open_segment_file", BufferedFile)  # noqa: B010
     elif file == "written":

@@ -256,7 +256,7 @@ class Process:
                 self._send()
             if bus.attention:
                 bus.attention = False
-                bus.take_commands()
+                bus.post_office.take_commands()
             bus.routes.call("on_b")
             place.complete_step(step + 1)
             if chance.random() < 0.1:
@@ -306,18 +306,18 @@ class Process:
             self._attach(f"late{step}")
 
     def _look_at_memory(self) -> None:
-        writer, bus = self.writer, self.bus
+        writer, office = self.writer, self.bus.post_office
         held = [event for event in writer.others if type(event) not in (Gap, Fault)]
         is_held = bool(writer.hooks or held) and not writer._pending
         require(not is_held, "what is flushed is held no more")
         waiting = 0
-        for name, mailbox in bus._mailboxes.items():
+        for name, mailbox in office.mailboxes.items():
             counts = mailbox.statistics()
             require(counts.most_waiting <= counts.capacity, "mailboxes are bounded", name, counts)
             waiting += counts.waiting if mailbox.arrived else 0
-        require(len(bus._agenda) >= waiting, "commands that wait are announced")
-        most = sum(mailbox.limit.capacity for mailbox in bus._mailboxes.values())
-        require(len(bus._agenda) <= most + 1, "announcements are bounded", len(bus._agenda))
+        require(len(office._agenda) >= waiting, "commands that wait are announced")
+        most = sum(mailbox.limit.capacity for mailbox in office.mailboxes.values())
+        require(len(office._agenda) <= most + 1, "announcements are bounded", len(office._agenda))
 
     def _look_from_outside(self) -> None:
         """As another process does that follows the run."""

@@ -12,7 +12,8 @@ import trio.testing
 from faulty_disk import faulty_disk
 from helpers import Recording, read_to_end, seqs, values
 
-from nightbus.bus.bus import SYNC_EVERY_S, Bus
+from nightbus.bus.bus import Bus
+from nightbus.bus.housekeeping import SYNC_EVERY_S
 from nightbus.bus.log_reader import EndKind
 from nightbus.bus.run_folder import RunFolder
 from nightbus.bus.segments import FolderStore, compress_segment
@@ -127,15 +128,15 @@ async def test_what_is_written_is_made_durable_each_second_without_being_asked(
         run = _Run(root)
         bus = Bus(run.log.place, [], run.folder)
         bus.open_log(run.log.writer, run.store)
-        sync_and_compress = bus._sync_and_compress
+        sync_and_compress = bus.housekeeping.sync_and_compress
 
         def sync_and_tell() -> None:
             sync_and_compress()
             synced.set()
 
-        monkeypatch.setattr(bus, "_sync_and_compress", sync_and_tell)
+        monkeypatch.setattr(bus.housekeeping, "sync_and_compress", sync_and_tell)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(bus._keep_house)
+            nursery.start_soon(bus.housekeeping.run)
             for second in range(1, 4):
                 run.log.steps(2)
                 while trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf:

@@ -14,13 +14,14 @@ import pytest
 import simulation
 from simulation import DISK, World, search, simulate
 
-from nightbus.bus import bus, lineage, log_writer, observer, reply, segment_file, segments
+from nightbus.bus import housekeeping, lineage, log_writer, observer, reply, segment_file, segments
 from nightbus.bus.bus import Bus
 from nightbus.bus.codec import DecodedEvent
 from nightbus.bus.log_reader import LogReader
 from nightbus.bus.log_writer import LogWriter
 from nightbus.bus.mailbox import Envelope, Mailbox
 from nightbus.bus.observer import Observer, RestartBudget
+from nightbus.bus.post_office import PostOffice
 from nightbus.bus.segments import FolderStore
 from nightbus.sinks.growing_file import GrowingFile
 
@@ -96,7 +97,7 @@ def writes_a_segment_anew_unsynced(patch: pytest.MonkeyPatch) -> None:
         store.path(index).write_bytes(data)
         compress(store, index)
 
-    patch.setattr(bus, "compress_segment", write_anew_and_compress)
+    patch.setattr(housekeeping, "compress_segment", write_anew_and_compress)
 
 
 def tells_one_too_few(patch: pytest.MonkeyPatch) -> None:
@@ -204,13 +205,13 @@ def closes_without_counting(patch: pytest.MonkeyPatch) -> None:
 
 
 def says_one_drop_for_many(patch: pytest.MonkeyPatch) -> None:
-    make = Bus._make_dropped
+    make = PostOffice._make_dropped
 
-    def make_one(self: Bus, writer: LogWriter, key: Any, policy: str) -> Any:
+    def make_one(self: PostOffice, writer: LogWriter, key: Any, policy: str) -> Any:
         self._drops[key] = 1
         return make(self, writer, key, policy)
 
-    patch.setattr(Bus, "_make_dropped", make_one)
+    patch.setattr(PostOffice, "_make_dropped", make_one)
 
 
 def does_not_answer(patch: pytest.MonkeyPatch) -> None:

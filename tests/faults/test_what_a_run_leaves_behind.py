@@ -143,7 +143,7 @@ def test_with_all_recorded_a_crash_leaves_only_the_stacks(tmp_path: Path) -> Non
     assert path.name.endswith("-stacks.txt")
     assert "ValueError: boom" in text
     assert "thread nightbus\n" in text  # the bus thread
-    assert "_keep_house" in text  # a trio task
+    assert "Housekeeping" in text  # a trio task
 
 
 def test_the_stacks_say_where_the_exception_arose_and_where_training_was(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""What is done about the log while a run goes on, on the thread beside the step."""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+
+from .errors import LogFormatError
+from .logging_setup import get_logger
+from .segments import FolderStore, UnnamedStore, compress_segment
+
+if TYPE_CHECKING:
+    from .bus import Bus
+
+SYNC_EVERY_S = 1.0
+
+_log = get_logger("nightbus.bus")
+
+
+class Housekeeping:
+    """Makes the log durable, compresses what is sealed, gives up what everyone has read.
+
+    Args:
+        bus: whose log it is; it may be opened later, and be closed meanwhile.
+    """
+
+    def __init__(self, bus: "Bus") -> None:
+        self._bus = bus
+
+    async def run(self) -> None:
+        """Do it once a second."""
+        bus = self._bus
+        while True:
+            await trio.sleep(SYNC_EVERY_S)
+            if isinstance(bus.store, UnnamedStore):
+                positions = [o.segment for o in bus.observers if not o.done.is_set()]
+                bus.store.release_before(min(positions, default=0))
+            elif bus.writer is not None:
+                await trio.to_thread.run_sync(self.sync_and_compress, abandon_on_cancel=False)
+
+    def sync_and_compress(self) -> None:
+        """Make durable what is written, and compress what is sealed."""
+        writer = self._bus.writer
+        if writer is None:
+            return
+        try:
+            writer.sync()
+        except OSError as error:
+            _log.warning("the event log could not be made durable", error=str(error))
+        self.compress(writer.sealed)
+
+    def compress(self, sealed: deque[int]) -> None:
+        """Compress these segments; another thread may be at it, too."""
+        store = self._bus.store
+        assert isinstance(store, FolderStore)
+        while True:
+            try:
+                index = sealed.popleft()
+            except IndexError:
+                return
+            try:
+                compress_segment(store, index)
+            except (OSError, LogFormatError) as error:
+                _log.warning("a log segment stays uncompressed", error=str(error))

@@ -1,0 +1,195 @@
+"""Commands on their way: into mailboxes, out of them in the step, or to the dead letters."""
+
+import threading
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from .actor import Actor, command_handler
+from .errors import (
+    ActorRaisedError,
+    ActorStoppedError,
+    CommandDroppedError,
+    DeliveryError,
+    MailboxFullError,
+    UnhandledCommandError,
+    UnknownActorError,
+)
+from .events import CommandsDropped, CommandTaken, DeadLetter
+from .log_writer import LogWriter
+from .logging_setup import get_logger
+from .mailbox import Deferred, Envelope, Mailbox, Told
+from .observer import to_json
+from .threads import Threads
+
+if TYPE_CHECKING:
+    from .bus import Bus
+
+_log = get_logger("nightbus.bus")
+
+
+class PostOffice:
+    """Delivers commands to the actors of a bus; made by the training thread.
+
+    Args:
+        bus: records what becomes of them.
+        threads: tells which thread a command comes from.
+
+    Attributes:
+        mailboxes: address -> mailbox, of the actors that are there.
+        dead_letters: how many commands reached nobody.
+        unknown: how many of those named nobody.
+        thread_beside: the thread beside the step, once it runs.
+    """
+
+    def __init__(self, bus: "Bus", threads: Threads) -> None:
+        self._bus, self._threads = bus, threads
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.dead_letters = 0
+        self.unknown = 0
+        self.thread_beside: int | None = None
+        self._training_thread = threads.current()
+        self._drops: dict[tuple[str, str, str], int] = {}  # target, command, sender -> not yet told
+        self._agenda: deque[str] = deque()  # addresses in the step, one entry for each command
+        self._agenda_filled = threading.Event()
+        self._count_lock = threading.Lock()  # dead letters and drops
+
+    # -- mailboxes ---------------------------------------------------------------------------
+
+    def open_mailbox(self, address: str, actor: Actor) -> None:
+        """Take commands for an actor from now on."""
+        mailbox = Mailbox(
+            actor.mailbox_limit,
+            arrived=lambda: self._put_on_agenda(address),
+            dropped=lambda envelope: self._drop(address, mailbox.limit.overflow, envelope),
+        )
+        self.mailboxes[address] = mailbox
+
+    def close_mailbox(self, address: str, reason: str) -> Mailbox:
+        """Refuse commands for an actor from now on; what waits are dead letters."""
+        mailbox = self.mailboxes.pop(address)
+        for envelope in mailbox.close():
+            self.bury(address, envelope, reason)
+        return mailbox
+
+    def close_all_but(self, addresses: Collection[str]) -> None:
+        """The run ends: what the other actors did not take are dead letters."""
+        for address, mailbox in list(self.mailboxes.items()):
+            if address not in addresses:
+                for envelope in mailbox.close():
+                    self.bury(address, envelope, "the run ended before it was taken")
+
+    # -- delivery ----------------------------------------------------------------------------
+
+    def post(self, target: str, envelope: Envelope) -> Told:
+        """Deliver a command, or make a dead letter of it; see ``Bus.post``."""
+        mailbox = self.mailboxes.get(target)
+        if mailbox is None:
+            near = ", ".join(sorted(self.mailboxes)) or "nobody"
+            reason = f"there is no actor of that name in this run; there are: {near}"
+            self.bury(target, envelope, reason, UnknownActorError)
+            return Told()
+        thread = self._threads.current()
+        # The training thread waits for nobody, and the thread beside the step may not be held up.
+        is_beside = thread == self.thread_beside
+        if is_beside and mailbox.must_wait:
+            return Told(Deferred(mailbox, lambda: self._deliver(target, mailbox, envelope, False)))
+        may_block = not is_beside and thread != self._training_thread
+        self._deliver(target, mailbox, envelope, may_block)
+        return Told()
+
+    def _deliver(self, target: str, mailbox: Mailbox, envelope: Envelope, may_block: bool) -> None:
+        reason = mailbox.post(envelope, may_block)
+        if reason:
+            error = MailboxFullError if mailbox.is_open else ActorStoppedError
+            self.bury(target, envelope, reason, error)
+
+    def bury(
+        self,
+        target: str,
+        envelope: Envelope,
+        reason: str,
+        error: type[DeliveryError] = ActorStoppedError,
+    ) -> None:
+        """Make a dead letter of a command that was not taken, and tell its sender by ``error``."""
+        if envelope.reply is not None:
+            envelope.reply.fail(error(f"{target}: {reason}"))
+        with self._count_lock:
+            self.dead_letters += 1
+            self.unknown += error is UnknownActorError
+        kind = type(envelope.command).__name__
+        _log.info("dead letter", target=target, command=kind, reason=reason)
+        self._bus.emit(DeadLetter, target, kind, reason, source=envelope.sender)
+
+    def _drop(self, target: str, policy: str, envelope: Envelope) -> None:
+        """Record that a mailbox dropped a command; many of a kind at once are one event."""
+        kind, sender = type(envelope.command).__name__, envelope.sender
+        if envelope.reply is not None:
+            reason = f"{target}'s mailbox dropped {kind}, as its policy {policy} says"
+            envelope.reply.fail(CommandDroppedError(reason))
+        key = target, kind, sender
+        with self._count_lock:
+            is_told = key in self._drops
+            self._drops[key] = self._drops.get(key, 0) + 1
+        if is_told:
+            return
+
+        self._bus.emit_later(
+            CommandsDropped,
+            lambda writer: self._make_dropped(writer, key, policy),
+            (sender, target, kind),
+        )
+
+    def _make_dropped(
+        self, writer: LogWriter, key: tuple[str, str, str], policy: str
+    ) -> CommandsDropped:
+        target, kind, sender = key
+        with self._count_lock:
+            count = self._drops.pop(key)
+        return writer.event(CommandsDropped, target, kind, policy, count, source=sender)
+
+    # -- in the step -------------------------------------------------------------------------
+
+    def _put_on_agenda(self, address: str) -> None:
+        self._agenda.append(address)
+        self._bus.attention = True
+        self._agenda_filled.set()
+
+    def wait_for_command(self, timeout_s: float) -> None:
+        """Block until a command waits for an actor in the step, or the time is over."""
+        self._threads.wait(self._agenda_filled, timeout_s)
+
+    def take_commands(self) -> None:
+        """At a safe point: let actors in the step handle the commands that wait for them."""
+        self._agenda_filled.clear()
+        while self._agenda:
+            address = self._agenda.popleft()
+            mailbox = self.mailboxes.get(address)
+            # None when it was let go, announced when it works beside the step by now.
+            envelope = mailbox.take() if mailbox is not None and mailbox.arrived else None
+            if mailbox is not None and envelope is not None:
+                self._have_handled(address, mailbox, envelope)
+
+    def _have_handled(self, address: str, mailbox: Mailbox, envelope: Envelope) -> None:
+        command, reply = envelope.command, envelope.reply
+        kind = type(command).__name__
+        handler = command_handler(self._bus.actor_at(address), command, is_async=False)
+        if handler is None:
+            mailbox.refuse()
+            reason = f"{address} has no handler for {kind}"
+            self.bury(address, envelope, reason, UnhandledCommandError)
+            return
+        self._bus.emit(CommandTaken, address, kind, to_json(command), source=envelope.sender)
+        try:
+            value = handler(command)
+        except Exception as error:
+            if reply:
+                reply.fail(ActorRaisedError(address, kind, error))
+            raise
+        except BaseException:
+            if reply:
+                what = f"{address} was interrupted while it handled {kind}"
+                reply.fail(ActorStoppedError(what))
+            raise
+        if reply:
+            reply.set(value)
