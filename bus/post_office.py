@@ -127,6 +127,8 @@ class PostOffice:
         if envelope.reply is not None:
             reason = f"{target}'s mailbox dropped {kind}, as its policy {policy} says"
             envelope.reply.fail(CommandDroppedError(reason))
+        if self._bus.writer is None:  # nothing to record it in
+            return
         key = target, kind, sender
         with self._count_lock:
             is_told = key in self._drops

@@ -169,6 +169,31 @@ def test_totals_add_up_though_a_command_came_when_all_was_drained(tmp_path: Path
     assert (totals.sent, totals.delivered, totals.dropped, totals.dead) == (1, 1, 0, 0)
 
 
+def test_commands_dropped_before_there_is_a_log_do_not_keep_later_ones_out_of_it(
+    tmp_path: Path,
+) -> None:
+    class Picky(nb.Actor):
+        mailbox_limit = nb.MailboxLimit(capacity=1, overflow="drop_newest")
+
+        @nb.on(Note)
+        def note(self, command: Note) -> None:
+            """Takes note."""
+
+    run = RunFolder.create(tmp_path, "run")
+    place, store = Place(), run.store(0)
+    bus = Bus(place, (), run)
+    bus.register(Picky(), "picky")
+    for _ in range(3):  # the first has room
+        bus.post("picky", Note(), "test", None)
+    bus.open_log(LogWriter(store, LogIdentity(run.info.id), place), store)
+
+    bus.post("picky", Note(), "test", None)
+    bus.close(30.0, ("completed", ""))
+
+    told = [event.count for event in read_log(store) if isinstance(event, nb.CommandsDropped)]
+    assert told == [1]
+
+
 def test_show_lists_what_each_actor_did(
     looked: tuple[nb.Trainer, BusStatistics], capsys: pytest.CaptureFixture[str]
 ) -> None:
