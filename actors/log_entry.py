@@ -9,6 +9,7 @@ from ..bus.errors import MetricError
 from .logging_mixin import ReduceFx
 from .reduction import REDUCTIONS, Reduction
 
+# on_step, on_epoch: what holds when ``log`` is not told.
 _STEP = (True, False)
 EVALUATION_STEP = (False, True)
 _EPOCH = (None, True)  # on_step is not allowed
@@ -53,7 +54,6 @@ def _log_rules() -> dict[str, tuple[bool | None, bool]]:
 
 
 LOG_RULES = _log_rules()
-
 
 # prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx: a plain tuple, because one
 # is made and compared at each log
@@ -122,6 +122,7 @@ class LogEntry:
 
 
 def clash(entry: LogEntry, source: str, options: LogOptions) -> MetricError:
+    """What is wrong when a call site logs otherwise than it did before."""
     if entry.source != source:
         who = f"both {entry.source} and {source} log {entry.name!r} in {entry.hook}"
         return MetricError(f"{who}; choose another name in one of them")

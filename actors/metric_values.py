@@ -76,6 +76,7 @@ def to_scalar(name: str, value: Any) -> Value:
 
 
 def is_name(name: object) -> bool:
+    """Whether it can be a metric's name."""
     return (
         isinstance(name, str)
         and 0 < len(name) <= MAX_NAME_CHARS

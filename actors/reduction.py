@@ -9,6 +9,7 @@ from torch import Tensor
 from ..bus.events import Scalar
 from .metric_values import PendingScalar, Value, resolved, to_scalar
 
+# What reduce_fx may be, besides a function of the user's -> how that is done.
 REDUCTIONS: dict[Any, str] = {
     "mean": "mean",
     "avg": "mean",
@@ -33,6 +34,7 @@ class Reduction:
         self._waiting: list[tuple[PendingScalar, float]] = []
 
     def add(self, value: Value, weight: float) -> None:
+        """Take in a value; the weight counts for means alone."""
         if type(value) is PendingScalar:
             self._waiting.append((value, weight))
         elif self._how == "mean":
@@ -78,6 +80,7 @@ class Reduction:
         self._values = list(state_dict["values"])
 
     def compute(self) -> Scalar:
+        """What the values come to; waits for those that are on their way."""
         self._take_waiting()
         if self._how == "mean":
             return self._sum / self._weight if self._weight else float("nan")
