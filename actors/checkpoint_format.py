@@ -210,7 +210,10 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         check_digest(folder)
         with open(open_plain(folder / STATE, CheckpointError), "rb") as file:
             data = file.read()
-        tensors = safetensors.torch.load_file(folder / TENSORS)
+        loaded = safetensors.torch.load_file(folder / TENSORS)
+        # Copies, as they were in memory: in the file a tensor may begin anywhere, and where memory
+        # is not aligned, a dot product may come out other in its last bit.
+        tensors = {name: tensor.clone() for name, tensor in loaded.items()}
         content = msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
     except (FileNotFoundError, NotADirectoryError):
         places = (folder / "checkpoints" / "last", folder / "last")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -26,6 +27,7 @@ from .checkpoint_format import (
 )
 from .hyperparameters import HyperparametersMixin
 from .metric_states import load_torchmetrics_state, torchmetrics_state
+from .module_modes import modes_of, restore_modes
 from .rng import rng_state, set_rng_state
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ class Checkpointer:
         self._end_seq = -1  # the log's last event, once it is closed
         self._saved_here: Path | None = None  # the whole run, at this boundary
         self._rng: Mapping[str, Any] | None = None
+        self._modes: Mapping[str, Any] | None = None
         self._said_left_out = False
 
     def begin(self, fork: Fork | None, state: Mapping[str, Any] | None) -> None:
@@ -418,6 +421,9 @@ class Checkpointer:
             "metrics": trainer.metrics.state_dict(),
             "torchmetrics": torchmetrics_state(trainer.lightning_module),
             "gradients": self._gradients(),
+            "modes": modes_of(trainer.lightning_module, trainer.optimizer_toggle.frozen)
+            if trainer.training
+            else None,
             "rng": rng_state(),
         }
 
@@ -550,8 +556,10 @@ class Checkpointer:
         load_torchmetrics_state(trainer.lightning_module, state["torchmetrics"])
         parameters = dict(trainer.lightning_module.named_parameters())
         for name, gradient in state["gradients"].items():
-            parameters[name].grad = gradient.to(parameters[name].device)
+            # As backward makes them, with the parameter's own layout in memory.
+            parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
         self._rng = state["rng"]
+        self._modes = state.get("modes")
 
     def restore_rng(self) -> None:
         """Go on with the random numbers where the checkpoint was; the last thing before training,
@@ -560,6 +568,8 @@ class Checkpointer:
         if self._rng is not None:
             set_rng_state(self._rng)
             self._rng = None
+            if self._modes is not None:
+                restore_modes(self._trainer.lightning_module, self._modes)
             self._trainer.bus.emit(Resumed)
             self.between_steps()
 

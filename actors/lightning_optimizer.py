@@ -78,6 +78,11 @@ class OptimizerToggle:
         self._known_groups = -1  # parameters are looked up again when groups were added
         self._frozen: list[nn.Parameter] = []
 
+    @property
+    def frozen(self) -> Sequence[nn.Parameter]:
+        """The parameters that require no gradients until ``end``."""
+        return self._frozen
+
     def begin(self, optimizer_idx: int) -> None:
         """Stop gradients of parameters that only other optimizers have."""
         if self._frozen:

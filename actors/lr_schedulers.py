@@ -89,15 +89,22 @@ class LRSchedulers:
         self._seen = list(steps_by_optimizer)
         return advanced
 
-    def after_epoch(self, epochs: int) -> int:
+    def after_epoch(self, epochs: int, is_whole: bool = True) -> int:
         """Advance those that wait for epochs, of which so many are complete; returns how many.
+
+        Args:
+            epochs: how many.
+            is_whole: whether the last one had all its batches: one that ended early may not have
+                come to what a scheduler monitors.
 
         Raises:
             UsageError: a strict monitor was never recorded.
         """
-        return sum(
-            self._advance(config) for config in self._by_epoch if epochs % config.frequency == 0
-        )
+        due = [config for config in self._by_epoch if epochs % config.frequency == 0]
+        if not is_whole:
+            known = self._metrics()
+            due = [c for c in due if not c.needs_metric or c.monitor in known]
+        return sum(map(self._advance, due))
 
     def _advance(self, config: LRSchedulerConfig) -> bool:
         metric = monitored_value(config, self._metrics())

@@ -1,11 +1,14 @@
 """States of the torchmetrics Metrics that a module has, for checkpoints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
 from ..bus.errors import CheckpointError
+
+# What Running and MinMaxMetric gather in plain attributes.
+_BESIDE_STATES = ("_num_vals_seen", "min_val", "max_val")
 
 
 def torchmetrics_state(module: nn.Module) -> dict[str, dict[str, Any]]:
@@ -19,9 +22,10 @@ def torchmetrics_state(module: nn.Module) -> dict[str, dict[str, Any]]:
         name: {
             "update_count": metric._update_count,
             "states": {state: getattr(metric, state) for state in metric._defaults},
+            "beside": {part: vars(metric)[part] for part in _BESIDE_STATES if part in vars(metric)},
         }
         for name, metric in _metrics(module)
-        if metric._update_count
+        if metric._update_count or any(part in vars(metric) for part in _BESIDE_STATES)
     }
 
 
@@ -31,6 +35,7 @@ def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, 
     Raises:
         CheckpointError: the module has no such Metric, or one with other states.
     """
+    _grow_trackers(module, state)
     metrics = dict(_metrics(module))
     for name, saved in state.items():
         metric = metrics.get(name)
@@ -42,6 +47,21 @@ def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, 
         metric._computed = None
         for key, value in saved["states"].items():
             setattr(metric, key, _on(value, metric.device))
+        for key, value in saved.get("beside", {}).items():
+            if key in _BESIDE_STATES:
+                setattr(metric, key, _on(value, metric.device))
+
+
+def _grow_trackers(module: nn.Module, names: Collection[str]) -> None:
+    """Give each MetricTracker as many Metrics as it had: it makes them as training goes on."""
+    for path, part in list(module.named_modules()):
+        if hasattr(part, "increment") and hasattr(part, "_base_metric"):
+            begin = f"{path}." if path else ""
+            numbers = {
+                name[len(begin) :].partition(".")[0] for name in names if name.startswith(begin)
+            }
+            for _ in range(sum(number.isdecimal() for number in numbers) + 1 - len(part)):
+                part.increment()
 
 
 def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:

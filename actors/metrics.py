@@ -539,9 +539,12 @@ class Metrics:
                     "options": [*entry.options[:4], entry.options[5]],
                     "reduce_fx": entry.how if isinstance(entry.how, str) else None,
                     "metric": names.get(id(entry.metric), ""),
-                    "reduction": entry.reduction and entry.reduction.state_dict(),
+                    "reduction": reduction and reduction.state_dict(),
                 }
                 for (hook, name, dataloader_idx), entry in self._entries.items()
+                for reduction in [
+                    entry.reduction or self._to_be_taken_up.get((hook, name, dataloader_idx))
+                ]
             ],
             **self._monitors.state_dict(),
             "latest": [
@@ -561,7 +564,7 @@ class Metrics:
             if saved["reduce_fx"] is None:  # the function is known when it is logged again
                 if reduction is not None:
                     self._to_be_taken_up[key] = reduction
-                continue
+                reduction = None
             *first, add_dataloader_idx = saved["options"]
             options: Any = (*first, saved["reduce_fx"], add_dataloader_idx)
             entry = LogEntry(

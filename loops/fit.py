@@ -156,11 +156,11 @@ class FitLoop(Loop):
         trainer.metrics.publish_epoch()
         trainer.routes.call("on_epoch_end")
         trainer.metrics.publish_epoch()
-        self._complete_epoch()
+        self._complete_epoch(is_whole=getattr(self.epoch_loop, "is_last_batch", True))
         trainer.checkpointer.between_epochs()
 
-    def _complete_epoch(self) -> None:
-        self.trainer.optimization.step_epoch_schedulers(self.current_epoch + 1)
+    def _complete_epoch(self, is_whole: bool = True) -> None:
+        self.trainer.optimization.step_epoch_schedulers(self.current_epoch + 1, is_whole)
         total = self.epoch_progress.total
         total.ready = total.started = total.processed = total.completed = total.completed + 1
 

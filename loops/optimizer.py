@@ -95,8 +95,10 @@ class OptimizerLoop(TrainingStepLoop):
 
     @property
     def is_accumulating(self) -> bool:
-        """Whether an accumulation has begun and not led to a step yet."""
-        return any(self._turns_since_step.values())
+        """Whether an accumulation has begun and not led to a step yet: also because training_step
+        returned None where the step was due.
+        """
+        return bool(self._cleared) or any(self._turns_since_step.values())
 
     def on_save_checkpoint(self) -> dict[str, Any]:
         """Where accumulations are."""
@@ -155,6 +157,7 @@ class OptimizerLoop(TrainingStepLoop):
                 self._closure,
             )
         except _SkipTurn:
+            trainer.place.hook = ""  # routes leave the name, for faults
             counts.ready = counts.completed
             return
         counts.completed += 1

@@ -7,6 +7,7 @@ back-propagation, they are a list of that over the batch's splits.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..actors.results import CollectedResult, Result
@@ -70,7 +71,8 @@ def is_plain(value: Any) -> bool:
         return all(isinstance(k, str | int) and is_plain(v) for k, v in value.items())
     if type(value) in (list, tuple):
         return all(map(is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str | bytes | Tensor)
+    plain = bool | int | float | str | bytes | Tensor | np.ndarray | np.generic
+    return value is None or isinstance(value, plain)
 
 
 def for_batch_end(outputs: Any) -> Any:

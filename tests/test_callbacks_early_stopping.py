@@ -157,6 +157,10 @@ def test_a_metric_that_was_not_recorded_is_an_error_that_lists_what_was(tmp_path
         epochs_run(tmp_path, [1.0, 1.0], EarlyStopping("val_loss"))
 
 
+def test_a_run_that_is_stopped_before_its_first_validation_lacks_no_metric(tmp_path: Path) -> None:
+    assert epochs_run(tmp_path, [1, 1, 1], EarlyStopping("val"), max_steps=1) == 1
+
+
 def test_a_metric_that_was_not_recorded_is_an_error_in_the_first_epoch_without_validation(
     tmp_path: Path,
 ) -> None:

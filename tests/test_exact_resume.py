@@ -28,6 +28,8 @@ BATCHES = 6
 class Noisy(Small):
     """Draws random numbers of all kinds, averages over the epoch, and has schedulers."""
 
+    net: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(
@@ -212,6 +214,66 @@ class Counting(nb.Callback):
         self.batches, self.total = state_dict["batches"], state_dict["total"]
 
 
+class FrozenForAnEpoch(Noisy):
+    """Freezes a layer, and lets another one's statistics be, when its second epoch begins."""
+
+    def on_train_epoch_start(self) -> None:
+        if self.trainer.current_epoch == 1:
+            self.net[0].requires_grad_(False)
+            self.net[1].eval()
+
+    def on_train_epoch_end(self) -> None:
+        self.put("modes", self.net[0].weight.requires_grad + 2 * self.net[1].training)
+
+
+class SkipsSteps(Noisy):
+    """Returns nothing for a batch that was to end an accumulation."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        return None if batch_idx == 3 else loss
+
+
+def median(values: Tensor) -> Tensor:
+    return values.median()
+
+
+class OddMetrics(Noisy):
+    """Has metrics that keep more than states, and returns NumPy's numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import torchmetrics
+
+        self.window = torchmetrics.RunningMean(window=4)
+        self.extremes = torchmetrics.MinMaxMetric(Accuracy())
+        self.tracker = torchmetrics.MetricTracker(Accuracy())
+
+    def on_train_epoch_start(self) -> None:
+        self.tracker.increment()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        logits = self(batch[0])
+        loss = F.cross_entropy(logits, batch[1])
+        self.log("median", loss, on_step=False, on_epoch=True, reduce_fx=median)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        self.window.update(loss.detach())
+        self.extremes.update(logits.detach(), batch[1])
+        self.tracker.update(logits.detach(), batch[1])
+        self.put("window", self.window.compute())
+        self.put("extremes", self.extremes.compute()["max"] - self.extremes.compute()["min"])
+        self.put("tracked", self.tracker.compute_all().sum())
+        return {"loss": loss, "noise": np.float32(random.random())}
+
+    def training_epoch_end(self, outputs: Any) -> None:
+        self.log("noises", sum(float(output["noise"]) for output in outputs))
+
+
+class Lbfgs(Noisy):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.LBFGS(self.parameters(), lr=0.01, max_iter=3)
+
+
 def shuffled(**options: Any) -> DataLoader[Any]:
     return DataLoader(dataset(), 4, shuffle=True, **options)
 
@@ -246,6 +308,15 @@ def rounds(run: nb.Trainer) -> None:
 
 def averaged(run: nb.Trainer) -> None:
     run.callbacks.append(nb.EMA(decay=0.9))
+
+
+def averaged_from_the_second_epoch(run: nb.Trainer) -> None:
+    run.callbacks.append(nb.EMA(decay=0.5, update_starting_at_epoch=1))
+
+
+def stopped_early(run: nb.Trainer) -> None:
+    """By a metric of training epochs, which validation in their middle is not to look at."""
+    run.callbacks.append(nb.EarlyStopping("train_loss_epoch", min_delta=9.0, patience=2))
 
 
 class Case:
@@ -301,6 +372,22 @@ CASES = {
     "custom loop": Case(change=custom_loop),
     "rounds of fits": Case(change=rounds),
     "weight averaging": Case(change=averaged),
+}
+
+
+ODD_CASES = {
+    "parts and parameters frozen on the way": (Case(FrozenForAnEpoch, max_epochs=3), (7, 13)),
+    "a step that is skipped": (Case(SkipsSteps, accumulate_grad_batches=2), (4,)),
+    "metrics that keep more than states": (Case(OddMetrics), (2, 6, 8)),
+    "an optimizer whose sums depend on where memory begins": (Case(Lbfgs), (2,)),
+    "weight averaging from an epoch on": (
+        Case(change=averaged_from_the_second_epoch, max_epochs=3),
+        (8,),
+    ),
+    "early stopping by a metric of training": (
+        Case(change=stopped_early, max_epochs=4, val_check_interval=2),
+        (7, 9),
+    ),
 }
 
 
@@ -396,6 +483,17 @@ def test_a_run_that_was_stopped_after_any_batch_is_the_same_when_resumed(
     tmp_path: Path, case: str, batches: int
 ) -> None:
     whole, resumed = run_both(CASES[case], tmp_path, StopAfter(batches, "stop"))
+
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    ("case", "batches"), [(case, n) for case, (_, stops) in ODD_CASES.items() for n in stops]
+)
+def test_what_training_changes_on_its_way_is_as_it_was_when_resumed(
+    tmp_path: Path, case: str, batches: int
+) -> None:
+    whole, resumed = run_both(ODD_CASES[case][0], tmp_path, StopAfter(batches, "stop"))
 
     assert_same_run(whole, resumed)
 

@@ -256,6 +256,14 @@ def test_the_monitor_may_stand_beside_the_optimizer(tmp_path: Path) -> None:
     assert rates_of(tmp_path, Beside(), epochs=6)[::2] == ON_PLATEAUS
 
 
+def test_a_run_that_is_stopped_before_its_first_validation_lacks_no_metric(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_steps=1, max_epochs=6, num_sanity_val_steps=0)
+
+    run.fit(Plateau(monitor="val_loss"), loader(8), loader(4))
+
+    assert run.global_step == 1
+
+
 def test_a_frequency_skips_what_the_monitor_was_in_between(tmp_path: Path) -> None:
     module = Plateau(monitor="val_loss", frequency=2)
     module.values = [9.0, 1.0, 0.5, 2.0, 0.1, 3.0]

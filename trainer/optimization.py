@@ -203,7 +203,9 @@ class Optimization:
         advanced = self._lr_schedulers.after_batch(self._progress.steps_by_optimizer)
         self._progress.scheduler_step.total.completed += advanced
 
-    def step_epoch_schedulers(self, epochs: int) -> None:
-        """After an epoch, the so many-th: advance the schedulers that wait for it."""
-        advanced = self._lr_schedulers.after_epoch(epochs)
+    def step_epoch_schedulers(self, epochs: int, is_whole: bool) -> None:
+        """After an epoch, the so many-th: advance the schedulers that wait for it. One that ended
+        early may have no metric for them.
+        """
+        advanced = self._lr_schedulers.after_epoch(epochs, is_whole)
         self._progress.scheduler_step.total.completed += advanced

@@ -85,6 +85,8 @@ class EarlyStopping(Callback):
         self.best_score = torch.tensor(math.inf if mode == "min" else -math.inf).double()
         self._checks_at: Literal["validation", "epoch", ""] = ""
         self._where_given = check_on_train_epoch_end
+        # Where the metric was found before the run was resumed: what is known then tells no more.
+        self._found_before: Literal["validation", "epoch", ""] = ""
         self._validated = False  # since fit began
         self._epochs = 0  # since fit began
         self._is_fitting = False
@@ -94,7 +96,11 @@ class EarlyStopping(Callback):
     # -- when --------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        self._checks_at = {None: "", True: "epoch", False: "validation"}[self._where_given]  # type: ignore[assignment]
+        found: Literal["validation", "epoch", ""] = (
+            "" if self._where_given is None else "validation"
+        )
+        self._checks_at = "epoch" if self._where_given else self._found_before or found
+        self._found_before = ""
         self._validated = self._epoch_is_over = self._said_missing = False
         self._epochs = 0
         self.stopping_reason = ""
@@ -111,7 +117,7 @@ class EarlyStopping(Callback):
     def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         # What the module logs in this hook is known in the next one, on_epoch_end.
         self._epoch_is_over = True
-        self._epochs += 1
+        self._epochs += _is_whole(trainer)
 
     def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         if not self._epoch_is_over:
@@ -208,6 +214,7 @@ class EarlyStopping(Callback):
             "stopped_epoch": self.stopped_epoch,
             "best_score": self.best_score,
             "patience": self.patience,
+            "checks_at": self._checks_at,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -224,6 +231,18 @@ class EarlyStopping(Callback):
         self.wait_count = state_dict["wait_count"]
         self.stopped_epoch = state_dict["stopped_epoch"]
         self.best_score = state_dict["best_score"]
+        if self._where_given is None:
+            self._found_before = state_dict.get("checks_at", "")
+
+
+def _is_whole(trainer: "Trainer") -> bool:
+    """Whether the epoch had all its batches: one that ended early may not have come to the metric;
+    in replay, nobody knows.
+    """
+    try:
+        return trainer.is_last_batch
+    except NotRecorded:
+        return True
 
 
 def _may_validate(trainer: "Trainer") -> bool:

@@ -256,6 +256,10 @@ class EMA(WeightAveraging):
         self.update_starting_at_epoch = update_starting_at_epoch or 0
         self._epoch = 0
 
+    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+        super().on_fit_start(trainer, module)
+        self._epoch = trainer.current_epoch  # a run may be resumed in the middle of an epoch
+
     def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         self._epoch = trainer.current_epoch
 
