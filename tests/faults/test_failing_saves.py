@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from failing_saves import Left, answer_of, disk_below
+from faulty_disk import faulty_disk
 from models import Small, events, loader, trainer
 
 import nightbus as nb
 from nightbus.actors.checkpoint_files import last_of
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors.checkpoint_format import (
+    link_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from nightbus.bus.log_reader import LogReader
 
 SAVES = 3
@@ -74,10 +80,25 @@ def test_an_error_at_any_call_is_recorded_and_costs_at_most_one_checkpoint(tmp_p
     assert set(failed) > {"mkdir", "save_file", "write_bytes", "fsync", "rename", "symlink"}
 
 
+def test_a_checkpoint_is_there_after_a_power_cut_wherever_it_was_saved(tmp_path: Path) -> None:
+    root, cut = tmp_path / "disk", tmp_path / "cut"
+    (root / "elsewhere").mkdir(parents=True)
+
+    with faulty_disk(root) as disk:
+        write_checkpoint(root / "elsewhere" / "one", {"x": torch.ones(2)})
+        link_checkpoint(root / "elsewhere" / "one", root / "elsewhere" / "two")
+        disk.after_power_cut(cut)
+
+    for name in ("one", "two"):
+        assert torch.equal(read_checkpoint(cut / "elsewhere" / name)["x"], torch.ones(2))
+
+
 @pytest.mark.parametrize("save_last", [False, True])
 def test_power_that_goes_out_before_any_call_leaves_what_the_log_names(
-    tmp_path: Path, save_last: bool
+    tmp_path: Path, save_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Otherwise the log is synced each second, and nobody sees whether a save does it.
+    monkeypatch.setattr("nightbus.bus.bus.SYNC_EVERY_S", 3600.0)
     root = tmp_path / "disk"
     root.mkdir()
     cuts = 0

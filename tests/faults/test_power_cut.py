@@ -118,6 +118,39 @@ def test_a_log_of_which_only_later_segments_reached_the_disk_does_not_begin_with
     assert end.kind is not EndKind.SEALED
 
 
+def test_what_was_synced_in_a_later_segment_is_there_before_anything_is_compressed(
+    tmp_path: Path,
+) -> None:
+    root, cut = tmp_path / "disk", tmp_path / "cut"
+    root.mkdir()
+
+    with faulty_disk(root) as disk:
+        run = _Run(root)
+        while len(run.store.indices()) < 2:
+            run.log.steps(1)
+        run.log.steps(STEPS)
+        run.log.writer.sync()
+        disk.after_power_cut(cut)
+        synced = run.log.writer.written_seq
+        run.log.writer.close()
+
+    check(cut, synced, synced)
+
+
+def test_a_log_that_was_closed_is_complete_after_a_power_cut(tmp_path: Path) -> None:
+    root, cut = tmp_path / "disk", tmp_path / "cut"
+    root.mkdir()
+
+    with faulty_disk(root) as disk:
+        run = _Run(root)
+        run.log.steps(STEPS)
+        run.log.writer.close()
+        disk.after_power_cut(cut)
+
+    _, end = read_to_end(FolderStore(cut / run.store.folder.relative_to(root)))
+    assert end.kind is EndKind.SEALED
+
+
 async def test_what_is_written_is_made_durable_each_second_without_being_asked(
     tmp_path: Path, mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,31 @@ def test_all_is_drained_before_anyone_stops_and_the_last_that_started_stops_firs
         assert said.index(f"{name} saw the end") < said.index(f"{name} stops")
 
 
+class WaitsForEver(nb.Actor):
+    """Does not stop by itself, and tidies up when it is told to."""
+
+    stop_timeout_s = 0.2
+    has_tidied_up = False
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None:
+        pass
+
+    async def on_stop(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.has_tidied_up = True
+
+
+def test_an_actor_that_does_not_stop_in_time_is_cancelled(tmp_path: Path) -> None:
+    late = WaitsForEver()
+
+    trainer(tmp_path, actors=[late]).fit(Small(), loader(4))
+
+    assert late.has_tidied_up
+
+
 class Total(nb.Command, frozen=True, kw_only=True):
     """How many values were put?"""
 

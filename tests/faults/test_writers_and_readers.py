@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Recording, read_log, values
@@ -77,6 +78,27 @@ def test_a_killed_writer_holds_nothing(trained: Path) -> None:
     Holder(trained).kill()
 
     assert resume(trained) == 12
+
+
+WITH_WORKER = """
+import os, sys
+from nightbus.bus.run_folder import RunFolder
+lock = RunFolder.open(sys.argv[1]).begin_attempt()
+if os.fork():
+    os.kill(os.getpid(), 9)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_worker_that_outlives_a_killed_writer_holds_nothing(trained: Path) -> None:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", WITH_WORKER, str(trained)], **pipes) as writer:
+        assert writer.wait(DEADLINE_S) == -signal.SIGKILL
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"\n"
+
+        assert resume(trained) == 12
 
 
 RACE = """
