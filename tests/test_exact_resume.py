@@ -238,6 +238,27 @@ def median(values: Tensor) -> Tensor:
     return values.median()
 
 
+def RunningAverage() -> Any:
+    """A Metric whose ``forward`` weighs what it has by how often it was updated."""
+    from torchmetrics import Metric
+
+    class Average(Metric):
+        full_state_update = False
+        average: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_state("average", torch.tensor(0.0), dist_reduce_fx="mean")
+
+        def update(self, value: Tensor) -> None:
+            self.average = value
+
+        def compute(self) -> Tensor:
+            return self.average
+
+    return Average()
+
+
 class OddMetrics(Noisy):
     """Has metrics that keep more than states, and returns NumPy's numbers."""
 
@@ -248,6 +269,7 @@ class OddMetrics(Noisy):
         self.window = torchmetrics.RunningMean(window=4)
         self.extremes = torchmetrics.MinMaxMetric(Accuracy())
         self.tracker = torchmetrics.MetricTracker(Accuracy())
+        self.average = RunningAverage()
 
     def on_train_epoch_start(self) -> None:
         self.tracker.increment()
@@ -260,6 +282,8 @@ class OddMetrics(Noisy):
         self.window.update(loss.detach())
         self.extremes.update(logits.detach(), batch[1])
         self.tracker.update(logits.detach(), batch[1])
+        self.average(loss.detach())
+        self.put("average", self.average.compute())
         self.put("window", self.window.compute())
         self.put("extremes", self.extremes.compute()["max"] - self.extremes.compute()["min"])
         self.put("tracked", self.tracker.compute_all().sum())
@@ -267,6 +291,22 @@ class OddMetrics(Noisy):
 
     def training_epoch_end(self, outputs: Any) -> None:
         self.log("noises", sum(float(output["noise"]) for output in outputs))
+
+
+class Overflows(Small):
+    """Has gradients too large for half precision, until the scaler has backed off."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return 64 * self.loss(batch)
+
+
+class WaitsForSteps(Noisy):
+    """Has a scheduler that advances after every fourth step."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.05)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step", "frequency": 4}]
 
 
 class Lbfgs(Noisy):
@@ -380,6 +420,8 @@ ODD_CASES = {
     "a step that is skipped": (Case(SkipsSteps, accumulate_grad_batches=2), (4,)),
     "metrics that keep more than states": (Case(OddMetrics), (2, 6, 8)),
     "an optimizer whose sums depend on where memory begins": (Case(Lbfgs), (2,)),
+    "a scheduler that waits for several steps": (Case(WaitsForSteps), (6,)),
+    "a scaler that has backed off": (Case(Overflows, precision="16-mixed"), (5,)),
     "weight averaging from an epoch on": (
         Case(change=averaged_from_the_second_epoch, max_epochs=3),
         (8,),
