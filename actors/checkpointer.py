@@ -421,7 +421,7 @@ class Checkpointer:
             "metrics": trainer.metrics.state_dict(),
             "torchmetrics": torchmetrics_state(trainer.lightning_module),
             "gradients": self._gradients(),
-            "modes": modes_of(trainer.lightning_module, trainer.optimizer_toggle.frozen)
+            "modes": modes_of(trainer.lightning_module, trainer.optimization.toggle.frozen)
             if trainer.training
             else None,
             "rng": rng_state(),

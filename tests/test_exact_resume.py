@@ -503,6 +503,9 @@ def assert_same_run(
     assert_same_state(whole[2].state_dict(), resumed[2].state_dict())
     assert whole[0].global_step == resumed[0].global_step
     assert whole[0].current_epoch == resumed[0].current_epoch
+    for name in ("step", "zero_grad", "scheduler_step"):
+        mine, other = (getattr(each[0].optimization_progress, name) for each in (whole, resumed))
+        assert mine.total == other.total, name
     assert random.random() == resumed[0].next_random  # type: ignore[attr-defined]
 
 

@@ -98,7 +98,7 @@ def test_power_that_goes_out_before_any_call_leaves_what_the_log_names(
     tmp_path: Path, save_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Otherwise the log is synced each second, and nobody sees whether a save does it.
-    monkeypatch.setattr("nightbus.bus.bus.SYNC_EVERY_S", 3600.0)
+    monkeypatch.setattr("nightbus.bus.housekeeping.SYNC_EVERY_S", 3600.0)
     root = tmp_path / "disk"
     root.mkdir()
     cuts = 0
