@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..bus.errors import UsageError
+from ..bus.logging_setup import get_logger
 from ..bus.routes import Routes
 from .arguments import check_at_least, check_choice
 from .combined_loader import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .datamodule import LightningDataModule
     from .module import LightningModule
 
+_log = get_logger("nightbus.loaders")
 _STEPS = {"validate": "validation_step", "test": "test_step"}
 
 
@@ -131,9 +133,10 @@ class Loaders:
             )
         loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
         self._training = without_shuffling(loader) if self._overfit else loader
-        self._num_training_batches = limited(
-            num_batches(loader), self._limits["train"], _name("train")
-        )
+        total = num_batches(loader)
+        self._num_training_batches = limited(total, self._limits["train"], _name("train"))
+        if total == 0:
+            _log.warning("the training dataloader is empty, so there is nothing to train")
         self._val_check_batch = self._find_val_check_batch()
 
     def reload_if_due(self, epoch: int) -> None:
