@@ -34,6 +34,13 @@ _log = get_logger("nightbus.loaders")
 _STEPS = {"validate": "validation_step", "test": "test_step"}
 
 
+def _not_yet() -> Routes:
+    raise UsageError(
+        "the dataloaders, and how many batches they have, are known from fit, validate, test or "
+        "predict on; ask in a hook, configure_optimizers say"
+    )
+
+
 class Loaders:
     """Asks for dataloaders when they are needed, and knows how much of them to read.
 
@@ -74,6 +81,7 @@ class Loaders:
         self._reload_every = reload_every_n_epochs
         self.sanity_checking = False
         self._given: Mapping[str, Any] = {}
+        self._routes: Callable[[], Routes] = _not_yet
         self._evaluation: dict[str, list[Any]] = {}
         self._training: Any = None
         self._num_training_batches: int | None = None

@@ -413,6 +413,19 @@ def test_a_command_to_nobody_is_a_dead_letter(tmp_path: Path) -> None:
     assert (letter.target, letter.command, letter.source) == ("nobody", "Stop", "module")
 
 
+def test_an_address_that_nobody_has_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Tells(Small):
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.tell("fitt", nb.Stop())
+
+    trainer(tmp_path).fit(Tells(), loader())
+
+    said = capsys.readouterr().err
+    assert said.count("Stop of module to 'fitt': there is no actor of that name in this run") == 1
+
+
 def test_put_from_another_thread_is_recorded(tmp_path: Path) -> None:
     import threading
 
