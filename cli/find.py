@@ -50,6 +50,8 @@ def find_run(given: str) -> RunFolder:
     beginning = [name for name in newest if name.startswith(given)] if given else []
     if given and not beginning:
         beginning = _called(given, newest)
+    if len(beginning) > 1:  # a run called digits comes before those called digits-large
+        beginning = _called(given, beginning) or beginning
     if len(beginning) == 1:
         return RunFolder.open(Path("runs") / beginning[0])
     if beginning:

@@ -46,6 +46,16 @@ def verbs(capsys: Capture) -> list[str]:
     return re.findall(r"^    ([a-z][\w-]+)(?:  |$)", capsys.readouterr().out, flags=re.MULTILINE)
 
 
+def test_a_name_is_that_of_one_run_though_longer_names_begin_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    runs = [nb.RunFolder.create(tmp_path / "runs", name) for name in ("digits", "digits-large")]
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["show", "digits"]) == 0
+    assert capsys.readouterr().out.startswith(runs[0].info.id)
+
+
 def test_last_is_the_run_that_was_resumed_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
