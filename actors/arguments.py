@@ -1,12 +1,15 @@
 """Arguments of the Trainer that come in several forms, and those that are refused with a reason."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from ..bus.errors import UnsupportedArgumentError, UsageError
 from ..bus.redaction import redact_setting
 
+T = TypeVar("T")
+
+_LIGHTNING = ("lightning", "pytorch_lightning")
 _INSTEAD = {
     "gpus": "accelerator='gpu'",
     "auto_select_gpus": "accelerator='gpu'",
@@ -61,6 +64,43 @@ def refuse_unknown(arguments: Mapping[str, Any], known: list[str]) -> None:
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"Trainer has no argument {name!r}{hint}")
+
+
+def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
+    """What was given as a list; one object is a list of one.
+
+    Args:
+        argument: whose value it is.
+        given: an object, several, or None.
+        kind: what each has to be.
+        what: the same for people.
+
+    Raises:
+        UsageError: something is not.
+    """
+    is_several = isinstance(given, Iterable) and not isinstance(given, str | kind)
+    entries = list(given) if is_several else [] if given is None else [given]
+    for entry in entries:
+        if isinstance(entry, type):
+            raise UsageError(
+                f"{argument} has the class {entry.__name__}; give an object: {entry.__name__}()"
+            )
+        if not isinstance(entry, kind):
+            raise UsageError(f"{argument}: expected {what}, not {described(entry)}")
+    return entries
+
+
+def described(given: object) -> str:
+    """What something is, for an error; of what is Lightning's, what to take in its place."""
+    name = type(given).__name__
+    for base in type(given).__mro__:
+        package = base.__module__.partition(".")[0]
+        if package not in _LIGHTNING:
+            continue
+        if base is type(given):
+            return f"{name}, which is that of {package}; import nightbus's own"
+        return f"{name}, whose {base.__name__} is that of {package}; derive it from nightbus's own"
+    return name
 
 
 def check_devices(devices: Any) -> None:
@@ -128,6 +168,19 @@ def check_at_least(name: str, value: int | None, least: int) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UsageError(f"{name}={value!r}: expected an int of at least {least}")
+    return value
+
+
+def check_not_negative(name: str, value: float | None) -> float | None:
+    """A number as given, if it is one of at least 0, or None.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise UsageError(f"{name}={value!r}: expected a number of at least 0, or None")
     return value
 
 

@@ -462,7 +462,7 @@ class Checkpointer:
                 left_out.append(name)
                 continue
             kept[name] = redact_setting(name, value)
-            if kept[name] == STRUCK_OUT:
+            if isinstance(kept[name], str) and kept[name] == STRUCK_OUT:  # == of an array is none
                 left_out.append(name)
                 del kept[name]
         if left_out and not self._said_left_out:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from ..bus.errors import CheckpointError, UsageError
+from .arguments import described
 from .data_position import DataReader
 
 CombineMode = Literal["max_size_cycle", "min_size", "max_size", "sequential"]
@@ -153,7 +154,7 @@ def check_loader(loader: Any, where: str) -> Any:
     """
     if loader is None or not hasattr(loader, "__iter__"):
         raise UsageError(
-            f"{where} gave {type(loader).__name__}; expected a DataLoader or another iterable of "
+            f"{where} gave {described(loader)}; expected a DataLoader or another iterable of "
             "batches"
         )
     return loader

@@ -40,7 +40,7 @@ def limited(total: int | None, limit: float, name: str) -> int | None:
         name: the argument, for the error.
 
     Raises:
-        UsageError: a share of an unknown number was asked for.
+        UsageError: a share of an unknown number was asked for, or one of less than a batch.
     """
     if isinstance(limit, int) and not isinstance(limit, bool):
         return limit if total is None else min(limit, total)
@@ -51,7 +51,13 @@ def limited(total: int | None, limit: float, name: str) -> int | None:
             f"{name}={limit} is a share, but the dataloader has no length; give a number of "
             "batches (an int)"
         )
-    return int((total or 0) * limit)
+    batches = int((total or 0) * limit)
+    if not batches and total and limit:
+        raise UsageError(
+            f"{name}={limit} of {total:,} batches is less than one; give a larger share, or a "
+            "number of batches (an int)"
+        )
+    return batches
 
 
 def check_limit(name: str, limit: Any) -> Any:

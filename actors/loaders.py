@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..bus.errors import UsageError
+from ..bus.logging_setup import get_logger
 from ..bus.routes import Routes
 from .arguments import check_at_least, check_choice
 from .combined_loader import (
@@ -29,7 +30,15 @@ if TYPE_CHECKING:
     from .datamodule import LightningDataModule
     from .module import LightningModule
 
+_log = get_logger("nightbus.loaders")
 _STEPS = {"validate": "validation_step", "test": "test_step"}
+
+
+def _not_yet() -> Routes:
+    raise UsageError(
+        "the dataloaders, and how many batches they have, are known from fit, validate, test or "
+        "predict on; ask in a hook, configure_optimizers say"
+    )
 
 
 class Loaders:
@@ -72,6 +81,7 @@ class Loaders:
         self._reload_every = reload_every_n_epochs
         self.sanity_checking = False
         self._given: Mapping[str, Any] = {}
+        self._routes: Callable[[], Routes] = _not_yet
         self._evaluation: dict[str, list[Any]] = {}
         self._training: Any = None
         self._num_training_batches: int | None = None
@@ -131,9 +141,10 @@ class Loaders:
             )
         loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
         self._training = without_shuffling(loader) if self._overfit else loader
-        self._num_training_batches = limited(
-            num_batches(loader), self._limits["train"], _name("train")
-        )
+        total = num_batches(loader)
+        self._num_training_batches = limited(total, self._limits["train"], _name("train"))
+        if total == 0:
+            _log.warning("the training dataloader is empty, so there is nothing to train")
         self._val_check_batch = self._find_val_check_batch()
 
     def reload_if_due(self, epoch: int) -> None:

@@ -13,6 +13,7 @@ from ..bus.errors import CheckpointError, MetricError
 from ..bus.events import Media, Put, Scalar
 from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
+from .arguments import check_at_least
 from .log_entry import EVALUATION_STEP, LOG_RULES, LogEntry, LogOptions, clash
 from .logging_mixin import ReduceFx
 from .metric_values import (
@@ -57,7 +58,8 @@ class Metrics:
     def __init__(self, bus: Bus, log_every_n_steps: int, max_media_bytes: int) -> None:
         self.bus = bus
         self.max_media_bytes = max_media_bytes
-        self.log_every_n_steps = max(1, log_every_n_steps)
+        check_at_least("log_every_n_steps", log_every_n_steps, 1)
+        self.log_every_n_steps = log_every_n_steps
         self.num_dataloaders = 1
         self._module = nn.Module()  # whose run it is
         self.batch: Any = None  # the batch of the step that goes on

@@ -1,13 +1,13 @@
 """Signals that end a run in good order, or have it saved: Ctrl-C, SIGTERM and SIGUSR1."""
 
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 from ..bus.logging_setup import get_logger
+from ..bus.urgent import say_urgently
 
 PREEMPTED_EXIT_CODE = 128 + signal.SIGTERM
 """What a process ends with that SIGTERM has ended, as schedulers know it."""
@@ -131,7 +131,7 @@ class StopSignals:
             return
         self.interrupted = True
         self._on_request()
-        _say(f"\nnightbus: ending the run {self._when}; Ctrl-C again ends it at once\n")
+        say_urgently(f"ending the run {self._when}; Ctrl-C again ends it at once")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         if self._on_hurry is not None:
@@ -144,7 +144,7 @@ class StopSignals:
             return
         self.preempted = True
         self._on_request()
-        _say(f"nightbus: SIGTERM: ending the run {self._when}\n")
+        say_urgently(f"SIGTERM: ending the run {self._when}")
 
     @property
     def _when(self) -> str:
@@ -153,8 +153,3 @@ class StopSignals:
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self.save_requested = True
         self._on_request()
-
-
-def _say(message: str) -> None:
-    if sys.__stderr__ is not None:  # not print: the signal may have come in the middle of one
-        sys.__stderr__.write(message)

@@ -16,6 +16,7 @@ from .flight_file import EVENTS, STACKS, Occasion, write_flight_file
 from .log_writer import LogIdentity, LogWriter
 from .quit_signal import QuitSignal
 from .stacks import all_tasks, all_threads, thread_stack
+from .urgent import say_urgently
 from .watchdog import Watchdog
 
 MAX_STACK_CHARS = 16_384
@@ -112,7 +113,7 @@ class BlackBox:
                 said += f"; its last events: nightbus tail {events}"
         except Exception as error:
             said = f"where everyone was could not be written: {type(error).__name__}: {error}"
-        _say(f"{why}; {said}")
+        say_urgently(f"{why}; {said}")
 
     def _begin(self, occasion: Occasion) -> tuple[Path, int]:
         """The beginning of a name that nobody has yet, and the stacks' file, open."""
@@ -162,9 +163,3 @@ def _listed(writer: LogWriter) -> str:
 
 def _in_a_word(event: Event) -> str:
     return f"Put {event.name}" if isinstance(event, Put) else type(event).__name__
-
-
-def _say(message: str) -> None:
-    """Say something on stderr, from any thread, also while another is in the middle of a print."""
-    with contextlib.suppress(OSError):  # there is no stderr: then nobody listens
-        os.write(2, f"nightbus: {message}\n".encode(errors="backslashreplace"))

@@ -552,7 +552,7 @@ class Bus:
         cancel those that have not read it in time.
         """
         assert self.writer is not None
-        target = Position(self._attempt, self.writer.written_seq)
+        target = Position(self._attempt, self.writer.readable_seq)
         until_s = self._threads.now_s() + timeout_s
         late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
         sent = {observer: observer.mailbox.sent for observer in self.observers}

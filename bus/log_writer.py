@@ -121,6 +121,7 @@ class LogWriter:
         self._segment_bytes = segment_bytes
         self._rotate_at = segment_bytes  # size at which this segment is to end
         self._flushed_seq = 0
+        self._readable_seq = 0  # the same without those at the end that are lost
         self._pending: deque[Put] = deque()  # those of the others whose value is on its way
         # The frame being written and how many buffered hooks and others it holds; seen by a flush
         # only after one that an interrupt ended.
@@ -214,6 +215,11 @@ class LogWriter:
     def written_seq(self) -> int:
         """The sequence number of the first event that is not written yet."""
         return self._flushed_seq
+
+    @property
+    def readable_seq(self) -> int:
+        """How far observers can read: ``written_seq``, unless the disk took not the last events."""
+        return self._readable_seq
 
     @property
     def inbox_waiting(self) -> bool:
@@ -366,6 +372,7 @@ class LogWriter:
         if error is None:
             self._uncounted += others[:other_count]
             self.committed = (self._index, self._file.size)
+            self._readable_seq = self._flushed_seq
             del others[:other_count]
         else:
             del others[:other_count]

@@ -318,7 +318,8 @@ class Observer:
         error = self.error
         assert error is not None
         self.gave_up = f"{type(error).__name__}: {text_of(error)}"
-        reason = f"gave up after {supervision.restarts} restarts: {self.gave_up}"
+        times = f"{supervision.restarts} restart{'' if supervision.restarts == 1 else 's'}"
+        reason = f"gave up after {times}: {self.gave_up}"
         self._host.emit(ActorStopped, reason, self.position.seq, source=self.name)
         if supervision.then == "stop_run":
             self._host.stop_run(f"{self.name} {reason}")

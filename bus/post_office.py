@@ -47,6 +47,7 @@ class PostOffice:
         self.mailboxes: dict[str, Mailbox] = {}
         self.dead_letters = 0
         self.unknown = 0
+        self._said_unknown: set[str] = set()  # addresses that nobody has
         self.thread_beside: int | None = None
         self._training_thread = threads.current()
         self._drops: dict[tuple[str, str, str], int] = {}  # target, command, sender -> not yet told
@@ -87,6 +88,10 @@ class PostOffice:
         if mailbox is None:
             near = ", ".join(sorted(self.mailboxes)) or "nobody"
             reason = f"there is no actor of that name in this run; there are: {near}"
+            if envelope.reply is None and target not in self._said_unknown:  # who asks is told
+                self._said_unknown.add(target)
+                kind = type(envelope.command).__name__
+                _log.warning(f"{kind} of {envelope.sender} to {target!r}: {reason}")
             self.bury(target, envelope, reason, UnknownActorError)
             return Told()
         thread = self._threads.current()

@@ -8,7 +8,7 @@ from ..bus.run_folder import RunFolder
 
 RUN_HELP = (
     "the run's folder or anything inside it; or below ./runs, its id, the beginning of its id, its "
-    "name, or the word last"
+    "name, or the word last for the one started or resumed last"
 )
 LAST_EVENTS_HELP = f"{RUN_HELP}; or a file of last events"
 MAX_NAMED_RUNS = 5
@@ -50,6 +50,8 @@ def find_run(given: str) -> RunFolder:
     beginning = [name for name in newest if name.startswith(given)] if given else []
     if given and not beginning:
         beginning = _called(given, newest)
+    if len(beginning) > 1:  # a run called digits comes before those called digits-large
+        beginning = _called(given, beginning) or beginning
     if len(beginning) == 1:
         return RunFolder.open(Path("runs") / beginning[0])
     if beginning:
@@ -66,9 +68,15 @@ def find_run(given: str) -> RunFolder:
 
 
 def newest_runs(root: Path) -> list[str]:
-    """Ids of the runs in a folder, newest first."""
-    dated = sorted((file.lstat().st_mtime, file.parent.name) for file in root.glob("*/run.json"))
+    """Ids of the runs in a folder, the one that was started or resumed last first."""
+    dated = sorted((_started(file), file.parent.name) for file in root.glob("*/run.json"))
     return [name for _, name in reversed(dated)]
+
+
+def _started(run_json: Path) -> float:
+    """When a run's latest attempt took its lock, or when the run was made if it has none."""
+    locks = run_json.parent.glob("attempt-*/lock")
+    return max(file.lstat().st_mtime for file in (run_json, *locks))
 
 
 def _called(name: str, ids: list[str]) -> list[str]:

@@ -32,6 +32,8 @@ def _import(options: argparse.Namespace) -> int:
     source, out = Path(options.file), Path(options.out)
     if out.exists():
         raise UsageError(f"{out} exists already; name a new folder")
+    if not source.is_file():
+        raise UsageError(f"there is no file {source}")
     if not options.trust:
         tell(
             f"{source} is a pickle, and may be made to run code on this machine when it is read. "

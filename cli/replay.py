@@ -285,7 +285,7 @@ def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> _Resumed:
     if not how.is_shell:
         folder = cursor.state.get("folder")
         what = f"is a sink of your own, {kind}" if folder is None else f"wrote to {folder}"
-        return _Resumed(LOSSY, f"{name} {what}; deliver the rest with {how.command}")
+        return _Resumed(LOSSY, f"{name} {what}; {how.told}")
     try:
         (sink,) = make_file_sinks({kind: None})
         sink.name = name

@@ -206,7 +206,7 @@ def _how_it_gets_the_rest(report: "RunReport", cursor: "CursorReport") -> str:
         how = refill(RunFolder.open(report.path), cursor.name, cursor.kind)
     except RunFolderError as error:  # a damaged run is shown as far as it goes
         return str(error)
-    return f"deliver the rest with: {how.command}"
+    return how.told
 
 
 def _print_problems(report: "RunReport", console: "Console") -> None:

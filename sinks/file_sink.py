@@ -51,6 +51,7 @@ class FileSink(Sink):
 
     def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
         """Write the file anew from the log, which has all that it had."""
+        self._good_state = None  # of an earlier fit that the same object served
         if all(state.get(key) == value for key, value in self._where_it_is().items()):
             self._is_superseded = True
         return BEGINNING

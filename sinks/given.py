@@ -1,6 +1,6 @@
 """Sinks out of what a user gave."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ..bus.errors import UsageError
@@ -10,18 +10,19 @@ from .logger_sink import LoggerSink
 from .sink import Sink
 
 
-def make_sinks(given: Sequence[Any], logger: Any) -> list[Sink]:
+def make_sinks(given: Any, logger: Any) -> list[Sink]:
     """The sinks of a trainer.
 
     Args:
-        given: sinks, and functions that are called with each put.
+        given: a sink, a function that is called with each put, or several of these.
         logger: True adds a CSV sink, if there is none; False adds none. Or a logger of Lightning,
             a sink, or a list of these.
 
     Raises:
         UsageError: something is none of these.
     """
-    sinks = [sink_of(entry, "sinks") for entry in given]
+    entries = given if isinstance(given, Iterable) else [given]
+    sinks = [sink_of(entry, "sinks") for entry in entries]
     if logger is True:
         if not any(isinstance(sink, CSV) for sink in sinks):
             sinks.append(CSV())

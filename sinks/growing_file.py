@@ -41,8 +41,7 @@ class GrowingFile:
             fd = os.open(path, flags, 0o600 if private else 0o666)
         except FileExistsError:
             raise SinkError(
-                f"{path} exists already and is not overwritten; choose another folder, or deliver "
-                "the rest of a run to it with: nightbus replay RUN --resume"
+                f"{path} exists already and is not overwritten; choose another folder, or remove it"
             ) from None
         file = cls(path, fd, 0)
         try:

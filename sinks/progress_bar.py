@@ -29,6 +29,7 @@ from ..bus.events import (
     RunStarted,
 )
 from ..bus.imports import random_numbers_elsewhere
+from ..bus.urgent import STDERR, drawn_lines
 from .progress_view import Bar, ProgressView, number
 from .sink import Sink
 
@@ -59,7 +60,7 @@ _BATCH_HOOKS = {
 class _Display(Protocol):
     """A place where what was drawn before is replaced."""
 
-    def update(self, renderable: "RenderableType") -> None: ...
+    def update(self, picture: "Text") -> None: ...
 
     def stop(self) -> None: ...
 
@@ -397,13 +398,21 @@ class _Terminal:
             redirect_stdout=sys.stdout.isatty(),
             redirect_stderr=sys.stderr.isatty(),
         )
+        self._is_on_stderr = False
+        with contextlib.suppress(OSError, ValueError):  # it is no file
+            self._is_on_stderr = console.file.fileno() == STDERR
         self._live.start()
 
-    def update(self, renderable: "RenderableType") -> None:
-        self._live.update(renderable, refresh=True)
+    def update(self, picture: "Text") -> None:
+        self._live.update(picture, refresh=True)
+        if self._is_on_stderr:
+            lines = picture.plain.count("\n") + 1
+            drawn_lines(min(lines, self._live.console.height))
 
     def stop(self) -> None:
         self._live.stop()
+        if self._is_on_stderr:
+            drawn_lines(0)
 
     def finish(self, renderables: "Sequence[RenderableType]") -> None:
         from rich.text import Text

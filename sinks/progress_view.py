@@ -238,7 +238,8 @@ class ProgressView:
         loop = self._loops[started.source] = LoopView(started)
         if started.source == "fit":
             self._first_epoch = self._epoch = started.epoch
-            self._epochs = None if loop.total is None else started.epoch + loop.total
+            # Of a run whose epochs are all done, the place is still in the last one.
+            self._epochs = None if loop.total is None else started.epoch + max(1, loop.total)
         elif started.source == "train":
             self._epoch = self._train_epoch = started.epoch
             self._epoch_due = True
@@ -346,6 +347,10 @@ class ProgressView:
         steps = counted(ended.step, "step")
         if ended.how == "completed":
             epochs = self._epoch + 1 if "train" in self._loops else ended.epoch
+            fit = self._loops.get("fit")
+            if fit is not None and fit.total == 0 and "train" not in self._loops and ended.step:
+                done = f"{counted(epochs, 'epoch')}, {steps}"
+                return f"fit completed{reason}: nothing was left to train after {done}"
             return f"fit completed{reason}: {counted(epochs, 'epoch')}, {steps} in {took}"
         at = f"at epoch {self._epoch_text()}{self._batch_at_end}"
         return f"fit {ended.how}{reason} {at}: {steps} in {took}"

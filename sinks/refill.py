@@ -34,6 +34,11 @@ class Refill(NamedTuple):
     command: str
     is_shell: bool
 
+    @property
+    def told(self) -> str:
+        """The same for people, who have to know where to paste it."""
+        return f"deliver the rest {'' if self.is_shell else 'in Python '}with: {self.command}"
+
 
 def refill(
     run: RunFolder, name: str, kind: str, folder: str | os.PathLike[str] | None = None

@@ -278,6 +278,23 @@ def test_the_metric_of_the_epoch_is_in_the_name(tmp_path: Path) -> None:
     assert names(tmp_path / "kept") == ["epoch=0-val=0.50", "epoch=1-val=0.25"]
 
 
+def test_a_name_that_no_metric_has_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_scripted(tmp_path, [1, 2], checkpoints(tmp_path, filename="{epoch}-{vall:.2f}"))
+
+    said = capsys.readouterr().err
+    assert said.count("vall was not recorded and counts as 0; recorded: epoch, step, train") == 1
+
+
+def test_names_of_metrics_that_there_are_give_no_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_scripted(tmp_path, [1], checkpoints(tmp_path, filename="{epoch}-{val:.2f}"))
+
+    assert "was not recorded" not in capsys.readouterr().err
+
+
 def test_a_value_that_does_not_fit_its_format_is_said() -> None:
     callback = ModelCheckpoint(filename="{val_loss:d}")
 

@@ -4,10 +4,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from models import Small, events, loader, trainer
 
 import nightbus as nb
+from nightbus.actors.checkpoint_format import read_checkpoint
 
 
 class Configured(Small):
@@ -88,6 +90,15 @@ def test_the_log_begins_with_the_hyperparameters_of_module_and_datamodule(tmp_pa
 
     (started,) = events(run, nb.RunStarted)
     assert started.hparams == {"batch_size": 4, "width": 8, "depth": 2, "layers": "3, 4"}
+
+
+def test_an_array_is_a_hyperparameter_like_any_other(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(Configured(weights=np.arange(3)), loader())
+
+    state = read_checkpoint(Path(str(run.log_dir)) / "checkpoints" / "last")
+
+    assert state["hyper_parameters"]["weights"].tolist() == [0, 1, 2]
 
 
 def test_hyperparameters_may_be_kept_from_the_log(tmp_path: Path) -> None:

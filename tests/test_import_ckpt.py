@@ -82,6 +82,13 @@ def test_a_state_dict_is_taken_over_as_weights(tmp_path: Path) -> None:
         trainer(tmp_path).fit(Small(), loader(), ckpt_path=tmp_path / "mine")
 
 
+def test_a_file_that_is_not_there_is_said_before_trust_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import-ckpt", str(tmp_path / "no.ckpt"), "-o", str(tmp_path / "out")]) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
 def test_nothing_is_read_without_trust(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, _ = of_lightning(tmp_path)
 

@@ -1,5 +1,6 @@
 """What is printed for a sink that stopped early delivers the rest when it is pasted."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,11 +46,14 @@ def stopped_early(
     """A run whose sinks fail, and the commands that it and ``nightbus show`` print."""
     run = trainer(root, sinks=sinks)
     run.fit(Small(), loader(), loader(8))
-    said = [line.partition("deliver the rest with: ")[2] for line in err(capsys)]
-    commands = [command for command in said if command]
+    said = re.findall(r"deliver the rest (in Python )?with: (.*)", capsys.readouterr().err)
+    commands = [command for _, command in said]
+    assert [bool(in_python) for in_python, _ in said] == [
+        not command.startswith("nightbus replay") for command in commands
+    ]
     main(["show", str(run.log_dir)])
     shown = capsys.readouterr().out.splitlines()
-    assert all(f"deliver the rest with: {command}" in shown for command in commands)
+    assert all(f"deliver the rest {how}with: {command}" in shown for how, command in said)
     return run, commands
 
 
@@ -132,7 +136,9 @@ def test_for_files_elsewhere_and_those_never_opened_a_line_of_python_does(
     with monkeypatch.context() as away:
         away.setattr(nb.CSV, method, fail)
         run.fit(Small(), loader(), loader(8))
-    (line,) = [line.partition("the rest with: ")[2] for line in err(capsys) if "csv" in line]
+    (line,) = [
+        line.partition("the rest in Python with: ")[2] for line in err(capsys) if "csv" in line
+    ]
 
     paste(line)
 
@@ -152,4 +158,4 @@ def test_a_cursor_that_names_no_class_is_not_shown_as_a_command(
 
     out = capsys.readouterr().out
     assert "which is no name of a class; this file was not written by nightbus" in out
-    assert "deliver the rest with" not in out
+    assert "deliver the rest" not in out

@@ -114,6 +114,17 @@ def test_what_came_after_the_checkpoint_is_taken_back(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", SINKS)
+def test_it_is_taken_back_when_the_same_trainer_goes_on(tmp_path: Path, name: str) -> None:
+    sink = SINKS[name]()
+    run = fit(tmp_path, [sink], epochs=1)
+    run.fit(Small(), loader(), ckpt_path=at_step(run, 3))
+
+    found, wanted = READ[name](sink.path), recorded(run)
+    assert [step for step, _ in found] == list(range(6))
+    assert [value for _, value in found] == pytest.approx([value for _, value in wanted])
+
+
+@pytest.mark.parametrize("name", SINKS)
 def test_it_is_taken_back_as_often_as_the_run_goes_back(tmp_path: Path, name: str) -> None:
     sink = SINKS[name]()
     run = fit(tmp_path, [sink], epochs=1)

@@ -84,6 +84,17 @@ def test_limit_train_batches_is_a_number_or_a_share(
     assert len(fit(tmp_path, limit_train_batches=limit).train) == expected
 
 
+def test_a_share_of_less_than_a_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match=r"limit_train_batches=0\.01 of 6 batches is less than"):
+        fit(tmp_path, limit_train_batches=0.01)
+
+
+def test_data_without_a_batch_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer(tmp_path).fit(Small(), loader(0))
+
+    assert "the training dataloader is empty" in capsys.readouterr().err
+
+
 def test_no_training_batches_is_no_training(tmp_path: Path) -> None:
     assert fit(tmp_path, limit_train_batches=0).train == []
 
@@ -402,6 +413,19 @@ def test_a_command_to_nobody_is_a_dead_letter(tmp_path: Path) -> None:
     assert (letter.target, letter.command, letter.source) == ("nobody", "Stop", "module")
 
 
+def test_an_address_that_nobody_has_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Tells(Small):
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.tell("fitt", nb.Stop())
+
+    trainer(tmp_path).fit(Tells(), loader())
+
+    said = capsys.readouterr().err
+    assert said.count("Stop of module to 'fitt': there is no actor of that name in this run") == 1
+
+
 def test_put_from_another_thread_is_recorded(tmp_path: Path) -> None:
     import threading
 
@@ -613,6 +637,13 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
         ({"max_time": "soon"}, "DD:HH:MM:SS"),
         ({"logger": object()}, r"log_metrics\(metrics, step\)"),
         ({"sinks": [nb.Actor()]}, "expected a nightbus.Sink"),
+        ({"callbacks": ["early"]}, "callbacks: expected a nightbus.Callback, not str"),
+        ({"callbacks": "early"}, "callbacks: expected a nightbus.Callback, not str"),
+        ({"callbacks": [nb.EarlyStopping]}, r"give an object: EarlyStopping\(\)"),
+        ({"actors": nb.Actor}, r"give an object: Actor\(\)"),
+        ({"actors": [print]}, "actors: expected a nightbus.Actor"),
+        ({"log_every_n_steps": 0}, "log_every_n_steps=0: expected an int of at least 1"),
+        ({"gradient_clip_val": -1.0}, "gradient_clip_val=-1.0: expected a number of at least 0"),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_refused(
@@ -620,6 +651,26 @@ def test_an_argument_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(nb.UsageError, match=message):
         nb.Trainer(**arguments)
+
+
+@pytest.mark.parametrize(("argument", "made"), [("actors", nb.Actor), ("sinks", nb.JSONLines)])
+def test_one_object_stands_for_a_list_of_one(argument: str, made: type[nb.Actor]) -> None:
+    given: Any = made()
+
+    assert given in getattr(nb.Trainer(**{argument: given}), argument)
+
+
+def test_what_is_lightnings_is_refused_with_what_takes_its_place(tmp_path: Path) -> None:
+    lightning = type("LightningModule", (), {"__module__": "lightning.pytorch.core"})
+    stopping = type("EarlyStopping", (), {"__module__": "lightning.pytorch.callbacks"})
+
+    class Theirs(lightning):  # type: ignore[misc, valid-type]
+        pass
+
+    with pytest.raises(nb.UsageError, match="EarlyStopping, which is that of lightning; import"):
+        nb.Trainer(callbacks=[stopping()])
+    with pytest.raises(nb.UsageError, match="Theirs, whose LightningModule is that of lightning"):
+        trainer(tmp_path).fit(Theirs(), loader())
 
 
 def test_a_handler_for_an_unknown_hook_is_refused_with_the_nearest_names(tmp_path: Path) -> None:

@@ -162,6 +162,12 @@ def test_callbacks_that_save_checkpoints_come_last(tmp_path: Path) -> None:
     assert order == ["acts", "saves"]
 
 
+@pytest.mark.parametrize("name", ["estimated_stepping_batches", "num_training_batches"])
+def test_what_depends_on_the_data_is_not_known_before_there_is_a_run(name: str) -> None:
+    with pytest.raises(nb.UsageError, match="are known from fit"):
+        getattr(nb.Trainer(), name)
+
+
 def test_should_stop_ends_training_after_the_batch(tmp_path: Path) -> None:
     class Stops(Small):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

@@ -46,6 +46,37 @@ def verbs(capsys: Capture) -> list[str]:
     return re.findall(r"^    ([a-z][\w-]+)(?:  |$)", capsys.readouterr().out, flags=re.MULTILINE)
 
 
+def test_a_name_is_that_of_one_run_though_longer_names_begin_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    runs = [nb.RunFolder.create(tmp_path / "runs", name) for name in ("digits", "digits-large")]
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["show", "digits"]) == 0
+    assert capsys.readouterr().out.startswith(runs[0].info.id)
+
+
+def test_last_is_the_run_that_was_resumed_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    resumed, newer = RecordedRun(tmp_path), RecordedRun(tmp_path)
+    for run in (resumed, newer, resumed):
+        run.steps(1)
+    begun = [
+        resumed.path / "run.json",
+        resumed.path / "attempt-000/lock",
+        newer.path / "run.json",
+        newer.path / "attempt-000/lock",
+        resumed.path / "attempt-001/lock",
+    ]
+    for time_s, file in enumerate(begun, start=1_000):
+        os.utime(file, (time_s, time_s))
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["show", "last"]) == 0
+    assert capsys.readouterr().out.startswith(resumed.path.name)
+
+
 def test_a_run_goes_on_while_any_process_holds_one_of_its_attempts(tmp_path: Path) -> None:
     recorded = RecordedRun(tmp_path)
     assert not recorded.folder.goes_on()

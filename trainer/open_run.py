@@ -196,14 +196,14 @@ class OpenRun:
             why = observer.gave_up or "the thread beside the step ended"
             rest = ""
             if run is not None and observer.resumes:
-                rest = f"; deliver the rest with: {_refill_command(run, observer)}"
+                rest = f"; {_how_it_gets_the_rest(run, observer)}"
             tell_user(f"nightbus: {observer.name} stopped early: {why}{rest}")
 
 
-def _refill_command(run: RunFolder, observer: Observer) -> str:
+def _how_it_gets_the_rest(run: RunFolder, observer: Observer) -> str:
     sink = observer.actor
     folder = sink.folder if isinstance(sink, FileSink) else None
     try:
-        return refill(run, observer.name, type(sink).__name__, folder).command
+        return refill(run, observer.name, type(sink).__name__, folder).told
     except RunFolderError as error:  # its cursor was damaged meanwhile; the run itself is over
         return str(error)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..actors.arguments import described
 from ..actors.datamodule import LightningDataModule
 from ..actors.module import LightningModule
 from ..actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
@@ -45,7 +46,7 @@ class Given(NamedTuple):
         """
         model, loaders, datamodule = self.model, self.loaders, self.datamodule
         if model is not None and not isinstance(model, LightningModule):
-            raise UsageError(f"expected a LightningModule, not {type(model).__name__}")
+            raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}")
         first = next(iter(loaders.values()))
         if isinstance(first, LightningDataModule):
             if datamodule is not None:
@@ -55,7 +56,8 @@ class Given(NamedTuple):
         if datamodule is not None and any(entry is not None for entry in loaders.values()):
             raise UsageError("give either dataloaders or a datamodule, not both")
         if datamodule is not None and not isinstance(datamodule, LightningDataModule):
-            raise UsageError(f"expected a LightningDataModule, not {type(datamodule).__name__}")
+            found = described(datamodule)
+            raise UsageError(f"expected a nightbus.LightningDataModule, not {found}")
         return Given(model, loaders, datamodule, self.ckpt_path)
 
 

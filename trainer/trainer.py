@@ -13,7 +13,9 @@ from ..actors.arguments import (
     check_at_least,
     check_choice,
     check_devices,
+    check_not_negative,
     check_seconds,
+    listed,
     parse_max_time,
     refuse_unknown,
 )
@@ -157,8 +159,8 @@ class Trainer(TrainerProperties):
         enable_model_summary: bool = True,
         enable_checkpointing: bool = True,
         callbacks: Callback | Sequence[Callback] | None = None,
-        actors: Sequence[Actor] = (),
-        sinks: Sequence[Sink | Callable[[Any], Any]] = (),
+        actors: Actor | Sequence[Actor] = (),
+        sinks: Sink | Callable[[Any], Any] | Sequence[Sink | Callable[[Any], Any]] = (),
         logger: Any = True,
         default_root_dir: str | os.PathLike[str] | None = None,
         run_name: str | None = None,
@@ -182,9 +184,10 @@ class Trainer(TrainerProperties):
         refuse_unknown(unknown, list(arguments))
         level()  # NIGHTBUS_LOG is checked now, not when there is something to say
         self.config = as_plain(arguments)
-        if isinstance(callbacks, Callback):
-            callbacks = [callbacks]
-        self.participants = Participants(callbacks or [], actors)
+        self.participants = Participants(
+            listed("callbacks", callbacks, Callback, "a nightbus.Callback"),
+            listed("actors", actors, Actor, "a nightbus.Actor; callbacks go to callbacks="),
+        )
         for callback in self.callbacks:
             if is_overridden(callback, "on_init_start"):
                 callback.on_init_start(self)
@@ -219,7 +222,7 @@ class Trainer(TrainerProperties):
         self.accumulate_grad_batches = (
             check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
         )
-        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_val = check_not_negative("gradient_clip_val", gradient_clip_val)
         self.gradient_clip_algorithm = check_choice(
             "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
         )

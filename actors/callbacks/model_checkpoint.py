@@ -123,6 +123,7 @@ class ModelCheckpoint(Checkpoint):
             raise UsageError(f"{' and '.join(given)} were given; give one of them")
         self.monitor = monitor
         self.verbose = verbose
+        self._said_unknown_names = False
         self.filename = filename
         self.save_last = save_last
         self.save_top_k = save_top_k
@@ -295,6 +296,7 @@ class ModelCheckpoint(Checkpoint):
             chosen = self.save_top_k != 0
         if not chosen and not self.save_last:
             return
+        self._say_unknown_names(candidates)
         path = str(self._unused(Path(self.format_checkpoint_name(candidates))))
         before = {*self._kept, self._newest}
         choice = self._choice()
@@ -394,6 +396,19 @@ class ModelCheckpoint(Checkpoint):
         if ver is not None:
             name = f"{name}{self.CHECKPOINT_JOIN_CHAR}v{ver}"
         return os.path.join(self.dirpath, name) if self.dirpath else name
+
+    def _say_unknown_names(self, candidates: Mapping[str, float]) -> None:
+        """Warn, once, of names in ``filename`` that no metric has: the value 0 would mislead."""
+        if self.filename is None or self._said_unknown_names:
+            return
+        names = {field for _, field, _ in self._fields(self.filename) if field is not None}
+        if unknown := sorted(names - set(candidates)):
+            self._said_unknown_names = True
+            known = ", ".join(sorted(candidates))
+            _log.warning(
+                f"ModelCheckpoint(filename={self.filename!r}): {', '.join(unknown)} was not "
+                f"recorded and counts as 0; recorded: {known}"
+            )
 
     def _fields(self, template: str) -> list[tuple[str, str | None, str]]:
         """A template's parts: text, the metric behind it, and how that is shown."""

@@ -292,6 +292,39 @@ def test_a_run_whose_disk_is_full_for_a_while_trains_on_and_says_at_its_end_what
     assert "make room" in said
 
 
+class FillsTheDisk(nb.Actor):
+    """From step 4 on, the disk has no room for the log, to its end."""
+
+    @nb.on("on_train_batch_start")
+    def fill(self, hook: Any) -> None:
+        if hook.trainer.global_step == 4:
+            full = os.open("/dev/full", os.O_RDWR)
+            os.dup2(full, hook.trainer.bus.writer._current[1])
+            os.close(full)
+
+
+def test_a_run_whose_disk_stays_full_does_not_wait_for_what_nobody_can_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    received: list[float] = []
+    with faulty_disk(tmp_path) as disk:
+        _cannot_map(disk)
+        run = trainer(
+            tmp_path,
+            actors=[FillsTheDisk()],
+            sinks=[lambda put: received.append(put.step)],
+            enable_checkpointing=False,
+            log_every_n_steps=1,
+            drain_timeout=5.0,
+        )
+        run.fit(Small(), loader())
+
+    said = capsys.readouterr().err
+    assert "events are missing in the event log: [Errno 28] No space left" in said
+    assert received == [0, 1, 2, 3]
+    assert "stopped early" not in said
+
+
 def test_a_run_that_must_be_recorded_ends_in_good_order_when_it_cannot_be(tmp_path: Path) -> None:
     with ExitStack() as limit:
         actors = [NoRoomFor(4, 99, limit)]

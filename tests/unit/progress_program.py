@@ -12,6 +12,7 @@ from nightbus.bus.events import LoopEnded, LoopStarted, Put, RunEnded, RunStarte
 from nightbus.bus.log_writer import LogIdentity, LogWriter
 from nightbus.bus.place import Place
 from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.urgent import say_urgently
 
 EPOCHS = 2
 STEPS = 40
@@ -54,6 +55,8 @@ def act(what: str, number: int) -> None:
     """What the program itself does on the terminal meanwhile."""
     if what == "prints":
         print(f"line {number} of the user")
+    elif what == "says urgently":
+        say_urgently(f"message {number}")
     elif what == "fork" and number == 0:
         worker = os.fork()
         if worker == 0:

@@ -259,6 +259,24 @@ def test_a_run_that_is_resumed_between_epochs_names_no_batch() -> None:
     assert story.file.getvalue() == "resumed: epoch 3/3\n"
 
 
+def test_a_run_that_was_complete_already_says_that_nothing_was_left() -> None:
+    story = Story(live=False)
+    story.start()
+    story.place = ("train", 2, 30)
+    story.tell(LoopStarted, 0, "epoch", by="fit")
+    story.tell(Resumed)
+    story.tell(LoopEnded, 3, by="fit")
+    story.place = ("train", 3, 30)
+    story.tell(RunEnded, "completed", "")
+
+    story.bar._say_lines()
+
+    assert story.file.getvalue() == "resumed: epoch 3/3\n"
+    assert story.bar._view.end_text() == (
+        "fit completed: nothing was left to train after 3 epochs, 30 steps"
+    )
+
+
 def test_many_metrics_take_three_lines_and_the_rest_is_counted() -> None:
     story = Story()
     story.fit()
@@ -349,13 +367,13 @@ def test_a_stopped_sink_is_told_of_at_once_and_a_restart_at_the_end() -> None:
     story.fit()
     story.tell(Fault, "OSError", "disk full", "...", "running", by="csv")
     story.tell(ActorRestarted, 1, 0.1, by="csv")
-    story.tell(ActorStopped, "gave up after 1 restarts: ValueError: x", 7, by="mine")
+    story.tell(ActorStopped, "gave up after 1 restart: ValueError: x", 7, by="mine")
     story.bar._say_lines()
     early = story.file.getvalue()
     story.tell(RunEnded, "completed", "")
     story.bar._say_lines()
 
-    assert early == "mine stopped: gave up after 1 restarts: ValueError: x\n"
+    assert early == "mine stopped: gave up after 1 restart: ValueError: x\n"
     assert story.file.getvalue().removeprefix(early) == (
         "csv failed and was restarted once, nothing is lost: OSError: disk full\n"
     )
@@ -433,6 +451,27 @@ class Terminal:
         return output
 
 
+def screen(output: str) -> list[str]:
+    """The lines that a terminal shows in the end, of the sequences that the bar uses."""
+    lines, row, column = [""], 0, 0
+    for control, char in re.findall(r"\x1b\[([?\d;]*[A-Za-z])|([^\x1b])", output):
+        if control == "2K":
+            lines[row] = ""
+        elif control.endswith("A"):
+            row -= int(control[:-1])
+            assert row >= 0
+        elif char == "\r":
+            column = 0
+        elif char == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif char:
+            line = lines[row].ljust(column)
+            lines[row] = line[:column] + char + line[column + 1 :]
+            column += 1
+    return [line.rstrip() for line in lines if line.strip()]
+
+
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -458,6 +497,16 @@ def test_what_the_program_prints_stands_on_lines_of_its_own(tmp_path: Path) -> N
     for number in range(5):
         assert f"line {number} of the user\r\n" in output
     assert "fit completed" in output
+
+
+def test_an_urgent_message_stays_and_takes_the_place_of_what_was_drawn(tmp_path: Path) -> None:
+    terminal = Terminal(str(tmp_path), "says urgently")
+    terminal.finish()
+
+    shown = screen(terminal.output)
+
+    assert shown[:-4] == [f"nightbus: message {number}" for number in range(5)]
+    assert shown[-4].startswith("fit completed")
 
 
 def test_output_that_goes_into_a_file_stays_there(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ async def test_giving_up_may_end_the_run_and_the_log_says_so(autojump_clock: Moc
 
     await run_to_end(host, actor)
 
-    assert host.stopped == "crashes gave up after 1 restarts: ValueError: crashed"
+    assert host.stopped == "crashes gave up after 1 restart: ValueError: crashed"
     assert host.events[-1] == ("ActorStopped", (host.stopped.partition(" ")[2], 0))
 
 
