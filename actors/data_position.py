@@ -155,30 +155,30 @@ def is_stateful(loader: Any) -> bool:
 
 
 class _Remaining:
-    """A sampler without its first entries. The order is drawn when the first of them is asked for,
-    as without it: that is what makes it the same order.
+    """A sampler without its first entries. The order is drawn when it would be without it, or else
+    it would be another one: most samplers draw it when they are asked for the first entry, some
+    when they are asked for an iterator.
     """
 
     def __init__(self, sampler: Iterable[Any], passed: int) -> None:
         self._sampler = sampler
         self._passed = passed
-        self._iterator: Iterator[Any] | None = None
+        self._iterator: Iterator[Any] = iter(())
 
     def __iter__(self) -> Iterator[Any]:
+        self._iterator = iter(self._sampler)
         return self
 
     def __next__(self) -> Any:
         self.start()
-        assert self._iterator is not None
         return next(self._iterator)
 
     def start(self) -> None:
         """Pass over the first entries, if there are any and it was not done."""
-        if self._iterator is None:
-            self._iterator = iter(self._sampler)
-            passed = sum(1 for _ in islice(self._iterator, self._passed))
-            if passed < self._passed:
-                raise _too_short(passed, self._passed)
+        wanted, self._passed = self._passed, 0
+        passed = sum(1 for _ in islice(self._iterator, wanted))
+        if passed < wanted:
+            raise _too_short(passed, wanted)
 
 
 def _drop(iterator: Iterator[Any], number: int, loader: Any) -> None:

@@ -220,6 +220,16 @@ def own_generator() -> DataLoader[Any]:
     return DataLoader(Augmented(), 4, shuffle=True, generator=torch.Generator().manual_seed(11))
 
 
+class DrawnAtOnce:
+    """A batch sampler that draws the order when it is asked for an iterator, not for a batch."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(torch.randperm(24).view(-1, 4).tolist())
+
+    def __len__(self) -> int:
+        return BATCHES
+
+
 def sequences() -> DataLoader[Any]:
     generator = torch.Generator().manual_seed(4)
     return DataLoader(TensorDataset(torch.randn(24, 4, 1, generator=generator)), 4, shuffle=True)
@@ -297,6 +307,9 @@ CASES = {
         data=lambda: [shuffled(), shuffled()], multiple_trainloader_mode="sequential"
     ),
     "augmentation in the main process": Case(data=own_generator),
+    "an order that is drawn at once": Case(
+        data=lambda: DataLoader(dataset(), batch_sampler=DrawnAtOnce())
+    ),
     "a stream without a length": Case(data=lambda: DataLoader(Stream(), 4)),
     "custom loop": Case(change=custom_loop),
     "rounds of fits": Case(change=rounds),
