@@ -53,6 +53,7 @@ from .actors.results import Result
 from .actors.slurm import check_requeue, requeue_job
 from .actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from .actors.versions import package_versions
+from .actors.worker_seeds import seed_workers
 from .bus.actor import Actor
 from .bus.black_box import BlackBox
 from .bus.bus import Bus
@@ -1730,8 +1731,11 @@ def seed_everything(seed: int = 0, workers: bool = False) -> int:
 
     Args:
         seed: an int from 0 to 2**32 - 1.
-        workers: accepted for code written for Lightning; dataloader workers get seeds from torch's
-            generator in any case.
+        workers: have the workers of training loaders seeded for each batch, with this seed and the
+            batch's place in the run; so random augmentations are the same with any number of
+            workers, and after a resume. That goes for a DataLoader with workers, over a dataset
+            with ``__getitem__``, without a ``worker_init_fn``; not for subclasses of DataLoader.
+            See docs/checkpoints.md.
 
     Returns:
         The seed.
@@ -1748,6 +1752,7 @@ def seed_everything(seed: int = 0, workers: bool = False) -> int:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    seed_workers(seed if workers else None)
     return seed
 
 
