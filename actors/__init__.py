@@ -1,9 +1,27 @@
-"""Actors that know torch: module, data, callbacks, metrics, device, checkpoints."""
+"""Actors that know torch: module, data, callbacks, metrics, device, checkpoints.
 
-from .callback import Callback
-from .combined_loader import CombinedLoader
-from .datamodule import LightningDataModule
-from .hooks import HOOKS
-from .module import LightningModule
+Names are loaded on first use: a dataloader's worker process imports one module of this package.
+"""
 
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .callback import Callback as Callback
+    from .combined_loader import CombinedLoader as CombinedLoader
+    from .datamodule import LightningDataModule as LightningDataModule
+    from .hooks import HOOKS as HOOKS
+    from .module import LightningModule as LightningModule
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Callback": ".callback",
+        "CombinedLoader": ".combined_loader",
+        "HOOKS": ".hooks",
+        "LightningDataModule": ".datamodule",
+        "LightningModule": ".module",
+    },
+)
 __all__ = ["HOOKS", "Callback", "CombinedLoader", "LightningDataModule", "LightningModule"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..bus.actor import actor_name
-from ..bus.errors import CheckpointError
+from ..bus.errors import CheckpointError, UsageError
 from ..bus.events import CheckpointSaved, Fault, Fork, Resumed
 from ..bus.logging_setup import get_logger
 from ..bus.redaction import STRUCK_OUT, redact_setting
@@ -187,10 +187,17 @@ class Checkpointer:
     def between_epochs(self) -> None:
         """A boundary between two epochs: save what was asked for, and the run."""
         self._saved_here = None
-        self._save_wanted()
+        try:
+            self._save_wanted()
+        except UsageError:  # a metric's name that is misspelt, which is known only now
+            self._save_epoch()
+            raise
+        self._save_epoch()
+        self._saved_here = None
+
+    def _save_epoch(self) -> None:
         if self._trainer.enable_checkpointing and self._cut is None and not self._is_saved_here:
             self.save_run(self._trainer.current_epoch - 1)
-        self._saved_here = None
 
     def end_epoch_early(self) -> None:
         """An epoch ends before its last batch, because the run does: save the run as it is, to be

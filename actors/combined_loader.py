@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 from ..bus.errors import CheckpointError, UsageError
 from .arguments import described
 from .data_position import DataReader
+from .worker_seeds import PassKey
 
 CombineMode = Literal["max_size_cycle", "min_size", "max_size", "sequential"]
 COMBINE_MODES: tuple[CombineMode, ...] = get_args(CombineMode)
@@ -57,13 +58,20 @@ class CombinedReader:
     Args:
         combined: what to read.
         state: of a pass to go on with, from ``state_dict``; a new pass begins without it.
+        key: of a new pass, if workers are to be seeded for each batch; a state has its own.
 
     Raises:
         CheckpointError: the state is of other loaders.
     """
 
-    def __init__(self, combined: CombinedLoader, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        combined: CombinedLoader,
+        state: Mapping[str, Any] | None = None,
+        key: PassKey | None = None,
+    ) -> None:
         self._combined = combined
+        self._key = key if state is None else state.get("key")
         loaders, number = combined.flat, len(combined.flat)
         states: list[Any] = [None] * number if state is None else state.get("readers", [])
         if len(states) != number:
@@ -76,7 +84,7 @@ class CombinedReader:
         self._readers = [
             None
             if in_turn and reader_state is None and (state is not None or idx > 0)
-            else DataReader(loader, reader_state)
+            else DataReader(loader, reader_state, _key_of(idx, self._key))
             for idx, (loader, reader_state) in enumerate(zip(loaders, states, strict=True))
         ]
 
@@ -98,7 +106,8 @@ class CombinedReader:
                 continue
             reader = self._readers[number]
             if reader is None:
-                reader = self._readers[number] = DataReader(loader)
+                key = _key_of(number, self._key)
+                reader = self._readers[number] = DataReader(loader, key=key)
             batch = next(reader, _ENDED)
             if batch is not _ENDED:
                 return batch
@@ -120,7 +129,8 @@ class CombinedReader:
         self._ended[number] = True
         if mode != "max_size_cycle" or all(self._ended):
             return None
-        reader = self._readers[number] = DataReader(self._combined.flat[number])
+        key = None if reader.key is None else (*reader.key[:-1], reader.key[-1] + 1)
+        reader = self._readers[number] = DataReader(self._combined.flat[number], key=key)
         batch = next(reader, _ENDED)
         if batch is _ENDED:
             raise UsageError(
@@ -136,14 +146,22 @@ class CombinedReader:
         return {
             "readers": [None if r is None else r.state_dict() for r in self._readers],
             "ended": list(self._ended),
+            "key": self._key,
         }
 
 
-def read(loader: Any, state: Mapping[str, Any] | None = None) -> "DataReader | CombinedReader":
-    """One pass over a loader, or the rest of one."""
+def read(
+    loader: Any, state: Mapping[str, Any] | None = None, key: PassKey | None = None
+) -> "DataReader | CombinedReader":
+    """One pass over a loader, or the rest of one; see ``CombinedReader``."""
     if isinstance(loader, CombinedLoader):
-        return CombinedReader(loader, state)
-    return DataReader(loader, state)
+        return CombinedReader(loader, state, key)
+    return DataReader(loader, state, _key_of(0, key))
+
+
+def _key_of(number: int, key: PassKey | None) -> PassKey | None:
+    """For one of the loaders that are read in a pass, and how often it was begun again in it."""
+    return None if key is None else (*key, number, 0)
 
 
 def check_loader(loader: Any, where: str) -> Any:

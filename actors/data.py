@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from ..bus.errors import UsageError
 from .combined_loader import CombinedLoader, CombineMode
+from .loader_copy import copy_loader
 
 
 def training_loader(loaders: Any, mode: CombineMode) -> Any:
@@ -79,16 +80,9 @@ def without_shuffling(loader: Any) -> Any:
     """The same loader in a fixed order, for overfitting on purpose."""
     if not isinstance(loader, DataLoader) or not isinstance(loader.sampler, RandomSampler):
         return loader
-    return DataLoader(
-        loader.dataset,
+    return copy_loader(
+        loader,
         batch_size=loader.batch_size,
         sampler=SequentialSampler(loader.dataset),  # type: ignore[arg-type]
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
         drop_last=loader.drop_last,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        generator=loader.generator,
-        persistent_workers=loader.persistent_workers,
     )

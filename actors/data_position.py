@@ -7,11 +7,14 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from ..bus.errors import CheckpointError
 from ..bus.logging_setup import get_logger
+from .loader_copy import copy_in_order, index_sampler, is_map_style
 from .rng import rng_state, set_rng_state
+from .seeded_loader import seeded_loader, seeded_rest, seeds_workers
+from .worker_seeds import PassKey
 
 _log = get_logger("nightbus.data")
 _TOLD_AFTER_S = 1.0
@@ -29,19 +32,26 @@ class DataReader:
     - anything else: the same, and the batches are read and dropped.
 
     A DataLoader's workers draw their own random numbers: augmentations that do so are other ones
-    after a resume, unless the loader keeps their state.
+    after a resume, unless the workers are seeded for each batch.
 
     Args:
         loader: an iterable of batches.
         state: of a pass to go on with, from ``state_dict``; a new pass begins without it.
+        key: of a new pass, if workers are to be seeded for each batch; a state has its own.
+
+    Attributes:
+        key: of the pass.
 
     Raises:
         CheckpointError: the data ends before the position, or the state is of another loader.
     """
 
-    def __init__(self, loader: Any, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, loader: Any, state: Mapping[str, Any] | None = None, key: PassKey | None = None
+    ) -> None:
         self._loader = loader
         self._read = 0
+        self.key = key
         if is_stateful(loader):
             if state is not None:
                 if "loader" not in state:
@@ -53,7 +63,7 @@ class DataReader:
             self._is_warm = is_warm(loader)
             self._began = self._first = rng_state()
             self._generators = [generator.get_state() for generator in generators_of(loader)]
-            self._iterator = begin_pass(loader)
+            self._iterator = begin_pass(loader, key)
         else:
             self._resume(state)
 
@@ -87,6 +97,7 @@ class DataReader:
             "is_warm": self._is_warm,
             "generators": self._generators,
             "batches": self._read - unused,
+            "key": self.key,
         }
 
     def _resume(self, state: Mapping[str, Any]) -> None:
@@ -94,6 +105,7 @@ class DataReader:
             raise _other_loader(self._loader)
         self._began, self._first = state["began"], state["first"]
         self._generators, self._is_warm = state["generators"], state["is_warm"]
+        self.key = state.get("key")
         generators = generators_of(self._loader)
         if len(generators) != len(self._generators):
             raise _other_loader(self._loader)
@@ -103,9 +115,12 @@ class DataReader:
             generator.set_state(began)
         batches = state["batches"]
         self._read = batches
-        if _is_map_style(self._loader):
-            remaining = _Remaining(_index_sampler(self._loader), batches)
-            rest = _with_sampler(self._loader, remaining)
+        if is_map_style(self._loader):
+            remaining = _Remaining(index_sampler(self._loader), batches)
+            if self.key is not None and seeds_workers(self._loader):
+                rest = seeded_rest(self._loader, self.key, remaining, batches)
+            else:
+                rest = copy_in_order(self._loader, remaining, persistent_workers=False)
             if self._is_warm:
                 rest.generator = torch.Generator()  # what workers draw when they start
             self._iterator = iter(rest)
@@ -136,12 +151,20 @@ def keep_warm(loader: Any) -> None:
         _warm.add(loader)
 
 
-def begin_pass(loader: Any) -> Iterator[Any]:
-    """One pass over a loader. Workers that stay draw a random number when they are started, which
-    in the run that was saved was long ago: to go on as that run, it is drawn elsewhere.
+def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:
+    """One pass over a loader.
+
+    Args:
+        key: if its workers are to be seeded for each batch.
     """
-    if loader not in _warm or loader._iterator is not None:
+    had_workers = is_warm(loader)
+    if key is not None and seeds_workers(loader):
+        keep_warm(loader)
+        loader = seeded_loader(loader, key)
+    if not had_workers or loader._iterator is not None:
         return iter(loader)
+    # Workers that stay draw a random number when they are started, which in the run that was saved
+    # was long ago: to go on as that run, it is drawn elsewhere.
     generator, loader.generator = loader.generator, torch.Generator()
     try:
         return iter(loader)
@@ -155,30 +178,30 @@ def is_stateful(loader: Any) -> bool:
 
 
 class _Remaining:
-    """A sampler without its first entries. The order is drawn when the first of them is asked for,
-    as without it: that is what makes it the same order.
+    """A sampler without its first entries. The order is drawn when it would be without it, or else
+    it would be another one: most samplers draw it when they are asked for the first entry, some
+    when they are asked for an iterator.
     """
 
     def __init__(self, sampler: Iterable[Any], passed: int) -> None:
         self._sampler = sampler
         self._passed = passed
-        self._iterator: Iterator[Any] | None = None
+        self._iterator: Iterator[Any] = iter(())
 
     def __iter__(self) -> Iterator[Any]:
+        self._iterator = iter(self._sampler)
         return self
 
     def __next__(self) -> Any:
         self.start()
-        assert self._iterator is not None
         return next(self._iterator)
 
     def start(self) -> None:
         """Pass over the first entries, if there are any and it was not done."""
-        if self._iterator is None:
-            self._iterator = iter(self._sampler)
-            passed = sum(1 for _ in islice(self._iterator, self._passed))
-            if passed < self._passed:
-                raise _too_short(passed, self._passed)
+        wanted, self._passed = self._passed, 0
+        passed = sum(1 for _ in islice(self._iterator, wanted))
+        if passed < wanted:
+            raise _too_short(passed, wanted)
 
 
 def _drop(iterator: Iterator[Any], number: int, loader: Any) -> None:
@@ -195,34 +218,6 @@ def _drop(iterator: Iterator[Any], number: int, loader: Any) -> None:
             batches=number,
             took_s=round(took_s, 1),
         )
-
-
-def _is_map_style(loader: Any) -> bool:
-    # A subclass may read in its own way.
-    return type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
-
-
-def _index_sampler(loader: "DataLoader[Any]") -> Iterable[Any]:
-    return loader.sampler if loader.batch_sampler is None else loader.batch_sampler
-
-
-def _with_sampler(loader: "DataLoader[Any]", sampler: Iterable[Any]) -> "DataLoader[Any]":
-    """The same DataLoader, in another order."""
-    given: dict[str, Any] = {"batch_sampler": sampler}
-    if loader.batch_sampler is None:
-        given = {"sampler": sampler, "batch_size": None}
-    return DataLoader(
-        loader.dataset,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
-        prefetch_factor=loader.prefetch_factor,
-        **given,
-    )
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:

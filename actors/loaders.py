@@ -15,6 +15,7 @@ from .combined_loader import (
     CombineMode,
     check_loader,
     num_batches,
+    read,
 )
 from .data import (
     check_limit,
@@ -25,6 +26,7 @@ from .data import (
 )
 from .data_position import generators_of, is_warm, keep_warm
 from .hooks import is_overridden
+from .worker_seeds import workers_seed
 
 if TYPE_CHECKING:
     from .datamodule import LightningDataModule
@@ -85,6 +87,8 @@ class Loaders:
         self._evaluation: dict[str, list[Any]] = {}
         self._training: Any = None
         self._num_training_batches: int | None = None
+        self._workers_seed: int | None = None
+        self._passes = 0  # over the training loader that were begun
         self._val_check_batch: int | None = None
 
     def run_batches(self, number: int) -> None:
@@ -114,6 +118,7 @@ class Loaders:
         )
         self._evaluation = {}
         self._training = None
+        self._workers_seed = workers_seed()
 
     # -- training ----------------------------------------------------------------------------
 
@@ -146,6 +151,20 @@ class Loaders:
         if total == 0:
             _log.warning("the training dataloader is empty, so there is nothing to train")
         self._val_check_batch = self._find_val_check_batch()
+
+    def read_training(self, rank: int, state: Mapping[str, Any] | None) -> Any:
+        """Begin a pass over the training loader, or go on with one.
+
+        Args:
+            rank: of this process.
+            state: of the pass to go on with; None begins one.
+        """
+        if state is not None:
+            return read(self.training, state)
+        # Passes are counted, not epochs: loops may begin their epochs anew.
+        number, self._passes = self._passes, self._passes + 1
+        seed = self._workers_seed
+        return read(self.training, key=None if seed is None else (seed, rank, number))
 
     def reload_if_due(self, epoch: int) -> None:
         """At an epoch's start: ask for new dataloaders when they are due."""
@@ -235,18 +254,23 @@ class Loaders:
 
     def state_dict(self) -> dict[str, Any]:
         """Of the loaders that were asked for: the states of their own random number generators, and
-        whether their workers are there.
+        whether their workers are there; and with what the workers are seeded.
         """
         loaded = {"train": None if self._training is None else [self._training]}
         loaded["validate"] = self._evaluation.get("validate")
-        return {
+        states = {
             stage: None if loaders is None else [_state_of(loader) for loader in loaders]
             for stage, loaders in loaded.items()
         }
+        return {**states, "workers_seed": self._workers_seed, "passes": self._passes}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Ask for the loaders that had been asked for, and restore what ``state_dict`` gave."""
-        for stage, saved in state_dict.items():
+        self._passes = state_dict.get("passes", 0)
+        if (seed := state_dict.get("workers_seed")) is not None:
+            self._workers_seed = seed
+        for stage in ("train", "validate"):
+            saved = state_dict.get(stage)
             if saved is None or (stage == "validate" and not self.can_validate):
                 continue
             loaders = [self.training] if stage == "train" else self.evaluation(stage)

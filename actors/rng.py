@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..bus.errors import UsageError
+from .worker_seeds import seed_workers
 
 
 def seed_everything(seed: int = 0, workers: bool = False) -> int:
@@ -15,8 +16,11 @@ def seed_everything(seed: int = 0, workers: bool = False) -> int:
 
     Args:
         seed: an int from 0 to 2**32 - 1.
-        workers: accepted for code written for Lightning; dataloader workers get seeds from torch's
-            generator in any case.
+        workers: have the workers of training loaders seeded for each batch, with this seed and the
+            batch's place in the run; so random augmentations are the same with any number of
+            workers, and after a resume. That goes for a DataLoader with workers, over a dataset
+            with ``__getitem__``, without a ``worker_init_fn``; not for subclasses of DataLoader.
+            See docs/checkpoints.md.
 
     Returns:
         The seed.
@@ -29,6 +33,7 @@ def seed_everything(seed: int = 0, workers: bool = False) -> int:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    seed_workers(seed if workers else None)
     return seed
 
 

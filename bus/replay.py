@@ -35,7 +35,7 @@ from .replay_pace import ClockName, Jumping, Waiting, parse_rate
 from .replay_selection import Selection
 from .reply import Reply
 from .report import summarise
-from .rewind import go_on
+from .rewind import go_on, states_of_others
 from .run_folder import RunFolder
 from .statistics import ActorStatistics, BusStatistics
 from .subscription import subscriptions_of
@@ -274,7 +274,8 @@ def replay(
         names = [actor_name(sink) for sink in destinations]
         files = {name: CursorFile(folder, name, Path(cursors)) for name in names}
     observers = [
-        _observer(host, actor, selection, files.get(actor_name(actor))) for actor in everyone
+        _observer(host, actor, selection, files.get(actor_name(actor)), resume)
+        for actor in everyone
     ]
     clock = clock or ("wall" if follow else "recorded")
     if speed == math.inf:
@@ -395,7 +396,11 @@ def _refuse_network(everyone: Iterable[Actor]) -> None:
 
 
 def _observer(
-    host: _ReplayHost, actor: Actor, selection: Selection, cursor_file: CursorFile | None
+    host: _ReplayHost,
+    actor: Actor,
+    selection: Selection,
+    cursor_file: CursorFile | None,
+    delivers_rest: bool,
 ) -> ReplayObserver:
     trainer = _prepare(host, actor)
     start = Position(0, 0)
@@ -403,6 +408,8 @@ def _observer(
         cursor = cursor_file.load()
         if cursor is not None:
             start = go_on(actor, cursor, host.logs())  # type: ignore[arg-type]
+        elif delivers_rest and (begin_anew := getattr(actor, "begin_anew", None)) is not None:
+            begin_anew(states_of_others(host.run))
 
     def pass_over(event: Event) -> None:
         if trainer is not None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..actors.combined_loader import read
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
@@ -90,7 +89,9 @@ class TrainingEpochLoop(Loop):
         trainer = self.trainer
         position, self._position = self._position, None
         resumes = position is not None
-        self._reader = read(trainer.train_dataloader, position["data"] if position else None)
+        self._reader = trainer.loaders.read_training(
+            trainer.global_rank, position["data"] if position else None
+        )
         self._ahead = list(position["ahead"]) if position else []
         self._is_open = True
         if self._limit is None:  # only looking ahead tells which batch is the last

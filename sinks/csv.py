@@ -55,11 +55,14 @@ class CSV(FileSink):
     def open(self, resumed: bool) -> None:
         if not resumed:
             self._begin()
-            self._file = GrowingFile.create(self.path, _line(PLACE_COLUMNS), self.folder is None)
+            self._file = GrowingFile.create(self.path, self._head(), self.folder is None)
             return
         assert self._size is not None
         self._drop_later_columns()
         self._file = GrowingFile.reopen(self.path, self._size)
+
+    def _head(self) -> bytes:
+        return _line(PLACE_COLUMNS).encode()
 
     def _drop_later_columns(self) -> None:
         """Undo what was written after the state that is gone on from, if it brought columns: then

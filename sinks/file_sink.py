@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
-from .growing_file import GrowingFile, remove_file
+from .growing_file import GrowingFile, is_abandoned, remove_file
 from .sink import Sink
 
 
@@ -57,16 +57,27 @@ class FileSink(Sink):
         return BEGINNING
 
     def begin_anew(self, others: Sequence[PlainState]) -> None:
-        """A file in the run's own folder that no other sink has is what a killed process began."""
+        """A file in the run's own folder that no other sink has is what a killed process began;
+        elsewhere, one that has no events yet.
+        """
         mine = self._where_it_is()
         is_others = any(all(o.get(k) == v for k, v in mine.items()) for o in others)
-        self._is_superseded = self.folder is None and not is_others
+        is_begun = self.folder is None or self._is_abandoned()
+        self._is_superseded = is_begun and not is_others
 
     def _open(self, resumed: bool) -> None:
         if self._is_superseded:
             self.discard()
             self._is_superseded = False
         super()._open(resumed)
+
+    def _is_abandoned(self) -> bool:
+        """Whether the file was made, and no event was written."""
+        return is_abandoned(self.path, self._head())
+
+    def _head(self) -> bytes:
+        """What the file begins with when it is made."""
+        return b""
 
     def discard(self) -> None:
         """Remove what was written."""

@@ -1,11 +1,14 @@
 """A file that only grows, and can be cut back to a known size."""
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..bus.errors import SinkError
+from ..bus.plain_file import open_plain
 
 
 class GrowingFile:
@@ -44,6 +47,8 @@ class GrowingFile:
                 f"{path} exists already and is not overwritten; choose another folder, or remove it"
             ) from None
         file = cls(path, fd, 0)
+        with suppress(OSError):  # a disk that knows no locks
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for ``is_abandoned``
         try:
             file.append(head)
             file.flush()
@@ -103,6 +108,20 @@ class GrowingFile:
     def close(self) -> None:
         """Close the file; what was not flushed is dropped."""
         os.close(self._fd)
+
+
+def is_abandoned(path: Path, head: bytes) -> bool:
+    """Whether a file has no more than a part of its head, and no process that made it is there."""
+    try:
+        fd = open_plain(path, SinkError)
+    except (OSError, SinkError):
+        return False
+    with open(fd, "rb") as file:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False  # whoever made it has it open, or nobody can know
+        return head.startswith(file.read(len(head) + 1))
 
 
 def refuse_all_but_files(path: Path) -> None:

@@ -9,7 +9,7 @@ from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError, SinkError
 from ..bus.events import Put
 from .file_sink import FileSink
-from .growing_file import GrowingFile, refuse_all_but_files, remove_file
+from .growing_file import GrowingFile, is_abandoned, refuse_all_but_files, remove_file
 
 _ROW_GROUP = 1 << 17  # rows
 
@@ -107,6 +107,9 @@ class Parquet(FileSink):
             file.append(batch.serialize().to_pybytes())
         file.flush()
         return file
+
+    def _is_abandoned(self) -> bool:
+        return not self.path.exists() and is_abandoned(self._stream_path, self._head())
 
     def discard(self) -> None:
         super().discard()

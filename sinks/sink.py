@@ -87,8 +87,8 @@ class Sink(Actor):
         return beyond
 
     def begin_anew(self, others: Sequence[PlainState]) -> None:
-        """The run goes on, and this sink has committed nothing in it: it is new there, or its
-        process was killed at the very begin.
+        """The run goes on, or a replay delivers the rest, and this sink has committed nothing: it
+        is new there, or its process was killed at the very begin.
 
         Args:
             others: what the run's other sinks keep with their cursors.

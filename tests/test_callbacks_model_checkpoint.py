@@ -153,6 +153,20 @@ def test_a_metric_that_was_not_recorded_is_an_error_that_lists_what_was(tmp_path
         run_scripted(tmp_path, [1], checkpoints(tmp_path, monitor="loss"))
 
 
+def test_a_misspelt_metric_does_not_cost_the_epoch_after_which_it_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match="monitor='val_los'"):
+        trainer(tmp_path, callbacks=[ModelCheckpoint(monitor="val_los")]).fit(
+            Small(), loader(), loader(8)
+        )
+
+    run = trainer(tmp_path, callbacks=[ModelCheckpoint(monitor="val_loss")], max_epochs=2)
+    run.fit(Small(), loader(), loader(8), ckpt_path="last")
+
+    steps = [e.epoch for e in events(run, nb.Hook, attempt=1) if e.name == "on_train_batch_end"]
+    assert steps == [1] * 6
+    assert run.checkpoint_callback.best_model_path.endswith("epoch=1-step=12")  # type: ignore[union-attr]
+
+
 # -- when ------------------------------------------------------------------------------------
 
 

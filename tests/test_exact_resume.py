@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from models import Small, dataset, trainer
+from random_data import Augmented
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -183,20 +184,6 @@ class Stream(IterableDataset[Any]):
             yield x + 0.1 * torch.randn(4), y
 
 
-class Augmented(Dataset[Any]):
-    """Draws an augmentation for each sample."""
-
-    def __init__(self) -> None:
-        self.data = dataset()
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, idx: int) -> Any:
-        x, y = self.data[idx]
-        return x + 0.1 * torch.randn(4), y
-
-
 class Counting(nb.Callback):
     """Has a state of its own, in Python and in tensors."""
 
@@ -322,6 +309,22 @@ def own_generator() -> DataLoader[Any]:
     return DataLoader(Augmented(), 4, shuffle=True, generator=torch.Generator().manual_seed(11))
 
 
+class DrawnAtOnce:
+    """A batch sampler that draws the order when it is asked for an iterator, not for a batch."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(torch.randperm(24).view(-1, 4).tolist())
+
+    def __len__(self) -> int:
+        return BATCHES
+
+
+def augmented(num_workers: int, stay: bool = False) -> DataLoader[Any]:
+    return DataLoader(
+        Augmented(), 4, shuffle=True, num_workers=num_workers, persistent_workers=stay
+    )
+
+
 def sequences() -> DataLoader[Any]:
     generator = torch.Generator().manual_seed(4)
     return DataLoader(TensorDataset(torch.randn(24, 4, 1, generator=generator)), 4, shuffle=True)
@@ -367,6 +370,7 @@ class Case:
         data: makes the training loader.
         validates: whether there is validation.
         change: does something to a trainer before it runs.
+        seeds_workers: whether dataloader workers are seeded for each batch.
         options: the trainer's.
     """
 
@@ -376,9 +380,11 @@ class Case:
         data: Callable[[], Any] = shuffled,
         validates: bool = True,
         change: Callable[[nb.Trainer], None] | None = None,
+        seeds_workers: bool = False,
         **options: Any,
     ) -> None:
         self.module, self.data, self.validates, self.change = module, data, validates, change
+        self.seeds_workers = seeds_workers
         self.options = {"max_epochs": EPOCHS, **options}
 
     def fit(
@@ -388,7 +394,7 @@ class Case:
         run = trainer(folder, callbacks=[counting, *callbacks], **{**self.options, **more})
         if self.change is not None:
             self.change(run)
-        nb.seed_everything(seed)
+        nb.seed_everything(seed, workers=self.seeds_workers)
         module, data = self.module(), self.data()
         validation = DataLoader(dataset(8, seed=2), 4, shuffle=True) if self.validates else None
         with suppress(SystemExit, Stopped):
@@ -408,6 +414,9 @@ CASES = {
         data=lambda: [shuffled(), shuffled()], multiple_trainloader_mode="sequential"
     ),
     "augmentation in the main process": Case(data=own_generator),
+    "an order that is drawn at once": Case(
+        data=lambda: DataLoader(dataset(), batch_sampler=DrawnAtOnce())
+    ),
     "a stream without a length": Case(data=lambda: DataLoader(Stream(), 4)),
     "custom loop": Case(change=custom_loop),
     "rounds of fits": Case(change=rounds),
@@ -588,6 +597,73 @@ def test_loaders_with_workers_and_with_a_state_go_on_where_they_were(
     tmp_path: Path, case: str, batches: int
 ) -> None:
     whole, resumed = run_both(PROCESSES[case], tmp_path, StopAfter(batches, "stop"))
+
+    assert_same_run(whole, resumed)
+
+
+def several_augmented() -> dict[str, DataLoader[Any]]:
+    return {"long": augmented(2), "short": DataLoader(dataset(8, seed=1), 4, num_workers=1)}
+
+
+AUGMENTED = {
+    "workers": Case(data=lambda: augmented(2), seeds_workers=True),
+    "workers that stay": Case(data=lambda: augmented(2, stay=True), seeds_workers=True),
+}
+AUGMENTED_OTHERWISE = {
+    "several loaders": Case(OfSeveral, several_augmented, seeds_workers=True),
+    "loaders in turn": Case(
+        data=lambda: [augmented(1), augmented(2)],
+        multiple_trainloader_mode="sequential",
+        max_epochs=1,
+        seeds_workers=True,
+    ),
+    "rounds of fits": Case(data=lambda: augmented(1), change=rounds, seeds_workers=True),
+    "part of each epoch": Case(
+        data=lambda: augmented(2, stay=True), limit_train_batches=4, seeds_workers=True
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AUGMENTED)
+@pytest.mark.parametrize("batches", [1, 2, 3, 4, 5, 6, 7, 11])
+def test_random_augmentations_in_seeded_workers_are_the_same_when_resumed(
+    tmp_path: Path, case: str, batches: int
+) -> None:
+    whole, resumed = run_both(AUGMENTED[case], tmp_path, StopAfter(batches, "stop"))
+
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.parametrize("case", AUGMENTED_OTHERWISE)
+@pytest.mark.parametrize("batches", [3, 7])
+def test_so_are_those_of_loaders_that_are_read_in_other_ways(
+    tmp_path: Path, case: str, batches: int
+) -> None:
+    whole, resumed = run_both(AUGMENTED_OTHERWISE[case], tmp_path, StopAfter(batches, "stop"))
+
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are processors
+def test_seeded_workers_may_be_more_or_fewer_when_a_run_is_resumed(tmp_path: Path) -> None:
+    numbers = iter([2, 1, 3])
+    case = Case(data=lambda: augmented(next(numbers)), seeds_workers=True)
+
+    whole, resumed = run_both(case, tmp_path, StopAfter(8, "stop"))
+
+    assert_same_run(whole, resumed)
+
+
+def test_a_run_whose_workers_were_seeded_goes_on_so_whoever_resumes_it(tmp_path: Path) -> None:
+    case = Case(data=lambda: augmented(2), seeds_workers=True)
+    whole = case.fit(tmp_path / "whole", 1)
+    random_after = random.getstate()
+    case.fit(tmp_path / "resumed", 1, StopAfter(4, "stop"))
+    case.seeds_workers = False
+
+    resumed = case.fit(tmp_path / "resumed", 99, ckpt_path="last")
+    resumed[0].next_random = random.random()  # type: ignore[attr-defined]
+    random.setstate(random_after)
 
     assert_same_run(whole, resumed)
 

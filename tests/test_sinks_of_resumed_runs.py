@@ -212,3 +212,82 @@ def test_a_file_of_another_sink_is_not_written_anew(tmp_path: Path) -> None:
     assert in_csv(other.path) == recorded(resumed)
     stopped = [e.source for e in events(resumed, nb.ActorStopped, attempt=1)]
     assert stopped == ["other"]
+
+
+# -- files elsewhere, of a process that was killed before it had said that they are its own --------
+
+FILES = [name for name in SINKS if name != "SQLite"]  # several runs share a database
+
+
+def left_by_a_killed_process(run: nb.Trainer, sink: Any) -> None:
+    """Have a run's sink in the state of one that was killed when it had just made its file."""
+    assert run.run_folder is not None
+    CursorFile(run.run_folder, type(sink).__name__.lower()).path.unlink()
+    sink.path.unlink()
+    sink.open(resumed=False)
+    sink.close()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_elsewhere_that_was_only_begun_is_written_anew_by_the_resumed_run(
+    tmp_path: Path, name: str
+) -> None:
+    sink = SINKS[name](tmp_path / "elsewhere")
+    first = fit(tmp_path, [sink], epochs=1)
+    left_by_a_killed_process(first, sink)
+
+    again = SINKS[name](tmp_path / "elsewhere")
+    resumed = fit(tmp_path, [again], epochs=2, ckpt_path=at_step(first, 3))
+
+    values = [value for _, value in READ[name](again.path)]
+    assert values == pytest.approx([value for _, value in recorded(resumed)])
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "in the run's folder"])
+@pytest.mark.parametrize("name", FILES)
+def test_so_it_is_by_a_replay_that_delivers_the_rest(tmp_path: Path, name: str, where: str) -> None:
+    folder = tmp_path / where if where == "elsewhere" else None
+    sink = SINKS[name](folder)
+    run = fit(tmp_path, [sink], epochs=1)
+    whole = sink.path.read_bytes()
+    left_by_a_killed_process(run, sink)
+
+    nb.replay(run.run_folder, sinks=[SINKS[name](folder)], resume=True)  # type: ignore[arg-type]
+
+    assert sink.path.read_bytes() == whole
+
+
+def test_a_file_elsewhere_with_more_than_its_head_is_left_alone(tmp_path: Path) -> None:
+    sink = nb.CSV(tmp_path / "elsewhere")
+    run = fit(tmp_path, [sink], epochs=1)
+    left_by_a_killed_process(run, sink)
+    precious = sink.path.read_text() + "1,2,mine\n"
+    sink.path.write_text(precious)
+
+    with pytest.raises(nb.NightbusError, match="exists already"):
+        nb.replay(run.log_dir, sinks=[nb.CSV(tmp_path / "elsewhere")], resume=True)  # type: ignore[arg-type]
+
+    assert sink.path.read_text() == precious
+
+
+def test_so_is_one_that_a_process_has_open(tmp_path: Path) -> None:
+    sink = nb.CSV(tmp_path / "elsewhere")
+    run = fit(tmp_path, [sink], epochs=1)
+    left_by_a_killed_process(run, sink)
+    sink.path.unlink()
+    sink.open(resumed=False)
+
+    with pytest.raises(nb.NightbusError, match="exists already"):
+        nb.replay(run.log_dir, sinks=[nb.CSV(tmp_path / "elsewhere")], resume=True)  # type: ignore[arg-type]
+
+    sink.close()
+
+
+def test_a_run_that_begins_takes_over_no_file(tmp_path: Path) -> None:
+    begun = nb.CSV(tmp_path / "elsewhere")
+    begun.open(resumed=False)
+    begun.close()
+
+    run = fit(tmp_path, [nb.CSV(tmp_path / "elsewhere")], epochs=1)
+
+    assert "exists already" in str([fault.message for fault in events(run, nb.Fault)])

@@ -471,6 +471,21 @@ def test_a_run_that_failed_is_resumed_with_the_batch_that_failed(tmp_path: Path)
     assert run.global_step == 6
 
 
+def test_what_was_saved_when_a_run_failed_is_there_when_it_is_complete(tmp_path: Path) -> None:
+    module = Broken()
+    for ckpt_path in (None, "last"):
+        run = trainer(tmp_path, callbacks=[nb.OnExceptionCheckpoint()])
+        with pytest.raises(ValueError, match="out of luck"):
+            run.fit(module, loader(), ckpt_path=ckpt_path)
+    module.fails = False
+
+    run = trainer(tmp_path, max_epochs=4)
+    run.fit(module, loader(), ckpt_path="last")
+
+    saved = {path.name for path in last(run).parent.iterdir()}
+    assert saved > {"interrupted", "interrupted-v1"}
+
+
 def test_an_exception_alone_saves_nothing(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     with pytest.raises(ValueError, match="out of luck"):

@@ -143,6 +143,18 @@ def test_overfit_batches_sees_the_same_batches_in_each_epoch(tmp_path: Path) -> 
     assert torch.equal(seen[1], seen[3])
 
 
+def test_overfit_batches_starts_workers_as_the_loader_says(tmp_path: Path) -> None:
+    data = DataLoader(
+        dataset(), 4, shuffle=True, num_workers=1, prefetch_factor=3, multiprocessing_context="fork"
+    )
+
+    run = trainer(tmp_path, overfit_batches=1)
+    run.fit(Small(), data)
+
+    assert run.train_dataloader.prefetch_factor == 3
+    assert run.train_dataloader.multiprocessing_context.get_start_method() == "fork"
+
+
 def test_data_without_a_length_trains_to_its_end(tmp_path: Path) -> None:
     class Stream(IterableDataset[Any]):
         def __iter__(self) -> Any:

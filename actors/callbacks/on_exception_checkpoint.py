@@ -23,7 +23,8 @@ class OnExceptionCheckpoint(Checkpoint):
     before it failed stays changed: with several optimizers, one may have made its step. To go on
     exactly, resume from a checkpoint that was made between steps.
 
-    Ctrl-C, SIGTERM and commands need no callback: the run is saved then.
+    These checkpoints are never removed. Ctrl-C, SIGTERM and commands need no callback: the run is
+    saved then.
 
     Args:
         dirpath: where to; the folder ``checkpoints`` in the run's folder by default, where

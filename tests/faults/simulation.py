@@ -104,7 +104,7 @@ def _simulate(
     puts = check_logs(run, logs)
     # Sinks took back what was superseded; the log cannot know it, if the disk took that event.
     if are_forks_known:
-        counts["sinks without a cursor"] += check_sinks(run, puts, generation, folder / "anew")
+        check_sinks(run, puts, generation, folder / "anew")
 
 
 def process_trace(process: Process) -> list[str]:
