@@ -27,7 +27,7 @@ from .checkpoint_format import (
 )
 from .hyperparameters import HyperparametersMixin
 from .metric_states import load_torchmetrics_state, torchmetrics_state
-from .module_modes import modes_of, restore_modes
+from .module_modes import ModuleModes
 from .rng import rng_state, set_rng_state
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ class Checkpointer:
         self._end_seq = -1  # the log's last event, once it is closed
         self._saved_here: Path | None = None  # the whole run, at this boundary
         self._rng: Mapping[str, Any] | None = None
-        self._modes: Mapping[str, Any] | None = None
+        self._modes: ModuleModes | None = None  # since training began
+        self._saved_modes: Mapping[str, Any] | None = None
         self._said_left_out = False
 
     def begin(self, fork: Fork | None, state: Mapping[str, Any] | None) -> None:
@@ -428,8 +429,8 @@ class Checkpointer:
             "metrics": trainer.metrics.state_dict(),
             "torchmetrics": torchmetrics_state(trainer.lightning_module),
             "gradients": self._gradients(),
-            "modes": modes_of(trainer.lightning_module, trainer.optimization.toggle.frozen)
-            if trainer.training
+            "modes": self._modes.state_dict(trainer.optimization.toggle.frozen)
+            if self._modes is not None and trainer.training
             else None,
             "rng": rng_state(),
         }
@@ -566,7 +567,11 @@ class Checkpointer:
             # As backward makes them, with the parameter's own layout in memory.
             parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
         self._rng = state["rng"]
-        self._modes = state.get("modes")
+        self._saved_modes = state.get("modes")
+
+    def begin_training(self) -> None:
+        """Modes that parts of the module are put in from here on belong to the run's state."""
+        self._modes = ModuleModes(self._trainer.lightning_module)
 
     def restore_rng(self) -> None:
         """Go on with the random numbers where the checkpoint was; the last thing before training,
@@ -575,8 +580,8 @@ class Checkpointer:
         if self._rng is not None:
             set_rng_state(self._rng)
             self._rng = None
-            if self._modes is not None:
-                restore_modes(self._trainer.lightning_module, self._modes)
+            if self._modes is not None and self._saved_modes is not None:
+                self._modes.load_state_dict(self._saved_modes)
             self._trainer.bus.emit(Resumed)
             self.between_steps()
 

@@ -1,7 +1,8 @@
-"""Modes of a module's parts and parameters that somebody changed, for checkpoints.
+"""Modes of a module's parts and parameters that training changed on its way, for checkpoints.
 
 Nobody changes them again in a resumed run: what froze a part in ``on_train_epoch_start``, say, is
-not called in the middle of an epoch.
+not called in the middle of an epoch. What was so when training began is not kept: there, the code
+that runs now has its say, which may have thawed a part to train it further.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,28 +11,49 @@ from typing import Any
 from torch import nn
 
 
-def modes_of(module: nn.Module, toggled: Collection[nn.Parameter]) -> dict[str, list[str]]:
-    """Which parts are in eval mode, and which parameters are frozen, by name.
+class ModuleModes:
+    """What a module's modes have become since this was made.
 
     Args:
-        module: the module, in the middle of training.
-        toggled: parameters that are frozen for an optimizer's turn only.
+        module: the module, as training begins.
     """
-    for_a_turn = {id(parameter) for parameter in toggled}
-    return {
-        "in_eval": [name for name, part in module.named_modules() if not part.training],
-        "frozen": [
-            name
-            for name, parameter in module.named_parameters()
-            if not parameter.requires_grad and id(parameter) not in for_a_turn
-        ],
-    }
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._training, self._requires_grad = _modes_of(module)
+
+    def state_dict(self, toggled: Collection[nn.Parameter]) -> dict[str, Any]:
+        """The modes of what is in another one now, by name.
+
+        Args:
+            toggled: parameters that are frozen for an optimizer's turn only.
+        """
+        training, requires_grad = _modes_of(self._module)
+        requires_grad |= dict.fromkeys(_names_of(self._module, toggled), True)
+        return {
+            "training": _changed(self._training, training),
+            "requires_grad": _changed(self._requires_grad, requires_grad),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` gave, where the module still has it."""
+        for name, part in self._module.named_modules():
+            part.training = state["training"].get(name, part.training)
+        for name, parameter in self._module.named_parameters():
+            parameter.requires_grad = state["requires_grad"].get(name, parameter.requires_grad)
 
 
-def restore_modes(module: nn.Module, modes: Mapping[str, Any]) -> None:
-    """Restore what ``modes_of`` gave."""
-    in_eval, frozen = set(modes["in_eval"]), set(modes["frozen"])
-    for name, part in module.named_modules():
-        part.training = name not in in_eval
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad = name not in frozen
+def _modes_of(module: nn.Module) -> tuple[dict[str, bool], dict[str, bool]]:
+    return (
+        {name: part.training for name, part in module.named_modules()},
+        {name: parameter.requires_grad for name, parameter in module.named_parameters()},
+    )
+
+
+def _names_of(module: nn.Module, parameters: Collection[nn.Parameter]) -> list[str]:
+    wanted = {id(parameter) for parameter in parameters}
+    return [name for name, parameter in module.named_parameters() if id(parameter) in wanted]
+
+
+def _changed(begin: Mapping[str, bool], now: Mapping[str, bool]) -> dict[str, bool]:
+    return {name: mode for name, mode in now.items() if begin.get(name) is not mode}

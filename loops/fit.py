@@ -116,6 +116,7 @@ class FitLoop(Loop):
         trainer.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
         trainer.lightning_module.train()
         trainer.routes.call("on_train_start")
+        trainer.checkpointer.begin_training()
         if not self._resumes_epoch:  # which does it itself, when it has found its place in the data
             trainer.checkpointer.restore_rng()
         if self._finishes_epoch:

@@ -336,3 +336,14 @@ def test_a_state_whose_callback_is_gone_is_said(
     trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path=last(first))
 
     assert "not here any more" in capsys.readouterr().err
+
+
+def test_a_layer_that_is_thawed_for_a_resumed_run_is_trained_in_it(tmp_path: Path) -> None:
+    begun, thawed = Small(), Small()
+    begun.net.get_submodule("0").requires_grad_(False)
+    first, second = trainer(tmp_path), trainer(tmp_path, max_epochs=2)
+
+    first.fit(begun, loader())
+    second.fit(thawed, loader(), ckpt_path=last(first))
+
+    assert not torch.equal(weights(thawed)[0], weights(begun)[0])
