@@ -552,8 +552,10 @@ class Bus:
         cancel those that have not read it in time.
         """
         assert self.writer is not None
-        target = Position(self._attempt, self.writer.readable_seq)
         until_s = self._threads.now_s() + timeout_s
+        self._await(lambda observer: observer.has_begun, timeout_s, until_s)
+        self._flush_all()  # that they began
+        target = Position(self._attempt, self.writer.readable_seq)
         late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
         sent = {observer: observer.mailbox.sent for observer in self.observers}
         self._await(lambda observer: observer.mailbox.settled >= sent[observer], timeout_s, until_s)

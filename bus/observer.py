@@ -84,6 +84,7 @@ class Observer:
         mailbox: its commands, when some may have come before it began.
 
     Attributes:
+        has_begun: its start is recorded.
         gave_up: why it will not see everything; empty as long as it may.
         finished: it has seen the log's end, and stopped.
         done: set when nothing more happens here; for other threads.
@@ -102,6 +103,7 @@ class Observer:
         self.name = actor_name(actor)
         self.mailbox = Mailbox(actor.mailbox_limit) if mailbox is None else mailbox
         self.position = start
+        self.has_begun = False
         self.gave_up = ""
         self.finished = False
         self.done = threading.Event()
@@ -130,6 +132,7 @@ class Observer:
                 self._host.emit(
                     ActorStarted, type(self.actor).__name__, self.position.seq, source=self.name
                 )
+                self.has_begun = True
                 await self._live_supervised()
         finally:
             self._close_reader()

@@ -17,6 +17,7 @@ from nightbus.__main__ import main
 from nightbus.actors.bus_monitor import as_table
 from nightbus.bus.bus import Bus
 from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.observer import Observer
 from nightbus.bus.place import Place
 from nightbus.bus.replay import replay
 from nightbus.bus.report import summarise
@@ -192,6 +193,30 @@ def test_commands_dropped_before_there_is_a_log_do_not_keep_later_ones_out_of_it
 
     told = [event.count for event in read_log(store) if isinstance(event, nb.CommandsDropped)]
     assert told == [1]
+
+
+def test_an_actor_is_recorded_as_started_though_the_run_ends_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Observer.run
+
+    async def begin_late(observer: Observer) -> None:
+        await trio.sleep(0.1)  # a run that does not wait for it has ended by then
+        await begin(observer)
+
+    monkeypatch.setattr(Observer, "run", begin_late)
+    run = RunFolder.create(tmp_path, "run")
+    place, store = Place(), run.store(0)
+    bus = Bus(place, (), run)
+    actor = Held()
+    bus.open_log(LogWriter(store, LogIdentity(run.info.id), place), store)
+    bus.register(actor)
+    bus.observe(actor)
+
+    bus.close(30.0, ("completed", ""))
+
+    recorded = [type(event) for event in read_log(store)]
+    assert recorded == [nb.ActorStarted, nb.ActorTotals, nb.RunEnded]
 
 
 def test_show_lists_what_each_actor_did(
