@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import gc
 import os
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,29 @@ from nightbus.bus.log_writer import LogIdentity, LogWriter
 from nightbus.bus.place import Place
 from nightbus.bus.routes import Routes
 from nightbus.bus.segments import FolderStore, SegmentStore
+
+# A test that waits so long has failed: far more than anything takes on a machine that is busy with
+# other things, and less than pytest gives a test.
+DEADLINE_S = 120.0
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    """What a condition says once it holds."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline_s, "it never came true"
+        time.sleep(0.005)
+    return found
+
+
+def end_workers() -> None:
+    """End the workers of loaders that were not read to their end, or keep theirs. A loader that
+    dies in a cycle of references, as a trainer's does, cannot: its queues are gone before it tells
+    the workers to end, and torch waits 5 s for each.
+    """
+    for found in gc.get_objects():
+        if type(found).__name__.endswith("MultiProcessingDataLoaderIter"):
+            found._shutdown_workers()
 
 
 class Recording:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import DEADLINE_S
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -36,7 +37,7 @@ def nightbus(
         text=True,
         cwd=cwd,
         env=environment,
-        timeout=60,
+        timeout=DEADLINE_S,
     )
 
 
@@ -204,7 +205,9 @@ def test_show_never_loads_torch(run: Path) -> None:
         f"main(['show', {str(run)!r}]); "
         "print('loaded', [m for m in ('torch', 'numpy', 'trio') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S
+    )
 
     assert done.stdout.strip().endswith("loaded []")
 
@@ -302,7 +305,7 @@ def test_show_into_a_pipe_that_closes_is_no_error(run: Path) -> None:
         [sys.executable, "-m", "nightbus", "show", str(run)],
         stdout=writing,
         stderr=subprocess.PIPE,
-        timeout=60,
+        timeout=DEADLINE_S,
     )
 
     os.close(writing)
@@ -377,7 +380,7 @@ nb.Trainer(max_epochs=99, default_root_dir={str(tmp_path)!r}, log_every_n_steps=
     Dies(), loader()
 )
 """
-    subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=DEADLINE_S)
     (run,) = (tmp_path / "runs").iterdir()
     replayed = tmp_path / "again"
 

@@ -11,12 +11,12 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from helpers import DEADLINE_S, eventually
 from models import Small, events, loader, trainer
 
 import nightbus as nb
@@ -34,16 +34,6 @@ from nightbus.bus.control_socket import SOCKET_NAME, Peer, connect, is_listening
 from nightbus.bus.errors import ControlError
 
 PROGRAM = Path(__file__).parent / "steered_process.py"
-DEADLINE_S = 60.0
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    """What a condition says once it holds."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s, "it never came true"
-        time.sleep(0.01)
-    return found
 
 
 def nightbus(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -500,7 +490,9 @@ def test_send_loads_neither_torch_nor_trio() -> None:
         "import sys, nightbus.cli.send, nightbus.bus.control_client; "
         "print([m for m in ('torch', 'numpy', 'trio', 'rich') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S
+    )
 
     assert done.stdout.strip() == "[]"
 
@@ -514,7 +506,9 @@ def test_importing_nightbus_opens_no_socket() -> None:
         "import nightbus, nightbus.bus.bus, nightbus.bus.control, nightbus.bus.control_client\n"
         "print(opened)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S
+    )
 
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -916,20 +910,14 @@ def test_a_run_with_sinks_has_its_socket_however_soon_the_thread_beside_the_step
 
     def begin_at_once(bus: Bus) -> None:
         begin(bus)
-        deadline_s = time.monotonic() + 20
-        while bus._token is None and time.monotonic() < deadline_s:
-            time.sleep(0.001)
+        eventually(lambda: bus._token is not None)
 
     monkeypatch.setattr(Bus, "_ensure_thread", begin_at_once)
     seen: list[bool] = []
 
     class Look(nb.Callback):
         def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
-            deadline_s = time.monotonic() + 5
-            path = trainer.run_folder.path / SOCKET_NAME
-            while not path.exists() and time.monotonic() < deadline_s:
-                time.sleep(0.001)
-            seen.append(path.exists())
+            seen.append(eventually((trainer.run_folder.path / SOCKET_NAME).exists))
 
     trainer(tmp_path, max_steps=1, sinks=[nb.CSV()], callbacks=[Look()]).fit(Small(), loader())
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from helpers import DEADLINE_S
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -13,7 +15,11 @@ def test_the_demo_learns_and_says_what_to_try_next(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from examples import digits; digits.main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=DEADLINE_S,
     )
 
     assert done.returncode == 0, done.stderr

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from helpers import end_workers
 from models import Small, dataset, trainer
 from random_data import Augmented
 from torch import Tensor, nn
@@ -399,6 +400,8 @@ class Case:
         validation = DataLoader(dataset(8, seed=2), 4, shuffle=True) if self.validates else None
         with suppress(SystemExit, Stopped):
             run.fit(module, data, validation, ckpt_path=ckpt_path)
+        if getattr(data, "num_workers", 0):
+            end_workers()
         return run, module, counting
 
 
@@ -518,15 +521,38 @@ def assert_same_run(
     assert random.random() == resumed[0].next_random  # type: ignore[attr-defined]
 
 
-def run_both(case: Case, folder: Path, stop: StopAfter) -> tuple[Any, Any]:
-    whole = case.fit(folder / "whole", 1)
-    after_whole = random.getstate()
-    stopped, _, _ = case.fit(folder / "resumed", 1, stop)
-    assert same(whole[0], stopped).difference is not None, "it was not stopped"
-    resumed = case.fit(folder / "resumed", 99, ckpt_path="last")
+class Whole(NamedTuple):
+    """A run that nobody stopped, and the state of Python's random numbers after it."""
+
+    run: tuple[nb.Trainer, nb.LightningModule, Counting]
+    random_after: Any
+
+
+WholeOf = Callable[[Case], Whole]
+
+
+@pytest.fixture(scope="module")
+def whole_of(tmp_path_factory: pytest.TempPathFactory) -> WholeOf:
+    """The whole run of a case; it is trained once."""
+    wholes: dict[int, Whole] = {}
+
+    def find(case: Case) -> Whole:
+        if id(case) not in wholes:
+            run = case.fit(tmp_path_factory.mktemp("whole"), 1)
+            wholes[id(case)] = Whole(run, random.getstate())
+        return wholes[id(case)]
+
+    return find
+
+
+def run_both(case: Case, whole_of: WholeOf, folder: Path, stop: StopAfter) -> tuple[Any, Any]:
+    whole = whole_of(case)
+    stopped, _, _ = case.fit(folder, 1, stop)
+    assert same(whole.run[0], stopped).difference is not None, "it was not stopped"
+    resumed = case.fit(folder, 99, ckpt_path="last")
     resumed[0].next_random = random.random()  # type: ignore[attr-defined]
-    random.setstate(after_whole)
-    return whole, resumed
+    random.setstate(whole.random_after)
+    return whole.run, resumed
 
 
 # A run that ends before its first optimizer step.
@@ -534,9 +560,9 @@ def run_both(case: Case, folder: Path, stop: StopAfter) -> tuple[Any, Any]:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("batches", [1, 3, 6, 7, 10, 11])
 def test_a_run_that_was_stopped_after_any_batch_is_the_same_when_resumed(
-    tmp_path: Path, case: str, batches: int
+    tmp_path: Path, whole_of: WholeOf, case: str, batches: int
 ) -> None:
-    whole, resumed = run_both(CASES[case], tmp_path, StopAfter(batches, "stop"))
+    whole, resumed = run_both(CASES[case], whole_of, tmp_path, StopAfter(batches, "stop"))
 
     assert_same_run(whole, resumed)
 
@@ -555,9 +581,9 @@ def test_what_training_changes_on_its_way_is_as_it_was_when_resumed(
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize("batches", [1, 6, 8])
 def test_a_signal_saves_the_run_so_that_it_is_the_same_when_resumed(
-    tmp_path: Path, how: str, batches: int
+    tmp_path: Path, whole_of: WholeOf, how: str, batches: int
 ) -> None:
-    whole, resumed = run_both(CASES["accumulation"], tmp_path, StopAfter(batches, how))
+    whole, resumed = run_both(CASES["accumulation"], whole_of, tmp_path, StopAfter(batches, how))
 
     assert_same_run(whole, resumed)
 
@@ -565,10 +591,11 @@ def test_a_signal_saves_the_run_so_that_it_is_the_same_when_resumed(
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize("batches", [2, 4, 6])
 def test_a_run_that_was_stopped_in_validation_validates_again_and_is_the_same(
-    tmp_path: Path, how: str, batches: int
+    tmp_path: Path, whole_of: WholeOf, how: str, batches: int
 ) -> None:
     case = CASES["validation within the epoch"]
-    whole, resumed = run_both(case, tmp_path, StopAfter(batches, how, in_validation=True))
+    stop = StopAfter(batches, how, in_validation=True)
+    whole, resumed = run_both(case, whole_of, tmp_path, stop)
 
     assert_same_run(whole, resumed)
 
@@ -594,9 +621,9 @@ PROCESSES = {
 @pytest.mark.parametrize("case", PROCESSES)
 @pytest.mark.parametrize("batches", [1, 6, 9])
 def test_loaders_with_workers_and_with_a_state_go_on_where_they_were(
-    tmp_path: Path, case: str, batches: int
+    tmp_path: Path, whole_of: WholeOf, case: str, batches: int
 ) -> None:
-    whole, resumed = run_both(PROCESSES[case], tmp_path, StopAfter(batches, "stop"))
+    whole, resumed = run_both(PROCESSES[case], whole_of, tmp_path, StopAfter(batches, "stop"))
 
     assert_same_run(whole, resumed)
 

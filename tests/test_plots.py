@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import DEADLINE_S
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -41,7 +42,7 @@ def nightbus(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "80"},
-        timeout=60,
+        timeout=DEADLINE_S,
     )
 
 

@@ -10,12 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Recording, read_log, seqs, values
+from helpers import DEADLINE_S, Recording, eventually, read_log, seqs, values
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -31,8 +30,6 @@ from nightbus.bus.run_folder import AttemptLock
 from nightbus.bus.salvage import salvage
 from nightbus.bus.segments import compress_segment
 
-DEADLINE_S = 60.0
-
 
 def nightbus(
     *arguments: str | Path, cwd: Path | None = None, **environment: str
@@ -45,14 +42,6 @@ def nightbus(
         env={**os.environ, **environment},
         timeout=DEADLINE_S,
     )
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s, "it never came true"
-        time.sleep(0.01)
-    return found
 
 
 class Recorded:
@@ -183,7 +172,9 @@ def test_a_reading_verb_loads_neither_torch_nor_trio(tmp_path: Path, verb: list[
         f"import sys; from nightbus.__main__ import main; main({arguments!r}); "
         "print('loaded', [m for m in ('torch', 'numpy', 'trio', 'rich') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S
+    )
 
     assert done.stdout.strip().endswith("loaded []")
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from helpers import read_log
+from helpers import DEADLINE_S, read_log
 from models import Small, events, loader, trainer
 from trio.testing import MockClock
 
@@ -299,7 +299,7 @@ def test_the_monitor_puts_metrics_that_sinks_record(tmp_path: Path) -> None:
         @nb.on("on_train_end")
         def wait(self, hook: Any) -> None:
             hook.trainer.bus.flush()
-            put.wait(60)
+            put.wait(DEADLINE_S)
 
     put = threading.Event()
     monitor = nb.BusMonitor(every_s=0.001, show=False, log=True)

@@ -1,6 +1,7 @@
 """What the Trainer's arguments and entry points promise."""
 
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import DEADLINE_S
 from models import QUIET, Small, dataset, events, loader, trainer, weights
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -398,9 +400,9 @@ def test_pause_holds_the_run_until_resume(tmp_path: Path) -> None:
 
         @nb.on(nb.Put, name="go")
         async def hold(self, put: nb.Put) -> None:
-            self.replies.append(await self.ask("fit", nb.Pause(), timeout_s=30))
-            self.replies.append(await self.ask("fit", nb.Resume(), timeout_s=30))
-            self.replies.append(await self.ask("fit", nb.Stop(), timeout_s=30))
+            self.replies.append(await self.ask("fit", nb.Pause(), timeout_s=DEADLINE_S))
+            self.replies.append(await self.ask("fit", nb.Resume(), timeout_s=DEADLINE_S))
+            self.replies.append(await self.ask("fit", nb.Stop(), timeout_s=DEADLINE_S))
 
     class Goes(Small):
         def on_train_start(self) -> None:
@@ -755,22 +757,30 @@ def test_the_learned_weights_stay_with_the_module(tmp_path: Path) -> None:
     assert module.current_epoch == 0  # no longer attached to a trainer
 
 
-@pytest.mark.parametrize("shows", ["a bar", "a message"])
-def test_showing_something_draws_no_random_numbers_of_the_users(tmp_path: Path, shows: str) -> None:
-    """In a process of its own: libraries draw when they are loaded, which is once."""
+def test_showing_a_bar_or_a_message_draws_no_random_numbers_of_the_users(tmp_path: Path) -> None:
+    """In processes of their own: libraries draw when they are loaded, which is once."""
     program = f"""
-import random, sys
+import os, random, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from models import Small, loader, trainer
-run = trainer({str(tmp_path)!r}, enable_progress_bar={shows == "a bar"})
-path = "last" if {shows == "a message"} else None  # there is none, which is said
-random.seed(1)
-run.fit(Small(), loader(), ckpt_path=path)
-print(random.random())
+
+for shows in ("a bar", "a message"):
+    if os.fork() == 0:
+        run = trainer({str(tmp_path)!r} + "/" + shows, enable_progress_bar=shows == "a bar")
+        path = "last" if shows == "a message" else None  # there is none, which is said
+        random.seed(1)
+        run.fit(Small(), loader(), ckpt_path=path)
+        print(shows, random.random(), flush=True)
+        print(shows, file=sys.stderr, flush=True)
+        os._exit(0)
+    os.wait()
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
 
-    assert done.stderr
-    assert done.stdout == f"{random.Random(1).random()}\n"
+    drawn = random.Random(1).random()
+    assert done.stdout.splitlines() == [f"a bar {drawn}", f"a message {drawn}"], done.stderr
+    of_the_bar, of_the_message, _ = re.split(r"^a .*\n", done.stderr, flags=re.MULTILINE)
+    assert of_the_bar
+    assert of_the_message

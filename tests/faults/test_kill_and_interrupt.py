@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers import DEADLINE_S
 
 import nightbus as nb
 from nightbus.bus.log_reader import EndKind, LogReader
@@ -48,14 +52,26 @@ def recorded(run: nb.RunFolder) -> tuple[list[nb.Event], LogReader]:
     return list(reader.events()), reader  # type: ignore[arg-type]
 
 
-def test_kill_minus_nine_loses_nothing_that_anybody_saw(tmp_path: Path) -> None:
-    with training(tmp_path) as process:
+class Killed(NamedTuple):
+    """A killed run, and what its process printed."""
+
+    run: nb.RunFolder
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    folder = tmp_path_factory.mktemp("killed")
+    with training(folder) as process:
         lines = read_until(process, "batch 40")
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate()
-        lines += rest.split("\n")
+    return Killed(the_run(folder), [*lines, *rest.split("\n")])
 
-    found, reader = recorded(the_run(tmp_path))
+
+def test_kill_minus_nine_loses_nothing_that_anybody_saw(killed: Killed) -> None:
+    lines = killed.lines
+    found, reader = recorded(killed.run)
     seqs = [event.seq for event in found]
     seen = [int(line.split()[1]) for line in lines if line.startswith("saw ")]
     steps = [int(line.split()[1]) for line in lines if line.startswith("batch ")]
@@ -66,7 +82,7 @@ def test_kill_minus_nine_loses_nothing_that_anybody_saw(tmp_path: Path) -> None:
     assert max(event.step for event in found) >= steps[-1] - 1
 
 
-def test_a_killed_run_replays_what_is_there_and_says_that_it_was_cut(tmp_path: Path) -> None:
+def test_a_killed_run_replays_what_is_there_and_says_that_it_was_cut(killed: Killed) -> None:
     class Counts(nb.Actor):
         losses = 0
 
@@ -74,15 +90,10 @@ def test_a_killed_run_replays_what_is_there_and_says_that_it_was_cut(tmp_path: P
         async def count(self, put: nb.Put) -> None:
             self.losses += 1
 
-    with training(tmp_path) as process:
-        read_until(process, "batch 30")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
     counts = Counts()
-    replayed = nb.replay(the_run(tmp_path).path, actors=[counts])
+    replayed = nb.replay(killed.run.path, actors=[counts])
 
-    assert counts.losses >= 29
+    assert counts.losses >= 39
     assert replayed.unclean != ""
 
 
@@ -125,7 +136,7 @@ nb.Trainer(max_epochs=1, default_root_dir={str(tmp_path)!r}, **QUIET).fit(Hangs(
             if "Ctrl-C again" in line:
                 break
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
 
@@ -153,7 +164,7 @@ run.fit(Small(), loader())
 print("trained", run.global_step, flush=True)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S
     )
 
     class Collects(nb.Sink):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import DEADLINE_S
 
 EVENTS = 300_000  # kept in memory, they would take four times the limit
 
@@ -19,7 +20,7 @@ def found() -> dict[str, Any]:
         [sys.executable, str(script), "--events", str(EVENTS)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=DEADLINE_S,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)  # type: ignore[no-any-return]

@@ -7,13 +7,13 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from helpers import DEADLINE_S, eventually
 from models import Small, loader, trainer
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,7 +23,6 @@ from nightbus.bus.flight_file import open_run
 from nightbus.bus.log_reader import LogReader
 
 SCRIPT = Path(__file__).parent / "signalled_process.py"
-DEADLINE_S = 60
 Recording = Literal["all", "metrics", "off"]
 
 
@@ -31,13 +30,6 @@ def left(folder: Path, occasion: str = "*", what: str = "*") -> list[Path]:
     """What runs in a folder left behind, in their own folders or without one."""
     names = f"{occasion}-????????-??????*-{what}"
     return sorted([*folder.glob(f"nightbus-{names}"), *folder.glob(f"runs/*/{names}")])
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(0.005)
 
 
 def hangs_told(folder: Path, where: str) -> list[Path]:
@@ -296,12 +288,12 @@ def test_where_nothing_can_be_written_the_runs_own_error_is_what_is_raised(
 
 @pytest.mark.parametrize("recording", ["all", "metrics", "off"])
 def test_a_run_that_goes_well_leaves_nothing(tmp_path: Path, recording: Recording) -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
 
     trainer(tmp_path, recording=recording, hang_timeout=600).fit(Small(), loader(), loader())
 
     assert left(tmp_path) == []
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
     assert signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL
 
 
@@ -324,7 +316,7 @@ class Hangs(Small):
                 self.wait_in_vain()
 
     def wait_in_vain(self) -> None:
-        until(lambda: hangs_told(self.folder, "wait_in_vain"))
+        eventually(lambda: hangs_told(self.folder, "wait_in_vain"))
 
     def setup(self, stage: str) -> None:
         self.hang_in("setup")
@@ -366,7 +358,7 @@ def test_a_dataloader_that_hangs_is_found(tmp_path: Path) -> None:
 
         def __getitem__(self, index: int) -> Any:
             if index == 5:
-                until(lambda: hangs_told(tmp_path, "__getitem__"))
+                eventually(lambda: hangs_told(tmp_path, "__getitem__"))
             return loader().dataset[index]
 
     unkept(tmp_path, hang_timeout=0.3).fit(Small(), DataLoader(Slow(), 2))
@@ -418,7 +410,7 @@ class Asks(Small):
         return super().training_step(batch, batch_idx)
 
     def wait_for_the_answer(self) -> None:
-        until(lambda: left(self.folder, self.occasion, "events.nlog"))
+        eventually(lambda: left(self.folder, self.occasion, "events.nlog"))
 
 
 def test_sigquit_tells_where_the_run_is_and_it_goes_on(tmp_path: Path) -> None:
@@ -438,7 +430,7 @@ def test_each_sigquit_has_files_of_its_own(tmp_path: Path) -> None:
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             if batch_idx < 3:
                 signal.raise_signal(signal.SIGQUIT)
-                until(lambda: len(left(tmp_path, "sigquit", "events.nlog")) > batch_idx)
+                eventually(lambda: len(left(tmp_path, "sigquit", "events.nlog")) > batch_idx)
             return super().training_step(batch, batch_idx)
 
     unkept(tmp_path).fit(AsksThrice(), loader())
@@ -576,7 +568,7 @@ def training(folder: Path, how: str) -> Iterator[subprocess.Popen[str]]:
 def test_ctrl_backslash_in_a_terminal_asks_the_run_once_and_harms_no_worker(tmp_path: Path) -> None:
     with training(tmp_path, "workers") as process:
         os.killpg(process.pid, signal.SIGQUIT)  # as a terminal does: to everyone in the group
-        until(lambda: left(tmp_path, "sigquit", "events.nlog"))
+        eventually(lambda: left(tmp_path, "sigquit", "events.nlog"))
         (tmp_path / "enough").touch()
         out, err = process.communicate(timeout=DEADLINE_S)
 
@@ -590,11 +582,11 @@ def test_a_run_stuck_in_a_call_that_never_returns_answers_sigquit(tmp_path: Path
     def where_it_says_it_is() -> str:
         before = left(tmp_path, "sigquit", "events.nlog")
         process.send_signal(signal.SIGQUIT)
-        until(lambda: left(tmp_path, "sigquit", "events.nlog") != before)
+        eventually(lambda: left(tmp_path, "sigquit", "events.nlog") != before)
         (new,) = set(left(tmp_path, "sigquit", "events.nlog")) - set(before)
         return new.with_name(new.name.replace("-events.nlog", "-stacks.txt")).read_text()
 
     with training(tmp_path, "stuck") as process:
         # The first answers may come from the way there.
-        until(lambda: "in stuck_in_a_call\n" in where_it_says_it_is())
+        eventually(lambda: "in stuck_in_a_call\n" in where_it_says_it_is())
         assert "in stuck_in_a_call\n" in where_it_says_it_is()

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Recording, read_log, values
+from helpers import DEADLINE_S, Recording, read_log, values
 from models import Small, loader, trainer
 
 import nightbus as nb
 from nightbus.bus.errors import RunFolderError
 from nightbus.bus.segments import compress_segment
-
-DEADLINE_S = 60.0
 
 HOLD = """
 import sys

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import hostile
 import pytest
+from helpers import DEADLINE_S
 
 import nightbus as nb
 from nightbus.__main__ import main
@@ -43,7 +44,7 @@ class Listening:
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)  # close alone does not wake who accepts
         self._socket.close()
-        self._thread.join(10)
+        self._thread.join(DEADLINE_S)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ class Phones(nb.Sink):
     port: ClassVar[int] = 0
 
     def open(self, resumed: bool) -> None:
-        socket.create_connection(("127.0.0.1", self.port), timeout=10).close()
+        socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S).close()
 
     def write(self, batch: list[Any]) -> None:
         pass

@@ -38,7 +38,7 @@ def main(root: str, what: str) -> None:
             place.move(step=epoch * STEPS + batch, batch_idx=batch)
             if batch % 8 == 7 and epoch == 1:
                 act(what, batch // 8)
-            time.sleep(0.02)  # the work of a step
+            time.sleep(0.008)  # the work of a step
             bus.emit(Put, "loss", batch / STEPS, ("progress_bar",), "training_step")
             bus.routes.call("on_train_batch_end")
             bus.flush()

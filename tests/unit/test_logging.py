@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import DEADLINE_S
 
 import nightbus as nb
 from nightbus.bus.logging_setup import bind_run, get_logger
@@ -68,7 +69,11 @@ assert "torch" not in sys.modules
 print(seen)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=60
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=DEADLINE_S,
     )
 
     assert done.stdout.strip() == "[]", done.stderr

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
+from helpers import DEADLINE_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -73,7 +74,7 @@ def posting_that_waits(box: Fixture, number: int) -> tuple[threading.Thread, lis
     box.mailbox._room.wait_for = announced  # type: ignore[method-assign, assignment]
     poster = threading.Thread(target=lambda: answers.extend(box.post(number)))
     poster.start()
-    assert waits.wait(30)
+    assert waits.wait(DEADLINE_S)
     return poster, answers
 
 
@@ -140,7 +141,7 @@ def test_block_lets_a_thread_wait_until_there_is_room() -> None:
     poster, answers = posting_that_waits(box, 4)
 
     taken = box.mailbox.take()
-    poster.join(30)
+    poster.join(DEADLINE_S)
 
     assert taken is not None
     assert answers == [""]
@@ -161,7 +162,7 @@ def test_a_blocked_thread_is_let_go_when_the_actor_stops() -> None:
     poster, answers = posting_that_waits(box, 4)
 
     left = box.mailbox.close()
-    poster.join(30)
+    poster.join(DEADLINE_S)
 
     assert [number_of(each) for each in left] == [1, 2, 3]
     assert answers == ["the actor has stopped"]

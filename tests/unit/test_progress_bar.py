@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import DEADLINE_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -428,9 +429,9 @@ class Terminal:
         os.close(slave)
         self.output = ""
 
-    def read_until(self, text: str | None, timeout_s: float = 60.0) -> str:
+    def read_until(self, text: str | None) -> str:
         """What the terminal got, up to a text, or up to the process's end."""
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + DEADLINE_S
         while text is None or text not in self.output:
             if not select.select([self.master], [], [], deadline_s - time.monotonic())[0]:
                 raise TimeoutError(f"{text!r} did not come; got {self.output!r}")
@@ -446,7 +447,7 @@ class Terminal:
     def finish(self) -> str:
         """Everything it got, once the process has ended."""
         output = self.read_until(None)
-        self.process.wait(30)
+        self.process.wait(DEADLINE_S)
         os.close(self.master)
         return output
 

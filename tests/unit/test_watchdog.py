@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Callable
 
-from nightbus.bus.watchdog import Watchdog
+from helpers import DEADLINE_S
 
-DEADLINE_S = 60
+from nightbus.bus.watchdog import Watchdog
 
 
 class Looked:
