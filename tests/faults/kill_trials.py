@@ -37,7 +37,7 @@ from nightbus.sinks.sink import Sink
 TOLD = struct.Struct("<cQ")  # who tells, and the last sequence number that is safe
 SEEN, WRITTEN = b"s", b"w"
 MAX_DELAY_S = 0.05
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 SEGMENT_BYTES = 30_000
 
 

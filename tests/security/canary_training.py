@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from helpers import DEADLINE_S
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -61,7 +62,7 @@ class Look(nb.Callback):
     def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
         run = trainer.run_folder.path
         self.look(run)
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + DEADLINE_S
         while trainer.global_step == 1 and time.monotonic() < deadline_s:
             self.look(run)
             # What is made beside the step: wait for it, once.

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import hostile
 import msgspec
 import pytest
-from helpers import Recording
+from helpers import DEADLINE_S, Recording
 
 import nightbus as nb
 from nightbus.actors.checkpoint_files import find_checkpoint
@@ -25,7 +25,6 @@ from nightbus.bus.plain_file import MAX_SMALL_FILE_BYTES, open_plain, read_small
 from nightbus.bus.run_folder import RunFolder, RunInfo, write_atomically
 from nightbus.sinks.growing_file import GrowingFile, replace_file
 
-SECONDS = 20
 SECRET = "outside-of-the-run"
 # What is read of a run, and what each of it may be replaced by.
 FILES = ("run.json", hostile.LOG, hostile.OTHER_LOG, "cursors/csv.json", "attempt-000/lock")
@@ -42,10 +41,10 @@ def deadline() -> Iterator[None]:
     """Whatever waits is interrupted, and fails."""
 
     def give_up(number: int, frame: FrameType | None) -> NoReturn:
-        raise Hung(f"nothing came of it in {SECONDS} s")
+        raise Hung(f"nothing came of it in {DEADLINE_S:g} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(SECONDS)
+    signal.alarm(int(DEADLINE_S))
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
