@@ -11,6 +11,7 @@ from models import Small, loader, trainer, weights
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors.import_checkpoint import convert
 
 
 def of_lightning(folder: Path, **more: Any) -> tuple[Path, Small]:
@@ -56,7 +57,7 @@ def test_weights_and_hyperparameters_are_taken_over(
 
 def test_training_goes_on_with_the_optimizers_and_counters(tmp_path: Path) -> None:
     path, _ = of_lightning(tmp_path)
-    main(["import-ckpt", str(path), "-o", str(tmp_path / "mine"), "--trust"])
+    convert(path, tmp_path / "mine")
     momentum = []
 
     class Looks(nb.Callback):
@@ -75,7 +76,7 @@ def test_a_state_dict_is_taken_over_as_weights(tmp_path: Path) -> None:
     module = Small()
     torch.save(module.state_dict(), tmp_path / "model.pt")
 
-    main(["import-ckpt", str(tmp_path / "model.pt"), "-o", str(tmp_path / "mine"), "--trust"])
+    convert(tmp_path / "model.pt", tmp_path / "mine")
 
     assert read_checkpoint(tmp_path / "mine").keys() == {"state_dict", "hyper_parameters"}
     with pytest.raises(nb.CheckpointError, match="weights alone"):
@@ -113,11 +114,11 @@ def test_a_file_that_names_code_is_refused_and_not_run(
     assert not (tmp_path / "mine").exists()
 
 
-def test_what_is_no_checkpoint_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "x.pt")
 
-    assert main(["import-ckpt", str(tmp_path / "x.pt"), "-o", str(tmp_path / "y"), "--trust"]) == 1
-    assert "neither a state dict nor a checkpoint of Lightning" in capsys.readouterr().err
+    with pytest.raises(nb.CheckpointError, match="neither a state dict nor a checkpoint of Light"):
+        convert(tmp_path / "x.pt", tmp_path / "y")
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's own
