@@ -145,7 +145,7 @@ class Observer:
                 await self._live()
             # SystemExit too, say: what an actor does beside the step ends no one but itself.
             except BaseException as error:
-                if _is_cancellation(error):
+                if self._is_from_outside(error):
                     raise
                 self._record_fault(error)
             else:
@@ -163,6 +163,10 @@ class Observer:
             self._is_waiting = False
             self.restarts += 1  # now, and not before: it may be cancelled while it waits
             self._host.emit(ActorRestarted, self.restarts, delay_s, source=self.name)
+
+    def _is_from_outside(self, error: BaseException) -> bool:
+        """Whether an error is nothing that the actor did, but somebody ends it."""
+        return _is_cancellation(error)
 
     def abandon(self, reason: str) -> None:
         """Count it as one that was not done in time; any thread may ask."""

@@ -56,6 +56,10 @@ class ReplayObserver(Observer):
             self.pace.begin()
         await super().run()
 
+    def _is_from_outside(self, error: BaseException) -> bool:
+        # A replay runs where signals strike: Ctrl-C may do so in the middle of an actor.
+        return _is_ctrl_c(error) or super()._is_from_outside(error)
+
     async def _deliver(self, events: list[DecodedEvent], after: Position) -> None:
         attempt = after.attempt
 
@@ -119,6 +123,12 @@ class ReplayObserver(Observer):
                 await pace.reach(self._now_s)
             due.append(event)
         await self.actor._deliver(due, delivered)
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _is_of_asking(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """Replay in recorded time, at any rate, of any stretch."""
 
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -598,3 +599,36 @@ def test_a_replay_whose_actor_fails_makes_no_files(tmp_path: Path) -> None:
         nb.replay(RecordedRun(tmp_path).steps(2), actors=[Fails()], sinks=[nb.CSV(files)])
 
     assert not files.exists()
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+class PressesCtrlC(nb.Actor):
+    @nb.on(nb.Put, name="loss")
+    async def press(self, put: nb.Put) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+class PressesInATask(nb.Actor):
+    @nb.on(nb.Put, name="loss")
+    async def press(self, put: nb.Put) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.press_there)
+
+    async def press_there(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+class SinkThatPresses(nb.Sink):
+    async def write(self, batch: list[Any]) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("presses", [PressesCtrlC, PressesInATask, SinkThatPresses])
+@pytest.mark.parametrize("arguments", [{}, {"clock": "wall"}, {"rate": "x1000"}])
+def test_ctrl_c_ends_a_replay_also_in_the_middle_of_an_actor(
+    tmp_path: Path, presses: type[nb.Actor], arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        nb.replay(RecordedRun(tmp_path).steps(5), actors=[presses()], **arguments)
