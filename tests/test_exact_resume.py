@@ -571,9 +571,9 @@ def test_a_run_that_was_stopped_after_any_batch_is_the_same_when_resumed(
     ("case", "batches"), [(case, n) for case, (_, stops) in ODD_CASES.items() for n in stops]
 )
 def test_what_training_changes_on_its_way_is_as_it_was_when_resumed(
-    tmp_path: Path, case: str, batches: int
+    tmp_path: Path, whole_of: WholeOf, case: str, batches: int
 ) -> None:
-    whole, resumed = run_both(ODD_CASES[case][0], tmp_path, StopAfter(batches, "stop"))
+    whole, resumed = run_both(ODD_CASES[case][0], whole_of, tmp_path, StopAfter(batches, "stop"))
 
     assert_same_run(whole, resumed)
 
