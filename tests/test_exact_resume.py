@@ -1,5 +1,6 @@
 """A run that is stopped and resumed is the same run, bit for bit, wherever it is stopped."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -400,7 +401,7 @@ class Case:
         validation = DataLoader(dataset(8, seed=2), 4, shuffle=True) if self.validates else None
         with suppress(SystemExit, Stopped):
             run.fit(module, data, validation, ckpt_path=ckpt_path)
-        if getattr(data, "num_workers", 0):
+        if multiprocessing.active_children():
             end_workers()
         return run, module, counting
 
@@ -534,13 +535,13 @@ WholeOf = Callable[[Case], Whole]
 @pytest.fixture(scope="module")
 def whole_of(tmp_path_factory: pytest.TempPathFactory) -> WholeOf:
     """The whole run of a case; it is trained once."""
-    wholes: dict[int, Whole] = {}
+    wholes: dict[Case, Whole] = {}
 
     def find(case: Case) -> Whole:
-        if id(case) not in wholes:
+        if case not in wholes:
             run = case.fit(tmp_path_factory.mktemp("whole"), 1)
-            wholes[id(case)] = Whole(run, random.getstate())
-        return wholes[id(case)]
+            wholes[case] = Whole(run, random.getstate())
+        return wholes[case]
 
     return find
 
@@ -654,9 +655,9 @@ AUGMENTED_OTHERWISE = {
 @pytest.mark.parametrize("case", AUGMENTED)
 @pytest.mark.parametrize("batches", [1, 2, 3, 4, 5, 6, 7, 11])
 def test_random_augmentations_in_seeded_workers_are_the_same_when_resumed(
-    tmp_path: Path, case: str, batches: int
+    tmp_path: Path, whole_of: WholeOf, case: str, batches: int
 ) -> None:
-    whole, resumed = run_both(AUGMENTED[case], tmp_path, StopAfter(batches, "stop"))
+    whole, resumed = run_both(AUGMENTED[case], whole_of, tmp_path, StopAfter(batches, "stop"))
 
     assert_same_run(whole, resumed)
 
@@ -664,19 +665,22 @@ def test_random_augmentations_in_seeded_workers_are_the_same_when_resumed(
 @pytest.mark.parametrize("case", AUGMENTED_OTHERWISE)
 @pytest.mark.parametrize("batches", [3, 7])
 def test_so_are_those_of_loaders_that_are_read_in_other_ways(
-    tmp_path: Path, case: str, batches: int
+    tmp_path: Path, whole_of: WholeOf, case: str, batches: int
 ) -> None:
-    whole, resumed = run_both(AUGMENTED_OTHERWISE[case], tmp_path, StopAfter(batches, "stop"))
+    stop = StopAfter(batches, "stop")
+    whole, resumed = run_both(AUGMENTED_OTHERWISE[case], whole_of, tmp_path, stop)
 
     assert_same_run(whole, resumed)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are processors
-def test_seeded_workers_may_be_more_or_fewer_when_a_run_is_resumed(tmp_path: Path) -> None:
+def test_seeded_workers_may_be_more_or_fewer_when_a_run_is_resumed(
+    tmp_path: Path, whole_of: WholeOf
+) -> None:
     numbers = iter([2, 1, 3])
     case = Case(data=lambda: augmented(next(numbers)), seeds_workers=True)
 
-    whole, resumed = run_both(case, tmp_path, StopAfter(8, "stop"))
+    whole, resumed = run_both(case, whole_of, tmp_path, StopAfter(8, "stop"))
 
     assert_same_run(whole, resumed)
 
