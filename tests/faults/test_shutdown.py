@@ -205,8 +205,14 @@ class Interrupts(nb.Actor):
                 signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(scope="module")
+def libraries_are_loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a first run loads: a library that Ctrl-C strikes as it is loaded stays half loaded."""
+    trainer(tmp_path_factory.mktemp("first")).fit(Small(), loader(8), loader(8))
+
+
 @pytest.fixture
-def stray_signals_are_ignored() -> Iterator[None]:
+def stray_signals_are_ignored(libraries_are_loaded: None) -> Iterator[None]:
     """A signal that comes when the run has just ended ends the test run otherwise."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     yield
