@@ -16,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long fuzz faults kill-trials simulate schemas lint format types check bench \
-	bench-peers bench-replay bench-checkpoints build clean
+	bench-peers bench-replay bench-diff bench-checkpoints build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ bench-peers: $(PEERS_READY) ## the same beside Lightning and Ignite, installing 
 
 bench-replay: $(READY) ## measure how many events a second replay delivers
 	@$(BIN)/python tests/bench/replay.py
+
+bench-diff: $(READY) ## measure comparing two runs of a million events
+	@$(BIN)/python tests/bench/diff.py
 
 bench-checkpoints: $(READY) ## measure resuming, the stall of a save, and memory over many saves
 	@$(BIN)/python tests/bench/checkpoints.py

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from .codec import DecodedEvent, HookSelection, decode_events
+from .codec import DecodedEvent, FrameParts, HookSelection, decode_events, decode_parts
 from .errors import LogError, LogFormatError
 from .log_format import (
     FRAME_HEAD,
@@ -182,6 +182,25 @@ class LogReader:
         while True:
             before = self.next_seq
             yield from self.read(hooks)
+            if self.next_seq == before:
+                return
+
+    def parts(self, hooks: bool = True) -> Iterator[tuple[Frame, FrameParts]]:
+        """All frames of events from here to the end of what is there now, with what they hold: for
+        whoever need not have an event of each hook.
+
+        Raises:
+            LogFormatError, NewerFormatError: as ``read``, once everything before was given.
+        """
+        while True:
+            before = self.next_seq
+            for frame in self._frames(READ_BYTES, skip_hooks=not hooks):
+                try:
+                    parts = decode_parts(frame.payload, hooks)
+                except LogFormatError as error:
+                    self._return_to(frame, str(error))
+                    raise
+                yield frame, parts
             if self.next_seq == before:
                 return
 

@@ -14,7 +14,8 @@ from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.bus.compare import compare_runs, compared_events
+from nightbus.bus.compare import compare_runs
+from nightbus.bus.compared_log import Choice, ComparedEvent, ComparedLog
 from nightbus.bus.events import Gap, Resumed
 from nightbus.bus.log_writer import LogIdentity, LogWriter
 from nightbus.bus.place import Place
@@ -34,11 +35,17 @@ def fitted(folder: Path, seed: int = 1, **options: Any) -> nb.RunFolder:
     return run.run_folder
 
 
+def compared_events(run: nb.RunFolder, choice: Choice) -> list[ComparedEvent]:
+    """What is compared of a run, an event at a time."""
+    stretches = ComparedLog(run, choice).stretches()
+    return [event for stretch in stretches for event in stretch.events()]
+
+
 def test_two_runs_of_the_same_are_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left, right = fitted(tmp_path / "a"), fitted(tmp_path / "b")
 
     assert main(["diff", str(left.path), str(right.path)]) == 0
-    number = len(list(compared_events(left)))
+    number = len(compared_events(left, Choice()))
     assert capsys.readouterr().out == f"equal: {number} events compared\n"
 
 

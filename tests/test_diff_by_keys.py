@@ -1,0 +1,169 @@
+"""nightbus diff compares runs by keys: whatever two logs hold, that finds what comparing them event
+by event finds.
+"""
+
+import math
+import struct
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recorded_runs import RecordedAttempt, RecordedRun
+
+import nightbus as nb
+from nightbus.bus.compare import Difference, compare_runs
+from nightbus.bus.compared_log import Choice, ComparedEvent, ComparedLog
+from nightbus.bus.errors import UsageError
+from nightbus.bus.events import CheckpointSaved, Resumed, Stage
+
+SMALL = 2700  # bytes: a segment's header, which names all types of events, and a few frames
+ODD_NAN = struct.unpack("<d", bytes.fromhex("efbeadde0000f87f"))[0]
+VALUES = [0.0, -0.0, 0, False, 1.0, 1, True, math.nan, ODD_NAN, math.inf, 1e-308, 2**40]
+
+
+class Happening(NamedTuple):
+    """What a log gets: a hook, a metric, or an event of another type, and where."""
+
+    kind: str
+    name: str
+    value: float
+    step: int
+    stage: Stage
+
+
+happenings = st.builds(
+    Happening,
+    st.sampled_from(["hook", "hook", "hook", "put", "put", "bar", "media", "other"]),
+    st.sampled_from(["on_a", "on_b", "on_save_checkpoint"]),
+    st.sampled_from(VALUES),
+    st.integers(0, 1),
+    st.sampled_from(["train", "validate"]),
+)
+
+
+class Recipe(NamedTuple):
+    """How a log comes to be.
+
+    Attributes:
+        happenings: what it gets, in order.
+        cuts: after which of them a frame ends.
+        segment_bytes: when a segment ends.
+        fork: before which of them it was killed and resumed, if it was.
+    """
+
+    happenings: list[Happening]
+    cuts: set[int]
+    segment_bytes: int
+    fork: int | None
+
+
+def recipes(of: list[Happening]) -> st.SearchStrategy[Recipe]:
+    """Ways to record these."""
+    places = st.integers(0, len(of))
+    sizes = st.sampled_from([SMALL, 1 << 20])
+    return st.builds(Recipe, st.just(of), st.sets(places), sizes, st.none() | places)
+
+
+@st.composite
+def changed(draw: st.DrawFn, of: list[Happening]) -> list[Happening]:
+    """The same, or with one or two differences."""
+    found = list(of)
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(found)))
+        match draw(st.sampled_from(["drop", "add", "swap", "value", "step"])):
+            case "drop":
+                del found[at : at + 1]
+            case "add":
+                found.insert(at, draw(happenings))
+            case "swap":
+                found[at : at + 2] = reversed(found[at : at + 2])
+            case "value":
+                value = draw(st.sampled_from(VALUES))
+                found[at : at + 1] = [one._replace(value=value) for one in found[at : at + 1]]
+            case "step":
+                found[at : at + 1] = [one._replace(step=7) for one in found[at : at + 1]]
+    return found
+
+
+def record(folder: Path, recipe: Recipe) -> nb.RunFolder:
+    run = RecordedRun(folder)
+    attempt = run.attempt(segment_bytes=recipe.segment_bytes)
+    for number, one in enumerate(recipe.happenings):
+        if number == recipe.fork:
+            attempt = resume(run, attempt, recipe.segment_bytes)
+        happen(attempt, one)
+        if number in recipe.cuts:
+            attempt.writer.flush()
+    attempt.end()
+    return run.folder
+
+
+def resume(run: RecordedRun, killed: RecordedAttempt, segment_bytes: int) -> RecordedAttempt:
+    """Go on in a new attempt: what this one did since is superseded."""
+    fork = killed.fork()
+    happen(killed, Happening("put", "on_a", 5.0, 1, "train"))
+    killed.abandon()
+    attempt = run.attempt(0, fork, segment_bytes=segment_bytes)
+    attempt.hook("on_b")  # set-up
+    attempt.add(Resumed)
+    return attempt
+
+
+def happen(attempt: RecordedAttempt, one: Happening) -> None:
+    attempt.now_ns += 1_000
+    attempt.place.move(stage=one.stage, step=one.step)
+    match one.kind:
+        case "hook":
+            attempt.hook(one.name)
+        case "put":
+            attempt.put(one.name, one.value)
+        case "bar":
+            bar = ("loss", one.value, ("progress_bar",), "")
+            attempt.writer.append(attempt.writer.event(nb.Put, *bar, source="fit"))
+        case "media":
+            attempt.add(nb.Media, one.name, "text", repr(one.value).encode(), ("loggers",), "")
+        case "other":
+            attempt.add(CheckpointSaved, "checkpoints/x", "", 0)
+
+
+def by_event(run: nb.RunFolder, choice: Choice) -> list[ComparedEvent]:
+    stretches = ComparedLog(run, choice).stretches()
+    return [event for stretch in stretches for event in stretch.events()]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), hooks=st.booleans(), ignore=st.sampled_from([(), ("*_a",)]))
+def test_keys_find_what_comparing_event_by_event_finds(
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
+    hooks: bool,
+    ignore: tuple[str, ...],
+) -> None:
+    happened = data.draw(st.lists(happenings, max_size=40))
+    other = data.draw(changed(happened))
+    folder = tmp_path_factory.mktemp("runs")
+    left = record(folder / "a", data.draw(recipes(happened)))
+    right = record(folder / "b", data.draw(recipes(other)))
+
+    choice = Choice(ignore, hooks)
+    pairs = zip_longest(by_event(left, choice), by_event(right, choice))
+    differing = (at for at in enumerate(pairs) if not are_equal(*at[1]))
+    expected = next(differing, None)
+    try:
+        found = compare_runs(left, right, ignore=ignore, hooks=hooks)
+    except UsageError:
+        assert [] in (by_event(left, choice), by_event(right, choice))
+        return
+    assert found.missing == ()
+    if expected is None:
+        assert (found.equal, found.difference) == (len(by_event(left, choice)), None)
+    else:
+        number, pair = expected
+        assert (found.equal, found.difference) == (number, Difference(number, *pair))
+
+
+def are_equal(left: ComparedEvent | None, right: ComparedEvent | None) -> bool:
+    return left is not None and right is not None and left.compared == right.compared
