@@ -32,7 +32,7 @@ _float_bits = struct.Struct("<d").pack
 _encode = msgspec.msgpack.Encoder().encode
 
 # So many keys or frames at a time: few, for the processor's caches and the garbage collector.
-_STRETCH = 256
+STRETCH = 256
 
 
 class ComparedEvent(NamedTuple):
@@ -227,7 +227,7 @@ class ComparedLog:
                     self._add_by_event(stretch, events, passage, name)
                 if passage.is_over:
                     break
-                if max(len(stretch.keys), len(stretch.frames)) >= _STRETCH:
+                if max(len(stretch.keys), len(stretch.frames)) >= STRETCH:
                     yield stretch
                     stretch = Stretch(log.attempt, self._choice, passage)
         except LogError as error:

@@ -7,6 +7,7 @@ import struct
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from recorded_runs import RecordedAttempt, RecordedRun
 
 import nightbus as nb
+from nightbus.bus import compared_log
 from nightbus.bus.compare import Difference, compare_runs
 from nightbus.bus.compared_log import Choice, ComparedEvent, ComparedLog
 from nightbus.bus.errors import UsageError
@@ -135,12 +137,18 @@ def by_event(run: nb.RunFolder, choice: Choice) -> list[ComparedEvent]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(data=st.data(), hooks=st.booleans(), ignore=st.sampled_from([(), ("*_a",)]))
+@given(
+    data=st.data(),
+    hooks=st.booleans(),
+    ignore=st.sampled_from([(), ("*_a",)]),
+    stretch=st.sampled_from([1, 5, compared_log.STRETCH]),
+)
 def test_keys_find_what_comparing_event_by_event_finds(
     tmp_path_factory: pytest.TempPathFactory,
     data: st.DataObject,
     hooks: bool,
     ignore: tuple[str, ...],
+    stretch: int,
 ) -> None:
     happened = data.draw(st.lists(happenings, max_size=40))
     other = data.draw(changed(happened))
@@ -153,7 +161,8 @@ def test_keys_find_what_comparing_event_by_event_finds(
     differing = (at for at in enumerate(pairs) if not are_equal(*at[1]))
     expected = next(differing, None)
     try:
-        found = compare_runs(left, right, ignore=ignore, hooks=hooks)
+        with patch.object(compared_log, "STRETCH", stretch):
+            found = compare_runs(left, right, ignore=ignore, hooks=hooks)
     except UsageError:
         assert [] in (by_event(left, choice), by_event(right, choice))
         return
