@@ -49,8 +49,9 @@ check: ## lint, types and test, in this order
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test
 
-test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10 million events
+test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10,000 cuts, 10 million events
 	@NIGHTBUS_SCHEDULES=10000 $(BIN)/pytest -q tests/unit/test_mailbox.py
+	@NIGHTBUS_CUTS=10000 $(BIN)/pytest -q tests/unit/test_long_log_cut.py
 	@$(BIN)/python tests/faults/stuck_sink.py --events 10000000
 
 bench: $(READY) ## measure the cost of a step
