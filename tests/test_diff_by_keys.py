@@ -116,7 +116,9 @@ def resume(run: RecordedRun, killed: RecordedAttempt, segment_bytes: int) -> Rec
 
 def happen(attempt: RecordedAttempt, one: Happening) -> None:
     attempt.now_ns += 1_000
-    attempt.place.move(stage=one.stage, step=one.step)
+    place = attempt.place
+    if (place.stage, place.step) != (one.stage, one.step):
+        place.move(stage=one.stage, step=one.step)
     match one.kind:
         case "hook":
             attempt.hook(one.name)
