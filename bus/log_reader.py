@@ -22,6 +22,9 @@ from .log_format import (
 from .segments import SegmentStore, Source
 
 READ_BYTES = 1 << 18
+# Of parts, which are used at once: what stays in the processor's caches, and is gone before the
+# garbage collector looks for it. With READ_BYTES a comparison takes a sixth longer.
+_PARTS_BYTES = 1 << 14
 _MAX_HEADER_BYTES = FRAME_HEAD.size + MAX_PAYLOAD_BYTES + 8
 
 
@@ -194,7 +197,7 @@ class LogReader:
         """
         while True:
             before = self.next_seq
-            for frame in self._frames(READ_BYTES, skip_hooks=not hooks):
+            for frame in self._frames(_PARTS_BYTES, skip_hooks=not hooks):
                 try:
                     parts = decode_parts(frame.payload, hooks)
                 except LogFormatError as error:
