@@ -16,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long fuzz faults kill-trials simulate schemas lint format types check bench \
-	bench-peers bench-replay bench-checkpoints build clean
+	bench-peers bench-replay bench-diff bench-checkpoints build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,8 +49,9 @@ check: ## lint, types and test, in this order
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test
 
-test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10 million events
+test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10,000 cuts, 10 million events
 	@NIGHTBUS_SCHEDULES=10000 $(BIN)/pytest -q tests/unit/test_mailbox.py
+	@NIGHTBUS_CUTS=10000 $(BIN)/pytest -q tests/unit/test_long_log_cut.py
 	@$(BIN)/python tests/faults/stuck_sink.py --events 10000000
 
 bench: $(READY) ## measure the cost of a step
@@ -61,6 +62,9 @@ bench-peers: $(PEERS_READY) ## the same beside Lightning and Ignite, installing 
 
 bench-replay: $(READY) ## measure how many events a second replay delivers
 	@$(BIN)/python tests/bench/replay.py
+
+bench-diff: $(READY) ## measure comparing two runs of a million events
+	@$(BIN)/python tests/bench/diff.py
 
 bench-checkpoints: $(READY) ## measure resuming, the stall of a save, and memory over many saves
 	@$(BIN)/python tests/bench/checkpoints.py

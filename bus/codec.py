@@ -47,6 +47,9 @@ class HookRecord(msgspec.Struct, array_like=True, gc=False):
     duration_ns: int
 
 
+FrameParts = tuple[Sequence[PlaceRecord], Sequence[HookRecord], Sequence[Any]]
+"""What a frame holds: places, hooks, and the other events (``DecodedEvent``) in order."""
+
 _log = get_logger("nightbus.codec")
 _encoder = msgspec.msgpack.Encoder()
 _hooks_part = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], msgspec.Raw])
@@ -131,28 +134,42 @@ def decode_events(
     Raises:
         LogFormatError: the payload is not what the format says.
     """
+    return merge_parts(decode_parts(payload, hooks), first_seq, rank)
+
+
+def decode_parts(payload: bytes | memoryview, hooks: bool = True) -> FrameParts:
+    """Decode one frame's payload, but leave its events as they are laid out.
+
+    Args:
+        payload: the frame's payload, its checksum already verified.
+        hooks: whether to decode hooks or to skip them.
+
+    Raises:
+        LogFormatError: the payload is not what the format says.
+    """
     try:
         if not hooks:
-            return list(_others_part.decode(payload)[2])
-        places, records, others = _all_parts.decode(payload)
+            return (), (), _others_part.decode(payload)[2]
+        parts: FrameParts = _all_parts.decode(payload)
     except MALFORMED:
         # Also the way to types from a newer version, which a typed decoder refuses.
-        return _decode_one_by_one(payload, first_seq, rank, hooks)
-    return _merge(places, records, others, first_seq, rank)
+        parts = _decode_one_by_one(payload, hooks)
+    if parts[1] and not parts[0]:
+        _refuse(ValueError("hooks without a place"))
+    return parts
 
 
-def _merge(
-    places: Sequence[PlaceRecord],
-    records: Sequence[HookRecord],
-    others: Sequence[Any],
-    first_seq: int,
-    rank: int,
-) -> list[DecodedEvent]:
-    """Hooks with their places, and the other events between them."""
+def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEvent]:
+    """The events of a frame in order: hooks with their places, and the others between them.
+
+    Args:
+        parts: what the frame holds.
+        first_seq: the first sequence number in it.
+        rank: the log's rank.
+    """
+    places, records, others = parts
     if not records:
         return list(others)
-    if not places:
-        _refuse(ValueError("hooks without a place"))
     events: list[DecodedEvent] = []
     append = events.append
     seq, taken, other_count = first_seq, 0, len(others)
@@ -192,18 +209,16 @@ def _merge(
     return events
 
 
-def _decode_one_by_one(
-    payload: bytes | memoryview, first_seq: int, rank: int, hooks: bool
-) -> list[DecodedEvent]:
+def _decode_one_by_one(payload: bytes | memoryview, hooks: bool) -> FrameParts:
     try:
         others = [_decode_one(raw) for raw in _raw_others.decode(payload)[2]]
         others.sort(key=_by_seq)
         if not hooks:
-            return others
+            return (), (), others
         places, records, _ = _hooks_part.decode(payload)
     except MALFORMED as error:
         _refuse(error)
-    return _merge(places, records, others, first_seq, rank)
+    return places, records, others
 
 
 def _decode_one(raw: msgspec.Raw) -> DecodedEvent:

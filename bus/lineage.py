@@ -11,6 +11,7 @@ that checkpoint was done again: it is superseded, and so is every attempt that g
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple, cast
 
 from .cursor import AttemptLog, attempt_logs
@@ -51,11 +52,12 @@ def logs_before(run: RunFolder, fork: Fork | None, rank: int = 0) -> list[Attemp
         rank: of which process.
     """
     logs = {log.attempt: log for log in attempt_logs(run, rank)}
-    starts = {attempt: _start_of(log.store) for attempt, log in logs.items()}
+    # Nothing comes before the first, whatever it went on from.
+    starts = {attempt: _start_of(log.store) for attempt, log in islice(logs.items(), 1, None)}
     views: dict[int, list[AttemptLog]] = {}  # attempt -> what held when it had ended
     before: list[AttemptLog] = []
     for attempt, log in logs.items():
-        its_fork = starts[attempt].fork
+        its_fork = starts[attempt].fork if attempt in starts else None
         # A checkpoint may be of an attempt that is not here: what is here, it does not supersede.
         if its_fork is not None and its_fork.attempt in views:
             before = _forked(views, its_fork, starts, logs)

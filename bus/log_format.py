@@ -94,6 +94,12 @@ class Frame(NamedTuple):
 _header_decoder = msgspec.msgpack.Decoder(SegmentHeader)
 _footer_decoder = msgspec.msgpack.Decoder(Footer)
 _encode = msgspec.msgpack.Encoder().encode
+# Looked up once: a reader does it with each frame.
+_unpack_head, _HEAD_BYTES, _CHECKED_FROM = (
+    FRAME_HEAD.unpack_from,
+    FRAME_HEAD.size,
+    MARK_AND_CRC.size,
+)
 
 
 def pack_frame(
@@ -152,21 +158,21 @@ def unpack_frame(data: memoryview, at: int, base: int, mark: int | None) -> Fram
     Raises:
         BadFrame: no sound frame is there.
     """
-    if len(data) - at < FRAME_HEAD.size:
+    if len(data) - at < _HEAD_BYTES:
         reason = "ends inside a frame's head" if any(data[at:]) else ""
-        raise BadFrame(reason, needed=FRAME_HEAD.size)
-    found, crc, length, count, kind, _, first_seq, time_ns = FRAME_HEAD.unpack_from(data, at)
+        raise BadFrame(reason, needed=_HEAD_BYTES)
+    found, crc, length, count, kind, _, first_seq, time_ns = _unpack_head(data, at)
     if mark is not None and found != mark:
         if found == crc == length == count == 0:
-            raise BadFrame("", needed=FRAME_HEAD.size)  # allocated ahead, nothing written yet
+            raise BadFrame("", needed=_HEAD_BYTES)  # allocated ahead, nothing written yet
         raise BadFrame("the frame's mark is wrong")
     if length > MAX_PAYLOAD_BYTES:
         raise BadFrame(f"a frame claims {length} bytes, more than {MAX_PAYLOAD_BYTES}")
-    body = at + FRAME_HEAD.size
+    body = at + _HEAD_BYTES
     end = body + length
     if end > len(data):
-        raise BadFrame("ends inside a frame", needed=FRAME_HEAD.size + length)
-    if crc32(data[at + MARK_AND_CRC.size : end]) != crc:
+        raise BadFrame("ends inside a frame", needed=_HEAD_BYTES + length)
+    if crc32(data[at + _CHECKED_FROM : end]) != crc:
         raise BadFrame("a frame's checksum is wrong")
     if first_seq + count > MAX_SEQ:
         raise BadFrame(f"a frame claims to begin at event {first_seq}, which no log reaches")

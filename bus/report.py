@@ -54,7 +54,7 @@ class MetricReport(msgspec.Struct, frozen=True):
 
 
 class HookReport(msgspec.Struct, frozen=True):
-    """One hook over all attempts. Hooks nest: the time of one may hold that of others."""
+    """One hook over the attempts. Hooks nest: the time of one may hold that of others."""
 
     count: int
     total_ns: int
@@ -197,9 +197,8 @@ class RunReport(msgspec.Struct, frozen=True):
         created_ns: wall clock, ns since 1970.
         argv: the command line, secrets struck out.
         attempts: its starts, in order.
-        metrics: by name, in the order of their first appearance, without what was superseded
+        metrics, hooks: by name, in the order of their first appearance, without what was superseded
             unless it was asked for.
-        hooks: by name, over all attempts, whose time was spent either way.
         faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
             them all.
         left_behind: files with the last events or the stacks that crashes, hangs and SIGQUIT left.
@@ -233,13 +232,13 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
     Args:
         run: the run.
         rank: whose log.
-        all_attempts: count metrics that were superseded too.
+        all_attempts: count metrics and hooks that were superseded too.
 
     Raises:
         LogError: a log is none, or from a newer major version.
     """
     attempts: list[AttemptReport] = []
-    total, held, listed = Summary(), Summary(), _Listed()
+    held, listed = Summary(), _Listed()
     ends = {log.attempt: log.until for log in consistent_logs(run, rank)}
     faults: list[FaultReport] = []
     recorded: dict[int, int] = {}  # attempt -> how many events
@@ -252,7 +251,6 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         attempts.append(_attempt_report(log, is_written, run.ends_because, until))
         faults += _fault_reports(log)
         recorded[attempt] = log.next_seq
-        total.merge(log.summary)
         held.merge(log.summary if until is None or all_attempts else log.summary_until(until))
     info = run.info
     return RunReport(
@@ -263,7 +261,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         argv=info.argv,
         attempts=attempts,
         metrics={name: _metric_report(metric) for name, metric in held.metrics.items()},
-        hooks={name: _hook_report(hook) for name, hook in total.hooks.items() if hook.count},
+        hooks={name: _hook_report(hook) for name, hook in held.hooks.items() if hook.count},
         faults=faults[:MAX_LISTED],
         dead_letters=listed.dead_letters,
         gaps=listed.gaps,
@@ -371,7 +369,7 @@ class _AttemptLog:
                 self._list_from(index)
 
     def summary_until(self, until: int) -> Summary:
-        """What the log holds before an event, hooks aside."""
+        """What the log holds before an event."""
         summary = Summary()
         indices = self._store.indices() if until else []
         for index in indices:
@@ -381,10 +379,10 @@ class _AttemptLog:
                 continue
             reader = LogReader(Stretch(self._store, index, indices[-1]))
             try:
-                for event in reader.events("none"):
-                    if event.seq >= until:
+                for events in _batches(reader, "all"):
+                    summary.add([event for event in events if event.seq < until])
+                    if reader.next_seq >= until:
                         break
-                    summary.add_other(event)
             except LogFormatError:
                 pass  # said where the attempt ends
             finally:

@@ -8,7 +8,7 @@ from .find import RUN_HELP, find_run
 from .text import DIFFERS, LOSSY, OK, as_json, how_many, one_line, plain, tell
 
 if TYPE_CHECKING:
-    from ..bus.compare import ComparedEvent
+    from ..bus.compared_log import ComparedEvent
 
 
 def add(verbs: Any) -> None:

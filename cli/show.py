@@ -37,7 +37,7 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--all-attempts",
         action="store_true",
-        help="also metrics that a resumed attempt has taken the place of",
+        help="also metrics and hooks that a resumed attempt has taken the place of",
     )
     parser.set_defaults(command=_show)
 

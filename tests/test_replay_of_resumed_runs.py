@@ -46,9 +46,11 @@ def loss_in(run: Path, **arguments: Any) -> list[float]:
     folder = nb.RunFolder.open(run)
     curves = read_curves(folder, **arguments)
     assert list(curves["loss"].values) == values
-    shown = summarise(folder, **arguments).metrics["loss"]
+    report = summarise(folder, **arguments)
+    shown = report.metrics["loss"]
     assert (shown.count, shown.last) == (len(values), values[-1])
     assert (shown.low, shown.high) == (min(values), max(values))
+    assert report.hooks["on_train_batch_end"].count == len(values)  # one a step, as of the loss
     return values
 
 
@@ -266,6 +268,9 @@ def test_show_counts_what_holds_and_says_what_does_not(
     assert "superseded from event 33 on, where a later attempt went on" in once
     assert [line.split()[1] for line in once.splitlines() if line.startswith("loss")] == ["14"]
     assert [line.split()[1] for line in both.splitlines() if line.startswith("loss")] == ["19"]
+    hook = "on_train_batch_end"
+    assert [line.split()[1] for line in once.splitlines() if line.startswith(hook)] == ["14"]
+    assert [line.split()[1] for line in both.splitlines() if line.startswith(hook)] == ["19"]
 
 
 def test_a_sink_that_goes_on_gets_what_holds_as_it_does_live(tmp_path: Path) -> None:
