@@ -13,7 +13,7 @@ from ..bus.errors import CheckpointError
 from ..bus.logging_setup import get_logger
 from .loader_copy import copy_in_order, index_sampler, is_map_style
 from .rng import rng_state, set_rng_state
-from .seeded_loader import seeded_loader, seeded_rest, seeds_workers
+from .seeded_loader import forget_seeded, seeded_loader, seeded_rest, seeds_workers
 from .worker_seeds import PassKey
 
 _log = get_logger("nightbus.data")
@@ -149,6 +149,20 @@ def keep_warm(loader: Any) -> None:
     """A loader's workers were there when the run was saved."""
     if getattr(loader, "persistent_workers", False):
         _warm.add(loader)
+
+
+def end_workers(loader: Any) -> None:
+    """End the workers that stay from pass to pass; those of a loader with a state are its own
+    affair. Next time they are started again, as those of a resumed run are.
+
+    Left to the garbage collector, which empties their queues before it tells them to end, torch
+    waits 5 s for each.
+    """
+    if is_stateful(loader) or not is_warm(loader):
+        return
+    keep_warm(loader)
+    forget_seeded(loader)
+    loader._iterator = None
 
 
 def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Loaders: the dataloaders of a run, how many batches of each are read, and when to validate."""
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,7 @@ from .data import (
     training_loader,
     without_shuffling,
 )
-from .data_position import generators_of, is_warm, keep_warm
+from .data_position import end_workers, generators_of, is_warm, keep_warm
 from .hooks import is_overridden
 from .worker_seeds import workers_seed
 
@@ -249,6 +250,13 @@ class Loaders:
         if self.sanity_checking and most >= 0:
             return [most if limit is None else min(limit, most) for limit in limits]
         return limits
+
+    def end_workers(self) -> None:
+        """At a run's end: workers that would stay for another pass are not needed any more."""
+        training = [] if self._training is None else [self._training]
+        for loader in [*training, *chain.from_iterable(self._evaluation.values())]:
+            for part in _parts(loader):
+                end_workers(part)
 
     # -- checkpoints -------------------------------------------------------------------------
 

@@ -32,6 +32,11 @@ def seeded_loader(loader: "DataLoader[Any]", key: PassKey) -> "DataLoader[Any]":
     return seeded
 
 
+def forget_seeded(loader: Any) -> None:
+    """Let go of what is read in a loader's place, and so of its workers."""
+    _kept.pop(loader, None)
+
+
 def seeded_rest(
     loader: "DataLoader[Any]", key: PassKey, rest: Iterable[Any], passed: int
 ) -> "DataLoader[Any]":

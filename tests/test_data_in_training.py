@@ -1,5 +1,7 @@
 """Data in a run: streams, limits, reloading, batch types of one's own, datamodules, collections."""
 
+import contextlib
+import multiprocessing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from helpers import end_workers
 from models import Small, dataset, loader, trainer, weights
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
@@ -622,3 +625,28 @@ def test_an_unknown_mode_of_combining_is_refused_with_those_there_are(tmp_path: 
 def test_what_is_no_dataloader_is_refused(tmp_path: Path, data: Any, said: str) -> None:
     with pytest.raises(nb.UsageError, match=f"dataloaders? gave {said}; expected"):
         trainer(tmp_path).fit(Small(), data)
+
+
+# -- workers -------------------------------------------------------------------------------------
+
+
+class FailsAtOnce(Small):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+@pytest.mark.parametrize("model", [Small, FailsAtOnce])
+def test_workers_that_stay_from_epoch_to_epoch_end_with_the_run(
+    tmp_path: Path, model: type[Small], seeded: bool
+) -> None:
+    nb.seed_everything(1, workers=seeded)
+    data, more = (DataLoader(dataset(), 4, num_workers=1, persistent_workers=True) for _ in "ab")
+
+    with contextlib.suppress(ValueError):
+        trainer(tmp_path, max_epochs=2, max_steps=8).fit(model(), data, more)
+
+    assert multiprocessing.active_children() == []
+    assert len(list(data)) == len(data)  # they start again when they are needed
+    end_workers()
+    nb.seed_everything(1)

@@ -122,3 +122,4 @@ def tear_down(trainer: "Trainer", function: Function) -> None:
     """What all of them end with."""
     trainer.routes.call("teardown", function)
     trainer.loop_of(function).teardown()
+    trainer.loaders.end_workers()
