@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from ..bus.errors import CheckpointError
 from ..bus.logging_setup import get_logger
-from ..bus.run_folder import RunFolder, list_runs
+from ..bus.run_folder import RunFolder, newest_runs
 from ..bus.segments import sync_folder
 from .checkpoint_format import is_checkpoint, read_checkpoint, temporary_name
+
+MAX_NAMED_RUNS = 5  # of those that are passed over
 
 _log = get_logger("nightbus.checkpoint")
 
@@ -61,9 +63,9 @@ def find_checkpoint(
     """Read the checkpoint that ``ckpt_path`` means.
 
     Args:
-        ckpt_path: a checkpoint's folder; ``last``: the newest of the newest run of this name, or
-            the one before if that is damaged; ``best``: the best of this trainer's ModelCheckpoint,
-            or if it has not saved one, of the newest run of this name.
+        ckpt_path: a checkpoint's folder; ``last``: the newest of the run of this name that was
+            started or resumed last and has one, or the one before if that is damaged; ``best``:
+            the best of this trainer's ModelCheckpoint, or if it has not saved one, of that run.
         root: folder of the runs.
         run_name: the run's name.
         best_paths: what this trainer's callbacks hold to be best.
@@ -89,9 +91,22 @@ def _read(path: Path) -> Found:
 
 
 def _find_last(root: Path, run_name: str) -> Found | None:
-    for run in reversed(list_runs(root)):
-        if run.info.name == run_name and (found := last_of(run)) is not None:
-            return found
+    passed_over = []
+    for run_id in newest_runs(root):
+        run = RunFolder.open(root / run_id)
+        if run.info.name != run_name:
+            continue
+        found = last_of(run)
+        if found is None:
+            passed_over.append(run_id)
+            continue
+        if passed_over:
+            _log.warning(
+                "newer runs of this name are passed over: they have no checkpoint to go on from",
+                passed_over=", ".join(passed_over[:MAX_NAMED_RUNS]),
+                taken=run_id,
+            )
+        return found
     return None
 
 

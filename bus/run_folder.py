@@ -327,3 +327,15 @@ def list_runs(root: Path) -> list[RunFolder]:
     """The runs under a folder, oldest first."""
     found = [RunFolder.open(path.parent) for path in root.glob("*/run.json")]
     return sorted(found, key=lambda run: run.info.created_ns)
+
+
+def newest_runs(root: Path) -> list[str]:
+    """Ids of the runs in a folder, the one that was started or resumed last first."""
+    dated = sorted((_started_ns(file), file.parent.name) for file in root.glob("*/run.json"))
+    return [name for _, name in reversed(dated)]
+
+
+def _started_ns(run_json: Path) -> int:
+    """When a run's latest attempt took its lock, or when the run was made if it has none."""
+    locks = run_json.parent.glob("attempt-*/lock")
+    return max(file.lstat().st_mtime_ns for file in (run_json, *locks))

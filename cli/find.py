@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..bus.errors import RunFolderError
 from ..bus.flight_file import is_flight_file, open_run
-from ..bus.run_folder import RunFolder
+from ..bus.run_folder import RunFolder, newest_runs
 
 RUN_HELP = (
     "the run's folder or anything inside it; or below ./runs, its id, the beginning of its id, its "
@@ -65,18 +65,6 @@ def find_run(given: str) -> RunFolder:
         f"{given} {what}; give the folder that holds run.json, which a trainer makes in "
         "default_root_dir/runs"
     )
-
-
-def newest_runs(root: Path) -> list[str]:
-    """Ids of the runs in a folder, the one that was started or resumed last first."""
-    dated = sorted((_started(file), file.parent.name) for file in root.glob("*/run.json"))
-    return [name for _, name in reversed(dated)]
-
-
-def _started(run_json: Path) -> float:
-    """When a run's latest attempt took its lock, or when the run was made if it has none."""
-    locks = run_json.parent.glob("attempt-*/lock")
-    return max(file.lstat().st_mtime for file in (run_json, *locks))
 
 
 def _called(name: str, ids: list[str]) -> list[str]:

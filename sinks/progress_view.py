@@ -174,7 +174,7 @@ class ProgressView:
         self._epochs: int | None = None
         self._epoch_due = False  # an epoch's line is held back for what is logged at its end
         self._batch_at_end = ""
-        self._checkpoint = ""  # that the run goes on from, if it lies in its folder
+        self._origin = ""  # which run goes on from which of its checkpoints
         self._started_ns = 0
         self._faults: dict[str, Fault] = {}  # actor -> its last fault
         self._restarts: dict[str, int] = {}  # actor -> how often
@@ -200,7 +200,8 @@ class ProgressView:
                 self._take_loop_end(event)
             case RunStarted():
                 self.fn, self._started_ns = event.fn, event.time_ns
-                self._checkpoint = "" if event.fork is None else event.fork.checkpoint
+                if event.fork is not None:
+                    self._origin = f" {event.run} from {event.fork.checkpoint}"
             case Resumed():
                 self._tell_resumed(event)
             case CheckpointSaved():
@@ -219,9 +220,8 @@ class ProgressView:
 
     def _tell_resumed(self, resumed: Resumed) -> None:
         self._epoch = resumed.epoch
-        origin = f" from {self._checkpoint}" if self._checkpoint else ""
         batch = f", after batch {resumed.batch_idx + 1:,}" if resumed.batch_idx >= 0 else ""
-        self.notices.append(f"resumed{origin}: epoch {self._epoch_text()}{batch}")
+        self.notices.append(f"resumed{self._origin}: epoch {self._epoch_text()}{batch}")
 
     def _take_place(self, hook: Hook) -> None:
         self._epoch = hook.epoch

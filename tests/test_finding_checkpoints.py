@@ -91,6 +91,39 @@ def test_last_is_no_answer_for_testing_without_a_checkpoint(tmp_path: Path) -> N
         trainer(tmp_path).test(Small(), loader(), ckpt_path="last")
 
 
+def test_last_says_which_newer_run_has_no_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, killed = trainer(tmp_path), trainer(tmp_path, enable_checkpointing=False)
+    first.fit(Small(), loader())
+    killed.fit(Small(), loader())
+    assert first.run_folder is not None
+    assert killed.run_folder is not None
+
+    trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path="last")
+
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "passed over: they have no checkpoint to go on from" in said
+    assert f"passed_over={killed.run_folder.info.id}" in said
+    assert f"taken={first.run_folder.info.id}" in said
+
+
+def test_last_is_the_run_that_was_started_or_resumed_last(tmp_path: Path) -> None:
+    first, second = trainer(tmp_path), trainer(tmp_path)
+    first.fit(Small(), loader())
+    second.fit(Small(), loader())
+    resumed = trainer(tmp_path, max_epochs=2)
+    resumed.fit(Small(), loader(), ckpt_path=checkpoints(first) / "last")
+
+    run = trainer(tmp_path, max_epochs=3)
+    run.fit(Small(), loader(), ckpt_path="last")
+
+    assert run.run_folder is not None
+    assert first.run_folder is not None
+    assert run.run_folder.path == first.run_folder.path
+    assert run.global_step == 18
+
+
 class Scores(Small):
     def on_train_epoch_end(self) -> None:
         self.log("score", float([1, 3, 2][self.current_epoch]))

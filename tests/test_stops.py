@@ -351,7 +351,11 @@ def test_a_resumed_run_says_at_which_batch_it_goes_on(
     more.fit(Small(), loader(), ckpt_path="last")
 
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "resumed from checkpoints/epoch=0-step=4: epoch 1/1, after batch 4"
+    assert more.run_folder is not None
+    assert said[0] == (
+        f"resumed {more.run_folder.info.id} from checkpoints/epoch=0-step=4: "
+        "epoch 1/1, after batch 4"
+    )
     assert said[1].startswith("epoch 1/1: 2 batches in ")
 
 

@@ -244,7 +244,7 @@ def test_a_resumed_run_says_from_where_and_at_which_batch() -> None:
     story.bar._say_lines()
 
     assert story.file.getvalue() == (
-        "resumed from checkpoints/epoch=1-step=101: epoch 2/4, after batch 42\n"
+        "resumed r from checkpoints/epoch=1-step=101: epoch 2/4, after batch 42\n"
     )
 
 
