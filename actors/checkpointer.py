@@ -59,8 +59,11 @@ class _Writing:
         self.error: BaseException | None = None
         self.failed = failed
         self._work, self._tell = work, tell
+        self._is_over = threading.Event()
         # No daemon: the interpreter waits for it, so that what was begun is completed.
         self._thread = threading.Thread(target=self._run, name="nightbus-checkpoint")
+
+    def start(self) -> None:
         self._thread.start()
 
     def _run(self) -> None:
@@ -69,6 +72,8 @@ class _Writing:
         except BaseException as error:
             self.error = error
             self._tell()
+        finally:
+            self._is_over.set()
 
     @property
     def has_failed(self) -> bool:
@@ -76,9 +81,10 @@ class _Writing:
         return self.error is not None
 
     def wait(self) -> None:
-        # In turns, so that Ctrl-C is heard.
-        while self._thread.is_alive():
-            self._thread.join(_POLL_S)
+        # In turns, so that Ctrl-C is heard. No join: one that it ends takes the thread for over.
+        while not self._is_over.wait(_POLL_S):
+            if self._thread.ident is None:  # Ctrl-C came before it was started
+                return
 
 
 class Checkpointer:
@@ -291,6 +297,7 @@ class Checkpointer:
         self._writing = _Writing(
             lambda: self._write(path, snapshot or same, weights_only, then), failed, self._ask
         )
+        self._writing.start()  # not before it is known whom the run's end has to wait for
 
     def _ask(self) -> None:
         """Have the next boundary look; any thread may call it."""
@@ -346,10 +353,11 @@ class Checkpointer:
         """Wait until what was begun is written. If that failed, the log and the program's log say
         so; training goes on, and the checkpoint before is still there.
         """
-        writing, self._writing = self._writing, None
+        writing = self._writing
         if writing is None:
             return
-        writing.wait()
+        writing.wait()  # if a second Ctrl-C ends this, the run's end waits instead
+        self._writing = None
         if writing.error is not None:
             self._saved_here = None
             if writing.failed is not None:
@@ -377,9 +385,10 @@ class Checkpointer:
                 )
         else:
             self.save(path, weights_only)
-        writing, self._writing = self._writing, None
+        writing = self._writing
         assert writing is not None
         writing.wait()
+        self._writing = None
         if writing.error is not None:
             self._saved_here = None
             raise writing.error

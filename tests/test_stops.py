@@ -14,7 +14,8 @@ from helpers import DEADLINE_S
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors import checkpointer
+from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
 from nightbus.actors.stop_signals import PREEMPTED_EXIT_CODE
 from nightbus.bus.errors import CheckpointError
 
@@ -317,6 +318,79 @@ def test_ctrl_c_saves_the_run(tmp_path: Path) -> None:
 
     assert run.interrupted
     assert read_checkpoint(last(run))["global_step"] == 4
+
+
+def send_twice(trainer: nb.Trainer) -> None:
+    send(signal.SIGINT)(trainer)
+    send(signal.SIGINT)(trainer)
+
+
+@pytest.mark.parametrize(
+    ("step", "then"),
+    [
+        (4, "nothing of it is saved"),
+        (8, 'ckpt_path="last" goes on from epoch=0-step=6, what came after is not saved'),
+    ],
+)
+def test_who_presses_ctrl_c_twice_is_told_that_the_run_was_not_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], step: int, then: str
+) -> None:
+    run = trainer(tmp_path, max_epochs=2, callbacks=[At("on_train_batch_end", step, send_twice)])
+
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(Small(), loader())
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == f"nightbus: the run ended at once: {then}"
+
+
+class InterruptsTwice(Small):
+    """The second Ctrl-C comes when the first one has saved the run, while it is torn down."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.global_step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def teardown(self, stage: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_ctrl_c_when_the_run_is_saved_does_not_say_that_it_was_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path)
+
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(InterruptsTwice(), loader())
+
+    assert read_checkpoint(last(run))["global_step"] == 4
+    assert "not saved" not in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_while_the_run_is_saved_leaves_a_whole_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path, callbacks=[At("on_train_batch_end", 4, send(signal.SIGINT))])
+    closing = threading.Event()
+
+    def write_when_the_run_ends(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        closing.wait(60)
+        return write_checkpoint(*arguments)
+
+    def close(*arguments: Any) -> None:
+        closing.set()
+        close_checkpointer(*arguments)
+
+    close_checkpointer = checkpointer.Checkpointer.close
+    monkeypatch.setattr(checkpointer.Checkpointer, "close", close)
+    monkeypatch.setattr("nightbus.actors.checkpointer.write_checkpoint", write_when_the_run_ends)
+
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(Small(), loader())
+
+    assert read_checkpoint(last(run))["global_step"] == 4
+    assert "goes on from epoch=0-step=4, what came after" in capsys.readouterr().err
 
 
 def test_who_presses_ctrl_c_is_told_where_the_run_was_saved(

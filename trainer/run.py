@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..actors.arguments import described
@@ -11,7 +12,7 @@ from ..actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from ..actors.torch_settings import torch_settings
 from ..bus.errors import UsageError
 from ..bus.events import Ending, Fault
-from ..bus.logging_setup import bind_run
+from ..bus.logging_setup import bind_run, tell_user
 from ..bus.observer import describe
 from ..bus.run_folder import RunFolder
 from ..loops.running_loss import RunningLoss
@@ -76,6 +77,7 @@ def run(
     module, signals = trainer.lightning_module, trainer.safe_points.signals
     how: Ending = "completed"
     reason = ""
+    is_unsaved = False
     with signals:
         try:
             try:
@@ -95,6 +97,8 @@ def run(
                         how, reason = "stopped", trainer.stop_reason or "should_stop was set"
                 except BaseException as error:
                     how, reason = _how_it_ended(error, signals)
+                    # Asked here: a second signal may also come after the first has saved the run.
+                    is_unsaved = signals.at_once and trainer.checkpointer.can_save
                     _on_exception(trainer, opened, error, how)
                     if how != "interrupted" or signals.at_once:
                         raise
@@ -111,7 +115,7 @@ def run(
                 signals.hold(trainer.bus.hurry)
             finally:
                 if trainer.open_run is not None:
-                    _close(trainer, trainer.open_run, how, reason)
+                    _close(trainer, trainer.open_run, how, reason, is_unsaved)
                 module._attach(None)
 
 
@@ -186,7 +190,7 @@ def _on_exception(trainer: "Trainer", opened: OpenRun, error: BaseException, how
             error.add_note(f"while ending the run: {type(second).__name__}: {second}")
 
 
-def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str) -> None:
+def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str, is_unsaved: bool) -> None:
     """Record the end, let sinks finish, and say what did not work."""
     trainer.is_training_under_way = False
     trainer.checkpointer.close()
@@ -198,6 +202,8 @@ def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str) -> Non
         trainer.place.move(stage="")
         bind_run("", None)
     opened.report(unfinished)
+    if is_unsaved:
+        _tell_unsaved(trainer.checkpointer.last_path)
     signals = trainer.safe_points.signals
     if signals.terminated_while_ending:
         raise SystemExit(PREEMPTED_EXIT_CODE)
@@ -205,3 +211,11 @@ def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str) -> Non
         trainer.interrupted = True
     if signals.interrupts_while_ending > 1:
         raise KeyboardInterrupt
+
+
+def _tell_unsaved(saved_last: Path | None) -> None:
+    """Say what there is of a run that a second signal ended in the middle of a step."""
+    what = "nothing of it is saved"
+    if saved_last is not None:
+        what = f'ckpt_path="last" goes on from {saved_last.name}, what came after is not saved'
+    tell_user(f"nightbus: the run ended at once: {what}")
