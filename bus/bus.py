@@ -500,9 +500,13 @@ class Bus:
         if ended is not None:
             self._record_end(*ended)
         self._has_ended = True
-        self.writer.flush(wait=True)
+        has_end = self.writer.flush_end()
         self._stop_observers()
         self._seal()
+        if ended is not None and not has_end:
+            self.log_problems.append(
+                f"the run's end could not be recorded: {ended[0]}; it will look as if it was killed"
+            )
         if self._failures:
             raise self._failures[0]
         return [observer for observer in self.observers if not observer.finished]

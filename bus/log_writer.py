@@ -274,6 +274,16 @@ class LogWriter:
             return
         self._write_frame(payload, hook_count, other_count)
 
+    def flush_end(self) -> bool:
+        """Write the last of the events, for which some space was kept back.
+
+        Returns:
+            Whether the disk took them.
+        """
+        self._file.open_reserve()
+        self.flush(wait=True)
+        return self._readable_seq == self._flushed_seq
+
     def _write_before(self, limit: int) -> None:
         """Write what comes before a sequence number: as several frames where one would be too
         large.

@@ -14,6 +14,7 @@ import os
 from typing import Protocol
 
 CHUNK_BYTES = 1 << 18
+RESERVE_BYTES = 1 << 14  # beyond each chunk, for the run's end and the footer on a full disk
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14, which the mmap module does not name
 _CANNOT_MAP = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EACCES}
 
@@ -26,6 +27,9 @@ class SegmentFile(Protocol):
     """
 
     size: int
+
+    def open_reserve(self) -> None:
+        """What is appended from now on may use what was kept back for the end."""
 
     def append(self, data: bytes) -> None:
         """Add all of ``data``, or nothing of it and raise OSError."""
@@ -55,17 +59,21 @@ class _MappedFile:
     def __init__(self, fd: int) -> None:
         self.size = 0
         self._fd = fd
+        self._may_use_reserve = False
         self._base = 0  # offset in the file of the mapped chunk
         self._map = self._allocate(0)
 
     def _allocate(self, base: int) -> mmap.mmap:
-        os.posix_fallocate(self._fd, base, CHUNK_BYTES)
-        chunk = mmap.mmap(self._fd, CHUNK_BYTES, offset=base)
+        os.posix_fallocate(self._fd, base, CHUNK_BYTES + RESERVE_BYTES)
+        chunk = mmap.mmap(self._fd, CHUNK_BYTES + RESERVE_BYTES, offset=base)
         # All of a chunk's page faults at once: 0.4 us a step instead of 1.6. Older kernels do not
         # know how, and take them one by one.
         with contextlib.suppress(OSError):
             chunk.madvise(_POPULATE_WRITE)
         return chunk
+
+    def open_reserve(self) -> None:
+        self._may_use_reserve = True
 
     def append(self, data: bytes) -> None:
         begin = self.size - self._base
@@ -75,13 +83,20 @@ class _MappedFile:
             self.size += len(data)
             return
         chunks = [(self._base, self._map)]
-        while chunks[-1][0] + CHUNK_BYTES < self._base + end:
-            base = chunks[-1][0] + CHUNK_BYTES
-            chunks.append((base, self._allocate(base)))
+        try:
+            while chunks[-1][0] + CHUNK_BYTES < self._base + end:
+                base = chunks[-1][0] + CHUNK_BYTES
+                chunks.append((base, self._allocate(base)))
+        except OSError:
+            if not self._may_use_reserve or end > CHUNK_BYTES + RESERVE_BYTES:
+                raise
+            self._map[begin:end] = data
+            self.size += len(data)
+            return
         done = 0
         for base, chunk in chunks:
             at = self.size - base
-            part = data[done : done + CHUNK_BYTES - at]
+            part = data[done : done + max(0, CHUNK_BYTES - at)]
             chunk[at : at + len(part)] = part
             done += len(part)
             self.size += len(part)
@@ -100,6 +115,9 @@ class _WrittenFile:
     def __init__(self, fd: int) -> None:
         self.size = 0
         self._fd = fd
+
+    def open_reserve(self) -> None:
+        """Nothing can be kept back here."""
 
     def append(self, data: bytes) -> None:
         written = 0

@@ -18,6 +18,8 @@ from nightbus.bus import log_writer
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Fault, Gap
 from nightbus.bus.log_reader import EndKind, LogReader
+from nightbus.bus.run_list import list_runs
+from nightbus.bus.segment_file import CHUNK_BYTES, open_segment_file
 from nightbus.bus.segments import FolderStore, compress_segment
 
 SMALL = 3_000  # bytes a segment: a header, and a few frames
@@ -323,6 +325,69 @@ def test_a_run_whose_disk_stays_full_does_not_wait_for_what_nobody_can_read(
     assert "events are missing in the event log: [Errno 28] No space left" in said
     assert received == [0, 1, 2, 3]
     assert "stopped early" not in said
+
+
+class LeavesNoRoom(nb.Actor):
+    """From step 4 on, the disk has no room, and what the log has of it is used up."""
+
+    def __init__(self, disk: FaultyDisk) -> None:
+        self.disk = disk
+
+    @nb.on("on_train_batch_start")
+    def fill(self, hook: Any) -> None:
+        if hook.trainer.global_step == 4:
+            self.disk.fail(lambda number, name: name == "posix_fallocate")
+            while not hook.trainer.bus.writer.lost_events:
+                self.put("x", 0)
+                hook.trainer.bus.flush()
+
+
+def test_a_run_whose_disk_is_full_at_its_end_is_recorded_as_completed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with faulty_disk(tmp_path) as disk:
+        run = trainer(
+            tmp_path,
+            actors=[LeavesNoRoom(disk)],
+            enable_checkpointing=False,
+            enable_progress_bar=True,
+        )
+        run.fit(Small(), loader())
+
+    said = capsys.readouterr().err
+    assert "events are missing in the event log" in said
+    assert "fit completed" in said
+    (line,) = list_runs(tmp_path / "runs")
+    assert line.how == "completed"
+
+
+def test_an_end_that_cannot_be_recorded_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with faulty_disk(tmp_path) as disk:
+        _cannot_map(disk)  # so nothing can be kept back for the end
+        run = trainer(tmp_path, actors=[FillsTheDisk()], enable_checkpointing=False)
+        run.fit(Small(), loader())
+
+    said = capsys.readouterr().err
+    assert "the run's end could not be recorded: completed; it will look as if" in said
+
+
+def test_what_is_kept_back_for_the_end_is_no_hole_when_there_is_room_again(tmp_path: Path) -> None:
+    with faulty_disk(tmp_path) as disk, open(tmp_path / "segment", "w+b") as raw:
+        file = open_segment_file(raw.fileno())
+        file.append(b"a" * (CHUNK_BYTES - 1))
+        disk.fail(lambda number, name: name == "posix_fallocate")
+        with pytest.raises(OSError, match="No space left"):
+            file.append(b"bb")
+        file.open_reserve()
+        file.append(b"bb")
+        disk.fail(lambda number, name: False)
+        file.append(b"c" * CHUNK_BYTES)
+        file.finish()
+
+    found = (tmp_path / "segment").read_bytes()
+    assert found == b"a" * (CHUNK_BYTES - 1) + b"bb" + b"c" * CHUNK_BYTES
 
 
 def test_a_run_that_must_be_recorded_ends_in_good_order_when_it_cannot_be(tmp_path: Path) -> None:
