@@ -257,3 +257,15 @@ def test_replay_says_what_was_recorded_instead(tmp_path: Path) -> None:
 
     with pytest.raises(nb.UsageError, match="recorded: train, train_loss, val"):
         nb.replay(run.run_folder, actors=[EarlyStopping("loss")])
+
+
+def test_verbose_prints_each_best_value_and_the_stop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epochs_run(tmp_path, [3, 2, 4], EarlyStopping("val", patience=1, verbose=True))
+
+    assert capsys.readouterr().err.splitlines() == [
+        "EarlyStopping: best val so far: 3",
+        "EarlyStopping: best val so far: 2, before: 3",
+        "EarlyStopping: val did not improve in the last 1 check; best: 2",
+    ]

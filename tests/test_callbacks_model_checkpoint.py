@@ -499,3 +499,13 @@ def test_a_save_that_fails_is_said_at_once(tmp_path: Path, monkeypatch: pytest.M
 
     (fault,) = events(run, nb.Fault)
     assert (fault.source, fault.step) == ("checkpointer", 4)
+
+
+def test_verbose_prints_what_is_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_scripted(tmp_path, [3, 4], checkpoints(tmp_path, monitor="val", save_top_k=2, verbose=True))
+
+    folder = tmp_path / "kept"
+    assert capsys.readouterr().err.splitlines() == [
+        f"ModelCheckpoint: saved {folder}/epoch=0, val 3, best: {folder}/epoch=0",
+        f"ModelCheckpoint: saved {folder}/epoch=1, val 4, best: {folder}/epoch=0",
+    ]

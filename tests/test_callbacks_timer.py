@@ -127,3 +127,11 @@ def test_arguments_that_make_no_sense_are_refused(arguments: Any, message: str) 
 def test_a_stage_that_there_is_not_is_refused() -> None:
     with pytest.raises(nb.UsageError, match="stage='training': expected one of 'train'"):
         Timer().time_elapsed("training")
+
+
+def test_the_stop_is_printed(
+    tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, callbacks=[Timer({"seconds": 20})]).fit(Slow(clock), loader())
+
+    assert capsys.readouterr().err == "nightbus: the Timer's 0:00:20 are over\n"

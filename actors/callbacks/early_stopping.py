@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from ...bus.errors import NotRecorded, UsageError
-from ...bus.logging_setup import get_logger
+from ...bus.logging_setup import get_logger, tell_user
 from ..arguments import check_at_least, check_choice
 from ..callback import Callback
 
@@ -29,7 +29,7 @@ class EarlyStopping(Callback):
         min_delta: an improvement is more than this.
         patience: how many checks in a row may bring no improvement; with 3, the third ends the
             run.
-        verbose: report each improvement and the stop (``NIGHTBUS_LOG=info`` shows it).
+        verbose: report each improvement and the stop on stderr.
         mode: ``min`` if less is better, ``max`` if more is.
         strict: a metric that was not recorded is an error; it is said and passed over otherwise.
         check_finite: stop when the metric is NaN or infinite.
@@ -153,7 +153,7 @@ class EarlyStopping(Callback):
             trainer.should_stop = True
             trainer.stop_reason = reason
             if self.verbose:
-                _log.info("early stopping", reason=reason)
+                tell_user(f"EarlyStopping: {reason}")
 
     def evaluate(self, current: float) -> str:
         """Take up a value of the metric.
@@ -178,7 +178,8 @@ class EarlyStopping(Callback):
         margin = self.min_delta if self.mode == "min" else -self.min_delta
         if self._better(current + margin, best):
             if self.verbose:
-                _log.info("improved", metric=name, best=current, before=best)
+                before = f", before: {best:g}" if math.isfinite(best) else ""
+                tell_user(f"EarlyStopping: best {name} so far: {current:g}{before}")
             self.best_score = torch.tensor(current, dtype=torch.float64)
             self.wait_count = 0
             return ""

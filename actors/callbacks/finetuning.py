@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
-from ...bus.logging_setup import get_logger
+from ...bus.logging_setup import get_logger, tell_user
 from ..arguments import check_at_least
 from ..callback import Callback
 
@@ -275,7 +275,7 @@ class BackboneFinetuning(BaseFinetuning):
         should_align: the backbone's rate does not pass the first group's.
         initial_denom_lr: see ``unfreeze_and_add_param_group``; not used, as there is a rate.
         train_bn: train the backbone's batch normalisation too, from the first epoch on.
-        verbose: report the rates (``NIGHTBUS_LOG=info`` shows it).
+        verbose: report the rates on stderr.
         rounding: digits of a reported rate.
 
     Raises:
@@ -360,7 +360,10 @@ class BackboneFinetuning(BaseFinetuning):
         self.previous_backbone_lr = rate
         if self.verbose:
             digits = self.rounding
-            _log.info("learning rates", first=round(head, digits), backbone=round(rate, digits))
+            tell_user(
+                f"BackboneFinetuning: learning rates: first {round(head, digits)}, "
+                f"backbone {round(rate, digits)}"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data that a checkpoint keeps."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
-from ...bus.logging_setup import get_logger
+from ...bus.logging_setup import get_logger, tell_user
 from ..arguments import check_at_least, check_choice
 from ..checkpoint_files import free_name, point_at
 from ..checkpoint_format import is_checkpoint, remove_checkpoint, remove_unfinished
@@ -41,7 +41,7 @@ class ModelCheckpoint(Checkpoint):
             ``epoch=3-val_loss=0.25``; ``{step}`` and every recorded metric can be used.
             ``{epoch}-{step}`` by default. A name that is taken gets ``-v1``, ``-v2`` and so on.
         monitor: the metric that says which checkpoints are best; without one, the newest is.
-        verbose: report each checkpoint (``NIGHTBUS_LOG=info`` shows it).
+        verbose: report each checkpoint on stderr.
         save_last: keep the newest checkpoint too, and have a link ``last`` lead to it. ``"link"``
             means the same as True.
         save_top_k: how many of the best to keep; -1 for all, 0 for none. Without ``monitor``, one
@@ -324,8 +324,8 @@ class ModelCheckpoint(Checkpoint):
 
         trainer.checkpointer.save(Path(path), self.save_weights_only, tidy_up, take_back)
         if self.verbose:
-            shown = {} if score is None else {self.monitor or "": score.item()}
-            _log.info("saved", path=path, best=self.best_model_path, **shown)
+            shown = "" if score is None else f", {self.monitor} {score.item():g}"
+            tell_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
 
     def _choice(self) -> dict[str, Any]:
         """What is chosen, as it is now."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
-from ...bus.logging_setup import get_logger
+from ...bus.logging_setup import tell_user
 from ..arguments import check_choice, parse_max_time
 from ..callback import Callback
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ...trainer import Trainer
     from ..module import LightningModule
 
-_log = get_logger("nightbus.timer")
 _STAGES = ("train", "validate", "test", "predict", "sanity_check")
 
 
@@ -28,7 +27,7 @@ class Timer(Callback):
         duration: how long training may take: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its
             arguments; None for no limit.
         interval: look at the clock after each batch (``step``) or after each epoch (``epoch``).
-        verbose: report the stop (``NIGHTBUS_LOG=info`` shows it).
+        verbose: report the stop on stderr.
 
     Raises:
         UsageError: an argument makes no sense.
@@ -136,7 +135,7 @@ class Timer(Callback):
             trainer.should_stop = True
             trainer.stop_reason = f"the Timer's {timedelta(seconds=self._duration_s or 0)} are over"
             if self._verbose:
-                _log.info("out of time", elapsed_s=round(self.time_elapsed(), 3))
+                tell_user(f"nightbus: {trainer.stop_reason}")
 
     # -- state -------------------------------------------------------------------------------
 
