@@ -291,11 +291,11 @@ class ProgressBar(Sink):
 
         with self._lock:
             bars = self._view.bars()
-            items = [(name, number(m.last)) for name, m in self._view.metrics.items()]
+            items, total = self._view.shown_metrics(), len(self._view.metrics)
             function = self._view.fn
         is_ascii = self._console is not None and not self._console.encoding.startswith("utf")
         lines = _bar_lines(bars, width, "#-" if is_ascii else "━─")
-        lines += _metric_lines(items, width)
+        lines += _metric_lines(items, total, width)
         for line in lines:
             line.truncate(max(1, width), overflow="ellipsis")
         text = Text("\n").join(lines) if lines else Text(f"{function} is starting")
@@ -353,12 +353,13 @@ def _bar_lines(bars: Sequence[Bar], width: int, cells: str) -> list["Text"]:
     return lines
 
 
-def _metric_lines(items: Sequence[tuple[str, str]], width: int) -> list["Text"]:
-    """Names and values, as many as fit on a few lines."""
+def _metric_lines(items: Sequence[tuple[str, str]], total: int, width: int) -> list["Text"]:
+    """Names and values, as many as fit on a few lines, and how many more of the total there are."""
     from rich.text import Text
 
     lines: list[Text] = []
-    for shown, (name, value) in enumerate(items):
+    shown = 0
+    for name, value in items:
         item = Text(f"{_printable(name)} ", style="bright_black")
         item.append(value, style="red" if value in ("nan", "inf", "-inf") else "default")
         fits = lines and lines[-1].cell_len + 2 + item.cell_len <= width
@@ -367,10 +368,12 @@ def _metric_lines(items: Sequence[tuple[str, str]], width: int) -> list["Text"]:
         elif len(lines) < MAX_METRIC_LINES:
             lines.append(item)
         else:
-            more = f"  +{len(items) - shown} more"
-            lines[-1].truncate(max(1, width - len(more)), overflow="ellipsis")
-            lines[-1].append(more, style="bright_black")
             break
+        shown += 1
+    if shown < total:
+        more = f"  +{total - shown} more"
+        lines[-1].truncate(max(1, width - len(more)), overflow="ellipsis")
+        lines[-1].append(more, style="bright_black")
     return lines
 
 

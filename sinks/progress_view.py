@@ -23,14 +23,20 @@ from ..bus.events import (
 
 RATE_WINDOW_NS = 10_000_000_000
 SAMPLE_EVERY_NS = 100_000_000
+MAX_SHOWN_METRICS = 8
 _EVALUATIONS = ("validate", "test", "predict")
 
 
 class MetricView:
-    """A metric's last value, and the lowest and highest that are numbers."""
+    """A metric's last value, and the lowest and highest that are numbers.
 
-    def __init__(self, value: Scalar) -> None:
+    Attributes:
+        is_of_epoch: whether its first value came between batches: a validation's, say.
+    """
+
+    def __init__(self, value: Scalar, is_of_epoch: bool) -> None:
         self.last = value
+        self.is_of_epoch = is_of_epoch
         self.low: Scalar | None = None
         self.high: Scalar | None = None
         self.add(value)
@@ -187,7 +193,7 @@ class ProgressView:
             case Put():
                 metric = self.metrics.get(event.name)
                 if metric is None:
-                    self.metrics[event.name] = MetricView(event.value)
+                    self.metrics[event.name] = MetricView(event.value, event.batch_idx < 0)
                 else:
                     metric.add(event.value)
             case LoopStarted():
@@ -310,6 +316,15 @@ class ProgressView:
             return f"{number:,}"
         return f"{min(number, self._epochs):,}/{self._epochs:,}"
 
+    def shown_metrics(self) -> list[tuple[str, str]]:
+        """Names and values of the metrics there is room for, as they first appeared: those of an
+        epoch come before those of each step, of which there may be many.
+        """
+        of_epoch = [name for name, metric in self.metrics.items() if metric.is_of_epoch]
+        chosen = list(dict.fromkeys([*of_epoch, *self.metrics]))[:MAX_SHOWN_METRICS]
+        kept = ((name, metric) for name, metric in self.metrics.items() if name in chosen)
+        return [(name, number(metric.last)) for name, metric in kept]
+
     def _end_epoch(self) -> None:
         if not self._epoch_due:
             return
@@ -333,7 +348,10 @@ class ProgressView:
         return outer
 
     def _metrics_text(self) -> str:
-        return "".join(f", {name} {number(m.last)}" for name, m in self.metrics.items())
+        shown = self.shown_metrics()
+        more = len(self.metrics) - len(shown)
+        text = "".join(f", {name} {value}" for name, value in shown)
+        return f"{text}, +{more} more" if more else text
 
     def end_text(self) -> str:
         """How the run ended, in a line; empty before."""

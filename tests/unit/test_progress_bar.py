@@ -287,7 +287,33 @@ def test_many_metrics_take_three_lines_and_the_rest_is_counted() -> None:
     lines = story.picture()[1:]
 
     assert len(lines) == 3
-    assert lines[2].endswith("+31 more")
+    assert lines[2].endswith("+32 more")
+
+
+def test_of_many_metrics_the_few_of_an_epoch_are_shown_first() -> None:
+    story = Story(width=400)
+    story.fit()
+    for number in range(60):
+        story.tell(Put, f"m{number}", 0.5, ("progress_bar",), "", batch=3)
+    story.put("val_loss", 0.25)
+
+    (line,) = story.picture(400)[1:]
+
+    steps = "  ".join(f"m{number} 0.5" for number in range(7))
+    assert line == f"{steps}  val_loss 0.25  +53 more"
+
+
+def test_an_epochs_line_has_as_many_metrics_and_counts_the_rest() -> None:
+    story = Story(live=False)
+    story.fit()
+    story.loop("train", 4)
+    for number in range(60):
+        story.put(f"m{number}", 0.5)
+    story.tell(RunEnded, "completed", "")
+
+    story.bar._say_lines()
+
+    assert story.file.getvalue().endswith(", m6 0.5, m7 0.5, +52 more\n")
 
 
 def test_names_cannot_steer_the_terminal() -> None:
