@@ -53,6 +53,7 @@ class ToldCommand(msgspec.Struct, frozen=True):
         target: whom it was for.
         command: what it asked.
         at: the event that the actor was handling.
+        epoch, step: where training was then.
         asked: whether it was sent with ``ask``: there was no reply, and unless the handler catches
             DeliveryError, it ended there.
     """
@@ -61,6 +62,8 @@ class ToldCommand(msgspec.Struct, frozen=True):
     target: str
     command: Command
     at: Position
+    epoch: int
+    step: int
     asked: bool = False
 
 
@@ -148,7 +151,10 @@ class _ReplayHost:
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
         at = self._place_of(sender)
-        self.commands.append(ToldCommand(sender, target, command, at, asked=reply is not None))
+        observer = self.observers.get(sender)
+        epoch, step = (0, 0) if observer is None else observer.epoch_and_step
+        asked = reply is not None
+        self.commands.append(ToldCommand(sender, target, command, at, epoch, step, asked))
         if reply is not None:
             reply.fail(NobodyInReplayError(target, type(command).__name__))
         return Told()

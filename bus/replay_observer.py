@@ -27,6 +27,9 @@ class ReplayObserver(Observer):
         selection: which events it gets.
         timeline: when events were recorded.
         pass_over: gets the others.
+
+    Attributes:
+        epoch_and_step: where training was at the last event that the actor was given.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class ReplayObserver(Observer):
         super().__init__(actor, start, host, cursor_file, NO_RESTARTS)
         self.selector = Selector(selection, timeline.seconds, pass_over)
         self.pace: Pace | None = None
+        self.epoch_and_step = (0, 0)
         self.has_recorded_time = False
         # A sink takes many events at once, other actors one by one, each at its own time.
         self.takes_batches = type(actor)._deliver is not Actor._deliver
@@ -67,6 +71,8 @@ class ReplayObserver(Observer):
             self.position = Position(attempt, next_seq)
 
         selected = self.selector.select(attempt, events)
+        if self.takes_batches and selected and isinstance(selected[-1], Event):
+            self.epoch_and_step = selected[-1].epoch, selected[-1].step
         if not self.takes_batches:
             await self._handle(attempt, selected)
         elif self.pace is None:
@@ -89,6 +95,7 @@ class ReplayObserver(Observer):
                 continue
             if isinstance(event, Event):
                 self._now_s = max(self._now_s, seconds(attempt, event))
+                self.epoch_and_step = event.epoch, event.step
             if pace is not None and not pace.is_due(self._now_s):
                 await pace.reach(self._now_s)
             self.position = Position(attempt, event.seq)  # what it does now, it does here

@@ -228,6 +228,8 @@ def _emitted(replayed: "Replayed") -> list[dict[str, object]]:
                 "source": told.sender,
                 "attempt": told.at.attempt,
                 "seq": told.at.seq,
+                "epoch": told.epoch,
+                "step": told.step,
             }
         )
     return emitted

@@ -140,6 +140,8 @@ def test_an_actor_is_given_the_run_and_what_it_emits_is_printed(
         "source": "highloss",
         "attempt": 0,
         "seq": 14,
+        "epoch": 0,
+        "step": 5,
     }
 
 

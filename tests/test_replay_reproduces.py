@@ -187,6 +187,14 @@ def test_early_stopping_is_tried_with_several_patiences_at_once(tmp_path: Path) 
     ]
 
 
+def test_a_command_says_at_which_epoch_and_step_it_was_told(tmp_path: Path) -> None:
+    path = scripted(tmp_path, [3.0, 2.0, 2.5, 1.0])
+
+    (told,) = nb.replay(path, actors=[nb.EarlyStopping("val_loss", patience=1)]).commands
+
+    assert (told.epoch, told.step) == (2, 30)
+
+
 def _stop(checks: str, best: float) -> nb.Stop:
     return nb.Stop(reason=f"val_loss did not improve in the last {checks}; best: {best:g}")
 
