@@ -20,7 +20,8 @@ from .errors import (
     UsageError,
 )
 from .events import Command, Event, Plain, Put, RunStarted, Stage, Stop
-from .flight_file import FlightFile, open_run
+from .find_run import find_events
+from .flight_file import FlightFile
 from .lineage import Timeline, consistent_logs
 from .log_reader import EndKind, LogReader
 from .logging_setup import tell_user
@@ -176,8 +177,8 @@ class _ReplayHost:
 def replay(
     run: str | os.PathLike[str] | RunFolder,
     *,
-    actors: Iterable[Actor] = (),
-    sinks: Iterable[Actor | Callable[[Any], Any]] = (),
+    actors: Actor | Iterable[Actor] = (),
+    sinks: Actor | Callable[[Any], Any] | Iterable[Actor | Callable[[Any], Any]] = (),
     rate: float | str = "max",
     clock: ClockName | None = None,
     start: str | None = None,
@@ -211,9 +212,12 @@ def replay(
     callback's trainer knows what was left out too. RunStarted and RunEnded always come.
 
     Args:
-        run: the run's folder.
-        actors: any actors.
-        sinks: any sinks; each writes where it is told to. A function is called with each put.
+        run: the run's folder or anything inside it; or below ./runs its id, the beginning of its
+            id, its name, or ``last`` for the one that was started or resumed last; or a file of
+            last events.
+        actors: any actors, or one.
+        sinks: any sinks, or one; each writes where it is told to. A function is called with each
+            put.
         rate: ``max``, as fast as can be; ``realtime``; or how many times faster than it was
             recorded, such as 10 or ``x0.5``.
         clock: ``recorded``: for actors, trio's clock and ``nightbus.monotonic`` show when events
@@ -263,10 +267,10 @@ def replay(
     if clock not in (None, "recorded", "wall"):
         raise UsageError(f"clock={clock!r}: expected recorded or wall")
     _check_together(selection, speed, clock, resume, follow, cursors is not None)
-    folder = run if isinstance(run, RunFolder) else open_run(run)
+    folder = run if isinstance(run, RunFolder) else find_events(os.fspath(run))
     host = _ReplayHost(folder, follow, all_attempts)
-    destinations = [_checked("sinks", sink) for sink in sinks]
-    everyone = [*(_checked("actors", actor) for actor in actors), *destinations]
+    destinations = [_checked("sinks", sink) for sink in several(sinks)]
+    everyone = [*(_checked("actors", actor) for actor in several(actors)), *destinations]
     if not allow_network:
         _refuse_network(everyone)
     _name_everyone(everyone, host)
@@ -331,6 +335,11 @@ def _listeners(everyone: Iterable[Actor]) -> dict[str, str]:
 def _say(notes: Iterable[str]) -> None:
     for note in notes:
         tell_user(f"nightbus: {note}")
+
+
+def several(given: object) -> list[object]:
+    """What was given, of which one needs no list."""
+    return list(given) if isinstance(given, Iterable) else [given]
 
 
 def _checked(argument: str, given: object) -> Actor:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..bus.find_run import find_run
 from .file_sinks import (
     WANTED,
     add_folder_options,
@@ -13,7 +14,7 @@ from .file_sinks import (
     sink_reports,
     tell_sinks,
 )
-from .find import RUN_HELP, find_run
+from .find import RUN_HELP
 from .text import LOSSY, OK, as_json, tell
 
 

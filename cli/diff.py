@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .find import RUN_HELP, find_run
+from ..bus.find_run import find_run
+from .find import RUN_HELP
 from .text import DIFFERS, LOSSY, OK, as_json, how_many, one_line, plain, tell
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from .find import RUN_HELP, find_run
+from ..bus.find_run import find_run
+from .find import RUN_HELP
 from .text import ERROR, OK, REFUSED, as_json, how_many, one_line, plain
 
 

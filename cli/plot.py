@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import UsageError
+from ..bus.find_run import find_events
 from ..bus.run_folder import RunFolder
-from .find import LAST_EVENTS_HELP, find_events
+from .find import LAST_EVENTS_HELP
 from .text import OK, as_json, how_many, plain, tell
 
 if TYPE_CHECKING:

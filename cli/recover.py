@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..bus.errors import RunFolderError
+from ..bus.find_run import find_run
 from ..bus.run_folder import RunFolder, RunInfo
-from .find import RUN_HELP, find_run
+from .find import RUN_HELP
 from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell
 
 

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, UsageError
+from ..bus.find_run import find_events, find_run
 from ..bus.run_folder import RunFolder
 from ..sinks.refill import refill
 from .file_sinks import (
@@ -16,7 +17,7 @@ from .file_sinks import (
     sink_reports,
     tell_sinks,
 )
-from .find import LAST_EVENTS_HELP, find_events, find_run
+from .find import LAST_EVENTS_HELP
 from .named_actor import load_actor
 from .text import ERROR, LOSSY, OK, as_json, as_json_line, how_many, tell
 

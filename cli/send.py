@@ -5,7 +5,8 @@ import sys
 from typing import Any
 
 from ..bus.control_protocol import VERBS, Answer, Request, RunStatus, Verb
-from .find import RUN_HELP, find_run
+from ..bus.find_run import find_run
+from .find import RUN_HELP
 from .text import ERROR, OK, as_json, duration, how_many, one_line, plain, tell
 
 MAX_FAULTS_SHOWN = 5

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import UsageError
-from .find import LAST_EVENTS_HELP, find_events
+from ..bus.find_run import find_events
+from .find import LAST_EVENTS_HELP
 from .plot import add_plot_options, drawn_in_terminal
 from .text import LOSSY, OK, as_json, duration, how_many, one_line, plain, tell
 

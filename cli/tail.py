@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ..bus.find_run import find_events
 from ..bus.run_folder import RunFolder
-from .find import LAST_EVENTS_HELP, find_events
+from .find import LAST_EVENTS_HELP
 from .text import LOSSY, OK, as_json_line, duration, one_line, plain, tell
 
 _HEAD_FIELDS = 9  # those that every event begins with

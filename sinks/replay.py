@@ -2,10 +2,10 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, cast
+from typing import ParamSpec
 
 from ..bus.actor import Actor
-from ..bus.replay import Replayed
+from ..bus.replay import Replayed, several
 from ..bus.replay import replay as replay_into_actors
 from .given import sink_of
 
@@ -17,9 +17,9 @@ def _taking_functions(replay: Callable[Arguments, Replayed]) -> Callable[Argumen
 
     @functools.wraps(replay)
     def replay_into(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Replayed:
-        given = cast("list[object]", list(kwargs.get("sinks", ())))  # type: ignore[call-overload]
         kwargs["sinks"] = [
-            entry if isinstance(entry, Actor) else sink_of(entry, "sinks") for entry in given
+            entry if isinstance(entry, Actor) else sink_of(entry, "sinks")
+            for entry in several(kwargs.get("sinks", ()))
         ]
         return replay(*args, **kwargs)
 

@@ -148,6 +148,48 @@ def _note_writing(opened: list[tuple[str, Any]], event: str, given: Any) -> None
 # -- rules over a recorded run -------------------------------------------------------------------
 
 
+def test_one_actor_and_one_sink_need_no_list(tmp_path: Path) -> None:
+    path = scripted(tmp_path, [3.0, 2.0, 2.5])
+    values: list[float] = []
+
+    result = nb.replay(
+        path,
+        actors=nb.EarlyStopping("val_loss", patience=1),
+        sinks=nb.FunctionSink(lambda put: values.append(put.value)),
+        metrics=["val_loss"],
+    )
+
+    assert len(result.commands) == 1
+    assert values == [10.0, 20.0, 30.0]
+
+
+def test_a_function_needs_no_list(tmp_path: Path) -> None:
+    values: list[float] = []
+
+    def keep(put: nb.Put) -> None:
+        values.append(put.value)
+
+    nb.replay(scripted(tmp_path, [3.0, 2.0]), sinks=keep, metrics=["val_loss"])
+
+    assert values == [10.0, 20.0]
+
+
+@pytest.mark.parametrize("which", ["id", "beginning", "name", "last"])
+def test_a_run_is_found_as_the_command_line_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    run = RecordedRun(tmp_path)
+    run.steps(3)
+    info = run.folder.info
+    given = {"id": info.id, "beginning": info.id[:-1], "name": info.name, "last": "last"}[which]
+    monkeypatch.chdir(tmp_path)
+    values: list[float] = []
+
+    nb.replay(given, sinks=lambda put: values.append(put.value), metrics=["loss"])
+
+    assert len(values) == 3
+
+
 class KeepsBest(nb.Callback):
     """Chooses checkpoints as ModelCheckpoint does: the best k, by a metric."""
 
