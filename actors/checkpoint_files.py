@@ -1,10 +1,12 @@
 """Where checkpoints lie: names, the link ``last``, and finding the one that a user means."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..bus.checkpoint_folder import check_digest
 from ..bus.errors import CheckpointError
 from ..bus.logging_setup import get_logger
 from ..bus.run_folder import RunFolder, newest_runs
@@ -87,7 +89,24 @@ def find_checkpoint(
 
 
 def _read(path: Path) -> Found:
-    return Found(path, read_checkpoint(path), RunFolder.containing(path))
+    run = RunFolder.containing(path)
+    try:
+        return Found(path, read_checkpoint(path), run)
+    except CheckpointError as error:
+        instead = _newest_intact(run) if run is not None and is_checkpoint(path) else None
+        if instead is None:
+            raise
+        raise CheckpointError(
+            f"{error}; the newest of its run that is intact is {instead}"
+        ) from error
+
+
+def _newest_intact(run: RunFolder) -> Path | None:
+    for path in _newest_first(run):
+        with contextlib.suppress(CheckpointError, OSError):
+            check_digest(path)
+            return path
+    return None
 
 
 def _find_last(root: Path, run_name: str) -> Found | None:

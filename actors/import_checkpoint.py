@@ -16,6 +16,8 @@ from ..bus.errors import CheckpointError
 from .checkpoint_format import take_snapshot, write_checkpoint
 
 OLDEST_TORCH = (2, 10)
+_REFUSAL = "WeightsUnpickler error:"  # what torch says before why it refused
+_SIGNS_OF_CODE = ("Unsupported", "Trying to")  # a truncated file has none of these
 _TAKEN = (
     "state_dict",
     "optimizer_states",
@@ -50,14 +52,27 @@ def convert(source: Path, folder: Path) -> list[str]:
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {source}") from None
     except Exception as error:  # of many types: it parses what anybody may have written
-        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise CheckpointError(
-            f"{source} cannot be read without running code that it names: {type(error).__name__}: "
-            f"{first}; save it anew where it was made, with weights and plain data only"
-        ) from error
+        raise CheckpointError(f"{source} {_why_not_read(error)}") from error
     state, left_out = _state_of(content, source)
     write_checkpoint(folder, state)
     return left_out
+
+
+def _why_not_read(error: Exception) -> str:
+    """What is wrong with a file that torch does not read, and what to do."""
+    text = str(error).strip()
+    refused = text.partition(_REFUSAL)[2].strip() or text
+    what = f"{type(error).__name__}: {refused.splitlines()[0].split('. ')[0]}" if refused else ""
+    if _REFUSAL in text and any(sign in refused for sign in _SIGNS_OF_CODE):
+        return (
+            f"cannot be read without running code that it names: {what}; save it anew where it was "
+            "made, with weights and plain data only"
+        )
+    why = f" ({what})" if what else ""
+    return (
+        f"is damaged or cut short, or no checkpoint of PyTorch{why}; compare its size with the "
+        "original's, and copy it again"
+    )
 
 
 def _state_of(content: Any, source: Path) -> tuple[dict[str, Any], list[str]]:

@@ -138,8 +138,9 @@ class BlackBox:
             f"nightbus, run {self._identity.run}, attempt {self._identity.attempt}, "
             f"process {os.getpid()}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
             f"{why}\n"
-            f"{place.stage or 'between stages'}, epoch {place.epoch}, step {place.step}, "
-            f"batch {place.batch_idx}{f', in the hook {hook}' if hook else ''}\n"
+            f"{place.stage or 'between stages'}, epoch {place.epoch}, step {place.step}"
+            f"{f', batch {place.batch_idx}' if place.batch_idx >= 0 else ''}"
+            f"{f', in the hook {hook}' if hook else ''}\n"
         )
 
     def _unwritten(self) -> str:

@@ -134,14 +134,18 @@ class _Doctor:
         indices = store.indices()
         expected = 0
         end = _End()
+        follows_empty = False
         for index, missing in with_missing(indices):
             if missing:
                 fix = f"bring it back from a copy; to read past it: {self._recover}"
                 where, what = store.path(index - missing), missing_text(missing)
                 self._find("problem", "segments", where, what, fix)
             self._look_for_twins(store, index)
+            is_last = index == indices[-1]
+            path = store.path_there(index)
             try:
                 salvage = salvage_segment(store, index)
+                is_empty = path.stat().st_size == 0
             except FileNotFoundError:
                 continue  # just compressed: its other name is looked at when asked for again
             except NewerFormatError as error:
@@ -150,14 +154,25 @@ class _Doctor:
                 self._find("problem", "format", store.path_there(index), str(error), fix)
                 return
             self.examination.segments += 1
-            is_last = index == indices[-1]
-            path = store.path_there(index)
+            if is_empty and not (is_last and self._is_written):
+                self._find_empty_segment(path, is_last)
+                follows_empty, end.is_known = True, not is_last
+                continue
+            if follows_empty and salvage.frames:  # what is missing has been said
+                expected, follows_empty = salvage.frames[0].frame.first_seq, False
             self._look_at_damage(path, salvage, is_last)
             self._look_at_header(path, salvage, attempt, index)
             expected = self._look_at_order(path, salvage, expected, end)
             end.sealed = salvage.footer is not None
-        if indices:
+        if indices and end.is_known:
             self._look_at_end(store, end)
+
+    def _find_empty_segment(self, path: Path, is_last: bool) -> None:
+        """All that is to be said of it: that its log lacks what it held goes without saying."""
+        is_torn = is_last and path.suffix == ".nlog"  # nothing of it had reached the disk
+        fix = "" if is_torn else f"bring it back from a copy; to save the rest: {self._recover}"
+        what = "the segment is empty, as after a power cut"
+        self._find("note" if is_torn else "problem", "structure", path, what, fix)
 
     def _look_for_twins(self, store: FolderStore, index: int) -> None:
         if store.path(index).exists() and store.compressed_path(index).exists():
@@ -360,6 +375,7 @@ class _End:
     """How a log begins and ends, as far as it was seen."""
 
     def __init__(self) -> None:
+        self.is_known = True
         self.started = False
         self.ended = False
         self.sealed = False

@@ -41,6 +41,18 @@ def test_one_flipped_bit_is_found(tmp_path: Path, name: str) -> None:
         trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path=checkpoints(run) / "last")
 
 
+def test_of_a_damaged_checkpoint_it_is_said_which_one_to_take_instead(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(Small(), loader())
+    folder = checkpoints(run)
+    flip_a_bit(folder / "last" / TENSORS)
+
+    with pytest.raises(CheckpointError, match="the newest of its run that is intact is") as refused:
+        trainer(tmp_path, max_epochs=3).fit(Small(), loader(), ckpt_path=folder / "last")
+
+    assert str(refused.value).endswith(str(folder / "epoch=0-step=6"))
+
+
 def test_the_digest_is_the_one_that_the_log_names(tmp_path: Path) -> None:
     from models import events
 

@@ -155,3 +155,19 @@ def test_a_checkpoint_that_lightning_itself_wrote_is_taken_over(tmp_path: Path) 
 
     assert run.global_step == 18
     assert not torch.equal(weights(mine)[0], weights(module)[0])
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5])
+def test_a_file_that_is_cut_short_is_said_to_be_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_zip: bool, kept: float
+) -> None:
+    torch.save(Small().state_dict(), tmp_path / "model.pt", _use_new_zipfile_serialization=is_zip)
+    data = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "model.pt").write_bytes(data[: int(len(data) * kept)])
+
+    assert main(["import-ckpt", str(tmp_path / "model.pt"), "-o", str(tmp_path / "m"), "--trust"])
+
+    said = capsys.readouterr().err
+    assert "is damaged or cut short" in said
+    assert "code" not in said

@@ -188,6 +188,43 @@ def examined(capsys: Capture, run: Path) -> list[tuple[str, str, str]]:
     return [(each["level"], each["where"], each["what"]) for each in report["findings"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "level"), [("000000.nlog", "note"), ("000000.nlog.zst", "problem")]
+)
+def test_doctor_has_one_finding_for_an_empty_segment(
+    tmp_path: Path, capsys: Capture, name: str, level: str
+) -> None:
+    run = RecordedRun(tmp_path)
+    run.steps(3)
+    segment = run.folder.store(0).path(0)
+    segment.unlink()
+    segment.with_name(name).touch(mode=0o600)
+
+    _, report = reported(capsys, "doctor", run.path)
+
+    (finding,) = report["findings"]
+    assert finding["level"] == level
+    assert finding["what"] == "the segment is empty, as after a power cut"
+
+
+def test_doctor_does_not_say_again_that_an_empty_segments_events_are_missing(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt(segment_bytes=3_000)
+    attempt.steps(60)
+    attempt.end()
+    store = run.folder.store(0)
+    store.path(1).write_bytes(b"")
+
+    _, report = reported(capsys, "doctor", run.path)
+
+    assert len(store.indices()) > 2
+    assert [finding["where"] for finding in report["findings"]] == [
+        "attempt-000/rank-00000/000001.nlog"
+    ]
+
+
 def test_doctor_counts_the_checkpoints_that_it_found_sound(tmp_path: Path, capsys: Capture) -> None:
     run, _ = saved(tmp_path)
 

@@ -125,6 +125,19 @@ def test_each_event_is_kept_once_whoever_handles_it(
     assert [step for name, step in hooks if name == "training_step"] == [0, 1, 2]
 
 
+class FailsAtItsBegin(Small):
+    def on_fit_start(self) -> None:
+        raise RuntimeError("not like this")
+
+
+def test_what_a_crash_before_the_first_batch_leaves_names_no_batch(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="not like this"):
+        trainer(tmp_path).fit(FailsAtItsBegin(), loader())
+
+    (path,) = left(tmp_path, "crash", "stacks.txt")
+    assert "epoch 0, step 0, in the hook on_fit_start\n" in path.read_text()
+
+
 def test_with_all_recorded_a_crash_leaves_only_the_stacks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="boom"):
         trainer(tmp_path, recording="all").fit(Boom(), loader())
