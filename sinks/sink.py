@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -12,6 +12,9 @@ from ..bus.codec import DecodedEvent, HookSelection
 from ..bus.cursor import PlainState, Position
 from ..bus.errors import UsageError
 from ..bus.events import Event, Hook, Media, Put, RunEnded, RunStarted
+
+OF_LOGGERS = ("experiment", "log_metrics", "log_hyperparams", "log_image", "log_graph", "save_dir")
+"""What modules ask ``self.logger`` for that were written for a logger of Lightning."""
 
 
 class Sink(Actor):
@@ -39,6 +42,20 @@ class Sink(Actor):
     _run_of_state: Path | None = None
     _wall_offset_ns: int = 0
     _is_open: bool = False
+
+    if not TYPE_CHECKING:  # for which a name that is not there is an error
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self).__name__
+            message = f"{kind!r} object has no attribute {name!r}"
+            if name in OF_LOGGERS:
+                message += (
+                    f": {kind} is a sink, which gets what training records; record metrics "
+                    "with self.log or self.put, media with self.put_image and the like, and "
+                    "hyperparameters with self.save_hyperparameters, or give a logger of "
+                    "Lightning: Trainer(logger=...)"
+                )
+            raise AttributeError(message)
 
     def open(self, resumed: bool) -> None:
         """Get ready. Called before the first event and again after a restart.

@@ -200,3 +200,28 @@ def test_an_evaluation_keeps_frozen_parts_in_eval_mode(tmp_path: Path, function:
 def test_a_step_that_cannot_tell_several_dataloaders_apart_is_refused(tmp_path: Path) -> None:
     with pytest.raises(nb.UsageError, match=r"there are 2 dataloaders.*has no argument dataload"):
         trainer(tmp_path).validate(Small(), [loader(8), loader(8)])
+
+
+def test_the_callback_that_stops_early_is_found(tmp_path: Path) -> None:
+    first, second = nb.EarlyStopping("val_loss"), nb.EarlyStopping("train_loss")
+    run = trainer(tmp_path, callbacks=[nb.LambdaCallback(), first, second])
+
+    assert run.early_stopping_callback is first
+    assert run.early_stopping_callbacks == [first, second]
+    assert trainer(tmp_path).early_stopping_callback is None
+
+
+def test_the_trainer_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer(tmp_path).print("a", 1, sep="-")
+
+    assert capsys.readouterr().out == "a-1\n"
+
+
+@pytest.mark.parametrize("name", ["experiment", "log_metrics"])
+def test_who_takes_a_sink_for_a_logger_of_lightning_is_told_what_to_use(
+    tmp_path: Path, name: str
+) -> None:
+    logger = trainer(tmp_path, logger=True).logger
+
+    with pytest.raises(AttributeError, match=r"CSV is a sink.* with self.log or self.put"):
+        getattr(logger, name)

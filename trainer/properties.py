@@ -6,6 +6,7 @@ import torch
 
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
+from ..actors.callbacks.early_stopping import EarlyStopping
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
 from ..actors.lightning_optimizer import LightningOptimizer
 from ..actors.loaders import Loaders
@@ -313,6 +314,25 @@ class TrainerProperties:
     def checkpoint_callback(self) -> Checkpoint | None:
         """The first callback that saves checkpoints, or None."""
         return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def early_stopping_callbacks(self) -> list[EarlyStopping]:
+        """The callbacks that stop training by a metric."""
+        return [
+            entry
+            for entry in self.participants.callbacks_in_order
+            if isinstance(entry, EarlyStopping)
+        ]
+
+    @property
+    def early_stopping_callback(self) -> EarlyStopping | None:
+        """The first callback that stops training by a metric, or None."""
+        return next(iter(self.early_stopping_callbacks), None)
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print, from the first process only; above the progress bar."""
+        if self.is_global_zero:
+            print(*args, **kwargs)
 
     @property
     def writes_predictions_at_end(self) -> bool:
