@@ -77,6 +77,7 @@ class Metrics:
         self._said_not_finite: set[str] = set()
         self.heard: set[str] = set()  # destinations that somebody takes values for
         self.unheard: Counter[str] = Counter()  # values put to others
+        self._directed: set[str] = set()  # names put to destinations that were chosen
         self._monitors = Monitors()
 
     # -- who reads what ----------------------------------------------------------------------
@@ -101,6 +102,11 @@ class Metrics:
         """Latest value of each metric in the progress bar, as it was recorded."""
         return self._progress_bar
 
+    @property
+    def names(self) -> set[str]:
+        """The metrics there were in this run."""
+        return {*self._callback, *self._progress_bar, *self._logged, *self._directed}
+
     # -- put ---------------------------------------------------------------------------------
 
     def put(
@@ -117,6 +123,7 @@ class Metrics:
         labels = DEFAULT_DESTINATIONS if destinations is None else tuple(destinations)
         if destinations is not None:
             self._count_unheard(labels)
+            self._directed.add(name)
         self._record(source, name, to_scalar(name, value), labels)
 
     def put_media(
@@ -600,6 +607,7 @@ class Metrics:
         self._said_not_finite.clear()
         self.heard = set(DEFAULT_DESTINATIONS)
         self.unheard.clear()
+        self._directed.clear()
         self._monitors = Monitors()
         self._callback.clear()
         self._progress_bar.clear()

@@ -28,6 +28,7 @@ from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill
 from ..sinks.sink import Sink
 from .functions import STAGE_OF, Function
+from .missed_names import missed_names
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -184,6 +185,17 @@ class OpenRun:
             if self._trainer.progress_bar is not None:
                 self._trainer.progress_bar.stop()
             self.release()
+
+    def tell_missed_names(self) -> None:
+        """Say which metrics actors waited for in vain. Only of a whole fit: one that goes on may
+        have had them before, and other functions have other metrics.
+        """
+        trainer = self._trainer
+        if self.function != "fit" or self._fork is not None:
+            return
+        everyone = [trainer.lightning_module, *trainer.participants.beside_module]
+        for line in missed_names(everyone, trainer.metrics.names):
+            tell_user(f"nightbus: {line}")
 
     def report(self, unfinished: Sequence[Observer]) -> None:
         """One readable message for each observer that has not seen everything, and for what is

@@ -202,6 +202,8 @@ def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str, is_uns
         trainer.place.move(stage="")
         bind_run("", None)
     opened.report(unfinished)
+    if how == "completed":
+        opened.tell_missed_names()
     if is_unsaved:
         _tell_unsaved(trainer.checkpointer.last_path)
     signals = trainer.safe_points.signals
