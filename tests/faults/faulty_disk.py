@@ -92,7 +92,8 @@ class FaultyDisk:
         if is_folder:
             self._names[file] = {name: self._id_of(fd, name) for name in os.listdir(fd)}
         else:
-            self._bytes[file] = Path(f"/proc/self/fd/{fd}").read_bytes()  # also if it is write-only
+            if stat.S_ISREG(os.fstat(fd).st_mode):  # of a device such as /dev/full, reads never end
+                self._bytes[file] = Path(f"/proc/self/fd/{fd}").read_bytes()  # also if write-only
 
     def forget(self, fd: int) -> None:
         """A new file may have the inode of one that was removed."""
