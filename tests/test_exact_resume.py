@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import end_workers
-from models import Small, dataset, trainer
+from models import OrderByEpoch, Small, dataset, trainer
 from random_data import Augmented
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -420,6 +420,9 @@ CASES = {
     "augmentation in the main process": Case(data=own_generator),
     "an order that is drawn at once": Case(
         data=lambda: DataLoader(dataset(), batch_sampler=DrawnAtOnce())
+    ),
+    "an order by the epoch": Case(
+        data=lambda: DataLoader(dataset(), 4, sampler=OrderByEpoch()),
     ),
     "a stream without a length": Case(data=lambda: DataLoader(Stream(), 4)),
     "custom loop": Case(change=custom_loop),
