@@ -167,7 +167,7 @@ class Loaders:
         seed = self._workers_seed
         return read(self.training, key=None if seed is None else (seed, rank, number))
 
-    def begin_epoch(self, epoch: int, resumes: bool) -> None:
+    def begin_epoch(self, epoch: int, resumes: bool = False) -> None:
         """An epoch of training begins: ask for new dataloaders when they are due, and tell samplers
         which epoch it is.
 

@@ -125,15 +125,16 @@ class FitLoop(Loop):
 
     def on_advance_start(self) -> None:
         trainer = self.trainer
-        trainer.loaders.begin_epoch(self.current_epoch, self._resumes_epoch)
         if self._resumes_epoch:
             self._resumes_epoch = False
             self.epoch_progress.total.ready += 1
             self.epoch_progress.total.started += 1
             trainer.place.move(epoch=self.current_epoch)
+            trainer.loaders.begin_epoch(self.current_epoch, resumes=True)
             return
         self.epoch_progress.total.ready += 1
         trainer.place.move(epoch=self.current_epoch, batch_idx=-1)
+        trainer.loaders.begin_epoch(self.current_epoch)
         trainer.routes.call("on_epoch_start")
         trainer.routes.call("on_train_epoch_start")
         self.epoch_progress.total.started += 1

@@ -1,5 +1,6 @@
 """What ends a run or has it saved from outside: signals and commands."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from models import Small, events, loader, trainer
 
 import nightbus as nb
 from nightbus.actors.checkpoint_format import read_checkpoint
-from nightbus.actors.stop_signals import PREEMPTED_EXIT_CODE
+from nightbus.actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from nightbus.bus.errors import CheckpointError
 
 
@@ -220,6 +221,30 @@ def test_ctrl_c_while_the_run_is_opened_ends_it_in_good_order(tmp_path: Path) ->
 
     assert run.interrupted
     assert ending(run) == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_run_is_opened_does_not_keep_its_begin_out_of_the_log(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    run = trainer(tmp_path)
+
+    with contextlib.suppress(SystemExit):
+        run.fit(WhileOpened(number), loader())
+
+    assert len(events(run, nb.RunStarted)) == 1
+
+
+def test_after_a_signal_has_ended_the_run_at_once_the_next_does_not_until_it_may() -> None:
+    with StopSignals(on_request=lambda: None, has_safe_points=lambda: False) as signals:
+        signals.let_through()
+
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signals.rearm()
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_sigusr1_while_the_run_is_opened_saves_it_as_soon_as_it_trains(tmp_path: Path) -> None:
