@@ -15,9 +15,11 @@ from helpers import DEADLINE_S
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors import checkpointer
+from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
 from nightbus.actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from nightbus.bus.errors import CheckpointError
+from nightbus.trainer import safe_points
 
 
 class At(nb.Callback):
@@ -311,6 +313,34 @@ def test_slurm_requeues_the_job_after_the_run_is_saved(
     assert events(run, nb.CheckpointSaved)[0].path == "checkpoints/epoch=0-step=4"
 
 
+def test_slurm_is_asked_once_the_checkpoint_is_complete_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    wait, write = checkpointer._Writing.wait, write_checkpoint
+    done: list[str] = []
+
+    def wait_for_it(writing: Any) -> None:
+        may_write.set()
+        wait(writing)
+
+    def write_late(*arguments: Any) -> Any:
+        may_write.wait(DEADLINE_S)
+        written = write(*arguments)
+        done.append("written")
+        return written
+
+    monkeypatch.setattr(checkpointer._Writing, "wait", wait_for_it)
+    monkeypatch.setattr(checkpointer, "write_checkpoint", write_late)
+    monkeypatch.setattr(safe_points, "requeue_job", lambda: done.append("requeued"))
+    fake_scontrol(tmp_path / "bin", monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    save = At("on_train_batch_end", 4, send(signal.SIGUSR1))
+    trainer(tmp_path, callbacks=[save], slurm_requeue=True).fit(Small(), loader())
+
+    assert done[:2] == ["written", "requeued"]
+
+
 def test_slurm_requeues_one_task_of_an_array(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +360,16 @@ def test_requeueing_outside_slurm_is_refused(
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
     with pytest.raises(nb.UsageError, match="slurm_requeue=True: this process is no SLURM job"):
+        trainer(tmp_path, slurm_requeue=True)
+
+
+def test_requeueing_without_scontrol_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(nb.UsageError, match="scontrol is not found"):
         trainer(tmp_path, slurm_requeue=True)
 
 
