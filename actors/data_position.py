@@ -237,14 +237,28 @@ def _drop(iterator: Iterator[Any], number: int, loader: Any) -> None:
 def generators_of(loader: Any) -> list[torch.Generator]:
     """The generators that a loader and its samplers draw from, each once."""
     found: dict[int, torch.Generator] = {}
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    samplers = [getattr(loader, "sampler", None), batch_sampler]
-    samplers.append(getattr(batch_sampler, "sampler", None))
-    for owner in (loader, *samplers):
+    for owner in (loader, *_samplers_of(loader)):
         generator = getattr(owner, "generator", None)
         if isinstance(generator, torch.Generator):
             found[id(generator)] = generator
     return list(found.values())
+
+
+def tell_epoch(loader: Any, epoch: int) -> None:
+    """Tell a loader's samplers the epoch before they are read, where they have ``set_epoch``."""
+    for sampler in _samplers_of(loader):
+        set_epoch = getattr(sampler, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)
+
+
+def _samplers_of(loader: Any) -> list[Any]:
+    """A loader's samplers, each once."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    samplers = [getattr(loader, "sampler", None), batch_sampler]
+    samplers.append(getattr(batch_sampler, "sampler", None))
+    # They may have no hash.
+    return list({id(sampler): sampler for sampler in samplers if sampler is not None}.values())
 
 
 def _too_short(found: int, wanted: int) -> CheckpointError:

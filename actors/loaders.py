@@ -25,7 +25,7 @@ from .data import (
     training_loader,
     without_shuffling,
 )
-from .data_position import end_workers, generators_of, is_warm, keep_warm
+from .data_position import end_workers, generators_of, is_warm, keep_warm, tell_epoch
 from .hooks import is_overridden
 from .worker_seeds import workers_seed
 
@@ -167,11 +167,24 @@ class Loaders:
         seed = self._workers_seed
         return read(self.training, key=None if seed is None else (seed, rank, number))
 
-    def reload_if_due(self, epoch: int) -> None:
-        """At an epoch's start: ask for new dataloaders when they are due."""
-        if self._reload_every and epoch and epoch % self._reload_every == 0:
+    def begin_epoch(self, epoch: int, resumes: bool = False) -> None:
+        """An epoch of training begins: ask for new dataloaders when they are due, and tell samplers
+        which epoch it is.
+
+        Args:
+            epoch: its number.
+            resumes: whether it goes on, with the loaders that it had.
+        """
+        if not resumes and self._reload_every and epoch and epoch % self._reload_every == 0:
             self.forget("train")
             self.forget("validate")
+        self.tell_epoch("train", epoch)
+
+    def tell_epoch(self, stage: str, epoch: int) -> None:
+        """Tell the samplers of a stage's loaders the epoch of training, where they want to know."""
+        for loader in [self.training] if stage == "train" else self.evaluation(stage):
+            for part in _parts(loader):
+                tell_epoch(part, epoch)
 
     def forget(self, stage: str) -> None:
         """Ask for a stage's loaders anew before they are read next."""

@@ -150,10 +150,13 @@ class EvaluationLoop(Loop):
         return self.trainer.loaders.limits(self.stage)
 
     def reset(self) -> None:
+        trainer = self.trainer
         self._idx = 0
         self._outputs = []
         self._results = {}
-        self.trainer.metrics.num_dataloaders = len(self._loaders)
+        trainer.metrics.num_dataloaders = len(self._loaders)
+        if trainer.is_training_under_way or trainer.sanity_checking:
+            trainer.loaders.tell_epoch(self.stage, trainer.current_epoch)
         self.dataloader_progress.begin_interrupted()
         self.dataloader_progress.begin()
 

@@ -130,10 +130,11 @@ class FitLoop(Loop):
             self.epoch_progress.total.ready += 1
             self.epoch_progress.total.started += 1
             trainer.place.move(epoch=self.current_epoch)
+            trainer.loaders.begin_epoch(self.current_epoch, resumes=True)
             return
-        trainer.loaders.reload_if_due(self.current_epoch)
         self.epoch_progress.total.ready += 1
         trainer.place.move(epoch=self.current_epoch, batch_idx=-1)
+        trainer.loaders.begin_epoch(self.current_epoch)
         trainer.routes.call("on_epoch_start")
         trainer.routes.call("on_train_epoch_start")
         self.epoch_progress.total.started += 1

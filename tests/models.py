@@ -26,6 +26,25 @@ def dataset(size: int = 24, seed: int = 0) -> TensorDataset:
     return TensorDataset(x, (x.sum(dim=1) > 0).long())
 
 
+class OrderByEpoch:
+    """A sampler whose order depends on the epoch that it was told alone; also for batches."""
+
+    def __init__(self, size: int = 24, batch_size: int | None = None) -> None:
+        self._shape = (size,) if batch_size is None else (size // batch_size, batch_size)
+        self._size = size
+        self.epochs: list[int] = []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    def __iter__(self) -> Iterator[Any]:
+        drawn = torch.Generator().manual_seed(self.epochs[-1])
+        return iter(torch.randperm(self._size, generator=drawn).view(self._shape).tolist())
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+
 def loader(size: int = 24, batch_size: int = 4, shuffle: bool = False) -> DataLoader[Any]:
     return DataLoader(dataset(size), batch_size, shuffle=shuffle)
 

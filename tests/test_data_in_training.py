@@ -10,9 +10,9 @@ from typing import Any, Literal
 import pytest
 import torch
 from helpers import end_workers
-from models import Small, dataset, loader, trainer, weights
+from models import OrderByEpoch, Small, dataset, loader, trainer, weights
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 import nightbus as nb
 
@@ -217,6 +217,84 @@ def test_an_error_of_the_data_says_what_it_was(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         trainer(tmp_path).fit(Notes(), DataLoader(Breaks(), 1))
+
+
+# -- samplers that go by the epoch -----------------------------------------------------------
+
+
+class NotesEpochs(Small):
+    """Notes what a sampler had been told when an epoch's hooks ran, and sees every sample."""
+
+    def __init__(self, sampler: OrderByEpoch) -> None:
+        super().__init__()
+        self.sampler = sampler
+        self.told: list[int] = []
+
+    def on_train_epoch_start(self) -> None:
+        self.told.append(self.sampler.epochs[-1])
+
+
+def by_sampler(sampler: OrderByEpoch) -> Any:
+    return DataLoader(dataset(), 4, sampler=sampler)
+
+
+def by_batch_sampler_over_it(sampler: OrderByEpoch) -> Any:
+    return DataLoader(dataset(), batch_sampler=BatchSampler(sampler, 4, False))
+
+
+def by_batch_sampler(sampler: OrderByEpoch) -> Any:
+    return DataLoader(dataset(), batch_sampler=sampler)
+
+
+def beside_another(sampler: OrderByEpoch) -> Any:
+    return {"plain": loader(8), "deeper": [by_sampler(sampler)]}
+
+
+class OfTheDeepest(NotesEpochs):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step(batch["deeper"][0], batch_idx)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "batch_size"),
+    [
+        (by_sampler, NotesEpochs, None),
+        (by_batch_sampler_over_it, NotesEpochs, None),
+        (by_batch_sampler, NotesEpochs, 4),
+        (beside_another, OfTheDeepest, None),
+    ],
+)
+def test_samplers_of_training_loaders_are_told_each_epoch_before_its_hooks(
+    tmp_path: Path, data: Any, kind: type[NotesEpochs], batch_size: int | None
+) -> None:
+    sampler = OrderByEpoch(batch_size=batch_size)
+    module = kind(sampler)
+
+    trainer(tmp_path, max_epochs=3).fit(module, data(sampler))
+
+    assert sampler.epochs == module.told == [0, 1, 2]
+
+
+def test_samplers_of_validation_loaders_are_told_the_epoch_of_training(tmp_path: Path) -> None:
+    sampler = OrderByEpoch()
+
+    run = trainer(tmp_path, max_epochs=2, val_check_interval=0.5)
+    run.fit(Small(), loader(), nb.CombinedLoader([by_sampler(sampler)], "sequential"))
+
+    assert sampler.epochs == [0, 0, 0, 1, 1]  # the sanity check comes first
+
+
+def test_new_dataloaders_are_told_the_epoch_too(tmp_path: Path) -> None:
+    samplers: list[OrderByEpoch] = []
+
+    class Asks(Small):
+        def train_dataloader(self) -> Any:
+            samplers.append(OrderByEpoch())
+            return by_sampler(samplers[-1])
+
+    trainer(tmp_path, max_epochs=2, reload_dataloaders_every_n_epochs=1).fit(Asks())
+
+    assert [sampler.epochs for sampler in samplers] == [[0], [1]]
 
 
 # -- reloading -------------------------------------------------------------------------------

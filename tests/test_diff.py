@@ -2,6 +2,7 @@
 
 import math
 import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,81 @@ def test_whatever_one_event_is_changed_that_event_is_the_first_that_differs(
     assert main(["diff", str(left.path), str(right.path)]) == 4
 
 
+PUT = nb.Put(0, 0, 0, "train", 0, 2, 2, 0, "module", "loss", 1.0, ("loggers",), "training_step")
+IMAGE = nb.Media(0, 0, 0, "train", 0, 2, 2, 0, "module", "seen", "image", b"1", ("loggers",), "x")
+PLACE: dict[str, Any] = {
+    "stage": "validate",
+    "epoch": 1,
+    "step": 7,
+    "batch_idx": 7,
+    "dataloader_idx": 1,
+}
+OF_BOTH = {**PLACE, "name": "other", "source": "a_sink", "destinations": ("csv",), "hook": "other"}
+NAN_WITH_ANOTHER_BIT = struct.unpack("<d", bytes.fromhex("010000000000f87f"))[0]
+
+
+def recorded(folder: Path, *events: nb.Event) -> nb.RunFolder:
+    """A run with these events alone."""
+    run = RecordedRun(folder)
+    attempt = run.attempt()
+    for event in events:
+        attempt.writer.append(msgspec.structs.replace(event, seq=attempt.writer.next_seq()))
+    attempt.end()
+    return run.folder
+
+
+@pytest.mark.parametrize(
+    ("event", "part", "value"),
+    [
+        *((PUT, part, value) for part, value in OF_BOTH.items()),
+        *((IMAGE, part, value) for part, value in OF_BOTH.items()),
+        (IMAGE, "kind", "figure"),
+        (IMAGE, "data", b"2"),
+    ],
+)
+def test_no_part_of_what_was_put_may_differ(
+    tmp_path: Path, event: nb.Event, part: str, value: Any
+) -> None:
+    left = recorded(tmp_path / "a", event)
+    right = recorded(tmp_path / "b", msgspec.structs.replace(event, **{part: value}))
+
+    assert compare_runs(left, left).difference is None
+    assert compare_runs(left, right).difference is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(0.0, -0.0), (math.nan, NAN_WITH_ANOTHER_BIT), (1, 1.0), (True, 1)]
+)
+def test_values_are_compared_by_type_and_bit(tmp_path: Path, one: float, other: float) -> None:
+    left = recorded(tmp_path / "a", msgspec.structs.replace(PUT, value=one))
+    right = recorded(tmp_path / "b", msgspec.structs.replace(PUT, value=other))
+
+    assert compare_runs(left, right).difference is not None
+
+
+@pytest.mark.parametrize(("part", "value"), PLACE.items())
+def test_a_hook_somewhere_else_is_another_one(tmp_path: Path, part: str, value: Any) -> None:
+    runs = []
+    for name, place in (("a", {}), ("b", {part: value})):
+        run = RecordedRun(tmp_path / name)
+        attempt = run.attempt()
+        attempt.place.move(**place)
+        attempt.hook("on_train_batch_end")
+        attempt.end()
+        runs.append(run.folder)
+
+    assert compare_runs(*runs).difference is not None
+
+
+def test_the_loss_that_the_progress_bar_shows_when_it_is_time_is_not_compared(
+    tmp_path: Path,
+) -> None:
+    bar = msgspec.structs.replace(PUT, source="fit", destinations=("progress_bar",), hook="")
+    shown, not_shown = recorded(tmp_path / "a", bar, PUT), recorded(tmp_path / "b", PUT)
+
+    assert compare_runs(shown, not_shown) == (1, None, ())
+
+
 def cut_off(folder: Path, number: int, how: str) -> nb.RunFolder:
     """A run of so many steps that is not all there."""
     recorded = RecordedRun(folder)
@@ -217,6 +293,19 @@ def test_what_a_run_lacks_is_said_and_keeps_it_from_being_equal_or_different(
     assert (f"{whole} attempt" in shown.err) is False
     if of == "both":
         assert "equal as far as both can be read: " in shown.out
+
+
+def test_a_run_whose_first_segments_are_missing_is_not_equal(tmp_path: Path) -> None:
+    recorded = RecordedRun(tmp_path)
+    attempt = recorded.attempt(segment_bytes=4096).steps(60)
+    attempt.end()
+    store = recorded.folder.store(0)
+    store.path(store.indices()[0]).unlink()
+    first = store.indices()[0]
+
+    _, _, missing = compare_runs(recorded.folder, recorded.folder)
+
+    assert [f"segments before {first} are missing" in line for line in missing] == [True, True]
 
 
 def test_what_was_killed_after_the_checkpoint_a_run_went_on_from_is_not_missed(

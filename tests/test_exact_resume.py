@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import end_workers
-from models import Small, dataset, trainer
+from models import OrderByEpoch, Small, dataset, trainer
 from random_data import Augmented
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -213,6 +213,16 @@ class FrozenForAnEpoch(Noisy):
 
     def on_train_epoch_end(self) -> None:
         self.put("modes", self.net[0].weight.requires_grad + 2 * self.net[1].training)
+
+
+class AsksAnew(Noisy):
+    """Has other data in each epoch."""
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(dataset(seed=self.current_epoch), 4, shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(dataset(8, seed=self.current_epoch), 4)
 
 
 class SkipsSteps(Noisy):
@@ -421,6 +431,9 @@ CASES = {
     "an order that is drawn at once": Case(
         data=lambda: DataLoader(dataset(), batch_sampler=DrawnAtOnce())
     ),
+    "an order by the epoch": Case(
+        data=lambda: DataLoader(dataset(), 4, sampler=OrderByEpoch()),
+    ),
     "a stream without a length": Case(data=lambda: DataLoader(Stream(), 4)),
     "custom loop": Case(change=custom_loop),
     "rounds of fits": Case(change=rounds),
@@ -434,6 +447,16 @@ ODD_CASES = {
     "metrics that keep more than states": (Case(OddMetrics), (2, 6, 8)),
     "an optimizer whose sums depend on where memory begins": (Case(Lbfgs), (2,)),
     "a scheduler that waits for several steps": (Case(WaitsForSteps), (6,)),
+    "loaders that are asked for anew in each epoch": (
+        Case(
+            AsksAnew,
+            lambda: None,
+            validates=False,
+            max_epochs=3,
+            reload_dataloaders_every_n_epochs=1,
+        ),
+        (5, 6, 8, 12),
+    ),
     "a scaler that has backed off": (Case(Overflows, precision="16-mixed"), (5,)),
     "weight averaging from an epoch on": (
         Case(change=averaged_from_the_second_epoch, max_epochs=3),

@@ -114,6 +114,19 @@ def test_a_file_that_names_code_is_refused_and_not_run(
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.parametrize("version", ["2.9.1+cpu", "1.13.0"])
+def test_a_torch_whose_reading_of_pickles_can_be_got_around_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    path, _ = of_lightning(tmp_path)
+    monkeypatch.setattr(torch, "__version__", version)
+
+    with pytest.raises(nb.CheckpointError, match=r"take 2\.10 or newer"):
+        convert(path, tmp_path / "mine")
+
+    assert not (tmp_path / "mine").exists()
+
+
 def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "x.pt")
 

@@ -186,6 +186,17 @@ def test_an_attempt_that_was_killed_before_it_recorded_its_start_changes_nothing
     assert loss_in(run.path) == steps_of(0, 1, 5) + steps_of(2, 6, 7)
 
 
+def test_an_attempt_whose_start_is_lost_may_have_trained_and_is_superseded(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    first = run.attempt().steps(5)
+    fork = first.fork()
+    first.steps(5).abandon()
+    run.attempt(is_silent=True).steps(3).abandon()
+    run.attempt(5, fork).steps(2).end()
+
+    assert loss_in(run.path) == steps_of(0, 1, 5) + steps_of(2, 6, 7)
+
+
 def test_a_parent_that_lost_its_end_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     run = RecordedRun(tmp_path)
     first = run.attempt().steps(5)

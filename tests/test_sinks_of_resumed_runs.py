@@ -179,6 +179,21 @@ def test_a_function_gets_what_took_the_place_and_nothing_twice_after_that(tmp_pa
     assert seen == [0, 1, 2, 3, 4, 5, 3, 4, 5]
 
 
+def test_a_function_that_comes_back_gets_what_holds_of_the_attempts_that_it_missed(
+    tmp_path: Path,
+) -> None:
+    seen: list[int] = []
+
+    def take(put: nb.Put) -> None:
+        seen.append(put.step)
+
+    first = fit(tmp_path, [take], epochs=1)
+    fit(tmp_path, [], epochs=1, ckpt_path=at_step(first, 3))
+    fit(tmp_path, [take], epochs=2, ckpt_path="last")
+
+    assert seen == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+
+
 def test_a_file_that_is_not_the_sinks_own_is_not_removed(tmp_path: Path) -> None:
     first = fit(tmp_path / "a", [nb.CSV(tmp_path / "one")], epochs=1)
     (tmp_path / "two").mkdir()

@@ -1,5 +1,6 @@
 """What ends a run or has it saved from outside: signals and commands."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from models import Small, events, loader, trainer
 import nightbus as nb
 from nightbus.actors import checkpointer
 from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
-from nightbus.actors.stop_signals import PREEMPTED_EXIT_CODE
+from nightbus.actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from nightbus.bus.errors import CheckpointError
+from nightbus.trainer import safe_points
 
 
 class At(nb.Callback):
@@ -223,6 +225,30 @@ def test_ctrl_c_while_the_run_is_opened_ends_it_in_good_order(tmp_path: Path) ->
     assert ending(run) == "interrupted"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_run_is_opened_does_not_keep_its_begin_out_of_the_log(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    run = trainer(tmp_path)
+
+    with contextlib.suppress(SystemExit):
+        run.fit(WhileOpened(number), loader())
+
+    assert len(events(run, nb.RunStarted)) == 1
+
+
+def test_after_a_signal_has_ended_the_run_at_once_the_next_does_not_until_it_may() -> None:
+    with StopSignals(on_request=lambda: None, has_safe_points=lambda: False) as signals:
+        signals.let_through()
+
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signals.rearm()
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+
+
 def test_sigusr1_while_the_run_is_opened_saves_it_as_soon_as_it_trains(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.fit(WhileOpened(signal.SIGUSR1), loader())
@@ -287,6 +313,34 @@ def test_slurm_requeues_the_job_after_the_run_is_saved(
     assert events(run, nb.CheckpointSaved)[0].path == "checkpoints/epoch=0-step=4"
 
 
+def test_slurm_is_asked_once_the_checkpoint_is_complete_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    wait, write = checkpointer._Writing.wait, write_checkpoint
+    done: list[str] = []
+
+    def wait_for_it(writing: Any) -> None:
+        may_write.set()
+        wait(writing)
+
+    def write_late(*arguments: Any) -> Any:
+        may_write.wait(DEADLINE_S)
+        written = write(*arguments)
+        done.append("written")
+        return written
+
+    monkeypatch.setattr(checkpointer._Writing, "wait", wait_for_it)
+    monkeypatch.setattr(checkpointer, "write_checkpoint", write_late)
+    monkeypatch.setattr(safe_points, "requeue_job", lambda: done.append("requeued"))
+    fake_scontrol(tmp_path / "bin", monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    save = At("on_train_batch_end", 4, send(signal.SIGUSR1))
+    trainer(tmp_path, callbacks=[save], slurm_requeue=True).fit(Small(), loader())
+
+    assert done[:2] == ["written", "requeued"]
+
+
 def test_slurm_requeues_one_task_of_an_array(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +360,16 @@ def test_requeueing_outside_slurm_is_refused(
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
     with pytest.raises(nb.UsageError, match="slurm_requeue=True: this process is no SLURM job"):
+        trainer(tmp_path, slurm_requeue=True)
+
+
+def test_requeueing_without_scontrol_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(nb.UsageError, match="scontrol is not found"):
         trainer(tmp_path, slurm_requeue=True)
 
 

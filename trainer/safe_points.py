@@ -83,12 +83,11 @@ class SafePoints:
         Raises:
             KeyboardInterrupt, SystemExit: one ends it.
         """
-        signals, checkpointer = self.signals, self._trainer.checkpointer
+        signals = self.signals
         if signals.save_requested:
             signals.save_requested = False
             self._save()
             if self._trainer.slurm_requeue:
-                checkpointer.wait()
                 requeue_job()
         if signals.ends_run:
             self._save()

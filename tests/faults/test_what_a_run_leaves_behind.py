@@ -19,8 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 import nightbus as nb
 from nightbus.__main__ import main
+from nightbus.bus import black_box
 from nightbus.bus.flight_file import open_run
 from nightbus.bus.log_reader import LogReader
+from nightbus.bus.watchdog import Watchdog
 
 SCRIPT = Path(__file__).parent / "signalled_process.py"
 Recording = Literal["all", "metrics", "off"]
@@ -136,6 +138,27 @@ def test_what_a_crash_before_the_first_batch_leaves_names_no_batch(tmp_path: Pat
 
     (path,) = left(tmp_path, "crash", "stacks.txt")
     assert "epoch 0, step 0, in the hook on_fit_start\n" in path.read_text()
+
+
+class Where(nb.Actor):
+    """Where training was in a hook that is recorded for this actor alone."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int]] = []
+
+    @nb.on("on_train_batch_start")
+    async def batch_began(self, hook: nb.Hook) -> None:
+        self.found.append((hook.epoch, hook.batch_idx))
+
+
+def test_that_last_events_are_kept_does_not_hide_where_training_was_from_actors(
+    tmp_path: Path,
+) -> None:
+    where = Where()
+
+    trainer(tmp_path, recording="metrics", actors=[where], max_epochs=2).fit(Small(), loader(12))
+
+    assert where.found == [(epoch, batch) for epoch in range(2) for batch in range(3)]
 
 
 def test_with_all_recorded_a_crash_leaves_only_the_stacks(tmp_path: Path) -> None:
@@ -358,10 +381,76 @@ def test_the_last_events_of_a_hang_name_it(tmp_path: Path) -> None:
     unkept(tmp_path, hang_timeout=0.3).fit(Hangs(tmp_path, "training_step"), loader())
 
     (path,) = hangs_told(tmp_path, "wait_in_vain")
-    fault = last_events(events_beside(path))[-1]
-    assert isinstance(fault, nb.Fault)
+    # The run goes on once the stacks are there, and may do so before its events are listed.
+    events = last_events(events_beside(path))
+    fault = [event for event in events if isinstance(event, nb.Fault)][-1]
     assert (fault.error, fault.hook, fault.source) == ("Hang", "training_step", "watchdog")
     assert "wait_in_vain" in fault.traceback
+
+
+class Watched:
+    """What the watchdog is given to look at.
+
+    Attributes:
+        progress: differs once there is progress.
+        is_waiting: whether the run stands still because it was asked to.
+    """
+
+    progress: Callable[[], object]
+    is_waiting: Callable[[], bool]
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def watch(timeout_s: float, progress: Any, on_hang: Any, is_waiting: Any = bool) -> Any:
+            self.progress, self.is_waiting = progress, is_waiting
+            return Watchdog(timeout_s, progress, on_hang, is_waiting)
+
+        monkeypatch.setattr(black_box, "Watchdog", watch)
+
+
+def test_a_loop_of_ones_own_that_iterates_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch)
+
+    class Search(nb.Loop):
+        def __init__(self) -> None:
+            self.seen: list[object] = []
+
+        @property
+        def done(self) -> bool:
+            return len(self.seen) == 3
+
+        def advance(self) -> None:
+            self.seen.append(watched.progress())
+
+    run = unkept(tmp_path, hang_timeout=DEADLINE_S)
+    run.fit_loop = search = Search()
+    run.fit(Small(), loader())
+
+    assert len(set(search.seen)) == 3
+
+
+def test_a_run_that_is_paused_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch)
+    found: list[bool] = []
+
+    class Pauses(nb.Actor):
+        supervision = nb.Supervision(restarts=0, then="stop_run")
+
+        @nb.on("on_train_start")
+        async def begins(self, hook: nb.Hook) -> None:
+            await self.ask("fit", nb.Pause(), timeout_s=DEADLINE_S)
+            found.append(watched.is_waiting())
+            await self.ask("fit", nb.Resume(), timeout_s=DEADLINE_S)
+            found.append(watched.is_waiting())
+            await self.ask("fit", nb.Stop(reason="seen"), timeout_s=DEADLINE_S)
+
+    run = unkept(tmp_path, hang_timeout=DEADLINE_S, actors=[Pauses()], max_epochs=1_000_000)
+    run.fit(Small(), loader())
+
+    assert found == [True, False]
 
 
 def test_a_dataloader_that_hangs_is_found(tmp_path: Path) -> None:

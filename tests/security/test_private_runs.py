@@ -1,5 +1,6 @@
 """What a run leaves on disk is for its owner alone, and holds no secrets."""
 
+import errno
 import json
 import os
 import sqlite3
@@ -10,9 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+import torch
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors.checkpoint_format import link_checkpoint, read_checkpoint, write_checkpoint
 from nightbus.bus.events import RunStarted
 from nightbus.bus.log_reader import LogReader
 from nightbus.bus.redaction import is_secret_name, redact, redact_setting
@@ -119,6 +121,24 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     make_private_folder(tmp_path / "runs")
 
     assert (tmp_path / "runs").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_checkpoint_is_private_also_where_its_files_are_copied_to_another_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path / "first", {"weight": torch.zeros(2)})
+
+    def across_disks(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", across_disks)
+    before = os.umask(0)
+    try:
+        link_checkpoint(tmp_path / "first", tmp_path / "second")
+    finally:
+        os.umask(before)
+
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "second").iterdir()} == {0o600}
 
 
 def test_a_file_in_a_folder_of_the_users_own_has_the_mode_that_the_umask_says(
