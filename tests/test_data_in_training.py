@@ -331,6 +331,21 @@ def test_dataloaders_are_asked_for_every_n_epochs(
     )
 
 
+def test_an_epoch_that_goes_on_asks_for_its_dataloaders_once(tmp_path: Path) -> None:
+    class StopsInTheSecond(Reloads):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.trainer.should_stop = self.current_epoch == 1
+
+    options = {"max_epochs": 2, "reload_dataloaders_every_n_epochs": 1, **QUIET_START}
+    stopped = trainer(tmp_path, run_name="same", **options)
+    stopped.fit(StopsInTheSecond())
+    module = Reloads()
+    trainer(tmp_path, run_name="same", **options).fit(module, ckpt_path="last")
+
+    assert sorted(module.asked) == [("train", 1), ("val", 1)]
+    assert module.seen == [1, "validation"]
+
+
 def test_new_dataloaders_are_read_to_their_own_length(tmp_path: Path) -> None:
     module = Reloads()
 
