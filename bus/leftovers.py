@@ -26,7 +26,9 @@ def remove_leftovers(run: Path) -> None:
 
 def _temporary_files(run: Path) -> Iterator[Path]:
     """In the run's own folders: links in it may lead out of it."""
-    folders = [run, run / "cursors", *run.glob("attempt-*/rank-*")]
+    attempts = list(run.glob("attempt-*"))
+    ranks = [rank for attempt in attempts for rank in attempt.glob("rank-*")]
+    folders = [run, run / "cursors", *attempts, *ranks]
     for folder in folders:
         if not (folder.is_symlink() or folder.parent.is_symlink()) or folder == run:
             yield from (p for p in folder.glob("*.tmp") if p.is_symlink() or not p.is_dir())

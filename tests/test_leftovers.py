@@ -36,6 +36,7 @@ def resume(folder: Path) -> None:
     [
         "cursors/csv.json.{pid}-1400.tmp",
         "control.sock.{pid}.tmp",
+        "attempt-000/fork.json.{pid}-1400.tmp",
         "attempt-000/rank-00000/000000.nlog.zst.tmp",
         ".metrics.csv.tmp",
     ],
