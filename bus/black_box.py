@@ -157,7 +157,7 @@ class BlackBox:
 
 def _listed(writer: LogWriter) -> str:
     """What a writer holds, as lines; another thread may go on adding to it."""
-    names = [name for name, _, _ in list(writer.hooks)]
+    names = [hook.name for hook in writer.notes.hooks()]
     names += [_in_a_word(event) for event in list(writer.others)]
     return "".join(f"  {name}\n" for name in names) or "  nothing\n"
 

@@ -31,12 +31,12 @@ from .events import (
 )
 from .flight_recorder import FlightRecorder
 from .housekeeping import Housekeeping
-from .log_writer import LogWriter
+from .log_writer import MAX_BUFFERED_EVENTS, MAX_BUFFERED_NS, LogWriter
 from .logging_setup import get_logger, tell_user
 from .mailbox import Envelope, Mailbox, Told
 from .media import EncodedMedia
 from .observer import Observer
-from .place import Place
+from .place import NEVER, Place
 from .post_office import PostOffice
 from .reply import Reply
 from .rewind import go_on, states_of_others
@@ -145,13 +145,13 @@ class Bus:
         self.writer, self.store = writer, store
         self._attempt = writer.identity.attempt
         if self.flight is not None:
-            self.flight.follow_place()  # besides the writer, who wants to hear of it alone
+            self.flight.on_kept, writer.hand_over = writer.take_notes, self._hand_over
+        self.routes.refresh()
 
     def keep_last_events(self, flight: FlightRecorder) -> None:
         """Keep the last events in memory from now on, hooks too."""
         self.flight = flight
-        flight.follow_place()
-        self.routes.set_flight(flight)
+        self.routes.refresh()
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Record an event that arises now, and route it to handlers in the step."""
@@ -206,12 +206,38 @@ class Bus:
             _log.warning("too late for the log", event_type=kind.__name__, source=source, said=said)
 
     def flush(self) -> None:
-        """Write the step's events. Called once a step."""
+        """Write what happened, so that observers see it."""
         writer = self.writer
         if writer is not None:
-            while writer.inbox_waiting:
+            if self.flight is not None:
+                self.place.due_ns = NEVER
+                self._hand_over()
+            while writer.inbox:
                 self.append(writer.take_from_inbox())
             writer.flush()
+
+    def end_step(self) -> None:
+        """Write what happened in a step, at its end.
+
+        Hooks alone wait until there are 20 ms of them: a write costs more than what a fast step
+        has to say. What else there is never waits.
+        """
+        place, writer = self.place, self.writer
+        if writer is not None and (
+            writer.others or writer.inbox or place.clock_ns() > place.due_ns
+        ):
+            self.flush()
+        if place.notes is not None and len(place.notes.words) > MAX_BUFFERED_EVENTS:
+            if self.flight is not None:
+                self.flight.keep()
+            self.flush()
+
+    def _hand_over(self) -> None:
+        """Give the writer what the flight recorder noted for it."""
+        writer, flight, place = self.writer, self.flight, self.place
+        if writer is not None and flight is not None and (writer.hooks is None or writer.hooks):
+            flight.keep()
+            place.due_ns = place.clock_ns() + MAX_BUFFERED_NS
 
     # -- actors ------------------------------------------------------------------------------
 
@@ -299,11 +325,19 @@ class Bus:
 
     def _adopt_hooks(self, actor: Actor) -> None:
         """Make sure that the hooks an observer wants are recorded."""
-        writer, recorded = self.writer, self.routes.recorded
-        if recorded is None or actor._hook_selection() == "none":
+        if actor._hook_selection() != "none":
+            self.want_hooks(actor._observed_hooks())
+
+    def want_hooks(self, wanted: set[str] | None) -> None:
+        """Record hooks, or all with None, from now on; besides those that are already."""
+        writer = self.writer
+        assert writer is not None
+        if writer.hooks is None:
             return
-        wanted = actor._observed_hooks()
-        self.routes.set_writer(writer, None if wanted is None else recorded | wanted)
+        if self.flight is not None:
+            self.flight.keep()  # what was noted up to now is nothing that they want
+            self.place.due_ns = 0
+        writer.hooks = None if wanted is None else writer.hooks | wanted
 
     # -- what observers ask (observer.Host) --------------------------------------------------
 
@@ -636,14 +670,18 @@ class Bus:
         assert self.writer is not None
         self._final_log = self.writer.statistics()
         writer, self.writer = self.writer, None
-        while writer.inbox_waiting:  # asked for while the end was being recorded
+        if self.flight is not None:
+            self.flight.on_kept = None
+        while writer.inbox:  # asked for while the end was being recorded
             event = writer.take_from_inbox()
             said = tuple(getattr(event, name) for name in _own_fields(type(event)))
             self._tell_late(type(event), said, event.source)
         writer.close()
         self._final_log = writer.statistics()
         self.log_problems = writer.problems()
-        self.routes.set_writer(None, set())
+        if self.flight is None:
+            self.place.note_in(None)
+            self.routes.refresh()
         if isinstance(self.store, UnnamedStore):
             self.store.close()
         else:

@@ -1,24 +1,29 @@
 """Encoders and decoders, made once.
 
-A frame's payload is one msgpack array of three: ``[places, hooks, others]``.
-
-Hooks are nine tenths of a full recording and come a dozen to a step, so they are kept as short as
-can be: ``[name, time_ns, duration_ns]``, and where they arose is said once for all that follow, in
+A frame's payload is either of two. Hooks are nine tenths of a full recording and come a dozen to a
+step: they are a row of words, see layout.py, with the other events after them. Without hooks it is
+one msgpack array of three: ``[places, hooks, others]``. Logs of format 1.0 have hooks in it: each
+is ``[name, time_ns, duration_ns]``, and where they arose is said once for all that follow, in
 ``places``: ``[index of the first hook it holds for, epoch, step, batch_idx, dataloader_idx,
-stage]``. Apart from the other events, a reader of metrics skips them in no time. Others are whole
-events. The others' sequence numbers are written out, the hooks take those between, in order.
+stage]``.
+
+Either way a reader of metrics skips the hooks in no time. Others are whole events. Their sequence
+numbers are written out, the hooks take those between, in order.
 """
 
 import math
+import struct
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import msgspec
 
 from .errors import MALFORMED, LogFormatError
 from .events import EVENT_TYPES, AnyEvent, Event, Fault, Hook, OtherEvent, Put, Stage, Unknown
+from .layout import WORDS_BEGIN, decode_words, encode_words, others_in
 from .logging_setup import get_logger
+from .marks import Notes, PlaceMark, count_hooks, shape_of
 
 HookSelection = Literal["all", "latest", "none"]
 DecodedEvent = AnyEvent | Unknown
@@ -47,8 +52,22 @@ class HookRecord(msgspec.Struct, array_like=True, gc=False):
     duration_ns: int
 
 
-FrameParts = tuple[Sequence[PlaceRecord], Sequence[HookRecord], Sequence[Any]]
-"""What a frame holds: places, hooks, and the other events (``DecodedEvent``) in order."""
+class FrameParts(NamedTuple):
+    """What a frame holds.
+
+    Attributes:
+        places: where training was: from which of the hooks on, and where.
+        names, times_ns, begun_ns: of the hooks in order, when each was done, and when its handlers
+            began; the same for a hook without.
+        others: the other events, in order.
+    """
+
+    places: Sequence[tuple[int, PlaceMark]]
+    names: Sequence[str]
+    times_ns: Sequence[int]
+    begun_ns: Sequence[int]
+    others: Sequence[DecodedEvent]
+
 
 _log = get_logger("nightbus.codec")
 _encoder = msgspec.msgpack.Encoder()
@@ -56,6 +75,8 @@ _hooks_part = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord],
 _others_part = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[OtherEvent]])
 _all_parts = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], list[OtherEvent]])
 _raw_others = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]])
+_events = msgspec.msgpack.Decoder(list[OtherEvent])
+_raw_events = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _head = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _integer = msgspec.msgpack.Decoder(int)
 _decoder_of = {
@@ -65,20 +86,41 @@ _by_seq = attrgetter("seq")
 _warned_tags: set[int] = set()
 
 
-def encode_events(
-    places: Sequence[object], hooks: Sequence[object], others: Sequence[object]
-) -> bytes:
-    """Encode one frame's payload.
+def encode_events(others: Sequence[object]) -> bytes:
+    """Encode the payload of a frame without hooks.
 
     Args:
-        places: tuples laid out as PlaceRecord; the first one's ``first`` is 0.
-        hooks: tuples laid out as HookRecord.
-        others: events.
+        others: its events.
 
     Raises:
         UNENCODABLE: an event holds what a log cannot; ``encodable`` says what goes in its stead.
     """
-    return _encoder.encode((places, hooks, others))
+    return _encoder.encode(((), (), others))
+
+
+def encode_notes(notes: Notes, others: Sequence[object]) -> bytes:
+    """Encode one frame's payload.
+
+    Args:
+        notes: the hooks.
+        others: events.
+
+    Raises:
+        UNENCODABLE: as ``encode_events``.
+        TooManyWords: there are too many notes for a frame.
+    """
+    if not count_hooks(shape_of(notes.words)):
+        return encode_events(others)
+    return encode_words(notes) + encode_others(others)
+
+
+def encode_others(others: Sequence[object]) -> bytes:
+    """Encode what follows the numbers in a frame's payload.
+
+    Raises:
+        UNENCODABLE: as ``encode_events``.
+    """
+    return _encoder.encode(others) if others else b""
 
 
 def encodable(event: Event) -> Event:
@@ -147,16 +189,55 @@ def decode_parts(payload: bytes | memoryview, hooks: bool = True) -> FrameParts:
     Raises:
         LogFormatError: the payload is not what the format says.
     """
+    if payload and payload[0] == WORDS_BEGIN:
+        return _decode_words(payload, hooks)
     try:
         if not hooks:
-            return (), (), _others_part.decode(payload)[2]
-        parts: FrameParts = _all_parts.decode(payload)
+            return _without_hooks(_others_part.decode(payload)[2])
+        decoded: _Decoded = _all_parts.decode(payload)
     except MALFORMED:
         # Also the way to types from a newer version, which a typed decoder refuses.
-        parts = _decode_one_by_one(payload, hooks)
-    if parts[1] and not parts[0]:
+        decoded = _decode_one_by_one(payload, hooks)
+    places, records, others = decoded
+    if records and not places:
         _refuse(ValueError("hooks without a place"))
-    return parts
+    if not records:
+        return _without_hooks(others)
+    return FrameParts(
+        [
+            (at.first, (at.epoch, at.step, at.batch_idx, at.dataloader_idx, at.stage))
+            for at in places
+        ],
+        [record.name for record in records],
+        [record.time_ns for record in records],
+        [record.time_ns - record.duration_ns for record in records],
+        others,
+    )
+
+
+def _without_hooks(others: Sequence[DecodedEvent]) -> FrameParts:
+    return FrameParts((), (), (), (), others)
+
+
+def _decode_words(payload: bytes | memoryview, hooks: bool) -> FrameParts:
+    try:
+        if not hooks:
+            return _without_hooks(_decode_others(others_in(payload)))
+        steps = decode_words(payload)
+        return FrameParts(*steps[:-1], _decode_others(steps.others))
+    except (*MALFORMED, struct.error) as error:
+        _refuse(error)
+
+
+def _decode_others(raw: bytes | memoryview) -> list[DecodedEvent]:
+    if not raw:
+        return []
+    try:
+        return _events.decode(raw)  # type: ignore[return-value]
+    except MALFORMED:
+        others = [_decode_one(event) for event in _raw_events.decode(raw)]
+        others.sort(key=_by_seq)
+        return others
 
 
 def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEvent]:
@@ -167,22 +248,22 @@ def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEve
         first_seq: the first sequence number in it.
         rank: the log's rank.
     """
-    places, records, others = parts
-    if not records:
+    places, names, times_ns, begun_ns, others = parts
+    if not names:
         return list(others)
     events: list[DecodedEvent] = []
     append = events.append
     seq, taken, other_count = first_seq, 0, len(others)
     next_other = others[0].seq if other_count else -1
-    bounds = [place.first for place in places[1:]]
-    bounds.append(len(records))
+    bounds = [first for first, _ in places[1:]]
+    bounds.append(len(names))
     begin = 0
-    for place, bound in zip(places, bounds, strict=True):
+    for (_, place), bound in zip(places, bounds, strict=True):
         # Clamped: made-up bounds must not yield a hook more than once.
-        end = min(max(bound, begin), len(records))
-        epoch, step, stage = place.epoch, place.step, place.stage
-        batch_idx, dataloader_idx = place.batch_idx, place.dataloader_idx
-        for record in records[begin:end]:
+        end = min(max(bound, begin), len(names))
+        epoch, step, batch_idx, dataloader_idx, stage = place
+        hooks = zip(names[begin:end], times_ns[begin:end], begun_ns[begin:end], strict=True)
+        for name, time_ns, begin_ns in hooks:
             while seq == next_other:
                 append(others[taken])
                 taken += 1
@@ -191,7 +272,7 @@ def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEve
             append(
                 Hook(
                     seq,
-                    record.time_ns,
+                    time_ns,
                     rank,
                     stage,
                     epoch,
@@ -199,8 +280,8 @@ def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEve
                     batch_idx,
                     dataloader_idx,
                     "",
-                    record.name,
-                    record.duration_ns,
+                    name,
+                    time_ns - begin_ns,
                 )
             )
             seq += 1
@@ -209,7 +290,10 @@ def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEve
     return events
 
 
-def _decode_one_by_one(payload: bytes | memoryview, hooks: bool) -> FrameParts:
+_Decoded = tuple[Sequence[PlaceRecord], Sequence[HookRecord], Sequence[DecodedEvent]]
+
+
+def _decode_one_by_one(payload: bytes | memoryview, hooks: bool) -> _Decoded:
     try:
         others = [_decode_one(raw) for raw in _raw_others.decode(payload)[2]]
         others.sort(key=_by_seq)

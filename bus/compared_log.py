@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from .codec import DecodedEvent, FrameParts, PlaceRecord, decode_events, merge_parts
+from .codec import DecodedEvent, FrameParts, decode_events, merge_parts
 from .cursor import AttemptLog
 from .errors import LogError, LogFormatError
 from .events import Gap, Hook, Media, Put, Resumed, RunEnded, RunStarted, Scalar
@@ -146,8 +146,8 @@ class _Passage:
             return False
         if self._until is None:
             return True
-        _, hooks, others = parts
-        last_seq = first_seq + len(hooks) + len(others) - 1
+        others = parts.others
+        last_seq = first_seq + len(parts.names) + len(others) - 1
         return max(last_seq, others[-1].seq if others else 0) < self._until
 
 
@@ -268,19 +268,18 @@ class ComparedLog:
         """The keys of a frame that holds nothing but hooks and metrics that count, as most do;
         None for any other.
         """
-        places, hooks, others = parts
-        keys: list[Key] = [hook.name for hook in hooks]
+        others = parts.others
+        keys: list[Key] = list(parts.names)
         if not (passage.counts_all(parts, first_seq) and _OF_CHECKPOINTS.isdisjoint(keys)):
             return None
         before, last_at = self._place, -1
-        for place in places:
-            at = place.first
+        for at, (epoch, step, batch_idx, dataloader_idx, stage) in parts.places:
             if at >= len(keys):
                 break  # where training moved after the last hook
             if at <= last_at or (last_at < 0 and at):
                 return None  # no writer does this
             last_at = at
-            now = _place_of(place)
+            now = stage, epoch, step, batch_idx, dataloader_idx
             if now != before:
                 keys[at] = keys[at], now
                 before = now
@@ -356,7 +355,7 @@ def _key_of_put(put: Put) -> Key:
     )
 
 
-def _place_of(at: Hook | Media | PlaceRecord) -> tuple[object, ...]:
+def _place_of(at: Hook | Media) -> tuple[object, ...]:
     return at.stage, at.epoch, at.step, at.batch_idx, at.dataloader_idx
 
 

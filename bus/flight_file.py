@@ -8,9 +8,9 @@ from typing import Literal
 
 from .errors import LogFormatError, RunFolderError
 from .events import Event
-from .flight_recorder import NotedHook
 from .log_format import BadFrame, SegmentHeader, unpack_header
 from .log_writer import LogIdentity, LogWriter
+from .marks import HookAt
 from .place import Place
 from .run_folder import RunFolder, RunInfo
 from .segments import MAX_SEGMENT_BYTES, FolderStore, Source
@@ -104,9 +104,7 @@ def open_run(path: str | os.PathLike[str]) -> RunFolder:
         raise LogFormatError(f"{file} ends before its first event: {error}") from None
 
 
-def write_flight_file(
-    path: Path, identity: LogIdentity, notes: Sequence[Event | NotedHook]
-) -> None:
+def write_flight_file(path: Path, identity: LogIdentity, notes: Sequence[Event | HookAt]) -> None:
     """Write a flight recorder's events.
 
     Raises:
@@ -122,7 +120,7 @@ def write_flight_file(
         began_ns=notes[0].time_ns if notes else None,
     )
     for note in notes:
-        if isinstance(note, NotedHook):
+        if isinstance(note, HookAt):
             if note.mark != place.mark():
                 epoch, step, batch_idx, dataloader_idx, stage = note.mark
                 place.move(
@@ -132,10 +130,7 @@ def write_flight_file(
                     batch_idx=batch_idx,
                     dataloader_idx=dataloader_idx,
                 )
-            writer.hooks.append((note.name, note.time_ns, note.duration_ns))
-            total = writer.hook_totals.setdefault(note.name, [0, 0])
-            total[0] += 1
-            total[1] += note.duration_ns
+            writer.add_hook(note.name, note.time_ns, note.duration_ns)
         else:
             writer.append(numbered(note, writer.next_seq()))
     writer.close()

@@ -1,47 +1,27 @@
 """The last events of a run that keeps no full log, in memory: cheap to note, written when asked.
 
-What a hook costs here is a place in a ring and at most two readings of the clock. Hooks that run
-directly one after the other are one note.
+What a hook costs here is what noting it costs (marks.py), and a copy of the notes now and then.
 """
 
+import itertools
+import threading
 import time
+from array import array
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from .events import Event, Gap, Media, Put, RunStarted
-from .place import Place, PlaceMark
+from .log_writer import MAX_STEP_NS
+from .marks import EVENT, NUMBER, SHIFT, HookAt, Notes, Walk, count_hooks, shape_of
+from .place import Place
 
 CAPACITY = 2000
-_NOTES_AN_EVENT = 2  # itself, and where training was
-
-Names = tuple[str, ...]
-TimedNames = tuple[Names, int]
-TimedHook = tuple[str, int, int]
-# What stands in the ring, in any order: names of hooks that ran one after the other, at the time of
-# what is before them or at a time in ns; one hook with the time when it was done and how long it
-# took; where training is from then on; events.
-Note = Names | TimedNames | TimedHook | PlaceMark | Event
-
-
-@dataclass(slots=True)
-class NotedHook:
-    """One hook out of the ring.
-
-    Attributes:
-        name: the hook.
-        time_ns: when it was done; of what the library does itself, of the note before.
-        duration_ns: how long its handlers took.
-        mark: where training was.
-    """
-
-    name: str
-    time_ns: int
-    duration_ns: int
-    mark: PlaceMark
+_WORDS_AN_EVENT = 2  # the most that are noted before they are taken up, about
+_EVENT_MARK = bytes([EVENT >> SHIFT])
 
 
 class FlightRecorder:
@@ -50,12 +30,13 @@ class FlightRecorder:
     Any thread may add events; hooks are noted on the training thread.
 
     Args:
-        place: where training is. Whoever is told of its moves goes on being told.
+        place: where training is; it notes for the recorder from now on.
         capacity: how many events are kept; the older ones are forgotten.
         clock_ns: monotonic clock.
 
     Attributes:
-        notes: oldest first; routes and the place append to it directly.
+        notes: what happened since it was taken up last.
+        on_kept: called with what is taken up; None for nobody.
     """
 
     def __init__(
@@ -66,31 +47,67 @@ class FlightRecorder:
     ) -> None:
         self.capacity = capacity
         self.clock_ns = clock_ns
-        self.notes: deque[Note] = deque(maxlen=capacity * _NOTES_AN_EVENT)
+        self.notes = Notes()
+        self.on_kept: Callable[[Notes], None] | None = None
         self._place = place
+        self._owner = threading.get_ident()
+        self._max_words = capacity * _WORDS_AN_EVENT
         self._started: RunStarted | None = None
+        self._events: dict[int, Event] = {}  # the last ones, by the number in the notes
+        self._numbers = itertools.count()
+        self._kept: deque[tuple[Notes, int]] = deque()  # and how many events there are in them
+        self._number = 0  # of events in all of them
+        self._shape = b""  # of the last that were kept,
+        self._count = 0  # and how many events that is
+        place.note_in(self.notes, clock_ns, self._keep_late)
+        place.late_ns = place.clock_ns() + MAX_STEP_NS
 
-    def follow_place(self) -> None:
-        """Hear of the place's moves from now on, besides whoever does already."""
-        others, note = self._place.on_move, self.notes.append
-        note(self._place.mark())
-        if others is None or others == note:
-            self._place.tell_moves(note)
-            return
-        told = others
+    def keep(self) -> None:
+        """Take up the notes since the last time; only the thread that made the recorder may."""
+        notes, place = self.notes, self._place
+        words, kept = notes.words, notes.rest(notes.origin)
+        kept.words = words[:]
+        number, shape = len(kept.words), shape_of(kept.words)
+        rest = array("Q")
+        if shape != self._shape:
+            self._count = count_hooks(shape) + shape.count(_EVENT_MARK)
+            rest = kept.cut(count_hooks(shape)).rest.words
+            self._shape = b"" if rest else shape
+        count, origin = self._count, place.origin()
+        place.late_ns = place.clock_ns() + MAX_STEP_NS
+        # Python changes threads, and delivers interrupts, at calls and at the ends of loops. From
+        # here to the next blank line there is neither, so that nobody finds half of it done.
+        words[:number] = rest  # another thread may have added an event meanwhile
+        notes.origin = origin
+        if count:
+            self._kept += ((kept, count),)
+            self._number += count
 
-        def on_move(mark: PlaceMark) -> None:
-            note(mark)
-            told(mark)
+        while self._kept and self._number - self._kept[0][1] >= self.capacity:
+            self._number -= self._kept.popleft()[1]
+        if self.on_kept is not None:
+            self.on_kept(kept)
 
-        self._place.tell_moves(on_move)
+    def _keep_late(self) -> None:
+        """Take up the notes of a step that goes on; the rest of it is due at its end."""
+        self.keep()
+        self._place.due_ns = 0
 
     def add(self, event: Event) -> None:
         """Keep an event; images and the like are not kept, which may be large."""
         if type(event) is RunStarted:
             self._started = event
         elif type(event) is not Media:
-            self.notes.append(event)
+            number = next(self._numbers)
+            self._events[number] = event
+            self._events.pop(number - self.capacity, None)
+            words = self.notes.words
+            if len(words) >= self._max_words:
+                if threading.get_ident() == self._owner:
+                    self.keep()
+                elif shape_of(words[-1:]) == _EVENT_MARK:
+                    return  # it is found behind that one
+            words.append(EVENT | number)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Keep an event that arises now."""
@@ -110,28 +127,39 @@ class FlightRecorder:
             )
         )
 
-    def last(self) -> list[Event | NotedHook]:
+    def last(self) -> list[Event | HookAt]:
         """The run's start, and the last events, oldest first; any thread may ask."""
-        found: list[Event | NotedHook] = []
-        mark: PlaceMark | None = None
-        at_ns = 0  # the last time that was read
-        for note in list(self.notes):  # list() of a deque is one step of the interpreter
-            if isinstance(note, Event):
-                found.append(_arrived(note))
-            elif isinstance(note[0], int):
-                mark = note
-            elif mark is None:
-                continue  # the ring begins behind where training was
-            elif isinstance(note[0], tuple):
-                names, at_ns = note
-                found += [NotedHook(name, at_ns, 0, mark) for name in names]
-            elif isinstance(note[-1], int):
-                name, at_ns, duration_ns = note
-                found.append(NotedHook(name, at_ns, duration_ns, mark))
-            else:
-                found += [NotedHook(name, at_ns, 0, mark) for name in note]
-        start: list[Event | NotedHook] = [] if self._started is None else [self._started]
+        found: list[Event | HookAt] = []
+        notes = self.notes
+        # Without a call, as in keep.
+        kept, words, origin, events = [*self._kept], notes.words[:], notes.origin, {**self._events}
+
+        now = notes.rest(origin)
+        now.words = words
+        parts = [*(notes for notes, _ in kept), now]
+        behind = _events_behind(parts, events)
+        for part in parts:
+            walk = Walk(part.origin, part.names, part.base_ns)
+            for word in part.words:
+                if word & ~NUMBER == EVENT:
+                    found += map(_arrived, behind[word & NUMBER])
+                else:
+                    found += walk.hooks((word,))
+        start: list[Event | HookAt] = [] if self._started is None else [self._started]
         return start + found[-(self.capacity - len(start)) :]
+
+
+def _events_behind(parts: Sequence[Notes], events: dict[int, Event]) -> dict[int, list[Event]]:
+    """Which events a number in the notes stands for: its own, and those after it that have none."""
+    noted = sorted(
+        word & NUMBER for part in parts for word in part.words if word & ~NUMBER == EVENT
+    )
+    behind: dict[int, list[Event]] = {number: [] for number in noted}
+    for number in sorted(events):
+        at = bisect_right(noted, number)
+        if at:
+            behind[noted[at - 1]].append(events[number])
+    return behind
 
 
 def _arrived(event: Event) -> Event:

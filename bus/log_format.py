@@ -20,7 +20,7 @@ from .summary import Summary
 
 MAGIC = b"\x89NLOG\r\n\x1a"
 FORMAT_MAJOR = 1
-FORMAT_MINOR = 0
+FORMAT_MINOR = 1
 
 KIND_HEADER = 0
 KIND_EVENTS = 1

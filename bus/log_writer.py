@@ -3,24 +3,28 @@
 import contextlib
 import os
 import secrets
+import sys
 import threading
 import time
+from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zlib import crc32
 
 import msgspec
 
-from .codec import UNENCODABLE, encodable, encode_events
+from .codec import UNENCODABLE, encodable, encode_notes, encode_others
 from .errors import MetricError, RunFolderError
 from .events import EVENT_TYPES, SCHEMA_VERSION, Event, Fault, Gap, Put, Scalar
+from .layout import MAX_NAMES_BYTES, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout, TooManyWords
 from .log_format import (
     CHECKED_HEAD,
     FORMAT_MAJOR,
     FORMAT_MINOR,
+    FRAME_HEAD,
     HAS_OTHERS,
     KIND_EVENTS,
     MARK_AND_CRC,
@@ -32,22 +36,44 @@ from .log_format import (
     pack_header,
 )
 from .logging_setup import get_logger
-from .place import Place, PlaceMark
+from .marks import (
+    BATCH_IDX,
+    BEGIN,
+    END,
+    NAME,
+    NOTICE,
+    NUMBER,
+    SHIFT,
+    STAGE_NUMBERS,
+    HookAt,
+    Notes,
+    count_hooks,
+    shape_of,
+)
+from .place import Place
 from .segment_file import SegmentFile, open_segment_file
 from .segments import SegmentStore
 from .statistics import LogStatistics
 from .summary import HookTotal, Summary
 
 DEFAULT_SEGMENT_BYTES = 16 << 20
-# A step that emits much is written in parts; a long one is written while it goes on.
+# A step that emits much is written in parts, and a long one while it goes on. Of fast ones with
+# nothing but hooks, several are written at once.
 MAX_BUFFERED_EVENTS = 4096
 MAX_BUFFERED_NS = 20_000_000
+MAX_STEP_NS = 100_000_000
 COUNT_EVENTS_AT_ONCE = 512
+COUNT_FRAMES_AT_ONCE = 128
+MAX_SHAPES = 64  # of steps, validation batches and so on, that are written in a hurry
 MAX_REASON_CHARS = 1_000
 MAX_SYNC_WAIT_S = 64
 
 _log = get_logger("nightbus.log")
+_HEAD_BYTES = FRAME_HEAD.size
+_PAYLOAD_HEAD_BYTES = PAYLOAD_HEAD.size
+_MAX_FAST_BYTES = PAYLOAD_HEAD.size + 8 * MAX_WORDS
 _by_seq = attrgetter("seq")
+_MARK_AT = 7 if sys.byteorder == "little" else 0
 E_ = TypeVar("E_", bound=Event)
 
 
@@ -73,26 +99,76 @@ class PendingValue(Protocol):
 class LogWriter:
     """Appends events to the segments of one log.
 
-    Only the thread that made it may call ``flush`` and ``close`` or append to ``hooks`` and
+    Only the thread that made it may call ``flush`` and ``close`` or append to ``notes`` and
     ``others``; other threads use ``emit_from_any_thread``.
 
     Args:
         store: where segments lie.
         identity: which log this is.
-        place: what events copy their place from.
+        place: what events copy their place from. The writer has it note hooks, if all are to be
+            written; where somebody else has already, it writes what that one hands over.
         segment_bytes: size at which a segment is sealed and the next begins.
         clock_ns: monotonic clock.
         began_ns: when the first event arose, on that clock, if not now.
+        hooks: names of the hooks to write; None for all.
 
     Attributes:
         on_loss: called with the reason when the disk takes events for the first time; None for
             nobody.
+        hand_over: has notes of somebody else's handed over up to now; None where nobody has any.
 
     Raises:
         RunFolderError: the first segment cannot be made.
     """
 
-    on_loss: Callable[[str], None] | None = None
+    # With so many attributes Python keeps them in a dictionary for each object, and a step's first
+    # look into it takes several times as long as one at a slot.
+    __slots__ = (
+        "_begin",
+        "_counted_hooks",
+        "_counted_words",
+        "_current",
+        "_failed_syncs",
+        "_file",
+        "_flushed_seq",
+        "_head",
+        "_hook_totals",
+        "_index",
+        "_loss",
+        "_mark",
+        "_named_fd",
+        "_pending",
+        "_readable_seq",
+        "_retired",
+        "_rotate_at",
+        "_segment_bytes",
+        "_shape",
+        "_shapes",
+        "_singly",
+        "_store",
+        "_summary",
+        "_sync_again_ns",
+        "_sync_error",
+        "_sync_lock",
+        "_uncounted",
+        "_underway",
+        "_unsound",
+        "_untold",
+        "_written_ns",
+        "clock_ns",
+        "committed",
+        "hand_over",
+        "hooks",
+        "identity",
+        "inbox",
+        "lost_events",
+        "notes",
+        "on_loss",
+        "others",
+        "owner",
+        "place",
+        "sealed",
+    )
 
     def __init__(
         self,
@@ -102,20 +178,30 @@ class LogWriter:
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         began_ns: int | None = None,
+        hooks: set[str] | None = None,
     ) -> None:
-        # The step's buffers, laid out as the codec wants them; emptied in place by flush.
-        self.places: list[tuple[int, int, int, int, int, str]] = [(0, *place.mark())]
-        self.hooks: list[tuple[str, int, int]] = []
+        self.on_loss: Callable[[str], None] | None = None
+        self.hand_over: Callable[[], None] | None = None
+        # The step's buffers; emptied in place by flush.
+        self.notes = Notes()
         self.others: list[Event] = []
-        self.hook_totals: dict[str, list[int]] = {}  # hook name -> [count, total ns], this segment
+        self.hooks = hooks
         self.place = place
+        self._counted_words = 0  # so many of the notes are counted,
+        self._counted_hooks = 0  # and hold so many hooks
+        self._shapes: dict[bytes, _Shape] = {}  # of steps so far, by their marks
+        self._shape = _NO_SHAPE  # of the last
+        self._begin = array("Q", [0])  # of a frame: its mark and checksum,
+        self._head = array("Q", [0] * 8)  # and what lies between those and the words
+        self._singly = list[HookAt]()  # hooks that are written, to be counted
+        self._hook_totals: dict[str, list[int]] = {}  # name -> [count, total ns], this segment
         self.identity = identity
         self.clock_ns = clock_ns
         self.sealed: deque[int] = deque()  # durable segments, ready to be compressed
         self.lost_events = 0
         self._loss: Exception | None = None  # why the last of them are lost
         self.owner = threading.get_ident()
-        self._inbox: deque[Callable[[], Event]] = deque()
+        self.inbox: deque[Callable[[], Event]] = deque()  # makers of other threads' events
         self._retired: deque[tuple[int, int]] = deque()  # (segment, fd) complete, to be synced
         self._store = store
         self._segment_bytes = segment_bytes
@@ -133,7 +219,7 @@ class LogWriter:
         self._failed_syncs = 0  # in a row
         self._sync_again_ns = 0  # not before
         self._named_fd = -1  # of the segment whose name is durable
-        self.due_ns = clock_ns() + MAX_BUFFERED_NS  # when what is buffered should be written
+        self._written_ns = clock_ns()  # when something was written last
         self._summary = Summary(first_time_ns=clock_ns() if began_ns is None else began_ns)
         self._uncounted: list[Event] = []  # written, but not yet in the summary
         self._index = 0
@@ -152,7 +238,9 @@ class LogWriter:
             self._named_fd = fd
         # Segment and byte offset up to which live readers may read.
         self.committed = (0, self._file.size)
-        place.tell_moves(self._on_move)
+        if place.notes is None and hooks is None:
+            place.note_in(self.notes, clock_ns, self._flush_late)
+            self._set_due(place.clock_ns())
 
     # -- appending ---------------------------------------------------------------------------
 
@@ -178,7 +266,18 @@ class LogWriter:
 
     def next_seq(self) -> int:
         """The sequence number of the event that is appended next."""
-        return self._flushed_seq + len(self.hooks) + len(self.others)
+        if self.hand_over is not None and (self.hooks is None or self.hooks):
+            self.hand_over()
+        return self._flushed_seq + self._count_noted() + len(self.others)
+
+    def _count_noted(self) -> int:
+        """How many hooks the notes hold; each note is looked at once."""
+        words = self.notes.words
+        number = len(words)
+        if self._counted_words < number:
+            count = count_hooks(shape_of(words[self._counted_words : number]))
+            self._counted_words, self._counted_hooks = number, self._counted_hooks + count
+        return self._counted_hooks
 
     def append(self, event: Event) -> None:
         """Add an event to what the next flush writes."""
@@ -191,25 +290,44 @@ class LogWriter:
         self.others.append(event)
         self._pending.append(event)
 
-    def _on_move(self, mark: PlaceMark) -> None:
-        place = (len(self.hooks), *mark)
-        if self.places[-1][0] == place[0]:
-            self.places[-1] = place  # no hook arose where training was before
+    def take_notes(self, notes: Notes) -> None:
+        """Add what somebody else had noted: that of the hooks that are to be written."""
+        if self.hooks is not None and not self.hooks:
+            return
+        some = notes.selected(self.hooks)
+        mine = self.notes
+        mine.names, mine.base_ns = some.names, some.base_ns
+        if not mine.words:
+            mine.origin = some.origin
+        mine.words += some.words
+
+    def add_hook(self, name: str, time_ns: int, duration_ns: int | None = None) -> None:
+        """Add a hook that is over.
+
+        Args:
+            name: the hook.
+            time_ns: when it was done.
+            duration_ns: how long its handlers took; None for one without.
+        """
+        notes = self.notes
+        if duration_ns is None:
+            notes.noter(NOTICE, name)(time_ns & NUMBER)
         else:
-            self.places.append(place)
+            notes.noter(BEGIN, name)(time_ns - duration_ns & NUMBER)
+            notes.noter(END, name)(time_ns & NUMBER)
 
     def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Have an event appended by the owner's next flush."""
         time_ns = self.clock_ns()
-        self._inbox.append(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
+        self.inbox.append(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
 
     def ask_for_event(self, make: Callable[[], Event]) -> None:
         """Have an event appended by the owner's next flush, made only then; any thread may ask."""
-        self._inbox.append(make)
+        self.inbox.append(make)
 
     def take_from_inbox(self) -> Event:
         """The next event that another thread asked for, with its place in the order; append it."""
-        return self._inbox.popleft()()
+        return self.inbox.popleft()()
 
     @property
     def written_seq(self) -> int:
@@ -221,20 +339,15 @@ class LogWriter:
         """How far observers can read: ``written_seq``, unless the disk took not the last events."""
         return self._readable_seq
 
-    @property
-    def inbox_waiting(self) -> bool:
-        """Whether other threads asked for events."""
-        return bool(self._inbox)
-
     def statistics(self) -> LogStatistics:
         """How much is recorded, buffered and lost; any thread may ask."""
         segment, size = self.committed
         written = self._flushed_seq
-        buffered = len(self.hooks) + len(self.others)
+        buffered = count_hooks(shape_of(self.notes.words)) + len(self.others)
         return LogStatistics(
             events=written + buffered,
             buffered=buffered,
-            asked_for=len(self._inbox),
+            asked_for=len(self.inbox),
             lost=self.lost_events,
             segment=segment,
             segment_bytes=size,
@@ -253,6 +366,80 @@ class LogWriter:
         Raises:
             MetricError: an event is larger than a frame. It is left out, the others are written.
         """
+        # Written out for what nearly every step is: one in which the same happens as in the one
+        # before. The processor's caches are full of other things by then, so what counts is how
+        # many functions and objects it takes: hence arrays all the way, and nothing of struct.
+        notes, shape = self.notes, self._shape
+        words = notes.words
+        row = words.tobytes()
+        marks = row[_MARK_AT::8]
+        steps = len(marks) // shape.number
+        if marks != shape.marks * steps:
+            shape, steps = self._shape_of(marks)
+        if not (steps and shape.count) or self._underway is not None or self._pending:
+            self._flush_slowly(wait)
+            return
+        place, others, first_seq = self.place, self.others, self._flushed_seq
+        count, size = shape.count * steps, _PAYLOAD_HEAD_BYTES + len(row)
+        time_ns = place.clock_ns()
+        head = self._head
+        stage, head[4], head[5], head[6], head[7] = notes.origin
+        head[3] = WORDS_BEGIN | len(marks) << 16 | stage << 48
+        head[2] = time_ns
+        head[1] = first_seq
+        head[0] = size | count << 32 | KIND_EVENTS << 48
+        body: array[int] | bytes = head + words
+        if others:
+            try:
+                tail = encode_others(others)
+            except UNENCODABLE:
+                self._flush_slowly(wait)
+                return
+            count += len(others)
+            size += len(tail)
+            head[0] = size | count << 32 | KIND_EVENTS << 48 | HAS_OTHERS << 56
+            body = (head + words).tobytes() + tail
+        begin = self._begin
+        begin[0] = self._mark | crc32(body) << 32
+        file = self._file
+        at = file.size - file.base
+        end_at = at + _HEAD_BYTES + size
+        if end_at > file.room or size > _MAX_FAST_BYTES or count > MAX_EVENTS_A_FRAME:
+            self._flush_slowly(wait)
+            return
+        # Python delivers an interrupt at calls and at the ends of loops. From here to the next
+        # blank line there is neither, so all of it happens or nothing.
+        file.window[at + 8 : end_at] = body
+        file.window[at : at + 8] = begin
+        file.size = file.base + end_at
+        self._flushed_seq = self._readable_seq = first_seq + count
+        self.committed = (self._index, file.size)
+        self._written_ns = time_ns
+        self._shape = shape
+        place.due_ns = time_ns + MAX_BUFFERED_NS
+        place.late_ns = time_ns + MAX_STEP_NS
+        notes.origin = (
+            STAGE_NUMBERS[place.stage],
+            place.epoch,
+            place.step,
+            place.batch_idx & NUMBER,
+            place.dataloader_idx,
+        )
+        del words[:]
+        self._counted_words = self._counted_hooks = 0
+        shape.rows += (row,)
+        if others:
+            self._uncounted += others
+            del others[:]
+
+        if len(shape.rows) > COUNT_FRAMES_AT_ONCE:
+            self._count_rows(shape)
+        if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
+            self._count()
+        if file.size >= self._rotate_at:
+            self._rotate()
+
+    def _flush_slowly(self, wait: bool) -> None:
         if self._underway is not None:
             self._finish_frame()
         if self._pending:
@@ -260,19 +447,54 @@ class LogWriter:
             if self._pending:
                 self._write_before(self._pending[0].seq)
                 return
-        hook_count, other_count = len(self.hooks), len(self.others)
+        hook_count, other_count = self._count_noted(), len(self.others)
         number = hook_count + other_count
         if not number:
+            self._keep_rest(self.notes.cut(0).rest)  # where training moved, without a hook
             return
+        shape = shape_of(self.notes.words)
         try:
-            payload = encode_events(self.places, self.hooks, self.others)
-        except UNENCODABLE:
+            payload = encode_notes(self.notes, self.others)
+        except (*UNENCODABLE, TooManyWords):
             self._write_before(self._flushed_seq + number)
             return
         if number > MAX_EVENTS_A_FRAME or len(payload) > MAX_PAYLOAD_BYTES:
             self._write_before(self._flushed_seq + number)
             return
         self._write_frame(payload, hook_count, other_count)
+        self._learn(shape)
+
+    def _flush_late(self) -> None:
+        """Write a step that goes on; the rest of it is then written at its end."""
+        self.flush()
+        self.place.due_ns = 0
+
+    def _set_due(self, time_ns: int) -> None:
+        place = self.place
+        place.due_ns, place.late_ns = time_ns + MAX_BUFFERED_NS, time_ns + MAX_STEP_NS
+
+    def _shape_of(self, marks: bytes) -> "tuple[_Shape, int]":
+        """The shape of one of the steps in which the same happens, and how many they are."""
+        for shape in self._shapes.values():
+            steps = len(marks) // shape.number
+            if marks == shape.marks * steps:
+                return shape, steps
+        return _NO_SHAPE, 0
+
+    def _learn(self, marks: bytes) -> None:
+        """Be prepared for a step in which the same happens."""
+        if self.notes is not self.place.notes or self.notes.base_ns or sys.byteorder != "little":
+            return
+        if self.notes.words or NAME >> SHIFT in marks or not count_hooks(marks):
+            return  # a hook goes on, or has to be named
+        step = marks[: (marks + marks).find(marks, 1)]  # the shortest that they are repeated of
+        if step in self._shapes:
+            return  # it was written slowly for another reason, and has steps to be counted
+        if len(self._shapes) >= MAX_SHAPES:
+            self._count_all_rows()
+            self._shapes.clear()
+            self._shape = _NO_SHAPE
+        self._shapes[step] = _Shape(step)
 
     def flush_end(self) -> bool:
         """Write the last of the events, for which some space was kept back.
@@ -295,33 +517,37 @@ class LogWriter:
             other_count = bisect_left(self.others, self._flushed_seq + number, key=_by_seq)
             hook_count = number - other_count
             payload = self._encode_first(hook_count, other_count)
-            if len(payload) <= MAX_PAYLOAD_BYTES:
+            if payload is not None and len(payload) <= MAX_PAYLOAD_BYTES:
                 self._write_frame(payload, hook_count, other_count)
             elif number > 1:
                 at_once = number // 2
             else:
-                event = str(self.others[:other_count] or self.hooks[:hook_count])
+                event = str(self.others[:other_count] or self.notes.cut(hook_count).hooks)
                 refused = MetricError(
-                    f"one event takes more than {MAX_PAYLOAD_BYTES} bytes, the most a log takes: "
+                    f"one event takes more than {MAX_PAYLOAD_BYTES} bytes, the most a log takes, "
+                    f"or has a hook's name of more than {MAX_NAMES_BYTES}: "
                     f"{event[:200]}..."
                 )
                 self._settle(hook_count, other_count, refused)
         if refused is not None:
             raise refused
 
-    def _encode_first(self, hook_count: int, other_count: int) -> bytes:
-        places = [place for place in self.places if place[0] < hook_count] or self.places[:1]
-        hooks = self.hooks[:hook_count]
+    def _encode_first(self, hook_count: int, other_count: int) -> bytes | None:
+        """A frame's payload; None where it would hold too much."""
+        notes = self.notes.cut(hook_count).first
         try:
-            return encode_events(places, hooks, self.others[:other_count])
+            return encode_notes(notes, self.others[:other_count])
+        except TooManyWords:
+            return None
         except UNENCODABLE:
             self.others[:other_count] = [encodable(event) for event in self.others[:other_count]]
-            return encode_events(places, hooks, self.others[:other_count])
+            return encode_notes(notes, self.others[:other_count])
 
     def _write_frame(self, payload: bytes, hook_count: int, other_count: int) -> None:
         # Written out instead of calling log_format.pack_frame: four calls less are 1 us a step.
-        time_ns = self.clock_ns()
-        self.due_ns = time_ns + MAX_BUFFERED_NS
+        time_ns = self._written_ns = self.clock_ns()
+        if self.notes is self.place.notes:
+            self._set_due(time_ns & NUMBER)
         checked = (
             CHECKED_HEAD.pack(
                 len(payload),
@@ -360,26 +586,21 @@ class LogWriter:
 
     def _settle(self, hook_count: int, other_count: int, error: Exception | None) -> None:
         """Take the first events out of the buffers: they are written, or lost by an error."""
-        hooks, others, place = self.hooks, self.others, self.place
-        places: Sequence[tuple[int, int, int, int, int, str]]
-        if hook_count == len(hooks):
-            places = (
-                (0, place.epoch, place.step, place.batch_idx, place.dataloader_idx, place.stage),
-            )
-        else:
-            places = self._places_after(hook_count)
+        notes, others = self.notes, self.others
         number = hook_count + other_count
-        if error is not None:
-            lost_hooks = hooks[:hook_count]
+        if error is not None:  # first, because it may have notes handed over
             gap = [self._gap(number, others[:other_count], error)]
+        _, hooks, rest = notes.cut(hook_count)
 
         # Python delivers an interrupt at calls and at the ends of loops. From here to the next
         # blank line there is neither, so all of it happens or nothing.
         self._flushed_seq += number
         self._underway = None
-        self.places[:] = places
-        del hooks[:hook_count]
+        notes.words[:] = rest.words
+        notes.origin = rest.origin
+        self._counted_words = self._counted_hooks = 0
         if error is None:
+            self._singly += hooks
             self._uncounted += others[:other_count]
             self.committed = (self._index, self._file.size)
             self._readable_seq = self._flushed_seq
@@ -392,7 +613,6 @@ class LogWriter:
             self._loss = error
 
         if error is not None:
-            self._count_hooks(lost_hooks, -1)
             if first_loss and isinstance(error, OSError) and self.on_loss is not None:
                 self.on_loss(f"the event log cannot be written: {error}")
             elif first_loss and isinstance(error, OSError):
@@ -401,16 +621,16 @@ class LogWriter:
                     error=str(error),
                 )
             return
-        if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
+        if max(len(self._uncounted), len(self._singly)) > COUNT_EVENTS_AT_ONCE:
             self._count()
         if self._file.size >= self._rotate_at:
             self._rotate()
 
-    def _places_after(self, hook_count: int) -> list[tuple[int, int, int, int, int, str]]:
-        """The places of the hooks that come after the first ones."""
-        holds = [place for place in self.places if place[0] <= hook_count][-1]
-        later = [place for place in self.places if place[0] > hook_count]
-        return [(0, *holds[1:]), *((place[0] - hook_count, *place[1:]) for place in later)]
+    def _keep_rest(self, rest: Notes) -> None:
+        notes = self.notes
+        notes.words[:] = rest.words
+        notes.origin = rest.origin
+        self._counted_words = self._counted_hooks = 0
 
     def _gap(self, number: int, lost: Sequence[Event], error: Exception) -> Gap:
         """What tells of lost events, also of those that a lost Gap told of."""
@@ -446,27 +666,49 @@ class LogWriter:
                 counted += 1
         finally:
             del self._uncounted[:counted]
+        totals = self._totals_with((hook.name, 1, hook.duration_ns) for hook in self._singly)
+        self._hook_totals = totals
+        del self._singly[:]
 
-    def _count_hooks(self, hooks: Sequence[tuple[str, int, int]], sign: int) -> None:
-        for name, _, duration_ns in hooks:
-            cell = self.hook_totals.setdefault(name, [0, 0])
-            cell[0] += sign
-            cell[1] += sign * duration_ns
+    def _count_rows(self, shape: "_Shape") -> None:
+        rows, width = shape.rows, shape.number
+        words = array("Q", b"".join(rows))
+        number = len(words) // width
+        if not number:
+            return
+        totals = self._totals_with(
+            (name, number, sum(words[at::width]) - sum(words[begun::width]) - number * marks)
+            for name, at, begun, marks in shape.hooks
+        )
+        self._hook_totals = totals
+        del rows[:]
+
+    def _count_all_rows(self) -> None:
+        for shape in self._shapes.values():
+            self._count_rows(shape)
+
+    def _totals_with(self, more: Iterable[tuple[str, int, int]]) -> dict[str, list[int]]:
+        """The hooks' totals and more, as something new: an interrupt must not count half of it."""
+        totals = {name: list(cell) for name, cell in self._hook_totals.items()}
+        for name, count, duration_ns in more:
+            cell = totals.setdefault(name, [0, 0])
+            cell[0] += count
+            cell[1] += duration_ns
+        return totals
 
     def _complete_summary(self) -> None:
         """All that the segment holds, now that nothing more will be written to it."""
         self._count()
-        self._count_hooks(self.hooks, -1)  # run, but held back for a value: for the next segment
+        self._count_all_rows()
         summary, place = self._summary, self.place
-        summary.last_time_ns = self.due_ns - MAX_BUFFERED_NS
+        summary.last_time_ns = self._written_ns
         summary.epoch, summary.step = place.epoch, place.step
-        for name, cell in self.hook_totals.items():
-            if cell[0]:
-                total = summary.hooks.setdefault(name, HookTotal())
-                total.count += cell[0]
-                total.total_ns += cell[1]
-                cell[0] = cell[1] = 0
-        self._count_hooks(self.hooks, 1)
+        hooks = dict(summary.hooks)
+        for name, (count, total_ns) in self._hook_totals.items():
+            before = hooks.get(name, HookTotal())
+            hooks[name] = HookTotal(before.count + count, before.total_ns + total_ns)
+        summary.hooks = hooks  # both or neither, as in _settle
+        self._hook_totals = {}
 
     # -- segments ----------------------------------------------------------------------------
 
@@ -657,6 +899,38 @@ class LogWriter:
                 self.flush(wait=True)
             except MetricError as error:
                 _log.warning("an event could not be recorded", error=str(error))
+
+
+class _Shape:
+    """What is known of steps in which the same happens.
+
+    Args:
+        marks: of the words; none for a step that nothing is known of.
+
+    Attributes:
+        marks: the same.
+        number: of words.
+        count: hooks that ran or ended.
+        hooks: name, which words are the times of its end and its begin, and by how much the two
+            differ because of their marks.
+        rows: words of steps that are written, to be counted.
+    """
+
+    __slots__ = ("count", "hooks", "marks", "number", "rows")
+
+    def __init__(self, marks: bytes) -> None:
+        layout = Layout(marks)
+        self.marks = marks
+        self.number = len(marks)
+        self.count = len(layout.names)
+        self.hooks = [
+            (name, at, begun, marks[at] - marks[begun] << SHIFT)
+            for name, at, begun in zip(layout.names, layout.times, layout.begun, strict=True)
+        ]
+        self.rows: list[bytes] = []
+
+
+_NO_SHAPE = _Shape(bytes([BATCH_IDX >> SHIFT]))
 
 
 class _Ended(NamedTuple):

@@ -1,28 +1,53 @@
 """Where training is, for whatever is recorded now."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic_ns
 
 from .events import Stage
+from .marks import (
+    BATCH_IDX,
+    DATALOADER_IDX,
+    EPOCH,
+    NUMBER,
+    STAGE,
+    STAGE_NUMBERS,
+    STEP,
+    Notes,
+    Origin,
+    PlaceMark,
+)
 
-PlaceMark = tuple[int, int, int, int, Stage]  # epoch, step, batch_idx, dataloader_idx, stage
+NEVER = sys.maxsize
 
 
 class Place:
-    """Where training is; loops move it, every event carries it.
+    """Where training is; loops move it, every event carries it, what happens there is noted.
 
     Attributes:
         rank: the process.
         stage, epoch, step, batch_idx, dataloader_idx: as in an event; changed by moving.
         hook: the hook that is running; empty between hooks.
+        notes: what happened since they were taken up last; None while nothing is noted.
+        note: adds a word to them: ``note(clock_ns() | mark)``; None while nothing is noted.
+        clock_ns: monotonic clock, for what is noted.
+        due_ns: when the notes should be taken up at a step's end.
+        late_ns: when they should be taken up although a step goes on.
+        on_late: takes them up then.
     """
 
     __slots__ = (
-        "_on_move",
         "batch_idx",
+        "clock_ns",
         "dataloader_idx",
+        "due_ns",
         "epoch",
         "hook",
+        "late_ns",
+        "note",
+        "notes",
+        "on_late",
         "rank",
         "stage",
         "step",
@@ -36,16 +61,41 @@ class Place:
         self.batch_idx = -1
         self.dataloader_idx = 0
         self.hook = ""
-        self._on_move: Callable[[PlaceMark], None] | None = None
+        self.notes: Notes | None = None
+        self.note: Callable[[int], None] | None = None
+        self.clock_ns: Callable[[], int] = monotonic_ns
+        self.due_ns = self.late_ns = NEVER
+        self.on_late: Callable[[], object] = _nothing
 
-    def tell_moves(self, on_move: Callable[[PlaceMark], None] | None) -> None:
-        """Have someone told of each move from now on."""
-        self._on_move = on_move
+    def note_in(
+        self,
+        notes: Notes | None,
+        clock_ns: Callable[[], int] = monotonic_ns,
+        on_late: Callable[[], object] | None = None,
+    ) -> None:
+        """Note what happens from now on, or nothing with None.
 
-    @property
-    def on_move(self) -> Callable[[PlaceMark], None] | None:
-        """Who is told of each move."""
-        return self._on_move
+        Args:
+            notes: where.
+            clock_ns: monotonic clock.
+            on_late: takes the notes up when ``late_ns`` has come.
+        """
+        self.notes, self.note = notes, None
+        self.due_ns = self.late_ns = NEVER
+        self.on_late = on_late or _nothing
+        if notes is not None:
+            notes.origin, self.note = self.origin(), notes.words.append
+            self.clock_ns = notes.clock(clock_ns)
+
+    def note_now(self, mark: int) -> None:
+        """Note what happens now, if anything is noted; outside the hot path."""
+        if self.note is not None:
+            self.note(self.clock_ns() | mark)
+
+    def origin(self) -> Origin:
+        """Where training is, as notes begin with it."""
+        stage = STAGE_NUMBERS[self.stage]
+        return stage, self.epoch, self.step, self.batch_idx & NUMBER, self.dataloader_idx
 
     def mark(self) -> PlaceMark:
         """Where training is, as a tuple."""
@@ -54,14 +104,14 @@ class Place:
     def begin_batch(self, batch_idx: int) -> None:
         """Move to a batch."""
         self.batch_idx = batch_idx
-        if self._on_move is not None:
-            self._on_move((self.epoch, self.step, batch_idx, self.dataloader_idx, self.stage))
+        if self.note is not None:
+            self.note(batch_idx | BATCH_IDX)
 
     def complete_step(self, step: int) -> None:
         """Count an optimizer step."""
         self.step = step
-        if self._on_move is not None:
-            self._on_move((self.epoch, step, self.batch_idx, self.dataloader_idx, self.stage))
+        if self.note is not None:
+            self.note(step | STEP)
 
     def move(
         self,
@@ -78,8 +128,16 @@ class Place:
         self.step = self.step if step is None else step
         self.batch_idx = self.batch_idx if batch_idx is None else batch_idx
         self.dataloader_idx = self.dataloader_idx if dataloader_idx is None else dataloader_idx
-        if self._on_move is not None:
-            self._on_move(self.mark())
+        if self.notes is not None:
+            self.notes.words.extend(
+                (
+                    STAGE | STAGE_NUMBERS[self.stage],
+                    EPOCH | self.epoch,
+                    STEP | self.step,
+                    BATCH_IDX | self.batch_idx & NUMBER,
+                    DATALOADER_IDX | self.dataloader_idx,
+                )
+            )
 
     @contextmanager
     def in_stage(self, stage: Stage) -> Iterator[None]:
@@ -90,3 +148,7 @@ class Place:
             yield
         finally:
             self.move(stage=before[0], batch_idx=before[1], dataloader_idx=before[2])
+
+
+def _nothing() -> None:
+    """What is done with notes that nobody takes up."""

@@ -225,7 +225,7 @@ class _RecoveredLog:
         reason = "lost to damage; the rest was recovered"
         head = (until - 1, self._time_ns, self._rank, stage, epoch, step, -1, 0, "")
         gap = Gap(*head, missing, reason)
-        payload = encode_events((), (), (gap,))
+        payload = encode_events((gap,))
         raw = pack_frame(mark, KIND_EVENTS, payload, 1, until - 1, self._time_ns, flags=HAS_OTHERS)
         self._next_seq = until
         frame = Frame(0, 0, KIND_EVENTS, 1, until - 1, self._time_ns, memoryview(payload))

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .flight_recorder import FlightRecorder
-from .log_writer import LogWriter
+from .marks import BEGIN, END, NOTICE, Notes, mark_of
 from .place import Place
 
 HookHandler = Callable[..., Any]
@@ -48,49 +47,31 @@ class Routes:
     Loops ask ``call = routes.on_train_batch_start`` and, if it is not None, call it with the
     hook's objects. The result is -1 if a handler returned it, else the last that is not None.
 
+    ``routes.plain_backward`` is what is done in ``backward`` where at most one handles it, or else
+    None: for loops that do it, and note it, themselves. That saves 2 us a hook.
+
     Args:
-        place: where training is; told which hook is running.
-        writer: records hooks; None while nothing is recorded.
+        place: where training is; told which hook is running, and what is noted of it.
     """
 
-    def __init__(self, place: Place, writer: LogWriter | None = None) -> None:
+    def __init__(self, place: Place) -> None:
         self._place = place
-        self._writer = writer
-        self._flight: FlightRecorder | None = None
         self._built: list[str] = []  # hooks whose routes are worked out
         self._handlers: dict[str, tuple[HookHandler, ...]] = {}
         self._defaults: dict[str, HookHandler] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
-        self.recorded: set[str] | None = set()  # names of the hooks that are recorded; None: all
-
-    def set_writer(self, writer: LogWriter | None, recorded: set[str] | None) -> None:
-        """Record hooks from now on.
-
-        Args:
-            writer: records them; None records none.
-            recorded: names of the hooks to record; None for all.
-        """
-        self._writer, self.recorded = writer, recorded
-        self._rebuild()
-
-    def set_flight(self, flight: FlightRecorder | None) -> None:
-        """Note every hook in a flight recorder from now on, recorded or not."""
-        self._flight = flight
-        self._rebuild()
 
     def set_groups(self, groups: Mapping[str, Sequence[str]]) -> None:
         """Name hooks that loops run directly one after the other.
 
-        A group is an attribute too: where none of its hooks has anything to do but to be recorded,
-        it is one callable that records them all, at one reading of the clock; else it is None and
-        the hooks are run one by one. The last hook may have a default, which is then done, with the
-        objects that the group is called with. Saves 3 us a step.
+        A group is an attribute too: whether nobody handles any of its hooks and nothing is done in
+        them, so that a loop only has to note them.
 
         Args:
             groups: group name -> hook names in order.
         """
         self._groups = {name: tuple(hooks) for name, hooks in groups.items()}
-        self._rebuild()
+        self.refresh()
 
     def set_handlers(
         self,
@@ -106,80 +87,50 @@ class Routes:
         """
         self._defaults = dict(defaults or {})
         self._handlers = {name: tuple(entries) for name, entries in handlers.items()}
-        self._rebuild()
+        self.refresh()
 
     def call(self, name: str, *objects: Any) -> Any:
         """Run a hook by name, where it does not matter how long the look-up takes."""
         route = getattr(self, name)
         return None if route is None else route(*objects)
 
-    def _rebuild(self) -> None:
+    def refresh(self) -> None:
+        """Work all out anew: something else is noted, or nothing any more."""
         for name in self._built:
             del self.__dict__[name]
         self._built.clear()
 
-    def __getattr__(self, name: str) -> HookHandler | None:
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        build = self._build_group if name in self._groups else self._build
-        route = self.__dict__[name] = build(name)
+        if name in self._groups:
+            route: Any = not any(
+                hook in self._handlers or hook in self._defaults for hook in self._groups[name]
+            )
+        elif name.startswith(_PLAIN):
+            hook = name.removeprefix(_PLAIN)
+            handlers = self._handlers.get(hook, (self._defaults.get(hook),))
+            route = handlers[0] if len(handlers) == 1 else None
+        else:
+            route = self._build(name)
+        self.__dict__[name] = route
         self._built.append(name)
         return route
 
-    def _build_group(self, name: str) -> HookHandler | None:
-        route, flight = self._build_group_unnoted(name), self._flight
-        if flight is None or route is None:
-            return route
-        default = self._defaults.get(self._groups[name][-1])
-        hooks = tuple(h for h in self._groups[name] if default is not None or h.startswith("on_"))
-        return _noted_together(hooks, None if route is _nothing else route, flight)
-
-    def _build_group_unnoted(self, name: str) -> HookHandler | None:
-        hooks = self._groups[name]
-        if any(hook in self._handlers for hook in hooks):
-            return None
-        if any(hook in self._defaults for hook in hooks[:-1]):
-            return None
-        writer, recorded = self._writer, self.recorded
-        if (default := self._defaults.get(hooks[-1])) is not None:
-            if writer is None or (recorded is not None and recorded.isdisjoint(hooks)):
-                return default
-            if recorded is not None:
-                return None
-            return _recorded_with_default(hooks, default, self._place, writer)
-        notices = [hook for hook in hooks if hook.startswith("on_")]
-        if writer is not None and recorded is not None:
-            notices = [hook for hook in notices if hook in recorded]
-        if writer is None or not notices:
-            return _nothing
-        return _recorded_together(notices, writer)
-
     def _build(self, name: str) -> HookHandler | None:
-        route, flight = self._build_unnoted(name), self._flight
-        if flight is None:
-            return route
-        if route is None:
-            return _noted_together((name,), None, flight) if name.startswith("on_") else None
-        if handlers := self._handlers.get(name):
-            handle = route if self._records(name) else _chained(name, handlers)
-            return _noted(name, handle, self._place, flight)
-        return _noted_together((name,), route, flight)
-
-    def _records(self, name: str) -> bool:
-        return self._writer is not None and (self.recorded is None or name in self.recorded)
-
-    def _build_unnoted(self, name: str) -> HookHandler | None:
         handlers = self._handlers.get(name, ())
         default = self._defaults.get(name)
-        writer = self._writer
-        if writer is None or not self._records(name):
-            return _unrecorded(name, handlers, self._place) if handlers else default
+        if self._place.notes is None:
+            return _unnoted(name, handlers, self._place) if handlers else default
         if default is not None and not handlers:
             handlers = (default,)
         if not handlers:
-            # Actions (backward, transfer_batch_to_device) are recorded where something does them.
-            return _recorded_unhandled(name, writer) if name.startswith("on_") else None
-        return _recorded(name, handlers, self._place, writer)
+            # Actions (backward, transfer_batch_to_device) are noted where something does them.
+            return _only_noted(name, self._place) if name.startswith("on_") else None
+        return _noted(name, handlers, self._place)
+
+
+_PLAIN = "plain_"
 
 
 def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
@@ -206,7 +157,7 @@ def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
     return chain
 
 
-def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
+def _unnoted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
     handle = _chained(name, handlers)
 
     if getattr(handle, ANNOUNCES, False):
@@ -221,120 +172,52 @@ def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> H
     return route
 
 
-def _nothing(*_: Any) -> None:
-    """What a group without handlers does where it is not recorded either."""
+def _only_noted(name: str, place: Place) -> HookHandler:
+    assert place.note is not None
+    assert place.notes is not None
+    clock_ns, note_at = place.clock_ns, place.notes.noter(NOTICE, name)
+
+    def route(*_: Any) -> None:
+        note_at(clock_ns())
+
+    return route
 
 
-def _noted_together(
-    names: tuple[str, ...], route: HookHandler | None, flight: FlightRecorder
-) -> HookHandler:
-    """Note hooks without handlers, then do what is done in them if it is anything."""
-    note, clock_ns = flight.notes.append, flight.clock_ns
-
-    if route is None:
-
-        def only_note(*_: Any) -> None:
-            note((names, clock_ns()))
-
-        return only_note
-
-    def note_and_do(*objects: Any) -> Any:
-        note(names)
-        return route(*objects)
-
-    return note_and_do
-
-
-def _noted(name: str, handle: HookHandler, place: Place, flight: FlightRecorder) -> HookHandler:
-    """Run a hook's handlers, then note when and how long they took."""
-    note, clock_ns = flight.notes.append, flight.clock_ns
+def _noted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
+    assert place.note is not None
+    assert place.notes is not None
+    handle = _chained(name, handlers)
+    note, clock_ns = place.note, place.clock_ns
+    begins, ends = mark_of(BEGIN, name), mark_of(END, name)
+    if begins is None or ends is None:
+        return _noted_by_name(name, handle, place, place.notes)
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
-        start_ns = clock_ns()
+        note(clock_ns() | begins)
         result = handle(*objects)
         end_ns = clock_ns()
+        note(end_ns | ends)
         place.hook = outer
-        note((name, end_ns, end_ns - start_ns))
+        if end_ns > place.late_ns:
+            place.on_late()
         return result
 
     return route
 
 
-def _recorded_together(names: list[str], writer: LogWriter) -> HookHandler:
-    hooks, clock_ns = writer.hooks, writer.clock_ns
-    totals = [writer.hook_totals.setdefault(name, [0, 0]) for name in names]
-
-    def route(*_: Any) -> None:
-        now_ns = clock_ns()
-        for name in names:
-            hooks.append((name, now_ns, 0))
-        for total in totals:
-            total[0] += 1
-
-    return route
-
-
-def _recorded_with_default(
-    hooks: tuple[str, ...], default: HookHandler, place: Place, writer: LogWriter
-) -> HookHandler:
-    first, *others, action = hooks
-    append, clock_ns = writer.hooks.append, writer.clock_ns
-    total = writer.hook_totals.setdefault(action, [0, 0])
-    first_total = writer.hook_totals.setdefault(first, [0, 0])
-    other_totals = [writer.hook_totals.setdefault(name, [0, 0]) for name in others]
-
-    def route(*objects: Any) -> None:
-        outer, place.hook = place.hook, action
-        start_ns = clock_ns()
-        append((first, start_ns, 0))
-        first_total[0] += 1
-        if others:  # there seldom are
-            for name, cell in zip(others, other_totals, strict=True):
-                append((name, start_ns, 0))
-                cell[0] += 1
-        default(*objects)
-        end_ns = clock_ns()
-        place.hook = outer
-        total[0] += 1
-        total[1] += end_ns - start_ns
-        append((action, end_ns, end_ns - start_ns))
-        if end_ns > writer.due_ns:
-            writer.flush()
-
-    return route
-
-
-def _recorded_unhandled(name: str, writer: LogWriter) -> HookHandler:
-    append, clock_ns = writer.hooks.append, writer.clock_ns
-    total = writer.hook_totals.setdefault(name, [0, 0])
-
-    def route(*_: Any) -> None:
-        total[0] += 1
-        append((name, clock_ns(), 0))
-
-    return route
-
-
-def _recorded(
-    name: str, handlers: tuple[HookHandler, ...], place: Place, writer: LogWriter
-) -> HookHandler:
-    handle = _chained(name, handlers)
-    append, clock_ns = writer.hooks.append, writer.clock_ns
-    total = writer.hook_totals.setdefault(name, [0, 0])
+def _noted_by_name(name: str, handle: HookHandler, place: Place, notes: Notes) -> HookHandler:
+    clock_ns, begin_at, end_at = place.clock_ns, notes.noter(BEGIN, name), notes.noter(END, name)
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
-        start_ns = clock_ns()
+        begin_at(clock_ns())
         result = handle(*objects)
         end_ns = clock_ns()
+        end_at(end_ns)
         place.hook = outer
-        duration_ns = end_ns - start_ns
-        total[0] += 1
-        total[1] += duration_ns
-        append((name, end_ns, duration_ns))
-        if end_ns > writer.due_ns:
-            writer.flush()
+        if end_ns > place.late_ns:
+            place.on_late()
         return result
 
     return route

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import mmap
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 CHUNK_BYTES = 1 << 18
 RESERVE_BYTES = 1 << 14  # beyond each chunk, for the run's end and the footer on a full disk
@@ -24,9 +24,15 @@ class SegmentFile(Protocol):
 
     Attributes:
         size: bytes written.
+        window: a buffer in which a writer in a hurry puts bytes itself; it counts them in ``size``.
+        base: offset in the file of the window's begin.
+        room: bytes in the window that may be used; 0 for none.
     """
 
     size: int
+    window: Any
+    base: int
+    room: int
 
     def open_reserve(self) -> None:
         """What is appended from now on may use what was kept back for the end."""
@@ -56,12 +62,15 @@ def open_segment_file(fd: int) -> SegmentFile:
 class _MappedFile:
     """Copies into the page cache through a mapping of the file's last chunk."""
 
+    __slots__ = ("_fd", "_may_use_reserve", "base", "room", "size", "window")
+
     def __init__(self, fd: int) -> None:
         self.size = 0
         self._fd = fd
         self._may_use_reserve = False
-        self._base = 0  # offset in the file of the mapped chunk
-        self._map = self._allocate(0)
+        self.base = 0  # offset in the file of the mapped chunk
+        self.room = CHUNK_BYTES
+        self.window: Any = self._allocate(0)
 
     def _allocate(self, base: int) -> mmap.mmap:
         os.posix_fallocate(self._fd, base, CHUNK_BYTES + RESERVE_BYTES)
@@ -76,21 +85,21 @@ class _MappedFile:
         self._may_use_reserve = True
 
     def append(self, data: bytes) -> None:
-        begin = self.size - self._base
+        begin = self.size - self.base
         end = begin + len(data)
         if end <= CHUNK_BYTES:
-            self._map[begin:end] = data
+            self.window[begin:end] = data
             self.size += len(data)
             return
-        chunks = [(self._base, self._map)]
+        chunks: list[tuple[int, Any]] = [(self.base, self.window)]
         try:
-            while chunks[-1][0] + CHUNK_BYTES < self._base + end:
+            while chunks[-1][0] + CHUNK_BYTES < self.base + end:
                 base = chunks[-1][0] + CHUNK_BYTES
                 chunks.append((base, self._allocate(base)))
         except OSError:
             if not self._may_use_reserve or end > CHUNK_BYTES + RESERVE_BYTES:
                 raise
-            self._map[begin:end] = data
+            self.window[begin:end] = data
             self.size += len(data)
             return
         done = 0
@@ -102,10 +111,10 @@ class _MappedFile:
             self.size += len(part)
         for _, chunk in chunks[:-1]:
             chunk.close()
-        self._base, self._map = chunks[-1]
+        self.base, self.window = chunks[-1]
 
     def finish(self) -> None:
-        self._map.close()
+        self.window.close()
         os.ftruncate(self._fd, self.size)
 
 
@@ -115,6 +124,8 @@ class _WrittenFile:
     def __init__(self, fd: int) -> None:
         self.size = 0
         self._fd = fd
+        self.window: Any = None
+        self.base = self.room = 0
 
     def open_reserve(self) -> None:
         """Nothing can be kept back here."""

@@ -14,6 +14,7 @@ from .loop import Loop
 from .modes import Modes
 from .outputs import in_one
 from .progress import Progress
+from .transfer import TRANSFERRED
 
 
 class _HookNames(NamedTuple):
@@ -73,8 +74,8 @@ class EvaluationEpochLoop(Loop):
         self._batch_idx = batch_idx = self._batch_idx + 1
         place.begin_batch(batch_idx)
         counts.ready += 1
-        if (group := routes.batch_transfer) is not None:
-            group()
+        if routes.only_notes_transfer:
+            place.note_now(TRANSFERRED)
         else:
             batch = trainer.move_batch(batch, dataloader_idx)
         trainer.metrics.batch = batch

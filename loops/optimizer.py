@@ -9,18 +9,25 @@ from torch import Tensor
 
 from ..actors.results import Result
 from ..bus.errors import UsageError
+from ..bus.marks import begin, end, notice
 from .outputs import kept_output
 from .training_step import TrainingStepLoop
 
 HOOK_GROUPS = {
-    "after_backward": (
+    "only_notes_before_zero_grad": ("on_before_zero_grad",),
+    "only_notes_before_backward": ("on_before_backward",),
+    "only_notes_after_backward": (
         "on_after_backward",
         "on_before_optimizer_step",
         "configure_gradient_clipping",
     ),
-    "clear_gradients": ("on_before_zero_grad", "optimizer_zero_grad"),
-    "compute_gradients": ("on_before_backward", "backward"),
 }
+_STEP_BEGINS, _STEP_ENDS = begin("optimizer_step"), end("optimizer_step")
+_TRAINING_BEGINS, _TRAINING_ENDS = begin("training_step"), end("training_step")
+_CLEARING_BEGINS = begin("optimizer_zero_grad", "on_before_zero_grad")
+_CLEARING_ENDS = end("optimizer_zero_grad")
+_BACKWARD_BEGINS, _BACKWARD_ENDS = begin("backward", "on_before_backward"), end("backward")
+_AFTER_BACKWARD = notice("on_after_backward", "on_before_optimizer_step")
 
 
 class _SkipTurn(Exception):
@@ -141,6 +148,7 @@ class OptimizerLoop(TrainingStepLoop):
 
     def _take_turn(self, optimizer_idx: int) -> None:
         trainer = self.trainer
+        place = trainer.place
         progress = trainer.optimization_progress
         counts = progress.step.total
         try:
@@ -149,21 +157,28 @@ class OptimizerLoop(TrainingStepLoop):
                     self._closure()
                 return
             counts.ready += 1
-            trainer.routes.optimizer_step(  # type: ignore[misc]
-                trainer.place.epoch,
-                self._batch_idx,
-                trainer.optimization.stepping_optimizers[optimizer_idx],
-                optimizer_idx,
-                self._closure,
-            )
+            optimizer = trainer.optimization.stepping_optimizers[optimizer_idx]
+            arguments = place.epoch, self._batch_idx, optimizer, optimizer_idx, self._closure
+            routes = trainer.routes
+            if (step := routes.plain_optimizer_step) is None:
+                routes.optimizer_step(*arguments)
+            else:
+                outer, place.hook = place.hook, "optimizer_step"
+                if (note := place.note) is None:
+                    step(*arguments)
+                else:
+                    note(place.clock_ns() | _STEP_BEGINS)
+                    step(*arguments)
+                    note(place.clock_ns() | _STEP_ENDS)
+                place.hook = outer
         except _SkipTurn:
-            trainer.place.hook = ""  # routes leave the name, for faults
+            place.hook = ""  # routes leave the name, for faults
             counts.ready = counts.completed
             return
         counts.completed += 1
         self._cleared.discard(optimizer_idx)
         progress.steps_by_optimizer[optimizer_idx] += 1
-        trainer.place.complete_step(counts.completed)
+        place.complete_step(counts.completed)
 
     def on_run_end(self) -> Any:
         """One optimizer: what its training_step returned, without the graph, if somebody wants
@@ -188,13 +203,31 @@ class OptimizerLoop(TrainingStepLoop):
 
     def _closure(self) -> Tensor | None:
         """training_step, zero_grad, backward: what an optimizer's step evaluates."""
+        # What nobody handles is done and noted here: a call less is 1 to 2 us of a step, whose
+        # processor's caches are full of other things.
         trainer, idx = self.trainer, self.optimizer_idx
-        routes = trainer.routes
+        routes, place = trainer.routes, trainer.place
+        note, clock_ns = place.note, place.clock_ns
         if self._asks_module and trainer.wiring.has_plain_training_step:
-            step: Any = routes.training_step  # what the method does, without calling it
+            # What the method does, without calling it.
             batch, batch_idx = self._batch, self._batch_idx
             several = trainer.optimization.passes_optimizer_idx
-            output = step(batch, batch_idx, idx) if several else step(batch, batch_idx)
+            step: Any = routes.plain_training_step
+            if step is None or several:
+                step = routes.training_step
+                output = step(batch, batch_idx, idx) if several else step(batch, batch_idx)
+            else:
+                outer, place.hook = place.hook, "training_step"
+                if note is None:
+                    output = step(batch, batch_idx)
+                else:
+                    note(clock_ns() | _TRAINING_BEGINS)
+                    output = step(batch, batch_idx)
+                    end_ns = clock_ns()
+                    note(end_ns | _TRAINING_ENDS)
+                    if end_ns > place.late_ns:
+                        place.on_late()
+                place.hook = outer
         else:
             output = self.training_step(self._batch, self._batch_idx, idx)
         loss = output if isinstance(output, Tensor) else self._loss_of(output)
@@ -208,12 +241,17 @@ class OptimizerLoop(TrainingStepLoop):
             return loss
         optimizer = trainer.optimization.optimizers[idx]
         if idx not in self._cleared:
-            epoch, batch_idx = trainer.place.epoch, self._batch_idx
-            if (group := routes.clear_gradients) is not None:
-                group(epoch, batch_idx, optimizer, idx)
-            else:
+            epoch, batch_idx = place.epoch, self._batch_idx
+            clear = routes.plain_optimizer_zero_grad
+            if clear is None or not routes.only_notes_before_zero_grad:
                 routes.call("on_before_zero_grad", optimizer)
-                routes.optimizer_zero_grad(epoch, batch_idx, optimizer, idx)  # type: ignore[misc]
+                routes.optimizer_zero_grad(epoch, batch_idx, optimizer, idx)
+            elif note is None:
+                clear(epoch, batch_idx, optimizer, idx)
+            else:
+                note(clock_ns() | _CLEARING_BEGINS)
+                clear(epoch, batch_idx, optimizer, idx)
+                note(clock_ns() | _CLEARING_ENDS)
             trainer.optimization_progress.zero_grad.total.completed += 1
         if trainer.accumulate_grad_batches > 1:
             self._cleared.add(idx)
@@ -221,19 +259,28 @@ class OptimizerLoop(TrainingStepLoop):
         scaler = trainer.device.scaler
         if scaler is not None:
             loss = scaler.scale(loss)
-        if (group := routes.compute_gradients) is not None:
-            group(loss, optimizer, idx)
-        else:
+        backward = routes.plain_backward
+        if backward is None or not routes.only_notes_before_backward:
             routes.call("on_before_backward", loss)
-            routes.backward(loss, optimizer, idx)  # type: ignore[misc]
-        clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-        if self._will_step and scaler is None and (group := routes.after_backward) is not None:
-            group(optimizer, idx, *clip)
+            routes.backward(loss, optimizer, idx)
+        elif note is None:
+            backward(loss, optimizer, idx)
+        else:
+            note(clock_ns() | _BACKWARD_BEGINS)
+            backward(loss, optimizer, idx)
+            end_ns = clock_ns()
+            note(end_ns | _BACKWARD_ENDS)
+            if end_ns > place.late_ns:
+                place.on_late()
+        if self._will_step and scaler is None and routes.only_notes_after_backward:
+            if note is not None:
+                note(clock_ns() | _AFTER_BACKWARD)
             return loss
         routes.call("on_after_backward")
         if self._will_step:
             if scaler is not None:
                 scaler.unscale_(optimizer)
+            clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
             routes.call("on_before_optimizer_step", optimizer, idx)
             routes.call("configure_gradient_clipping", optimizer, idx, *clip)
         return loss

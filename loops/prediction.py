@@ -11,6 +11,7 @@ from ..actors.step_arguments import check_dataloader_idx
 from .loop import Loop
 from .modes import Modes
 from .progress import Progress
+from .transfer import TRANSFERRED
 
 
 class PredictionEpochLoop(Loop):
@@ -48,15 +49,15 @@ class PredictionEpochLoop(Loop):
         self._batch_idx = batch_idx = self._batch_idx + 1
         trainer.place.begin_batch(batch_idx)
         counts.ready += 1
-        if (group := routes.batch_transfer) is not None:
-            group()
+        if routes.only_notes_transfer:
+            trainer.place.note_now(TRANSFERRED)
         else:
             batch = trainer.move_batch(batch, idx)
         if (hook := routes.on_predict_batch_start) is not None:
             hook(batch, batch_idx, idx)
         counts.started += 1
         with trainer.device.forward_context():
-            prediction = routes.predict_step(batch, batch_idx, idx)  # type: ignore[misc]
+            prediction = routes.predict_step(batch, batch_idx, idx)
         counts.processed += 1
         if (hook := routes.on_predict_batch_end) is not None:
             hook(prediction, batch, batch_idx, idx)

@@ -3,20 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..bus.marks import notice
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
 from .outputs import carried, for_batch_end, for_epoch_end, is_plain
 from .progress import Progress
 from .training_batch import TrainingBatchLoop
+from .transfer import TRANSFER_HOOKS, TRANSFERRED
 
 _END = object()
-_TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 HOOK_GROUPS = {
-    "training_batch_start": (*_TRANSFER, "on_batch_start", "on_train_batch_start"),
-    "batch_transfer": _TRANSFER,
-    "training_batch_end": ("on_train_batch_end", "on_batch_end"),
+    "only_notes_batch_start": (*TRANSFER_HOOKS, "on_batch_start", "on_train_batch_start"),
+    "only_notes_transfer": TRANSFER_HOOKS,
+    "only_notes_batch_end": ("on_train_batch_end", "on_batch_end"),
 }
+_BATCH_START = notice(
+    "on_before_batch_transfer", "on_after_batch_transfer", "on_batch_start", "on_train_batch_start"
+)
+_BATCH_END = notice("on_train_batch_end", "on_batch_end")
 
 
 class TrainingEpochLoop(Loop):
@@ -126,8 +131,9 @@ class TrainingEpochLoop(Loop):
         self.batch_idx = batch_idx = self.batch_idx + 1
         place.begin_batch(batch_idx)
         counts.ready += 1
-        if (group := routes.training_batch_start) is not None:
-            group()
+        if routes.only_notes_batch_start:
+            if (note := place.note) is not None:
+                note(place.clock_ns() | _BATCH_START)
             trainer.metrics.batch = batch
         else:
             batch = self._start_batch(batch, batch_idx)
@@ -138,8 +144,9 @@ class TrainingEpochLoop(Loop):
             self._outputs.append(outputs)
         if trainer.optimization.has_step_schedulers:
             trainer.optimization.step_schedulers()
-        if (group := routes.training_batch_end) is not None:
-            group()
+        if routes.only_notes_batch_end:
+            if (note := place.note) is not None:
+                note(place.clock_ns() | _BATCH_END)
         else:
             if (hook := routes.on_train_batch_end) is not None:
                 several = trainer.optimization.passes_optimizer_idx
@@ -151,8 +158,8 @@ class TrainingEpochLoop(Loop):
     def _start_batch(self, batch: Any, batch_idx: int) -> Any:
         trainer = self.trainer
         routes = trainer.routes
-        if (group := routes.batch_transfer) is not None:
-            group()
+        if routes.only_notes_transfer:
+            trainer.place.note_now(TRANSFERRED)
         else:
             batch = trainer.move_batch(batch, 0)
         trainer.metrics.batch = batch

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from helpers import encode_events
 
-from nightbus.bus.codec import DecodedEvent, encode_events
+from nightbus.bus.codec import DecodedEvent
 from nightbus.bus.events import (
     ActorRestarted,
     ActorStarted,
@@ -40,6 +41,7 @@ from nightbus.bus.events import (
 from nightbus.bus.log_format import FORMAT_MAJOR, FORMAT_MINOR, KIND_EVENTS, pack_frame
 from nightbus.bus.log_reader import LogReader
 from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.marks import notice
 from nightbus.bus.place import Place
 from nightbus.bus.routes import Routes
 from nightbus.bus.run_folder import RunFolder
@@ -47,6 +49,12 @@ from nightbus.bus.segments import compress_segment
 
 ODD_NAN = struct.unpack("<d", bytes.fromhex("efbeadde0000f87f"))[0]
 VALUES = [0.1, 1e-308, -0.0, math.nan, ODD_NAN, math.inf, -math.inf, 2**63 - 1, -(2**63), True]
+BEFORE_THE_STEP = (
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+    "on_batch_start",
+    "on_train_batch_start",
+)
 GOLDEN = Path(__file__).parent / "golden"
 OF_ANOTHER_VERSION = 99  # a tag that no version uses
 
@@ -73,14 +81,23 @@ def _plain(value: Any) -> Any:
 
 def write_run(root: Path) -> RunFolder:
     """A run with all that the format can hold: every type of event, a sealed segment, a compressed
-    one, one that was cut off by a kill, and events of a type that this version does not know.
+    one, one that was cut off by a kill, and events of a type that this version does not know; hooks
+    with and without marks of their own, with others at one time, and one that outlasts its frame;
+    frames with metrics among the hooks, with several steps, and without hooks.
     """
     run = RunFolder.create(root, "golden")
     lock = run.begin_attempt()
     place, store = Place(), run.store(lock.attempt)
     writer = LogWriter(store, LogIdentity(run.info.id), place, segment_bytes=4000)
     routes = Routes(place)
-    routes.set_writer(writer, None)
+    routes.set_handlers(
+        {
+            "training_step": [lambda: None],
+            "backward": [writer.flush],
+            "on_mine": [lambda: None],
+            "on_other": [writer.flush],
+        }
+    )
 
     def emit(kind: type[Any], *fields: Any, source: str = "") -> None:
         writer.append(writer.event(kind, *fields, source=source))
@@ -91,7 +108,7 @@ def write_run(root: Path) -> RunFolder:
     emit(ActorStarted, "CSV", 0, source="csv")
     emit(Resumed)
     routes.call("on_fit_start")
-    place.stage = "train"
+    place.move(stage="train")
     emit(LoopStarted, 10, "epoch", source="fit")
     emit(LoopStarted, None, "round", source="mine")
     emit(LoopAdvanced, 1, source="mine")
@@ -104,6 +121,22 @@ def write_run(root: Path) -> RunFolder:
         routes.call("on_train_batch_end")
         place.complete_step(step + 1)
         writer.flush()
+    for step in range(24, 36):
+        place.begin_batch(step)
+        place.note_now(notice(*BEFORE_THE_STEP))
+        routes.call("training_step")
+        if step == 30:
+            routes.call("backward")
+            routes.call("on_mine")
+            routes.call("on_other")
+        place.complete_step(step + 1)
+        place.note_now(notice("on_train_batch_end", "on_batch_end"))
+        if step % 4 == 3:
+            writer.flush()
+    with place.in_stage("validate"):
+        place.move(dataloader_idx=2)
+        routes.call("on_validation_start")
+    writer.flush()
     emit(Put, "ünïcode \U0001f68c", 1.5, (), "on_train_batch_end", source="größe")
     for kind in ("image", "figure", "histogram", "text", "table"):
         emit(Media, kind, kind, b"\x00\xff data", ("loggers",), "validation_step", source="module")

@@ -6,9 +6,11 @@ import gc
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from nightbus.bus.codec import DecodedEvent, HookSelection
 from nightbus.bus.events import Event, Hook, Put, Unknown
@@ -55,7 +57,7 @@ class Recording:
         self.writer = LogWriter(self.store, LogIdentity("test"), self.place, **options)
         self.puts = 0
         self._routes = Routes(self.place)
-        self._routes.set_writer(self.writer, None)
+        self._routes.refresh()
 
     def hook(self, name: str = "on_a") -> None:
         """Record a hook."""
@@ -159,3 +161,10 @@ def file_size_limit(size: int) -> Iterator[None]:
 def no_space() -> OSError:
     """What a full disk raises."""
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def encode_events(
+    places: Sequence[object], hooks: Sequence[object], others: Sequence[object]
+) -> bytes:
+    """A frame's payload as a log of format 1.0 has it; without hooks, as any has."""
+    return msgspec.msgpack.encode((places, hooks, others))

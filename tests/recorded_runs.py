@@ -84,10 +84,7 @@ class RecordedAttempt:
 
     def hook(self, name: str) -> None:
         """Record a hook."""
-        self.writer.hooks.append((name, self.now_ns, 1_000))
-        total = self.writer.hook_totals.setdefault(name, [0, 0])
-        total[0] += 1
-        total[1] += 1_000
+        self.writer.add_hook(name, self.now_ns, 1_000)
 
     def put(self, name: str, value: float, destinations: Sequence[str] = ("loggers",)) -> None:
         """Record a metric."""

@@ -5,7 +5,8 @@
 
 A log is read by versions that are years older and younger than the one that wrote it. So a field
 may only be appended, with a default; it keeps its name, place, type and default; the number of a
-type is never used again. ``--extend`` refuses anything else. A type that is not written any more
+type is never used again. The same goes for the marks of words and the numbers of stages: they are
+only appended to. ``--extend`` refuses anything else. A type that is not written any more
 goes from ``types`` to ``retired`` by hand, and its number stays there.
 """
 
@@ -16,8 +17,10 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
+from nightbus.bus import marks
 from nightbus.bus.codec import HookRecord, PlaceRecord
 from nightbus.bus.events import EVENT_TYPES, Fork
+from nightbus.bus.layout import PAYLOAD_HEAD, WORDS_BEGIN
 from nightbus.bus.log_format import Footer, SegmentHeader
 from nightbus.bus.summary import HookTotal, MetricTotal, Summary
 
@@ -32,6 +35,9 @@ RECORDS: list[type[msgspec.Struct]] = [
     HookTotal,
     MetricTotal,
 ]
+
+
+_ACTION_NAMES = {marks.NOTICE: "ran", marks.BEGIN: "began", marks.END: "ended"}
 
 
 class Field(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -50,17 +56,35 @@ class Schema(msgspec.Struct, frozen=True):
     fields: list[Field]
 
 
+class Words(msgspec.Struct):
+    """What lies in a frame of words.
+
+    Attributes:
+        begin: the first byte of its payload.
+        head: layout of the payload's head, as the module struct writes it.
+        stages: by number.
+        marks: what the number in a word is, or what happened at that time, by the word's mark.
+    """
+
+    begin: int
+    head: str
+    stages: dict[int, str]
+    marks: dict[int, str]
+
+
 class Lock(msgspec.Struct):
     """All that lies on disk.
 
     Attributes:
         types: events by tag.
         records: other structs.
+        words: what is noted of a step as it goes.
         retired: names of events that are not written any more, by tag.
     """
 
     types: dict[int, Schema]
     records: list[Schema]
+    words: Words
     retired: dict[int, str] = {}
 
 
@@ -86,11 +110,35 @@ def _type_name(kind: Any) -> str:
     return str(kind).replace("typing.", "").replace("nightbus.bus.", "")
 
 
+def _current_words() -> Words:
+    fixed = {
+        marks.STAGE: "stage",
+        marks.EPOCH: "epoch",
+        marks.STEP: "step",
+        marks.BATCH_IDX: "batch_idx",
+        marks.DATALOADER_IDX: "dataloader_idx",
+        marks.NAME: "name",
+        marks.EVENT: "event",
+    }
+    meanings = {mark >> marks.SHIFT: meaning for mark, meaning in fixed.items()}
+    for action, did in _ACTION_NAMES.items():
+        meanings[marks.NAMED + action] = f"the named hook {did}"
+    for mark, actions in marks.ACTIONS.items():
+        meanings[mark] = ", ".join(f"{hook} {_ACTION_NAMES[action]}" for action, hook in actions)
+    return Words(
+        WORDS_BEGIN,
+        str(PAYLOAD_HEAD.format),
+        {number: stage for stage, number in marks.STAGE_NUMBERS.items()},
+        dict(sorted(meanings.items())),
+    )
+
+
 def current() -> Lock:
     """What this version writes."""
     return Lock(
         {tag: schema_of(kind) for tag, kind in sorted(EVENT_TYPES.items())},
         [schema_of(kind) for kind in RECORDS],
+        _current_words(),
     )
 
 
@@ -110,7 +158,29 @@ def broken_rules(lock: Lock, now: Lock) -> list[str]:
         found += (
             _broken_in(old, records[old.name]) if old.name in records else [f"{old.name} is gone"]
         )
+    return found + _broken_words(lock.words, now.words)
+
+
+def _broken_words(old: Words, new: Words) -> list[str]:
+    found = []
+    if (old.begin, old.head) != (new.begin, new.head):
+        found.append(
+            f"the head of words was {old.begin:#x} {old.head}, is {new.begin:#x} {new.head}"
+        )
+    for what, before, after in (
+        ("mark", old.marks, new.marks),
+        ("stage", old.stages, new.stages),
+    ):
+        found += [
+            f"{what} {number} was '{meaning}', is {_quoted(after.get(number))}"
+            for number, meaning in before.items()
+            if after.get(number) != meaning
+        ]
     return found
+
+
+def _quoted(meaning: str | None) -> str:
+    return "gone" if meaning is None else f"'{meaning}'"
 
 
 def _broken_in(old: Schema, new: Schema) -> list[str]:

@@ -161,7 +161,7 @@ def test_show_names_the_twelve_hooks_that_took_longest_and_sums_the_others(tmp_p
     lock = folder.begin_attempt()
     writer = LogWriter(folder.store(0), LogIdentity(folder.info.id), Place())
     for number in range(1, 21):
-        writer.hooks.append((f"on_{number}", 0, number * 1_000_000))
+        writer.add_hook(f"on_{number}", number * 1_000_000, number * 1_000_000)
     writer.flush()
     lock.release()
 

@@ -2,20 +2,22 @@
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from golden_log import GOLDEN, as_json
-from helpers import read_log, read_to_end
+from helpers import encode_events, read_log, read_to_end
 
 import nightbus as nb
 from nightbus.bus import codec
-from nightbus.bus.codec import encode_events
 from nightbus.bus.events import EVENT_TYPES, Event, Unknown
+from nightbus.bus.layout import PAYLOAD_HEAD, WORDS_BEGIN, decode_words
 from nightbus.bus.log_format import FORMAT_MAJOR, FORMAT_MINOR, unpack_header
-from nightbus.bus.log_reader import EndKind
+from nightbus.bus.log_reader import EndKind, LogReader
+from nightbus.bus.marks import NAME, SHIFT, STEP, PlaceMark, begin
 from nightbus.bus.recover import recover
 
 VERSIONS = sorted(path.parent.name for path in GOLDEN.glob("*/run"))
@@ -57,6 +59,44 @@ def test_a_golden_log_holds_every_type_of_its_version(version: str) -> None:
     types = {fields["type"] for fields in expected_events(version)}
 
     assert set(header) == types - {"Unknown"}
+
+
+@pytest.fixture
+def payloads() -> list[bytes]:
+    """Those of the first golden log with words."""
+    reader = LogReader(golden_run("1.1").store(0))
+    found = [bytes(frame.payload) for frame, _ in reader.parts()]
+    reader.close()
+    return found
+
+
+def test_the_first_golden_log_with_words_has_all_kinds_of_frames(payloads: list[bytes]) -> None:
+    rows = [payload for payload in payloads if payload[0] == WORDS_BEGIN]
+    marks = [row[PAYLOAD_HEAD.size + 7 : PAYLOAD_HEAD.size + 8 * words_in(row) : 8] for row in rows]
+    steps = [mark.count(STEP >> SHIFT) for mark in marks]
+    goes_on = [
+        begun for before, begun in pairwise(marks) if before[-1] == begun[0] == BACKWARD_BEGAN
+    ]
+
+    assert len(rows) < len(payloads)  # the others have no hooks
+    assert any(NAME >> SHIFT in mark for mark in marks)
+    assert any(NAME >> SHIFT not in mark for mark in marks)
+    assert max(steps) == 4
+    assert any(decode_words(row).others for row in rows)
+    assert goes_on
+    assert any(batch_idx == -1 for row in rows for _, (_, _, batch_idx, _, _) in places_in(row))
+
+
+BACKWARD_BEGAN = begin("backward") >> SHIFT
+
+
+def words_in(row: bytes) -> int:
+    number: int = PAYLOAD_HEAD.unpack_from(row)[2]
+    return number
+
+
+def places_in(row: bytes) -> list[tuple[int, PlaceMark]]:
+    return decode_words(row).places
 
 
 def _schemas(version: str) -> list[list[str]]:
@@ -105,6 +145,7 @@ def older_version(monkeypatch: pytest.MonkeyPatch) -> set[int]:
             tuple[list[codec.PlaceRecord], list[codec.HookRecord], list[known]]
         ),
     )
+    monkeypatch.setattr(codec, "_events", msgspec.msgpack.Decoder(list[known]))
     lacking = {tag for tag in EVENT_TYPES if tag > 10}
     for tag in lacking:
         monkeypatch.delitem(codec._decoder_of, tag)

@@ -62,7 +62,7 @@ class Recorded:
 
     def step(self, value: float = 0.5, name: str = "loss") -> None:
         self.place.complete_step(self.place.step + 1)
-        self.writer.hooks.append(("on_train_batch_end", time.monotonic_ns(), 1_500))
+        self.writer.add_hook("on_train_batch_end", time.monotonic_ns(), 1_500)
         self.add(nb.Put, name, value, ("loggers",), "")
         self.writer.flush()
 

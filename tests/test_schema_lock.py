@@ -8,6 +8,8 @@ import msgspec
 import pytest
 from schema_lock import Field, Lock, Schema, broken_rules, current, read_lock, schema_of
 
+from nightbus.bus.marks import ACTIONS, SHIFT, begin, end, notice
+
 
 def test_nothing_that_is_locked_was_changed() -> None:
     assert broken_rules(read_lock(), current()) == []
@@ -65,6 +67,38 @@ BREAKING: dict[str, tuple[Callable[[Lock], object], str]] = {
         lambda lock: lock.records[0].fields.pop(),
         r"PlaceRecord\.stage is gone",
     ),
+    "a mark removed": (lambda lock: lock.words.marks.pop(10), "mark 10 was .*, is gone"),
+    "a mark used again": (
+        lambda lock: lock.words.marks.update({24: "on_other ran"}),
+        "mark 24 was 'on_train_batch_start ended', is 'on_other ran'",
+    ),
+    "marks moved by a hook among those that are there": (
+        lambda lock: lock.words.marks.update(
+            {mark + 1: meaning for mark, meaning in lock.words.marks.items() if mark >= 96}
+        ),
+        "mark 97 was",
+    ),
+    "another hook among those that a mark is of": (
+        lambda lock: lock.words.marks.update({97: lock.words.marks[97] + ", on_other ran"}),
+        "mark 97 was 'on_before_batch_transfer ran, on_after_batch_transfer ran', is",
+    ),
+    "a part of the place with another mark": (
+        lambda lock: lock.words.marks.update({2: "batch_idx", 3: "step"}),
+        "mark 2 was 'step', is 'batch_idx'",
+    ),
+    "a stage of another number": (
+        lambda lock: lock.words.stages.update({1: "validate", 2: "train"}),
+        "stage 1 was 'train', is 'validate'",
+    ),
+    "a stage removed": (lambda lock: lock.words.stages.pop(5), "stage 5 was .*, is gone"),
+    "another head of words": (
+        lambda lock: setattr(lock.words, "head", "<BBIHBxQQQQ"),
+        "the head of words was 0xc1 <BBHHBxQQQQ, is 0xc1 <BBIHBxQQQQ",
+    ),
+    "another beginning of words": (
+        lambda lock: setattr(lock.words, "begin", 0xC2),
+        "the head of words was 0xc1",
+    ),
 }
 
 
@@ -87,12 +121,14 @@ def test_a_retired_tag_is_not_used_again() -> None:
     ]
 
 
-def test_appended_fields_with_defaults_new_types_and_new_choices_break_nothing() -> None:
+def test_what_is_appended_breaks_nothing() -> None:
     now = deepcopy(current())
     now.types[2].fields.append(Field("unit", "str", "''"))
     now.types[90] = Schema("New", [])
     now.types[4].fields[9].choices.append("evicted")
     now.records.append(Schema("Other", []))
+    now.words.marks[max(now.words.marks) + 1] = "on_other ran"
+    now.words.stages[max(now.words.stages) + 1] = "calibrate"
 
     assert broken_rules(current(), now) == []
 
@@ -108,3 +144,21 @@ def test_the_lock_sees_names_types_defaults_and_choices() -> None:
         Field("texts", "list[str]", "[]"),
         Field("end", "float | None", "None"),
     ]
+
+
+def test_the_lock_sees_each_mark_that_a_hook_can_be_noted_with() -> None:
+    noted = read_lock().words.marks
+
+    assert set(ACTIONS) <= set(noted)
+    assert noted[mark_at(notice("on_after_backward", "on_before_optimizer_step"))] == (
+        "on_after_backward ran, on_before_optimizer_step ran"
+    )
+    assert noted[mark_at(begin("backward", "on_before_backward"))] == (
+        "on_before_backward ran, backward began"
+    )
+    assert noted[mark_at(end("optimizer_step"))] == "optimizer_step ended"
+
+
+def mark_at(mark: int) -> int:
+    """A mark as it stands in a word's high byte."""
+    return mark >> SHIFT

@@ -98,11 +98,11 @@ class OpenRun:
         """Record events from now on, in the run's folder or for observers alone."""
         trainer, run = self._trainer, self._trainer.run_folder
         store = run.store(self.attempt) if run is not None and self.records else UnnamedStore()
-        writer = LogWriter(store, LogIdentity(self._id, self.attempt), self.place)
+        hooks = None if trainer.recording == "all" else set[str]()
+        writer = LogWriter(store, LogIdentity(self._id, self.attempt), self.place, hooks=hooks)
         if trainer.strict_recording:
             writer.on_loss = self.bus.stop_run
         self.bus.open_log(writer, store)
-        self.bus.routes.set_writer(writer, None if trainer.recording == "all" else set())
 
     def start(self, config: dict[str, Plain], observers: Sequence[Actor]) -> None:
         """Record the begin, and start what works beside the step."""

@@ -615,13 +615,13 @@ class Trainer(TrainerProperties):
     def safe_point(self) -> None:
         """Between two steps: write what happened, and take commands."""
         bus = self.bus
-        if bus.writer is not None:
-            bus.flush()
+        if self.place.notes is not None:
+            bus.end_step()
         if bus.attention:
             self.safe_points.attend()
 
     def between_batches(self) -> None:
         """Between two evaluation batches: write what happened; only signals are heeded."""
-        self.bus.flush()
+        self.bus.end_step()
         if self.bus.attention:
             self.safe_points.heed_signals()

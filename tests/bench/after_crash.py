@@ -32,7 +32,7 @@ def record_and_die(root: Path) -> None:
     place = Place()
     writer = LogWriter(run.store(lock.attempt), LogIdentity(run.info.id), place)
     routes = Routes(place)
-    routes.set_writer(writer, None)
+    routes.refresh()
     for step in range(EVENTS // PUT_EVERY):
         place.complete_step(step)
         for _ in range(PUT_EVERY - 1):

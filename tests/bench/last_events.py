@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import nightbus as nb
 from nightbus.bus.bus import Bus
+from nightbus.bus.flight_recorder import FlightRecorder
 
 
 class TinyOfThread(Tiny):
@@ -43,9 +44,14 @@ def kept(recording: str) -> Callable[[Path], float]:
     return lambda folder: train(folder, recording)
 
 
+def stop_noting(bus: Bus, _: FlightRecorder) -> None:
+    """Instead of keeping the last events."""
+    bus.place.note_in(None)
+
+
 def none_kept(recording: str) -> Callable[[Path], float]:
     def run(folder: Path) -> float:
-        with mock.patch.object(Bus, "keep_last_events"):
+        with mock.patch.object(Bus, "keep_last_events", stop_noting):
             return train(folder, recording)
 
     return run

@@ -1,6 +1,6 @@
 """What recording costs of a step at 10,000 events a second: on and off, by turns, in one training.
 
-    python tests/bench/recording.py --pairs 2000
+    python tests/bench/recording.py --pairs 400
 
 The model is made as large as it takes for a step to last as many times 100 us as it emits events.
 Recording is switched on or off every few steps of the same training, and the times of neighbours
@@ -13,7 +13,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,10 @@ from nightbus.bus.log_reader import LogReader
 
 US_AN_EVENT = 100.0  # 10,000 events a second
 BATCH, WIDTH = 64, 256
-STRETCH = 12  # steps until recording is switched
+STRETCH = 60  # steps until recording is switched: four times as long as hooks wait to be written
 SETTLE = 3  # of them not counted: after the switch, routes are built anew
 RESAMPLES = 2_000
-PAIRS = 2_000
+PAIRS = 400
 
 
 class Times(NamedTuple):
@@ -80,9 +80,15 @@ class Switched(nb.LightningModule):
         self._begin = (0.0, 0.0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(self.net(x), y)
+
+    def before_step(self, batch_idx: int) -> None:
+        """Look at the time, and switch recording when it is time to."""
         if batch_idx % STRETCH == SETTLE:
             self._begin = time.perf_counter(), time.thread_time()
         elif batch_idx % STRETCH == 0:
+            self.trainer.bus.flush()  # what is recorded counts, until it is written
             end = time.perf_counter(), time.thread_time()
             if batch_idx:
                 spent_s = [e - b for b, e in zip(self._begin, end, strict=True)]
@@ -90,19 +96,17 @@ class Switched(nb.LightningModule):
                 self._stretches.append(Times(wall_us, processor_us))
             # on off, off on, on off, ...: neither is always the first of a pair.
             self._switch(is_on=batch_idx // STRETCH % 4 in (0, 3))
-        x, y = batch
-        return F.cross_entropy(self.net(x), y)
 
     def _switch(self, is_on: bool) -> None:
         trainer = self.trainer
         bus = trainer.bus
-        bus.flush()
+        bus.flush()  # also at the epoch's end
         self._writer = self._writer or bus.writer
         bus.writer = self._writer if is_on else None
-        trainer.routes.set_writer(bus.writer, None if is_on else set())
-        bus.place.tell_moves(self._writer._on_move if is_on else None)
-        if is_on:
-            self._writer._on_move(bus.place.mark())
+        del self._writer.notes.words[:]
+        bus.place.note_in(self._writer.notes if is_on else None)
+        trainer.routes.refresh()
+        bus.place.due_ns = 0  # written after this step, and then as it comes
         self._stretches = self.recorded if is_on else self.unrecorded
 
     def on_train_epoch_end(self) -> None:
@@ -112,26 +116,39 @@ class Switched(nb.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.001)
 
 
+class BetweenSteps(Batches):
+    """Batches, before each of which the module has something to do."""
+
+    def __init__(self, module: Switched, number: int) -> None:
+        super().__init__(number, BATCH, WIDTH)
+        self._module = module
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch_idx, batch in enumerate(super().__iter__()):
+            self._module.before_step(batch_idx)
+            yield batch
+
+
 def train(folder: Path, depth: int, steps: int) -> tuple[Switched, nb.Trainer]:
     """Train so many steps, recorded and not by turns."""
     module = Switched(depth)
     with quiet():
         arguments = {**BARE, "recording": "all"}
         trainer = nb.Trainer(max_epochs=1, default_root_dir=folder, accelerator="cpu", **arguments)
-        trainer.fit(module, Batches(steps, BATCH, WIDTH))
+        trainer.fit(module, BetweenSteps(module, steps))
     return module, trainer
 
 
 def events_a_step(folder: Path) -> float:
     """How many events a step emits."""
     counts = []
-    for steps in (STRETCH // 2, STRETCH):
+    for steps in (STRETCH // 4, STRETCH // 2):
         _, trainer = train(folder, 1, steps)
         assert trainer.run_folder is not None
         reader = LogReader(trainer.run_folder.store(0))
         counts.append(sum(1 for _ in reader.events()))
         reader.close()
-    return (counts[1] - counts[0]) / (STRETCH - STRETCH // 2)
+    return (counts[1] - counts[0]) / (STRETCH // 2 - STRETCH // 4)
 
 
 def recording_cost(pairs: int) -> Cost:
@@ -143,7 +160,7 @@ def recording_cost(pairs: int) -> Cost:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         events = events_a_step(folder)
-        some = STRETCH * 20 + 1
+        some = STRETCH * 4 + 1
         one, five = (
             min(times.processor_us for times in train(folder, depth, some)[0].unrecorded)
             for depth in (1, 5)

@@ -60,10 +60,11 @@ def record(folder: Path, steps: int) -> tuple[nb.RunFolder, int]:
     for step in range(steps):
         place.complete_step(step)
         now_ns = time.monotonic_ns()
-        writer.hooks.extend((name, now_ns, 500) for name in HOOKS)
+        for name in HOOKS:
+            writer.add_hook(name, now_ns, 500)
         destinations = ("callbacks", "loggers")
         writer.append(writer.event(nb.Put, "loss", 1 / (step + 1), destinations, ""))
-        writer.hooks.append(("on_train_batch_end", now_ns, 500))
+        writer.add_hook("on_train_batch_end", now_ns, 500)
         writer.flush()
     number = writer.next_seq()
     writer.close()

@@ -266,7 +266,7 @@ def record_rate(folder: Path) -> float:
     place = Place()
     writer = LogWriter(FolderStore(folder / "rate"), LogIdentity("rate"), place)
     routes = Routes(place)
-    routes.set_writer(writer, None)
+    routes.refresh()
     hook: Any = routes.on_train_batch_start
     begin_s = time.perf_counter()
     for step in range(20_000):
@@ -298,7 +298,7 @@ def show_ms(folder: Path) -> float:
     store = run.store(lock.attempt)
     writer = LogWriter(store, LogIdentity(run.info.id), place)
     routes = Routes(place)
-    routes.set_writer(writer, None)
+    routes.refresh()
     hook: Any = routes.on_train_batch_start
     for step in range(190_000):
         place.complete_step(step)

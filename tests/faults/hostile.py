@@ -22,6 +22,7 @@ from nightbus.__main__ import main
 from nightbus.bus.cursor import Cursor, CursorFile, RunReader, attempt_logs, list_cursors
 from nightbus.bus.errors import NightbusError
 from nightbus.bus.events import EVENT_TYPES
+from nightbus.bus.layout import MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN
 from nightbus.bus.log_format import (
     FRAME_HEAD,
     KIND_EVENTS,
@@ -34,6 +35,7 @@ from nightbus.bus.log_format import (
     pack_frame,
 )
 from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.marks import notice
 from nightbus.bus.place import Place
 from nightbus.bus.replay import replay
 from nightbus.bus.report import summarise
@@ -74,7 +76,7 @@ def example(kind: Any, seed: int = 0) -> Any:
 
 
 def make_run(root: Path, steps: int = 12) -> RunFolder:
-    """A run of two attempts, with every type of event and a cursor."""
+    """A run of two attempts: every type of event, hooks with and without marks; and a cursor."""
     run = RunFolder.create(root, "sample")
     for _ in range(2):
         lock = run.begin_attempt()
@@ -83,7 +85,9 @@ def make_run(root: Path, steps: int = 12) -> RunFolder:
         writer = LogWriter(store, identity, place)
         for number in range(steps):
             place.complete_step(number)
-            writer.hooks.append(("on_train_batch_end", writer.clock_ns(), 5))
+            writer.add_hook("on_train_batch_end", writer.clock_ns(), 5)
+            if number % 2:
+                writer.add_hook("on_mine", writer.clock_ns(), 5)
             for kind in EVENT_TYPES.values():
                 fields = msgspec.structs.fields(kind)[9:]
                 if kind.__name__ != "Hook":
@@ -160,7 +164,7 @@ def mutate_inside(data: bytes, chance: random.Random) -> bytes:
     at, end = chance.choice(frames)
     mark, _, _, count, kind, flags, first_seq, time_ns = FRAME_HEAD.unpack_from(data, at)
     payload = data[at + FRAME_HEAD.size : end]
-    choice = chance.randrange(8)
+    choice = chance.randrange(9)
     if choice == 0:
         payload = nest(chance)
     elif choice == 1:
@@ -169,10 +173,30 @@ def mutate_inside(data: bytes, chance: random.Random) -> bytes:
         first_seq = chance.choice((0, 1, 1 << 63, (1 << 64) - 1))
     elif choice == 3:
         kind = chance.randrange(256)
+    elif choice == 4:
+        payload = mutate_words(payload, chance)
     else:
         payload = mutate(payload, chance)
     frame = pack_frame(mark, kind, payload, count, first_seq, time_ns, flags)
     return data[:at] + frame + data[end:]
+
+
+def mutate_words(payload: bytes, chance: random.Random) -> bytes:
+    """A payload that claims any number of words and names, or whose words have any marks."""
+    if len(payload) <= PAYLOAD_HEAD.size or payload[0] != WORDS_BEGIN:
+        return mutate(payload, chance)
+    head = list(PAYLOAD_HEAD.unpack_from(payload))
+    number, words_end = head[2], PAYLOAD_HEAD.size + 8 * head[2]
+    words = bytearray(payload[PAYLOAD_HEAD.size : words_end])
+    field = chance.randrange(1, len(head) + 4)
+    if field in (2, 3):
+        head[field] = chance.choice((0, 1, head[field] + 1, 0x7FFF, 0xFFFF))
+    elif field < len(head):
+        head[field] = chance.choice((0, 1, 5, 6, 0xFF))
+    else:
+        for _ in range(chance.choice((1, 1, 4))):
+            words[8 * chance.randrange(number) + 7] = chance.randrange(256)
+    return PAYLOAD_HEAD.pack(*head) + bytes(words) + payload[words_end:]
 
 
 HOSTILE_VALUES: tuple[bytes, ...] = (
@@ -242,6 +266,12 @@ def crafted_logs() -> list[tuple[str, bytes]]:
         7, KIND_HEADER, msgspec.msgpack.encode(SegmentHeader((1, 0), "x", 0, 0, 1, 0, 0, 7, 0, 0))
     )
     huge = struct.pack(">BI", 0xDD, 0xFFFFFFFF)  # an array of 4 G entries
+    four_hooks = notice(
+        "on_before_batch_transfer",
+        "on_after_batch_transfer",
+        "on_batch_start",
+        "on_train_batch_start",
+    )
     return [
         (COMPRESSED, compressed(bytes(100 << 20))),
         (COMPRESSED, compressed(bytes(100 << 20), hide_size=True)),
@@ -259,9 +289,21 @@ def crafted_logs() -> list[tuple[str, bytes]]:
                 b"\x91" * (1 << 20),
                 b"\x81\xa1a" * 300_000,
                 b"\x93\x90\x90\x91\xc6\xff\xff\xff\xff",
+                words_claimed(MAX_WORDS, 0xFFFF),
+                words_claimed(MAX_WORDS, 0, struct.pack("<Q", four_hooks) * MAX_WORDS),
+                words_claimed(MAX_WORDS, 0, struct.pack("<QQ", 0, four_hooks) * MAX_WORDS),
+                words_claimed(MAX_WORDS, 5, struct.pack("<Q", four_hooks) * MAX_WORDS + huge),
+                words_claimed(1, 0xFFFF, bytes(8) + b"\xdc\xff\xfc" + b"\xa0" * 0xFFFC),
+                words_claimed(1, 0xFFFF, bytes(8) + b"\x91" * 0xFFFF),
+                words_claimed(1, 0, struct.pack("<Q", four_hooks) + huge),
             )
         ),
     ]
+
+
+def words_claimed(number: int, names_bytes: int, rest: bytes = b"") -> bytes:
+    """A payload that says it holds so many words and bytes of names."""
+    return PAYLOAD_HEAD.pack(WORDS_BEGIN, 0, number, names_bytes, 1, 0, 0, 0, 0) + rest
 
 
 # -- reading, in every way there is --------------------------------------------------------------

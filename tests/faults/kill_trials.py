@@ -101,7 +101,7 @@ def record_until_killed(folder: Path, file: str) -> None:
     identity = LogIdentity(run.info.id, lock.attempt)
     writer = LogWriter(store, identity, place, segment_bytes=SEGMENT_BYTES)
     bus.open_log(writer, store)
-    bus.routes.set_writer(writer, None)
+    bus.routes.refresh()
     bus.start()
     sink = Echo()
     bus.register(sink)

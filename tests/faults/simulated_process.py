@@ -35,6 +35,7 @@ from nightbus.bus.events import CheckpointSaved, Event, Fault, Fork, Gap
 from nightbus.bus.lineage import logs_before
 from nightbus.bus.log_reader import LogReader
 from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.marks import count_hooks, shape_of
 from nightbus.bus.observer import Observer
 from nightbus.bus.place import Place
 from nightbus.bus.reply import Reply
@@ -44,6 +45,10 @@ SEGMENT_BYTES = (2_500, 6_000, 1 << 20)
 STEP_S = (0.0, 0.005, 0.03, 0.2)
 DRAIN_S = (0.0, 0.05, 0.4)
 At = tuple[int, int]  # attempt, sequence number
+
+
+class _Writer(LogWriter):
+    """One whose methods can be replaced."""
 
 
 class Violated(AssertionError):
@@ -178,7 +183,7 @@ class Process:
         chance = self.chance
         if chance.random() < 0.05:
             self._break_disk()
-        self.writer = LogWriter(
+        self.writer = _Writer(
             self.store,
             LogIdentity(self.run.info.id, self.attempt),
             self.place,
@@ -191,7 +196,7 @@ class Process:
             self._break_disk()
         bus = self.bus
         bus.open_log(self.writer, self.store)
-        bus.routes.set_writer(self.writer, None)
+        bus.routes.refresh()
         self.fit = Stops("fit", self, self._chance_of("fit"))
         bus.register(self.fit)
         for number in range(chance.choice([0, 1, 2])):
@@ -308,7 +313,8 @@ class Process:
     def _look_at_memory(self) -> None:
         writer, office = self.writer, self.bus.post_office
         held = [event for event in writer.others if type(event) not in (Gap, Fault)]
-        is_held = bool(writer.hooks or held) and not writer._pending
+        hooks = count_hooks(shape_of(writer.notes.words))
+        is_held = bool(hooks or held) and not writer._pending
         require(not is_held, "what is flushed is held no more")
         waiting = 0
         for name, mailbox in office.mailboxes.items():

@@ -60,7 +60,7 @@ def run(folder: Path, events: int, sinks: list[nb.Sink]) -> dict[str, Any]:
     bus = Bus(place, (), run_folder)
     writer = LogWriter(store, LogIdentity(run_folder.info.id), place)
     bus.open_log(writer, store)
-    bus.routes.set_writer(writer, None)
+    bus.routes.refresh()
     for sink in sinks:
         bus.register(sink)
         bus.observe(sink, Position(0, 0), keep_cursor=True)

@@ -17,6 +17,7 @@ import torch
 
 from nightbus.__main__ import main
 from nightbus.actors.checkpoint_format import STATE, read_checkpoint, write_checkpoint
+from nightbus.bus import layout
 from nightbus.bus.codec import decode_events
 from nightbus.bus.control_protocol import decode_answer, decode_request
 from nightbus.bus.cursor import CursorFile
@@ -27,6 +28,7 @@ from nightbus.bus.errors import (
     NightbusError,
     RunFolderError,
 )
+from nightbus.bus.layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN
 from nightbus.bus.log_format import (
     FRAME_HEAD,
     MAX_PAYLOAD_BYTES,
@@ -35,10 +37,17 @@ from nightbus.bus.log_format import (
     unpack_frame,
 )
 from nightbus.bus.log_reader import LogReader
+from nightbus.bus.marks import notice
 from nightbus.bus.run_folder import RunFolder
 from nightbus.bus.segments import MAX_SEGMENT_BYTES
 
 DEEP = 200_000
+MARK_OF_FOUR = notice(
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+    "on_batch_start",
+    "on_train_batch_start",
+)
 
 
 def peak_bytes(read: Callable[[], object]) -> int:
@@ -139,6 +148,72 @@ def test_arrays_that_claim_billions_of_entries_cost_no_memory() -> None:
 
     for payload in (huge, b"\x93" + huge * 3, b"\x93\x90\x90" + huge):
         assert peak_bytes(partial(decode_events, payload, 0, 0)) < 1 << 20
+
+
+CLAIMS: dict[str, bytes] = {
+    "words": hostile.words_claimed(MAX_WORDS, 0),
+    "names": hostile.words_claimed(0, 0xFFFF),
+    "words and names in a whole frame": hostile.words_claimed(
+        MAX_WORDS, 0xFFFF, bytes(MAX_PAYLOAD_BYTES - PAYLOAD_HEAD.size)
+    ),
+    "four hooks in each word": hostile.words_claimed(
+        MAX_WORDS, 0, struct.pack("<Q", MARK_OF_FOUR) * MAX_WORDS
+    ),
+    "many names": hostile.words_claimed(0, 0xFFFF, b"\xdc\xff\xfc" + b"\xa0" * 0xFFFC + b"\xc0"),
+    "a name of gigabytes": hostile.words_claimed(0, 6, b"\x91\xdb\xff\xff\xff\xff"),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_words_and_names_that_a_frame_only_claims_cost_no_memory(claim: str) -> None:
+    payload = CLAIMS[claim]
+    assert len(payload) <= MAX_PAYLOAD_BYTES
+
+    assert peak_bytes(partial(decode_events, payload, 0, 0)) < 4 << 20
+
+
+def test_words_cost_no_more_than_the_most_hooks_that_a_frame_can_count() -> None:
+    row = struct.pack("<QQ", 1 << 56, MARK_OF_FOUR)  # the place changes before each
+    payload = hostile.words_claimed(2 * (MAX_HOOKS // 4), 0, row * (MAX_HOOKS // 4))
+    tracemalloc.start()
+    try:
+        events = decode_events(payload, 0, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(events) == MAX_HOOKS // 4 * 4
+    assert peak < 32 << 20
+
+
+def test_layouts_that_a_log_has_a_reader_keep_take_little() -> None:
+    layout._layout_of.cache_clear()
+    worst = struct.pack("<QQ", 1 << 56, MARK_OF_FOUR) * (layout._MAX_SHAPE_BYTES // 2 - 1)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(layout._MAX_LAYOUTS):
+            first = struct.pack("<Q", number % 5 << 56) + struct.pack(
+                "<Q", (10 + number // 5) << 56
+            )
+            decode_events(hostile.words_claimed(layout._MAX_SHAPE_BYTES, 0, first + worst), 0, 0)
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+        layout._layout_of.cache_clear()
+
+    assert kept < 64 << 20
+
+
+def test_the_sound_log_that_mutants_are_made_of_has_words_with_and_without_names(
+    tmp_path: Path,
+) -> None:
+    data = (hostile.make_run(tmp_path, 2).path / hostile.LOG).read_bytes()
+
+    payloads = [data[begin + FRAME_HEAD.size : end] for begin, end in hostile.frames_of(data)]
+
+    rows = [payload for payload in payloads if payload[0] == WORDS_BEGIN]
+    assert {PAYLOAD_HEAD.unpack_from(row)[3] > 0 for row in rows} == {True, False}
 
 
 @pytest.mark.parametrize("hide_size", [False, True])

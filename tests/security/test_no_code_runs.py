@@ -9,9 +9,9 @@ from pathlib import Path
 import hostile
 import msgspec
 import pytest
+from helpers import encode_events
 
 from nightbus.__main__ import main
-from nightbus.bus.codec import encode_events
 from nightbus.bus.cursor import Cursor, CursorFile
 from nightbus.bus.events import Unknown
 from nightbus.bus.log_format import (

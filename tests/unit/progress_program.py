@@ -25,7 +25,7 @@ def main(root: str, what: str) -> None:
     bus, bar = Bus(place, (), run), nb.ProgressBar()
     writer = LogWriter(store, LogIdentity(run.info.id, lock.attempt), place)
     bus.open_log(writer, store)
-    bus.routes.set_writer(writer, None)
+    bus.routes.refresh()
     bus.start()
     bus.register(bar)
     bus.observe(bar, Position(0, 0))

@@ -6,12 +6,12 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from helpers import tell
+from helpers import encode_events, tell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightbus.bus import codec
-from nightbus.bus.codec import decode_events, encodable, encode_events
+from nightbus.bus.codec import decode_events, encodable
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import (
     EVENT_TYPES,

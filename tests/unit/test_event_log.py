@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from helpers import encode_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -42,7 +43,7 @@ class Log:
         self.place = Place()
         self.writer = LogWriter(self.store, LogIdentity("test"), self.place, **options)
         self.routes = Routes(self.place)
-        self.routes.set_writer(self.writer, None)
+        self.routes.refresh()
 
     def hook(self, name: str = "on_a") -> None:
         self.routes.call(name)
@@ -422,7 +423,7 @@ def same(mine: Any, other: Any) -> bool:
 @settings(max_examples=100, deadline=None)
 @given(event=other_events())
 def test_every_event_comes_back_to_the_bit(event: Any) -> None:
-    payload = codec.encode_events([], [], [event])
+    payload = encode_events([], [], [event])
 
     (back,) = codec.decode_events(payload, 0, 0)
 
@@ -435,7 +436,7 @@ def test_a_mutated_payload_raises_our_own_error_or_decodes(
     payload: bytes, mutate: int, byte: int
 ) -> None:
     good = bytearray(
-        codec.encode_events(
+        encode_events(
             [(0, 1, 2, 3, 0, "train")],
             [("on_a", 5, 6)] * 3,
             [nb.Put(1, 2, 0, "train", 0, 0, 0, 0, "s", "x", 1.5, ("a",), "h")],
@@ -452,7 +453,7 @@ def test_a_mutated_payload_raises_our_own_error_or_decodes(
 def test_an_event_of_an_unknown_type_is_kept_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
     codec._warned_tags.clear()
     known = nb.Put(1, 2, 0, "train", 0, 0, 0, 0, "s", "x", 1.5, ("a",), "h")
-    payload = codec.encode_events([], [], [[99, 0, "new", {"a": 1}], known, [99, 2, "again"]])
+    payload = encode_events([], [], [[99, 0, "new", {"a": 1}], known, [99, 2, "again"]])
 
     first, second, third = codec.decode_events(payload, 0, 0)
 
@@ -466,9 +467,7 @@ def test_an_event_of_an_unknown_type_is_kept_as_it_is(capfd: pytest.CaptureFixtu
 def test_fields_that_a_newer_version_appended_are_passed_over() -> None:
     put = nb.Put(1, 2, 0, "train", 0, 0, 0, 0, "s", "x", 1.5, ("a",), "h")
     newer = [*msgspec.msgpack.decode(msgspec.msgpack.encode(put)), "more", 7]
-    payload = codec.encode_events(
-        [(0, 1, 2, 3, 0, "train", "more")], [("on_a", 5, 6, "more")], [newer]
-    )
+    payload = encode_events([(0, 1, 2, 3, 0, "train", "more")], [("on_a", 5, 6, "more")], [newer])
 
     hook, back = codec.decode_events(payload, 0, 0)
 

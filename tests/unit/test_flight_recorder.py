@@ -2,6 +2,10 @@
 
 import os
 import stat
+import sys
+import threading
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +15,10 @@ import nightbus as nb
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Gap, Hook, Media, RunStarted
 from nightbus.bus.flight_file import open_run, write_flight_file
-from nightbus.bus.flight_recorder import FlightRecorder, NotedHook
+from nightbus.bus.flight_recorder import FlightRecorder
 from nightbus.bus.log_reader import LogReader
 from nightbus.bus.log_writer import LogIdentity
+from nightbus.bus.marks import HookAt, Origin
 from nightbus.bus.place import Place
 from nightbus.bus.routes import Routes
 
@@ -21,21 +26,50 @@ from nightbus.bus.routes import Routes
 class Recorder:
     """A flight recorder with the routes that note hooks in it, and a clock to set."""
 
-    def __init__(self, capacity: int = 100) -> None:
+    def __init__(self, capacity: int = 100, place: Place | None = None) -> None:
         self.now_ns = 0
-        self.place = Place()
+        self.place = place or Place()
         self.flight = FlightRecorder(self.place, capacity, lambda: self.now_ns)
-        self.flight.follow_place()
         self.routes = Routes(self.place)
-        self.routes.set_flight(self.flight)
 
     def put(self, value: object, name: str = "loss") -> None:
         self.flight.emit(nb.Put, name, value, ("loggers",), "")
+
+    def put_many(self, number: int) -> None:
+        """Put the numbers up to one."""
+        for value in range(number):
+            self.put(value)
+
+    def told(self) -> list[str]:
+        """The last events in a word each."""
+        last = self.flight.last()
+        return [note.name if isinstance(note, HookAt) else tell(note) for note in last]
 
     def written(self, path: Path) -> list[nb.Event]:
         write_flight_file(path, LogIdentity("test"), self.flight.last())
         reader = LogReader(open_run(path).store(0))
         return list(reader.events())  # type: ignore[arg-type]
+
+
+class PlaceAskedWhileKeeping(Place):
+    """Where training is, which has something happen when it is asked for by ``keep``."""
+
+    __slots__ = ("meanwhile",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def origin(self) -> Origin:
+        self.meanwhile()
+        return super().origin()
+
+
+def in_thread(do: Callable[[], object]) -> None:
+    """Do something on another thread, and wait for it."""
+    thread = threading.Thread(target=do)
+    thread.start()
+    thread.join()
 
 
 def start(recorder: Recorder) -> None:
@@ -80,7 +114,7 @@ def test_a_hook_with_a_handler_has_the_time_it_was_done_and_how_long_it_took() -
     recorder.routes.call("on_a")
 
     (hook,) = recorder.flight.last()
-    assert isinstance(hook, NotedHook)
+    assert isinstance(hook, HookAt)
     assert (hook.name, hook.time_ns, hook.duration_ns) == ("on_a", 250, 150)
 
 
@@ -99,7 +133,157 @@ def test_only_the_last_events_are_kept() -> None:
     last = recorder.flight.last()
 
     assert [event.value for event in last if isinstance(event, nb.Put)] == list(range(990, 1000))
-    assert len(recorder.flight.notes) <= 20
+    assert len(recorder.flight.notes.words) <= 20
+
+
+def test_of_hooks_too_only_the_last_are_kept() -> None:
+    recorder = Recorder(capacity=10)
+    for number in range(1000):
+        recorder.routes.call(f"on_{number % 7}")
+        recorder.flight.keep()
+
+    assert recorder.told() == [f"on_{number % 7}" for number in range(990, 1000)]
+
+
+def test_what_is_forgotten_is_not_in_memory() -> None:
+    recorder, kept = Recorder(capacity=10), list[weakref.ref[Arriving]]()
+    for _ in range(100):
+        value = Arriving(0.5)
+        kept.append(weakref.ref(value))
+        recorder.put(value)
+    del value
+
+    assert [value() is not None for value in kept] == [False] * 90 + [True] * 10
+
+
+def test_events_of_other_threads_take_no_more_memory_while_training_hangs() -> None:
+    recorder = Recorder(capacity=10)
+    recorder.routes.call("on_a")
+    in_thread(lambda: recorder.put_many(1000))
+
+    assert len(recorder.flight.notes.words) <= 20
+    assert recorder.told() == [str(value) for value in range(990, 1000)]
+
+
+def test_events_of_other_threads_stay_in_order_when_training_goes_on_after_a_hang() -> None:
+    recorder = Recorder(capacity=30)
+    in_thread(lambda: recorder.put_many(100))
+    recorder.routes.call("on_a")
+    recorder.put(100)
+
+    assert recorder.told()[-4:] == ["98", "99", "on_a", "100"]
+
+
+def test_a_long_step_of_many_hooks_is_bounded_too() -> None:
+    recorder = Recorder(capacity=10)
+
+    def handler() -> None:
+        recorder.now_ns += 4_000_000
+
+    recorder.routes.set_handlers({"backward": [handler]})
+    for _ in range(1000):
+        recorder.routes.call("backward")
+
+    assert len(recorder.flight.notes.words) < 100
+    assert recorder.told() == ["backward"] * 10
+
+
+def test_events_and_hooks_keep_their_order_however_often_they_are_taken_up() -> None:
+    recorder = Recorder()
+    for value in range(3):
+        recorder.routes.call("on_a")
+        recorder.put(value)
+        recorder.flight.keep()
+        recorder.put(value + 0.5)
+        recorder.routes.call("on_b")
+        recorder.flight.keep()
+
+    assert recorder.told() == [
+        *("on_a", "0", "0.5", "on_b"),
+        *("on_a", "1", "1.5", "on_b"),
+        *("on_a", "2", "2.5", "on_b"),
+    ]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_event_that_another_thread_adds_while_notes_are_taken_up_is_kept(before: int) -> None:
+    place = PlaceAskedWhileKeeping()
+    recorder = Recorder(place=place)
+    for _ in range(before):  # the next are of the same shape then
+        recorder.routes.call("on_a")
+        recorder.flight.keep()
+    place.meanwhile = lambda: in_thread(lambda: recorder.put(0.5))
+    recorder.routes.call("on_a")
+    recorder.flight.keep()
+    place.meanwhile = lambda: None
+    recorder.routes.call("on_b")
+
+    assert recorder.told() == ["on_a"] * before + ["on_a", "0.5", "on_b"]
+
+
+def test_who_asks_while_notes_are_taken_up_hears_of_each_event_once() -> None:
+    recorder, holes = Recorder(capacity=50), list[list[str]]()
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            told = recorder.told()
+            if told != [str(value) for value in range(int(told[0]), int(told[0]) + 50)]:
+                holes.append(told)
+
+    recorder.put_many(100)
+    thread = threading.Thread(target=ask)
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for value in range(100, 4000):
+            recorder.put(value)
+            recorder.flight.keep()
+    finally:
+        sys.setswitchinterval(interval_s)
+        is_over.set()
+        thread.join()
+
+    assert holes == []
+
+
+def test_a_hook_lasts_from_its_begin_also_when_that_is_forgotten() -> None:
+    recorder = Recorder(capacity=10)
+
+    def handler() -> None:
+        for value in range(100):
+            recorder.put(value)
+            recorder.flight.keep()
+        recorder.now_ns = 250
+
+    recorder.routes.set_handlers({"on_a": [handler]})
+    recorder.now_ns = 100
+    recorder.routes.call("on_a")
+
+    hook = recorder.flight.last()[-1]
+    assert isinstance(hook, HookAt)
+    assert (hook.name, hook.time_ns, hook.duration_ns) == ("on_a", 250, 150)
+
+
+@pytest.mark.parametrize("name", ["on_a", "backward"])
+def test_a_hook_whose_handler_raised_is_not_over(name: str) -> None:
+    recorder = Recorder()
+
+    def fails() -> None:
+        raise ValueError("boom")
+
+    recorder.routes.set_handlers({name: [fails]})
+    with pytest.raises(ValueError, match="boom"):
+        recorder.routes.call(name)
+    recorder.flight.keep()
+    recorder.now_ns = 100
+    recorder.routes.set_handlers({name: [lambda: None]})
+    recorder.routes.call(name)
+
+    (hook,) = recorder.flight.last()
+    assert isinstance(hook, HookAt)
+    assert (hook.name, hook.time_ns, hook.duration_ns) == (name, 100, 0)
 
 
 def test_the_start_of_the_run_is_kept_however_long_ago_it_was() -> None:

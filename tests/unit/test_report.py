@@ -33,7 +33,7 @@ class Attempt:
         identity = LogIdentity(run.info.id, self.lock.attempt)
         self.writer = LogWriter(self.store, identity, self.place, **options)
         self.routes = Routes(self.place)
-        self.routes.set_writer(self.writer, None)
+        self.routes.refresh()
         number = self.lock.attempt
         self.emit(nb.RunStarted, run.info.id, number, "fit", WALL_NS, {}, {}, fork)
 

@@ -1,0 +1,234 @@
+"""How a step's words (marks.py) lie in a frame, and how to read many steps that are alike.
+
+    payload = 0xc1 | time's high byte u8 | words u16 | bytes of names u16
+              | stage u8 | 0 u8 | epoch u64 | step u64 | batch_idx u64 | dataloader_idx u64
+              | word u64 ... | names | others                        (little endian)
+
+0xc1 is what msgpack begins nothing with. Stage and so on are where training was before the first
+word. Names is a msgpack array of the names of hooks without marks of their own, others one of
+events, if the frame says that it has any. A frame needs no other one to be read.
+
+What happens in a step mostly happens in the next one too. So what its marks say is worked out once.
+"""
+
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import msgspec
+
+from .marks import (
+    ACTIONS,
+    BEGIN,
+    DATALOADER_IDX,
+    END,
+    EVENT,
+    NAME,
+    NUMBER,
+    SHIFT,
+    Notes,
+    PlaceMark,
+    Walk,
+    count_hooks,
+    place_of,
+)
+
+WORDS_BEGIN = 0xC1
+PAYLOAD_HEAD = struct.Struct("<BBHHBxQQQQ")
+MAX_WORDS = 0xFFFF
+MAX_NAMES_BYTES = 0xFFFF
+MAX_HOOKS = 0xFFFF  # as many as a frame's head can count
+_MARK_AT = 7
+_ORIGIN_PARTS = 5
+_EVENT = EVENT >> SHIFT
+# What a log that was made up may have a reader keep stays small.
+_MAX_SHAPE_BYTES = 1024
+_MAX_LAYOUTS = 128
+
+_Take = Callable[[Sequence[int]], Any]
+_encode = msgspec.msgpack.Encoder().encode
+_names = msgspec.msgpack.Decoder(list[str])
+
+
+class TooManyWords(Exception):
+    """More than a frame holds: they are to be divided among several."""
+
+
+class Steps(NamedTuple):
+    """The hooks of a frame, in order.
+
+    Attributes:
+        places: where training was: from which of the hooks on, and where.
+        names: of the hooks.
+        times_ns: when each was done.
+        begun_ns: when its handlers began; the same for a hook without.
+        others: how the frame goes on.
+    """
+
+    places: list[tuple[int, PlaceMark]]
+    names: Sequence[str]
+    times_ns: Sequence[int]
+    begun_ns: Sequence[int]
+    others: memoryview
+
+
+class Layout:
+    """What the words of a shape say, which has no names.
+
+    Args:
+        shape: the words' marks.
+
+    Attributes:
+        names: of the hooks that ran or ended, in order.
+        times: which word is each one's time.
+        begun: which is the time when it began; the same for a hook without handlers.
+        times_in, begun_in: take these out of an Origin and the words' numbers.
+        places: from which of the hooks on, and what takes where training was out of the same.
+
+    Raises:
+        ValueError: a mark is none, or there are too many hooks for a frame.
+    """
+
+    __slots__ = ("begun", "begun_in", "names", "places", "times", "times_in")
+
+    def __init__(self, shape: bytes) -> None:
+        _refuse_too_many_hooks(shape)
+        self.names: list[str] = []
+        self.times: list[int] = []
+        self.begun: list[int] = []
+        self.places: list[tuple[int, _Take]] = []
+        begun: dict[str, int] = {}
+        parts = list(range(_ORIGIN_PARTS))
+        is_said = False
+        for at, mark in enumerate(shape):
+            if mark <= DATALOADER_IDX >> SHIFT:
+                parts[mark], is_said = at + _ORIGIN_PARTS, False
+                continue
+            if mark not in ACTIONS:
+                raise ValueError(f"there is no mark of the number {mark}")
+            for action, name in ACTIONS[mark]:
+                if action == BEGIN:
+                    begun[name] = at
+                    continue
+                if not is_said:
+                    self.places.append((len(self.names), itemgetter(*parts)))
+                    is_said = True
+                self.names.append(name)
+                self.times.append(at)
+                self.begun.append(begun.pop(name, at) if action == END else at)
+        self.times_in = _taking(self.times)
+        self.begun_in = _taking(self.begun)
+
+
+def _taking(words: Sequence[int]) -> _Take:
+    """What takes numbers of words."""
+    at = [_ORIGIN_PARTS + word for word in words]
+    if len(at) > 1:
+        return itemgetter(*at)
+    return lambda numbers: tuple(numbers[one] for one in at)
+
+
+def _refuse_too_many_hooks(shape: bytes) -> None:
+    # One word can be four hooks: half a MiB of them would be a hundred once they are events.
+    if (number := count_hooks(shape)) > MAX_HOOKS:
+        raise ValueError(f"it holds {number} hooks, more than {MAX_HOOKS}")
+
+
+_layout_of = lru_cache(_MAX_LAYOUTS)(Layout)
+
+
+def layout_of(shape: bytes) -> Layout:
+    """The same, kept for the next step.
+
+    Raises:
+        ValueError: as ``Layout``.
+    """
+    return _layout_of(shape) if len(shape) <= _MAX_SHAPE_BYTES else Layout(shape)
+
+
+def encode_words(notes: Notes) -> bytes:
+    """A frame's payload up to the other events.
+
+    Raises:
+        TooManyWords: it does not hold so many, or so many names.
+    """
+    used: dict[int, int] = {}  # number of a name -> its number in the frame
+    words = notes.words
+    if NAME >> SHIFT in (marks := [word >> SHIFT for word in words]):
+        words = words[:]
+        for at, mark in enumerate(marks):
+            if mark == NAME >> SHIFT:
+                words[at] = NAME | used.setdefault(words[at] & NUMBER, len(used))
+    names = _encode([notes.names[number] for number in used]) if used else b""
+    if len(words) > MAX_WORDS or len(names) > MAX_NAMES_BYTES:
+        raise TooManyWords
+    if sys.byteorder != "little":
+        words = words[:]
+        words.byteswap()
+    high = notes.base_ns >> SHIFT
+    head = PAYLOAD_HEAD.pack(WORDS_BEGIN, high, len(words), len(names), *notes.origin)
+    return head + words.tobytes() + names
+
+
+def decode_words(payload: bytes | memoryview) -> Steps:
+    """The hooks of a frame.
+
+    Raises:
+        MALFORMED: it is not what it says.
+        struct.error: it ends early.
+    """
+    _, high, number, names_bytes, *origin = PAYLOAD_HEAD.unpack_from(payload)
+    begin = PAYLOAD_HEAD.size
+    end = begin + 8 * number
+    view = memoryview(payload)
+    if end + names_bytes > len(view):
+        raise ValueError("it ends among its words")
+    words = struct.unpack_from(f"<{number}Q", view, begin)
+    others = view[end + names_bytes :]
+    shape = bytes(view[begin + _MARK_AT : end : 8])
+    if names_bytes:
+        _refuse_too_many_hooks(shape)
+        if _EVENT in shape:
+            raise ValueError(f"there is no mark of the number {_EVENT} in a log")
+        names = _names.decode(view[end : end + names_bytes])
+        walk = Walk(tuple(origin), names, high << SHIFT)
+        return _read_singly(words, walk, others)
+    layout = layout_of(shape)
+    numbers = [*origin, *[word & NUMBER for word in words]]
+    places = [(first, place_of(take(numbers))) for first, take in layout.places]
+    times_ns, begun_ns = layout.times_in(numbers), layout.begun_in(numbers)
+    if base_ns := high << SHIFT:
+        times_ns = [base_ns + number for number in times_ns]
+        begun_ns = [base_ns + number for number in begun_ns]
+    return Steps(places, layout.names, times_ns, begun_ns, others)
+
+
+def others_in(payload: bytes | memoryview) -> memoryview:
+    """How a frame goes on behind its hooks.
+
+    Raises:
+        ValueError, struct.error: it ends early.
+    """
+    _, _, number, names_bytes, *_ = PAYLOAD_HEAD.unpack_from(payload)
+    end = PAYLOAD_HEAD.size + 8 * number + names_bytes
+    if end > len(payload):
+        raise ValueError("it ends among its words")
+    return memoryview(payload)[end:]
+
+
+def _read_singly(words: Sequence[int], walk: Walk, others: memoryview) -> Steps:
+    hooks = list(walk.hooks(words))
+    places: list[tuple[int, PlaceMark]] = []
+    for at, hook in enumerate(hooks):
+        if not places or places[-1][1] != hook.mark:
+            places.append((at, hook.mark))
+    return Steps(
+        places,
+        [hook.name for hook in hooks],
+        [hook.time_ns for hook in hooks],
+        [hook.time_ns - hook.duration_ns for hook in hooks],
+        others,
+    )

@@ -1,0 +1,289 @@
+"""What is noted of a step: words say what happened, when and where, however they are divided."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from noted_steps import MARKED, NAMED, noted_steps
+
+from nightbus.bus import marks
+from nightbus.bus.marks import (
+    ACTIONS,
+    BATCH_IDX,
+    BEGIN,
+    DATALOADER_IDX,
+    END,
+    EPOCH,
+    EVENT,
+    NOTICE,
+    NUMBER,
+    SHIFT,
+    STAGE,
+    STEP,
+    HookAt,
+    Notes,
+    PlaceMark,
+    Walk,
+    begin,
+    count_hooks,
+    mark_of,
+    notice,
+    place_of,
+    shape_of,
+)
+
+NOWHERE: PlaceMark = (0, 0, -1, 0, "")
+FULL_RANGE = 1 << SHIFT
+
+
+def hooks_of(
+    *words: int, names: tuple[str, ...] = (), base_ns: int = 0
+) -> list[tuple[str, int, int]]:
+    """Name, time and duration of what words say."""
+    walk = Walk(Notes().origin, names, base_ns)
+    return [hook[:3] for hook in walk.hooks(words)]
+
+
+def alone(action: int, hook: str) -> int:
+    """The mark of a hook that has one."""
+    mark = mark_of(action, hook)
+    assert mark is not None
+    return mark
+
+
+# -- what words say ------------------------------------------------------------------------------
+
+
+def test_a_hook_without_handlers_takes_no_time() -> None:
+    assert hooks_of(7 | notice("on_batch_start")) == [("on_batch_start", 7, 0)]
+
+
+def test_a_hook_lasts_from_its_begin_to_its_end() -> None:
+    words = 5 | begin("backward"), 9 | alone(END, "backward")
+
+    assert hooks_of(*words) == [("backward", 9, 4)]
+
+
+def test_hooks_in_each_other_are_told_as_they_end() -> None:
+    words = (
+        1 | begin("optimizer_step"),
+        2 | begin("training_step"),
+        5 | alone(END, "training_step"),
+        9 | alone(END, "optimizer_step"),
+    )
+
+    assert hooks_of(*words) == [("training_step", 5, 3), ("optimizer_step", 9, 8)]
+
+
+def test_hooks_that_are_noted_together_ran_one_after_the_other_at_that_time() -> None:
+    word = 7 | begin("backward", "on_before_backward")
+
+    assert hooks_of(word, 9 | alone(END, "backward")) == [
+        ("on_before_backward", 7, 0),
+        ("backward", 9, 2),
+    ]
+
+
+def test_a_hook_that_begins_anew_was_left_by_an_exception_and_counts_from_its_last_begin() -> None:
+    words = 1 | begin("training_step"), 6 | begin("training_step"), 9 | alone(END, "training_step")
+
+    assert hooks_of(*words) == [("training_step", 9, 3)]
+
+
+def test_a_hook_that_ends_a_second_time_takes_no_time() -> None:
+    words = 1 | begin("backward"), 3 | alone(END, "backward"), 8 | alone(END, "backward")
+
+    assert hooks_of(*words) == [("backward", 3, 2), ("backward", 8, 0)]
+
+
+@pytest.mark.parametrize("hook", ["backward", "on_mine"])
+def test_a_noter_notes_a_hook_whether_it_has_a_mark_or_a_name(hook: str) -> None:
+    notes = Notes()
+    notes.noter(BEGIN, hook)(3)
+    notes.noter(END, hook)(8)
+    notes.noter(NOTICE, hook)(9)
+
+    assert list(notes.hooks()) == [HookAt(hook, 8, 5, NOWHERE), HookAt(hook, 9, 0, NOWHERE)]
+
+
+def test_a_name_is_kept_once() -> None:
+    notes = Notes()
+    for hook in ("on_mine", "on_other", "on_mine"):
+        notes.noter(NOTICE, hook)(1)
+
+    assert notes.names == ["on_mine", "on_other"]
+
+
+def test_a_hook_is_where_training_was_moved_to_before_it() -> None:
+    words = (STAGE | 1, EPOCH | 2, STEP | 3, BATCH_IDX | 4, DATALOADER_IDX | 5)
+    notes = Notes()
+    notes.noter(NOTICE, "backward")(1)
+    notes.words.extend(words)
+    notes.noter(NOTICE, "backward")(2)
+
+    assert [hook.mark for hook in notes.hooks()] == [NOWHERE, (2, 3, 4, 5, "train")]
+
+
+def test_a_batch_idx_of_minus_one_goes_through_a_word() -> None:
+    assert place_of((1, 0, 0, -1 & NUMBER, 0)) == (0, 0, -1, 0, "train")
+
+
+def test_a_stage_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="no stage of the number 6"):
+        place_of((6, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("mark", sorted({*range(256)} - {*range(10)} - set(ACTIONS)))
+def test_a_mark_that_there_is_not_is_refused(mark: int) -> None:
+    with pytest.raises(ValueError, match=f"no mark of the number {mark}"):
+        hooks_of(mark << SHIFT)
+
+
+@pytest.mark.parametrize("make", [notice, begin], ids=["notice", "begin"])
+def test_hooks_that_have_no_mark_together_cannot_be_noted_together(
+    make: Callable[..., int],
+) -> None:
+    with pytest.raises(KeyError):
+        make("backward", "on_batch_start")
+
+
+# -- how many they are ---------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(notes=noted_steps())
+def test_hooks_are_counted_by_their_marks(notes: Notes) -> None:
+    assert count_hooks(shape_of(notes.words)) == len(list(notes.hooks()))
+
+
+def test_a_shape_is_a_byte_for_each_word_and_no_times() -> None:
+    notes = Notes()
+    notes.words.extend((STEP | 3, 70 | notice("backward")))
+    later = Notes()
+    later.words.extend((STEP | 4, 99 | notice("backward")))
+
+    assert shape_of(notes.words) == bytes((2, notice("backward") >> SHIFT))
+    assert shape_of(notes.words) == shape_of(later.words)
+
+
+# -- dividing them -------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), high=st.sampled_from((0, 1)))
+def test_both_parts_say_what_the_whole_says_wherever_it_is_cut(
+    data: st.DataObject, high: int
+) -> None:
+    notes = data.draw(noted_steps(high=high))
+    whole = list(notes.hooks())
+    number = data.draw(st.integers(0, len(whole)))
+
+    first, hooks, rest = notes.cut(number)
+
+    assert hooks == list(first.hooks()) == whole[:number]
+    assert list(rest.hooks()) == whole[number:]
+
+
+@settings(max_examples=100, deadline=None)
+@given(notes=noted_steps())
+def test_notes_that_are_cut_at_each_hook_say_the_same_with_one_hook_a_part(notes: Notes) -> None:
+    whole = list(notes.hooks())
+    found = []
+
+    rest = notes
+    for _ in whole:
+        _, hooks, rest = rest.cut(1)
+        found += hooks
+
+    assert found == whole
+    assert count_hooks(shape_of(rest.words)) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_cutting_leaves_the_notes_as_they_were(data: st.DataObject) -> None:
+    notes = data.draw(noted_steps())
+    before = notes.words[:], notes.origin
+    notes.cut(data.draw(st.integers(0, len(list(notes.hooks())))))
+
+    assert (notes.words, notes.origin) == before
+
+
+def test_the_rest_begins_with_hooks_that_go_on() -> None:
+    notes = Notes()
+    notes.noter(BEGIN, "backward")(3)
+    notes.noter(BEGIN, "on_mine")(4)
+    notes.noter(NOTICE, "on_batch_start")(5)
+
+    rest = notes.cut(1).rest
+    rest.noter(END, "on_mine")(8)
+    rest.noter(END, "backward")(9)
+
+    assert [hook[:3] for hook in rest.hooks()] == [("on_mine", 8, 4), ("backward", 9, 6)]
+
+
+def test_the_rest_knows_where_training_is() -> None:
+    notes = Notes()
+    notes.words.extend((STAGE | 1, STEP | 7))
+    notes.noter(NOTICE, "backward")(1)
+
+    assert place_of(notes.cut(1).rest.origin) == (0, 7, -1, 0, "train")
+
+
+# -- some of them --------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(notes=noted_steps(), wanted=st.none() | st.sets(st.sampled_from(MARKED + NAMED)))
+def test_what_is_selected_is_what_was_noted_of_these_hooks(
+    notes: Notes, wanted: set[str] | None
+) -> None:
+    expected = [hook for hook in notes.hooks() if wanted is None or hook.name in wanted]
+
+    assert list(notes.selected(wanted).hooks()) == expected
+
+
+def test_events_beside_the_words_are_not_selected() -> None:
+    notes = Notes()
+    notes.words.append(EVENT | 3)
+    notes.noter(NOTICE, "backward")(1)
+
+    assert len(notes.selected(None).words) == 1
+
+
+# -- the clock -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("now_ns", [0, 12_345, FULL_RANGE - 1, FULL_RANGE, 3 * FULL_RANGE + 17])
+def test_a_time_comes_back_however_long_the_machine_has_been_up(now_ns: int) -> None:
+    notes = Notes()
+    clock_ns = notes.clock(lambda: now_ns)
+    notes.noter(NOTICE, "backward")(clock_ns())
+
+    assert [hook.time_ns for hook in notes.hooks()] == [now_ns]
+
+
+@pytest.mark.parametrize("action", [NOTICE, BEGIN, END])
+def test_a_hook_without_mark_or_name_is_refused(action: int) -> None:
+    with pytest.raises(ValueError, match="without a name"):
+        hooks_of(marks.NAMED + action << SHIFT)
+
+
+def test_parts_and_selections_count_from_the_same_time() -> None:
+    notes = Notes()
+    notes.clock(lambda: 5 * FULL_RANGE)
+    notes.noter(NOTICE, "backward")(1)
+
+    first, _, rest = notes.cut(1)
+
+    assert {first.base_ns, rest.base_ns, notes.selected(None).base_ns} == {5 * FULL_RANGE}
+
+
+def test_a_clock_that_outgrows_a_word_leaves_the_marks_as_they_are() -> None:
+    now_ns = NUMBER - 5
+    notes = Notes()
+    clock_ns = notes.clock(lambda: now_ns)
+    now_ns += 10
+    notes.words.append(clock_ns() | notice("on_train_batch_end", "on_batch_end"))
+    assert [hook.name for hook in notes.hooks()] == ["on_train_batch_end", "on_batch_end"]

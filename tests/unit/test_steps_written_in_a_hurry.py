@@ -1,0 +1,400 @@
+"""Steps in which the same happens as before are written in a hurry; what is read shows no trace.
+
+Each test writes the same steps twice: with all that the writer learnt of steps, and without.
+"""
+
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any, NamedTuple
+
+import pytest
+from helpers import Arriving, read_to_end
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nightbus.bus.codec import DecodedEvent
+from nightbus.bus.events import Hook, Put
+from nightbus.bus.log_reader import EndKind
+from nightbus.bus.log_writer import MAX_SHAPES, LogIdentity, LogWriter
+from nightbus.bus.marks import BEGIN, END, NOTICE, notice
+from nightbus.bus.place import Place
+from nightbus.bus.segments import FolderStore, read_footer
+
+BEFORE_THE_STEP = (
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+    "on_batch_start",
+    "on_train_batch_start",
+)
+
+
+class Unlearning(LogWriter):
+    """A writer that knows no step."""
+
+    def _learn(self, marks: bytes) -> None:
+        """Take nothing from it."""
+
+
+class Counting(LogWriter):
+    """A writer that counts what it did not write in a hurry."""
+
+    slow = 0
+
+    def _flush_slowly(self, wait: bool) -> None:
+        self.slow += 1
+        super()._flush_slowly(wait)
+
+
+class Written(NamedTuple):
+    """A log that was written.
+
+    Attributes:
+        events: as they are read.
+        totals: count and total ns of each hook, as the footers have them.
+        is_sealed: whether each segment has a footer.
+    """
+
+    events: list[DecodedEvent]
+    totals: dict[str, tuple[int, int]]
+    is_sealed: bool = True
+
+
+class Steps:
+    """Steps of each kind, on a clock of their own that goes on by 10 ns at each thing that happens.
+
+    Args:
+        kind: of the writer.
+        options: the writer's.
+    """
+
+    def __init__(self, kind: type[LogWriter] = LogWriter, **options: Any) -> None:
+        self.now_ns = 0
+        self._folder = TemporaryDirectory()
+        self.store = FolderStore(Path(self._folder.name))
+        self.place = Place()
+        self.writer = kind(
+            self.store, LogIdentity("test"), self.place, clock_ns=lambda: self.now_ns, **options
+        )
+        self.place.move(stage="train")
+
+    def written(self) -> Written:
+        """The log, closed."""
+        self.writer.close()
+        events, end = read_to_end(self.store)
+        assert end.kind is EndKind.SEALED
+        totals: dict[str, tuple[int, int]] = {}
+        footers = [read_footer(self.store, index) for index in self.store.indices()]
+        for footer in footers:
+            for name, cell in footer.summary.hooks.items() if footer is not None else ():
+                count, total_ns = totals.get(name, (0, 0))
+                totals[name] = count + cell.count, total_ns + cell.total_ns
+        self._folder.cleanup()
+        return Written(events, totals, None not in footers)
+
+    def do(self, action: int, hook: str) -> None:
+        self.now_ns += 10
+        assert self.place.notes is not None
+        self.place.notes.noter(action, hook)(self.now_ns)
+
+    def put(self, value: Any = 1.0) -> Put:
+        self.now_ns += 10
+        return self.writer.event(Put, "loss", value, (), "", source="module")
+
+    def train(self, inside: Callable[[], object] = lambda: None) -> None:
+        """A step; something happens within one of its hooks."""
+        self.place.begin_batch(self.place.batch_idx + 1)
+        self.now_ns += 10
+        self.place.note_now(notice(*BEFORE_THE_STEP))
+        self.do(BEGIN, "training_step")
+        inside()
+        self.do(END, "training_step")
+        self.do(NOTICE, "on_train_batch_end")
+        self.place.complete_step(self.place.step + 1)
+
+    # What a kind of step is; each ends with its flush.
+
+    def plain(self) -> None:
+        self.train()
+        self.writer.flush()
+
+    def several(self) -> None:
+        for _ in range(3):
+            self.train()
+        self.writer.flush()
+
+    def with_a_metric(self) -> None:
+        self.train(lambda: self.writer.append(self.put()))
+        self.writer.append(self.put())
+        self.writer.flush()
+
+    def with_a_huge_number(self) -> None:
+        self.train(lambda: self.writer.append(self.put(2**70)))
+        self.writer.flush()
+
+    def with_a_value_on_its_way(self) -> None:
+        arriving = Arriving(0.5)
+        self.train(lambda: self.writer.append_pending(self.put(arriving)))
+        self.writer.flush()
+        arriving.arrive()
+
+    def written_in_its_middle(self) -> None:
+        self.train(self.writer.flush)
+        self.writer.flush()
+
+    def with_a_named_hook(self) -> None:
+        self.train(lambda: self.do(NOTICE, "on_mine"))
+        self.writer.flush()
+
+    def left_by_an_exception(self) -> None:
+        self.train(lambda: self.do(BEGIN, "training_step"))
+        self.do(BEGIN, "backward")
+        self.writer.flush()
+
+    def validation(self) -> None:
+        with self.place.in_stage("validate"):
+            for batch_idx in range(2):
+                self.place.begin_batch(batch_idx)
+                self.do(NOTICE, "validation_step")
+        self.writer.flush()
+
+    def without_hooks(self) -> None:
+        self.writer.append(self.put())
+        self.writer.flush()
+
+    def beyond_what_is_mapped(self) -> None:
+        self.train()
+        file = self.writer._file
+        file.room, room = 0, file.room
+        self.writer.flush()
+        file.room = room
+
+    def at_a_segments_end(self) -> None:
+        self.train()
+        self.writer._rotate_at = 0
+        self.writer.flush()
+
+    def nothing(self) -> None:
+        self.place.begin_batch(self.place.batch_idx + 1)
+        self.writer.flush()
+
+
+KINDS: tuple[Callable[[Steps], None], ...] = (
+    Steps.plain,
+    Steps.several,
+    Steps.with_a_metric,
+    Steps.with_a_huge_number,
+    Steps.with_a_value_on_its_way,
+    Steps.written_in_its_middle,
+    Steps.with_a_named_hook,
+    Steps.left_by_an_exception,
+    Steps.validation,
+    Steps.without_hooks,
+    Steps.beyond_what_is_mapped,
+    Steps.nothing,
+)
+
+
+def write(
+    steps: Sequence[Callable[[Steps], None]], kind: type[LogWriter] = LogWriter, **options: Any
+) -> Written:
+    """Write steps."""
+    run = Steps(kind, **options)
+    for step in steps:
+        step(run)
+    written = run.written()
+    assert written.is_sealed
+    return written
+
+
+def totals_of(events: list[DecodedEvent]) -> dict[str, tuple[int, int]]:
+    """Count and total ns of each hook among events."""
+    counts, total_ns = Counter[str](), Counter[str]()
+    for event in events:
+        if isinstance(event, Hook):
+            counts[event.name] += 1
+            total_ns[event.name] += event.duration_ns
+    return {name: (count, total_ns[name]) for name, count in counts.items()}
+
+
+# -- what is written -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Steps.plain, Steps.with_a_metric, Steps.validation])
+def test_a_step_is_written_in_a_hurry_once_it_is_known(kind: Callable[[Steps], None]) -> None:
+    run = Steps(Counting)
+    for _ in range(10):
+        kind(run)
+    assert isinstance(run.writer, Counting)
+    written_slowly = run.writer.slow
+    run.written()
+
+    # The first also tells the stage, the next is the first of its shape.
+    assert written_slowly <= 2
+
+
+def test_several_steps_are_written_in_a_hurry_once_one_is_known() -> None:
+    run = Steps(Counting)
+    run.plain()
+    run.plain()
+    assert isinstance(run.writer, Counting)
+    slow = run.writer.slow
+    run.several()
+    written_slowly = run.writer.slow - slow
+    run.written()
+
+    assert written_slowly == 0
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_what_is_written_in_a_hurry_reads_like_what_is_not(kind: Callable[[Steps], None]) -> None:
+    steps = [Steps.plain, kind] * 4 + [kind] * 4
+
+    assert write(steps) == write(steps, Unlearning)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    steps=st.lists(st.sampled_from(KINDS), max_size=30),
+    segment_bytes=st.sampled_from((1 << 20, 3_000)),
+)
+def test_steps_in_any_order_read_alike_and_are_counted_in_the_footers(
+    steps: list[Callable[[Steps], None]], segment_bytes: int
+) -> None:
+    written = write(steps, segment_bytes=segment_bytes)
+
+    assert written.events == write(steps, Unlearning, segment_bytes=segment_bytes).events
+    assert [event.seq for event in written.events] == list(range(len(written.events)))
+    assert written.totals == totals_of(written.events)
+
+
+def test_hooks_of_many_steps_are_all_counted() -> None:
+    written = write([Steps.plain, Steps.with_a_metric] * 200)
+
+    assert written.totals == totals_of(written.events)
+    assert written.totals["training_step"] == (400, 200 * 10 + 200 * 20)
+
+
+def test_more_kinds_of_steps_than_are_kept_are_written_and_counted_all_the_same() -> None:
+    def of(number: int) -> Callable[[Steps], None]:
+        def step(run: Steps) -> None:
+            for at in range(8):
+                run.do(NOTICE, "backward" if number >> at & 1 else "optimizer_step")
+            run.writer.flush()
+
+        return step
+
+    steps = [of(number) for number in range(2 * MAX_SHAPES) for _ in range(3)]
+    written = write(steps)
+
+    assert written == write(steps, Unlearning)
+    assert written.totals == totals_of(written.events)
+
+
+# -- interrupts ----------------------------------------------------------------------------------
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt where Python may deliver one: as a function begins, or a built-in
+    one has returned.
+
+    Args:
+        number: which of these moments.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.has_hit = False
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        if event not in ("call", "c_return") or frame.f_code is self.during.__code__:
+            return
+        self.left -= 1
+        if self.left < 0:
+            sys.setprofile(None)
+            self.has_hit = True
+            raise KeyboardInterrupt
+
+    def during(self, action: Callable[[], object]) -> None:
+        """Do something until it is interrupted."""
+        gc.disable()  # what it calls is no moment of ours
+        sys.setprofile(self)
+        try:
+            action()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+
+
+def interrupted_at(number: int, steps: Sequence[Callable[[Steps], None]]) -> tuple[bool, Written]:
+    """Write steps; the flush of the last but one is interrupted.
+
+    Returns:
+        Whether there was so much to interrupt, and what was written.
+    """
+    run = Steps()
+    for step in steps[:-2]:
+        step(run)
+    interrupt = InterruptAt(number)
+    flush = run.writer.flush
+    patch = pytest.MonkeyPatch()
+    patch.setattr(LogWriter, "flush", lambda writer, wait=False: interrupt.during(flush))
+    try:
+        steps[-2](run)
+    finally:
+        patch.undo()
+    steps[-1](run)
+    return interrupt.has_hit, run.written()
+
+
+INTERRUPTED: dict[str, list[Callable[[Steps], None]]] = {
+    "in a hurry": [Steps.plain] * 5,
+    "in a hurry, with metrics": [Steps.with_a_metric] * 5,
+    "in a hurry, several steps": [Steps.plain, Steps.plain, Steps.several, Steps.plain],
+    "in a hurry, and counted": [Steps.plain] * 36,
+    "slowly": [Steps.plain, Steps.with_a_named_hook, Steps.with_a_named_hook],
+    "slowly, and then in a hurry": [
+        Steps.plain,
+        Steps.plain,
+        Steps.beyond_what_is_mapped,
+        Steps.plain,
+    ],
+    "slowly, in parts": [Steps.with_a_value_on_its_way] * 3,
+    "slowly, and mended": [Steps.with_a_huge_number] * 2,
+    "without hooks": [Steps.without_hooks] * 3,
+    "with nothing to write": [Steps.plain, Steps.nothing, Steps.plain],
+}
+
+
+@pytest.mark.parametrize("steps", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_an_interrupt_at_any_moment_of_a_flush_loses_nothing_and_doubles_nothing(
+    steps: list[Callable[[Steps], None]],
+) -> None:
+    expected = write(steps)
+    has_hit, number = True, 0
+    while has_hit:
+        has_hit, written = interrupted_at(number, steps)
+        assert written.events == expected.events, f"interrupted at moment {number}"
+        assert written.totals == totals_of(written.events), f"interrupted at moment {number}"
+        number += 1
+    assert number > 3
+
+
+def test_an_interrupt_at_any_moment_of_a_segments_end_loses_nothing_and_doubles_nothing() -> None:
+    steps = [Steps.plain, Steps.plain, Steps.at_a_segments_end, Steps.plain]
+    expected = write(steps)
+    has_hit, number, sealed = True, 0, 0
+    while has_hit:
+        has_hit, written = interrupted_at(number, steps)
+        assert written.events == expected.events, f"interrupted at moment {number}"
+        if written.is_sealed:  # else a reader counts that segment itself
+            assert written.totals == totals_of(written.events), f"interrupted at moment {number}"
+            sealed += 1
+        number += 1
+    assert sealed > number / 2

@@ -1,0 +1,96 @@
+"""When steps are written: what a kill would take, and what a fast step does not pay for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nightbus.bus.bus import Bus
+from nightbus.bus.events import Put
+from nightbus.bus.log_writer import MAX_BUFFERED_EVENTS, LogIdentity, LogWriter
+from nightbus.bus.place import Place
+from nightbus.bus.segments import FolderStore
+
+MS = 1_000_000
+
+
+class Steps:
+    """Steps of one hook each, on a clock of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now_ns = 0
+        self.place = Place()
+        store = FolderStore(folder)
+        self.writer = LogWriter(store, LogIdentity("run"), self.place, clock_ns=lambda: self.now_ns)
+        self.bus = Bus(self.place)
+        self.bus.open_log(self.writer, store)
+        self.bus.routes.refresh()
+
+    def step(self, lasts_ms: float = 1.0, hooks: int = 1) -> None:
+        """Do a step that ends with hooks."""
+        self.now_ns += int(lasts_ms * MS)
+        for _ in range(hooks):
+            self.bus.routes.call("on_train_batch_end")
+        self.bus.end_step()
+
+    @property
+    def unwritten(self) -> int:
+        """How many events would go with the process."""
+        return self.writer.statistics().buffered
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Iterator[Steps]:
+    steps = Steps(tmp_path / "log")
+    yield steps
+    steps.bus.close(0.0)
+
+
+def test_hooks_of_fast_steps_wait_for_20_ms_of_them(steps: Steps) -> None:
+    steps.step()
+    steps.bus.flush()
+    waiting = []
+    for _ in range(60):
+        steps.step()
+        waiting.append(steps.unwritten)
+    assert max(waiting) == 20
+    assert waiting.count(0) == 2 or waiting.count(0) == 3
+
+
+def test_a_step_with_more_than_hooks_is_written_at_its_end(steps: Steps) -> None:
+    steps.step()
+    assert steps.unwritten == 1
+    steps.bus.emit(Put, "x", 1.0, (), "")
+    steps.step()
+    assert steps.unwritten == 0
+
+
+def test_what_another_thread_asked_for_does_not_wait(steps: Steps) -> None:
+    steps.step()
+    steps.writer.emit_from_any_thread(Put, "x", 1.0, (), "")
+    steps.step()
+    assert steps.unwritten == 0
+
+
+def test_every_step_that_takes_20_ms_is_written_at_its_end(steps: Steps) -> None:
+    for _ in range(5):
+        steps.step(lasts_ms=20.5)
+        assert steps.unwritten == 0
+
+
+def test_a_long_step_that_was_written_in_its_middle_is_written_at_its_end_too(
+    steps: Steps,
+) -> None:
+    steps.step(lasts_ms=21)
+    steps.now_ns += 101 * MS
+    steps.bus.routes.set_handlers({"training_step": [lambda: None]})
+    steps.bus.routes.call("training_step")
+    assert steps.unwritten == 0
+    steps.step(lasts_ms=5)
+    assert steps.unwritten == 0
+
+
+def test_a_clock_that_stands_still_does_not_pile_them_up(steps: Steps) -> None:
+    for _ in range(50):
+        steps.step(lasts_ms=0, hooks=100)
+        assert steps.unwritten <= MAX_BUFFERED_EVENTS
