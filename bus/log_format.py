@@ -19,8 +19,8 @@ from .errors import MALFORMED, LogFormatError, NewerFormatError
 from .summary import Summary
 
 MAGIC = b"\x89NLOG\r\n\x1a"
-FORMAT_MAJOR = 1
-FORMAT_MINOR = 1
+FORMAT_MAJOR = 2
+FORMAT_MINOR = 0
 
 KIND_HEADER = 0
 KIND_EVENTS = 1

@@ -522,7 +522,7 @@ def test_a_log_of_a_newer_major_version_is_refused(run: Path, tmp_path: Path) ->
     shutil.copytree(run, newer)
     (segment,) = (newer / "attempt-000" / "rank-00000").iterdir()
     segment.unlink()
-    header = log_format.SegmentHeader((2, 0), "x", 0, 0, 1, 0, 0, 7, 0, 0)
+    header = log_format.SegmentHeader((9, 0), "x", 0, 0, 1, 0, 0, 7, 0, 0)
     (segment.parent / "000000.nlog").write_bytes(log_format.pack_header(header))
 
     done = nightbus("show", newer)

@@ -64,7 +64,7 @@ def test_a_golden_log_holds_every_type_of_its_version(version: str) -> None:
 @pytest.fixture
 def payloads() -> list[bytes]:
     """Those of the first golden log with words."""
-    reader = LogReader(golden_run("1.1").store(0))
+    reader = LogReader(golden_run("2.0").store(0))
     found = [bytes(frame.payload) for frame, _ in reader.parts()]
     reader.close()
     return found

@@ -661,7 +661,7 @@ def test_doctor_finds_a_damaged_cursor(tmp_path: Path) -> None:
 def test_doctor_refuses_a_log_of_a_newer_major_version(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
     path = recorded.end()
-    header = log_format.SegmentHeader((2, 0), path.name, 0, 0, 1, 0, 0, 7, 0, 0)
+    header = log_format.SegmentHeader((9, 0), path.name, 0, 0, 1, 0, 0, 7, 0, 0)
     recorded.segment().write_bytes(log_format.pack_header(header))
 
     shown = nightbus("doctor", path)
@@ -813,7 +813,7 @@ def test_recover_leaves_the_damaged_run_as_it_is(tmp_path: Path) -> None:
 def test_recover_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
     path = recorded.end()
-    header = log_format.SegmentHeader((2, 0), path.name, 0, 0, 1, 0, 0, 7, 0, 0)
+    header = log_format.SegmentHeader((9, 0), path.name, 0, 0, 1, 0, 0, 7, 0, 0)
     recorded.segment().write_bytes(log_format.pack_header(header))
 
     done = nightbus("recover", path, "-o", tmp_path / "out")

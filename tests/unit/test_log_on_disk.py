@@ -40,6 +40,7 @@ from nightbus.bus.errors import (
 )
 from nightbus.bus.events import Event, Fault, Gap, Hook, Put
 from nightbus.bus.log_format import (
+    FORMAT_MAJOR,
     FRAME_HEAD,
     KIND_EVENTS,
     KIND_FOOTER,
@@ -634,14 +635,16 @@ def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_log_of_a_newer_major_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    store = log_of(tmp_path, pack_header(SegmentHeader((2, 0), "x", 0, 0, 1, 0, 0, 7, 0, 0)))
+    store = log_of(tmp_path, pack_header(SegmentHeader((9, 0), "x", 0, 0, 1, 0, 0, 7, 0, 0)))
 
-    with pytest.raises(NewerFormatError, match=r"format 2\.0.*upgrade nightbus"):
+    with pytest.raises(NewerFormatError, match=r"format 9\.0.*upgrade nightbus"):
         read_log(store)
 
 
 def test_a_log_of_a_newer_minor_version_is_read(tmp_path: Path) -> None:
-    store = log_of(tmp_path, pack_header(SegmentHeader((1, 9), "x", 0, 0, 1, 0, 0, 7, 0, 0)))
+    store = log_of(
+        tmp_path, pack_header(SegmentHeader((FORMAT_MAJOR, 9), "x", 0, 0, 1, 0, 0, 7, 0, 0))
+    )
 
     assert read_to_end(store)[1].kind is EndKind.OPEN
 

@@ -380,7 +380,7 @@ def test_what_is_no_log_is_refused(run: nb.RunFolder) -> None:
 def test_a_log_of_a_newer_major_version_is_refused(run: nb.RunFolder) -> None:
     attempt = Attempt(run)
     attempt.end()
-    header = SegmentHeader((2, 0), run.info.id, 0, 0, 1, 0, 0, 7, 0, 0)
+    header = SegmentHeader((9, 0), run.info.id, 0, 0, 1, 0, 0, 7, 0, 0)
     attempt.store.path(0).write_bytes(pack_header(header))
 
     with pytest.raises(NewerFormatError, match="upgrade nightbus"):
