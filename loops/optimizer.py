@@ -164,11 +164,10 @@ class OptimizerLoop(TrainingStepLoop):
                 routes.optimizer_step(*arguments)
             else:
                 outer, place.hook = place.hook, "optimizer_step"
-                if (note := place.note) is None:
-                    step(*arguments)
-                else:
+                if (note := place.note) is not None:
                     note(place.clock_ns() | _STEP_BEGINS)
-                    step(*arguments)
+                step(*arguments)
+                if note is not None:
                     note(place.clock_ns() | _STEP_ENDS)
                 place.hook = outer
         except _SkipTurn:
@@ -218,13 +217,11 @@ class OptimizerLoop(TrainingStepLoop):
                 output = step(batch, batch_idx, idx) if several else step(batch, batch_idx)
             else:
                 outer, place.hook = place.hook, "training_step"
-                if note is None:
-                    output = step(batch, batch_idx)
-                else:
+                if note is not None:
                     note(clock_ns() | _TRAINING_BEGINS)
-                    output = step(batch, batch_idx)
-                    end_ns = clock_ns()
-                    note(end_ns | _TRAINING_ENDS)
+                output = step(batch, batch_idx)
+                if note is not None:
+                    note((end_ns := clock_ns()) | _TRAINING_ENDS)
                     if end_ns > place.late_ns:
                         place.on_late()
                 place.hook = outer
@@ -246,12 +243,14 @@ class OptimizerLoop(TrainingStepLoop):
             if clear is None or not routes.only_notes_before_zero_grad:
                 routes.call("on_before_zero_grad", optimizer)
                 routes.optimizer_zero_grad(epoch, batch_idx, optimizer, idx)
-            elif note is None:
-                clear(epoch, batch_idx, optimizer, idx)
             else:
-                note(clock_ns() | _CLEARING_BEGINS)
+                outer, place.hook = place.hook, "optimizer_zero_grad"
+                if note is not None:
+                    note(clock_ns() | _CLEARING_BEGINS)
                 clear(epoch, batch_idx, optimizer, idx)
-                note(clock_ns() | _CLEARING_ENDS)
+                if note is not None:
+                    note(clock_ns() | _CLEARING_ENDS)
+                place.hook = outer
             trainer.optimization_progress.zero_grad.total.completed += 1
         if trainer.accumulate_grad_batches > 1:
             self._cleared.add(idx)
@@ -263,15 +262,16 @@ class OptimizerLoop(TrainingStepLoop):
         if backward is None or not routes.only_notes_before_backward:
             routes.call("on_before_backward", loss)
             routes.backward(loss, optimizer, idx)
-        elif note is None:
-            backward(loss, optimizer, idx)
         else:
-            note(clock_ns() | _BACKWARD_BEGINS)
+            outer, place.hook = place.hook, "backward"
+            if note is not None:
+                note(clock_ns() | _BACKWARD_BEGINS)
             backward(loss, optimizer, idx)
-            end_ns = clock_ns()
-            note(end_ns | _BACKWARD_ENDS)
-            if end_ns > place.late_ns:
-                place.on_late()
+            if note is not None:
+                note((end_ns := clock_ns()) | _BACKWARD_ENDS)
+                if end_ns > place.late_ns:
+                    place.on_late()
+            place.hook = outer
         if self._will_step and scaler is None and routes.only_notes_after_backward:
             if note is not None:
                 note(clock_ns() | _AFTER_BACKWARD)
