@@ -65,6 +65,7 @@ class FlightRecorder:
     def keep(self) -> None:
         """Take up the notes since the last time; only the thread that made the recorder may."""
         notes, place = self.notes, self._place
+        place.settle()
         words, kept = notes.words, notes.rest(notes.origin)
         kept.words = words[:]
         number, shape = len(kept.words), shape_of(kept.words)
@@ -112,6 +113,8 @@ class FlightRecorder:
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Keep an event that arises now."""
         place = self._place
+        if place.pending and threading.get_ident() == self._owner:
+            place.settle()
         self.add(
             kind(
                 0,  # its number is given when it is written

@@ -22,13 +22,17 @@ import msgspec
 
 from .marks import (
     ACTIONS,
+    BATCH_IDX,
     BEGIN,
     DATALOADER_IDX,
     END,
     EVENT,
     NAME,
+    NEXT,
+    NEXT_PARTS,
     NUMBER,
     SHIFT,
+    STEP,
     Notes,
     PlaceMark,
     Walk,
@@ -86,7 +90,8 @@ class Layout:
         times: which word is each one's time.
         begun: which is the time when it began; the same for a hook without handlers.
         times_in, begun_in: take these out of an Origin and the words' numbers.
-        places: from which of the hooks on, and what takes where training was out of the same.
+        places: from which of the hooks on, what takes where training was out of the same, and by
+            how many steps and batches it went on since.
 
     Raises:
         ValueError: a mark is none, or there are too many hooks for a frame.
@@ -99,13 +104,14 @@ class Layout:
         self.names: list[str] = []
         self.times: list[int] = []
         self.begun: list[int] = []
-        self.places: list[tuple[int, _Take]] = []
+        self.places: list[tuple[int, _Take, int, int]] = []
         begun: dict[str, int] = {}
         parts = list(range(_ORIGIN_PARTS))
+        further = [0] * _ORIGIN_PARTS
         is_said = False
         for at, mark in enumerate(shape):
             if mark <= DATALOADER_IDX >> SHIFT:
-                parts[mark], is_said = at + _ORIGIN_PARTS, False
+                parts[mark], further[mark], is_said = at + _ORIGIN_PARTS, 0, False
                 continue
             if mark not in ACTIONS:
                 raise ValueError(f"there is no mark of the number {mark}")
@@ -113,8 +119,13 @@ class Layout:
                 if action == BEGIN:
                     begun[name] = at
                     continue
+                if action == NEXT:
+                    further[NEXT_PARTS[name] >> SHIFT] += 1
+                    is_said = False
+                    continue
                 if not is_said:
-                    self.places.append((len(self.names), itemgetter(*parts)))
+                    steps, batches = further[STEP >> SHIFT], further[BATCH_IDX >> SHIFT]
+                    self.places.append((len(self.names), itemgetter(*parts), steps, batches))
                     is_said = True
                 self.names.append(name)
                 self.times.append(at)
@@ -198,7 +209,10 @@ def decode_words(payload: bytes | memoryview) -> Steps:
         return _read_singly(words, walk, others)
     layout = layout_of(shape)
     numbers = [*origin, *[word & NUMBER for word in words]]
-    places = [(first, place_of(take(numbers))) for first, take in layout.places]
+    places = [
+        (first, place_of(take(numbers), steps, batches))
+        for first, take, steps, batches in layout.places
+    ]
     times_ns, begun_ns = layout.times_in(numbers), layout.begun_in(numbers)
     if base_ns := high << SHIFT:
         times_ns = [base_ns + number for number in times_ns]

@@ -21,18 +21,17 @@ from .errors import MetricError, RunFolderError
 from .events import EVENT_TYPES, SCHEMA_VERSION, Event, Fault, Gap, Put, Scalar
 from .layout import MAX_NAMES_BYTES, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout, TooManyWords
 from .log_format import (
-    CHECKED_HEAD,
     FORMAT_MAJOR,
     FORMAT_MINOR,
     FRAME_HEAD,
     HAS_OTHERS,
     KIND_EVENTS,
-    MARK_AND_CRC,
     MAX_EVENTS_A_FRAME,
     MAX_PAYLOAD_BYTES,
     Footer,
     SegmentHeader,
     pack_footer,
+    pack_frame,
     pack_header,
 )
 from .logging_setup import get_logger
@@ -121,54 +120,8 @@ class LogWriter:
         RunFolderError: the first segment cannot be made.
     """
 
-    # With so many attributes Python keeps them in a dictionary for each object, and a step's first
-    # look into it takes several times as long as one at a slot.
-    __slots__ = (
-        "_begin",
-        "_counted_hooks",
-        "_counted_words",
-        "_current",
-        "_failed_syncs",
-        "_file",
-        "_flushed_seq",
-        "_head",
-        "_hook_totals",
-        "_index",
-        "_loss",
-        "_mark",
-        "_named_fd",
-        "_pending",
-        "_readable_seq",
-        "_retired",
-        "_rotate_at",
-        "_segment_bytes",
-        "_shape",
-        "_shapes",
-        "_singly",
-        "_store",
-        "_summary",
-        "_sync_again_ns",
-        "_sync_error",
-        "_sync_lock",
-        "_uncounted",
-        "_underway",
-        "_unsound",
-        "_untold",
-        "_written_ns",
-        "clock_ns",
-        "committed",
-        "hand_over",
-        "hooks",
-        "identity",
-        "inbox",
-        "lost_events",
-        "notes",
-        "on_loss",
-        "others",
-        "owner",
-        "place",
-        "sealed",
-    )
+    on_loss: Callable[[str], None] | None = None
+    hand_over: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -180,8 +133,6 @@ class LogWriter:
         began_ns: int | None = None,
         hooks: set[str] | None = None,
     ) -> None:
-        self.on_loss: Callable[[str], None] | None = None
-        self.hand_over: Callable[[], None] | None = None
         # The step's buffers; emptied in place by flush.
         self.notes = Notes()
         self.others: list[Event] = []
@@ -266,6 +217,8 @@ class LogWriter:
 
     def next_seq(self) -> int:
         """The sequence number of the event that is appended next."""
+        if self.place.pending:
+            self.place.settle()
         if self.hand_over is not None and (self.hooks is None or self.hooks):
             self.hand_over()
         return self._flushed_seq + self._count_noted() + len(self.others)
@@ -369,7 +322,9 @@ class LogWriter:
         # Written out for what nearly every step is: one in which the same happens as in the one
         # before. The processor's caches are full of other things by then, so what counts is how
         # many functions and objects it takes: hence arrays all the way, and nothing of struct.
-        notes, shape = self.notes, self._shape
+        notes, shape, place = self.notes, self._shape, self.place
+        if place.pending:
+            place.settle()
         words = notes.words
         row = words.tobytes()
         marks = row[_MARK_AT::8]
@@ -379,7 +334,7 @@ class LogWriter:
         if not (steps and shape.count) or self._underway is not None or self._pending:
             self._flush_slowly(wait)
             return
-        place, others, first_seq = self.place, self.others, self._flushed_seq
+        others, first_seq = self.others, self._flushed_seq
         count, size = shape.count * steps, _PAYLOAD_HEAD_BYTES + len(row)
         time_ns = place.clock_ns()
         head = self._head
@@ -544,22 +499,12 @@ class LogWriter:
             return encode_notes(notes, self.others[:other_count])
 
     def _write_frame(self, payload: bytes, hook_count: int, other_count: int) -> None:
-        # Written out instead of calling log_format.pack_frame: four calls less are 1 us a step.
         time_ns = self._written_ns = self.clock_ns()
         if self.notes is self.place.notes:
             self._set_due(time_ns & NUMBER)
-        checked = (
-            CHECKED_HEAD.pack(
-                len(payload),
-                hook_count + other_count,
-                KIND_EVENTS,
-                HAS_OTHERS if other_count else 0,
-                self._flushed_seq,
-                time_ns,
-            )
-            + payload
-        )
-        frame = MARK_AND_CRC.pack(self._mark, crc32(checked)) + checked
+        flags = HAS_OTHERS if other_count else 0
+        number, seq = hook_count + other_count, self._flushed_seq
+        frame = pack_frame(self._mark, KIND_EVENTS, payload, number, seq, time_ns, flags)
         self._underway = frame, hook_count, other_count
         error = None
         try:
@@ -678,6 +623,8 @@ class LogWriter:
             return
         totals = self._totals_with(
             (name, number, sum(words[at::width]) - sum(words[begun::width]) - number * marks)
+            if at != begun
+            else (name, number, 0)
             for name, at, begun, marks in shape.hooks
         )
         self._hook_totals = totals

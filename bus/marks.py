@@ -2,7 +2,7 @@
 
 A word's high byte is its mark, which says what the number in its other 56 bits is: a part of where
 training is, or the time in ns at which hooks ran, began or were done. To note something is
-``note(clock_ns() | mark)``, one append to an array of words, which happens whole or not at all,
+``note(clock_ns() + mark)``, one append to an array of words, which happens whole or not at all,
 whatever interrupts it. A step's words are written to the log as they are.
 
 The marks are a part of the log's format: one that is there keeps its meaning.
@@ -21,9 +21,11 @@ _FAR_FROM_FULL = 3 << SHIFT - 2  # 208 days before
 
 NOTICE, BEGIN, END = 0, 1, 2
 """What a hook did: it ran, without handlers; its handlers began; they were done."""
+NEXT = 3
+"""Training went on by one, in its ``step`` or ``batch_idx``."""
 
 Action = tuple[int, str]
-"""NOTICE, BEGIN or END, and the hook."""
+"""NOTICE, BEGIN or END, and the hook; NEXT, and the part of where training is."""
 PlaceMark = tuple[int, int, int, int, Stage]
 """Epoch, step, batch_idx, dataloader_idx and stage."""
 Origin = tuple[int, int, int, int, int]
@@ -41,6 +43,8 @@ NAMED = 6  # and the next two: what the hook of that name did
 # The number says which event, of those that somebody keeps beside the words. Not in a log.
 EVENT = 9 << SHIFT
 _FIRST_HOOK = 10
+NEXT_PARTS = {"step": STEP, "batch_idx": BATCH_IDX}
+"""What goes on by one, and the mark of a word that says how far it is."""
 _HOOKS = (
     "on_before_batch_transfer",
     "transfer_batch_to_device",
@@ -72,6 +76,14 @@ _HOOKS = (
     "predict_step",
     "on_predict_batch_end",
 )
+BATCH_BEGINS: tuple[Action, ...] = (
+    (NEXT, "batch_idx"),
+    (NOTICE, "on_before_batch_transfer"),
+    (NOTICE, "on_after_batch_transfer"),
+    (NOTICE, "on_batch_start"),
+    (NOTICE, "on_train_batch_start"),
+)
+STEP_ENDS: tuple[Action, ...] = ((END, "optimizer_step"), (NEXT, "step"))
 # What loops note at one reading of the clock. What is new, alone or together, goes behind its last,
 # so that the marks before it stay what they are.
 _TOGETHER: tuple[tuple[Action, ...], ...] = (
@@ -86,6 +98,14 @@ _TOGETHER: tuple[tuple[Action, ...], ...] = (
     ((NOTICE, "on_before_backward"), (BEGIN, "backward")),
     ((NOTICE, "on_after_backward"), (NOTICE, "on_before_optimizer_step")),
     ((NOTICE, "on_train_batch_end"), (NOTICE, "on_batch_end")),
+    BATCH_BEGINS,
+    (*BATCH_BEGINS, (BEGIN, "optimizer_step")),
+    (*BATCH_BEGINS, (BEGIN, "optimizer_step"), (BEGIN, "training_step")),
+    ((END, "training_step"), (NOTICE, "on_before_zero_grad"), (BEGIN, "optimizer_zero_grad")),
+    ((END, "optimizer_zero_grad"), (NOTICE, "on_before_backward"), (BEGIN, "backward")),
+    ((END, "backward"), (NOTICE, "on_after_backward"), (NOTICE, "on_before_optimizer_step")),
+    STEP_ENDS,
+    (*STEP_ENDS, (NOTICE, "on_train_batch_end"), (NOTICE, "on_batch_end")),
 )
 
 _ALONE = (((action, hook),) for hook in _HOOKS for action in (NOTICE, BEGIN, END))
@@ -105,25 +125,34 @@ def notice(*hooks: str) -> int:
     Raises:
         KeyError: there is none.
     """
-    return _marks[tuple((NOTICE, hook) for hook in hooks)]
+    return together(*((NOTICE, hook) for hook in hooks))
 
 
-def begin(hook: str, *after: str) -> int:
+def begin(hook: str, *before: str) -> int:
     """The mark of a hook whose handlers begin, directly after others that have none.
 
     Raises:
         KeyError: there is none.
     """
-    return _marks[(*((NOTICE, other) for other in after), (BEGIN, hook))]
+    return together(*((NOTICE, other) for other in before), (BEGIN, hook))
 
 
-def end(hook: str) -> int:
-    """The mark of a hook whose handlers are done.
+def end(hook: str, *after: str) -> int:
+    """The mark of a hook whose handlers are done, directly before others that have none.
 
     Raises:
         KeyError: there is none.
     """
-    return _marks[((END, hook),)]
+    return together((END, hook), *((NOTICE, other) for other in after))
+
+
+def together(*actions: Action) -> int:
+    """The mark of what happens directly one after the other.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return _marks[actions]
 
 
 class HookAt(NamedTuple):
@@ -142,18 +171,28 @@ class HookAt(NamedTuple):
     mark: PlaceMark
 
 
-def place_of(origin: Origin) -> PlaceMark:
-    """Where training is.
+def place_of(origin: Origin, steps: int = 0, batches: int = 0) -> PlaceMark:
+    """Where training is, so many steps and batches further than an origin.
 
     Raises:
         ValueError: there is no stage of that number.
     """
     stage, epoch, step, batch_idx, dataloader_idx = origin
+    if steps:
+        step = step + steps & NUMBER
+    if batches:
+        batch_idx = batch_idx + batches & NUMBER
     if batch_idx == NUMBER:
         batch_idx = -1
     if not 0 <= stage < len(_STAGE_NAMES):
         raise ValueError(f"there is no stage of the number {stage}")
     return epoch, step, batch_idx, dataloader_idx, _STAGE_NAMES[stage]
+
+
+def word_of_next(part: str, origin: Origin) -> int:
+    """The word that says that training went on by one."""
+    mark = NEXT_PARTS[part]
+    return mark | origin[mark >> SHIFT] + 1 & NUMBER
 
 
 class Walk:
@@ -188,6 +227,8 @@ class Walk:
             for action, name in self.actions(word):
                 if action == BEGIN:
                     self.open[name] = number
+                elif action == NEXT:
+                    self._move_to(word_of_next(name, self.origin))
                 else:
                     begun = self.open.pop(name, number) if action == END else number
                     time_ns = self._base_ns + number
@@ -203,9 +244,7 @@ class Walk:
         if (actions := ACTIONS.get(mark)) is not None:
             return actions
         if mark <= DATALOADER_IDX >> SHIFT:
-            parts = list(self.origin)
-            parts[mark] = number
-            self.origin = tuple(parts)  # type: ignore[assignment]
+            self._move_to(word)
         elif mark == NAME >> SHIFT:
             if number >= len(self._names):
                 raise ValueError(f"there is no name of the number {number}")
@@ -217,6 +256,11 @@ class Walk:
         elif word & ~NUMBER != EVENT:
             raise ValueError(f"there is no mark of the number {mark}")
         return ()
+
+    def _move_to(self, word: int) -> None:
+        parts = list(self.origin)
+        parts[word >> SHIFT] = word & NUMBER
+        self.origin = tuple(parts)  # type: ignore[assignment]
 
 
 class Notes:
@@ -295,14 +339,21 @@ class Notes:
         return Cut(first, hooks, rest)
 
     def _one_by_one(self) -> "array[int]":
-        """The words, with one for each hook that was noted together with others."""
+        """The words, with one for each thing that was noted together with others."""
         singly: array[int] = array("Q")
+        walk = Walk(self.origin, self.names, self.base_ns)
         for word in self.words:
-            actions = ACTIONS.get(word >> SHIFT, ())
-            if len(actions) > 1:
-                singly.extend(_marks[(action,)] | word & NUMBER for action in actions)
-            else:
+            actions = walk.actions(word)
+            if len(actions) < 2:
                 singly.append(word)
+                continue
+            for action, name in actions:
+                if action == NEXT:
+                    moved = word_of_next(name, walk.origin)
+                    walk.actions(moved)
+                    singly.append(moved)
+                else:
+                    singly.append(_marks[((action, name),)] | word & NUMBER)
         return singly
 
     def selected(self, hooks: Collection[str] | None) -> "Notes":
@@ -351,7 +402,7 @@ def shape_of(words: "array[int]") -> bytes:
 _MARK_AT = 7 if sys.byteorder == "little" else 0
 _HOOKS_IN_MARK = bytearray(256)
 for _mark, _actions in ACTIONS.items():
-    _HOOKS_IN_MARK[_mark] = sum(action != BEGIN for action, _ in _actions)
+    _HOOKS_IN_MARK[_mark] = sum(action in (NOTICE, END) for action, _ in _actions)
 _HOOKS_IN_MARK[NAMED + NOTICE] = _HOOKS_IN_MARK[NAMED + END] = 1
 
 

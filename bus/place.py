@@ -30,7 +30,9 @@ class Place:
         stage, epoch, step, batch_idx, dataloader_idx: as in an event; changed by moving.
         hook: the hook that is running; empty between hooks.
         notes: what happened since they were taken up last; None while nothing is noted.
-        note: adds a word to them: ``note(clock_ns() | mark)``; None while nothing is noted.
+        note: adds a word to them: ``note(clock_ns() + mark)``; None while nothing is noted.
+        pending: the mark of what has happened and is to be noted together with what happens next; 0
+            for nothing. Who notes something else ``settle``s it before.
         clock_ns: monotonic clock, for what is noted.
         due_ns: when the notes should be taken up at a step's end.
         late_ns: when they should be taken up although a step goes on.
@@ -48,6 +50,7 @@ class Place:
         "note",
         "notes",
         "on_late",
+        "pending",
         "rank",
         "stage",
         "step",
@@ -63,6 +66,7 @@ class Place:
         self.hook = ""
         self.notes: Notes | None = None
         self.note: Callable[[int], None] | None = None
+        self.pending = 0
         self.clock_ns: Callable[[], int] = monotonic_ns
         self.due_ns = self.late_ns = NEVER
         self.on_late: Callable[[], object] = _nothing
@@ -80,6 +84,7 @@ class Place:
             clock_ns: monotonic clock.
             on_late: takes the notes up when ``late_ns`` has come.
         """
+        self.settle()
         self.notes, self.note = notes, None
         self.due_ns = self.late_ns = NEVER
         self.on_late = on_late or _nothing
@@ -90,7 +95,15 @@ class Place:
     def note_now(self, mark: int) -> None:
         """Note what happens now, if anything is noted; outside the hot path."""
         if self.note is not None:
-            self.note(self.clock_ns() | mark)
+            self.settle()
+            self.note(self.clock_ns() + mark)
+
+    def settle(self) -> None:
+        """Note what is pending."""
+        # Forgotten before it is noted: an interrupt in between must not have it noted twice.
+        mark, self.pending = self.pending, 0
+        if mark and self.note is not None:
+            self.note(self.clock_ns() + mark)
 
     def origin(self) -> Origin:
         """Where training is, as notes begin with it."""
@@ -103,12 +116,14 @@ class Place:
 
     def begin_batch(self, batch_idx: int) -> None:
         """Move to a batch."""
+        self.settle()
         self.batch_idx = batch_idx
         if self.note is not None:
             self.note(batch_idx | BATCH_IDX)
 
     def complete_step(self, step: int) -> None:
         """Count an optimizer step."""
+        self.settle()
         self.step = step
         if self.note is not None:
             self.note(step | STEP)
@@ -123,6 +138,7 @@ class Place:
         dataloader_idx: int | None = None,
     ) -> None:
         """Move in any way, outside the hot path."""
+        self.settle()
         self.stage = self.stage if stage is None else stage
         self.epoch = self.epoch if epoch is None else epoch
         self.step = self.step if step is None else step

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .marks import BEGIN, END, NOTICE, Notes, mark_of
+from .marks import BEGIN, END, NOTICE, mark_of
 from .place import Place
 
 HookHandler = Callable[..., Any]
@@ -49,6 +49,7 @@ class Routes:
 
     ``routes.plain_backward`` is what is done in ``backward`` where at most one handles it, or else
     None: for loops that do it, and note it, themselves. That saves 2 us a hook.
+    ``routes.default_optimizer_step`` is what is done where nobody handles it, or else None.
 
     Args:
         place: where training is; told which hook is running, and what is noted of it.
@@ -111,6 +112,9 @@ class Routes:
             hook = name.removeprefix(_PLAIN)
             handlers = self._handlers.get(hook, (self._defaults.get(hook),))
             route = handlers[0] if len(handlers) == 1 else None
+        elif name.startswith(_DEFAULT):
+            hook = name.removeprefix(_DEFAULT)
+            route = None if hook in self._handlers else self._defaults.get(hook)
         else:
             route = self._build(name)
         self.__dict__[name] = route
@@ -131,6 +135,7 @@ class Routes:
 
 
 _PLAIN = "plain_"
+_DEFAULT = "default_"
 
 
 def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
@@ -173,11 +178,12 @@ def _unnoted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> Hook
 
 
 def _only_noted(name: str, place: Place) -> HookHandler:
-    assert place.note is not None
     assert place.notes is not None
     clock_ns, note_at = place.clock_ns, place.notes.noter(NOTICE, name)
 
     def route(*_: Any) -> None:
+        if place.pending:
+            place.settle()
         note_at(clock_ns())
 
     return route
@@ -185,19 +191,22 @@ def _only_noted(name: str, place: Place) -> HookHandler:
 
 def _noted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
     assert place.note is not None
-    assert place.notes is not None
     handle = _chained(name, handlers)
     note, clock_ns = place.note, place.clock_ns
     begins, ends = mark_of(BEGIN, name), mark_of(END, name)
     if begins is None or ends is None:
-        return _noted_by_name(name, handle, place, place.notes)
+        return _noted_by_name(name, handle, place)
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
-        note(clock_ns() | begins)
+        if place.pending:
+            place.settle()
+        note(clock_ns() + begins)
         result = handle(*objects)
+        if place.pending:
+            place.settle()
         end_ns = clock_ns()
-        note(end_ns | ends)
+        note(end_ns + ends)
         place.hook = outer
         if end_ns > place.late_ns:
             place.on_late()
@@ -206,13 +215,19 @@ def _noted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHa
     return route
 
 
-def _noted_by_name(name: str, handle: HookHandler, place: Place, notes: Notes) -> HookHandler:
+def _noted_by_name(name: str, handle: HookHandler, place: Place) -> HookHandler:
+    assert place.notes is not None
+    notes = place.notes
     clock_ns, begin_at, end_at = place.clock_ns, notes.noter(BEGIN, name), notes.noter(END, name)
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
+        if place.pending:
+            place.settle()
         begin_at(clock_ns())
         result = handle(*objects)
+        if place.pending:
+            place.settle()
         end_ns = clock_ns()
         end_at(end_ns)
         place.hook = outer

@@ -62,8 +62,6 @@ def open_segment_file(fd: int) -> SegmentFile:
 class _MappedFile:
     """Copies into the page cache through a mapping of the file's last chunk."""
 
-    __slots__ = ("_fd", "_may_use_reserve", "base", "room", "size", "window")
-
     def __init__(self, fd: int) -> None:
         self.size = 0
         self._fd = fd

@@ -9,8 +9,24 @@ from torch import Tensor
 
 from ..actors.results import Result
 from ..bus.errors import UsageError
-from ..bus.marks import begin, end, notice
 from .outputs import kept_output
+from .step_marks import (
+    BACKWARD_BEGINS,
+    BACKWARD_ENDS,
+    BACKWARD_ENDS_BEFORE_STEP,
+    BATCH_AND_STEP_BEGIN,
+    BATCH_BEGINS,
+    BATCH_STEP_AND_TRAINING_BEGIN,
+    BEFORE_STEP,
+    CLEARING_BEGINS,
+    CLEARING_ENDS,
+    CLEARING_ENDS_BACKWARD_BEGINS,
+    STEP_BEGINS,
+    STEP_ENDS,
+    TRAINING_BEGINS,
+    TRAINING_ENDS,
+    TRAINING_ENDS_CLEARING_BEGINS,
+)
 from .training_step import TrainingStepLoop
 
 HOOK_GROUPS = {
@@ -22,12 +38,6 @@ HOOK_GROUPS = {
         "configure_gradient_clipping",
     ),
 }
-_STEP_BEGINS, _STEP_ENDS = begin("optimizer_step"), end("optimizer_step")
-_TRAINING_BEGINS, _TRAINING_ENDS = begin("training_step"), end("training_step")
-_CLEARING_BEGINS = begin("optimizer_zero_grad", "on_before_zero_grad")
-_CLEARING_ENDS = end("optimizer_zero_grad")
-_BACKWARD_BEGINS, _BACKWARD_ENDS = begin("backward", "on_before_backward"), end("backward")
-_AFTER_BACKWARD = notice("on_after_backward", "on_before_optimizer_step")
 
 
 class _SkipTurn(Exception):
@@ -151,6 +161,7 @@ class OptimizerLoop(TrainingStepLoop):
         place = trainer.place
         progress = trainer.optimization_progress
         counts = progress.step.total
+        is_pending = False  # that the step has ended
         try:
             if not self._will_step or not trainer.optimization.optimizers:
                 with torch.enable_grad():
@@ -160,15 +171,17 @@ class OptimizerLoop(TrainingStepLoop):
             optimizer = trainer.optimization.stepping_optimizers[optimizer_idx]
             arguments = place.epoch, self._batch_idx, optimizer, optimizer_idx, self._closure
             routes = trainer.routes
-            if (step := routes.plain_optimizer_step) is None:
+            if (step := routes.default_optimizer_step) is None:
                 routes.optimizer_step(*arguments)
             else:
                 outer, place.hook = place.hook, "optimizer_step"
-                if (note := place.note) is not None:
-                    note(place.clock_ns() | _STEP_BEGINS)
+                if is_pending := place.note is not None:
+                    if place.pending == BATCH_BEGINS:
+                        place.pending = BATCH_AND_STEP_BEGIN
+                    else:
+                        place.settle()
+                        place.pending = STEP_BEGINS
                 step(*arguments)
-                if note is not None:
-                    note(place.clock_ns() | _STEP_ENDS)
                 place.hook = outer
         except _SkipTurn:
             place.hook = ""  # routes leave the name, for faults
@@ -177,7 +190,14 @@ class OptimizerLoop(TrainingStepLoop):
         counts.completed += 1
         self._cleared.discard(optimizer_idx)
         progress.steps_by_optimizer[optimizer_idx] += 1
-        place.complete_step(counts.completed)
+        if is_pending and counts.completed == place.step + 1:
+            if place.pending:
+                place.settle()
+            place.step, place.pending = counts.completed, STEP_ENDS
+        else:
+            if is_pending:
+                place.note_now(STEP_ENDS)
+            place.complete_step(counts.completed)
 
     def on_run_end(self) -> Any:
         """One optimizer: what its training_step returned, without the graph, if somebody wants
@@ -192,6 +212,7 @@ class OptimizerLoop(TrainingStepLoop):
     def _loss_of(self, output: Any) -> Tensor | None:
         """The loss in an output that is more than a loss; what it says to log is logged."""
         trainer = self.trainer
+        trainer.place.settle()
         if isinstance(output, Result):
             keeps = trainer.wiring.logs_collected_training
             trainer.metrics.log_result(output, "training_step", keeps)
@@ -218,12 +239,15 @@ class OptimizerLoop(TrainingStepLoop):
             else:
                 outer, place.hook = place.hook, "training_step"
                 if note is not None:
-                    note(clock_ns() | _TRAINING_BEGINS)
+                    if place.pending == BATCH_AND_STEP_BEGIN:
+                        place.pending = 0
+                        note(clock_ns() + BATCH_STEP_AND_TRAINING_BEGIN)
+                    else:
+                        place.settle()
+                        note(clock_ns() + TRAINING_BEGINS)
                 output = step(batch, batch_idx)
                 if note is not None:
-                    note((end_ns := clock_ns()) | _TRAINING_ENDS)
-                    if end_ns > place.late_ns:
-                        place.on_late()
+                    place.pending = TRAINING_ENDS
                 place.hook = outer
         else:
             output = self.training_step(self._batch, self._batch_idx, idx)
@@ -246,10 +270,17 @@ class OptimizerLoop(TrainingStepLoop):
             else:
                 outer, place.hook = place.hook, "optimizer_zero_grad"
                 if note is not None:
-                    note(clock_ns() | _CLEARING_BEGINS)
+                    if place.pending == TRAINING_ENDS:
+                        place.pending = 0
+                        note((now_ns := clock_ns()) + TRAINING_ENDS_CLEARING_BEGINS)
+                        if now_ns > place.late_ns:
+                            place.on_late()
+                    else:
+                        place.settle()
+                        note(clock_ns() + CLEARING_BEGINS)
                 clear(epoch, batch_idx, optimizer, idx)
                 if note is not None:
-                    note(clock_ns() | _CLEARING_ENDS)
+                    place.pending = CLEARING_ENDS
                 place.hook = outer
             trainer.optimization_progress.zero_grad.total.completed += 1
         if trainer.accumulate_grad_batches > 1:
@@ -258,23 +289,32 @@ class OptimizerLoop(TrainingStepLoop):
         scaler = trainer.device.scaler
         if scaler is not None:
             loss = scaler.scale(loss)
+        only_steps = self._will_step and scaler is None and routes.only_notes_after_backward
         backward = routes.plain_backward
         if backward is None or not routes.only_notes_before_backward:
             routes.call("on_before_backward", loss)
             routes.backward(loss, optimizer, idx)
+            if only_steps:
+                place.note_now(BEFORE_STEP)
         else:
             outer, place.hook = place.hook, "backward"
             if note is not None:
-                note(clock_ns() | _BACKWARD_BEGINS)
+                if place.pending == CLEARING_ENDS:
+                    place.pending = 0
+                    note(clock_ns() + CLEARING_ENDS_BACKWARD_BEGINS)
+                else:
+                    place.settle()
+                    note(clock_ns() + BACKWARD_BEGINS)
             backward(loss, optimizer, idx)
             if note is not None:
-                note((end_ns := clock_ns()) | _BACKWARD_ENDS)
-                if end_ns > place.late_ns:
+                if place.pending:
+                    place.settle()
+                now_ns = clock_ns()
+                note(now_ns + (BACKWARD_ENDS_BEFORE_STEP if only_steps else BACKWARD_ENDS))
+                if now_ns > place.late_ns:
                     place.on_late()
             place.hook = outer
-        if self._will_step and scaler is None and routes.only_notes_after_backward:
-            if note is not None:
-                note(clock_ns() | _AFTER_BACKWARD)
+        if only_steps:
             return loss
         routes.call("on_after_backward")
         if self._will_step:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..bus.marks import notice
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
 from .outputs import carried, for_batch_end, for_epoch_end, is_plain
 from .progress import Progress
+from .step_marks import BATCH_BEGINS, BATCH_ENDS, STEP_AND_BATCH_END, STEP_ENDS
 from .training_batch import TrainingBatchLoop
 from .transfer import TRANSFER_HOOKS, TRANSFERRED
 
@@ -18,10 +18,6 @@ HOOK_GROUPS = {
     "only_notes_transfer": TRANSFER_HOOKS,
     "only_notes_batch_end": ("on_train_batch_end", "on_batch_end"),
 }
-_BATCH_START = notice(
-    "on_before_batch_transfer", "on_after_batch_transfer", "on_batch_start", "on_train_batch_start"
-)
-_BATCH_END = notice("on_train_batch_end", "on_batch_end")
 
 
 class TrainingEpochLoop(Loop):
@@ -129,13 +125,16 @@ class TrainingEpochLoop(Loop):
                 self.is_last_batch = True
                 raise StopIteration
         self.batch_idx = batch_idx = self.batch_idx + 1
-        place.begin_batch(batch_idx)
         counts.ready += 1
-        if routes.only_notes_batch_start:
-            if (note := place.note) is not None:
-                note(place.clock_ns() | _BATCH_START)
+        if routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
+            if place.note is not None:
+                if place.pending:
+                    place.settle()
+                place.pending = BATCH_BEGINS
+            place.batch_idx = batch_idx
             trainer.metrics.batch = batch
         else:
+            place.begin_batch(batch_idx)
             batch = self._start_batch(batch, batch_idx)
         counts.started += 1
         outputs = self.batch_loop.run(batch, batch_idx)
@@ -146,7 +145,12 @@ class TrainingEpochLoop(Loop):
             trainer.optimization.step_schedulers()
         if routes.only_notes_batch_end:
             if (note := place.note) is not None:
-                note(place.clock_ns() | _BATCH_END)
+                if place.pending == STEP_ENDS:
+                    place.pending = 0
+                    note(place.clock_ns() + STEP_AND_BATCH_END)
+                else:
+                    place.settle()
+                    note(place.clock_ns() + BATCH_ENDS)
         else:
             if (hook := routes.on_train_batch_end) is not None:
                 several = trainer.optimization.passes_optimizer_idx

@@ -38,6 +38,7 @@ RECORDS: list[type[msgspec.Struct]] = [
 
 
 _ACTION_NAMES = {marks.NOTICE: "ran", marks.BEGIN: "began", marks.END: "ended"}
+_MEANINGS = {**_ACTION_NAMES, marks.NEXT: "is the next"}
 
 
 class Field(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,7 +125,7 @@ def _current_words() -> Words:
     for action, did in _ACTION_NAMES.items():
         meanings[marks.NAMED + action] = f"the named hook {did}"
     for mark, actions in marks.ACTIONS.items():
-        meanings[mark] = ", ".join(f"{hook} {_ACTION_NAMES[action]}" for action, hook in actions)
+        meanings[mark] = ", ".join(f"{name} {_MEANINGS[action]}" for action, name in actions)
     return Words(
         WORDS_BEGIN,
         str(PAYLOAD_HEAD.format),

@@ -1,6 +1,6 @@
 """What recording costs of a step at 10,000 events a second: on and off, by turns, in one training.
 
-    python tests/bench/recording.py --pairs 400
+    python tests/bench/recording.py --pairs 300
 
 The model is made as large as it takes for a step to last as many times 100 us as it emits events.
 Recording is switched on or off every few steps of the same training, and the times of neighbours
@@ -27,10 +27,10 @@ from nightbus.bus.log_reader import LogReader
 
 US_AN_EVENT = 100.0  # 10,000 events a second
 BATCH, WIDTH = 64, 256
-STRETCH = 60  # steps until recording is switched: four times as long as hooks wait to be written
+STRETCH = 120  # steps until recording is switched: eight times as long as hooks wait to be written
 SETTLE = 3  # of them not counted: after the switch, routes are built anew
 RESAMPLES = 2_000
-PAIRS = 400
+PAIRS = 300
 
 
 class Times(NamedTuple):

@@ -47,10 +47,6 @@ DRAIN_S = (0.0, 0.05, 0.4)
 At = tuple[int, int]  # attempt, sequence number
 
 
-class _Writer(LogWriter):
-    """One whose methods can be replaced."""
-
-
 class Violated(AssertionError):
     """A promise was not kept."""
 
@@ -183,7 +179,7 @@ class Process:
         chance = self.chance
         if chance.random() < 0.05:
             self._break_disk()
-        self.writer = _Writer(
+        self.writer = LogWriter(
             self.store,
             LogIdentity(self.run.info.id, self.attempt),
             self.place,

@@ -148,6 +148,49 @@ def test_hooks_that_have_no_mark_together_cannot_be_noted_together(
         make("backward", "on_batch_start")
 
 
+FULL_STEP = (
+    # In numbers, because they are what logs have.
+    105 << SHIFT | 10,
+    106 << SHIFT | 20,
+    107 << SHIFT | 25,
+    108 << SHIFT | 50,
+    110 << SHIFT | 60,
+)
+
+
+def test_five_words_are_a_step_that_nobody_handles_anything_in() -> None:
+    notes = Notes((1, 2, 7, NUMBER, 0))
+    notes.words.extend(FULL_STEP)
+
+    begun: PlaceMark = (2, 7, 0, 0, "train")
+    over: PlaceMark = (2, 8, 0, 0, "train")
+    assert list(notes.hooks()) == [
+        HookAt("on_before_batch_transfer", 10, 0, begun),
+        HookAt("on_after_batch_transfer", 10, 0, begun),
+        HookAt("on_batch_start", 10, 0, begun),
+        HookAt("on_train_batch_start", 10, 0, begun),
+        HookAt("training_step", 20, 10, begun),
+        HookAt("on_before_zero_grad", 20, 0, begun),
+        HookAt("optimizer_zero_grad", 25, 5, begun),
+        HookAt("on_before_backward", 25, 0, begun),
+        HookAt("backward", 50, 25, begun),
+        HookAt("on_after_backward", 50, 0, begun),
+        HookAt("on_before_optimizer_step", 50, 0, begun),
+        HookAt("optimizer_step", 60, 50, begun),
+        HookAt("on_train_batch_end", 60, 0, over),
+        HookAt("on_batch_end", 60, 0, over),
+    ]
+
+
+def test_training_goes_on_by_one_from_wherever_it_was_moved_to() -> None:
+    notes = Notes()
+    notes.words.extend((FULL_STEP[0], STEP | 70, BATCH_IDX | 30, *FULL_STEP, FULL_STEP[-1]))
+
+    places = [hook.mark[1:3] for hook in notes.hooks() if hook.name == "on_batch_end"]
+
+    assert places == [(71, 31), (72, 31)]
+
+
 # -- how many they are ---------------------------------------------------------------------------
 
 

@@ -1,0 +1,322 @@
+"""Hooks that follow each other directly share a reading of the clock; the log says the same."""
+
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, events, loader, trainer
+from torch import Tensor
+
+import nightbus as nb
+from nightbus.bus.events import Fault, Hook, Put
+
+AT_WHICH_ALL_ARE_HANDLED = [
+    "on_batch_start",
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+    "on_batch_end",
+]
+
+
+class HandlesAll(nb.Callback):
+    """Handles what is only announced else, so that each hook is noted for itself."""
+
+
+for name in AT_WHICH_ALL_ARE_HANDLED:
+    setattr(HandlesAll, name, lambda *_, **__: None)
+
+
+class Plain(Small):
+    """Announces and does no more than it must."""
+
+    def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
+        return self.loss(batch)
+
+
+class Logging(Small):
+    """Records an event within the step."""
+
+
+class SaysMore(Plain):
+    def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
+        return {"loss": self.loss(batch), "log": {"seen": batch_idx}}
+
+
+class Skipping(Plain):
+    """Leaves each third batch out."""
+
+    def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
+        return self.loss(batch) if batch_idx % 3 else None
+
+
+class TwoOptimizers(Plain):
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)], []
+
+
+class TakingTurns(Plain):
+    def configure_optimizers(self) -> Any:
+        return [
+            {"optimizer": torch.optim.SGD(self.parameters(), lr=0.1), "frequency": number}
+            for number in (1, 2)
+        ]
+
+
+class Lbfgs(Plain):
+    """Its optimizer evaluates the step again and again."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
+
+
+class Lazy(torch.optim.SGD):
+    """Evaluates nothing."""
+
+    def step(self, closure: Any = None) -> Any:
+        return None
+
+
+class NeverEvaluated(Plain):
+    def configure_optimizers(self) -> Any:
+        return Lazy(self.parameters(), lr=0.1)
+
+
+class Scheduled(Plain):
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+class Stepping(Plain):
+    """Steps by itself."""
+
+    def optimizer_step(self, *arguments: Any, **_: Any) -> None:
+        optimizer, closure = arguments[2], arguments[-1]
+        optimizer.step(closure)
+
+
+class Unscaled(Plain):
+    """Does itself what is done where nobody handles it."""
+
+    def backward(self, loss: Tensor, *_: Any) -> None:
+        loss.backward()
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any, *_: Any) -> None:
+        optimizer.zero_grad()
+
+
+class ByHand(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int, *_: Any) -> None:
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self.loss(batch))
+        optimizer.step()
+
+
+MODULES: list[type[Small]] = [
+    Plain,
+    Logging,
+    SaysMore,
+    Skipping,
+    TwoOptimizers,
+    TakingTurns,
+    Lbfgs,
+    NeverEvaluated,
+    Scheduled,
+    Stepping,
+    Unscaled,
+    ByHand,
+]
+
+
+def recorded(module: Small, folder: Path, **arguments: Any) -> list[tuple[Any, ...]]:
+    """What a run records of its steps: hooks and values, in order, and where training was."""
+    run = trainer(folder, max_epochs=2, enable_checkpointing=False, **arguments)
+    run.fit(module, loader(), loader())
+    return [
+        (
+            event.name,
+            event.stage,
+            event.epoch,
+            event.step,
+            event.batch_idx,
+            event.hook if isinstance(event, Put) else "",
+        )
+        for event in events(run, Hook, Put)
+    ]
+
+
+@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"val_check_interval": 2}, {"accumulate_grad_batches": 4}, {"detect_anomaly": True}],
+    ids=["", "validating", "accumulating", "detecting"],
+)
+def test_what_shares_readings_is_recorded_as_what_does_not(
+    kind: type[Small], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    if kind is ByHand and "accumulate_grad_batches" in arguments:
+        pytest.skip("a module that steps by hand accumulates by itself")
+    shared = recorded(kind(), tmp_path / "shared", **arguments)
+    alone = recorded(kind(), tmp_path / "alone", callbacks=[HandlesAll()], **arguments)
+
+    assert shared == alone
+
+
+@pytest.mark.parametrize("wanted", ["all", "metrics"])
+def test_what_an_observer_wants_of_a_run_shares_readings_as_well(
+    wanted: str, tmp_path: Path
+) -> None:
+    class Watching(nb.Actor):
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, int, int]] = []
+
+        @nb.on(nb.Hook)
+        async def note(self, hook: nb.Hook) -> None:
+            if hook.name in ("training_step", "on_train_batch_end"):
+                self.seen.append((hook.name, hook.step, hook.batch_idx))
+
+    watching = Watching()
+    run = trainer(tmp_path, enable_checkpointing=False, recording=wanted, actors=[watching])
+    run.fit(Plain(), loader())
+
+    assert watching.seen == [
+        seen
+        for batch in range(6)
+        for seen in (("training_step", batch, batch), ("on_train_batch_end", batch + 1, batch))
+    ]
+
+
+def test_a_step_in_which_nobody_handles_anything_takes_five_readings(tmp_path: Path) -> None:
+    counts = list[int]()
+
+    class Counting(Plain):
+        def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
+            place = self.trainer.place
+            place.due_ns = place.late_ns = sys.maxsize  # nothing is written meanwhile
+            assert place.notes is not None
+            counts.append(len(place.notes.words))
+            return super().training_step(batch, batch_idx)
+
+    trainer(tmp_path, enable_checkpointing=False).fit(Counting(), loader())
+
+    # The first step is written at its end, with the event that the loop began.
+    assert [later - count for count, later in pairwise(counts[1:])] == [5] * 4
+
+
+def test_what_an_optimizer_step_of_the_modules_own_does_first_is_in_its_time(
+    tmp_path: Path,
+) -> None:
+    class Preparing(Stepping):
+        def optimizer_step(self, *arguments: Any, **more: Any) -> None:
+            begin_ns = time.monotonic_ns()
+            while time.monotonic_ns() < begin_ns + 2_000_000:
+                pass
+            super().optimizer_step(*arguments, **more)
+
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.fit(Preparing(), loader())
+
+    took_ns = {"optimizer_step": list[int](), "training_step": list[int](), "backward": list[int]()}
+    for hook in events(run, Hook):
+        if hook.name in took_ns:
+            took_ns[hook.name].append(hook.duration_ns)
+    for step, training, backward in zip(*took_ns.values(), strict=True):
+        assert step >= 2_000_000 + training + backward
+
+
+class Refusing(torch.optim.SGD):
+    """Fails before it evaluates anything."""
+
+    def step(self, closure: Any = None) -> Any:
+        raise RuntimeError("no step today")
+
+
+class Failing(Plain):
+    """Fails somewhere."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        if self.where == "training_step":
+            raise RuntimeError("no loss today")
+        if self.where == "backward":
+            loss.register_hook(self._refuse)
+        return "no tensor" if self.where == "what it returns" else loss
+
+    def _refuse(self, _: Any) -> None:
+        raise RuntimeError("no gradient today")
+
+    def configure_optimizers(self) -> Any:
+        refuses = self.where == "optimizer_step"
+        return (Refusing if refuses else torch.optim.SGD)(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    "where", ["optimizer_step", "training_step", "backward", "what it returns"]
+)
+def test_a_fault_leaves_what_was_announced_before_it(where: str, tmp_path: Path) -> None:
+    def fit(folder: Path, *callbacks: nb.Callback) -> list[Any]:
+        run = trainer(folder, enable_checkpointing=False, callbacks=list(callbacks))
+        with pytest.raises((RuntimeError, nb.NightbusError)):
+            run.fit(Failing(where), loader())
+        told = [
+            (event.name if isinstance(event, Hook) else event.hook, event.step, event.batch_idx)
+            for event in events(run, Hook, Fault)
+        ]
+        return [entry for entry in told if entry[0] != "on_exception"]
+
+    assert fit(tmp_path / "shared") == fit(tmp_path / "alone", HandlesAll())
+
+
+def test_an_event_that_arises_between_two_hooks_stands_between_them(tmp_path: Path) -> None:
+    class Putting(torch.optim.SGD):
+        """Has something to say before it evaluates, and behind it."""
+
+        say: Callable[[str], None]
+
+        def step(self, closure: Any = None) -> Any:
+            self.say("before")
+            loss = super().step(closure)
+            self.say("behind")
+            return loss
+
+    class Module(Plain):
+        def configure_optimizers(self) -> Any:
+            optimizer = Putting(self.parameters(), lr=0.1)
+            optimizer.say = lambda name: self.put(name, 1.0)
+            return optimizer
+
+    told = recorded(Module(), tmp_path, limit_train_batches=1, limit_val_batches=0)
+    names = [name for name, *_ in told]
+    at = names.index("before")
+
+    assert names[at - 2 : at + 2] == [
+        "on_batch_start",
+        "on_train_batch_start",
+        "before",
+        "training_step",
+    ]
+    assert names[names.index("behind") - 1 :][:4] == [
+        "on_before_optimizer_step",
+        "behind",
+        "optimizer_step",
+        "on_train_batch_end",
+    ]
