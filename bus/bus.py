@@ -36,7 +36,7 @@ from .logging_setup import get_logger, tell_user
 from .mailbox import Envelope, Mailbox, Told
 from .media import EncodedMedia
 from .observer import Observer
-from .place import NEVER, Place
+from .place import AT_ONCE, NEVER, Place
 from .post_office import PostOffice
 from .reply import Reply
 from .rewind import go_on, states_of_others
@@ -215,6 +215,9 @@ class Bus:
             while writer.inbox:
                 self.append(writer.take_from_inbox())
             writer.flush()
+            # Behind it: another thread may have asked for an event since.
+            if writer.others or writer.inbox:
+                self.place.due_ns = AT_ONCE
 
     def end_step(self) -> None:
         """Write what happened in a step, at its end.
@@ -222,12 +225,10 @@ class Bus:
         Hooks alone wait until there are 20 ms of them: a write costs more than what a fast step
         has to say. What else there is never waits.
         """
-        place, writer = self.place, self.writer
-        if writer is not None and (
-            writer.others or writer.inbox or place.clock_ns() > place.due_ns
-        ):
+        place = self.place
+        if place.clock_ns() > place.due_ns:
             self.flush()
-        if place.notes is not None and len(place.notes.words) > MAX_BUFFERED_EVENTS:
+        elif place.notes is not None and len(place.notes.words) > MAX_BUFFERED_EVENTS:
             if self.flight is not None:
                 self.flight.keep()
             self.flush()
@@ -336,7 +337,7 @@ class Bus:
             return
         if self.flight is not None:
             self.flight.keep()  # what was noted up to now is nothing that they want
-            self.place.due_ns = 0
+            self.place.due_ns = AT_ONCE
         writer.hooks = None if wanted is None else writer.hooks | wanted
 
     # -- what observers ask (observer.Host) --------------------------------------------------

@@ -17,7 +17,7 @@ import msgspec
 from .events import Event, Gap, Media, Put, RunStarted
 from .log_writer import MAX_STEP_NS
 from .marks import EVENT, NUMBER, SHIFT, HookAt, Notes, Walk, count_hooks, shape_of
-from .place import Place
+from .place import AT_ONCE, Place
 
 CAPACITY = 2000
 _WORDS_AN_EVENT = 2  # the most that are noted before they are taken up, about
@@ -92,7 +92,7 @@ class FlightRecorder:
     def _keep_late(self) -> None:
         """Take up the notes of a step that goes on; the rest of it is due at its end."""
         self.keep()
-        self._place.due_ns = 0
+        self._place.due_ns = AT_ONCE
 
     def add(self, event: Event) -> None:
         """Keep an event; images and the like are not kept, which may be large."""

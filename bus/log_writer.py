@@ -49,7 +49,7 @@ from .marks import (
     count_hooks,
     shape_of,
 )
-from .place import Place
+from .place import AT_ONCE, Place
 from .segment_file import SegmentFile, open_segment_file
 from .segments import SegmentStore
 from .statistics import LogStatistics
@@ -237,11 +237,13 @@ class LogWriter:
         self.others.append(event)
         if len(self.others) > MAX_BUFFERED_EVENTS:
             self.flush()
+        self.place.due_ns = AT_ONCE
 
     def append_pending(self, event: Put) -> None:
         """Add an event whose ``value`` is a PendingValue; what follows waits for it in order."""
         self.others.append(event)
         self._pending.append(event)
+        self.place.due_ns = AT_ONCE
 
     def take_notes(self, notes: Notes) -> None:
         """Add what somebody else had noted: that of the hooks that are to be written."""
@@ -272,11 +274,12 @@ class LogWriter:
     def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Have an event appended by the owner's next flush."""
         time_ns = self.clock_ns()
-        self.inbox.append(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
+        self.ask_for_event(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
 
     def ask_for_event(self, make: Callable[[], Event]) -> None:
         """Have an event appended by the owner's next flush, made only then; any thread may ask."""
         self.inbox.append(make)
+        self.place.due_ns = AT_ONCE
 
     def take_from_inbox(self) -> Event:
         """The next event that another thread asked for, with its place in the order; append it."""
@@ -422,7 +425,7 @@ class LogWriter:
     def _flush_late(self) -> None:
         """Write a step that goes on; the rest of it is then written at its end."""
         self.flush()
-        self.place.due_ns = 0
+        self.place.due_ns = AT_ONCE
 
     def _set_due(self, time_ns: int) -> None:
         place = self.place

@@ -20,6 +20,7 @@ from .marks import (
 )
 
 NEVER = sys.maxsize
+AT_ONCE = -1
 
 
 class Place:
@@ -34,7 +35,7 @@ class Place:
         pending: the mark of what has happened and is to be noted together with what happens next; 0
             for nothing. Who notes something else ``settle``s it before.
         clock_ns: monotonic clock, for what is noted.
-        due_ns: when the notes should be taken up at a step's end.
+        due_ns: when what happened should be written at a step's end.
         late_ns: when they should be taken up although a step goes on.
         on_late: takes them up then.
     """

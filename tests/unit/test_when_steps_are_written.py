@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nightbus.bus.bus import Bus
-from nightbus.bus.events import Put
+from nightbus.bus.events import ActorStopped, Put
 from nightbus.bus.log_writer import MAX_BUFFERED_EVENTS, LogIdentity, LogWriter
 from nightbus.bus.place import Place
 from nightbus.bus.segments import FolderStore
@@ -94,3 +94,24 @@ def test_a_clock_that_stands_still_does_not_pile_them_up(steps: Steps) -> None:
     for _ in range(50):
         steps.step(lasts_ms=0, hooks=100)
         assert steps.unwritten <= MAX_BUFFERED_EVENTS
+
+
+def test_what_another_thread_asks_for_during_a_write_is_written_at_the_next_steps_end(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = steps.writer.flush
+
+    def write_while_somebody_asks() -> None:
+        write()
+        steps.writer.emit_from_any_thread(ActorStopped, "slow", 0, source="an actor")
+
+    steps.step()
+    with monkeypatch.context() as patched:
+        patched.setattr(steps.writer, "flush", write_while_somebody_asks)
+        steps.bus.flush()
+    asked_for = steps.writer.statistics().asked_for
+    steps.step(lasts_ms=0.1)
+
+    assert asked_for == 1
+    assert steps.writer.statistics().asked_for == 0
+    assert steps.unwritten == 0
