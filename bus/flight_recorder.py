@@ -113,7 +113,7 @@ class FlightRecorder:
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Keep an event that arises now."""
         place = self._place
-        if place.pending and threading.get_ident() == self._owner:
+        if place.pending is not None and threading.get_ident() == self._owner:
             place.settle()
         self.add(
             kind(

@@ -217,7 +217,7 @@ class LogWriter:
 
     def next_seq(self) -> int:
         """The sequence number of the event that is appended next."""
-        if self.place.pending:
+        if self.place.pending is not None:
             self.place.settle()
         if self.hand_over is not None and (self.hooks is None or self.hooks):
             self.hand_over()
@@ -326,7 +326,7 @@ class LogWriter:
         # before. The processor's caches are full of other things by then, so what counts is how
         # many functions and objects it takes: hence arrays all the way, and nothing of struct.
         notes, shape, place = self.notes, self._shape, self.place
-        if place.pending:
+        if place.pending is not None:
             place.settle()
         words = notes.words
         row = words.tobytes()

@@ -32,10 +32,11 @@ class Place:
         hook: the hook that is running; empty between hooks.
         notes: what happened since they were taken up last; None while nothing is noted.
         note: adds a word to them: ``note(clock_ns() + mark)``; None while nothing is noted.
-        pending: the mark of what has happened and is to be noted together with what happens next; 0
-            for nothing. Who notes something else ``settle``s it before.
+        pending: the mark of what has happened and is to be noted together with what happens
+            next; None for nothing. Who notes something else ``settle``s it before.
         clock_ns: monotonic clock, for what is noted.
         due_ns: when what happened should be written at a step's end.
+        looked_ns: the time, if a loop has looked at it at the end of this step; 0 else.
         late_ns: when they should be taken up although a step goes on.
         on_late: takes them up then.
     """
@@ -48,6 +49,7 @@ class Place:
         "epoch",
         "hook",
         "late_ns",
+        "looked_ns",
         "note",
         "notes",
         "on_late",
@@ -67,9 +69,10 @@ class Place:
         self.hook = ""
         self.notes: Notes | None = None
         self.note: Callable[[int], None] | None = None
-        self.pending = 0
+        self.pending: int | None = None
         self.clock_ns: Callable[[], int] = monotonic_ns
         self.due_ns = self.late_ns = NEVER
+        self.looked_ns = 0
         self.on_late: Callable[[], object] = _nothing
 
     def note_in(
@@ -102,8 +105,8 @@ class Place:
     def settle(self) -> None:
         """Note what is pending."""
         # Forgotten before it is noted: an interrupt in between must not have it noted twice.
-        mark, self.pending = self.pending, 0
-        if mark and self.note is not None:
+        mark, self.pending = self.pending, None
+        if mark is not None and self.note is not None:
             self.note(self.clock_ns() + mark)
 
     def origin(self) -> Origin:

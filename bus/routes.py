@@ -182,7 +182,7 @@ def _only_noted(name: str, place: Place) -> HookHandler:
     clock_ns, note_at = place.clock_ns, place.notes.noter(NOTICE, name)
 
     def route(*_: Any) -> None:
-        if place.pending:
+        if place.pending is not None:
             place.settle()
         note_at(clock_ns())
 
@@ -199,11 +199,11 @@ def _noted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHa
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
-        if place.pending:
+        if place.pending is not None:
             place.settle()
         note(clock_ns() + begins)
         result = handle(*objects)
-        if place.pending:
+        if place.pending is not None:
             place.settle()
         end_ns = clock_ns()
         note(end_ns + ends)
@@ -222,11 +222,11 @@ def _noted_by_name(name: str, handle: HookHandler, place: Place) -> HookHandler:
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
-        if place.pending:
+        if place.pending is not None:
             place.settle()
         begin_at(clock_ns())
         result = handle(*objects)
-        if place.pending:
+        if place.pending is not None:
             place.settle()
         end_ns = clock_ns()
         end_at(end_ns)

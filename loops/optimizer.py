@@ -176,7 +176,7 @@ class OptimizerLoop(TrainingStepLoop):
             else:
                 outer, place.hook = place.hook, "optimizer_step"
                 if is_pending := place.note is not None:
-                    if place.pending == BATCH_BEGINS:
+                    if place.pending is BATCH_BEGINS:
                         place.pending = BATCH_AND_STEP_BEGIN
                     else:
                         place.settle()
@@ -191,7 +191,7 @@ class OptimizerLoop(TrainingStepLoop):
         self._cleared.discard(optimizer_idx)
         progress.steps_by_optimizer[optimizer_idx] += 1
         if is_pending and counts.completed == place.step + 1:
-            if place.pending:
+            if place.pending is not None:
                 place.settle()
             place.step, place.pending = counts.completed, STEP_ENDS
         else:
@@ -239,8 +239,8 @@ class OptimizerLoop(TrainingStepLoop):
             else:
                 outer, place.hook = place.hook, "training_step"
                 if note is not None:
-                    if place.pending == BATCH_AND_STEP_BEGIN:
-                        place.pending = 0
+                    if place.pending is BATCH_AND_STEP_BEGIN:
+                        place.pending = None
                         note(clock_ns() + BATCH_STEP_AND_TRAINING_BEGIN)
                     else:
                         place.settle()
@@ -270,8 +270,8 @@ class OptimizerLoop(TrainingStepLoop):
             else:
                 outer, place.hook = place.hook, "optimizer_zero_grad"
                 if note is not None:
-                    if place.pending == TRAINING_ENDS:
-                        place.pending = 0
+                    if place.pending is TRAINING_ENDS:
+                        place.pending = None
                         note((now_ns := clock_ns()) + TRAINING_ENDS_CLEARING_BEGINS)
                         if now_ns > place.late_ns:
                             place.on_late()
@@ -299,15 +299,15 @@ class OptimizerLoop(TrainingStepLoop):
         else:
             outer, place.hook = place.hook, "backward"
             if note is not None:
-                if place.pending == CLEARING_ENDS:
-                    place.pending = 0
+                if place.pending is CLEARING_ENDS:
+                    place.pending = None
                     note(clock_ns() + CLEARING_ENDS_BACKWARD_BEGINS)
                 else:
                     place.settle()
                     note(clock_ns() + BACKWARD_BEGINS)
             backward(loss, optimizer, idx)
             if note is not None:
-                if place.pending:
+                if place.pending is not None:
                     place.settle()
                 now_ns = clock_ns()
                 note(now_ns + (BACKWARD_ENDS_BEFORE_STEP if only_steps else BACKWARD_ENDS))

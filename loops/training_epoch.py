@@ -128,7 +128,7 @@ class TrainingEpochLoop(Loop):
         counts.ready += 1
         if routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
             if place.note is not None:
-                if place.pending:
+                if place.pending is not None:
                     place.settle()
                 place.pending = BATCH_BEGINS
             place.batch_idx = batch_idx
@@ -145,9 +145,10 @@ class TrainingEpochLoop(Loop):
             trainer.optimization.step_schedulers()
         if routes.only_notes_batch_end:
             if (note := place.note) is not None:
-                if place.pending == STEP_ENDS:
-                    place.pending = 0
-                    note(place.clock_ns() + STEP_AND_BATCH_END)
+                if place.pending is STEP_ENDS:
+                    place.pending = None
+                    place.looked_ns = now_ns = place.clock_ns()
+                    note(now_ns + STEP_AND_BATCH_END)
                 else:
                     place.settle()
                     note(place.clock_ns() + BATCH_ENDS)

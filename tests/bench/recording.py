@@ -104,8 +104,8 @@ class Switched(nb.LightningModule):
         if is_on == (place.notes is not None):
             return
         if is_on:
-            # Not by Place.note_in, which would have what is not written yet written first. Where
-            # training is gets lost meanwhile, in a log that nobody reads.
+            # Not by Place.note_in, which would begin the 20 ms anew. The log does not know where
+            # training went meanwhile, and nobody reads it.
             assert self._notes is not None
             place.notes, place.note = self._notes, self._notes.words.append
             place.due_ns += now_ns - self._stopped_ns
