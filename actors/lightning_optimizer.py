@@ -131,7 +131,7 @@ def default_step(optimizers: Sequence[Optimizer]) -> HookHandler:
     torch's own optimizers, LBFGS apart, evaluate a closure once and first thing. Doing that for
     them saves a change of grad mode, 3 us a step, and is the same to the bit.
     """
-    if optimizers and all(_evaluates_closure_once(optimizer) for optimizer in optimizers):
+    if evaluates_first(optimizers):
 
         def evaluate_then_step(
             epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int, closure: Any
@@ -145,6 +145,11 @@ def default_step(optimizers: Sequence[Optimizer]) -> HookHandler:
         optimizer.step(closure)
 
     return step
+
+
+def evaluates_first(optimizers: Sequence[Optimizer]) -> bool:
+    """Whether ``default_step`` does nothing before it evaluates the closure, once."""
+    return bool(optimizers) and all(_evaluates_closure_once(each) for each in optimizers)
 
 
 def _evaluates_closure_once(optimizer: Optimizer) -> bool:

@@ -207,17 +207,20 @@ class Bus:
 
     def flush(self) -> None:
         """Write what happened, so that observers see it."""
-        writer = self.writer
+        writer, place = self.writer, self.place
         if writer is not None:
-            if self.flight is not None:
-                self.place.due_ns = NEVER
-                self._hand_over()
             while writer.inbox:
                 self.append(writer.take_from_inbox())
-            writer.flush()
-            # Behind it: another thread may have asked for an event since.
-            if writer.others or writer.inbox:
-                self.place.due_ns = AT_ONCE
+        if self.flight is not None:
+            place.due_ns = NEVER
+            self._hand_over()
+        if writer is not None:
+            try:
+                writer.flush()
+            finally:
+                # Behind it: another thread may have asked for an event since.
+                if writer.others or writer.inbox:
+                    place.due_ns = AT_ONCE
 
     def end_step(self) -> None:
         """Write what happened in a step, at its end.
@@ -228,7 +231,7 @@ class Bus:
         place = self.place
         if place.clock_ns() > place.due_ns:
             self.flush()
-        elif place.notes is not None and len(place.notes.words) > MAX_BUFFERED_EVENTS:
+        if place.notes is not None and len(place.notes.words) > MAX_BUFFERED_EVENTS:
             if self.flight is not None:
                 self.flight.keep()
             self.flush()

@@ -83,7 +83,7 @@ BATCH_BEGINS: tuple[Action, ...] = (
     (NOTICE, "on_batch_start"),
     (NOTICE, "on_train_batch_start"),
 )
-STEP_ENDS: tuple[Action, ...] = ((END, "optimizer_step"), (NEXT, "step"))
+STEP_AND_NEXT: tuple[Action, ...] = ((END, "optimizer_step"), (NEXT, "step"))
 # What loops note at one reading of the clock. What is new, alone or together, goes behind its last,
 # so that the marks before it stay what they are.
 _TOGETHER: tuple[tuple[Action, ...], ...] = (
@@ -104,8 +104,8 @@ _TOGETHER: tuple[tuple[Action, ...], ...] = (
     ((END, "training_step"), (NOTICE, "on_before_zero_grad"), (BEGIN, "optimizer_zero_grad")),
     ((END, "optimizer_zero_grad"), (NOTICE, "on_before_backward"), (BEGIN, "backward")),
     ((END, "backward"), (NOTICE, "on_after_backward"), (NOTICE, "on_before_optimizer_step")),
-    STEP_ENDS,
-    (*STEP_ENDS, (NOTICE, "on_train_batch_end"), (NOTICE, "on_batch_end")),
+    STEP_AND_NEXT,
+    (*STEP_AND_NEXT, (NOTICE, "on_train_batch_end"), (NOTICE, "on_batch_end")),
 )
 
 _ALONE = (((action, hook),) for hook in _HOOKS for action in (NOTICE, BEGIN, END))

@@ -21,6 +21,7 @@ from .step_marks import (
     CLEARING_BEGINS,
     CLEARING_ENDS,
     CLEARING_ENDS_BACKWARD_BEGINS,
+    STEP_AND_NEXT,
     STEP_BEGINS,
     STEP_ENDS,
     TRAINING_BEGINS,
@@ -135,6 +136,7 @@ class OptimizerLoop(TrainingStepLoop):
         """A turn in which only this optimizer's parameters require gradients."""
         trainer = self.trainer
         toggle = trainer.optimization.toggling_module
+        trainer.place.settle()
         if toggle is None:
             trainer.optimization.toggle.begin(optimizer_idx)
         else:
@@ -161,7 +163,7 @@ class OptimizerLoop(TrainingStepLoop):
         place = trainer.place
         progress = trainer.optimization_progress
         counts = progress.step.total
-        is_pending = False  # that the step has ended
+        shares = is_noted = False  # its readings of the clock with the batch; here at all
         try:
             if not self._will_step or not trainer.optimization.optimizers:
                 with torch.enable_grad():
@@ -175,12 +177,11 @@ class OptimizerLoop(TrainingStepLoop):
                 routes.optimizer_step(*arguments)
             else:
                 outer, place.hook = place.hook, "optimizer_step"
-                if is_pending := place.note is not None:
-                    if place.pending is BATCH_BEGINS:
+                if is_noted := place.note is not None:
+                    if shares := place.pending is BATCH_BEGINS:
                         place.pending = BATCH_AND_STEP_BEGIN
                     else:
-                        place.settle()
-                        place.pending = STEP_BEGINS
+                        place.note_now(STEP_BEGINS)
                 step(*arguments)
                 place.hook = outer
         except _SkipTurn:
@@ -190,12 +191,12 @@ class OptimizerLoop(TrainingStepLoop):
         counts.completed += 1
         self._cleared.discard(optimizer_idx)
         progress.steps_by_optimizer[optimizer_idx] += 1
-        if is_pending and counts.completed == place.step + 1:
+        if shares and counts.completed == place.step + 1:
             if place.pending is not None:
                 place.settle()
-            place.step, place.pending = counts.completed, STEP_ENDS
+            place.step, place.pending = counts.completed, STEP_AND_NEXT
         else:
-            if is_pending:
+            if is_noted:
                 place.note_now(STEP_ENDS)
             place.complete_step(counts.completed)
 
@@ -250,6 +251,7 @@ class OptimizerLoop(TrainingStepLoop):
                     place.pending = TRAINING_ENDS
                 place.hook = outer
         else:
+            place.settle()
             output = self.training_step(self._batch, self._batch_idx, idx)
         loss = output if isinstance(output, Tensor) else self._loss_of(output)
         if loss is None:

@@ -6,9 +6,10 @@ from typing import Any
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
+from .optimizer import OptimizerLoop
 from .outputs import carried, for_batch_end, for_epoch_end, is_plain
 from .progress import Progress
-from .step_marks import BATCH_BEGINS, BATCH_ENDS, STEP_AND_BATCH_END, STEP_ENDS
+from .step_marks import BATCH_BEGINS, BATCH_ENDS, STEP_AND_BATCH_END, STEP_AND_NEXT
 from .training_batch import TrainingBatchLoop
 from .transfer import TRANSFER_HOOKS, TRANSFERRED
 
@@ -47,6 +48,7 @@ class TrainingEpochLoop(Loop):
         self._outputs: list[Any] | None = None
         self._limit: int | None = None
         self._validates = False
+        self._is_direct = False  # nobody's own code stands between a batch and its training step
 
     @property
     def global_step(self) -> int:
@@ -83,6 +85,12 @@ class TrainingEpochLoop(Loop):
         self.is_last_batch = False
         self._limit = trainer.num_training_batches
         self._validates = trainer.loaders.can_validate
+        self._is_direct = (
+            type(self.batch_loop) is TrainingBatchLoop
+            and type(self.batch_loop.optimizer_loop) is OptimizerLoop
+            and not trainer.optimization.truncated_bptt_steps
+            and trainer.wiring.evaluates_first
+        )
         kept = [] if position is None else list(position["outputs"])
         self._outputs = kept if trainer.wiring.keeps_training_outputs else None
 
@@ -126,7 +134,7 @@ class TrainingEpochLoop(Loop):
                 raise StopIteration
         self.batch_idx = batch_idx = self.batch_idx + 1
         counts.ready += 1
-        if routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
+        if self._is_direct and routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
             if place.note is not None:
                 if place.pending is not None:
                     place.settle()
@@ -145,7 +153,7 @@ class TrainingEpochLoop(Loop):
             trainer.optimization.step_schedulers()
         if routes.only_notes_batch_end:
             if (note := place.note) is not None:
-                if place.pending is STEP_ENDS:
+                if place.pending is STEP_AND_NEXT:
                     place.pending = None
                     place.looked_ns = now_ns = place.clock_ns()
                     note(now_ns + STEP_AND_BATCH_END)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 import nightbus as nb
 from nightbus.bus.events import Fault, Hook, Put
+from nightbus.loops.optimizer import OptimizerLoop
+from nightbus.loops.training_batch import TrainingBatchLoop
 
 AT_WHICH_ALL_ARE_HANDLED = [
     "on_batch_start",
@@ -127,7 +129,17 @@ class ByHand(Plain):
         optimizer.step()
 
 
+class PreparedOptimizer(torch.optim.SGD):
+    """One of the user's own: nobody knows what it does before it evaluates the step."""
+
+
+class OwnOptimizer(Plain):
+    def configure_optimizers(self) -> Any:
+        return PreparedOptimizer(self.parameters(), lr=0.1)
+
+
 MODULES: list[type[Small]] = [
+    OwnOptimizer,
     Plain,
     Logging,
     SaysMore,
@@ -218,25 +230,114 @@ def test_a_step_in_which_nobody_handles_anything_takes_five_readings(tmp_path: P
     assert [later - count for count, later in pairwise(counts[1:])] == [5] * 4
 
 
-def test_what_an_optimizer_step_of_the_modules_own_does_first_is_in_its_time(
+BUSY_NS = 2_000_000
+
+
+def be_busy() -> None:
+    """Take a time that can be found again in what is recorded."""
+    begin_ns = time.monotonic_ns()
+    while time.monotonic_ns() < begin_ns + BUSY_NS:
+        pass
+
+
+class PreparesItsStep(Stepping):
+    def optimizer_step(self, *arguments: Any, **more: Any) -> None:
+        be_busy()
+        super().optimizer_step(*arguments, **more)
+
+
+class Preparing(torch.optim.SGD):
+    """An optimizer that does something before it evaluates the training step."""
+
+    def step(self, closure: Any = None) -> Any:
+        be_busy()
+        return super().step(closure)
+
+
+class PreparingOptimizer(Plain):
+    def configure_optimizers(self) -> Any:
+        return Preparing(self.parameters(), lr=0.1)
+
+
+class LossFromElsewhere(OptimizerLoop):
+    def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
+        be_busy()
+        return self.trainer.lightning_module.training_step(batch, batch_idx)
+
+
+class BusyAfterIt(TrainingBatchLoop):
+    """Does something of its own behind the step."""
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = super().run(*args, **kwargs)
+        be_busy()
+        return outputs
+
+
+class BusyUntoggling(TwoOptimizers):
+    def untoggle_optimizer(self, *arguments: Any) -> None:
+        be_busy()
+        super().untoggle_optimizer(*arguments)
+
+
+def unaccounted_ns(run: nb.Trainer) -> list[int]:
+    """Of each optimizer step, the time that is in none of what it consists of."""
+    found = list[int]()
+    inner_ns = 0
+    for hook in events(run, Hook):
+        if hook.name == "optimizer_step":
+            found.append(hook.duration_ns - inner_ns)
+            inner_ns = 0
+        elif hook.name in ("training_step", "optimizer_zero_grad", "backward"):
+            inner_ns += hook.duration_ns
+    return found
+
+
+@pytest.mark.parametrize("kind", [PreparesItsStep, PreparingOptimizer])
+def test_what_is_done_before_the_training_step_is_in_the_optimizer_steps_time(
+    kind: type[Small], tmp_path: Path
+) -> None:
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.fit(kind(), loader())
+
+    assert min(unaccounted_ns(run)) >= BUSY_NS
+
+
+def test_what_a_loop_does_instead_of_the_training_step_is_in_the_optimizer_steps_time(
     tmp_path: Path,
 ) -> None:
-    class Preparing(Stepping):
-        def optimizer_step(self, *arguments: Any, **more: Any) -> None:
-            begin_ns = time.monotonic_ns()
-            while time.monotonic_ns() < begin_ns + 2_000_000:
-                pass
-            super().optimizer_step(*arguments, **more)
-
     run = trainer(tmp_path, enable_checkpointing=False)
-    run.fit(Preparing(), loader())
+    run.fit_loop.epoch_loop.batch_loop.optimizer_loop = LossFromElsewhere()
+    run.fit(Plain(), loader())
 
-    took_ns = {"optimizer_step": list[int](), "training_step": list[int](), "backward": list[int]()}
-    for hook in events(run, Hook):
-        if hook.name in took_ns:
-            took_ns[hook.name].append(hook.duration_ns)
-    for step, training, backward in zip(*took_ns.values(), strict=True):
-        assert step >= 2_000_000 + training + backward
+    assert min(unaccounted_ns(run)) >= BUSY_NS
+
+
+def begins_and_ends(run: nb.Trainer) -> list[tuple[int, int]]:
+    """When each optimizer step ended, and when the next hook ran."""
+    hooks = events(run, Hook)
+    return [
+        (hook.time_ns, following.time_ns)
+        for hook, following in pairwise(hooks)
+        if hook.name == "optimizer_step"
+    ]
+
+
+def test_what_a_loop_does_behind_the_step_is_not_in_its_time(tmp_path: Path) -> None:
+    run = trainer(tmp_path, enable_checkpointing=False)
+    former = run.fit_loop.epoch_loop.batch_loop
+    run.fit_loop.epoch_loop.batch_loop = BusyAfterIt()
+    run.fit_loop.epoch_loop.batch_loop.optimizer_loop = former.optimizer_loop
+    run.fit(Plain(), loader())
+
+    assert all(following - end >= BUSY_NS for end, following in begins_and_ends(run))
+
+
+def test_what_is_done_to_untoggle_is_not_in_the_steps_time(tmp_path: Path) -> None:
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.fit(BusyUntoggling(), loader())
+
+    assert all(following - end >= BUSY_NS for end, following in begins_and_ends(run))
 
 
 class Refusing(torch.optim.SGD):

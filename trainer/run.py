@@ -173,6 +173,7 @@ def _needs_folder(trainer: "Trainer") -> bool:
 def _on_exception(trainer: "Trainer", opened: OpenRun, error: BaseException, how: Ending) -> None:
     """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
     hook = trainer.place.hook
+    trainer.place.move()  # an interrupt may have come between a move and the note of it
     trainer.optimization.toggle.end()
     if how == "failed":
         trainer.bus.emit(Fault, *describe(error), hook, source="module")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..actors.hooks import HOOKS, HookOwners, hook_handlers, is_overridden, takes_argument
-from ..actors.lightning_optimizer import default_step
+from ..actors.lightning_optimizer import default_step, evaluates_first
 from ..actors.module import LightningModule
 from ..bus.errors import UsageError
 from ..bus.routes import HookHandler
@@ -23,6 +23,7 @@ class Wiring:
     Attributes:
         has_training_step_end: the module has that hook.
         has_plain_training_step: a training step is nothing but a call of the module's.
+        evaluates_first: an optimizer's step by default begins with the training step.
         has_step_end: whether the module has the hook ``validation_step_end``, ``test_step_end``.
         logs_collected_training: ``training_epoch_end`` sees the epoch's results before they are
             logged.
@@ -35,6 +36,7 @@ class Wiring:
         self._hooks_of_loops: set[str] = set()  # announced by loops of the user's own
         self.has_training_step_end = False
         self.has_plain_training_step = True
+        self.evaluates_first = False
         self.has_step_end = {"validation": False, "test": False}
         self.logs_collected_training = False
         self.keeps_training_outputs = False
@@ -54,6 +56,7 @@ class Wiring:
         arguments = optimization.step_arguments
         handlers = hook_handlers(owners, defaults, arguments, self._hooks_of_loops)
         trainer.routes.set_handlers(handlers, defaults)
+        self.evaluates_first = evaluates_first(trainer.optimizers)
         self.has_training_step_end = is_overridden(module, "training_step_end")
         self.has_plain_training_step = not (
             trainer.device.autocasts

@@ -166,9 +166,9 @@ def recording_cost(pairs: int) -> Cost:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         events = events_a_step(folder)
-        some = STRETCH * 4 + 1
+        some = STRETCH * 20 + 1
         one, five = (
-            min(times.processor_us for times in train(folder, depth, some)[0].unrecorded)
+            statistics.median(step.wall_us for step in train(folder, depth, some)[0].unrecorded)
             for depth in (1, 5)
         )
         depth = max(1, round(1 + (events * US_AN_EVENT - one) / ((five - one) / 4)))

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from nightbus.bus.bus import Bus
+from nightbus.bus.errors import MetricError
 from nightbus.bus.events import ActorStopped, Put
+from nightbus.bus.flight_recorder import FlightRecorder
 from nightbus.bus.log_writer import MAX_BUFFERED_EVENTS, LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.place import NEVER, Place
 from nightbus.bus.segments import FolderStore
 
 MS = 1_000_000
@@ -113,5 +115,41 @@ def test_what_another_thread_asks_for_during_a_write_is_written_at_the_next_step
     steps.step(lasts_ms=0.1)
 
     assert asked_for == 1
+    assert steps.writer.statistics().asked_for == 0
+    assert steps.unwritten == 0
+
+
+def test_what_nobody_writes_is_bounded_after_a_slow_step_too() -> None:
+    now_ns = 0
+    place = Place()
+    bus = Bus(place)
+    bus.keep_last_events(FlightRecorder(place, clock_ns=lambda: now_ns))
+    bus.routes.set_handlers({"training_step": (lambda: None,)})
+    now_ns = 1_000 * MS
+    bus.routes.call("training_step")
+    for _ in range(MAX_BUFFERED_EVENTS):
+        bus.routes.call("on_batch_start")
+        bus.routes.call("on_batch_end")
+        bus.end_step()
+
+    assert place.notes is not None
+    assert len(place.notes.words) <= MAX_BUFFERED_EVENTS
+    assert place.due_ns == NEVER
+
+
+def test_what_is_asked_for_while_an_event_is_refused_is_written_at_the_next_steps_end(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        steps.writer.emit_from_any_thread(ActorStopped, "slow", 0, source="an actor")
+        steps.place.due_ns = steps.now_ns + 20 * MS
+        raise MetricError("too large")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(steps.writer, "flush", refuse)
+        with pytest.raises(MetricError):
+            steps.bus.flush()
+    steps.step(lasts_ms=0.1)
+
     assert steps.writer.statistics().asked_for == 0
     assert steps.unwritten == 0
