@@ -453,13 +453,15 @@ class Terminal:
             start_new_session=True,
         )
         os.close(slave)
+        self._ready = select.poll()  # select knows no more than 1,024 files
+        self._ready.register(self.master, select.POLLIN)
         self.output = ""
 
     def read_until(self, text: str | None) -> str:
         """What the terminal got, up to a text, or up to the process's end."""
         deadline_s = time.monotonic() + DEADLINE_S
         while text is None or text not in self.output:
-            if not select.select([self.master], [], [], deadline_s - time.monotonic())[0]:
+            if not self._ready.poll(max(0.0, deadline_s - time.monotonic()) * 1e3):
                 raise TimeoutError(f"{text!r} did not come; got {self.output!r}")
             try:
                 data = os.read(self.master, 65536)
