@@ -225,7 +225,7 @@ class Bus:
     def end_step(self) -> None:
         """Write what happened in a step, at its end.
 
-        Hooks alone wait until there are 20 ms of them: a write costs more than what a fast step
+        Hooks alone wait until there are 50 ms of them: a write costs more than what a fast step
         has to say. What else there is never waits.
         """
         place = self.place

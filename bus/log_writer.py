@@ -59,7 +59,7 @@ DEFAULT_SEGMENT_BYTES = 16 << 20
 # A step that emits much is written in parts, and a long one while it goes on. Of fast ones with
 # nothing but hooks, several are written at once.
 MAX_BUFFERED_EVENTS = 4096
-MAX_BUFFERED_NS = 20_000_000
+MAX_BUFFERED_NS = 50_000_000
 MAX_STEP_NS = 100_000_000
 COUNT_EVENTS_AT_ONCE = 512
 COUNT_FRAMES_AT_ONCE = 128

@@ -15,7 +15,6 @@ from .step_marks import (
     BACKWARD_ENDS,
     BACKWARD_ENDS_BEFORE_STEP,
     BATCH_AND_STEP_BEGIN,
-    BATCH_BEGINS,
     BATCH_STEP_AND_TRAINING_BEGIN,
     BEFORE_STEP,
     CLEARING_BEGINS,
@@ -178,7 +177,7 @@ class OptimizerLoop(TrainingStepLoop):
             else:
                 outer, place.hook = place.hook, "optimizer_step"
                 if is_noted := place.note is not None:
-                    if shares := place.pending is BATCH_BEGINS:
+                    if shares := place.pending is not None:  # that the batch begins
                         place.pending = BATCH_AND_STEP_BEGIN
                     else:
                         place.note_now(STEP_BEGINS)
@@ -210,17 +209,25 @@ class OptimizerLoop(TrainingStepLoop):
         output, self._output = self._output, None
         return output
 
-    def _loss_of(self, output: Any) -> Tensor | None:
-        """The loss in an output that is more than a loss; what it says to log is logged."""
+    def _loss_of(self, output: Any) -> Tensor:
+        """The loss in an output that is more than a loss; what it says to log is logged.
+
+        Raises:
+            _SkipTurn: there is none.
+        """
         trainer = self.trainer
-        trainer.place.settle()
+        loss: Tensor | None
         if isinstance(output, Result):
             keeps = trainer.wiring.logs_collected_training
             trainer.metrics.log_result(output, "training_step", keeps)
-            return getattr(output, "minimize", None)
-        if isinstance(output, Mapping):
-            trainer.metrics.log_dicts(output, is_epoch_end=False)
-        return _minimized(output)
+            loss = getattr(output, "minimize", None)
+        else:
+            if isinstance(output, Mapping):
+                trainer.metrics.log_dicts(output, is_epoch_end=False)
+            loss = _minimized(output)
+        if loss is None:
+            raise _SkipTurn
+        return loss
 
     def _closure(self) -> Tensor | None:
         """training_step, zero_grad, backward: what an optimizer's step evaluates."""
@@ -229,6 +236,8 @@ class OptimizerLoop(TrainingStepLoop):
         trainer, idx = self.trainer, self.optimizer_idx
         routes, place = trainer.routes, trainer.place
         note, clock_ns = place.note, place.clock_ns
+        # Ended, and noted with what begins next; nobody else notes anything until then.
+        trained = cleared = False
         if self._asks_module and trainer.wiring.has_plain_training_step:
             # What the method does, without calling it.
             batch, batch_idx = self._batch, self._batch_idx
@@ -240,51 +249,57 @@ class OptimizerLoop(TrainingStepLoop):
             else:
                 outer, place.hook = place.hook, "training_step"
                 if note is not None:
-                    if place.pending is BATCH_AND_STEP_BEGIN:
+                    if outer and place.pending is not None:  # that batch and optimizer step begin
                         place.pending = None
                         note(clock_ns() + BATCH_STEP_AND_TRAINING_BEGIN)
                     else:
                         place.settle()
                         note(clock_ns() + TRAINING_BEGINS)
                 output = step(batch, batch_idx)
-                if note is not None:
-                    place.pending = TRAINING_ENDS
+                trained = note is not None
                 place.hook = outer
         else:
             place.settle()
             output = self.training_step(self._batch, self._batch_idx, idx)
-        loss = output if isinstance(output, Tensor) else self._loss_of(output)
-        if loss is None:
-            raise _SkipTurn
-        if trainer.running_loss is not None:
-            trainer.running_loss.add(loss, self._batch_idx)
+        if isinstance(output, Tensor):
+            loss = output
+        else:
+            if trained:
+                place.note_now(TRAINING_ENDS)
+                trained = False
+            loss = self._loss_of(output)
         if trainer.wiring.wants_training_outputs:
             self._output = kept_output(output)
         if not trainer.optimization.optimizers:
+            if trained:
+                place.note_now(TRAINING_ENDS)
+            if trainer.running_loss is not None:
+                trainer.running_loss.add(loss, self._batch_idx)
             return loss
         optimizer = trainer.optimization.optimizers[idx]
         if idx not in self._cleared:
             epoch, batch_idx = place.epoch, self._batch_idx
             clear = routes.plain_optimizer_zero_grad
             if clear is None or not routes.only_notes_before_zero_grad:
+                if trained:
+                    place.note_now(TRAINING_ENDS)
                 routes.call("on_before_zero_grad", optimizer)
                 routes.optimizer_zero_grad(epoch, batch_idx, optimizer, idx)
             else:
                 outer, place.hook = place.hook, "optimizer_zero_grad"
                 if note is not None:
-                    if place.pending is TRAINING_ENDS:
-                        place.pending = None
-                        note((now_ns := clock_ns()) + TRAINING_ENDS_CLEARING_BEGINS)
-                        if now_ns > place.late_ns:
-                            place.on_late()
-                    else:
-                        place.settle()
-                        note(clock_ns() + CLEARING_BEGINS)
+                    now_ns = clock_ns()
+                    note(now_ns + (TRAINING_ENDS_CLEARING_BEGINS if trained else CLEARING_BEGINS))
+                    if now_ns > place.late_ns:
+                        place.on_late()
                 clear(epoch, batch_idx, optimizer, idx)
-                if note is not None:
-                    place.pending = CLEARING_ENDS
+                cleared = note is not None
                 place.hook = outer
+            trained = False
             trainer.optimization_progress.zero_grad.total.completed += 1
+        if trained:
+            place.note_now(TRAINING_ENDS)
+        minimized = loss
         if trainer.accumulate_grad_batches > 1:
             self._cleared.add(idx)
             loss = loss / trainer.accumulate_grad_batches
@@ -294,6 +309,8 @@ class OptimizerLoop(TrainingStepLoop):
         only_steps = self._will_step and scaler is None and routes.only_notes_after_backward
         backward = routes.plain_backward
         if backward is None or not routes.only_notes_before_backward:
+            if cleared:
+                place.note_now(CLEARING_ENDS)
             routes.call("on_before_backward", loss)
             routes.backward(loss, optimizer, idx)
             if only_steps:
@@ -301,21 +318,16 @@ class OptimizerLoop(TrainingStepLoop):
         else:
             outer, place.hook = place.hook, "backward"
             if note is not None:
-                if place.pending is CLEARING_ENDS:
-                    place.pending = None
-                    note(clock_ns() + CLEARING_ENDS_BACKWARD_BEGINS)
-                else:
-                    place.settle()
-                    note(clock_ns() + BACKWARD_BEGINS)
+                note(clock_ns() + (CLEARING_ENDS_BACKWARD_BEGINS if cleared else BACKWARD_BEGINS))
             backward(loss, optimizer, idx)
             if note is not None:
-                if place.pending is not None:
-                    place.settle()
                 now_ns = clock_ns()
                 note(now_ns + (BACKWARD_ENDS_BEFORE_STEP if only_steps else BACKWARD_ENDS))
                 if now_ns > place.late_ns:
                     place.on_late()
             place.hook = outer
+        if trainer.running_loss is not None:
+            trainer.running_loss.add(minimized, self._batch_idx)
         if only_steps:
             return loss
         routes.call("on_after_backward")

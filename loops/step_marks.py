@@ -1,11 +1,12 @@
 """What the loops note of a training step.
 
 Reading the clock and noting it costs about 1 us each time in a step, whose processor's caches are
-full of other things. So what follows directly on something else shares its reading: it is pending
-(Place.pending) until then. Five readings are left of a step in which nobody handles what is only
-announced. What is between two hooks that share one, 1 to 3 us of the loops' own, counts for the
-one that ended. Nothing is pending over code that is not the loops' own: neither a loop of the
-user's, nor an optimizer that does something before it evaluates the training step.
+full of other things. So what follows directly on something else shares its reading: until then it
+is pending (Place.pending), or only in a variable where nobody else can note anything. Five readings
+are left of a step in which nobody handles what is only announced. What is between two hooks that
+share one, 1 to 3 us of the loops' own, counts for the one that ended. Nothing is pending over code
+that is not the loops' own: neither a loop of the user's, nor an optimizer that does something
+before it evaluates the training step.
 """
 
 from ..bus.marks import BATCH_BEGINS as _BATCH_BEGINS
@@ -21,13 +22,13 @@ BATCH_STEP_AND_TRAINING_BEGIN = together(
     *_BATCH_BEGINS, (BEGIN, "optimizer_step"), (BEGIN, "training_step")
 )
 TRAINING_BEGINS = begin("training_step")
-TRAINING_ENDS = end("training_step")  # pending
+TRAINING_ENDS = end("training_step")
 
 TRAINING_ENDS_CLEARING_BEGINS = together(
     (END, "training_step"), (NOTICE, "on_before_zero_grad"), (BEGIN, "optimizer_zero_grad")
 )
 CLEARING_BEGINS = begin("optimizer_zero_grad", "on_before_zero_grad")
-CLEARING_ENDS = end("optimizer_zero_grad")  # pending
+CLEARING_ENDS = end("optimizer_zero_grad")
 
 CLEARING_ENDS_BACKWARD_BEGINS = together(
     (END, "optimizer_zero_grad"), (NOTICE, "on_before_backward"), (BEGIN, "backward")

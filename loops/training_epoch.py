@@ -136,8 +136,6 @@ class TrainingEpochLoop(Loop):
         counts.ready += 1
         if self._is_direct and routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
             if place.note is not None:
-                if place.pending is not None:
-                    place.settle()
                 place.pending = BATCH_BEGINS
             place.batch_idx = batch_idx
             trainer.metrics.batch = batch

@@ -3,12 +3,9 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from nightbus.bus.log_writer import LogWriter
-from nightbus.bus.segments import UnnamedStore
+from helpers import Recording
 
 # Models here are small: threads that compute together would wait for each other most of the time,
 # 20 ms a step instead of 0.2 where other programs run too. Processes that tests start inherit it.
@@ -47,26 +44,10 @@ def _no_test_waits_for_the_disk() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_test_leaves_a_log_open() -> Iterator[None]:
-    """Many look at what a process leaves that died, and so never close the log. A run of all tests
-    would need more open files than many systems give a process.
+def _no_test_leaves_a_recording_open() -> Iterator[None]:
+    """Many tests look at what a process leaves that died, and so never close the log. A run of all
+    of them would need more open files than many systems give a process.
     """
-    writers = list[LogWriter]()
-    begin = LogWriter.__init__
-
-    def remember(writer: LogWriter, *args: Any, **options: Any) -> None:
-        begin(writer, *args, **options)
-        writers.append(writer)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LogWriter, "__init__", remember)
-        yield
-    for writer in writers:
-        _, fd = writer._current
-        if fd >= 0:
-            writer._file.finish()
-            os.close(fd)
-            for _, retired in writer._retired:
-                os.close(retired)
-        if isinstance(writer._store, UnnamedStore):
-            writer._store.close()
+    yield
+    while Recording.begun:
+        Recording.begun.pop().abandon()

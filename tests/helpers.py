@@ -8,7 +8,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -49,7 +49,10 @@ class Recording:
 
     Attributes:
         puts: how many values were put; each is its own number, from 0.
+        begun: all of this test.
     """
+
+    begun: ClassVar[list["Recording"]] = []
 
     def __init__(self, store: SegmentStore | Path, **options: Any) -> None:
         self.store = FolderStore(store) if isinstance(store, Path) else store
@@ -58,6 +61,15 @@ class Recording:
         self.puts = 0
         self._routes = Routes(self.place)
         self._routes.refresh()
+        self.begun.append(self)
+
+    def abandon(self) -> None:
+        """Let go of the files of a log that was not closed, as the end of its process would."""
+        _, fd = self.writer._current
+        if fd >= 0:
+            self.writer._file.finish()
+            for retired in (fd, *(fd for _, fd in self.writer._retired)):
+                os.close(retired)
 
     def hook(self, name: str = "on_a") -> None:
         """Record a hook."""

@@ -1,11 +1,11 @@
 """What recording costs of a step at 10,000 events a second: on and off, by turns, in one training.
 
-    python tests/bench/recording.py --pairs 1500
+    python tests/bench/recording.py --pairs 3000
 
 The model is made as large as it takes for a step to last as many times 100 us as it emits events.
 Recording is switched on or off every few steps of the same training, and the times of neighbours
 are compared, so that what else the machine does hits both. While it is off, its clock stands
-still, so that a write comes as often as ever while it is on: each 20 ms. The writer makes its file
+still, so that a write comes as often as ever while it is on: each 50 ms. The writer makes its file
 durable once a second in either case: that costs processor time beside the step, not in it.
 """
 
@@ -29,10 +29,10 @@ from nightbus.bus.marks import Notes
 
 US_AN_EVENT = 100.0  # 10,000 events a second
 BATCH, WIDTH = 64, 256
-STRETCH = 30  # steps until recording is switched: twice as long as hooks wait to be written
+STRETCH = 30  # steps until recording is switched
 SETTLE = 2  # of them not counted, in which the switch itself is felt
 RESAMPLES = 2_000
-PAIRS = 1500
+PAIRS = 3000
 
 
 class Times(NamedTuple):
@@ -104,7 +104,7 @@ class Switched(nb.LightningModule):
         if is_on == (place.notes is not None):
             return
         if is_on:
-            # Not by Place.note_in, which would begin the 20 ms anew. The log does not know where
+            # Not by Place.note_in, which would begin the 50 ms anew. The log does not know where
             # training went meanwhile, and nobody reads it.
             assert self._notes is not None
             place.notes, place.note = self._notes, self._notes.words.append

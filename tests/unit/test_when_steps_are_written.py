@@ -48,15 +48,15 @@ def steps(tmp_path: Path) -> Iterator[Steps]:
     steps.bus.close(0.0)
 
 
-def test_hooks_of_fast_steps_wait_for_20_ms_of_them(steps: Steps) -> None:
+def test_hooks_of_fast_steps_wait_for_50_ms_of_them(steps: Steps) -> None:
     steps.step()
     steps.bus.flush()
     waiting = []
-    for _ in range(60):
+    for _ in range(150):
         steps.step()
         waiting.append(steps.unwritten)
-    assert max(waiting) == 20
-    assert waiting.count(0) == 2 or waiting.count(0) == 3
+    assert max(waiting) == 50
+    assert waiting.count(0) == 2
 
 
 def test_a_step_with_more_than_hooks_is_written_at_its_end(steps: Steps) -> None:
@@ -74,16 +74,16 @@ def test_what_another_thread_asked_for_does_not_wait(steps: Steps) -> None:
     assert steps.unwritten == 0
 
 
-def test_every_step_that_takes_20_ms_is_written_at_its_end(steps: Steps) -> None:
+def test_every_step_that_takes_50_ms_is_written_at_its_end(steps: Steps) -> None:
     for _ in range(5):
-        steps.step(lasts_ms=20.5)
+        steps.step(lasts_ms=50.5)
         assert steps.unwritten == 0
 
 
 def test_a_long_step_that_was_written_in_its_middle_is_written_at_its_end_too(
     steps: Steps,
 ) -> None:
-    steps.step(lasts_ms=21)
+    steps.step(lasts_ms=51)
     steps.now_ns += 101 * MS
     steps.bus.routes.set_handlers({"training_step": [lambda: None]})
     steps.bus.routes.call("training_step")
@@ -142,7 +142,7 @@ def test_what_is_asked_for_while_an_event_is_refused_is_written_at_the_next_step
 ) -> None:
     def refuse() -> None:
         steps.writer.emit_from_any_thread(ActorStopped, "slow", 0, source="an actor")
-        steps.place.due_ns = steps.now_ns + 20 * MS
+        steps.place.due_ns = steps.now_ns + 50 * MS
         raise MetricError("too large")
 
     with monkeypatch.context() as patched:
