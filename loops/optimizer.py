@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ..actors.results import Result
 from ..bus.errors import UsageError
@@ -249,7 +250,7 @@ class OptimizerLoop(TrainingStepLoop):
             else:
                 outer, place.hook = place.hook, "training_step"
                 if note is not None:
-                    if outer and place.pending is not None:  # that batch and optimizer step begin
+                    if place.pending is BATCH_AND_STEP_BEGIN:
                         place.pending = None
                         note(clock_ns() + BATCH_STEP_AND_TRAINING_BEGIN)
                     else:
@@ -299,13 +300,16 @@ class OptimizerLoop(TrainingStepLoop):
             trainer.optimization_progress.zero_grad.total.completed += 1
         if trained:
             place.note_now(TRAINING_ENDS)
-        minimized = loss
-        if trainer.accumulate_grad_batches > 1:
-            self._cleared.add(idx)
-            loss = loss / trainer.accumulate_grad_batches
-        scaler = trainer.device.scaler
-        if scaler is not None:
-            loss = scaler.scale(loss)
+        minimized, scaler = loss, trainer.device.scaler
+        if trainer.accumulate_grad_batches > 1 or scaler is not None:
+            if cleared:
+                place.note_now(CLEARING_ENDS)
+                cleared = False
+            if trainer.accumulate_grad_batches > 1:
+                self._cleared.add(idx)
+                loss = loss / trainer.accumulate_grad_batches
+            if scaler is not None:
+                loss = scaler.scale(loss)
         only_steps = self._will_step and scaler is None and routes.only_notes_after_backward
         backward = routes.plain_backward
         if backward is None or not routes.only_notes_before_backward:
@@ -326,10 +330,16 @@ class OptimizerLoop(TrainingStepLoop):
                 if now_ns > place.late_ns:
                     place.on_late()
             place.hook = outer
+        if not only_steps:
+            self._prepare_step(optimizer, idx)
         if trainer.running_loss is not None:
             trainer.running_loss.add(minimized, self._batch_idx)
-        if only_steps:
-            return loss
+        return loss
+
+    def _prepare_step(self, optimizer: Optimizer, idx: int) -> None:
+        """What is done between backward and the step, if a step is due."""
+        trainer = self.trainer
+        routes, scaler = trainer.routes, trainer.device.scaler
         routes.call("on_after_backward")
         if self._will_step:
             if scaler is not None:
@@ -337,7 +347,6 @@ class OptimizerLoop(TrainingStepLoop):
             clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
             routes.call("on_before_optimizer_step", optimizer, idx)
             routes.call("configure_gradient_clipping", optimizer, idx, *clip)
-        return loss
 
 
 def _minimized(output: Any) -> Tensor | None:

@@ -88,6 +88,7 @@ class TrainingEpochLoop(Loop):
         self._is_direct = (
             type(self.batch_loop) is TrainingBatchLoop
             and type(self.batch_loop.optimizer_loop) is OptimizerLoop
+            and not trainer.optimization.is_manual
             and not trainer.optimization.truncated_bptt_steps
             and trainer.wiring.evaluates_first
         )
@@ -136,6 +137,8 @@ class TrainingEpochLoop(Loop):
         counts.ready += 1
         if self._is_direct and routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
             if place.note is not None:
+                if place.pending is not None:  # an error in the last batch that a loop overlooked
+                    place.settle()
                 place.pending = BATCH_BEGINS
             place.batch_idx = batch_idx
             trainer.metrics.batch = batch

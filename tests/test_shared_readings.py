@@ -1,5 +1,6 @@
 """Hooks that follow each other directly share a reading of the clock; the log says the same."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from torch import Tensor
 
 import nightbus as nb
 from nightbus.bus.events import Fault, Hook, Put
+from nightbus.bus.marks import Walk
 from nightbus.loops.optimizer import OptimizerLoop
 from nightbus.loops.training_batch import TrainingBatchLoop
+from nightbus.loops.training_epoch import TrainingEpochLoop
 
 AT_WHICH_ALL_ARE_HANDLED = [
     "on_batch_start",
@@ -421,3 +424,104 @@ def test_an_event_that_arises_between_two_hooks_stands_between_them(tmp_path: Pa
         "optimizer_step",
         "on_train_batch_end",
     ]
+
+
+class Overlooking(TrainingEpochLoop):
+    """Goes on with the next batch whatever happened to the last."""
+
+    def advance(self) -> None:
+        with contextlib.suppress(RuntimeError, nb.NightbusError):
+            super().advance()
+
+
+class WithoutMonitored(Plain):
+    """Its scheduler fails at each step: nobody logs what it monitors."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        config = {"scheduler": scheduler, "interval": "step", "monitor": "nobody"}
+        return [optimizer], [config]
+
+
+@pytest.mark.parametrize("kind", [WithoutMonitored, lambda: Failing("backward")])
+def test_a_fault_that_a_loop_overlooks_leaves_later_steps_their_numbers(
+    kind: Callable[[], Small], tmp_path: Path
+) -> None:
+    def fit(folder: Path, *callbacks: nb.Callback) -> list[Any]:
+        run = trainer(folder, enable_checkpointing=False, callbacks=list(callbacks))
+        former = run.fit_loop.epoch_loop
+        run.fit_loop.connect(epoch_loop=Overlooking(former.min_steps, former.max_steps))
+        run.fit(kind(), loader())
+        return [(hook.name, hook.step, hook.batch_idx) for hook in events(run, Hook)]
+
+    assert fit(tmp_path / "shared") == fit(tmp_path / "alone", HandlesAll())
+
+
+class StopsOnce(Plain):
+    """Ends an epoch in a step, and looks which steps of the optimizer are recorded as begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+        self.stepping = list[tuple[int, bool]]()
+
+    def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
+        self.steps += 1
+        if self.steps == 2:
+            raise StopIteration
+        notes = self.trainer.place.notes
+        assert notes is not None
+        walk = Walk(notes.origin, notes.names, notes.base_ns)
+        for _ in walk.hooks(notes.words):
+            pass
+        self.stepping.append((batch_idx, "optimizer_step" in walk.open))
+        return self.loss(batch)
+
+
+def test_no_optimizer_step_begins_in_a_batch_that_only_accumulates(tmp_path: Path) -> None:
+    run = trainer(
+        tmp_path,
+        max_epochs=2,
+        enable_checkpointing=False,
+        accumulate_grad_batches=4,
+        limit_train_batches=4,
+    )
+    module = StopsOnce()
+    run.fit(module, loader())
+    # What the epoch before had accumulated counts.
+    assert module.stepping[1:] == [(0, False), (1, True), (2, False), (3, True)]
+
+
+class Undividable(Tensor):
+    def __truediv__(self, other: Any) -> Any:
+        raise RuntimeError("no part today")
+
+
+class Dividing(Plain):
+    def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
+        return self.loss(batch).as_subclass(Undividable)
+
+
+def test_a_loss_that_cannot_be_divided_is_told_behind_what_ended_before(tmp_path: Path) -> None:
+    run = trainer(tmp_path, enable_checkpointing=False, accumulate_grad_batches=2)
+    with pytest.raises(RuntimeError, match="no part"):
+        run.fit(Dividing(), loader())
+    told = [event.name if isinstance(event, Hook) else "" for event in events(run, Hook, Fault)]
+
+    assert told[told.index("") - 1] == "optimizer_zero_grad"
+
+
+@pytest.mark.parametrize("callbacks", [[], [HandlesAll()]], ids=["plain", "handled"])
+def test_the_running_loss_is_put_right_before_the_optimizer_steps(
+    callbacks: list[nb.Callback], tmp_path: Path
+) -> None:
+    run = trainer(
+        tmp_path, enable_checkpointing=False, enable_progress_bar=True, callbacks=callbacks
+    )
+    run.fit(Plain(), loader())
+    names = [event.name for event in events(run, Hook, Put)]
+    at = names.index("loss")
+
+    assert names[at - 1] == "on_before_optimizer_step"
+    assert names[at + 1] == "optimizer_step"
