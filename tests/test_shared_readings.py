@@ -16,6 +16,7 @@ from torch import Tensor
 import nightbus as nb
 from nightbus.bus.events import Fault, Hook, Put
 from nightbus.bus.marks import Walk
+from nightbus.loops.manual import ManualOptimization
 from nightbus.loops.optimizer import OptimizerLoop
 from nightbus.loops.training_batch import TrainingBatchLoop
 from nightbus.loops.training_epoch import TrainingEpochLoop
@@ -442,6 +443,28 @@ class WithoutMonitored(Plain):
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
         config = {"scheduler": scheduler, "interval": "step", "monitor": "nobody"}
         return [optimizer], [config]
+
+
+class BusyByHand(ManualOptimization):
+    """A manual loop that does something of its own before the step."""
+
+    def advance(self, *args: Any, **kwargs: Any) -> None:
+        be_busy()
+        super().advance(*args, **kwargs)
+
+
+def test_what_a_manual_loop_does_before_the_step_is_behind_the_batchs_begin(
+    tmp_path: Path,
+) -> None:
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.fit_loop.epoch_loop.batch_loop.manual_loop = BusyByHand()
+    run.fit(ByHand(), loader())
+    hooks = events(run, Hook)
+    begins_ns = [hook.time_ns for hook in hooks if hook.name == "on_train_batch_start"]
+    steps_ns = [hook.time_ns - hook.duration_ns for hook in hooks if hook.name == "training_step"]
+
+    assert len(begins_ns) == len(steps_ns) == 6
+    assert all(step - begin >= BUSY_NS for begin, step in zip(begins_ns, steps_ns, strict=True))
 
 
 @pytest.mark.parametrize("kind", [WithoutMonitored, lambda: Failing("backward")])
