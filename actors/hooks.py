@@ -1,7 +1,6 @@
 """The vocabulary of hooks, and who handles each in which order."""
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -14,6 +13,7 @@ from ..bus.routes import ANNOUNCES, SKIP, HookCall, HookHandler
 from ..bus.subscription import Subscription, subscriptions_of
 from .callback import Callback
 from .datamodule import LightningDataModule
+from .misspelt_hooks import Named, similar_name, warn_of_misspelt_hooks
 from .module import LightningModule
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ _FORMER_ARGUMENTS: dict[str, tuple[Any, ...]] = {
 }
 # Arguments that newer overrides leave out, in front of others that they take.
 _LEFT_OUT = "optimizer_idx"
+_OF_TORCH = {"forward", "state_dict", "load_state_dict"}
 _CLOSE = 0.85  # how similar a name must be to a hook's to be taken for a misspelling of it
 _BASES = (Callback, LightningModule, LightningDataModule, Actor)
 
@@ -236,8 +237,28 @@ def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
             continue
         if not loops_have_hooks or get_close_matches(name, HOOKS, n=1, cutoff=_CLOSE):
             raise UnknownHookError(name, f"{type(actor).__name__}.{entry.method}", set(HOOKS))
-    if isinstance(actor, Callback | LightningModule | LightningDataModule):
-        _warn_of_misspelt_hooks(actor)
+    warn_of_misspelt_hooks(actor, *_hooks_and_bases(actor))
+
+
+def similar_method(owner: Actor, hook: str) -> str:
+    """A hint, for who misses a hook of a module or datamodule: the method that may have been meant
+    to be it; nothing when there is none.
+    """
+    return similar_name(owner, hook, _hooks_and_bases(owner)[1])
+
+
+def _hooks_and_bases(actor: Actor) -> tuple[Named, tuple[type, ...]]:
+    """The names that are called on an actor, and the classes that users derive it from."""
+    if isinstance(actor, LightningModule):
+        hooks = {name for name, spec in HOOKS.items() if spec.module}
+        return Named(hooks | _OF_TORCH, set(HOOKS) - hooks, "module"), (LightningModule,)
+    if isinstance(actor, LightningDataModule):
+        hooks = {name for name, spec in HOOKS.items() if spec.datamodule}
+        return Named(hooks, set(HOOKS) - hooks, "datamodule"), (LightningDataModule,)
+    hooks = {name for name, spec in HOOKS.items() if spec.callback}
+    if isinstance(actor, Callback):
+        return Named(hooks, set(HOOKS) - hooks, "callback"), (Callback,)
+    return Named(hooks, (), "actor", by_decorator=True), (Actor,)
 
 
 def destinations_of(actor: Actor) -> set[str]:
@@ -245,19 +266,6 @@ def destinations_of(actor: Actor) -> set[str]:
     labels = {entry.destination for entry in subscriptions_of(type(actor))}
     labels.add(getattr(actor, "destination", None))
     return {label for label in labels if label is not None}
-
-
-def _warn_of_misspelt_hooks(owner: object) -> None:
-    for name in vars(type(owner)):
-        known = name in HOOKS or any(hasattr(base, name) for base in _BASES)
-        if name.startswith("on_") and not known:
-            near = get_close_matches(name, HOOKS, n=1, cutoff=_CLOSE)
-            if near:
-                warnings.warn(
-                    f"{type(owner).__name__}.{name} is no hook and will not be called; "
-                    f"did you mean {near[0]}?",
-                    stacklevel=2,
-                )
 
 
 class HookOwners(NamedTuple):
