@@ -1,9 +1,10 @@
 """The vocabulary of hooks, and who handles each in which order."""
 
-import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.actor import Actor
@@ -13,6 +14,7 @@ from ..bus.routes import ANNOUNCES, SKIP, HookCall, HookHandler
 from ..bus.subscription import Subscription, subscriptions_of
 from .callback import Callback
 from .datamodule import LightningDataModule
+from .hook_arguments import fitted, parameters_of, there_are_several
 from .misspelt_hooks import Named, similar_name, warn_of_misspelt_hooks
 from .module import LightningModule
 
@@ -109,13 +111,31 @@ def _data(*arguments: str) -> HookSpec:
 HOOKS: Mapping[str, HookSpec] = _specs()
 """Every hook by name."""
 
-# What overrides in the older style may still ask for, behind the arguments a hook has now.
-_FORMER_ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "on_train_batch_start": (0,),
-    "on_train_batch_end": (0,),
+# Hooks that only the older interface has: a method of the same name that asks for something else is
+# a helper of the user's own.
+_OLDER_HOOKS = frozenset(
+    [
+        "on_batch_start",
+        "on_batch_end",
+        "on_epoch_start",
+        "on_epoch_end",
+        "on_pretrain_routine_start",
+        "on_pretrain_routine_end",
+        "on_post_move_to_device",
+        "on_before_accelerator_backend_setup",
+        "on_configure_sharded_model",
+        "configure_sharded_model",
+        *(f"{kind}_step_end" for kind in ("training", "validation", "test", "predict")),
+        *(f"{kind}_epoch_end" for kind in ("training", "validation", "test", "predict")),
+    ]
+)
+# Methods of the older interface that nothing calls any more -> what to do instead.
+_GONE = {
+    "get_progress_bar_dict": "log what the bar is to show with prog_bar=True",
+    "on_keyboard_interrupt": "use on_exception",
+    "on_hpc_save": "use on_save_checkpoint",
+    "on_hpc_load": "use on_load_checkpoint",
 }
-# Arguments that newer overrides leave out, in front of others that they take.
-_LEFT_OUT = "optimizer_idx"
 _OF_TORCH = {"forward", "state_dict", "load_state_dict"}
 _CLOSE = 0.85  # how similar a name must be to a hook's to be taken for a misspelling of it
 _BASES = (Callback, LightningModule, LightningDataModule, Actor)
@@ -125,99 +145,40 @@ def takes_argument(owner: object, name: str, argument: str) -> bool:
     """Whether somebody's override of a hook has a parameter of this name."""
     if not is_overridden(owner, name):
         return False
-    return argument in inspect.signature(getattr(owner, name)).parameters
+    return any(p.name == argument for p in parameters_of(getattr(owner, name)))
 
 
 def is_overridden(owner: object, name: str) -> bool:
-    """Whether a module, datamodule or callback defines a hook itself."""
-    method = getattr(type(owner), name, None)
-    if method is None:
-        return name in getattr(owner, "__dict__", {})
-    return name in getattr(owner, "__dict__", {}) or not any(
-        getattr(base, name, None) is method for base in _BASES
-    )
-
-
-def fitted(
-    method: Callable[..., Any], name: str, arguments: Sequence[str], leading: int = 0
-) -> Callable[..., Any]:
-    """A hook method as a callable of the hook's arguments.
-
-    Users' overrides come from several generations of the interface. Parameters are found by name,
-    others by their place among what is left; an override may take fewer than there are.
-
-    Args:
-        method: the bound method.
-        name: the hook.
-        arguments: what the hook is called with, in order.
-        leading: how many arguments, the trainer and the module, come before them.
-
-    Raises:
-        UsageError: the override asks for something that there is not.
+    """Whether a module, datamodule or callback defines a hook itself. A hook that is set to None is
+    switched off; what has the name of an older hook and other arguments is no hook.
     """
-    parameters = list(inspect.signature(method).parameters.values())
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return method
-    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
-        raise UsageError(
-            f"{getattr(method, '__qualname__', name)} has keyword-only arguments without defaults; "
-            "hooks are called with positional ones"
-        )
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    own = positional[leading:]
-    free = [entry for entry in arguments if entry not in {p.name for p in own}]
-    if _LEFT_OUT in free and len(own) < len(arguments):
-        free.remove(_LEFT_OUT)
-    given: list[str] = [*arguments]
-    constants = list(_FORMER_ARGUMENTS.get(name, ()))
-    sources: dict[str, int] = {}  # parameter -> place in what the hook is called with
-    for parameter in own:
-        has_default = parameter.default is not parameter.empty
-        if parameter.name in arguments:
-            sources[parameter.name] = arguments.index(parameter.name)
-        elif free and not (has_default and name.endswith("_step")):
-            sources[parameter.name] = arguments.index(free.pop(0))
-        elif has_default:
-            continue
-        elif len(given) < len(arguments) + len(constants):
-            sources[parameter.name] = len(given)
-            given.append(parameter.name)
-        else:
-            raise UsageError(_asks_for_more(method, name, parameter.name, arguments))
-    in_order = [p.name for p in own][: len(sources)] == list(sources)
-    if in_order and list(sources.values()) == list(range(len(arguments))):
-        return method
-    former = tuple(constants[: len(given) - len(arguments)])
-    places = [leading + source for source in sources.values()]
-    if in_order:
-
-        def call(*values: Any) -> Any:
-            values += former
-            return method(*values[:leading], *[values[place] for place in places])
-
-        return call
-
-    def call_by_name(*values: Any) -> Any:
-        values += former
-        by_name = dict(zip(sources, (values[place] for place in places), strict=True))
-        return method(*values[:leading], **by_name)
-
-    return call_by_name
+    return _is_own(owner, name) and not (name in _OLDER_HOOKS and _misfit(owner, name))
 
 
-def _asks_for_more(
-    method: Callable[..., Any], name: str, parameter: str, arguments: Sequence[str]
-) -> str:
-    has = ", ".join(arguments) or "none"
-    advice = ""
-    if name == "training_step" and parameter == "optimizer_idx":
-        advice = "; optimizer_idx is given when configure_optimizers returns several optimizers"
-    if name == "training_step" and parameter == "hiddens":
-        advice = "; hiddens is given when truncated_bptt_steps is set on the module"
-    return (
-        f"{getattr(method, '__qualname__', name)} asks for {parameter!r}, which the hook {name} "
-        f"does not have; its arguments: {has}{advice}"
-    )
+def _is_own(owner: object, name: str) -> bool:
+    """Whether it has an attribute of this name that the bases do not give it."""
+    if getattr(owner, name, None) is None:
+        return False
+    if name in getattr(owner, "__dict__", {}):
+        return True
+    method = getattr(type(owner), name, None)
+    return method is not None and not any(getattr(base, name, None) is method for base in _BASES)
+
+
+def _misfit(owner: object, name: str) -> str:
+    """Why a method cannot be called as the hook of its name; empty if it can."""
+    leading = 2 if isinstance(owner, Callback) else 0
+    try:
+        fitted(getattr(owner, name), name, HOOKS[name].arguments, leading)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def base_method(owner: object, name: str) -> Callable[..., Any]:
+    """A module's method, or that of its base where it is set to None."""
+    method: Callable[..., Any] | None = getattr(owner, name)
+    return getattr(LightningModule, name).__get__(owner) if method is None else method
 
 
 def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
@@ -238,6 +199,8 @@ def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
         if not loops_have_hooks or get_close_matches(name, HOOKS, n=1, cutoff=_CLOSE):
             raise UnknownHookError(name, f"{type(actor).__name__}.{entry.method}", set(HOOKS))
     warn_of_misspelt_hooks(actor, *_hooks_and_bases(actor))
+    if isinstance(actor, Callback | LightningModule | LightningDataModule):
+        _warn_of_older_names(actor)
 
 
 def similar_method(owner: Actor, hook: str) -> str:
@@ -268,6 +231,22 @@ def destinations_of(actor: Actor) -> set[str]:
     return {label for label in labels if label is not None}
 
 
+def _warn_of_older_names(owner: object) -> None:
+    """Say of methods that have the name of something in the older interface that nothing calls
+    them.
+    """
+    kind = type(owner).__name__
+    for name, advice in _GONE.items():
+        if callable(getattr(owner, name, None)):
+            warnings.warn(f"{kind}.{name} is not called; {advice}", stacklevel=2)
+    for name in _OLDER_HOOKS:
+        if _is_own(owner, name) and (why := _misfit(owner, name)):
+            warnings.warn(
+                f"{kind}.{name} is taken for a method of its own and not called: {why}",
+                stacklevel=2,
+            )
+
+
 class HookOwners(NamedTuple):
     """Whose methods are hooks in this run."""
 
@@ -283,6 +262,8 @@ def hook_handlers(
     defaults: Mapping[str, HookHandler],
     step_arguments: Sequence[str] = ("batch", "batch_idx"),
     loop_hooks: Iterable[str] = (),
+    several: Callable[[str], bool] = there_are_several,
+    former: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, list[HookHandler]]:
     """Handlers of every hook that has some, in order: datamodule, callbacks, actors, module.
 
@@ -292,7 +273,11 @@ def hook_handlers(
             is left out.
         step_arguments: what training_step is called with in this run.
         loop_hooks: names of hooks that loops announced which are their own.
+        several: asked whether there are several of what ``optimizer_idx``, ``dataloader_idx``
+            number.
+        former: values of arguments that only older overrides have.
     """
+    known = _Known(several, former)
     table: dict[str, list[HookHandler]] = {}
     loop_hooks = tuple(loop_hooks)
     subscribed = _subscribed(owners, loop_hooks)
@@ -301,15 +286,17 @@ def hook_handlers(
             spec = spec._replace(arguments=tuple(step_arguments))
         handlers: list[HookHandler] = []
         if spec.datamodule and owners.datamodule and is_overridden(owners.datamodule, name):
-            handlers.append(fitted(getattr(owners.datamodule, name), name, spec.arguments))
+            handlers.append(
+                fitted(getattr(owners.datamodule, name), name, spec.arguments, 0, *known)
+            )
         if spec.callback:
-            handlers += _callback_handlers(owners, name, spec.arguments)
+            handlers += _callback_handlers(owners, name, spec.arguments, known)
         replaced = spec.instead and bool(handlers)
         handlers += [
             _live_handler(owners, name, spec, *entry) for entry in subscribed.get(name, ())
         ]
         if spec.module and not replaced and is_overridden(owners.module, name):
-            handlers.append(fitted(getattr(owners.module, name), name, spec.arguments))
+            handlers.append(fitted(getattr(owners.module, name), name, spec.arguments, 0, *known))
         elif handlers and name in defaults and not replaced:
             handlers.append(defaults[name])
         if handlers:
@@ -330,13 +317,20 @@ def hook_handlers(
     return table
 
 
+class _Known(NamedTuple):
+    """What a run knows that is no argument of its hooks; see ``fitted``."""
+
+    several: Callable[[str], bool]
+    former: Mapping[str, Any]
+
+
 def _callback_handlers(
-    owners: HookOwners, name: str, arguments: Sequence[str]
+    owners: HookOwners, name: str, arguments: Sequence[str], known: _Known
 ) -> list[HookHandler]:
     """What callbacks do in a hook, the trainer and the module already given to them."""
     trainer, module = owners.trainer, owners.module
     methods = [
-        fitted(getattr(callback, name), name, arguments, leading=2)
+        fitted(getattr(callback, name), name, arguments, 2, *known)
         for callback in owners.callbacks
         if is_overridden(callback, name)
     ]

@@ -1,6 +1,8 @@
 """One call site of ``log``: where it may be, its options, and what it has gathered."""
 
 from collections.abc import Callable
+from functools import partial
+from types import BuiltinFunctionType
 from typing import Any
 
 from torch import Tensor
@@ -119,6 +121,26 @@ class LogEntry:
         """The names that its values are recorded with."""
         names = {self.step_name} if self.on_step else set()
         return names | {self.epoch_name} if self.on_epoch else names
+
+
+def differ(options: LogOptions, others: LogOptions) -> bool:
+    """Whether a call site logs otherwise than it did before. A function that is made in the call,
+    a lambda say, is another object each time.
+    """
+    return options[:4] != others[:4] or options[5] != others[5] or not _alike(options[4], others[4])
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, partial):
+        return _alike(one.func, other.func)
+    for attribute in ("__code__", "__func__"):  # of functions, of bound methods
+        if hasattr(one, attribute):
+            return bool(getattr(one, attribute) == getattr(other, attribute))
+    if isinstance(one, str | BuiltinFunctionType):
+        return bool(one == other)
+    return True  # objects that can be called, nn.Modules say, of the same class
 
 
 def clash(entry: LogEntry, source: str, options: LogOptions) -> MetricError:

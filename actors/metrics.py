@@ -14,7 +14,7 @@ from ..bus.events import Media, Put, Scalar
 from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from .arguments import check_at_least
-from .log_entry import EVALUATION_STEP, LOG_RULES, LogEntry, LogOptions, clash
+from .log_entry import EVALUATION_STEP, LOG_RULES, LogEntry, LogOptions, clash, differ
 from .logging_mixin import ReduceFx
 from .metric_values import (
     MAX_NAME_CHARS,
@@ -247,7 +247,9 @@ class Metrics:
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
         if entry is None or entry.stage != place.stage or entry.is_restored:
             entry = self._register(source, name, value, options)
-        elif entry.options != options or entry.source != source:
+        elif entry.source != source or (
+            entry.options != options and differ(entry.options, options)
+        ):
             raise clash(entry, source, options)
         if entry.metric is not None:
             self._log_metric(source, entry, value)

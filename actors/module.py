@@ -66,7 +66,8 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         state = read_checkpoint(Path(checkpoint_path))
         hparams, argument = state.get("hyper_parameters", {}), state.get("hparams_argument", "")
         module = cls(**restored_arguments(cls, hparams, argument, kwargs))
-        module.on_load_checkpoint(state)
+        if module.on_load_checkpoint is not None:  # which switches it off
+            module.on_load_checkpoint(state)
         try:
             module.load_state_dict(state["state_dict"], strict=strict)
         except RuntimeError as error:
@@ -263,17 +264,20 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         else:
             scheduler.step(metric)
 
-    def optimizers(self, use_lightning_optimizer: bool = True) -> Any:
+    def optimizers(
+        self, use_lightning_optimizer: bool = True, use_pl_optimizer: bool = True
+    ) -> Any:
         """The run's optimizer, or a list when there are several.
 
         Args:
             use_lightning_optimizer: as LightningOptimizer, whose steps respect the precision and
                 are counted, or as the torch optimizer.
+            use_pl_optimizer: the same, as Lightning calls it.
         """
         trainer = self.trainer
         found: list[Any] = (
             trainer.optimization.lightning_optimizers
-            if use_lightning_optimizer
+            if use_lightning_optimizer and use_pl_optimizer
             else trainer.optimization.optimizers
         )
         return found[0] if len(found) == 1 else found
@@ -374,8 +378,13 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     @property
     def logger(self) -> Any:
-        """The first sink, or None."""
+        """The first sink, or None; if that wraps a logger of Lightning, the logger."""
         return self.trainer.logger
+
+    @property
+    def loggers(self) -> list[Any]:
+        """The sinks; for those that wrap a logger of Lightning, the logger."""
+        return self.trainer.loggers
 
     @property
     def example_input_array(self) -> Any:

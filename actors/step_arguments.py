@@ -1,10 +1,10 @@
 """What the module's steps take as arguments, and what they have to take."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..bus.errors import UsageError
+from .hook_arguments import parameters_of
 from .hooks import is_overridden
 from .module import LightningModule
 
@@ -14,12 +14,12 @@ ANY_STEP_ARGUMENTS = ("batch", "batch_idx", "optimizer_idx", "hiddens")
 
 class _Parameters(NamedTuple):
     names: list[str]
-    takes_any: bool  # it has *args
+    takes_any: bool  # it has *args or **kwargs
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> "_Parameters":
-        parameters = inspect.signature(function).parameters.values()
-        takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        parameters = parameters_of(function)
+        takes_any = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
         return cls([p.name for p in parameters], takes_any)
 
     def lack(self, name: str) -> bool:

@@ -16,7 +16,7 @@ def make_sinks(given: Any, logger: Any) -> list[Sink]:
     Args:
         given: a sink, a function that is called with each put, or several of these.
         logger: True adds a CSV sink, if there is none; False adds none. Or a logger of Lightning,
-            a sink, or a list of these.
+            a sink, or several of these, in any iterable.
 
     Raises:
         UsageError: something is none of these.
@@ -27,8 +27,9 @@ def make_sinks(given: Any, logger: Any) -> list[Sink]:
         if not any(isinstance(sink, CSV) for sink in sinks):
             sinks.append(CSV())
     elif logger is not False and logger is not None:
-        loggers = logger if isinstance(logger, list | tuple) else [logger]
-        sinks += [sink_of(entry, "logger") for entry in loggers]
+        is_one = isinstance(logger, Sink) or callable(getattr(logger, "log_metrics", None))
+        several = isinstance(logger, Iterable) and not isinstance(logger, str) and not is_one
+        sinks += [sink_of(entry, "logger") for entry in (logger if several else [logger])]
     return sinks
 
 

@@ -10,7 +10,8 @@ import torch
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.hooks import HOOKS, fitted
+from nightbus.actors.hook_arguments import fitted
+from nightbus.actors.hooks import HOOKS
 
 
 class Recorder:

@@ -225,3 +225,45 @@ def test_who_takes_a_sink_for_a_logger_of_lightning_is_told_what_to_use(
 
     with pytest.raises(AttributeError, match=r"CSV is a sink.* with self.log or self.put"):
         getattr(logger, name)
+
+
+@pytest.mark.parametrize(
+    "logger", [True, [nb.CSV(), nb.JSONLines()], nb.CSV()], ids=["default", "several", "a sink"]
+)
+def test_what_a_module_does_with_its_logger_goes_nowhere_in_a_fast_dev_run(
+    tmp_path: Path, logger: Any
+) -> None:
+    class Logs(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.logger.log_metrics({"x": 1.0}, step=self.global_step)
+            self.logger.log_hyperparams({"lr": 0.1})
+            self.logger.experiment.add_histogram("x", [1, 2])
+            self.logger.experiment["x"].append(1)
+            for entry in self.loggers:
+                entry.save()
+            return super().training_step(batch, batch_idx)
+
+    run = trainer(tmp_path, fast_dev_run=True, logger=logger)
+
+    run.fit(Logs(), loader(4))
+
+    assert not run.sinks
+
+
+def test_there_is_no_logger_where_none_was_wanted(tmp_path: Path) -> None:
+    run = trainer(tmp_path, fast_dev_run=True, logger=False)
+
+    assert run.logger is None
+    assert run.loggers == []
+
+
+@pytest.mark.parametrize("several", [tuple, list, iter, dict.fromkeys])
+def test_loggers_and_callbacks_come_in_any_iterable(tmp_path: Path, several: Any) -> None:
+    run = trainer(
+        tmp_path,
+        logger=several([nb.CSV(), nb.JSONLines()]),
+        callbacks=several([nb.ModelCheckpoint(), nb.LearningRateMonitor()]),
+    )
+
+    assert [type(entry) for entry in run.loggers] == [nb.CSV, nb.JSONLines]
+    assert [type(entry) for entry in run.callbacks] == [nb.ModelCheckpoint, nb.LearningRateMonitor]

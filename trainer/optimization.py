@@ -174,7 +174,10 @@ class Optimization:
         if scaler is not None:
             loss = scaler.scale(loss)
         routes.call("on_before_backward", loss)
-        if args or kwargs:
+        module = self._trainer.lightning_module
+        if (args or kwargs) and is_overridden(module, "backward"):
+            module.backward(loss, *args, **kwargs)
+        elif args or kwargs:
             loss.backward(*args, **kwargs)
         else:
             routes.call("backward", loss, None, None)

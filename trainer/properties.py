@@ -1,5 +1,6 @@
 """What users read off a Trainer: where it is, who takes part, and what was logged."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from ..loops import FitLoop, OptimizationProgress
 from ..loops.optimizer import OptimizerLoop
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.progress_bar import ProgressBar
+from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from .functions import Function
 from .open_run import OpenRun
@@ -35,6 +37,7 @@ class TrainerProperties:
         open_run: None when nothing runs.
         epoch_counter: the FitLoop that ``fit`` runs; None where the user's own loop has none.
         max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
+        silent_loggers: stand where loggers were given that get nothing.
     """
 
     place: Place
@@ -45,6 +48,7 @@ class TrainerProperties:
     max_epochs_given: int | None
     max_steps_given: int
     accumulate_grad_batches: int
+    silent_loggers: Sequence[SilentLogger]
     optimization: Optimization
     optimization_progress: OptimizationProgress
     participants: Participants
@@ -300,8 +304,11 @@ class TrainerProperties:
 
     @property
     def loggers(self) -> list[Any]:
-        """The sinks; for those that wrap a logger of Lightning, the logger."""
-        return [sink.logger if isinstance(sink, LoggerSink) else sink for sink in self.sinks]
+        """The sinks; for those that wrap a logger of Lightning, the logger. With ``fast_dev_run``,
+        which writes nothing, something that takes what a logger does.
+        """
+        found = [sink.logger if isinstance(sink, LoggerSink) else sink for sink in self.sinks]
+        return found or list(self.silent_loggers)
 
     @property
     def checkpoint_callbacks(self) -> list[Checkpoint]:

@@ -46,6 +46,7 @@ from ..loops import EvaluationLoop, FitLoop, Loop, OptimizationProgress, Predict
 from ..loops.running_loss import RunningLoss
 from ..sinks.given import make_sinks
 from ..sinks.progress_bar import ProgressBar
+from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from . import functions
 from .enrolment import Enrolment
@@ -99,7 +100,8 @@ class Trainer(TrainerProperties):
         actors: actors, in the step and beside it.
         sinks: where events go. A function is called with each put.
         logger: True adds a CSV sink unless there is one; False adds none. A logger of Lightning, or
-            a list of them, is wrapped as a sink.
+            several of them in any iterable, is wrapped as a sink. With fast_dev_run,
+            ``self.logger`` takes whatever a logger does, and writes nothing.
         default_root_dir: where the folder ``runs`` is; the working directory by default.
         run_name: what the run's folder is called, with an id behind it; the module's class by
             default.
@@ -237,6 +239,7 @@ class Trainer(TrainerProperties):
         self.max_time_s = parse_max_time(max_time)
         max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
         made = make_sinks(sinks, logger)
+        self.silent_loggers = [SilentLogger()] if made and self.fast_dev_run else []
         if not self.fast_dev_run:
             self.sinks = made
         self.participants.progress_bar = ProgressBar() if enable_progress_bar else None
@@ -377,7 +380,7 @@ class Trainer(TrainerProperties):
         model: LightningModule | None = None,
         dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
-        return_predictions: bool = True,
+        return_predictions: bool | None = True,
         ckpt_path: str | os.PathLike[str] | None = None,
     ) -> Any:
         """Predict.
@@ -386,13 +389,13 @@ class Trainer(TrainerProperties):
             model: what to predict with; that of the last run by default.
             dataloaders: one loader or several; or a LightningDataModule.
             datamodule: instead of loaders.
-            return_predictions: keep what ``predict_step`` returns.
+            return_predictions: keep what ``predict_step`` returns; None does too.
             ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
 
         Returns:
             A list with an entry for each batch; a list of such lists for several loaders.
         """
-        self.predict_loop.return_predictions = return_predictions
+        self.predict_loop.return_predictions = return_predictions is not False
         loaders = {"predict": dataloaders}
         given = Given(model, loaders, datamodule, ckpt_path)
         return run(self, "predict", partial(functions.predict, self), given)

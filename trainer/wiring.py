@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..actors.hooks import HOOKS, HookOwners, hook_handlers, is_overridden, takes_argument
+from ..actors.hooks import (
+    HOOKS,
+    HookOwners,
+    base_method,
+    hook_handlers,
+    is_overridden,
+    takes_argument,
+)
 from ..actors.lightning_optimizer import default_step, evaluates_first
 from ..actors.module import LightningModule
 from ..bus.errors import UsageError
@@ -54,7 +61,13 @@ class Wiring:
         defaults = self._default_hooks(module)
         optimization = trainer.optimization
         arguments = optimization.step_arguments
-        handlers = hook_handlers(owners, defaults, arguments, self._hooks_of_loops)
+        former = {
+            "using_native_amp": trainer.device.autocasts,
+            "using_lbfgs": any(isinstance(o, torch.optim.LBFGS) for o in trainer.optimizers),
+        }
+        handlers = hook_handlers(
+            owners, defaults, arguments, self._hooks_of_loops, self._has_several, former
+        )
         trainer.routes.set_handlers(handlers, defaults)
         self.evaluates_first = evaluates_first(trainer.optimizers)
         self.has_training_step_end = is_overridden(module, "training_step_end")
@@ -74,6 +87,17 @@ class Wiring:
             kind: is_overridden(module, f"{kind}_step_end") for kind in ("validation", "test")
         }
 
+    def _has_several(self, numbered: str) -> bool:
+        """Whether there are several of what an argument numbers: optimizers, or dataloaders of the
+        stage that goes on.
+        """
+        trainer = self._trainer
+        if numbered == "optimizer_idx":
+            return len(trainer.optimizers) > 1
+        stage = trainer.place.stage
+        found = trainer.loaders.evaluation("validate" if stage == "sanity_check" else stage)
+        return len(found) > 1
+
     def _default_hooks(self, module: LightningModule) -> dict[str, HookHandler]:
         """What is done for hooks that the module does not override."""
         trainer = self._trainer
@@ -81,15 +105,17 @@ class Wiring:
             "backward": _backward,
             "optimizer_step": default_step(trainer.optimizers),
             "optimizer_zero_grad": _zero_grad,
-            "lr_scheduler_step": module.lr_scheduler_step,
-            "training_step": module.training_step,
-            "predict_step": module.predict_step,
-            "configure_optimizers": module.configure_optimizers,
+            "lr_scheduler_step": base_method(module, "lr_scheduler_step"),
+            "training_step": base_method(module, "training_step"),
+            "predict_step": base_method(module, "predict_step"),
+            "configure_optimizers": base_method(module, "configure_optimizers"),
         }
         if trainer.gradient_clip_val:
-            defaults["configure_gradient_clipping"] = module.configure_gradient_clipping
+            defaults["configure_gradient_clipping"] = base_method(
+                module, "configure_gradient_clipping"
+            )
         if trainer.device.moves_batches:
-            defaults["transfer_batch_to_device"] = module.transfer_batch_to_device
+            defaults["transfer_batch_to_device"] = base_method(module, "transfer_batch_to_device")
         return defaults
 
     def call_hook_of_loop(self, name: str, *values: Any) -> Any:
