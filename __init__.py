@@ -7,6 +7,7 @@ Names are loaded on first use, so that reading a log never loads torch.
 
 from typing import TYPE_CHECKING
 
+from ._elsewhere import instead_of
 from ._lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -217,4 +218,9 @@ _HOME_OF = {
 }
 __version__ = "0.1.0"
 __all__ = sorted(_HOME_OF)
-__getattr__ = lazy_names(__name__, _HOME_OF)
+__getattr__ = lazy_names(__name__, _HOME_OF, instead_of)
+
+
+def __dir__() -> list[str]:
+    """The public names, which are loaded when they are used, for those who look what there is."""
+    return sorted({*globals(), *__all__})

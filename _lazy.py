@@ -1,22 +1,38 @@
 """Facades whose names are loaded on first use."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def lazy_names(package: str, home_of: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_names(
+    package: str,
+    home_of: Mapping[str, str],
+    instead_of: Callable[[str], str] = lambda name: "",
+) -> Callable[[str], Any]:
     """A package's ``__getattr__`` that imports a name's module when the name is first used.
 
     Args:
         package: the package's ``__name__``.
         home_of: public name -> module, relative to the package.
+        instead_of: what to use in the place of a name that is not here; empty when nobody knows.
     """
 
     def __getattr__(name: str) -> Any:
         home = home_of.get(name)
-        if home is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(home, package), name)
+        if home is not None:
+            return getattr(import_module(home, package), name)
+        told = f"module {package!r} has no attribute {name!r}"
+        if name.startswith("__"):  # asked for by Python and its tools
+            raise AttributeError(told)
+        if instead := instead_of(name):
+            # What `from package import name` makes of an AttributeError does not say why.
+            is_imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+            raise (ImportError if is_imported else AttributeError)(f"{told}; {instead}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, home_of)
+        raise AttributeError(f"{told}; did you mean {' or '.join(near)}?" if near else told)
 
     return __getattr__

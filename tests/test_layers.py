@@ -28,6 +28,7 @@ class Layer:
 # _lazy is the small helper of every facade: it knows nothing, so everyone may know it.
 LAYERS = {
     "_lazy": Layer(frozenset(), without=TORCH),
+    "_elsewhere": Layer(frozenset(), without=TORCH),
     "bus": Layer(frozenset({"_lazy"}), without=TORCH),
     "sinks": Layer(frozenset({"_lazy", "bus"}), without=TORCH),
     "cli": Layer(frozenset({"_lazy", "bus", "sinks"}), without=TORCH),

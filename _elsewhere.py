@@ -1,0 +1,74 @@
+"""What users know by another name, or from another place."""
+
+_ALL_HERE = "everything is in nightbus itself: use nightbus"
+_LOGGED = "use sinks: Trainer(sinks=[nightbus"
+_ONE_PROCESS = "use nothing instead: there is one process with one device so far"
+_INSTEAD = {
+    **dict.fromkeys(
+        ("TQDMProgressBar", "RichProgressBar", "ProgressBarBase"),
+        "use ProgressBar: a Trainer has one unless enable_progress_bar=False, and a sink of your "
+        "own shows more",
+    ),
+    "RichModelSummary": "use ModelSummary",
+    "EMAWeightAveraging": "use EMA or WeightAveraging",
+    "ModelPruning": "use torch.nn.utils.prune in a callback of your own",
+    "SpikeDetection": "use an actor that watches the loss with @on(Put, name=...)",
+    "GPUStatsMonitor": "use DeviceStatsMonitor",
+    "XLAStatsMonitor": "use DeviceStatsMonitor",
+    "QuantizationAwareTraining": "use torch.ao.quantization in a callback of your own",
+    **dict.fromkeys(
+        ("Tuner", "BatchSizeFinder", "LearningRateFinder"),
+        "use a loop over short fits instead: there is no tuner",
+    ),
+    "TensorBoardLogger": f"{_LOGGED}.TensorBoard()])",
+    "WandbLogger": f"{_LOGGED}.WandB()])",
+    "CSVLogger": f"{_LOGGED}.CSV()]), which logger=True, the default, means too",
+    "MLFlowLogger": f"{_LOGGED}.MLflow()])",
+    **dict.fromkeys(
+        ("CometLogger", "NeptuneLogger", "LitLogger", "Logger"),
+        "use a sink of your own (Sink), or give logger= one of Lightning's loggers",
+    ),
+    "DummyLogger": "use logger=False",
+    "LightningCLI": "use argparse, jsonargparse or hydra in a script of your own: there is no such "
+    "command line",
+    "LightningArgumentParser": "use argparse or jsonargparse in a script of your own",
+    "Fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
+    "LightningLite": "use Trainer with a loop of your own (Loop), or manual optimization",
+    **dict.fromkeys(
+        ("rank_zero_only", "rank_zero_info", "rank_zero_warn", "rank_zero_debug"),
+        "use plain functions: there is one process so far",
+    ),
+    "MisconfigurationException": "use UsageError",
+    **dict.fromkeys(
+        ("DDPStrategy", "FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "Strategy"),
+        _ONE_PROCESS,
+    ),
+    **dict.fromkeys(
+        ("SimpleProfiler", "AdvancedProfiler", "PyTorchProfiler", "profiler", "profilers"),
+        "use `nightbus show RUN`: every hook's time is in the log",
+    ),
+    "callbacks": f"{_ALL_HERE}.ModelCheckpoint",
+    "callback": f"{_ALL_HERE}.Callback",
+    "loggers": f"{_ALL_HERE}.TensorBoard, .WandB, .CSV and other sinks",
+    "core": f"{_ALL_HERE}.LightningModule",
+    "pytorch": f"{_ALL_HERE}.Trainer",
+    "utilities": f"{_ALL_HERE}.CombinedLoader, .UsageError, .seed_everything",
+    "tuner": "use a loop over short fits instead: there is no tuner",
+    "overrides": f"{_ALL_HERE}.LightningModule",
+    "fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
+    **dict.fromkeys(("strategies", "accelerators", "plugins"), f"{_ONE_PROCESS}; see accelerator="),
+    "demos": "use the scripts in examples/",
+    "metrics": "use the package torchmetrics",
+    "Metric": "use the package torchmetrics",
+    "load_from_checkpoint": "use YourModule.load_from_checkpoint(path)",
+    "log": "use self.log in a module or callback",
+    "put": "use self.put in a module, callback or actor",
+    "nn": "use torch.nn",
+    "Module": "use LightningModule",
+    "DataModule": "use LightningDataModule",
+}
+
+
+def instead_of(name: str) -> str:
+    """What to use in the place of a name that is not here; empty when nobody knows."""
+    return _INSTEAD.get(name, "")
