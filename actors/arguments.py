@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from ..bus.errors import UnsupportedArgumentError, UsageError
-from ..bus.redaction import redact_setting
+from ..bus.redaction import redact_setting, without_secrets
 
 T = TypeVar("T")
 
@@ -203,8 +203,7 @@ def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str
     whose name says that they are secret struck out.
     """
     plain: dict[str, bool | int | float | str | None] = {}
-    for name, given in arguments.items():
-        value = redact_setting(name, given)
+    for name, value in redact_setting("", arguments).items():
         if value is None or isinstance(value, bool | int | float | str):
             plain[name] = value
         elif isinstance(value, list | tuple):
@@ -216,5 +215,5 @@ def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool | int | float | str | timedelta | Mapping):
-        return str(value)
+        return without_secrets(str(value))  # what objects in it say of themselves
     return type(value).__name__

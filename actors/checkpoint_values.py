@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from ..bus.errors import CheckpointError, UsageError
+from ..bus.redaction import redact_setting
+from ..bus.secret_texts import STRUCK_OUT
 
 _TENSOR = 1
 _TUPLE = 2
@@ -104,6 +106,17 @@ def register_type(
 def _is_another(known: type, kind: type) -> bool:
     """Whether it is not the same class, defined again by a reload or in a notebook's cell."""
     return (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__)
+
+
+def registered_without_secrets(value: Any) -> Any:
+    """The value as it is; struck out if it is of a registered type, and what checkpoints would keep
+    of it has a secret in it.
+    """
+    entry = _by_type.get(type(value))
+    if entry is None:
+        return value
+    plain = entry.to_plain(value)
+    return value if redact_setting("", plain, registered_without_secrets) is plain else STRUCK_OUT
 
 
 def _by_fields(kind: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

@@ -14,7 +14,8 @@ from ..bus.actor import actor_name
 from ..bus.errors import CheckpointError, UsageError
 from ..bus.events import CheckpointSaved, Fault, Fork, Resumed
 from ..bus.logging_setup import get_logger
-from ..bus.redaction import STRUCK_OUT, redact_setting
+from ..bus.redaction import redact_setting, without_secrets
+from ..bus.secret_texts import STRUCK_OUT
 from .checkpoint_files import free_name, point_at
 from .checkpoint_format import (
     Snapshot,
@@ -25,6 +26,7 @@ from .checkpoint_format import (
     take_snapshot,
     write_checkpoint,
 )
+from .checkpoint_values import registered_without_secrets
 from .hyperparameters import HyperparametersMixin
 from .metric_states import load_torchmetrics_state, torchmetrics_state
 from .module_modes import ModuleModes
@@ -398,7 +400,12 @@ class Checkpointer:
         """Say in the log and the program's log that a checkpoint could not be saved."""
         _log.error("a checkpoint could not be saved", error=str(error))
         self._trainer.bus.emit(
-            Fault, type(error).__name__, str(error)[:1000], "", "", source="checkpointer"
+            Fault,
+            type(error).__name__,
+            without_secrets(str(error))[:1000],
+            "",
+            "",
+            source="checkpointer",
         )
 
     def close(self) -> None:
@@ -478,7 +485,7 @@ class Checkpointer:
             except CheckpointError:
                 left_out.append(name)
                 continue
-            kept[name] = redact_setting(name, value)
+            kept[name] = redact_setting(name, value, registered_without_secrets)
             if isinstance(kept[name], str) and kept[name] == STRUCK_OUT:  # == of an array is none
                 left_out.append(name)
                 del kept[name]

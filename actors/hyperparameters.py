@@ -7,6 +7,8 @@ from types import FrameType
 from typing import Any
 
 from ..bus.errors import UsageError
+from ..bus.redaction import redact_setting
+from ..bus.secret_names import is_secret_name
 
 
 class Hyperparameters(dict[str, Any]):
@@ -79,6 +81,9 @@ class HyperparametersMixin:
             if args:
                 found = {name: found[name] for name in args}
         kept = {name: value for name, value in found.items() if name not in ignored}
+        for name in ignored & found.keys():
+            if is_secret_name(name):
+                redact_setting(name, found[name])  # so that an error's text is recorded without it
         self.hparams.update(kept)
         object.__setattr__(self, "_logs_hparams", logger)
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ..bus.errors import CheckpointError
+from ..bus.redaction import redact_setting
+from ..bus.secret_texts import STRUCK_OUT
 from .checkpoint_format import take_snapshot, write_checkpoint
 
 OLDEST_TORCH = (2, 10)
@@ -98,7 +100,14 @@ def _state_of(content: Any, source: Path) -> tuple[dict[str, Any], list[str]]:
         except CheckpointError as error:
             left_out.append(f"hyper_parameters.{name}: {error}")
         else:
-            state["hyper_parameters"][name] = value
+            kept = redact_setting(name, value)
+            if kept is value:
+                state["hyper_parameters"][name] = value
+            elif kept == STRUCK_OUT:
+                left_out.append(f"hyper_parameters.{name}: it is a secret")
+            else:
+                left_out.append(f"hyper_parameters.{name}: secrets in it")
+                state["hyper_parameters"][name] = kept
     if content.get("optimizer_states"):
         state["optimizer_states"] = list(content["optimizer_states"])
         state["lr_schedulers"] = list(content.get("lr_schedulers", ()))

@@ -15,6 +15,7 @@ from .events import Event, Fault, Put
 from .flight_file import EVENTS, STACKS, Occasion, write_flight_file
 from .log_writer import LogIdentity, LogWriter
 from .quit_signal import QuitSignal
+from .redaction import without_secrets
 from .stacks import all_tasks, all_threads, thread_stack
 from .urgent import say_urgently
 from .watchdog import Watchdog
@@ -104,7 +105,8 @@ class BlackBox:
         try:
             stem, fd = self._begin(occasion)
             with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"{self._head(why)}{text}\n{self._stacks()}")
+                written = f"{self._head(why)}{text}\n{self._stacks()}"
+                file.write(without_secrets(written))
             said = f"where everyone was: {stem}{STACKS}"
             flight = self._bus.flight
             if flight is not None:

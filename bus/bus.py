@@ -38,6 +38,7 @@ from .media import EncodedMedia
 from .observer import Observer
 from .place import AT_ONCE, NEVER, Place
 from .post_office import PostOffice
+from .redaction import without_secrets
 from .reply import Reply
 from .rewind import go_on, states_of_others
 from .routes import Routes
@@ -553,6 +554,7 @@ class Bus:
         """Record RunEnded, after what handlers in the step put when they hear of it."""
         writer = self.writer
         assert writer is not None
+        reason = without_secrets(reason)
         announced = writer.event(RunEnded, how, reason)
         for table in self._tables:
             for handler in table.handlers(announced):

@@ -15,6 +15,7 @@ from .errors import ActorRaisedError, ActorStoppedError, DeliveryError, Unhandle
 from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault, Hook
 from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox
+from .redaction import without_secrets
 from .statistics import ObserverStatistics
 
 MAX_TRACEBACK_CHARS = 16_384
@@ -324,7 +325,7 @@ class Observer:
     def _give_up(self, supervision: Supervision) -> None:
         error = self.error
         assert error is not None
-        self.gave_up = f"{type(error).__name__}: {text_of(error)}"
+        self.gave_up = f"{type(error).__name__}: {without_secrets(text_of(error))}"
         times = f"{supervision.restarts} restart{'' if supervision.restarts == 1 else 's'}"
         reason = f"gave up after {times}: {self.gave_up}"
         self._host.emit(ActorStopped, reason, self.position.seq, source=self.name)
@@ -345,9 +346,12 @@ def _is_cancellation(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> tuple[str, str, str]:
-    """An exception's type, text and traceback, as a Fault carries them."""
-    text = "".join(traceback.format_exception(error))
-    return type(error).__name__, text_of(error)[:MAX_TRACEBACK_CHARS], text[-MAX_TRACEBACK_CHARS:]
+    """An exception's type, text and traceback, as a Fault carries them, secrets struck out."""
+    message, trace = text_of(error), "".join(traceback.format_exception(error))
+    # Struck out before it is cut: half a secret is not known as one.
+    message = without_secrets(message[: 2 * MAX_TRACEBACK_CHARS])[:MAX_TRACEBACK_CHARS]
+    trace = without_secrets(trace[-2 * MAX_TRACEBACK_CHARS :])[-MAX_TRACEBACK_CHARS:]
+    return type(error).__name__, message, trace
 
 
 def text_of(error: BaseException) -> str:
@@ -363,5 +367,5 @@ def text_of(error: BaseException) -> str:
 
 
 def to_json(command: object) -> str:
-    """A command's fields for people and tools."""
-    return msgspec.json.encode(command).decode()
+    """A command's fields for people and tools, secrets struck out."""
+    return without_secrets(msgspec.json.encode(command).decode())
