@@ -33,6 +33,17 @@ from .checkpoint_values import Flattener, decoder
 FORMAT_VERSION = 1
 
 _encode = msgspec.msgpack.Encoder().encode
+# What decoding raises, of a file that is not what it says.
+_DAMAGE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    msgspec.DecodeError,
+    safetensors.SafetensorError,
+)
 
 
 class Snapshot(NamedTuple):
@@ -72,6 +83,26 @@ def take_snapshot(state: Mapping[str, Any]) -> Snapshot:
     return Snapshot(packed, flattener.tensors)
 
 
+def check_carried(state: Mapping[str, Any], path: str = "state") -> None:
+    """See that a state can be saved, and be read again.
+
+    Args:
+        state: plain data and tensors, which are not copied.
+        path: what it is called in the message.
+
+    Raises:
+        CheckpointError: it holds something a checkpoint cannot carry; the message says where.
+    """
+    flattener = Flattener(copies=False)
+    plain = flattener.plain(state, path)
+    try:
+        _decode(_encode(plain), flattener.tensors)
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"{path} could not be read again from a checkpoint: {error}"
+        ) from error
+
+
 def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple[str, int]:
     """Write a checkpoint so that ``folder`` is either absent or complete.
 
@@ -89,9 +120,31 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple
     with _made_at(folder) as temporary:
         safetensors.torch.save_file(snapshot.tensors, temporary / TENSORS)
         _write_private(temporary / STATE, snapshot.state)
+        _check_readable(temporary, folder, snapshot)
         digest, size = digest_of(temporary)
         _write_private(temporary / DIGEST, f"{digest}\n".encode())
     return digest, size
+
+
+def _check_readable(written: Path, folder: Path, snapshot: Snapshot) -> None:
+    """What is called a checkpoint can be read: what its reader does, but for copying the tensors.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    try:
+        with safetensors.safe_open(written / TENSORS, "pt") as file:
+            if set(file.keys()) != set(snapshot.tensors):
+                raise ValueError("the file has other tensors than were written")
+        _decode((written / STATE).read_bytes(), snapshot.tensors)
+    except (*_DAMAGE, CheckpointError) as error:
+        raise CheckpointError(
+            f"the checkpoint {folder} could not be read again and is not kept: {error}"
+        ) from error
+
+
+def _decode(data: bytes, tensors: Mapping[str, Tensor]) -> Any:
+    return msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
 
 
 def _write_private(path: Path, data: bytes) -> None:
@@ -214,7 +267,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         # Copies, as they were in memory: in the file a tensor may begin anywhere, and where memory
         # is not aligned, a dot product may come out other in its last bit.
         tensors = {name: tensor.clone() for name, tensor in loaded.items()}
-        content = msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
+        content = _decode(data, tensors)
     except (FileNotFoundError, NotADirectoryError):
         places = (folder / "checkpoints" / "last", folder / "last")
         last = next((path for path in places if is_checkpoint(path)), None)
@@ -223,17 +276,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
             f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE}, "
             f"{TENSORS} and {DIGEST}{advice}"
         ) from None
-    except (
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-        MemoryError,
-        msgspec.DecodeError,
-        safetensors.SafetensorError,
-    ) as error:
+    except (OSError, *_DAMAGE) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("state"), dict):
         raise CheckpointError(f"the checkpoint {folder} is damaged: it holds no state")

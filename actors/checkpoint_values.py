@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import Enum, Flag
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -22,6 +22,14 @@ from torch import Tensor
 from ..bus.errors import CheckpointError, UsageError
 from ..bus.redaction import redact_setting
 from ..bus.secret_texts import STRUCK_OUT
+from .checkpoint_tensors import as_written, dtype_called, is_written_as_it_is, of_bytes, why_not
+from .checkpoint_types import (
+    dtype_of,
+    dtype_text,
+    is_plain_dtype,
+    made_of_parts,
+    standard_for,
+)
 
 _TENSOR = 1
 _TUPLE = 2
@@ -40,14 +48,18 @@ _PAIRS = 14
 _DEVICE = 15
 _DTYPE = 16
 _DEQUE = 17
+_TENSOR_BYTES = 18
+_FLAG = 19
+_STANDARD = 20
+_SURROGATES = 21
 
 _encode = msgspec.msgpack.Encoder().encode
 _Ext = msgspec.msgpack.Ext
 _INT_RANGE = range(-(1 << 63), 1 << 64)
 _BASES: tuple[Callable[[Any], Any], ...] = (str, int, float, bytes, list, tuple)
 _CARRIED = (
-    "numbers, strings, bytes, None, tensors, NumPy arrays, enums, paths, times, lists, tuples, "
-    "deques, dicts and sets of these, and types given to nightbus.register_type"
+    "numbers, strings, bytes, None, dense tensors, NumPy arrays, enums, paths, dates and times, "
+    "lists, tuples, deques, dicts and sets of these, and types given to nightbus.register_type"
 )
 
 
@@ -142,15 +154,19 @@ class Flattener:
     """Turns a state into what msgpack can write, and takes its tensors out, named by where they
     were.
 
+    Args:
+        copies: whether tensors are copied; without, it only sees whether all can be carried.
+
     Attributes:
-        tensors: copies of them, on the CPU, by name.
+        tensors: copies of them as the file has them, on the CPU, by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, copies: bool = True) -> None:
         self.tensors: dict[str, Tensor] = {}
-        # id of a tensor -> the tensor and its name; tied weights are kept once. The tensor is held,
-        # because its id is another one's as soon as it is gone.
-        self._named: dict[int, tuple[Tensor, str]] = {}
+        self._copies = copies
+        # id of a tensor -> the tensor and what stands for it; tied weights are kept once. The
+        # tensor is held, because its id is another one's as soon as it is gone.
+        self._known: dict[int, tuple[Tensor, msgspec.msgpack.Ext]] = {}
 
     def plain(self, value: Any, path: str) -> Any:
         """A value as msgpack can write it.
@@ -172,12 +188,14 @@ class Flattener:
 
     def _plain(self, value: Any, path: str) -> Any:
         kind = type(value)
-        if value is None or kind in (bool, float, str, bytes):
+        if value is None or kind in (bool, float, bytes):
             return value
+        if kind is str:
+            return value if _is_unicode(value) else _surrogates(value)
         if kind is int:
             return value if value in _INT_RANGE else _Ext(_BIG_INT, hex(value).encode())
         if isinstance(value, Tensor):
-            return _Ext(_TENSOR, self._name(value, path).encode())
+            return self._tensor(value, path)
         if kind in _by_type:
             entry = _by_type[kind]
             content = self._plain(entry.to_plain(value), path)
@@ -185,12 +203,19 @@ class Flattener:
         if kind in (list, tuple):
             items = [self._plain(entry, f"{path}[{i}]") for i, entry in enumerate(value)]
             return items if kind is list else _Ext(_TUPLE, _encode(items))
+        if kind is dict:
+            return self._mapping(value, path)
+        if (standard := standard_for(value)) is not None:
+            content = self._plain(standard.parts(value), path)
+            return _Ext(_STANDARD, _encode([standard.name, content]))
+        if isinstance(value, Enum):
+            return self._enum(value, path)
         if isinstance(value, Mapping):
             return self._mapping(value, path)
         return self._other(value, path)
 
     def _mapping(self, value: Mapping[Any, Any], path: str) -> Any:
-        if all(type(key) is str or (type(key) is int and key in _INT_RANGE) for key in value):
+        if all(map(_is_plain_key, value)):
             return {key: self._plain(entry, f"{path}.{key}") for key, entry in value.items()}
         pairs = [
             [self._plain(key, f"{path}'s key {key!r}"), self._plain(entry, f"{path}[{key!r}]")]
@@ -198,18 +223,24 @@ class Flattener:
         ]
         return _Ext(_PAIRS, _encode(pairs))
 
-    def _other(self, value: Any, path: str) -> Any:
-        if isinstance(value, Enum):
-            kind = type(value)
+    def _enum(self, value: Enum, path: str) -> Any:
+        kind = type(value)
+        found = _enum_class(kind.__module__, kind.__qualname__)
+        known = {} if found is None else found.__members__
+        if value.name in kind.__members__ and value.name in known:
             return _Ext(_ENUM, _encode([kind.__module__, kind.__qualname__, value.name]))
+        if isinstance(value, Flag) and found is not None:
+            content = self._plain(value.value, path)
+            return _Ext(_FLAG, _encode([kind.__module__, kind.__qualname__, content]))
+        raise CheckpointError(
+            f"{path} is {value!r}, an enum that is not to be found as {kind.__module__}."
+            f"{kind.__qualname__}, so that no checkpoint could be read that holds it; define it at "
+            "the top of a module, under the name that it has, or keep its value instead"
+        )
+
+    def _other(self, value: Any, path: str) -> Any:
         if isinstance(value, np.ndarray | np.generic):
-            if value.dtype.hasobject:
-                raise CheckpointError(
-                    f"{path} is a NumPy array of Python objects, which a checkpoint cannot carry; "
-                    "keep it as a list"
-                )
-            code = _ARRAY if isinstance(value, np.ndarray) else _NUMPY_SCALAR
-            return _Ext(code, _encode([_dtype_text(value.dtype), value.shape, value.tobytes()]))
+            return self._array(value, path)
         if isinstance(value, PurePath):
             return _Ext(_PATH, str(value).encode("utf-8", "surrogateescape"))
         if isinstance(value, set | frozenset):
@@ -227,10 +258,11 @@ class Flattener:
             return _Ext(_DTYPE, str(value).removeprefix("torch.").encode())
         if isinstance(value, deque):
             return _Ext(_DEQUE, _encode([self._plain(list(value), path), value.maxlen]))
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
+        if _has_fields(value):
+            name = type(value).__name__
             raise CheckpointError(
-                f"{path} is a {type(value).__name__}, a named tuple; have checkpoints carry its "
-                f"type with nightbus.register_type({type(value).__name__})"
+                f"{path} is a {name}; have checkpoints carry its type with "
+                f"nightbus.register_type({name})"
             )
         if isinstance(value, bytearray):
             return bytes(value)
@@ -242,25 +274,79 @@ class Flattener:
             f"{_CARRIED}"
         )
 
-    def _name(self, tensor: Tensor, path: str) -> str:
-        known = self._named.get(id(tensor))
+    def _array(self, value: Any, path: str) -> Any:
+        if value.dtype.hasobject:
+            raise CheckpointError(
+                f"{path} is a NumPy array of Python objects, which a checkpoint cannot carry; "
+                "keep it as a list"
+            )
+        if isinstance(value, np.ma.MaskedArray):
+            raise CheckpointError(
+                f"{path} is a masked array, which a checkpoint cannot carry; keep its data and its "
+                "mask as two arrays"
+            )
+        if not is_plain_dtype(value.dtype):
+            raise CheckpointError(
+                f"{path} is a NumPy array of type {value.dtype}, which a checkpoint cannot carry; "
+                "keep it as one of a type of NumPy's own, without gaps between its fields"
+            )
+        code = _ARRAY if isinstance(value, np.ndarray) else _NUMPY_SCALAR
+        return _Ext(code, _encode([dtype_text(value.dtype), value.shape, value.tobytes()]))
+
+    def _tensor(self, tensor: Tensor, path: str) -> msgspec.msgpack.Ext:
+        known = self._known.get(id(tensor))
         if known is not None:
             return known[1]
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        if reason := why_not(tensor):
             raise CheckpointError(
-                f"{path} is a tensor that is sparse, quantized or without data, which a checkpoint "
-                "cannot carry; keep its parts as dense tensors"
+                f"{path} is a tensor that {reason}, which a checkpoint cannot carry; keep its "
+                "parts as dense tensors, leave it out with register_buffer(..., persistent=False), "
+                "or train with enable_checkpointing=False"
             )
         name, number = path, 0
         while name in self.tensors:  # {"a": {"b": ...}, "a.b": ...} have paths that read the same
             number += 1
             name = f"{path}~{number}"
-        self._named[id(tensor)] = tensor, name
-        # A copy, so that it does not change while it is written, and so that views of one storage
-        # do not meet in the file.
-        copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-        self.tensors[name] = copy.copy_(tensor.detach())
-        return name
+        if not _is_unicode(name):
+            raise CheckpointError(f"{path!r} is a tensor whose name is no Unicode text; rename it")
+        if is_written_as_it_is(tensor):
+            found = _Ext(_TENSOR, name.encode())
+        else:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            found = _Ext(_TENSOR_BYTES, _encode([name, dtype, list(tensor.shape)]))
+        as_it_is = not self._copies and is_written_as_it_is(tensor)
+        self.tensors[name] = tensor if as_it_is else as_written(tensor)
+        self._known[id(tensor)] = tensor, found
+        return found
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no surrogates, which UTF-8 has no place for."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _surrogates(text: str) -> msgspec.msgpack.Ext:
+    return _Ext(_SURROGATES, text.encode("utf-8", "surrogatepass"))
+
+
+def _is_plain_key(key: Any) -> bool:
+    if type(key) is str:
+        return _is_unicode(key)
+    return type(key) is int and key in _INT_RANGE
+
+
+def _has_fields(value: Any) -> bool:
+    """Whether ``register_type`` needs nothing but its type."""
+    if isinstance(value, tuple):
+        return hasattr(value, "_fields")
+    is_dataclass = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return is_dataclass or isinstance(value, msgspec.Struct)
 
 
 def decoder(tensors: Mapping[str, Tensor]) -> Callable[[int, memoryview], Any]:
@@ -275,26 +361,16 @@ def decoder(tensors: Mapping[str, Tensor]) -> Callable[[int, memoryview], Any]:
             return tensors[bytes(data).decode()]
         if code in _TEXTS:
             return _TEXTS[code](bytes(data).decode("utf-8", "surrogateescape"))
+        if code == _SURROGATES:
+            return bytes(data).decode("utf-8", "surrogatepass")
+        if code == _TENSOR_BYTES:
+            name, dtype, shape = msgspec.msgpack.decode(data, ext_hook=read)
+            return of_bytes(tensors[name], dtype, shape)
         if code in _MADE:
             return _MADE[code](msgspec.msgpack.decode(data, ext_hook=read))
         raise ValueError(f"unknown extension {code}")
 
     return read
-
-
-def _dtype_text(dtype: np.dtype[Any]) -> Any:
-    """A dtype as plain data; of a structured one, its fields."""
-    return dtype.str if dtype.names is None else [list(field) for field in dtype.descr]
-
-
-def _dtype(text: Any) -> np.dtype[Any]:
-    if isinstance(text, str):
-        found = np.dtype(text)
-    else:
-        found = np.dtype([(f[0], _dtype(f[1]), *(tuple(shape) for shape in f[2:])) for f in text])
-    if found.hasobject:
-        raise ValueError("an array of Python objects")
-    return found
 
 
 def _listed(content: Any) -> list[Any]:
@@ -305,20 +381,38 @@ def _listed(content: Any) -> list[Any]:
 
 def _array(content: Any) -> Any:
     text, shape, data = content
-    return np.ndarray(tuple(shape), _dtype(text), bytearray(data) or None)
+    return np.ndarray(tuple(shape), dtype_of(text), bytearray(data) or None)
+
+
+def _enum_class(module: str, qualname: str) -> type[Enum] | None:
+    """An enum's class, of a module that is imported already; None if it is not there."""
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found if isinstance(found, type) and issubclass(found, Enum) else None
+
+
+def _needed_enum(module: str, qualname: str, what: Any) -> type[Enum]:
+    found = _enum_class(module, qualname)
+    if found is None:
+        raise CheckpointError(
+            f"the checkpoint holds {qualname}.{what}, an enum of {module}, which is not imported; "
+            "import it before"
+        )
+    return found
 
 
 def _enum(content: Any) -> Enum:
     module, qualname, name = content
-    found: Any = sys.modules.get(module)  # imported already, or not at all
-    for part in qualname.split("."):
-        found = vars(found).get(part) if found is not None else None
-    if not (isinstance(found, type) and issubclass(found, Enum)):
-        raise CheckpointError(
-            f"the checkpoint holds {qualname}.{name}, an enum of {module}, which is not imported; "
-            "import it before"
-        )
-    return found.__members__[name]
+    return _needed_enum(module, qualname, name).__members__[name]
+
+
+def _flag(content: Any) -> Enum:
+    module, qualname, value = content
+    kind = _needed_enum(module, qualname, value)
+    if not (issubclass(kind, Flag) and isinstance(value, int)):
+        raise ValueError(f"{qualname} is no enum of flags")
+    return kind(value)
 
 
 def _registered(content: Any) -> Any:
@@ -329,14 +423,13 @@ def _registered(content: Any) -> Any:
             f"the checkpoint holds a {name}, which is not registered here; import the module that "
             "calls nightbus.register_type for it before"
         )
-    return entry.from_plain(plain)
-
-
-def _torch_dtype(text: str) -> torch.dtype:
-    found = vars(torch).get(text)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"no dtype {text[:50]!r}")
-    return found
+    try:
+        return entry.from_plain(plain)
+    except Exception as error:
+        raise CheckpointError(
+            f"the checkpoint holds a {name}, of which from_plain makes none: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 _TEXTS: dict[int, Callable[[str], Any]] = {
@@ -344,13 +437,15 @@ _TEXTS: dict[int, Callable[[str], Any]] = {
     _DATETIME: datetime.fromisoformat,
     _BIG_INT: lambda text: int(text, 16),
     _DEVICE: torch.device,
-    _DTYPE: _torch_dtype,
+    _DTYPE: dtype_called,
 }
 _MADE: dict[int, Callable[[Any], Any]] = {
     _TUPLE: lambda content: tuple(_listed(content)),
     _ARRAY: _array,
     _NUMPY_SCALAR: lambda content: _array(content)[()],
     _ENUM: _enum,
+    _FLAG: _flag,
+    _STANDARD: made_of_parts,
     _REGISTERED: _registered,
     _SET: lambda content: set(_listed(content)),
     _FROZENSET: lambda content: frozenset(_listed(content)),

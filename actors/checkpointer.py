@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from ..bus.actor import actor_name
+from ..bus.actor import Actor, actor_name
 from ..bus.errors import CheckpointError, UsageError
 from ..bus.events import CheckpointSaved, Fault, Fork, Resumed
 from ..bus.logging_setup import get_logger
@@ -19,6 +19,7 @@ from ..bus.secret_texts import STRUCK_OUT
 from .checkpoint_files import free_name, point_at
 from .checkpoint_format import (
     Snapshot,
+    check_carried,
     is_checkpoint,
     link_checkpoint,
     remove_checkpoint,
@@ -175,6 +176,28 @@ class Checkpointer:
                 a_checkpoint_takes_about=whole,
                 checkpoints_at_once=CHECKPOINTS_AT_ONCE,
             )
+
+    def check_carried(self) -> None:
+        """See, before training begins, that a checkpoint can carry the weights, and the states of
+        optimizers and schedulers.
+
+        Raises:
+            CheckpointError: it cannot; the message says which.
+        """
+        trainer = self._trainer
+        if self._folder is None or not trainer.enable_checkpointing:
+            return
+        weights = {
+            name: value
+            for name, value in trainer.lightning_module.state_dict().items()
+            if not (isinstance(value, Tensor) and is_lazy(value))  # not before its first call
+        }
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        check_carried(weights, "state_dict")
+        for what, entries in (("optimizer", trainer.optimizers), ("lr_scheduler", schedulers)):
+            for number, entry in enumerate(entries):
+                path = f"{what} {number} ({type(entry).__name__})"
+                check_carried(entry.state_dict(), path)
 
     # -- where the state is whole ------------------------------------------------------------
 
@@ -436,10 +459,7 @@ class Checkpointer:
             "scaler": trainer.device.state_dict(),
             "loops": {"fit_loop": trainer.fit_loop.state_dict()},
             "optimization": trainer.optimization_progress.state_dict(),
-            "actors": {
-                actor_name(actor): actor.state_dict()
-                for actor in (*trainer.callbacks, *trainer.actors)
-            },
+            "actors": self._states_of_actors(),
             "loaders": trainer.loaders.state_dict(),
             "datamodule": trainer.datamodule.state_dict() if trainer.datamodule else {},
             "metrics": trainer.metrics.state_dict(),
@@ -450,6 +470,15 @@ class Checkpointer:
             else None,
             "rng": rng_state(),
         }
+
+    def _states_of_actors(self) -> dict[str, Any]:
+        return {name: actor.state_dict() for name, actor in self._actors_with_state().items()}
+
+    def _actors_with_state(self) -> dict[str, Actor]:
+        """Callbacks, those that the module brings among them, and actors, by name."""
+        participants = self._trainer.participants
+        callbacks = (*participants.callbacks, *participants.module_callbacks)
+        return {actor_name(actor): actor for actor in (*callbacks, *participants.actors)}
 
     def _state(self, weights_only: bool) -> dict[str, Any]:
         """The run's state: plain data and tensors."""
@@ -481,7 +510,7 @@ class Checkpointer:
         left_out: list[str] = []
         for name, value in owner.hparams.items():
             try:
-                take_snapshot({name: value})
+                check_carried({name: value})
             except CheckpointError:
                 left_out.append(name)
                 continue
@@ -562,7 +591,7 @@ class Checkpointer:
         trainer.optimization_progress.load_state_dict(state["optimization"])
         trainer.device.load_state_dict(state["scaler"])
         saved_actors = state["actors"]
-        present = {actor_name(actor): actor for actor in (*trainer.callbacks, *trainer.actors)}
+        present = self._actors_with_state()
         for name, actor in present.items():
             if name in saved_actors:
                 actor.load_state_dict(saved_actors[name])
@@ -586,8 +615,19 @@ class Checkpointer:
         self._saved_modes = state.get("modes")
 
     def begin_training(self) -> None:
-        """Modes that parts of the module are put in from here on belong to the run's state."""
+        """Modes that parts of the module are put in from here on belong to the run's state.
+
+        Raises:
+            CheckpointError: the state of a callback, an actor or the datamodule is none that a
+                checkpoint can carry; said now, not when there are results to lose.
+        """
         self._modes = ModuleModes(self._trainer.lightning_module)
+        if self._folder is not None and self._trainer.enable_checkpointing:
+            states = self._states_of_actors()
+            if self._trainer.datamodule is not None:
+                states["datamodule"] = self._trainer.datamodule.state_dict()
+            for name, state in states.items():
+                check_carried(state, f"the state of {name}")
 
     def restore_rng(self) -> None:
         """Go on with the random numbers where the checkpoint was; the last thing before training,

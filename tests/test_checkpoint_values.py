@@ -1,12 +1,19 @@
 """What values a checkpoint carries: back comes what was saved, or saving says what it cannot."""
 
+import dataclasses
 import math
+import re
 import subprocess
 import sys
-from collections import OrderedDict, deque
-from datetime import UTC, datetime, timedelta
-from enum import Enum, IntEnum
-from pathlib import Path
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, Flag, IntEnum, IntFlag, StrEnum, member
+from fractions import Fraction
+from functools import partial
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +34,37 @@ class Color(Enum):
 
 class Level(IntEnum):
     HIGH = 3
+
+
+class Way(Flag):
+    UP = 1
+    LEFT = 2
+    BOTH = 3
+
+
+class Bits(IntFlag):
+    A = 1
+    B = 2
+
+
+class Name(StrEnum):
+    LONG = "long"
+
+
+class Mode(Enum):
+    FAST = 1
+    QUICK = 1  # noqa: PIE796  another name of the same
+    LISTED = [1, 2]  # noqa: RUF012  a value that has no hash
+    CALLED = member(print)
+
+
+class Outer:
+    class Inner(Enum):
+        A = object()
+
+
+class Wide(tuple[int, int], Enum):
+    PAIR = (1, 2)
 
 
 class Point(NamedTuple):
@@ -68,14 +106,66 @@ def round_trip(folder: Path, value: Any) -> Any:
         torch.float16,
         float("inf"),
         b"\x00\xff",
+        Way.UP,
+        Way.UP | Way.LEFT,
+        Way(0),
+        ~Way.UP,
+        Bits.A | Bits.B,
+        Bits(12),
+        re.MULTILINE | re.DOTALL,
+        re.NOFLAG,
+        Name.LONG,
+        Mode.QUICK,
+        Mode.LISTED,
+        Mode.CALLED,
+        Outer.Inner.A,
+        Wide.PAIR,
+        {Color.RED: 1, Way(0): 2},
+        date(2026, 1, 2),
+        time(3, 4, 5, 6, tzinfo=UTC),
+        timezone(timedelta(hours=-3), "X"),
+        UTC,
+        Decimal("1.10"),
+        Decimal("-Infinity"),
+        Fraction(-2, 3),
+        uuid.UUID(int=7),
+        range(1, 10, 3),
+        slice(None, 4),
+        ...,
+        bytearray(b"ab"),
+        PureWindowsPath("a/b"),
+        OrderedDict(b=1, a={"c": (2,)}),
+        Counter("abca"),
+        defaultdict(list, a=[1]),
+        defaultdict(None, {1: 2}),
+        torch.Size([2, 3]),
+        np.dtype("<f4"),
+        np.dtype([("a", "<i4"), ("b", "<f8", (2,))]),
+        "a\ud800b",
+        {"\udc80": 1},
     ],
-    ids=repr,
+    ids=ascii,
 )
 def test_a_value_comes_back_as_it_was(tmp_path: Path, value: Any) -> None:
     back = round_trip(tmp_path, value)
 
     assert back == value
     assert type(back) is type(value) or isinstance(value, Path)
+
+
+def test_a_generator_of_torch_draws_on_after_it_came_back(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    torch.rand(5, generator=generator)
+    back = round_trip(tmp_path, generator)
+
+    assert torch.equal(torch.rand(3, generator=back), torch.rand(3, generator=generator))
+
+
+def test_a_mapping_that_makes_its_values_by_a_function_comes_back_as_a_dict(tmp_path: Path) -> None:
+    back = round_trip(tmp_path, defaultdict(lambda: 3, a=1))
+
+    assert type(back) is dict
+    assert back == {"a": 1}
 
 
 def test_nan_comes_back(tmp_path: Path) -> None:
@@ -128,6 +218,12 @@ def test_state_of_a_numpy_generator_comes_back(tmp_path: Path) -> None:
         torch.tensor([1 + 2j]),
         torch.tensor(1.5, dtype=torch.bfloat16),
         torch.ones(3, requires_grad=True),
+        torch.tensor([[1 + 2j, -3j]], dtype=torch.complex128).conj(),
+        torch.tensor(1 + 2j, dtype=torch.complex128),
+        torch.tensor([1, 2**15], dtype=torch.uint16),
+        torch.tensor([[2**63]], dtype=torch.uint64),
+        torch.tensor([1.5, 2.0]).to(torch.float8_e5m2),
+        torch.empty(0, 3, dtype=torch.complex128),
     ],
     ids=lambda tensor: f"{tensor.dtype} {tuple(tensor.shape)}",
 )
@@ -136,6 +232,19 @@ def test_a_tensor_comes_back_whatever_its_layout(tmp_path: Path, tensor: Any) ->
 
     assert back.dtype == tensor.dtype
     assert torch.equal(back, tensor)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fnuz, torch.float8_e8m0fnu, torch.complex32, torch.bits8]
+)
+def test_a_tensor_of_a_type_that_torch_can_do_little_with_keeps_its_bits(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    bits = torch.arange(8, dtype=torch.uint8)
+    back = round_trip(tmp_path, bits.view(dtype))
+
+    assert back.dtype == dtype
+    assert torch.equal(back.view(torch.uint8), bits)
 
 
 def test_an_ordered_dict_comes_back_in_its_order(tmp_path: Path) -> None:
@@ -221,6 +330,55 @@ def test_an_enum_is_found_only_where_it_is_imported_already(tmp_path: Path) -> N
     assert "which is not imported" in done.stderr
 
 
+def test_a_combination_of_flags_is_found_only_where_its_class_is(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "x", {"value": Way(0)})
+    read = (
+        "from pathlib import Path\n"
+        "from nightbus.actors.checkpoint_format import read_checkpoint\n"
+        f"read_checkpoint(Path({str(tmp_path / 'x')!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)
+
+    assert "Way.0, an enum of" in done.stderr
+    assert "which is not imported" in done.stderr
+
+
+def local_enum() -> Any:
+    class Inner(Enum):
+        A = 1
+
+    return Inner.A
+
+
+def renamed_enum() -> Any:
+    class Other(Enum):
+        A = 1
+
+    Other.__qualname__ = "Other"
+    return Other.A
+
+
+@dataclasses.dataclass
+class Plain:
+    x: int
+
+
+class Sized(msgspec.Struct):
+    x: int
+
+
+def nested() -> Any:
+    return torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)
+
+
+def masked() -> Any:
+    return np.ma.masked_array([1, 2], [True, False])
+
+
+def with_gaps() -> Any:
+    return np.zeros(2, np.dtype([("a", "u1"), ("b", "<i8")], align=True))
+
+
 def recursive() -> Any:
     found: list[Any] = []
     found.append(found)
@@ -232,11 +390,27 @@ def recursive() -> Any:
     [
         (np.array([object()]), r"state\.value is a NumPy array of Python objects"),
         (torch.ones(2, 2).to_sparse(), r"state\.value is a tensor that is sparse"),
-        (torch.empty(2, device="meta"), r"state\.value is a tensor that is .* without data"),
+        (torch.empty(2, device="meta"), r"state\.value is a tensor that is without data"),
         (recursive(), "contains itself"),
         ([{"deep": lambda: 0}], r"state\.value\[0\]\.deep is function"),
+        (nested(), r"state\.value is a tensor that is nested"),
+        (torch.nn.LazyLinear(2).weight, r"has no shape yet"),
+        (local_enum(), r"local_enum.<locals>.Inner, so that .* define it at the top of a module"),
+        (renamed_enum(), r"state\.value is <Other.A: 1>, an enum that is not to be found"),
+        (masked(), r"state\.value is a masked array"),
+        (with_gaps(), r"state\.value is a NumPy array of type"),
+        (Plain(1), r"nightbus\.register_type\(Plain\)"),
+        (Sized(1), r"nightbus\.register_type\(Sized\)"),
+        (int, r"state\.value is type"),
+        (partial(int, base=2), r"state\.value is partial"),
+        (torch.nn.Linear(1, 1), r"state\.value is Linear"),
+        (np.random.default_rng(1), r"state\.value is Generator"),
     ],
-    ids=["objects", "sparse", "meta", "recursive", "function"],
+    ids=[
+        *("objects", "sparse", "meta", "recursive", "function", "nested", "lazy"),
+        *("local enum", "unnamed enum", "masked", "gaps", "dataclass", "struct", "type", "partial"),
+        *("module", "numpy generator"),
+    ],
 )
 def test_what_cannot_be_carried_is_refused_with_its_place(
     tmp_path: Path, value: Any, message: str
@@ -255,6 +429,42 @@ def test_a_named_tuple_that_is_not_registered_is_refused_rather_than_changed(
 
     with pytest.raises(CheckpointError, match=r"nightbus\.register_type\(Pair\)"):
         write_checkpoint(tmp_path / "x", {"value": Pair(1)})
+
+
+class Once:
+    """Can be written, but nothing makes it again."""
+
+
+class Unhashed(list[int]):
+    """Has a hash, which what it comes back as has not."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return 1
+
+
+def no_more(plain: Any) -> Any:
+    raise AttributeError("gone")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Once, r"holds a .*Once, of which from_plain makes none: AttributeError: gone"),
+        (lambda: {Unhashed([1]): 2}, "unhashable"),
+    ],
+    ids=["registered", "key"],
+)
+def test_what_could_not_be_read_again_is_never_called_a_checkpoint(
+    tmp_path: Path, make: Callable[[], Any], message: str
+) -> None:
+    nb.register_type(Once, lambda once: 1, no_more)
+
+    with pytest.raises(
+        CheckpointError, match=f"could not be read again and is not kept.*{message}"
+    ):
+        write_checkpoint(tmp_path / "x", {"value": make()})
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_type_that_needs_functions_is_refused_without_them() -> None:
@@ -280,9 +490,25 @@ plain = st.recursive(
     | st.text()
     | st.binary()
     | st.complex_numbers(allow_nan=False)
-    | st.timedeltas(),
+    | st.timedeltas()
+    | st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5))]))
+    | st.dates()
+    | st.times()
+    | st.decimals(allow_nan=False)
+    | st.fractions()
+    | st.uuids()
+    | st.text(st.characters(), max_size=3)  # surrogates among them
+    | st.integers(0, 3).map(Way)
+    | st.integers(0, 2**70).map(Bits)
+    | st.sampled_from([*Color, *Name, *Mode, ..., np.dtype("<M8[s]"), torch.int8])
+    | st.binary().map(bytearray)
+    | st.builds(range, st.integers(), st.integers(), st.integers(1)),
     lambda inner: (
         st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(deque)
+        | st.dictionaries(st.text(), inner, max_size=3).map(OrderedDict)
+        | st.dictionaries(st.text(), inner, max_size=3).map(partial(defaultdict, int))
+        | st.dictionaries(st.text() | st.none(), inner, max_size=3).map(Counter)
         | st.lists(inner, max_size=3).map(tuple)
         | st.dictionaries(st.text() | st.integers() | st.tuples(st.integers()), inner, max_size=3)
     ),
@@ -295,4 +521,24 @@ plain = st.recursive(
 def test_any_nesting_of_plain_values_comes_back(
     tmp_path_factory: pytest.TempPathFactory, value: Any
 ) -> None:
-    assert round_trip(tmp_path_factory.mktemp("x"), value) == value
+    back = round_trip(tmp_path_factory.mktemp("x"), value)
+
+    assert type(back) is type(value)
+    assert back == value
+
+
+arrays = st.sampled_from(["<f8", ">i2", "?", "<c16", "<M8[ns]", "<U3", "S2", "<f2", "<g"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(dtype=arrays, shape=st.lists(st.integers(0, 3), max_size=3), data=st.data())
+def test_any_array_of_numbers_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, dtype: str, shape: list[int], data: Any
+) -> None:
+    count = math.prod(shape)
+    numbers = data.draw(st.lists(st.integers(0, 9), min_size=count, max_size=count))
+    array = np.array(numbers).astype(dtype).reshape(shape)
+    back = round_trip(tmp_path_factory.mktemp("x"), array)
+
+    assert (back.dtype, back.shape) == (array.dtype, array.shape)
+    assert (back == array).all()

@@ -1,15 +1,19 @@
 """A checkpoint that an earlier version wrote is read by this one; the page on the format is true.
 
-The golden checkpoint was written by ``python tests/test_golden_checkpoint.py``, once for format 1.
-It is never written again: a change that cannot read it is a new format.
+The golden checkpoints were written by ``python tests/test_golden_checkpoint.py``, one for format 1,
+one when codes were added to it. They are never written again: a change that cannot read them is a
+new format.
 """
 
 import dataclasses
 import re
-from collections import deque
-from datetime import UTC, datetime, timedelta
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
 from http import HTTPMethod
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -19,10 +23,17 @@ from torch.utils.data import DataLoader
 
 import nightbus as nb
 from nightbus.actors import checkpoint_values
-from nightbus.actors.checkpoint_format import DIGEST, STATE, TENSORS, read_checkpoint
+from nightbus.actors.checkpoint_format import (
+    DIGEST,
+    STATE,
+    TENSORS,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 ROOT = Path(__file__).parent
 GOLDEN = ROOT / "golden" / "checkpoint-1"
+MORE = ROOT / "golden" / "checkpoint-1-more"
 PAGE = ROOT.parent / "docs" / "checkpoint-format.md"
 
 
@@ -57,6 +68,29 @@ VALUES: dict[str, Any] = {
     "deque": deque([1, 2], maxlen=4),
 }
 
+VALUES_OF_MORE: dict[str, Any] = {
+    "complex tensor": torch.tensor([[1.5 - 2j]], dtype=torch.complex128),
+    "flags": re.MULTILINE | re.DOTALL,
+    "surrogates": "a\ud800",
+    "day": date(2026, 1, 2),
+    "hour": time(3, 4, 5, tzinfo=UTC),
+    "zone": timezone(timedelta(hours=2), "X"),
+    "decimal": Decimal("1.10"),
+    "fraction": Fraction(1, 3),
+    "uuid": uuid.UUID(int=5),
+    "range": range(1, 7, 2),
+    "slice": slice(None, 3),
+    "ellipsis": ...,
+    "bytearray": bytearray(b"ab"),
+    "posix path": PurePosixPath("a/b"),
+    "windows path": PureWindowsPath("a/b"),
+    "ordered": OrderedDict(b=1, a=2),
+    "counter": Counter("aab"),
+    "default": defaultdict(list, a=[1]),
+    "size": torch.Size([2, 3]),
+    "numpy dtype": np.dtype("<f4"),
+}
+
 
 class Golden(nb.LightningModule):
     def __init__(self, size: int) -> None:
@@ -83,6 +117,21 @@ def same(left: Any, right: Any) -> bool:
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_in_the_golden_checkpoint_is_what_it_was(name: str) -> None:
     assert same(read_checkpoint(GOLDEN)["values"][name], VALUES[name])
+
+
+@pytest.mark.parametrize("name", VALUES_OF_MORE)
+def test_a_value_of_a_kind_that_came_later_is_what_it_was(name: str) -> None:
+    assert same(read_checkpoint(MORE)[name], VALUES_OF_MORE[name])
+
+
+def test_a_generator_of_the_golden_checkpoint_draws_what_it_would_have_drawn() -> None:
+    generator = read_checkpoint(MORE)["generator"]
+
+    assert torch.rand(1, generator=generator) == torch.rand(1, generator=_generator())
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
 
 
 def test_a_module_is_made_from_the_golden_checkpoint() -> None:
@@ -121,7 +170,11 @@ def test_the_page_on_the_format_lists_what_a_state_holds() -> None:
 
 
 def write() -> None:
-    """Write the golden checkpoint of this format, if there is none."""
+    """Write the golden checkpoints of this format that are not there."""
+    if not MORE.exists():
+        write_checkpoint(MORE, {**VALUES_OF_MORE, "generator": _generator()})
+    if GOLDEN.exists():
+        return
     module = Golden(2)
     module.load_state_dict(WEIGHTS)
     trainer = nb.Trainer(max_epochs=1, enable_progress_bar=False, enable_model_summary=False)

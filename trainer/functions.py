@@ -28,6 +28,7 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     _set_up(trainer, "fit", checkpoint)
     trainer.setup_optimizers()
     trainer.checkpointer.check_space()
+    trainer.checkpointer.check_carried()
     if checkpoint is not None:
         trainer.checkpointer.restore_training(checkpoint)
         trainer.optimization.begin_schedulers()

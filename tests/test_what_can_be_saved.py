@@ -1,0 +1,236 @@
+"""What a run is made of is saved and read again, or it is said before training what cannot be."""
+
+import re
+from collections.abc import Mapping
+from enum import Enum, Flag
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, events, loader, trainer
+from torch import nn
+
+import nightbus as nb
+from nightbus.bus.errors import CheckpointError
+
+
+class Way(Flag):
+    UP = 1
+    LEFT = 2
+
+
+def local_enum() -> Any:
+    class Inner(Enum):
+        A = 1
+
+    return Inner.A
+
+
+class Keeps(nb.Callback):
+    """Has a state, which it gets back."""
+
+    def __init__(self, value: Any) -> None:
+        self.value, self.back = value, None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.back = state_dict["value"]
+
+
+class WithBuffer(Small):
+    held: torch.Tensor
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.register_buffer("held", value)
+
+
+class WithOption(Small):
+    def __init__(self, option: Any) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def resumed(folder: Path, first: nb.Trainer, *callbacks: nb.Callback) -> nb.Trainer:
+    second = trainer(folder, max_epochs=2, callbacks=list(callbacks))
+    second.fit(Small(), loader(), ckpt_path=f"{first.log_dir}/checkpoints/last")
+    return second
+
+
+@pytest.mark.parametrize("value", [Way.UP | Way.LEFT, Way(0), re.MULTILINE | re.DOTALL], ids=str)
+def test_a_callback_gets_its_combination_of_flags_back(tmp_path: Path, value: Any) -> None:
+    first, again = trainer(tmp_path, callbacks=[Keeps(value)]), Keeps(None)
+    first.fit(Small(), loader())
+    resumed(tmp_path, first, again)
+
+    assert again.back is value
+
+
+def test_a_hyperparameter_may_be_a_combination_of_flags(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.fit(WithOption(Way.UP | Way.LEFT), loader())
+
+    back = WithOption.load_from_checkpoint(f"{run.log_dir}/checkpoints/last")
+    assert back.hparams.option is Way.UP | Way.LEFT
+
+
+def test_a_hyperparameter_that_could_not_be_read_again_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path)
+    run.fit(WithOption(local_enum()), loader())
+
+    assert "option" in capsys.readouterr().err
+    back = WithOption.load_from_checkpoint(f"{run.log_dir}/checkpoints/last", option=3)
+    assert back.hparams.option == 3
+
+
+@pytest.mark.parametrize(
+    "value", [local_enum(), lambda: 0, Small()], ids=["enum", "function", "module"]
+)
+def test_a_state_that_no_checkpoint_can_carry_is_refused_before_the_first_step(
+    tmp_path: Path, value: Any
+) -> None:
+    run = trainer(tmp_path, callbacks=[Keeps(value)])
+
+    with pytest.raises(CheckpointError, match=r"the state of keeps\.value is"):
+        run.fit(Small(), loader())
+    assert run.global_step == 0
+
+
+def test_a_state_of_a_datamodule_that_no_checkpoint_can_carry_is_refused_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    class Data(nb.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return loader()
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"open": open}
+
+    run = trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"the state of datamodule\.open is builtin_function"):
+        run.fit(Small(), datamodule=Data())
+    assert run.global_step == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: torch.eye(3).to_sparse(), r"is sparse \(sparse_coo\)"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), "is nested"),
+    ],
+    ids=["sparse", "nested"],
+)
+def test_a_buffer_that_no_checkpoint_can_carry_is_refused_by_name_before_the_first_step(
+    tmp_path: Path, make: Any, reason: str
+) -> None:
+    run = trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=rf"state_dict\.held is a tensor that {reason}"):
+        run.fit(WithBuffer(make()), loader())
+    assert run.global_step == 0
+
+
+def test_who_saves_nothing_may_train_with_any_buffer(tmp_path: Path) -> None:
+    run = trainer(tmp_path, enable_checkpointing=False)
+    run.fit(WithBuffer(torch.eye(3).to_sparse()), loader())
+
+    assert run.global_step == 6
+
+
+def test_an_option_of_an_optimizer_that_no_checkpoint_can_carry_is_refused_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    class Odd(Small):
+        def configure_optimizers(self) -> Any:
+            groups = [{"params": list(self.parameters()), "rule": print}]
+            return torch.optim.SGD(groups, lr=0.1)
+
+    run = trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"optimizer 0 \(SGD\)\.param_groups\[0\]\.rule"):
+        run.fit(Odd(), loader())
+    assert run.global_step == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.uint16, torch.float8_e5m2], ids=str)
+def test_a_weight_of_an_unusual_type_is_resumed_and_loaded_to_the_bit(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    value = torch.tensor([1.5, 2.0]).to(dtype)
+    run = trainer(tmp_path)
+    run.fit(WithBuffer(value), loader())
+    path = f"{run.log_dir}/checkpoints/last"
+
+    loaded = WithBuffer.load_from_checkpoint(path, value=torch.zeros(2, dtype=dtype))
+    again = WithBuffer(torch.zeros(2, dtype=dtype))
+    trainer(tmp_path, max_epochs=2).fit(again, loader(), ckpt_path=path)
+    assert torch.equal(loaded.held.view(torch.uint8), value.view(torch.uint8))
+    assert torch.equal(again.held.view(torch.uint8), value.view(torch.uint8))
+
+
+class Fragile:
+    """Is written, and cannot be made again once something was changed."""
+
+    breaks = False
+
+
+def made(plain: Any) -> Fragile:
+    if Fragile.breaks:
+        raise ValueError("no more")
+    return Fragile()
+
+
+def test_a_checkpoint_that_cannot_be_read_again_is_a_fault_and_the_one_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaks(nb.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            monkeypatch.setattr(Fragile, "breaks", trainer.current_epoch == 1)
+
+    nb.register_type(Fragile, lambda value: 0, made)
+    run = trainer(tmp_path, max_epochs=2, callbacks=[Keeps(Fragile()), Breaks()])
+    run.fit(Small(), loader())
+
+    (fault,) = [fault for fault in events(run, nb.Fault) if fault.source == "checkpointer"]
+    assert "could not be read again and is not kept" in fault.message
+    (saved,) = events(run, nb.CheckpointSaved)
+    monkeypatch.setattr(Fragile, "breaks", False)
+    last = Path(f"{run.log_dir}/checkpoints/last")
+    assert last.resolve() == Path(f"{run.log_dir}/{saved.path}").resolve()
+    resumed(tmp_path, run, Keeps(Fragile()))
+
+
+def test_a_callback_that_the_module_brings_gets_its_state_back(tmp_path: Path) -> None:
+    class Brings(Small):
+        def __init__(self, callback: Keeps) -> None:
+            super().__init__()
+            self.brought = [callback]
+
+        def configure_callbacks(self) -> Any:
+            return self.brought
+
+    first, again = trainer(tmp_path), Keeps(None)
+    first.fit(Brings(Keeps(3)), loader())
+    second = trainer(tmp_path, max_epochs=2)
+    second.fit(Brings(again), loader(), ckpt_path=f"{first.log_dir}/checkpoints/last")
+
+    assert again.back == 3
+
+
+def test_a_module_whose_lazy_part_is_never_called_is_said(tmp_path: Path) -> None:
+    class Lazy(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.never = nn.LazyLinear(2)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+    with pytest.raises(CheckpointError, match=r"never\.weight is a tensor that has no shape yet"):
+        trainer(tmp_path).fit(Lazy(), loader())
