@@ -141,6 +141,13 @@ class CombinedReader:
 
     takes_back = False
 
+    def close(self) -> None:
+        """Let go of the pass: nothing more of it is read."""
+        self._ended = [True] * len(self._ended)
+        for reader in self._readers:
+            if reader is not None:
+                reader.close()
+
     def state_dict(self, unused: int = 0) -> dict[str, Any]:
         """Where the pass is: plain data and tensors. See ``DataReader``; it takes nothing back."""
         return {

@@ -2,7 +2,7 @@
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -100,6 +100,11 @@ class DataReader:
             "key": self.key,
         }
 
+    def close(self) -> None:
+        """Let go of the pass: nothing more of it is read."""
+        end_pass(self._iterator)
+        self._iterator = iter(())
+
     def _resume(self, state: Mapping[str, Any]) -> None:
         if "began" not in state:
             raise _other_loader(self._loader)
@@ -154,15 +159,36 @@ def keep_warm(loader: Any) -> None:
 def end_workers(loader: Any) -> None:
     """End the workers that stay from pass to pass; those of a loader with a state are its own
     affair. Next time they are started again, as those of a resumed run are.
-
-    Left to the garbage collector, which empties their queues before it tells them to end, torch
-    waits 5 s for each.
     """
     if is_stateful(loader) or not is_warm(loader):
         return
     keep_warm(loader)
-    forget_seeded(loader)
-    loader._iterator = None
+    for read in (loader, *forget_seeded(loader)):
+        iterator = getattr(read, "_iterator", None)
+        read._iterator = None
+        _shut_down(iterator)
+
+
+def end_pass(iterator: Any) -> None:
+    """End a pass that may not have been read to its end, and its workers, unless they stay for
+    another pass.
+    """
+    if isinstance(iterator, Generator):
+        iterator.close()
+    elif not getattr(iterator, "_persistent_workers", False):
+        _shut_down(iterator)
+
+
+def _shut_down(iterator: Any) -> None:
+    """End the worker processes of torch's iterator over a DataLoader.
+
+    An exception holds the frames that it went through, and so the iterator. Left to the garbage
+    collector, which empties its queues before it tells the workers to end, torch waits 5 s for each
+    of them, in the middle of whatever is done then.
+    """
+    shut_down = getattr(iterator, "_shutdown_workers", None)
+    if callable(shut_down):
+        shut_down()
 
 
 def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:

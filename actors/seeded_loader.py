@@ -32,9 +32,10 @@ def seeded_loader(loader: "DataLoader[Any]", key: PassKey) -> "DataLoader[Any]":
     return seeded
 
 
-def forget_seeded(loader: Any) -> None:
-    """Let go of what is read in a loader's place, and so of its workers."""
-    _kept.pop(loader, None)
+def forget_seeded(loader: Any) -> "list[DataLoader[Any]]":
+    """Let go of what is read in a loader's place; gives it, if there is any."""
+    seeded = _kept.pop(loader, None)
+    return [] if seeded is None else [seeded[0]]
 
 
 def seeded_rest(

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from ..actors.data_position import begin_pass
+from ..actors.data_position import begin_pass, end_pass
 from ..actors.results import EvalResult, Result
 from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
@@ -107,9 +107,17 @@ class EvaluationEpochLoop(Loop):
             self.outputs.append(output)
 
     def on_run_end(self) -> list[Any] | None:
-        self._iterator = iter(())
+        self._close()
         outputs, self.outputs = self.outputs, None
         return outputs
+
+    def _close(self) -> None:
+        end_pass(self._iterator)
+        self._iterator = iter(())
+
+    def teardown(self) -> None:
+        self._close()
+        self.outputs = None
 
 
 class EvaluationLoop(Loop):
@@ -230,3 +238,4 @@ class EvaluationLoop(Loop):
 
     def teardown(self) -> None:
         self._outputs = []
+        self.epoch_loop.teardown()

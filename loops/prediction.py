@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import SequentialSampler
 
+from ..actors.data_position import end_pass
 from ..actors.step_arguments import check_dataloader_idx
 from .loop import Loop
 from .modes import Modes
@@ -67,9 +68,17 @@ class PredictionEpochLoop(Loop):
         trainer.between_batches()
 
     def on_run_end(self) -> list[Any]:
-        self._iterator = iter(())
+        self._close()
         predictions, self._predictions = self._predictions, []
         return predictions
+
+    def _close(self) -> None:
+        end_pass(self._iterator)
+        self._iterator = iter(())
+
+    def teardown(self) -> None:
+        self._close()
+        self._predictions = []
 
 
 class PredictionLoop(Loop):
@@ -135,6 +144,10 @@ class PredictionLoop(Loop):
         if not self.return_predictions:
             return None
         return predictions[0] if len(predictions) == 1 else predictions
+
+    def teardown(self) -> None:
+        self._predictions = []
+        self.epoch_loop.teardown()
 
     def batch_indices(self, dataloader_idx: int, batch_idx: int) -> Sequence[int] | None:
         """Which samples of its dataset a batch holds; None when that cannot be known: only a

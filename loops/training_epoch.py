@@ -220,6 +220,8 @@ class TrainingEpochLoop(Loop):
         )
 
     def _close(self) -> None:
+        if self._is_open:
+            self._reader.close()
         self._reader = iter(())
         self._ahead = []
         self._is_open = False

@@ -743,3 +743,103 @@ def test_workers_that_stay_from_epoch_to_epoch_end_with_the_run(
     assert len(list(data)) == len(data)  # they start again when they are needed
     end_workers()
     nb.seed_everything(1)
+
+
+class FailsIn(Small):
+    """Raises in the middle of a pass of one stage."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def fail(self) -> None:
+        if self.trainer.place.stage == self.stage:
+            raise ValueError("on purpose")
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.fail()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        self.fail()
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        self.fail()
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        self.fail()
+
+
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize(
+    ("stage", "function"),
+    [
+        ("train", "fit"),
+        ("sanity_check", "fit"),
+        ("validate", "fit"),
+        ("validate", "validate"),
+        ("test", "test"),
+        ("predict", "predict"),
+    ],
+)
+def test_an_exception_leaves_no_workers_though_it_is_kept(
+    tmp_path: Path, stage: str, function: str, stays: bool
+) -> None:
+    data, more = (
+        DataLoader(dataset(), 2, num_workers=1, persistent_workers=stays) for _ in range(2)
+    )
+    run = trainer(tmp_path, max_epochs=2)
+
+    with pytest.raises(ValueError, match="on purpose") as kept:
+        getattr(run, function)(FailsIn(stage), *([data, more] if function == "fit" else [data]))
+
+    assert multiprocessing.active_children() == []
+    del kept
+
+
+class OfSeveral(Small):
+    """Trains on the first of several batches."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step(batch[0] if isinstance(batch[0], list) else batch, batch_idx)
+
+
+class BreaksAt(torch.utils.data.Dataset[Any]):
+    """Raises where a worker reads it."""
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 9:
+            raise ValueError("on purpose")
+        return dataset()[index]
+
+    def __len__(self) -> int:
+        return 24
+
+
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_an_exception_in_a_worker_leaves_no_workers_though_it_is_kept(
+    tmp_path: Path, stays: bool, several: bool
+) -> None:
+    data = DataLoader(BreaksAt(), 2, num_workers=2, persistent_workers=stays)
+    other = DataLoader(dataset(), 2, num_workers=1, persistent_workers=stays)
+
+    with pytest.raises(ValueError, match="on purpose") as kept:
+        trainer(tmp_path).fit(OfSeveral(), [other, data] if several else data)
+
+    assert multiprocessing.active_children() == []
+    del kept
+
+
+class FailsToTearDown(FailsAtOnce):
+    def teardown(self, stage: str) -> None:
+        raise RuntimeError("nor this")
+
+
+def test_a_teardown_that_fails_too_leaves_no_workers(tmp_path: Path) -> None:
+    data = DataLoader(dataset(), 2, num_workers=1)
+
+    with pytest.raises(ValueError, match="no") as kept:
+        trainer(tmp_path).fit(FailsToTearDown(), data)
+
+    assert multiprocessing.active_children() == []
+    del kept

@@ -121,6 +121,10 @@ def _adopt_module_callbacks(trainer: "Trainer") -> None:
 
 def tear_down(trainer: "Trainer", function: Function) -> None:
     """What all of them end with."""
-    trainer.routes.call("teardown", function)
-    trainer.loop_of(function).teardown()
-    trainer.loaders.end_workers()
+    try:
+        trainer.routes.call("teardown", function)
+    finally:
+        try:
+            trainer.loop_of(function).teardown()
+        finally:
+            trainer.loaders.end_workers()
