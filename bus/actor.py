@@ -9,7 +9,7 @@ import msgspec
 
 from .codec import DecodedEvent, HookSelection
 from .errors import UsageError
-from .events import Command
+from .events import Command, Event
 from .mailbox import DEFAULT_LIMIT, MailboxLimit, Told
 from .media import (
     EncodedMedia,
@@ -64,6 +64,9 @@ class Context(Protocol):
 
     def statistics(self) -> BusStatistics:
         """Counts of the run."""
+
+    def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
+        """Record an event."""
 
     def put(
         self, source: str, name: str, value: object, destinations: Sequence[str] | None

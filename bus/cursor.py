@@ -1,5 +1,6 @@
 """An observer's place in a run, committed as it goes, with what the observer made of it."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -159,7 +160,8 @@ class CursorFile:
         try:
             refuse_link(self.path.parent, RunFolderError)
             data = read_small(self.path, RunFolderError)
-            return msgspec.json.decode(data, type=Cursor)
+            cursor = msgspec.json.decode(data, type=Cursor)
+            return msgspec.structs.replace(cursor, state=_each(_from_json, cursor.state))
         except FileNotFoundError:
             return None
         except (*MALFORMED, OSError) as error:
@@ -175,7 +177,31 @@ class CursorFile:
         """
         refuse_link(self.path.parent, RunFolderError)
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(self.path, msgspec.json.encode(cursor))
+        state = _each(_as_json, cursor.state)
+        write_atomically(
+            self.path, msgspec.json.encode(msgspec.structs.replace(cursor, state=state))
+        )
+
+
+_NOT_FINITE = {f"\0{value!r}": value for value in (math.inf, -math.inf, math.nan)}
+"""What stands in JSON for a number that it does not know."""
+
+
+def _each(convert: Callable[[Plain], Plain], state: PlainState) -> PlainState:
+    """A state with every value in it converted."""
+    return {
+        name: [convert(each) for each in value] if isinstance(value, list) else convert(value)
+        for name, value in state.items()
+    }
+
+
+def _as_json(value: Plain) -> Plain:
+    is_odd = isinstance(value, float) and not math.isfinite(value)
+    return f"\0{value!r}" if is_odd else value
+
+
+def _from_json(value: Plain) -> Plain:
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
 
 
 def attempt_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:

@@ -36,7 +36,13 @@ class JSONLines(FileSink):
 
     def write(self, batch: list[Put]) -> None:
         assert self._file is not None
-        self._file.append("".join(self._line(put) for put in batch))
+        lines = []
+        for put in batch:
+            try:
+                lines.append(self._line(put))
+            except (OverflowError, ValueError, OSError) as error:  # a time beyond the calendar
+                self.refuse([put.name], put.step, error)
+        self._file.append("".join(lines))
 
     def _line(self, put: Put) -> str:
         record = {

@@ -5,7 +5,7 @@ from typing import Any
 from ..bus.cursor import PlainState
 from ..bus.events import Event, Put, RunEnded, RunStarted
 from .sink import Sink
-from .step_rows import StepRow, StepRows
+from .step_rows import StepRow, StepRows, is_extreme
 
 
 class LoggerSink(Sink):
@@ -47,9 +47,15 @@ class LoggerSink(Sink):
         self._log(self._rows.end())
 
     def _log(self, row: StepRow | None) -> None:
-        if row is not None:
+        if row is None:
+            return
+        try:
             self.logger.log_metrics({**row.values, "epoch": row.epoch}, step=row.step)
-            self._has_news = True
+        except (OverflowError, ValueError, TypeError) as error:
+            if not is_extreme(row):
+                raise
+            self.refuse(row.values, row.step, error)
+        self._has_news = True
 
     def flush(self) -> None:
         if self._has_news:

@@ -18,6 +18,7 @@ _BATCH = 1000  # metrics in a request, the most MLflow takes
 _PARAMS = 100
 _SERVERS_WITHOUT_SCHEME = ("databricks", "databricks-uc", "uc")
 _LOCAL_SCHEMES = ("", "file", "sqlite")
+_REFUSED = "INVALID_PARAMETER_VALUE"  # what MLflow says of a value, and of nothing else
 _RUN_TAG = "nightbus.run"
 _KEY_TAG = "nightbus.delivery"
 _STATUS = {"interrupted": "KILLED", "failed": "FAILED"}
@@ -101,7 +102,12 @@ class MLflow(Sink):
             self._send(metrics)
             metrics = []
             if type(event) is Media:
-                self._send_media(event)
+                try:
+                    self._send_media(event)
+                except self._mlflow.MlflowException as error:
+                    if error.error_code != _REFUSED:
+                        raise
+                    self.refuse([event.name], event.step, error)
             elif type(event) is RunStarted:
                 self._start(event)
             elif type(event) is RunEnded:
@@ -140,7 +146,7 @@ class MLflow(Sink):
             known = self._client.get_run(run).data.params
             params = [param for param in params if param.key not in known]
         for first in range(0, len(params), _PARAMS):
-            self._client.log_batch(run, params=params[first : first + _PARAMS])
+            self._log_batch(params=params[first : first + _PARAMS])
 
     def _metric(self, put: Put) -> Any:
         return self._mlflow.entities.Metric(
@@ -155,7 +161,21 @@ class MLflow(Sink):
                 if not part:
                     continue
                 self._sent = None  # what follows was never sent
-            self._client.log_batch(self._run(), metrics=part)
+            self._log_batch(metrics=part)
+
+    def _log_batch(self, **kind: list[Any]) -> None:
+        """Send metrics or parameters; those that MLflow refuses are left out, and no others."""
+        try:
+            self._client.log_batch(self._run(), **kind)
+        except (self._mlflow.MlflowException, OverflowError, ValueError, TypeError) as error:
+            if getattr(error, "error_code", _REFUSED) != _REFUSED:
+                raise
+            ((name, entries),) = kind.items()
+            if len(entries) == 1:
+                self.refuse([entries[0].key], getattr(entries[0], "step", 0), error)
+                return
+            for entry in entries:
+                self._log_batch(**{name: [entry]})
 
     def _is_new(self, metric: Any) -> bool:
         assert self._sent is not None

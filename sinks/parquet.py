@@ -12,6 +12,7 @@ from .file_sink import FileSink
 from .growing_file import GrowingFile, is_abandoned, refuse_all_but_files, remove_file
 
 _ROW_GROUP = 1 << 17  # rows
+_CANNOT_HOLD = (OverflowError, ValueError, TypeError)  # what Arrow raises on an integer of 65 bits
 
 
 class Parquet(FileSink):
@@ -117,15 +118,32 @@ class Parquet(FileSink):
 
     def write(self, batch: list[Put]) -> None:
         assert self._file is not None
+        try:
+            rows = self._rows_of(batch)
+        except _CANNOT_HOLD:  # one of them
+            batch = [put for put in batch if self._can_hold(put)]
+            rows = self._rows_of(batch)
+        if not batch:
+            return
+        self._file.append(rows.serialize().to_pybytes())
+        self._rows += len(batch)
+        self._saved_rows = None
+
+    def _rows_of(self, batch: list[Put]) -> Any:
         columns: list[list[Any]] = [
             [(put.time_ns + self._wall_offset_ns) // 1000 for put in batch],
             *([getattr(put, name) for put in batch] for name in self._schema.names[1:-1]),
             [float(put.value) for put in batch],
         ]
-        rows = self._arrow.record_batch(columns, schema=self._schema)
-        self._file.append(rows.serialize().to_pybytes())
-        self._rows += len(batch)
-        self._saved_rows = None
+        return self._arrow.record_batch(columns, schema=self._schema)
+
+    def _can_hold(self, put: Put) -> bool:
+        try:
+            self._rows_of([put])
+        except _CANNOT_HOLD as error:
+            self.refuse([put.name], put.step, error)
+            return False
+        return True
 
     def finish(self) -> None:
         """Write the Parquet file, all at once."""

@@ -1,20 +1,26 @@
 """The base of everything that carries events to a destination."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..bus.actor import Actor
+from ..bus.actor import Actor, actor_name
 from ..bus.codec import DecodedEvent, HookSelection
 from ..bus.cursor import PlainState, Position
 from ..bus.errors import UsageError
-from ..bus.events import Event, Hook, Media, Put, RunEnded, RunStarted
+from ..bus.events import Event, Fault, Hook, Media, Put, RunEnded, RunStarted
+from ..bus.logging_setup import get_logger
 
 OF_LOGGERS = ("experiment", "log_metrics", "log_hyperparams", "log_image", "log_graph", "save_dir")
 """What modules ask ``self.logger`` for that were written for a logger of Lightning."""
+
+MAX_SAID_REFUSALS = 100  # names, of a sink; each is said once
+MAX_NAMES_SAID = 3
+
+_log = get_logger("nightbus.sinks")
 
 
 class Sink(Actor):
@@ -42,6 +48,8 @@ class Sink(Actor):
     _run_of_state: Path | None = None
     _wall_offset_ns: int = 0
     _is_open: bool = False
+    _refused: tuple[tuple[str, str], ...] = ()  # error and words, not yet recorded
+    _said_refusals: frozenset[tuple[str, ...]] = frozenset()  # names of which a record was refused
 
     if not TYPE_CHECKING:  # for which a name that is not there is an error
 
@@ -110,6 +118,33 @@ class Sink(Actor):
         Args:
             others: what the run's other sinks keep with their cursors.
         """
+
+    def refuse(self, names: Iterable[str], step: int, error: Exception) -> None:
+        """Leave out a record that the destination cannot hold, and go on with the next: to be
+        called in ``write``. A Fault in the log names it, and so does a warning; further records of
+        the same metrics are left out without a word.
+
+        Args:
+            names: the metrics in it.
+            step: of it.
+            error: why.
+        """
+        which = tuple(names)
+        if which in self._said_refusals or len(self._said_refusals) >= MAX_SAID_REFUSALS:
+            return
+        self._said_refusals |= {which}
+        said = ", ".join(repr(name[:MAX_SAID_REFUSALS]) for name in which[:MAX_NAMES_SAID])
+        more = f" and {len(which) - MAX_NAMES_SAID} more" if len(which) > MAX_NAMES_SAID else ""
+        message = f"left out {said}{more} of step {step}: {error}"
+        _log.warning(f"{actor_name(self)} {message}; it goes on with the next")
+        self._refused += ((type(error).__name__, message),)
+
+    def _record_refused(self) -> None:
+        """Record what was refused; on the bus thread."""
+        refused, self._refused = self._refused, ()
+        for kind, message in refused:
+            if self._context is not None:
+                self._context.emit(Fault, kind, message, "", "write", source=actor_name(self))
 
     def wants(self, event: DecodedEvent) -> bool:
         """Whether ``write`` gets this event."""
@@ -189,6 +224,7 @@ class Sink(Actor):
                 delivered(event.seq)
                 batch = []
                 await self._in_thread(self._finish)  # at a start: an attempt that was killed
+                self._record_refused()
                 if type(event) is RunStarted:
                     self._wall_offset_ns = event.wall_ns - event.time_ns
                     self.run_id, self.attempt = event.run, event.attempt
@@ -209,6 +245,8 @@ class Sink(Actor):
             await self._in_thread(self._after_write)
         else:
             await self._in_thread(self._write_and_flush, batch)
+        if self._refused:
+            self._record_refused()
 
     def _write_and_flush(self, batch: list[DecodedEvent]) -> None:
         self.write(batch)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
-from ..bus.events import Event, Media, Put, RunEnded, RunStarted
+from ..bus.events import Event, Media, Plain, Put, RunEnded, RunStarted
 from .growing_file import refuse_all_but_files
 from .sink import Sink
 
@@ -40,6 +40,8 @@ _INSERT = {
     for table, number in (("runs", 7), ("hparams", 3), ("metrics", 14), ("media", 15))
 }
 
+# What sqlite3 raises on a value that it cannot hold: an integer beyond 64 bits say.
+_CANNOT_HOLD = (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError)
 _DELETE_FROM = {
     table: f"DELETE FROM {table} WHERE run = ? AND (attempt > ? OR (attempt = ? AND seq >= ?))"
     for table in ("metrics", "media")
@@ -134,31 +136,45 @@ class SQLite(Sink):
 
     def write(self, batch: list[Put | Media | RunStarted | RunEnded]) -> None:
         assert self._database is not None
-        rows: list[tuple[Any, ...]] = []
-        with self._database as database:  # one transaction
-            insert = database.executemany
-            for event in batch:
-                if type(event) is Put:
-                    rows.append((*self._where(event), event.value))
-                elif type(event) is Media:
-                    database.execute(
-                        _INSERT["media"], (*self._where(event), event.kind, event.data)
-                    )
-                elif type(event) is RunStarted:
-                    started = (event.run, event.attempt, event.fn, self.wall_ns(event))
-                    database.execute(_INSERT["runs"], (*started, None, None, None))
-                    insert(
-                        _INSERT["hparams"],
-                        [(event.run, name, value) for name, value in event.hparams.items()],
-                    )
-                elif type(event) is RunEnded:
-                    database.execute(
-                        "UPDATE runs SET ended_ns = ?, how = ?, reason = ? "
-                        "WHERE run = ? AND attempt = ?",
-                        (self.wall_ns(event), event.how, event.reason, self.run_id, self.attempt),
-                    )
-            insert(_INSERT["metrics"], rows)
+        try:
+            with self._database as database:  # one transaction
+                self._insert(database, batch)
+        except _CANNOT_HOLD:  # one of them, so one by one
+            with self._database as database:
+                for event in batch:
+                    try:
+                        self._insert(database, [event])
+                    except _CANNOT_HOLD as error:
+                        self.refuse(
+                            [getattr(event, "name", type(event).__name__)], event.step, error
+                        )
         self._delivered += len(batch)
+
+    def _insert(
+        self, database: sqlite3.Connection, batch: list[Put | Media | RunStarted | RunEnded]
+    ) -> None:
+        rows: list[tuple[Any, ...]] = []
+        insert = database.executemany
+        for event in batch:
+            if type(event) is Put:
+                # A number of the column's own kind: SQLite takes no integer beyond 64 bits.
+                rows.append((*self._where(event), float(event.value)))
+            elif type(event) is Media:
+                database.execute(_INSERT["media"], (*self._where(event), event.kind, event.data))
+            elif type(event) is RunStarted:
+                started = (event.run, event.attempt, event.fn, self.wall_ns(event))
+                database.execute(_INSERT["runs"], (*started, None, None, None))
+                insert(
+                    _INSERT["hparams"],
+                    [(event.run, name, _held(value)) for name, value in event.hparams.items()],
+                )
+            elif type(event) is RunEnded:
+                database.execute(
+                    "UPDATE runs SET ended_ns = ?, how = ?, reason = ? "
+                    "WHERE run = ? AND attempt = ?",
+                    (self.wall_ns(event), event.how, event.reason, self.run_id, self.attempt),
+                )
+        insert(_INSERT["metrics"], rows)
 
     def _where(self, event: Put | Media) -> tuple[Any, ...]:
         return (
@@ -189,3 +205,9 @@ class SQLite(Sink):
     def load_state(self, state: PlainState) -> None:
         # As for all files of a run, a state does not say where to write.
         self._delivered = int(state["delivered"])  # type: ignore[arg-type]
+
+
+def _held(value: Plain) -> Plain:
+    """A hyperparameter as SQLite can hold it: an integer beyond 64 bits is a text."""
+    is_large = isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
+    return str(value) if is_large else value

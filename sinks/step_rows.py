@@ -1,5 +1,6 @@
 """Puts of one step, together."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +21,15 @@ class StepRow(NamedTuple):
     step: int
     wall_ns: int
     values: dict[str, Scalar]
+
+
+def is_extreme(row: StepRow) -> bool:
+    """Whether a row holds what many libraries cannot: then it, and not the destination, is to blame
+    for an error.
+    """
+    return not -(1 << 31) <= row.step < 1 << 31 or any(
+        not math.isfinite(value) or abs(value) >= 1 << 63 for value in row.values.values()
+    )
 
 
 class StepRows:

@@ -14,6 +14,7 @@ from .file_sink import FileSink
 from .growing_file import GrowingFile
 from .step_rows import StepRow, StepRows
 
+_CANNOT_HOLD = (OverflowError, ValueError, TypeError)  # what protobuf raises on a step of 65 bits
 _PNG_SIZE = slice(16, 24)  # width and height in a PNG's first chunk
 
 
@@ -71,7 +72,12 @@ class TensorBoard(FileSink):
                 continue
             self._append_scalars(self._rows.end())
             if type(event) is Media:
-                self._append(self._format.media(event, wall_ns(event)), wall_ns(event))
+                try:
+                    record = self._format.media(event, wall_ns(event))
+                except _CANNOT_HOLD as error:
+                    self.refuse([event.name], event.step, error)
+                    continue
+                self._append(record, wall_ns(event))
             elif type(event) is RunStarted:
                 record = self._format.hyperparameters(event.hparams, wall_ns(event))
                 self._append(record, wall_ns(event))
@@ -84,8 +90,14 @@ class TensorBoard(FileSink):
         self._append_scalars(self._rows.end())
 
     def _append_scalars(self, row: StepRow | None) -> None:
-        if row is not None:
-            self._append(self._format.scalars(row.values, row.step, row.wall_ns), row.wall_ns)
+        if row is None:
+            return
+        try:
+            record = self._format.scalars(row.values, row.step, row.wall_ns)
+        except _CANNOT_HOLD as error:
+            self.refuse(row.values, row.step, error)
+            return
+        self._append(record, row.wall_ns)
 
     def _append(self, record: bytes, wall_ns: int) -> None:
         assert self._file is not None

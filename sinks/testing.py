@@ -12,16 +12,18 @@ Subclass ``SinkContract`` in a test file, say how to make the sink and how to re
 
 import inspect
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import trio
+from msgspec import structs
 
 from ..bus.bus import Bus
 from ..bus.cursor import PlainState, Position, attempt_logs
-from ..bus.events import Ending, Put, RunStarted
+from ..bus.events import Ending, Put, RunStarted, Scalar
 from ..bus.log_writer import LogIdentity, LogWriter
 from ..bus.place import Place
 from ..bus.replay import replay
@@ -182,6 +184,28 @@ class SinkContract:
 
         assert at_once == in_parts
 
+    def test_extreme_numbers_live_and_in_replay_leave_the_same(self, tmp_path: Path) -> None:
+        run, puts = RunFolder.create(tmp_path, "contract"), _with_extreme_values(some_puts())
+        record(run, puts[:31], [self.make(tmp_path / "live")], how="")
+        record(run, puts[31:], [self.make(tmp_path / "live")])
+
+        replay(run, sinks=[self.make(tmp_path / "replayed")])
+
+        assert self.read(tmp_path / "live") == self.read(tmp_path / "replayed")
+
+    def test_a_record_that_a_sink_cannot_hold_costs_no_other(self, tmp_path: Path) -> None:
+        puts = some_puts()
+        odd = [structs.replace(put, step=1 << 63) for put in some_puts(3)]
+
+        without = self.deliver(tmp_path / "without", puts)
+        at_once = self.deliver(tmp_path / "at once", [*puts[:30], *odd, *puts[30:]])
+        in_parts = self.deliver(
+            tmp_path / "in parts", puts[:30], *[[put] for put in odd], puts[30:]
+        )
+
+        assert at_once == in_parts
+        assert len(repr(at_once)) >= len(repr(without))
+
     def test_a_sink_that_gets_nothing_leaves_something_readable(self, tmp_path: Path) -> None:
         self.deliver(tmp_path / "a", [])
 
@@ -198,6 +222,13 @@ def _end(sink: Sink) -> None:
     sink.finish()
     sink.flush()
     sink.close()
+
+
+def _with_extreme_values(puts: Sequence[Put]) -> list[Put]:
+    """The same puts with values at the ends of what the log takes."""
+    odd: list[Scalar] = [1 << 63, -(1 << 63), (1 << 64) - 1, True, math.inf, -math.inf, math.nan]
+    odd += [sys.float_info.max, 5e-324]
+    return [structs.replace(put, value=odd[put.seq % len(odd)]) for put in puts]
 
 
 def _renamed(put: Put, seq: int, name: str) -> Put:

@@ -16,7 +16,7 @@ from ..bus.logging_setup import get_logger
 from ..bus.media import decoded
 from ..bus.redaction import redact
 from .sink import Sink
-from .step_rows import StepRow, StepRows
+from .step_rows import StepRow, StepRows, is_extreme
 
 _log = get_logger("nightbus.wandb")
 _STEP = "trainer/global_step"
@@ -156,7 +156,12 @@ class WandB(Sink):
         if row is not None:
             values = {**row.values, "epoch": row.epoch, _STEP: row.step}
             # W&B drops a row whose number it has passed: what comes again is not added twice.
-            self._started().log(values, step=self._number)
+            try:
+                self._started().log(values, step=self._number)
+            except (OverflowError, ValueError, TypeError) as error:
+                if not is_extreme(row):
+                    raise
+                self.refuse(row.values, row.step, error)
             self._number += 1
 
     def _send_media(self, event: Media) -> None:

@@ -1,6 +1,7 @@
 """Loggers of Lightning, given as logger=."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,25 @@ def test_lightnings_own_loggers_work(tmp_path: Path) -> None:
         found = list(csv.DictReader(file))
     assert [row["twice"] for row in found if row["twice"]] == ["0", "2", "4", "6", "8", "10"]
     assert list((tmp_path / "tb" / "version_0").glob("events.out.tfevents.*"))
+
+
+class Narrow(Recorder):
+    """Takes no number that is not finite, as some do."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if not all(math.isfinite(value) for value in metrics.values()):
+            raise ValueError("no such number")
+        super().log_metrics(metrics, step)
+
+
+def test_a_number_that_a_logger_cannot_take_costs_its_step_alone(tmp_path: Path) -> None:
+    class PutsNaN(Puts):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.put("sometimes", math.nan if batch_idx == 2 else 1.0)
+            return super().training_step(batch, batch_idx)
+
+    narrow = Narrow()
+    trainer(tmp_path, logger=narrow).fit(PutsNaN(), loader())
+
+    steps = [step for name, _, step in narrow.calls if name == "log_metrics"]
+    assert [step for step in steps if step < 6] == [0, 1, 3, 4, 5]

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 import nightbus as nb
-from nightbus.bus.events import RunStarted
+from nightbus.bus.cursor import RunReader, attempt_logs
+from nightbus.bus.events import Fault, RunStarted
 from nightbus.bus.run_folder import RunFolder
 from nightbus.sinks.growing_file import replace_file
 from nightbus.sinks.testing import SinkContract, record, some_puts
@@ -138,3 +140,32 @@ def test_a_full_disk_while_columns_are_added_leaves_the_file_as_it_was(
         replace_file(path, [b"longer than before"])
 
     assert [(each, each.read_bytes()) for each in tmp_path.iterdir()] == [(path, b"ab")]
+
+
+class Particular(nb.Sink):
+    """Takes all numbers but three."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+    def write(self, batch: list[nb.Put]) -> None:
+        for put in batch:
+            if put.value == 3:
+                self.refuse([put.name], put.step, ValueError("three is one too many"))
+            else:
+                self.values.append(put.value)
+
+
+def test_a_record_that_is_refused_is_named_once_and_the_sink_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, sink = RunFolder.create(tmp_path, "refused"), Particular()
+    puts = [structs.replace(put, name="n", value=put.seq % 4) for put in some_puts(12)]
+
+    record(run, puts, [sink])
+
+    assert sink.values == [0, 1, 2] * 3
+    (fault,) = (event for event in RunReader(attempt_logs(run)).events() if type(event) is Fault)
+    assert fault.source == "particular"
+    assert fault.message == "left out 'n' of step 1: three is one too many"
+    assert capsys.readouterr().err.count("particular left out 'n' of step 1") == 1

@@ -87,3 +87,21 @@ def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path, content: st
         nb.SQLite(tmp_path).open(False)
 
     assert path.read_bytes() == before
+
+
+def test_integers_beyond_64_bits_are_there(tmp_path: Path) -> None:
+    class LogsMuch(Logs):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters({"hidden": 1 << 63})
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.put("large", 1 << 63)
+            return super().training_step(batch, batch_idx)
+
+    run = trainer(tmp_path, sinks=[nb.SQLite()])
+    run.fit(LogsMuch(), loader())
+
+    path = Path(str(run.log_dir)) / "metrics.sqlite"
+    assert ask(path, "SELECT DISTINCT value FROM metrics WHERE name = 'large'") == [(2.0**63,)]
+    assert ask(path, "SELECT value FROM hparams WHERE name = 'hidden'") == [(str(1 << 63),)]
