@@ -67,7 +67,10 @@ class _Writing:
         self._thread = threading.Thread(target=self._run, name="nightbus-checkpoint")
 
     def start(self) -> None:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except (RuntimeError, MemoryError):  # no thread can be had now: training waits instead
+            self._run()
 
     def _run(self) -> None:
         try:

@@ -14,6 +14,7 @@ from .errors import CheckpointError, UsageError
 from .events import Event, Fault, Put
 from .flight_file import EVENTS, STACKS, Occasion, write_flight_file
 from .log_writer import LogIdentity, LogWriter
+from .logging_setup import get_logger
 from .quit_signal import QuitSignal
 from .redaction import without_secrets
 from .stacks import all_tasks, all_threads, thread_stack
@@ -21,6 +22,8 @@ from .urgent import say_urgently
 from .watchdog import Watchdog
 
 MAX_STACK_CHARS = 16_384
+
+_log = get_logger("nightbus.black_box")
 
 
 class BlackBox:
@@ -65,7 +68,12 @@ class BlackBox:
     def __enter__(self) -> "BlackBox":
         with contextlib.ExitStack() as entered:
             for context in self._contexts:
-                entered.enter_context(context)
+                try:
+                    entered.enter_context(context)
+                except (OSError, RuntimeError, MemoryError) as error:
+                    # No thread or file descriptor can be had. The run does not depend on it.
+                    what = type(context).__name__
+                    _log.warning("not watched", what=what, error=f"{type(error).__name__}: {error}")
             self._entered = entered.pop_all()
         return self
 

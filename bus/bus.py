@@ -32,7 +32,7 @@ from .events import (
 from .flight_recorder import FlightRecorder
 from .housekeeping import Housekeeping
 from .log_writer import MAX_BUFFERED_EVENTS, MAX_BUFFERED_NS, LogWriter
-from .logging_setup import get_logger, tell_user
+from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox, Told
 from .media import EncodedMedia
 from .observer import Observer
@@ -51,6 +51,7 @@ from .statistics import (
     MailboxStatistics,
     ObserverStatistics,
 )
+from .streams import tell_user
 from .subscription import HandlerTable, subscriptions_of
 from .threads import Threads
 
@@ -468,12 +469,16 @@ class Bus:
     def _ensure_thread(self) -> None:
         if not self._is_started:
             self._is_started = True
-            self._threads.start_beside(self._main, self._on_ended_beside)
+            try:
+                self._threads.start_beside(self._main, self._on_ended_beside)
+            except (RuntimeError, MemoryError) as error:  # no thread can be had
+                self._on_ended_beside(error)
 
     def _on_ended_beside(self, error: BaseException | None) -> None:
         if error is not None:
             self._thread_error = error
             _log.error("the bus thread failed; observers get the rest by replay", exc_info=error)
+        self._is_up.set()
         self._drained.set()
         for observer in self.observers:
             observer.done.set()

@@ -26,6 +26,7 @@ class Housekeeping:
 
     def __init__(self, bus: "Bus") -> None:
         self._bus = bus
+        self._said = ""  # what failed last
 
     async def run(self) -> None:
         """Do it once a second."""
@@ -36,7 +37,12 @@ class Housekeeping:
                 positions = [o.segment for o in bus.observers if not o.done.is_set()]
                 bus.store.release_before(min(positions, default=0))
             elif bus.writer is not None:
-                await trio.to_thread.run_sync(self.sync_and_compress, abandon_on_cancel=False)
+                try:
+                    await trio.to_thread.run_sync(self.sync_and_compress, abandon_on_cancel=False)
+                except Exception as error:  # no thread can be had, or a library not be loaded
+                    if str(error) != self._said:
+                        self._said = str(error)
+                        _log.warning("the log is not looked after now", error=self._said)
 
     def sync_and_compress(self) -> None:
         """Make durable what is written, and compress what is sealed."""
@@ -60,5 +66,6 @@ class Housekeeping:
                 return
             try:
                 compress_segment(store, index)
-            except (OSError, LogFormatError) as error:
+            # Or the library that compresses cannot be loaded, while there is no file descriptor.
+            except (OSError, LogFormatError, ImportError, MemoryError) as error:
                 _log.warning("a log segment stays uncompressed", error=str(error))

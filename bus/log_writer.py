@@ -52,6 +52,7 @@ from .marks import (
 from .place import AT_ONCE, Place
 from .segment_file import SegmentFile, open_segment_file
 from .segments import SegmentStore
+from .shortage import NO_DESCRIPTOR
 from .statistics import LogStatistics
 from .summary import HookTotal, Summary
 
@@ -776,8 +777,7 @@ class LogWriter:
         try:
             os.fdatasync(fd)
             if fd != self._named_fd:
-                self._store.sync_names()
-                self._named_fd = fd
+                self._sync_names_of(fd)
         except OSError as error:
             self._sync_error = error.strerror or str(error)
             self._unsound.add(fd)
@@ -788,6 +788,15 @@ class LogWriter:
             self._rotate_at = 0
             raise
         self._failed_syncs = 0
+
+    def _sync_names_of(self, fd: int) -> None:
+        try:
+            self._store.sync_names()
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTOR:
+                raise
+            return  # nothing was asked of the disk: the next sync tries again
+        self._named_fd = fd
 
     def _tell_of_failed_syncs(self) -> None:
         while self._untold:

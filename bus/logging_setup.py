@@ -4,7 +4,6 @@ structlog is loaded with the first message that is shown: it takes 80 ms, and mo
 nothing to say.
 """
 
-import contextlib
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from .errors import UsageError
 from .imports import random_numbers_elsewhere
 from .place import Place
+from .streams import is_terminal, tell_user
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
@@ -68,9 +68,14 @@ class Logger:
     def _say(self, severity: int, method: str, event: str, values: dict[str, Any]) -> None:
         if severity < level():
             return
-        if self._logger is None:
-            self._logger = _structlog_logger(self._name)
-        getattr(self._logger, method)(event, **values)
+        try:
+            if self._logger is None:
+                self._logger = _structlog_logger(self._name)
+            getattr(self._logger, method)(event, **values)
+        except Exception as error:
+            # structlog cannot be loaded while there is no file descriptor, or what the program
+            # has it do fails. A message is no reason for a run to end.
+            _say_plainly(method, event, values, error)
 
 
 def get_logger(name: str) -> Logger:
@@ -90,10 +95,21 @@ def _structlog_logger(name: str) -> Any:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=is_terminal(sys.stderr), exception_formatter=structlog.dev.plain_traceback
         ),
     ]
     return structlog.wrap_logger(_Stderr(), processors=processors)
+
+
+def _say_plainly(method: str, event: str, values: dict[str, Any], error: Exception) -> None:
+    """Say without structlog what it would have said."""
+    failure = values.get("exc_info")
+    if isinstance(failure, BaseException):
+        values = {**values, "exc_info": f"{type(failure).__name__}: {failure}"}
+    known = _add_context(None, method, dict(values))
+    said = "".join(f" {name}={value!r}" for name, value in known.items())
+    why = f"{type(error).__name__}: {error}"
+    tell_user(f"nightbus: {method}: {event}{said} (without structlog: {why})")
 
 
 def _add_context(
@@ -114,11 +130,3 @@ class _Stderr:
         tell_user(message)
 
     debug = info = warning = error = _print
-
-
-def tell_user(message: str) -> None:
-    """Print a line for people to standard error. That may lie on a disk that is full, too, which
-    must not end the run; then there is nobody left who could be told.
-    """
-    with contextlib.suppress(OSError):
-        print(message, file=sys.stderr, flush=True)

@@ -16,11 +16,13 @@ from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Ev
 from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox
 from .redaction import without_secrets
+from .shortage import is_shortage
 from .statistics import ObserverStatistics
 
 MAX_TRACEBACK_CHARS = 16_384
 COMMIT_EVERY_S = 1.0
 MAX_DOUBLINGS = 60  # of the back-off; more would not fit into a float one day
+MAX_SHORTAGE_WAIT_S = 2.0  # until what the process lacked is asked for again
 
 _log = get_logger("nightbus.observer")
 DEFAULT_SUPERVISION = Supervision()
@@ -117,6 +119,7 @@ class Observer:
         self._cursor_file = cursor_file
         self._supervision = supervision or actor.supervision or DEFAULT_SUPERVISION
         self._budget = RestartBudget(self._supervision)
+        self._shortages = 0  # in a row
         self.faults = 0
         self.restarts = 0
         self.events_read = 0
@@ -155,7 +158,7 @@ class Observer:
                     stopped = (self._dismissed, self.position.seq)
                     self._host.emit(ActorStopped, *stopped, source=self.name)
                 return
-            delay_s = self._budget.next_delay_s(trio.current_time())
+            delay_s = self._next_delay_s(self.error)
             if delay_s is None:
                 self._give_up(self._supervision)
                 return
@@ -165,6 +168,20 @@ class Observer:
             self.restarts += 1  # now, and not before: it may be cancelled while it waits
             self._host.emit(ActorRestarted, self.restarts, delay_s, source=self.name)
 
+    def _next_delay_s(self, error: BaseException | None) -> float | None:
+        """How long to wait before the next restart; None when there is none left. A shortage of the
+        process's is not the actor's failure: it is waited out.
+        """
+        is_short = error is not None and is_shortage(error) and self._supervision.restarts > 0
+        if not is_short or self._host.is_closing(self):
+            self._shortages = 0
+            return self._budget.next_delay_s(trio.current_time())
+        self._shortages += 1
+        longest_s = min(self._supervision.max_backoff_s, MAX_SHORTAGE_WAIT_S)
+        return min(
+            self._supervision.backoff_s * 2.0 ** min(self._shortages - 1, MAX_DOUBLINGS), longest_s
+        )
+
     def _is_from_outside(self, error: BaseException) -> bool:
         """Whether an error is nothing that the actor did, but somebody ends it."""
         return _is_cancellation(error)
@@ -172,6 +189,8 @@ class Observer:
     def abandon(self, reason: str) -> None:
         """Count it as one that was not done in time; any thread may ask."""
         self._was_cancelled = True
+        if self._is_waiting and self.error is not None:  # for another try
+            reason += f": {type(self.error).__name__}: {text_of(self.error)}"
         self.gave_up = self.gave_up or reason
 
     def cancel(self) -> None:

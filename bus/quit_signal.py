@@ -43,8 +43,14 @@ class QuitSignal:
             return self
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._write_fd, False)  # or it could not be a wakeup fd
-        self._thread = threading.Thread(target=self._answer, name="nightbus-sigquit", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._answer, name="nightbus-sigquit", daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            os.close(self._read_fd)
+            os.close(self._write_fd)
+            raise
+        self._thread = thread
         # Written to by the C part of any handler, at once, whatever the main thread does.
         self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._previous = signal.signal(signal.SIGQUIT, self._on_signal)

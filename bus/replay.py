@@ -24,7 +24,6 @@ from .find_run import find_events
 from .flight_file import FlightFile
 from .lineage import Timeline, consistent_logs
 from .log_reader import EndKind, LogReader
-from .logging_setup import tell_user
 from .mailbox import Envelope, Told
 from .media import EncodedMedia
 from .observer import Observer, text_of
@@ -39,6 +38,7 @@ from .report import summarise
 from .rewind import go_on, states_of_others
 from .run_folder import RunFolder
 from .statistics import ActorStatistics, BusStatistics
+from .streams import tell_user
 from .subscription import subscriptions_of
 
 

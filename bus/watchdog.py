@@ -41,8 +41,9 @@ class Watchdog:
 
     def __enter__(self) -> "Watchdog":
         self._ended.clear()
-        self._thread = threading.Thread(target=self._watch, name="nightbus-watchdog", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._watch, name="nightbus-watchdog", daemon=True)
+        thread.start()
+        self._thread = thread
         return self
 
     def __exit__(

@@ -29,6 +29,7 @@ from ..bus.events import (
     RunStarted,
 )
 from ..bus.imports import random_numbers_elsewhere
+from ..bus.streams import is_terminal, tell_user
 from ..bus.urgent import STDERR, drawn_lines
 from .progress_view import Bar, ProgressView, number
 from .sink import Sink
@@ -124,7 +125,7 @@ class ProgressBar(Sink):
 
         # FORCE_COLOR would have rich take a file for a terminal, and fill it with redrawn bars.
         self._console = self._given_console or Console(
-            stderr=True, highlight=False, force_terminal=sys.stderr.isatty()
+            stderr=True, highlight=False, force_terminal=is_terminal(sys.stderr)
         )
         self._gap_s = MIN_REFRESH_S if self._is_live else LINES_EVERY_S
         if self._view.fn and self._view.ended is None:  # a restart
@@ -178,6 +179,9 @@ class ProgressBar(Sink):
             self._say(line)
 
     def _say(self, line: str) -> None:
+        if self._given_console is None and not self._is_live:
+            tell_user(_printable(line))
+            return
         from rich.text import Text
 
         if self._console is not None:
@@ -398,8 +402,8 @@ class _Terminal:
             console=console,
             auto_refresh=False,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-            redirect_stderr=sys.stderr.isatty(),
+            redirect_stdout=is_terminal(sys.stdout),
+            redirect_stderr=is_terminal(sys.stderr),
         )
         self._is_on_stderr = False
         with contextlib.suppress(OSError, ValueError):  # it is no file

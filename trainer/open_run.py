@@ -18,11 +18,12 @@ from ..bus.events import DeadLetter, Ending, Fork, Plain, Put, RunStarted
 from ..bus.flight_recorder import FlightRecorder
 from ..bus.lineage import logs_before
 from ..bus.log_writer import LogIdentity, LogWriter
-from ..bus.logging_setup import bind_run, tell_user
+from ..bus.logging_setup import bind_run
 from ..bus.observer import Observer
 from ..bus.place import Place
 from ..bus.run_folder import AttemptLock, RunFolder
 from ..bus.segments import UnnamedStore
+from ..bus.streams import keep_standard_numbers, tell_user
 from ..loops import HOOK_GROUPS
 from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill
@@ -51,6 +52,7 @@ class OpenRun:
     """
 
     def __init__(self, trainer: "Trainer", function: Function, fork: Fork | None) -> None:
+        keep_standard_numbers()
         self.function = function
         self._trainer, self._fork = trainer, fork
         run = trainer.run_folder

@@ -12,9 +12,10 @@ from ..actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from ..actors.torch_settings import torch_settings
 from ..bus.errors import UsageError
 from ..bus.events import Ending, Fault
-from ..bus.logging_setup import bind_run, tell_user
+from ..bus.logging_setup import bind_run
 from ..bus.observer import describe
 from ..bus.run_folder import RunFolder
+from ..bus.streams import tell_user
 from ..loops.running_loss import RunningLoss
 from .functions import Function, tear_down
 from .open_run import OpenRun
@@ -75,6 +76,7 @@ def run(
     """
     trainer.adopt(given)
     module, signals = trainer.lightning_module, trainer.safe_points.signals
+    first: BaseException | None = None
     how: Ending = "completed"
     reason = ""
     is_unsaved = False
@@ -108,6 +110,9 @@ def run(
                 raise SystemExit(PREEMPTED_EXIT_CODE)
             trainer.interrupted = signals.interrupted
             return result
+        except BaseException as error:
+            first = error
+            raise
         finally:
             # Not more than one signal raises before they are held: then the end comes all the
             # same.
@@ -115,7 +120,12 @@ def run(
                 signals.hold(trainer.bus.hurry)
             finally:
                 if trainer.open_run is not None:
-                    _close(trainer, trainer.open_run, how, reason, is_unsaved)
+                    try:
+                        _close(trainer, trainer.open_run, how, reason, is_unsaved)
+                    except Exception as second:
+                        if first is None:
+                            raise
+                        _add_note(first, second)
                 module._attach(None)
 
 
@@ -175,10 +185,14 @@ def _on_exception(trainer: "Trainer", opened: OpenRun, error: BaseException, how
     hook = trainer.place.hook
     trainer.place.move()  # an interrupt may have come between a move and the note of it
     trainer.optimization.toggle.end()
+
     if how == "failed":
-        trainer.bus.emit(Fault, *describe(error), hook, source="module")
-        if isinstance(error, Exception):
-            opened.black_box.crash(error)
+        try:
+            trainer.bus.emit(Fault, *describe(error), hook, source="module")
+            if isinstance(error, Exception):
+                opened.black_box.crash(error)
+        except Exception as second:  # no memory, say: the first is what the user has to see
+            _add_note(error, second)
     for step in (
         lambda: trainer.routes.call("on_exception", error),
         lambda: tear_down(trainer, opened.function),
@@ -188,7 +202,11 @@ def _on_exception(trainer: "Trainer", opened: OpenRun, error: BaseException, how
             step()
         except Exception as second:
             trainer.bus.emit(Fault, *describe(second), trainer.place.hook, source="trainer")
-            error.add_note(f"while ending the run: {type(second).__name__}: {second}")
+            _add_note(error, second)
+
+
+def _add_note(error: BaseException, second: Exception) -> None:
+    error.add_note(f"while ending the run: {type(second).__name__}: {second}")
 
 
 def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str, is_unsaved: bool) -> None:

@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
-from ...bus.logging_setup import get_logger, tell_user
+from ...bus.logging_setup import get_logger
+from ...bus.streams import tell_user
 from ..arguments import check_at_least
 from ..callback import Callback
 

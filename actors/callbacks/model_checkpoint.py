@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
-from ...bus.logging_setup import get_logger, tell_user
+from ...bus.logging_setup import get_logger
+from ...bus.streams import tell_user
 from ..arguments import check_at_least, check_choice
 from ..checkpoint_files import free_name, point_at
 from ..checkpoint_format import is_checkpoint, remove_checkpoint, remove_unfinished

@@ -1,8 +1,8 @@
 """ModelSummary: what the module is made of, shown when fit begins."""
 
-import sys
 from typing import TYPE_CHECKING
 
+from ...bus.streams import tell_user
 from ..callback import Callback
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class ModelSummary(Callback):
     def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Show the summary, on the first process."""
         if trainer.is_global_zero:
-            print(summarise(module), file=sys.stderr)
+            tell_user(summarise(module))
 
 
 def summarise(module: "LightningModule") -> str:
