@@ -2,7 +2,7 @@
 
 import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -191,6 +191,25 @@ def _shut_down(iterator: Any) -> None:
         shut_down()
 
 
+def end_new_workers(loaders: Iterable[Any]) -> Callable[[], None]:
+    """What ends, when it is called, the workers of loaders that stay from pass to pass and were
+    not there yet now. The pass after it starts them as if there had been none.
+    """
+    waiting = [
+        loader
+        for loader in loaders
+        if getattr(loader, "persistent_workers", False) and not is_stateful(loader)
+        if getattr(loader, "_iterator", None) is None
+    ]
+
+    def end() -> None:
+        for loader in waiting:
+            iterator, loader._iterator = loader._iterator, None
+            _shut_down(iterator)
+
+    return end
+
+
 def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:
     """One pass over a loader.
 
@@ -263,7 +282,7 @@ def _drop(iterator: Iterator[Any], number: int, loader: Any) -> None:
 def generators_of(loader: Any) -> list[torch.Generator]:
     """The generators that a loader and its samplers draw from, each once."""
     found: dict[int, torch.Generator] = {}
-    for owner in (loader, *_samplers_of(loader)):
+    for owner in (loader, *samplers_of(loader)):
         generator = getattr(owner, "generator", None)
         if isinstance(generator, torch.Generator):
             found[id(generator)] = generator
@@ -272,13 +291,13 @@ def generators_of(loader: Any) -> list[torch.Generator]:
 
 def tell_epoch(loader: Any, epoch: int) -> None:
     """Tell a loader's samplers the epoch before they are read, where they have ``set_epoch``."""
-    for sampler in _samplers_of(loader):
+    for sampler in samplers_of(loader):
         set_epoch = getattr(sampler, "set_epoch", None)
         if callable(set_epoch):
             set_epoch(epoch)
 
 
-def _samplers_of(loader: Any) -> list[Any]:
+def samplers_of(loader: Any) -> list[Any]:
     """A loader's samplers, each once."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     samplers = [getattr(loader, "sampler", None), batch_sampler]

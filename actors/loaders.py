@@ -1,6 +1,7 @@
 """Loaders: the dataloaders of a run, how many batches of each are read, and when to validate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,17 @@ from .data import (
     training_loader,
     without_shuffling,
 )
-from .data_position import end_workers, generators_of, is_warm, keep_warm, tell_epoch
+from .data_position import (
+    end_new_workers,
+    end_workers,
+    generators_of,
+    is_warm,
+    keep_warm,
+    samplers_of,
+    tell_epoch,
+)
 from .hooks import is_overridden
+from .rng import undrawn_from
 from .worker_seeds import workers_seed
 
 if TYPE_CHECKING:
@@ -246,6 +256,8 @@ class Loaders:
             hook = {"validate": "val_dataloader"}.get(stage, f"{stage}_dataloader")
             found = self._routes().call(hook) if given is None else given
             loaders = [check_loader(entry, hook) for entry in evaluation_loaders(found)]
+            if stage == "validate" and self._overfit:
+                loaders = [without_shuffling(loader) for loader in loaders]
             step = _STEPS.get(stage)
             alone = stage in self._given and "train" not in self._given
             if loaders and step is not None and alone and not is_overridden(self._module, step):
@@ -263,6 +275,21 @@ class Loaders:
         if self.sanity_checking and most >= 0:
             return [most if limit is None else min(limit, most) for limit in limits]
         return limits
+
+    @contextmanager
+    def unread(self, stage: str) -> Iterator[None]:
+        """Whatever is read of a stage's loaders meanwhile: afterwards the random number generators
+        of their own, those of their samplers and datasets, and their workers are as they were.
+        """
+        parts = [part for loader in self.evaluation(stage) for part in _parts(loader)]
+        datasets = [dataset for part in parts for dataset in _datasets_of(part)]
+        samplers = [sampler for part in parts for sampler in samplers_of(part)]
+        end = end_new_workers(parts)
+        with undrawn_from([*parts, *samplers, *datasets]):
+            try:
+                yield
+            finally:
+                end()
 
     def end_workers(self) -> None:
         """At a run's end: workers that would stay for another pass are not needed any more."""
@@ -305,6 +332,17 @@ class Loaders:
 
 def _parts(loader: Any) -> list[Any]:
     return loader.flat if isinstance(loader, CombinedLoader) else [loader]
+
+
+def _datasets_of(loader: Any) -> Iterator[Any]:
+    """A loader's dataset, and those that it is a part of or made of."""
+    waiting = [getattr(loader, "dataset", None)]
+    while waiting:
+        dataset = waiting.pop()
+        if dataset is not None:
+            yield dataset
+            waiting.append(getattr(dataset, "dataset", None))  # of a Subset
+            waiting.extend(getattr(dataset, "datasets", None) or ())  # of a ConcatDataset
 
 
 def _generators(loader: Any) -> list[torch.Generator]:

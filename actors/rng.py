@@ -1,7 +1,8 @@
 """Random number generators: seeding them all, and their states as plain data and tensors."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -65,3 +66,55 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
     if "mps" in state and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"])
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Whatever is drawn at random meanwhile: afterwards all generators of Python, NumPy and torch
+    are as they were.
+    """
+    before = rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(before)
+
+
+@contextmanager
+def undrawn_from(owners: Iterable[Any]) -> Iterator[None]:
+    """The same for generators of their own that objects have as attributes: torch's, NumPy's and
+    Python's.
+
+    Args:
+        owners: the objects: loaders, samplers, datasets, modules and the like.
+    """
+    found = {id(value): value for owner in owners for value in list(_attributes_of(owner))}
+    put_back = [restore for value in found.values() if (restore := _restores(value)) is not None]
+    try:
+        yield
+    finally:
+        for restore in put_back:
+            restore()
+
+
+def _attributes_of(owner: Any) -> Iterable[Any]:
+    return getattr(owner, "__dict__", {}).values()
+
+
+def _restores(generator: Any) -> Callable[[], object] | None:
+    """What puts a generator back to where it is now; None if it is no generator."""
+    state: Any
+    if isinstance(generator, torch.Generator):
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+    if isinstance(generator, np.random.RandomState):
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+    if isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        state = bits.state
+        return lambda: setattr(bits, "state", state)
+    if isinstance(generator, random.Random):
+        state = generator.getstate()
+        return lambda: generator.setstate(state)
+    return None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from ..actors.callback import Callback
+from ..actors.rng import undrawn, undrawn_from
 from ..bus.errors import UsageError
 from ..bus.events import Scalar, Stage
 
@@ -50,17 +51,28 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
 
 
 def _sanity_check(trainer: "Trainer") -> None:
-    """Validate a few batches, so that what is wrong with validation shows before training."""
+    """Validate a few batches, so that what is wrong with validation shows before training, which
+    goes on as if that had not been done: no random number is drawn.
+    """
     val_loop = getattr(trainer.epoch_loop, "val_loop", None)
-    if val_loop is None or not trainer.loaders.wants_sanity_check:
+    if val_loop is None or not trainer.loaders.can_validate:
         return
-    trainer.loaders.sanity_checking = trainer.metrics.muted = True
-    trainer.routes.call("on_sanity_check_start")
-    with trainer.place.in_stage("sanity_check"):
-        val_loop.run()
-        trainer.metrics.drop_stage()
-    trainer.routes.call("on_sanity_check_end")
-    trainer.loaders.sanity_checking = trainer.metrics.muted = False
+    with undrawn():
+        # Also without a sanity check the loaders are asked for now: what is drawn for them is the
+        # same.
+        trainer.loaders.evaluation("validate")
+        if not trainer.loaders.wants_sanity_check:
+            return
+        trainer.loaders.sanity_checking = trainer.metrics.muted = True
+        module, callbacks = trainer.lightning_module, trainer.participants.callbacks_in_order
+        owners = [*module.modules(), trainer.datamodule, *callbacks]
+        with trainer.loaders.unread("validate"), undrawn_from(owners):
+            trainer.routes.call("on_sanity_check_start")
+            with trainer.place.in_stage("sanity_check"):
+                val_loop.run()
+                trainer.metrics.drop_stage()
+            trainer.routes.call("on_sanity_check_end")
+        trainer.loaders.sanity_checking = trainer.metrics.muted = False
 
 
 def evaluate(
