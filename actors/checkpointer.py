@@ -466,7 +466,7 @@ class Checkpointer:
             "loaders": trainer.loaders.state_dict(),
             "datamodule": trainer.datamodule.state_dict() if trainer.datamodule else {},
             "metrics": trainer.metrics.state_dict(),
-            "torchmetrics": torchmetrics_state(trainer.lightning_module),
+            "torchmetrics": torchmetrics_state(trainer.lightning_module, trainer.metrics.over),
             "gradients": self._gradients(),
             "modes": self._modes.state_dict(trainer.optimization.toggle.frozen)
             if self._modes is not None and trainer.training

@@ -77,6 +77,7 @@ class LogEntry:
         "on_epoch",
         "on_step",
         "options",
+        "published_updates",
         "reduction",
         "source",
         "stage",
@@ -94,6 +95,7 @@ class LogEntry:
         self.source = source
         self.dataloader_idx = 0
         self.metric: Any = None
+        self.published_updates = 0  # how many the Metric had when its value was recorded
         self.is_restored = False  # out of a checkpoint, not logged since
         prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
         by_rule = LOG_RULES[hook]

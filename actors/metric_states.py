@@ -11,9 +11,13 @@ from ..bus.errors import CheckpointError
 _BESIDE_STATES = ("_num_vals_seen", "min_val", "max_val")
 
 
-def torchmetrics_state(module: nn.Module) -> dict[str, dict[str, Any]]:
+def torchmetrics_state(module: nn.Module, over: Collection[int] = ()) -> dict[str, dict[str, Any]]:
     """What the module's Metrics have gathered, by their name in the module; those that have
     gathered nothing are left out.
+
+    Args:
+        module: the module.
+        over: ids of Metrics whose epoch is over: what they have gathered is not wanted any more.
     """
     for part in module.modules():
         if hasattr(part, "_compute_groups_create_state_ref"):  # metrics that share a state get it
@@ -25,6 +29,7 @@ def torchmetrics_state(module: nn.Module) -> dict[str, dict[str, Any]]:
             "beside": {part: vars(metric)[part] for part in _BESIDE_STATES if part in vars(metric)},
         }
         for name, metric in _metrics(module)
+        if id(metric) not in over
         if metric._update_count or any(part in vars(metric) for part in _BESIDE_STATES)
     }
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from torch import Tensor, nn
 
 from ..bus.bus import Bus
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
 _NO_BATCH = object()
+_NO_STEP = -1
 _log = get_logger("nightbus.metrics")
 
 DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
@@ -79,6 +81,35 @@ class Metrics:
         self.unheard: Counter[str] = Counter()  # values put to others
         self._directed: set[str] = set()  # names put to destinations that were chosen
         self._monitors = Monitors()
+        self.step = _NO_STEP  # that values belong to; without one, that where training is
+        self._stepped = self._step_before = _NO_STEP
+
+    # -- which step --------------------------------------------------------------------------
+
+    def begin_step(self, step: int) -> None:
+        """A batch of training begins that is the first of an optimizer step. What is recorded from
+        here on belongs to it, also when the optimizer has stepped and when the epoch ends.
+
+        Args:
+            step: optimizer steps completed.
+        """
+        if self._step_before == _NO_STEP:
+            self._stepped = step
+        elif step != self._step_before:
+            self._stepped += 1
+        self.step = self._step_before = step
+
+    def end_steps(self) -> None:
+        """What is recorded from here on belongs to no batch that was."""
+        self.step = _NO_STEP
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the step's values go to sinks: they do every ``log_every_n_steps``. Several
+        optimizers that step in one batch count for one.
+        """
+        steps = self.bus.place.step if self.step == _NO_STEP else self._stepped
+        return (steps + 1) % self.log_every_n_steps == 0
 
     # -- who reads what ----------------------------------------------------------------------
 
@@ -146,8 +177,15 @@ class Metrics:
             destinations = (destinations,)
         labels = ("loggers",) if destinations is None else tuple(destinations)
         self._count_unheard(labels)
-        if not self.muted:
-            self.bus.emit(Media, name, kind, data, labels, self.bus.place.hook, source=source)
+        bus = self.bus
+        if self.muted:
+            return
+        writer = bus.writer
+        if self.step == _NO_STEP or writer is None or threading.get_ident() != writer.owner:
+            bus.emit(Media, name, kind, data, labels, bus.place.hook, source=source)
+            return
+        event = writer.event(Media, name, kind, data, labels, bus.place.hook, source=source)
+        bus.append(msgspec.structs.replace(event, step=self.step))
 
     def _count_unheard(self, labels: Sequence[str]) -> None:
         for label in labels:
@@ -189,13 +227,14 @@ class Metrics:
         if bus.has_step_handlers:
             value = resolved(value)
         place = bus.place
+        step = self.step
         event = Put(
             writer.next_seq(),
             writer.clock_ns(),
             place.rank,
             place.stage,
             place.epoch,
-            place.step,
+            place.step if step < 0 else step,
             place.batch_idx,
             place.dataloader_idx,
             source,
@@ -271,8 +310,7 @@ class Metrics:
                 reduction.add(scalar, self._size_of_batch())
 
     def _record_step(self, source: str, entry: LogEntry, scalar: Value) -> None:
-        due = (self.bus.place.step + 1) % self.log_every_n_steps == 0
-        labels = entry.to_step if due else entry.to_step_thinned
+        labels = entry.to_step if self.is_due else entry.to_step_thinned
         self._record(source, entry.step_name, scalar, labels)
         if entry.step_name is not entry.name and not self.muted:
             self._callback[entry.name] = scalar
@@ -495,7 +533,8 @@ class Metrics:
     # -- the end of an epoch -----------------------------------------------------------------
 
     def publish_epoch(self) -> dict[int, dict[str, Scalar]]:
-        """Put the epoch's reductions of the current stage, and begin anew.
+        """Put the epoch's reductions of the current stage, and begin anew; Metrics begin anew with
+        ``end_epoch``.
 
         Returns:
             Values by dataloader index and metric name.
@@ -507,15 +546,15 @@ class Metrics:
         for known in self._collections.values():
             if known.stage == stage:  # metrics that share a state get it
                 list(known.collection.values(copy_state=False))
-        computed: list[Any] = []
         for entry in self._entries.values():
             if entry.stage != stage or not entry.on_epoch:
                 continue
             if entry.metric is not None:
-                if not entry.metric.update_called:
+                updates = entry.metric._update_count
+                if not updates or updates == entry.published_updates:
                     continue
                 value = resolved(to_scalar(entry.name, entry.metric.compute()))
-                computed.append(entry.metric)
+                entry.published_updates = updates
             elif entry.reduction is not None:
                 value = entry.reduction.compute()
                 entry.reduction = None
@@ -525,9 +564,30 @@ class Metrics:
             if entry.epoch_name is not entry.name and not self.muted:
                 self._callback[entry.name] = value
             published.setdefault(entry.dataloader_idx, {})[entry.epoch_name] = value
-        for metric in computed:  # not before all are computed: they may share a state
-            metric.reset()
         return published
+
+    def end_epoch(self) -> None:
+        """Reset the Metrics that were logged in the current stage: its epoch is over, and so are
+        the hooks at its end, which may ask for what they compute.
+        """
+        stage = self.bus.place.stage
+        logged = {}
+        for entry in self._entries.values():
+            if entry.stage == stage and entry.metric is not None:
+                logged[id(entry.metric)] = entry.metric
+                entry.published_updates = 0
+        for metric in logged.values():
+            metric.reset()
+
+    @property
+    def over(self) -> set[int]:
+        """The Metrics, by their id, whose epoch is over, though they are not reset yet."""
+        return {
+            id(entry.metric)
+            for entry in self._entries.values()
+            if entry.metric is not None
+            and 0 < entry.metric._update_count == entry.published_updates
+        }
 
     # -- checkpoints -------------------------------------------------------------------------
 
@@ -558,6 +618,7 @@ class Metrics:
                 ]
             ],
             **self._monitors.state_dict(),
+            "steps": [self.step, self._stepped, self._step_before],
             "latest": [
                 {name: resolved(value) for name, value in values.items()}
                 for values in (self._callback, self._progress_bar, self._logged)
@@ -594,6 +655,8 @@ class Metrics:
                     ) from None
             self._entries[key] = entry
         self._monitors.load_state_dict(state_dict)
+        if "steps" in state_dict:
+            self.step, self._stepped, self._step_before = state_dict["steps"]
         latest = (self._callback, self._progress_bar, self._logged)
         for values, saved in zip(latest, state_dict["latest"], strict=True):
             values.update(saved)
@@ -611,6 +674,7 @@ class Metrics:
         self.unheard.clear()
         self._directed.clear()
         self._monitors = Monitors()
+        self.step = self._stepped = self._step_before = _NO_STEP
         self._callback.clear()
         self._progress_bar.clear()
         self._logged.clear()

@@ -27,7 +27,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
         rank: the process that recorded it.
         stage: what the trainer was doing.
         epoch: epochs completed before this one, so the first is 0.
-        step: optimizer steps completed.
+        step: optimizer steps completed. Values and media of a training batch, of the validation
+            after it and of the hooks that end its epoch have all that of the batch's begin.
         batch_idx: batch within the epoch, from 0; -1 outside a batch.
         dataloader_idx: which of several dataloaders, from 0.
         source: name of the actor it came from; empty for hooks, which belong to nobody.

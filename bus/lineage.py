@@ -11,7 +11,7 @@ that checkpoint was done again: it is superseded, and so is every attempt that g
 """
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NamedTuple, cast
 
 from .cursor import AttemptLog, attempt_logs
@@ -20,6 +20,8 @@ from .events import Event, Fork, RunStarted
 from .log_reader import LogReader
 from .run_folder import RunFolder, read_fork
 from .segments import FolderStore, SegmentStore, Stretch, read_footer
+
+_EVENTS_BEFORE = 1000  # more than are put at the end of an epoch
 
 
 class _Start(NamedTuple):
@@ -104,11 +106,14 @@ def _start_of(store: SegmentStore) -> _Start:
 
 
 def _step_at(store: SegmentStore, seq: int) -> int:
+    """How many optimizer steps were completed: as the events before say, because a value that is
+    put when an epoch ends belongs to the step before.
+    """
     reader = LogReader(store)
     try:
-        reader.seek(seq)
-        events = reader.read()
-        return next((event.step for event in events if isinstance(event, Event)), 0)
+        reader.seek(max(0, seq - _EVENTS_BEFORE))
+        events = takewhile(lambda event: event.seq <= seq, reader.events())
+        return max((event.step for event in events if isinstance(event, Event)), default=0)
     except LogFormatError:
         return 0
     finally:

@@ -216,6 +216,7 @@ class EvaluationLoop(Loop):
         trainer.routes.call("on_epoch_end")
         self._publish()
         trainer.routes.call(f"on_{kind}_end")
+        trainer.metrics.end_epoch()
         trainer.announce_loop_end(trainer.place.stage, self.epoch_loop.batch_progress.current.ready)
         trainer.bus.flush()
         shared = self._results.get(0, {})

@@ -158,6 +158,8 @@ class FitLoop(Loop):
         trainer.metrics.publish_epoch()
         trainer.routes.call("on_epoch_end")
         trainer.metrics.publish_epoch()
+        trainer.metrics.end_epoch()
+        trainer.metrics.end_steps()
         self._complete_epoch(is_whole=getattr(self.epoch_loop, "is_last_batch", True))
         trainer.checkpointer.between_epochs()
 

@@ -134,6 +134,9 @@ class TrainingEpochLoop(Loop):
                 self.is_last_batch = True
                 raise StopIteration
         self.batch_idx = batch_idx = self.batch_idx + 1
+        metrics = trainer.metrics
+        if metrics.step != place.step:
+            metrics.begin_step(place.step)
         counts.ready += 1
         if self._is_direct and routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
             if place.note is not None:
@@ -141,7 +144,7 @@ class TrainingEpochLoop(Loop):
                     place.settle()
                 place.pending = BATCH_BEGINS
             place.batch_idx = batch_idx
-            trainer.metrics.batch = batch
+            metrics.batch = batch
         else:
             place.begin_batch(batch_idx)
             batch = self._start_batch(batch, batch_idx)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import end_workers
+from models import Small, dataset, trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 import nightbus as nb
-from tests.helpers import end_workers
-from tests.models import Small, dataset, trainer
 
 
 class Dropping(Small):

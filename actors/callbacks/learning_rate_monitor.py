@@ -85,8 +85,7 @@ class LearningRateMonitor(Callback):
     def _record(self, trainer: "Trainer", interval: Literal["step", "epoch"]) -> None:
         if self.logging_interval not in (None, interval):
             return
-        every = trainer.metrics.log_every_n_steps
-        due = interval == "epoch" or (trainer.global_step + 1) % every == 0
+        due = interval == "epoch" or trainer.metrics.is_due
         destinations = ("callbacks", "loggers") if due else ("callbacks",)
         for idx, optimizer in enumerate(trainer.optimization.optimizers):
             if self.logging_interval is None and interval not in _intervals(trainer, optimizer):
