@@ -168,8 +168,8 @@ def test_validation_logs_its_epoch(tmp_path: Path) -> None:
 
     found = puts(run, "val_loss")
     assert [(put.stage, put.epoch, put.step) for put in found] == [
-        ("validate", 0, 6),
-        ("validate", 1, 12),
+        ("validate", 0, 5),  # of the batch before it
+        ("validate", 1, 11),
     ]
 
 

@@ -137,7 +137,7 @@ def test_curves_are_computed_at_the_epochs_end_and_put_as_figures(tmp_path: Path
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     found = reader.EventAccumulator(run.log_dir).Reload()
     assert found.Images("roc")[0].width > 100
-    assert found.Images("confusion")[0].step == 6
+    assert found.Images("confusion")[0].step == 5  # of the epoch's last batch
 
 
 def refused(tmp_path: Path, module: nb.LightningModule, said: str, **arguments: Any) -> None:
@@ -220,3 +220,122 @@ def test_what_is_neither_mapping_nor_collection_is_refused(tmp_path: Path) -> No
     refused(
         tmp_path, Lists(), "takes a mapping of names to values, or a MetricCollection, not list"
     )
+
+
+EPOCH_ENDS = {
+    "train": ("on_train_epoch_end", "training_epoch_end"),
+    "validation": ("on_validation_epoch_end", "validation_epoch_end", "on_validation_end"),
+    "test": ("on_test_epoch_end", "test_epoch_end", "on_test_end"),
+}
+
+
+class Counts(Small):
+    """Counts its batches with Metrics that are logged in each step."""
+
+    count: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = torch.nn.ModuleDict(
+            {f"{stage}_": torchmetrics.SumMetric() for stage in EPOCH_ENDS}
+        )
+        self.both = MetricCollection([torchmetrics.SumMetric(), torchmetrics.MeanMetric()])
+        self.seen: dict[str, list[float]] = {}
+
+    def step(self, stage: str, **options: Any) -> None:
+        self.count[f"{stage}_"](1)
+        self.log(f"{stage}_count", self.count[f"{stage}_"], **options)
+        if stage == "validation":
+            self.both.update(1)
+            self.log_dict(self.both)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.step("train")  # of steps only
+        return self.loss(batch)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.step("validation", on_step=True, on_epoch=True)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.step("test")
+
+    def note(self, hook: str, stage: str) -> None:
+        self.seen.setdefault(hook, []).append(float(self.count[f"{stage}_"].compute()))
+
+
+def note_in(hook: str, stage: str) -> Any:
+    return lambda self, *_: self.note(hook, stage)
+
+
+for _stage, _hooks in EPOCH_ENDS.items():
+    for _hook in _hooks:
+        setattr(Counts, _hook, note_in(_hook, _stage))
+
+
+class AsksCounts(nb.Callback):
+    def on_train_epoch_end(self, trainer: nb.Trainer, module: nb.LightningModule) -> None:
+        module.note("callback, train", "train")  # type: ignore[operator]
+
+    def on_validation_epoch_end(self, trainer: nb.Trainer, module: Any) -> None:
+        module.note("callback, validation", "validation")
+        module.seen.setdefault("collection", []).append(float(module.both.compute()["SumMetric"]))
+
+    def on_test_epoch_end(self, trainer: nb.Trainer, module: Any) -> None:
+        module.note("callback, test", "test")
+
+
+def test_a_logged_metric_can_be_computed_in_every_hook_that_ends_its_epoch(tmp_path: Path) -> None:
+    module = Counts()
+    run = trainer(tmp_path, max_epochs=2, callbacks=[AsksCounts()], num_sanity_val_steps=1)
+    run.fit(module, loader(24), loader(12))
+    run.test(module, loader(8), verbose=False)
+
+    assert module.seen.pop("collection") == [1.0, 3.0, 3.0]  # also in the sanity check
+    assert module.seen == {
+        **{hook: [6.0, 6.0] for hook in EPOCH_ENDS["train"]},
+        "callback, train": [6.0, 6.0],
+        **{hook: [1.0, 3.0, 3.0] for hook in EPOCH_ENDS["validation"]},
+        "callback, validation": [1.0, 3.0, 3.0],
+        **{hook: [2.0] for hook in EPOCH_ENDS["test"]},
+        "callback, test": [2.0],
+    }
+    assert puts(run)["validation_count_epoch"] == [3.0, 3.0]
+    assert not any(metric.update_called for metric in module.count.values())
+
+
+def test_a_metric_that_is_updated_in_a_hook_at_the_end_is_recorded_again(tmp_path: Path) -> None:
+    class Adds(Counts):
+        def on_validation_epoch_end(self) -> None:
+            self.count["validation_"](10)
+
+    module = Adds()
+    run = trainer(tmp_path, num_sanity_val_steps=0)
+    run.fit(module, loader(), loader(12))
+    assert puts(run)["validation_count_epoch"] == [3.0, 13.0]
+    assert run.callback_metrics["validation_count"] == 13.0
+
+
+def test_a_metric_is_not_counted_twice_after_a_checkpoint_of_an_epochs_last_hook(
+    tmp_path: Path,
+) -> None:
+    class Saves(Counts):
+        path: Path | None = None
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.step("train", on_step=False, on_epoch=True)
+            return self.loss(batch)
+
+        def on_train_epoch_end(self) -> None:
+            if self.path is not None:
+                self.trainer.save_checkpoint(self.path)
+                self.path = None
+
+    saving = Saves()
+    saving.path = tmp_path / "saved"
+    trainer(tmp_path, max_epochs=2).fit(saving, loader())
+
+    again = trainer(tmp_path, max_epochs=2)
+    again.fit(Saves(), loader(), ckpt_path=tmp_path / "saved")
+    assert [put.value for put in events(again, nb.Put, attempt=1) if put.name == "train_count"] == [
+        6.0
+    ]
