@@ -1,6 +1,6 @@
-"""Arguments of the Trainer that come in several forms, and those that are refused with a reason."""
+"""Arguments of the Trainer and of callbacks that come in several forms."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,60 +10,6 @@ from ..bus.redaction import redact_setting, without_secrets
 T = TypeVar("T")
 
 _LIGHTNING = ("lightning", "pytorch_lightning")
-_INSTEAD = {
-    "gpus": "accelerator='gpu'",
-    "auto_select_gpus": "accelerator='gpu'",
-    "tpu_cores": "accelerator='cpu', 'gpu' or 'mps': TPUs are not supported",
-    "ipus": "accelerator='cpu', 'gpu' or 'mps': IPUs are not supported",
-    "num_processes": "nothing: one process is supported so far",
-    "num_nodes": "nothing: one process is supported so far",
-    "strategy": "nothing: one process is supported so far",
-    "sync_batchnorm": "nothing: one process is supported so far",
-    "use_distributed_sampler": "nothing: one process is supported so far",
-    "replace_sampler_ddp": "nothing: one process is supported so far",
-    "plugins": "precision= and accelerator=",
-    "amp_backend": "precision='16-mixed' or 'bf16-mixed'",
-    "amp_level": "precision='16-mixed' or 'bf16-mixed'",
-    "profiler": "nothing: every hook's time is in the log, see `nightbus show RUN`",
-    "weights_summary": "enable_model_summary=",
-    "progress_bar_refresh_rate": "enable_progress_bar=; the bar paces itself",
-    "process_position": "enable_progress_bar=",
-    "checkpoint_callback": "enable_checkpointing=",
-    "resume_from_checkpoint": "trainer.fit(..., ckpt_path=...)",
-    "weights_save_path": "default_root_dir=",
-    "auto_lr_find": "nothing: there is no tuner",
-    "auto_scale_batch_size": "nothing: there is no tuner",
-    "track_grad_norm": "an actor with @on('on_before_optimizer_step') that puts the norm",
-    "terminate_on_nan": "detect_anomaly=, or an actor that tells 'fit' Stop",
-    "flush_logs_every_n_steps": "nothing: sinks write beside training, as they come",
-    "log_gpu_memory": "an actor that puts torch.cuda.memory_allocated()",
-    "stochastic_weight_avg": "torch.optim.swa_utils in a callback",
-    "reload_dataloaders_every_epoch": "reload_dataloaders_every_n_epochs=1",
-    "move_metrics_to_cpu": "nothing: recorded values are numbers",
-    "inference_mode": "nothing: evaluation runs without gradients",
-    "barebones": "recording='off', logger=False, enable_progress_bar=False, "
-    "enable_checkpointing=False",
-    "truncated_bptt_steps": "truncated_bptt_steps on the LightningModule",
-}
-
-
-def refuse_unknown(arguments: Mapping[str, Any], known: list[str]) -> None:
-    """Refuse arguments that the Trainer does not take, saying what to use instead.
-
-    Raises:
-        UnsupportedArgumentError: an argument that users know from Lightning.
-        UsageError: any other.
-    """
-    import difflib
-
-    for name in arguments:
-        if name in _INSTEAD:
-            raise UnsupportedArgumentError(
-                f"Trainer({name}=...) is not taken; use instead: {_INSTEAD[name]}"
-            )
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"Trainer has no argument {name!r}{hint}")
 
 
 def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
@@ -103,16 +49,35 @@ def described(given: object) -> str:
     return name
 
 
-def check_devices(devices: Any) -> None:
-    """Accept what means one process.
+def parse_devices(devices: Any) -> int | None:
+    """Which of several devices of a kind is meant, from 0; None where any is.
+
+    Args:
+        devices: ``"auto"``, 1, -1 for all there are, or a list or text with the number of one.
 
     Raises:
-        UnsupportedArgumentError: it means more.
+        UnsupportedArgumentError: several are meant.
+        UsageError: none is.
     """
-    if devices in ("auto", 1, "1", None) or (isinstance(devices, list) and len(devices) == 1):
-        return
-    raise UnsupportedArgumentError(
-        f"devices={devices!r}: one process with one device is supported so far; use devices=1"
+    given = devices
+    if isinstance(devices, str) and devices.strip() not in ("auto", ""):
+        numbers = devices.strip().rstrip(",").split(",")
+        if all(number.strip().lstrip("-").isdigit() for number in numbers):
+            several = "," in devices
+            devices = [int(number) for number in numbers] if several else int(numbers[0])
+    if devices in ("auto", None) or (type(devices) is int and devices in (1, -1)):
+        return None
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        if len(devices) == 1 and type(devices[0]) is int and devices[0] >= 0:
+            return int(devices[0])
+        if len(devices) > 1 or list(devices) == [-1]:
+            devices = 2
+    if type(devices) is int and devices > 1:
+        raise UnsupportedArgumentError(
+            f"devices={given!r}: one process with one device is supported so far; use devices=1"
+        )
+    raise UsageError(
+        f"devices={given!r}: expected 1, 'auto', or a list with the number of one device, [0] say"
     )
 
 

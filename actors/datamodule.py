@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +14,50 @@ from .logging_mixin import LoggingMixin
 
 class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
     """Override what you need; its data hooks stand in for the module's own."""
+
+    @classmethod
+    def from_datasets(
+        cls,
+        train_dataset: Any = None,
+        val_dataset: Any = None,
+        test_dataset: Any = None,
+        predict_dataset: Any = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        **datamodule_kwargs: Any,
+    ) -> Self:
+        """Make a datamodule of datasets; the training data are shuffled, unless they have no order.
+
+        Args:
+            train_dataset: one dataset, or a list or dict of several, of which each gets a
+                dataloader; None for no training. The others are the same for their stages.
+            val_dataset: for validation.
+            test_dataset: for testing.
+            predict_dataset: for prediction.
+            batch_size: samples in a batch.
+            num_workers: processes that read, for each dataloader; 0 reads here.
+            datamodule_kwargs: arguments of ``__init__``; batch_size and num_workers are among them
+                if it takes these.
+        """
+        from .dataset_loaders import dataloaders_of
+
+        parameters = signature(cls).parameters
+        takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+        own = {"batch_size": batch_size, "num_workers": num_workers}
+        passed = {name: value for name, value in own.items() if takes_any or name in parameters}
+        data = cls(**{**passed, **datamodule_kwargs})
+        datasets = {
+            "train": train_dataset,
+            "val": val_dataset,
+            "test": test_dataset,
+            "predict": predict_dataset,
+        }
+        for stage, given in datasets.items():
+            if given is not None:
+                shuffle = stage == "train"
+                loaders = partial(dataloaders_of, given, shuffle, batch_size, num_workers)
+                setattr(data, f"{stage}_dataloader", loaders)
+        return data
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | os.PathLike[str], **kwargs: Any) -> Self:

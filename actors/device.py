@@ -1,26 +1,35 @@
 """Where training runs and how precisely: device, autocast, loss scaling."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..bus.errors import UsageError
+from ..bus.streams import tell_user
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["64-true", "32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[object, Precision] = {
+    "64-true": "64-true",
+    "64": "64-true",
+    64: "64-true",
     "32-true": "32-true",
     "32": "32-true",
     32: "32-true",
+    "bf16-true": "bf16-true",
+    "16-true": "16-true",
     "bf16-mixed": "bf16-mixed",
     "bf16": "bf16-mixed",
     "16-mixed": "16-mixed",
     "16": "16-mixed",
     16: "16-mixed",
 }
+# What weights and batches are converted to.
+_WHOLE = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
+_MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def parse_precision(precision: object) -> Precision:
@@ -29,14 +38,19 @@ def parse_precision(precision: object) -> Precision:
     Raises:
         UsageError: it means none.
     """
-    found = _PRECISIONS.get(precision)
+    found = _PRECISIONS.get(precision) if isinstance(precision, str | int) else None
     if found is None:
-        raise UsageError(f"precision={precision!r}: expected '32-true', 'bf16-mixed' or '16-mixed'")
+        expected = ", ".join(repr(known) for known in dict.fromkeys(_PRECISIONS.values()))
+        raise UsageError(f"precision={precision!r}: expected one of {expected}")
     return found
 
 
-def choose_device(accelerator: str) -> torch.device:
+def choose_device(accelerator: str, index: int | None = None) -> torch.device:
     """The device that an accelerator's name means here.
+
+    Args:
+        accelerator: auto, cpu, gpu or mps.
+        index: which of several of them; None for any.
 
     Raises:
         UsageError: the name is unknown, or there is no such device.
@@ -47,13 +61,32 @@ def choose_device(accelerator: str) -> torch.device:
         accelerator = next((name for name in ("gpu", "mps") if available[name]), "cpu")
     accelerator = {"cuda": "gpu"}.get(accelerator, accelerator)
     if accelerator not in available:
-        raise UsageError(f"accelerator={accelerator!r}: expected 'auto', 'cpu', 'gpu' or 'mps'")
+        raise UsageError(
+            f"accelerator={accelerator!r}: expected 'auto', 'cpu', 'gpu' or 'mps'; one process "
+            "with one device is supported so far"
+        )
     if not available[accelerator]:
         here = [name for name, is_there in available.items() if is_there]
         raise UsageError(
             f"accelerator={accelerator!r}: this machine has none; available: {', '.join(here)}"
         )
+    count = torch.cuda.device_count() if accelerator == "gpu" else 1
+    if index is not None and index >= count:
+        raise UsageError(f"devices=[{index}]: this machine has {count} for {accelerator!r}, from 0")
+    if accelerator == "gpu" and index is not None:
+        return torch.device("cuda", index)
     return torch.device({"cpu": "cpu", "gpu": "cuda", "mps": "mps"}[accelerator])
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New tensors are of this type within."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class Device:
@@ -62,35 +95,69 @@ class Device:
     Args:
         accelerator: auto, cpu, gpu or mps.
         precision: see ``parse_precision``.
+        index: which device of this kind; None for any.
 
     Attributes:
         device: the torch device.
+        dtype: what floating-point weights and batches are converted to; None for as they are.
         scaler: scales losses for 16-mixed; None otherwise.
     """
 
-    def __init__(self, accelerator: str, precision: object) -> None:
-        self.device = choose_device(accelerator)
+    def __init__(self, accelerator: str, precision: object, index: int | None = None) -> None:
+        self.device = choose_device(accelerator, index)
         self.precision = parse_precision(precision)
+        self.dtype = _WHOLE.get(self.precision)
         self.scaler: torch.amp.GradScaler | None = None
         if self.precision == "16-mixed":
             self.scaler = torch.amp.GradScaler(self.device.type)
+        if self.device.type == "cpu" and self.precision in ("16-mixed", "16-true"):
+            better = self.precision.replace("16", "bf16")
+            tell_user(
+                f"nightbus: precision={precision!r} on a CPU: float16 is slow there, and not all "
+                f"operations have it; {better!r} is what CPUs are made for"
+            )
 
     @property
     def moves_batches(self) -> bool:
-        """Whether batches have to be moved; they come from loaders on the CPU."""
-        return self.device.type != "cpu"
+        """Whether batches have to be moved, from loaders on the CPU, or converted."""
+        return self.device.type != "cpu" or self.dtype is not None
 
     @property
     def autocasts(self) -> bool:
-        """Whether forward runs in a lower precision."""
+        """Whether forward runs in a lower precision than the weights have."""
+        return self.precision in _MIXED
+
+    @property
+    def wraps_steps(self) -> bool:
+        """Whether a step runs in a context."""
         return self.precision != "32-true"
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """What a step's forward runs in."""
-        if not self.autocasts:
-            return nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16-mixed" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
+        if self.dtype is not None:
+            return default_dtype(self.dtype)
+        if self.precision in _MIXED:
+            return torch.autocast(self.device.type, dtype=_MIXED[self.precision])
+        return nullcontext()
+
+    def making_context(self) -> AbstractContextManager[Any]:
+        """What a module makes its submodules in."""
+        return nullcontext() if self.dtype is None else default_dtype(self.dtype)
+
+    def take_in(self, module: nn.Module) -> None:
+        """Put a module on the device, its weights in the precision."""
+        if self.dtype is torch.float64:
+            module.double()
+        elif self.dtype is not None:
+            module.bfloat16() if self.dtype is torch.bfloat16 else module.half()
+        module.to(self.device)
+
+    def converted(self, batch: Any) -> Any:
+        """A batch with its floating-point tensors in the precision of the weights."""
+        dtype = self.dtype
+        if dtype is None:
+            return batch
+        return _each_tensor(batch, lambda t: t.to(dtype) if t.is_floating_point() else t)
 
     def step(self, optimizer: Optimizer, closure: Any, **kwargs: Any) -> Any:
         """Step an optimizer, its closure included.
@@ -127,15 +194,26 @@ def move_data_to_device(batch: Any, device: torch.device) -> Any:
         batch: tensors, or anything with ``to(device)``, in any nesting of dicts, lists, tuples.
         device: where to.
     """
+    return _each_tensor(
+        batch,
+        lambda tensor: tensor.to(device, non_blocking=True),
+        lambda other: other.to(device) if hasattr(other, "to") else other,
+    )
+
+
+def _each_tensor(
+    batch: Any,
+    change: Callable[[Tensor], Tensor],
+    change_other: Callable[[Any], Any] = lambda other: other,
+) -> Any:
+    """A batch with every tensor in it changed, in any nesting of dicts, lists, tuples."""
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return change(batch)
     if isinstance(batch, Mapping):
-        moved = {key: move_data_to_device(value, device) for key, value in batch.items()}
-        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
+        changed = {key: _each_tensor(value, change, change_other) for key, value in batch.items()}
+        return changed if type(batch) is dict else type(batch)(changed)  # type: ignore[call-arg]
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(move_data_to_device(value, device) for value in batch))
+        return type(batch)(*(_each_tensor(value, change, change_other) for value in batch))
     if isinstance(batch, list | tuple):
-        return type(batch)(move_data_to_device(value, device) for value in batch)
-    if hasattr(batch, "to"):
-        return batch.to(device)
-    return batch
+        return type(batch)(_each_tensor(value, change, change_other) for value in batch)
+    return change_other(batch)

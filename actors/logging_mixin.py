@@ -38,10 +38,11 @@ class LoggingMixin:
         name: str,
         value: Any,
         prog_bar: bool = False,
-        logger: bool = True,
+        logger: bool | None = True,
         on_step: bool | None = None,
         on_epoch: bool | None = None,
         reduce_fx: ReduceFx = "mean",
+        enable_graph: bool = False,
         sync_dist: bool = False,
         sync_dist_group: Any = None,
         add_dataloader_idx: bool = True,
@@ -55,12 +56,14 @@ class LoggingMixin:
             name: the metric.
             value: a number, a one-element tensor, or a torchmetrics Metric.
             prog_bar: show it in the progress bar.
-            logger: hand it to sinks; step values only every ``log_every_n_steps`` steps.
+            logger: hand it to sinks, which None does too; step values only every
+                ``log_every_n_steps`` steps.
             on_step: record each value; default by hook: in training steps.
             on_epoch: record the epoch's reduction; default by hook: in evaluation and at epoch
                 ends. With both, ``name_step`` and ``name_epoch`` are recorded.
             reduce_fx: mean (weighted by batch size), sum, min, max, or a function of the epoch's
                 values as a tensor of shape (N,).
+            enable_graph: accepted for code written for Lightning; no graph is kept.
             sync_dist: reduce over processes; one process is supported so far, so it is exact.
             sync_dist_group: the process group to reduce over.
             add_dataloader_idx: append ``/dataloader_idx_N`` when there are several dataloaders.
@@ -76,7 +79,7 @@ class LoggingMixin:
             name,
             value,
             prog_bar,
-            logger,
+            logger is not False,
             on_step,
             on_epoch,
             reduce_fx,
@@ -84,17 +87,24 @@ class LoggingMixin:
             batch_size,
         )
 
-    def log_dict(self, dictionary: "Mapping[str, Any] | MetricCollection", **options: Any) -> None:
+    def log_dict(
+        self,
+        dictionary: "Mapping[str, Any] | MetricCollection",
+        prog_bar: bool = False,
+        **options: Any,
+    ) -> None:
         """``log`` for each item of a mapping.
 
         Args:
             dictionary: metric name -> value, or a torchmetrics MetricCollection, which is updated
                 by you, and computed and reset when the epoch is over.
+            prog_bar: show them in the progress bar.
             options: as for ``log``.
 
         Raises:
             MetricError: as for ``log``.
         """
+        options["prog_bar"] = prog_bar
         if isinstance(dictionary, Mapping):
             for name, value in dictionary.items():
                 self.log(name, value, **options)

@@ -16,12 +16,14 @@ from .hyperparameters import HyperparametersMixin, restored_arguments
 from .lightning_optimizer import Toggled
 from .logging_mixin import LoggingMixin
 from .model_hooks import ModelHooks
+from .rank_zero import announce_rank
 from .truncated_bptt import split_along_time
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
 
 _NOT_GIVEN = object()
+announce_rank()
 
 
 class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin, Actor):
@@ -44,8 +46,10 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],
-        map_location: torch.device | str | None = None,
-        strict: bool = True,
+        map_location: torch.device | str | int | None = None,
+        hparams_file: str | os.PathLike[str] | None = None,
+        strict: bool | None = True,
+        weights_only: bool | None = None,
         **kwargs: Any,
     ) -> Self:
         """Make a module with the hyperparameters and the weights of a checkpoint.
@@ -53,14 +57,27 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         Args:
             checkpoint_path: a checkpoint's folder.
             map_location: the device to put the module on; the CPU by default.
-            strict: refuse weights that are missing or left over.
+            hparams_file: only None; Lightning can have hyperparameters in a file of their own.
+            strict: refuse weights that are missing or left over; None does too.
+            weights_only: accepted for code written for Lightning, which may run code out of a
+                checkpoint; here none ever does.
             kwargs: arguments of ``__init__``, instead of or beside the checkpoint's
                 hyperparameters.
 
         Raises:
             CheckpointError: it cannot be read, or its weights do not fit.
-            UsageError: an argument of ``__init__`` is missing.
+            UsageError: an argument of ``__init__`` is missing, or map_location is no device.
         """
+        if hparams_file is not None:
+            raise UsageError(
+                "load_from_checkpoint(hparams_file=...): a checkpoint has its hyperparameters; "
+                "give others as keyword arguments"
+            )
+        if not isinstance(map_location, torch.device | str | int | None):
+            raise UsageError(
+                f"load_from_checkpoint(map_location={type(map_location).__name__}): give the one "
+                "device the module is to be on, 'cpu' say"
+            )
         from .checkpoint_format import read_checkpoint
 
         state = read_checkpoint(Path(checkpoint_path))
@@ -69,7 +86,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         if module.on_load_checkpoint is not None:  # which switches it off
             module.on_load_checkpoint(state)
         try:
-            module.load_state_dict(state["state_dict"], strict=strict)
+            module.load_state_dict(state["state_dict"], strict=strict is not False)
         except RuntimeError as error:
             raise CheckpointError(
                 f"the weights in {checkpoint_path} do not fit {cls.__name__}: {error}"

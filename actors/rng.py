@@ -1,5 +1,6 @@
 """Random number generators: seeding them all, and their states as plain data and tensors."""
 
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,19 +10,24 @@ import numpy as np
 import torch
 
 from ..bus.errors import UsageError
+from ..bus.logging_setup import get_logger
 from .worker_seeds import seed_workers
 
+_log = get_logger("nightbus.rng")
 
-def seed_everything(seed: int = 0, workers: bool = False) -> int:
+
+def seed_everything(seed: int | None = None, workers: bool = False, verbose: bool = True) -> int:
     """Seed Python's, NumPy's and torch's random number generators.
 
     Args:
-        seed: an int from 0 to 2**32 - 1.
+        seed: an int from 0 to 2**32 - 1; None for that of the environment variable
+            PL_GLOBAL_SEED, or else 0.
         workers: have the workers of training loaders seeded for each batch, with this seed and the
             batch's place in the run; so random augmentations are the same with any number of
             workers, and after a resume. That goes for a DataLoader with workers, over a dataset
             with ``__getitem__``, without a ``worker_init_fn``; not for subclasses of DataLoader.
             See docs/checkpoints.md.
+        verbose: log the seed.
 
     Returns:
         The seed.
@@ -29,12 +35,19 @@ def seed_everything(seed: int = 0, workers: bool = False) -> int:
     Raises:
         UsageError: it is out of range.
     """
+    if seed is None:
+        given = os.environ.get("PL_GLOBAL_SEED", "0")
+        if not given.isdigit():
+            raise UsageError(f"PL_GLOBAL_SEED={given!r}: expected an int from 0 to {2**32 - 1}")
+        seed = int(given)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UsageError(f"seed={seed!r}: expected an int from 0 to {2**32 - 1}")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     seed_workers(seed if workers else None)
+    if verbose:
+        _log.info("random number generators are seeded", seed=seed)
     return seed
 
 

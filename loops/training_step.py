@@ -50,7 +50,7 @@ class TrainingStepLoop(Loop):
             arguments.append(optimizer_idx)
         if trainer.optimization.truncated_bptt_steps:
             arguments.append(self.hiddens)
-        if trainer.device.autocasts:
+        if trainer.device.wraps_steps:
             with trainer.device.forward_context():
                 output = step(*arguments)
         else:

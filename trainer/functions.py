@@ -111,12 +111,13 @@ def _set_up(trainer: "Trainer", function: Function, checkpoint: dict[str, Any] |
     routes.call("setup", function)
     if checkpoint is not None:
         routes.call("on_load_checkpoint", checkpoint)
-    routes.call("configure_sharded_model")
-    routes.call("configure_model")
+    with trainer.device.making_context():
+        routes.call("configure_sharded_model")
+        routes.call("configure_model")
     routes.call("on_configure_sharded_model")
     if checkpoint is not None:
         trainer.checkpointer.restore_module(checkpoint)
-    module.to(trainer.device.device)
+    trainer.device.take_in(module)
     routes.call("on_post_move_to_device")
 
 

@@ -1,7 +1,8 @@
 """What users read off a Trainer: where it is, who takes part, and what was logged."""
 
 from collections.abc import Sequence
-from typing import Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -9,6 +10,7 @@ from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.early_stopping import EarlyStopping
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
+from ..actors.device import Device
 from ..actors.lightning_optimizer import LightningOptimizer
 from ..actors.loaders import Loaders
 from ..actors.lr_schedulers import LRSchedulerConfig
@@ -40,6 +42,8 @@ class TrainerProperties:
         silent_loggers: stand where loggers were given that get nothing.
     """
 
+    _arguments: dict[str, Any]  # what the Trainer was made with
+    device: Device
     place: Place
     run_folder: RunFolder | None
     open_run: OpenRun | None
@@ -54,6 +58,17 @@ class TrainerProperties:
     participants: Participants
     loaders: Loaders
     metrics: Metrics
+
+    if not TYPE_CHECKING:  # for which a name that is not there is an error
+
+        def __getattr__(self, name: str) -> Any:
+            """An argument of the Trainer that has no property of its own, as it was given."""
+            arguments = self.__dict__.get("_arguments", {})
+            if name in arguments:
+                return arguments[name]
+            near = [] if name.startswith("_") else get_close_matches(name, [*arguments, *dir(self)])
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise AttributeError(f"Trainer has no attribute {name!r}{hint}")
 
     # -- where it is -------------------------------------------------------------------------
 
@@ -105,6 +120,11 @@ class TrainerProperties:
         return self.function == "predict"
 
     @property
+    def evaluating(self) -> bool:
+        """Whether validation or a test runs."""
+        return self.validating or self.testing
+
+    @property
     def is_last_batch(self) -> bool:
         """Whether the training batch is the epoch's last."""
         return bool(getattr(self.epoch_loop, "is_last_batch", False))
@@ -145,6 +165,16 @@ class TrainerProperties:
         return 1
 
     @property
+    def num_devices(self) -> int:
+        """How many devices this process trains on."""
+        return 1
+
+    @property
+    def device_ids(self) -> list[int]:
+        """Their numbers."""
+        return [self.device.device.index or 0]
+
+    @property
     def log_dir(self) -> str | None:
         """The run's folder."""
         return str(self.run_folder.path) if self.run_folder else None
@@ -173,6 +203,18 @@ class TrainerProperties:
         return min(steps, self.max_steps) if self.max_steps >= 0 else steps
 
     @property
+    def min_epochs(self) -> int | None:
+        """A stop is not honoured before so many epochs."""
+        counter = self.epoch_counter
+        return None if counter is None else counter.min_epochs
+
+    @property
+    def min_steps(self) -> int | None:
+        """A stop is not honoured before so many optimizer steps."""
+        counter = self.epoch_counter
+        return None if counter is None else counter.min_steps
+
+    @property
     def is_accumulating(self) -> bool:
         """Whether gradients of a step to come are there: an accumulation has begun."""
         loops = self.fit_loop.walk()
@@ -189,6 +231,16 @@ class TrainerProperties:
     def val_dataloaders(self) -> list[Any]:
         """The loaders validation reads."""
         return self.loaders.evaluation("validate")
+
+    @property
+    def test_dataloaders(self) -> list[Any]:
+        """The loaders a test reads."""
+        return self.loaders.evaluation("test")
+
+    @property
+    def predict_dataloaders(self) -> list[Any]:
+        """The loaders prediction reads."""
+        return self.loaders.evaluation("predict")
 
     def reset_train_dataloader(self) -> None:
         """Ask for the training loader anew before it is read next."""
@@ -220,6 +272,16 @@ class TrainerProperties:
     def num_val_batches(self) -> list[int | None]:
         """Batches of each validation loader."""
         return self.loaders.limits("validate")
+
+    @property
+    def num_test_batches(self) -> list[int | None]:
+        """Batches of each test loader."""
+        return self.loaders.limits("test")
+
+    @property
+    def num_predict_batches(self) -> list[int | None]:
+        """Batches of each prediction loader."""
+        return self.loaders.limits("predict")
 
     # -- optimizers --------------------------------------------------------------------------
 
@@ -296,6 +358,16 @@ class TrainerProperties:
     def progress_bar(self) -> ProgressBar | None:
         """The progress bar, or None."""
         return self.participants.progress_bar
+
+    @property
+    def progress_bar_callback(self) -> ProgressBar | None:
+        """The progress bar, or None."""
+        return self.participants.progress_bar
+
+    @property
+    def profiler(self) -> None:
+        """There is none: every hook's time is in the log."""
+        return None
 
     @property
     def logger(self) -> Any:

@@ -12,12 +12,11 @@ from ..actors.arguments import (
     as_plain,
     check_at_least,
     check_choice,
-    check_devices,
     check_not_negative,
     check_seconds,
     listed,
+    parse_devices,
     parse_max_time,
-    refuse_unknown,
 )
 from ..actors.callback import Callback
 from ..actors.callbacks.model_summary import ModelSummary
@@ -25,6 +24,7 @@ from ..actors.checkpointer import Checkpointer
 from ..actors.combined_loader import CombineMode
 from ..actors.datamodule import LightningDataModule
 from ..actors.device import Device
+from ..actors.former_arguments import takes_former_arguments
 from ..actors.hooks import is_overridden
 from ..actors.loaders import Loaders
 from ..actors.metrics import Metrics
@@ -86,10 +86,11 @@ class Trainer(TrainerProperties):
         gradient_clip_val: largest gradient norm or value; None does not clip.
         gradient_clip_algorithm: ``norm`` or ``value``.
         log_every_n_steps: how often step values from ``log`` go to sinks.
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``64-true``, ``bf16-true`` and
+            ``16-true`` convert the weights and batches themselves.
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
-        devices: one, so far.
-        deterministic: use deterministic algorithms only.
+        devices: one, so far: 1, ``auto``, or a list with the number of one.
+        deterministic: use deterministic algorithms only; ``"warn"`` warns where there is none.
         benchmark: let cudnn find the fastest algorithms.
         detect_anomaly: find the operation whose backward gave NaN; slow.
         enable_progress_bar: show progress on stderr.
@@ -131,6 +132,7 @@ class Trainer(TrainerProperties):
         UsageError: an argument makes no sense; the message says what does.
     """
 
+    @takes_former_arguments
     def __init__(
         self,
         *,
@@ -155,7 +157,7 @@ class Trainer(TrainerProperties):
         precision: str | int = "32-true",
         accelerator: str = "auto",
         devices: Any = "auto",
-        deterministic: bool = False,
+        deterministic: bool | Literal["warn"] = False,
         benchmark: bool = False,
         detect_anomaly: bool = False,
         enable_progress_bar: bool = True,
@@ -177,16 +179,9 @@ class Trainer(TrainerProperties):
         max_media_bytes: int = DEFAULT_MEDIA_BYTES,
         slurm_requeue: bool = False,
         hang_timeout: float | None = None,
-        **unknown: Any,
     ) -> None:
-        arguments = {
-            name: value
-            for name, value in locals().items()
-            if name not in ("self", "unknown", "__class__")
-        }
-        refuse_unknown(unknown, list(arguments))
         level()  # NIGHTBUS_LOG is checked now, not when there is something to say
-        self.config = as_plain(arguments)
+        self.config = as_plain(self._arguments)
         self.participants = Participants(
             listed("callbacks", callbacks, Callback, "a nightbus.Callback"),
             listed("actors", actors, Actor, "a nightbus.Actor; callbacks go to callbacks="),
@@ -198,11 +193,11 @@ class Trainer(TrainerProperties):
             raise UsageError(
                 f"max_media_bytes={max_media_bytes}: the log takes at most {LARGEST_MEDIA_BYTES}"
             )
-        check_devices(devices)
         if slurm_requeue:
             check_requeue()
         self.slurm_requeue = slurm_requeue
-        self.device = Device(accelerator, precision)
+        self.device = Device(accelerator, precision, parse_devices(devices))
+        self._arguments["precision"] = self.device.precision
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
         self.strict_recording = strict_recording
         self.control = control
@@ -229,7 +224,7 @@ class Trainer(TrainerProperties):
         self.gradient_clip_algorithm = check_choice(
             "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
         )
-        self.deterministic = deterministic
+        self.deterministic = check_choice("deterministic", deterministic, (True, False, "warn"))
         self.benchmark = benchmark
         self.detect_anomaly = detect_anomaly
         self.drain_timeout = drain_timeout
@@ -243,7 +238,8 @@ class Trainer(TrainerProperties):
         if not self.fast_dev_run:
             self.sinks = made
         self.participants.progress_bar = ProgressBar() if enable_progress_bar else None
-        if enable_model_summary:
+        has_summary = any(isinstance(entry, ModelSummary) for entry in self.callbacks)
+        if enable_model_summary and not has_summary:
             self.callbacks.append(ModelSummary())
         check_at_least("max_epochs", max_epochs, -1)
         fit_loop = FitLoop(
@@ -286,6 +282,7 @@ class Trainer(TrainerProperties):
         """As long as nothing ran."""
         self._module: LightningModule | None = None
         self.datamodule: LightningDataModule | None = None
+        self.ckpt_path: str | os.PathLike[str] | None = None
         self.run_folder: RunFolder | None = None
         self.open_run: OpenRun | None = None
         self.attempt = -1
@@ -306,6 +303,8 @@ class Trainer(TrainerProperties):
             batches = int(fast_dev_run)
             self.loaders.run_batches(batches)
             self.enable_checkpointing = False
+            limits = (f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
+            self._arguments |= {**dict.fromkeys(limits, batches), "num_sanity_val_steps": 0}
             return 1, batches
         if max_epochs is None and max_steps == -1:
             _log.info("neither max_epochs nor max_steps was given; at most 1000 epochs are run")
@@ -321,6 +320,7 @@ class Trainer(TrainerProperties):
         val_dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
     ) -> None:
         """Train, and validate on the way.
 
@@ -332,6 +332,8 @@ class Trainer(TrainerProperties):
             ckpt_path: resume from this checkpoint, in a new attempt of its run; ``last`` for the
                 newest of the newest run of this name, without which training begins anew; ``best``
                 for what ModelCheckpoint held to be best.
+            weights_only: accepted for code written for Lightning, which may run code out of a
+                checkpoint; here none ever does.
 
         Raises:
             NightbusError: the set-up makes no sense; and whatever user code raises.
@@ -347,6 +349,7 @@ class Trainer(TrainerProperties):
         ckpt_path: str | os.PathLike[str] | None = None,
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
     ) -> list[dict[str, Scalar]]:
         """Validate once.
 
@@ -356,6 +359,7 @@ class Trainer(TrainerProperties):
             ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
             verbose: print the metrics.
             datamodule: instead of loaders.
+            weights_only: as for ``fit``.
 
         Returns:
             The epoch's metrics, a dict for each dataloader.
@@ -370,6 +374,7 @@ class Trainer(TrainerProperties):
         ckpt_path: str | os.PathLike[str] | None = None,
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
     ) -> list[dict[str, Scalar]]:
         """Test once; arguments and result as for ``validate``."""
         given = Given(model, {"test": dataloaders}, datamodule, ckpt_path)
@@ -382,6 +387,7 @@ class Trainer(TrainerProperties):
         datamodule: LightningDataModule | None = None,
         return_predictions: bool | None = True,
         ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
     ) -> Any:
         """Predict.
 
@@ -391,6 +397,7 @@ class Trainer(TrainerProperties):
             datamodule: instead of loaders.
             return_predictions: keep what ``predict_step`` returns; None does too.
             ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
+            weights_only: as for ``fit``.
 
         Returns:
             A list with an entry for each batch; a list of such lists for several loaders.
@@ -538,7 +545,7 @@ class Trainer(TrainerProperties):
         """
         if self.open_run is not None:
             raise UsageError(f"the trainer is running {self.function}; it runs one thing at a time")
-        model, loaders, datamodule, _ = given.checked()
+        model, loaders, datamodule, self.ckpt_path = given.checked()
         if model is not None:
             self._module = model
         module = self.lightning_module
@@ -586,6 +593,7 @@ class Trainer(TrainerProperties):
     def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
         """A batch on the device, through the three transfer hooks."""
         routes = self.routes
+        batch = self.device.converted(batch)
         if (hook := routes.on_before_batch_transfer) is not None:
             moved = hook(batch, dataloader_idx)
             batch = batch if moved is None else moved

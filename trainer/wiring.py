@@ -72,7 +72,7 @@ class Wiring:
         self.evaluates_first = evaluates_first(trainer.optimizers)
         self.has_training_step_end = is_overridden(module, "training_step_end")
         self.has_plain_training_step = not (
-            trainer.device.autocasts
+            trainer.device.wraps_steps
             or self.has_training_step_end
             or optimization.truncated_bptt_steps
         )

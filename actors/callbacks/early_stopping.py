@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from ...bus.logging_setup import get_logger
 from ...bus.streams import tell_user
 from ..arguments import check_at_least, check_choice
 from ..callback import Callback
+from ..former_arguments import check_former
 
 if TYPE_CHECKING:
     from ...trainer import Trainer
@@ -38,6 +40,7 @@ class EarlyStopping(Callback):
         divergence_threshold: stop when the metric is worse than this.
         check_on_train_epoch_end: check when a training epoch ends (True) or when validation ends
             (False). By default where the metric is first seen.
+        former: arguments of Lightning's, if they say what is done anyway.
 
     Attributes:
         wait_count: checks since the last improvement.
@@ -61,7 +64,9 @@ class EarlyStopping(Callback):
         stopping_threshold: float | None = None,
         divergence_threshold: float | None = None,
         check_on_train_epoch_end: bool | None = None,
+        **former: Any,
     ) -> None:
+        check_former("EarlyStopping", former, list(signature(type(self)).parameters))
         if not isinstance(monitor, str) or not monitor:
             raise UsageError(f"monitor={monitor!r}: expected the name of a metric")
         if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or min_delta < 0:

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ from ...bus.streams import tell_user
 from ..arguments import check_at_least, check_choice
 from ..checkpoint_files import free_name, point_at
 from ..checkpoint_format import is_checkpoint, remove_checkpoint, remove_unfinished
+from ..former_arguments import check_former
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class ModelCheckpoint(Checkpoint):
         every_n_epochs: save every so many epochs; 1 if none of these three is given, 0 for never.
         save_on_train_epoch_end: save at the end of training epochs (True) or of validation
             (False); by default of validation if there is any.
+        former: arguments of Lightning's, if they say what is done anyway.
 
     Attributes:
         best_model_path: the best checkpoint, or without ``monitor`` the newest; empty if none.
@@ -94,7 +97,9 @@ class ModelCheckpoint(Checkpoint):
         train_time_interval: timedelta | None = None,
         every_n_epochs: int | None = None,
         save_on_train_epoch_end: bool | None = None,
+        **former: Any,
     ) -> None:
+        check_former("ModelCheckpoint", former, list(signature(type(self)).parameters))
         check_choice("mode", mode, ("min", "max"))
         check_choice("save_last", save_last, (None, True, False, "link"))
         check_choice("save_on_train_epoch_end", save_on_train_epoch_end, (None, True, False))

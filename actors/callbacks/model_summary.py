@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from ...bus.errors import UsageError
 from ...bus.streams import tell_user
+from ..arguments import check_at_least
 from ..callback import Callback
 
 if TYPE_CHECKING:
@@ -11,21 +13,35 @@ if TYPE_CHECKING:
 
 
 class ModelSummary(Callback):
-    """Shows the module's children with their numbers of parameters, on stderr."""
+    """Shows the module's parts with their numbers of parameters, on stderr.
+
+    Args:
+        max_depth: how deep parts of parts are shown: 1 for children alone, -1 for all, 0 for none.
+
+    Raises:
+        UsageError: it is no such number.
+    """
 
     why_not_replayed = "it describes the model, and a log holds none"
+
+    def __init__(self, max_depth: int = 1) -> None:
+        if max_depth is None:
+            raise UsageError("max_depth=None: expected an int of at least -1")
+        check_at_least("max_depth", max_depth, -1)
+        self.max_depth = max_depth
 
     def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Show the summary, on the first process."""
         if trainer.is_global_zero:
-            tell_user(summarise(module))
+            tell_user(summarise(module, self.max_depth))
 
 
-def summarise(module: "LightningModule") -> str:
-    """The summary as text: a line for each child, then totals."""
+def summarise(module: "LightningModule", max_depth: int = 1) -> str:
+    """The summary as text: a line for each part, down to a depth, then totals."""
     rows = [
-        (name, type(child).__name__, sum(p.numel() for p in child.parameters()))
-        for name, child in module.named_children()
+        (name, type(part).__name__, sum(p.numel() for p in part.parameters()))
+        for name, part in module.named_modules()
+        if name and (max_depth < 0 or name.count(".") < max_depth)
     ]
     total = sum(p.numel() for p in module.parameters())
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)

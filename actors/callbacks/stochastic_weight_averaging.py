@@ -1,6 +1,6 @@
 """StochasticWeightAveraging: the average of the weights after the last epochs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -37,6 +37,8 @@ class StochasticWeightAveraging(Callback):
             being 1, or the share of ``max_epochs`` before which it is.
         annealing_epochs: how many epochs annealing takes; 0 changes the rate after the first.
         annealing_strategy: ``cos`` or ``linear``.
+        avg_fn: ``f(average, weight, n_averaged)``, the new average of a tensor; by default all
+            weights count the same.
         device: where the average is kept; with the module by default.
 
     Raises:
@@ -51,6 +53,7 @@ class StochasticWeightAveraging(Callback):
         swa_epoch_start: int | float = 0.8,
         annealing_epochs: int = 10,
         annealing_strategy: Literal["cos", "linear"] = "cos",
+        avg_fn: Callable[[Tensor, Tensor, Tensor | int], Tensor] | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         rates = [swa_lrs] if isinstance(swa_lrs, int | float) else swa_lrs
@@ -74,6 +77,7 @@ class StochasticWeightAveraging(Callback):
         self._swa_epoch_start = swa_epoch_start
         self._annealing_epochs = annealing_epochs
         self._annealing_strategy: Literal["cos", "linear"] = annealing_strategy
+        self._avg_fn = avg_fn
         self._device = None if device is None else torch.device(device)
         self._reset()
 
@@ -184,7 +188,7 @@ class StochasticWeightAveraging(Callback):
     ) -> None:
         """Begin to average and to anneal, or go on with it as a checkpoint says."""
         device = self._device or next((p.device for p in module.parameters()), None)
-        self._average = AveragedModel(Weights(module), device)
+        self._average = AveragedModel(Weights(module), device, self._avg_fn)
         optimizer = trainer.optimizers[0]
         rates = [group["lr"] for group in optimizer.param_groups]
         self._scheduler = SWALR(

@@ -11,6 +11,7 @@ from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ..arguments import check_at_least
 from ..callback import Callback
+from ..former_arguments import check_former
 
 if TYPE_CHECKING:
     from ...trainer import Trainer
@@ -29,6 +30,7 @@ class ThroughputMonitor(Callback):
         batch_size_fn: batch -> how many samples it holds; the first dimension of the batch's first
             tensor by default.
         window_size: over how many batches the rates are measured; at least 2.
+        former: arguments of Lightning's, if they say what is done anyway.
 
     Raises:
         UsageError: an argument makes no sense.
@@ -40,8 +42,12 @@ class ThroughputMonitor(Callback):
     )
 
     def __init__(
-        self, batch_size_fn: Callable[[Any], int] | None = None, window_size: int = 100
+        self,
+        batch_size_fn: Callable[[Any], int] | None = None,
+        window_size: int = 100,
+        **former: Any,
     ) -> None:
+        check_former("ThroughputMonitor", former, ("batch_size_fn", "window_size"))
         if batch_size_fn is not None and not callable(batch_size_fn):
             raise UsageError(
                 f"batch_size_fn={batch_size_fn!r}: expected a function that returns how many "

@@ -1,0 +1,241 @@
+"""Arguments of Lightning's Trainer and callbacks that are not here: what to use instead, and the
+values that mean what is done anyway.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, NamedTuple, ParamSpec
+
+from ..bus.errors import UnsupportedArgumentError, UsageError
+
+P = ParamSpec("P")
+_ANY: Any = object()  # as a value: whatever is given means what is done anyway
+
+
+class _NotTaken(NamedTuple):
+    """An argument that the Trainer does not have.
+
+    Attributes:
+        instead: what to use in its place.
+        same: values that mean what is done anyway.
+        means: value -> what it is in the Trainer's own arguments.
+    """
+
+    instead: str
+    same: tuple[Any, ...] = (None,)
+    means: Sequence[tuple[Any, Mapping[str, Any]]] = ()
+
+
+_ONE_PROCESS = "nothing: one process with one device is supported so far"
+_NO_TPU = "accelerator='cpu', 'gpu' or 'mps': {} are not supported"
+_CPU = {"accelerator": "cpu"}
+_NO_TUNER = "nothing: there is no tuner; try values yourself, with max_steps"
+_MIXED = "precision='16-mixed' or 'bf16-mixed'"
+
+_NOT_TAKEN: dict[str, _NotTaken] = {
+    # Devices and processes.
+    "gpus": _NotTaken(
+        "accelerator='gpu', devices=1", (None,), [(0, _CPU), ("0", _CPU), ([], _CPU)]
+    ),
+    "auto_select_gpus": _NotTaken("accelerator='gpu', devices=1", (None, False)),
+    "tpu_cores": _NotTaken(_NO_TPU.format("TPUs"), (None, 0, [])),
+    "num_tpu_cores": _NotTaken(_NO_TPU.format("TPUs"), (None, 0, [])),
+    "ipus": _NotTaken(_NO_TPU.format("IPUs"), (None, 0)),
+    "hpus": _NotTaken(_NO_TPU.format("HPUs"), (None, 0)),
+    "num_processes": _NotTaken(_ONE_PROCESS, (None, 1, "1")),
+    "num_nodes": _NotTaken(_ONE_PROCESS, (None, 1, "1")),
+    "strategy": _NotTaken(_ONE_PROCESS, (None, "auto", "single_device")),
+    "distributed_backend": _NotTaken(_ONE_PROCESS),
+    # Of one process, all that these do is done.
+    "sync_batchnorm": _NotTaken(_ONE_PROCESS, (None, False, True)),
+    "use_distributed_sampler": _NotTaken(_ONE_PROCESS, (None, False, True)),
+    "replace_sampler_ddp": _NotTaken(_ONE_PROCESS, (None, False, True)),
+    "plugins": _NotTaken("precision= and accelerator=", (None, [], ())),
+    "amp_backend": _NotTaken(_MIXED, (None, "native")),
+    "amp_level": _NotTaken(_MIXED),
+    "use_amp": _NotTaken(_MIXED, (None, False)),
+    # What is shown and written.
+    "profiler": _NotTaken(
+        "nothing: every hook's time is in the log, see `nightbus show RUN`", (None, False)
+    ),
+    "weights_summary": _NotTaken(
+        "enable_model_summary=, and ModelSummary(max_depth=-1) among callbacks",
+        ("top",),
+        [(None, {"enable_model_summary": False})],
+    ),
+    "progress_bar_refresh_rate": _NotTaken(
+        "enable_progress_bar=; the bar paces itself",
+        (None, _ANY),
+        [(0, {"enable_progress_bar": False})],
+    ),
+    "show_progress_bar": _NotTaken(
+        "enable_progress_bar=", (None, True), [(False, {"enable_progress_bar": False})]
+    ),
+    "process_position": _NotTaken("enable_progress_bar=", (None, 0)),
+    "checkpoint_callback": _NotTaken(
+        "enable_checkpointing=, and ModelCheckpoint among callbacks",
+        (None, True),
+        [(False, {"enable_checkpointing": False})],
+    ),
+    "early_stop_callback": _NotTaken("EarlyStopping among callbacks", (None, False)),
+    "flush_logs_every_n_steps": _NotTaken(
+        "nothing: sinks write beside training, as they come", (None, 100)
+    ),
+    "row_log_interval": _NotTaken("log_every_n_steps="),
+    "log_save_interval": _NotTaken("nothing: sinks write beside training, as they come"),
+    "log_gpu_memory": _NotTaken("DeviceStatsMonitor among callbacks"),
+    "weights_save_path": _NotTaken("default_root_dir="),
+    "default_save_path": _NotTaken("default_root_dir="),
+    "move_metrics_to_cpu": _NotTaken("nothing: recorded values are numbers", (None, False, True)),
+    "enable_autolog_hparams": _NotTaken(
+        "save_hyperparameters(logger=False) in the module", (None, True)
+    ),
+    "model_registry": _NotTaken("a callback that copies checkpoints where you want them"),
+    # What is trained, and how.
+    "resume_from_checkpoint": _NotTaken("trainer.fit(..., ckpt_path=...)"),
+    "auto_lr_find": _NotTaken(_NO_TUNER, (None, False)),
+    "auto_scale_batch_size": _NotTaken(_NO_TUNER, (None, False)),
+    "track_grad_norm": _NotTaken(
+        "an actor with @on('on_before_optimizer_step') that puts the norm", (None, -1, "-1")
+    ),
+    "terminate_on_nan": _NotTaken(
+        "detect_anomaly=, or an actor that tells 'fit' Stop", (None, False)
+    ),
+    "stochastic_weight_avg": _NotTaken("StochasticWeightAveraging among callbacks", (None, False)),
+    "reload_dataloaders_every_epoch": _NotTaken(
+        "reload_dataloaders_every_n_epochs=1",
+        (None, False),
+        [(True, {"reload_dataloaders_every_n_epochs": 1})],
+    ),
+    "inference_mode": _NotTaken("nothing: evaluation runs without gradients", (None, True, False)),
+    "barebones": _NotTaken(
+        "recording='off', logger=False, enable_progress_bar=False, enable_checkpointing=False, "
+        "enable_model_summary=False",
+        (None, False),
+    ),
+    "truncated_bptt_steps": _NotTaken("truncated_bptt_steps on the LightningModule", (None, 0)),
+    "automatic_optimization": _NotTaken(
+        "self.automatic_optimization in the LightningModule", (None, True)
+    ),
+    "max_nb_epochs": _NotTaken("max_epochs="),
+    "min_nb_epochs": _NotTaken("min_epochs="),
+    "train_percent_check": _NotTaken("limit_train_batches="),
+    "val_percent_check": _NotTaken("limit_val_batches="),
+    "test_percent_check": _NotTaken("limit_test_batches="),
+    "overfit_pct": _NotTaken("overfit_batches="),
+    "nb_sanity_val_steps": _NotTaken("num_sanity_val_steps="),
+}
+
+_OF_CALLBACKS: dict[str, dict[str, _NotTaken]] = {
+    "EarlyStopping": {
+        "log_rank_zero_only": _NotTaken("verbose=", (None, False, True)),  # there is one process
+    },
+    "ModelCheckpoint": {
+        "save_on_exception": _NotTaken("OnExceptionCheckpoint among callbacks", (None, False)),
+        "enable_version_counter": _NotTaken(
+            "another filename: a checkpoint that is there is never overwritten", (None, True)
+        ),
+        "filepath": _NotTaken("dirpath= and filename="),
+        "prefix": _NotTaken("filename=", (None, "")),
+        "period": _NotTaken("every_n_epochs="),
+    },
+    "ThroughputMonitor": {
+        "length_fn": _NotTaken("an actor that puts the items per second"),
+        "available_flops": _NotTaken("an actor that puts them"),
+        "world_size": _NotTaken(_ONE_PROCESS, (None, 1)),
+        "separator": _NotTaken("nothing: names are as they are", (None, "/")),
+    },
+}
+
+# Of these None is a value of its own.
+_NONE_IS_A_VALUE = ("check_val_every_n_epoch",)
+
+
+def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
+    """Have a Trainer's ``__init__`` take what means what is done anyway, and None for the default.
+
+    What it was called with is in ``_arguments`` of the object, defaults included.
+    """
+    defaults = {
+        name: parameter.default
+        for name, parameter in signature(init).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY
+    }
+
+    @wraps(init)
+    def __init__(self: Any, *args: Any, **given: Any) -> None:
+        settled = settle(given, defaults)
+        self._arguments = {**defaults, **settled}
+        init(self, *args, **settled)
+
+    return __init__  # type: ignore[return-value]
+
+
+def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, in the Trainer's own arguments.
+
+    Args:
+        given: by the user.
+        defaults: of the Trainer's arguments.
+
+    Raises:
+        UnsupportedArgumentError: an argument that users know from Lightning, with a value that
+            cannot be done.
+        UsageError: any other that there is not.
+    """
+    settled: dict[str, Any] = {}
+    implied: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in defaults:
+            is_default = value is None and name not in _NONE_IS_A_VALUE
+            settled[name] = defaults[name] if is_default else value
+        elif name in _NOT_TAKEN:
+            implied |= _meaning("Trainer", name, value, _NOT_TAKEN[name])
+        else:
+            raise _unknown("Trainer", name, list(defaults))
+    return {**implied, **settled}
+
+
+def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Accept arguments of one of Lightning's callbacks that mean what is done anyway.
+
+    Args:
+        callback: its name.
+        given: those that the class here does not have.
+        known: those that it has.
+
+    Raises:
+        UnsupportedArgumentError: a value means something else.
+        UsageError: there is no such argument.
+    """
+    for name, value in given.items():
+        argument = _OF_CALLBACKS.get(callback, {}).get(name)
+        if argument is None:
+            raise _unknown(callback, name, known)
+        _meaning(callback, name, value, argument)
+
+
+def _unknown(owner: str, name: str, known: Sequence[str]) -> UsageError:
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return UsageError(f"{owner} has no argument {name!r}{hint}")
+
+
+def _meaning(owner: str, name: str, value: Any, argument: _NotTaken) -> Mapping[str, Any]:
+    for meant, own in argument.means:
+        if _is_same(value, meant):
+            return own
+    if any(same is _ANY or _is_same(value, same) for same in argument.same):
+        return {}
+    shown = repr(value) if isinstance(value, bool | int | float | str | list | tuple) else "..."
+    raise UnsupportedArgumentError(
+        f"{owner}({name}={shown}) is not taken; use instead: {argument.instead}"
+    )
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    if isinstance(value, bool) or isinstance(other, bool):
+        return value is other
+    return type(value) is type(other) and bool(value == other)

@@ -1,0 +1,346 @@
+"""Arguments of Lightning's that mean what is done anyway are taken."""
+
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import QUIET, Small, dataset, loader, trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+import nightbus as nb
+
+HAVE_DEFAULTS = [
+    "accelerator",
+    "accumulate_grad_batches",
+    "benchmark",
+    "default_root_dir",
+    "detect_anomaly",
+    "deterministic",
+    "devices",
+    "enable_checkpointing",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "limit_predict_batches",
+    "limit_test_batches",
+    "limit_train_batches",
+    "limit_val_batches",
+    "log_every_n_steps",
+    "logger",
+    "max_time",
+    "min_epochs",
+    "min_steps",
+    "multiple_trainloader_mode",
+    "num_sanity_val_steps",
+    "overfit_batches",
+    "precision",
+    "prepare_data_per_node",
+    "reload_dataloaders_every_n_epochs",
+    "val_check_interval",
+]
+TAKEN: list[dict[str, Any]] = [
+    {"strategy": "auto"},
+    {"strategy": None},
+    {"num_nodes": 1},
+    {"num_processes": 1},
+    {"sync_batchnorm": False},
+    {"sync_batchnorm": True},
+    {"use_distributed_sampler": True},
+    {"replace_sampler_ddp": True},
+    {"plugins": None},
+    {"plugins": []},
+    {"profiler": None},
+    {"inference_mode": True},
+    {"inference_mode": False},
+    {"barebones": False},
+    {"enable_autolog_hparams": True},
+    {"model_registry": None},
+    {"gpus": None},
+    {"gpus": 0},
+    {"auto_select_gpus": False},
+    {"tpu_cores": None},
+    {"ipus": None},
+    {"amp_backend": "native"},
+    {"amp_level": None},
+    {"auto_lr_find": False},
+    {"auto_scale_batch_size": False},
+    {"track_grad_norm": -1},
+    {"terminate_on_nan": None},
+    {"stochastic_weight_avg": False},
+    {"resume_from_checkpoint": None},
+    {"weights_summary": "top"},
+    {"weights_summary": None},
+    {"weights_save_path": None},
+    {"progress_bar_refresh_rate": 20},
+    {"process_position": 0},
+    {"checkpoint_callback": True},
+    {"flush_logs_every_n_steps": 100},
+    {"log_gpu_memory": None},
+    {"move_metrics_to_cpu": False},
+    {"reload_dataloaders_every_epoch": False},
+    {"distributed_backend": None},
+    {"devices": 1},
+    {"devices": "1"},
+    {"devices": [0]},
+    {"devices": "0,"},
+    {"devices": -1},
+    {"devices": "auto"},
+    {"deterministic": "warn"},
+    {"fast_dev_run": None},
+    {"max_steps": None},
+    {"callbacks": None},
+    {"actors": None},
+    {"sinks": None},
+    *({name: None} for name in HAVE_DEFAULTS),
+]
+
+
+@pytest.mark.parametrize("given", TAKEN, ids=str)
+def test_a_value_that_means_what_is_done_anyway_is_taken(given: dict[str, Any]) -> None:
+    nb.Trainer(**{**QUIET, "max_epochs": 1, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "argument", "value"),
+    [
+        ({"weights_summary": None}, "enable_model_summary", False),
+        ({"progress_bar_refresh_rate": 0}, "enable_progress_bar", False),
+        ({"checkpoint_callback": False}, "enable_checkpointing", False),
+        ({"reload_dataloaders_every_epoch": True}, "reload_dataloaders_every_n_epochs", 1),
+        ({"gpus": 0}, "accelerator", "cpu"),
+        ({"num_sanity_val_steps": None}, "num_sanity_val_steps", 2),
+        ({"log_every_n_steps": None}, "log_every_n_steps", 50),
+        ({"max_steps": None}, "max_steps", -1),
+    ],
+)
+def test_what_a_value_means_in_the_trainers_own_arguments(
+    given: dict[str, Any], argument: str, value: Any
+) -> None:
+    assert nb.Trainer(max_epochs=1, **given).config[argument] == value
+
+
+def test_arguments_can_be_read_off_the_trainer_as_they_hold() -> None:
+    defaults: dict[str, Any] = {"limit_val_batches": None, "precision": None}
+    run = nb.Trainer(**QUIET, max_epochs=1, limit_train_batches=3, min_epochs=1, **defaults)
+    quick = nb.Trainer(**QUIET, fast_dev_run=2)
+
+    assert (run.limit_train_batches, run.limit_val_batches) == (3, 1.0)  # type: ignore[attr-defined]
+    assert run.check_val_every_n_epoch == 1  # type: ignore[attr-defined]
+    assert run.precision == "32-true"  # type: ignore[attr-defined]
+    assert (run.min_epochs, run.min_steps) == (1, None)
+    assert (run.num_devices, run.device_ids, run.profiler) == (1, [0], None)
+    assert quick.limit_test_batches == 2  # type: ignore[attr-defined]
+    assert quick.num_sanity_val_steps == 0  # type: ignore[attr-defined]
+    assert not hasattr(run, "weights_summary")
+    with pytest.raises(AttributeError, match="no attribute 'limit_train_batch'; did you mean limi"):
+        _ = run.limit_train_batch  # type: ignore[attr-defined]
+
+
+def test_loaders_of_all_stages_can_be_read_off_the_trainer(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+
+    run.test(Small(), loader(8), verbose=False)
+    assert run.num_test_batches == [2]
+    assert len(run.test_dataloaders) == 1
+
+    run.predict(Small(), loader(4))
+    assert run.num_predict_batches == [1]
+    assert len(run.predict_dataloaders) == 1
+    assert run.ckpt_path is None
+
+
+def test_functions_take_what_lightning_needs_to_read_files_safely(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path), Small()
+    run.fit(module, loader(4), weights_only=True)
+    run.save_checkpoint(tmp_path / "saved")
+
+    run.validate(module, loader(4), verbose=False, weights_only=False)
+    run.test(module, loader(4), verbose=False, weights_only=True)
+    assert run.predict(module, loader(4), return_predictions=None, weights_only=True)
+    loaded = Small.load_from_checkpoint(
+        tmp_path / "saved", hparams_file=None, strict=None, weights_only=True, map_location="cpu"
+    )
+
+    assert torch.equal(*(next(entry.parameters()) for entry in (loaded, module)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"hparams_file": "hparams.yaml"}, "give others as keyword arguments"),
+        ({"map_location": {"cuda:0": "cpu"}}, "give the one device"),
+    ],
+)
+def test_what_load_from_checkpoint_cannot_do_is_refused(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(nb.UsageError, match=message):
+        Small.load_from_checkpoint("nowhere", **given)
+
+
+def test_log_takes_all_that_lightnings_takes(tmp_path: Path) -> None:
+    class Logs(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("x", 1.0, logger=None, enable_graph=True, sync_dist=True, rank_zero_only=True)
+            self.log_dict({"y": 2.0}, True, logger=None)
+            return self.loss(batch)
+
+    run = trainer(tmp_path, log_every_n_steps=1)
+
+    run.fit(Logs(), loader(4))
+
+    assert run.logged_metrics == {"x": 1.0, "y": 2.0}
+    assert run.progress_bar_metrics == {"y": 2.0}
+
+
+def test_optimizers_are_had_by_lightnings_name_of_the_argument(tmp_path: Path) -> None:
+    class ByHand(Small):
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            assert isinstance(self.optimizers(use_pl_optimizer=True), nb.LightningOptimizer)
+            assert isinstance(self.optimizers(use_pl_optimizer=False), torch.optim.SGD)
+
+    trainer(tmp_path).fit(ByHand(), loader(4))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nb.EarlyStopping("x", log_rank_zero_only=True),
+        lambda: nb.ModelCheckpoint(save_on_exception=False, enable_version_counter=True),
+        lambda: nb.ThroughputMonitor(len, length_fn=None, world_size=1),
+        lambda: nb.StochasticWeightAveraging(0.1, avg_fn=None),
+        lambda: nb.ModelSummary(max_depth=2),
+    ],
+)
+def test_callbacks_take_what_means_what_they_do_anyway(make: Any) -> None:
+    make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nb.ModelCheckpoint(save_on_exception=True), "OnExceptionCheckpoint"),
+        (lambda: nb.ModelCheckpoint(enable_version_counter=False), "never overwritten"),
+        (lambda: nb.ModelCheckpoint(period=2), "every_n_epochs="),
+        (lambda: nb.ModelCheckpoint(filenames="x"), "did you mean filename"),
+        (lambda: nb.EarlyStopping("x", patients=3), "did you mean patience"),
+        (lambda: nb.ThroughputMonitor(len, length_fn=len), "an actor that puts"),
+    ],
+)
+def test_callbacks_refuse_the_rest_with_what_to_use_instead(make: Any, message: str) -> None:
+    with pytest.raises(nb.UsageError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("depth", "parts"),
+    [(0, []), (1, ["net"]), (2, ["net", "net.0", "net.1", "net.2"]), (-1, None)],
+)
+def test_a_summary_goes_as_deep_as_it_is_told(depth: int, parts: Any, tmp_path: Path) -> None:
+    said = io.StringIO()
+    with redirect_stderr(said):
+        trainer(tmp_path, callbacks=[nb.ModelSummary(depth)], enable_model_summary=True).fit(
+            Small(), loader(4)
+        )
+
+    shown = [line.split()[0] for line in said.getvalue().splitlines() if line.startswith("  ")]
+    assert shown[:-1] == (parts if parts is not None else ["net", "net.0", "net.1", "net.2"])
+
+
+def test_seed_everything_takes_no_seed_as_lightning_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    assert nb.seed_everything(None, verbose=False) == 0
+
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert nb.seed_everything() == 7
+
+
+class Doubles(Small):
+    """Checks what its steps work with."""
+
+    dtype_of_steps = torch.float64
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.check(batch)
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        self.check(batch)
+        super().validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        self.check(batch)
+        return super().predict_step(batch, batch_idx)
+
+    def check(self, batch: Any) -> None:
+        assert batch[0].dtype == self.dtype_of_steps
+        assert batch[1].dtype == torch.int64
+        assert next(self.parameters()).dtype == self.dtype_of_steps
+        assert torch.zeros(1).dtype == self.dtype_of_steps
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("64-true", torch.float64), (64, torch.float64), ("bf16-true", torch.bfloat16)],
+)
+def test_a_true_precision_is_that_of_weights_batches_and_what_steps_make(
+    tmp_path: Path, precision: Any, dtype: torch.dtype
+) -> None:
+    module = Doubles()
+    module.dtype_of_steps = dtype
+    run = trainer(tmp_path, precision=precision)
+
+    run.fit(module, loader(8), loader(4))
+    run.predict(module, loader(4))
+
+    assert torch.zeros(1).dtype == torch.float32
+    assert run.global_step == 2
+
+
+def test_float16_on_a_cpu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    nb.Trainer(**QUIET, max_epochs=1, precision=16)
+
+    assert "precision=16 on a CPU: float16 is slow there" in capsys.readouterr().err
+
+
+class Stream(IterableDataset[Tensor]):
+    """Numbers without an order of their own."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.arange(4.0))
+
+
+def test_a_datamodule_is_made_of_datasets(tmp_path: Path) -> None:
+    data = nb.LightningDataModule.from_datasets(
+        dataset(8), [dataset(4), dataset(4)], predict_dataset=dataset(4), batch_size=2
+    )
+
+    train, val = data.train_dataloader(), data.val_dataloader()
+
+    assert isinstance(train.sampler, torch.utils.data.RandomSampler)
+    assert (train.batch_size, len(val)) == (2, 2)
+    assert isinstance(val[0].sampler, torch.utils.data.SequentialSampler)
+    assert data.test_dataloader() is None
+    run = trainer(tmp_path)
+    run.fit(Small(), datamodule=nb.LightningDataModule.from_datasets(dataset(8), dataset(4)))
+    assert run.global_step == 8
+
+
+def test_a_datamodule_of_datasets_takes_streams_and_arguments_of_its_own() -> None:
+    class Data(nb.LightningDataModule):
+        def __init__(self, batch_size: int, name: str) -> None:
+            self.batch_size, self.name = batch_size, name
+
+    data = Data.from_datasets(Stream(), {"a": dataset(4)}, batch_size=2, name="mine")
+
+    assert (data.batch_size, data.name) == (2, "mine")
+    assert len(list(data.train_dataloader())) == 2
+    assert isinstance(data.val_dataloader()["a"], DataLoader)
