@@ -82,32 +82,35 @@ def parse_devices(devices: Any) -> int | None:
 
 
 def parse_max_time(max_time: Any) -> float | None:
-    """A time limit in seconds.
+    """A time limit in seconds; see ``parse_time``. None for no limit."""
+    return None if max_time is None else parse_time("max_time", max_time)
+
+
+def parse_time(name: str, time: Any) -> float:
+    """A length of time in seconds.
 
     Args:
-        max_time: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments; None for no limit.
+        name: the argument, for the error.
+        time: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments.
 
     Raises:
         UsageError: it is none of these.
     """
-    if max_time is None:
-        return None
-    if isinstance(max_time, timedelta):
-        return max_time.total_seconds()
-    if isinstance(max_time, Mapping):
+    if isinstance(time, timedelta):
+        return time.total_seconds()
+    if isinstance(time, Mapping):
         try:
-            return timedelta(**max_time).total_seconds()
+            return timedelta(**time).total_seconds()
         except TypeError:
             raise UsageError(
-                f"max_time={dict(max_time)!r}: expected keys of timedelta, such as hours"
+                f"{name}={dict(time)!r}: expected keys of timedelta, such as hours"
             ) from None
-    parts = str(max_time).split(":")
+    parts = str(time).split(":")
     if len(parts) == 4 and all(part.isdigit() for part in parts):
         days, hours, minutes, seconds = map(int, parts)
         return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
     raise UsageError(
-        f"max_time={max_time!r}: expected 'DD:HH:MM:SS', a timedelta, or a dict such as "
-        "{'hours': 8}"
+        f"{name}={time!r}: expected 'DD:HH:MM:SS', a timedelta, or a dict such as {{'hours': 8}}"
     )
 
 

@@ -3,11 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from ..bus.errors import UsageError
 from .combined_loader import CombinedLoader, CombineMode
-from .loader_copy import copy_loader
+from .loader_copy import copy_loader, is_map_style
 
 
 def training_loader(loaders: Any, mode: CombineMode) -> Any:
@@ -86,3 +93,29 @@ def without_shuffling(loader: Any) -> Any:
         sampler=SequentialSampler(loader.dataset),  # type: ignore[arg-type]
         drop_last=loader.drop_last,
     )
+
+
+_SAMPLERS = (
+    BatchSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+
+def knows_its_length(loader: Any) -> bool:
+    """Whether a loader has as many batches as it says: a list, or torch's DataLoader over what is
+    read by index, in an order of torch's own. Others say what their author thought.
+    """
+    if isinstance(loader, list | tuple):
+        return True
+    samplers = (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    return is_map_style(loader) and all(
+        sampler is None or type(sampler) in _SAMPLERS for sampler in samplers
+    )
+
+
+def is_read_once(loader: Any) -> bool:
+    """Whether it can be read only once: a generator, or another iterator."""
+    return hasattr(loader, "__next__")

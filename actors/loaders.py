@@ -22,6 +22,8 @@ from .combined_loader import (
 from .data import (
     check_limit,
     evaluation_loaders,
+    is_read_once,
+    knows_its_length,
     limited,
     training_loader,
     without_shuffling,
@@ -37,6 +39,7 @@ from .data_position import (
 )
 from .hooks import is_overridden
 from .rng import undrawn_from
+from .validation_schedule import Interval, ValidationSchedule
 from .worker_seeds import workers_seed
 
 if TYPE_CHECKING:
@@ -60,13 +63,13 @@ class Loaders:
     Args:
         limits: by stage, a number of batches (int) or a share of them (float).
         overfit_batches: instead of the limits of train and validate, in a fixed order; 0 for not.
-        val_check_interval: validate after so many batches (int) or this share of an epoch (float).
-        check_val_every_n_epoch: validate only in every n-th epoch.
+        val_check_interval, check_val_every_n_epoch: when to validate; see ValidationSchedule.
         num_sanity_val_steps: validation batches before training; -1 for all.
         reload_every_n_epochs: ask for new dataloaders so often; 0 for never.
         combine_mode: how several training loaders are read together; see CombinedLoader.
 
     Attributes:
+        schedule: when to validate within training.
         sanity_checking: whether the limits of the sanity check hold now.
     """
 
@@ -74,8 +77,8 @@ class Loaders:
         self,
         limits: Mapping[str, float],
         overfit_batches: float,
-        val_check_interval: float,
-        check_val_every_n_epoch: int,
+        val_check_interval: Interval | None,
+        check_val_every_n_epoch: int | None,
         num_sanity_val_steps: int,
         reload_every_n_epochs: int,
         combine_mode: CombineMode,
@@ -85,9 +88,7 @@ class Loaders:
         self._limits = {stage: check_limit(_name(stage), limits[stage]) for stage in limits}
         if self._overfit:
             self._limits["train"] = self._limits["validate"] = self._overfit
-        self._interval = check_limit("val_check_interval", val_check_interval)
-        check_at_least("check_val_every_n_epoch", check_val_every_n_epoch, 1)
-        self._every_n_epochs = check_val_every_n_epoch
+        self.schedule = ValidationSchedule(val_check_interval, check_val_every_n_epoch)
         check_at_least("num_sanity_val_steps", num_sanity_val_steps, -1)
         self._num_sanity_steps = num_sanity_val_steps
         check_at_least("reload_dataloaders_every_n_epochs", reload_every_n_epochs, 0)
@@ -100,11 +101,14 @@ class Loaders:
         self._num_training_batches: int | None = None
         self._workers_seed: int | None = None
         self._passes = 0  # over the training loader that were begun
-        self._val_check_batch: int | None = None
+        self._said_length = False
+        self._said_empty: set[str] = set()  # what the loaders were for
+        self._said_none: set[str] = set()
 
     def run_batches(self, number: int) -> None:
-        """Read so many batches of everything, and skip the sanity check."""
+        """Read so many batches of everything, validate after them, and skip the sanity check."""
         self._limits = dict.fromkeys(self._limits, number)
+        self.schedule = ValidationSchedule(1.0, 1)
         self._num_sanity_steps = 0
 
     def begin(
@@ -130,6 +134,9 @@ class Loaders:
         self._evaluation = {}
         self._training = None
         self._workers_seed = workers_seed()
+        self._said_length = False
+        self._said_empty.clear()
+        self._said_none.clear()
 
     # -- training ----------------------------------------------------------------------------
 
@@ -161,7 +168,7 @@ class Loaders:
         self._num_training_batches = limited(total, self._limits["train"], _name("train"))
         if total == 0:
             _log.warning("the training dataloader is empty, so there is nothing to train")
-        self._val_check_batch = self._find_val_check_batch()
+        self.schedule.fit_to(self._num_training_batches, self.can_validate)
 
     def read_training(self, rank: int, state: Mapping[str, Any] | None) -> Any:
         """Begin a pass over the training loader, or go on with one.
@@ -176,6 +183,57 @@ class Loaders:
         number, self._passes = self._passes, self._passes + 1
         seed = self._workers_seed
         return read(self.training, key=None if seed is None else (seed, rank, number))
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether the training loader may have fewer batches than it says."""
+        return not all(map(knows_its_length, _parts(self.training)))
+
+    def report_early_end(self, batches: int) -> None:
+        """Say, once a run, that the training data ended after so many batches, if that is less than
+        the loader says that it has. What only a limit made one expect is not missing.
+        """
+        loader = self.training
+        said = num_batches(loader)
+        if said is None or batches >= said or self._said_length:
+            return
+        if any(num_batches(part) is None for part in _parts(loader)):
+            return  # the shortest of several, one of which does not say how long it is
+        self._said_length = True
+        _log.warning(
+            f"the training dataloader says that it has {said} batches, and had {batches}; the "
+            "epoch ends where the data does. Correct the length that its dataset or sampler says; "
+            "workers that read a stream with drop_last=True each drop their own rest"
+        )
+
+    def report_empty(self, what: str, loader: Any, where: str = "") -> None:
+        """Say, once a run, that a loader had no batches.
+
+        Args:
+            what: it is for.
+            loader: which it was.
+            where: that was, for people.
+        """
+        if what in self._said_empty:
+            return
+        self._said_empty.add(what)
+        used_up = [part for part in _parts(loader) if is_read_once(part)]
+        why = (
+            f"; a {type(used_up[0]).__name__} can be read only once: give what can be read again "
+            "and again, a DataLoader, a list or an object whose __iter__ begins anew"
+            if used_up
+            else ""
+        )
+        _log.warning(f"the {what} dataloader had no batches{where}{why}")
+
+    def report_none(self, stage: str) -> None:
+        """Say, once a run and stage, that a batch is None."""
+        if stage not in self._said_none:
+            self._said_none.add(stage)
+            _log.warning(
+                f"a {stage} batch is None, and passed over; if that is on purpose, as of a "
+                "collate_fn that found nothing to use, ignore this"
+            )
 
     def begin_epoch(self, epoch: int, resumes: bool = False) -> None:
         """An epoch of training begins: ask for new dataloaders when they are due, and tell samplers
@@ -217,31 +275,6 @@ class Loaders:
     def wants_sanity_check(self) -> bool:
         """Whether to validate a little before training."""
         return self._num_sanity_steps != 0 and self.can_validate
-
-    def _find_val_check_batch(self) -> int | None:
-        """After how many batches validation is due; None for the epoch's end."""
-        interval, batches = self._interval, self._num_training_batches
-        if isinstance(interval, int):
-            if batches is not None and interval > batches:
-                raise UsageError(
-                    f"val_check_interval={interval} is more than the {batches} batches of an epoch"
-                )
-            return interval or None
-        if interval == 1.0:
-            return batches
-        if batches is None:
-            raise UsageError(
-                f"val_check_interval={interval} is a share, but the dataloader has no length; give "
-                "a number of batches (an int)"
-            )
-        return max(1, int(batches * interval))
-
-    def validation_is_due(self, epoch: int, batch_idx: int, is_last_batch: bool) -> bool:
-        """Whether to validate after this training batch."""
-        if (epoch + 1) % self._every_n_epochs:
-            return False
-        every = self._val_check_batch
-        return is_last_batch if every is None else (batch_idx + 1) % every == 0
 
     # -- evaluation --------------------------------------------------------------------------
 
@@ -310,11 +343,17 @@ class Loaders:
             stage: None if loaders is None else [_state_of(loader) for loader in loaders]
             for stage, loaders in loaded.items()
         }
-        return {**states, "workers_seed": self._workers_seed, "passes": self._passes}
+        return {
+            **states,
+            "workers_seed": self._workers_seed,
+            "passes": self._passes,
+            "schedule": self.schedule.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Ask for the loaders that had been asked for, and restore what ``state_dict`` gave."""
         self._passes = state_dict.get("passes", 0)
+        self.schedule.load_state_dict(state_dict.get("schedule", {}))
         if (seed := state_dict.get("workers_seed")) is not None:
             self._workers_seed = seed
         for stage in ("train", "validate"):

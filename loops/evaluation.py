@@ -43,6 +43,7 @@ class EvaluationEpochLoop(Loop):
     def __init__(self) -> None:
         self.batch_progress = Progress()
         self.outputs: list[Any] | None = None
+        self._loader: Any = ()
         self._iterator: Iterator[Any] = iter(())
         self._limit: int | None = None
         self._batch_idx = -1
@@ -61,7 +62,7 @@ class EvaluationEpochLoop(Loop):
     def on_run_start(
         self, loader: Any, limit: int | None, dataloader_idx: int, kind: str, keep_outputs: bool
     ) -> None:
-        self._iterator = begin_pass(loader)
+        self._loader, self._iterator = loader, begin_pass(loader)
         self._limit, self._dataloader_idx, self._kind = limit, dataloader_idx, kind
         self.outputs = [] if keep_outputs else None
 
@@ -74,6 +75,11 @@ class EvaluationEpochLoop(Loop):
         self._batch_idx = batch_idx = self._batch_idx + 1
         place.begin_batch(batch_idx)
         counts.ready += 1
+        if batch is None:
+            trainer.loaders.report_none(self._kind)
+            counts.started = counts.processed = counts.completed = counts.ready
+            trainer.between_batches()
+            return
         if routes.only_notes_transfer:
             place.note_now(TRANSFERRED)
         else:
@@ -107,13 +113,15 @@ class EvaluationEpochLoop(Loop):
             self.outputs.append(output)
 
     def on_run_end(self) -> list[Any] | None:
+        if self._batch_idx < 0 and self._limit != 0:
+            self.trainer.loaders.report_empty(self._kind, self._loader)
         self._close()
         outputs, self.outputs = self.outputs, None
         return outputs
 
     def _close(self) -> None:
         end_pass(self._iterator)
-        self._iterator = iter(())
+        self._loader = self._iterator = iter(())
 
     def teardown(self) -> None:
         self._close()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ..actors.arguments import check_at_least
+from ..bus.errors import UsageError
 from ..bus.events import RunValidation
 from ..bus.subscription import on
 from .loop import Loop
@@ -15,9 +17,12 @@ class FitLoop(Loop):
 
     Takes the command RunValidation too.
 
+    An epoch without an optimizer step is said; where max_steps alone could end the fit, and as many
+    batches in a row led to no step, it ends with an error.
+
     Args:
         min_epochs: a stop is not honoured before so many epochs.
-        max_epochs: at most so many; None for no limit.
+        max_epochs: at most so many; None or -1 for no limit.
         min_steps: a stop is not honoured before so many optimizer steps.
         max_steps: at most so many optimizer steps; -1 for no limit.
     """
@@ -27,6 +32,8 @@ class FitLoop(Loop):
     _outputs: list[Any] | None = None
     _resumes_epoch = False  # the next epoch is one that a checkpoint was made in
     _finishes_epoch = False  # a checkpoint was made in the last hooks of an epoch
+    _steps_before = 0  # this epoch
+    _idle = 0  # batches in a row, of whole epochs, without an optimizer step
 
     def __init__(
         self,
@@ -38,8 +45,8 @@ class FitLoop(Loop):
         self.min_epochs = min_epochs
         self.max_epochs = max_epochs
         self._min_steps = min_steps
-        self._max_steps = max_steps
-        self.epoch_loop: Any = TrainingEpochLoop(min_steps, max_steps)
+        self._max_steps = _checked_steps(max_steps)
+        self.epoch_loop: Any = TrainingEpochLoop(min_steps, self._max_steps)
         self.epoch_progress = Progress()
 
     @property
@@ -58,7 +65,26 @@ class FitLoop(Loop):
 
     @max_steps.setter
     def max_steps(self, value: int) -> None:
-        self._max_steps = self.epoch_loop.max_steps = value
+        self._max_steps = self.epoch_loop.max_steps = _checked_steps(value)
+
+    @property
+    def max_epochs(self) -> int | None:
+        """At most so many epochs; None for no limit."""
+        return self._max_epochs
+
+    @max_epochs.setter
+    def max_epochs(self, value: int | None) -> None:
+        self._max_epochs = None if check_at_least("max_epochs", value, -1) == -1 else value
+
+    @property
+    def batch_idx(self) -> int:
+        """Which batch of the epoch it is; -1 before the first."""
+        return int(getattr(self.epoch_loop, "batch_idx", self.trainer.place.batch_idx))
+
+    @property
+    def total_batch_idx(self) -> int:
+        """Which batch it is, counted over all epochs; -1 before the first."""
+        return int(getattr(self.epoch_loop, "total_batch_idx", self.batch_idx))
 
     def adopt_limits(self, other: "FitLoop") -> None:
         """Take another loop's limits if this one was made without any."""
@@ -101,6 +127,7 @@ class FitLoop(Loop):
         return self.trainer.num_training_batches == 0
 
     def reset(self) -> None:
+        self._idle, self._steps_before = 0, self.global_step
         if not self.restarting:
             self.epoch_progress.begin()
         total = self.epoch_progress.total
@@ -162,6 +189,26 @@ class FitLoop(Loop):
         trainer.metrics.end_steps()
         self._complete_epoch(is_whole=getattr(self.epoch_loop, "is_last_batch", True))
         trainer.checkpointer.between_epochs()
+        self._check_that_it_ends()
+
+    def _check_that_it_ends(self) -> None:
+        """Where only max_steps could end the fit, there have to be steps.
+
+        Raises:
+            UsageError: as many batches as there were to be steps led to none.
+        """
+        steps, before = self.global_step, self._steps_before
+        self._steps_before = steps
+        self._idle = 0 if steps > before else self._idle + max(1, self.batch_idx + 1)
+        if self.max_epochs is not None or self.trainer.has_deadline:
+            return
+        if 0 < self.max_steps <= self._idle:
+            raise UsageError(
+                f"max_steps={self.max_steps} is never reached: the last {self._idle} batches, or "
+                "epochs without any, led to no optimizer step, and there is no max_epochs. Does "
+                "training_step return the loss, configure_optimizers an optimizer, and the "
+                "dataloader batches?"
+            )
 
     def _complete_epoch(self, is_whole: bool = True) -> None:
         self.trainer.optimization.step_epoch_schedulers(self.current_epoch + 1, is_whole)
@@ -185,5 +232,11 @@ class FitLoop(Loop):
             return "there is nothing to validate on"
         self.trainer.checkpointer.begin_validation()
         val_loop.run()
+        self.trainer.loaders.schedule.begin()
         self.trainer.checkpointer.end_validation()
         return "validated"
+
+
+def _checked_steps(max_steps: int | None) -> int:
+    checked = check_at_least("max_steps", max_steps, -1)
+    return -1 if checked is None else checked

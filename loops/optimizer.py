@@ -50,11 +50,13 @@ class OptimizerLoop(TrainingStepLoop):
 
     Attributes:
         optimizer_idx: whose turn it is, or was last.
+        turns_skipped: how many turns there were without a loss.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.optimizer_idx = 0
+        self.turns_skipped = 0
         self._batch: Any = None
         self._batch_idx = 0
         self._turns: Sequence[int] = (0,)
@@ -117,6 +119,37 @@ class OptimizerLoop(TrainingStepLoop):
         returned None where the step was due.
         """
         return bool(self._cleared) or any(self._turns_since_step.values())
+
+    def end_accumulation(self) -> None:
+        """Step with the gradients that wait for batches which do not come any more."""
+        for idx in sorted(self._cleared):
+            if self._turns_since_step[idx]:
+                self._turns_since_step[idx] = 0
+                self._will_step = True
+                self._step_alone(idx)
+
+    def _step_alone(self, idx: int) -> None:
+        """An optimizer step whose gradients are there already."""
+        trainer = self.trainer
+        place, progress = trainer.place, trainer.optimization_progress
+        is_prepared = False
+
+        def closure() -> Tensor:
+            nonlocal is_prepared
+            if not is_prepared:  # an optimizer may evaluate it again
+                is_prepared = True
+                self._announce_step(trainer.optimizers[idx], idx)
+            return torch.zeros(())
+
+        counts = progress.step.total
+        counts.ready += 1
+        optimizer = trainer.optimization.stepping_optimizers[idx]
+        trainer.routes.call("optimizer_step", place.epoch, place.batch_idx, optimizer, idx, closure)
+        counts.completed += 1
+        self._cleared.discard(idx)
+        progress.steps_by_optimizer[idx] += 1
+        place.complete_step(counts.completed)
+        trainer.optimization.step_schedulers()
 
     def on_save_checkpoint(self) -> dict[str, Any]:
         """Where accumulations are."""
@@ -185,6 +218,7 @@ class OptimizerLoop(TrainingStepLoop):
                 step(*arguments)
                 place.hook = outer
         except _SkipTurn:
+            self.turns_skipped += 1
             place.hook = ""  # routes leave the name, for faults
             counts.ready = counts.completed
             return
@@ -338,15 +372,18 @@ class OptimizerLoop(TrainingStepLoop):
 
     def _prepare_step(self, optimizer: Optimizer, idx: int) -> None:
         """What is done between backward and the step, if a step is due."""
+        self.trainer.routes.call("on_after_backward")
+        if self._will_step:
+            self._announce_step(optimizer, idx)
+
+    def _announce_step(self, optimizer: Optimizer, idx: int) -> None:
         trainer = self.trainer
         routes, scaler = trainer.routes, trainer.device.scaler
-        routes.call("on_after_backward")
-        if self._will_step:
-            if scaler is not None:
-                scaler.unscale_(optimizer)
-            clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-            routes.call("on_before_optimizer_step", optimizer, idx)
-            routes.call("configure_gradient_clipping", optimizer, idx, *clip)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        routes.call("on_before_optimizer_step", optimizer, idx)
+        routes.call("configure_gradient_clipping", optimizer, idx, *clip)
 
 
 def _minimized(output: Any) -> Tensor | None:

@@ -47,6 +47,9 @@ class TrainingEpochLoop(Loop):
         self._position: Mapping[str, Any] | None = None  # of an epoch to go on with
         self._outputs: list[Any] | None = None
         self._limit: int | None = None
+        self._ended_early = False  # the data did, before the limit
+        self._steps_before = -1  # the epoch
+        self._skipped_before = 0
         self._validates = False
         self._is_direct = False  # nobody's own code stands between a batch and its training step
 
@@ -54,6 +57,11 @@ class TrainingEpochLoop(Loop):
     def global_step(self) -> int:
         """Optimizer steps completed."""
         return self.trainer.global_step
+
+    @property
+    def total_batch_idx(self) -> int:
+        """Which batch it is, counted over all epochs."""
+        return self.batch_progress.total.ready - 1
 
     @property
     def done(self) -> bool:
@@ -82,7 +90,7 @@ class TrainingEpochLoop(Loop):
         else:
             self.batch_progress.complete(position["batches"])
             self.batch_idx, self._validated = position["batches"] - 1, position["validated"]
-        self.is_last_batch = False
+        self.is_last_batch = self._ended_early = False
         self._limit = trainer.num_training_batches
         self._validates = trainer.loaders.can_validate
         self._is_direct = (
@@ -104,9 +112,13 @@ class TrainingEpochLoop(Loop):
         )
         self._ahead = list(position["ahead"]) if position else []
         self._is_open = True
+        self._steps_before = -1 if resumes else trainer.global_step  # what was before is not known
+        self._skipped_before = self._turns_skipped()
         if self._limit is None:  # only looking ahead tells which batch is the last
             if not self._ahead:
                 self._read_ahead()
+        elif position is not None and position.get("ended", False):
+            self.is_last_batch = self._ended_early = True
         else:
             self.is_last_batch = self.batch_idx + 1 >= self._limit
         if resumes:
@@ -129,15 +141,18 @@ class TrainingEpochLoop(Loop):
             batch = self._look_ahead()
         else:
             self.is_last_batch = self.batch_idx + 2 >= self._limit
-            batch = next(self._reader, _END)
-            if batch is _END:  # a loader that is shorter than it says
-                self.is_last_batch = True
-                raise StopIteration
+            batch = self._ahead.pop() if self._ahead else next(self._reader, _END)
+            if batch is _END:
+                self._end_early()
+                return
         self.batch_idx = batch_idx = self.batch_idx + 1
         metrics = trainer.metrics
         if metrics.step != place.step:
             metrics.begin_step(place.step)
         counts.ready += 1
+        if batch is None:
+            self._pass_over(batch_idx)
+            return
         if self._is_direct and routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
             if place.note is not None:
                 if place.pending is not None:  # an error in the last batch that a loop overlooked
@@ -172,6 +187,33 @@ class TrainingEpochLoop(Loop):
                 hook()
         counts.completed += 1
 
+    def _end_early(self) -> None:
+        """The data ended before what was to be the last batch: what waits for that is done now."""
+        self.is_last_batch = self._ended_early = True
+        self.trainer.loaders.report_early_end(self.batch_idx + 1)
+        self._end_accumulation()
+
+    def _end_accumulation(self) -> None:
+        for loop in self.batch_loop.walk():
+            if isinstance(loop, OptimizerLoop):
+                loop.end_accumulation()
+
+    def _pass_over(self, batch_idx: int) -> None:
+        """The batch is None: nothing is trained on it."""
+        trainer = self.trainer
+        trainer.loaders.report_none("training")
+        trainer.place.begin_batch(batch_idx)
+        trainer.metrics.batch = None
+        counts = self.batch_progress.total
+        counts.started += 1
+        if self.is_last_batch:
+            self._end_accumulation()
+        counts.processed += 1
+        outputs: Any = [] if trainer.optimization.passes_optimizer_idx else None
+        trainer.routes.call("on_train_batch_end", outputs, None, batch_idx)
+        trainer.routes.call("on_batch_end")
+        counts.completed += 1
+
     def _start_batch(self, batch: Any, batch_idx: int) -> Any:
         trainer = self.trainer
         routes = trainer.routes
@@ -194,20 +236,36 @@ class TrainingEpochLoop(Loop):
         return batch
 
     def on_advance_end(self) -> None:
-        if self._validates and self.batch_idx > self._validated:
+        if self._validates and self.batch_idx > self._validated and self._is_validation_due():
             trainer = self.trainer
-            epoch, idx = trainer.place.epoch, self.batch_idx
-            if trainer.loaders.validation_is_due(epoch, idx, self.is_last_batch):
-                trainer.checkpointer.begin_validation()
-                self.val_loop.run()  # if it fails, what is saved then is resumed from its begin
-                self._validated = idx
-                trainer.checkpointer.end_validation()
+            trainer.checkpointer.begin_validation()
+            self.val_loop.run()  # if it fails, what is saved then is resumed from its begin
+            self._validated = self.batch_idx
+            trainer.loaders.schedule.begin()
+            trainer.checkpointer.end_validation()
+
+    def _is_validation_due(self) -> bool:
+        schedule, epoch, idx = (
+            self.trainer.loaders.schedule,
+            self.trainer.place.epoch,
+            self.batch_idx,
+        )
+        if schedule.is_due(epoch, idx, self.batch_progress.total.ready, self.is_last_batch):
+            return True
+        return (
+            self._ended_early
+            and self._limit is not None
+            and schedule.is_due_at_early_end(epoch, idx + 1, self._limit)
+        )
 
     def on_run_end(self) -> list[Any] | None:
         """What the training steps returned, without their graphs, if somebody wants it."""
         trainer = self.trainer
         if not self.is_last_batch:
+            self._look_for_end()
+        if not self.is_last_batch:
             trainer.checkpointer.end_epoch_early()
+        self._report_what_is_missing()
         self._close()
         if trainer.running_loss is not None:
             trainer.running_loss.end_epoch()
@@ -221,6 +279,33 @@ class TrainingEpochLoop(Loop):
             if trainer.optimization.passes_optimizer_idx
             else 1,
         )
+
+    def _report_what_is_missing(self) -> None:
+        trainer = self.trainer
+        epoch = trainer.place.epoch
+        if self.batch_idx < 0:
+            trainer.loaders.report_empty("training", trainer.loaders.training, f" in epoch {epoch}")
+        elif (skipped := self._turns_skipped() - self._skipped_before) and (
+            trainer.global_step == self._steps_before
+        ):
+            trainer.optimization.report_untrained(epoch, skipped)
+
+    def _turns_skipped(self) -> int:
+        loops = self.batch_loop.walk()
+        return sum(loop.turns_skipped for loop in loops if isinstance(loop, OptimizerLoop))
+
+    def _look_for_end(self) -> None:
+        """max_steps is reached: that may have been the last batch, though it was to be another."""
+        trainer = self.trainer
+        if self._limit is None or not 0 <= self.max_steps <= trainer.global_step:
+            return
+        if self._reader.takes_back and not self._ahead and trainer.loaders.may_end_early:
+            batch = next(self._reader, _END)
+            if batch is _END:
+                self._end_early()
+                self.on_advance_end()
+            else:
+                self._ahead = [batch]
 
     def _close(self) -> None:
         if self._is_open:
@@ -251,6 +336,7 @@ class TrainingEpochLoop(Loop):
             "outputs": carried(self._outputs or []),
             "ahead": ahead,
             "data": self._reader.state_dict(unused),
+            "ended": self._ended_early,
         }
 
     def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:

@@ -186,6 +186,27 @@ class Stream(IterableDataset[Any]):
             yield x + 0.1 * torch.randn(4), y
 
 
+class Shorter(Stream):
+    """Says that it has 8 batches of 4, and has 6."""
+
+    def __len__(self) -> int:
+        return 32
+
+
+class Gaps:
+    """Each third batch of a loader, and the last, is None."""
+
+    def __init__(self, data: DataLoader[Any]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, batch in enumerate(self.data):
+            yield None if number % 3 == 2 else batch
+
+
 class Counting(nb.Callback):
     """Has a state of its own, in Python and in tensors."""
 
@@ -465,6 +486,22 @@ ODD_CASES = {
     "early stopping by a metric of training": (
         Case(change=stopped_early, max_epochs=4, val_check_interval=2),
         (7, 9),
+    ),
+    "a stream that is shorter than it says": (
+        Case(data=lambda: DataLoader(Shorter(), 4), accumulate_grad_batches=4),
+        (4, 6, 7, 11),
+    ),
+    "a stream that is shorter than it says, validated within the epoch": (
+        Case(data=lambda: DataLoader(Shorter(), 4), val_check_interval=0.5),
+        (4, 6, 9),
+    ),
+    "validation counted over epochs": (
+        Case(val_check_interval=5, check_val_every_n_epoch=None),
+        (4, 5, 6, 9, 10),
+    ),
+    "batches that are None": (
+        Case(data=lambda: Gaps(shuffled()), accumulate_grad_batches=2),
+        (2, 3, 6, 8),
     ),
 }
 

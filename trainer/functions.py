@@ -30,6 +30,7 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     trainer.setup_optimizers()
     trainer.checkpointer.check_space()
     trainer.checkpointer.check_carried()
+    trainer.loaders.schedule.begin()
     if checkpoint is not None:
         trainer.checkpointer.restore_training(checkpoint)
         trainer.optimization.begin_schedulers()
@@ -39,6 +40,7 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     routes.call("on_pretrain_routine_end")
     if checkpoint is None:
         _sanity_check(trainer)
+        trainer.loaders.schedule.begin()
     module.train()
     if trainer.epoch_counter is not None:
         trainer.loaders.training  # noqa: B018  asked for here, before on_train_start

@@ -13,10 +13,14 @@ from ..actors.module import LightningModule
 from ..actors.optimizers import parse_optimizers
 from ..actors.step_arguments import ANY_STEP_ARGUMENTS, check_training_step
 from ..bus.errors import UsageError
+from ..bus.logging_setup import get_logger
 from ..loops import OptimizationProgress, TrainingStepLoop
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+
+_log = get_logger("nightbus.optimizers")
 
 
 class Optimization:
@@ -53,6 +57,7 @@ class Optimization:
         self.truncated_bptt_steps = 0
         self.has_step_schedulers = False
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
+        self._said_untrained = False
         self._cycle: list[int] = []  # the optimizer of each batch of a cycle
         self._all_optimizers: Sequence[int] = (0,)
         self._lr_schedulers = LRSchedulers([], trainer.routes, dict, [])
@@ -60,6 +65,7 @@ class Optimization:
     def begin(self, module: LightningModule) -> None:
         """Another run begins; what its optimizers are is not known yet."""
         self.is_manual = not module.automatic_optimization
+        self._said_untrained = False
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
 
     def set_up(self) -> None:
@@ -135,6 +141,15 @@ class Optimization:
         place = self._trainer.place
         batch = counted.total.ready - 1 if counted is not None else place.batch_idx
         return (self._cycle[batch % len(self._cycle)],)
+
+    def report_untrained(self, epoch: int, skipped: int) -> None:
+        """Say, once a run, that all training steps of an epoch, so many, returned no loss."""
+        if not self._said_untrained:
+            self._said_untrained = True
+            _log.warning(
+                f"nothing was trained in epoch {epoch}: training_step returned None, which skips "
+                f"the optimizer's step, {skipped} times out of {skipped}; return the loss"
+            )
 
     # -- steps -------------------------------------------------------------------------------
 

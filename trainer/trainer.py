@@ -20,6 +20,7 @@ from ..actors.arguments import (
 )
 from ..actors.callback import Callback
 from ..actors.callbacks.model_summary import ModelSummary
+from ..actors.callbacks.timer import Timer
 from ..actors.checkpointer import Checkpointer
 from ..actors.combined_loader import CombineMode
 from ..actors.datamodule import LightningDataModule
@@ -31,6 +32,7 @@ from ..actors.metrics import Metrics
 from ..actors.module import LightningModule
 from ..actors.predictions import Predictions
 from ..actors.slurm import check_requeue
+from ..actors.validation_schedule import Interval
 from ..bus.actor import Actor
 from ..bus.bus import Bus
 from ..bus.errors import UsageError
@@ -67,8 +69,8 @@ class Trainer(TrainerProperties):
     """Runs a LightningModule.
 
     Args:
-        max_epochs: at most so many epochs; 1000 when neither this nor max_steps is given, -1 for
-            no limit.
+        max_epochs: at most so many epochs; 1000 when nothing limits training: neither this nor
+            max_steps, max_time or a Timer with a duration; -1 for no limit.
         min_epochs: a stop is not honoured before so many epochs.
         max_steps: at most so many optimizer steps; -1 for no limit.
         min_steps: a stop is not honoured before so many optimizer steps.
@@ -77,8 +79,10 @@ class Trainer(TrainerProperties):
         limit_val_batches: the same for validation.
         limit_test_batches: the same for testing.
         limit_predict_batches: the same for prediction.
-        val_check_interval: validate after so many batches (int) or this share of an epoch (float).
-        check_val_every_n_epoch: validate only in every n-th epoch.
+        val_check_interval: validate after so many batches (int), this share of an epoch (float), or
+            so much time: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments.
+        check_val_every_n_epoch: validate only in every n-th epoch; None counts the batches of
+            val_check_interval over epochs.
         num_sanity_val_steps: validation batches to run before training; -1 for all.
         fast_dev_run: one batch (True) or so many of everything, nothing written but the log.
         overfit_batches: train on so many batches, or this share, in a fixed order.
@@ -145,8 +149,8 @@ class Trainer(TrainerProperties):
         limit_val_batches: float = 1.0,
         limit_test_batches: float = 1.0,
         limit_predict_batches: float = 1.0,
-        val_check_interval: float = 1.0,
-        check_val_every_n_epoch: int = 1,
+        val_check_interval: Interval | None = 1.0,
+        check_val_every_n_epoch: int | None = 1,
         num_sanity_val_steps: int = 2,
         fast_dev_run: bool | int = False,
         overfit_batches: float = 0.0,
@@ -241,10 +245,9 @@ class Trainer(TrainerProperties):
         has_summary = any(isinstance(entry, ModelSummary) for entry in self.callbacks)
         if enable_model_summary and not has_summary:
             self.callbacks.append(ModelSummary())
-        check_at_least("max_epochs", max_epochs, -1)
         fit_loop = FitLoop(
             check_at_least("min_epochs", min_epochs, 0),
-            None if max_epochs == -1 else max_epochs,
+            max_epochs,
             check_at_least("min_steps", min_steps, 0),
             max_steps,
         )
@@ -298,6 +301,8 @@ class Trainer(TrainerProperties):
     def _apply_fast_dev_run(
         self, fast_dev_run: bool | int, max_epochs: int | None, max_steps: int
     ) -> tuple[int | None, int]:
+        if not isinstance(fast_dev_run, bool):
+            check_at_least("fast_dev_run", fast_dev_run, 0)
         self.fast_dev_run = fast_dev_run
         if fast_dev_run:
             batches = int(fast_dev_run)
@@ -306,7 +311,12 @@ class Trainer(TrainerProperties):
             limits = (f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
             self._arguments |= {**dict.fromkeys(limits, batches), "num_sanity_val_steps": 0}
             return 1, batches
-        if max_epochs is None and max_steps == -1:
+        has_timer = any(
+            isinstance(callback, Timer) and callback.time_remaining() is not None
+            for callback in self.callbacks
+        )
+        is_limited = has_timer or self.max_time_s is not None or max_steps not in (-1, None)
+        if max_epochs is None and not is_limited:
             _log.info("neither max_epochs nor max_steps was given; at most 1000 epochs are run")
             return 1000, max_steps
         return max_epochs, max_steps
