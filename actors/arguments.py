@@ -1,6 +1,6 @@
 """Arguments of the Trainer and of callbacks that come in several forms."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,6 +10,58 @@ from ..bus.redaction import redact_setting, without_secrets
 T = TypeVar("T")
 
 _LIGHTNING = ("lightning", "pytorch_lightning")
+
+
+_LOADERS_ELSEWHERE = {
+    "train_dataloader": "train_dataloaders",
+    "train_loader": "train_dataloaders",
+    "train_loaders": "train_dataloaders",
+    "val_dataloader": "val_dataloaders",
+    "val_loader": "val_dataloaders",
+    "val_loaders": "val_dataloaders",
+    "module": "model",
+    "dm": "datamodule",
+    "data_module": "datamodule",
+    "data": "datamodule",
+    "resume_from_checkpoint": "ckpt_path",
+    "checkpoint": "ckpt_path",
+    "checkpoint_path": "ckpt_path",
+    "test_loader": "dataloaders",
+    "loader": "dataloaders",
+}
+
+
+def refuse_unknown_of(
+    function: str, unknown: Mapping[str, Any], method: Callable[..., Any]
+) -> None:
+    """Refuse arguments that ``fit`` or one of the others does not take.
+
+    Args:
+        function: which.
+        unknown: what it was given beside what it takes.
+        method: the same, as it is called.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if not unknown:
+        return
+    import difflib
+    import inspect
+
+    known = [name for name in inspect.signature(method).parameters if name != "unknown"]
+    for name in unknown:
+        former = _LOADERS_ELSEWHERE.get(name)
+        near = difflib.get_close_matches(name, known)
+        if former in known:
+            hint = f"use {former}="
+        elif "dataloaders" in known and "load" in name:
+            hint = "use dataloaders="
+        elif near:
+            hint = f"did you mean {' or '.join(near)}?"
+        else:
+            hint = f"it takes {', '.join(known)}; what concerns all runs goes to the Trainer"
+        raise UsageError(f"{function}() has no argument {name!r}; {hint}")
 
 
 def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
@@ -38,6 +90,8 @@ def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
 
 def described(given: object) -> str:
     """What something is, for an error; of what is Lightning's, what to take in its place."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}; give an object of it: {given.__name__}(...)"
     name = type(given).__name__
     for base in type(given).__mro__:
         package = base.__module__.partition(".")[0]

@@ -1,7 +1,10 @@
 """CombinedLoader: several dataloaders read together."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
+
+from torch.utils.data import Dataset
 
 from ..bus.errors import CheckpointError, UsageError
 from .arguments import described
@@ -172,11 +175,25 @@ def _key_of(number: int, key: PassKey | None) -> PassKey | None:
 
 
 def check_loader(loader: Any, where: str) -> Any:
-    """A loader as given, if it can be iterated over.
+    """A loader as given, if it can be iterated over and may give batches.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: it cannot, or it is data itself.
     """
+    parts = loader.flat if isinstance(loader, CombinedLoader) else [loader]
+    for part in parts:
+        if isinstance(part, str | bytes | os.PathLike) or hasattr(part, "__array__"):
+            raise UsageError(
+                f"{where} gave {described(part)}, which is data and no loader of it; give a "
+                "DataLoader, for tensors DataLoader(TensorDataset(inputs, labels), batch_size=...)"
+            )
+        if isinstance(part, type):
+            raise UsageError(f"{where} gave {described(part)}")
+        if isinstance(part, Dataset) and not hasattr(part, "__iter__"):
+            raise UsageError(
+                f"{where} gave {described(part)}, a dataset; expected a DataLoader: "
+                "DataLoader(dataset, batch_size=...)"
+            )
     if loader is None or not hasattr(loader, "__iter__"):
         raise UsageError(
             f"{where} gave {described(loader)}; expected a DataLoader or another iterable of "

@@ -1,11 +1,12 @@
 """Loaders: the dataloaders of a run, how many batches of each are read, and when to validate."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import RandomSampler
 
 from ..bus.errors import UsageError
 from ..bus.logging_setup import get_logger
@@ -37,7 +38,7 @@ from .data_position import (
     samplers_of,
     tell_epoch,
 )
-from .hooks import is_overridden
+from .hooks import is_overridden, similar_method
 from .rng import undrawn_from
 from .validation_schedule import Interval, ValidationSchedule
 from .worker_seeds import workers_seed
@@ -104,6 +105,7 @@ class Loaders:
         self._said_length = False
         self._said_empty: set[str] = set()  # what the loaders were for
         self._said_none: set[str] = set()
+        self._said_unvalidated = False
 
     def run_batches(self, number: int) -> None:
         """Read so many batches of everything, validate after them, and skip the sanity check."""
@@ -137,6 +139,7 @@ class Loaders:
         self._said_length = False
         self._said_empty.clear()
         self._said_none.clear()
+        self._said_unvalidated = False
 
     # -- training ----------------------------------------------------------------------------
 
@@ -160,7 +163,8 @@ class Loaders:
         if found is None:
             raise UsageError(
                 "there is no training data: give fit() train_dataloaders or a datamodule, or "
-                "define train_dataloader()"
+                "define train_dataloader(), which returns one"
+                + similar_method(self._datamodule or self._module, "train_dataloader")
             )
         loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
         self._training = without_shuffling(loader) if self._overfit else loader
@@ -271,6 +275,33 @@ class Loaders:
         has_step = is_overridden(self._module, "validation_step")
         return has_data and has_step and self._limits["validate"] > 0
 
+    def check_validation(self) -> None:
+        """Say it when fit cannot validate though something is there for it: either a step without
+        data, or data without a step. ``limit_val_batches=0`` says that it is on purpose.
+        """
+        if self._limits["validate"] == 0 or self._said_unvalidated:
+            return
+        module, owner = self._module, self._datamodule or self._module
+        given = self._given.get("validate") is not None
+        has_data = given or is_overridden(owner, "val_dataloader")
+        has_step = is_overridden(module, "validation_step")
+        name = type(module).__name__
+        if has_data and not has_step:
+            what = f"there is validation data, but {name} has no validation_step()"
+            hint = similar_method(module, "validation_step")
+        elif has_step and not has_data:
+            what = f"{name} has a validation_step(), but there is no validation data"
+            hint = similar_method(owner, "val_dataloader")
+        elif has_step and not given and not self._evaluation.get("validate", True):
+            what = f"{type(owner).__name__}.val_dataloader() returned no dataloader"
+            hint = ""
+        else:
+            return
+        self._said_unvalidated = True
+        _log.warning(
+            f"{what}: nothing is validated; limit_val_batches=0 says that this is on purpose{hint}"
+        )
+
     @property
     def wants_sanity_check(self) -> bool:
         """Whether to validate a little before training."""
@@ -294,8 +325,14 @@ class Loaders:
             step = _STEPS.get(stage)
             alone = stage in self._given and "train" not in self._given
             if loaders and step is not None and alone and not is_overridden(self._module, step):
-                raise UsageError(f"{type(self._module).__name__} must define {step}() to {stage}")
+                hint = similar_method(self._module, step)
+                raise UsageError(
+                    f"{type(self._module).__name__} must define {step}() to {stage}{hint}"
+                )
+            _warn_of_shuffling(loaders, hook)
             self._evaluation[stage] = loaders
+            if stage == "validate" and not alone:
+                self.check_validation()
         return self._evaluation[stage]
 
     def limits(self, stage: str) -> list[int | None]:
@@ -393,6 +430,17 @@ def _state_of(loader: Any) -> dict[str, Any]:
         "generators": [generator.get_state() for generator in _generators(loader)],
         "warm": [is_warm(part) for part in _parts(loader)],
     }
+
+
+def _warn_of_shuffling(loaders: Iterable[Any], hook: str) -> None:
+    """Say that an evaluation reads in random order: its batches differ from one to the next."""
+    for loader in loaders:
+        if isinstance(getattr(loader, "sampler", None), RandomSampler):
+            _log.warning(
+                f"{hook} has a DataLoader that shuffles, so its batches differ each time it is "
+                "read; give it shuffle=False"
+            )
+            return
 
 
 def _name(stage: str) -> str:

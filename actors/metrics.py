@@ -315,6 +315,17 @@ class Metrics:
         if entry.step_name is not entry.name and not self.muted:
             self._callback[entry.name] = scalar
 
+    @property
+    def thinned(self) -> list[str]:
+        """Names of the step values that sinks get only every ``log_every_n_steps`` steps, and of
+        whose epochs they get nothing.
+        """
+        return [
+            entry.name
+            for entry in self._entries.values()
+            if entry.on_step and not entry.on_epoch and entry.to_step != entry.to_step_thinned
+        ]
+
     def log_known_collection(
         self, collection: "MetricCollection", options: Mapping[str, Any]
     ) -> bool:

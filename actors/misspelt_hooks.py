@@ -117,7 +117,7 @@ def similar_name(owner: object, hook: str, bases: tuple[type, ...]) -> str:
     """
     words = _canonical(hook)
     for name in _own_methods(type(owner), bases):
-        if _is_typo(name, hook) or _canonical(name) == words:
+        if name != hook and (_is_typo(name, hook) or _canonical(name) == words):
             return f"; did you mean {hook} by {type(owner).__name__}.{name}?"
     return ""
 

@@ -15,6 +15,7 @@ from .device import move_data_to_device
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .lightning_optimizer import Toggled
 from .logging_mixin import LoggingMixin
+from .misspelt_hooks import similar_name
 from .model_hooks import ModelHooks
 from .rank_zero import announce_rank
 from .truncated_bptt import split_along_time
@@ -101,7 +102,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """The loss of one batch: a scalar tensor, a dict with ``loss``, or None to skip it."""
-        raise UsageError(f"{type(self).__name__} must define training_step()")
+        raise UsageError(_missing(self, "training_step"))
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate one validation batch."""
@@ -115,7 +116,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     def configure_optimizers(self) -> Any:
         """The optimizer, or (with schedulers) one of the forms that users know from Lightning."""
-        raise UsageError(f"{type(self).__name__} must define configure_optimizers()")
+        raise UsageError(_missing(self, "configure_optimizers"))
 
     def configure_sharded_model(self) -> None:
         """Make submodules, when a run begins and before the checkpoint is loaded."""
@@ -433,3 +434,8 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     def _attach(self, trainer: "Trainer | None") -> None:
         object.__setattr__(self, "_trainer", trainer)  # not registered as a submodule or parameter
+
+
+def _missing(module: LightningModule, hook: str) -> str:
+    hint = similar_name(module, hook, (LightningModule,))
+    return f"{type(module).__name__} must define {hook}(){hint}"

@@ -1,6 +1,6 @@
 """What ``configure_optimizers`` returned, checked and in one form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
@@ -74,7 +74,14 @@ def parse_optimizers(returned: Any) -> ConfiguredOptimizers:
         if returned:
             _check_optimizers(returned)
             return ConfiguredOptimizers(list(returned), [], [])
+    if isinstance(returned, type):
+        raise UsageError(
+            f"configure_optimizers returned the class {returned.__name__}; return an object of it: "
+            f"{returned.__name__}(self.parameters(), ...)"
+        )
     shown = "an empty list" if isinstance(returned, list | tuple) else type(returned).__name__
+    if isinstance(returned, Iterator):
+        shown += ", which can be read only once: return a list, without yield"
     raise UsageError(
         f"configure_optimizers returned {shown}; expected an optimizer, a list of them, two lists "
         "(optimizers, schedulers), a dict with 'optimizer', several of these, or None"

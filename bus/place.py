@@ -30,6 +30,7 @@ class Place:
         rank: the process.
         stage, epoch, step, batch_idx, dataloader_idx: as in an event; changed by moving.
         hook: the hook that is running; empty between hooks.
+        failed_batch_idx: which batch of another stage an exception left last; None for none.
         notes: what happened since they were taken up last; None while nothing is noted.
         note: adds a word to them: ``note(clock_ns() + mark)``; None while nothing is noted.
         pending: the mark of what has happened and is to be noted together with what happens
@@ -47,6 +48,7 @@ class Place:
         "dataloader_idx",
         "due_ns",
         "epoch",
+        "failed_batch_idx",
         "hook",
         "late_ns",
         "looked_ns",
@@ -67,6 +69,7 @@ class Place:
         self.batch_idx = -1
         self.dataloader_idx = 0
         self.hook = ""
+        self.failed_batch_idx: int | None = None
         self.notes: Notes | None = None
         self.note: Callable[[int], None] | None = None
         self.pending: int | None = None
@@ -164,8 +167,13 @@ class Place:
         """Be in another stage for a while, and then back where we were."""
         before = self.stage, self.batch_idx, self.dataloader_idx
         self.move(stage=stage, batch_idx=-1)
+        self.failed_batch_idx = None
         try:
             yield
+        except BaseException:
+            if self.failed_batch_idx is None:  # else of a stage within this one
+                self.failed_batch_idx = self.batch_idx
+            raise
         finally:
             self.move(stage=before[0], batch_idx=before[1], dataloader_idx=before[2])
 

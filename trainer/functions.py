@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from ..actors.callback import Callback
+from ..actors.hooks import similar_method
 from ..actors.rng import undrawn, undrawn_from
 from ..bus.errors import UsageError
 from ..bus.events import Scalar, Stage
+from ..bus.logging_setup import get_logger
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
+_log = get_logger("nightbus.trainer")
 Function = Literal["fit", "validate", "test", "predict"]
 FUNCTIONS: tuple[Function, ...] = get_args(Function)
 STAGE_OF: dict[Function, Stage] = {
@@ -38,12 +41,14 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     routes.call("on_fit_start")
     routes.call("on_pretrain_routine_start")
     routes.call("on_pretrain_routine_end")
+    trainer.loaders.check_validation()
     if checkpoint is None:
         _sanity_check(trainer)
         trainer.loaders.schedule.begin()
     module.train()
     if trainer.epoch_counter is not None:
         trainer.loaders.training  # noqa: B018  asked for here, before on_train_start
+        _check_accumulation(trainer)
     torch.set_grad_enabled(True)
     trainer.is_training_under_way = True
     trainer.fit_loop.run()
@@ -85,7 +90,7 @@ def evaluate(
     """Validate or test; returns the metrics of each dataloader."""
     _set_up(trainer, function, checkpoint)
     if not trainer.loaders.evaluation(function):
-        raise UsageError(f"there is no dataloader to {function} with")
+        raise UsageError(_no_dataloader(trainer, function))
     results: list[dict[str, Scalar]] = trainer.loop_of(function).run()
     tear_down(trainer, function)
     return results
@@ -95,10 +100,29 @@ def predict(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> Any:
     """Predict; returns what the loop does."""
     _set_up(trainer, "predict", checkpoint)
     if not trainer.loaders.evaluation("predict"):
-        raise UsageError("there is no dataloader to predict with")
+        raise UsageError(_no_dataloader(trainer, "predict"))
     predictions = trainer.predict_loop.run()
     tear_down(trainer, "predict")
     return predictions
+
+
+def _no_dataloader(trainer: "Trainer", function: Function) -> str:
+    hook = "val_dataloader" if function == "validate" else f"{function}_dataloader"
+    hint = similar_method(trainer.datamodule or trainer.lightning_module, hook)
+    return (
+        f"there is no dataloader to {function} with: give {function}() dataloaders or a "
+        f"datamodule, or define {hook}(), which returns one{hint}"
+    )
+
+
+def _check_accumulation(trainer: "Trainer") -> None:
+    """Say it when gradients of all batches of an epoch are accumulated, and more were asked for."""
+    wanted, batches = trainer.accumulate_grad_batches, trainer.num_training_batches
+    if batches is not None and wanted > batches > 0:
+        _log.warning(
+            f"accumulate_grad_batches={wanted} is more than the {batches} batches of an epoch, at "
+            "whose end a step is taken all the same"
+        )
 
 
 def _set_up(trainer: "Trainer", function: Function, checkpoint: dict[str, Any] | None) -> None:

@@ -196,6 +196,13 @@ class OpenRun:
         if self.function != "fit" or self._fork is not None:
             return
         everyone = [trainer.lightning_module, *trainer.participants.beside_module]
+        every = trainer.metrics.log_every_n_steps
+        thinned = sorted(set(trainer.metrics.thinned)) if trainer.sinks else []
+        if thinned and trainer.global_step < every:
+            tell_user(
+                f"nightbus: sinks got no value of {', '.join(thinned)}: log_every_n_steps={every}, "
+                f"and the run had {trainer.global_step} steps"
+            )
         for line in missed_names(everyone, trainer.metrics.names):
             tell_user(f"nightbus: {line}")
 

@@ -184,7 +184,16 @@ class Optimization:
         return result
 
     def backward_by_hand(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        """What ``manual_backward`` does."""
+        """What ``manual_backward`` does.
+
+        Raises:
+            UsageError: the loss is no tensor.
+        """
+        if not isinstance(loss, torch.Tensor):
+            raise UsageError(
+                f"manual_backward() got {type(loss).__name__}; expected the loss, a tensor of "
+                "shape ()"
+            )
         routes, scaler = self._trainer.routes, self._trainer.device.scaler
         if scaler is not None:
             loss = scaler.scale(loss)

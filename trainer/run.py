@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torch.nn import Module
+
 from ..actors.arguments import described
 from ..actors.datamodule import LightningDataModule
 from ..actors.module import LightningModule
@@ -17,6 +19,7 @@ from ..bus.observer import describe
 from ..bus.run_folder import RunFolder
 from ..bus.streams import tell_user
 from ..loops.running_loss import RunningLoss
+from .advice import add_advice
 from .functions import Function, tear_down
 from .open_run import OpenRun
 from .resuming import Start, find_start
@@ -48,7 +51,12 @@ class Given(NamedTuple):
         """
         model, loaders, datamodule = self.model, self.loaders, self.datamodule
         if model is not None and not isinstance(model, LightningModule):
-            raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}")
+            wrap = ": wrap it in one, whose training_step calls it" * isinstance(model, Module)
+            raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}{wrap}")
+        if model is not None and "_modules" not in model.__dict__:
+            raise UsageError(
+                f"{type(model).__name__}.__init__ does not call super().__init__(); do so first"
+            )
         first = next(iter(loaders.values()))
         if isinstance(first, LightningDataModule):
             if datamodule is not None:
@@ -188,6 +196,7 @@ def _on_exception(trainer: "Trainer", opened: OpenRun, error: BaseException, how
 
     if how == "failed":
         try:
+            add_advice(error, trainer.place, hook)
             trainer.bus.emit(Fault, *describe(error), hook, source="module")
             if isinstance(error, Exception):
                 opened.black_box.crash(error)

@@ -17,6 +17,7 @@ from ..actors.arguments import (
     listed,
     parse_devices,
     parse_max_time,
+    refuse_unknown_of,
 )
 from ..actors.callback import Callback
 from ..actors.callbacks.model_summary import ModelSummary
@@ -331,6 +332,7 @@ class Trainer(TrainerProperties):
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
+        **unknown: Any,
     ) -> None:
         """Train, and validate on the way.
 
@@ -348,6 +350,7 @@ class Trainer(TrainerProperties):
         Raises:
             NightbusError: the set-up makes no sense; and whatever user code raises.
         """
+        refuse_unknown_of("fit", unknown, self.fit)
         loaders = {"train": train_dataloaders, "validate": val_dataloaders}
         given = Given(model, loaders, datamodule, ckpt_path)
         run(self, "fit", partial(functions.fit, self), given)
@@ -360,6 +363,7 @@ class Trainer(TrainerProperties):
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
+        **unknown: Any,
     ) -> list[dict[str, Scalar]]:
         """Validate once.
 
@@ -374,6 +378,7 @@ class Trainer(TrainerProperties):
         Returns:
             The epoch's metrics, a dict for each dataloader.
         """
+        refuse_unknown_of("validate", unknown, self.validate)
         given = Given(model, {"validate": dataloaders}, datamodule, ckpt_path)
         return self._evaluate("validate", given, verbose)
 
@@ -385,8 +390,10 @@ class Trainer(TrainerProperties):
         verbose: bool = True,
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
+        **unknown: Any,
     ) -> list[dict[str, Scalar]]:
         """Test once; arguments and result as for ``validate``."""
+        refuse_unknown_of("test", unknown, self.test)
         given = Given(model, {"test": dataloaders}, datamodule, ckpt_path)
         return self._evaluate("test", given, verbose)
 
@@ -398,6 +405,7 @@ class Trainer(TrainerProperties):
         return_predictions: bool | None = True,
         ckpt_path: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
+        **unknown: Any,
     ) -> Any:
         """Predict.
 
@@ -413,6 +421,7 @@ class Trainer(TrainerProperties):
             A list with an entry for each batch; a list of such lists for several loaders.
         """
         self.predict_loop.return_predictions = return_predictions is not False
+        refuse_unknown_of("predict", unknown, self.predict)
         loaders = {"predict": dataloaders}
         given = Given(model, loaders, datamodule, ckpt_path)
         return run(self, "predict", partial(functions.predict, self), given)
