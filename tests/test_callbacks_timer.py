@@ -132,6 +132,7 @@ def test_a_stage_that_there_is_not_is_refused() -> None:
 def test_the_stop_is_printed(
     tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer(tmp_path, callbacks=[Timer({"seconds": 20})]).fit(Slow(clock), loader())
+    timer = Timer({"seconds": 20})
+    trainer(tmp_path, callbacks=[timer], limit_val_batches=0).fit(Slow(clock), loader())
 
     assert capsys.readouterr().err == "nightbus: the Timer's 0:00:20 are over\n"

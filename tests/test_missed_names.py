@@ -28,7 +28,7 @@ class WaitsInTheStep(nb.Actor):
 def test_a_typo_is_said_with_the_name_that_is_near(
     tmp_path: Path, capsys: Capture, actor: nb.Actor
 ) -> None:
-    trainer(tmp_path, actors=[actor]).fit(Small(), loader())
+    trainer(tmp_path, limit_val_batches=0, actors=[actor]).fit(Small(), loader())
 
     assert capsys.readouterr().err == (
         f"nightbus: {type(actor).__name__}.take waits for the metric 'trainloss', which nobody put "
@@ -37,7 +37,7 @@ def test_a_typo_is_said_with_the_name_that_is_near(
 
 
 def test_a_name_that_is_like_no_other_is_said_too(tmp_path: Path, capsys: Capture) -> None:
-    trainer(tmp_path, actors=[waits_for("qqq")]).fit(Small(), loader())
+    trainer(tmp_path, limit_val_batches=0, actors=[waits_for("qqq")]).fit(Small(), loader())
 
     assert capsys.readouterr().err.endswith("'qqq', which nobody put in this run\n")
 
@@ -54,7 +54,9 @@ def test_what_was_put_anywhere_or_comes_in_a_test_is_not_said(
     takes = nb.FunctionSink(lambda put: None)
     takes.destination = "my_sink"
 
-    trainer(tmp_path, actors=[waits_for(name)], sinks=[takes]).fit(PutsElsewhere(), loader())
+    trainer(tmp_path, limit_val_batches=0, actors=[waits_for(name)], sinks=[takes]).fit(
+        PutsElsewhere(), loader()
+    )
 
     assert capsys.readouterr().err == ""
 
@@ -66,21 +68,21 @@ class Stops(Small):
 
 
 def test_of_a_run_that_was_stopped_nothing_is_known(tmp_path: Path, capsys: Capture) -> None:
-    trainer(tmp_path, actors=[waits_for("trainloss")]).fit(Stops(), loader())
+    trainer(tmp_path, limit_val_batches=0, actors=[waits_for("trainloss")]).fit(Stops(), loader())
 
     assert capsys.readouterr().err == ""
 
 
 def test_validating_alone_says_nothing(tmp_path: Path, capsys: Capture) -> None:
-    run = trainer(tmp_path, actors=[waits_for("train_loss")])
+    run = trainer(tmp_path, limit_val_batches=0, actors=[waits_for("train_loss")])
     run.validate(Small(), loader(), verbose=False)
 
     assert capsys.readouterr().err == ""
 
 
 def test_a_resumed_run_says_nothing(tmp_path: Path, capsys: Capture) -> None:
-    trainer(tmp_path).fit(Small(), loader())
-    more = trainer(tmp_path, max_epochs=2, actors=[waits_for("trainloss")])
+    trainer(tmp_path, limit_val_batches=0).fit(Small(), loader())
+    more = trainer(tmp_path, limit_val_batches=0, max_epochs=2, actors=[waits_for("trainloss")])
     more.fit(Small(), loader(), ckpt_path="last")
 
     assert capsys.readouterr().err == ""

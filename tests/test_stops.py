@@ -484,8 +484,9 @@ def test_a_run_that_is_complete_does_not_speak_of_checkpoints(
 def test_a_resumed_run_says_at_which_batch_it_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer(tmp_path, max_steps=4).fit(Small(), loader())
-    more = trainer(tmp_path, max_epochs=1, enable_progress_bar=True)
+    options = {"limit_val_batches": 0}
+    trainer(tmp_path, max_steps=4, **options).fit(Small(), loader())
+    more = trainer(tmp_path, max_epochs=1, enable_progress_bar=True, **options)
     more.fit(Small(), loader(), ckpt_path="last")
 
     said = capsys.readouterr().err.splitlines()

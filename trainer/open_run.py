@@ -197,8 +197,9 @@ class OpenRun:
             return
         everyone = [trainer.lightning_module, *trainer.participants.beside_module]
         every = trainer.metrics.log_every_n_steps
-        thinned = sorted(set(trainer.metrics.thinned)) if trainer.sinks else []
-        if thinned and trainer.global_step < every:
+        thinned = sorted(set(trainer.metrics.thinned))
+        has_sinks = any(sink.destination == "loggers" for sink in trainer.sinks)
+        if thinned and has_sinks and trainer.global_step < every:
             tell_user(
                 f"nightbus: sinks got no value of {', '.join(thinned)}: log_every_n_steps={every}, "
                 f"and the run had {trainer.global_step} steps"
