@@ -28,6 +28,7 @@ from ..actors.datamodule import LightningDataModule
 from ..actors.device import Device
 from ..actors.former_arguments import takes_former_arguments
 from ..actors.hooks import is_overridden
+from ..actors.launchers import refuse_several_processes
 from ..actors.loaders import Loaders
 from ..actors.metrics import Metrics
 from ..actors.module import LightningModule
@@ -185,6 +186,7 @@ class Trainer(TrainerProperties):
         slurm_requeue: bool = False,
         hang_timeout: float | None = None,
     ) -> None:
+        refuse_several_processes()
         level()  # NIGHTBUS_LOG is checked now, not when there is something to say
         self.config = as_plain(self._arguments)
         self.participants = Participants(
@@ -560,8 +562,10 @@ class Trainer(TrainerProperties):
         """Take what a run is given, checked before anything is made.
 
         Raises:
-            UsageError: it makes no sense, or something runs already.
+            UsageError: it makes no sense, something runs already, or this is one of several
+                processes.
         """
+        refuse_several_processes()  # torch.distributed may have been initialised meanwhile
         if self.open_run is not None:
             raise UsageError(f"the trainer is running {self.function}; it runs one thing at a time")
         model, loaders, datamodule, self.ckpt_path = given.checked()
