@@ -1,4 +1,4 @@
-"""Signals that end a run in good order, or have it saved: Ctrl-C, SIGTERM and SIGUSR1."""
+"""Signals that end a run in good order, or have it saved: Ctrl-C, SIGTERM, SIGHUP, SIGUSR1."""
 
 import signal
 import threading
@@ -11,6 +11,7 @@ from ..bus.urgent import say_urgently
 
 PREEMPTED_EXIT_CODE = 128 + signal.SIGTERM
 """What a process ends with that SIGTERM has ended, as schedulers know it."""
+_TERMINATING = (signal.SIGTERM, signal.SIGHUP)
 
 _log = get_logger("nightbus.signals")
 
@@ -19,15 +20,16 @@ class StopSignals:
     """While it is entered on the main thread, signals are noted for the next safe point.
 
     - Ctrl-C (SIGINT) sets ``interrupted``; again, it raises KeyboardInterrupt at once.
-    - SIGTERM sets ``preempted``; again, or where no safe point will come, it raises SystemExit at
-      once.
+    - SIGTERM, and SIGHUP of a terminal that is closed, set ``preempted``; again, or where no safe
+      point will come, they raise SystemExit at once.
     - SIGUSR1 sets ``save_requested``.
 
     While a run is opened, signals are only noted, so that nothing is left half done; from
     ``let_through`` on they are heeded. After one has raised, none raises until ``rearm``, and none
     does while the run's end is recorded: it ends the wait there.
 
-    A handler for SIGTERM or SIGUSR1 that is there already is left alone.
+    A handler for SIGTERM, SIGHUP or SIGUSR1 that is there already is left alone, and so is that one
+    is ignored, as nohup has SIGHUP ignored.
 
     Args:
         on_request: called in the signal handler when something was noted.
@@ -35,11 +37,12 @@ class StopSignals:
 
     Attributes:
         interrupted: Ctrl-C was pressed.
-        preempted: SIGTERM came.
+        preempted: SIGTERM or SIGHUP came.
+        preempted_by: which of them; SIGTERM before.
         save_requested: SIGUSR1 came; whoever saves sets it back.
         at_once: the run is to end at once.
         interrupts_while_ending: how often Ctrl-C was pressed while the end was recorded.
-        terminated_while_ending: SIGTERM came meanwhile.
+        terminated_while_ending: SIGTERM or SIGHUP came meanwhile.
         is_held: signals are only noted.
     """
 
@@ -49,6 +52,7 @@ class StopSignals:
         self.interrupted = self.preempted = self.save_requested = self.at_once = False
         self.interrupts_while_ending = 0
         self.terminated_while_ending = False
+        self.preempted_by: signal.Signals = signal.SIGTERM
         self._on_hurry: Callable[[], None] | None = None
         self._has_raised = False
         self.is_held = True
@@ -70,7 +74,12 @@ class StopSignals:
             KeyboardInterrupt, SystemExit: one did.
         """
         if self.ends_run:
-            raise SystemExit(PREEMPTED_EXIT_CODE) if self.preempted else KeyboardInterrupt
+            raise SystemExit(self.exit_code) if self.preempted else KeyboardInterrupt
+
+    @property
+    def exit_code(self) -> int:
+        """What the process ends with if it was preempted, as shells and schedulers know it."""
+        return 128 + self.preempted_by
 
     @property
     def ends_run(self) -> bool:
@@ -81,17 +90,16 @@ class StopSignals:
         self.interrupted = self.preempted = self.save_requested = self.at_once = False
         self.interrupts_while_ending, self.terminated_while_ending = 0, False
         self._on_hurry, self._has_raised = None, False
+        self.preempted_by = signal.SIGTERM
         self.is_held = True
         if threading.current_thread() is not threading.main_thread():
             return self
         self._install(signal.SIGINT, self._on_interrupt)
-        for number, handler in (
-            (signal.SIGTERM, self._on_terminate),
-            (signal.SIGUSR1, self._on_save),
-        ):
-            if signal.getsignal(number) == signal.SIG_DFL:
+        handlers = dict.fromkeys(_TERMINATING, self._on_terminate)
+        for number, handler in {**handlers, signal.SIGUSR1: self._on_save}.items():
+            if (known := signal.getsignal(number)) == signal.SIG_DFL:
                 self._install(number, handler)
-            else:
+            elif known != signal.SIG_IGN:
                 _log.info("a handler is there already and is left alone", signal=number.name)
         return self
 
@@ -134,17 +142,19 @@ class StopSignals:
         say_urgently(f"ending the run {self._when}; Ctrl-C again ends it at once")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        if not self.preempted and not self.terminated_while_ending:
+            self.preempted_by = signal.Signals(number)
         if self._on_hurry is not None:
             self.terminated_while_ending = True
             self._on_hurry()
             return
         if self.preempted or not (self.is_held or self._has_safe_points()):
             self.preempted = self.at_once = True
-            self._raise(SystemExit(PREEMPTED_EXIT_CODE))
+            self._raise(SystemExit(self.exit_code))
             return
         self.preempted = True
         self._on_request()
-        say_urgently(f"SIGTERM: ending the run {self._when}")
+        say_urgently(f"{self.preempted_by.name}: ending the run {self._when}")
 
     @property
     def _when(self) -> str:

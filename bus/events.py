@@ -116,7 +116,7 @@ class RunEnded(Event, frozen=True, array_like=True, tag=4, gc=False):
 
     Attributes:
         how: completed, stopped (by a command or callback), interrupted (Ctrl-C), failed, or
-            preempted (SIGTERM).
+            preempted (SIGTERM, SIGHUP).
         reason: one line for people.
     """
 

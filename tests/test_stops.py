@@ -159,6 +159,41 @@ def test_a_checkpoint_that_cannot_be_saved_does_not_keep_a_run_from_ending(tmp_p
     assert ending(run) == "preempted"
 
 
+# -- SIGHUP --------------------------------------------------------------------------------------
+
+
+def test_a_closed_terminal_saves_the_run_and_ends_it(tmp_path: Path) -> None:
+    run = trainer(tmp_path, callbacks=[At("on_train_batch_end", 4, send(signal.SIGHUP))])
+
+    with pytest.raises(SystemExit) as exit_:
+        run.fit(Small(), loader())
+
+    assert exit_.value.code == 129
+    assert read_checkpoint(last(run))["global_step"] == 4
+    assert [(e.how, e.reason) for e in events(run, nb.RunEnded)] == [("preempted", "SIGHUP")]
+
+
+def test_one_that_is_closed_as_the_run_ends_is_answered_when_it_is(tmp_path: Path) -> None:
+    run = trainer(tmp_path, callbacks=[At("on_fit_end", 6, send(signal.SIGHUP))])
+
+    with pytest.raises(SystemExit) as exit_:
+        run.fit(Small(), loader())
+
+    assert exit_.value.code == 129
+
+
+def test_whoever_has_sighup_ignored_as_nohup_does_trains_on(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = trainer(tmp_path, callbacks=[At("on_train_batch_end", 2, send(signal.SIGHUP))])
+        run.fit(Small(), loader())
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert ending(run) == "completed"
+
+
 # -- SIGUSR1 -------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from torch.nn import Module
 from ..actors.arguments import described
 from ..actors.datamodule import LightningDataModule
 from ..actors.module import LightningModule
-from ..actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
+from ..actors.stop_signals import StopSignals
 from ..actors.torch_settings import torch_settings
 from ..bus.errors import UsageError
 from ..bus.events import Ending, Fault
@@ -115,7 +115,7 @@ def run(
                     trainer.interrupted = True
                     return None
             if signals.preempted:  # after the last safe point
-                raise SystemExit(PREEMPTED_EXIT_CODE)
+                raise SystemExit(signals.exit_code)
             trainer.interrupted = signals.interrupted
             return result
         except BaseException as error:
@@ -141,7 +141,7 @@ def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, s
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "Ctrl-C"
     if isinstance(error, SystemExit) and signals.preempted:
-        return "preempted", "SIGTERM"
+        return "preempted", signals.preempted_by.name
     return "failed", f"{describe(error)[0]}: {error}"
 
 
@@ -236,7 +236,7 @@ def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str, is_uns
         _tell_unsaved(trainer.checkpointer.last_path)
     signals = trainer.safe_points.signals
     if signals.terminated_while_ending:
-        raise SystemExit(PREEMPTED_EXIT_CODE)
+        raise SystemExit(signals.exit_code)
     if signals.interrupts_while_ending:  # ended the wait for sinks; the run itself was over
         trainer.interrupted = True
     if signals.interrupts_while_ending > 1:
