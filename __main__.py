@@ -4,6 +4,7 @@ What programs read goes to stdout, what people should know besides goes to stder
 """
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -31,6 +32,9 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has not all letters
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:

@@ -6,7 +6,6 @@ What kinds of values the state may hold, and how they are written, is in ``check
 
 import contextlib
 import os
-import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,15 +21,18 @@ from ..bus.checkpoint_folder import STATE as STATE
 from ..bus.checkpoint_folder import TENSORS as TENSORS
 from ..bus.checkpoint_folder import check_digest, digest_of
 from ..bus.checkpoint_folder import is_checkpoint as is_checkpoint
+from ..bus.checkpoint_kind import kind_of_file
 from ..bus.codec import UNENCODABLE
 from ..bus.errors import CheckpointError
 from ..bus.leftovers import is_gone
 from ..bus.plain_file import open_plain
 from ..bus.run_folder import make_private_folder
 from ..bus.segments import sync_folder
+from ..bus.shown_text import quoted
 from .checkpoint_values import Flattener, decoder
 
 FORMAT_VERSION = 1
+MAX_NEAR = 8  # checkpoints that are named where another was looked for
 
 _encode = msgspec.msgpack.Encoder().encode
 # What decoding raises, of a file that is not what it says.
@@ -246,6 +248,34 @@ def _is_ours(path: Path) -> bool:
     return path.name in (TENSORS, STATE, DIGEST) or path.name.startswith(".tmp")
 
 
+def _is_a_file(path: Path) -> str:
+    """What a file is that was given for a checkpoint, and what to do."""
+    try:
+        kind = kind_of_file(path)
+    except OSError as error:
+        return f"{path} is a file that cannot be read: {error.strerror}"
+    if not kind.is_torchs:
+        return f"{path} is {kind.what}; a nightbus checkpoint is a folder. {kind.advice}"
+    return (
+        f"{path} is a file; a nightbus checkpoint is a folder. It seems to be {kind.what}, which "
+        "may be made to run code when it is read; if you know where it comes from, convert it "
+        f"first: nightbus import-ckpt {quoted(path)} -o OUT --trust"
+    )
+
+
+def _is_not_there(path: Path) -> str:
+    """That there is nothing, and what is near."""
+    if path.is_symlink():
+        return f"{path} is a link to {os.readlink(path)}, where nothing is"
+    above = path.parent
+    if not above.is_dir():
+        return f"there is no checkpoint {path}: there is no folder {above}"
+    near = sorted(each.name for each in above.iterdir() if is_checkpoint(each))
+    more = f" and {len(near) - MAX_NEAR} more" if len(near) > MAX_NEAR else ""
+    there = f"; checkpoints in {above}: {', '.join(near[:MAX_NEAR])}{more}" if near else ""
+    return f"there is no checkpoint {path}{there}"
+
+
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """Read a checkpoint; what it holds is data, whoever wrote it.
 
@@ -253,12 +283,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         CheckpointError: it is none, or is damaged.
     """
     if folder.is_file():
-        raise CheckpointError(
-            f"{folder} is a file; a nightbus checkpoint is a folder. If it is a checkpoint of "
-            "PyTorch or Lightning, it is a pickle, which may be made to run code when it is read; "
-            "if you know where it comes from, convert it first: nightbus import-ckpt "
-            f"{shlex.quote(str(folder))} -o OUT --trust"
-        )
+        raise CheckpointError(_is_a_file(folder))
+    if not folder.exists():
+        raise CheckpointError(_is_not_there(folder))
     try:
         check_digest(folder)
         with open(open_plain(folder / STATE, CheckpointError), "rb") as file:

@@ -17,6 +17,7 @@ from .log_writer import LogIdentity, LogWriter
 from .logging_setup import get_logger
 from .quit_signal import QuitSignal
 from .redaction import without_secrets
+from .shown_text import quoted
 from .stacks import all_tasks, all_threads, thread_stack
 from .urgent import say_urgently
 from .watchdog import Watchdog
@@ -120,7 +121,7 @@ class BlackBox:
             if flight is not None:
                 events = Path(f"{stem}{EVENTS}")
                 write_flight_file(events, self._identity, flight.last())
-                said += f"; its last events: nightbus tail {events}"
+                said += f"; its last events: nightbus tail {quoted(events)}"
         except Exception as error:
             said = f"where everyone was could not be written: {type(error).__name__}: {error}"
         say_urgently(f"{why}; {said}")

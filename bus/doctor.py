@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from .recover import missing_text, ranks_of, says_gap, with_missing
 from .run_folder import RunFolder
 from .salvage import Salvage, salvage_segment
 from .segments import FolderStore
+from .shown_text import quoted
 
 Level = Literal["problem", "note"]
 _LEFTOVER = re.compile(r".*\.tmp")
@@ -83,7 +83,7 @@ class _Doctor:
     def __init__(self, run: RunFolder) -> None:
         self.examination = Examination(run.info.id, str(run.path))
         self._run = run
-        self._recover = f"nightbus recover {_quoted(run.path)} -o OUT"
+        self._recover = f"nightbus recover {quoted(run.path)} -o OUT"
         self._is_written = False  # whether the attempt that is looked at is being written
         self._saved: dict[str, str] = {}  # checkpoint, as the log names it -> its digest
 
@@ -181,7 +181,7 @@ class _Doctor:
                 "leftovers",
                 store.compressed_path(index),
                 "the segment is there plain and compressed; the plain one is read",
-                f"delete the compressed one: rm {_quoted(store.compressed_path(index))}",
+                f"delete the compressed one: rm {quoted(store.compressed_path(index))}",
             )
 
     def _look_at_damage(self, path: Path, salvage: Salvage, is_last: bool) -> None:
@@ -264,7 +264,7 @@ class _Doctor:
         for path in (*run.glob("*"), *run.glob("attempt-*/*"), *run.glob("attempt-*/*/*")):
             if path.is_symlink():
                 what = f"a link to {os.readlink(path)}: it is not followed"
-                fix = f"put the file or folder itself there, or rm {_quoted(path)}"
+                fix = f"put the file or folder itself there, or rm {quoted(path)}"
                 self._find("problem", "links", path, what, fix)
 
     def _look_at_permissions(self) -> None:
@@ -280,7 +280,7 @@ class _Doctor:
                     "permissions",
                     path,
                     f"others may use it: its mode is {stat.S_IMODE(found.st_mode):04o}",
-                    f"chmod go= {_quoted(path)}",
+                    f"chmod go= {quoted(path)}",
                 )
             if found.st_uid != os.geteuid():
                 self._find("note", "owner", path, f"it belongs to user {found.st_uid}")
@@ -313,11 +313,11 @@ class _Doctor:
             target = folder / os.readlink(last)
             if target.parent != folder or target.is_symlink() or not is_checkpoint(target):
                 what = f"it leads to {os.readlink(last)}, where no checkpoint of this run is"
-                fix = f"have it lead to the newest: ln -sfn NAME {_quoted(last)}"
+                fix = f"have it lead to the newest: ln -sfn NAME {quoted(last)}"
                 self._find("problem", "checkpoints", last, what, fix)
 
     def _look_at_checkpoint(self, path: Path) -> None:
-        fix = f"resume from another; rm -r {_quoted(path)}"
+        fix = f"resume from another; rm -r {quoted(path)}"
         try:
             found = check_digest(path)
         except FileNotFoundError as error:
@@ -342,16 +342,16 @@ class _Doctor:
                 folders.remove(name)  # said as a whole
                 path = Path(folder) / name
                 what = "a checkpoint that a killed process did not finish writing or removing"
-                fix = f"the next attempt removes it; or rm -r {_quoted(path)}"
+                fix = f"the next attempt removes it; or rm -r {quoted(path)}"
                 self._find("note", "leftovers", path, what, fix)
             for name in names:
                 path = Path(folder) / name
                 if _LEFTOVER.fullmatch(name):
                     what = "a file that a killed process did not finish"
-                    self._find("note", "leftovers", path, what, f"rm {_quoted(path)}")
+                    self._find("note", "leftovers", path, what, f"rm {quoted(path)}")
                 elif name == SOCKET_NAME and path.is_socket() and not is_listening(path):
                     what = "the control socket of a process that is gone"
-                    fix = f"the next attempt replaces it; or rm {_quoted(path)}"
+                    fix = f"the next attempt replaces it; or rm {quoted(path)}"
                     self._find("note", "leftovers", path, what, fix)
 
     def _look_at_cursors(self) -> None:
@@ -362,13 +362,8 @@ class _Doctor:
             try:
                 CursorFile(self._run, name).load()
             except RunFolderError as error:
-                fix = f"rm {_quoted(path)}; the sink is then delivered the run from its start"
+                fix = f"rm {quoted(path)}; the sink is then delivered the run from its start"
                 self._find("problem", "cursors", path, str(error), fix)
-
-
-def _quoted(path: Path) -> str:
-    """A path for a shell: a stranger's run may hold files with any names."""
-    return shlex.quote(str(path))
 
 
 class _End:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from .codec import DecodedEvent, HookSelection
 from .cursor import Position
 from .errors import LogFormatError, UsageError
-from .events import EVENT_TYPES, Hook, Media, Put
+from .events import EVENT_TYPES, Hook, Media, Put, RunEnded
 from .log_format import BadFrame, SegmentHeader, unpack_header
 from .log_reader import EndKind, LogReader
 from .run_folder import RunFolder
@@ -139,6 +139,29 @@ def follow(run: RunFolder, start: Position, wanted: EventFilter) -> Iterator[lis
         if not later:
             return
         attempt, seq = later[0], 0
+
+
+def killed_because(run: RunFolder) -> str:
+    """Why the log of a run ends that nobody writes any more and that did not come to its end; empty
+    for any other.
+    """
+    attempts = run.attempts()
+    is_end_of_another = run.ends_because != RunFolder.ends_because  # what a flight recorder kept
+    if not attempts or is_end_of_another or run.goes_on():
+        return ""
+    store = run.store(attempts[-1])
+    for index in reversed(store.indices()):  # from its last events
+        reader = LogReader(Stretch(store, index, index))
+        try:
+            if any(isinstance(event, RunEnded) for event in reader.events("none")):
+                return ""
+        except LogFormatError:
+            continue  # what is damaged is said elsewhere
+        finally:
+            reader.close()
+        if reader.next_seq:
+            break
+    return run.ends_because
 
 
 def _follow_attempt(

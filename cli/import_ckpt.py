@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..bus.checkpoint_folder import is_checkpoint
+from ..bus.checkpoint_kind import kind_of_file
 from ..bus.errors import UsageError
 from .text import ERROR, OK, REFUSED, as_json, plain, tell
 
@@ -32,8 +34,15 @@ def _import(options: argparse.Namespace) -> int:
     source, out = Path(options.file), Path(options.out)
     if out.exists():
         raise UsageError(f"{out} exists already; name a new folder")
+    if source.is_dir():
+        is_ours = is_checkpoint(source)
+        what = "a checkpoint of nightbus already" if is_ours else "a folder; give the file in it"
+        raise UsageError(f"{source} is {what}")
     if not source.is_file():
         raise UsageError(f"there is no file {source}")
+    kind = kind_of_file(source)
+    if not kind.is_torchs:
+        raise UsageError(f"{source} is {kind.what}, no checkpoint of PyTorch; {kind.advice}")
     if not options.trust:
         tell(
             f"{source} is a pickle, and may be made to run code on this machine when it is read. "

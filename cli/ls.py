@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..bus.errors import RunFolderError
-from .text import ERROR, OK, as_json, duration, one_line, plain, size, tell
+from .text import ERROR, OK, as_json, duration, moment, plain, size, tell, tell_problem
 
 _HEADER = ("run", "started", "took", "ended", "epochs", "steps", "size")
 _LEFT = 4  # so many columns are words
@@ -50,14 +49,14 @@ def _ls(options: argparse.Namespace) -> int:
         tell(f"there are no runs in {root}")
     for run in runs:
         if run.problem:
-            tell(f"{run.id}: {one_line(run.problem)}; look closer with: nightbus doctor {run.path}")
+            tell_problem(run.problem, run.path, f"{run.id}: ")
     return ERROR if any(run.problem for run in runs) else OK
 
 
 def _row(run: Any) -> tuple[str, ...]:
     started = ""
     if run.created_ns:
-        started = f"{datetime.fromtimestamp(run.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M:%S}"
+        started = moment(run.created_ns)
     took = duration(run.duration_s) if run.duration_s else ""
     numbers = (f"{run.epochs:,}", f"{run.steps:,}", size(run.size_bytes))
     return (plain(run.id), started, took, run.how, *numbers)

@@ -1,21 +1,24 @@
 """``nightbus plot RUN... -o FILE``: the metrics of runs, drawn."""
 
 import argparse
+import math
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..bus.errors import UsageError
+from ..bus.errors import NightbusError, UsageError
 from ..bus.find_run import find_events
 from ..bus.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP
-from .text import OK, as_json, how_many, plain, tell
+from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell, tell_problem
 
 if TYPE_CHECKING:
     from ..bus.curves import Curve
     from ..bus.plots import XAxis
+
+METRICS_A_PAGE = 60
 
 
 def add(verbs: Any) -> None:
@@ -42,57 +45,135 @@ def add_plot_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--x", choices=("step", "time"), default=None, help="the axis; step by default"
     )
+    parser.add_argument(
+        "--page",
+        type=int,
+        default=None,
+        metavar="N",
+        help=f"of more than {METRICS_A_PAGE} metrics, the N-th {METRICS_A_PAGE}; 1 by default",
+    )
 
 
 def drawn_in_terminal(
-    run: RunFolder, metrics: Sequence[str], x: "XAxis | None", all_attempts: bool = False
+    run: RunFolder, options: argparse.Namespace, all_attempts: bool = False
 ) -> str:
     """A run's metrics as plots of dots, as wide as the terminal."""
     from ..bus.plots import draw_in_terminal
 
-    drawn = draw_in_terminal(
-        _curves(run, metrics, all_attempts), x or "step", shutil.get_terminal_size().columns
-    )
+    read = _read(run, options.metric, all_attempts)
+    if not read.curves:
+        raise UsageError(f"{run.path} has {read.lacks}")
+    page = _page(list(read.curves), options.page)
+    curves = {name: read.curves[name] for name in page}
+    drawn = draw_in_terminal(curves, options.x or "step", shutil.get_terminal_size().columns)
     return "\n".join(plain(line) for line in drawn.split("\n"))
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from ..bus.plots import save_figure
+    from ..bus.plots import has_finite, save_figure
 
-    found = [find_events(run) for run in options.runs]
+    found: list[RunFolder] = []
+    curves: list[dict[str, Curve]] = []
+    left_out: list[NightbusError | OSError] = []
+    is_lossy = False
+    for given in options.runs:
+        try:
+            run = find_events(given)
+            read = _read(run, options.metric)
+        except (NightbusError, OSError) as error:
+            left_out.append(error)
+            if len(options.runs) > 1:
+                tell(f"{plain(given)} is left out: {one_line(str(error))}")
+                is_lossy = True
+            continue
+        for problem in read.problems:
+            tell_problem(problem, run.path, f"{run.path.name}: ")
+            is_lossy = True
+        if read.curves:
+            found.append(run)
+            curves.append(read.curves)
+            continue
+        left_out.append(UsageError(f"{run.path} has {read.lacks}"))
+        if len(options.runs) > 1:
+            tell(f"{given} is left out: it has {read.lacks}")
+    if not found:
+        raise left_out[0]
     names = [run.info.id for run in found]
     if len(set(names)) < len(names):  # of different folders
         names = [str(run.path) for run in found]
-    curves = {name: _curves(run, options.metric) for name, run in zip(names, found, strict=True)}
-    metrics = options.metric or list(dict.fromkeys(name for run in curves.values() for name in run))
+    by_run = dict(zip(names, curves, strict=True))
+    recorded = list(dict.fromkeys(name for run in curves for name in run))
+    _check_wanted(options.metric, recorded)
+    metrics = _page(list(dict.fromkeys(options.metric)) or recorded, options.page)
     path = Path(options.output)
     x: XAxis = options.x or "step"
-    save_figure(curves, metrics, x, path)
+    save_figure(by_run, metrics, x, path)
+    for metric in metrics:
+        if not any(has_finite(run[metric]) for run in curves if metric in run):
+            tell(f"{metric} has no finite values")
     if options.json:
         drawn = [
             {
                 "name": name,
                 "path": str(run.path),
-                "points": {metric: len(curve) for metric, curve in curves[name].items()},
+                "points": {metric: len(curve) for metric, curve in by_run[name].items()},
             }
             for name, run in zip(names, found, strict=True)
         ]
         report = {"path": str(path), "x": x, "metrics": metrics, "runs": drawn}
         sys.stdout.write(as_json(report))
-        return OK
-    tell(f"{how_many(len(metrics), 'metric')} of {how_many(len(found), 'run')} drawn in {path}")
-    return OK
+    else:
+        what = f"{how_many(len(metrics), 'metric')} of {how_many(len(found), 'run')}"
+        tell(f"{what} drawn in {path}")
+    return LOSSY if is_lossy else OK
 
 
-def _curves(
-    run: RunFolder, metrics: Sequence[str], all_attempts: bool = False
-) -> "dict[str, Curve]":
+class _Read(NamedTuple):
+    """What was read of a run.
+
+    Attributes:
+        curves: the metrics that are wanted and there.
+        problems: what could not be read, a line each.
+        lacks: what is said of it when there are none.
+    """
+
+    curves: "dict[str, Curve]"
+    problems: list[str]
+    lacks: str
+
+
+def _read(run: RunFolder, metrics: Sequence[str], all_attempts: bool = False) -> _Read:
     from ..bus.curves import read_curves
 
-    curves = read_curves(run, frozenset(metrics), all_attempts=all_attempts)
-    missing = [name for name in metrics if name not in curves]
-    if missing or not curves:
-        known = ", ".join(curves if not metrics else read_curves(run)) or "nothing"
-        what = f"no metric {', '.join(missing)}" if missing else "no metrics"
-        raise UsageError(f"{run.path} has {what}; recorded: {known}")
-    return curves
+    problems: list[str] = []
+    curves = read_curves(run, frozenset(metrics), all_attempts=all_attempts, problems=problems)
+    known = ""
+    if not curves and metrics:
+        known = one_line(", ".join(read_curves(run, all_attempts=all_attempts, problems=[])))
+    what = f"no metric {', '.join(metrics)}" if metrics else "no metrics"
+    return _Read(
+        {name: curves[name] for name in metrics or curves if name in curves},
+        problems,
+        f"{what}; recorded: {known or 'nothing'}",
+    )
+
+
+def _check_wanted(wanted: Sequence[str], recorded: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in recorded]
+    if missing:
+        raise UsageError(f"no run has the metric {', '.join(missing)}")
+
+
+def _page(metrics: list[str], page: int | None) -> list[str]:
+    """The metrics that are drawn; says what is not."""
+    pages = math.ceil(len(metrics) / METRICS_A_PAGE)
+    number = 1 if page is None else page
+    if not 1 <= number <= pages:
+        raise UsageError(f"--page {number}: {how_many(len(metrics), 'metric')} make 1 to {pages}")
+    first = (number - 1) * METRICS_A_PAGE
+    shown = metrics[first : first + METRICS_A_PAGE]
+    if pages > 1:
+        more = f"; the next with --page {number + 1}" if number < pages else ""
+        which = f"metrics {first + 1} to {first + len(shown)} of {len(metrics)}"
+        tell(f"{which}, page {number} of {pages}{more}; some by name with --metric NAME")
+    return shown

@@ -11,7 +11,7 @@ from ..bus.errors import UsageError
 from ..bus.find_run import find_events
 from .find import LAST_EVENTS_HELP
 from .plot import add_plot_options, drawn_in_terminal
-from .text import LOSSY, OK, as_json, duration, how_many, one_line, plain, tell
+from .text import LOSSY, OK, as_json, duration, how_many, moment, one_line, plain, tell_problem
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,16 +46,16 @@ def add(verbs: Any) -> None:
 def _show(options: argparse.Namespace) -> int:
     from ..bus.report import summarise
 
-    if not options.plot and (options.metric or options.x):
+    if not options.plot and (options.metric or options.x or options.page):
         raise UsageError(
-            "--metric and --x say what --plot draws; add --plot, or leave them out: the table and "
-            "--json have all metrics"
+            "--metric, --x and --page say what --plot draws; add --plot, or leave them out: the "
+            "table and --json have all metrics"
         )
     run = find_events(options.run)
     report = summarise(run, all_attempts=options.all_attempts)
     drawn = ""
     if options.plot:
-        drawn = "\n" + drawn_in_terminal(run, options.metric, options.x, options.all_attempts)
+        drawn = "\n" + drawn_in_terminal(run, options, options.all_attempts)
     sys.stdout.write((as_json(report) if options.json else _as_text(report)) + drawn)
     problems = [
         f"attempt {attempt.attempt}: {line}"
@@ -63,7 +63,7 @@ def _show(options: argparse.Namespace) -> int:
         for line in attempt.damage
     ]
     for problem in problems:
-        tell(f"{one_line(problem)}; look closer with: nightbus doctor {run.path}")
+        tell_problem(problem, run.path)
     return LOSSY if problems else OK
 
 
@@ -107,12 +107,9 @@ def _attempt_lines(attempt: "AttemptReport") -> list[str]:
     if attempt.started_ns is None:
         lines = [f"attempt {attempt.attempt} {attempt.how}{reason}, before it recorded its start"]
     else:
-        from datetime import datetime
-
-        started = datetime.fromtimestamp(attempt.started_ns / 1e9).astimezone()
         lines = [
             f"attempt {attempt.attempt}: {attempt.fn} {attempt.how}{reason}",
-            f"  {started:%Y-%m-%d %H:%M:%S}, {duration(attempt.duration_s)}, "
+            f"  {moment(attempt.started_ns)}, {duration(attempt.duration_s)}, "
             f"{how_many(attempt.epochs, 'epoch')}, {how_many(attempt.steps, 'step')}, "
             f"{how_many(sum(attempt.events.values()), 'event')}",
         ]

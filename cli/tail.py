@@ -3,13 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from ..bus.find_run import find_events
 from ..bus.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP
-from .text import LOSSY, OK, as_json_line, duration, one_line, plain, tell
+from .text import LOSSY, OK, as_json_line, duration, moment, one_line, plain, tell, tell_problem
 
 _HEAD_FIELDS = 9  # those that every event begins with
 _TOO_LONG_FOR_A_LINE = frozenset({"config", "versions", "hparams", "traceback"})
@@ -36,7 +35,7 @@ def add(verbs: Any) -> None:
 
 def _tail(options: argparse.Namespace) -> int:
     from ..bus.errors import UsageError
-    from ..bus.tail import EventFilter, follow, last_events
+    from ..bus.tail import EventFilter, follow, killed_because, last_events
 
     if options.n < 0:
         raise UsageError(f"-n {options.n}: expected 0 or more")
@@ -51,12 +50,15 @@ def _tail(options: argparse.Namespace) -> int:
         for events in follow(run, tail.after, wanted):
             _write(events, options.json)
             shown += len(events)
+    killed = killed_because(run) if options.follow else ""
+    if killed:
+        tell(f"the run was killed: {killed}; this is what it had recorded")
     if options.metric is not None and options.n and not shown:
         _tell_what_is_recorded(run, options.metric, kinds)
     # The last frame of a run that goes on may just not be whole yet.
     problems = [] if goes_on else tail.problems
     for problem in problems:
-        tell(f"{one_line(problem)}; look closer with: nightbus doctor {run.path}")
+        tell_problem(problem, run.path)
     return LOSSY if problems else OK
 
 
@@ -87,11 +89,12 @@ def _line(tailed: Any) -> str:
     kind = type(event).__name__
     if kind == "Unknown":
         return f"{'':12}  {kind:15} of type {event.tag}, from a newer version\n"
-    clock = datetime.fromtimestamp(tailed.wall_ns / 1e9).astimezone()
+    clock = moment(tailed.wall_ns, "%H:%M:%S")
+    millis = tailed.wall_ns // 1_000_000 % 1000
     batch = f" batch {event.batch_idx:,}" if event.batch_idx >= 0 else ""
     place = f"{event.stage or '-'} epoch {event.epoch:,} step {event.step:,}{batch}"
     text = plain(one_line(_text(event)))
-    return f"{clock:%H:%M:%S}.{clock.microsecond // 1000:03d}  {place:40} {kind:15} {text}\n"
+    return f"{clock}.{millis:03d}  {place:40} {kind:15} {text}\n"
 
 
 def _text(event: Any) -> str:

@@ -1,14 +1,17 @@
 """How values are shown to people, and to programs as JSON."""
 
+import json
 import sys
+from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+from ..bus.shown_text import plain as plain
+from ..bus.shown_text import quoted
 
 # As shells and the other tools of this kind have them; __main__ explains them to users.
 OK, ERROR, USAGE, LOSSY, DIFFERS, REFUSED = 0, 1, 2, 3, 4, 5
 MAX_MESSAGE_CHARS = 300
-
-# What a recorded text may hold that a terminal would act on.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 def tell(message: str) -> None:
@@ -16,9 +19,15 @@ def tell(message: str) -> None:
     print(f"nightbus: {plain(message)}", file=sys.stderr)
 
 
-def plain(text: str) -> str:
-    """The text without what a terminal would act on: a run may be a stranger's."""
-    return text.translate(_CONTROL)
+def tell_problem(problem: str, run: Path | str, about: str = "") -> None:
+    """Say what is wrong with a run, and how to look closer.
+
+    Args:
+        problem: what is wrong.
+        run: its folder.
+        about: which run or part of it, to begin with.
+    """
+    tell(f"{about}{one_line(problem)}; look closer with: nightbus doctor {quoted(run)}")
 
 
 def one_line(text: str) -> str:
@@ -56,17 +65,28 @@ def size(number_of_bytes: int) -> str:
 
 def as_json(value: object) -> str:
     """Indented JSON, and a newline."""
-    import msgspec
-
-    encoded = msgspec.json.encode(finite(msgspec.to_builtins(value)))
-    return msgspec.json.format(encoded).decode() + "\n"
+    return json.dumps(_for_json(value), indent=2) + "\n"
 
 
 def as_json_line(value: object) -> str:
     """JSON in one line, and a newline."""
+    return json.dumps(_for_json(value), separators=(",", ":")) + "\n"
+
+
+def _for_json(value: object) -> Any:
     import msgspec
 
-    return msgspec.json.encode(finite(msgspec.to_builtins(value))).decode() + "\n"
+    # What is beyond ASCII is escaped: half a surrogate pair has no other form, and what changes the
+    # direction of writing should have none.
+    return finite(msgspec.to_builtins(value))
+
+
+def moment(wall_ns: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time since 1970 in ns as the clock here says it; one that no calendar has, as a number."""
+    try:
+        return f"{datetime.fromtimestamp(wall_ns / 1e9).astimezone():{form}}"
+    except (ValueError, OverflowError, OSError):
+        return f"{wall_ns / 1e9:.6g} s"
 
 
 def finite(value: Any) -> Any:

@@ -1,12 +1,12 @@
 """How a sink gets what it had not got when its run ended: what is printed is what works."""
 
 import os
-import shlex
 from typing import NamedTuple
 
 from ..bus.cursor import CursorFile
 from ..bus.errors import RunFolderError
 from ..bus.run_folder import RunFolder
+from ..bus.shown_text import quoted
 
 # Option of the command line -> class in nightbus.sinks: those that write files.
 FILE_SINKS = {
@@ -67,7 +67,7 @@ def refill(
     if kind in FILE_SINKS.values():
         kept = folder if cursor is None else cursor.state.get("folder")
         if cursor is not None and kept is None:
-            return Refill(f"nightbus replay {shlex.quote(str(run.path))} --resume", is_shell=True)
+            return Refill(f"nightbus replay {quoted(run.path)} --resume", is_shell=True)
         sink = f"nightbus.{kind}({'' if kept is None else repr(str(kept))})"
     else:
         sink = _made(kind)

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from models import Small, loader, trainer, weights
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
 from nightbus.actors.import_checkpoint import convert
 
 
@@ -184,3 +185,74 @@ def test_a_file_that_is_cut_short_is_said_to_be_damaged(
     said = capsys.readouterr().err
     assert "is damaged or cut short" in said
     assert "code" not in said
+
+
+# -- what is none --------------------------------------------------------------------------------
+
+NO_CHECKPOINTS = {
+    "a text file": b"epoch 3, loss 0.1\n",
+    "a web page": b"<!DOCTYPE html><html>403</html>",
+    "what Git LFS has in a file's place": b"version https://git-lfs.github.com/spec/v1\noid x\n",
+    "a file of HDF5": b"\x89HDF\r\n\x1a\n" + bytes(100),
+    "compressed by gzip": b"\x1f\x8b" + bytes(100),
+    "a file of another kind": b"\x00\x01\x02\xff" * 10,
+    "a file of safetensors": safetensors.torch.save({"a": torch.ones(2)}),
+    "it is empty": b"",
+}
+
+
+@pytest.mark.parametrize("trust", [[], ["--trust"]])
+@pytest.mark.parametrize("what", NO_CHECKPOINTS)
+def test_import_says_what_a_file_is_that_is_no_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, trust: list[str]
+) -> None:
+    (tmp_path / "file.ckpt").write_bytes(NO_CHECKPOINTS[what])
+
+    code = main(["import-ckpt", str(tmp_path / "file.ckpt"), "-o", str(tmp_path / "m"), *trust])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert what in said
+    assert "--trust" not in said
+
+
+@pytest.mark.parametrize("what", NO_CHECKPOINTS)
+def test_load_from_checkpoint_says_what_a_file_is(tmp_path: Path, what: str) -> None:
+    (tmp_path / "file").write_bytes(NO_CHECKPOINTS[what])
+
+    with pytest.raises(nb.CheckpointError, match=what):
+        Small.load_from_checkpoint(tmp_path / "file")
+
+
+def test_load_from_checkpoint_of_lightnings_file_says_how_it_is_converted(tmp_path: Path) -> None:
+    path, _ = of_lightning(tmp_path)
+
+    with pytest.raises(nb.CheckpointError, match=r"nightbus import-ckpt .* --trust"):
+        Small.load_from_checkpoint(path)
+
+
+def test_load_from_checkpoint_of_a_path_that_is_not_there_names_those_that_are(
+    tmp_path: Path,
+) -> None:
+    write_checkpoint(tmp_path / "epoch=1", {"state_dict": {}})
+
+    with pytest.raises(
+        nb.CheckpointError, match=r"there is no checkpoint .*; checkpoints in .*h=1"
+    ):
+        Small.load_from_checkpoint(tmp_path / "epoch=2")
+    with pytest.raises(nb.CheckpointError, match="there is no folder"):
+        Small.load_from_checkpoint(tmp_path / "nowhere" / "epoch=2")
+
+
+def test_load_from_checkpoint_of_a_folder_that_is_none_says_what_one_holds(tmp_path: Path) -> None:
+    with pytest.raises(nb.CheckpointError, match="a nightbus checkpoint is a folder with"):
+        Small.load_from_checkpoint(tmp_path)
+
+
+def test_import_of_a_folder_says_that_it_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(tmp_path / "mine", {"state_dict": {}})
+
+    assert main(["import-ckpt", str(tmp_path / "mine"), "-o", str(tmp_path / "m")]) == 2
+    assert "a checkpoint of nightbus already" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """nightbus show --plot, nightbus plot, and the curves behind them."""
 
+import json
 import math
 import os
 import re
@@ -14,7 +15,12 @@ from helpers import DEADLINE_S
 from models import Small, loader, trainer
 
 import nightbus as nb
+from nightbus.__main__ import main
 from nightbus.bus.curves import Curve, read_curves, thinned
+from nightbus.bus.events import Put
+from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.place import Place
+from nightbus.bus.shown_text import plain
 
 
 class Puts(Small):
@@ -138,3 +144,127 @@ def test_a_wrong_call_is_told_what_there_is(run: Path, arguments: list[str], sai
 
     assert done.returncode == 2
     assert re.search(said, done.stderr)
+
+
+# -- whatever a log may hold ---------------------------------------------------------------------
+
+
+def recorded(root: Path, puts: dict[str, list[float]]) -> Path:
+    """A run with these values of metrics, step by step."""
+    run = nb.RunFolder.create(root, "strange")
+    lock = run.begin_attempt()
+    place = Place()
+    writer = LogWriter(run.store(0), LogIdentity(run.info.id, 0), place)
+    for name, values in puts.items():
+        for value in values:
+            writer.append(writer.event(Put, name, value, ("loggers",), "", source="m"))
+    writer.close()
+    lock.release()
+    return run.path
+
+
+STRANGE = {
+    "huge": [1.7e308, -1.7e308],
+    "largest integers": [2**63, 2**64 - 1, -(2**63)],
+    "denormal": [5e-324, -5e-324, 0.0],
+    "tiny": [1e-310, 3e-310],
+    "zeros of both signs": [0.0, -0.0],
+    "not finite": [math.nan, math.inf, -math.inf, 1.0],
+    "all equal": [1e308, 1e308],
+    "one point": [0.3],
+    "nearly equal": [1.0, 1.0000000000000002],
+}
+
+
+@pytest.mark.parametrize("values", STRANGE.values(), ids=STRANGE)
+def test_any_numbers_are_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], values: list[float]
+) -> None:
+    path = recorded(tmp_path, {"a": values})
+
+    assert main(["plot", str(path), "-o", str(tmp_path / "a.png")]) == 0
+    assert (tmp_path / "a.png").stat().st_size > 1_000
+    assert main(["show", "--plot", str(path)]) == 0
+
+    assert "a" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [["plot", "-o", "a.png"], ["show", "--plot"]])
+def test_that_a_metric_is_nan_alone_is_said(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = recorded(tmp_path, {"diverged": [math.nan, math.nan], "fine": [1.0, 2.0]})
+
+    assert main([verb[0], str(path), *verb[1:]]) == 0
+
+    said = capsys.readouterr()
+    assert "diverged" in said.out + said.err
+    assert "no finite values" in said.out + said.err
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        r"$\frac{1}{$",
+        "$a$ and $b",
+        "\x1b]0;title\x07",
+        "\u202eback",
+        "_hidden",
+        "a\nb",
+        "x" * 3_000,
+    ],
+)
+def test_a_name_is_drawn_as_it_is_and_not_taken_for_a_formula(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, ending: str
+) -> None:
+    path = recorded(tmp_path, {name: [1.0, 2.0]})
+    file = tmp_path / f"a.{ending}"
+
+    assert main(["plot", str(path), "-o", str(file)]) == 0
+
+    assert file.stat().st_size > 1_000
+    assert plain(capfd.readouterr().err.replace("\n", "")).isprintable()
+
+
+def test_a_run_without_metrics_is_left_out_and_the_others_are_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_metric, without = recorded(tmp_path, {"a": [1.0]}), recorded(tmp_path, {})
+
+    assert main(["plot", str(with_metric), str(without), "-o", str(tmp_path / "a.png")]) == 0
+
+    said = capsys.readouterr().err
+    assert f"{without} is left out: it has no metrics" in said
+    assert "1 metric of 1 run drawn" in said
+
+
+def test_runs_of_which_none_has_a_metric_are_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(recorded(tmp_path, {})) for _ in range(2)]
+
+    assert main(["plot", *runs, "-o", str(tmp_path / "a.png")]) == 2
+
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_of_many_metrics_a_page_is_drawn_and_it_is_said_how_to_see_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recorded(tmp_path, {f"m{number}": [1.0] for number in range(130)})
+    file = str(tmp_path / "a.png")
+
+    assert main(["plot", str(path), "-o", file, "--json"]) == 0
+    first = capsys.readouterr()
+    assert main(["plot", str(path), "-o", file, "--json", "--page", "3"]) == 0
+    last = capsys.readouterr()
+
+    assert json.loads(first.out)["metrics"] == [f"m{number}" for number in range(60)]
+    assert "metrics 1 to 60 of 130, page 1 of 3; the next with --page 2" in first.err
+    assert json.loads(last.out)["metrics"] == [f"m{number}" for number in range(120, 130)]
+    assert main(["plot", str(path), "-o", file, "--page", "4"]) == 2

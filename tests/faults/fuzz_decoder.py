@@ -78,6 +78,8 @@ class Fuzzer:
         self.findings: list[Finding] = []
         run = hostile.make_run(folder, steps=2)
         self._run = run.path
+        for verb in hostile.READING_VERBS:  # what they load on first use takes room too
+            hostile.read_with_verb(verb, self._run)
         files = ("run.json", "cursors/csv.json", hostile.LOG, hostile.OTHER_LOG)
         self._files = {name: (run.path / name).read_bytes() for name in files}
         self._log = self._files[hostile.LOG]
@@ -98,6 +100,7 @@ class Fuzzer:
             *[("control message", self._read_message)] * 4,
             ("run folder", self._read_run),
             ("run folder, by a verb", self._read_with_verb),
+            ("run of strange values, by a verb", self._read_strange),
         )
         for index in range(first, first + number):
             chance = random.Random(f"{self.seed}-{index}")
@@ -171,6 +174,13 @@ class Fuzzer:
 
     def _read_with_verb(self, chance: random.Random) -> str:
         with self._changed_file(chance):
+            return hostile.read_with_verb(chance.choice(hostile.READING_VERBS), self._run)
+
+    def _read_strange(self, chance: random.Random) -> str:
+        name, make = "run.json", lambda _, chance: hostile.strange_json(chance)
+        if chance.random() < 0.8:
+            name, make = hostile.LOG, hostile.strange_log
+        with self._changed(self._run / name, self._files[name], chance, make):
             return hostile.read_with_verb(chance.choice(hostile.READING_VERBS), self._run)
 
     def _changed_file(self, chance: random.Random) -> contextlib.AbstractContextManager[None]:

@@ -5,8 +5,11 @@ bits, cuts, pieces copied over others, lengths that claim too much, frames whose
 though what they hold is not, compressed bombs, deep nesting.
 """
 
+import argparse
 import contextlib
 import io
+import json
+import math
 import random
 import re
 import shutil
@@ -18,7 +21,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from nightbus.__main__ import main
+from nightbus.__main__ import _parser, main
 from nightbus.bus.cursor import Cursor, CursorFile, RunReader, attempt_logs, list_cursors
 from nightbus.bus.errors import NightbusError
 from nightbus.bus.events import EVENT_TYPES
@@ -232,6 +235,101 @@ def mutate_json(data: bytes, chance: random.Random) -> bytes:
     return data[:begin] + chance.choice(HOSTILE_VALUES) + data[end:]
 
 
+# Numbers that are right where one is expected, and names that nobody expects.
+STRANGE_NUMBERS: tuple[float, ...] = (
+    0, 1, -1, 1 << 31, (1 << 53) + 1, (1 << 63) - 1, -(1 << 63), 1 << 63, (1 << 64) - 1,
+    0.5, -0.0, 5e-324, -5e-324, 2.2e-308, 1e-300, 1e300, 1e308, 1.7e308, -1.7e308,
+    math.inf, -math.inf, math.nan,
+)  # fmt: skip
+STRANGE_NAMES = (
+    "loss",
+    "",
+    " ",
+    "-o",
+    "$\\frac{1}{",
+    "$a^{b$ and $\\sqrt{$",
+    "_hidden",
+    "\x1b]0;title\x07",
+    "\x7f\x85\x9b31m",
+    "\u202eback\u2066",
+    "zero\u200bwidth\ufeff",
+    "two\nlines\u2028three",
+    "[bold]marked[/bold]",
+    "%s {0} {name}",
+    "a" * 5_000,
+    "\u0303" * 50,
+    "\U0001f600",
+)
+_UNPRINTABLE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
+
+
+def strange_log(data: bytes, chance: random.Random) -> bytes:
+    """A log after the head of a sound one, whose events have numbers and names that a log may have
+    but nobody expects.
+    """
+    head_end = next(end for _, end in frames_of(data))
+    mark = FRAME_HEAD.unpack_from(data, next(begin for begin, _ in frames_of(data)))[0]
+
+    def number(whole: bool = True) -> Any:
+        found = chance.choice(STRANGE_NUMBERS)
+        return (
+            int(found)
+            if whole and math.isfinite(found) and abs(found) < 2e19
+            else (0 if whole else found)
+        )
+
+    def text(_: Any = None) -> str:
+        return chance.choice(STRANGE_NAMES)
+
+    events: list[Any] = []
+    values = [number(whole=False) for _ in range(chance.choice((1, 2, 30)))]
+    if chance.random() < 0.3:
+        values = values[:1] * len(values)
+    name = text()
+    for value in values:
+        name = name if chance.random() < 0.7 else text()
+        step = len(events) if chance.random() < 0.7 else number()
+        place = [0, "train", chance.choice((0, number())), step, -1, 0]
+        events.append([2, len(events), number(), *place, "m", name, value, ["loggers"], ""])
+    if chance.random() < 0.5:
+        fork = None
+        at = [number(), 0, "", 0, 0, -1, 0]
+        started = [text(), number(), text(), number(), {text(): text()}, {}, fork, {text(): 1.0}]
+        events.insert(0, [3, 0, *at, "", *started])
+        events.append([4, len(events), *at, "", "failed", text()])
+        events.append([6, len(events), *at, text(), text(), text(), text(), text()])
+        for seq, event in enumerate(events):
+            event[1] = seq
+    payload = msgspec.msgpack.encode([[], [], events])
+    return data[:head_end] + pack_frame(mark, KIND_EVENTS, payload, len(events), 0, 0, 1)
+
+
+def strange_json(chance: random.Random) -> bytes:
+    """A run.json that is no run's, or hardly."""
+    number = chance.choice((-(1 << 63), -1, (1 << 63) - 1, (1 << 64) - 1, 1 << 70, 1e308))
+    info: dict[str, Any] = {"id": "sample-1", "name": "sample", "created_ns": 0, "argv": []}
+    choice = chance.randrange(8)
+    if choice == 0:
+        return chance.choice((b"[]", b"null", b"3", b"{}", b"", b"\xff\xfe", b'"run"'))
+    if choice == 1:
+        return b"[" * 100_000
+    if choice == 2:
+        return b'{"id":' * 100_000
+    if choice == 3:
+        info["created_ns"] = number
+    elif choice == 4:
+        info[chance.choice(list(info))] = chance.choice(([], {}, None, 1.5, "text", [[1]]))
+    elif choice == 5:
+        info["name"] = chance.choice(STRANGE_NAMES)
+    elif choice == 6:
+        info["id"] = chance.choice(STRANGE_NAMES)
+    else:
+        info["argv"] = [chance.choice(STRANGE_NAMES) for _ in range(3)]
+    return json.dumps(info).encode("utf-8" if chance.random() < 0.9 else "utf-16")
+
+
 def nest(chance: random.Random) -> bytes:
     """Arrays in arrays, or maps in maps, far deeper than anything means."""
     depth = chance.choice((100, 1_000, 10_000, 200_000))
@@ -350,23 +448,33 @@ def _replay(path: Path) -> None:
 
 
 OUT = "OUT"
-READING_VERBS: tuple[tuple[str, ...], ...] = (
-    ("show",),
-    ("show", "--json"),
-    ("show", "--plot"),
-    ("ls",),
-    ("tail", "-n", "40", "--kind", "all"),
-    ("tail", "--json", "--kind", "all"),
-    ("tail", "-f", "-n", "1"),
-    ("doctor",),
-    ("doctor", "--json"),
-    ("recover", "-o", OUT),
-    ("replay", "--csv", OUT),
-    ("replay", "--jsonl", OUT),
-    ("replay", "--resume"),
-    ("attach", "--csv", OUT),
-    ("send", "status"),
-)
+PICTURE = "OUT.png"
+# How verbs are called that do little without options; any other is called with those that it needs.
+_FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "show": ((), ("--plot",), ("--plot", "--x", "time", "--all-attempts")),
+    "plot": (("-o", PICTURE), ("-o", PICTURE, "--x", "time")),
+    "tail": (("-n", "40", "--kind", "all"), ("-f", "-n", "1")),
+    "replay": (("--csv", OUT), ("--jsonl", OUT), ("--resume",)),
+    "attach": (("--csv", OUT),),
+    "send": (("status",),),
+}
+
+
+def _reading_verbs() -> Iterator[tuple[str, ...]]:
+    """Each verb that the command line has, in each form, for people and for programs."""
+    actions = _parser()._actions
+    verbs = next(action for action in actions if isinstance(action, argparse._SubParsersAction))
+    for name, verb in verbs.choices.items():
+        needed = [a.option_strings[0] for a in verb._actions if a.required and a.option_strings]
+        for form in _FORMS.get(name, (tuple(word for each in needed for word in (each, OUT)),)):
+            yield (name, *form)
+            if "--json" in verb._option_string_actions and "--plot" not in form:
+                yield (name, *form, "--json")
+
+
+READING_VERBS = tuple(_reading_verbs())
+# Verbs that take more than one run.
+_TAKES_TWO = frozenset(["diff"])
 
 
 def read_with_verb(verb: tuple[str, ...], path: Path) -> str:
@@ -386,12 +494,18 @@ def shown_by_verb(verb: tuple[str, ...], path: Path) -> str:
 
 def _call(verb: tuple[str, ...], path: Path) -> tuple[int, str, str]:
     out = path.parent / "out"
-    name, *options = [str(out) if part == OUT else part for part in verb]
+    picture = path.parent / "picture.png"
+    files = {OUT: str(out), PICTURE: str(picture)}
+    name, *options = [files.get(part, part) for part in verb]
     run = str(path.parent if name == "ls" else path)
+    runs = [run, run] if name in _TAKES_TWO else [run]
     shown, said = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(said):
-            code = main([name, run, *options])
+            code = main([name, *runs, *options])
     finally:
         shutil.rmtree(out, ignore_errors=True)
+        picture.unlink(missing_ok=True)
+    if found := _UNPRINTABLE.search(shown.getvalue() + said.getvalue()):
+        raise AssertionError(f"{name} shows {found[0]!r} as it is")
     return code, shown.getvalue(), said.getvalue()

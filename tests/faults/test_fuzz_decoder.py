@@ -23,7 +23,7 @@ def test_mutants_of_all_that_is_read_are_read_or_refused_with_our_own_errors() -
     report = json.loads(done.stdout)
     assert report["findings"] == 0
     assert report["refused"] > 4_000
-    assert len(report["kinds"]) == 7
+    assert len(report["kinds"]) == 8
 
 
 def test_the_fuzzer_finds_an_error_that_is_not_our_own(
