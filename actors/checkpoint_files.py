@@ -189,6 +189,12 @@ def _find_best(root: Path, run_name: str, best_paths: Sequence[str]) -> Found:
             f"{run_name!r} in {root} has saved a checkpoint; add ModelCheckpoint(monitor=...) to "
             "callbacks, or give the checkpoint's path"
         )
+    if len(best_paths) > 1:
+        _log.warning(
+            "there are several ModelCheckpoints: ckpt_path='best' is the best of the first that "
+            "has saved one; give the path of another one's best_model_path if you mean that",
+            checkpoint=known[0],
+        )
     return _read(Path(known[0]).resolve())
 
 

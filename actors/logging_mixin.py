@@ -33,6 +33,13 @@ class LoggingMixin:
             )
         return self._trainer
 
+    @trainer.setter
+    def trainer(self, trainer: "Trainer | None") -> None:
+        self._attach(trainer)
+
+    def _attach(self, trainer: "Trainer | None") -> None:
+        object.__setattr__(self, "_trainer", trainer)  # no submodule of a module
+
     def log(
         self,
         name: str,

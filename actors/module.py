@@ -433,7 +433,14 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         """Take out of a checkpoint what on_save_checkpoint added."""
 
     def _attach(self, trainer: "Trainer | None") -> None:
-        object.__setattr__(self, "_trainer", trainer)  # not registered as a submodule or parameter
+        """Belong to a trainer, or to none, and all modules within this one, at any depth, too: what
+        they put and log comes from this one.
+        """
+        super()._attach(trainer)
+        for part in self.modules():
+            if part is not self and isinstance(part, LightningModule):
+                for name in ("_trainer", "_context", "_address"):
+                    object.__setattr__(part, name, getattr(self, name))
 
 
 def _missing(module: LightningModule, hook: str) -> str:

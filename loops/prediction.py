@@ -62,7 +62,7 @@ class PredictionEpochLoop(Loop):
         counts.processed += 1
         if (hook := routes.on_predict_batch_end) is not None:
             hook(prediction, batch, batch_idx, idx)
-        if self._keep and prediction is not None:
+        if self._keep:
             self._predictions.append(_on_cpu(prediction))
         counts.completed += 1
         trainer.between_batches()
@@ -120,8 +120,8 @@ class PredictionLoop(Loop):
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
         trainer.announce_loop("predict", total, "batch")
-        trainer.routes.call("on_predict_start")
         trainer.lightning_module.eval()
+        trainer.routes.call("on_predict_start")
         trainer.routes.call("on_predict_model_eval")
         trainer.routes.call("on_predict_epoch_start")
 

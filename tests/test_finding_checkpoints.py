@@ -174,6 +174,105 @@ def test_best_without_any_is_said(tmp_path: Path) -> None:
         run.test(Small(), loader(), ckpt_path="best")
 
 
+class NotesWeight(Scores):
+    """Gets worse from epoch to epoch, and says with which epoch's weights it is evaluated."""
+
+    net: Any
+
+    def on_train_epoch_end(self) -> None:
+        with torch.no_grad():
+            self.net[0].weight.fill_(self.current_epoch + 1.0)
+        super().on_train_epoch_end()
+
+    @property
+    def epoch_of_weights(self) -> float:
+        return float(self.net[0].weight[0, 0])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("weights_of", self.epoch_of_weights)
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return self.epoch_of_weights
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def evaluated(run: nb.Trainer, function: str, **arguments: Any) -> float:
+    if function == "predict":
+        return float(run.predict(dataloaders=loader(4), **arguments)[0])
+    evaluate = getattr(run, function)
+    return float(evaluate(dataloaders=loader(4), verbose=False, **arguments)[0]["weights_of"])
+
+
+@pytest.mark.parametrize("function", ["validate", "test", "predict"])
+def test_without_a_model_the_best_of_training_is_taken_and_said(
+    tmp_path: Path, function: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = nb.ModelCheckpoint(monitor="score", mode="max", save_last=True)
+    run, module = trainer(tmp_path, max_epochs=3, callbacks=[callback]), NotesWeight()
+    run.fit(module, loader())
+
+    assert evaluated(run, function) == 2.0
+    said = capsys.readouterr().err
+    assert f"{function}() was called without a model: it takes the best checkpoint" in said
+    assert callback.best_model_path in said
+    assert evaluated(run, function, ckpt_path="last") == 3.0
+    assert evaluated(run, function, ckpt_path="best") == 2.0
+    module.net[0].weight.data.fill_(7.0)
+    assert evaluated(run, function, model=module) == 7.0
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_model_or_a_model_checkpoint_the_weights_stay_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, max_epochs=3)
+    run.fit(NotesWeight(), loader())
+    assert evaluated(run, "test") == 3.0
+    assert "because there is no ModelCheckpoint" in capsys.readouterr().err
+
+    callback = nb.ModelCheckpoint(monitor="score")
+    run = trainer(tmp_path, fast_dev_run=True, callbacks=[callback])
+    run.fit(NotesWeight(), loader())
+    assert evaluated(run, "test") == 1.0
+    assert "because fast_dev_run makes no checkpoints" in capsys.readouterr().err
+
+
+def test_without_a_model_a_model_checkpoint_that_saved_none_is_an_error(tmp_path: Path) -> None:
+    callback = nb.ModelCheckpoint(monitor="score", every_n_epochs=10)
+    run = trainer(tmp_path, max_epochs=3, callbacks=[callback])
+    run.fit(NotesWeight(), loader())
+    with pytest.raises(CheckpointError, match="ModelCheckpoint has saved none; to choose"):
+        evaluated(run, "test")
+
+
+def test_of_several_model_checkpoints_the_first_is_taken_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = nb.ModelCheckpoint(monitor="score", mode="max", filename="a-{epoch}")
+    worst = nb.ModelCheckpoint(monitor="score", mode="min", filename="b-{epoch}")
+    run = trainer(tmp_path, max_epochs=3, callbacks=[best, worst])
+    run.fit(NotesWeight(), loader())
+    assert evaluated(run, "test") == 2.0
+    assert "the best checkpoint of the first of several" in capsys.readouterr().err
+    assert evaluated(run, "test", ckpt_path="best") == 2.0
+    assert "there are several ModelCheckpoints" in capsys.readouterr().err
+
+
+def test_what_was_only_validated_is_tested_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, callbacks=[nb.ModelCheckpoint(monitor="score")])
+    module = NotesWeight()
+    module.net[0].weight.data.fill_(7.0)
+    run.validate(module, loader(4), verbose=False)
+    assert evaluated(run, "test") == 7.0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_file_of_torch_is_refused_with_the_verb_that_converts_it(tmp_path: Path) -> None:
     torch.save(Small().state_dict(), tmp_path / "model.pt")
 

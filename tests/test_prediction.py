@@ -124,3 +124,52 @@ def test_predictions_need_no_gradients(tmp_path: Path) -> None:
     predictions = trainer(tmp_path).predict(Checks(), loader(4, 4))
 
     assert not predictions[0].requires_grad
+
+
+class PredictsSome(Small):
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return None if batch_idx % 2 else batch_idx
+
+
+def test_a_batch_without_a_prediction_has_its_entry(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    assert run.predict(PredictsSome(), loader(16)) == [0, None, 2, None]
+    assert run.predict(PredictsSome(), loader(8), return_predictions=None) == [0, None]
+    both = run.predict(PredictsSome(), [loader(8), loader(12)])
+    assert both == [[0, None], [0, None, 2]]
+
+
+def test_predictions_are_written_with_the_samples_they_are_of(tmp_path: Path) -> None:
+    class Writes(nb.BasePredictionWriter):
+        pairs: list[Any]
+
+        def write_on_epoch_end(
+            self, trainer: Any, module: Any, predictions: Any, batch_indices: Any
+        ) -> None:
+            self.pairs = list(zip(predictions[0], batch_indices[0], strict=True))
+
+    writes = Writes("epoch")
+    trainer(tmp_path, callbacks=[writes]).predict(PredictsSome(), loader(6, 2))
+    assert writes.pairs == [(0, [0, 1]), (None, [2, 3]), (2, [4, 5])]
+
+
+def test_the_module_is_in_eval_mode_when_prediction_starts(tmp_path: Path) -> None:
+    class Notes(Small):
+        modes: dict[str, bool]
+
+        def on_predict_start(self) -> None:
+            self.modes["predict"] = self.training
+
+        def on_test_start(self) -> None:
+            self.modes["test"] = self.training
+
+        def on_validation_start(self) -> None:
+            self.modes["validation"] = self.training
+
+    module, run = Notes(), trainer(tmp_path)
+    module.modes = {}
+    run.predict(module, loader(4))
+    run.test(module, loader(4), verbose=False)
+    run.validate(module, loader(4), verbose=False)
+    assert module.modes == dict.fromkeys(("predict", "test", "validation"), False)
+    assert module.training

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..actors.hooks import check_subscriptions, destinations_of
+from ..actors.logging_mixin import LoggingMixin
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..loops import EvaluationLoop, Loop
@@ -62,8 +63,8 @@ class Enrolment:
         """Check what it subscribes to, and let it know the trainer."""
         self._trainer.metrics.heard |= destinations_of(actor)
         check_subscriptions(actor, self._has_loops_of_users)
-        if hasattr(type(actor), "_trainer"):
-            object.__setattr__(actor, "_trainer", self._trainer)
+        if isinstance(actor, LoggingMixin):
+            actor._attach(self._trainer)
 
     # -- loops -------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     if checkpoint is None:
         _sanity_check(trainer)
         trainer.loaders.schedule.begin()
+    module._attach(trainer)  # modules that hooks have made within it
     module.train()
     if trainer.epoch_counter is not None:
         trainer.loaders.training  # noqa: B018  asked for here, before on_train_start
@@ -141,6 +142,7 @@ def _set_up(trainer: "Trainer", function: Function, checkpoint: dict[str, Any] |
         routes.call("configure_sharded_model")
         routes.call("configure_model")
     routes.call("on_configure_sharded_model")
+    module._attach(trainer)  # modules that were made within it
     if checkpoint is not None:
         trainer.checkpointer.restore_module(checkpoint)
     trainer.device.take_in(module)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.checkpoint_files import find_checkpoint
 from ..bus.errors import CheckpointError
 from ..bus.events import Fork
@@ -26,6 +27,46 @@ class Start(NamedTuple):
     state: dict[str, Any] | None = None
     fork: Fork | None = None
     run: RunFolder | None = None
+
+
+def best_of_training(
+    function: str, callbacks: Sequence[Checkpoint], fast_dev_run: bool | int
+) -> str | None:
+    """What is evaluated after training when neither a module nor a checkpoint is given; it is said.
+
+    Args:
+        function: ``validate``, ``test`` or ``predict``.
+        callbacks: the trainer's, that save checkpoints.
+        fast_dev_run: the Trainer's argument, with which no checkpoints are made.
+
+    Returns:
+        The best checkpoint; None for the module as training left it, where no callback keeps a
+        best one.
+
+    Raises:
+        CheckpointError: a callback keeps the best checkpoint, but has saved none.
+    """
+    keeping = [each for each in callbacks if hasattr(each, "best_model_path")]
+    how = f"to choose, call {function}() with a model, or with ckpt_path='best', 'last' or a path"
+    if not keeping or fast_dev_run:
+        why = "fast_dev_run makes no checkpoints" if fast_dev_run else "there is no ModelCheckpoint"
+        _log.warning(
+            f"{function}() was called without a model: it takes the weights that training ended "
+            f"with, because {why}; {how}"
+        )
+        return None
+    best = str(keeping[0].best_model_path)
+    if not best:
+        raise CheckpointError(
+            f"{function}() was called without a model, which takes the best checkpoint, and "
+            f"{type(keeping[0]).__name__} has saved none; {how}"
+        )
+    whose = " of the first of several ModelCheckpoints" if len(keeping) > 1 else ""
+    _log.warning(
+        f"{function}() was called without a model: it takes the best checkpoint{whose}; {how}",
+        checkpoint=best,
+    )
+    return best
 
 
 def find_start(

@@ -22,7 +22,7 @@ from ..loops.running_loss import RunningLoss
 from .advice import add_advice
 from .functions import Function, tear_down
 from .open_run import OpenRun
-from .resuming import Start, find_start
+from .resuming import Start, best_of_training, find_start
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -91,7 +91,7 @@ def run(
     with signals:
         try:
             try:
-                opened, checkpoint = _open(trainer, function, given.ckpt_path)
+                opened, checkpoint = _open(trainer, function, given)
             except BaseException as error:
                 how, reason = _how_it_ended(error, signals)
                 raise
@@ -146,15 +146,18 @@ def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, s
 
 
 def _open(
-    trainer: "Trainer", function: Function, ckpt_path: str | os.PathLike[str] | None
+    trainer: "Trainer", function: Function, given: Given
 ) -> tuple[OpenRun, dict[str, Any] | None]:
     """Make or find the run's folder, begin an attempt, and start the bus."""
     module = trainer.lightning_module
     root = trainer.default_root_dir / "runs"
     name = trainer.run_name or type(module).__name__
-    start = Start()
+    start, ckpt_path = Start(), given.ckpt_path
+    callbacks = trainer.checkpoint_callbacks
+    if ckpt_path is None and given.model is None and function != "fit" and trainer.global_step:
+        ckpt_path = best_of_training(function, callbacks, trainer.fast_dev_run)
     if ckpt_path is not None:
-        best = [getattr(entry, "best_model_path", "") for entry in trainer.checkpoint_callbacks]
+        best = [e.best_model_path for e in callbacks if hasattr(e, "best_model_path")]
         start = find_start(function, ckpt_path, root, name, best)
     if start.run is not None:
         trainer.run_folder = start.run

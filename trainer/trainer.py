@@ -373,6 +373,8 @@ class Trainer(TrainerProperties):
             model: what to validate; that of the last run by default.
             dataloaders: one loader or several; or a LightningDataModule.
             ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
+                After training, and with neither a model nor this, the first ModelCheckpoint's best
+                is taken; without a ModelCheckpoint, the weights that training ended with.
             verbose: print the metrics.
             datamodule: instead of loaders.
             weights_only: as for ``fit``.
@@ -412,7 +414,7 @@ class Trainer(TrainerProperties):
         """Predict.
 
         Args:
-            model: what to predict with; that of the last run by default.
+            model: what to predict with; that of the last run by default, as for ``validate``.
             dataloaders: one loader or several; or a LightningDataModule.
             datamodule: instead of loaders.
             return_predictions: keep what ``predict_step`` returns; None does too.
