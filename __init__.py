@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .actors.callbacks import WeightAveraging as WeightAveraging
     from .actors.checkpoint_values import register_type as register_type
     from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
+    from .actors.predictions import load_predictions as load_predictions
     from .actors.results import EvalResult as EvalResult
     from .actors.results import TrainResult as TrainResult
     from .actors.rng import seed_everything as seed_everything
@@ -211,6 +212,7 @@ _HOME_OF = {
     "UsageError": ".bus.errors",
     "on": ".bus.subscription",
     "CheckpointError": ".bus.errors",
+    "load_predictions": ".actors.predictions",
     "register_type": ".actors.checkpoint_values",
     "monotonic": ".bus.clock",
     "replay": ".sinks.replay",

@@ -246,8 +246,9 @@ class EvalResult(Result):
     def write(self, name: str, values: Any, filename: str = "predictions.pt") -> None:
         """Have values written to a file when the epoch ends.
 
-        The files lie in the run's folder; one for each process: ``predictions_rank_0.pt``. Each is
-        a list with a dict for each sample, to be read with ``torch.load(path)``.
+        The files lie in the run's folder, one for each process, in the format of safetensors: of
+        ``predictions.pt``, ``predictions_rank_0.safetensors``. ``nightbus.load_predictions(path)``
+        reads them: a list with a dict for each sample.
 
         Args:
             name: what they are called.

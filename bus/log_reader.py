@@ -107,6 +107,7 @@ class LogReader:
     ) -> None:
         self.next_seq = 0
         self.has_more = False  # whether the last read ended because it was full
+        self.passed_over = 0  # events that are not there, by the numbers of those that are
         self._store = store
         self._limit = limit
         self._segment: _OpenSegment | None = None
@@ -300,6 +301,8 @@ class LogReader:
                     self._problem = "a frame repeats events that came before"
                     at = frame.offset - base
                     break
+                if frame.first_seq > self.next_seq:
+                    self.passed_over += frame.first_seq - self.next_seq
                 self.next_seq = frame.first_seq + frame.number
                 if self.next_seq > self._skip_before:
                     frames.append(frame)

@@ -26,6 +26,7 @@ from .lineage import Timeline, consistent_logs
 from .log_reader import EndKind, LogReader
 from .mailbox import Envelope, Told
 from .media import EncodedMedia
+from .missing_events import missing_events
 from .observer import Observer, text_of
 from .recorded_hook import replay_table
 from .recorded_trainer import CallbackTable, RecordedTrainer
@@ -77,12 +78,15 @@ class Replayed(msgspec.Struct):
         puts: metrics that actors put, as (actor, name, value); of images and the like, the value
             is what it is and its bytes.
         unclean: why the recording ends early; empty when the run ended by itself.
+        missing: how many events the recording lacks, because they could not be written or are not
+            there any more.
     """
 
     events: dict[str, int]
     commands: list[ToldCommand]
     puts: list[tuple[str, str, Any]]
     unclean: str
+    missing: int = 0
 
 
 class _Emitted(NamedTuple):
@@ -304,7 +308,9 @@ def replay(
     host.commands.sort(key=lambda told: (told.at, order[told.sender]))
     host.puts.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
     puts = [(emitted.source, emitted.name, emitted.value) for emitted in host.puts]
-    return Replayed(counts, host.commands, puts, _unclean_end(folder))
+    is_end_of_another = isinstance(folder, FlightFile)  # which never had the rest
+    lacks = 0 if is_end_of_another else missing_events(host.logs())
+    return Replayed(counts, host.commands, puts, _unclean_end(folder), lacks)
 
 
 def _raise_failures(observers: Iterable[ReplayObserver]) -> None:

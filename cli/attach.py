@@ -15,7 +15,7 @@ from .file_sinks import (
     tell_sinks,
 )
 from .find import RUN_HELP
-from .text import LOSSY, OK, as_json, tell
+from .text import LOSSY, OK, as_json, tell, tell_missing
 
 
 def add(verbs: Any) -> None:
@@ -57,11 +57,13 @@ def _attach(options: argparse.Namespace) -> int:
             "path": str(run.path),
             "sinks": sink_reports(sinks, numbers),
             "unclean": replayed.unclean,
+            "missing": replayed.missing,
         }
         sys.stdout.write(as_json(report))
     else:
         tell_sinks(sinks, numbers)
+    tell_missing(replayed.missing)
     if not replayed.unclean:
-        return OK
+        return LOSSY if replayed.missing else OK
     tell(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
     return LOSSY

@@ -19,7 +19,7 @@ from .file_sinks import (
 )
 from .find import LAST_EVENTS_HELP
 from .named_actor import load_actor
-from .text import ERROR, LOSSY, OK, as_json, as_json_line, how_many, tell
+from .text import ERROR, LOSSY, OK, as_json, as_json_line, how_many, tell, tell_missing
 
 if TYPE_CHECKING:
     from ..bus.cursor import Cursor
@@ -188,6 +188,7 @@ def _replay_into(
             "emitted": _emitted(replayed),
             "goes_on": goes_on,
             "unclean": replayed.unclean,
+            "missing": replayed.missing,
         }
         sys.stdout.write(as_json(report))
     else:
@@ -195,8 +196,9 @@ def _replay_into(
             tell(f"{how_many(number, 'event')} read by {name}")
         tell_sinks(sinks, by_sinks)
         sys.stdout.write("".join(map(as_json_line, _emitted(replayed))))
+    tell_missing(replayed.missing)
     if not replayed.unclean:
-        return OK
+        return LOSSY if replayed.missing else OK
     if goes_on:
         tell("the run goes on: this is what it had recorded so far")
     else:

@@ -30,6 +30,13 @@ def tell_problem(problem: str, run: Path | str, about: str = "") -> None:
     tell(f"{about}{one_line(problem)}; look closer with: nightbus doctor {quoted(run)}")
 
 
+def tell_missing(number: int) -> None:
+    """Say how many events a recording lacks, if it does."""
+    if number:
+        are = "is" if number == 1 else "are"
+        tell(f"{how_many(number, 'event')} {are} missing in the recording")
+
+
 def one_line(text: str) -> str:
     """The text in one line, and not a long one."""
     line = " ".join(text.split())

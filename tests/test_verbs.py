@@ -345,6 +345,7 @@ def test_replay_reports_what_it_delivered_and_what_actors_put(
         ],
         "goes_on": False,
         "unclean": "",
+        "missing": 0,
     }
 
 

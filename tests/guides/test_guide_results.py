@@ -381,7 +381,7 @@ def test_predictions_are_written_to_a_file(tmp_path: Path) -> None:
     run.test(module, loader(6, 4), verbose=False)
 
     assert run.run_folder is not None
-    samples = torch.load(run.run_folder.path / "predictions_rank_0.pt", weights_only=True)
+    samples = nb.load_predictions(run.run_folder.path / "predictions_rank_0.safetensors")
     assert len(samples) == 6
     assert [sample["batch"] for sample in samples] == [0, 0, 0, 0, 1, 1]
     assert samples[0]["logits"].shape == (2,)
