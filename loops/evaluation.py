@@ -238,7 +238,11 @@ class EvaluationLoop(Loop):
         """Evaluate, also in the middle of training; the module is in its modes again afterwards."""
         trainer = self.trainer
         modes = Modes(trainer.lightning_module)
-        is_there = trainer.place.stage in (self.stage, "sanity_check")
+        place = trainer.place
+        is_there = place.stage in (self.stage, "sanity_check")
+        if place.stage == "train" and place.batch_idx >= 0:
+            # An observer may have passed over the hooks of the last batches before.
+            trainer.announce_iteration("train", place.batch_idx + 1)
         with torch.no_grad(), nullcontext() if is_there else trainer.place.in_stage(self.stage):
             result = super().run(*args, **kwargs)
         if modes.restore():

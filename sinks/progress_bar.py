@@ -6,13 +6,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..bus.codec import DecodedEvent, HookSelection
+from ..bus.errors import NightbusError
 from ..bus.events import (
     ActorRestarted,
     ActorStopped,
@@ -29,6 +30,8 @@ from ..bus.events import (
     RunStarted,
 )
 from ..bus.imports import random_numbers_elsewhere
+from ..bus.logging_setup import get_logger
+from ..bus.run_folder import RunFolder
 from ..bus.streams import is_terminal, tell_user
 from ..bus.urgent import STDERR, drawn_lines
 from .progress_view import Bar, ProgressView, number
@@ -39,7 +42,10 @@ if TYPE_CHECKING:  # rich takes 50 ms to load, beside the step and only where so
     from rich.table import Table
     from rich.text import Text
 
+    from ..bus.report import MetricReport
 
+
+_log = get_logger("nightbus.progress_bar")
 MIN_REFRESH_S = 0.1
 MAX_REFRESH_S = 2.0
 LINES_EVERY_S = 0.5  # where nothing is drawn
@@ -48,6 +54,7 @@ MAX_BAR_CELLS = 40
 MIN_BAR_CELLS = 8
 MAX_METRIC_LINES = 3
 MAX_TABLE_ROWS = 40
+MIN_NAME_CELLS = 12
 NOTEBOOK_COLUMNS = 100
 JOIN_TIMEOUT_S = 1.0  # how long a terminal that takes nothing, after Ctrl-S say, is waited for
 _BATCH_HOOKS = {
@@ -192,10 +199,14 @@ class ProgressBar(Sink):
             self._say_lines()
         from rich.text import Text
 
+        view = self._view
+        has_table = self._is_live and view.fn == "fit" and view.metrics
+        earlier = self._earlier_metrics() if has_table and view.is_resumed else {}
         with self._lock:
-            lines = [self._view.end_text()]
-            lines += self._where_lines()
-            has_table = self._is_live and self._view.fn == "fit" and self._view.metrics
+            for name, metric in earlier.items():
+                if name in view.metrics:
+                    view.metrics[name].widen(metric.low, metric.high)
+            lines = [view.end_text(), *self._where_lines()]
             table = self._final_table() if has_table else None
         display = self._stop_drawing()
         if display is None:
@@ -206,6 +217,19 @@ class ProgressBar(Sink):
             return
         end: list[RenderableType] = [Text(_printable(line)) for line in lines]
         display.finish(end if table is None else [*end, table])
+
+    def _earlier_metrics(self) -> "Mapping[str, MetricReport]":
+        """What the whole run's log says of metrics, those of the attempts before this one too."""
+        from ..bus.report import summarise
+
+        path = self._context.run_path if self._context is not None else None
+        if path is None:
+            return {}
+        try:
+            return summarise(RunFolder.open(path)).metrics
+        except (NightbusError, OSError) as error:  # then it is of this attempt alone
+            _log.warning("earlier attempts cannot be read", error=str(error))
+            return {}
 
     def _where_lines(self) -> list[str]:
         """Where the run lies, and of a run that ended early, where it was saved last."""
@@ -310,14 +334,25 @@ class ProgressBar(Sink):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("metric", overflow="ellipsis", no_wrap=True)
-        for column in ("last", "lowest", "highest"):
-            table.add_column(column, justify="right", no_wrap=True)
         metrics = self._view.metrics
-        for name, metric in list(metrics.items())[:MAX_TABLE_ROWS]:
-            values = (metric.last, metric.low, metric.high)
-            cells = ("" if value is None else number(value) for value in values)
+        shown = dict(list(metrics.items())[:MAX_TABLE_ROWS])
+        columns = {
+            "last": [number(metric.last) for metric in shown.values()],
+            "lowest": ["" if m.low is None else number(m.low) for m in shown.values()],
+            "highest": ["" if m.high is None else number(m.high) for m in shown.values()],
+        }
+        width = self._console.width if self._console is not None else NOTEBOOK_COLUMNS
+        sizes = {title: max(map(len, (title, *cells))) for title, cells in columns.items()}
+        # Names are cut before numbers, which would be others then.
+        while (room := width - sum(sizes[title] + 2 for title in columns)) < MIN_NAME_CELLS:
+            if len(columns) == 1:
+                break
+            columns.popitem()
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("metric", overflow="ellipsis", no_wrap=True, max_width=max(1, room))
+        for title in columns:
+            table.add_column(title, justify="right", no_wrap=True, min_width=sizes[title])
+        for name, *cells in zip(shown, *columns.values(), strict=True):
             table.add_row(Text(_printable(name)), *cells)
         if len(metrics) > MAX_TABLE_ROWS:
             table.add_row(f"and {len(metrics) - MAX_TABLE_ROWS} more")

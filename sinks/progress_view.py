@@ -41,6 +41,13 @@ class MetricView:
         self.high: Scalar | None = None
         self.add(value)
 
+    def widen(self, low: Scalar | None, high: Scalar | None) -> None:
+        """Take in the lowest and highest of values before, None where there was none."""
+        if low is not None and (self.low is None or low < self.low):
+            self.low = low
+        if high is not None and (self.high is None or high > self.high):
+            self.high = high
+
     def add(self, value: Scalar) -> None:
         """Take in the next value."""
         self.last = value
@@ -84,7 +91,7 @@ class LoopView:
         self._advance(self._before + hook.batch_idx + 1, hook.time_ns)
 
     def advance(self, advanced: LoopAdvanced) -> None:
-        """An iteration of a loop of the user's own ended."""
+        """An iteration ended: of a loop of the user's own, or a batch before a validation."""
         self._advance(advanced.completed, advanced.time_ns)
 
     def _advance(self, done: int, time_ns: int) -> None:
@@ -164,6 +171,7 @@ class ProgressView:
         epoch_lines: one line an epoch or evaluation, for where nothing can be drawn.
         ended: the run's end, once it came.
         saved: the checkpoint that was saved last; empty before.
+        is_resumed: whether the run had attempts before, from one of which it goes on.
     """
 
     def __init__(self) -> None:
@@ -173,6 +181,7 @@ class ProgressView:
         self.epoch_lines: list[str] = []
         self.ended: RunEnded | None = None
         self.saved = ""
+        self.is_resumed = False
         self._loops: dict[str, LoopView] = {}  # those that run, and the last training epoch
         self._epoch = 0
         self._train_epoch = 0  # of the last training loop, whose line may come after later hooks
@@ -207,6 +216,7 @@ class ProgressView:
             case RunStarted():
                 self.fn, self._started_ns = event.fn, event.time_ns
                 if event.fork is not None:
+                    self.is_resumed = True
                     self._origin = f" {event.run} from {event.fork.checkpoint}"
             case Resumed():
                 self._tell_resumed(event)
@@ -225,9 +235,14 @@ class ProgressView:
                 self.notices.append(f"{event.source} stopped: {event.reason}")
 
     def _tell_resumed(self, resumed: Resumed) -> None:
+        fit = self._loops.get("fit")
+        is_over = fit is not None and fit.total == 0  # its place is still in the last epoch
         self._epoch = resumed.epoch
-        batch = f", after batch {resumed.batch_idx + 1:,}" if resumed.batch_idx >= 0 else ""
-        self.notices.append(f"resumed{self._origin}: epoch {self._epoch_text()}{batch}")
+        epoch = self._epoch_text(resumed.epoch + 1 if is_over else resumed.epoch)
+        after = f", after {counted(resumed.batch_idx + 1, 'batch')}"
+        self.notices.append(
+            f"resumed{self._origin}: epoch {epoch}{after if resumed.batch_idx >= 0 else ''}"
+        )
 
     def _take_place(self, hook: Hook) -> None:
         self._epoch = hook.epoch
@@ -311,7 +326,8 @@ class ProgressView:
         return Bar("epoch", self._epoch_text(), fraction, "", left)
 
     def _epoch_text(self, epoch: int | None = None) -> str:
-        number = (self._epoch if epoch is None else epoch) + 1
+        """An epoch's number, which is how many are done before it, of how many."""
+        number = self._epoch if epoch is None else epoch
         if self._epochs is None:
             return f"{number:,}"
         return f"{min(number, self._epochs):,}/{self._epochs:,}"
@@ -344,7 +360,7 @@ class ProgressView:
                 break
             if loop.unit == "iteration":
                 total = "" if loop.total is None else f"/{loop.total:,}"
-                outer += f"{_label(loop)} {(loop.done or 0) + 1:,}{total}, "
+                outer += f"{_label(loop)} {loop.done or 0:,}{total}, "
         return outer
 
     def _metrics_text(self) -> str:

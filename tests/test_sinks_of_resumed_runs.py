@@ -2,12 +2,14 @@
 stopped.
 """
 
+import io
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from models import Small, events, loader, trainer
+from rich.console import Console
 
 import nightbus as nb
 from nightbus.bus.cursor import CursorFile
@@ -307,3 +309,20 @@ def test_a_run_that_begins_takes_over_no_file(tmp_path: Path) -> None:
     run = fit(tmp_path, [nb.CSV(tmp_path / "elsewhere")], epochs=1)
 
     assert "exists already" in str([fault.message for fault in events(run, nb.Fault)])
+
+
+def test_the_table_at_the_end_of_a_resumed_run_covers_the_run(tmp_path: Path) -> None:
+    class Falls(Small):
+        def on_train_epoch_end(self) -> None:
+            self.log("height", 8.0 - self.current_epoch, prog_bar=True)
+
+    def fit(epochs: int, ckpt_path: Any = None) -> str:
+        shown = io.StringIO()
+        console = Console(file=shown, force_terminal=True, width=80, color_system=None)
+        bar = nb.ProgressBar(console)
+        run = trainer(tmp_path, max_epochs=epochs, sinks=[bar], limit_val_batches=0)
+        run.fit(Falls(), loader(), ckpt_path=ckpt_path)
+        return next(line for line in shown.getvalue().splitlines() if "height  " in line)
+
+    assert fit(2).split() == ["height", "7", "7", "8"]
+    assert fit(4, "last").split() == ["height", "5", "5", "8"]

@@ -528,9 +528,9 @@ def test_a_resumed_run_says_at_which_batch_it_goes_on(
     assert more.run_folder is not None
     assert said[0] == (
         f"resumed {more.run_folder.info.id} from checkpoints/epoch=0-step=4: "
-        "epoch 1/1, after batch 4"
+        "epoch 0/1, after 4 batches"
     )
-    assert said[1].startswith("epoch 1/1: 2 batches in ")
+    assert said[1].startswith("epoch 0/1: 2 batches in ")
 
 
 def test_a_stop_in_the_middle_of_an_epoch_saves_the_run_there(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_run_says_what_it_can_and_goes_on(
     assert run.global_step == 12
     if type(mine) in (Tee, Ascii):
         assert "parameters" in mine.text
-        assert "epoch 2/2" in mine.text
+        assert "epoch 1/2" in mine.text
         assert "\x1b" not in mine.text
         assert "stopped early" not in mine.text
 

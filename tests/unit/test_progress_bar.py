@@ -111,7 +111,7 @@ def test_where_nothing_is_drawn_an_epochs_line_says_where_the_loops_around_it_ar
     story.tell(LoopEnded, 1, by="fit")
 
     (line,) = story.bar._view.epoch_lines
-    assert line.startswith("k fold 3/5, epoch 1/1: 100 batches in")
+    assert line.startswith("k fold 2/5, epoch 0/1: 100 batches in")
 
 
 def test_a_loop_of_the_users_own_without_an_end_in_sight_counts() -> None:
@@ -148,7 +148,7 @@ def test_a_bar_shows_epochs_batches_rate_time_left_and_metrics() -> None:
 
     epoch, train, metrics = story.picture()
 
-    assert re.fullmatch(r"epoch +━+─+ +1/4 +0:35 left", epoch)
+    assert re.fullmatch(r"epoch +━+─+ +0/4 +0:35 left", epoch)
     assert re.fullmatch(r"train +━+─+ 50/100  10 it/s  0:05 left", train)
     assert metrics == "loss 0.25"
     assert train.count("━") == train.count("─")
@@ -187,7 +187,7 @@ def test_a_loop_without_an_end_in_sight_shows_how_far_it_is() -> None:
 
     epoch, train = story.picture()
 
-    assert re.fullmatch(r"epoch +─+ +1 +1:30 so far", epoch)
+    assert re.fullmatch(r"epoch +─+ +0 +1:30 so far", epoch)
     assert re.fullmatch(r"train +─+ 1,235  14 it/s", train)
 
 
@@ -212,7 +212,7 @@ def test_a_resumed_run_begins_at_its_epoch() -> None:
 
     epoch = story.picture()[0]
 
-    assert " 3/4 " in epoch
+    assert " 2/4 " in epoch
     assert "0:15 left" in epoch
 
 
@@ -230,7 +230,7 @@ def test_an_epoch_that_is_gone_on_with_counts_only_what_is_done_now() -> None:
     story.bar._say_lines()
 
     assert re.search(r"60/100 +2.0 it/s +0:20 left", train)
-    assert story.file.getvalue() == "epoch 1/2: 20 batches in 0:10, 2.0 it/s\n"
+    assert story.file.getvalue() == "epoch 0/2: 20 batches in 0:10, 2.0 it/s\n"
 
 
 def test_a_resumed_run_says_from_where_and_at_which_batch() -> None:
@@ -244,7 +244,7 @@ def test_a_resumed_run_says_from_where_and_at_which_batch() -> None:
     story.bar._say_lines()
 
     assert story.file.getvalue() == (
-        "resumed r from checkpoints/epoch=1-step=101: epoch 2/4, after batch 42\n"
+        "resumed r from checkpoints/epoch=1-step=101: epoch 1/4, after 42 batches\n"
     )
 
 
@@ -257,7 +257,7 @@ def test_a_run_that_is_resumed_between_epochs_names_no_batch() -> None:
 
     story.bar._say_lines()
 
-    assert story.file.getvalue() == "resumed: epoch 3/3\n"
+    assert story.file.getvalue() == "resumed: epoch 2/3\n"
 
 
 def test_a_run_that_was_complete_already_says_that_nothing_was_left() -> None:
@@ -276,6 +276,48 @@ def test_a_run_that_was_complete_already_says_that_nothing_was_left() -> None:
     assert story.bar._view.end_text() == (
         "fit completed: nothing was left to train after 3 epochs, 30 steps"
     )
+
+
+def test_while_it_validates_the_train_bar_is_where_validation_began() -> None:
+    story = Story()
+    story.fit()
+    story.loop("train", 100)
+    story.batch(37)
+    story.tell(LoopAdvanced, 40, by="train")
+    story.loop("validate", 10)
+    story.batch(4)
+
+    _, train, validate = story.picture()
+
+    assert " 40/100" in train
+    assert " 5/10" in validate
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (120, "metric last lowest highest"),
+        (60, "metric last lowest highest"),
+        (40, "metric last lowest highest"),
+        (30, "metric last lowest"),
+        (20, "metric last"),
+    ],
+)
+def test_the_table_at_the_end_cuts_names_before_numbers(width: int, head: str) -> None:
+    story = Story(width)
+    story.fit()
+    for value in (0.001234, 12.25, 0.5):
+        story.put("validation_loss_of_the_larger_of_two_models", value)
+    story.tell(RunEnded, "completed", "")
+
+    story.bar._show_end()
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", story.file.getvalue())
+    *_, titles, row = shown.splitlines()
+    assert titles.split() == head.split()
+    numbers = ["0.5", "0.001234", "12.25"][: len(head.split()) - 1]
+    assert row.split()[-len(numbers) :] == numbers
+    assert len(row) <= width
 
 
 def test_many_metrics_take_three_lines_and_the_rest_is_counted() -> None:
@@ -371,7 +413,7 @@ def test_an_epochs_line_has_what_was_logged_at_its_end() -> None:
 
     story.bar._say_lines()
 
-    assert story.file.getvalue() == "epoch 1/2: 10 batches in 0:05, 2.0 it/s, train_loss 0.5\n"
+    assert story.file.getvalue() == "epoch 0/2: 10 batches in 0:05, 2.0 it/s, train_loss 0.5\n"
 
 
 def test_an_epochs_line_names_its_epoch_whatever_hook_is_the_latest() -> None:
@@ -386,7 +428,7 @@ def test_an_epochs_line_names_its_epoch_whatever_hook_is_the_latest() -> None:
 
     story.bar._say_lines()
 
-    assert story.file.getvalue() == "epoch 1/2: 10 batches in 0:05, 2.0 it/s\n"
+    assert story.file.getvalue() == "epoch 0/2: 10 batches in 0:05, 2.0 it/s\n"
 
 
 def test_a_stopped_sink_is_told_of_at_once_and_a_restart_at_the_end() -> None:
@@ -418,7 +460,7 @@ def test_a_run_that_failed_says_where() -> None:
     story.bar._show_end()
 
     assert story.file.getvalue().splitlines()[-1] == (
-        "fit failed (ValueError: boom) at epoch 2/3, batch 57/100: 57 steps in 1:01"
+        "fit failed (ValueError: boom) at epoch 1/3, batch 57/100: 57 steps in 1:01"
     )
 
 
