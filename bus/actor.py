@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
+import trio
 
 from .codec import DecodedEvent, HookSelection
 from .errors import UsageError
@@ -22,6 +23,8 @@ from .media import (
 from .reply import Reply, check_deadline
 from .statistics import BusStatistics
 from .subscription import HandlerTable, Subscription, subscriptions_of
+
+MAX_TURN_S = 0.02  # that an actor works beside the step before others have their turn
 
 
 class Supervision(msgspec.Struct, frozen=True):
@@ -299,10 +302,16 @@ class Actor:
             table = self._async_table()
             object.__setattr__(self, "_table", table)  # also where __setattr__ is a module's
         handlers_of = table.handlers
+        until_s = trio.current_time() + MAX_TURN_S
         for event in events:
-            for handler in handlers_of(event):
+            handlers = handlers_of(event)
+            for handler in handlers:
                 await handler(event)
             delivered(event.seq + 1)
+            # A handler that awaits nothing holds up all others.
+            if handlers and trio.current_time() > until_s:
+                await trio.lowlevel.checkpoint()
+                until_s = trio.current_time() + MAX_TURN_S
 
 
 def actor_name(actor: Actor) -> str:

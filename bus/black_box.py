@@ -23,6 +23,7 @@ from .urgent import say_urgently
 from .watchdog import Watchdog
 
 MAX_STACK_CHARS = 16_384
+HELD_UP_AFTER_S = 3.0  # that one turn on the thread beside the step lasts
 
 _log = get_logger("nightbus.black_box")
 
@@ -59,6 +60,10 @@ class BlackBox:
         self._training = threading.get_ident()
         self._entered = contextlib.ExitStack()
         self._contexts: list[contextlib.AbstractContextManager[object]] = [QuitSignal(self._quit)]
+        turns = bus.turns
+        self._contexts.append(
+            Watchdog(HELD_UP_AFTER_S, lambda: turns.number, self._held_up, lambda: turns.is_idle)
+        )
         if hang_timeout_s is not None:
             place = bus.place
             watchdog = Watchdog(
@@ -106,6 +111,21 @@ class BlackBox:
         unwritten = self._unwritten()
         self._bus.emit(Fault, "Hang", message, stack, hook, source="watchdog")
         self._write("hang", message, unwritten)
+
+    def _held_up(self, still_s: float) -> None:
+        """A coroutine does not let go of the thread beside the step."""
+        held_up = self._bus.held_up()
+        if held_up is None:  # it has, meanwhile
+            return
+        name, holder, seconds, where, stack = held_up
+        message = (
+            f"holds up the thread beside the step for {seconds:.3g} s, in {where}: sinks, actors "
+            "and the control socket wait for it; let a coroutine await trio.sleep() instead of "
+            "time.sleep(), and long work with trio.to_thread.run_sync()"
+        )
+        phase = "" if holder is None else holder.phase
+        self._bus.emit(Fault, "HeldUp", message, stack, phase, source=name)
+        _log.warning(f"{name} {message}")
 
     def _write(self, occasion: Occasion, why: str, text: str) -> None:
         """Write the files and say so. It may be the last that can be done for a run that goes on or

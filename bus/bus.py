@@ -54,6 +54,7 @@ from .statistics import (
 from .streams import tell_user
 from .subscription import HandlerTable, subscriptions_of
 from .threads import Threads
+from .turns import Turns, ancestors
 
 DRAIN_NOTICE_AFTER_S = 1.0
 CANCEL_TIMEOUT_S = 1.0  # for what is cancelled to let go, all of them together
@@ -68,6 +69,24 @@ class _Member(NamedTuple):
     name: str
     actor: Actor
     mailbox: Mailbox
+
+
+class HeldUp(NamedTuple):
+    """What does not let go of the thread beside the step.
+
+    Attributes:
+        name: of the actor, or of a task that is none's.
+        holder: the actor's observer, if it is one's.
+        seconds: how long it has not let go, in s.
+        where: the coroutine, and the line in it.
+        stack: all calls.
+    """
+
+    name: str
+    holder: Observer | None
+    seconds: float
+    where: str
+    stack: str
 
 
 class Bus:
@@ -123,6 +142,7 @@ class Bus:
         self._closing_event: trio.Event | None = None
         self._drained = threading.Event()
         self._thread_error: BaseException | None = None
+        self.turns = Turns(lambda: self.post_office.thread_beside, self._threads.now_s)
         self.root_task: trio.lowlevel.Task | None = None  # of the bus thread, for those who look
         self._lock = threading.Lock()  # who attaches, from which thread ever
 
@@ -154,6 +174,16 @@ class Bus:
         """Keep the last events in memory from now on, hooks too."""
         self.flight = flight
         self.routes.refresh()
+
+    def held_up(self) -> "HeldUp | None":
+        """Who runs on the thread beside the step without an end; any other thread may ask."""
+        turn = self.turns.now()
+        if turn is None:
+            return None
+        tasks = ancestors(turn.task)
+        holder = next((o for task in tasks for o in self.observers if o.task is task), None)
+        name = turn.task.name if holder is None else holder.name
+        return HeldUp(name, holder, turn.seconds, turn.where, turn.stack)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Record an event that arises now, and route it to handlers in the step."""
@@ -486,6 +516,7 @@ class Bus:
     async def _main(self) -> None:
         self.post_office.thread_beside = self._threads.current()
         self.root_task = trio.lowlevel.current_root_task()
+        trio.lowlevel.add_instrument(self.turns)
         async with trio.open_nursery() as housekeeping:
             housekeeping.start_soon(self.housekeeping.run)
             if self._control is not None:
@@ -533,7 +564,9 @@ class Bus:
         if self.writer is None:
             self._announce_closing()
             if self._is_started:  # for the control socket alone
-                self._threads.wait(self._drained, END_TIMEOUT_S)
+                has_ended = self._threads.wait(self._drained, END_TIMEOUT_S)
+                if not has_ended and self._control is not None:
+                    self._control.withdraw()
             return []
         self._flush_all()
         self.writer.flush(wait=True)
@@ -553,7 +586,10 @@ class Bus:
             )
         if self._failures:
             raise self._failures[0]
-        return [observer for observer in self.observers if not observer.finished]
+        return sorted(
+            [observer for observer in self.observers if not observer.finished],
+            key=lambda observer: not observer.gave_up.startswith("held up"),
+        )
 
     def _record_end(self, how: Ending, reason: str) -> None:
         """Record RunEnded, after what handlers in the step put when they hear of it."""
@@ -608,12 +644,14 @@ class Bus:
         late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
         sent = {observer: observer.mailbox.sent for observer in self.observers}
         self._await(lambda observer: observer.mailbox.settled >= sent[observer], timeout_s, until_s)
+        if late and not self._is_responsive():
+            self._leave_to_holder()
+            return
         why = f"was not done after {timeout_s:g} s"
         self._cancel(late, "was not done when a signal ended the wait" if self._hurries else why)
         stuck = [observer for observer in late if not observer.done.is_set()]
         if stuck and not self._is_responsive():
-            rest = [observer for observer in self.observers if not observer.done.is_set()]
-            self._cancel(rest, "the thread beside the step is held up by a coroutine")
+            self._leave_to_holder()
 
     def _await(
         self, is_ready: Callable[[Observer], bool], timeout_s: float, until_s: float
@@ -637,6 +675,22 @@ class Bus:
         self._run_beside(answered.set)
         return self._threads.wait(answered, CANCEL_TIMEOUT_S)
 
+    def _leave_to_holder(self) -> None:
+        """Take leave of all that the thread beside the step has to do, because a coroutine does not
+        let go of it; it is named, and those that waited for it are not blamed.
+        """
+        held_up = self.held_up()
+        rest = [observer for observer in self.observers if not observer.done.is_set()]
+        if held_up is None:
+            self._cancel(rest, "the thread beside the step is held up by a coroutine")
+            return
+        name, holder, seconds, where, _ = held_up
+        if holder is not None:
+            holder.abandon(f"held up the thread beside the step for {seconds:.0f} s, in {where}")
+        why = f"{name} held up the thread beside the step, in {where}"
+        # Whoever is to blame comes first.
+        self._cancel(sorted(rest, key=lambda observer: observer is not holder), why)
+
     def _stop_observers(self) -> None:
         """Let observers see the end and stop, in reverse start order, each within its time."""
         hurry_until_s = math.inf
@@ -651,14 +705,19 @@ class Bus:
                 if self._hurries and hurry_until_s == math.inf:
                     hurry_until_s = self._threads.now_s() + CANCEL_TIMEOUT_S
                 if self._threads.now_s() >= min(until_s, hurry_until_s):
+                    if not self._is_responsive():  # nor can anyone else stop
+                        self._leave_to_holder()
+                        break
                     observer.abandon(f"did not stop within {timeout_s:g} s")
                     late.append(observer)
                     break
-        self._cancel(late, "")
+        self._cancel([observer for observer in late if not observer.done.is_set()], "")
         if self._is_started:
             # Also where nobody is stuck: the control socket answers those who still wait.
             is_stuck = any(not observer.done.is_set() for observer in self.observers)
-            self._threads.wait(self._drained, 0.0 if is_stuck else END_TIMEOUT_S)
+            has_ended = self._threads.wait(self._drained, 0.0 if is_stuck else END_TIMEOUT_S)
+            if not has_ended and self._control is not None:
+                self._control.withdraw()
 
     def _wait_until(self, event: threading.Event, until_s: float) -> bool:
         return self._threads.wait(event, max(0.0, until_s - self._threads.now_s()))

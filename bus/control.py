@@ -69,6 +69,7 @@ class ControlServer:
         self._postbox = postbox
         self._connections = 0
         self._unanswered: set[Reply] = set()
+        self._listening: ListeningSocket | None = None
 
     async def run(self) -> None:
         """Serve until cancelled. A socket that cannot be made is said, and does no harm."""
@@ -77,10 +78,18 @@ class ControlServer:
         except (OSError, ControlError) as error:
             _log.warning("the run cannot be steered from outside", error=str(error))
             return
+        self._listening = listening
         try:
             await self._serve(listening)
         finally:
             listening.close()
+
+    def withdraw(self) -> None:
+        """Take the socket away from another thread, where that which serves it does not let go of
+        it: the run is over, and nobody is to connect.
+        """
+        if self._listening is not None:
+            self._listening.withdraw()
 
     async def _serve(self, listening: ListeningSocket) -> None:
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.socket))

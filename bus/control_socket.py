@@ -84,7 +84,11 @@ class ListeningSocket:
         """Stop listening, and take the socket away unless another one has replaced it."""
         _open_sockets.discard(self)
         self.socket.close()
-        if _identity(self.path) == self._identity:
+        self.withdraw()
+
+    def withdraw(self) -> None:
+        """Take the socket away unless another one has replaced it."""
+        if self._identity is not None and _identity(self.path) == self._identity:
             self.path.unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
-from .actor import Actor, Supervision, actor_name, command_handler
+from .actor import MAX_TURN_S, Actor, Supervision, actor_name, command_handler
 from .codec import DecodedEvent
 from .cursor import Cursor, CursorFile, Position, RunReader
 from .errors import ActorRaisedError, ActorStoppedError, DeliveryError, UnhandledCommandError
@@ -115,6 +115,7 @@ class Observer:
         self._is_waiting = False
         self._dismissed = ""  # why it is to end early
         self._host = host
+        self.task: trio.lowlevel.Task | None = None  # that it runs in
         self.error: BaseException | None = None  # the last one
         self._cursor_file = cursor_file
         self._supervision = supervision or actor.supervision or DEFAULT_SUPERVISION
@@ -131,6 +132,7 @@ class Observer:
 
     async def run(self) -> None:
         """Live until the log ends, the supervision gives up, or somebody cancels it."""
+        self.task = trio.lowlevel.current_task()
         try:
             with self._scope:
                 self._host.emit(
@@ -189,7 +191,7 @@ class Observer:
     def abandon(self, reason: str) -> None:
         """Count it as one that was not done in time; any thread may ask."""
         self._was_cancelled = True
-        if self._is_waiting and self.error is not None:  # for another try
+        if self._shortages and self.error is not None:  # it waited for what the process lacks
             reason += f": {type(self.error).__name__}: {text_of(self.error)}"
         self.gave_up = self.gave_up or reason
 
@@ -230,6 +232,11 @@ class Observer:
         if self.finished:
             return "finished"
         return "waiting" if self._is_waiting else "running"
+
+    @property
+    def phase(self) -> str:
+        """What it is doing: starting, running or stopping."""
+        return self._phase
 
     @property
     def resumes(self) -> bool:
@@ -292,7 +299,15 @@ class Observer:
         self.position = after
 
     async def _take_commands(self) -> None:
-        while (envelope := self.mailbox.take()) is not None:
+        until_s = trio.current_time() + MAX_TURN_S
+        # Those that wait now: what it tells itself meanwhile waits until others had their turn.
+        for _ in range(self.mailbox.waiting):
+            if trio.current_time() > until_s:
+                await trio.lowlevel.checkpoint()
+                until_s = trio.current_time() + MAX_TURN_S
+            envelope = self.mailbox.take()
+            if envelope is None:
+                return
             command, reply = envelope.command, envelope.reply
             handler = command_handler(self.actor, command, is_async=True)
             kind = type(command).__name__

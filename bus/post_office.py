@@ -167,9 +167,11 @@ class PostOffice:
         self._threads.wait(self._agenda_filled, timeout_s)
 
     def take_commands(self) -> None:
-        """At a safe point: let actors in the step handle the commands that wait for them."""
+        """At a safe point: let actors in the step handle the commands that wait for them. What they
+        tell one another then waits for the next safe point, or a loop of it would be endless.
+        """
         self._agenda_filled.clear()
-        while self._agenda:
+        for _ in range(len(self._agenda)):
             address = self._agenda.popleft()
             mailbox = self.mailboxes.get(address)
             # None when it was let go, announced when it works beside the step by now.

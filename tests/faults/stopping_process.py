@@ -157,6 +157,37 @@ class HoldsTheThread(Bad):
         time.sleep(3600)  # noqa: ASYNC251 - what it is here to show
 
 
+class HoldsTheThreadAsItStops(Bad):
+    is_bad_at_the_end = True
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None: ...
+
+    async def on_stop(self) -> None:
+        time.sleep(3600)  # noqa: ASYNC251 - what it is here to show
+
+
+class Again(nb.Command, frozen=True):
+    """Do it again."""
+
+
+class TellsItself(Bad):
+    """Sends itself a command whenever it has handled one, so that they never come to an end."""
+
+    drain_s = PATIENCE_S  # it does get what was put
+
+    async def on_start(self) -> None:
+        self.tell("bad", Again())
+
+    @nb.on(nb.Put)
+    async def take(self, put: nb.Put) -> None: ...
+
+    @nb.on(Again)
+    async def again(self, command: Again) -> None:
+        self.tell("bad", Again())
+        self.tell("bad", Again())
+
+
 class IgnoresCancellation(Bad):
     @nb.on(nb.Put)
     async def take(self, put: nb.Put) -> None:
@@ -177,10 +208,12 @@ WAITING: list[Callable[[], nb.Actor]] = [
     HangsInItsThread,
     HangsAsItCloses,
     HoldsTheThread,
+    HoldsTheThreadAsItStops,
 ]
 BUSY: list[Callable[[], nb.Actor]] = [
     RestartsForEver,
     AnswersEachEvent,
+    TellsItself,
     IgnoresCancellation,  # the last: it keeps a processor busy for as long as the process lives
 ]
 
