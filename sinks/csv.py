@@ -25,8 +25,9 @@ class CSV(FileSink):
     column at the end, and the rows before it are filled up. A metric that is itself called
     ``epoch``, ``step`` or ``stage`` gets the column ``epoch.1`` and so on.
 
-    Numbers are written so that they come back to the bit; a missing value is empty, while NaN is
-    ``nan``. What the file holds depends on the puts alone: a replayed run gives the same bytes.
+    Numbers are written so that they come back to the bit, True as 1 and False as 0; a missing value
+    is empty, while NaN is ``nan``. What the file holds depends on the puts alone: a replayed run
+    gives the same bytes.
 
     Args:
         folder: where; the run's own by default.
@@ -107,7 +108,7 @@ class CSV(FileSink):
         if not row.keys() <= self._columns.keys():
             self._add_columns([name for name in row if name not in self._columns])
         self._rows += 1
-        cells = [repr(row[name]) if name in row else "" for name in self._columns]
+        cells = [repr(+row[name]) if name in row else "" for name in self._columns]
         self._file.append(f"{place[0]},{place[1]},{place[2]},{','.join(cells)}\n")
 
     def _add_columns(self, new: list[str]) -> None:

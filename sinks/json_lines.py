@@ -59,7 +59,7 @@ class JSONLines(FileSink):
 
 def _as_json(value: Scalar) -> Scalar | str:
     if math.isfinite(value):
-        return value
+        return +value  # True as 1, so that a column is of numbers
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 

@@ -393,7 +393,7 @@ class ProgressView:
 def number(value: Scalar) -> str:
     """A metric's value for people, of four digits."""
     if isinstance(value, int):
-        return str(value)
+        return str(+value)
     return f"{value:.4g}"
 
 

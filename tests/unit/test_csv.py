@@ -48,6 +48,12 @@ def test_numbers_are_written_as_python_writes_them(tmp_path: Path) -> None:
     assert cells == ["0.1", "3", "1e-300", "nan", "-inf"]
 
 
+def test_a_bool_is_a_number(tmp_path: Path) -> None:
+    written = text(tmp_path, put("a", True, 0), put("a", False, 1), put("a", 0.5, 2))
+
+    assert written == "epoch,step,stage,a\n0,0,train,1\n0,1,train,0\n0,2,train,0.5\n"
+
+
 def test_a_missing_value_is_empty(tmp_path: Path) -> None:
     written = text(tmp_path, put("a", 1, 0), put("b", 2, 1))
 

@@ -29,6 +29,15 @@ def test_a_line_says_when_where_and_what(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("value", "written"), [(True, "1"), (False, "0")])
+def test_a_bool_is_a_number(tmp_path: Path, value: bool, written: str) -> None:
+    put = nb.Put(0, 0, 0, "train", 0, 0, 0, 0, "m", "x", value, ("loggers",), "h")
+
+    line: bytes = TestJSONLines().deliver(tmp_path, [put])
+
+    assert f'"value":{written},' in line.decode()
+
+
 def test_times_are_those_of_the_run_also_in_its_second_attempt(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, "times")
     record(run, some_puts(3), [nb.JSONLines(tmp_path)])
