@@ -15,7 +15,13 @@ from ..bus.subscription import Subscription, subscriptions_of
 from .callback import Callback
 from .datamodule import LightningDataModule
 from .hook_arguments import fitted, parameters_of, there_are_several
-from .misspelt_hooks import Named, similar_name, warn_of_misspelt_hooks
+from .misspelt_hooks import (
+    Named,
+    is_of_package,
+    overridable,
+    similar_name,
+    warn_of_misspelt_hooks,
+)
 from .module import LightningModule
 
 if TYPE_CHECKING:
@@ -198,9 +204,14 @@ def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
             continue
         if not loops_have_hooks or get_close_matches(name, HOOKS, n=1, cutoff=_CLOSE):
             raise UnknownHookError(name, f"{type(actor).__name__}.{entry.method}", set(HOOKS))
-    warn_of_misspelt_hooks(actor, *_hooks_and_bases(actor))
+    warn_of_misspelt_methods(actor)
     if isinstance(actor, Callback | LightningModule | LightningDataModule):
         _warn_of_older_names(actor)
+
+
+def warn_of_misspelt_methods(actor: Actor) -> None:
+    """Warn of methods that will not be called though their names are near those that are."""
+    warn_of_misspelt_hooks(actor, *_hooks_and_bases(actor))
 
 
 def similar_method(owner: Actor, hook: str) -> str:
@@ -221,7 +232,8 @@ def _hooks_and_bases(actor: Actor) -> tuple[Named, tuple[type, ...]]:
     hooks = {name for name, spec in HOOKS.items() if spec.callback}
     if isinstance(actor, Callback):
         return Named(hooks, set(HOOKS) - hooks, "callback"), (Callback,)
-    return Named(hooks, (), "actor", by_decorator=True), (Actor,)
+    base = next(kind for kind in type(actor).__mro__ if is_of_package(kind))  # Sink, Loop, Actor
+    return Named(hooks, (), "actor", by_decorator=True, methods=overridable(base)), (base,)
 
 
 def destinations_of(actor: Actor) -> set[str]:

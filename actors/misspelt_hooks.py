@@ -13,9 +13,9 @@ from ..bus.subscription import subscriptions_of
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 # Words that are no typo of one in a hook's name, though they are near it.
 _WORDS = frozenset(
-    """and batches dates devices eval fix grid grade mod mode models modes module optimize optimized
-    optimizes prepared product raining reward setups stat state stats star stem stop text toward
-    trail trailing transform transformed transforms vae var""".split()  # noqa: SIM905  readable so
+    """and batches clone dates devices eval fix grid grade mod mode models modes module optimize
+    optimized optimizes prepared product raining reward setups stat state stats star stem step
+    stop text toward trail trailing transform transformed transforms vae var""".split()  # noqa: SIM905  readable so
 )
 # Stages and places as other libraries call them, or as one says them.
 _SAME = {
@@ -45,12 +45,14 @@ class Named(NamedTuple):
         of_others: hooks that are called on actors of other kinds only.
         kind: what the actor is, for people.
         by_decorator: whether a method is called only if it subscribes to the hook with ``@on``.
+        methods: what else is called, by name.
     """
 
     hooks: Collection[str]
     of_others: Collection[str]
     kind: str
     by_decorator: bool = False
+    methods: Collection[str] = ()
 
 
 class _Method(NamedTuple):
@@ -89,6 +91,8 @@ def warn_of_misspelt_hooks(owner: object, named: Named, bases: tuple[type, ...])
 
 def _what_is_wrong(name: str, named: Named, methods: Collection[str]) -> str:
     """What is to be said of a method; nothing when its name is like no hook's."""
+    if near := [method for method in _meant(name, named.methods) if not name.startswith(method)]:
+        return f"will not be called; did you mean {' or '.join(near)}?"
     if named.by_decorator and not name.startswith("on_"):
         return ""
     if name in named.hooks:
@@ -105,6 +109,24 @@ def _what_is_wrong(name: str, named: Named, methods: Collection[str]) -> str:
         return ""
     found = " or ".join(f'@nb.on("{hook}")' if named.by_decorator else hook for hook in near)
     return f"is no hook and will not be called; did you mean {found}?"
+
+
+def is_of_package(kind: type) -> bool:
+    """Whether a class is not a user's."""
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def overridable(kind: type) -> list[str]:
+    """Public methods of one of the package's classes that are told apart from other words."""
+    return sorted(
+        {
+            name
+            for base in kind.__mro__
+            if is_of_package(base)
+            for name, value in vars(base).items()
+            if isinstance(value, FunctionType) and len(name) > 4 and not name.startswith("_")
+        }
+    )
 
 
 def similar_name(owner: object, hook: str, bases: tuple[type, ...]) -> str:
@@ -124,11 +146,10 @@ def similar_name(owner: object, hook: str, bases: tuple[type, ...]) -> str:
 
 def _own_methods(kind: type, bases: tuple[type, ...]) -> dict[str, _Method]:
     """Public methods of a class that are neither of the bases nor of this package."""
-    package = __name__.partition(".")[0]
     foreign = {entry for base in bases for entry in base.__mro__}
     found: dict[str, _Method] = {}
     for entry in kind.__mro__:
-        if entry in foreign or entry.__module__.partition(".")[0] == package:
+        if entry in foreign or is_of_package(entry):
             continue
         for name, value in vars(entry).items():
             function = value.__func__ if isinstance(value, staticmethod | classmethod) else value

@@ -131,6 +131,42 @@ def test_a_method_of_an_actor_is_told_to_subscribe(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("base", "argument", "name", "meant"),
+    [
+        (nb.Sink, "sinks", "wirte", "write"),
+        (nb.Sink, "sinks", "finnish", "finish"),
+        (nb.Actor, "actors", "load_state_dcit", "load_state_dict"),
+        (nb.EarlyStopping, "callbacks", "on_validaton_end", "on_validation_end"),
+    ],
+)
+def test_what_is_called_on_a_sink_or_an_actor_is_looked_for_too(
+    tmp_path: Path, base: type, argument: str, name: str, meant: str
+) -> None:
+    made = {"monitor": "train_loss"} if base is nb.EarlyStopping else {}
+    kind = type("Theirs", (base,), {name: eval("lambda self, *_: None")})
+
+    (told,) = warnings_of(tmp_path, **{argument: [kind(**made)]})
+
+    assert told.endswith(f"did you mean {meant}?")
+
+
+def test_so_is_what_is_called_on_a_loop(tmp_path: Path) -> None:
+    class Mine(nb.FitLoop):
+        def on_advance_strat(self) -> None: ...
+
+        def fold_step(self) -> None: ...
+
+    run = trainer(tmp_path)
+    run.fit_loop = Mine()
+
+    with pytest.warns(
+        UserWarning, match=r"on_advance_strat .* did you mean on_advance_start?"
+    ) as w:
+        run.fit(Small(), loader())
+    assert len(w) == 1
+
+
 def test_an_actors_methods_that_subscribe_are_called_as_they_like(tmp_path: Path) -> None:
     class Watch(nb.Actor):
         @nb.on("on_train_start")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..actors.hooks import check_subscriptions, destinations_of
+from ..actors.hooks import check_subscriptions, destinations_of, warn_of_misspelt_methods
 from ..actors.logging_mixin import LoggingMixin
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
@@ -86,6 +86,7 @@ class Enrolment:
         while name in bus.addresses:
             number += 1
             name = f"{wanted}-{number}"
+        warn_of_misspelt_methods(loop)
         bus.register(loop, name)
 
     def connect_loop(self, loop: Loop, former: Loop | None) -> None:

@@ -94,6 +94,7 @@ def run(
                 opened, checkpoint = _open(trainer, function, given)
             except BaseException as error:
                 how, reason = _how_it_ended(error, signals)
+                add_advice(error, trainer.place, "")
                 raise
             with opened.black_box:
                 try:
