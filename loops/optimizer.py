@@ -64,6 +64,7 @@ class OptimizerLoop(TrainingStepLoop):
         self._output: Any = None
         self._outputs: dict[int, Any] = {}
         self._will_step = True
+        self._is_evaluated = False  # the closure of this turn, where that is not sure
         self._turns_since_step: Counter[int] = Counter()  # by optimizer, with accumulation
         self._cleared: set[int] = set()  # optimizers whose gradients belong to this accumulation
 
@@ -204,9 +205,14 @@ class OptimizerLoop(TrainingStepLoop):
                 return
             counts.ready += 1
             optimizer = trainer.optimization.stepping_optimizers[optimizer_idx]
-            arguments = place.epoch, self._batch_idx, optimizer, optimizer_idx, self._closure
             routes = trainer.routes
-            if (step := routes.default_optimizer_step) is None:
+            step = routes.default_optimizer_step
+            closure = self._closure
+            is_sure = step is not None and trainer.wiring.evaluates_first
+            if not is_sure:
+                closure, self._is_evaluated = self._closure_with_grad, False
+            arguments = place.epoch, self._batch_idx, optimizer, optimizer_idx, closure
+            if step is None:
                 routes.optimizer_step(*arguments)
             else:
                 outer, place.hook = place.hook, "optimizer_step"
@@ -217,6 +223,8 @@ class OptimizerLoop(TrainingStepLoop):
                         place.note_now(STEP_BEGINS)
                 step(*arguments)
                 place.hook = outer
+            if not is_sure and not self._is_evaluated:
+                raise _forgotten(optimizer, is_overridden=step is None)
         except _SkipTurn:
             self.turns_skipped += 1
             place.hook = ""  # routes leave the name, for faults
@@ -263,6 +271,12 @@ class OptimizerLoop(TrainingStepLoop):
         if loss is None:
             raise _SkipTurn
         return loss
+
+    def _closure_with_grad(self) -> Tensor | None:
+        """The same for whoever may call it without gradients, or not at all."""
+        self._is_evaluated = True
+        with torch.enable_grad():
+            return self._closure()
 
     def _closure(self) -> Tensor | None:
         """training_step, zero_grad, backward: what an optimizer's step evaluates."""
@@ -384,6 +398,22 @@ class OptimizerLoop(TrainingStepLoop):
         clip = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
         routes.call("on_before_optimizer_step", optimizer, idx)
         routes.call("configure_gradient_clipping", optimizer, idx, *clip)
+
+
+def _forgotten(optimizer: Any, is_overridden: bool) -> UsageError:
+    """The error for a closure that nobody called."""
+    who = "optimizer_step" if is_overridden else f"{type(optimizer).__name__}.step"
+    how = (
+        "call optimizer.step(closure=optimizer_closure), or optimizer_closure() alone to "
+        "accumulate gradients without a step"
+        if is_overridden
+        else "it has to call the closure that it is given; or override optimizer_step to call "
+        "optimizer_closure() and then optimizer.step()"
+    )
+    return UsageError(
+        f"{who} did not call its closure, which runs training_step and backward, so nothing was "
+        f"trained: {how}"
+    )
 
 
 def _minimized(output: Any) -> Tensor | None:

@@ -222,6 +222,73 @@ def test_an_optimizer_step_of_ones_own_that_passes_the_closure_on(tmp_path: Path
     assert_same(fit(tmp_path, Own()), weights(net))
 
 
+class WithoutGrad(torch.optim.SGD):
+    """Calls its closure where there are no gradients."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None if closure is None else closure()
+        super().step()
+        return loss
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("overridden", [False, True])
+def test_a_closure_has_gradients_wherever_it_is_called(
+    tmp_path: Path, overridden: bool, accumulate: int
+) -> None:
+    class Uses(Automatic):
+        def configure_optimizers(self) -> Any:
+            kind = torch.optim.SGD if overridden else WithoutGrad
+            return kind(self.parameters(), lr=0.1)
+
+    class Own(Uses):
+        @torch.no_grad()
+        def optimizer_step(self, epoch: Any, batch_idx: Any, optimizer: Any, closure: Any) -> None:  # type: ignore[override]
+            closure()
+            optimizer.step()
+
+    net = Small().net
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(2):
+        for number, (x, y) in enumerate(loader(16)):
+            (F.cross_entropy(net(x), y) / accumulate).backward()
+            if (number + 1) % accumulate == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    module = Own() if overridden else Uses()
+    run = trainer(tmp_path, max_epochs=2, accumulate_grad_batches=accumulate)
+    run.fit(module, loader(16))
+
+    assert_same(weights(module), weights(net))
+    assert run.global_step == 8 // accumulate
+
+
+def test_an_optimizer_step_that_does_not_call_its_closure_is_an_error(tmp_path: Path) -> None:
+    class Forgets(Automatic):
+        def optimizer_step(self, epoch: Any, batch_idx: Any, optimizer: Any, closure: Any) -> None:  # type: ignore[override]
+            optimizer.step()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    with pytest.raises(nb.UsageError, match="optimizer_step did not call its closure"):
+        trainer(tmp_path).fit(Forgets(), loader())
+
+
+def test_an_optimizer_that_does_not_call_its_closure_is_an_error(tmp_path: Path) -> None:
+    class Forgets(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            return super().step()
+
+    class Uses(Automatic):
+        def configure_optimizers(self) -> Any:
+            return Forgets(self.parameters(), lr=0.1)
+
+    with pytest.raises(nb.UsageError, match=r"Forgets\.step did not call its closure"):
+        trainer(tmp_path).fit(Uses(), loader())
+
+
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 def test_schedulers(tmp_path: Path, interval: str) -> None:
     class Schedules(Automatic):

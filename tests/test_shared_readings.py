@@ -84,18 +84,6 @@ class Lbfgs(Plain):
         return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
 
 
-class Lazy(torch.optim.SGD):
-    """Evaluates nothing."""
-
-    def step(self, closure: Any = None) -> Any:
-        return None
-
-
-class NeverEvaluated(Plain):
-    def configure_optimizers(self) -> Any:
-        return Lazy(self.parameters(), lr=0.1)
-
-
 class Scheduled(Plain):
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
@@ -151,7 +139,6 @@ MODULES: list[type[Small]] = [
     TwoOptimizers,
     TakingTurns,
     Lbfgs,
-    NeverEvaluated,
     Scheduled,
     Stepping,
     Unscaled,
