@@ -2,24 +2,31 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
+from ..bus.copies import LeavesRunBehind
+from ..bus.errors import UsageError
 from ..bus.routes import HookHandler
 
 
-class LightningOptimizer:
+class LightningOptimizer(LeavesRunBehind):
     """An optimizer as ``self.optimizers()`` and ``optimizer_step`` give it.
 
     ``step`` respects the precision and, from ``self.optimizers()``, is counted and announced.
     Everything else is the wrapped optimizer's.
 
+    A copy belongs to no run: its steps are the wrapped optimizer's.
+
     Attributes:
         optimizer: the torch optimizer.
         optimizer_idx: its position in what ``configure_optimizers`` returned.
     """
+
+    _of_run: ClassVar[tuple[str, ...]] = ("_step", "_toggle")
+    _toggle: "OptimizerToggle | None" = None
 
     def __init__(
         self,
@@ -30,7 +37,7 @@ class LightningOptimizer:
     ) -> None:
         self.optimizer = optimizer
         self.optimizer_idx = optimizer_idx
-        self._step = step
+        self._step = step  # type: ignore[method-assign]
         self._toggle = toggle
 
     def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
@@ -52,13 +59,26 @@ class LightningOptimizer:
         Args:
             sync_grad: accepted for code written for several processes.
         """
+        if self._toggle is None:
+            raise UsageError(
+                "toggle_model() of a copy of an optimizer, which belongs to no run; call it on "
+                "what self.optimizers() gives"
+            )
         self._toggle.begin(self.optimizer_idx)
         try:
             yield
         finally:
             self._toggle.end()
 
+    @staticmethod
+    def _step(
+        optimizer: Optimizer, optimizer_idx: int, closure: Callable[[], Any] | None, **kwargs: Any
+    ) -> Any:
+        return optimizer.step(closure, **kwargs)
+
     def __getattr__(self, name: str) -> Any:
+        if "optimizer" not in self.__dict__:  # while a copy is made
+            raise AttributeError(name)
         return getattr(self.__dict__["optimizer"], name)
 
     def __repr__(self) -> str:

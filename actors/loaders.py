@@ -107,6 +107,19 @@ class Loaders:
         self._said_none: set[str] = set()
         self._said_unvalidated = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies have the limits, and no loaders, which are of a run."""
+        return {
+            **vars(self),
+            "sanity_checking": False,
+            "_given": {},
+            "_routes": _not_yet,
+            "_module": None,
+            "_datamodule": None,
+            "_evaluation": {},
+            "_training": None,
+        }
+
     def run_batches(self, number: int) -> None:
         """Read so many batches of everything, validate after them, and skip the sanity check."""
         self._limits = dict.fromkeys(self._limits, number)

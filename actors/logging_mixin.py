@@ -1,7 +1,7 @@
 """``log`` and ``log_dict`` for modules and callbacks."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..bus.errors import MetricError, UsageError
 
@@ -16,6 +16,7 @@ ReduceFx = str | Callable[[Any], Any]
 class LoggingMixin:
     """The familiar way to record metrics, built on ``put``."""
 
+    _of_run: ClassVar[tuple[str, ...]] = ("_trainer",)
     _trainer: "Trainer | None" = None
     _address: str
 

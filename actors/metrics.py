@@ -690,6 +690,18 @@ class Metrics:
         self._progress_bar.clear()
         self._logged.clear()
 
+    def latest(self) -> list[dict[str, Value]]:
+        """The latest values, for a copy that belongs to no run."""
+        known = (self._callback, self._progress_bar, self._logged)
+        return [{name: resolved(value) for name, value in values.items()} for values in known]
+
+    def take_latest(self, latest: Sequence[Mapping[str, Value]]) -> None:
+        """Take up what ``latest`` gave."""
+        for mine, values in zip(
+            (self._callback, self._progress_bar, self._logged), latest, strict=True
+        ):
+            mine.update(values)
+
     def drop_stage(self) -> None:
         """Drop the call sites of the current stage, with what they gathered."""
         stage = self.bus.place.stage

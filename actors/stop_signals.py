@@ -112,8 +112,12 @@ class StopSignals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        outer = getattr(self._previous.get(signal.SIGINT), "__self__", None)
         while self._previous:
             signal.signal(*self._previous.popitem())
+        if self.interrupted and isinstance(outer, StopSignals):
+            outer.interrupted = True  # who presses Ctrl-C means the run around this one too
+            outer._on_request()
 
     def hold(self, on_hurry: Callable[[], None]) -> None:
         """The run ends: from now on signals raise nothing, but call ``on_hurry``."""

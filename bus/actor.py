@@ -3,12 +3,13 @@
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 import trio
 
 from .codec import DecodedEvent, HookSelection
+from .copies import LeavesRunBehind
 from .errors import UsageError
 from .events import Command, Event
 from .mailbox import DEFAULT_LIMIT, MailboxLimit, Told
@@ -82,7 +83,7 @@ class Context(Protocol):
         """Record a value that is more than a number."""
 
 
-class Actor:
+class Actor(LeavesRunBehind):
     """A unit with private state that handles one message at a time.
 
     Subscribe methods with ``@on``. Plain methods run in the step, coroutines beside it.
@@ -105,6 +106,7 @@ class Actor:
     poll_interval_s: float = 0.02
     stop_timeout_s: float = 5.0
     why_not_replayed: str = ""
+    _of_run: ClassVar[tuple[str, ...]] = ("_context", "_address", "_table")
     _context: Context | None = None
     _address: str = ""
     _table: HandlerTable | None = None

@@ -12,6 +12,7 @@ import trio
 
 from .actor import Actor, actor_name
 from .control import ANSWER_TIMEOUT_S, ControlServer, Steered
+from .copies import StaysInRun
 from .cursor import AttemptLog, CursorFile, Position, RunReader
 from .errors import (
     ActorStoppedError,
@@ -89,7 +90,7 @@ class HeldUp(NamedTuple):
     stack: str
 
 
-class Bus:
+class Bus(StaysInRun):
     """Carries one attempt of a run.
 
     The thread that makes it is the training thread: it emits events, takes commands at safe
@@ -133,6 +134,7 @@ class Bus:
         self._is_started = False  # the thread beside the step
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
+        self.is_open = False  # from its start to its end
         self._closing = False
         self._has_ended = False  # RunEnded is recorded, nothing comes after it
         self._hurries = False
@@ -492,6 +494,7 @@ class Bus:
 
     def start(self) -> None:
         """Start the bus thread, when there is something for it to do."""
+        self.is_open = True
         records = self._run is not None and isinstance(self.store, FolderStore)
         if records or self._control is not None:
             self._ensure_thread()
@@ -555,6 +558,7 @@ class Bus:
         Raises:
             Exception: what a handler in the step raised on the last events; all is closed then.
         """
+        self.is_open = False
         with self._lock:
             self._closing = True
         # Observers still take theirs.

@@ -17,6 +17,7 @@ from zlib import crc32
 import msgspec
 
 from .codec import UNENCODABLE, encodable, encode_notes, encode_others
+from .copies import StaysInRun
 from .errors import MetricError, RunFolderError
 from .events import EVENT_TYPES, SCHEMA_VERSION, Event, Fault, Gap, Put, Scalar
 from .layout import MAX_NAMES_BYTES, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout, TooManyWords
@@ -96,7 +97,7 @@ class PendingValue(Protocol):
         """The number; waits for it."""
 
 
-class LogWriter:
+class LogWriter(StaysInRun):
     """Appends events to the segments of one log.
 
     Only the thread that made it may call ``flush`` and ``close`` or append to ``notes`` and

@@ -7,7 +7,8 @@ nothing to say.
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from .errors import UsageError
@@ -40,6 +41,16 @@ def level() -> int:
 def bind_run(run: str, place: Place | None) -> None:
     """Have messages name a run and the rank, epoch and step it is at; ``("", None)`` ends that."""
     _Context.run, _Context.place = run, place
+
+
+@contextmanager
+def bound_run() -> Iterator[None]:
+    """Messages name within it what ``bind_run`` says, and behind it what they named before."""
+    run, place = _Context.run, _Context.place
+    try:
+        yield
+    finally:
+        bind_run(run, place)
 
 
 class Logger:

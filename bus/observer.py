@@ -10,6 +10,7 @@ import trio
 
 from .actor import MAX_TURN_S, Actor, Supervision, actor_name, command_handler
 from .codec import DecodedEvent
+from .copies import StaysInRun
 from .cursor import Cursor, CursorFile, Position, RunReader
 from .errors import ActorRaisedError, ActorStoppedError, DeliveryError, UnhandledCommandError
 from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault, Hook
@@ -75,7 +76,7 @@ class RestartBudget:
         return min(self._supervision.backoff_s * 2.0**doublings, longest_s)
 
 
-class Observer:
+class Observer(StaysInRun):
     """Runs one actor beside the step: setup, running, teardown, and what a failure means.
 
     Args:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic_ns
 
+from .copies import StaysInRun
 from .events import Stage
 from .marks import (
     BATCH_IDX,
@@ -23,7 +24,7 @@ NEVER = sys.maxsize
 AT_ONCE = -1
 
 
-class Place:
+class Place(StaysInRun):
     """Where training is; loops move it, every event carries it, what happens there is noted.
 
     Attributes:

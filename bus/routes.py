@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .copies import StaysInRun
 from .marks import BEGIN, END, NOTICE, mark_of
 from .place import Place
 
@@ -41,7 +42,7 @@ class HookCall:
         return f"HookCall({self.name}: {', '.join(self._objects)})"
 
 
-class Routes:
+class Routes(StaysInRun):
     """One callable for each hook, an attribute of the hook's name; None where nothing is to do.
 
     Loops ask ``call = routes.on_train_batch_start`` and, if it is not None, call it with the

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
@@ -39,12 +39,13 @@ class EvaluationEpochLoop(Loop):
     """Runs the batches of one dataloader."""
 
     safe_points = False  # commands wait until training goes on
+    _of_run: ClassVar[tuple[str, ...]] = ("outputs", "_loader", "_iterator")
+    outputs: list[Any] | None = None
+    _loader: Any = ()
+    _iterator: Iterator[Any] = iter(())
 
     def __init__(self) -> None:
         self.batch_progress = Progress()
-        self.outputs: list[Any] | None = None
-        self._loader: Any = ()
-        self._iterator: Iterator[Any] = iter(())
         self._limit: int | None = None
         self._batch_idx = -1
         self._dataloader_idx = 0

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..bus.actor import Actor, actor_name
 from ..bus.errors import UsageError
@@ -46,6 +46,7 @@ class Loop(Actor):
         return self.on_run_end()
     """
 
+    _of_run: ClassVar[tuple[str, ...]] = ("trainer",)
     if TYPE_CHECKING:
         trainer: Trainer
     else:

@@ -1,6 +1,6 @@
 """ManualOptimization: the module's training_step does it all."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -12,10 +12,12 @@ from .training_step import TrainingStepLoop
 class ManualOptimization(TrainingStepLoop):
     """Runs one ``training_step``, which steps its optimizers itself."""
 
+    _of_run: ClassVar[tuple[str, ...]] = ("_output",)
+    _output: Any = None
+
     def __init__(self) -> None:
         super().__init__()
         self._done = True
-        self._output: Any = None
 
     @property
     def done(self) -> bool:

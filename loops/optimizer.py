@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -53,15 +53,17 @@ class OptimizerLoop(TrainingStepLoop):
         turns_skipped: how many turns there were without a loss.
     """
 
+    _of_run: ClassVar[tuple[str, ...]] = ("_batch", "_output")
+    _batch: Any = None
+    _output: Any = None
+
     def __init__(self) -> None:
         super().__init__()
         self.optimizer_idx = 0
         self.turns_skipped = 0
-        self._batch: Any = None
         self._batch_idx = 0
         self._turns: Sequence[int] = (0,)
         self._turns_taken = 0
-        self._output: Any = None
         self._outputs: dict[int, Any] = {}
         self._will_step = True
         self._is_evaluated = False  # the closure of this turn, where that is not sure

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.utils.data import SequentialSampler
@@ -19,11 +19,12 @@ class PredictionEpochLoop(Loop):
     """Runs the batches of one dataloader."""
 
     safe_points = False  # it is interrupted between batches, and takes no commands
+    _of_run: ClassVar[tuple[str, ...]] = ("_iterator",)
+    _iterator: Iterator[Any] = iter(())
 
     def __init__(self) -> None:
         self.batch_progress = Progress()
         self._predictions: list[Any] = []
-        self._iterator: Iterator[Any] = iter(())
         self._limit: int | None = None
         self._batch_idx = -1
         self._dataloader_idx = 0

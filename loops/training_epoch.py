@@ -1,7 +1,7 @@
 """TrainingEpochLoop: the batches of one epoch, and validation when it is due."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
@@ -31,6 +31,10 @@ class TrainingEpochLoop(Loop):
 
     name = "train"
     shows_iterations = False  # hooks say how far it is
+    _of_run: ClassVar[tuple[str, ...]] = ("_reader", "_position", "_outputs")
+    _reader: Any = iter(())
+    _position: Mapping[str, Any] | None = None  # of an epoch to go on with
+    _outputs: list[Any] | None = None
 
     def __init__(self, min_steps: int | None = None, max_steps: int = -1) -> None:
         self.min_steps = min_steps
@@ -40,12 +44,9 @@ class TrainingEpochLoop(Loop):
         self.batch_progress = Progress()
         self.is_last_batch = False
         self.batch_idx = -1
-        self._reader: Any = iter(())
         self._ahead: list[Any] = []  # at most one batch, read to know whether it is the last
         self._is_open = False  # an epoch is going on
         self._validated = -1  # the batch after which validation was last done in this epoch
-        self._position: Mapping[str, Any] | None = None  # of an epoch to go on with
-        self._outputs: list[Any] | None = None
         self._limit: int | None = None
         self._ended_early = False  # the data did, before the limit
         self._steps_before = -1  # the epoch

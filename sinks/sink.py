@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
@@ -50,6 +50,7 @@ class Sink(Actor):
     _is_open: bool = False
     _refused: tuple[tuple[str, str], ...] = ()  # error and words, not yet recorded
     _said_refusals: frozenset[tuple[str, ...]] = frozenset()  # names of which a record was refused
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
     if not TYPE_CHECKING:  # for which a name that is not there is an error
 
@@ -64,6 +65,16 @@ class Sink(Actor):
                     "Lightning: Trainer(logger=...)"
                 )
             raise AttributeError(message)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        sink = super().__new__(cls)
+        sink._made_with = (args, kwargs)
+        return sink
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A copy is a new sink of the same arguments: what one has open is its own."""
+        args, kwargs = self._made_with
+        return _made_again, (type(self), args, kwargs)
 
     def open(self, resumed: bool) -> None:
         """Get ready. Called before the first event and again after a restart.
@@ -290,3 +301,7 @@ class Sink(Actor):
 
 
 _OWN_STATE = ("wall_offset_ns", "run_id", "attempt")
+
+
+def _made_again(kind: type[Sink], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sink:
+    return kind(*args, **kwargs)

@@ -8,6 +8,7 @@ from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..loops import EvaluationLoop, Loop
 from .functions import FUNCTIONS, Function
+from .lent import Lent
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -18,11 +19,15 @@ class Enrolment:
 
     Args:
         trainer: whose runs they are.
+
+    Attributes:
+        lent: those who belong to another run that goes on.
     """
 
     def __init__(self, trainer: "Trainer") -> None:
         self._trainer = trainer
         self._has_loops_of_users = False
+        self.lent = Lent(trainer)
 
     def enrol_everyone(self, function: Function) -> list[Actor]:
         """Enrol all who are there when a run opens; returns those who work beside the step."""
@@ -31,6 +36,9 @@ class Enrolment:
         loops = list(trainer.loop_of(function).walk())
         participants = trainer.participants
         participants.module_callbacks = []  # of the run before; this one's come when it is set up
+        for actor in (trainer.lightning_module, trainer.datamodule, *participants.beside_module):
+            if actor is not None:
+                self.lent.note(actor)
         bus.register(trainer.lightning_module, "module")
         everyone: list[Actor] = [trainer.lightning_module]
         if trainer.datamodule is not None:
@@ -52,6 +60,7 @@ class Enrolment:
         """Make an actor that came late a part of the run."""
         trainer, run = self._trainer, self._trainer.open_run
         assert run is not None
+        self.lent.note(actor)
         self._introduce(actor)
         trainer.bus.register(actor)
         if actor._is_observer():

@@ -12,6 +12,7 @@ from ..bus.black_box import BlackBox
 from ..bus.bus import Bus
 from ..bus.control import Steered
 from ..bus.control_protocol import RunStatus
+from ..bus.copies import StaysInRun
 from ..bus.cursor import Position
 from ..bus.errors import RunFolderError
 from ..bus.events import DeadLetter, Ending, Fork, Plain, Put, RunStarted
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 
-class OpenRun:
+class OpenRun(StaysInRun):
     """One attempt of a trainer's run, from its lock to its recorded end.
 
     Args:

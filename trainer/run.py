@@ -21,6 +21,7 @@ from ..bus.streams import tell_user
 from ..loops.running_loss import RunningLoss
 from .advice import add_advice
 from .functions import Function, tear_down
+from .lent import lent_module
 from .open_run import OpenRun
 from .resuming import Start, best_of_training, find_start
 
@@ -88,7 +89,7 @@ def run(
     how: Ending = "completed"
     reason = ""
     is_unsaved = False
-    with signals:
+    with signals, lent_module(module):
         try:
             try:
                 opened, checkpoint = _open(trainer, function, given)
@@ -136,6 +137,7 @@ def run(
                             raise
                         _add_note(first, second)
                 module._attach(None)
+                trainer.enrolment.lent.give_back()
 
 
 def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, str]:

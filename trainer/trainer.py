@@ -53,6 +53,7 @@ from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from . import functions
+from .copies import TrainerCopies
 from .enrolment import Enrolment
 from .functions import Function
 from .open_run import OpenRun
@@ -67,7 +68,7 @@ from .wiring import Wiring
 _log = get_logger("nightbus.trainer")
 
 
-class Trainer(TrainerProperties):
+class Trainer(TrainerCopies, TrainerProperties):
     """Runs a LightningModule.
 
     Args:
@@ -255,7 +256,7 @@ class Trainer(TrainerProperties):
             max_steps,
         )
         self._make_loops(fit_loop)
-        self._make_parts(log_every_n_steps, max_media_bytes)
+        self._make_parts(log_every_n_steps, max_media_bytes, OptimizationProgress())
         self._set_initial_state()
         for callback in self.callbacks:
             if is_overridden(callback, "on_init_end"):
@@ -270,14 +271,16 @@ class Trainer(TrainerProperties):
         self.test_loop: Any = EvaluationLoop("test")
         self.predict_loop: Any = PredictionLoop()
 
-    def _make_parts(self, log_every_n_steps: int, max_media_bytes: int) -> None:
+    def _make_parts(
+        self, log_every_n_steps: int, max_media_bytes: int, progress: OptimizationProgress
+    ) -> None:
         """Make what the trainer is composed of; most parts know it, and each other through it."""
         self.place = Place()
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
         self.metrics = Metrics(self.bus, log_every_n_steps, max_media_bytes)
         self.predictions = Predictions()
-        self.optimization_progress = OptimizationProgress()
+        self.optimization_progress = progress
         self.optimization = Optimization(self, self.optimization_progress)
         self.wiring = Wiring(self)
         self.checkpointer = Checkpointer(self)

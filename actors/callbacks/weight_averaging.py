@@ -36,6 +36,20 @@ class Weights(nn.Module):
             self.register_buffer(f"buffer_{idx}", buffer.detach().clone())
 
 
+class _Averaging:
+    """torch's function for the mean of all, or for an exponential one; can be pickled, which that
+    function cannot.
+    """
+
+    def __init__(self, decay: float | None = None) -> None:
+        self._decay = decay
+
+    def __call__(self, averages: Any, weights: Any, n_averaged: Any) -> None:
+        decay = self._decay
+        average = get_swa_multi_avg_fn() if decay is None else get_ema_multi_avg_fn(decay)
+        average(averages, weights, n_averaged)
+
+
 class WeightAveraging(Callback):
     """Keeps an average of the weights while training goes on with the weights themselves.
 
@@ -65,7 +79,7 @@ class WeightAveraging(Callback):
         device: torch.device | str | int | None = None,
         use_buffers: bool = True,
     ) -> None:
-        self._multi_avg_fn = multi_avg_fn or get_swa_multi_avg_fn()
+        self._multi_avg_fn = multi_avg_fn or _Averaging()
         self._device = device if device is None else torch.device(device)
         self._use_buffers = use_buffers
         self._average: AveragedModel | None = None
@@ -249,7 +263,7 @@ class EMA(WeightAveraging):
         check_at_least("update_every_n_steps", update_every_n_steps, 1)
         check_at_least("update_starting_at_step", update_starting_at_step, 0)
         check_at_least("update_starting_at_epoch", update_starting_at_epoch, 0)
-        super().__init__(get_ema_multi_avg_fn(decay), device, use_buffers)
+        super().__init__(_Averaging(decay), device, use_buffers)
         self.decay = decay
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step or 0

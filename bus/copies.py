@@ -1,0 +1,42 @@
+"""What copies of an object leave out: copies, pickles and what is made of them belong to no run."""
+
+from typing import Any, ClassVar
+
+
+class LeavesRunBehind:
+    """Copied, deep-copied and pickled without what ties it to a run.
+
+    It is done where Python asks an object what it is made of, so that it holds for ``copy``,
+    ``pickle``, ``torch.save`` and workers that are spawned, and also where a subclass has its own
+    ``__getstate__``.
+    """
+
+    _of_run: ClassVar[tuple[str, ...]] = ()
+    """Attributes that belong to a run; a copy has the class's own. Those of base classes add up."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        reduced = super().__reduce_ex__(protocol)
+        if isinstance(reduced, str) or len(reduced) < 3:
+            return reduced
+        make, arguments, state, *rest = reduced
+        if isinstance(state, tuple):  # with __slots__
+            state = tuple(self._without_run(part) for part in state)
+        return make, arguments, self._without_run(state), *rest
+
+    def _without_run(self, state: Any) -> Any:
+        if not isinstance(state, dict):
+            return state
+        kinds = type(self).__mro__
+        names = {name for kind in kinds for name in vars(kind).get("_of_run", ())}
+        return {name: value for name, value in state.items() if name not in names}
+
+
+class StaysInRun:
+    """What a run is made of: whatever refers to it is copied with None in its place."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _nothing, ()
+
+
+def _nothing() -> None:
+    return None

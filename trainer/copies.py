@@ -1,0 +1,64 @@
+"""What a copy or a pickle of a trainer is: the trainer as it would be with nothing running."""
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_PARTS = (
+    "place",
+    "bus",
+    "routes",
+    "metrics",
+    "predictions",
+    "optimization",
+    "wiring",
+    "checkpointer",
+    "enrolment",
+    "safe_points",
+    "running_loss",
+    "open_run",
+)
+"""What is made anew: the parts that know a run."""
+_LOOPS = ("_fit_loop", "validate_loop", "test_loop", "predict_loop")
+
+
+class TrainerCopies:
+    """Copies have the trainer's arguments, participants, module, datamodule, loops with their
+    counters, and latest metrics. They have no optimizers, which belong to a run, and no
+    dataloaders; a copy that is made while a run goes on begins a run of its own.
+    """
+
+    def __getstate__(self: "Trainer") -> dict[str, Any]:  # type: ignore[misc]
+        state = {name: value for name, value in vars(self).items() if name not in _PARTS}
+        metrics = self.metrics
+        state["_made_with"] = metrics.log_every_n_steps, metrics.max_media_bytes
+        state["_latest"] = metrics.latest()
+        if self.open_run is not None:
+            state |= {"run_folder": None, "attempt": -1, "_deadline_s": None}
+            state |= {"should_stop": False, "stop_reason": "", "paused": False}
+            state |= {"interrupted": False, "is_training_under_way": False}
+        return state
+
+    def __setstate__(self: "Trainer", state: dict[str, Any]) -> None:  # type: ignore[misc]
+        (log_every_n_steps, max_media_bytes), latest = state.pop("_made_with"), state.pop("_latest")
+        progress = state["optimization_progress"]
+        vars(self).update(state)
+        self._make_parts(log_every_n_steps, max_media_bytes, progress)
+        vars(self).update(open_run=None, running_loss=None)
+        self.metrics.take_latest(latest)
+        for name in _LOOPS:
+            loop = getattr(self, name)
+            if hasattr(loop, "attach"):
+                loop.attach(self)
+        self.find_epoch_counter()
+
+    def __copy__(self: "Trainer") -> "Trainer":  # type: ignore[misc]
+        """A trainer of its own: loops know one trainer, so that it has copies of them."""
+        state = dict(self.__getstate__())
+        mine = {name: state[name] for name in (*_LOOPS, "optimization_progress", "participants")}
+        shared = {id(entry): entry for entry in self.participants.beside_module}
+        twin = type(self).__new__(type(self))
+        twin.__setstate__({**state, **copy.deepcopy(mine, {**shared, id(self): twin})})
+        return twin

@@ -1,0 +1,91 @@
+"""What a run borrows from one that goes on, when a hook of that gives it the same module."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..actors.metric_states import load_torchmetrics_state, torchmetrics_state
+from ..actors.module import LightningModule
+from ..bus.actor import Actor
+from ..bus.bus import Bus
+from ..bus.logging_setup import bound_run
+from ..loops.modes import Modes
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_TIES = ("_trainer", "_context", "_address", "_table")
+
+
+class Lent:
+    """Remembers who belonged to another run that goes on, and gives them back to it.
+
+    Args:
+        trainer: whose run is the inner one.
+    """
+
+    def __init__(self, trainer: "Trainer") -> None:
+        self._trainer = trainer
+        self._former: list[tuple[Actor, dict[str, Any]]] = []
+
+    def note(self, actor: Actor) -> None:
+        """Remember to whom an actor belongs, before it gets an address in this run."""
+        context = actor._context
+        if not isinstance(context, Bus) or context is self._trainer.bus or not context.is_open:
+            return
+        if actor not in [known for known, _ in self._former]:
+            ties = {name: vars(actor)[name] for name in _TIES if name in vars(actor)}
+            self._former.append((actor, ties))
+
+    def give_back(self) -> None:
+        """The run is over: everybody belongs again to whom he did."""
+        former, self._former = self._former, []
+        for actor, ties in former:
+            for name, value in ties.items():
+                object.__setattr__(actor, name, value)
+
+
+@contextmanager
+def lent_module(module: LightningModule) -> Iterator[None]:
+    """Within it, a run may have the module; if that is in the middle of another run, it is given
+    back as it was there, but for its weights: its modes, gradients, and what its metrics have
+    gathered, and where the program's log says that it is.
+    """
+    with bound_run():
+        if not (isinstance(module._context, Bus) and module._context.is_open):
+            yield
+            return
+        modes, is_grad_enabled = Modes(module), torch.is_grad_enabled()
+        gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
+        metrics = copy.deepcopy(_detached(torchmetrics_state(module)))
+        for parameter, _ in gradients:
+            parameter.grad = None
+        try:
+            yield
+        finally:
+            modes.restore()
+            torch.set_grad_enabled(is_grad_enabled)
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            _reset_metrics(module)
+            load_torchmetrics_state(module, metrics)
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {key: _detached(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_detached(entry) for entry in value]
+    return value
+
+
+def _reset_metrics(module: nn.Module) -> None:
+    for name in torchmetrics_state(module):
+        metric: Any = module.get_submodule(name)
+        metric.reset()
