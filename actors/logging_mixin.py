@@ -75,7 +75,8 @@ class LoggingMixin:
             sync_dist: reduce over processes; one process is supported so far, so it is exact.
             sync_dist_group: the process group to reduce over.
             add_dataloader_idx: append ``/dataloader_idx_N`` when there are several dataloaders.
-            batch_size: weight for the mean; by default the first dimension of the batch's tensors.
+            batch_size: weight for the mean; by default the first dimension of the batch's tensors
+                and arrays, or the length of its lists; what cannot be found is said once.
             metric_attribute: accepted for code written for Lightning; metrics find themselves.
             rank_zero_only: record on the first process only.
 

@@ -4,6 +4,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ from ..bus.events import Media, Put, Scalar
 from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from .arguments import check_at_least
+from .batch_size import sizes_of
 from .log_entry import EVALUATION_STEP, LOG_RULES, LogEntry, LogOptions, clash, differ
 from .logging_mixin import ReduceFx
 from .metric_values import (
@@ -527,17 +529,26 @@ class Metrics:
         return published
 
     def _size_of_batch(self) -> int:
-        """First dimension of the batch's tensors, worked out once a batch."""
-        sizes = list(_sizes(self.batch))
+        """The batch's samples, worked out once a batch."""
+        sizes = sizes_of(self.batch)
         self._sized = self.batch
         self._batch_size = sizes[0] if sizes else 1
-        if len(set(sizes)) > 1 and not self._warned_sizes:
+        if self._warned_sizes:
+            return self._batch_size
+        if len(set(sizes)) > 1:
             self._warned_sizes = True
             _log.warning(
-                "the tensors of a batch differ in their first dimension; epoch means are "
-                "weighted with the first tensor's: give log(batch_size=...) to choose",
+                "the parts of a batch differ in size; epoch means are weighted with the first "
+                "one's: give log(batch_size=...) to choose",
                 sizes=sorted(set(sizes)),
                 taken=sizes[0],
+            )
+        elif not sizes and not isinstance(self.batch, Tensor | int | float | NoneType):
+            self._warned_sizes = True
+            _log.warning(
+                "the size of a batch cannot be found, so epoch means count each batch alike: give "
+                "log(batch_size=...)",
+                batch=type(self.batch).__name__,
             )
         return self._batch_size
 
@@ -713,14 +724,3 @@ class Metrics:
 def _is_torchmetrics_metric(value: Any) -> bool:
     torchmetrics = sys.modules.get("torchmetrics")  # not loaded for this
     return torchmetrics is not None and isinstance(value, torchmetrics.Metric)
-
-
-def _sizes(batch: Any) -> Any:
-    if isinstance(batch, Tensor):
-        yield batch.shape[0] if batch.dim() else 1
-    elif isinstance(batch, dict):
-        for value in batch.values():
-            yield from _sizes(value)
-    elif isinstance(batch, list | tuple):
-        for value in batch:
-            yield from _sizes(value)

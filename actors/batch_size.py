@@ -1,0 +1,81 @@
+"""How many samples a batch has, whatever it is."""
+
+from collections.abc import Iterable, Mapping, Sized
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+_TEXT = (str, bytes, bytearray)
+
+
+def sizes_of(batch: Any) -> list[int]:
+    """The sizes that parts of a batch have, in order: the first dimension of its tensors and
+    arrays, and what batches of graphs and packed sequences say themselves; without any of those,
+    the length of its lists and of what else has a length. Empty if nothing tells a size.
+    """
+    found = _Sizes()
+    found.look_at(batch)
+    return found.of_arrays or found.of_lists
+
+
+class _Sizes:
+    def __init__(self) -> None:
+        self.of_arrays: list[int] = []
+        self.of_lists: list[int] = []
+        self._seen: set[int] = set()
+
+    def look_at(self, part: Any) -> bool:
+        """Take in what a part of the batch says; whether it says anything."""
+        if isinstance(part, Tensor):
+            if part.dim():
+                self.of_arrays.append(part.size(0))
+            return True
+        if isinstance(part, PackedSequence):
+            self.of_arrays.append(int(part.batch_sizes[0]))
+            return True
+        if part is None or isinstance(part, (*_TEXT, int, float)) or id(part) in self._seen:
+            return False
+        self._seen.add(id(part))
+        return self._look_at_object(part)
+
+    def _look_at_object(self, part: Any) -> bool:
+        said = _said_by(part)
+        if said is not None:
+            self.of_arrays.append(said)
+            return True
+        if getattr(part, "shape", None) == ():  # a number as an array
+            return True
+        if isinstance(part, Mapping):
+            return self._look_at_all(part.values())
+        if isinstance(part, list | tuple):
+            found = self._look_at_all(part)
+            texts = all(isinstance(entry, _TEXT) for entry in part)
+            if not found and part and (isinstance(part, list) or texts):
+                self.of_lists.append(len(part))
+                found = True
+            return found
+        if is_dataclass(part):
+            found = self._look_at_all(getattr(part, field.name) for field in fields(part))
+        else:
+            found = False
+        if not found and isinstance(part, Sized):
+            self.of_lists.append(len(part))
+            found = True
+        return found or self._look_at_all(vars(part).values() if hasattr(part, "__dict__") else ())
+
+    def _look_at_all(self, parts: Iterable[Any]) -> bool:
+        found = [self.look_at(entry) for entry in parts]
+        return any(found)
+
+
+def _said_by(part: Any) -> int | None:
+    """What an array or a batch of graphs says of itself."""
+    for name in ("num_graphs", "batch_size", "shape"):
+        said = getattr(part, name, None)
+        if isinstance(said, tuple) and said:
+            said = said[0]
+        if isinstance(said, int) and not isinstance(said, bool):
+            return said
+    return None
