@@ -120,6 +120,11 @@ def _is_another(known: type, kind: type) -> bool:
     return (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__)
 
 
+def is_registered(kind: type) -> bool:
+    """Whether checkpoints carry instances of a type because ``register_type`` was called for it."""
+    return kind in _by_type
+
+
 def registered_without_secrets(value: Any) -> Any:
     """The value as it is; struck out if it is of a registered type, and what checkpoints would keep
     of it has a secret in it.

@@ -27,8 +27,9 @@ from .checkpoint_format import (
     take_snapshot,
     write_checkpoint,
 )
-from .checkpoint_values import registered_without_secrets
-from .hyperparameters import HyperparametersMixin
+from .checkpoint_values import is_registered, registered_without_secrets
+from .hyperparameter_values import carried
+from .hyperparameters import HyperparametersMixin, become_mappings, unknown_arguments
 from .metric_states import load_torchmetrics_state, torchmetrics_state
 from .module_modes import ModuleModes
 from .rng import rng_state, set_rng_state
@@ -190,6 +191,7 @@ class Checkpointer:
         trainer = self._trainer
         if self._folder is None or not trainer.enable_checkpointing:
             return
+        self._check_hyperparameters()
         weights = {
             name: value
             for name, value in trainer.lightning_module.state_dict().items()
@@ -201,6 +203,27 @@ class Checkpointer:
             for number, entry in enumerate(entries):
                 path = f"{what} {number} ({type(entry).__name__})"
                 check_carried(entry.state_dict(), path)
+
+    def _check_hyperparameters(self) -> None:
+        """Say, before training begins, which of them ``load_from_checkpoint`` will not find."""
+        for owner in (self._trainer.lightning_module, self._trainer.datamodule):
+            if owner is None:
+                continue
+            self._hyperparameters(owner)
+            if changed := become_mappings(owner, is_registered):
+                _log.warning(
+                    "dataclasses among the hyperparameters come back as mappings with attributes; "
+                    "annotate the arguments with their classes, or call nightbus.register_type for "
+                    "these",
+                    names=", ".join(changed),
+                )
+            if unknown := unknown_arguments(owner):
+                _log.warning(
+                    f"load_from_checkpoint will have to be given arguments of "
+                    f"{type(owner).__name__} that are no hyperparameters; call "
+                    "self.save_hyperparameters() in its __init__ to have checkpoints keep them",
+                    names=", ".join(unknown),
+                )
 
     # -- where the state is whole ------------------------------------------------------------
 
@@ -491,13 +514,11 @@ class Checkpointer:
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
             "state_dict": module.state_dict(),
-            "hyper_parameters": self._hyperparameters(module),
-            "hparams_argument": getattr(module, "_hparams_argument", ""),
+            **self._hyperparameters(module),
         }
         if trainer.datamodule is not None:
-            state["datamodule_hyper_parameters"] = self._hyperparameters(trainer.datamodule)
-            argument = getattr(trainer.datamodule, "_hparams_argument", "")
-            state["datamodule_hparams_argument"] = argument
+            saved = self._hyperparameters(trainer.datamodule)
+            state |= {f"datamodule_{name}": value for name, value in saved.items()}
         if weights_only:
             return state
         state |= self._validation or self._cut or self._now()
@@ -506,13 +527,15 @@ class Checkpointer:
         return state
 
     def _hyperparameters(self, owner: HyperparametersMixin) -> dict[str, Any]:
-        """Those that a checkpoint can carry, without secrets, because checkpoints are passed on;
-        what is left out is said once.
+        """Those that a checkpoint can carry, without secrets, because checkpoints are passed on,
+        and how they were given; what is left out is said once.
         """
         kept: dict[str, Any] = {}
+        shapes: dict[str, Any] = {}
         left_out: list[str] = []
-        for name, value in owner.hparams.items():
+        for name, given in owner.hparams.items():
             try:
+                value, shape = carried(given, is_registered)
                 check_carried({name: value})
             except CheckpointError:
                 left_out.append(name)
@@ -521,6 +544,8 @@ class Checkpointer:
             if isinstance(kept[name], str) and kept[name] == STRUCK_OUT:  # == of an array is none
                 left_out.append(name)
                 del kept[name]
+            elif shape:
+                shapes[name] = shape
         if left_out and not self._said_left_out:
             self._said_left_out = True
             _log.warning(
@@ -529,7 +554,24 @@ class Checkpointer:
                 "save_hyperparameters(ignore=...)",
                 names=", ".join(left_out),
             )
-        return kept
+        how = owner._kept_hparams
+        form = {"items": list(how.items), "shape": how.shape, "shapes": shapes}
+        return {
+            "hyper_parameters": kept,
+            "hparams_argument": how.argument,
+            "hparams_form": form | self._star(how.star),
+        }
+
+    def _star(self, star: tuple[Any, ...]) -> dict[str, Any]:
+        """What ``*args`` got, if a checkpoint can carry it."""
+        try:
+            check_carried({"*args": list(star)})
+        except CheckpointError as error:
+            if not self._said_left_out:
+                self._said_left_out = True
+                _log.warning("what *args of __init__ got is not in the checkpoint", why=str(error))
+            return {}
+        return {"star": redact_setting("", list(star), registered_without_secrets)}
 
     def _gradients(self) -> dict[str, Tensor]:
         """Gradients of a step to come: those of an unfinished accumulation; of a module that steps

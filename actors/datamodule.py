@@ -75,9 +75,8 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         from .checkpoint_format import read_checkpoint
 
         state = read_checkpoint(Path(checkpoint_path))
-        saved = state.get("datamodule_hyper_parameters", {})
-        argument = state.get("datamodule_hparams_argument", "")
-        data = cls(**restored_arguments(cls, saved, argument, kwargs))
+        by_place, by_name = restored_arguments(cls, state, kwargs, "datamodule_")
+        data = cls(*by_place, **by_name)
         if state.get("datamodule"):
             data.load_state_dict(state["datamodule"])
         return data

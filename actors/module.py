@@ -82,8 +82,8 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         from .checkpoint_format import read_checkpoint
 
         state = read_checkpoint(Path(checkpoint_path))
-        hparams, argument = state.get("hyper_parameters", {}), state.get("hparams_argument", "")
-        module = cls(**restored_arguments(cls, hparams, argument, kwargs))
+        by_place, by_name = restored_arguments(cls, state, kwargs)
+        module = cls(*by_place, **by_name)
         if module.on_load_checkpoint is not None:  # which switches it off
             module.on_load_checkpoint(state)
         try:
