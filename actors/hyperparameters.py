@@ -8,6 +8,8 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from ..bus.errors import UsageError
+from ..bus.redaction import redact_setting
+from ..bus.secret_names import is_secret_name
 from .hyperparameter_values import (
     Hyperparameters,
     dataclass_in,
@@ -131,6 +133,8 @@ class HyperparametersMixin:
             kept = kept._replace(star=calls[-1].star if calls else ())
         for name in ignored:
             self.hparams.pop(name, None)
+            if name in given and is_secret_name(name):
+                redact_setting(name, given[name])  # so that an error's text is recorded without it
         self.hparams.update({name: value for name, value in found.items() if name not in ignored})
         kept = kept._replace(
             items=tuple(name for name in kept.items if name in self.hparams),
@@ -186,15 +190,14 @@ def _argument_of(config: Any, calls: list[_Call], kind: type) -> str:
     it under another name, or may have merged others into it.
     """
     own: set[str] = set(inspect.signature(kind.__init__).parameters)  # type: ignore[misc]
-    for call in reversed(calls):
-        for name, value in call.arguments.items():
-            if value is config and name in own:
-                return name
-    for call in reversed(calls):
-        for name, value in call.arguments.items():
-            if name in own and type(value) is type(config) and items_of(value) == items_of(config):
-                return name
-    return ""
+    offered = [item for call in reversed(calls) for item in call.arguments.items()]
+    same = (name for name, value in offered if value is config and name in own)
+    alike = (
+        name
+        for name, value in offered
+        if name in own and type(value) is type(config) and items_of(value) == items_of(config)
+    )
+    return next(same, None) or next(alike, "")
 
 
 def unknown_arguments(owner: HyperparametersMixin) -> list[str]:
