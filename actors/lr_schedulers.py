@@ -50,6 +50,12 @@ class LRSchedulers:
         routes: where ``lr_scheduler_step`` is called.
         metrics: gives the latest value of each metric, for monitors.
         steps_by_optimizer: completed steps of each optimizer so far.
+        is_new: says of a metric whether its value came in the last so many epochs; one that did not
+            is not given to a scheduler by epochs again.
+
+    Attributes:
+        wants_steps: one advances with the steps.
+        waiting: those that are due after the batch's validation, if there is one.
 
     Raises:
         UsageError: a scheduler is given a metric, but not told which.
@@ -61,6 +67,7 @@ class LRSchedulers:
         routes: Routes,
         metrics: Callable[[], Mapping[str, Any]],
         steps_by_optimizer: Sequence[int],
+        is_new: Callable[[str, int], bool] = lambda monitor, epochs: True,
     ) -> None:
         for config in configs:
             if config.needs_metric and config.monitor is None:
@@ -72,22 +79,35 @@ class LRSchedulers:
         self._by_epoch = [config for config in configs if config.interval == "epoch"]
         self._routes = routes
         self._metrics = metrics
+        self._is_new = is_new
         self._seen = list(steps_by_optimizer)
+        self.waiting: list[LRSchedulerConfig] = []
         self.wants_steps = bool(self._by_step)
 
     def after_batch(self, steps_by_optimizer: Sequence[int]) -> int:
         """Advance those whose optimizer has just made the steps they wait for; returns how many.
-
-        Raises:
-            UsageError: a strict monitor was never recorded.
+        Those that are given a metric wait until ``after_validation``.
         """
         advanced = 0
         for config in self._by_step:
             seen, now = self._seen[config.optimizer_idx], steps_by_optimizer[config.optimizer_idx]
             if now // config.frequency > seen // config.frequency:
-                advanced += self._advance(config)
+                if config.needs_metric:
+                    self.waiting.append(config)
+                else:
+                    advanced += self._advance(config)
         self._seen = list(steps_by_optimizer)
         return advanced
+
+    def after_validation(self) -> int:
+        """After a batch, and the validation that was due after it: advance those that wait for a
+        metric; returns how many.
+
+        Raises:
+            UsageError: a strict monitor was never recorded.
+        """
+        waiting, self.waiting = self.waiting, []
+        return sum(map(self._advance, waiting))
 
     def after_epoch(self, epochs: int, is_whole: bool = True) -> int:
         """Advance those that wait for epochs, of which so many are complete; returns how many.
@@ -100,7 +120,12 @@ class LRSchedulers:
         Raises:
             UsageError: a strict monitor was never recorded.
         """
-        due = [config for config in self._by_epoch if epochs % config.frequency == 0]
+        due = [
+            config
+            for config in self._by_epoch
+            if epochs % config.frequency == 0
+            and (not config.needs_metric or self._is_new(config.monitor or "", config.frequency))
+        ]
         if not is_whole:
             known = self._metrics()
             due = [c for c in due if not c.needs_metric or c.monitor in known]
@@ -131,6 +156,10 @@ def monitored_value(config: LRSchedulerConfig, recorded: Mapping[str, Any]) -> A
         f"recorded: {known}"
     )
     if config.strict:
-        raise UsageError(message + "; log it, or set strict=False to skip the scheduler")
+        raise UsageError(
+            message + "; log it, give the scheduler a frequency with which it comes after each "
+            "validation (check_val_every_n_epoch by epochs, val_check_interval by steps), or set "
+            "strict=False to skip the scheduler until the metric is there"
+        )
     _log.warning(message)
     return None

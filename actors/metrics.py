@@ -140,6 +140,13 @@ class Metrics:
         """The metrics there were in this run."""
         return {*self._callback, *self._progress_bar, *self._logged, *self._directed}
 
+    def is_of_validation(self, name: str) -> bool:
+        """Whether a metric was logged in validation."""
+        return any(
+            entry.stage == "validate" and (name == entry.name or name in entry.recorded_names)
+            for entry in self._entries.values()
+        )
+
     # -- put ---------------------------------------------------------------------------------
 
     def put(

@@ -117,6 +117,22 @@ class ValidationSchedule:
             return False  # is_due says all there is to say
         return announced % every == 0 and (isinstance(self.interval, float) or batches < every)
 
+    def validated_within(self, epochs: int, ended: int, batches: int, of_epoch: int) -> bool:
+        """Whether validation was due within the last epochs; it may have been where nobody knows.
+
+        Args:
+            epochs: so many.
+            ended: how many there were.
+            batches: trained in all of them.
+            of_epoch: trained in the last one.
+        """
+        if self._every_s is not None:
+            return True
+        if self.every_n_epochs is not None:
+            return ended // self.every_n_epochs * self.every_n_epochs > ended - epochs
+        every = self._every or of_epoch or 1
+        return batches // every * every > batches - epochs * of_epoch
+
     # -- checkpoints -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class TrainingEpochLoop(Loop):
         self._validated = -1  # the batch after which validation was last done in this epoch
         self._limit: int | None = None
         self._ended_early = False  # the data did, before the limit
+        self._waits_for_validation = False  # a scheduler, with its step after this batch
         self._steps_before = -1  # the epoch
         self._skipped_before = 0
         self._validates = False
@@ -122,7 +123,9 @@ class TrainingEpochLoop(Loop):
             self.is_last_batch = self._ended_early = True
         else:
             self.is_last_batch = self.batch_idx + 1 >= self._limit
-        if resumes:
+        if position is not None:
+            trainer.optimization.waiting_schedulers = position.get("schedulers", [])
+            self._waits_for_validation = trainer.optimization.has_waiting_schedulers
             trainer.place.move(batch_idx=self.batch_idx)
             trainer.checkpointer.restore_rng()
         if trainer.running_loss is not None:
@@ -171,6 +174,7 @@ class TrainingEpochLoop(Loop):
             self._outputs.append(outputs)
         if trainer.optimization.has_step_schedulers:
             trainer.optimization.step_schedulers()
+            self._waits_for_validation = trainer.optimization.has_waiting_schedulers
         if routes.only_notes_batch_end:
             if (note := place.note) is not None:
                 if place.pending is STEP_AND_NEXT:
@@ -198,6 +202,7 @@ class TrainingEpochLoop(Loop):
         for loop in self.batch_loop.walk():
             if isinstance(loop, OptimizerLoop):
                 loop.end_accumulation()
+        self._waits_for_validation = self.trainer.optimization.has_waiting_schedulers
 
     def _pass_over(self, batch_idx: int) -> None:
         """The batch is None: nothing is trained on it."""
@@ -244,6 +249,9 @@ class TrainingEpochLoop(Loop):
             self._validated = self.batch_idx
             trainer.loaders.schedule.begin()
             trainer.checkpointer.end_validation()
+        if self._waits_for_validation:
+            self._waits_for_validation = False
+            self.trainer.optimization.step_waiting_schedulers()
 
     def _is_validation_due(self) -> bool:
         schedule, epoch, idx = (
@@ -338,6 +346,7 @@ class TrainingEpochLoop(Loop):
             "ahead": ahead,
             "data": self._reader.state_dict(unused),
             "ended": self._ended_early,
+            "schedulers": self.trainer.optimization.waiting_schedulers,
         }
 
     def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:

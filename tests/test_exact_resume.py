@@ -207,6 +207,21 @@ class Gaps:
             yield None if number % 3 == 2 else batch
 
 
+class WatchesValidation(Noisy):
+    """Its learning rate depends on validation, after each one and each second epoch."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.05)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+        common = {"monitor": "val_loss", "strict": False}
+        schedulers = [
+            {"scheduler": plateau(optimizer, patience=0), "interval": "step", **common},
+            {"scheduler": plateau(optimizer, factor=0.5, patience=0), **common},
+        ]
+        schedulers[0]["frequency"] = 2
+        return [optimizer], schedulers
+
+
 class Counting(nb.Callback):
     """Has a state of its own, in Python and in tensors."""
 
@@ -499,6 +514,10 @@ ODD_CASES = {
         Case(val_check_interval=5, check_val_every_n_epoch=None),
         (4, 5, 6, 9, 10),
     ),
+    "schedulers that watch validation": (
+        Case(WatchesValidation, val_check_interval=2, max_epochs=2),
+        (2, 3, 6, 8),
+    ),
     "batches that are None": (
         Case(data=lambda: Gaps(shuffled()), accumulate_grad_batches=2),
         (2, 3, 6, 8),
@@ -656,6 +675,17 @@ def test_a_run_that_was_stopped_in_validation_validates_again_and_is_the_same(
 ) -> None:
     case = CASES["validation within the epoch"]
     stop = StopAfter(batches, how, in_validation=True)
+    whole, resumed = run_both(case, whole_of, tmp_path, stop)
+
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.parametrize("batches", [2, 4, 6])
+def test_a_scheduler_that_waited_for_a_validation_that_was_stopped_waits_for_it_again(
+    tmp_path: Path, whole_of: WholeOf, batches: int
+) -> None:
+    case = ODD_CASES["schedulers that watch validation"][0]
+    stop = StopAfter(batches, "SIGTERM", in_validation=True)
     whole, resumed = run_both(case, whole_of, tmp_path, stop)
 
     assert_same_run(whole, resumed)

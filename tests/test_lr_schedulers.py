@@ -284,6 +284,63 @@ def test_a_monitor_that_is_watched_by_step(tmp_path: Path) -> None:
     assert rates == [1.0, 1.0, 0.5, 0.25]
 
 
+class Sees(ReduceLROnPlateau):
+    """Notes what it is given."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(optimizer)
+        self.seen: list[float] = []
+
+    def step(self, metrics: Any, epoch: Any = None) -> None:  # type: ignore[override]
+        self.seen.append(float(metrics))
+        super().step(metrics)
+
+
+class Watched(Rates):
+    """Its validation logs after which step it is."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_step", float(self.global_step))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.sgd()
+        self.scheduler = Sees(optimizer)
+        config = {"scheduler": self.scheduler, "monitor": "val_step", **self.config}
+        return [optimizer], [config]
+
+
+@pytest.mark.parametrize(
+    ("validation", "config", "expected"),
+    [
+        ({"val_check_interval": 2}, {"interval": "step", "frequency": 2}, [2, 4, 6, 8, 10, 12]),
+        ({"val_check_interval": 2}, {"interval": "step", "frequency": 4}, [4, 8, 12]),
+        ({}, {"interval": "step", "frequency": 4}, [4, 8, 12]),
+        ({}, {"interval": "step", "frequency": 3, "strict": False}, [4, 8, 12]),
+        ({"val_check_interval": 2}, {}, [4, 8, 12]),
+        ({"check_val_every_n_epoch": 2}, {"strict": False}, [8]),
+        ({"check_val_every_n_epoch": 2}, {"frequency": 2}, [8]),
+        ({"check_val_every_n_epoch": 2}, {"frequency": 3}, [8]),
+        ({"check_val_every_n_epoch": None, "val_check_interval": 8}, {"strict": False}, [8]),
+        ({"check_val_every_n_epoch": None, "val_check_interval": 6}, {"strict": False}, [6, 12]),
+    ],
+)
+def test_a_monitor_of_validation_is_given_when_validation_is_over_and_by_epochs_once(
+    tmp_path: Path, validation: dict[str, Any], config: dict[str, Any], expected: list[float]
+) -> None:
+    module = Watched(**config)
+
+    trainer(tmp_path, max_epochs=3, num_sanity_val_steps=0, **validation).fit(
+        module, loader(16), loader(4)
+    )
+
+    assert module.scheduler.seen == expected
+
+
+def test_a_monitor_that_is_watched_too_early_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match=r"a frequency .*check_val_every_n_epoch"):
+        rates_of(tmp_path, Watched(), check_val_every_n_epoch=2)
+
+
 class Follows:
     """A scheduler of one's own, whose learning rate is what it is given."""
 

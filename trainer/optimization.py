@@ -41,6 +41,7 @@ class Optimization:
         passes_optimizer_idx: ``training_step`` is called for each of several optimizers.
         truncated_bptt_steps: how long the splits of a batch are; 0 for whole batches.
         has_step_schedulers: a scheduler advances with the steps.
+        has_waiting_schedulers: one is due after the validation of the batch, if there is any.
         step_arguments: what ``training_step`` may be called with.
     """
 
@@ -55,7 +56,7 @@ class Optimization:
         self.is_manual = False
         self.passes_optimizer_idx = False
         self.truncated_bptt_steps = 0
-        self.has_step_schedulers = False
+        self.has_step_schedulers = self.has_waiting_schedulers = False
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
         self._said_untrained = False
         self._cycle: list[int] = []  # the optimizer of each batch of a cycle
@@ -222,13 +223,47 @@ class Optimization:
             trainer.routes,
             lambda: trainer.metrics.callback_metrics,
             self._progress.steps_by_optimizer,
+            self._is_new,
         )
+        self.has_waiting_schedulers = False
         self.has_step_schedulers = self._lr_schedulers.wants_steps
 
     def step_schedulers(self) -> None:
         """After a batch: advance the schedulers whose optimizer has stepped."""
         advanced = self._lr_schedulers.after_batch(self._progress.steps_by_optimizer)
         self._progress.scheduler_step.total.completed += advanced
+        self.has_waiting_schedulers = bool(self._lr_schedulers.waiting)
+
+    def step_waiting_schedulers(self) -> None:
+        """After the validation that was due after a batch: advance those that wait for it."""
+        self.has_waiting_schedulers = False
+        self._progress.scheduler_step.total.completed += self._lr_schedulers.after_validation()
+
+    @property
+    def waiting_schedulers(self) -> list[int]:
+        """Numbers of the schedulers that are due after the batch's validation."""
+        waiting = self._lr_schedulers.waiting
+        return [idx for idx, config in enumerate(self.schedulers) if config in waiting]
+
+    @waiting_schedulers.setter
+    def waiting_schedulers(self, numbers: Sequence[int]) -> None:
+        self._lr_schedulers.waiting = [self.schedulers[idx] for idx in numbers]
+        self.has_waiting_schedulers = bool(numbers)
+
+    def _is_new(self, monitor: str, epochs: int) -> bool:
+        """Whether a metric may have another value than so many epochs ago: not if it is one of
+        validation, and there was none.
+        """
+        trainer = self._trainer
+        if not trainer.metrics.is_of_validation(monitor):
+            return True
+        counted = getattr(trainer.epoch_loop, "batch_progress", None)
+        if counted is None:
+            return True
+        ended, batches = trainer.place.epoch + 1, counted.total.ready
+        return trainer.loaders.schedule.validated_within(
+            epochs, ended, batches, counted.current.ready
+        )
 
     def step_epoch_schedulers(self, epochs: int, is_whole: bool) -> None:
         """After an epoch, the so many-th: advance the schedulers that wait for it. One that ended
