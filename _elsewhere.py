@@ -31,6 +31,7 @@ _INSTEAD = {
     "DummyLogger": "use logger=False",
     "LightningCLI": "use argparse, jsonargparse or hydra in a script of your own: there is no such "
     "command line",
+    "cli": "use argparse, jsonargparse or hydra in a script of your own: there is no LightningCLI",
     "LightningArgumentParser": "use argparse or jsonargparse in a script of your own",
     "Fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
     "LightningLite": "use Trainer with a loop of your own (Loop), or manual optimization",

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -29,6 +30,7 @@ def lazy_names(
         if instead := instead_of(name):
             # What `from package import name` makes of an AttributeError does not say why.
             is_imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+            is_imported = is_imported and find_spec(f"{package}.{name}") is None  # no part of it
             raise (ImportError if is_imported else AttributeError)(f"{told}; {instead}")
         from difflib import get_close_matches
 

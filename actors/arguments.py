@@ -9,6 +9,7 @@ from ..bus.redaction import redact_setting, without_secrets
 
 T = TypeVar("T")
 
+_TAKEN_BY = {"Callback": "callbacks", "Sink": "sinks", "Actor": "actors"}  # by class
 _LIGHTNING = ("lightning", "pytorch_lightning")
 
 
@@ -84,8 +85,19 @@ def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
                 f"{argument} has the class {entry.__name__}; give an object: {entry.__name__}()"
             )
         if not isinstance(entry, kind):
-            raise UsageError(f"{argument}: expected {what}, not {described(entry)}")
+            raise UsageError(
+                f"{argument}: expected {what}, not {described(entry)}{_elsewhere(entry)}"
+            )
     return entries
+
+
+def _elsewhere(given: object) -> str:
+    """Which argument of the Trainer takes what was given to another; empty when none does."""
+    package = __name__.partition(".")[0]
+    for base in type(given).__mro__:
+        if base.__module__.partition(".")[0] == package and base.__name__ in _TAKEN_BY:
+            return f"; give it to {_TAKEN_BY[base.__name__]}="
+    return ""
 
 
 def described(given: object) -> str:

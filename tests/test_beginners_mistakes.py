@@ -261,6 +261,15 @@ def test_a_missing_hook_names_the_method_that_may_have_been_meant(tmp_path: Path
         trainer(tmp_path).fit(Small(), Data())
 
 
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [(nb.ProgressBar(), "sinks"), (nb.CSV(), "sinks"), (nb.BusMonitor(), "actors")],
+)
+def test_what_is_no_callback_says_which_argument_takes_it(given: Any, argument: str) -> None:
+    with pytest.raises(nb.UsageError, match=f"; give it to {argument}="):
+        nb.Trainer(callbacks=[given])
+
+
 # -- what trains all the same, but not as it was meant -------------------------------------------
 
 

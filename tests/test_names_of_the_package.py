@@ -60,7 +60,7 @@ def test_so_does_importing_it() -> None:
 
 
 def test_parts_of_the_package_can_be_imported_from_it() -> None:
-    exec("from nightbus import actors, bus, loops, sinks, trainer")
+    exec("from nightbus import actors, bus, cli, loops, sinks, trainer")
 
 
 def test_a_misspelt_name_says_which_are_near() -> None:
