@@ -127,6 +127,7 @@ class Checkpointer:
         self._modes: ModuleModes | None = None  # since training began
         self._saved_modes: Mapping[str, Any] | None = None
         self._said_left_out = False
+        self._said_gone = False  # that nothing is saved because the run's folder is gone
 
     def begin(self, fork: Fork | None, state: Mapping[str, Any] | None) -> None:
         """Get ready for a run.
@@ -363,6 +364,11 @@ class Checkpointer:
     ) -> None:
         bus, folder = self._trainer.bus, self._folder
         run = self._trainer.run_folder
+        if run is not None and path.is_relative_to(run.path) and not run.is_there:
+            raise CheckpointError(
+                f"the run's folder {run.path} was removed or renamed, so that {path.name} is not "
+                "saved: it would stand alone under the old name"
+            )
         former: Path | None = None
         is_newest = folder is not None and path.parent == folder and not weights_only
         try:
@@ -447,7 +453,11 @@ class Checkpointer:
 
     def report(self, error: BaseException) -> None:
         """Say in the log and the program's log that a checkpoint could not be saved."""
-        _log.error("a checkpoint could not be saved", error=str(error))
+        run = self._trainer.run_folder
+        is_gone = run is not None and not run.is_there
+        if not (is_gone and self._said_gone):
+            self._said_gone = is_gone
+            _log.error("a checkpoint could not be saved", error=str(error))
         self._trainer.bus.emit(
             Fault,
             type(error).__name__,

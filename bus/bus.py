@@ -131,6 +131,7 @@ class Bus(StaysInRun):
         self._earlier = list(earlier)
         self._run = run
         self.store: FolderStore | UnnamedStore | None = None  # of the log
+        self._said_gone = False  # that the run's folder is not there any more
         self._is_started = False  # the thread beside the step
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
@@ -157,6 +158,17 @@ class Bus(StaysInRun):
     def addresses(self) -> Collection[str]:
         """The addresses that are taken."""
         return self._actors.keys()
+
+    def check_folder(self) -> None:
+        """Say it, once, if somebody has removed or renamed the run's folder meanwhile."""
+        if self._run is None or self._said_gone or self._run.is_there:
+            return
+        self._said_gone = True
+        _log.warning(
+            f"the run's folder {self._run.path} was removed or renamed: training goes on, but no "
+            "checkpoint is saved in it any more, and sinks that write there stop; what was "
+            "recorded is only where the folder is now"
+        )
 
     def actor_at(self, address: str) -> Actor:
         """The actor of that address."""
@@ -583,6 +595,7 @@ class Bus(StaysInRun):
         self._has_ended = True
         has_end = self.writer.flush_end()
         self._stop_observers()
+        self.check_folder()
         self._seal()
         if ended is not None and not has_end:
             self.log_problems.append(

@@ -33,6 +33,7 @@ class Housekeeping:
         bus = self._bus
         while True:
             await trio.sleep(SYNC_EVERY_S)
+            bus.check_folder()
             if isinstance(bus.store, UnnamedStore):
                 positions = [o.segment for o in bus.observers if not o.done.is_set()]
                 bus.store.release_before(min(positions, default=0))

@@ -7,7 +7,7 @@ observer that has carried some of it further takes it back, as far as it can.
 from collections.abc import Sequence
 from typing import Protocol
 
-from .cursor import AttemptLog, Cursor, CursorFile, PlainState, Position, list_cursors
+from .cursor import BEGINNING, AttemptLog, Cursor, CursorFile, PlainState, Position, list_cursors
 from .run_folder import RunFolder
 
 
@@ -16,6 +16,9 @@ class Resumable(Protocol):
 
     def load_cursor_state(self, state: PlainState) -> None:
         """Go on from what the cursor kept."""
+
+    def is_lost(self, state: PlainState) -> bool:
+        """Whether all is gone that it has carried."""
 
     def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
         """Take back what it has carried from ``held`` on; gives where to go on.
@@ -39,6 +42,8 @@ def go_on(observer: Resumable, cursor: Cursor, logs: Sequence[AttemptLog]) -> Po
     before = [log for log in logs if log.attempt <= position.attempt]
     after = [log for log in logs if log.attempt > position.attempt]
     last = before[-1] if before else None
+    if observer.is_lost(cursor.state):
+        return observer.take_back(BEGINNING, BEGINNING, cursor.state)
     if last is None or not after:
         observer.load_cursor_state(cursor.state)
         return position

@@ -64,6 +64,12 @@ class RunFolder:
     def __init__(self, path: Path, info: RunInfo) -> None:
         self.path = path
         self.info = info
+        self._identity = _identity(path)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether what is at its path is still the same folder: nobody removed or renamed it."""
+        return self._identity is not None and _identity(self.path) == self._identity
 
     @classmethod
     def create(cls, root: Path, name: str) -> "RunFolder":
@@ -288,6 +294,14 @@ def _release_in_forked_child() -> None:
 
 
 os.register_at_fork(after_in_child=_release_in_forked_child)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def make_private_folder(path: Path) -> None:

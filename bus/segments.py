@@ -121,7 +121,8 @@ class FolderStore:
     def create(self, index: int) -> int:
         path = self.path(index)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if index == 0:  # later, a folder that is gone was removed, and does not come back
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             how = os.O_TRUNC if index in self._leftovers else os.O_EXCL
             fd = os.open(path, os.O_RDWR | os.O_CREAT | how | os.O_CLOEXEC, 0o600)
             self._leftovers.discard(index)

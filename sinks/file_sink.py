@@ -49,6 +49,15 @@ class FileSink(Sink):
         """The file."""
         return (self.run_path if self.folder is None else self.folder) / self.file_name
 
+    def is_lost(self, state: PlainState) -> bool:
+        """Whether the file is not there any more."""
+        is_mine = all(state.get(key) == value for key, value in self._where_it_is().items())
+        return is_mine and not self._is_there()
+
+    def _is_there(self) -> bool:
+        """Whether there is anything in the file's place."""
+        return os.path.lexists(self.path)
+
     def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
         """Write the file anew from the log, which has all that it had."""
         self._good_state = None  # of an earlier fit that the same object served

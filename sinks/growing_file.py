@@ -69,10 +69,12 @@ class GrowingFile:
         refuse_all_but_files(path)
         _temporary_name(path).unlink(missing_ok=True)  # of a process that was killed
         found = path.stat().st_size if path.exists() else 0
-        if not path.exists() or found < size:
+        if not path.exists():
+            raise lost(path)
+        if found < size:
             raise SinkError(
-                f"{path} has {found} bytes, but {size} were delivered before; it was changed or "
-                "lost: to write it anew, replay the run into another folder"
+                f"{path} has {found} bytes, but {size} were delivered before; it was changed: to "
+                "write it anew, remove it and deliver the rest"
             )
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
         try:
@@ -104,10 +106,42 @@ class GrowingFile:
         self._pending.clear()
         while data:  # a full disk takes a part, and refuses the rest
             data = data[os.write(self._fd, data) :]
+        self._check_there()
+
+    def _check_there(self) -> None:
+        """Make sure that what is written can be found.
+
+        Raises:
+            SinkError: somebody removed or renamed the file.
+        """
+        refuse_lost(self.path, os.fstat(self._fd))
 
     def close(self) -> None:
         """Close the file; what was not flushed is dropped."""
         os.close(self._fd)
+
+
+def refuse_lost(path: Path, mine: os.stat_result) -> None:
+    """Make sure that an open file is the one at its path.
+
+    Args:
+        path: where it is to be.
+        mine: what the system says of the open one.
+
+    Raises:
+        SinkError: somebody removed, renamed or replaced it.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise lost(path) from None
+    if (found.st_dev, found.st_ino) != (mine.st_dev, mine.st_ino):
+        raise lost(path)
+
+
+def lost(path: Path) -> SinkError:
+    """What there is to say of a file that is not there any more."""
+    return SinkError(f"{path} was removed or renamed while it was written")
 
 
 def is_abandoned(path: Path, head: bytes) -> bool:

@@ -109,6 +109,9 @@ class Parquet(FileSink):
         file.flush()
         return file
 
+    def _is_there(self) -> bool:
+        return super()._is_there() or os.path.lexists(self._stream_path)
+
     def _is_abandoned(self) -> bool:
         return not self.path.exists() and is_abandoned(self._stream_path, self._head())
 

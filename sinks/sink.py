@@ -10,7 +10,7 @@ import trio
 from ..bus.actor import Actor, actor_name
 from ..bus.codec import DecodedEvent, HookSelection
 from ..bus.cursor import PlainState, Position
-from ..bus.errors import UsageError
+from ..bus.errors import SinkError, UsageError
 from ..bus.events import Event, Fault, Hook, Media, Put, RunEnded, RunStarted
 from ..bus.logging_setup import get_logger
 
@@ -104,6 +104,15 @@ class Sink(Actor):
     def load_state(self, state: PlainState) -> None:
         """Take up what ``state`` gave; called before ``open``."""
 
+    def is_lost(self, state: PlainState) -> bool:
+        """Whether all that was carried is gone, somebody removed the file say: then it is taken
+        back and carried anew, from the run's start.
+
+        Args:
+            state: what ``state`` gave last, and what the sink keeps for itself.
+        """
+        return False
+
     def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
         """The run was resumed from a checkpoint, and what came after it holds no more: take back
         what was carried of that.
@@ -177,6 +186,7 @@ class Sink(Actor):
 
         Raises:
             UsageError: the run keeps none.
+            SinkError: it was removed or renamed: it does not come back under its old name.
         """
         path = self._require_context("run_path").run_path
         if path is None:
@@ -184,6 +194,8 @@ class Sink(Actor):
                 f"{type(self).__name__} needs a place to write: this run keeps no folder, so give "
                 "it a path"
             )
+        if not path.is_dir():
+            raise SinkError(f"the run's folder {path} was removed or renamed")
         return path
 
     def wall_ns(self, event: Event) -> int:

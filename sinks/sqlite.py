@@ -8,7 +8,7 @@ from typing import Any
 from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
 from ..bus.events import Event, Media, Plain, Put, RunEnded, RunStarted
-from .growing_file import refuse_all_but_files
+from .growing_file import lost, refuse_all_but_files, refuse_lost
 from .sink import Sink
 
 _SCHEMA_VERSION = 1
@@ -73,6 +73,7 @@ class SQLite(Sink):
         self.file_name = name
         self.destination = destination
         self._database: sqlite3.Connection | None = None
+        self._opened: os.stat_result | None = None  # the file, when it was opened
         self._delivered = 0
         self._held: Position | None = None  # rows from here on hold no more
 
@@ -85,6 +86,10 @@ class SQLite(Sink):
     def path(self) -> Path:
         """The file."""
         return (self.run_path if self.folder is None else self.folder) / self.file_name
+
+    def is_lost(self, state: PlainState) -> bool:
+        """Whether the database is not there any more."""
+        return not os.path.lexists(self.path)
 
     def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
         """Delete the rows when the database is open. The others are delivered again and replace
@@ -102,6 +107,8 @@ class SQLite(Sink):
         """
         if not resumed:
             self._delivered = 0
+        if resumed and self._delivered and self._held is None and not os.path.lexists(self.path):
+            raise lost(self.path)  # a new one would have the later rows alone
         self.path.parent.mkdir(parents=True, exist_ok=True)
         refuse_all_but_files(self.path)
         if self.folder is None:  # in the run's folder: for its owner alone
@@ -133,6 +140,7 @@ class SQLite(Sink):
             database.close()
             raise
         self._database = database
+        self._opened = self.path.stat()
 
     def write(self, batch: list[Put | Media | RunStarted | RunEnded]) -> None:
         assert self._database is not None
@@ -148,6 +156,8 @@ class SQLite(Sink):
                         self.refuse(
                             [getattr(event, "name", type(event).__name__)], event.step, error
                         )
+        assert self._opened is not None
+        refuse_lost(self.path, self._opened)
         self._delivered += len(batch)
 
     def _insert(

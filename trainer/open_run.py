@@ -218,7 +218,7 @@ class OpenRun(StaysInRun):
         for observer in unfinished:
             why = observer.gave_up or "the thread beside the step ended"
             rest = ""
-            if run is not None and observer.resumes:
+            if run is not None and run.is_there and observer.resumes:
                 rest = f"; {_how_it_gets_the_rest(run, observer)}"
             tell_user(f"nightbus: {observer.name} stopped early: {why}{rest}")
 
