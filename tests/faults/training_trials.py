@@ -74,6 +74,8 @@ Kind = Literal[
     "send checkpoint",
     "send pause",
     "starve",
+    "no descriptors",
+    "greed",
 ]
 KINDS: dict[Kind, int] = {  # how often each is drawn
     "kill": 4,
@@ -87,6 +89,8 @@ KINDS: dict[Kind, int] = {  # how often each is drawn
     "send checkpoint": 2,
     "send pause": 1,
     "starve": 2,
+    "no descriptors": 2,
+    "greed": 2,
 }
 PLACES: list[Where] = [
     "training_step",
@@ -242,6 +246,24 @@ class Trial:
         attempt.ends_within(self._any_delay_s())
         attempt.send(self.chance.choice([signal.SIGKILL, signal.SIGTERM]))
         return self._end(attempt, {-signal.SIGKILL, -signal.SIGTERM, PREEMPTED_EXIT_CODE})
+
+    def _no_descriptors(self) -> tuple[int, list[str]]:
+        """No file can be opened for some batches; it goes on, and is killed some time later."""
+        if self.setting.workers:  # a loader that can start no workers fails, as it has to
+            return self._greed()
+        number = self.chance.choice([1, 3, 100])
+        within = {"after_batches": self._any_batch(), "no_descriptors_for": number}
+        return self._kill_or_end(within)
+
+    def _greed(self) -> tuple[int, list[str]]:
+        """An actor keeps the thread beside the step to itself."""
+        return self._kill_or_end({"greed": self.chance.choice(["holds", "tells itself"])})
+
+    def _kill_or_end(self, within: dict[str, Any]) -> tuple[int, list[str]]:
+        attempt = self._attempt(**within)
+        if self.chance.random() < 0.5:
+            return self._end(attempt, set())
+        return self._kill_later(attempt)
 
     def _send_stop(self) -> tuple[int, list[str]]:
         return self._sent("stop")

@@ -25,6 +25,7 @@ from models import QUIET, Small, dataset
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from trial_shortages import Greed, NoDescriptors, greedy_actors
 
 import nightbus as nb
 from nightbus.actors.checkpoint_format import write_checkpoint
@@ -117,6 +118,8 @@ class Within(NamedTuple):
         before_call: SIGKILL right before it changes files for the so many-th time.
         file_limit: how large its files may get from ``after_batches`` on, in bytes.
         sabotage: a fault put into nightbus itself, which the trials must find out.
+        no_descriptors_for: for so many batches from ``after_batches`` on, no file can be opened.
+        greed: how an actor keeps the thread beside the step to itself.
     """
 
     signal: int = 0
@@ -125,6 +128,8 @@ class Within(NamedTuple):
     before_call: int = 0
     file_limit: int | None = None
     sabotage: str = ""
+    no_descriptors_for: int = 0
+    greed: Greed = ""
 
 
 class OutOfLuck(Exception):
@@ -189,7 +194,7 @@ class Drawing(Small):
         return [optimizer], schedulers
 
 
-def make_trainer(folder: Path, setting: Setting) -> nb.Trainer:
+def make_trainer(folder: Path, setting: Setting, within: Within) -> nb.Trainer:
     csv = nb.CSV()
     if setting.slow_sink_s:
         setattr(csv, "write", _slowed(csv.write, setting.slow_sink_s))  # noqa: B010
@@ -203,11 +208,14 @@ def make_trainer(folder: Path, setting: Setting) -> nb.Trainer:
                 save_last=setting.save_last,
             )
         )
+    if within.no_descriptors_for:
+        callbacks.append(NoDescriptors(within.after_batches, within.no_descriptors_for))
     return nb.Trainer(
         max_epochs=setting.epochs,
         default_root_dir=folder,
         run_name=NAME,
         callbacks=callbacks,
+        actors=greedy_actors(within.greed),
         sinks=[csv, nb.JSONLines()],
         accumulate_grad_batches=setting.accumulate,
         val_check_interval=setting.val_check_interval,
@@ -238,7 +246,7 @@ def train(folder: Path, setting: Setting, within: Within) -> int:
         dataset(setting.samples), 4, shuffle=True, generator=generator, num_workers=setting.workers
     )
     validation = DataLoader(dataset(8, seed=2), 4, shuffle=True) if setting.validates else None
-    run = make_trainer(folder, setting)
+    run = make_trainer(folder, setting, within)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     run.fit(module, data, validation, ckpt_path="last")
     if run.interrupted or run.should_stop:
