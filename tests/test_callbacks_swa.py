@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import Small, dataset, loader, trainer, weights
+from models import Small, dataset, events, loader, trainer, weights
 from test_checkpoints import last
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
@@ -145,26 +145,112 @@ def test_a_run_that_ends_before_the_first_epoch_is_not_averaged(tmp_path: Path) 
     assert same(averaged, plain)
 
 
-def test_batches_that_are_no_tensors_need_batch_norm_input(tmp_path: Path) -> None:
-    class DictBatches(Decays):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return self.loss((batch["x"], batch["y"]))
-
-    class Averaging(StochasticWeightAveraging):
-        def batch_norm_input(self, batch: Any) -> Any:
-            return batch["x"]
+def in_dicts() -> DataLoader[Any]:
+    """The data in batches that are dicts."""
 
     def collate(samples: Any) -> dict[str, Tensor]:
         x, y = zip(*samples, strict=True)
         return {"x": torch.stack(x), "y": torch.stack(y)}
 
-    data = DataLoader(dataset(), 4, collate_fn=collate)
-    module = DictBatches()
-    trainer(tmp_path, max_epochs=2, callbacks=[Averaging(0.05, 1, 2)]).fit(module, data)
+    return DataLoader(dataset(), 4, collate_fn=collate)
+
+
+class DictBatches(Decays):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.loss((batch["x"], batch["y"]))
+
+
+class NoForward(Decays):
+    forward = nn.Module.forward
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+
+class TwoArguments(NoForward):
+    def forward(self, x: Tensor, scale: float) -> Tensor:  # type: ignore[override]
+        return self.net(x) * scale  # type: ignore[no-any-return]
+
+
+class StarArguments(Decays):
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        return super().training_step(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (DictBatches, in_dicts),
+        (NoForward, loader),
+        (TwoArguments, loader),
+        (StarArguments, loader),
+    ],
+)
+def test_statistics_are_measured_whatever_forward_and_batches_look_like(
+    tmp_path: Path, kind: Any, data: Any
+) -> None:
+    module = kind()
+
+    run = trainer(tmp_path, max_epochs=2, callbacks=[StochasticWeightAveraging(0.05, 1, 2)])
+    run.fit(module, data())
 
     assert same(module, by_hand(2, 0, 2, "cos"))
-    with pytest.raises(nb.UsageError, match="a batch is dict; override batch_norm_input"):
-        trainer(tmp_path, callbacks=[StochasticWeightAveraging(0.05, 1)]).fit(DictBatches(), data)
+    assert run.global_step == 12
+
+
+def test_measuring_statistics_records_nothing_and_leaves_random_numbers_as_they_were(
+    tmp_path: Path,
+) -> None:
+    class Logs(Decays):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.put("drawn", float(torch.rand(())))
+            return super().training_step(batch, batch_idx)
+
+        def on_train_end(self) -> None:
+            self.state_at_end = torch.get_rng_state()
+
+    module = Logs()
+    run = trainer(tmp_path, callbacks=[StochasticWeightAveraging(0.05, 1)], log_every_n_steps=1)
+
+    run.fit(module, loader(shuffle=True))
+
+    assert torch.equal(torch.get_rng_state(), module.state_at_end)
+    assert len([put for put in events(run, nb.Put) if put.name == "drawn"]) == 6
+    assert len([put for put in events(run, nb.Put) if put.name == "train_loss"]) == 6
+
+
+def test_data_that_can_be_read_once_alone_leave_the_statistics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    module = Decays()
+    run = trainer(tmp_path, callbacks=[StochasticWeightAveraging(0.05, 1)])
+
+    run.fit(module, iter(list(loader())))
+
+    assert "cannot be read once more" in capsys.readouterr().err + caplog.text
+    assert module.net[1].num_batches_tracked == 6
+
+
+def test_an_own_batch_norm_input_is_what_forward_is_given(tmp_path: Path) -> None:
+    class Averaging(StochasticWeightAveraging):
+        def batch_norm_input(self, batch: Any) -> Any:
+            return batch["x"]
+
+    module = DictBatches()
+    trainer(tmp_path, max_epochs=2, callbacks=[Averaging(0.05, 1, 2)]).fit(module, in_dicts())
+
+    assert same(module, by_hand(2, 0, 2, "cos"))
+
+
+def test_splits_of_batches_are_refused_before_training(tmp_path: Path) -> None:
+    class Splits(Decays):
+        truncated_bptt_steps = 2
+
+        def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:  # type: ignore[override]
+            raise AssertionError
+
+    with pytest.raises(nb.UsageError, match="override batch_norm_input"):
+        trainer(tmp_path, callbacks=[StochasticWeightAveraging(0.05, 1)]).fit(Splits(), loader())
 
 
 def test_parts_in_eval_mode_stay_in_it(tmp_path: Path) -> None:

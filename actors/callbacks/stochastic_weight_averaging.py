@@ -1,5 +1,6 @@
 """StochasticWeightAveraging: the average of the weights after the last epochs."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,13 +13,18 @@ from ...bus.errors import UsageError
 from ...bus.logging_setup import get_logger
 from ..arguments import check_at_least, check_choice
 from ..callback import Callback
+from ..hook_arguments import fitted
+from ..hooks import base_method
 from ..lr_schedulers import LRSchedulerConfig
+from ..metric_states import load_torchmetrics_state, torchmetrics_state
+from ..rng import rng_state, set_rng_state
 from .weight_averaging import Weights
 
 if TYPE_CHECKING:
     from ...trainer import Trainer
     from ..module import LightningModule
 
+_ARGUMENTS = ("batch", "batch_idx")
 _log = get_logger("nightbus.stochastic_weight_averaging")
 
 
@@ -27,7 +33,8 @@ class StochasticWeightAveraging(Callback):
 
     When the first of these epochs begins, the learning rate leaves its schedule and is annealed
     to ``swa_lrs``. When fit ends, the module has the average, and the statistics of its batch
-    normalisation are measured anew on the training data. Checkpoints made by then hold the
+    normalisation are measured anew on the training data, by running ``training_step`` on them once
+    more, in which nothing is recorded and no gradient is taken. Checkpoints made by then hold the
     weights themselves, and the average as this callback's state; ``trainer.save_checkpoint`` after
     fit saves the module with the average.
 
@@ -96,22 +103,13 @@ class StochasticWeightAveraging(Callback):
     def batch_norm_input(self, batch: Any) -> Any:
         """What the module's ``forward`` is given, to measure batch normalisation's statistics.
 
-        Override it if that is not the batch, or the first entry of a list or tuple.
+        Override it to have ``forward`` called. Without that, ``training_step`` is run on each
+        training batch instead, without backward, steps and records; this method is not called.
 
         Args:
             batch: of the training loader, on the device.
-
-        Raises:
-            UsageError: it is neither a tensor nor a sequence that begins with one.
         """
-        found = batch[0] if isinstance(batch, list | tuple) and batch else batch
-        if not isinstance(found, Tensor):
-            raise UsageError(
-                "StochasticWeightAveraging measures batch normalisation's statistics with "
-                f"forward(batch[0]), but a batch is {type(batch).__name__}; override "
-                "batch_norm_input"
-            )
-        return found
+        return batch
 
     # -- hooks -------------------------------------------------------------------------------
 
@@ -131,6 +129,13 @@ class StochasticWeightAveraging(Callback):
                 f"StochasticWeightAveraging anneals the rate of one optimizer, stepped by the "
                 f"trainer; there are {len(trainer.optimizers)}"
                 + (f" with {what}" if trainer.optimization.is_manual else "")
+            )
+        has_batch_norm = any(isinstance(part, _BatchNorm) for part in module.modules())
+        if has_batch_norm and trainer.optimization.truncated_bptt_steps and not self._has_own_input:
+            raise UsageError(
+                "StochasticWeightAveraging measures batch_norm's statistics with training_step on "
+                "whole batches, but truncated_bptt_steps splits them; override batch_norm_input to "
+                "say what forward is given instead"
             )
         groups = len(trainer.optimizers[0].param_groups)
         if isinstance(self._swa_lrs, list) and len(self._swa_lrs) != groups:
@@ -168,11 +173,7 @@ class StochasticWeightAveraging(Callback):
             for mine, average in zip(module.parameters(), averages, strict=True):
                 mine.copy_(average)
         if any(isinstance(part, _BatchNorm) for part in module.modules()):
-            training = [(part, part.training) for part in module.modules()]
-            with trainer.device.forward_context():
-                update_bn(self._batch_norm_inputs(trainer), module)
-            for part, mode in training:
-                part.training = mode
+            self._measure_batch_norm(trainer, module)
 
     def on_save_checkpoint(
         self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
@@ -212,12 +213,67 @@ class StochasticWeightAveraging(Callback):
             _log.info("annealing to swa_lrs replaces the learning-rate schedule", schedulers=kinds)
         trainer.optimization.replace_schedulers([LRSchedulerConfig(self._scheduler)])
 
+    @property
+    def _has_own_input(self) -> bool:
+        method = type(self).batch_norm_input
+        return method is not StochasticWeightAveraging.batch_norm_input
+
+    def _measure_batch_norm(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Take batch normalisation's statistics anew, over the training data. Random numbers,
+        metrics and the modes of the module's parts are afterwards what they were.
+        """
+        training = [(part, part.training) for part in module.modules()]
+        generators, metric_states = rng_state(), copy.deepcopy(torchmetrics_state(module))
+        place, outer = trainer.place, trainer.place.hook
+        module.train()
+        try:
+            with trainer.device.forward_context():
+                if self._has_own_input:
+                    update_bn(self._batch_norm_inputs(trainer), module)
+                else:
+                    place.hook, trainer.metrics.muted = "training_step", True
+                    self._run_training_steps(trainer, module)
+        finally:
+            place.hook, trainer.metrics.muted = outer, False
+            trainer.metrics.drop_stage()
+            load_torchmetrics_state(module, metric_states)
+            set_rng_state(generators)
+            for part, mode in training:
+                part.training = mode
+
+    def _run_training_steps(self, trainer: "Trainer", module: "LightningModule") -> None:
+        """Run ``training_step`` on the training data, with statistics that are means over it."""
+        parts = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+        momenta = [part.momentum for part in parts]
+        step = fitted(base_method(module, "training_step"), "training_step", _ARGUMENTS)
+        try:
+            for idx, batch in enumerate(self._batches(trainer)):
+                if idx == 0:  # not before: data that can be read once alone leave them as they are
+                    for part in parts:
+                        part.reset_running_stats()
+                        part.momentum = None
+                trainer.metrics.batch = batch
+                step(batch, idx)
+        finally:
+            for part, momentum in zip(parts, momenta, strict=True):
+                part.momentum = momentum
+
     def _batch_norm_inputs(self, trainer: "Trainer") -> Iterator[Any]:
+        for batch in self._batches(trainer):
+            yield self.batch_norm_input(batch)
+
+    def _batches(self, trainer: "Trainer") -> Iterator[Any]:
         limit = trainer.num_training_batches
-        for idx, batch in enumerate(trainer.train_dataloader):
-            if limit is not None and idx >= limit:
+        number = -1
+        for number, batch in enumerate(trainer.train_dataloader):
+            if limit is not None and number >= limit:
                 return
-            yield self.batch_norm_input(trainer.move_batch(batch, 0))
+            yield trainer.move_batch(batch, 0)
+        if number < 0:
+            _log.warning(
+                "the training data cannot be read once more, so batch normalisation keeps the "
+                "statistics of the weights that were not averaged"
+            )
 
     # -- state -------------------------------------------------------------------------------
 
