@@ -14,6 +14,7 @@ from .reduction import REDUCTIONS, Reduction
 # on_step, on_epoch: what holds when ``log`` is not told.
 _STEP = (True, False)
 EVALUATION_STEP = (False, True)
+ALL_LOADERS = -1
 _EPOCH = (None, True)  # on_step is not allowed
 
 
@@ -82,14 +83,23 @@ class LogEntry:
         "source",
         "stage",
         "step_name",
+        "to_epoch",
         "to_step",
         "to_step_thinned",
         "weighted",
     )
 
-    def __init__(self, name: str, options: LogOptions, stage: str, hook: str, source: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: LogOptions,
+        stage: str,
+        hook: str,
+        source: str,
+        suffix: str = "",
+    ) -> None:
         self.options = options
-        self.name = name
+        self.name = f"{name}{suffix}"
         self.stage = stage
         self.hook = hook
         self.source = source
@@ -102,8 +112,9 @@ class LogEntry:
         self.on_step = bool(by_rule[0]) if on_step is None else on_step
         self.on_epoch = by_rule[1] if on_epoch is None else on_epoch
         both = self.on_step and self.on_epoch
-        self.step_name = f"{name}_step" if both else name
-        self.epoch_name = f"{name}_epoch" if both else name
+        # One object where they are the same: it is asked with ``is``.
+        self.step_name = f"{name}_step{suffix}" if both else self.name
+        self.epoch_name = f"{name}_epoch{suffix}" if both else self.name
         how = REDUCTIONS.get(reduce_fx, reduce_fx)
         if isinstance(how, str) and how not in REDUCTIONS:
             raise MetricError(
@@ -114,9 +125,17 @@ class LogEntry:
         self.weighted = how == "mean"
         self.reduction: Reduction | None = None
         bar = ("progress_bar",) if prog_bar else ()
-        self.to_step_thinned: tuple[str, ...] = (*bar, "callbacks")
         loggers = ("loggers",) if logger else ()
-        self.to_step: tuple[str, ...] = (*bar, "callbacks", *loggers)
+        self.to_epoch: tuple[str, ...] = (*bar, "callbacks", *loggers)
+        # Callbacks monitor what evaluation comes to, not a batch of it.
+        callbacks = ("callbacks",) if stage == "train" else ()
+        self.to_step_thinned: tuple[str, ...] = (*bar, *callbacks)
+        self.to_step: tuple[str, ...] = (*bar, *callbacks, *loggers)
+
+    @property
+    def of_loader(self) -> int:
+        """The dataloader whose values it gathers; ALL_LOADERS outside of batches."""
+        return self.dataloader_idx if LOG_RULES[self.hook] is EVALUATION_STEP else ALL_LOADERS
 
     @property
     def recorded_names(self) -> set[str]:

@@ -62,7 +62,8 @@ class LoggingMixin:
 
         Args:
             name: the metric.
-            value: a number, a one-element tensor, or a torchmetrics Metric.
+            value: a number, a one-element tensor, or a torchmetrics Metric; or a dict of them, each
+                of which is recorded as ``name/key``.
             prog_bar: show it in the progress bar.
             logger: hand it to sinks, which None does too; step values only every
                 ``log_every_n_steps`` steps.
@@ -83,6 +84,20 @@ class LoggingMixin:
         Raises:
             MetricError: it cannot be logged here, or not like this; the message says what to do.
         """
+        if type(value) is dict:
+            for key, part in value.items():
+                self.log(
+                    f"{name}/{key}",
+                    part,
+                    prog_bar,
+                    logger,
+                    on_step,
+                    on_epoch,
+                    reduce_fx,
+                    add_dataloader_idx=add_dataloader_idx,
+                    batch_size=batch_size,
+                )
+            return
         self.trainer.metrics.log(
             self._address,
             name,

@@ -17,7 +17,7 @@ from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from .arguments import check_at_least
 from .batch_size import sizes_of
-from .log_entry import EVALUATION_STEP, LOG_RULES, LogEntry, LogOptions, clash, differ
+from .log_entry import ALL_LOADERS, EVALUATION_STEP, LOG_RULES, LogEntry, LogOptions, clash, differ
 from .logging_mixin import ReduceFx
 from .metric_values import (
     MAX_NAME_CHARS,
@@ -83,6 +83,7 @@ class Metrics:
         self.unheard: Counter[str] = Counter()  # values put to others
         self._directed: set[str] = set()  # names put to destinations that were chosen
         self._monitors = Monitors()
+        self.running_loss: object = None  # what the bar shows of losses that nobody logged
         self.step = _NO_STEP  # that values belong to; without one, that where training is
         self._stepped = self._step_before = _NO_STEP
 
@@ -122,8 +123,12 @@ class Metrics:
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
-        """Latest value of each metric in the progress bar."""
-        return {name: float(resolved(value)) for name, value in self._progress_bar.items()}
+        """Latest value of each metric in the progress bar that somebody put or logged there."""
+        return {
+            name: float(resolved(value))
+            for name, value in self._progress_bar.items()
+            if value is not self.running_loss
+        }
 
     @property
     def logged_metrics(self) -> dict[str, Tensor]:
@@ -321,7 +326,7 @@ class Metrics:
     def _record_step(self, source: str, entry: LogEntry, scalar: Value) -> None:
         labels = entry.to_step if self.is_due else entry.to_step_thinned
         self._record(source, entry.step_name, scalar, labels)
-        if entry.step_name is not entry.name and not self.muted:
+        if entry.step_name is not entry.name and entry.stage == "train" and not self.muted:
             self._callback[entry.name] = scalar
 
     @property
@@ -389,10 +394,10 @@ class Metrics:
                 f"log({name!r}, on_step=True) was called in {place.hook}, where there is no step; "
                 "leave on_step out, or use put()"
             )
-        shown = name
+        suffix = ""
         if self.num_dataloaders > 1 and options[5] and rule is EVALUATION_STEP:
-            shown = f"{name}/dataloader_idx_{place.dataloader_idx}"
-        entry = LogEntry(shown, options, place.stage, place.hook, source)
+            suffix = f"/dataloader_idx_{place.dataloader_idx}"
+        entry = LogEntry(name, options, place.stage, place.hook, source, suffix)
         if not entry.on_step and not entry.on_epoch:
             raise MetricError(
                 f"log({name!r}, on_step=False, on_epoch=False) in {place.hook} would record nothing"
@@ -493,7 +498,7 @@ class Metrics:
         for name, value, options in result.reduced():
             entry = self._result_entry(hook, name, options)
             scalar = resolved(to_scalar(name, value))
-            self._record(entry.source, entry.epoch_name, scalar, entry.to_step)
+            self._record(entry.source, entry.epoch_name, scalar, entry.to_epoch)
             published[entry.epoch_name] = scalar
         self._monitors.add(self.bus.place.stage, result, 1)
         return published
@@ -522,7 +527,7 @@ class Metrics:
             step: the step whose outputs they are.
 
         Returns:
-            Values by dataloader index and metric name.
+            Values by dataloader index and metric name; those of all loaders by ``ALL_LOADERS``.
         """
         if isinstance(returned, Mapping):
             self.log_dicts(returned, is_epoch_end=True)
@@ -531,7 +536,8 @@ class Metrics:
         for idx, result in enumerate(results if isinstance(results, list) else [results]):
             if isinstance(result, Result):
                 self.bus.place.move(dataloader_idx=idx if step != "training_step" else None)
-                published[idx] = self.log_collected(result, step)
+                of_loader = idx if isinstance(results, list) else ALL_LOADERS
+                published[of_loader] = self.log_collected(result, step)
         self.bus.place.move(dataloader_idx=0)
         return published
 
@@ -566,7 +572,7 @@ class Metrics:
         ``end_epoch``.
 
         Returns:
-            Values by dataloader index and metric name.
+            Values by dataloader index and metric name; those of all loaders by ``ALL_LOADERS``.
         """
         stage = self.bus.place.stage
         for name, value in self._monitors.take(stage, is_choice=not self.muted):
@@ -589,10 +595,10 @@ class Metrics:
                 entry.reduction = None
             else:
                 continue
-            self._record(entry.source, entry.epoch_name, value, entry.to_step)
+            self._record(entry.source, entry.epoch_name, value, entry.to_epoch)
             if entry.epoch_name is not entry.name and not self.muted:
                 self._callback[entry.name] = value
-            published.setdefault(entry.dataloader_idx, {})[entry.epoch_name] = value
+            published.setdefault(entry.of_loader, {})[entry.epoch_name] = value
         return published
 
     def end_epoch(self) -> None:
@@ -649,7 +655,11 @@ class Metrics:
             **self._monitors.state_dict(),
             "steps": [self.step, self._stepped, self._step_before],
             "latest": [
-                {name: resolved(value) for name, value in values.items()}
+                {
+                    name: resolved(value)
+                    for name, value in values.items()
+                    if value is not self.running_loss
+                }
                 for values in (self._callback, self._progress_bar, self._logged)
             ],
         }
@@ -704,6 +714,7 @@ class Metrics:
         self._directed.clear()
         self._monitors = Monitors()
         self.step = self._stepped = self._step_before = _NO_STEP
+        self.running_loss = None
         self._callback.clear()
         self._progress_bar.clear()
         self._logged.clear()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 
 from ..actors.data_position import begin_pass, end_pass
+from ..actors.log_entry import ALL_LOADERS
 from ..actors.results import EvalResult, Result
 from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
@@ -228,8 +229,10 @@ class EvaluationLoop(Loop):
         trainer.metrics.end_epoch()
         trainer.announce_loop_end(trainer.place.stage, self.epoch_loop.batch_progress.current.ready)
         trainer.bus.flush()
-        shared = self._results.get(0, {})
-        return [self._results.get(idx, shared) for idx in range(max(1, len(self._loaders)))]
+        shared = self._results.get(ALL_LOADERS, {})
+        return [
+            {**self._results.get(idx, {}), **shared} for idx in range(max(1, len(self._loaders)))
+        ]
 
     def _publish(self) -> None:
         for idx, values in self.trainer.metrics.publish_epoch().items():

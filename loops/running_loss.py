@@ -86,6 +86,7 @@ class RunningLoss:
         mean = torch.stack(list(self._recent)).float().mean()
         self._metrics.put("fit", NAME, mean, ("progress_bar",))
         self._put = self._metrics.in_progress_bar.get(NAME)
+        self._metrics.running_loss = self._put
 
     def _user_shows_a_loss(self) -> bool:
         shown = self._metrics.in_progress_bar

@@ -170,3 +170,13 @@ def test_a_rate_that_is_a_tensor_is_recorded(tmp_path: Path) -> None:
 def test_another_interval_is_refused() -> None:
     with pytest.raises(nb.UsageError, match="logging_interval='batch': expected one of None, 's"):
         LearningRateMonitor("batch")  # type: ignore[arg-type]
+
+
+def test_a_single_parameter_group_is_called_by_its_name(tmp_path: Path) -> None:
+    class Named(Small):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD([{"params": self.parameters(), "name": "linear"}], lr=0.1)
+
+    monitor = nb.LearningRateMonitor()
+    trainer(tmp_path, callbacks=[monitor]).fit(Named(), loader())
+    assert monitor.lrs == {"lr-SGD/linear": [0.1]}

@@ -30,6 +30,19 @@ def puts_of(run: nb.Trainer, source: str) -> list[Any]:
 CPU = ["cpu_percent", "cpu_vm_percent", "cpu_swap_percent"]
 
 
+def test_the_use_of_the_device_is_recorded_in_epochs_shorter_than_log_every_n_steps(
+    tmp_path: Path,
+) -> None:
+    run = trainer(tmp_path, max_epochs=3, log_every_n_steps=5, callbacks=[DeviceStatsMonitor()])
+    run.fit(Small(), loader(16), loader(8))
+    found = {(put.name, put.step) for put in events(run, nb.Put) if "cpu_percent" in put.name}
+    assert found == {
+        ("DeviceStatsMonitor.on_train_batch_end/cpu_percent", 4),
+        ("DeviceStatsMonitor.on_train_batch_end/cpu_percent", 9),
+        ("DeviceStatsMonitor.on_validation_batch_end/cpu_percent", 11),
+    }
+
+
 def test_the_use_of_the_cpu_is_recorded_every_log_every_n_steps(tmp_path: Path) -> None:
     run = trainer(tmp_path, log_every_n_steps=3, callbacks=[DeviceStatsMonitor()])
     run.fit(Small(), loader())  # 6 batches

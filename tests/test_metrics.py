@@ -384,3 +384,69 @@ def test_values_for_a_destination_that_nobody_takes_are_recorded_and_counted(
 def test_only_values_have_destinations() -> None:
     with pytest.raises(nb.UsageError, match="only values, Put and Media, have destinations"):
         nb.on("on_train_start", destination="alerts")
+
+
+class LogsAllWays(Small):
+    """Logs in evaluation by step, by epoch and both, and when the epoch ends."""
+
+    def evaluate(self, batch_idx: int) -> None:
+        self.log("both", float(batch_idx), on_step=True, on_epoch=True, prog_bar=True)
+        self.log("step", float(batch_idx), on_step=True, on_epoch=False)
+        self.log("epoch", float(batch_idx))
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.evaluate(batch_idx)
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("end", 7.0)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+
+@pytest.mark.parametrize("function", ["validate", "test"])
+def test_callbacks_see_what_evaluation_comes_to_and_no_single_batch(
+    tmp_path: Path, function: str
+) -> None:
+    run = trainer(tmp_path, log_every_n_steps=1)
+    (found,) = getattr(run, function)(LogsAllWays(), loader(12), verbose=False)
+    values = {name: float(value) for name, value in run.callback_metrics.items()}
+    assert values == {"both": 1.0, "both_epoch": 1.0, "epoch": 1.0, "end": 7.0}
+    assert run.progress_bar_metrics == {"both_step": 2.0, "both_epoch": 1.0}
+    assert set(run.logged_metrics) == {"both_step", "both_epoch", "step", "epoch", "end"}
+    assert found == {"both_epoch": 1.0, "epoch": 1.0, "end": 7.0}
+
+
+@pytest.mark.parametrize("function", ["validate", "test"])
+def test_values_of_the_epochs_end_are_in_the_results_of_all_loaders(
+    tmp_path: Path, function: str
+) -> None:
+    run = trainer(tmp_path)
+    data = [loader(4), loader(12)]
+    assert getattr(run, function)(LogsAllWays(), data, verbose=False) == [
+        {"both_epoch/dataloader_idx_0": 0.0, "epoch/dataloader_idx_0": 0.0, "end": 7.0},
+        {"both_epoch/dataloader_idx_1": 1.0, "epoch/dataloader_idx_1": 1.0, "end": 7.0},
+    ]
+    assert run.callback_metrics["both/dataloader_idx_1"] == 1.0
+
+
+def test_a_loader_for_which_nothing_is_logged_has_no_values_of_another(tmp_path: Path) -> None:
+    class First(Small):
+        def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            if dataloader_idx == 0:
+                self.log("x", 1.0)
+
+    found = trainer(tmp_path).test(First(), [loader(4), loader(4)], verbose=False)
+    assert found == [{"x/dataloader_idx_0": 1.0}, {}]
+
+
+def test_a_dict_is_logged_entry_by_entry(tmp_path: Path) -> None:
+    class Dicts(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val", {"a": 1.0, "in": {"b": torch.tensor(2.0)}}, prog_bar=True)
+
+    run = trainer(tmp_path)
+    (found,) = run.validate(Dicts(), loader(4), verbose=False)
+    assert found == {"val/a": 1.0, "val/in/b": 2.0}
+    assert run.progress_bar_metrics == found

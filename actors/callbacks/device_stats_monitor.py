@@ -27,7 +27,8 @@ _CUDA_STATS = (
 
 
 class DeviceStatsMonitor(Callback):
-    """Records the use of the device every ``log_every_n_steps`` batches, after the batch.
+    """Records the use of the device every ``log_every_n_steps`` steps of training, and as many
+    batches of evaluation, over epochs, after the batch.
 
     Metrics are called ``DeviceStatsMonitor.on_train_batch_end/NAME``. On a GPU, names are those
     of ``torch.cuda.memory_stats``, in bytes. For the CPU they are ``cpu_percent``, over all cores
@@ -49,6 +50,7 @@ class DeviceStatsMonitor(Callback):
         check_choice("cpu_stats", cpu_stats, (None, True, False))
         self._cpu_stats = cpu_stats
         self._cpu: _ProcStats | _PsutilStats | None = None
+        self._evaluated = 0  # batches
 
     def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
         """Find where the numbers come from.
@@ -68,7 +70,8 @@ class DeviceStatsMonitor(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self._record(trainer, "on_train_batch_end", batch_idx)
+        if trainer.metrics.is_due:
+            self._record(trainer, "on_train_batch_end")
 
     def on_validation_batch_end(
         self,
@@ -79,7 +82,7 @@ class DeviceStatsMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._record(trainer, "on_validation_batch_end", batch_idx)
+        self._record_evaluation(trainer, "on_validation_batch_end")
 
     def on_test_batch_end(
         self,
@@ -90,11 +93,16 @@ class DeviceStatsMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._record(trainer, "on_test_batch_end", batch_idx)
+        self._record_evaluation(trainer, "on_test_batch_end")
 
-    def _record(self, trainer: "Trainer", hook: str, batch_idx: int) -> None:
-        if (batch_idx + 1) % trainer.metrics.log_every_n_steps:
+    def _record_evaluation(self, trainer: "Trainer", hook: str) -> None:
+        if trainer.sanity_checking:
             return
+        self._evaluated += 1
+        if self._evaluated % trainer.metrics.log_every_n_steps == 0:
+            self._record(trainer, hook)
+
+    def _record(self, trainer: "Trainer", hook: str) -> None:
         stats: dict[str, float] = {}
         device = trainer.device.device
         if device.type == "cuda":

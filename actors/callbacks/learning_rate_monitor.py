@@ -22,9 +22,9 @@ class LearningRateMonitor(Callback):
     """Records the learning rate of each optimizer, before the steps that use it.
 
     A rate is called ``lr-SGD`` after the optimizer's class, ``lr-SGD-1`` for the second optimizer
-    of that class, or as the ``name`` in the scheduler's configuration says; with several parameter
-    groups, ``/pg1``, ``/pg2`` or the group's ``name`` follow. Every value is in the log; sinks
-    get values of steps every ``log_every_n_steps``.
+    of that class, or as the ``name`` in the scheduler's configuration says; the ``name`` of a
+    parameter group follows, or with several groups ``/pg1``, ``/pg2``. Every value is in the log;
+    sinks get values of steps every ``log_every_n_steps``.
 
     Args:
         logging_interval: record at each step (``step``) or when an epoch begins (``epoch``). By
@@ -144,7 +144,7 @@ def _names(optimizers: "list[Optimizer]", configs: "list[LRSchedulerConfig]") ->
 
 def _named_groups(optimizer: "Optimizer", name: str) -> list[tuple[str, dict[str, Any]]]:
     groups = optimizer.param_groups
-    if len(groups) == 1:
+    if len(groups) == 1 and "name" not in groups[0]:
         return [(name, groups[0])]
     named = [(f"{name}/{g.get('name', f'pg{i}')}", g) for i, g in enumerate(groups, start=1)]
     if len({each for each, _ in named}) < len(named):
