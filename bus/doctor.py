@@ -3,7 +3,8 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,15 +16,19 @@ from .control_socket import SOCKET_NAME, is_listening
 from .cursor import CursorFile, list_cursors
 from .errors import CheckpointError, NewerFormatError, RunFolderError
 from .events import CheckpointSaved, Gap, RunEnded, RunStarted
-from .recover import missing_text, ranks_of, says_gap, with_missing
+from .log_format import Footer, SegmentHeader
+from .order_of_events import OrderOfEvents, wrong_in_event, wrong_in_footer
+from .recover import missing_text, ranks_of, with_missing
 from .run_folder import RunFolder
-from .salvage import Salvage, salvage_segment
-from .segments import FolderStore
+from .salvage import Damage, Scan, SegmentBytes
+from .segments import FolderStore, holds_the_same
 from .shown_text import quoted
 
 Level = Literal["problem", "note"]
 _LEFTOVER = re.compile(r".*\.tmp")
 _OPEN_TO_OTHERS = 0o077
+MAX_FINDINGS = 50  # of one check in one file
+MAX_CHECKPOINTS = 10_000  # whose digests are compared
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -85,10 +90,19 @@ class _Doctor:
         self._run = run
         self._recover = f"nightbus recover {quoted(run.path)} -o OUT"
         self._is_written = False  # whether the attempt that is looked at is being written
+        self._save = f"save what is there: {self._recover}"
         self._saved: dict[str, str] = {}  # checkpoint, as the log names it -> its digest
+        self._last_saved = ""
+        self._forks: dict[int, int] = {}  # attempt -> the one that it went on from
+        self._ends: dict[int, int] = {}  # attempt -> the event after its last
+        self._sealed: set[int] = set()  # attempts whose logs have come to their end
+        self._said: Counter[tuple[str, str]] = Counter()  # of each check and file
 
     def _find(self, level: Level, check: str, where: Path, what: str, fix: str = "") -> None:
         within = where.relative_to(self._run.path)
+        self._said[check, str(within)] += 1
+        if self._said[check, str(within)] > MAX_FINDINGS:
+            return
         self.examination.findings.append(Finding(level, check, str(within), what, fix))
 
     def look(self) -> None:
@@ -106,15 +120,31 @@ class _Doctor:
                 continue
             for rank in ranks:
                 self._look_at_log(attempt, run.store(attempt, rank))
-        for attempt, missing in with_missing(attempts):
-            if missing:
-                what = f"{missing:,} attempts before it are not there"
-                self._find("note", "attempts", run.attempt_path(attempt), what)
+        self._look_for_missing_attempts(attempts)
         self._look_for_links()
         self._look_at_permissions()
         self._look_at_checkpoints()
         self._look_at_leftovers()
         self._look_at_cursors()
+        self._say_what_was_left_out()
+
+    def _look_for_missing_attempts(self, attempts: list[int]) -> None:
+        fix = "bring them back from a copy; what the others recorded is read without them"
+        for attempt, missing in with_missing(attempts):
+            if missing:
+                what = f"{missing:,} attempt{'' if missing == 1 else 's'} before it are not there"
+                self._find("problem", "attempts", self._run.attempt_path(attempt), what, fix)
+        for attempt, parent in sorted(self._forks.items()):
+            if parent > max(attempts, default=-1):
+                what = f"it went on from attempt {parent}, which is not there"
+                self._find("problem", "attempts", self._run.attempt_path(attempt), what, fix)
+
+    def _say_what_was_left_out(self) -> None:
+        for (check, where), number in self._said.items():
+            if number > MAX_FINDINGS:
+                what = f"and {number - MAX_FINDINGS:,} more of this kind"
+                level: Level = "note"
+                self.examination.findings.append(Finding(level, check, where, what))
 
     # -- one attempt -------------------------------------------------------------------------
 
@@ -132,7 +162,7 @@ class _Doctor:
 
     def _look_at_log(self, attempt: int, store: FolderStore) -> None:
         indices = store.indices()
-        expected = 0
+        self._look_for_other_names(store)
         end = _End()
         follows_empty = False
         for index, missing in with_missing(indices):
@@ -140,32 +170,84 @@ class _Doctor:
                 fix = f"bring it back from a copy; to read past it: {self._recover}"
                 where, what = store.path(index - missing), missing_text(missing)
                 self._find("problem", "segments", where, what, fix)
-            self._look_for_twins(store, index)
             is_last = index == indices[-1]
             path = store.path_there(index)
             try:
-                salvage = salvage_segment(store, index)
                 is_empty = path.stat().st_size == 0
+                source = SegmentBytes(store, index)
             except FileNotFoundError:
                 continue  # just compressed: its other name is looked at when asked for again
-            except NewerFormatError as error:
-                self.examination.is_newer = True
-                fix = "upgrade nightbus"
-                self._find("problem", "format", store.path_there(index), str(error), fix)
-                return
+            self._look_for_twins(store, index)
             self.examination.segments += 1
             if is_empty and not (is_last and self._is_written):
+                source.close()
                 self._find_empty_segment(path, is_last)
                 follows_empty, end.is_known = True, not is_last
                 continue
-            if follows_empty and salvage.frames:  # what is missing has been said
-                expected, follows_empty = salvage.frames[0].frame.first_seq, False
-            self._look_at_damage(path, salvage, is_last)
-            self._look_at_header(path, salvage, attempt, index)
-            expected = self._look_at_order(path, salvage, expected, end)
-            end.sealed = salvage.footer is not None
+            try:
+                order = OrderOfEvents(None if follows_empty else end.next_seq)
+                footer = self._look_at_segment(path, source, attempt, index, order, is_last, end)
+            except NewerFormatError as error:
+                self.examination.is_newer = True
+                self._find("problem", "format", path, str(error), "upgrade nightbus")
+                return
+            finally:
+                source.close()
+            follows_empty = follows_empty and not order.frames
+            self._say_order(path, order.rest(None if footer is None else footer.next_seq))
+            end.next_seq, end.sealed = order.next_seq, footer is not None
         if indices and end.is_known:
             self._look_at_end(store, end)
+        if store.folder == self._run.store(attempt).folder:
+            self._ends[attempt] = end.next_seq
+            if end.sealed:
+                self._sealed.add(attempt)
+
+    def _look_at_segment(
+        self,
+        path: Path,
+        source: SegmentBytes,
+        attempt: int,
+        index: int,
+        order: OrderOfEvents,
+        is_last: bool,
+        end: "_End",
+    ) -> Footer | None:
+        """A frame after the other, so that no more than a few of them are in memory."""
+        scan = Scan(source)
+        damages = 0
+        last: Damage | None = None  # what is wrong at the end depends on the footer
+        for part in scan.parts():
+            if isinstance(part, Damage):
+                damages += 1
+                if last is not None:
+                    self._say_damage(path, last, False)
+                last = part._replace(of=source.of)
+                continue
+            self._say_order(path, order.add(part))
+            self._look_at_events(path, part.events, end)
+        for damage in (*([last] if last is not None else []), *source.damages()):
+            damages += 1
+            if is_last and self._is_written:
+                break  # the last frame may just not be whole yet
+            # At the end of a log it is what a kill leaves: readers stop before it by themselves.
+            is_torn = is_last and scan.footer is None and damage.reason.startswith("ends inside")
+            self._say_damage(path, damage, is_torn)
+        if scan.mark is None and not damages and not (is_last and self._is_written):
+            self._find("note", "structure", path, "the segment is empty, as after a power cut")
+        self._look_at_header(path, scan.header, attempt, index)
+        if scan.footer is not None:
+            for what in wrong_in_footer(scan.footer):
+                self._find("problem", "numbers", path, what, self._save)
+        return scan.footer
+
+    def _say_damage(self, path: Path, damage: Damage, is_torn: bool) -> None:
+        fix = "" if is_torn else f"save what is sound: {self._recover}"
+        self._find("note" if is_torn else "problem", "damage", path, damage.describe(), fix)
+
+    def _say_order(self, path: Path, found: Iterable[tuple[str, str]]) -> None:
+        for check, what in found:
+            self._find("problem", check, path, what, self._save)
 
     def _find_empty_segment(self, path: Path, is_last: bool) -> None:
         """All that is to be said of it: that its log lacks what it held goes without saying."""
@@ -175,33 +257,37 @@ class _Doctor:
         self._find("note" if is_torn else "problem", "structure", path, what, fix)
 
     def _look_for_twins(self, store: FolderStore, index: int) -> None:
-        if store.path(index).exists() and store.compressed_path(index).exists():
+        packed = store.compressed_path(index)
+        if not (store.path(index).exists() and packed.exists()):
+            return
+        what = "the segment is there plain and compressed; the plain one is read"
+        try:
+            is_same = holds_the_same(store.path(index), packed)
+        except FileNotFoundError:
+            return  # just compressed
+        if is_same:
             self._find(
-                "note",
-                "leftovers",
-                store.compressed_path(index),
-                "the segment is there plain and compressed; the plain one is read",
-                f"delete the compressed one: rm {quoted(store.compressed_path(index))}",
+                "note", "leftovers", packed, what, f"delete the compressed one: rm {quoted(packed)}"
             )
+        else:
+            fix = f"find out which is the run's own, and move the other away: {quoted(packed)}"
+            self._find("problem", "segments", packed, f"{what}, and they differ", fix)
 
-    def _look_at_damage(self, path: Path, salvage: Salvage, is_last: bool) -> None:
-        if is_last and self._is_written:
-            return  # the last frame may just not be whole yet
-        for damage in salvage.damages:
-            # At the end of a log it is what a kill leaves: readers stop before it by themselves.
-            torn = is_last and damage.reason.startswith("ends inside") and salvage.footer is None
-            self._find(
-                "note" if torn else "problem",
-                "damage",
-                path,
-                damage.describe(),
-                "" if torn else f"save what is sound: {self._recover}",
-            )
-        if salvage.mark is None and not salvage.damages:
-            self._find("note", "structure", path, "the segment is empty, as after a power cut")
+    def _look_for_other_names(self, store: FolderStore) -> None:
+        """Files that have the number of a segment, but not its name."""
+        for name, index in sorted(store.other_names().items()):
+            path = store.folder / name
+            is_twin = store.path(index).exists() or store.compressed_path(index).exists()
+            if is_twin:
+                what, fix = f"segment {index} is there twice", f"move it away: {quoted(path)}"
+            else:
+                what = f"it has another name than segment {index} has"
+                fix = f"call it {store.path(index).name}"
+            self._find("problem", "segments", path, f"{what}; this file is not read", fix)
 
-    def _look_at_header(self, path: Path, salvage: Salvage, attempt: int, index: int) -> None:
-        header = salvage.header
+    def _look_at_header(
+        self, path: Path, header: SegmentHeader | None, attempt: int, index: int
+    ) -> None:
         if header is None:
             return
         said = (header.run, header.attempt, header.segment)
@@ -210,29 +296,6 @@ class _Doctor:
             what = "it says run {}, attempt {}, segment {}".format(*said)
             fix = "find out where it comes from: a segment of another run was put here"
             self._find("problem", "identity", path, what, fix)
-
-    def _look_at_order(self, path: Path, salvage: Salvage, expected: int, end: "_End") -> int:
-        fix = f"save what is there: {self._recover}"
-        if not salvage.in_order:
-            self._find("problem", "order", path, "frames do not lie in the order of events", fix)
-        for sound in salvage.frames:
-            first = sound.frame.first_seq
-            if first < expected:
-                what = f"event {first} comes after event {expected - 1}"
-                self._find("problem", "order", path, what, fix)
-                continue
-            if first > expected and not says_gap(sound, expected):
-                what = f"events {expected} to {first - 1} are missing, and no Gap says why"
-                self._find("problem", "gaps", path, what, fix)
-            expected = sound.next_seq
-            self._look_at_events(path, sound.events, end)
-        footer = salvage.footer
-        if footer is not None and footer.next_seq > expected:
-            last = footer.next_seq - 1
-            what = f"events {expected} to {last}, which the footer counts, are missing"
-            self._find("problem", "gaps", path, what, fix)
-            expected = footer.next_seq
-        return expected
 
     def _look_at_events(self, path: Path, events: list[DecodedEvent], end: "_End") -> None:
         self.examination.events += len(events)
@@ -244,8 +307,14 @@ class _Doctor:
                 end.ended = True
             elif isinstance(event, RunStarted):
                 end.started = True
+                if event.fork is not None:
+                    self._forks[event.attempt] = event.fork.attempt
             elif isinstance(event, CheckpointSaved):
-                self._saved[event.path] = event.digest
+                self._last_saved = event.path
+                if len(self._saved) < MAX_CHECKPOINTS:
+                    self._saved[event.path] = event.digest
+            for what in wrong_in_event(event):
+                self._find("problem", "numbers", path, what, self._save)
 
     def _look_at_end(self, store: FolderStore, end: "_End") -> None:
         if self._is_written:
@@ -300,7 +369,10 @@ class _Doctor:
     def _look_at_checkpoints(self) -> None:
         """Those in the run's folder, by their digests; links but for ``last`` are not followed."""
         folder = self._run.path / "checkpoints"
-        if folder.is_symlink() or not folder.is_dir():
+        if folder.is_symlink():
+            return
+        if not folder.is_dir():
+            self._look_for_the_last_saved()
             return
         for path in sorted(folder.iterdir()):
             if path.name.startswith(".") or path.is_symlink() or not path.is_dir():
@@ -308,6 +380,7 @@ class _Doctor:
             if any(os.path.lexists(path / name) for name in (STATE, TENSORS, DIGEST)):
                 self.examination.checkpoints += 1
                 self._look_at_checkpoint(path)
+        self._look_for_the_last_saved()
         last = folder / "last"
         if last.is_symlink():
             target = folder / os.readlink(last)
@@ -315,6 +388,16 @@ class _Doctor:
                 what = f"it leads to {os.readlink(last)}, where no checkpoint of this run is"
                 fix = f"have it lead to the newest: ln -sfn NAME {quoted(last)}"
                 self._find("problem", "checkpoints", last, what, fix)
+
+    def _look_for_the_last_saved(self) -> None:
+        """The checkpoint that was saved last: earlier ones are removed as others are saved."""
+        named = Path(self._last_saved)
+        is_inside = self._last_saved and not named.is_absolute() and ".." not in named.parts
+        if not is_inside or self._is_written or os.path.lexists(self._run.path / named):
+            return
+        what = "the log says that it was saved last, and it is not there"
+        fix = "bring it back from a copy, or resume from another"
+        self._find("problem", "checkpoints", self._run.path / named, what, fix)
 
     def _look_at_checkpoint(self, path: Path) -> None:
         fix = f"resume from another; rm -r {quoted(path)}"
@@ -359,11 +442,28 @@ class _Doctor:
         if cursors.is_symlink():
             return  # said already
         for name, path in list_cursors(self._run).items():
+            fix = f"rm {quoted(path)}; the sink is then delivered the run from its start"
             try:
-                CursorFile(self._run, name).load()
+                cursor = CursorFile(self._run, name).load()
             except RunFolderError as error:
-                fix = f"rm {quoted(path)}; the sink is then delivered the run from its start"
                 self._find("problem", "cursors", path, str(error), fix)
+                continue
+            if cursor is None or self._is_written or self.examination.is_newer:
+                continue
+            end = self._ends.get(cursor.attempt)
+            if end is None:
+                if cursor.seq or cursor.attempt:
+                    what = f"it stands in attempt {cursor.attempt}, whose log is gone"
+                    self._find("problem", "cursors", path, what, f"bring it back; or {fix}")
+            elif cursor.seq > end:
+                what = (
+                    f"it stands at event {cursor.seq:,} of attempt {cursor.attempt}, whose log has "
+                    f"{end:,}"
+                )
+                # After a power cut, a log may lack what had been read of it.
+                is_whole = cursor.attempt in self._sealed
+                level: Level = "problem" if is_whole else "note"
+                self._find(level, "cursors", path, what, f"bring the rest back; or {fix}")
 
 
 class _End:
@@ -371,6 +471,7 @@ class _End:
 
     def __init__(self) -> None:
         self.is_known = True
+        self.next_seq = 0
         self.started = False
         self.ended = False
         self.sealed = False

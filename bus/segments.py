@@ -104,6 +104,19 @@ class FolderStore:
             return []
         return sorted({int(match[1]) for name in names if (match := _NAME.fullmatch(name))})
 
+    def other_names(self) -> dict[str, int]:
+        """Names of files that have the number of a segment, but are not called as it is."""
+        try:
+            names = os.listdir(self.folder)
+        except OSError:
+            return {}
+        found = {name: int(match[1]) for name in names if (match := _NAME.fullmatch(name))}
+        return {
+            name: index
+            for name, index in found.items()
+            if name not in (self.path(index).name, self.compressed_path(index).name)
+        }
+
     def path(self, index: int) -> Path:
         """The plain segment's path."""
         return self.folder / f"{index:06d}.nlog"
@@ -248,14 +261,18 @@ class UnnamedStore:
                 os.close(self._fds.popitem()[1])
 
 
-def _read_footer(fd: int, size: int) -> tuple[int, bytes] | None:
-    """Offset and bytes of the footer frame and trailer, or None when the file has none."""
+def read_footer_bytes(
+    fd: int, size: int, most: int = MAX_SEGMENT_BYTES
+) -> tuple[int, bytes] | None:
+    """Offset and bytes of the footer frame and trailer, or None when the file has none, or a
+    larger one than ``most``.
+    """
     if size < len(MAGIC) + TRAILER.size:
         return None
     offset, magic = TRAILER.unpack(os.pread(fd, TRAILER.size, size - TRAILER.size))
     if magic != MAGIC or not len(MAGIC) <= offset < size - TRAILER.size:
         return None
-    if size - offset > MAX_SEGMENT_BYTES:
+    if size - offset > most:
         return None
     return offset, os.pread(fd, size - offset, offset)
 
@@ -272,7 +289,7 @@ def read_footer(store: FolderStore, index: int) -> Footer | None:
         except FileNotFoundError:
             continue
         try:
-            found = _read_footer(fd, os.fstat(fd).st_size)
+            found = read_footer_bytes(fd, os.fstat(fd).st_size)
         finally:
             os.close(fd)
         if found is None:
@@ -300,7 +317,7 @@ def compress_segment(store: FolderStore, index: int) -> None:
     temporary = target.with_name(target.name + ".tmp")
     try:
         with open(plain, "rb") as source:
-            found = _read_footer(source.fileno(), os.fstat(source.fileno()).st_size)
+            found = read_footer_bytes(source.fileno(), os.fstat(source.fileno()).st_size)
             if found is None:
                 raise LogFormatError(f"{plain} is not sealed, so it cannot be compressed")
             body_end, tail = found
@@ -340,7 +357,7 @@ def _decompress(path: Path) -> bytes:
 
     with open(open_plain(path, LogFormatError), "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        found = _read_footer(file.fileno(), size)
+        found = read_footer_bytes(file.fileno(), size)
         if found is None or size > MAX_SEGMENT_BYTES * 2:
             raise LogFormatError(f"{path} is not a compressed segment, or is cut off")
         body_end, tail = found
@@ -355,6 +372,38 @@ def _decompress(path: Path) -> bytes:
     except zstandard.ZstdError as error:
         raise LogFormatError(f"{path} cannot be decompressed: {error}") from error
     return MAGIC + body + tail
+
+
+def holds_the_same(plain: Path, packed: Path) -> bool:
+    """Whether a compressed segment is one of a plain one; a part of each is in memory at a time."""
+    import zstandard
+
+    try:
+        with (
+            open(open_plain(plain, LogFormatError), "rb") as left,
+            open(open_plain(packed, LogFormatError), "rb") as right,
+        ):
+            found = read_footer_bytes(left.fileno(), os.fstat(left.fileno()).st_size)
+            if found is None:
+                return False
+            left.seek(len(MAGIC))
+            right.seek(len(MAGIC))
+            remaining = found[0] - len(MAGIC)
+            if zstandard.get_frame_parameters(right.read(18)).content_size != remaining:
+                return False
+            right.seek(len(MAGIC))
+            unpacked = zstandard.ZstdDecompressor(max_window_size=1 << 24).stream_reader(right)
+            while remaining > 0:
+                part = left.read(min(remaining, _COPY_BYTES))
+                other = b""
+                while len(other) < len(part) and (more := unpacked.read(len(part) - len(other))):
+                    other += more
+                if part != other or not part:
+                    return False
+                remaining -= len(part)
+            return True
+    except (LogFormatError, zstandard.ZstdError):
+        return False
 
 
 def sync_folder(folder: Path) -> None:

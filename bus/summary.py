@@ -47,9 +47,9 @@ class MetricTotal(msgspec.Struct, array_like=True):
             self.non_finite += 1
             return
         if value < self.low:
-            self.low, self.low_step = value, step
+            self.low, self.low_step = +value, step  # a number, also of a bool
         if value > self.high:
-            self.high, self.high_step = value, step
+            self.high, self.high_step = +value, step
 
     def merge(self, later: "MetricTotal") -> None:
         """Take in what a later segment counted."""
