@@ -76,6 +76,13 @@ class RecordedTrainer:
     def should_stop(self, value: bool) -> None:
         self._should_stop = value
 
+    def ask_to_stop(self, who: object, reason: str) -> None:
+        """A callback would have the run stop."""
+        self.stop_reason, self._should_stop = reason, True
+
+    def withdraw_stop(self, who: object) -> None:
+        """It would take that back; the first stop that is asked for ends a replay."""
+
     def take(self, event: Event) -> None:
         """Be where an event was recorded, and know its value."""
         self.current_epoch, self.global_step, self._stage = event.epoch, event.step, event.stage

@@ -113,7 +113,7 @@ class FitLoop(Loop):
         if trainer.out_of_time:
             trainer.stop_reason = "max_time is over"
             return True
-        return trainer.should_stop and self.may_stop
+        return trainer.stops.any and self.may_stop
 
     @property
     def may_stop(self) -> bool:

@@ -123,7 +123,7 @@ class Loop(Actor):
                 break
             if safe_point is not None:
                 safe_point()
-                if self.trainer.should_stop and self.trainer.may_stop:
+                if self.trainer.stops.any and self.trainer.may_stop:
                     break
         return self.on_run_end()
 
@@ -145,7 +145,7 @@ class Loop(Actor):
                 completed += 1
                 trainer.announce_iteration(name, completed)
                 trainer.safe_point()
-                if trainer.should_stop and trainer.may_stop:
+                if trainer.stops.any and trainer.may_stop:
                     break
         finally:
             trainer.announce_loop_end(name, completed)

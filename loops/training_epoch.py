@@ -73,7 +73,7 @@ class TrainingEpochLoop(Loop):
             and trainer.optimization_progress.step.total.completed >= self.max_steps
         ):
             return True
-        if trainer.should_stop and trainer.may_stop:
+        if trainer.stops.any and trainer.may_stop:
             return True
         return trainer.has_deadline and trainer.out_of_time
 

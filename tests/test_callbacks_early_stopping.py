@@ -150,6 +150,65 @@ def test_min_epochs_comes_first(tmp_path: Path) -> None:
     assert epochs_run(tmp_path, [3.0] * 6, callback, min_epochs=4) == 4
 
 
+RECOVERS = [5.0, 6.0, 7.0, 4.0, 3.0, 2.0, 1.0, 0.5]
+WORSENS = [5.0, 6.0, 7.0, 8.0, 9.0, 9.0, 9.0, 9.0]
+NAN = [5.0, float("nan"), 4.0, 3.0, 2.0, 1.0, 0.5, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("values", "limits", "expected"),
+    [
+        (WORSENS, {}, 3),
+        (WORSENS, {"min_epochs": 5}, 5),
+        (WORSENS, {"min_steps": 9}, 5),
+        (RECOVERS, {"min_epochs": 3}, 3),
+        (RECOVERS, {"min_epochs": 5}, 8),
+        (RECOVERS, {"min_steps": 9}, 8),
+        (NAN, {"min_epochs": 4}, 8),
+        (NAN, {}, 2),
+    ],
+)
+def test_the_verdict_that_holds_is_the_last_before_min_epochs_and_min_steps(
+    tmp_path: Path, values: list[float], limits: dict[str, Any], expected: int
+) -> None:
+    callback = nb.EarlyStopping("val", patience=2)
+
+    assert epochs_run(tmp_path, values, callback, **limits) == expected
+    assert bool(callback.stopping_reason) == (expected < 8)
+
+
+@pytest.mark.parametrize("who", ["the user", "a command", "another early stopping"])
+def test_who_takes_a_stop_back_takes_back_no_other(tmp_path: Path, who: str) -> None:
+    class Also(nb.Callback):
+        def on_train_epoch_end(self, trainer: nb.Trainer, module: Any) -> None:
+            if trainer.current_epoch == 2 and who == "the user":
+                trainer.should_stop = True
+            if trainer.current_epoch == 2 and who == "a command":
+                trainer.tell("fit", nb.Stop(reason="enough"))
+
+    class Other(nb.EarlyStopping):
+        pass
+
+    other = Other("val", patience=9, divergence_threshold=0.1)
+    callbacks = [
+        nb.EarlyStopping("val", patience=2),
+        other if who == "another early stopping" else Also(),
+    ]
+    run = trainer(tmp_path, max_epochs=8, min_epochs=5, callbacks=callbacks)
+    run.fit(Scripted(RECOVERS), loader(8), loader(4))
+
+    assert run.current_epoch == 5
+
+
+def test_a_verdict_goes_on_where_a_checkpoint_was(tmp_path: Path) -> None:
+    for max_steps, steps, ckpt_path in ((7, 7, None), (-1, 9, "last")):
+        callback = nb.EarlyStopping("val", patience=2)
+        options: dict[str, Any] = {"max_epochs": 8, "max_steps": max_steps, "min_steps": 9}
+        run = trainer(tmp_path, callbacks=[callback], **options)
+        run.fit(Scripted(WORSENS), loader(8), loader(4), ckpt_path=ckpt_path)
+        assert run.global_step == steps
+
+
 def test_a_metric_that_was_not_recorded_is_an_error_that_lists_what_was(tmp_path: Path) -> None:
     with pytest.raises(
         nb.UsageError, match=r"monitor='val_loss'.* recorded: train, train_loss, val"

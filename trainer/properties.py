@@ -28,6 +28,7 @@ from .functions import Function
 from .open_run import OpenRun
 from .optimization import Optimization
 from .participants import Participants
+from .stop_requests import StopRequests
 
 
 class TrainerProperties:
@@ -44,6 +45,7 @@ class TrainerProperties:
 
     _arguments: dict[str, Any]  # what the Trainer was made with
     device: Device
+    stops: StopRequests
     place: Place
     run_folder: RunFolder | None
     open_run: OpenRun | None
@@ -88,6 +90,43 @@ class TrainerProperties:
         for two.
         """
         return self.optimization_progress.step.total.completed
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether training ends at the next safe point, once min_epochs and min_steps are reached.
+        Set it to have that; False takes back whatever was asked.
+        """
+        return self.stops.any
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        if value:
+            self.stops.add("should_stop", "")
+        else:
+            self.stops.clear()
+
+    @property
+    def stop_reason(self) -> str:
+        """Why it ends, for the log."""
+        return self.stops.reason
+
+    @stop_reason.setter
+    def stop_reason(self, reason: str) -> None:
+        self.stops.reason = reason
+
+    def ask_to_stop(self, who: object, reason: str) -> None:
+        """Have training end, as ``should_stop`` does, unless the same object withdraws that before
+        min_epochs and min_steps are reached.
+
+        Args:
+            who: asks.
+            reason: for the log.
+        """
+        self.stops.add(id(who), reason)
+
+    def withdraw_stop(self, who: object) -> None:
+        """Take back what ``ask_to_stop`` asked for; what others asked for stays."""
+        self.stops.withdraw(id(who))
 
     @property
     def may_stop(self) -> bool:

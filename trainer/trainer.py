@@ -63,6 +63,7 @@ from .properties import TrainerProperties
 from .results_table import print_results
 from .run import Given, run
 from .safe_points import SafePoints
+from .stop_requests import StopRequests
 from .wiring import Wiring
 
 _log = get_logger("nightbus.trainer")
@@ -296,8 +297,7 @@ class Trainer(TrainerCopies, TrainerProperties):
         self.open_run: OpenRun | None = None
         self.attempt = -1
         self.running_loss: RunningLoss | None = None
-        self.should_stop = False
-        self.stop_reason = ""
+        self.stops = StopRequests()
         self.paused = False
         self.interrupted = False
         self.is_training_under_way = False
@@ -587,7 +587,7 @@ class Trainer(TrainerCopies, TrainerProperties):
         self.open_run = opened
         self.attempt, self.place, self.bus = opened.attempt, opened.place, opened.bus
         self.routes = self.bus.routes
-        self.should_stop, self.stop_reason = False, ""
+        self.stops = StopRequests()
         self.paused = self.interrupted = False
 
     def begin_max_time(self) -> None:

@@ -24,6 +24,9 @@ _log = get_logger("nightbus.early_stopping")
 class EarlyStopping(Callback):
     """Stops training when the monitored metric has not improved for ``patience`` checks.
 
+    Before min_epochs and min_steps it only wants to: what holds is the last check before both are
+    reached, so a metric that has improved again by then trains on.
+
     It reads metrics alone, so ``nb.replay(run, actors=[EarlyStopping(...)])`` says where another
     choice of arguments would have stopped a recorded run.
 
@@ -93,6 +96,7 @@ class EarlyStopping(Callback):
         self._where_given = check_on_train_epoch_end
         # Where the metric was found before the run was resumed: what is known then tells no more.
         self._found_before: Literal["validation", "epoch", ""] = ""
+        self._verdict_before = ""  # of a run that was resumed before min_epochs or min_steps
         self._validated = False  # since fit began
         self._epochs = 0  # since fit began
         self._is_fitting = False
@@ -109,7 +113,12 @@ class EarlyStopping(Callback):
         self._found_before = ""
         self._validated = self._epoch_is_over = self._said_missing = False
         self._epochs = 0
-        self.stopping_reason = ""
+        self.stopping_reason, self._verdict_before = self._verdict_before, ""
+        if self.stopping_reason:
+            if trainer.may_stop:
+                self.stopping_reason = ""  # it ended a run, which was resumed all the same
+            else:
+                trainer.ask_to_stop(self, self.stopping_reason)
 
     def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         if trainer.sanity_checking or not self._is_fitting:
@@ -152,12 +161,13 @@ class EarlyStopping(Callback):
         if self.monitor not in metrics:
             self._miss(trainer)
             return
-        reason = self.evaluate(float(metrics[self.monitor]))
-        if reason:
-            self.stopping_reason = reason
+        reason = self.stopping_reason = self.evaluate(float(metrics[self.monitor]))
+        if not reason:
+            self.stopped_epoch = 0
+            trainer.withdraw_stop(self)
+        else:
             self.stopped_epoch = trainer.current_epoch
-            trainer.should_stop = True
-            trainer.stop_reason = reason
+            trainer.ask_to_stop(self, reason)
             if self.verbose:
                 tell_user(f"EarlyStopping: {reason}")
 
@@ -222,6 +232,7 @@ class EarlyStopping(Callback):
             "best_score": self.best_score,
             "patience": self.patience,
             "checks_at": self._checks_at,
+            "verdict": self.stopping_reason,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -238,6 +249,8 @@ class EarlyStopping(Callback):
         self.wait_count = state_dict["wait_count"]
         self.stopped_epoch = state_dict["stopped_epoch"]
         self.best_score = state_dict["best_score"]
+        if self.patience <= state_dict["patience"]:  # else there is more of it than there was
+            self._verdict_before = state_dict.get("verdict", "")
         if self._where_given is None:
             self._found_before = state_dict.get("checks_at", "")
 

@@ -48,6 +48,7 @@ class Timer(Callback):
             ) from None
         self._interval = check_choice("interval", interval, ("step", "epoch"))
         self._verbose = verbose
+        self._is_over = False  # and training was asked to stop
         self._start: dict[str, float] = {}  # stage -> when it began last
         self._end: dict[str, float] = {}  # stage -> when it ended last; absent while it goes on
         self._before: dict[str, float] = dict.fromkeys(_STAGES, 0.0)  # seconds of earlier times
@@ -83,6 +84,7 @@ class Timer(Callback):
 
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         self._begin("train")
+        self._is_over = False
         self._stop_if_over(trainer)  # a resumed run may have no time left
 
     def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
@@ -131,11 +133,12 @@ class Timer(Callback):
 
     def _stop_if_over(self, trainer: "Trainer") -> None:
         remaining = self.time_remaining()
-        if remaining is not None and remaining <= 0 and not trainer.should_stop:
-            trainer.should_stop = True
-            trainer.stop_reason = f"the Timer's {timedelta(seconds=self._duration_s or 0)} are over"
+        if remaining is not None and remaining <= 0 and not self._is_over:
+            self._is_over = True
+            reason = f"the Timer's {timedelta(seconds=self._duration_s or 0)} are over"
+            trainer.ask_to_stop(self, reason)
             if self._verbose:
-                tell_user(f"nightbus: {trainer.stop_reason}")
+                tell_user(f"nightbus: {reason}")
 
     # -- state -------------------------------------------------------------------------------
 
