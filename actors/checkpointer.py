@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from ..bus.actor import Actor, actor_name
 from ..bus.errors import CheckpointError, UsageError
 from ..bus.events import CheckpointSaved, Fault, Fork, Resumed
+from ..bus.forks import leave_when_forked
 from ..bus.logging_setup import get_logger
 from ..bus.redaction import redact_setting, without_secrets
 from ..bus.secret_texts import STRUCK_OUT
@@ -113,6 +114,7 @@ class Checkpointer:
     def __init__(self, trainer: "Trainer") -> None:
         self._trainer = trainer
         self._reset()
+        leave_when_forked(self)
 
     def _reset(self) -> None:
         self._wanted: list[Callable[[], object]] = []
@@ -128,6 +130,11 @@ class Checkpointer:
         self._saved_modes: Mapping[str, Any] | None = None
         self._said_left_out = False
         self._said_gone = False  # that nothing is saved because the run's folder is gone
+
+    def leave_to_parent(self) -> None:
+        """A forked child has no thread that writes, and would wait for it for ever."""
+        self._writing = None
+        self._wanted.clear()
 
     def begin(self, fork: Fork | None, state: Mapping[str, Any] | None) -> None:
         """Get ready for a run.
@@ -341,6 +348,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the state cannot be carried.
         """
+        self._trainer.bus.check_is_here(f"a checkpoint was to be saved at {path}")
         self.wait()  # before another copy of the state is made
         same = None if weights_only else self._saved_here
         snapshot = None if same is not None else take_snapshot(self._state(weights_only))
@@ -431,6 +439,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the state cannot be carried, the disk failed, or there is no folder.
         """
+        self._trainer.bus.check_is_here("a checkpoint was to be saved")
         self.wait()
         if path is None:
             self._saved_here = None

@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from ..bus.errors import CheckpointError
 from ..bus.logging_setup import get_logger
 from .loader_copy import copy_in_order, index_sampler, is_map_style
+from .loader_workers import owned
 from .rng import rng_state, set_rng_state
 from .seeded_loader import forget_seeded, seeded_loader, seeded_rest, seeds_workers
 from .worker_seeds import PassKey
@@ -58,7 +59,7 @@ class DataReader:
                     raise _other_loader(loader)
                 loader.load_state_dict(state["loader"])
                 self._read = state["batches"]
-            self._iterator: Iterator[Any] = iter(loader)
+            self._iterator: Iterator[Any] = owned(iter(loader))
         elif state is None:
             self._is_warm = is_warm(loader)
             self._began = self._first = rng_state()
@@ -128,12 +129,12 @@ class DataReader:
                 rest = copy_in_order(self._loader, remaining, persistent_workers=False)
             if self._is_warm:
                 rest.generator = torch.Generator()  # what workers draw when they start
-            self._iterator = iter(rest)
+            self._iterator = owned(iter(rest))
             keep_warm(self._loader)
             set_rng_state(self._first)
             remaining.start()
         else:
-            self._iterator = iter(self._loader)
+            self._iterator = owned(iter(self._loader))
             set_rng_state(self._first)
             _drop(self._iterator, batches, self._loader)
         set_rng_state(now)
@@ -221,12 +222,12 @@ def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:
         keep_warm(loader)
         loader = seeded_loader(loader, key)
     if not had_workers or loader._iterator is not None:
-        return iter(loader)
+        return owned(iter(loader))
     # Workers that stay draw a random number when they are started, which in the run that was saved
     # was long ago: to go on as that run, it is drawn elsewhere.
     generator, loader.generator = loader.generator, torch.Generator()
     try:
-        return iter(loader)
+        return owned(iter(loader))
     finally:
         loader.generator = generator
 

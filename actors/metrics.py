@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..bus.bus import Bus
 from ..bus.errors import CheckpointError, MetricError
 from ..bus.events import Media, Put, Scalar
+from ..bus.log_writer import NOBODY
 from ..bus.logging_setup import get_logger
 from ..bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from .arguments import check_at_least
@@ -194,12 +195,16 @@ class Metrics:
         bus = self.bus
         if self.muted:
             return
-        writer = bus.writer
+        writer, hook = bus.writer, bus.place.hook
         if self.step == _NO_STEP or writer is None or threading.get_ident() != writer.owner:
-            bus.emit(Media, name, kind, data, labels, bus.place.hook, source=source)
+            if not bus.emit_in_time(Media, name, kind, data, labels, hook, source=source):
+                bus.refuse_late_put(name, kind, source)
             return
-        event = writer.event(Media, name, kind, data, labels, bus.place.hook, source=source)
-        bus.append(msgspec.structs.replace(event, step=self.step))
+        with writer.alone():
+            event = writer.event(Media, name, kind, data, labels, hook, source=source)
+            event = msgspec.structs.replace(event, step=self.step)
+            bus.append(event)
+        bus.have_handled(event)
 
     def _count_unheard(self, labels: Sequence[str]) -> None:
         for label in labels:
@@ -230,41 +235,49 @@ class Metrics:
         bus = self.bus
         writer = bus.writer
         if writer is None:
-            if bus.flight is not None:
-                bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
+            if bus.flight is None:
+                raise bus.why_refused(f"{name!r} was to be recorded")
+            bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
             return
-        if threading.get_ident() != writer.owner:
-            writer.emit_from_any_thread(
-                Put, name, resolved(value), labels, bus.place.hook, source=source
-            )
+        thread = threading.get_ident()
+        if thread != writer.owner:
+            value = resolved(value)
+            if not writer.emit_from_any_thread(
+                Put, name, value, labels, bus.place.hook, source=source
+            ):
+                bus.refuse_late_put(name, value, source)
             return
         if bus.has_step_handlers:
             value = resolved(value)
         place = bus.place
         step = self.step
-        event = Put(
-            writer.next_seq(),
-            writer.clock_ns(),
-            place.rank,
-            place.stage,
-            place.epoch,
-            place.step if step < 0 else step,
-            place.batch_idx,
-            place.dataloader_idx,
-            source,
-            name,
-            value,  # type: ignore[arg-type]
-            labels,
-            place.hook,
-        )
-        if type(value) is PendingScalar:
-            writer.append_pending(event)
-        elif bus.has_step_handlers:
-            bus.append(event)
-        else:
-            writer.append(event)
-        if bus.flight is not None and not bus.has_step_handlers:
-            bus.flight.add(event)
+        writer.owner = NOBODY  # what strikes meanwhile, and puts, goes the way of other threads
+        try:
+            event = Put(
+                writer.next_seq(),
+                writer.clock_ns(),
+                place.rank,
+                place.stage,
+                place.epoch,
+                place.step if step < 0 else step,
+                place.batch_idx,
+                place.dataloader_idx,
+                source,
+                name,
+                value,  # type: ignore[arg-type]
+                labels,
+                place.hook,
+            )
+            if type(value) is PendingScalar:
+                writer.append_pending(event)
+            else:
+                writer.append(event)
+            if bus.flight is not None:
+                bus.flight.add(event)
+        finally:
+            writer.owner = thread
+        if bus.has_step_handlers:
+            bus.have_handled(event)
 
     def _say_not_finite(self, name: str, value: float) -> None:
         """NaN and infinities are recorded as they are, and said once for each metric."""
@@ -384,6 +397,7 @@ class Metrics:
             )
         rule = LOG_RULES.get(place.hook)
         if rule is None:
+            self.bus.check_is_here(f"log({name!r}) was called")
             where = f"in {place.hook}" if place.hook else "outside a hook"
             raise MetricError(
                 f"log({name!r}) was called {where}, where there is no step or epoch to log for; "

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from ..bus.forks import is_loader_worker, leave_when_forked
 from ..bus.logging_setup import get_logger
 from ..bus.urgent import say_urgently
 
@@ -57,6 +58,7 @@ class StopSignals:
         self._has_raised = False
         self.is_held = True
         self._previous: dict[int, Any] = {}
+        leave_when_forked(self)
 
     def let_through(self) -> None:
         """From now on somebody heeds what is noted.
@@ -119,6 +121,16 @@ class StopSignals:
             outer.interrupted = True  # who presses Ctrl-C means the run around this one too
             outer._on_request()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: what ends or saves the run is its parent's to hear; the child's
+        signals do what they did before. Workers that load the parent's data live on until it has
+        come to its safe point: Ctrl-C and SIGUSR1 reach them too, from a terminal or a scheduler.
+        """
+        while self._previous:
+            number, previous = self._previous.popitem()
+            stays = is_loader_worker() and number != signal.SIGTERM
+            signal.signal(number, _ignore if stays else previous)
+
     def hold(self, on_hurry: Callable[[], None]) -> None:
         """The run ends: from now on signals raise nothing, but call ``on_hurry``."""
         self._on_hurry = on_hurry
@@ -167,3 +179,7 @@ class StopSignals:
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self.save_requested = True
         self._on_request()
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """A handler, where SIG_IGN would be inherited by the processes that a worker starts."""

@@ -10,8 +10,9 @@ import trio
 
 from .codec import DecodedEvent, HookSelection
 from .copies import LeavesRunBehind
-from .errors import UsageError
+from .errors import OutsideRunError, UsageError
 from .events import Command, Event
+from .forks import child_process
 from .mailbox import DEFAULT_LIMIT, MailboxLimit, Told
 from .media import (
     EncodedMedia,
@@ -261,9 +262,15 @@ class Actor(LeavesRunBehind):
 
     def _require_context(self, verb: str) -> Context:
         if self._context is None:
-            raise UsageError(
-                f"{type(self).__name__}.{verb}() was called outside a run; give the actor to "
-                "Trainer(actors=[...]) or replay() and call it from a hook or handler"
+            called = f"{type(self).__name__}.{verb}() was called"
+            if child := child_process():
+                raise OutsideRunError(
+                    f"{called} in {child}, on a copy of it that is in no run; return the value to "
+                    "the process that trains, with the batch say, and put it in a hook there"
+                )
+            raise OutsideRunError(
+                f"{called} outside a run; give the actor to Trainer(actors=[...]) or replay() and "
+                "call it from a hook or handler"
             )
         return self._context
 

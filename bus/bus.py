@@ -17,6 +17,7 @@ from .cursor import AttemptLog, CursorFile, Position, RunReader
 from .errors import (
     ActorStoppedError,
     DeliveryError,
+    OutsideRunError,
     UsageError,
 )
 from .events import (
@@ -27,12 +28,14 @@ from .events import (
     Ending,
     Event,
     Hook,
+    Put,
     RunEnded,
     Stop,
 )
 from .flight_recorder import FlightRecorder
+from .forks import leave_when_forked, refusal
 from .housekeeping import Housekeeping
-from .log_writer import MAX_BUFFERED_EVENTS, MAX_BUFFERED_NS, LogWriter
+from .log_writer import MAX_BUFFERED_EVENTS, MAX_BUFFERED_NS, NOBODY, LogWriter
 from .logging_setup import get_logger
 from .mailbox import Envelope, Mailbox, Told
 from .media import EncodedMedia
@@ -137,7 +140,6 @@ class Bus(StaysInRun):
         self._nursery: trio.Nursery | None = None
         self.is_open = False  # from its start to its end
         self._closing = False
-        self._has_ended = False  # RunEnded is recorded, nothing comes after it
         self._hurries = False
         self._failures: list[Exception] = []  # of handlers in the step, on the last events
         self._is_up = threading.Event()  # the thread beside the step runs
@@ -147,7 +149,12 @@ class Bus(StaysInRun):
         self._thread_error: BaseException | None = None
         self.turns = Turns(lambda: self.post_office.thread_beside, self._threads.now_s)
         self.root_task: trio.lowlevel.Task | None = None  # of the bus thread, for those who look
+        self._scope = trio.CancelScope()  # of all that is done there
         self._lock = threading.Lock()  # who attaches, from which thread ever
+        self._training_thread = self._threads.current()
+        self._is_over = self.is_left = False
+        self.take_puts(self._refuse_put, self._refuse_put)
+        leave_when_forked(self)
 
     @property
     def run_path(self) -> Path | None:
@@ -173,6 +180,27 @@ class Bus(StaysInRun):
     def actor_at(self, address: str) -> Actor:
         """The actor of that address."""
         return self._actors[address]
+
+    # -- a forked child ----------------------------------------------------------------------
+
+    def leave_to_parent(self) -> None:
+        """In a forked child the run is its parent's: all that would go on with it is refused."""
+        self.is_left = True
+        self.take_puts(self._refuse_put, self._refuse_put)
+        self.routes.refuse(lambda: refusal("training went on"))
+        self.place.hook = ""
+        self.place.due_ns = AT_ONCE
+        if self._threads.current() == self.post_office.thread_beside:
+            self._scope.cancel()  # a coroutine forked: the others end with it, at once
+
+    def check_is_here(self, what: str) -> None:
+        """Make sure that this is not a forked child of the process whose run it is.
+
+        Raises:
+            ForkedChildError: it is one.
+        """
+        if self.is_left:
+            raise refusal(what)
 
     # -- the log -----------------------------------------------------------------------------
 
@@ -201,30 +229,46 @@ class Bus(StaysInRun):
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Record an event that arises now, and route it to handlers in the step."""
+        if not self.emit_in_time(kind, *fields, source=source):
+            self._tell_late(kind, fields, source)
+
+    def emit_in_time(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
+        """``emit``, but for an event that comes after the run's end.
+
+        Returns:
+            Whether it came before.
+        """
         writer = self.writer
         if writer is None:
             if self.flight is not None:
                 self.flight.emit(kind, *fields, source=source)
-            return
-        if self._has_ended:
-            self._tell_late(kind, fields, source)
-            return
-        if self._threads.current() != writer.owner:
-            writer.emit_from_any_thread(kind, *fields, source=source)
-            return
+            return True
+        thread = self._threads.current()
+        if thread != writer.owner:
+            return writer.emit_from_any_thread(kind, *fields, source=source)
         try:
-            self.append(writer.event(kind, *fields, source=source))
+            writer.owner = NOBODY
+            try:
+                event = writer.event(kind, *fields, source=source)
+                self.append(event)
+            finally:
+                writer.owner = thread
+            self.have_handled(event)
         except Exception as error:
             if not self._closing:
                 raise
             self._failures.append(error)
+        return True
 
     def append(self, event: Event) -> None:
-        """Add an event to the log, and route it to handlers in the step."""
+        """Add an event to the log, which is to be handled in the step as soon as it is there."""
         assert self.writer is not None
         self.writer.append(event)
         if self.flight is not None:
             self.flight.add(event)
+
+    def have_handled(self, event: Event) -> None:
+        """Route an event that is in the log to handlers in the step."""
         for table in self._tables:
             for handler in table.handlers(event):  # type: ignore[arg-type]
                 handler(event)
@@ -240,13 +284,12 @@ class Bus(StaysInRun):
             said: source and first fields, for when it is too late for the log.
         """
         writer = self.writer
-        if writer is not None and self._has_ended:
+        if writer is not None and not writer.ask_for_event(lambda: make(writer)):
             self._tell_late(kind, said[1:], said[0])
-        elif writer is not None:
-            writer.ask_for_event(lambda: make(writer))
 
     def _tell_late(self, kind: type[Event], fields: tuple[Any, ...], source: str) -> None:
         """Say what the log cannot hold, because the run's end is the last that it holds."""
+        self.check_is_here(f"{kind.__name__} was to be recorded")
         if kind not in (ActorStopped, CommandTaken):
             said = [str(field)[:200] for field in fields[:2]]
             _log.warning("too late for the log", event_type=kind.__name__, source=source, said=said)
@@ -254,19 +297,38 @@ class Bus(StaysInRun):
     def flush(self) -> None:
         """Write what happened, so that observers see it."""
         writer, place = self.writer, self.place
-        if writer is not None:
-            while writer.inbox:
-                self.append(writer.take_from_inbox())
-        if self.flight is not None:
-            place.due_ns = NEVER
-            self._hand_over()
-        if writer is not None:
+        if writer is None:
+            if self.flight is not None:
+                place.due_ns = NEVER
+            return
+        owner = writer.owner
+        if owner == NOBODY and writer.takes:
+            return  # in the middle of what is being written, or of a put
+        if writer.inbox:
+            self._take_from_inbox(writer)
+        writer.owner = NOBODY
+        try:
+            if self.flight is not None:
+                place.due_ns = NEVER
+                self._hand_over()
+            writer.flush()
+        finally:
+            writer.owner = owner
+            # Behind it: another thread may have asked for an event since.
+            if writer.others or writer.inbox:
+                place.due_ns = AT_ONCE
+
+    def _take_from_inbox(self, writer: LogWriter) -> None:
+        """Take up what others have asked for by now; who asks meanwhile must not hold it up."""
+        owner = writer.owner
+        for _ in range(len(writer.inbox)):
+            writer.owner = NOBODY
             try:
-                writer.flush()
+                event = writer.take_from_inbox()
+                self.append(event)
             finally:
-                # Behind it: another thread may have asked for an event since.
-                if writer.others or writer.inbox:
-                    place.due_ns = AT_ONCE
+                writer.owner = owner
+            self.have_handled(event)
 
     def end_step(self) -> None:
         """Write what happened in a step, at its end.
@@ -438,6 +500,7 @@ class Bus(StaysInRun):
         Returns:
             What a coroutine awaits to wait for room in the mailbox, where the policy has it wait.
         """
+        self.check_is_here(f"{type(command).__name__} was sent to {target!r}")
         return self.post_office.post(target, Envelope(command, sender, reply))
 
     def put(
@@ -447,6 +510,48 @@ class Bus(StaysInRun):
         self.record_put(source, name, value, destinations)
 
     record_put: Callable[[str, str, object, Sequence[str] | None], None]
+
+    def take_puts(
+        self,
+        put: Callable[[str, str, Any, Sequence[str] | None], None],
+        put_media: Callable[[str, str, EncodedMedia, Sequence[str] | None], None],
+    ) -> None:
+        """Have what actors put taken like this from now on."""
+        self.record_put, self.record_media = put, put_media
+
+    def _refuse_put(self, source: str, name: str, *_: object) -> None:
+        raise self.why_refused(f"put({name!r}) was called")
+
+    def why_refused(self, what: str) -> UsageError:
+        """Why nothing can be recorded: this is a forked child, or no run is open.
+
+        Args:
+            what: what was to be recorded, a call say.
+        """
+        if self.is_left:
+            return refusal(what)
+        if self._is_over:
+            return OutsideRunError(
+                f"{what} after the run's end, which is the last that its log holds; put it in a "
+                "hook, on_fit_end at the latest, and have other threads end before the run does"
+            )
+        return OutsideRunError(
+            f"{what} before the run has begun; put it in a hook, setup at the earliest"
+        )
+
+    def refuse_late_put(self, name: str, value: object, source: str) -> None:
+        """A put that the log does not take any more.
+
+        Raises:
+            OutsideRunError: always, but on the training thread: what strikes there while the run's
+                end is written, a signal's handler say, must not end that; it is said.
+            ForkedChildError: this is a forked child.
+        """
+        self.check_is_here(f"put({name!r}) was called")
+        if self._threads.current() != self._training_thread:
+            self._is_over = True
+            raise self.why_refused(f"put({name!r}) was called")
+        self._tell_late(Put, (name, value), source)
 
     def put_media(
         self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
@@ -520,6 +625,8 @@ class Bus(StaysInRun):
                 self._on_ended_beside(error)
 
     def _on_ended_beside(self, error: BaseException | None) -> None:
+        if self.is_left:
+            return
         if error is not None:
             self._thread_error = error
             _log.error("the bus thread failed; observers get the rest by replay", exc_info=error)
@@ -532,6 +639,10 @@ class Bus(StaysInRun):
         self.post_office.thread_beside = self._threads.current()
         self.root_task = trio.lowlevel.current_root_task()
         trio.lowlevel.add_instrument(self.turns)
+        with self._scope:
+            await self._serve()
+
+    async def _serve(self) -> None:
         async with trio.open_nursery() as housekeeping:
             housekeeping.start_soon(self.housekeeping.run)
             if self._control is not None:
@@ -583,16 +694,16 @@ class Bus(StaysInRun):
                 has_ended = self._threads.wait(self._drained, END_TIMEOUT_S)
                 if not has_ended and self._control is not None:
                     self._control.withdraw()
+            self.take_no_more_puts()
             return []
         self._flush_all()
-        self.writer.flush(wait=True)
+        with self.writer.alone():
+            self.writer.flush(wait=True)
         self._announce_closing()
         self._drain(drain_timeout_s)
         self._flush_all()
         self._emit_totals()
-        if ended is not None:
-            self._record_end(*ended)
-        self._has_ended = True
+        self._record_end(ended)
         has_end = self.writer.flush_end()
         self._stop_observers()
         self.check_folder()
@@ -608,20 +719,31 @@ class Bus(StaysInRun):
             key=lambda observer: not observer.gave_up.startswith("held up"),
         )
 
-    def _record_end(self, how: Ending, reason: str) -> None:
-        """Record RunEnded, after what handlers in the step put when they hear of it."""
+    def _record_end(self, ended: tuple[Ending, str] | None) -> None:
+        """Record the last events: RunEnded, if it is given, is the last, after what handlers in the
+        step put when they hear of it.
+        """
         writer = self.writer
         assert writer is not None
-        reason = without_secrets(reason)
-        announced = writer.event(RunEnded, how, reason)
+        if ended is not None:
+            ended = ended[0], without_secrets(ended[1])
+            self._announce_end(writer, *ended)
+        writer.takes = False  # what was asked for is recorded, what comes now is refused
+        self._flush_all()
+        # Never given back: nothing comes after it, whatever strikes.
+        writer.owner = NOBODY
+        if ended is not None:
+            writer.append(writer.event(RunEnded, *ended))
+
+    def _announce_end(self, writer: LogWriter, how: Ending, reason: str) -> None:
+        with writer.alone():
+            announced = writer.event(RunEnded, how, reason)
         for table in self._tables:
             for handler in table.handlers(announced):
                 try:
                     handler(announced)
                 except Exception as error:
                     self._failures.append(error)
-        self._flush_all()
-        writer.append(writer.event(RunEnded, how, reason))
 
     def hurry(self) -> None:
         """Wait for nobody any more, but end properly; for signal handlers."""
@@ -753,9 +875,16 @@ class Bus(StaysInRun):
             self.emit(ActorStopped, observer.gave_up, observer.position.seq, source=observer.name)
             observer.bury_commands("the run ended before it was taken")
 
+    def take_no_more_puts(self) -> None:
+        """The run is over: whoever puts something from now on is refused."""
+        self._is_over = True
+        self.place.hook = ""  # so that nothing can be logged either
+        self.take_puts(self._refuse_put, self._refuse_put)
+
     def _seal(self) -> None:
         assert self.writer is not None
         self._final_log = self.writer.statistics()
+        self.take_no_more_puts()
         writer, self.writer = self.writer, None
         if self.flight is not None:
             self.flight.on_kept = None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import ControlError
+from .forks import keep_when_forked, leave_when_forked
 
 SOCKET_NAME = "control.sock"
 BACKLOG = 16
@@ -78,11 +79,15 @@ class ListeningSocket:
         self.socket = listening
         self.path = path
         self._identity = _identity(path)
-        _open_sockets.add(self)
+        leave_when_forked(self)
+
+    def leave_to_parent(self) -> None:
+        """A child, a dataloader's worker say, must not keep a killed run's socket open."""
+        self.socket.close()
 
     def close(self) -> None:
         """Stop listening, and take the socket away unless another one has replaced it."""
-        _open_sockets.discard(self)
+        keep_when_forked(self)
         self.socket.close()
         self.withdraw()
 
@@ -90,19 +95,6 @@ class ListeningSocket:
         """Take the socket away unless another one has replaced it."""
         if self._identity is not None and _identity(self.path) == self._identity:
             self.path.unlink(missing_ok=True)
-
-
-_open_sockets: set[ListeningSocket] = set()
-
-
-def _close_in_forked_child() -> None:
-    """A forked child, a dataloader's worker say, must not keep a killed run's socket open."""
-    for each in list(_open_sockets):
-        each.socket.close()
-    _open_sockets.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_forked_child)
 
 
 def listen(folder: Path) -> ListeningSocket:

@@ -5,7 +5,9 @@ NightbusError
 │   ├── UnknownHookError    a handler names a hook that does not exist
 │   ├── UnsupportedArgumentError   known elsewhere, not here: says what to use instead
 │   ├── MissingPackageError a feature needs a package that is not installed
-│   └── MetricError         a metric's name, value, options or place is wrong
+│   ├── MetricError         a metric's name, value, options or place is wrong
+│   ├── OutsideRunError     no run is there, yet or any more, that could record it
+│   └── ForkedChildError    a forked child tried to go on with its parent's run
 ├── RunFolderError          the run's folder is missing, locked or cannot be written
 ├── LogError                the event log
 │   ├── LogFormatError      not a log, or damaged where damage cannot be skipped
@@ -82,6 +84,14 @@ class MissingPackageError(UsageError):
 
 class MetricError(UsageError):
     """A metric's name, value, options or the place where it was logged is wrong."""
+
+
+class OutsideRunError(UsageError):
+    """No run is there, yet or any more, that could record it."""
+
+
+class ForkedChildError(UsageError):
+    """A forked child tried to go on with its parent's run; nothing of it was touched."""
 
 
 class RunFolderError(NightbusError):

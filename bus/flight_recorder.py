@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from .events import Event, Gap, Media, Put, RunStarted
-from .log_writer import MAX_STEP_NS
+from .log_writer import MAX_STEP_NS, NOBODY
 from .marks import EVENT, NUMBER, SHIFT, HookAt, Notes, Walk, count_hooks, shape_of
 from .place import AT_ONCE, Place
 
@@ -63,7 +63,19 @@ class FlightRecorder:
         place.late_ns = place.clock_ns() + MAX_STEP_NS
 
     def keep(self) -> None:
-        """Take up the notes since the last time; only the thread that made the recorder may."""
+        """Take up the notes since the last time; only the thread that made the recorder may. What
+        strikes in the middle of it leaves it be.
+        """
+        owner = self._owner
+        if owner == NOBODY:
+            return
+        self._owner = NOBODY
+        try:
+            self._keep()
+        finally:
+            self._owner = owner
+
+    def _keep(self) -> None:
         notes, place = self.notes, self._place
         place.settle()
         words, kept = notes.words, notes.rest(notes.origin)

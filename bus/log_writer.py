@@ -9,7 +9,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeVar
 from zlib import crc32
@@ -20,6 +20,7 @@ from .codec import UNENCODABLE, encodable, encode_notes, encode_others
 from .copies import StaysInRun
 from .errors import MetricError, RunFolderError
 from .events import EVENT_TYPES, SCHEMA_VERSION, Event, Fault, Gap, Put, Scalar
+from .forks import leave_when_forked, refusal
 from .layout import MAX_NAMES_BYTES, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout, TooManyWords
 from .log_format import (
     FORMAT_MAJOR,
@@ -69,6 +70,8 @@ MAX_SHAPES = 64  # of steps, validation batches and so on, that are written in a
 MAX_REASON_CHARS = 1_000
 MAX_SYNC_WAIT_S = 64
 
+NOBODY = 0  # no thread's number
+
 _log = get_logger("nightbus.log")
 _HEAD_BYTES = FRAME_HEAD.size
 _PAYLOAD_HEAD_BYTES = PAYLOAD_HEAD.size
@@ -101,7 +104,9 @@ class LogWriter(StaysInRun):
     """Appends events to the segments of one log.
 
     Only the thread that made it may call ``flush`` and ``close`` or append to ``notes`` and
-    ``others``; other threads use ``emit_from_any_thread``.
+    ``others``, and only while it is the ``owner``; others use ``emit_from_any_thread``. While it is
+    at it, ``owner`` is nobody, so that what strikes in the middle and puts something, a signal's
+    handler, ``__del__`` or a trace function, goes the way of other threads.
 
     Args:
         store: where segments lie.
@@ -117,6 +122,8 @@ class LogWriter(StaysInRun):
         on_loss: called with the reason when the disk takes events for the first time; None for
             nobody.
         hand_over: has notes of somebody else's handed over up to now; None where nobody has any.
+        owner: the thread that may append now; ``NOBODY`` while it does, and when all is over.
+        takes: whether others may ask for events; not any more once the end is recorded.
 
     Raises:
         RunFolderError: the first segment cannot be made.
@@ -154,6 +161,8 @@ class LogWriter(StaysInRun):
         self.lost_events = 0
         self._loss: Exception | None = None  # why the last of them are lost
         self.owner = threading.get_ident()
+        self.takes = True
+        self._is_left = False  # in a forked child
         self.inbox: deque[Callable[[], Event]] = deque()  # makers of other threads' events
         self._retired: deque[tuple[int, int]] = deque()  # (segment, fd) complete, to be synced
         self._store = store
@@ -194,6 +203,28 @@ class LogWriter(StaysInRun):
         if place.notes is None and hooks is None:
             place.note_in(self.notes, clock_ns, self._flush_late)
             self._set_due(place.clock_ns())
+        leave_when_forked(self)
+
+    def leave_to_parent(self) -> None:
+        """A forked child writes nothing: what is mapped is its parent's too."""
+        self.takes, self.owner, self._is_left = False, NOBODY, True
+        fds = [self._current[1], *(fd for _, fd in self._retired)]
+        self._current = (self._current[0], -1)
+        self._shape = _NO_SHAPE
+        self._shapes.clear()  # so that nothing is written in a hurry
+        self._file.leave_to_parent()
+        for fd in fds:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have whatever strikes meanwhile go the way of other threads; outside the hot path."""
+        owner, self.owner = self.owner, NOBODY
+        try:
+            yield
+        finally:
+            self.owner = owner
 
     # -- appending ---------------------------------------------------------------------------
 
@@ -273,15 +304,28 @@ class LogWriter(StaysInRun):
             notes.noter(BEGIN, name)(time_ns - duration_ns & NUMBER)
             notes.noter(END, name)(time_ns & NUMBER)
 
-    def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> None:
-        """Have an event appended by the owner's next flush."""
-        time_ns = self.clock_ns()
-        self.ask_for_event(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
+    def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
+        """Have an event appended by the owner's next flush.
 
-    def ask_for_event(self, make: Callable[[], Event]) -> None:
-        """Have an event appended by the owner's next flush, made only then; any thread may ask."""
+        Returns:
+            Whether it will be; False when it is too late.
+        """
+        time_ns = self.clock_ns()
+        return self.ask_for_event(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
+
+    def ask_for_event(self, make: Callable[[], Event]) -> bool:
+        """Have an event appended by the owner's next flush, made only then; any thread may ask.
+
+        Returns:
+            Whether it will be; False when it is too late.
+        """
+        # Python changes threads at calls and at the ends of loops. There is neither between the
+        # look and the append, so whatever the inbox took is there when it is emptied at the end.
+        if not self.takes:
+            return False
         self.inbox.append(make)
         self.place.due_ns = AT_ONCE
+        return True
 
     def take_from_inbox(self) -> Event:
         """The next event that another thread asked for, with its place in the order; append it."""
@@ -400,6 +444,8 @@ class LogWriter(StaysInRun):
             self._rotate()
 
     def _flush_slowly(self, wait: bool) -> None:
+        if self._is_left:
+            raise refusal("the log was to be written")
         if self._underway is not None:
             self._finish_frame()
         if self._pending:
@@ -426,7 +472,8 @@ class LogWriter(StaysInRun):
 
     def _flush_late(self) -> None:
         """Write a step that goes on; the rest of it is then written at its end."""
-        self.flush()
+        with self.alone():
+            self.flush()
         self.place.due_ns = AT_ONCE
 
     def _set_due(self, time_ns: int) -> None:
@@ -754,6 +801,8 @@ class LogWriter(StaysInRun):
         Raises:
             OSError: the disk failed.
         """
+        if self._is_left:
+            raise refusal("the log was to be made durable")
         with self._sync_lock:
             while self._retired:
                 index, fd = self._retired.popleft()

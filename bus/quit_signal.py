@@ -4,12 +4,12 @@ import contextlib
 import os
 import signal
 import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from .forks import keep_when_forked, leave_when_forked
 from .logging_setup import get_logger
 
 _MANY_SIGNALS = 4096
@@ -34,6 +34,7 @@ class QuitSignal:
         self._previous_fd = -1
         self._thread: threading.Thread | None = None
         self._read_fd = self._write_fd = -1
+        self._is_left = False  # in a forked child
 
     def __enter__(self) -> "QuitSignal":
         if threading.current_thread() is not threading.main_thread():
@@ -54,7 +55,7 @@ class QuitSignal:
         # Written to by the C part of any handler, at once, whatever the main thread does.
         self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._previous = signal.signal(signal.SIGQUIT, self._on_signal)
-        _entered.add(self)
+        leave_when_forked(self)
         return self
 
     def __exit__(
@@ -63,9 +64,11 @@ class QuitSignal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._is_left:
+            signal.signal(signal.SIGQUIT, self._previous)
         if self._thread is None:
             return
-        _entered.discard(self)
+        keep_when_forked(self)
         signal.signal(signal.SIGQUIT, self._previous)
         current = signal.set_wakeup_fd(self._previous_fd)
         if current != self._write_fd:
@@ -81,6 +84,7 @@ class QuitSignal:
         """In a forked child, a dataloader's worker say: the parent answers, the child goes on."""
         signal.set_wakeup_fd(-1)
         self._write_fd = -1
+        self._thread, self._is_left = None, True
 
     def _answer(self) -> None:
         numbers = b""
@@ -113,14 +117,3 @@ def _is_handled_in_c(number: int) -> bool:
         return False
     (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (number - 1) & 1)
-
-
-_entered: weakref.WeakSet[QuitSignal] = weakref.WeakSet()
-
-
-def _leave_to_parent_in_forked_child() -> None:
-    for quit_signal in list(_entered):
-        quit_signal.leave_to_parent()
-
-
-os.register_at_fork(after_in_child=_leave_to_parent_in_forked_child)

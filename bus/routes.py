@@ -62,6 +62,16 @@ class Routes(StaysInRun):
         self._handlers: dict[str, tuple[HookHandler, ...]] = {}
         self._defaults: dict[str, HookHandler] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
+        self._refusal: Callable[[], Exception] | None = None
+
+    def refuse(self, refusal: Callable[[], Exception]) -> None:
+        """Have every hook raise from now on.
+
+        Args:
+            refusal: makes what is raised.
+        """
+        self._refusal = refusal
+        self.refresh()
 
     def set_groups(self, groups: Mapping[str, Sequence[str]]) -> None:
         """Name hooks that loops run directly one after the other.
@@ -105,8 +115,11 @@ class Routes(StaysInRun):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name in self._groups:
-            route: Any = not any(
+        if self._refusal is not None:
+            only_noted = name in self._groups or name.startswith(_DEFAULT)
+            route: Any = None if only_noted else self._refuse
+        elif name in self._groups:
+            route = not any(
                 hook in self._handlers or hook in self._defaults for hook in self._groups[name]
             )
         elif name.startswith(_PLAIN):
@@ -121,6 +134,10 @@ class Routes(StaysInRun):
         self.__dict__[name] = route
         self._built.append(name)
         return route
+
+    def _refuse(self, *_: object) -> None:
+        assert self._refusal is not None
+        raise self._refusal()
 
     def _build(self, name: str) -> HookHandler | None:
         handlers = self._handlers.get(name, ())

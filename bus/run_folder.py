@@ -15,7 +15,6 @@ import secrets
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ import msgspec
 
 from .errors import MALFORMED, RunFolderError
 from .events import Fork
+from .forks import leave_when_forked
 from .leftovers import remove_leftovers
 from .plain_file import open_plain, read_small, refuse_link
 from .redaction import redact
@@ -252,7 +252,7 @@ class AttemptLock:
         except BaseException:
             self.release()
             raise
-        _held_locks.add(self)
+        leave_when_forked(self)
 
     def _take(self, path: Path) -> None:
         try:
@@ -274,6 +274,10 @@ class AttemptLock:
             os.close(self._fd)
             self._fd = -1
 
+    def leave_to_parent(self) -> None:
+        """A child, a dataloader's worker say, must not hold on to what its parent writes."""
+        self.release()
+
 
 def _pid_in(lock: Path) -> str:
     """Who holds a lock, for people."""
@@ -282,18 +286,6 @@ def _pid_in(lock: Path) -> str:
     except (OSError, RunFolderError):
         content = b""
     return f"process {int(content)}" if content.isdigit() else "another process"
-
-
-_held_locks: weakref.WeakSet[AttemptLock] = weakref.WeakSet()
-
-
-def _release_in_forked_child() -> None:
-    """A forked child, a dataloader's worker say, must not hold on to what its parent writes."""
-    for lock in list(_held_locks):
-        lock.release()
-
-
-os.register_at_fork(after_in_child=_release_in_forked_child)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -43,6 +43,9 @@ class SegmentFile(Protocol):
     def finish(self) -> None:
         """Give back what was allocated ahead; nothing is appended after that."""
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: nothing can be written any more, and ``room`` is 0."""
+
 
 def open_segment_file(fd: int) -> SegmentFile:
     """The fastest way to append to a new, empty file that works on its file system.
@@ -115,6 +118,10 @@ class _MappedFile:
         self.window.close()
         os.ftruncate(self._fd, self.size)
 
+    def leave_to_parent(self) -> None:
+        self.window.close()  # in the child alone
+        self._fd, self.room = -1, 0
+
 
 class _WrittenFile:
     """Appends with pwrite(2)."""
@@ -144,3 +151,6 @@ class _WrittenFile:
 
     def finish(self) -> None:
         os.ftruncate(self._fd, self.size)
+
+    def leave_to_parent(self) -> None:
+        self._fd = -1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .errors import LogFormatError, RunFolderError
+from .forks import leave_when_forked
 from .log_format import (
     KIND_FOOTER,
     MAGIC,
@@ -212,6 +213,12 @@ class UnnamedStore:
     def __init__(self) -> None:
         self._fds: dict[int, int] = {}  # segment index -> file descriptor
         self._lock = threading.Lock()
+        leave_when_forked(self)
+
+    def leave_to_parent(self) -> None:
+        """A forked child does not keep disk space that its parent gives back."""
+        self._lock = threading.Lock()
+        self.close()
 
     def indices(self) -> list[int]:
         with self._lock:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from .forks import keep_when_forked, leave_when_forked
 from .logging_setup import get_logger
 
 LONGEST_POLL_S = 1.0
@@ -44,6 +45,7 @@ class Watchdog:
         thread = threading.Thread(target=self._watch, name="nightbus-watchdog", daemon=True)
         thread.start()
         self._thread = thread
+        leave_when_forked(self)
         return self
 
     def __exit__(
@@ -52,10 +54,15 @@ class Watchdog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._ended.set()
         if self._thread is not None:
+            keep_when_forked(self)
+            self._ended.set()
             self._thread.join()
             self._thread = None
+
+    def leave_to_parent(self) -> None:
+        """A child has no such thread, and what it waited for may be locked for ever."""
+        self._thread = None
 
     def _watch(self) -> None:
         poll_s = min(self._timeout_s / _POLLS_A_TIMEOUT, LONGEST_POLL_S)

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..actors.data_position import end_pass
+from ..actors.loader_workers import owned
 from ..actors.step_arguments import check_dataloader_idx
 from .loop import Loop
 from .modes import Modes
@@ -41,7 +42,7 @@ class PredictionEpochLoop(Loop):
 
     def on_run_start(self, loader: Any, limit: int | None, dataloader_idx: int, keep: bool) -> None:
         self._predictions = []
-        self._iterator = iter(loader)
+        self._iterator = owned(iter(loader))
         self._limit, self._dataloader_idx, self._keep = limit, dataloader_idx, keep
 
     def advance(self, *_: Any) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..bus.errors import SinkError
+from ..bus.forks import keep_when_forked, leave_when_forked
 from ..bus.plain_file import open_plain
 
 
@@ -24,6 +25,7 @@ class GrowingFile:
         self.size = size
         self._fd = fd
         self._pending: list[bytes] = []  # appended, not flushed
+        leave_when_forked(self)
 
     @classmethod
     def create(cls, path: Path, head: str | bytes = "", private: bool = False) -> "GrowingFile":
@@ -116,9 +118,16 @@ class GrowingFile:
         """
         refuse_lost(self.path, os.fstat(self._fd))
 
+    def leave_to_parent(self) -> None:
+        """A forked child writes nothing, and holds nothing open for a parent that is gone."""
+        fd, self._fd = self._fd, -1
+        with suppress(OSError):  # it was being replaced
+            os.close(fd)
+
     def close(self) -> None:
         """Close the file; what was not flushed is dropped."""
         os.close(self._fd)
+        keep_when_forked(self)
 
 
 def refuse_lost(path: Path, mine: os.stat_result) -> None:

@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from ..bus.events import (
     RunEnded,
     RunStarted,
 )
+from ..bus.forks import leave_when_forked
 from ..bus.imports import random_numbers_elsewhere
 from ..bus.logging_setup import get_logger
 from ..bus.run_folder import RunFolder
@@ -261,7 +261,21 @@ class ProgressBar(Sink):
             daemon=True,
         )
         atexit.register(self.stop)
+        leave_when_forked(self)
         self._drawer.start()
+
+    def leave_to_parent(self) -> None:
+        """A forked child, a dataloader's worker say, that prints would draw the parent's bar, or
+        wait for a lock for ever; so it would when it exits.
+        """
+        self._drawer = self._display = None
+        self._lock, self._stopping = threading.Lock(), threading.Event()
+        atexit.unregister(self.stop)
+        drawn_lines(0)
+        for name in ("stdout", "stderr"):
+            proxied = getattr(getattr(sys, name), "rich_proxied_file", None)
+            if proxied is not None:
+                setattr(sys, name, proxied)
 
     def _draw_repeatedly(self, stopping: threading.Event) -> None:
         """Draw what changed, at a pace that the cost of drawing sets."""
@@ -494,14 +508,3 @@ class _Notebook:
         from rich.console import Group
 
         self.update(Group(*renderables))
-
-
-def _leave_the_terminal_to_the_parent() -> None:
-    """A forked data worker that prints would draw the parent's bar, or wait for a lock for ever."""
-    for name in ("stdout", "stderr"):
-        proxied = getattr(getattr(sys, name), "rich_proxied_file", None)
-        if proxied is not None:
-            setattr(sys, name, proxied)
-
-
-os.register_at_fork(after_in_child=_leave_the_terminal_to_the_parent)

@@ -1,5 +1,6 @@
 """SQLite: puts, media and hyperparameters of one run or of many, to be asked with SQL."""
 
+import ctypes
 import os
 import sqlite3
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
 from ..bus.events import Event, Media, Plain, Put, RunEnded, RunStarted
+from ..bus.forks import leave_when_forked
 from .growing_file import lost, refuse_all_but_files, refuse_lost
 from .sink import Sink
 
@@ -74,6 +76,7 @@ class SQLite(Sink):
         self.destination = destination
         self._database: sqlite3.Connection | None = None
         self._opened: os.stat_result | None = None  # the file, when it was opened
+        leave_when_forked(self)
         self._delivered = 0
         self._held: Position | None = None  # rows from here on hold no more
 
@@ -141,6 +144,14 @@ class SQLite(Sink):
             raise
         self._database = database
         self._opened = self.path.stat()
+
+    def leave_to_parent(self) -> None:
+        """A forked child does not even close the database: it would undo, in memory that it shares
+        with its parent, what that is writing. So the connection is never let go of.
+        """
+        if self._database is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
+            self._database = None
 
     def write(self, batch: list[Put | Media | RunStarted | RunEnded]) -> None:
         assert self._database is not None

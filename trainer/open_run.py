@@ -76,8 +76,6 @@ class OpenRun(StaysInRun):
             step=trainer.global_step,
         )
         self.bus = Bus(self.place, earlier, run)
-        self.bus.record_put = trainer.metrics.put
-        self.bus.record_media = trainer.metrics.put_media
         self.bus.routes.set_groups(HOOK_GROUPS)
         if trainer.recording != "all":
             self.bus.keep_last_events(FlightRecorder(self.place))
@@ -89,6 +87,11 @@ class OpenRun(StaysInRun):
             lambda: trainer.announced_iterations,
             lambda: trainer.paused,
         )
+
+    @property
+    def is_left(self) -> bool:
+        """Whether this is a forked child of the process whose run it is."""
+        return self.bus.is_left
 
     @property
     def records(self) -> bool:
@@ -121,6 +124,8 @@ class OpenRun(StaysInRun):
             self._fork,
             self._hparams(),
         )
+        metrics = self._trainer.metrics
+        self.bus.take_puts(metrics.put, metrics.put_media)
         self.bus.flush()
         if self._trainer.control:  # before an observer starts the thread, which looks once
             root_loop = self._trainer.loop_of(self.function)
@@ -185,7 +190,7 @@ class OpenRun(StaysInRun):
         try:
             return self.bus.close(self._trainer.drain_timeout, (how, reason))
         finally:
-            if self._trainer.progress_bar is not None:
+            if self._trainer.progress_bar is not None and not self.is_left:
                 self._trainer.progress_bar.stop()
             self.release()
 

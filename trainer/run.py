@@ -80,6 +80,9 @@ def run(
 ) -> Any:
     """Run ``body`` as one attempt: set-up, running, and an end that is always recorded.
 
+    A forked child that comes to the end, by an exception say, leaves it to its parent: there the
+    run goes on, and in the child nothing of it is closed, recorded or told.
+
     Returns:
         What ``body`` does; None when Ctrl-C ended it.
     """
@@ -105,9 +108,12 @@ def run(
                         signals.let_through()
                         trainer.bus.attention |= signals.save_requested  # while it was opened
                         result = body(checkpoint)
+                        opened.bus.check_is_here(f"{function} ended")
                     if function == "fit" and (trainer.should_stop or trainer.stop_reason):
                         how, reason = "stopped", trainer.stop_reason or "should_stop was set"
                 except BaseException as error:
+                    if opened.is_left:
+                        raise
                     how, reason = _how_it_ended(error, signals)
                     # Asked here: a second signal may also come after the first has saved the run.
                     is_unsaved = signals.at_once and trainer.checkpointer.can_save
@@ -129,7 +135,9 @@ def run(
             try:
                 signals.hold(trainer.bus.hurry)
             finally:
-                if trainer.open_run is not None:
+                if trainer.open_run is not None and trainer.open_run.is_left:
+                    trainer.open_run = None
+                elif trainer.open_run is not None:
                     try:
                         _close(trainer, trainer.open_run, how, reason, is_unsaved)
                     except Exception as second:

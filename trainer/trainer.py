@@ -445,6 +445,7 @@ class Trainer(TrainerCopies, TrainerProperties):
         """Add an actor or sink while a run goes on, from any thread; it acts from the next safe
         point on. A sink gets the run from its start, an actor what comes from then on.
         """
+        self.bus.check_is_here(f"{type(actor).__name__} was to be attached")
         if self.open_run is None:
             self.participants.add(actor)
         else:
@@ -458,6 +459,7 @@ class Trainer(TrainerCopies, TrainerProperties):
         """
         if actor not in self.participants:
             raise UsageError(f"{type(actor).__name__} is not attached to this trainer")
+        self.bus.check_is_here(f"{type(actor).__name__} was to be detached")
         if self.open_run is None:
             self.participants.remove(actor)
         else:

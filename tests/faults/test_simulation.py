@@ -252,7 +252,16 @@ def waits_for_everyone(patch: pytest.MonkeyPatch) -> None:
 
 
 def goes_on_after_the_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Bus, "_has_ended", property(lambda self: False, lambda self, ended: None), False)
+    record_end = Bus._record_end
+
+    def record_and_go_on(self: Bus, ended: Any) -> None:
+        writer = self.writer
+        assert writer is not None
+        owner = writer.owner
+        record_end(self, ended)
+        writer.takes, writer.owner = True, owner
+
+    patch.setattr(Bus, "_record_end", record_and_go_on)
 
 
 def names_nobody(patch: pytest.MonkeyPatch) -> None:
