@@ -104,11 +104,16 @@ class FitLoop(Loop):
         return self.trainer.global_step
 
     @property
-    def done(self) -> bool:
-        trainer = self.trainer
+    def reached_limit(self) -> bool:
+        """Whether max_epochs or max_steps are done."""
         if self.max_epochs is not None and self.current_epoch >= self.max_epochs:
             return True
-        if 0 <= self.max_steps <= self.global_step:
+        return 0 <= self.max_steps <= self.global_step
+
+    @property
+    def done(self) -> bool:
+        trainer = self.trainer
+        if self.reached_limit:
             return True
         if trainer.out_of_time:
             trainer.stop_reason = "max_time is over"

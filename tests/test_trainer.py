@@ -617,6 +617,23 @@ def test_a_trainer_can_run_again_after_a_failure(tmp_path: Path) -> None:
     assert [event.how for event in events(run, nb.RunEnded, attempt=1)] == ["completed"]
 
 
+def test_a_fit_for_which_no_epoch_is_left_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader(4))
+    assert "is not trained" not in capsys.readouterr().err
+
+    second = Small()
+    before = weights(second)
+    run.fit(second, loader(4))
+
+    said = capsys.readouterr().err
+    assert "Small is not trained: this trainer has done 1 epochs and 1 steps already" in said
+    assert "make a new Trainer for another module" in said
+    assert all(map(torch.equal, before, weights(second)))
+
+
 # -- bad input -----------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from ..actors.rng import undrawn, undrawn_from
 from ..bus.errors import UsageError
 from ..bus.events import Scalar, Stage
 from ..bus.logging_setup import get_logger
+from ..bus.streams import tell_user
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -47,6 +48,7 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
         trainer.loaders.schedule.begin()
     module._attach(trainer)  # modules that hooks have made within it
     module.train()
+    _tell_if_nothing_is_left(trainer)
     if trainer.epoch_counter is not None:
         trainer.loaders.training  # noqa: B018  asked for here, before on_train_start
         _check_accumulation(trainer)
@@ -56,6 +58,22 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     trainer.is_training_under_way = False
     routes.call("on_fit_end")
     tear_down(trainer, "fit")
+
+
+def _tell_if_nothing_is_left(trainer: "Trainer") -> None:
+    """Say that a trainer's epochs or steps, which count over all its fits, are over."""
+    counter = trainer.epoch_counter
+    if counter is None or trainer.fit_loop is not counter or not counter.reached_limit:
+        return
+    if not (trainer.current_epoch or trainer.global_step):  # max_epochs=0: as it was asked for
+        return
+    tell_user(
+        f"nightbus: {type(trainer.lightning_module).__name__} is not trained: this trainer has "
+        f"done {trainer.current_epoch} epochs and {trainer.global_step} steps already, of "
+        f"max_epochs={trainer.max_epochs} and max_steps={trainer.max_steps}, which count over all "
+        "its fits; make a new Trainer for another module, or raise trainer.fit_loop.max_epochs to "
+        "go on"
+    )
 
 
 def _sanity_check(trainer: "Trainer") -> None:
