@@ -207,7 +207,18 @@ def _made_at(folder: Path) -> Any:
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_files(temporary)
+
+
+def _remove_files(folder: Path) -> None:
+    """Remove a checkpoint's files and their folder, if they are there; without opening the folder,
+    which cannot be done while there is no file descriptor.
+    """
+    with contextlib.suppress(OSError):
+        for name in (TENSORS, STATE, DIGEST):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+    shutil.rmtree(folder, ignore_errors=True)  # what else there is in it
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -220,8 +231,14 @@ def remove_checkpoint(folder: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     folder.rename(temporary)
     # Before its files are removed: a power cut must not leave some of them under the old name.
-    sync_folder(folder.parent)
-    shutil.rmtree(temporary)
+    try:
+        sync_folder(folder.parent)
+    except OSError:  # no file descriptor, say: it stays, and not as something half done
+        temporary.rename(folder)
+        raise
+    _remove_files(temporary)
+    if os.path.lexists(temporary):
+        shutil.rmtree(temporary)
 
 
 def temporary_name(path: Path) -> Path:

@@ -54,9 +54,6 @@ class Starves(Small):
         if self.trainer.global_step == self.last:
             self.entered.close()
 
-    def on_exception(self, *_: Any) -> None:
-        self.entered.close()
-
 
 def steps_in(path: Path) -> list[int]:
     lines = (line.split(",") for line in path.read_text().splitlines()[1:])
@@ -73,7 +70,8 @@ def test_training_goes_on_without_file_descriptors_and_so_do_sinks_when_they_are
     run = trainer(tmp_path / "starved", max_epochs=4, sinks=sinks)
 
     torch.manual_seed(1)
-    run.fit(starved, loader(), loader(8))
+    with starved.entered:
+        run.fit(starved, loader(), loader(8))
 
     assert all(torch.equal(a, b) for a, b in zip(weights(plain), weights(starved), strict=True))
     assert set(steps_in(Path(str(run.log_dir)) / "metrics.csv")) == set(range(25))
@@ -89,12 +87,15 @@ def test_a_checkpoint_that_no_file_can_be_opened_for_is_a_fault_and_not_the_end(
 ) -> None:
     run = trainer(tmp_path, max_epochs=4)
 
-    run.fit(Starves(3, 18), loader(), loader(8))
+    starved = Starves(3, 18)
+    with starved.entered:
+        run.fit(starved, loader(), loader(8))
 
     events = list(RunReader(attempt_logs(nb.RunFolder.open(str(run.log_dir)))).events())
     faults = [event for event in events if type(event) is nb.Fault]
     assert [fault for fault in faults if "checkpoint" in fault.message]
     assert run.global_step == 24
+    assert not list((Path(str(run.log_dir)) / "checkpoints").glob(".*"))  # nothing half done
 
 
 def test_a_message_that_structlog_cannot_be_loaded_for_is_said_plainly(
