@@ -74,7 +74,7 @@ def test_training_goes_on_without_file_descriptors_and_so_do_sinks_when_they_are
         run.fit(starved, loader(), loader(8))
 
     assert all(torch.equal(a, b) for a, b in zip(weights(plain), weights(starved), strict=True))
-    assert set(steps_in(Path(str(run.log_dir)) / "metrics.csv")) == set(range(25))
+    assert set(steps_in(Path(str(run.log_dir)) / "metrics.csv")) == set(range(24))
     reader = RunReader(attempt_logs(nb.RunFolder.open(str(run.log_dir))))
     events = list(reader.events())
     assert isinstance(events[-1], nb.RunEnded)
