@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ..bus.checkpoint_folder import check_digest
 from ..bus.errors import CheckpointError
 from ..bus.logging_setup import get_logger
+from ..bus.paths import as_path
 from ..bus.run_folder import RunFolder, newest_runs
 from ..bus.segments import sync_folder
 from .checkpoint_format import is_checkpoint, read_checkpoint, temporary_name
@@ -82,7 +83,7 @@ def find_checkpoint(
         return _find_last(root, run_name)
     if ckpt_path == "best":
         return _find_best(root, run_name, best_paths)
-    path = Path(ckpt_path)
+    path = as_path(ckpt_path)
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}")
     return _read(path.resolve())
@@ -157,9 +158,10 @@ def _newest_first(run: RunFolder) -> Iterator[Path]:
     first = None
     if last.is_symlink():
         first = folder / os.readlink(last)
-        if first.parent != folder:
+        real = Path(os.path.realpath(last))  # of a link to a link, where that leads
+        if first.parent != folder or real.parent != Path(os.path.realpath(folder)):
             raise CheckpointError(
-                f"{last} leads out of its run, to {first}; give that path as ckpt_path if it is "
+                f"{last} leads out of its run, to {real}; give that path as ckpt_path if it is "
                 "the checkpoint you mean"
             )
         if is_checkpoint(first):

@@ -34,6 +34,7 @@ from .hyperparameters import HyperparametersMixin, become_mappings, unknown_argu
 from .metric_states import load_torchmetrics_state, torchmetrics_state
 from .module_modes import ModuleModes
 from .rng import rng_state, set_rng_state
+from .weight_names import named_as_in, plain_name, plain_names
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -532,7 +533,7 @@ class Checkpointer:
         state: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
-            "state_dict": module.state_dict(),
+            "state_dict": plain_names(module.state_dict()),
             **self._hyperparameters(module),
         }
         if trainer.datamodule is not None:
@@ -600,7 +601,7 @@ class Checkpointer:
         if not (trainer.is_accumulating or trainer.optimization.is_manual):
             return {}
         parameters = trainer.lightning_module.named_parameters()
-        return {name: p.grad for name, p in parameters if p.grad is not None}
+        return {plain_name(name): p.grad for name, p in parameters if p.grad is not None}
 
     # -- restoring ---------------------------------------------------------------------------
 
@@ -611,7 +612,8 @@ class Checkpointer:
             CheckpointError: they do not fit the module.
         """
         try:
-            self._trainer.lightning_module.load_state_dict(state["state_dict"])
+            module = self._trainer.lightning_module
+            module.load_state_dict(named_as_in(module, state["state_dict"]))
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit the module: {error}") from error
 
@@ -671,7 +673,7 @@ class Checkpointer:
         trainer.loaders.load_state_dict(state["loaders"])
         trainer.metrics.load_state_dict(state["metrics"])
         load_torchmetrics_state(trainer.lightning_module, state["torchmetrics"])
-        parameters = dict(trainer.lightning_module.named_parameters())
+        parameters = plain_names(dict(trainer.lightning_module.named_parameters()))
         for name, gradient in state["gradients"].items():
             # As backward makes them, with the parameter's own layout in memory.
             parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)

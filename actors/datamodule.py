@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from inspect import Parameter, signature
-from pathlib import Path
 from typing import Any, Self
 
 from ..bus.actor import Actor
+from ..bus.paths import as_path
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
 
@@ -74,7 +74,7 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         """
         from .checkpoint_format import read_checkpoint
 
-        state = read_checkpoint(Path(checkpoint_path))
+        state = read_checkpoint(as_path(checkpoint_path))
         by_place, by_name = restored_arguments(cls, state, kwargs, "datamodule_")
         data = cls(*by_place, **by_name)
         if state.get("datamodule"):

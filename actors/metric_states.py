@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..bus.errors import CheckpointError
+from .weight_names import plain_name, plain_names
 
 # What Running and MinMaxMetric gather in plain attributes.
 _BESIDE_STATES = ("_num_vals_seen", "min_val", "max_val")
@@ -23,7 +24,7 @@ def torchmetrics_state(module: nn.Module, over: Collection[int] = ()) -> dict[st
         if hasattr(part, "_compute_groups_create_state_ref"):  # metrics that share a state get it
             list(part.values(copy_state=False))  # type: ignore[operator]
     return {
-        name: {
+        plain_name(name): {
             "update_count": metric._update_count,
             "states": {state: getattr(metric, state) for state in metric._defaults},
             "beside": {part: vars(metric)[part] for part in _BESIDE_STATES if part in vars(metric)},
@@ -41,7 +42,7 @@ def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, 
         CheckpointError: the module has no such Metric, or one with other states.
     """
     _grow_trackers(module, state)
-    metrics = dict(_metrics(module))
+    metrics = plain_names(dict(_metrics(module)))
     for name, saved in state.items():
         metric = metrics.get(name)
         if metric is None or metric._defaults.keys() != saved["states"].keys():

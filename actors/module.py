@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -11,6 +10,7 @@ from torch.optim import Optimizer
 
 from ..bus.actor import Actor
 from ..bus.errors import CheckpointError, UsageError
+from ..bus.paths import as_path
 from .device import move_data_to_device
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .lightning_optimizer import Toggled
@@ -19,6 +19,7 @@ from .misspelt_hooks import similar_name
 from .model_hooks import ModelHooks
 from .rank_zero import announce_rank
 from .truncated_bptt import split_along_time
+from .weight_names import named_as_in
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -81,13 +82,14 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
             )
         from .checkpoint_format import read_checkpoint
 
-        state = read_checkpoint(Path(checkpoint_path))
+        state = read_checkpoint(as_path(checkpoint_path))
         by_place, by_name = restored_arguments(cls, state, kwargs)
         module = cls(*by_place, **by_name)
         if module.on_load_checkpoint is not None:  # which switches it off
             module.on_load_checkpoint(state)
         try:
-            module.load_state_dict(state["state_dict"], strict=strict is not False)
+            weights = named_as_in(module, state["state_dict"])
+            module.load_state_dict(weights, strict=strict is not False)
         except RuntimeError as error:
             raise CheckpointError(
                 f"the weights in {checkpoint_path} do not fit {cls.__name__}: {error}"

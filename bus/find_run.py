@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .errors import RunFolderError
 from .flight_file import is_flight_file, open_run
+from .paths import as_path
 from .run_folder import RunFolder, newest_runs
 
 MAX_NAMED_RUNS = 5
@@ -17,7 +18,7 @@ def find_events(given: str) -> RunFolder:
         RunFolderError: there is none, or several.
         LogFormatError: the file is damaged at its head.
     """
-    path = Path(given)
+    path = as_path(given)
     return open_run(path) if is_flight_file(path) else find_run(given)
 
 
@@ -27,7 +28,7 @@ def find_run(given: str) -> RunFolder:
     Raises:
         RunFolderError: there is none, or several.
     """
-    path = Path(given)
+    path = as_path(given)
     for candidate in (path, Path("runs") / given):
         if (candidate / "run.json").exists():
             return RunFolder.open(candidate)

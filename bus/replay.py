@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,6 +27,7 @@ from .mailbox import Envelope, Told
 from .media import EncodedMedia
 from .missing_events import missing_events
 from .observer import Observer, text_of
+from .paths import as_path
 from .recorded_hook import replay_table
 from .recorded_trainer import CallbackTable, RecordedTrainer
 from .replay_check import check_what_is_named
@@ -286,7 +286,7 @@ def replay(
         files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
     elif cursors is not None:
         names = [actor_name(sink) for sink in destinations]
-        files = {name: CursorFile(folder, name, Path(cursors)) for name in names}
+        files = {name: CursorFile(folder, name, as_path(cursors)) for name in names}
     observers = [
         _observer(host, actor, selection, files.get(actor_name(actor)), resume)
         for actor in everyone

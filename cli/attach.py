@@ -2,10 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from ..bus.find_run import find_run
+from ..bus.paths import as_path
 from .file_sinks import (
     WANTED,
     add_folder_options,
@@ -44,7 +44,7 @@ def _attach(options: argparse.Namespace) -> int:
     run = find_run(options.run)
     goes_on = run.goes_on()
     tell("following the run until it ends" if goes_on else "the run has ended: this is all of it")
-    sinks, cursors = make_file_sinks(folders), Path(next(iter(folders.values())))
+    sinks, cursors = make_file_sinks(folders), as_path(next(iter(folders.values())))
     try:
         replayed = replay(run, sinks=sinks, follow=True, cursors=cursors)
     except KeyboardInterrupt:

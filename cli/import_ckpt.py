@@ -3,12 +3,12 @@
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from ..bus.checkpoint_folder import is_checkpoint
 from ..bus.checkpoint_kind import kind_of_file
 from ..bus.errors import UsageError
+from ..bus.paths import as_path
 from .text import ERROR, OK, REFUSED, as_json, plain, tell
 
 
@@ -31,7 +31,7 @@ def add(verbs: Any) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    source, out = Path(options.file), Path(options.out)
+    source, out = as_path(options.file), as_path(options.out)
     if out.exists():
         raise UsageError(f"{out} exists already; name a new folder")
     if source.is_dir():

@@ -2,10 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from ..bus.errors import RunFolderError
+from ..bus.paths import as_path
 from .text import ERROR, OK, as_json, duration, moment, plain, size, tell, tell_problem
 
 _HEADER = ("run", "started", "took", "ended", "epochs", "steps", "size")
@@ -34,7 +34,7 @@ def add(verbs: Any) -> None:
 def _ls(options: argparse.Namespace) -> int:
     from ..bus.run_list import list_runs
 
-    root = Path(options.root)
+    root = as_path(options.root)
     if not root.is_dir():
         raise RunFolderError(
             f"{root} is not a folder; give the folder the runs lie in, the trainer's "

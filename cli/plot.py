@@ -5,11 +5,11 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, UsageError
 from ..bus.find_run import find_events
+from ..bus.paths import as_path
 from ..bus.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP
 from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell, tell_problem
@@ -105,7 +105,7 @@ def _plot(options: argparse.Namespace) -> int:
     recorded = list(dict.fromkeys(name for run in curves for name in run))
     _check_wanted(options.metric, recorded)
     metrics = _page(list(dict.fromkeys(options.metric)) or recorded, options.page)
-    path = Path(options.output)
+    path = as_path(options.output)
     x: XAxis = options.x or "step"
     save_figure(by_run, metrics, x, path)
     for metric in metrics:

@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from ..bus.errors import RunFolderError
 from ..bus.find_run import find_run
+from ..bus.paths import as_path
 from ..bus.run_folder import RunFolder, RunInfo
 from .find import RUN_HELP
 from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell
@@ -30,7 +30,7 @@ def add(verbs: Any) -> None:
 def _recover(options: argparse.Namespace) -> int:
     from ..bus.recover import recover
 
-    done = recover(_find_damaged(options.run), Path(options.out))
+    done = recover(_find_damaged(options.run), as_path(options.out))
     if options.json:
         sys.stdout.write(as_json(done))
     else:
@@ -50,7 +50,7 @@ def _find_damaged(given: str) -> RunFolder:
     try:
         return find_run(given)
     except RunFolderError as error:
-        path = Path(given)
+        path = as_path(given)
         if not path.is_dir() or not list(path.glob("attempt-*")):
             raise
         tell(f"{error}; its name and begin are made up")

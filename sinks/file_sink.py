@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
+from ..bus.paths import as_path
 from .growing_file import GrowingFile, is_abandoned, remove_file
 from .sink import Sink
 
@@ -32,7 +33,7 @@ class FileSink(Sink):
         name: str | None = None,
         destination: str = "loggers",
     ) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else as_path(folder)
         self.file_name = name or self.default_name
         self.destination = destination
         self._file: GrowingFile | None = None

@@ -10,6 +10,7 @@ from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
 from ..bus.events import Event, Media, Plain, Put, RunEnded, RunStarted
 from ..bus.forks import leave_when_forked
+from ..bus.paths import as_path
 from .growing_file import lost, refuse_all_but_files, refuse_lost
 from .sink import Sink
 
@@ -71,7 +72,7 @@ class SQLite(Sink):
         name: str = "metrics.sqlite",
         destination: str = "loggers",
     ) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else as_path(folder)
         self.file_name = name
         self.destination = destination
         self._database: sqlite3.Connection | None = None

@@ -6,7 +6,6 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from ..bus.cursor import PlainState
@@ -14,6 +13,7 @@ from ..bus.errors import MissingPackageError
 from ..bus.events import Event, Media, Put, RunEnded, RunStarted
 from ..bus.logging_setup import get_logger
 from ..bus.media import decoded
+from ..bus.paths import as_path
 from ..bus.redaction import redact
 from .sink import Sink
 from .step_rows import StepRow, StepRows, is_extreme
@@ -73,7 +73,7 @@ class WandB(Sink):
         self.group = group
         self.tags = tuple(tags)
         self.mode = mode
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else as_path(folder)
         self.destination = destination
         self._wandb: Any = wandb
         self._run: Any = None

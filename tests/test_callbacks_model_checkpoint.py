@@ -509,3 +509,37 @@ def test_verbose_prints_what_is_saved(tmp_path: Path, capsys: pytest.CaptureFixt
         f"ModelCheckpoint: saved {folder}/epoch=0, val 3, best: {folder}/epoch=0",
         f"ModelCheckpoint: saved {folder}/epoch=1, val 4, best: {folder}/epoch=0",
     ]
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"every_n_epochs": 10},
+        {"every_n_train_steps": 100},
+        {"train_time_interval": timedelta(days=1)},
+        {"every_n_epochs": 10, "save_on_train_epoch_end": True},
+        {"save_top_k": 0},
+    ],
+    ids=str,
+)
+def test_last_is_saved_at_each_epochs_end_whatever_else_is_due(tmp_path: Path, when: Any) -> None:
+    callback = nb.ModelCheckpoint(tmp_path / "kept", save_last=True, **when)
+    run = trainer(tmp_path, max_epochs=2, callbacks=[callback])
+    run.fit(Small(), loader(), loader(8))
+
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"last", "epoch=1-step=12"}
+    assert Path(callback.last_model_path).resolve().name == "epoch=1-step=12"
+    assert callback.best_model_path == ""
+
+
+def test_what_is_due_at_an_epochs_last_step_is_chosen_although_last_is_due_too(
+    tmp_path: Path,
+) -> None:
+    callback = nb.ModelCheckpoint(
+        tmp_path / "kept", save_last=True, every_n_train_steps=6, save_top_k=-1
+    )
+    run = trainer(tmp_path, max_epochs=2, callbacks=[callback])
+    run.fit(Small(), loader(), loader(8))
+
+    assert Path(callback.best_model_path).name == "epoch=1-step=12"
+    assert len(list((tmp_path / "kept").iterdir())) == 3

@@ -371,3 +371,16 @@ def test_a_checkpoint_cannot_name_folders_elsewhere_to_be_removed(tmp_path: Path
     trainer(tmp_path, max_epochs=5).fit(Small(), loader(), ckpt_path=forged)
 
     assert precious.exists()
+
+
+def test_a_last_that_leads_out_of_its_run_by_another_link_is_refused(tmp_path: Path) -> None:
+    run, elsewhere = trainer(tmp_path / "a"), trainer(tmp_path / "b")
+    for each in (run, elsewhere):
+        each.fit(Small(), loader())
+    folder = Path(f"{run.log_dir}/checkpoints")
+    (folder / "between").symlink_to(Path(f"{elsewhere.log_dir}/checkpoints/last").resolve())
+    (folder / "last").unlink()
+    (folder / "last").symlink_to("between")
+
+    with pytest.raises(CheckpointError, match="leads out of its run"):
+        trainer(tmp_path / "a").fit(Small(), loader(), ckpt_path="last")

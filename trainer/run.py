@@ -12,6 +12,7 @@ from ..actors.datamodule import LightningDataModule
 from ..actors.module import LightningModule
 from ..actors.stop_signals import StopSignals
 from ..actors.torch_settings import torch_settings
+from ..actors.weight_names import uncompiled
 from ..bus.errors import UsageError
 from ..bus.events import Ending, Fault
 from ..bus.logging_setup import bind_run
@@ -50,7 +51,7 @@ class Given(NamedTuple):
         Raises:
             UsageError: it makes no sense.
         """
-        model, loaders, datamodule = self.model, self.loaders, self.datamodule
+        model, loaders, datamodule = uncompiled(self.model), self.loaders, self.datamodule
         if model is not None and not isinstance(model, LightningModule):
             wrap = ": wrap it in one, whose training_step calls it" * isinstance(model, Module)
             raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}{wrap}")

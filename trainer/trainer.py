@@ -42,6 +42,7 @@ from ..bus.events import Command, LoopAdvanced, LoopEnded, LoopStarted, Scalar
 from ..bus.log_writer import MAX_BUFFERED_EVENTS
 from ..bus.logging_setup import get_logger, level
 from ..bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
+from ..bus.paths import as_path
 from ..bus.place import Place
 from ..bus.reply import Reply, check_deadline
 from ..bus.run_folder import RunFolder
@@ -239,7 +240,7 @@ class Trainer(TrainerCopies, TrainerProperties):
         self.drain_timeout = drain_timeout
         self.hang_timeout = check_seconds("hang_timeout", hang_timeout)
         self.run_name = run_name
-        self.default_root_dir = Path(default_root_dir or Path.cwd())
+        self.default_root_dir = as_path(default_root_dir or Path.cwd())
         self.max_time_s = parse_max_time(max_time)
         max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
         made = make_sinks(sinks, logger)
@@ -507,7 +508,7 @@ class Trainer(TrainerCopies, TrainerProperties):
         Raises:
             CheckpointError: the state cannot be carried, or the disk failed.
         """
-        self.checkpointer.save_now(Path(filepath), weights_only)
+        self.checkpointer.save_now(as_path(filepath), weights_only)
 
     # -- module and loops --------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ...bus.logging_setup import get_logger
+from ...bus.paths import as_path
 from ...bus.streams import tell_user
 from ..arguments import check_at_least, check_choice
 from ..checkpoint_files import free_name, point_at
@@ -45,8 +46,8 @@ class ModelCheckpoint(Checkpoint):
             ``{epoch}-{step}`` by default. A name that is taken gets ``-v1``, ``-v2`` and so on.
         monitor: the metric that says which checkpoints are best; without one, the newest is.
         verbose: report each checkpoint on stderr.
-        save_last: keep the newest checkpoint too, and have a link ``last`` lead to it. ``"link"``
-            means the same as True.
+        save_last: keep the newest checkpoint too, and have a link ``last`` lead to it; one is saved
+            at each epoch's end for it, whatever else is due. ``"link"`` means the same as True.
         save_top_k: how many of the best to keep; -1 for all, 0 for none. Without ``monitor``, one
             of -1, 0 and 1.
         save_weights_only: leave out what is needed to resume.
@@ -141,7 +142,7 @@ class ModelCheckpoint(Checkpoint):
         nothing_given = all(value is None for value in triggers.values())
         self.every_n_epochs = 1 if nothing_given else every_n_epochs or 0
         self.save_on_train_epoch_end = save_on_train_epoch_end
-        self.dirpath = None if dirpath is None else os.path.abspath(os.fspath(dirpath))
+        self.dirpath = None if dirpath is None else os.path.abspath(as_path(dirpath))
         self._has_own_dirpath = dirpath is not None
         self.best_model_path = ""
         self.best_model_score: Tensor | None = None
@@ -151,6 +152,7 @@ class ModelCheckpoint(Checkpoint):
         self._kept: list[str] = []  # what this callback has chosen and may remove
         self._newest = ""  # what last_model_path leads to
         self._pending: dict[str, float] | None = None  # what is to be saved between two epochs
+        self._only_last = False  # what is pending or due is for last alone
         self._saved_step = -1
         self._begin()
         if filename is not None:
@@ -223,8 +225,12 @@ class ModelCheckpoint(Checkpoint):
         if trainer.sanity_checking:
             return
         self._validated = True
-        if self.save_on_train_epoch_end is not True and self._is_epoch_due(trainer):
+        if self.save_on_train_epoch_end is True:
+            return
+        if self._is_epoch_due(trainer):
             self._take_due(trainer)
+        elif self._is_last_due(trainer):
+            self._take_due(trainer, only_last=True)
 
     def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         # What the module logs in this hook is known in the next one, on_epoch_end.
@@ -232,8 +238,12 @@ class ModelCheckpoint(Checkpoint):
         at_epoch_end = self.save_on_train_epoch_end
         if at_epoch_end is None:
             at_epoch_end = not trainer.loaders.can_validate
-        if at_epoch_end and self._is_epoch_due(trainer):
-            self._is_due = self._is_active
+        if not at_epoch_end or not self._is_active:
+            return
+        if self._is_epoch_due(trainer):
+            self._is_due, self._only_last = True, False
+        elif self._is_last_due(trainer):
+            self._is_due = self._only_last = True
 
     def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         if not self._epoch_is_over:
@@ -251,16 +261,22 @@ class ModelCheckpoint(Checkpoint):
     def _save_pending(self, trainer: "Trainer") -> None:
         if self._pending is not None:
             candidates, self._pending = self._pending, None
-            self._consider(trainer, candidates)
+            only_last, self._only_last = self._only_last, False
+            self._consider(trainer, candidates, only_last)
+
+    def _is_last_due(self, trainer: "Trainer") -> bool:
+        """Whether an epoch's end, where nothing else is due, is one for ``last``."""
+        return bool(self.save_last) and not self._is_due and self._pending is None
 
     def _is_epoch_due(self, trainer: "Trainer") -> bool:
         every = self.every_n_epochs
         return every > 0 and (trainer.current_epoch + 1) % every == 0
 
-    def _take_due(self, trainer: "Trainer") -> None:
+    def _take_due(self, trainer: "Trainer", only_last: bool = False) -> None:
         """Save before the next step; at the epoch's last batch, at its end."""
         if not self._is_active:
             return
+        self._only_last = only_last
         if trainer.is_last_batch:
             self._is_due = True
         else:
@@ -284,14 +300,18 @@ class ModelCheckpoint(Checkpoint):
         value, kth = float(current), self.kth_value.item()
         return value < kth if self.mode == "min" else value > kth
 
-    def _consider(self, trainer: "Trainer", candidates: dict[str, float]) -> None:
+    def _consider(
+        self, trainer: "Trainer", candidates: dict[str, float], only_last: bool = False
+    ) -> None:
         """Save, if it is to be kept, and remove what is no longer."""
         step = int(candidates["step"])
         if step == self._saved_step or not self._is_active:
             return
         trainer.checkpointer.wait()  # what it could not save is not chosen any more then
         score = None
-        if self.monitor is not None:
+        if only_last:
+            chosen = False
+        elif self.monitor is not None:
             if self.monitor not in candidates:
                 self._miss(trainer, candidates)
                 return
@@ -473,6 +493,7 @@ class ModelCheckpoint(Checkpoint):
             "last_model_path": self._relative(self.last_model_path),
             "pending": self._pending,
             "is_due": self._is_due,
+            "only_last": self._only_last,
             "validated": self._validated,
             "saved_step": self._saved_step,
             "current_score": self.current_score,
@@ -491,6 +512,7 @@ class ModelCheckpoint(Checkpoint):
             return
         self._pending = state_dict["pending"]
         self._is_due, self._validated = state_dict["is_due"], state_dict["validated"]
+        self._only_last = state_dict.get("only_last", False)
         self._saved_step = state_dict["saved_step"]
         self.current_score = state_dict["current_score"]
         here = {name: self._absolute(name) for name in (*state_dict["kept"], state_dict["newest"])}

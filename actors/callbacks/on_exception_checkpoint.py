@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...bus.errors import CheckpointError
 from ...bus.logging_setup import get_logger
+from ...bus.paths import as_path
 from ..checkpoint_files import free_name
 from .checkpoint import Checkpoint
 
@@ -35,7 +36,7 @@ class OnExceptionCheckpoint(Checkpoint):
     def __init__(
         self, dirpath: str | os.PathLike[str] | None = None, filename: str = "interrupted"
     ) -> None:
-        self.dirpath = None if dirpath is None else os.path.abspath(os.fspath(dirpath))
+        self.dirpath = None if dirpath is None else os.path.abspath(as_path(dirpath))
         self.filename = filename
 
     def on_exception(

@@ -12,6 +12,7 @@ from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
 from ..arguments import check_at_least
 from ..callback import Callback
+from ..weight_names import plain_name
 
 if TYPE_CHECKING:
     from ...trainer import Trainer
@@ -195,7 +196,7 @@ class WeightAveraging(Callback):
         saved = checkpoint.get("actors", {}).get(actor_name(self))
         if self._stage != "fit" or not saved:
             return
-        averages = {name: checkpoint["state_dict"][name] for name in saved["weights"]}
+        averages = {plain_name(name): checkpoint["state_dict"][name] for name in saved["weights"]}
         self._loaded = {**saved, "averages": averages}
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **saved["weights"]}
 
@@ -206,12 +207,12 @@ class WeightAveraging(Callback):
         self._average.update_parameters(module)
 
     def _named(self, module: nn.Module) -> list[tuple[str, Tensor, Tensor]]:
-        """Name in the state dict, tensor of the module, and its counterpart."""
+        """Name in a checkpoint, tensor of the module, and its counterpart."""
         assert self._average is not None
         pairs = zip(_tensors(module), _tensors(self._average.module), strict=True)
         counterparts = {id(mine): other.detach() for mine, other in pairs}
         return [
-            (name, tensor, counterparts[id(tensor)])
+            (plain_name(name), tensor, counterparts[id(tensor)])
             for name, tensor in module.state_dict(keep_vars=True).items()
             if id(tensor) in counterparts
         ]
