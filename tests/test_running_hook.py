@@ -59,7 +59,7 @@ class Overriding(Module):
         optimizer.zero_grad()
 
     def optimizer_step(self, *arguments: Any, **_: Any) -> None:
-        _, _, optimizer, _, closure = arguments
+        _, _, optimizer, closure = arguments  # and optimizer_idx, if there are several
         optimizer.step(closure)
 
 
