@@ -41,6 +41,7 @@ _NO_STEP = -1
 _log = get_logger("nightbus.metrics")
 
 DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
+_LABELS_OF_LATEST = ("callbacks", "progress_bar", "loggers")
 
 
 class _Collection(NamedTuple):
@@ -68,7 +69,9 @@ class Metrics:
         self.num_dataloaders = 1
         self._module = nn.Module()  # whose run it is
         self.batch: Any = None  # the batch of the step that goes on
-        self.muted = False  # while the sanity check runs: what is logged is thrown away
+        self.muted = False  # nothing is recorded, while the sanity check runs say
+        # Values from before the sanity check, which shows its own meanwhile.
+        self._set_aside: list[dict[str, Value]] | None = None
         self._batch_size = 1  # of the batch that _sized is
         self._sized: Any = _NO_BATCH
         self._warned_sizes = False
@@ -223,6 +226,7 @@ class Metrics:
 
     def _record(self, source: str, name: str, value: Value, labels: tuple[str, ...]) -> None:
         if self.muted:
+            self._show(name, value, labels)
             return
         if type(value) is float and value - value != 0.0:
             self._say_not_finite(name, value)
@@ -278,6 +282,13 @@ class Metrics:
             writer.owner = thread
         if bus.has_step_handlers:
             bus.have_handled(event)
+
+    def _show(self, name: str, value: Value, labels: tuple[str, ...]) -> None:
+        """Have a value that is not recorded among the latest, if the sanity check runs."""
+        if self._set_aside is not None:
+            for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
+                if label in labels:
+                    latest[name] = value
 
     def _say_not_finite(self, name: str, value: float) -> None:
         """NaN and infinities are recorded as they are, and said once for each metric."""
@@ -341,6 +352,25 @@ class Metrics:
         self._record(source, entry.step_name, scalar, labels)
         if entry.step_name is not entry.name and entry.stage == "train" and not self.muted:
             self._callback[entry.name] = scalar
+
+    # -- the sanity check --------------------------------------------------------------------
+
+    def begin_trial(self) -> None:
+        """What is logged from here on is among the latest values, and is not recorded."""
+        self.muted = True
+        self._set_aside = [dict(values) for values in self._latest]
+
+    def end_trial(self) -> None:
+        """The latest values are those from before the trial again."""
+        before, self._set_aside = self._set_aside, None
+        for values, known in zip(self._latest, before or [], strict=False):
+            values.clear()
+            values.update(known)
+        self.muted = False
+
+    @property
+    def _latest(self) -> tuple[dict[str, Value], ...]:
+        return self._callback, self._progress_bar, self._logged
 
     @property
     def thinned(self) -> list[str]:
@@ -610,7 +640,9 @@ class Metrics:
             else:
                 continue
             self._record(entry.source, entry.epoch_name, value, entry.to_epoch)
-            if entry.epoch_name is not entry.name and not self.muted:
+            if entry.epoch_name is not entry.name and (
+                self._set_aside is not None or not self.muted
+            ):
                 self._callback[entry.name] = value
             published.setdefault(entry.of_loader, {})[entry.epoch_name] = value
         return published
@@ -719,6 +751,7 @@ class Metrics:
         self.bus = bus
         self._module = module
         self.muted = False
+        self._set_aside = None
         self._entries.clear()
         self._to_be_taken_up.clear()
         self._collections.clear()

@@ -88,7 +88,7 @@ def test_a_writer_is_given_all_predictions_though_none_are_returned(tmp_path: Pa
     assert run.predict(Small(), loader(6, 4), return_predictions=False) is None
 
     ((predictions, indices),) = writes.epochs
-    assert [len(batch) for batch in predictions[0]] == [4, 2]
+    assert [len(batch) for batch in predictions] == [4, 2]
     assert indices == [[[0, 1, 2, 3], [4, 5]]]
     assert writes.batches == []
 
@@ -146,11 +146,22 @@ def test_predictions_are_written_with_the_samples_they_are_of(tmp_path: Path) ->
         def write_on_epoch_end(
             self, trainer: Any, module: Any, predictions: Any, batch_indices: Any
         ) -> None:
-            self.pairs = list(zip(predictions[0], batch_indices[0], strict=True))
+            self.pairs = list(zip(predictions, batch_indices[0], strict=True))
 
     writes = Writes("epoch")
     trainer(tmp_path, callbacks=[writes]).predict(PredictsSome(), loader(6, 2))
     assert writes.pairs == [(0, [0, 1]), (None, [2, 3]), (2, [4, 5])]
+
+
+def test_a_writer_has_a_list_for_each_of_several_loaders(tmp_path: Path) -> None:
+    writes = Writes("epoch")
+    trainer(tmp_path, callbacks=[writes]).predict(PredictsSome(), [loader(8), loader(12)])
+    assert writes.epochs == [
+        (
+            [[0, None], [0, None, 2]],
+            [[[0, 1, 2, 3], [4, 5, 6, 7]], [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]],
+        )
+    ]
 
 
 def test_the_module_is_in_eval_mode_when_prediction_starts(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import end_workers
-from models import Small, dataset, trainer
+from models import Small, dataset, events, trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -172,3 +172,51 @@ def test_overfitting_validates_in_a_fixed_order(tmp_path: Path) -> None:
     )
     first, second = module.seen
     assert torch.equal(first, second)
+
+
+class LogsWhileValidating(Small):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("loss", 2.0, on_step=True, on_epoch=True, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("end", 3.0)
+
+
+def test_callbacks_see_what_the_sanity_check_logs_and_none_of_it_is_left(tmp_path: Path) -> None:
+    class Reads(nb.Callback):
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, dict[str, float]]] = []
+
+        def note(self, hook: str, run: nb.Trainer) -> None:
+            if run.sanity_checking or hook == "train_start":
+                latest: dict[str, Any] = {
+                    **run.callback_metrics,
+                    **run.logged_metrics,
+                    **run.progress_bar_metrics,
+                }
+                self.seen.append((hook, {name: float(latest[name]) for name in sorted(latest)}))
+
+        def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+            self.note("epoch_end", trainer)
+
+        def on_validation_end(self, trainer: Any, module: Any) -> None:
+            self.note("end", trainer)
+
+        def on_sanity_check_end(self, trainer: Any, module: Any) -> None:
+            self.note("check_end", trainer)
+
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            self.note("train_start", trainer)
+
+    reads = Reads()
+    run = trainer(tmp_path, callbacks=[reads])
+    run.fit(LogsWhileValidating(), DataLoader(dataset(), 4), DataLoader(dataset(), 4))
+
+    logged = {"loss": 2.0, "loss_epoch": 2.0, "loss_step": 2.0}
+    assert reads.seen == [
+        ("epoch_end", logged),
+        ("end", logged | {"end": 3.0}),
+        ("check_end", logged | {"end": 3.0}),
+        ("train_start", {}),
+    ]
+    assert all(event.stage != "sanity_check" for event in events(run, nb.Put))

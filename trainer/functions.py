@@ -89,7 +89,8 @@ def _sanity_check(trainer: "Trainer") -> None:
         trainer.loaders.evaluation("validate")
         if not trainer.loaders.wants_sanity_check:
             return
-        trainer.loaders.sanity_checking = trainer.metrics.muted = True
+        trainer.loaders.sanity_checking = True
+        trainer.metrics.begin_trial()
         module, callbacks = trainer.lightning_module, trainer.participants.callbacks_in_order
         owners = [*module.modules(), trainer.datamodule, *callbacks]
         with trainer.loaders.unread("validate"), undrawn_from(owners):
@@ -98,7 +99,8 @@ def _sanity_check(trainer: "Trainer") -> None:
                 val_loop.run()
                 trainer.metrics.drop_stage()
             trainer.routes.call("on_sanity_check_end")
-        trainer.loaders.sanity_checking = trainer.metrics.muted = False
+        trainer.metrics.end_trial()
+        trainer.loaders.sanity_checking = False
 
 
 def evaluate(

@@ -67,8 +67,10 @@ class BasePredictionWriter(Callback):
         Args:
             trainer: the trainer.
             module: the module.
-            predictions: a list over batches for each dataloader.
-            batch_indices: in the same shape, as ``batch_indices`` above.
+            predictions: as ``predict`` returns them: a list over batches; with several dataloaders
+                a list of these.
+            batch_indices: for each dataloader, also where it is one, a list over batches, as
+                ``batch_indices`` above.
         """
 
     def on_predict_batch_end(
@@ -94,4 +96,5 @@ class BasePredictionWriter(Callback):
                 [trainer.predict_loop.batch_indices(idx, number) for number in range(len(batches))]
                 for idx, batches in enumerate(outputs)
             ]
-            self.write_on_epoch_end(trainer, module, outputs, indices)
+            predictions = outputs[0] if len(outputs) == 1 else outputs
+            self.write_on_epoch_end(trainer, module, predictions, indices)
