@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from ..bus.paths import as_path
 from ..bus.run_folder import RunFolder, newest_runs
 from ..bus.segments import sync_folder
 from .checkpoint_format import is_checkpoint, read_checkpoint, temporary_name
+from .replaced_checkpoints import restore_replaced
 
 MAX_NAMED_RUNS = 5  # of those that are passed over
 
@@ -33,17 +34,17 @@ class Found(NamedTuple):
     run: RunFolder | None
 
 
-def free_name(path: Path, mine: str = "", join: str = "-", first: int = 1) -> Path:
+def free_name(path: Path, mine: Collection[str] = (), join: str = "-", first: int = 1) -> Path:
     """The path, or the first of ``path-v1``, ``path-v2`` ... that does not exist.
 
     Args:
         path: the name that is wanted.
-        mine: a path that may be taken although it exists.
+        mine: paths that may be taken although they exist.
         join: what is between name and version.
         first: the first version.
     """
     free, version = path, first
-    while os.path.lexists(free) and str(free) != mine:
+    while os.path.lexists(free) and str(free) not in mine:
         free = path.with_name(f"{path.name}{join}v{version}")
         version += 1
     return free
@@ -84,6 +85,7 @@ def find_checkpoint(
     if ckpt_path == "best":
         return _find_best(root, run_name, best_paths)
     path = as_path(ckpt_path)
+    restore_replaced(path.parent)
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}")
     return _read(path.resolve())
@@ -154,6 +156,7 @@ def last_of(run: RunFolder) -> Found | None:
 def _newest_first(run: RunFolder) -> Iterator[Path]:
     """The run's checkpoints in its own folder: that which ``last`` leads to, then the others."""
     folder = run.path / "checkpoints"
+    restore_replaced(folder)
     last = folder / "last"
     first = None
     if last.is_symlink():
@@ -206,6 +209,7 @@ def _best_of(last: Found) -> list[str]:
     for state in last.state.get("actors", {}).values():
         if isinstance(state, dict) and (path := state.get("best_model_path")):
             here = Path(path)
+            restore_replaced(here.parent)
             if not here.exists() and last.run is not None:  # the run was moved
                 here = last.run.path / "checkpoints" / here.name
             found.append(str(here))

@@ -30,6 +30,7 @@ from ..bus.run_folder import make_private_folder
 from ..bus.segments import sync_folder
 from ..bus.shown_text import quoted
 from .checkpoint_values import Flattener, decoder
+from .replaced_checkpoints import put_in_place, restore_replaced
 
 FORMAT_VERSION = 1
 MAX_NEAR = 8  # checkpoints that are named where another was looked for
@@ -105,12 +106,15 @@ def check_carried(state: Mapping[str, Any], path: str = "state") -> None:
         ) from error
 
 
-def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple[str, int]:
+def write_checkpoint(
+    folder: Path, state: Mapping[str, Any] | Snapshot, replaces: bool = False
+) -> tuple[str, int]:
     """Write a checkpoint so that ``folder`` is either absent or complete.
 
     Args:
         folder: where; must not exist.
         state: plain data and tensors, or a snapshot of it.
+        replaces: take the place of what is there.
 
     Returns:
         Its digest and its size in bytes.
@@ -119,7 +123,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any] | Snapshot) -> tuple
         CheckpointError: the state holds something a checkpoint cannot carry, or the disk failed.
     """
     snapshot = state if isinstance(state, Snapshot) else take_snapshot(state)
-    with _made_at(folder) as temporary:
+    with _made_at(folder, replaces) as temporary:
         safetensors.torch.save_file(snapshot.tensors, temporary / TENSORS)
         _write_private(temporary / STATE, snapshot.state)
         _check_readable(temporary, folder, snapshot)
@@ -154,12 +158,13 @@ def _write_private(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:
+def link_checkpoint(source: Path, folder: Path, replaces: bool = False) -> tuple[str, int]:
     """Have a complete checkpoint under another name too, without writing it again.
 
     Args:
         source: the checkpoint.
         folder: the other name; must not exist.
+        replaces: take the place of what is there.
 
     Returns:
         Its digest and its size in bytes.
@@ -167,7 +172,7 @@ def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:
     Raises:
         CheckpointError: the disk failed.
     """
-    with _made_at(folder) as temporary:
+    with _made_at(folder, replaces) as temporary:
         for name in (TENSORS, STATE, DIGEST):
             try:
                 os.link(source / name, temporary / name)
@@ -179,9 +184,9 @@ def link_checkpoint(source: Path, folder: Path) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def _made_at(folder: Path) -> Any:
+def _made_at(folder: Path, replaces: bool) -> Any:
     """A temporary folder for a checkpoint's files, which is durable and called ``folder`` then."""
-    if os.path.lexists(folder):
+    if os.path.lexists(folder) and not replaces:
         raise CheckpointError(
             f"{folder} exists already, and a checkpoint replaces nothing; choose another path, or "
             "remove it first"
@@ -202,8 +207,7 @@ def _made_at(folder: Path) -> Any:
             finally:
                 os.close(fd)
         sync_folder(temporary)
-        temporary.rename(folder)
-        sync_folder(folder.parent)
+        put_in_place(temporary, folder)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
     finally:
@@ -250,6 +254,7 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what processes that were killed left of checkpoints that they had begun to write or
     to remove, and of links to them.
     """
+    restore_replaced(folder)
     for path in folder.glob(".*.tmp"):
         pid = path.name.split(".")[-2]
         if not (pid.isdecimal() and is_gone(int(pid))):
@@ -299,6 +304,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is none, or is damaged.
     """
+    restore_replaced(folder.parent)
     if folder.is_file():
         raise CheckpointError(_is_a_file(folder))
     if not folder.exists():

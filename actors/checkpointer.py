@@ -1,5 +1,6 @@
 """What a checkpoint holds, when and where it is saved, and how a run is restored from it."""
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -336,6 +337,7 @@ class Checkpointer:
         weights_only: bool = False,
         then: Callable[[], object] | None = None,
         failed: Callable[[], object] | None = None,
+        replaces: bool = False,
     ) -> None:
         """Save a checkpoint at a path that does not exist yet; it is written beside training. What
         has been saved whole at this boundary is not written again, but gets this name too.
@@ -345,6 +347,7 @@ class Checkpointer:
             weights_only: leave out what is needed to resume.
             then: called when it is complete on disk, by the thread that wrote it.
             failed: called at the next boundary if it could not be written.
+            replaces: take the place of the checkpoint that is there, which stays until then.
 
         Raises:
             CheckpointError: the state cannot be carried.
@@ -356,7 +359,9 @@ class Checkpointer:
         if not weights_only:
             self._saved_here = path
         self._writing = _Writing(
-            lambda: self._write(path, snapshot or same, weights_only, then), failed, self._ask
+            lambda: self._write(path, snapshot or same, weights_only, then, replaces),
+            failed,
+            self._ask,
         )
         self._writing.start()  # not before it is known whom the run's end has to wait for
 
@@ -370,6 +375,7 @@ class Checkpointer:
         content: Snapshot | Path | None,
         weights_only: bool,
         then: Callable[[], object] | None,
+        replaces: bool,
     ) -> None:
         bus, folder = self._trainer.bus, self._folder
         run = self._trainer.run_folder
@@ -385,13 +391,15 @@ class Checkpointer:
                 # What the checkpoint stands on: a power cut must not leave it with less of a log.
                 bus.writer.sync()
             if isinstance(content, Path):
-                digest, size = link_checkpoint(content, path)
+                digest, size = link_checkpoint(content, path, replaces)
             else:
                 assert content is not None
-                digest, size = write_checkpoint(path, content)
+                digest, size = write_checkpoint(path, content, replaces)
             if is_newest:
                 former, self.last_path = self.last_path, path
-                point_at(path.with_name("last"), path)
+                last = path.with_name("last")
+                if not (last.is_symlink() and os.readlink(last) == path.name):
+                    point_at(last, path)
         except OSError as error:
             raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
         is_inside = run is not None and path.is_relative_to(run.path)

@@ -25,7 +25,7 @@ from .segments import FolderStore, holds_the_same
 from .shown_text import quoted
 
 Level = Literal["problem", "note"]
-_LEFTOVER = re.compile(r".*\.tmp")
+_LEFTOVER = re.compile(r".*\.tmp|\..*\.former")
 _OPEN_TO_OTHERS = 0o077
 MAX_FINDINGS = 50  # of one check in one file
 MAX_CHECKPOINTS = 10_000  # whose digests are compared
@@ -91,6 +91,7 @@ class _Doctor:
         self._recover = f"nightbus recover {quoted(run.path)} -o OUT"
         self._is_written = False  # whether the attempt that is looked at is being written
         self._save = f"save what is there: {self._recover}"
+        self._was_killed = False  # in one of its attempts
         self._saved: dict[str, str] = {}  # checkpoint, as the log names it -> its digest
         self._last_saved = ""
         self._forks: dict[int, int] = {}  # attempt -> the one that it went on from
@@ -321,6 +322,7 @@ class _Doctor:
             return
         if not end.started:
             self._find("note", "structure", store.folder, "no event says that the run began")
+        self._was_killed |= not end.ended
         if not end.ended or not end.sealed:
             what = "its process ended without a word: the log ends after its last whole frame"
             self._find("note", "end", store.folder, what)
@@ -413,6 +415,10 @@ class _Doctor:
             return
         said = self._saved.get(str(path.relative_to(self._run.path)), found)
         if said != found and not self._is_written:  # it may have been saved anew since
+            if self._was_killed:  # a save that takes another one's place is logged after it has
+                what = "the log does not name it: its process ended when it had just been saved"
+                self._find("note", "checkpoints", path, what)
+                return
             what = f"its digest is {found}, but the log says that {said} was saved there"
             fix = "find out where it comes from: another checkpoint was put here"
             self._find("problem", "checkpoints", path, what, fix)

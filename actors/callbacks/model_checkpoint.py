@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from inspect import signature
 from pathlib import Path
@@ -43,7 +43,8 @@ class ModelCheckpoint(Checkpoint):
         dirpath: where to; the folder ``checkpoints`` in the run's folder by default.
         filename: what a checkpoint is called: ``{epoch}-{val_loss:.2f}`` gives
             ``epoch=3-val_loss=0.25``; ``{step}`` and every recorded metric can be used.
-            ``{epoch}-{step}`` by default. A name that is taken gets ``-v1``, ``-v2`` and so on.
+            ``{epoch}-{step}`` by default. A name that is taken gets ``-v1``, ``-v2`` and so on, but
+            for that of a checkpoint which is no longer kept then: the new one takes its place.
         monitor: the metric that says which checkpoints are best; without one, the newest is.
         verbose: report each checkpoint on stderr.
         save_last: keep the newest checkpoint too, and have a link ``last`` lead to it; one is saved
@@ -323,8 +324,9 @@ class ModelCheckpoint(Checkpoint):
         if not chosen and not self.save_last:
             return
         self._say_unknown_names(candidates)
-        path = str(self._unused(Path(self.format_checkpoint_name(candidates))))
         before = {*self._kept, self._newest}
+        leaving = {path for path in before - self._staying(chosen) if _is_own(path)}
+        path = str(self._unused(Path(self.format_checkpoint_name(candidates)), leaving))
         choice = self._choice()
         if chosen:
             self._choose(path, score)
@@ -348,10 +350,25 @@ class ModelCheckpoint(Checkpoint):
             """When the disk did not take it: what was kept before still is."""
             vars(self).update(choice)
 
-        trainer.checkpointer.save(Path(path), self.save_weights_only, tidy_up, take_back)
+        trainer.checkpointer.save(
+            Path(path), self.save_weights_only, tidy_up, take_back, replaces=path in leaving
+        )
         if self.verbose:
             shown = "" if score is None else f", {self.monitor} {score.item():g}"
             tell_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
+
+    def _staying(self, chosen: bool) -> set[str]:
+        """What is still kept when the next one is saved.
+
+        Args:
+            chosen: whether that is taken into the selection.
+        """
+        staying = set(self._kept)
+        if chosen and self.monitor is not None:
+            staying.discard(self.kth_best_model_path)
+        elif chosen and self.save_top_k == 1:
+            staying.clear()
+        return staying if self.save_last else staying | {self._newest}
 
     def _choice(self) -> dict[str, Any]:
         """What is chosen, as it is now."""
@@ -468,14 +485,14 @@ class ModelCheckpoint(Checkpoint):
             return shown
         return f"{field.replace('/', '_')}{self.CHECKPOINT_EQUALS_CHAR}{shown}"
 
-    def _unused(self, path: Path, mine: str = "") -> Path:
+    def _unused(self, path: Path, mine: Collection[str] = ()) -> Path:
         return free_name(path, mine, self.CHECKPOINT_JOIN_CHAR, self.STARTING_VERSION)
 
     def _last_link(self, candidates: Mapping[str, float]) -> Path:
         link = Path(self.format_checkpoint_name(candidates, self.CHECKPOINT_NAME_LAST))
         if link.is_symlink() and not self._has_own_dirpath:
             return link  # the run's own, which leads to its newest checkpoint, whoever saved that
-        return self._unused(link, mine=self.last_model_path)  # another run's is left alone
+        return self._unused(link, mine=[self.last_model_path])  # another run's is left alone
 
     # -- state -------------------------------------------------------------------------------
 
@@ -567,6 +584,11 @@ def _is_checkpoint(path: str) -> bool:
     return bool(path) and is_checkpoint(Path(path))
 
 
+def _is_own(path: str) -> bool:
+    """Whether there still is a checkpoint where one was saved, and no link to somebody else's."""
+    return _is_checkpoint(path) and not os.path.islink(path)
+
+
 def _remove(path: str) -> None:
-    if _is_checkpoint(path) and not os.path.islink(path):
+    if _is_own(path):
         remove_checkpoint(Path(path))
