@@ -422,14 +422,18 @@ class Overlooking(TrainingEpochLoop):
             super().advance()
 
 
-class WithoutMonitored(Plain):
-    """Its scheduler fails at each step: nobody logs what it monitors."""
+class WithFailingScheduler(Plain):
+    """Its scheduler fails at each step."""
 
     def configure_optimizers(self) -> Any:
+        def rate(step: int) -> float:
+            if step:
+                raise nb.UsageError("no rate for this step")
+            return 1.0
+
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-        config = {"scheduler": scheduler, "interval": "step", "monitor": "nobody"}
-        return [optimizer], [config]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
 class BusyByHand(ManualOptimization):
@@ -454,7 +458,7 @@ def test_what_a_manual_loop_does_before_the_step_is_behind_the_batchs_begin(
     assert all(step - begin >= BUSY_NS for begin, step in zip(begins_ns, steps_ns, strict=True))
 
 
-@pytest.mark.parametrize("kind", [WithoutMonitored, lambda: Failing("backward")])
+@pytest.mark.parametrize("kind", [WithFailingScheduler, lambda: Failing("backward")])
 def test_a_fault_that_a_loop_overlooks_leaves_later_steps_their_numbers(
     kind: Callable[[], Small], tmp_path: Path
 ) -> None:

@@ -287,7 +287,9 @@ def test_the_json_report_holds_actors_and_cursors(
 def test_the_monitor_prints_a_line_for_each_actor_that_has_something_to_tell(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    trainer(tmp_path, actors=[nb.BusMonitor(3600)], sinks=[nb.CSV()]).fit(Small(), loader())
+    quiet: dict[str, Any] = {"limit_val_batches": 0, "log_every_n_steps": 1}
+    run = trainer(tmp_path, actors=[nb.BusMonitor(3600)], sinks=[nb.CSV()], **quiet)
+    run.fit(Small(), loader())
 
     lines = capfd.readouterr().err.splitlines()
     assert "dead letters" in lines[0]

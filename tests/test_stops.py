@@ -142,20 +142,28 @@ def test_handlers_are_gone_when_the_run_is_over(tmp_path: Path) -> None:
     assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
 
 
-def test_a_checkpoint_that_cannot_be_saved_does_not_keep_a_run_from_ending(tmp_path: Path) -> None:
-    class CannotBeCarried(nb.Callback):
-        def state_dict(self) -> dict[str, Any]:
-            return {"bad": object()}
+class GetsWhatCannotBeCarried(nb.Callback):
+    """Has a state, from the first batch on, that no checkpoint can carry."""
 
+    state: object = None
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.state = object()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"bad": self.state}
+
+
+def test_a_checkpoint_that_cannot_be_saved_does_not_keep_a_run_from_ending(tmp_path: Path) -> None:
     stop = At("on_train_batch_end", 2, send(signal.SIGTERM))
-    run = trainer(tmp_path, callbacks=[CannotBeCarried(), stop])
+    run = trainer(tmp_path, callbacks=[GetsWhatCannotBeCarried(), stop])
 
     with pytest.raises(SystemExit):
         run.fit(Small(), loader())
 
     (fault,) = events(run, nb.Fault)
     assert fault.source == "checkpointer"
-    assert "cannotbecarried" in fault.message.lower()
+    assert "getswhatcannotbecarried" in fault.message.lower()
     assert ending(run) == "preempted"
 
 
@@ -677,11 +685,7 @@ def test_an_exception_alone_saves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_hides_an_exception_is_not_what_the_user_sees(tmp_path: Path) -> None:
-    class CannotBeCarried(nb.Callback):
-        def state_dict(self) -> dict[str, Any]:
-            return {"bad": object()}
-
-    run = trainer(tmp_path, callbacks=[CannotBeCarried(), nb.OnExceptionCheckpoint()])
+    run = trainer(tmp_path, callbacks=[GetsWhatCannotBeCarried(), nb.OnExceptionCheckpoint()])
 
     with pytest.raises(ValueError, match="out of luck"):
         run.fit(Broken(), loader())
