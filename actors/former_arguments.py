@@ -166,6 +166,12 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(init)
     def __init__(self: Any, *args: Any, **given: Any) -> None:
+        if args:
+            kind = type(args[0]).__name__
+            raise UsageError(
+                f"Trainer takes its arguments by name, and got {kind} without one; the module "
+                "and the data go to trainer.fit(module, ...)"
+            )
         settled = settle(given, defaults)
         self._arguments = {**defaults, **settled}
         init(self, *args, **settled)

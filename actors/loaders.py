@@ -90,10 +90,8 @@ class Loaders:
         if self._overfit:
             self._limits["train"] = self._limits["validate"] = self._overfit
         self.schedule = ValidationSchedule(val_check_interval, check_val_every_n_epoch)
-        check_at_least("num_sanity_val_steps", num_sanity_val_steps, -1)
-        self._num_sanity_steps = num_sanity_val_steps
-        check_at_least("reload_dataloaders_every_n_epochs", reload_every_n_epochs, 0)
-        self._reload_every = reload_every_n_epochs
+        self.set_sanity_steps(num_sanity_val_steps)
+        self.reload_every(reload_every_n_epochs)
         self.sanity_checking = False
         self._given: Mapping[str, Any] = {}
         self._routes: Callable[[], Routes] = _not_yet
@@ -119,6 +117,29 @@ class Loaders:
             "_evaluation": {},
             "_training": None,
         }
+
+    def set_limit(self, stage: str, limit: float | None) -> None:
+        """Read so many batches of a stage, or this share of them, from its next pass on; None for
+        all.
+        """
+        self._limits[stage] = check_limit(_name(stage), 1.0 if limit is None else limit)
+        if stage == "train" and self._training is not None:
+            self._count_training()
+
+    def validate_at(self, interval: Interval | None, every_n_epochs: int | None) -> None:
+        """Validate at other times than until now; see ValidationSchedule."""
+        self.schedule = ValidationSchedule(interval, every_n_epochs)
+        self.schedule.begin()
+        if self._training is not None:
+            self._count_training()
+
+    def set_sanity_steps(self, number: int | None) -> None:
+        """Validate so many batches before training."""
+        self._num_sanity_steps = check_at_least("num_sanity_val_steps", number, -1) or 0
+
+    def reload_every(self, epochs: int | None) -> None:
+        """Ask for new dataloaders so often; 0 for never."""
+        self._reload_every = check_at_least("reload_dataloaders_every_n_epochs", epochs, 0) or 0
 
     def run_batches(self, number: int) -> None:
         """Read so many batches of everything, validate after them, and skip the sanity check."""
@@ -181,10 +202,13 @@ class Loaders:
             )
         loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
         self._training = without_shuffling(loader) if self._overfit else loader
-        total = num_batches(loader)
-        self._num_training_batches = limited(total, self._limits["train"], _name("train"))
-        if total == 0:
+        if num_batches(loader) == 0:
             _log.warning("the training dataloader is empty, so there is nothing to train")
+        self._count_training()
+
+    def _count_training(self) -> None:
+        total = num_batches(self._training)
+        self._num_training_batches = limited(total, self._limits["train"], _name("train"))
         self.schedule.fit_to(self._num_training_batches, self.can_validate)
 
     def read_training(self, rank: int, state: Mapping[str, Any] | None) -> Any:

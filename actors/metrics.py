@@ -106,6 +106,11 @@ class Metrics:
             self._stepped += 1
         self.step = self._step_before = step
 
+    def hand_on_every(self, steps: int) -> None:
+        """Hand step values to sinks every so many steps."""
+        check_at_least("log_every_n_steps", steps, 1)
+        self.log_every_n_steps = steps
+
     def end_steps(self) -> None:
         """What is recorded from here on belongs to no batch that was."""
         self.step = _NO_STEP

@@ -568,11 +568,11 @@ class Bus(StaysInRun):
         ones; any thread may ask.
         """
         log = self._log_statistics()
-        observers = {observer.actor: observer for observer in list(self.observers)}
+        observers = {id(observer.actor): observer for observer in list(self.observers)}
         mailboxes = self.post_office.mailboxes
         actors = {
             name: ActorStatistics(
-                mailboxes[name].statistics(), self._observed(observers.get(actor), log)
+                mailboxes[name].statistics(), self._observed(observers.get(id(actor)), log)
             )
             for name, actor in list(self._actors.items())
             if name in mailboxes
@@ -595,10 +595,11 @@ class Bus(StaysInRun):
         """Record what each actor did."""
         mailboxes = self.post_office.mailboxes
         present = [_Member(name, actor, mailboxes[name]) for name, actor in self._actors.items()]
-        observers = {observer.actor: observer for observer in self.observers}
+        # By identity: an actor that is a dataclass cannot be hashed.
+        observers = {id(observer.actor): observer for observer in self.observers}
         log = self._log_statistics()
         for name, actor, mailbox in (*self._departed, *present):
-            mail, seen = mailbox.statistics(), self._observed(observers.get(actor), log)
+            mail, seen = mailbox.statistics(), self._observed(observers.get(id(actor)), log)
             if seen is not None or mail.sent:
                 self.emit(ActorTotals, *_totals(actor, mail, seen), source=name)
 

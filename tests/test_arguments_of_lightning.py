@@ -130,13 +130,13 @@ def test_arguments_can_be_read_off_the_trainer_as_they_hold() -> None:
     run = nb.Trainer(**QUIET, max_epochs=1, limit_train_batches=3, min_epochs=1, **defaults)
     quick = nb.Trainer(**QUIET, fast_dev_run=2)
 
-    assert (run.limit_train_batches, run.limit_val_batches) == (3, 1.0)  # type: ignore[attr-defined]
-    assert run.check_val_every_n_epoch == 1  # type: ignore[attr-defined]
-    assert run.precision == "32-true"  # type: ignore[attr-defined]
+    assert (run.limit_train_batches, run.limit_val_batches) == (3, 1.0)
+    assert run.check_val_every_n_epoch == 1
+    assert run.precision == "32-true"
     assert (run.min_epochs, run.min_steps) == (1, None)
     assert (run.num_devices, run.device_ids, run.profiler) == (1, [0], None)
-    assert quick.limit_test_batches == 2  # type: ignore[attr-defined]
-    assert quick.num_sanity_val_steps == 0  # type: ignore[attr-defined]
+    assert quick.limit_test_batches == 2
+    assert quick.num_sanity_val_steps == 0
     assert not hasattr(run, "weights_summary")
     with pytest.raises(AttributeError, match="no attribute 'limit_train_batch'; did you mean limi"):
         _ = run.limit_train_batch  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """What a beginner gets wrong in the first hour: each is said, with what to do about it."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -363,3 +364,58 @@ def test_step_values_that_no_sink_got_are_said(tmp_path: Path, capsys: Capture) 
         "steps\n"
     )
     assert run(log_every_n_steps=2) == ""
+
+
+def test_fit_without_a_module_says_what_it_takes(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match=r"needs the module to train: trainer.fit\(module"):
+        trainer(tmp_path).fit()
+    with pytest.raises(nb.UsageError, match="needs the module to train"):
+        trainer(tmp_path).fit(train_dataloaders=loader())
+
+
+def test_fit_with_the_data_first_says_the_order(tmp_path: Path) -> None:
+    with pytest.raises(nb.UsageError, match="the module comes first"):
+        trainer(tmp_path).fit(loader(), Small())  # type: ignore[arg-type]
+
+
+def test_a_trainer_that_is_given_the_module_says_where_it_goes() -> None:
+    with pytest.raises(nb.UsageError, match=r"got Small without one; .* go to trainer.fit\("):
+        nb.Trainer(Small())  # type: ignore[call-arg, arg-type]
+
+
+def test_a_module_that_has_no_hash_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    @dataclasses.dataclass
+    class Fields(nb.LightningModule):
+        size: int = 4
+
+        def __post_init__(self) -> None:
+            super().__init__()
+
+    with pytest.raises(nb.UsageError, match=r"Fields is a dataclass .* @dataclass\(eq=False\)"):
+        trainer(tmp_path).fit(Fields(), loader())
+
+
+def test_datamodules_and_callbacks_may_be_dataclasses(tmp_path: Path) -> None:
+    @dataclasses.dataclass
+    class Data(nb.LightningDataModule):
+        size: int = 8
+
+        def train_dataloader(self) -> Any:
+            return loader(self.size)
+
+    @dataclasses.dataclass
+    class Counts(nb.Callback):
+        batches: int = 0
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.batches += 1
+
+        @nb.on(nb.Put, name="train_loss")
+        async def see(self, put: nb.Put) -> None: ...
+
+    counts = [Counts(), Counts()]
+    run = trainer(tmp_path, callbacks=counts[:1])
+    run.fit(Small(), datamodule=Data())
+    run = trainer(tmp_path, callbacks=counts[1:])
+    run.fit(Small(), datamodule=Data())
+    assert counts == [Counts(2), Counts(2)]

@@ -267,3 +267,69 @@ def test_loggers_and_callbacks_come_in_any_iterable(tmp_path: Path, several: Any
 
     assert [type(entry) for entry in run.loggers] == [nb.CSV, nb.JSONLines]
     assert [type(entry) for entry in run.callbacks] == [nb.ModelCheckpoint, nb.LearningRateMonitor]
+
+
+class Counts(Small):
+    """Notes when it validates, and how much it tests and predicts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.validated_at: list[int] = []
+        self.batches = {"validation": 0, "test": 0}
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.batches["validation"] += 1
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.batches["test"] += 1
+
+    def on_validation_end(self) -> None:
+        self.validated_at.append(self.global_step)
+
+
+def test_limits_that_are_assigned_hold_from_the_next_run_on(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0), Counts()
+    run.limit_train_batches, run.limit_val_batches = 2, 1
+    run.limit_test_batches, run.limit_predict_batches = 0.5, 1
+
+    run.fit(module, loader(24), loader(12))
+    run.test(module, loader(16), verbose=False)
+
+    assert (run.global_step, module.batches) == (4, {"validation": 2, "test": 2})
+    assert len(run.predict(module, loader(12))) == 1
+    assert run.limit_test_batches == 0.5
+
+
+def test_validation_is_left_out_by_a_limit_that_is_assigned(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path), Counts()
+    run.limit_val_batches = 0
+    run.fit(module, loader(8), loader(8))
+    assert module.batches["validation"] == 0
+
+
+def test_when_to_validate_can_be_assigned(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path, max_epochs=2), Counts()
+    run.num_sanity_val_steps, run.val_check_interval, run.check_val_every_n_epoch = 0, 3, 2
+    run.fit(module, loader(24), loader(8))
+    assert module.validated_at == [9, 12]
+
+
+def test_a_limit_that_a_hook_assigns_holds_from_the_next_epoch_on(tmp_path: Path) -> None:
+    class Shortens(Counts):
+        def on_train_epoch_end(self) -> None:
+            self.trainer.limit_train_batches = self.trainer.limit_val_batches = 1
+
+    run, module = trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0), Shortens()
+    run.fit(module, loader(12), loader(8))
+    assert run.global_step == 3 + 1
+    assert module.batches["validation"] == 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit_val_batches", -1), ("log_every_n_steps", 0), ("precision", 16)]
+)
+def test_what_is_assigned_and_makes_no_sense_or_comes_too_late_is_refused(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    with pytest.raises(nb.UsageError, match=name):
+        setattr(trainer(tmp_path), name, value)

@@ -24,6 +24,7 @@ from ..sinks.logger_sink import LoggerSink
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
+from .assigned import Assigned, limit_of, validate_after, validate_every
 from .functions import Function
 from .open_run import OpenRun
 from .optimization import Optimization
@@ -258,6 +259,29 @@ class TrainerProperties:
         """Whether gradients of a step to come are there: an accumulation has begun."""
         loops = self.fit_loop.walk()
         return any(isinstance(loop, OptimizerLoop) and loop.is_accumulating for loop in loops)
+
+    # -- arguments that may be assigned ---------------------------------------------------------
+
+    limit_train_batches = limit_of("train")
+    limit_val_batches = limit_of("validate")
+    limit_test_batches = limit_of("test")
+    limit_predict_batches = limit_of("predict")
+    val_check_interval = Assigned(validate_after)
+    check_val_every_n_epoch = Assigned(validate_every)
+    num_sanity_val_steps = Assigned(lambda trainer, value: trainer.loaders.set_sanity_steps(value))
+    reload_dataloaders_every_n_epochs = Assigned(
+        lambda trainer, value: trainer.loaders.reload_every(value)
+    )
+    log_every_n_steps = Assigned(lambda trainer, value: trainer.metrics.hand_on_every(value))
+    overfit_batches = Assigned()
+    precision = Assigned()
+    accelerator = Assigned()
+    devices = Assigned()
+    max_time = Assigned()
+    enable_progress_bar = Assigned()
+    enable_model_summary = Assigned()
+    multiple_trainloader_mode = Assigned()
+    max_media_bytes = Assigned()
 
     # -- data --------------------------------------------------------------------------------
 

@@ -53,8 +53,15 @@ class Given(NamedTuple):
         """
         model, loaders, datamodule = uncompiled(self.model), self.loaders, self.datamodule
         if model is not None and not isinstance(model, LightningModule):
-            wrap = ": wrap it in one, whose training_step calls it" * isinstance(model, Module)
-            raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}{wrap}")
+            hint = ": wrap it in one, whose training_step calls it" * isinstance(model, Module)
+            if any(isinstance(entry, LightningModule) for entry in loaders.values()):
+                hint = ": the module comes first, and then the dataloaders"
+            raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}{hint}")
+        if model is not None and type(model).__hash__ is None:
+            raise UsageError(
+                f"{type(model).__name__} is a dataclass that compares its fields, so that it has "
+                "no hash, which torch asks modules for; give it @dataclass(eq=False)"
+            )
         if model is not None and "_modules" not in model.__dict__:
             raise UsageError(
                 f"{type(model).__name__}.__init__ does not call super().__init__(); do so first"

@@ -332,7 +332,7 @@ class Trainer(TrainerCopies, TrainerProperties):
 
     def fit(
         self,
-        model: LightningModule,
+        model: LightningModule | None = None,
         train_dataloaders: Any = None,
         val_dataloaders: Any = None,
         datamodule: LightningDataModule | None = None,
@@ -357,6 +357,11 @@ class Trainer(TrainerCopies, TrainerProperties):
             NightbusError: the set-up makes no sense; and whatever user code raises.
         """
         refuse_unknown_of("fit", unknown, self.fit)
+        if model is None:
+            raise UsageError(
+                "fit() needs the module to train: trainer.fit(module, train_dataloaders), or "
+                "trainer.fit(module, datamodule=...)"
+            )
         loaders = {"train": train_dataloaders, "validate": val_dataloaders}
         given = Given(model, loaders, datamodule, ckpt_path)
         run(self, "fit", partial(functions.fit, self), given)
