@@ -156,6 +156,7 @@ def test_a_worker_that_is_not_forked_loads_no_more_of_nightbus_than_it_needs() -
 
     assert found.stdout.split() == [
         "nightbus",
+        "nightbus._elsewhere",
         "nightbus._lazy",
         "nightbus.actors",
         "nightbus.actors.worker_seeds",
