@@ -319,7 +319,7 @@ class Checkpointer:
             Where; None if the run has no folder.
 
         Raises:
-            CheckpointError: the state cannot be carried.
+            CheckpointError: the weights cannot be carried.
         """
         trainer, folder = self._trainer, self._folder
         if folder is None:
@@ -340,7 +340,8 @@ class Checkpointer:
         replaces: bool = False,
     ) -> None:
         """Save a checkpoint at a path that does not exist yet; it is written beside training. What
-        has been saved whole at this boundary is not written again, but gets this name too.
+        has been saved whole at this boundary is not written again, but gets this name too. What
+        else a state has that cannot be carried is reported as a disk that fails is.
 
         Args:
             path: where.
@@ -350,16 +351,25 @@ class Checkpointer:
             replaces: take the place of the checkpoint that is there, which stays until then.
 
         Raises:
-            CheckpointError: the state cannot be carried.
+            CheckpointError: the weights cannot be carried.
         """
         self._trainer.bus.check_is_here(f"a checkpoint was to be saved at {path}")
         self.wait()  # before another copy of the state is made
         same = None if weights_only else self._saved_here
-        snapshot = None if same is not None else take_snapshot(self._state(weights_only))
+        snapshot, refused = None, None
+        if same is None:
+            state = self._state(weights_only)
+            try:
+                snapshot = take_snapshot(state)
+            except CheckpointError as error:
+                # If the weights are to blame, no save will succeed: the run is to end now.
+                weights = self._trainer.lightning_module.state_dict()
+                check_carried(plain_names(weights), "state.state_dict")
+                refused = error  # of what on_save_checkpoint added, say
         if not weights_only:
             self._saved_here = path
         self._writing = _Writing(
-            lambda: self._write(path, snapshot or same, weights_only, then, replaces),
+            lambda: self._write(path, snapshot or same or refused, weights_only, then, replaces),
             failed,
             self._ask,
         )
@@ -372,11 +382,13 @@ class Checkpointer:
     def _write(
         self,
         path: Path,
-        content: Snapshot | Path | None,
+        content: Snapshot | Path | CheckpointError | None,
         weights_only: bool,
         then: Callable[[], object] | None,
         replaces: bool,
     ) -> None:
+        if isinstance(content, CheckpointError):
+            raise content  # reported like a disk that failed: training goes on
         bus, folder = self._trainer.bus, self._folder
         run = self._trainer.run_folder
         if run is not None and path.is_relative_to(run.path) and not run.is_there:

@@ -10,6 +10,7 @@ from ..bus.actor import Actor
 from ..bus.paths import as_path
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
+from .weights_only import check_weights_only
 
 
 class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
@@ -60,11 +61,17 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         return data
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | os.PathLike[str], **kwargs: Any) -> Self:
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | os.PathLike[str],
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Make a datamodule with the hyperparameters and the state of a checkpoint.
 
         Args:
             checkpoint_path: a checkpoint's folder.
+            weights_only: as for a module.
             kwargs: arguments of ``__init__``, instead of or beside the checkpoint's
                 hyperparameters.
 
@@ -74,6 +81,7 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         """
         from .checkpoint_format import read_checkpoint
 
+        check_weights_only("load_from_checkpoint", weights_only)
         state = read_checkpoint(as_path(checkpoint_path))
         by_place, by_name = restored_arguments(cls, state, kwargs, "datamodule_")
         data = cls(*by_place, **by_name)

@@ -16,6 +16,7 @@ from ..bus.errors import CheckpointError
 from ..bus.redaction import redact_setting
 from ..bus.secret_texts import STRUCK_OUT
 from .checkpoint_format import take_snapshot, write_checkpoint
+from .weight_names import plain_names
 
 OLDEST_TORCH = (2, 10)
 _REFUSAL = "WeightsUnpickler error:"  # what torch says before why it refused
@@ -86,11 +87,11 @@ def _state_of(content: Any, source: Path) -> tuple[dict[str, Any], list[str]]:
                 f"{source} is neither a state dict nor a checkpoint of Lightning: it has "
                 f"{', '.join(map(str, list(content)[:10])) or 'nothing'}"
             )
-        return {"state_dict": dict(content), "hyper_parameters": {}}, []
+        return {"state_dict": plain_names(content), "hyper_parameters": {}}, []
     left_out = [f"{name}: of no use here" for name in content if name not in _TAKEN]
     left_out = [line for line in left_out if not line.startswith("pytorch-lightning_version")]
     state: dict[str, Any] = {
-        "state_dict": dict(content["state_dict"]),
+        "state_dict": plain_names(content["state_dict"]),
         "hyper_parameters": {},
         "global_step": int(content.get("global_step", 0)),
     }

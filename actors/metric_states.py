@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..bus.errors import CheckpointError
-from .weight_names import plain_name, plain_names
+from .weight_names import plain_name, plain_names, wrapped_by
 
 # What Running and MinMaxMetric gather in plain attributes.
 _BESIDE_STATES = ("_num_vals_seen", "min_val", "max_val")
@@ -61,8 +61,10 @@ def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, 
 def _grow_trackers(module: nn.Module, names: Collection[str]) -> None:
     """Give each MetricTracker as many Metrics as it had: it makes them as training goes on."""
     for path, part in list(module.named_modules()):
+        if wrapped_by(part) is not part:
+            continue
         if hasattr(part, "increment") and hasattr(part, "_base_metric"):
-            begin = f"{path}." if path else ""
+            begin = f"{plain_name(path)}." if path else ""
             numbers = {
                 name[len(begin) :].partition(".")[0] for name in names if name.startswith(begin)
             }
@@ -73,6 +75,8 @@ def _grow_trackers(module: nn.Module, names: Collection[str]) -> None:
 def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, part in module.named_modules():
         # Not by its class: a module without metrics need not load torchmetrics.
+        if wrapped_by(part) is not part:
+            continue  # compiled: what it wraps comes next, and answers to the same names
         if hasattr(part, "_update_count") and hasattr(part, "_defaults"):
             yield name, part
 

@@ -32,6 +32,7 @@ from .metric_values import (
 from .monitors import Monitors
 from .reduction import Reduction
 from .results import Logged, Result
+from .weight_names import plain_name, plain_names, wrapped_by
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -414,7 +415,7 @@ class Metrics:
         self._collections[place.hook, id(collection), place.dataloader_idx] = known
 
     def _log_metric(self, source: str, entry: LogEntry, metric: Any) -> None:
-        if metric is not entry.metric:
+        if metric is not entry.metric and wrapped_by(metric) is not entry.metric:
             raise MetricError(
                 f"{entry.name!r} was logged as a Metric before, and now as another "
                 f"{type(metric).__name__}; make the Metric once, in the module's __init__, and log "
@@ -452,6 +453,7 @@ class Metrics:
                 f"log({name!r}, on_step=False, on_epoch=False) in {place.hook} would record nothing"
             )
         entry.dataloader_idx = place.dataloader_idx
+        value = wrapped_by(value)
         if _is_torchmetrics_metric(value):
             self._check_is_attribute(source, name, value)
             entry.metric = value
@@ -681,7 +683,7 @@ class Metrics:
         """What the training epoch has gathered so far, what is logged in which order, and the
         latest values: plain data.
         """
-        names = {id(part): name for name, part in self._module.named_modules()}
+        names = {id(part): plain_name(name) for name, part in self._module.named_modules()}
         return {
             "entries": [
                 {
@@ -717,6 +719,7 @@ class Metrics:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` gave, before the first value is logged."""
+        submodules = plain_names(dict(self._module.named_modules()))
         for saved in state_dict["entries"]:
             key = (saved["hook"], saved["name"], saved["dataloader_idx"])
             reduction = None
@@ -737,8 +740,8 @@ class Metrics:
             entry.is_restored = True
             if saved["metric"]:
                 try:
-                    entry.metric = self._module.get_submodule(saved["metric"])
-                except AttributeError:
+                    entry.metric = wrapped_by(submodules[saved["metric"]])
+                except KeyError:
                     raise CheckpointError(
                         f"the checkpoint logs the Metric {saved['metric']}, which the module does "
                         "not have"

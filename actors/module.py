@@ -20,6 +20,7 @@ from .model_hooks import ModelHooks
 from .rank_zero import announce_rank
 from .truncated_bptt import split_along_time
 from .weight_names import named_as_in
+from .weights_only import check_weights_only
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -61,8 +62,8 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
             map_location: the device to put the module on; the CPU by default.
             hparams_file: only None; Lightning can have hyperparameters in a file of their own.
             strict: refuse weights that are missing or left over; None does too.
-            weights_only: accepted for code written for Lightning, which may run code out of a
-                checkpoint; here none ever does.
+            weights_only: None and True, for code written for Lightning: nothing in a checkpoint is
+                ever run, and all of it is read. What False changes, nothing, is said once.
             kwargs: arguments of ``__init__``, instead of or beside the checkpoint's
                 hyperparameters.
 
@@ -70,6 +71,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
             CheckpointError: it cannot be read, or its weights do not fit.
             UsageError: an argument of ``__init__`` is missing, or map_location is no device.
         """
+        check_weights_only("load_from_checkpoint", weights_only)
         if hparams_file is not None:
             raise UsageError(
                 "load_from_checkpoint(hparams_file=...): a checkpoint has its hyperparameters; "

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from .weight_names import plain_name
+
 
 class ModuleModes:
     """What a module's modes have become since this was made.
@@ -38,21 +40,28 @@ class ModuleModes:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` gave, where the module still has it."""
         for name, part in self._module.named_modules():
-            part.training = state["training"].get(name, part.training)
+            part.training = state["training"].get(plain_name(name), part.training)
         for name, parameter in self._module.named_parameters():
-            parameter.requires_grad = state["requires_grad"].get(name, parameter.requires_grad)
+            parameter.requires_grad = state["requires_grad"].get(
+                plain_name(name), parameter.requires_grad
+            )
 
 
 def _modes_of(module: nn.Module) -> tuple[dict[str, bool], dict[str, bool]]:
     return (
-        {name: part.training for name, part in module.named_modules()},
-        {name: parameter.requires_grad for name, parameter in module.named_parameters()},
+        {plain_name(name): part.training for name, part in module.named_modules()},
+        {
+            plain_name(name): parameter.requires_grad
+            for name, parameter in module.named_parameters()
+        },
     )
 
 
 def _names_of(module: nn.Module, parameters: Collection[nn.Parameter]) -> list[str]:
     wanted = {id(parameter) for parameter in parameters}
-    return [name for name, parameter in module.named_parameters() if id(parameter) in wanted]
+    return [
+        plain_name(name) for name, parameter in module.named_parameters() if id(parameter) in wanted
+    ]
 
 
 def _changed(begin: Mapping[str, bool], now: Mapping[str, bool]) -> dict[str, bool]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..bus.errors import CheckpointError, UsageError
+from ..bus.paths import as_path
 from ..bus.plain_file import open_plain
 from ..bus.streams import tell_user
 from .checkpoint_format import check_carried, take_snapshot
@@ -71,7 +72,7 @@ class Predictions:
         """
         gathered, self._parts = self._parts, {}
         for filename, parts in gathered.items():
-            path = Path(filename)
+            path = as_path(filename)
             ending = "" if path.suffix in _OF_TORCH else path.suffix
             name = f"{path.stem}{ending}{_RANK}{trainer.global_rank}{ENDING}"
             folder = path.parent
@@ -105,7 +106,7 @@ def load_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         UsageError: there is no such file.
         CheckpointError: it is none of predictions, or is damaged.
     """
-    given = Path(path)
+    given = as_path(path)
     samples: list[dict[str, Any]] = []
     for file in _files(given):
         for part in _read(file):

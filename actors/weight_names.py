@@ -34,12 +34,18 @@ def named_as_in(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
     return {own.get(plain_name(name), name): value for name, value in state.items()}
 
 
+def wrapped_by(value: Any) -> Any:
+    """What a compiled module is without its wrapper; anything else is what it is."""
+    inner = getattr(value, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else value
+
+
 def uncompiled(model: Any) -> Any:
     """The module that ``torch.compile(module)`` wraps, whose calls are compiled from now on; what
     is not wrapped is what it is.
     """
-    inner = getattr(model, "_orig_mod", None)
-    if not isinstance(inner, nn.Module) or not hasattr(model, "dynamo_ctx"):
+    inner = wrapped_by(model)
+    if inner is model or not hasattr(model, "dynamo_ctx"):
         return model
     if inner._compiled_call_impl is None:
         inner._compiled_call_impl = model.dynamo_ctx(inner._call_impl)  # as inner.compile() does

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError
 from ..bus.events import Event, Media, Put, RunEnded, RunStarted
+from ..bus.paths import as_path
 from .sink import Sink
 
 _BATCH = 1000  # metrics in a request, the most MLflow takes
@@ -65,7 +66,8 @@ class MLflow(Sink):
         except ImportError:
             raise MissingPackageError("MLflow", "mlflow-skinny", "mlflow") from None
         self.experiment = experiment
-        self.tracking_uri = None if tracking_uri is None else os.fspath(tracking_uri)
+        uri = None if tracking_uri is None else os.fspath(tracking_uri)
+        self.tracking_uri = str(as_path(uri)) if uri and uri.startswith("~") else uri
         self.run_name = run_name
         self.tags = dict(tags or {})
         self.destination = destination

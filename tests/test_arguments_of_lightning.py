@@ -155,6 +155,31 @@ def test_loaders_of_all_stages_can_be_read_off_the_trainer(tmp_path: Path) -> No
     assert run.ckpt_path is None
 
 
+def test_weights_only_false_is_answered_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightbus.actors.weights_only._said", [])
+    run, module = trainer(tmp_path), Small()
+    run.fit(module, loader(4), weights_only=True)
+    run.save_checkpoint(tmp_path / "saved")
+    assert "weights_only" not in capsys.readouterr().err
+
+    run.validate(module, loader(4), verbose=False, weights_only=False)
+    Small.load_from_checkpoint(tmp_path / "saved", weights_only=False)
+
+    said = capsys.readouterr().err
+    assert said.count("weights_only=False") == 1
+    assert "none of it is run" in said
+
+
+@pytest.mark.parametrize("function", ["fit", "validate", "test", "predict"])
+def test_weights_only_is_none_or_true_or_false(tmp_path: Path, function: str) -> None:
+    with pytest.raises(nb.UsageError, match=r"weights_only='yes'.*expected True, False or None"):
+        getattr(trainer(tmp_path), function)(Small(), loader(4), weights_only="yes")
+    with pytest.raises(nb.UsageError, match="weights_only=1"):
+        Small.load_from_checkpoint(tmp_path, weights_only=1)  # type: ignore[arg-type]
+
+
 def test_functions_take_what_lightning_needs_to_read_files_safely(tmp_path: Path) -> None:
     run, module = trainer(tmp_path), Small()
     run.fit(module, loader(4), weights_only=True)

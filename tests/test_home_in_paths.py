@@ -41,6 +41,34 @@ def test_a_checkpoint_in_the_home_is_read(home: Path) -> None:
     trainer(home).validate(Small(), loader(), ckpt_path="~/saved", verbose=False)
 
 
+def test_predictions_go_where_the_home_is_and_are_read_there(home: Path) -> None:
+    class Predicts(Small):
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            result = nb.EvalResult()
+            result.write("x", batch[1], "~/predicted.pt")
+            return result
+
+    trainer(home / "trained").test(Predicts(), loader(8), verbose=False)
+
+    assert len(nb.load_predictions("~/predicted.pt")) == 8
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_all_verbs_take_a_run_and_folders_in_the_home(home: Path) -> None:
+    runs = []
+    for _ in range(2):
+        runs.append(trainer(home))
+        runs[-1].fit(Small(), loader())
+    left, right = (f"~/runs/{Path(run.log_dir or '').name}" for run in runs)
+
+    assert main(["doctor", left]) == 0
+    assert main(["tail", left]) == 0
+    assert main(["diff", left, right]) in (0, 1)
+    assert main(["replay", left, "--csv", "~/replayed"]) == 0
+    assert (home / "replayed" / "metrics.csv").exists()
+    assert list(Path.cwd().iterdir()) == []
+
+
 def test_verbs_and_replay_find_a_run_in_the_home(home: Path, capsys: Any) -> None:
     run = trainer(home)
     run.fit(Small(), loader())

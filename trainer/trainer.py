@@ -35,6 +35,7 @@ from ..actors.module import LightningModule
 from ..actors.predictions import Predictions
 from ..actors.slurm import check_requeue
 from ..actors.validation_schedule import Interval
+from ..actors.weights_only import check_weights_only
 from ..bus.actor import Actor
 from ..bus.bus import Bus
 from ..bus.errors import UsageError
@@ -350,8 +351,8 @@ class Trainer(TrainerCopies, TrainerProperties):
             ckpt_path: resume from this checkpoint, in a new attempt of its run; ``last`` for the
                 newest of the newest run of this name, without which training begins anew; ``best``
                 for what ModelCheckpoint held to be best.
-            weights_only: accepted for code written for Lightning, which may run code out of a
-                checkpoint; here none ever does.
+            weights_only: None and True, for code written for Lightning: nothing in a checkpoint is
+                ever run, and all of it is read. What False changes, nothing, is said once.
 
         Raises:
             NightbusError: the set-up makes no sense; and whatever user code raises.
@@ -362,6 +363,7 @@ class Trainer(TrainerCopies, TrainerProperties):
                 "fit() needs the module to train: trainer.fit(module, train_dataloaders), or "
                 "trainer.fit(module, datamodule=...)"
             )
+        check_weights_only("fit", weights_only)
         loaders = {"train": train_dataloaders, "validate": val_dataloaders}
         given = Given(model, loaders, datamodule, ckpt_path)
         run(self, "fit", partial(functions.fit, self), given)
@@ -392,6 +394,7 @@ class Trainer(TrainerCopies, TrainerProperties):
             The epoch's metrics, a dict for each dataloader.
         """
         refuse_unknown_of("validate", unknown, self.validate)
+        check_weights_only("validate", weights_only)
         given = Given(model, {"validate": dataloaders}, datamodule, ckpt_path)
         return self._evaluate("validate", given, verbose)
 
@@ -407,6 +410,7 @@ class Trainer(TrainerCopies, TrainerProperties):
     ) -> list[dict[str, Scalar]]:
         """Test once; arguments and result as for ``validate``."""
         refuse_unknown_of("test", unknown, self.test)
+        check_weights_only("test", weights_only)
         given = Given(model, {"test": dataloaders}, datamodule, ckpt_path)
         return self._evaluate("test", given, verbose)
 
@@ -435,6 +439,7 @@ class Trainer(TrainerCopies, TrainerProperties):
         """
         self.predict_loop.return_predictions = return_predictions is not False
         refuse_unknown_of("predict", unknown, self.predict)
+        check_weights_only("predict", weights_only)
         loaders = {"predict": dataloaders}
         given = Given(model, loaders, datamodule, ckpt_path)
         return run(self, "predict", partial(functions.predict, self), given)

@@ -14,6 +14,7 @@ from ...bus.logging_setup import get_logger
 from ...bus.streams import tell_user
 from ..arguments import check_at_least
 from ..callback import Callback
+from ..weight_names import plain_name, plain_names
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -206,12 +207,12 @@ class BaseFinetuning(Callback):
         self._base_groups = [len(optimizer.param_groups) for optimizer in trainer.optimizers]
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
-            named = dict(module.named_parameters())
+            named = plain_names(dict(module.named_parameters()))
             for name, parameter in named.items():
                 parameter.requires_grad = name in loaded["trainable"]
             for name, part in module.named_modules():
                 if isinstance(part, _BatchNorm):
-                    part.track_running_stats = name in loaded["tracking"]
+                    part.track_running_stats = plain_name(name) in loaded["tracking"]
             states = zip(
                 trainer.optimizers, loaded["groups"], loaded["optimizer_states"], strict=True
             )
@@ -247,16 +248,18 @@ class BaseFinetuning(Callback):
         """Plain data that a checkpoint keeps."""
         if self._module is None or not self._optimizers:
             return {}
-        names = {id(parameter): name for name, parameter in self._module.named_parameters()}
+        names = {id(p): plain_name(name) for name, p in self._module.named_parameters()}
         return {
             "base_groups": self._base_groups,
             "groups": [
                 [[names.get(id(p), "") for p in group["params"]] for group in o.param_groups]
                 for o in self._optimizers
             ],
-            "trainable": [n for n, p in self._module.named_parameters() if p.requires_grad],
+            "trainable": [
+                plain_name(name) for name, p in self._module.named_parameters() if p.requires_grad
+            ],
             "tracking": [
-                name
+                plain_name(name)
                 for name, part in self._module.named_modules()
                 if isinstance(part, _BatchNorm) and part.track_running_stats
             ],
