@@ -51,6 +51,9 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     _tell_if_nothing_is_left(trainer)
     if trainer.epoch_counter is not None:
         trainer.loaders.training  # noqa: B018  asked for here, before on_train_start
+        if trainer.loaders.can_validate:
+            with undrawn():  # as for the sanity check, which asks for them before
+                trainer.loaders.evaluation("validate")
         _check_accumulation(trainer)
     torch.set_grad_enabled(True)
     trainer.is_training_under_way = True
@@ -83,12 +86,10 @@ def _sanity_check(trainer: "Trainer") -> None:
     val_loop = getattr(trainer.epoch_loop, "val_loop", None)
     if val_loop is None or not trainer.loaders.can_validate:
         return
+    if not trainer.loaders.wants_sanity_check:
+        return
     with undrawn():
-        # Also without a sanity check the loaders are asked for now: what is drawn for them is the
-        # same.
         trainer.loaders.evaluation("validate")
-        if not trainer.loaders.wants_sanity_check:
-            return
         trainer.loaders.sanity_checking = True
         trainer.metrics.begin_trial()
         module, callbacks = trainer.lightning_module, trainer.participants.callbacks_in_order
