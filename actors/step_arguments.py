@@ -39,6 +39,7 @@ def check_training_step(module: LightningModule, num_turns: int, truncated_bptt_
     """
     if not is_overridden(module, "training_step"):
         return
+    _refuse_iterators(module, "training_step")
     parameters = _Parameters.of(module.training_step)
     where = f"{type(module).__name__}.training_step({', '.join(parameters.names)})"
     if num_turns > 1 and parameters.lack("optimizer_idx"):
@@ -58,9 +59,12 @@ def check_dataloader_idx(module: LightningModule, step: str, num_dataloaders: in
     """Refuse a step that cannot know which of several dataloaders a batch is from.
 
     Raises:
-        UsageError: it has no argument ``dataloader_idx``.
+        UsageError: it has no argument ``dataloader_idx``, or reads batches by itself.
     """
-    if num_dataloaders < 2 or not is_overridden(module, step):
+    if not is_overridden(module, step):
+        return
+    _refuse_iterators(module, step)
+    if num_dataloaders < 2:
         return
     parameters = _Parameters.of(getattr(module, step))
     if len(parameters.names) < 3 and parameters.lack("dataloader_idx"):
@@ -68,4 +72,16 @@ def check_dataloader_idx(module: LightningModule, step: str, num_dataloaders: in
             f"there are {num_dataloaders} dataloaders, but {type(module).__name__}.{step}"
             f"({', '.join(parameters.names)}) has no argument dataloader_idx; add "
             "dataloader_idx=0 as its last one"
+        )
+
+
+def _refuse_iterators(module: LightningModule, step: str) -> None:
+    """Refuse a step that wants to read batches by itself, as Lightning has them read by a step with
+    an argument ``dataloader_iter``.
+    """
+    if "dataloader_iter" in _Parameters.of(getattr(module, step)).names:
+        raise UsageError(
+            f"{type(module).__name__}.{step}(dataloader_iter): steps get batches here, and no "
+            f"iterator; define {step}(self, batch, batch_idx), and for several batches at once "
+            "have the DataLoader collate them, or write a loop of your own (nightbus.Loop)"
         )

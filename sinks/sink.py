@@ -13,9 +13,10 @@ from ..bus.cursor import PlainState, Position
 from ..bus.errors import SinkError, UsageError
 from ..bus.events import Event, Fault, Hook, Media, Put, RunEnded, RunStarted
 from ..bus.logging_setup import get_logger
+from .logger_calls import LoggerCalls
 
-OF_LOGGERS = ("experiment", "log_metrics", "log_hyperparams", "log_image", "log_graph", "save_dir")
-"""What modules ask ``self.logger`` for that were written for a logger of Lightning."""
+OF_LOGGERS = ("experiment", "log_image", "log_text", "log_table", "log_graph", "watch", "save_dir")
+"""What modules ask of a logger of Lightning, and sinks do not have."""
 
 MAX_SAID_REFUSALS = 100  # names, of a sink; each is said once
 MAX_NAMES_SAID = 3
@@ -23,7 +24,7 @@ MAX_NAMES_SAID = 3
 _log = get_logger("nightbus.sinks")
 
 
-class Sink(Actor):
+class Sink(LoggerCalls, Actor):
     """Carries events to a destination, at its own pace, live or in replay.
 
     Write one by overriding ``write``; the rest has defaults. A plain ``write`` runs in a worker

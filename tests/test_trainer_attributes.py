@@ -217,7 +217,7 @@ def test_the_trainer_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "a-1\n"
 
 
-@pytest.mark.parametrize("name", ["experiment", "log_metrics"])
+@pytest.mark.parametrize("name", ["experiment", "log_image"])
 def test_who_takes_a_sink_for_a_logger_of_lightning_is_told_what_to_use(
     tmp_path: Path, name: str
 ) -> None:

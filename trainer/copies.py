@@ -17,6 +17,7 @@ _PARTS = (
     "checkpointer",
     "enrolment",
     "safe_points",
+    "for_loggers",
     "running_loss",
     "open_run",
 )

@@ -7,6 +7,7 @@ from ..actors.logging_mixin import LoggingMixin
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..loops import EvaluationLoop, Loop
+from ..sinks.sink import Sink
 from .functions import FUNCTIONS, Function
 from .lent import Lent
 
@@ -74,6 +75,8 @@ class Enrolment:
         check_subscriptions(actor, self._has_loops_of_users)
         if isinstance(actor, LoggingMixin):
             actor._attach(self._trainer)
+        if isinstance(actor, Sink):
+            actor._for_loggers = self._trainer.for_loggers
 
     # -- loops -------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from ..loops.modes import Modes
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_TIES = ("_trainer", "_context", "_address", "_table")
+_TIES = ("_trainer", "_context", "_address", "_table", "_for_loggers")
 
 
 class Lent:

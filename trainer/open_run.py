@@ -144,12 +144,15 @@ class OpenRun(StaysInRun):
             self.bus.observe(actor, Position(self.attempt, 0))
 
     def _hparams(self) -> dict[str, Plain]:
-        """What module and datamodule saved for the log."""
+        """What module and datamodule saved for the log, and sinks were given."""
         found: dict[str, Any] = {}
         for owner in (self._trainer.datamodule, self._trainer.lightning_module):
             if owner is not None and getattr(owner, "_logs_hparams", True):
                 found |= owner.hparams
-        return as_plain(found)
+        found |= self._trainer.for_loggers.hyperparameters
+        recorded = as_plain(found)
+        self._trainer.for_loggers.begin(recorded)
+        return recorded
 
     def _status(self) -> RunStatus:
         """Where the run is, for those who ask through its socket; called on the bus thread."""

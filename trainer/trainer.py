@@ -57,6 +57,7 @@ from ..sinks.sink import Sink
 from . import functions
 from .copies import TrainerCopies
 from .enrolment import Enrolment
+from .for_loggers import ForLoggers
 from .functions import Function
 from .open_run import OpenRun
 from .optimization import Optimization
@@ -289,6 +290,7 @@ class Trainer(TrainerCopies, TrainerProperties):
         self.checkpointer = Checkpointer(self)
         self.enrolment = Enrolment(self)
         self.safe_points = SafePoints(self)
+        self.for_loggers = ForLoggers(self)
 
     def _set_initial_state(self) -> None:
         """As long as nothing ran."""
