@@ -11,6 +11,9 @@ from .outputs import in_one
 from .progress import Progress
 from .training_epoch import TrainingEpochLoop
 
+# Gradients that are accumulated by hand, over epochs too, make no step for at least so long.
+_IDLE_BATCHES = 100
+
 
 class FitLoop(Loop):
     """Runs epochs until one of the limits is reached or a stop is asked for.
@@ -18,7 +21,7 @@ class FitLoop(Loop):
     Takes the command RunValidation too.
 
     An epoch without an optimizer step is said; where max_steps alone could end the fit, and as many
-    batches in a row led to no step, it ends with an error.
+    batches in a row, and at least 100, led to no step, it ends with an error.
 
     Args:
         min_epochs: a stop is not honoured before so many epochs.
@@ -200,14 +203,15 @@ class FitLoop(Loop):
         """Where only max_steps could end the fit, there have to be steps.
 
         Raises:
-            UsageError: as many batches as there were to be steps led to none.
+            UsageError: as many batches as there were to be steps led to none, and more than steps
+                that are made by hand may need.
         """
         steps, before = self.global_step, self._steps_before
         self._steps_before = steps
         self._idle = 0 if steps > before else self._idle + max(1, self.batch_idx + 1)
         if self.max_epochs is not None or self.trainer.has_deadline:
             return
-        if 0 < self.max_steps <= self._idle:
+        if self.max_steps > 0 and self._idle >= max(self.max_steps, _IDLE_BATCHES):
             raise UsageError(
                 f"max_steps={self.max_steps} is never reached: the last {self._idle} batches, or "
                 "epochs without any, led to no optimizer step, and there is no max_epochs. Does "
