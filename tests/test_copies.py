@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,3 +278,79 @@ def test_a_module_in_a_run_goes_to_workers_that_are_spawned(tmp_path: Path) -> N
     run.fit(Holds())
 
     assert run.global_step == 2
+
+
+def test_a_sink_that_is_a_lambda_goes_on_in_copies_of_its_trainer(tmp_path: Path) -> None:
+    seen: list[int] = []
+    run = trainer(tmp_path, log_every_n_steps=1, sinks=[lambda put: seen.append(put.step)])
+    run.fit(Small(), loader())
+    first = len(seen)
+    for way in (copy.copy, copy.deepcopy):
+        seen.clear()
+        twin = way(run)
+        twin.fit_loop.max_epochs = 2
+        twin.fit(Small(), loader())
+
+        assert len(seen) == first > 0
+
+
+NOTEBOOK = """
+import cloudpickle, torch
+import nightbus as nb
+
+def batches():
+    data = torch.utils.data.TensorDataset(torch.randn(24, 4), torch.randint(0, 2, (24,)))
+    return torch.utils.data.DataLoader(data, 4)
+
+class Net(nb.LightningModule):
+    def __init__(self, hidden=3):
+        super().__init__()
+        self.save_hyperparameters()
+        self.net, self.shaped = torch.nn.Linear(4, 2), lambda x: x
+
+    def training_step(self, batch, batch_idx):
+        loss = torch.nn.functional.cross_entropy(self.shaped(self.net(batch[0])), batch[1])
+        self.log("loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+class Data(nb.LightningDataModule):
+    def train_dataloader(self):
+        return batches()
+
+class Keeps(nb.Callback):
+    def on_train_epoch_end(self, trainer, module):
+        if trainer.current_epoch == 0:
+            with open("kept.pkl", "wb") as file:
+                cloudpickle.dump((trainer, module), file)
+
+trainer = nb.Trainer(
+    max_epochs=1, callbacks=[Keeps()], sinks=[lambda put: None], enable_progress_bar=False
+)
+trainer.fit(Net(), datamodule=Data())
+"""
+
+ELSEWHERE = """
+import pickle
+with open("kept.pkl", "rb") as file:
+    trainer, module = pickle.load(file)
+assert module._trainer is None
+assert module.hparams.hidden == 3
+trainer.fit(module, datamodule=trainer.datamodule)
+print("steps", trainer.global_step)
+"""
+
+
+def test_classes_of_a_notebook_are_pickled_by_value_in_a_run_and_trained_elsewhere(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("cloudpickle")
+    for program in (NOTEBOOK, ELSEWHERE):
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+    assert "steps 12" in done.stdout
