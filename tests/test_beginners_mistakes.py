@@ -419,3 +419,13 @@ def test_datamodules_and_callbacks_may_be_dataclasses(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=counts[1:])
     run.fit(Small(), datamodule=Data())
     assert counts == [Counts(2), Counts(2)]
+
+
+def test_an_optimizer_that_is_given_the_method_parameters_says_to_call_it(tmp_path: Path) -> None:
+    class Forgets(Small):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adam(self.net.parameters)  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError) as caught:
+        trainer(tmp_path).fit(Forgets(), loader())
+    assert "call it, as in self.parameters()" in " ".join(caught.value.__notes__)

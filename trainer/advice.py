@@ -40,6 +40,10 @@ _KNOWN = [
         "several of them into nn.ModuleList or nn.ModuleDict, not into a list or dict",
     ),
     _Known(
+        r"'(builtin_function_or_)?method' object is not (iterable|subscriptable)",
+        "a method stands where what it returns belongs: call it, as in self.parameters()",
+    ),
+    _Known(
         r"Expected more than 1 value per channel when training",
         "batch norm cannot train on a batch of one, here most likely the last of the epoch: give "
         "the DataLoader drop_last=True, or another batch_size",
