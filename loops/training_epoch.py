@@ -147,6 +147,8 @@ class TrainingEpochLoop(Loop):
             self.is_last_batch = self.batch_idx + 2 >= self._limit
             batch = self._ahead.pop() if self._ahead else next(self._reader, _END)
             if batch is _END:
+                if self._ended_early or self.batch_idx + 1 >= self._limit:  # whatever done says
+                    raise StopIteration
                 self._end_early()
                 return
         self.batch_idx = batch_idx = self.batch_idx + 1
@@ -237,6 +239,8 @@ class TrainingEpochLoop(Loop):
 
     def _look_ahead(self) -> Any:
         """The next batch, knowing whether another one follows."""
+        if not self._ahead:  # whatever done says
+            raise StopIteration
         batch = self._ahead.pop()
         self._read_ahead()
         return batch

@@ -410,7 +410,22 @@ def test_my_fancy_loop_needs_only_done_and_advance(tmp_path: Path, with_validati
 # -- the Loop API ----------------------------------------------------------------------------------
 
 
-def test_done_of_the_example_ends_at_max_steps(tmp_path: Path) -> None:
+class Repeated:
+    """Batches that nobody knows the number of."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
+@pytest.mark.parametrize("data", ["as long as it says", "shorter", "of unknown length"])
+def test_done_of_the_example_ends_at_max_steps(data: str, tmp_path: Path) -> None:
+    class Shorter(Repeated):
+        def __len__(self) -> int:
+            return len(self.batches) + 2
+
     class MyEpochLoop(TrainingEpochLoop):
         @property
         def done(self) -> bool:
@@ -418,7 +433,13 @@ def test_done_of_the_example_ends_at_max_steps(tmp_path: Path) -> None:
 
     run = trainer(tmp_path, max_epochs=4, max_steps=8)
     run.fit_loop.epoch_loop = MyEpochLoop()
-    run.fit(Small(), loader())
+    batches = list(loader())
+    given = {
+        "as long as it says": loader(),
+        "shorter": Shorter(batches),
+        "of unknown length": Repeated(batches),
+    }
+    run.fit(Small(), given[data])
 
     assert run.global_step == 8
 
