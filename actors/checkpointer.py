@@ -127,6 +127,7 @@ class Checkpointer:
         self._cut: dict[str, Any] | None = None  # when an epoch ended before its last batch
         self._end_seq = -1  # the log's last event, once it is closed
         self._saved_here: Path | None = None  # the whole run, at this boundary
+        self._saved_step = -1  # the steps that the run had then
         self._rng: Mapping[str, Any] | None = None
         self._modes: ModuleModes | None = None  # since training began
         self._saved_modes: Mapping[str, Any] | None = None
@@ -272,6 +273,8 @@ class Checkpointer:
         resumed in the middle of the epoch; so is what else is saved from now on.
         """
         if self._trainer.enable_checkpointing:
+            if self._saved_step != self._trainer.global_step:
+                self._saved_here = None  # at a former boundary: steps have been made since
             self.between_steps()
             self._cut = self._now()
             if not self._is_saved_here:
@@ -367,7 +370,7 @@ class Checkpointer:
                 check_carried(plain_names(weights), "state.state_dict")
                 refused = error  # of what on_save_checkpoint added, say
         if not weights_only:
-            self._saved_here = path
+            self._saved_here, self._saved_step = path, self._trainer.global_step
         self._writing = _Writing(
             lambda: self._write(path, snapshot or same or refused, weights_only, then, replaces),
             failed,

@@ -179,6 +179,17 @@ def test_a_checkpoint_that_was_asked_for_and_cannot_be_saved_is_an_error(tmp_pat
     assert not (tmp_path / "saved").exists()
 
 
+def test_a_run_that_ends_within_an_epoch_is_saved_as_it_is_after_a_callback_saved_it_before(
+    tmp_path: Path,
+) -> None:
+    callback = nb.ModelCheckpoint(every_n_train_steps=3, filename="{step}")
+    run = trainer(tmp_path, max_steps=4, callbacks=[callback])
+    run.fit(Small(), loader())
+
+    assert read_checkpoint(Path(last(run)))["global_step"] == 4
+    assert callback.best_model_path.endswith("step=3")
+
+
 def test_actors_and_callbacks_keep_their_state(tmp_path: Path) -> None:
     class Counts(nb.Callback):
         count = 0
