@@ -132,6 +132,19 @@ class LogEntry:
         self.to_step_thinned: tuple[str, ...] = (*bar, *callbacks)
         self.to_step: tuple[str, ...] = (*bar, *callbacks, *loggers)
 
+    def begin(self) -> Reduction:
+        """The reduction of an epoch whose first value is there."""
+        fresh = Reduction(self.how)
+        # Nothing strikes between question and answer: there is no call. A signal's handler that
+        # logs has its values in the same one.
+        self.reduction = self.reduction or fresh
+        return self.reduction
+
+    def end(self) -> Reduction | None:
+        """The reduction of an epoch that is over, if there was a value; a new one may begin."""
+        reduction, self.reduction = self.reduction, None
+        return reduction
+
     @property
     def of_loader(self) -> int:
         """The dataloader whose values it gathers; ALL_LOADERS outside of batches."""

@@ -1,6 +1,5 @@
 """A metric's name and value: what they may be, and numbers that are on their way from a GPU."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -100,8 +99,9 @@ def resolved(value: Value) -> Scalar:
     return value.result() if isinstance(value, PendingScalar) else value
 
 
-def as_tensors(values: Mapping[str, Value]) -> dict[str, Tensor]:
+def as_tensors(values: dict[str, Value]) -> dict[str, Tensor]:
     """Numbers as float64 tensors of shape ()."""
     return {
-        name: torch.tensor(resolved(value), dtype=torch.float64) for name, value in values.items()
+        name: torch.tensor(resolved(value), dtype=torch.float64)
+        for name, value in values.copy().items()  # whoever strikes here may put another one
     }

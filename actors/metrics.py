@@ -136,7 +136,7 @@ class Metrics:
         """Latest value of each metric in the progress bar that somebody put or logged there."""
         return {
             name: float(resolved(value))
-            for name, value in self._progress_bar.items()
+            for name, value in self._progress_bar.copy().items()
             if value is not self.running_loss
         }
 
@@ -159,7 +159,7 @@ class Metrics:
         """Whether a metric was logged in validation."""
         return any(
             entry.stage == "validate" and (name == entry.name or name in entry.recorded_names)
-            for entry in self._entries.values()
+            for entry in list(self._entries.values())
         )
 
     # -- put ---------------------------------------------------------------------------------
@@ -236,26 +236,33 @@ class Metrics:
             return
         if type(value) is float and value - value != 0.0:
             self._say_not_finite(name, value)
+        bus = self.bus
+        writer = bus.writer
+        thread = threading.get_ident()
+        is_asked_for = False
+        if writer is None:
+            if bus.flight is None:
+                raise bus.why_refused(f"{name!r} was to be recorded")
+        elif thread != writer.owner:
+            value = resolved(value)
+            if not writer.emit_from_any_thread(
+                Put, name, value, labels, bus.place.hook, source=source
+            ):
+                bus.refuse_late_put(name, value, source)
+                return
+            is_asked_for = True
+        # What is refused is not among the latest values.
         if "callbacks" in labels:
             self._callback[name] = value
         if "progress_bar" in labels:
             self._progress_bar[name] = value
         if "loggers" in labels:
             self._logged[name] = value
-        bus = self.bus
-        writer = bus.writer
         if writer is None:
-            if bus.flight is None:
-                raise bus.why_refused(f"{name!r} was to be recorded")
+            assert bus.flight is not None
             bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
             return
-        thread = threading.get_ident()
-        if thread != writer.owner:
-            value = resolved(value)
-            if not writer.emit_from_any_thread(
-                Put, name, value, labels, bus.place.hook, source=source
-            ):
-                bus.refuse_late_put(name, value, source)
+        if is_asked_for:
             return
         if bus.has_step_handlers:
             value = resolved(value)
@@ -330,9 +337,7 @@ class Metrics:
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
         if entry is None or entry.stage != place.stage or entry.is_restored:
             entry = self._register(source, name, value, options)
-        elif entry.source != source or (
-            entry.options != options and differ(entry.options, options)
-        ):
+        if entry.source != source or (entry.options != options and differ(entry.options, options)):
             raise clash(entry, source, options)
         if entry.metric is not None:
             self._log_metric(source, entry, value)
@@ -341,9 +346,7 @@ class Metrics:
         if entry.on_step:
             self._record_step(source, entry, scalar)
         if entry.on_epoch:
-            reduction = entry.reduction
-            if reduction is None:
-                reduction = entry.reduction = Reduction(entry.how)
+            reduction = entry.reduction or entry.begin()
             if not entry.weighted or place.batch_idx < 0:
                 reduction.add(scalar, 1)
             elif batch_size is not None:
@@ -385,7 +388,7 @@ class Metrics:
         """
         return [
             entry.name
-            for entry in self._entries.values()
+            for entry in list(self._entries.values())
             if entry.on_step and not entry.on_epoch and entry.to_step != entry.to_step_thinned
         ]
 
@@ -426,6 +429,8 @@ class Metrics:
 
     def _register(self, source: str, name: str, value: Any, options: LogOptions) -> LogEntry:
         place = self.bus.place
+        key = (place.hook, name, place.dataloader_idx)
+        before = self._entries.get(key)
         if not is_name(name):
             raise MetricError(
                 f"log({str(name)[:80]!r}): a metric's name is a string of 1 to {MAX_NAME_CHARS} "
@@ -457,14 +462,17 @@ class Metrics:
         if _is_torchmetrics_metric(value):
             self._check_is_attribute(source, name, value)
             entry.metric = value
-        key = (place.hook, name, place.dataloader_idx)
         self._take_up(key, entry)
-        if (reduction := self._to_be_taken_up.pop(key, None)) is not None:
+        if (reduction := self._to_be_taken_up.get(key)) is not None:
             reduction.reduce_with(entry.how)
             entry.reduction = reduction
         self._check_recorded_names(name, entry)
-        self._entries[key] = entry
-        return entry
+        entries = self._entries
+        # A signal's handler that struck meanwhile, and logs the same, was first; nothing strikes
+        # within the assignment, which has no call.
+        entries[key] = entries[key] if key in entries and entries[key] is not before else entry
+        self._to_be_taken_up.pop(key, None)
+        return entries[key]
 
     def _check_is_attribute(self, source: str, name: str, metric: Any) -> None:
         if source == "module" and all(metric is not part for part in self._module.modules()):
@@ -475,7 +483,7 @@ class Metrics:
             )
 
     def _check_recorded_names(self, name: str, entry: LogEntry) -> None:
-        for other in self._entries.values():
+        for other in list(self._entries.values()):
             both = other.recorded_names & entry.recorded_names
             if both and other.name != entry.name and other.stage == entry.stage:
                 raise MetricError(
@@ -508,9 +516,8 @@ class Metrics:
             if entry.on_step:
                 self._record_step(entry.source, entry, scalar)
             if entry.on_epoch and not keeps:
-                if entry.reduction is None:
-                    entry.reduction = Reduction(entry.how)
-                entry.reduction.add(scalar, size if entry.weighted else 1)
+                reduction = entry.reduction or entry.begin()
+                reduction.add(scalar, size if entry.weighted else 1)
         self._monitors.add(self.bus.place.stage, result, size)
 
     def _result_entry(self, hook: str, name: str, options: Logged) -> LogEntry:
@@ -595,8 +602,8 @@ class Metrics:
     def _size_of_batch(self) -> int:
         """The batch's samples, worked out once a batch."""
         sizes = sizes_of(self.batch)
-        self._sized = self.batch
         self._batch_size = sizes[0] if sizes else 1
+        self._sized = self.batch  # behind it, for whoever strikes here, and logs
         if self._warned_sizes:
             return self._batch_size
         if len(set(sizes)) > 1:
@@ -629,10 +636,10 @@ class Metrics:
         for name, value in self._monitors.take(stage, is_choice=not self.muted):
             self._record("module", name, value, ("callbacks",))
         published: dict[int, dict[str, Scalar]] = {}
-        for known in self._collections.values():
+        for known in list(self._collections.values()):
             if known.stage == stage:  # metrics that share a state get it
                 list(known.collection.values(copy_state=False))
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):
             if entry.stage != stage or not entry.on_epoch:
                 continue
             if entry.metric is not None:
@@ -641,9 +648,8 @@ class Metrics:
                     continue
                 value = resolved(to_scalar(entry.name, entry.metric.compute()))
                 entry.published_updates = updates
-            elif entry.reduction is not None:
-                value = entry.reduction.compute()
-                entry.reduction = None
+            elif (reduction := entry.end()) is not None:
+                value = reduction.compute()
             else:
                 continue
             self._record(entry.source, entry.epoch_name, value, entry.to_epoch)
@@ -660,7 +666,7 @@ class Metrics:
         """
         stage = self.bus.place.stage
         logged = {}
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):
             if entry.stage == stage and entry.metric is not None:
                 logged[id(entry.metric)] = entry.metric
                 entry.published_updates = 0
@@ -672,7 +678,7 @@ class Metrics:
         """The Metrics, by their id, whose epoch is over, though they are not reset yet."""
         return {
             id(entry.metric)
-            for entry in self._entries.values()
+            for entry in list(self._entries.values())
             if entry.metric is not None
             and 0 < entry.metric._update_count == entry.published_updates
         }
@@ -700,7 +706,7 @@ class Metrics:
                     "metric": names.get(id(entry.metric), ""),
                     "reduction": reduction and reduction.state_dict(),
                 }
-                for (hook, name, dataloader_idx), entry in self._entries.items()
+                for (hook, name, dataloader_idx), entry in self._entries.copy().items()
                 for reduction in [
                     entry.reduction or self._to_be_taken_up.get((hook, name, dataloader_idx))
                 ]
@@ -710,7 +716,7 @@ class Metrics:
             "latest": [
                 {
                     name: resolved(value)
-                    for name, value in values.items()
+                    for name, value in values.copy().items()
                     if value is not self.running_loss
                 }
                 for values in (self._callback, self._progress_bar, self._logged)
@@ -777,7 +783,7 @@ class Metrics:
     def latest(self) -> list[dict[str, Value]]:
         """The latest values, for a copy that belongs to no run."""
         known = (self._callback, self._progress_bar, self._logged)
-        return [{name: resolved(value) for name, value in values.items()} for values in known]
+        return [{name: resolved(v) for name, v in values.copy().items()} for values in known]
 
     def take_latest(self, latest: Sequence[Mapping[str, Value]]) -> None:
         """Take up what ``latest`` gave."""
@@ -789,7 +795,7 @@ class Metrics:
     def drop_stage(self) -> None:
         """Drop the call sites of the current stage, with what they gathered."""
         stage = self.bus.place.stage
-        self._entries = {key: e for key, e in self._entries.items() if e.stage != stage}
+        self._entries = {k: e for k, e in self._entries.copy().items() if e.stage != stage}
         self._collections = {k: c for k, c in self._collections.items() if c.stage != stage}
         self._monitors.drop()
 

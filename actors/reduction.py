@@ -1,5 +1,6 @@
 """What an epoch's values are reduced to: their mean, sum, extreme, or what a function says."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,25 +24,52 @@ REDUCTIONS: dict[Any, str] = {
 }
 
 
+_MAX_UNTAKEN = 1000  # values that wait to be reduced
+
+
 class Reduction:
-    """The values of an epoch, reduced as they come."""
+    """The values of an epoch, reduced in the order in which they come.
+
+    A value may be added in the middle of anything here, by a signal's handler say, and none is
+    lost: it is queued, and taken out of the queue by whoever was reducing.
+    """
 
     def __init__(self, how: str | Callable[[Tensor], Any]) -> None:
         self._how = how
         self._sum = 0.0
         self._weight = 0.0
         self._values: list[Scalar] = []
-        self._waiting: list[tuple[PendingScalar, float]] = []
+        self._untaken: deque[tuple[Scalar, float]] = deque()
+        self._waiting: deque[tuple[PendingScalar, float]] = deque()  # for a GPU
+        self._is_taking = False
 
     def add(self, value: Value, weight: float) -> None:
         """Take in a value; the weight counts for means alone."""
         if type(value) is PendingScalar:
             self._waiting.append((value, weight))
-        elif self._how == "mean":
-            self._sum += value * weight  # type: ignore[operator]
-            self._weight += weight
-        else:
-            self._take(value, weight)  # type: ignore[arg-type]
+            return
+        untaken = self._untaken
+        untaken.append((value, weight))  # type: ignore[arg-type]
+        if len(untaken) > _MAX_UNTAKEN:
+            self._take_all()
+
+    def _take_all(self, waits: bool = False) -> None:
+        """Reduce what is queued.
+
+        Args:
+            waits: also what is on its way.
+        """
+        if self._is_taking:
+            return  # in the middle of it; whoever began it goes on until nothing is queued
+        self._is_taking = True
+        try:
+            while self._untaken:
+                self._take(*self._untaken.popleft())
+            while waits and self._waiting:
+                value, weight = self._waiting.popleft()
+                self._take(value.result(), weight)
+        finally:
+            self._is_taking = False
 
     def _take(self, value: Scalar, weight: float) -> None:
         if self._how == "mean":
@@ -60,18 +88,13 @@ class Reduction:
             return nan[0]
         return min(self._values) if self._how == "min" else max(self._values)
 
-    def _take_waiting(self) -> None:
-        for value, weight in self._waiting:
-            self._take(value.result(), weight)
-        self._waiting = []
-
     def reduce_with(self, how: str | Callable[[Tensor], Any]) -> None:
         """Use this function; what was gathered stays."""
         self._how = how
 
     def state_dict(self) -> dict[str, Any]:
         """What was gathered: plain data."""
-        self._take_waiting()
+        self._take_all(waits=True)
         return {"sum": self._sum, "weight": self._weight, "values": list(self._values)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -81,7 +104,7 @@ class Reduction:
 
     def compute(self) -> Scalar:
         """What the values come to; waits for those that are on their way."""
-        self._take_waiting()
+        self._take_all(waits=True)
         if self._how == "mean":
             return self._sum / self._weight if self._weight else float("nan")
         if self._how == "sum":

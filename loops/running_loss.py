@@ -92,5 +92,5 @@ class RunningLoss:
         shown = self._metrics.in_progress_bar
         return shown.get(NAME) is not self._put or any(
             "loss" in name and name != NAME and not name.startswith(("val", "test"))
-            for name in shown
+            for name in list(shown)
         )

@@ -1,11 +1,14 @@
 """Every place from which something may be put: what put took is in the log, or it raises."""
 
 import gc
+import logging
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,6 +173,92 @@ def test_a_trace_function_puts_at_each_line_of_the_bus(tmp_path: Path, recording
     check_order(run)
 
 
+class Profiled(Striking):
+    """Struck at each call of the bus and at the end of each."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        def strike(frame: FrameType, event: str, _: Any) -> None:
+            if frame.f_code.co_filename.startswith(BUS):
+                self.strike()
+
+        former = sys.getprofile()
+        sys.setprofile(strike)
+        try:
+            return super().training_step(batch, batch_idx)
+        finally:
+            sys.setprofile(former)
+
+
+class Mourning(Striking):
+    """Struck by the callbacks of weak references to what is collected."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        class Garbage:
+            def __init__(self) -> None:
+                self.itself = self
+
+        self.references = [weakref.ref(Garbage(), lambda _: self.strike()) for _ in range(50)]
+        former = gc.get_threshold()
+        gc.set_threshold(5)
+        try:
+            return super().training_step(batch, batch_idx)
+        finally:
+            gc.set_threshold(*former)
+
+
+class Handled(Striking):
+    """Struck by a handler of what a value logs that is read."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        module = self
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                module.strike()
+
+        class Reading:
+            def item(self) -> float:
+                log.warning("an old reading")
+                return 1.0
+
+        handler, log = Handler(), logging.getLogger("readings")
+        log.addHandler(handler)
+        self.put("reading", Reading())
+        log.removeHandler(handler)
+        return super().training_step(batch, batch_idx)
+
+
+class Warned(Striking):
+    """Struck by what shows the warnings of a value that is read."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        class Reading:
+            def item(self) -> float:
+                warnings.warn("an old reading", stacklevel=1)
+                return 1.0
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda *_, **__: self.strike()
+            self.put("reading", Reading())
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("recording", ["all", "metrics"])
+@pytest.mark.parametrize("kind", [Profiled, Mourning, Handled, Warned])
+def test_what_python_calls_within_a_put_puts(
+    tmp_path: Path, kind: type[Striking], recording: Any
+) -> None:
+    run, module = trainer(tmp_path, recording=recording), kind()
+
+    run.fit(module, loader())
+
+    assert module.sent
+    assert sorted(values(run, "struck")) == list(range(module.sent))
+    assert values(run, "own") == list(range(20 * run.global_step))
+    check_order(run)
+
+
 def test_an_interrupt_in_a_put_leaves_the_next_one_its_way(tmp_path: Path) -> None:
     class Interrupted(Small):
         def on_train_start(self) -> None:
@@ -328,6 +417,7 @@ def test_of_a_thread_that_outlives_the_run_each_put_that_returned_is_in_the_log(
 
     assert "after the run's end" in str(refused[0])
     assert values(run, "of_thread") == sent
+    assert run.callback_metrics["of_thread"] == sent[-1]  # not what was refused
     assert isinstance(events(run)[-1], nb.RunEnded)
     check_order(run)
 

@@ -38,6 +38,13 @@ from trial_checks import (
     problems_of_completed,
     the_run,
 )
+from trial_strikes import (
+    FORK_HOOKS,
+    OTHER_FORK_HOOKS,
+    draw_fork,
+    draw_strikes,
+    problems_of_strikes,
+)
 from trial_training import (
     CALLS,
     COMPLETED,
@@ -76,6 +83,8 @@ Kind = Literal[
     "starve",
     "no descriptors",
     "greed",
+    "fork",
+    "strike",
 ]
 KINDS: dict[Kind, int] = {  # how often each is drawn
     "kill": 4,
@@ -91,6 +100,8 @@ KINDS: dict[Kind, int] = {  # how often each is drawn
     "starve": 2,
     "no descriptors": 2,
     "greed": 2,
+    "fork": 3,
+    "strike": 3,
 }
 PLACES: list[Where] = [
     "training_step",
@@ -258,6 +269,31 @@ class Trial:
     def _greed(self) -> tuple[int, list[str]]:
         """An actor keeps the thread beside the step to itself."""
         return self._kill_or_end({"greed": self.chance.choice(["holds", "tells itself"])})
+
+    def _fork(self) -> tuple[int, list[str]]:
+        """A child is forked, which leaves in some way; its parent goes on as if there were none."""
+        return self._kill_or_end(draw_fork(self.chance, FORK_HOOKS))
+
+    def _strike(self) -> tuple[int, list[str]]:
+        """A signal's handler puts, in a training of its own, because the log is another one then;
+        a child may be forked meanwhile. Nothing is damaged here, so doctor has to find nothing.
+        """
+        folder = self.folder.with_name(f"struck-{len(self.rounds)}")
+        within = draw_strikes(self.chance)
+        if self.chance.random() < 0.3:
+            within |= draw_fork(self.chance, FORK_HOOKS + OTHER_FORK_HOOKS)
+        attempt = Attempt(folder, self.setting, Within(sabotage=self.sabotage, **within))
+        ends_by = self.chance.choice([None, signal.SIGTERM, signal.SIGKILL])
+        if ends_by is not None:
+            attempt.ends_within(self._any_delay_s())
+            attempt.send(ends_by)
+        code = attempt.wait()
+        found = []
+        if code not in {COMPLETED, ends_by and -ends_by, ends_by and PREEMPTED_EXIT_CODE}:
+            found.append(f"the struck process ended with {code}: {attempt.said[-3000:]}")
+        found += in_a_process(lambda: problems_of_strikes(folder, code >= 0))
+        # The training that goes on is where it was.
+        return ENDED_EARLY if code == COMPLETED else code, found
 
     def _kill_or_end(self, within: dict[str, Any]) -> tuple[int, list[str]]:
         attempt = self._attempt(**within)

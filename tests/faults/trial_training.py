@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from trial_shortages import Greed, NoDescriptors, greedy_actors
+from trial_strikes import ChildWay, Strikes, Struck, child_ended, forks
 
 import nightbus as nb
 from nightbus.actors.checkpoint_format import write_checkpoint
@@ -120,6 +121,10 @@ class Within(NamedTuple):
         sabotage: a fault put into nightbus itself, which the trials must find out.
         no_descriptors_for: for so many batches from ``after_batches`` on, no file can be opened.
         greed: how an actor keeps the thread beside the step to itself.
+        strikes, strikes_every_s: what a signal's handler does, and how often it comes, in s.
+        forks_at, forks_after, child: the hook at which a child is forked, after how many calls of
+            it, and how the child leaves.
+        recording: the Trainer's.
     """
 
     signal: int = 0
@@ -130,6 +135,12 @@ class Within(NamedTuple):
     sabotage: str = ""
     no_descriptors_for: int = 0
     greed: Greed = ""
+    strikes: Strikes = ""
+    strikes_every_s: float = 0.0
+    forks_at: str = ""
+    forks_after: int = 0
+    child: ChildWay = ""
+    recording: Literal["all", "metrics"] = "all"
 
 
 class OutOfLuck(Exception):
@@ -210,6 +221,10 @@ def make_trainer(folder: Path, setting: Setting, within: Within) -> nb.Trainer:
         )
     if within.no_descriptors_for:
         callbacks.append(NoDescriptors(within.after_batches, within.no_descriptors_for))
+    if within.strikes:
+        callbacks.append(Struck(folder, within.strikes, within.strikes_every_s))
+    if within.child:
+        callbacks.append(forks(within.forks_at, within.forks_after, within.child))
     return nb.Trainer(
         max_epochs=setting.epochs,
         default_root_dir=folder,
@@ -220,6 +235,7 @@ def make_trainer(folder: Path, setting: Setting, within: Within) -> nb.Trainer:
         accumulate_grad_batches=setting.accumulate,
         val_check_interval=setting.val_check_interval,
         log_every_n_steps=1,
+        recording=within.recording,
         drain_timeout=0.2 if setting.slow_sink_s else 30.0,
         **QUIET,
     )
@@ -248,7 +264,13 @@ def train(folder: Path, setting: Setting, within: Within) -> int:
     validation = DataLoader(dataset(8, seed=2), 4, shuffle=True) if setting.validates else None
     run = make_trainer(folder, setting, within)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    run.fit(module, data, validation, ckpt_path="last")
+    parent = os.getpid()
+    try:
+        run.fit(module, data, validation, ckpt_path="last")
+    except BaseException as error:
+        child_ended(parent, error)
+        raise
+    child_ended(parent, None)
     if run.interrupted or run.should_stop:
         return ENDED_EARLY
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
