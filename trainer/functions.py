@@ -51,7 +51,7 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     _tell_if_nothing_is_left(trainer)
     if trainer.epoch_counter is not None:
         trainer.loaders.training  # noqa: B018  asked for here, before on_train_start
-        if trainer.loaders.can_validate:
+        if checkpoint is None and trainer.loaders.can_validate:
             with undrawn():  # as for the sanity check, which asks for them before
                 trainer.loaders.evaluation("validate")
         _check_accumulation(trainer)
