@@ -78,7 +78,7 @@ def test_metrics_parameters_and_tags_are_there(tmp_path: Path) -> None:
     (found,) = runs(tmp_path)
 
     assert [step for step, _ in history(tmp_path, "loss_ smoothed")] == [0, 1, 2, 3, 4, 5]
-    assert history(tmp_path, "val_loss") == [(6, float(run.logged_metrics["val_loss"]))]
+    assert history(tmp_path, "val_loss") == [(5, float(run.logged_metrics["val_loss"]))]
     assert math.isnan(history(tmp_path, "nan")[0][1])
     assert found.data.params == {"rate": "0.1", "layers": "3"}
     assert found.data.tags["team"] == "night"
@@ -92,9 +92,9 @@ def test_media_are_artifacts(tmp_path: Path) -> None:
     (found,) = runs(tmp_path)
     folder = Path(found.info.artifact_uri.removeprefix("file://"))
 
-    assert (folder / "text" / "6.txt").read_text() == "hello"
-    assert (folder / "image" / "6.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads((folder / "table" / "6.json").read_text())["rows"] == [["a"]]
+    assert (folder / "text" / "5.txt").read_text() == "hello"
+    assert (folder / "image" / "5.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "table" / "5.json").read_text())["rows"] == [["a"]]
 
 
 def test_a_failed_run_is_failed_there(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_each_put_is_a_row(tmp_path: Path) -> None:
 
     (row,) = read(Path(run.log_dir))
 
-    assert (row["name"], row["stage"], row["step"]) == ("val_loss", "validate", 6)
+    assert (row["name"], row["stage"], row["step"]) == ("val_loss", "validate", 5)
     assert float(row["value"]) == float(run.logged_metrics["val_loss"])
     assert not list(Path(run.log_dir).glob("*.arrows"))
 

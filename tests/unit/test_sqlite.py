@@ -47,9 +47,9 @@ def test_a_run_with_its_metrics_hyperparameters_and_media_is_there(tmp_path: Pat
     ((run_id, attempt, how),) = ask(path, "SELECT run, attempt, how FROM runs")
     assert (run_id, attempt, how) == (Path(run.log_dir).name, 0, "completed")
     assert ask(path, "SELECT name, value FROM hparams") == [("name", "small"), ("rate", 0.1)]
-    assert ask(path, "SELECT step, kind, data FROM media") == [(6, "text", b"hello")]
+    assert ask(path, "SELECT step, kind, data FROM media") == [(5, "text", b"hello")]
     logged = ask(path, "SELECT name, step, value FROM metrics WHERE name != 'val_loss'")
-    assert logged == [("nan", 6, None), ("inf", 6, math.inf)]
+    assert logged == [("nan", 5, None), ("inf", 5, math.inf)]
     ((value,),) = ask(path, "SELECT value FROM metrics WHERE name = 'val_loss'")
     assert value == float(run.logged_metrics["val_loss"])
 
