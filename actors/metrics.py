@@ -336,7 +336,7 @@ class Metrics:
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
         if entry is None or entry.stage != place.stage or entry.is_restored:
-            entry = self._register(source, name, value, options)
+            entry = self._register(source, name, value, options, entry)
         if entry.source != source or (entry.options != options and differ(entry.options, options)):
             raise clash(entry, source, options)
         if entry.metric is not None:
@@ -427,10 +427,16 @@ class Metrics:
         if entry.on_step and metric._forward_cache is not None:
             self._record_step(source, entry, to_scalar(entry.name, metric._forward_cache))
 
-    def _register(self, source: str, name: str, value: Any, options: LogOptions) -> LogEntry:
+    def _register(
+        self, source: str, name: str, value: Any, options: LogOptions, before: LogEntry | None
+    ) -> LogEntry:
+        """Know a call site from now on.
+
+        Args:
+            before: what was known of it when it was looked for.
+        """
         place = self.bus.place
         key = (place.hook, name, place.dataloader_idx)
-        before = self._entries.get(key)
         if not is_name(name):
             raise MetricError(
                 f"log({str(name)[:80]!r}): a metric's name is a string of 1 to {MAX_NAME_CHARS} "
