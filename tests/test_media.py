@@ -40,7 +40,7 @@ def pixels(png: bytes) -> Any:
 def test_it_says_where_and_from_whom(tmp_path: Path) -> None:
     event = put(tmp_path, lambda actor: actor.put_text("note", "hello"))
 
-    assert (event.name, event.kind, event.step, event.batch_idx) == ("note", "text", 2, 1)
+    assert (event.name, event.kind, event.step, event.batch_idx) == ("note", "text", 1, 1)
     assert (event.source, event.hook) == ("puts", "on_train_batch_end")
     assert event.destinations == ("loggers",)
     assert decoded(event) == "hello"
