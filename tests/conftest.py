@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,9 @@ def _no_test_leaves_a_recording_open() -> Iterator[None]:
     yield
     while Recording.begun:
         Recording.begun.pop().abandon()
+
+
+@pytest.fixture
+def spawns(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is spawned gets this one's path, and finds the tests' classes by it."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(pytestconfig.rootpath)])

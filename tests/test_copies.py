@@ -273,6 +273,7 @@ class Holds(Small):
         return DataLoader(Pairs(self), 4, num_workers=1, multiprocessing_context="spawn")
 
 
+@pytest.mark.usefixtures("spawns")
 def test_a_module_in_a_run_goes_to_workers_that_are_spawned(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.fit(Holds())

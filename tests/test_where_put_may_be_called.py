@@ -501,6 +501,7 @@ def test_what_a_forked_worker_would_record_is_refused_with_what_to_do(
         trainer(tmp_path).fit(module, loading)
 
 
+@pytest.mark.usefixtures("spawns")
 def test_a_copy_in_a_spawned_worker_is_in_no_run_and_says_so(tmp_path: Path) -> None:
     data = Putting(_put_as_copy)
     loading = DataLoader(data, 4, num_workers=1, multiprocessing_context="spawn")
