@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from .actors.callbacks import ThroughputMonitor as ThroughputMonitor
     from .actors.callbacks import Timer as Timer
     from .actors.callbacks import WeightAveraging as WeightAveraging
-    from .actors.checkpoint_values import register_type as register_type
-    from .actors.lightning_optimizer import LightningOptimizer as LightningOptimizer
-    from .actors.predictions import load_predictions as load_predictions
-    from .actors.results import EvalResult as EvalResult
-    from .actors.results import TrainResult as TrainResult
-    from .actors.rng import seed_everything as seed_everything
+    from .actors.checkpoints.values import register_type as register_type
+    from .actors.data.rng import seed_everything as seed_everything
+    from .actors.metrics.predictions import load_predictions as load_predictions
+    from .actors.metrics.results import EvalResult as EvalResult
+    from .actors.metrics.results import TrainResult as TrainResult
+    from .actors.optimization.lightning_optimizer import LightningOptimizer as LightningOptimizer
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
     from .bus.clock import monotonic as monotonic
@@ -81,8 +81,8 @@ if TYPE_CHECKING:
     from .bus.events import RunValidation as RunValidation
     from .bus.events import SaveCheckpoint as SaveCheckpoint
     from .bus.events import Stop as Stop
-    from .bus.mailbox import MailboxLimit as MailboxLimit
-    from .bus.run_folder import RunFolder as RunFolder
+    from .bus.mail.mailbox import MailboxLimit as MailboxLimit
+    from .bus.runs.run_folder import RunFolder as RunFolder
     from .bus.subscription import on as on
     from .loops import EvaluationEpochLoop as EvaluationEpochLoop
     from .loops import EvaluationLoop as EvaluationLoop
@@ -188,17 +188,17 @@ _HOME_OF = {
     "CSV": ".sinks.csv",
     "Callback": ".actors",
     "CombinedLoader": ".actors",
-    "EvalResult": ".actors.results",
+    "EvalResult": ".actors.metrics.results",
     "HOOKS": ".actors",
     "JSONLines": ".sinks.json_lines",
     "LightningDataModule": ".actors",
     "LightningModule": ".actors",
-    "LightningOptimizer": ".actors.lightning_optimizer",
-    "MailboxLimit": ".bus.mailbox",
+    "LightningOptimizer": ".actors.optimization.lightning_optimizer",
+    "MailboxLimit": ".bus.mail.mailbox",
     "NightbusError": ".bus.errors",
     "NotRecorded": ".bus.errors",
     "ProgressBar": ".sinks.progress_bar",
-    "RunFolder": ".bus.run_folder",
+    "RunFolder": ".bus.runs.run_folder",
     "FunctionSink": ".sinks.function_sink",
     "MLflow": ".sinks.mlflow",
     "Parquet": ".sinks.parquet",
@@ -207,16 +207,16 @@ _HOME_OF = {
     "WandB": ".sinks.wandb",
     "Sink": ".sinks.sink",
     "Supervision": ".bus.actor",
-    "TrainResult": ".actors.results",
+    "TrainResult": ".actors.metrics.results",
     "Trainer": ".trainer",
     "UsageError": ".bus.errors",
     "on": ".bus.subscription",
     "CheckpointError": ".bus.errors",
-    "load_predictions": ".actors.predictions",
-    "register_type": ".actors.checkpoint_values",
+    "load_predictions": ".actors.metrics.predictions",
+    "register_type": ".actors.checkpoints.values",
     "monotonic": ".bus.clock",
     "replay": ".sinks.replay",
-    "seed_everything": ".actors.rng",
+    "seed_everything": ".actors.data.rng",
 }
 __version__ = "0.1.0"
 __all__ = sorted(_HOME_OF)

@@ -9,7 +9,7 @@ from .._lazy import lazy_names
 
 if TYPE_CHECKING:
     from .callback import Callback as Callback
-    from .combined_loader import CombinedLoader as CombinedLoader
+    from .data.combined_loader import CombinedLoader as CombinedLoader
     from .datamodule import LightningDataModule as LightningDataModule
     from .hooks import HOOKS as HOOKS
     from .module import LightningModule as LightningModule
@@ -18,7 +18,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "Callback": ".callback",
-        "CombinedLoader": ".combined_loader",
+        "CombinedLoader": ".data.combined_loader",
         "HOOKS": ".hooks",
         "LightningDataModule": ".datamodule",
         "LightningModule": ".module",

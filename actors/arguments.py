@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from ..bus.errors import UnsupportedArgumentError, UsageError
-from ..bus.redaction import redact_setting, without_secrets
+from ..bus.secrets.redaction import redact_setting, without_secrets
 
 T = TypeVar("T")
 

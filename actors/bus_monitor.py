@@ -7,7 +7,7 @@ import trio
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..bus.statistics import BusStatistics
-from ..bus.streams import tell_user
+from ..bus.system.streams import tell_user
 
 HEADER = ("actor", "state", "events", "lag", "restarts", "faults")
 MAIL_HEADER = ("commands", "waiting", "dropped", "dead")

@@ -14,12 +14,12 @@ from torch.nn.parameter import is_lazy
 from ..bus.actor import Actor, actor_name
 from ..bus.errors import CheckpointError, UsageError
 from ..bus.events import CheckpointSaved, Fault, Fork, Resumed
-from ..bus.forks import leave_when_forked
-from ..bus.logging_setup import get_logger
-from ..bus.redaction import redact_setting, without_secrets
-from ..bus.secret_texts import STRUCK_OUT
-from .checkpoint_files import free_name, point_at
-from .checkpoint_format import (
+from ..bus.secrets.redaction import redact_setting, without_secrets
+from ..bus.secrets.texts import STRUCK_OUT
+from ..bus.system.forks import leave_when_forked
+from ..bus.system.logging_setup import get_logger
+from .checkpoints.files import free_name, point_at
+from .checkpoints.format import (
     Snapshot,
     check_carried,
     is_checkpoint,
@@ -29,13 +29,13 @@ from .checkpoint_format import (
     take_snapshot,
     write_checkpoint,
 )
-from .checkpoint_values import is_registered, registered_without_secrets
+from .checkpoints.module_modes import ModuleModes
+from .checkpoints.values import is_registered, registered_without_secrets
+from .checkpoints.weight_names import named_as_in, plain_name, plain_names
+from .data.rng import rng_state, set_rng_state
 from .hyperparameter_values import carried
 from .hyperparameters import HyperparametersMixin, become_mappings, unknown_arguments
-from .metric_states import load_torchmetrics_state, torchmetrics_state
-from .module_modes import ModuleModes
-from .rng import rng_state, set_rng_state
-from .weight_names import named_as_in, plain_name, plain_names
+from .metrics.metric_states import load_torchmetrics_state, torchmetrics_state
 
 if TYPE_CHECKING:
     from ..trainer import Trainer

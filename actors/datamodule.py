@@ -7,10 +7,10 @@ from inspect import Parameter, signature
 from typing import Any, Self
 
 from ..bus.actor import Actor
-from ..bus.paths import as_path
+from ..bus.system.paths import as_path
+from .checkpoints.weights_only import check_weights_only
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
-from .weights_only import check_weights_only
 
 
 class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
@@ -40,7 +40,7 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
             datamodule_kwargs: arguments of ``__init__``; batch_size and num_workers are among them
                 if it takes these.
         """
-        from .dataset_loaders import dataloaders_of
+        from .data.dataset_loaders import dataloaders_of
 
         parameters = signature(cls).parameters
         takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
@@ -79,7 +79,7 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
             CheckpointError: it cannot be read.
             UsageError: an argument of ``__init__`` is missing.
         """
-        from .checkpoint_format import read_checkpoint
+        from .checkpoints.format import read_checkpoint
 
         check_weights_only("load_from_checkpoint", weights_only)
         state = read_checkpoint(as_path(checkpoint_path))

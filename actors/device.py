@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..bus.errors import UsageError
-from ..bus.streams import tell_user
+from ..bus.system.streams import tell_user
 
 Precision = Literal["64-true", "32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[object, Precision] = {

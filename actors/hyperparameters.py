@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from ..bus.errors import UsageError
-from ..bus.redaction import redact_setting
-from ..bus.secret_names import is_secret_name
+from ..bus.secrets.names import is_secret_name
+from ..bus.secrets.redaction import redact_setting
 from .hyperparameter_values import (
     Hyperparameters,
     dataclass_in,

@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import RandomSampler
 
 from ..bus.errors import UsageError
-from ..bus.logging_setup import get_logger
 from ..bus.routes import Routes
+from ..bus.system.logging_setup import get_logger
 from .arguments import check_at_least, check_choice
-from .combined_loader import (
+from .data.combined_loader import (
     COMBINE_MODES,
     CombinedLoader,
     CombineMode,
@@ -20,7 +20,7 @@ from .combined_loader import (
     num_batches,
     read,
 )
-from .data import (
+from .data.data import (
     check_limit,
     evaluation_loaders,
     is_read_once,
@@ -29,7 +29,7 @@ from .data import (
     training_loader,
     without_shuffling,
 )
-from .data_position import (
+from .data.data_position import (
     end_new_workers,
     end_workers,
     generators_of,
@@ -38,10 +38,10 @@ from .data_position import (
     samplers_of,
     tell_epoch,
 )
+from .data.rng import undrawn_from
+from .data.validation_schedule import Interval, ValidationSchedule
+from .data.worker_seeds import workers_seed
 from .hooks import is_overridden, similar_method
-from .rng import undrawn_from
-from .validation_schedule import Interval, ValidationSchedule
-from .worker_seeds import workers_seed
 
 if TYPE_CHECKING:
     from .datamodule import LightningDataModule

@@ -10,17 +10,17 @@ from torch.optim import Optimizer
 
 from ..bus.actor import Actor
 from ..bus.errors import CheckpointError, UsageError
-from ..bus.paths import as_path
+from ..bus.system.paths import as_path
+from .checkpoints.weight_names import named_as_in
+from .checkpoints.weights_only import check_weights_only
 from .device import move_data_to_device
 from .hyperparameters import HyperparametersMixin, restored_arguments
-from .lightning_optimizer import Toggled
 from .logging_mixin import LoggingMixin
 from .misspelt_hooks import similar_name
 from .model_hooks import ModelHooks
-from .rank_zero import announce_rank
+from .optimization.lightning_optimizer import Toggled
+from .process.rank_zero import announce_rank
 from .truncated_bptt import split_along_time
-from .weight_names import named_as_in
-from .weights_only import check_weights_only
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -82,7 +82,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
                 f"load_from_checkpoint(map_location={type(map_location).__name__}): give the one "
                 "device the module is to be on, 'cpu' say"
             )
-        from .checkpoint_format import read_checkpoint
+        from .checkpoints.format import read_checkpoint
 
         state = read_checkpoint(as_path(checkpoint_path))
         by_place, by_name = restored_arguments(cls, state, kwargs)

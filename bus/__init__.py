@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from .actor import Actor as Actor
     from .actor import Supervision as Supervision
     from .bus import Bus as Bus
-    from .replay import replay as replay
-    from .run_folder import RunFolder as RunFolder
+    from .replay.replay import replay as replay
+    from .runs.run_folder import RunFolder as RunFolder
     from .subscription import on as on
 
 __getattr__ = lazy_names(
@@ -21,10 +21,10 @@ __getattr__ = lazy_names(
     {
         "Actor": ".actor",
         "Bus": ".bus",
-        "RunFolder": ".run_folder",
+        "RunFolder": ".runs.run_folder",
         "Supervision": ".actor",
         "on": ".subscription",
-        "replay": ".replay",
+        "replay": ".replay.replay",
     },
 )
 __all__ = ["Actor", "Bus", "RunFolder", "Supervision", "on", "replay"]

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal, Protocol
 import msgspec
 import trio
 
-from .codec import DecodedEvent, HookSelection
 from .copies import LeavesRunBehind
 from .errors import OutsideRunError, UsageError
 from .events import Command, Event
-from .forks import child_process
-from .mailbox import DEFAULT_LIMIT, MailboxLimit, Told
+from .log.codec import DecodedEvent, HookSelection
+from .mail.mailbox import DEFAULT_LIMIT, MailboxLimit, Told
+from .mail.reply import Reply, check_deadline
 from .media import (
     EncodedMedia,
     encode_figure,
@@ -22,9 +22,9 @@ from .media import (
     encode_table,
     encode_text,
 )
-from .reply import Reply, check_deadline
 from .statistics import BusStatistics
 from .subscription import HandlerTable, Subscription, subscriptions_of
+from .system.forks import child_process
 
 MAX_TURN_S = 0.02  # that an actor works beside the step before others have their turn
 

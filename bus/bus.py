@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import trio
 
 from .actor import Actor, actor_name
-from .control import ANSWER_TIMEOUT_S, ControlServer, Steered
+from .control.server import ANSWER_TIMEOUT_S, ControlServer, Steered
 from .copies import StaysInRun
-from .cursor import AttemptLog, CursorFile, Position, RunReader
 from .errors import (
     ActorStoppedError,
     DeliveryError,
@@ -32,22 +31,21 @@ from .events import (
     RunEnded,
     Stop,
 )
-from .flight_recorder import FlightRecorder
-from .forks import leave_when_forked, refusal
 from .housekeeping import Housekeeping
-from .log_writer import MAX_BUFFERED_EVENTS, MAX_BUFFERED_NS, NOBODY, LogWriter
-from .logging_setup import get_logger
-from .mailbox import Envelope, Mailbox, Told
+from .log.flight_recorder import FlightRecorder
+from .log.place import AT_ONCE, NEVER, Place
+from .log.segments import FolderStore, UnnamedStore
+from .log.writer import MAX_BUFFERED_EVENTS, MAX_BUFFERED_NS, NOBODY, LogWriter
+from .mail.mailbox import Envelope, Mailbox, Told
+from .mail.reply import Reply
 from .media import EncodedMedia
 from .observer import Observer
-from .place import AT_ONCE, NEVER, Place
 from .post_office import PostOffice
-from .redaction import without_secrets
-from .reply import Reply
-from .rewind import go_on, states_of_others
 from .routes import Routes
-from .run_folder import RunFolder
-from .segments import FolderStore, UnnamedStore
+from .runs.cursor import AttemptLog, CursorFile, Position, RunReader
+from .runs.resume_cursor import go_on, states_of_others
+from .runs.run_folder import RunFolder
+from .secrets.redaction import without_secrets
 from .statistics import (
     ActorStatistics,
     BusStatistics,
@@ -55,8 +53,10 @@ from .statistics import (
     MailboxStatistics,
     ObserverStatistics,
 )
-from .streams import tell_user
 from .subscription import HandlerTable, subscriptions_of
+from .system.forks import leave_when_forked, refusal
+from .system.logging_setup import get_logger
+from .system.streams import tell_user
 from .threads import Threads
 from .turns import Turns, ancestors
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from .errors import LogFormatError
-from .logging_setup import get_logger
-from .segments import FolderStore, UnnamedStore, compress_segment
+from .log.segments import FolderStore, UnnamedStore, compress_segment
+from .system.logging_setup import get_logger
 
 if TYPE_CHECKING:
     from .bus import Bus

@@ -9,16 +9,16 @@ import msgspec
 import trio
 
 from .actor import MAX_TURN_S, Actor, Supervision, actor_name, command_handler
-from .codec import DecodedEvent
 from .copies import StaysInRun
-from .cursor import Cursor, CursorFile, Position, RunReader
 from .errors import ActorRaisedError, ActorStoppedError, DeliveryError, UnhandledCommandError
 from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault, Hook
-from .logging_setup import get_logger
-from .mailbox import Envelope, Mailbox
-from .redaction import without_secrets
-from .shortage import is_shortage
+from .log.codec import DecodedEvent
+from .mail.mailbox import Envelope, Mailbox
+from .runs.cursor import Cursor, CursorFile, Position, RunReader
+from .secrets.redaction import without_secrets
 from .statistics import ObserverStatistics
+from .system.logging_setup import get_logger
+from .system.shortage import is_shortage
 
 MAX_TRACEBACK_CHARS = 16_384
 COMMIT_EVERY_S = 1.0

@@ -16,10 +16,10 @@ from .errors import (
     UnknownActorError,
 )
 from .events import CommandsDropped, CommandTaken, DeadLetter
-from .log_writer import LogWriter
-from .logging_setup import get_logger
-from .mailbox import Deferred, Envelope, Mailbox, Told
+from .log.writer import LogWriter
+from .mail.mailbox import Deferred, Envelope, Mailbox, Told
 from .observer import to_json
+from .system.logging_setup import get_logger
 from .threads import Threads
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .copies import StaysInRun
-from .marks import BEGIN, END, NOTICE, mark_of
-from .place import Place
+from .log.marks import BEGIN, END, NOTICE, mark_of
+from .log.place import Place
 
 HookHandler = Callable[..., Any]
 ANNOUNCES = "_announces"  # attribute of a handler that tells Place.hook itself where it runs

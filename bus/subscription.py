@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
-from .codec import DecodedEvent
 from .errors import UsageError
 from .events import Command, Event, Hook, Media, Put
+from .log.codec import DecodedEvent
 
 F = TypeVar("F", bound=Callable[..., Any])
 Predicate = Callable[[Any], bool]

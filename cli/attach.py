@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from ..bus.find_run import find_run
-from ..bus.paths import as_path
+from ..bus.runs.find_run import find_run
+from ..bus.system.paths import as_path
 from .file_sinks import (
     WANTED,
     add_folder_options,
@@ -39,7 +39,7 @@ def _attach(options: argparse.Namespace) -> int:
     folders = given_folders(options)
     if not folders:
         raise UsageError(f"name a destination: {WANTED}")
-    from ..bus.replay import replay
+    from ..bus.replay.replay import replay
 
     run = find_run(options.run)
     goes_on = run.goes_on()

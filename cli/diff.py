@@ -4,12 +4,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..bus.find_run import find_run
+from ..bus.runs.find_run import find_run
 from .find import RUN_HELP
 from .text import DIFFERS, LOSSY, OK, as_json, how_many, one_line, plain, tell
 
 if TYPE_CHECKING:
-    from ..bus.compared_log import ComparedEvent
+    from ..bus.inspection.compared_log import ComparedEvent
 
 
 def add(verbs: Any) -> None:
@@ -35,7 +35,7 @@ def add(verbs: Any) -> None:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from ..bus.compare import compare_runs
+    from ..bus.inspection.compare import compare_runs
 
     left, right = find_run(options.left), find_run(options.right)
     equal, difference, missing = compare_runs(

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from ..bus.find_run import find_run
+from ..bus.runs.find_run import find_run
 from .find import RUN_HELP
 from .text import ERROR, OK, REFUSED, as_json, how_many, one_line, plain
 
@@ -24,7 +24,7 @@ def add(verbs: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ..bus.doctor import examine
+    from ..bus.inspection.doctor import examine
 
     found = examine(find_run(options.run))
     sys.stdout.write(as_json(found) if options.json else _text(found))

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from typing import Any
 
-from ..bus.checkpoint_folder import is_checkpoint
-from ..bus.checkpoint_kind import kind_of_file
 from ..bus.errors import UsageError
-from ..bus.paths import as_path
+from ..bus.runs.checkpoint_folder import is_checkpoint
+from ..bus.runs.checkpoint_kind import kind_of_file
+from ..bus.system.paths import as_path
 from .text import ERROR, OK, REFUSED, as_json, plain, tell
 
 
@@ -51,7 +51,13 @@ def _import(options: argparse.Namespace) -> int:
         return REFUSED
     # A process of its own: whatever the file does to it ends with it.
     done = subprocess.run(
-        [sys.executable, "-m", "nightbus.actors.import_checkpoint", str(source), str(out)],
+        [
+            sys.executable,
+            "-m",
+            "nightbus.actors.checkpoints.import_checkpoint",
+            str(source),
+            str(out),
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from ..bus.errors import RunFolderError
-from ..bus.paths import as_path
+from ..bus.system.paths import as_path
 from .text import ERROR, OK, as_json, duration, moment, plain, size, tell, tell_problem
 
 _HEADER = ("run", "started", "took", "ended", "epochs", "steps", "size")
@@ -32,7 +32,7 @@ def add(verbs: Any) -> None:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    from ..bus.run_list import list_runs
+    from ..bus.runs.run_list import list_runs
 
     root = as_path(options.root)
     if not root.is_dir():

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, UsageError
-from ..bus.find_run import find_events
-from ..bus.paths import as_path
-from ..bus.run_folder import RunFolder
+from ..bus.runs.find_run import find_events
+from ..bus.runs.run_folder import RunFolder
+from ..bus.system.paths import as_path
 from .find import LAST_EVENTS_HELP
 from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell, tell_problem
 
 if TYPE_CHECKING:
-    from ..bus.curves import Curve
-    from ..bus.plots import XAxis
+    from ..bus.inspection.metric_series import Curve
+    from ..bus.inspection.plots import XAxis
 
 METRICS_A_PAGE = 60
 
@@ -58,7 +58,7 @@ def drawn_in_terminal(
     run: RunFolder, options: argparse.Namespace, all_attempts: bool = False
 ) -> str:
     """A run's metrics as plots of dots, as wide as the terminal."""
-    from ..bus.plots import draw_in_terminal
+    from ..bus.inspection.plots import draw_in_terminal
 
     read = _read(run, options.metric, all_attempts)
     if not read.curves:
@@ -70,7 +70,7 @@ def drawn_in_terminal(
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from ..bus.plots import has_finite, save_figure
+    from ..bus.inspection.plots import has_finite, save_figure
 
     found: list[RunFolder] = []
     curves: list[dict[str, Curve]] = []
@@ -143,7 +143,7 @@ class _Read(NamedTuple):
 
 
 def _read(run: RunFolder, metrics: Sequence[str], all_attempts: bool = False) -> _Read:
-    from ..bus.curves import read_curves
+    from ..bus.inspection.metric_series import read_curves
 
     problems: list[str] = []
     curves = read_curves(run, frozenset(metrics), all_attempts=all_attempts, problems=problems)

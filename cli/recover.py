@@ -5,9 +5,9 @@ import sys
 from typing import Any
 
 from ..bus.errors import RunFolderError
-from ..bus.find_run import find_run
-from ..bus.paths import as_path
-from ..bus.run_folder import RunFolder, RunInfo
+from ..bus.runs.find_run import find_run
+from ..bus.runs.run_folder import RunFolder, RunInfo
+from ..bus.system.paths import as_path
 from .find import RUN_HELP
 from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell
 
@@ -28,7 +28,7 @@ def add(verbs: Any) -> None:
 
 
 def _recover(options: argparse.Namespace) -> int:
-    from ..bus.recover import recover
+    from ..bus.inspection.recover import recover
 
     done = recover(_find_damaged(options.run), as_path(options.out))
     if options.json:

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, UsageError
-from ..bus.find_run import find_events, find_run
-from ..bus.run_folder import RunFolder
+from ..bus.runs.find_run import find_events, find_run
+from ..bus.runs.run_folder import RunFolder
 from ..sinks.refill import refill
 from .file_sinks import (
     WANTED,
@@ -22,8 +22,8 @@ from .named_actor import load_actor
 from .text import ERROR, LOSSY, OK, as_json, as_json_line, how_many, tell, tell_missing
 
 if TYPE_CHECKING:
-    from ..bus.cursor import Cursor
-    from ..bus.replay import Replayed
+    from ..bus.replay.replay import Replayed
+    from ..bus.runs.cursor import Cursor
 
 _OPTION_OF = {
     "start": "--from",
@@ -159,9 +159,9 @@ def _replay_into(
     playback: dict[str, Any],
     wants_json: bool,
 ) -> int:
-    from ..bus.replay import replay
-    from ..bus.replay_pace import parse_rate
-    from ..bus.replay_selection import Selection
+    from ..bus.replay.pace import parse_rate
+    from ..bus.replay.replay import replay
+    from ..bus.replay.selection import Selection
 
     # Before anything is written: what is wrong with the call leaves no files behind.
     unselective = ("rate", "clock", "all_attempts")
@@ -249,7 +249,7 @@ class _Resumed(NamedTuple):
 
 def _resume(run: RunFolder, wants_json: bool) -> int:
     """Deliver the rest to the sinks that nightbus brings; sinks of the user's need their class."""
-    from ..bus.cursor import CursorFile, list_cursors
+    from ..bus.runs.cursor import CursorFile, list_cursors
 
     if run.goes_on():
         tell(f"{run.path} is still being written: its own sinks are at work; wait for its end")
@@ -281,7 +281,7 @@ def _resume(run: RunFolder, wants_json: bool) -> int:
 
 
 def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> _Resumed:
-    from ..bus.replay import replay
+    from ..bus.replay.replay import replay
 
     # By name from a table alone, into the run's folder: a file never says what code to load, nor
     # where to write.

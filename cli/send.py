@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from ..bus.control_protocol import VERBS, Answer, Request, RunStatus, Verb
-from ..bus.find_run import find_run
+from ..bus.control.protocol import VERBS, Answer, Request, RunStatus, Verb
+from ..bus.runs.find_run import find_run
 from .find import RUN_HELP
 from .text import ERROR, OK, as_json, duration, how_many, one_line, plain, tell
 
@@ -35,7 +35,7 @@ def add(verbs: Any) -> None:
 
 
 def _send(options: argparse.Namespace) -> int:
-    from ..bus.control_client import send
+    from ..bus.inspection.control_client import send
 
     run = find_run(options.run)
     verb: Verb = options.verb
@@ -61,7 +61,7 @@ def _fields(answer: Answer) -> dict[str, Any]:
 
 def _what_the_log_says(run: Any) -> dict[str, Any]:
     """Latest metrics and faults: read from the log, so that the run need not look for them."""
-    from ..bus.report import summarise
+    from ..bus.inspection.report import summarise
 
     report = summarise(run)
     metrics = {name: metric.last for name, metric in report.metrics.items()}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import UsageError
-from ..bus.find_run import find_events
+from ..bus.runs.find_run import find_events
 from .find import LAST_EVENTS_HELP
 from .plot import add_plot_options, drawn_in_terminal
 from .text import LOSSY, OK, as_json, duration, how_many, moment, one_line, plain, tell_problem
@@ -16,7 +16,13 @@ from .text import LOSSY, OK, as_json, duration, how_many, moment, one_line, plai
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..bus.report import AttemptReport, CursorReport, HookReport, MetricReport, RunReport
+    from ..bus.inspection.report import (
+        AttemptReport,
+        CursorReport,
+        HookReport,
+        MetricReport,
+        RunReport,
+    )
 
 MAX_HOOK_ROWS = 12
 
@@ -44,7 +50,7 @@ def add(verbs: Any) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from ..bus.report import summarise
+    from ..bus.inspection.report import summarise
 
     if not options.plot and (options.metric or options.x or options.page):
         raise UsageError(
@@ -197,7 +203,7 @@ def _print_lagging(report: "RunReport", console: "Console") -> None:
 
 def _how_it_gets_the_rest(report: "RunReport", cursor: "CursorReport") -> str:
     from ..bus.errors import RunFolderError
-    from ..bus.run_folder import RunFolder
+    from ..bus.runs.run_folder import RunFolder
     from ..sinks.refill import refill
 
     try:

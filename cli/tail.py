@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..bus.find_run import find_events
-from ..bus.run_folder import RunFolder
+from ..bus.runs.find_run import find_events
+from ..bus.runs.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP
 from .text import LOSSY, OK, as_json_line, duration, moment, one_line, plain, tell, tell_problem
 
@@ -35,7 +35,7 @@ def add(verbs: Any) -> None:
 
 def _tail(options: argparse.Namespace) -> int:
     from ..bus.errors import UsageError
-    from ..bus.tail import EventFilter, follow, killed_because, last_events
+    from ..bus.inspection.tail import EventFilter, follow, killed_because, last_events
 
     if options.n < 0:
         raise UsageError(f"-n {options.n}: expected 0 or more")
@@ -64,7 +64,7 @@ def _tail(options: argparse.Namespace) -> int:
 
 def _tell_what_is_recorded(run: RunFolder, metric: str, kinds: Sequence[str]) -> None:
     """Why no line was shown of a metric."""
-    from ..bus.report import summarise
+    from ..bus.inspection.report import summarise
 
     recorded = ", ".join(summarise(run, all_attempts=True).metrics) or "none"
     of_kinds = f" among events of type {', '.join(kinds)}" if kinds else ""

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
-from ..actors.data_position import begin_pass, end_pass
-from ..actors.log_entry import ALL_LOADERS
-from ..actors.results import EvalResult, Result
+from ..actors.data.data_position import begin_pass, end_pass
+from ..actors.metrics.log_entry import ALL_LOADERS
+from ..actors.metrics.results import EvalResult, Result
 from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
 from .loop import Loop

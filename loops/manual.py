@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..actors.results import Result
+from ..actors.metrics.results import Result
 from .outputs import kept_output
 from .training_step import TrainingStepLoop
 

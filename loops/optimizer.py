@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..actors.results import Result
+from ..actors.metrics.results import Result
 from ..bus.errors import UsageError
 from .outputs import kept_output
 from .step_marks import (

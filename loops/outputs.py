@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..actors.results import CollectedResult, Result
-from ..bus.logging_setup import get_logger
+from ..actors.metrics.results import CollectedResult, Result
+from ..bus.system.logging_setup import get_logger
 
 _log = get_logger("nightbus.loops")
 

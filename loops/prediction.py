@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import SequentialSampler
 
-from ..actors.data_position import end_pass
-from ..actors.loader_workers import owned
+from ..actors.data.data_position import end_pass
+from ..actors.data.loader_workers import owned
 from ..actors.step_arguments import check_dataloader_idx
 from .loop import Loop
 from .modes import Modes

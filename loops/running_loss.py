@@ -7,7 +7,7 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from ..actors.metrics import Metrics
+from ..actors.metrics.metrics import Metrics
 
 NAME = "loss"
 WINDOW = 20  # losses

@@ -9,9 +9,9 @@ that is not the loops' own: neither a loop of the user's, nor an optimizer that 
 before it evaluates the training step.
 """
 
-from ..bus.marks import BATCH_BEGINS as _BATCH_BEGINS
-from ..bus.marks import BEGIN, END, NOTICE, begin, end, notice, together
-from ..bus.marks import STEP_AND_NEXT as _STEP_AND_NEXT
+from ..bus.log.marks import BATCH_BEGINS as _BATCH_BEGINS
+from ..bus.log.marks import BEGIN, END, NOTICE, begin, end, notice, together
+from ..bus.log.marks import STEP_AND_NEXT as _STEP_AND_NEXT
 
 # Pending, when a batch is there and when its optimizer begins to step:
 BATCH_BEGINS = together(*_BATCH_BEGINS)

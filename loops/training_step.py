@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..actors.results import Result
+from ..actors.metrics.results import Result
 from ..bus.errors import UsageError
 from .loop import Loop
 from .outputs import detached

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ..bus.cursor import PlainState
 from ..bus.errors import SinkError
 from ..bus.events import Put
+from ..bus.runs.cursor import PlainState
 from .file_sink import FileSink
 from .growing_file import GrowingFile, refuse_all_but_files, replace_file
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
-from ..bus.paths import as_path
+from ..bus.runs.cursor import BEGINNING, PlainState, Position
+from ..bus.system.paths import as_path
 from .growing_file import GrowingFile, is_abandoned, remove_file
 from .sink import Sink
 

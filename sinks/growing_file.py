@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..bus.errors import SinkError
-from ..bus.forks import keep_when_forked, leave_when_forked
-from ..bus.plain_file import open_plain
+from ..bus.system.forks import keep_when_forked, leave_when_forked
+from ..bus.system.plain_file import open_plain
 
 
 class GrowingFile:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..bus.cursor import PlainState
 from ..bus.events import Event, Put, RunEnded, RunStarted
+from ..bus.runs.cursor import PlainState
 from .sink import Sink
 from .step_rows import StepRow, StepRows, is_extreme
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError
 from ..bus.events import Event, Media, Put, RunEnded, RunStarted
-from ..bus.paths import as_path
+from ..bus.runs.cursor import PlainState
+from ..bus.system.paths import as_path
 from .sink import Sink
 
 _BATCH = 1000  # metrics in a request, the most MLflow takes

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError, SinkError
 from ..bus.events import Put
+from ..bus.runs.cursor import PlainState
 from .file_sink import FileSink
 from .growing_file import GrowingFile, is_abandoned, refuse_all_but_files, remove_file
 

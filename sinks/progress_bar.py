@@ -11,7 +11,6 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ..bus.codec import DecodedEvent, HookSelection
 from ..bus.errors import NightbusError
 from ..bus.events import (
     ActorRestarted,
@@ -28,12 +27,13 @@ from ..bus.events import (
     RunEnded,
     RunStarted,
 )
-from ..bus.forks import leave_when_forked
-from ..bus.imports import random_numbers_elsewhere
-from ..bus.logging_setup import get_logger
-from ..bus.run_folder import RunFolder
-from ..bus.streams import is_terminal, tell_user
-from ..bus.urgent import STDERR, drawn_lines
+from ..bus.log.codec import DecodedEvent, HookSelection
+from ..bus.runs.run_folder import RunFolder
+from ..bus.system.forks import leave_when_forked
+from ..bus.system.import_rng_guard import random_numbers_elsewhere
+from ..bus.system.logging_setup import get_logger
+from ..bus.system.streams import is_terminal, tell_user
+from ..bus.system.terminal_message import STDERR, drawn_lines
 from .progress_view import Bar, ProgressView, number
 from .sink import Sink
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # rich takes 50 ms to load, beside the step and only where so
     from rich.table import Table
     from rich.text import Text
 
-    from ..bus.report import MetricReport
+    from ..bus.inspection.report import MetricReport
 
 
 _log = get_logger("nightbus.progress_bar")
@@ -220,7 +220,7 @@ class ProgressBar(Sink):
 
     def _earlier_metrics(self) -> "Mapping[str, MetricReport]":
         """What the whole run's log says of metrics, those of the attempts before this one too."""
-        from ..bus.report import summarise
+        from ..bus.inspection.report import summarise
 
         path = self._context.run_path if self._context is not None else None
         if path is None:

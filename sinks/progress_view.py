@@ -4,7 +4,6 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from ..bus.codec import DecodedEvent
 from ..bus.events import (
     ActorRestarted,
     ActorStopped,
@@ -20,6 +19,7 @@ from ..bus.events import (
     RunStarted,
     Scalar,
 )
+from ..bus.log.codec import DecodedEvent
 
 RATE_WINDOW_NS = 10_000_000_000
 SAMPLE_EVERY_NS = 100_000_000

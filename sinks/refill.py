@@ -3,9 +3,9 @@
 import os
 from typing import NamedTuple
 
-from ..bus.cursor import CursorFile
 from ..bus.errors import RunFolderError
-from ..bus.run_folder import RunFolder
+from ..bus.runs.cursor import CursorFile
+from ..bus.runs.run_folder import RunFolder
 from ..bus.shown_text import quoted
 
 # Option of the command line -> class in nightbus.sinks: those that write files.

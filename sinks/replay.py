@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from ..bus.actor import Actor
-from ..bus.replay import Replayed, several
-from ..bus.replay import replay as replay_into_actors
+from ..bus.replay.replay import Replayed, several
+from ..bus.replay.replay import replay as replay_into_actors
 from .given import sink_of
 
 Arguments = ParamSpec("Arguments")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 import trio
 
 from ..bus.actor import Actor, actor_name
-from ..bus.codec import DecodedEvent, HookSelection
-from ..bus.cursor import PlainState, Position
 from ..bus.errors import SinkError, UsageError
 from ..bus.events import Event, Fault, Hook, Media, Put, RunEnded, RunStarted
-from ..bus.logging_setup import get_logger
+from ..bus.log.codec import DecodedEvent, HookSelection
+from ..bus.runs.cursor import PlainState, Position
+from ..bus.system.logging_setup import get_logger
 from .logger_calls import LoggerCalls
 
 OF_LOGGERS = ("experiment", "log_image", "log_text", "log_table", "log_graph", "watch", "save_dir")

@@ -6,11 +6,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from ..bus.cursor import BEGINNING, PlainState, Position
 from ..bus.errors import SinkError
 from ..bus.events import Event, Media, Plain, Put, RunEnded, RunStarted
-from ..bus.forks import leave_when_forked
-from ..bus.paths import as_path
+from ..bus.runs.cursor import BEGINNING, PlainState, Position
+from ..bus.system.forks import leave_when_forked
+from ..bus.system.paths import as_path
 from .growing_file import lost, refuse_all_but_files, refuse_lost
 from .sink import Sink
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from ..bus.cursor import PlainState
 from ..bus.events import Put, Scalar
+from ..bus.runs.cursor import PlainState
 
 
 class StepRow(NamedTuple):

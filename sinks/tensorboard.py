@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError
 from ..bus.events import Event, Media, Plain, Put, RunEnded, RunStarted
 from ..bus.media import decoded
+from ..bus.runs.cursor import PlainState
 from .file_sink import FileSink
 from .growing_file import GrowingFile
 from .step_rows import StepRow, StepRows

@@ -22,12 +22,12 @@ import trio
 from msgspec import structs
 
 from ..bus.bus import Bus
-from ..bus.cursor import PlainState, Position, attempt_logs
 from ..bus.events import Ending, Put, RunStarted, Scalar
-from ..bus.log_writer import LogIdentity, LogWriter
-from ..bus.place import Place
-from ..bus.replay import replay
-from ..bus.run_folder import RunFolder
+from ..bus.log.place import Place
+from ..bus.log.writer import LogIdentity, LogWriter
+from ..bus.replay.replay import replay
+from ..bus.runs.cursor import PlainState, Position, attempt_logs
+from ..bus.runs.run_folder import RunFolder
 from .sink import Sink
 
 DRAIN_TIMEOUT_S = 30.0

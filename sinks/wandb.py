@@ -8,13 +8,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from ..bus.cursor import PlainState
 from ..bus.errors import MissingPackageError
 from ..bus.events import Event, Media, Put, RunEnded, RunStarted
-from ..bus.logging_setup import get_logger
 from ..bus.media import decoded
-from ..bus.paths import as_path
-from ..bus.redaction import redact
+from ..bus.runs.cursor import PlainState
+from ..bus.secrets.redaction import redact
+from ..bus.system.logging_setup import get_logger
+from ..bus.system.paths import as_path
 from .sink import Sink
 from .step_rows import StepRow, StepRows, is_extreme
 

@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 from helpers import encode_events
 
-from nightbus.bus.codec import DecodedEvent
 from nightbus.bus.events import (
     ActorRestarted,
     ActorStarted,
@@ -38,14 +37,15 @@ from nightbus.bus.events import (
     RunEnded,
     RunStarted,
 )
-from nightbus.bus.log_format import FORMAT_MAJOR, FORMAT_MINOR, KIND_EVENTS, pack_frame
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.marks import notice
-from nightbus.bus.place import Place
+from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.format import FORMAT_MAJOR, FORMAT_MINOR, KIND_EVENTS, pack_frame
+from nightbus.bus.log.marks import notice
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.segments import compress_segment
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.routes import Routes
-from nightbus.bus.run_folder import RunFolder
-from nightbus.bus.segments import compress_segment
+from nightbus.bus.runs.run_folder import RunFolder
 
 ODD_NAN = struct.unpack("<d", bytes.fromhex("efbeadde0000f87f"))[0]
 VALUES = [0.1, 1e-308, -0.0, math.nan, ODD_NAN, math.inf, -math.inf, 2**63 - 1, -(2**63), True]

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from nightbus.bus.codec import DecodedEvent, HookSelection
 from nightbus.bus.events import Event, Hook, Put, Unknown
-from nightbus.bus.log_reader import LogEnd, LogReader
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.log.codec import DecodedEvent, HookSelection
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import LogEnd, LogReader
+from nightbus.bus.log.segments import FolderStore, SegmentStore
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.routes import Routes
-from nightbus.bus.segments import FolderStore, SegmentStore
 
 # A test that waits so long has failed: far more than anything takes on a machine that is busy with
 # other things, and less than pytest gives a test.

@@ -95,7 +95,7 @@ def trainer(folder: Path, **arguments: Any) -> nb.Trainer:
 
 def events(run: nb.Trainer, *kinds: type[nb.Event], attempt: int = 0) -> list[Any]:
     """What a run recorded in one attempt."""
-    from nightbus.bus.log_reader import LogReader
+    from nightbus.bus.log.reader import LogReader
 
     assert run.run_folder is not None
     reader = LogReader(run.run_folder.store(attempt))

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from nightbus.bus.marks import (
+from nightbus.bus.log.marks import (
     ACTIONS,
     BATCH_IDX,
     BEGIN,

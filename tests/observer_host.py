@@ -6,13 +6,13 @@ from typing import Any
 import trio
 
 import nightbus as nb
-from nightbus.bus.cursor import AttemptLog, Position, RunReader
 from nightbus.bus.errors import ActorStoppedError, DeliveryError
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.mailbox import Envelope
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.segments import UnnamedStore
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.mail.mailbox import Envelope
 from nightbus.bus.observer import Observer
-from nightbus.bus.place import Place
-from nightbus.bus.segments import UnnamedStore
+from nightbus.bus.runs.cursor import AttemptLog, Position, RunReader
 
 
 class Host:

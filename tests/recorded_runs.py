@@ -6,9 +6,9 @@ from typing import Any
 
 import nightbus as nb
 from nightbus.bus.events import Fork
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.run_folder import AttemptLock
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.run_folder import AttemptLock
 
 SECOND_NS = 1_000_000_000
 STEPS_PER_EPOCH = 10

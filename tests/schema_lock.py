@@ -17,12 +17,12 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from nightbus.bus import marks
-from nightbus.bus.codec import HookRecord, PlaceRecord
 from nightbus.bus.events import EVENT_TYPES, Fork
-from nightbus.bus.layout import PAYLOAD_HEAD, WORDS_BEGIN
-from nightbus.bus.log_format import Footer, SegmentHeader
-from nightbus.bus.summary import HookTotal, MetricTotal, Summary
+from nightbus.bus.log import marks
+from nightbus.bus.log.codec import HookRecord, PlaceRecord
+from nightbus.bus.log.format import Footer, SegmentHeader
+from nightbus.bus.log.layout import PAYLOAD_HEAD, WORDS_BEGIN
+from nightbus.bus.log.summary import HookTotal, MetricTotal, Summary
 
 PATH = Path(__file__).parents[1] / "schemas.lock"
 RECORDS: list[type[msgspec.Struct]] = [

@@ -158,7 +158,7 @@ def test_loaders_of_all_stages_can_be_read_off_the_trainer(tmp_path: Path) -> No
 def test_weights_only_false_is_answered_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nightbus.actors.weights_only._said", [])
+    monkeypatch.setattr("nightbus.actors.checkpoints.weights_only._said", [])
     run, module = trainer(tmp_path), Small()
     run.fit(module, loader(4), weights_only=True)
     run.save_checkpoint(tmp_path / "saved")

@@ -14,7 +14,7 @@ from test_checkpoints import last, make_noisy, shuffled
 
 import nightbus as nb
 from nightbus.actors.callbacks import ModelCheckpoint, model_checkpoint
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors.checkpoints.format import read_checkpoint
 
 
 def names(folder: Path) -> list[str]:
@@ -444,7 +444,7 @@ class Scored(Small):
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     """Have the disk refuse one of the checkpoints."""
-    from nightbus.actors import checkpoint_format
+    from nightbus.actors.checkpoints import format as checkpoint_format
 
     real, calls = checkpoint_format.write_checkpoint, []
 

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
+from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
 from nightbus.bus.errors import CheckpointError
 
 
@@ -305,7 +305,7 @@ def test_a_type_that_is_not_registered_where_it_is_read_is_said(tmp_path: Path) 
     write_checkpoint(tmp_path / "x", {"value": Here(1)})
     read = (
         "from pathlib import Path\n"
-        "from nightbus.actors.checkpoint_format import read_checkpoint\n"
+        "from nightbus.actors.checkpoints.format import read_checkpoint\n"
         f"read_checkpoint(Path({str(tmp_path / 'x')!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)
@@ -320,7 +320,7 @@ def test_an_enum_is_found_only_where_it_is_imported_already(tmp_path: Path) -> N
     read = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from nightbus.actors.checkpoint_format import read_checkpoint\n"
+        "from nightbus.actors.checkpoints.format import read_checkpoint\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         f"read_checkpoint(Path({str(tmp_path / 'x')!r}))\n"
     )
@@ -334,7 +334,7 @@ def test_a_combination_of_flags_is_found_only_where_its_class_is(tmp_path: Path)
     write_checkpoint(tmp_path / "x", {"value": Way(0)})
     read = (
         "from pathlib import Path\n"
-        "from nightbus.actors.checkpoint_format import read_checkpoint\n"
+        "from nightbus.actors.checkpoints.format import read_checkpoint\n"
         f"read_checkpoint(Path({str(tmp_path / 'x')!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
+from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
 from nightbus.bus.errors import CheckpointError
 
 

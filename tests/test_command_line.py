@@ -20,11 +20,11 @@ from helpers import DEADLINE_S
 from models import Small, loader, trainer
 
 import nightbus as nb
-from nightbus.bus import log_format
-from nightbus.bus.cursor import Cursor, CursorFile
 from nightbus.bus.events import Fork, Gap
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.log import format as log_format
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.cursor import Cursor, CursorFile
 
 
 def nightbus(

@@ -10,7 +10,7 @@ from torch import nn
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors.checkpoints.format import read_checkpoint
 
 
 def compiled(module: nn.Module) -> Any:

@@ -20,18 +20,19 @@ from helpers import DEADLINE_S, eventually
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.bus import control, control_socket
 from nightbus.bus.bus import Bus
-from nightbus.bus.control_client import send
-from nightbus.bus.control_protocol import (
+from nightbus.bus.control import server as control
+from nightbus.bus.control import socket as control_socket
+from nightbus.bus.control.protocol import (
     MAX_LINE_BYTES,
     Answer,
     Request,
     decode_answer,
     encode_line,
 )
-from nightbus.bus.control_socket import SOCKET_NAME, Peer, connect, is_listening, listen
+from nightbus.bus.control.socket import SOCKET_NAME, Peer, connect, is_listening, listen
 from nightbus.bus.errors import ControlError
+from nightbus.bus.inspection.control_client import send
 
 PROGRAM = Path(__file__).parent / "steered_process.py"
 
@@ -244,7 +245,7 @@ def test_the_log_says_who_sent_a_command(stopped: Stopped) -> None:
 
 
 def recorded(run: nb.RunFolder, attempt: int = 0) -> list[Any]:
-    from nightbus.bus.log_reader import LogReader
+    from nightbus.bus.log.reader import LogReader
 
     reader = LogReader(run.store(attempt))
     try:
@@ -439,7 +440,7 @@ def test_the_socket_can_be_turned_off(tmp_path: Path) -> None:
 def test_a_process_that_hangs_is_said_not_to_answer(
     lasting: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nightbus.bus.control_client.GRACE_S", 0.1)
+    monkeypatch.setattr("nightbus.bus.inspection.control_client.GRACE_S", 0.1)
     lasting.freeze()
     try:
         with pytest.raises(ControlError, match="does not answer"):
@@ -487,7 +488,7 @@ def test_the_beginning_of_several_ids_is_refused(tmp_path: Path) -> None:
 
 def test_send_loads_neither_torch_nor_trio() -> None:
     code = (
-        "import sys, nightbus.cli.send, nightbus.bus.control_client; "
+        "import sys, nightbus.cli.send, nightbus.bus.inspection.control_client; "
         "print([m for m in ('torch', 'numpy', 'trio', 'rich') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -503,7 +504,8 @@ def test_importing_nightbus_opens_no_socket() -> None:
         "opened = []\n"
         "sys.addaudithook(lambda name, _: opened.append(name) if name.startswith('socket.') and "
         "name != 'socket.gethostname' else None)\n"
-        "import nightbus, nightbus.bus.bus, nightbus.bus.control, nightbus.bus.control_client\n"
+        "import nightbus, nightbus.bus.bus, nightbus.bus.control.server\n"
+        "import nightbus.bus.inspection.control_client\n"
         "print(opened)"
     )
     done = subprocess.run(
@@ -676,7 +678,7 @@ def test_a_run_with_no_place_free_is_asked_again_until_there_is_one(
             said.append("busy")
             stack.close()
 
-        monkeypatch.setattr("nightbus.bus.control_client.time.sleep", leave)
+        monkeypatch.setattr("nightbus.bus.inspection.control_client.time.sleep", leave)
         answer = send(lasting.run, Request("status"))
 
     assert answer.kind == "done"

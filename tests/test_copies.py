@@ -158,7 +158,7 @@ def test_a_kept_optimizer_that_is_copied_steps_the_copied_weights() -> None:
     weight = nn.Parameter(torch.ones(2))
     module: Any = nn.Module()
     module.weight = weight
-    from nightbus.actors.lightning_optimizer import LightningOptimizer, OptimizerToggle
+    from nightbus.actors.optimization.lightning_optimizer import LightningOptimizer, OptimizerToggle
 
     optimizer = torch.optim.SGD([weight], lr=1.0)
     wrapped = LightningOptimizer(optimizer, 0, print, OptimizerToggle([optimizer]))

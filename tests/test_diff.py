@@ -15,11 +15,11 @@ from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.bus.compare import compare_runs
-from nightbus.bus.compared_log import Choice, ComparedLog
 from nightbus.bus.events import Gap, Resumed
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.inspection.compare import compare_runs
+from nightbus.bus.inspection.compared_log import Choice, ComparedLog
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 
 
 class Draws(Small):

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from recorded_runs import RecordedAttempt, RecordedRun
 
 import nightbus as nb
-from nightbus.bus import compared_log
-from nightbus.bus.compare import Difference, compare_runs
-from nightbus.bus.compared_log import Choice, ComparedEvent, ComparedLog
 from nightbus.bus.errors import UsageError
 from nightbus.bus.events import CheckpointSaved, Resumed, Stage
+from nightbus.bus.inspection import compared_log
+from nightbus.bus.inspection.compare import Difference, compare_runs
+from nightbus.bus.inspection.compared_log import Choice, ComparedEvent, ComparedLog
 
 SMALL = 2700  # bytes: a segment's header, which names all types of events, and a few frames
 ODD_NAN = struct.unpack("<d", bytes.fromhex("efbeadde0000f87f"))[0]

@@ -14,10 +14,9 @@ import msgspec
 import pytest
 import zstandard
 
-from nightbus.bus.cursor import Cursor, CursorFile
-from nightbus.bus.doctor import examine
 from nightbus.bus.events import CheckpointSaved, Fork, Put, RunEnded, RunStarted
-from nightbus.bus.log_format import (
+from nightbus.bus.inspection.doctor import examine
+from nightbus.bus.log.format import (
     HAS_OTHERS,
     KIND_EVENTS,
     KIND_HEADER,
@@ -27,11 +26,12 @@ from nightbus.bus.log_format import (
     pack_footer,
     pack_frame,
 )
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.run_folder import RunFolder
-from nightbus.bus.segments import compress_segment
-from nightbus.bus.summary import Summary
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.segments import compress_segment
+from nightbus.bus.log.summary import Summary
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.cursor import Cursor, CursorFile
+from nightbus.bus.runs.run_folder import RunFolder
 
 MARK = 0xABCD1234
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import nightbus as nb
-from nightbus.bus.compare import Comparison, compare_runs
+from nightbus.bus.inspection.compare import Comparison, compare_runs
 
 EPOCHS = 2
 BATCHES = 6

@@ -10,7 +10,7 @@ from models import Small, loader, trainer, weights
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.actors.checkpoint_format import (
+from nightbus.actors.checkpoints.format import (
     DIGEST,
     STATE,
     TENSORS,

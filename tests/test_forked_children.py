@@ -12,9 +12,9 @@ from forking_process import REFUSED, STEPS
 from helpers import DEADLINE_S, seqs
 
 import nightbus as nb
-from nightbus.bus.doctor import examine
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.inspection.doctor import examine
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.run_folder import RunFolder
 
 LEAVE = {"raises": 0, "exits": 3, "forks_again": 0}
 GO_ELSEWHERE = {"leaves_at_once": 4, "becomes_another_program": 5, "thread_forks": 4}

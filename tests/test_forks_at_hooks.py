@@ -12,9 +12,9 @@ from forking_process import REFUSED
 from helpers import DEADLINE_S, seqs
 
 import nightbus as nb
-from nightbus.bus.doctor import examine
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.inspection.doctor import examine
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.run_folder import RunFolder
 
 RUNS = [
     ("fit", "all"),

@@ -22,8 +22,8 @@ import torch
 from torch.utils.data import DataLoader
 
 import nightbus as nb
-from nightbus.actors import checkpoint_values
-from nightbus.actors.checkpoint_format import (
+from nightbus.actors.checkpoints import values as checkpoint_values
+from nightbus.actors.checkpoints.format import (
     DIGEST,
     STATE,
     TENSORS,

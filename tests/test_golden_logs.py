@@ -12,13 +12,13 @@ from golden_log import GOLDEN, as_json
 from helpers import encode_events, read_log, read_to_end
 
 import nightbus as nb
-from nightbus.bus import codec
 from nightbus.bus.events import EVENT_TYPES, Event, Unknown
-from nightbus.bus.layout import PAYLOAD_HEAD, WORDS_BEGIN, decode_words
-from nightbus.bus.log_format import FORMAT_MAJOR, FORMAT_MINOR, unpack_header
-from nightbus.bus.log_reader import EndKind, LogReader
-from nightbus.bus.marks import NAME, SHIFT, STEP, PlaceMark, begin
-from nightbus.bus.recover import recover
+from nightbus.bus.inspection.recover import recover
+from nightbus.bus.log import codec
+from nightbus.bus.log.format import FORMAT_MAJOR, FORMAT_MINOR, unpack_header
+from nightbus.bus.log.layout import PAYLOAD_HEAD, WORDS_BEGIN, decode_words
+from nightbus.bus.log.marks import NAME, SHIFT, STEP, PlaceMark, begin
+from nightbus.bus.log.reader import EndKind, LogReader
 
 VERSIONS = sorted(path.parent.name for path in GOLDEN.glob("*/run"))
 

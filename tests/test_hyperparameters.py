@@ -9,7 +9,7 @@ import pytest
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors.checkpoints.format import read_checkpoint
 
 
 class Configured(Small):

@@ -11,8 +11,8 @@ from models import Small, loader, trainer, weights
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
-from nightbus.actors.import_checkpoint import convert
+from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
+from nightbus.actors.checkpoints.import_checkpoint import convert
 
 
 def of_lightning(folder: Path, **more: Any) -> tuple[Path, Small]:

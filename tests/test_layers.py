@@ -36,6 +36,51 @@ LAYERS = {
     "loops": Layer(frozenset({"_lazy", "bus", "actors"})),
     "trainer": Layer(frozenset({"_lazy", "bus", "actors", "loops", "sinks"})),
 }
+# Rooms of a layer: what the files of one may import of the others. What lies in the layer itself
+# is its "ground", which every room may know, and the rest, its "hall".
+GROUND = {
+    "bus": frozenset(
+        {
+            "clock",
+            "copies",
+            "errors",
+            "events",
+            "media",
+            "shown_text",
+            "statistics",
+            "threads",
+            "turns",
+        }
+    ),
+    "actors": frozenset(
+        {
+            "arguments",
+            "former_arguments",
+            "hook_arguments",
+            "hyperparameter_values",
+            "logging_mixin",
+        }
+    ),
+}
+ROOMS = {
+    "bus/system": frozenset[str](),
+    "bus/secrets": frozenset[str](),
+    "bus/log": frozenset({"system"}),
+    "bus/runs": frozenset({"log", "secrets", "system"}),
+    "bus/mail": frozenset[str](),
+    "bus/control": frozenset({"mail", "system"}),
+    "bus/hall": frozenset({"control", "log", "mail", "runs", "secrets", "system"}),
+    "bus/crash": frozenset({"hall", "log", "runs", "secrets", "system"}),
+    "bus/inspection": frozenset({"control", "log", "runs", "system"}),
+    "bus/replay": frozenset({"hall", "inspection", "log", "mail", "runs", "system"}),
+    "actors/process": frozenset[str](),
+    "actors/checkpoints": frozenset[str](),
+    "actors/optimization": frozenset[str](),
+    "actors/data": frozenset[str](),
+    "actors/metrics": frozenset({"checkpoints", "data"}),
+    "actors/hall": frozenset({"checkpoints", "data", "metrics", "optimization", "process"}),
+    "actors/callbacks": frozenset({"checkpoints", "data", "hall", "metrics", "optimization"}),
+}
 # The only places that know all.
 ROOT_MODULES = frozenset({"__init__", "__main__"})
 OUTSIDE = frozenset({"tests", "examples"})
@@ -107,12 +152,33 @@ def _complaint(file: PurePosixPath, here: str, imported: Import) -> str | None:
     folder = file.parent.parts  # of the package: () is its root
     if imported.level - 1 > len(folder):
         return f"{here} may not import from outside the package"
-    target = (*folder[: len(folder) - imported.level + 1], first)[0]
-    if target == here or here not in LAYERS or target in LAYERS[here].parts:
+    path = (*folder[: len(folder) - imported.level + 1], *imported.name.split("."))
+    target = path[0]
+    if target == here:
+        return _room_complaint(file, path)
+    if here not in LAYERS or target in LAYERS[here].parts:
         return None
     if target not in PARTS:  # `from .. import Trainer`
         return f"{here} may not import the facade"
     return f"{here} may not import {target}"
+
+
+def _room_complaint(file: PurePosixPath, target: tuple[str, ...]) -> str | None:
+    """What is wrong with an import within a layer that has rooms."""
+    layer = file.parts[0]
+    if layer not in GROUND or file.name == "__init__.py" or len(target) < 2:
+        return None
+    here = _room(layer, file.with_suffix("").parts)
+    there = _room(layer, target)
+    if there in (here, "ground") or there in ROOMS.get(f"{layer}/{here}", ()):
+        return None
+    return f"{layer}/{here} may not import {layer}/{there}"
+
+
+def _room(layer: str, module: tuple[str, ...]) -> str:
+    if f"{layer}/{module[1]}" in ROOMS:
+        return module[1]
+    return "ground" if module[1] in GROUND[layer] else "hall"
 
 
 def python_files() -> list[str]:
@@ -165,7 +231,13 @@ def test_reading_a_log_does_not_load_torch(package: str) -> None:
         ("bus/x.py", "from ..sinks import CSV", "bus may not import sinks"),
         ("bus/x.py", "from .. import Trainer", "bus may not import the facade"),
         ("bus/x.py", "from safetensors.torch import save", "bus may not import safetensors"),
-        ("bus/deep/x.py", "from ...actors import Callback", "bus may not import actors"),
+        ("bus/log/x.py", "from ...actors import Callback", "bus may not import actors"),
+        ("bus/log/x.py", "from ..runs.cursor import Cursor", "bus/log may not import bus/runs"),
+        ("bus/log/x.py", "from ..bus import Bus", "bus/log may not import bus/hall"),
+        ("bus/mail/x.py", "from ..log import codec", "bus/mail may not import bus/log"),
+        ("bus/errors.py", "from .actor import Actor", "bus/ground may not import bus/hall"),
+        ("bus/x.py", "from .replay.pace import Pace", "bus/hall may not import bus/replay"),
+        ("bus/runs/x.py", "from .. import actor", "bus/runs may not import bus/hall"),
         ("actors/x.py", "from ..loops import Loop", "actors may not import loops"),
         ("actors/callbacks/x.py", "from ...sinks import CSV", "actors may not import sinks"),
         ("loops/x.py", "from ..sinks.csv import CSV", "loops may not import sinks"),
@@ -203,6 +275,8 @@ def test_an_import_against_the_arrows_is_noticed(path: str, source: str, complai
     ("path", "source"),
     [
         ("bus/x.py", "import trio\nfrom .._lazy import lazy_names\nfrom .events import Put"),
+        ("bus/runs/x.py", "from ..errors import UsageError\nfrom ..log.reader import LogReader"),
+        ("bus/replay/x.py", "from ..inspection.report import summarise\nfrom ..bus import Bus"),
         ("sinks/x.py", "from ..bus.events import Put\nfrom .sink import Sink"),
         ("sinks/x.py", "if TYPE_CHECKING:\n    from ..loops import FitLoop"),
         ("actors/x.py", "import torch\nfrom ..bus import Actor"),

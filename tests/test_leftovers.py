@@ -8,7 +8,7 @@ import pytest
 from models import Small, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import TENSORS, read_checkpoint
+from nightbus.actors.checkpoints.format import TENSORS, read_checkpoint
 
 
 @pytest.fixture(scope="module")

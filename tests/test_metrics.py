@@ -280,7 +280,7 @@ class Late:
 def test_a_value_on_its_way_is_recorded_in_order_and_nobody_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nightbus.actors import metric_values, metrics, reduction
+    from nightbus.actors.metrics import metric_values, metrics, reduction
 
     late = Late(0.25)
     for module in (metric_values, metrics, reduction):

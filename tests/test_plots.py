@@ -16,10 +16,10 @@ from models import Small, loader, trainer
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.bus.curves import Curve, read_curves, thinned
 from nightbus.bus.events import Put
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.inspection.metric_series import Curve, read_curves, thinned
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.shown_text import plain
 
 

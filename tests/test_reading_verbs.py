@@ -19,17 +19,17 @@ from helpers import DEADLINE_S, Recording, eventually, read_log, seqs, values
 from models import Small, loader, trainer
 
 import nightbus as nb
-from nightbus.bus import log_format
-from nightbus.bus.control_socket import SOCKET_NAME
-from nightbus.bus.doctor import Finding, examine
+from nightbus.bus.control.socket import SOCKET_NAME
 from nightbus.bus.events import Gap
-from nightbus.bus.log_format import FRAME_HEAD, KIND_EVENTS, unpack_frame, unpack_header
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.recover import recover
-from nightbus.bus.run_folder import AttemptLock
-from nightbus.bus.salvage import salvage
-from nightbus.bus.segments import compress_segment
+from nightbus.bus.inspection.doctor import Finding, examine
+from nightbus.bus.inspection.recover import recover
+from nightbus.bus.inspection.salvage import salvage
+from nightbus.bus.log import format as log_format
+from nightbus.bus.log.format import FRAME_HEAD, KIND_EVENTS, unpack_frame, unpack_header
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.segments import compress_segment
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.run_folder import AttemptLock
 
 
 def nightbus(

@@ -14,16 +14,16 @@ from models import Small, events, loader, trainer
 from test_callbacks_model_checkpoint import checkpoints, names, run_scripted
 
 import nightbus as nb
-from nightbus.actors.checkpoint_files import last_of
-from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
-from nightbus.bus.doctor import examine
+from nightbus.actors.checkpoints.files import last_of
+from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
+from nightbus.bus.inspection.doctor import examine
 
 
 @pytest.fixture(params=["exchanged", "moved aside"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How: on a file system that can exchange two names, and on one that cannot."""
     if request.param == "moved aside":
-        monkeypatch.setattr("nightbus.actors.replaced_checkpoints.exchange", lambda *_: False)
+        monkeypatch.setattr("nightbus.actors.checkpoints.replaced.exchange", lambda *_: False)
     return str(request.param)
 
 

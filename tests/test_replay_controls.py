@@ -11,7 +11,7 @@ from recorded_runs import RecordedRun
 from trio.testing import MockClock
 
 import nightbus as nb
-from nightbus.bus.replay_pace import Waiting
+from nightbus.bus.replay.pace import Waiting
 
 
 class Seen(nb.Actor):

@@ -10,12 +10,12 @@ from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.bus.curves import read_curves
 from nightbus.bus.events import Fork
-from nightbus.bus.lineage import consistent_logs
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.report import summarise
+from nightbus.bus.inspection.metric_series import read_curves
+from nightbus.bus.inspection.report import summarise
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.lineage import consistent_logs
 
 
 class Collects(nb.Actor):

@@ -8,9 +8,9 @@ import pytest
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.bus.events import Gap, Put, RunEnded, RunStarted
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.run_folder import RunFolder
 
 PUTS = 4_000
 

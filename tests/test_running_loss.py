@@ -9,7 +9,7 @@ import torch
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.metrics import Metrics
+from nightbus.actors.metrics.metrics import Metrics
 from nightbus.loops.running_loss import PUBLISH_EVERY_NS, WINDOW, RunningLoss
 
 MS = 1_000_000

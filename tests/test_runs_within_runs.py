@@ -173,7 +173,7 @@ def test_messages_after_a_run_within_name_the_run_around_it(
         def on_train_batch_end(self, outer: Any, module: Any, *values: Any) -> None:
             if values[-1] == 0:
                 trainer(tmp_path / "inner").test(made(), loader(8))
-                from nightbus.bus.logging_setup import get_logger
+                from nightbus.bus.system.logging_setup import get_logger
 
                 get_logger("mine").warning("after the inner run")
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from schema_lock import Field, Lock, Schema, broken_rules, current, read_lock, schema_of
 
-from nightbus.bus.marks import ACTIONS, SHIFT, begin, end, notice
+from nightbus.bus.log.marks import ACTIONS, SHIFT, begin, end, notice
 
 
 def test_nothing_that_is_locked_was_changed() -> None:

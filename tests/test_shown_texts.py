@@ -12,7 +12,7 @@ from helpers import Recording
 
 from nightbus.__main__ import main
 from nightbus.bus.events import Put
-from nightbus.bus.run_folder import write_atomically
+from nightbus.bus.runs.run_folder import write_atomically
 from nightbus.bus.shown_text import plain, quoted
 from nightbus.cli.text import as_json, moment
 

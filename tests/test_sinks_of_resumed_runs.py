@@ -12,9 +12,9 @@ from models import Small, events, loader, trainer
 from rich.console import Console
 
 import nightbus as nb
-from nightbus.bus.cursor import CursorFile
-from nightbus.bus.lineage import consistent_logs
-from nightbus.bus.log_reader import LogReader
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.cursor import CursorFile
+from nightbus.bus.runs.lineage import consistent_logs
 
 SINKS: dict[str, Any] = {
     "CSV": nb.CSV,

@@ -16,12 +16,12 @@ import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.actors.bus_monitor import as_table
 from nightbus.bus.bus import Bus
-from nightbus.bus.log_writer import LogIdentity, LogWriter
+from nightbus.bus.inspection.report import summarise
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.observer import Observer
-from nightbus.bus.place import Place
-from nightbus.bus.replay import replay
-from nightbus.bus.report import summarise
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.replay.replay import replay
+from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.bus.statistics import BusStatistics
 
 

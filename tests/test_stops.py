@@ -16,8 +16,8 @@ from models import Small, events, loader, trainer
 
 import nightbus as nb
 from nightbus.actors import checkpointer
-from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
-from nightbus.actors.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
+from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
+from nightbus.actors.process.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
 from nightbus.bus.errors import CheckpointError
 from nightbus.trainer import safe_points
 

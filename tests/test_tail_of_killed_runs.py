@@ -6,9 +6,9 @@ import pytest
 
 from nightbus.__main__ import main
 from nightbus.bus.events import Put, RunEnded
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.run_folder import RunFolder
 
 
 def recorded(root: Path, ends: bool) -> RunFolder:

@@ -10,7 +10,7 @@ from models import Small, dataset, loader, trainer
 from torch.utils.data import DataLoader, IterableDataset
 
 import nightbus as nb
-from nightbus.actors.validation_schedule import ValidationSchedule
+from nightbus.actors.data.validation_schedule import ValidationSchedule
 
 
 class Stream(IterableDataset[Any]):

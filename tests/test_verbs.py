@@ -13,14 +13,14 @@ from recorded_runs import RecordedRun
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.actors.checkpoint_format import (
+from nightbus.actors.checkpoints.format import (
     DIGEST,
     STATE,
     TENSORS,
     remove_checkpoint,
     write_checkpoint,
 )
-from nightbus.bus.segments import compress_segment
+from nightbus.bus.log.segments import compress_segment
 
 Capture = pytest.CaptureFixture[str]
 

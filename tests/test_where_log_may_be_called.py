@@ -12,7 +12,7 @@ import pytest
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.actors import metrics
+from nightbus.actors.metrics import metrics
 from nightbus.bus.errors import MetricError
 
 ACTORS = str(Path(metrics.__file__).parent)

@@ -148,7 +148,7 @@ def test_how_workers_are_started_changes_nothing(
 
 def test_a_worker_that_is_not_forked_loads_no_more_of_nightbus_than_it_needs() -> None:
     code = (
-        "import sys, nightbus.actors.worker_seeds\n"
+        "import sys, nightbus.actors.data.worker_seeds\n"
         "print(*sorted(name for name in sys.modules if name.startswith('nightbus')))"
     )
 
@@ -159,7 +159,7 @@ def test_a_worker_that_is_not_forked_loads_no_more_of_nightbus_than_it_needs() -
         "nightbus._elsewhere",
         "nightbus._lazy",
         "nightbus.actors",
-        "nightbus.actors.worker_seeds",
+        "nightbus.actors.data.worker_seeds",
     ]
 
 

@@ -7,7 +7,7 @@ from torch.nn import Module
 
 from ..bus.actor import Actor
 from ..bus.errors import NightbusError
-from ..bus.place import Place
+from ..bus.log.place import Place
 
 
 class _Known(NamedTuple):

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from ..actors.callback import Callback
+from ..actors.data.rng import undrawn, undrawn_from
 from ..actors.hooks import similar_method
-from ..actors.rng import undrawn, undrawn_from
 from ..bus.errors import UsageError
 from ..bus.events import Scalar, Stage
-from ..bus.logging_setup import get_logger
-from ..bus.streams import tell_user
+from ..bus.system.logging_setup import get_logger
+from ..bus.system.streams import tell_user
 
 if TYPE_CHECKING:
     from .trainer import Trainer

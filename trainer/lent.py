@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..actors.metric_states import load_torchmetrics_state, torchmetrics_state
+from ..actors.metrics.metric_states import load_torchmetrics_state, torchmetrics_state
 from ..actors.module import LightningModule
 from ..bus.actor import Actor
 from ..bus.bus import Bus
-from ..bus.logging_setup import bound_run
+from ..bus.system.logging_setup import bound_run
 from ..loops.modes import Modes
 
 if TYPE_CHECKING:

@@ -6,25 +6,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..actors.arguments import as_plain
-from ..actors.versions import package_versions
+from ..actors.process.versions import package_versions
 from ..bus.actor import Actor
-from ..bus.black_box import BlackBox
 from ..bus.bus import Bus
-from ..bus.control import Steered
-from ..bus.control_protocol import RunStatus
+from ..bus.control.protocol import RunStatus
+from ..bus.control.server import Steered
 from ..bus.copies import StaysInRun
-from ..bus.cursor import Position
+from ..bus.crash.black_box import BlackBox
 from ..bus.errors import RunFolderError
 from ..bus.events import DeadLetter, Ending, Fork, Plain, Put, RunStarted
-from ..bus.flight_recorder import FlightRecorder
-from ..bus.lineage import logs_before
-from ..bus.log_writer import LogIdentity, LogWriter
-from ..bus.logging_setup import bind_run
+from ..bus.log.flight_recorder import FlightRecorder
+from ..bus.log.place import Place
+from ..bus.log.segments import UnnamedStore
+from ..bus.log.writer import LogIdentity, LogWriter
 from ..bus.observer import Observer
-from ..bus.place import Place
-from ..bus.run_folder import AttemptLock, RunFolder
-from ..bus.segments import UnnamedStore
-from ..bus.streams import keep_standard_numbers, tell_user
+from ..bus.runs.cursor import Position
+from ..bus.runs.lineage import logs_before
+from ..bus.runs.run_folder import AttemptLock, RunFolder
+from ..bus.system.logging_setup import bind_run
+from ..bus.system.streams import keep_standard_numbers, tell_user
 from ..loops import HOOK_GROUPS
 from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill

@@ -7,13 +7,13 @@ import torch
 
 from ..actors.arguments import check_at_least
 from ..actors.hooks import is_overridden
-from ..actors.lightning_optimizer import LightningOptimizer, OptimizerToggle
-from ..actors.lr_schedulers import LRSchedulerConfig, LRSchedulers
 from ..actors.module import LightningModule
-from ..actors.optimizers import parse_optimizers
+from ..actors.optimization.lightning_optimizer import LightningOptimizer, OptimizerToggle
+from ..actors.optimization.lr_schedulers import LRSchedulerConfig, LRSchedulers
+from ..actors.optimization.optimizers import parse_optimizers
 from ..actors.step_arguments import ANY_STEP_ARGUMENTS, check_training_step
 from ..bus.errors import UsageError
-from ..bus.logging_setup import get_logger
+from ..bus.system.logging_setup import get_logger
 from ..loops import OptimizationProgress, TrainingStepLoop
 
 if TYPE_CHECKING:

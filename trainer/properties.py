@@ -11,13 +11,13 @@ from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.early_stopping import EarlyStopping
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
 from ..actors.device import Device
-from ..actors.lightning_optimizer import LightningOptimizer
 from ..actors.loaders import Loaders
-from ..actors.lr_schedulers import LRSchedulerConfig
-from ..actors.metrics import Metrics
+from ..actors.metrics.metrics import Metrics
+from ..actors.optimization.lightning_optimizer import LightningOptimizer
+from ..actors.optimization.lr_schedulers import LRSchedulerConfig
 from ..bus.actor import Actor
-from ..bus.place import Place
-from ..bus.run_folder import RunFolder
+from ..bus.log.place import Place
+from ..bus.runs.run_folder import RunFolder
 from ..loops import FitLoop, OptimizationProgress
 from ..loops.optimizer import OptimizerLoop
 from ..sinks.logger_sink import LoggerSink

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..actors.callbacks.checkpoint import Checkpoint
-from ..actors.checkpoint_files import find_checkpoint
+from ..actors.checkpoints.files import find_checkpoint
 from ..bus.errors import CheckpointError
 from ..bus.events import Fork
-from ..bus.logging_setup import get_logger
-from ..bus.run_folder import RunFolder, list_runs
+from ..bus.runs.run_folder import RunFolder, list_runs
+from ..bus.system.logging_setup import get_logger
 
 _log = get_logger("nightbus.trainer")
 

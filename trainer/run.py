@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch.nn import Module
 
 from ..actors.arguments import described
+from ..actors.checkpoints.weight_names import uncompiled
 from ..actors.datamodule import LightningDataModule
 from ..actors.module import LightningModule
-from ..actors.stop_signals import StopSignals
-from ..actors.torch_settings import torch_settings
-from ..actors.weight_names import uncompiled
+from ..actors.process.stop_signals import StopSignals
+from ..actors.process.torch_settings import torch_settings
 from ..bus.errors import UsageError
 from ..bus.events import Ending, Fault
-from ..bus.logging_setup import bind_run
 from ..bus.observer import describe
-from ..bus.run_folder import RunFolder
-from ..bus.streams import tell_user
+from ..bus.runs.run_folder import RunFolder
+from ..bus.system.logging_setup import bind_run
+from ..bus.system.streams import tell_user
 from ..loops.running_loss import RunningLoss
 from .advice import add_advice
 from .functions import Function, tear_down

@@ -3,8 +3,8 @@
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..actors.slurm import requeue_job
-from ..actors.stop_signals import StopSignals
+from ..actors.process.slurm import requeue_job
+from ..actors.process.stop_signals import StopSignals
 from ..bus.actor import Actor
 from ..bus.errors import CheckpointError
 

@@ -23,31 +23,31 @@ from ..actors.callback import Callback
 from ..actors.callbacks.model_summary import ModelSummary
 from ..actors.callbacks.timer import Timer
 from ..actors.checkpointer import Checkpointer
-from ..actors.combined_loader import CombineMode
+from ..actors.checkpoints.weights_only import check_weights_only
+from ..actors.data.combined_loader import CombineMode
+from ..actors.data.validation_schedule import Interval
 from ..actors.datamodule import LightningDataModule
 from ..actors.device import Device
 from ..actors.former_arguments import takes_former_arguments
 from ..actors.hooks import is_overridden
-from ..actors.launchers import refuse_several_processes
 from ..actors.loaders import Loaders
-from ..actors.metrics import Metrics
+from ..actors.metrics.metrics import Metrics
+from ..actors.metrics.predictions import Predictions
 from ..actors.module import LightningModule
-from ..actors.predictions import Predictions
-from ..actors.slurm import check_requeue
-from ..actors.validation_schedule import Interval
-from ..actors.weights_only import check_weights_only
+from ..actors.process.launchers import refuse_several_processes
+from ..actors.process.slurm import check_requeue
 from ..bus.actor import Actor
 from ..bus.bus import Bus
 from ..bus.errors import UsageError
 from ..bus.events import Command, LoopAdvanced, LoopEnded, LoopStarted, Scalar
-from ..bus.log_writer import MAX_BUFFERED_EVENTS
-from ..bus.logging_setup import get_logger, level
+from ..bus.log.place import Place
+from ..bus.log.writer import MAX_BUFFERED_EVENTS
+from ..bus.mail.reply import Reply, check_deadline
 from ..bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
-from ..bus.paths import as_path
-from ..bus.place import Place
-from ..bus.reply import Reply, check_deadline
-from ..bus.run_folder import RunFolder
+from ..bus.runs.run_folder import RunFolder
 from ..bus.statistics import BusStatistics
+from ..bus.system.logging_setup import get_logger, level
+from ..bus.system.paths import as_path
 from ..loops import EvaluationLoop, FitLoop, Loop, OptimizationProgress, PredictionLoop
 from ..loops.running_loss import RunningLoss
 from ..sinks.given import make_sinks

@@ -12,8 +12,8 @@ from ..actors.hooks import (
     is_overridden,
     takes_argument,
 )
-from ..actors.lightning_optimizer import default_step, evaluates_first
 from ..actors.module import LightningModule
+from ..actors.optimization.lightning_optimizer import default_step, evaluates_first
 from ..bus.errors import UsageError
 from ..bus.routes import HookHandler
 

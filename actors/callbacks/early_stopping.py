@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from ...bus.errors import NotRecorded, UsageError
-from ...bus.logging_setup import get_logger
-from ...bus.streams import tell_user
+from ...bus.system.logging_setup import get_logger
+from ...bus.system.streams import tell_user
 from ..arguments import check_at_least, check_choice
 from ..callback import Callback
 from ..former_arguments import check_former

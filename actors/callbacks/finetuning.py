@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 
 from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
-from ...bus.logging_setup import get_logger
-from ...bus.streams import tell_user
+from ...bus.system.logging_setup import get_logger
+from ...bus.system.streams import tell_user
 from ..arguments import check_at_least
 from ..callback import Callback
-from ..weight_names import plain_name, plain_names
+from ..checkpoints.weight_names import plain_name, plain_names
 
 if TYPE_CHECKING:
     from torch.nn import Parameter

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...bus.errors import UsageError
-from ...bus.logging_setup import get_logger
+from ...bus.system.logging_setup import get_logger
 from ..arguments import check_choice
 from ..callback import Callback
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ...trainer import Trainer
-    from ..lr_schedulers import LRSchedulerConfig
     from ..module import LightningModule
+    from ..optimization.lr_schedulers import LRSchedulerConfig
 
 _log = get_logger("nightbus.learning_rate_monitor")
 

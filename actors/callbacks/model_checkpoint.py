@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
-from ...bus.logging_setup import get_logger
-from ...bus.paths import as_path
-from ...bus.streams import tell_user
+from ...bus.system.logging_setup import get_logger
+from ...bus.system.paths import as_path
+from ...bus.system.streams import tell_user
 from ..arguments import check_at_least, check_choice
-from ..checkpoint_files import free_name, point_at
-from ..checkpoint_format import is_checkpoint, remove_checkpoint, remove_unfinished
+from ..checkpoints.files import free_name, point_at
+from ..checkpoints.format import is_checkpoint, remove_checkpoint, remove_unfinished
 from ..former_arguments import check_former
 from .checkpoint import Checkpoint
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ...bus.errors import UsageError
-from ...bus.streams import tell_user
+from ...bus.system.streams import tell_user
 from ..arguments import check_at_least
 from ..callback import Callback
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...bus.errors import CheckpointError
-from ...bus.logging_setup import get_logger
-from ...bus.paths import as_path
-from ..checkpoint_files import free_name
+from ...bus.system.logging_setup import get_logger
+from ...bus.system.paths import as_path
+from ..checkpoints.files import free_name
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
 from ...bus.errors import UsageError
-from ...bus.logging_setup import get_logger
+from ...bus.system.logging_setup import get_logger
 from ..arguments import check_at_least, check_choice
 from ..callback import Callback
+from ..data.rng import rng_state, set_rng_state
 from ..hook_arguments import fitted
 from ..hooks import base_method
-from ..lr_schedulers import LRSchedulerConfig
-from ..metric_states import load_torchmetrics_state, torchmetrics_state
-from ..rng import rng_state, set_rng_state
+from ..metrics.metric_states import load_torchmetrics_state, torchmetrics_state
+from ..optimization.lr_schedulers import LRSchedulerConfig
 from .weight_averaging import Weights
 
 if TYPE_CHECKING:

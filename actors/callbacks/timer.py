@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
-from ...bus.streams import tell_user
+from ...bus.system.streams import tell_user
 from ..arguments import check_choice, parse_max_time
 from ..callback import Callback
 

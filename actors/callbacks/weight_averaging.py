@@ -12,7 +12,7 @@ from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
 from ..arguments import check_at_least
 from ..callback import Callback
-from ..weight_names import plain_name
+from ..checkpoints.weight_names import plain_name
 
 if TYPE_CHECKING:
     from ...trainer import Trainer

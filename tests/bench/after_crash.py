@@ -13,11 +13,11 @@ from pathlib import Path
 
 from common import best_of_runs_s
 
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.routes import Routes
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.run_folder import RunFolder
 
 EVENTS = 1_000_000
 PUT_EVERY = 8  # a value, and seven hooks

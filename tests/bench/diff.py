@@ -19,7 +19,7 @@ from common import Batches, Stopwatch, Tiny, quiet
 from torch import Tensor
 
 import nightbus as nb
-from nightbus.bus.compare import compare_runs
+from nightbus.bus.inspection.compare import compare_runs
 
 ROUNDS = 5
 

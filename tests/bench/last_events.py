@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import nightbus as nb
 from nightbus.bus.bus import Bus
-from nightbus.bus.flight_recorder import FlightRecorder
+from nightbus.bus.log.flight_recorder import FlightRecorder
 
 
 class TinyOfThread(Tiny):

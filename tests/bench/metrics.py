@@ -127,8 +127,8 @@ def delivery(folder: Path, puts: int = 1_000_000) -> dict[str, str]:
 
 
 def _record(folder: Path, puts: int) -> nb.RunFolder:
-    from nightbus.bus.log_writer import LogIdentity, LogWriter
-    from nightbus.bus.place import Place
+    from nightbus.bus.log.place import Place
+    from nightbus.bus.log.writer import LogIdentity, LogWriter
 
     run = nb.RunFolder.create(folder / "runs", "million")
     lock = run.begin_attempt()

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nightbus as nb
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.marks import Notes
+from nightbus.bus.log.marks import Notes
+from nightbus.bus.log.reader import LogReader
 
 US_AN_EVENT = 100.0  # 10,000 events a second
 BATCH, WIDTH = 64, 256

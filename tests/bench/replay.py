@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import nightbus as nb
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 
 HOOKS = [f"on_{number}" for number in range(10)]
 ROUNDS = 3

@@ -228,7 +228,7 @@ def other_figures(folder: Path) -> dict[str, str]:
     assert trainer.run_folder is not None
     (segments,) = [trainer.run_folder.store(0).folder]
     compressed = sum(path.stat().st_size for path in segments.iterdir())
-    from nightbus.bus.segments import read_footer
+    from nightbus.bus.log.segments import read_footer
 
     store = trainer.run_folder.store(0)
     plain = sum(
@@ -258,10 +258,10 @@ def other_figures(folder: Path) -> dict[str, str]:
 
 def record_rate(folder: Path) -> float:
     """Hooks recorded a second, fourteen to a write, with nothing in between."""
-    from nightbus.bus.log_writer import LogIdentity, LogWriter
-    from nightbus.bus.place import Place
+    from nightbus.bus.log.place import Place
+    from nightbus.bus.log.segments import FolderStore
+    from nightbus.bus.log.writer import LogIdentity, LogWriter
     from nightbus.bus.routes import Routes
-    from nightbus.bus.segments import FolderStore
 
     place = Place()
     writer = LogWriter(FolderStore(folder / "rate"), LogIdentity("rate"), place)
@@ -287,10 +287,10 @@ def import_ms() -> float:
 
 def show_ms(folder: Path) -> float:
     """Time of the whole command, Python's start included, on a run that was not closed."""
-    from nightbus.bus.log_writer import DEFAULT_SEGMENT_BYTES, LogIdentity, LogWriter
-    from nightbus.bus.place import Place
+    from nightbus.bus.log.place import Place
+    from nightbus.bus.log.writer import DEFAULT_SEGMENT_BYTES, LogIdentity, LogWriter
     from nightbus.bus.routes import Routes
-    from nightbus.bus.run_folder import RunFolder
+    from nightbus.bus.runs.run_folder import RunFolder
 
     run = RunFolder.create(folder / "runs", "large")
     lock = run.begin_attempt()

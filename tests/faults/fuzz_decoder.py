@@ -26,8 +26,8 @@ from typing import Any, NamedTuple, NoReturn
 import hostile
 import torch
 
-from nightbus.actors.checkpoint_format import STATE, TENSORS, read_checkpoint, write_checkpoint
-from nightbus.bus.control_protocol import (
+from nightbus.actors.checkpoints.format import STATE, TENSORS, read_checkpoint, write_checkpoint
+from nightbus.bus.control.protocol import (
     Answer,
     Request,
     RunStatus,
@@ -36,9 +36,9 @@ from nightbus.bus.control_protocol import (
     encode_line,
 )
 from nightbus.bus.errors import NightbusError
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.logging_setup import get_logger
-from nightbus.bus.segments import FolderStore, read_footer
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.segments import FolderStore, read_footer
+from nightbus.bus.system.logging_setup import get_logger
 
 EXTRA_ADDRESS_SPACE = 512 << 20
 SECONDS_A_MUTANT = 20

@@ -22,11 +22,10 @@ import msgspec
 import zstandard
 
 from nightbus.__main__ import _parser, main
-from nightbus.bus.cursor import Cursor, CursorFile, RunReader, attempt_logs, list_cursors
 from nightbus.bus.errors import NightbusError
 from nightbus.bus.events import EVENT_TYPES
-from nightbus.bus.layout import MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN
-from nightbus.bus.log_format import (
+from nightbus.bus.inspection.report import summarise
+from nightbus.bus.log.format import (
     FRAME_HEAD,
     KIND_EVENTS,
     KIND_FOOTER,
@@ -37,14 +36,15 @@ from nightbus.bus.log_format import (
     SegmentHeader,
     pack_frame,
 )
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.marks import notice
-from nightbus.bus.place import Place
-from nightbus.bus.replay import replay
-from nightbus.bus.report import summarise
-from nightbus.bus.run_folder import RunFolder
-from nightbus.bus.segments import compress_segment
-from nightbus.bus.summary import Summary
+from nightbus.bus.log.layout import MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN
+from nightbus.bus.log.marks import notice
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.segments import compress_segment
+from nightbus.bus.log.summary import Summary
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.replay.replay import replay
+from nightbus.bus.runs.cursor import Cursor, CursorFile, RunReader, attempt_logs, list_cursors
+from nightbus.bus.runs.run_folder import RunFolder
 
 LOG = "attempt-000/rank-00000/000000.nlog"
 COMPRESSED = LOG + ".zst"

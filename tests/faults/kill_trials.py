@@ -23,15 +23,16 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nightbus.bus import housekeeping, log_writer
+from nightbus.bus import housekeeping
 from nightbus.bus.bus import Bus
-from nightbus.bus.cursor import Position
 from nightbus.bus.errors import LogError
 from nightbus.bus.events import Event, Hook, Put
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.log import writer as log_writer
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.cursor import Position
+from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.sinks.sink import Sink
 
 TOLD = struct.Struct("<cQ")  # who tells, and the last sequence number that is safe

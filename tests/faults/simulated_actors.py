@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import trio
 
 import nightbus as nb
-from nightbus.bus.codec import DecodedEvent
-from nightbus.bus.mailbox import OVERFLOWS
+from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.mail.mailbox import OVERFLOWS
 
 NOBODY = "ghost"  # an address that no actor has
 

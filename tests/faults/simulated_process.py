@@ -29,17 +29,17 @@ from virtual_threads import WALL_NS, VirtualClock, VirtualThreads
 
 import nightbus as nb
 from nightbus.bus.bus import CANCEL_TIMEOUT_S, Bus
-from nightbus.bus.codec import DecodedEvent
-from nightbus.bus.cursor import Position
 from nightbus.bus.events import CheckpointSaved, Event, Fault, Fork, Gap
-from nightbus.bus.lineage import logs_before
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.marks import count_hooks, shape_of
+from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.marks import count_hooks, shape_of
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.mail.reply import Reply
 from nightbus.bus.observer import Observer
-from nightbus.bus.place import Place
-from nightbus.bus.reply import Reply
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.cursor import Position
+from nightbus.bus.runs.lineage import logs_before
+from nightbus.bus.runs.run_folder import RunFolder
 
 SEGMENT_BYTES = (2_500, 6_000, 1 << 20)
 STEP_S = (0.0, 0.005, 0.03, 0.2)

@@ -26,7 +26,7 @@ from virtual_threads import VirtualClock, determined_by
 
 from nightbus.bus.errors import RunFolderError
 from nightbus.bus.events import Fork, RunStarted
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.run_folder import RunFolder
 
 AT_THE_SAME_TIME = 1
 DISK = Path("/dev/shm")  # in memory, where there is such a place

@@ -13,8 +13,6 @@ from simulated_process import At, Process, require, same, tell
 
 import nightbus as nb
 from nightbus.bus.bus import Bus
-from nightbus.bus.codec import DecodedEvent
-from nightbus.bus.cursor import AttemptLog, RunReader
 from nightbus.bus.events import (
     ActorRestarted,
     ActorStopped,
@@ -26,11 +24,13 @@ from nightbus.bus.events import (
     Gap,
     RunStarted,
 )
-from nightbus.bus.lineage import consistent_logs
-from nightbus.bus.log_reader import EndKind
-from nightbus.bus.mailbox import Mailbox
-from nightbus.bus.replay import replay
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.reader import EndKind
+from nightbus.bus.mail.mailbox import Mailbox
+from nightbus.bus.replay.replay import replay
+from nightbus.bus.runs.cursor import AttemptLog, RunReader
+from nightbus.bus.runs.lineage import consistent_logs
+from nightbus.bus.runs.run_folder import RunFolder
 
 BOUNDARY_S = 1e-6  # so close to the end of a period, rounding decides
 

@@ -20,10 +20,10 @@ import trio
 
 import nightbus as nb
 from nightbus.bus.bus import CANCEL_TIMEOUT_S, END_TIMEOUT_S, Bus
-from nightbus.bus.cursor import Position
-from nightbus.bus.log_reader import EndKind, LogReader
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import EndKind, LogReader
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.cursor import Position
 
 DRAIN_S = 0.5
 STOP_S = 0.5  # of the bad ones

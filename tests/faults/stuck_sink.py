@@ -18,10 +18,10 @@ from typing import Any
 
 import nightbus as nb
 from nightbus.bus.bus import Bus
-from nightbus.bus.cursor import Position
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.report import summarise
+from nightbus.bus.inspection.report import summarise
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.cursor import Position
 
 HOOKS = tuple(f"on_{letter}" for letter in "abcdefgh")
 PUTS = ("loss", "accuracy")

@@ -15,8 +15,8 @@ import torch
 from models import Small, loader, trainer, weights
 
 import nightbus as nb
-from nightbus.bus import logging_setup
-from nightbus.bus.cursor import RunReader, attempt_logs
+from nightbus.bus.runs.cursor import RunReader, attempt_logs
+from nightbus.bus.system import logging_setup
 
 
 @contextlib.contextmanager

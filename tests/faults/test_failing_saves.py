@@ -13,13 +13,9 @@ from faulty_disk import faulty_disk
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.checkpoint_files import last_of
-from nightbus.actors.checkpoint_format import (
-    link_checkpoint,
-    read_checkpoint,
-    write_checkpoint,
-)
-from nightbus.bus.log_reader import LogReader
+from nightbus.actors.checkpoints.files import last_of
+from nightbus.actors.checkpoints.format import link_checkpoint, read_checkpoint, write_checkpoint
+from nightbus.bus.log.reader import LogReader
 
 SAVES = 3
 WAYS: list[Left] = ["all", "synced", *(random.Random(seed) for seed in range(2))]

@@ -14,13 +14,13 @@ from helpers import Recording, file_size_limit, read_to_end, seqs, values
 from models import Small, loader, trainer
 
 import nightbus as nb
-from nightbus.bus import log_writer
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Fault, Gap
-from nightbus.bus.log_reader import EndKind, LogReader
-from nightbus.bus.run_list import list_runs
-from nightbus.bus.segment_file import CHUNK_BYTES, open_segment_file
-from nightbus.bus.segments import FolderStore, compress_segment
+from nightbus.bus.log import writer as log_writer
+from nightbus.bus.log.reader import EndKind, LogReader
+from nightbus.bus.log.segment_file import CHUNK_BYTES, open_segment_file
+from nightbus.bus.log.segments import FolderStore, compress_segment
+from nightbus.bus.runs.run_list import list_runs
 
 SMALL = 3_000  # bytes a segment: a header, and a few frames
 ROUNDS, STEPS = 6, 3

@@ -11,8 +11,8 @@ from helpers import eventually
 from models import Small, loader, trainer
 
 import nightbus as nb
-from nightbus.bus import black_box
-from nightbus.bus.cursor import RunReader, attempt_logs
+from nightbus.bus.crash import black_box
+from nightbus.bus.runs.cursor import RunReader, attempt_logs
 
 
 class Holds(nb.Actor):

@@ -11,11 +11,11 @@ from helpers import Recording, read_to_end
 from models import Small, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import write_checkpoint
+from nightbus.actors.checkpoints.format import write_checkpoint
 from nightbus.bus.errors import CheckpointError, MetricError
-from nightbus.bus.log_reader import EndKind
-from nightbus.bus.segments import FolderStore, read_footer
-from nightbus.bus.summary import MAX_METRICS
+from nightbus.bus.log.reader import EndKind
+from nightbus.bus.log.segments import FolderStore, read_footer
+from nightbus.bus.log.summary import MAX_METRICS
 
 TEN_MB = "x" * 10_000_000
 NAMES: list[Any] = ["", TEN_MB, 5, None, b"bytes", ["x"], "half a pair \udcff"]

@@ -12,7 +12,7 @@ import pytest
 from helpers import DEADLINE_S
 
 import nightbus as nb
-from nightbus.bus.log_reader import EndKind, LogReader
+from nightbus.bus.log.reader import EndKind, LogReader
 
 SCRIPT = Path(__file__).parent / "training_process.py"
 

@@ -8,9 +8,9 @@ import pytest
 from helpers import Recording, read_to_end
 
 from nightbus.bus.errors import LogFormatError
-from nightbus.bus.log_format import FRAME_HEAD, MAGIC
-from nightbus.bus.log_reader import EndKind
-from nightbus.bus.segments import FolderStore
+from nightbus.bus.log.format import FRAME_HEAD, MAGIC
+from nightbus.bus.log.reader import EndKind
+from nightbus.bus.log.segments import FolderStore
 
 PAGE = 4096
 

@@ -14,9 +14,9 @@ from helpers import Recording, read_to_end, seqs, values
 
 from nightbus.bus.bus import Bus
 from nightbus.bus.housekeeping import SYNC_EVERY_S
-from nightbus.bus.log_reader import EndKind
-from nightbus.bus.run_folder import RunFolder
-from nightbus.bus.segments import FolderStore, compress_segment
+from nightbus.bus.log.reader import EndKind
+from nightbus.bus.log.segments import FolderStore, compress_segment
+from nightbus.bus.runs.run_folder import RunFolder
 
 SMALL = 3_000  # bytes a segment: a header, and a few frames
 ROUNDS, STEPS = 6, 3

@@ -18,7 +18,7 @@ from helpers import DEADLINE_S
 from models import Small, loader, trainer
 
 import nightbus as nb
-from nightbus.bus.log_reader import EndKind, LogReader
+from nightbus.bus.log.reader import EndKind, LogReader
 
 SCRIPT = Path(__file__).parent / "stopping_process.py"
 

@@ -14,15 +14,19 @@ import pytest
 import simulation
 from simulation import DISK, World, search, simulate
 
-from nightbus.bus import housekeeping, lineage, log_writer, observer, reply, segment_file, segments
+from nightbus.bus import housekeeping, observer
 from nightbus.bus.bus import Bus
-from nightbus.bus.codec import DecodedEvent
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.log_writer import LogWriter
-from nightbus.bus.mailbox import Envelope, Mailbox
+from nightbus.bus.log import segment_file, segments
+from nightbus.bus.log import writer as log_writer
+from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.segments import FolderStore
+from nightbus.bus.log.writer import LogWriter
+from nightbus.bus.mail import reply
+from nightbus.bus.mail.mailbox import Envelope, Mailbox
 from nightbus.bus.observer import Observer, RestartBudget
 from nightbus.bus.post_office import PostOffice
-from nightbus.bus.segments import FolderStore
+from nightbus.bus.runs import lineage
 from nightbus.sinks.growing_file import GrowingFile
 
 SEEDS = 200

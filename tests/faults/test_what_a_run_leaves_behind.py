@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.bus import black_box
-from nightbus.bus.flight_file import open_run
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.watchdog import Watchdog
+from nightbus.bus.crash import black_box
+from nightbus.bus.crash.watchdog import Watchdog
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.flight_file import open_run
 
 SCRIPT = Path(__file__).parent / "signalled_process.py"
 Recording = Literal["all", "metrics", "off"]

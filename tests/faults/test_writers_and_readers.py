@@ -12,7 +12,7 @@ from models import Small, loader, trainer
 
 import nightbus as nb
 from nightbus.bus.errors import RunFolderError
-from nightbus.bus.segments import compress_segment
+from nightbus.bus.log.segments import compress_segment
 
 HOLD = """
 import sys

@@ -58,12 +58,12 @@ from trial_training import (
     run_in_this_process,
 )
 
-from nightbus.actors.checkpoint_format import DIGEST, STATE, TENSORS, read_checkpoint
-from nightbus.actors.stop_signals import PREEMPTED_EXIT_CODE
-from nightbus.bus.control_client import send
-from nightbus.bus.control_protocol import Request, Verb
+from nightbus.actors.checkpoints.format import DIGEST, STATE, TENSORS, read_checkpoint
+from nightbus.actors.process.stop_signals import PREEMPTED_EXIT_CODE
+from nightbus.bus.control.protocol import Request, Verb
 from nightbus.bus.errors import ControlError, NightbusError
-from nightbus.bus.log_reader import EndKind, LogReader
+from nightbus.bus.inspection.control_client import send
+from nightbus.bus.log.reader import EndKind, LogReader
 
 MAX_STOPS = 6
 DEADLINE_S = 60.0  # by which a process that should end has ended

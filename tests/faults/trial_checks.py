@@ -10,14 +10,14 @@ from trial_training import FINAL
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.actors.checkpoint_files import last_of
-from nightbus.actors.checkpoint_format import read_checkpoint
-from nightbus.bus.compare import compare_runs
-from nightbus.bus.cursor import attempt_logs
+from nightbus.actors.checkpoints.files import last_of
+from nightbus.actors.checkpoints.format import read_checkpoint
 from nightbus.bus.errors import NightbusError
-from nightbus.bus.lineage import consistent_logs
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.run_folder import list_runs
+from nightbus.bus.inspection.compare import compare_runs
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.cursor import attempt_logs
+from nightbus.bus.runs.lineage import consistent_logs
+from nightbus.bus.runs.run_folder import list_runs
 
 _STEP = re.compile(r"step=(\d+)")
 

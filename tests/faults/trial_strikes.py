@@ -18,11 +18,11 @@ from typing import Any, Literal
 from models import QUIET, Small, loader
 
 import nightbus as nb
-from nightbus.bus.cursor import attempt_logs
-from nightbus.bus.doctor import examine
 from nightbus.bus.errors import ForkedChildError, MetricError, OutsideRunError
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.run_folder import list_runs
+from nightbus.bus.inspection.doctor import examine
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.cursor import attempt_logs
+from nightbus.bus.runs.run_folder import list_runs
 
 Strikes = Literal["", "puts", "puts and logs"]
 ChildWay = Literal["", "raises", "exits", "leaves at once", "trains on", "trains another"]

@@ -29,7 +29,7 @@ from trial_shortages import Greed, NoDescriptors, greedy_actors
 from trial_strikes import ChildWay, Strikes, Struck, child_ended, forks
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import write_checkpoint
+from nightbus.actors.checkpoints.format import write_checkpoint
 
 NAME = "trial"
 FINAL = "final"  # where a completed training leaves its weights and optimizers

@@ -22,7 +22,9 @@ import outcome
 import pytest
 import trio
 
-from nightbus.bus import bus, logging_setup, segment_file
+from nightbus.bus import bus
+from nightbus.bus.log import segment_file
+from nightbus.bus.system import logging_setup
 from nightbus.bus.threads import Threads
 
 TRAINING, BESIDE, WORKER = 1, 2, 3  # what ``current`` gives

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import read_checkpoint
+from nightbus.actors.checkpoints.format import read_checkpoint
 
 FUNCTIONS = ("fit", "validate", "test", "predict")
 

@@ -26,7 +26,7 @@ import torch
 from fuzz_decoder import MESSAGES, sample_state
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import STATE, TENSORS, read_checkpoint, write_checkpoint
+from nightbus.actors.checkpoints.format import STATE, TENSORS, read_checkpoint, write_checkpoint
 from nightbus.bus.errors import NightbusError
 
 FORBIDDEN = frozenset(

@@ -16,11 +16,8 @@ import pytest
 import torch
 
 from nightbus.__main__ import main
-from nightbus.actors.checkpoint_format import STATE, read_checkpoint, write_checkpoint
-from nightbus.bus import layout
-from nightbus.bus.codec import decode_events
-from nightbus.bus.control_protocol import decode_answer, decode_request
-from nightbus.bus.cursor import CursorFile
+from nightbus.actors.checkpoints.format import STATE, read_checkpoint, write_checkpoint
+from nightbus.bus.control.protocol import decode_answer, decode_request
 from nightbus.bus.errors import (
     CheckpointError,
     ControlError,
@@ -28,18 +25,21 @@ from nightbus.bus.errors import (
     NightbusError,
     RunFolderError,
 )
-from nightbus.bus.layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN
-from nightbus.bus.log_format import (
+from nightbus.bus.log import layout
+from nightbus.bus.log.codec import decode_events
+from nightbus.bus.log.format import (
     FRAME_HEAD,
     MAX_PAYLOAD_BYTES,
     BadFrame,
     pack_frame,
     unpack_frame,
 )
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.marks import notice
-from nightbus.bus.run_folder import RunFolder
-from nightbus.bus.segments import MAX_SEGMENT_BYTES
+from nightbus.bus.log.layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN
+from nightbus.bus.log.marks import notice
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.segments import MAX_SEGMENT_BYTES
+from nightbus.bus.runs.cursor import CursorFile
+from nightbus.bus.runs.run_folder import RunFolder
 
 DEEP = 200_000
 MARK_OF_FOUR = notice(

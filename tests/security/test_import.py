@@ -54,7 +54,8 @@ def after(statement: str) -> dict[str, list[str]]:
     [
         "import nightbus",
         "import nightbus.__main__",
-        "import nightbus.bus, nightbus.sinks, nightbus.bus.control_client, nightbus.bus.salvage",
+        "import nightbus.bus, nightbus.sinks, nightbus.bus.inspection.control_client, "
+        "nightbus.bus.inspection.salvage",
     ],
 )
 def test_importing_opens_no_socket_starts_no_process_and_writes_no_file(statement: str) -> None:
@@ -79,4 +80,6 @@ def test_importing_nightbus_loads_no_library_that_takes_long() -> None:
 
     assert heavy.isdisjoint(after("import nightbus")["modules"])
     # trio asks ldconfig for a library, in a process of its own: only who runs a bus loads it.
-    assert "trio" not in after("import nightbus.__main__, nightbus.bus.salvage")["modules"]
+    assert (
+        "trio" not in after("import nightbus.__main__, nightbus.bus.inspection.salvage")["modules"]
+    )

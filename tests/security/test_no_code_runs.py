@@ -12,16 +12,10 @@ import pytest
 from helpers import encode_events
 
 from nightbus.__main__ import main
-from nightbus.bus.cursor import Cursor, CursorFile
 from nightbus.bus.events import Unknown
-from nightbus.bus.log_format import (
-    HAS_OTHERS,
-    KIND_EVENTS,
-    SegmentHeader,
-    pack_frame,
-    pack_header,
-)
-from nightbus.bus.log_reader import LogReader
+from nightbus.bus.log.format import HAS_OTHERS, KIND_EVENTS, SegmentHeader, pack_frame, pack_header
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.cursor import Cursor, CursorFile
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import link_checkpoint, read_checkpoint, write_checkpoint
+from nightbus.actors.checkpoints.format import link_checkpoint, read_checkpoint, write_checkpoint
 from nightbus.bus.events import RunStarted
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.redaction import redact, redact_setting
-from nightbus.bus.run_folder import RunFolder, make_private_folder
-from nightbus.bus.secret_names import is_secret_name
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.run_folder import RunFolder, make_private_folder
+from nightbus.bus.secrets.names import is_secret_name
+from nightbus.bus.secrets.redaction import redact, redact_setting
 
 HERE = Path(__file__).parent
 

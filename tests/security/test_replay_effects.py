@@ -12,9 +12,9 @@ from helpers import DEADLINE_S
 
 import nightbus as nb
 from nightbus.__main__ import main
-from nightbus.bus.cursor import Cursor, CursorFile
 from nightbus.bus.errors import NightbusError, UsageError
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.cursor import Cursor, CursorFile
+from nightbus.bus.runs.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import torch
 import zstandard
 
 import nightbus as nb
-from nightbus.actors.checkpoint_format import read_checkpoint
-from nightbus.actors.import_checkpoint import convert
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.redaction import redact, redact_setting, without_secrets
-from nightbus.bus.run_folder import RunFolder
-from nightbus.bus.secret_names import is_secret_name
+from nightbus.actors.checkpoints.format import read_checkpoint
+from nightbus.actors.checkpoints.import_checkpoint import convert
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.runs.run_folder import RunFolder
+from nightbus.bus.secrets.names import is_secret_name
+from nightbus.bus.secrets.redaction import redact, redact_setting, without_secrets
 
 HERE = Path(__file__).parent
 

@@ -17,12 +17,12 @@ import pytest
 from helpers import DEADLINE_S, Recording
 
 import nightbus as nb
-from nightbus.actors.checkpoint_files import find_checkpoint
-from nightbus.actors.checkpoint_format import read_checkpoint, write_checkpoint
-from nightbus.bus.cursor import Cursor, CursorFile, list_cursors
+from nightbus.actors.checkpoints.files import find_checkpoint
+from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
 from nightbus.bus.errors import CheckpointError, LogFormatError, RunFolderError, SinkError
-from nightbus.bus.plain_file import MAX_SMALL_FILE_BYTES, open_plain, read_small
-from nightbus.bus.run_folder import RunFolder, RunInfo, write_atomically
+from nightbus.bus.runs.cursor import Cursor, CursorFile, list_cursors
+from nightbus.bus.runs.run_folder import RunFolder, RunInfo, write_atomically
+from nightbus.bus.system.plain_file import MAX_SMALL_FILE_BYTES, open_plain, read_small
 from nightbus.sinks.growing_file import GrowingFile, replace_file
 
 SECRET = "outside-of-the-run"

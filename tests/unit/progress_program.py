@@ -7,12 +7,12 @@ from pathlib import Path
 
 import nightbus as nb
 from nightbus.bus.bus import Bus
-from nightbus.bus.cursor import Position
 from nightbus.bus.events import LoopEnded, LoopStarted, Put, RunEnded, RunStarted
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.run_folder import RunFolder
-from nightbus.bus.urgent import say_urgently
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.runs.cursor import Position
+from nightbus.bus.runs.run_folder import RunFolder
+from nightbus.bus.system.terminal_message import say_urgently
 
 EPOCHS = 2
 STEPS = 40

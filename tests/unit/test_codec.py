@@ -10,8 +10,6 @@ from helpers import encode_events, tell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightbus.bus import codec
-from nightbus.bus.codec import decode_events, encodable
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import (
     EVENT_TYPES,
@@ -26,6 +24,8 @@ from nightbus.bus.events import (
     RunStarted,
     Unknown,
 )
+from nightbus.bus.log import codec
+from nightbus.bus.log.codec import decode_events, encodable
 
 OTHER_TYPES = sorted((kind for kind in EVENT_TYPES.values() if kind is not Hook), key=str)
 STAGES = ("", "train", "validate", "test", "predict", "sanity_check")

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import nightbus as nb
-from nightbus.bus import codec
 from nightbus.bus.errors import LogError, LogFormatError, MetricError, NewerFormatError
 from nightbus.bus.events import EVENT_TYPES, Gap, Unknown
-from nightbus.bus.log_format import (
+from nightbus.bus.log import codec
+from nightbus.bus.log.format import (
     FRAME_HEAD,
     KIND_EVENTS,
     MAGIC,
@@ -27,12 +27,12 @@ from nightbus.bus.log_format import (
     pack_frame,
     pack_header,
 )
-from nightbus.bus.log_reader import EndKind, LogReader
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import EndKind, LogReader
+from nightbus.bus.log.segments import FolderStore, UnnamedStore, compress_segment, read_footer
+from nightbus.bus.log.summary import Summary
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.routes import Routes
-from nightbus.bus.segments import FolderStore, UnnamedStore, compress_segment, read_footer
-from nightbus.bus.summary import Summary
 
 
 class Log:

@@ -14,13 +14,13 @@ from helpers import Arriving, tell
 import nightbus as nb
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Gap, Hook, Media, RunStarted
-from nightbus.bus.flight_file import open_run, write_flight_file
-from nightbus.bus.flight_recorder import FlightRecorder
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.log_writer import LogIdentity
-from nightbus.bus.marks import HookAt, Origin
-from nightbus.bus.place import Place
+from nightbus.bus.log.flight_recorder import FlightRecorder
+from nightbus.bus.log.marks import HookAt, Origin
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.writer import LogIdentity
 from nightbus.bus.routes import Routes
+from nightbus.bus.runs.flight_file import open_run, write_flight_file
 
 
 class Recorder:

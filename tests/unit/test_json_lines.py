@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import nightbus as nb
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.sinks.testing import SinkContract, record, some_puts
 
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from noted_steps import HIGH_BYTES, noted_steps
 
-from nightbus.bus import layout
-from nightbus.bus.codec import decode_events, encode_notes
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Hook, Put
-from nightbus.bus.layout import (
+from nightbus.bus.log import layout
+from nightbus.bus.log.codec import decode_events, encode_notes
+from nightbus.bus.log.layout import (
     MAX_HOOKS,
     MAX_NAMES_BYTES,
     MAX_WORDS,
@@ -25,7 +25,7 @@ from nightbus.bus.layout import (
     encode_words,
     layout_of,
 )
-from nightbus.bus.marks import (
+from nightbus.bus.log.marks import (
     ACTIONS,
     BATCH_IDX,
     BEGIN,

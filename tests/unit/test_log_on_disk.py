@@ -30,7 +30,6 @@ from helpers import (
     values,
 )
 
-from nightbus.bus import log_format
 from nightbus.bus.errors import (
     LogError,
     LogFormatError,
@@ -39,7 +38,8 @@ from nightbus.bus.errors import (
     RunFolderError,
 )
 from nightbus.bus.events import Event, Fault, Gap, Hook, Put
-from nightbus.bus.log_format import (
+from nightbus.bus.log import format as log_format
+from nightbus.bus.log.format import (
     FORMAT_MAJOR,
     FRAME_HEAD,
     KIND_EVENTS,
@@ -51,10 +51,10 @@ from nightbus.bus.log_format import (
     pack_frame,
     pack_header,
 )
-from nightbus.bus.log_reader import READ_BYTES, EndKind, LogReader
-from nightbus.bus.log_writer import MAX_BUFFERED_EVENTS
-from nightbus.bus.segments import FolderStore, UnnamedStore, compress_segment, read_footer
-from nightbus.bus.summary import Summary
+from nightbus.bus.log.reader import READ_BYTES, EndKind, LogReader
+from nightbus.bus.log.segments import FolderStore, UnnamedStore, compress_segment, read_footer
+from nightbus.bus.log.summary import Summary
+from nightbus.bus.log.writer import MAX_BUFFERED_EVENTS
 
 SMALL = 2700  # bytes: a header, which names all types of events, and a few frames
 

@@ -8,8 +8,8 @@ import pytest
 from helpers import DEADLINE_S
 
 import nightbus as nb
-from nightbus.bus.logging_setup import bind_run, get_logger
-from nightbus.bus.place import Place
+from nightbus.bus.log.place import Place
+from nightbus.bus.system.logging_setup import bind_run, get_logger
 
 
 def test_nightbus_is_quiet_by_default(capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import pytest
 from helpers import Recording, read_log
 
-from nightbus.bus.codec import DecodedEvent
 from nightbus.bus.errors import LogFormatError
-from nightbus.bus.log_format import FRAME_HEAD, KIND_EVENTS, MAGIC
-from nightbus.bus.log_reader import LogReader
-from nightbus.bus.segments import FolderStore, compress_segment, read_footer
+from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.format import FRAME_HEAD, KIND_EVENTS, MAGIC
+from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.segments import FolderStore, compress_segment, read_footer
 
 CUTS = int(os.environ.get("NIGHTBUS_CUTS", "200"))
 FORMS = 4  # of a log, so many of the cuts each

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import nightbus as nb
-from nightbus.bus.mailbox import OVERFLOWS, Deferred, Envelope, Mailbox, Overflow, Told
+from nightbus.bus.mail.mailbox import OVERFLOWS, Deferred, Envelope, Mailbox, Overflow, Told
 
 SCHEDULES = int(os.environ.get("NIGHTBUS_SCHEDULES", "300"))
 FULL = "the mailbox is full: 3 commands are waiting"

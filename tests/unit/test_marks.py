@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from noted_steps import MARKED, NAMED, noted_steps
 
-from nightbus.bus import marks
-from nightbus.bus.marks import (
+from nightbus.bus.log import marks
+from nightbus.bus.log.marks import (
     ACTIONS,
     BATCH_IDX,
     BEGIN,

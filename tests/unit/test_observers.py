@@ -10,14 +10,14 @@ from trio.testing import MockClock
 
 import nightbus as nb
 from nightbus.bus.actor import actor_name
-from nightbus.bus.cursor import Position
 from nightbus.bus.errors import (
     AskTimeoutError,
     UnhandledCommandError,
 )
-from nightbus.bus.mailbox import Envelope, Mailbox
+from nightbus.bus.mail.mailbox import Envelope, Mailbox
+from nightbus.bus.mail.reply import Reply
 from nightbus.bus.observer import Observer, RestartBudget
-from nightbus.bus.reply import Reply
+from nightbus.bus.runs.cursor import Position
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nightbus.bus.marks import Notes, begin, end, notice
-from nightbus.bus.place import Place
+from nightbus.bus.log.marks import Notes, begin, end, notice
+from nightbus.bus.log.place import Place
 from nightbus.bus.routes import Routes
 
 PENDING = end("training_step")

@@ -37,7 +37,7 @@ from nightbus.bus.events import (
     RunStarted,
     Stage,
 )
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.sinks.progress_view import duration, rate_text
 from nightbus.sinks.testing import record, some_puts
 

@@ -13,12 +13,12 @@ import pytest
 import nightbus as nb
 from nightbus.bus.errors import LogFormatError, NewerFormatError
 from nightbus.bus.events import Fork, Gap
-from nightbus.bus.log_format import SegmentHeader, pack_header
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
-from nightbus.bus.report import MAX_LISTED, AttemptReport, RunReport, summarise
+from nightbus.bus.inspection.report import MAX_LISTED, AttemptReport, RunReport, summarise
+from nightbus.bus.log.format import SegmentHeader, pack_header
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.segments import compress_segment
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.routes import Routes
-from nightbus.bus.segments import compress_segment
 
 WALL_NS = 1_700_000_000_000_000_000
 

@@ -10,9 +10,9 @@ import pytest
 from msgspec import structs
 
 import nightbus as nb
-from nightbus.bus.cursor import RunReader, attempt_logs
 from nightbus.bus.events import Fault, RunStarted
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.cursor import RunReader, attempt_logs
+from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.sinks.growing_file import replace_file
 from nightbus.sinks.testing import SinkContract, record, some_puts
 

@@ -17,13 +17,13 @@ from helpers import Arriving, read_to_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightbus.bus.codec import DecodedEvent
 from nightbus.bus.events import Hook, Put
-from nightbus.bus.log_reader import EndKind
-from nightbus.bus.log_writer import MAX_SHAPES, LogIdentity, LogWriter
-from nightbus.bus.marks import BEGIN, END, NOTICE, notice
-from nightbus.bus.place import Place
-from nightbus.bus.segments import FolderStore, read_footer
+from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.marks import BEGIN, END, NOTICE, notice
+from nightbus.bus.log.place import Place
+from nightbus.bus.log.reader import EndKind
+from nightbus.bus.log.segments import FolderStore, read_footer
+from nightbus.bus.log.writer import MAX_SHAPES, LogIdentity, LogWriter
 
 BEFORE_THE_STEP = (
     "on_before_batch_transfer",

@@ -12,11 +12,11 @@ from observer_host import Collects, Host, run_to_end
 from trio.testing import MockClock
 
 import nightbus as nb
-from nightbus.bus.cursor import Position
 from nightbus.bus.errors import ActorRaisedError, ActorStoppedError
-from nightbus.bus.mailbox import Envelope
+from nightbus.bus.mail.mailbox import Envelope
+from nightbus.bus.mail.reply import Reply
 from nightbus.bus.observer import Observer, RestartBudget
-from nightbus.bus.reply import Reply
+from nightbus.bus.runs.cursor import Position
 
 
 class Crashes(nb.Actor):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from helpers import DEADLINE_S
 
-from nightbus.bus.watchdog import Watchdog
+from nightbus.bus.crash.watchdog import Watchdog
 
 
 class Looked:

@@ -8,10 +8,10 @@ import pytest
 from nightbus.bus.bus import Bus
 from nightbus.bus.errors import MetricError
 from nightbus.bus.events import ActorStopped, Put
-from nightbus.bus.flight_recorder import FlightRecorder
-from nightbus.bus.log_writer import MAX_BUFFERED_EVENTS, LogIdentity, LogWriter
-from nightbus.bus.place import NEVER, Place
-from nightbus.bus.segments import FolderStore
+from nightbus.bus.log.flight_recorder import FlightRecorder
+from nightbus.bus.log.place import NEVER, Place
+from nightbus.bus.log.segments import FolderStore
+from nightbus.bus.log.writer import MAX_BUFFERED_EVENTS, LogIdentity, LogWriter
 
 MS = 1_000_000
 

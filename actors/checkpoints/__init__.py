@@ -1,0 +1,1 @@
+"""Checkpoints on disk: files, format, values, and importing others'."""

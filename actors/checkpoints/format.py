@@ -1,0 +1,338 @@
+"""Checkpoints on disk: tensors as safetensors, everything else as msgpack, nothing executable.
+
+A checkpoint is a folder with ``tensors.safetensors``, ``state.msgpack``, and the digest of both.
+What kinds of values the state may hold, and how they are written, is in ``checkpoint_values``.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from ...bus.errors import CheckpointError
+from ...bus.log.codec import UNENCODABLE
+from ...bus.log.segments import sync_folder
+from ...bus.runs.checkpoint_folder import DIGEST as DIGEST
+from ...bus.runs.checkpoint_folder import STATE as STATE
+from ...bus.runs.checkpoint_folder import TENSORS as TENSORS
+from ...bus.runs.checkpoint_folder import check_digest, digest_of
+from ...bus.runs.checkpoint_folder import is_checkpoint as is_checkpoint
+from ...bus.runs.checkpoint_kind import kind_of_file
+from ...bus.runs.crash_leftovers import is_gone
+from ...bus.runs.run_folder import make_private_folder
+from ...bus.shown_text import quoted
+from ...bus.system.plain_file import open_plain
+from .replaced import put_in_place, restore_replaced
+from .values import Flattener, decoder
+
+FORMAT_VERSION = 1
+MAX_NEAR = 8  # checkpoints that are named where another was looked for
+
+_encode = msgspec.msgpack.Encoder().encode
+# What decoding raises, of a file that is not what it says.
+_DAMAGE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    msgspec.DecodeError,
+    safetensors.SafetensorError,
+)
+
+
+class Snapshot(NamedTuple):
+    """A state that does not change any more.
+
+    Attributes:
+        state: all but the tensors, encoded.
+        tensors: copies, on the CPU, by name.
+    """
+
+    state: bytes
+    tensors: dict[str, Tensor]
+
+    @property
+    def size_bytes(self) -> int:
+        """What it will take on disk, about."""
+        return len(self.state) + sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+def take_snapshot(state: Mapping[str, Any]) -> Snapshot:
+    """Copy a state, so that it can be written while training goes on.
+
+    Args:
+        state: plain data and tensors.
+
+    Raises:
+        CheckpointError: it holds something a checkpoint cannot carry.
+    """
+    flattener = Flattener()
+    try:
+        plain = flattener.plain(state, "state")
+        packed = _encode({"format": FORMAT_VERSION, "state": plain})
+    except UNENCODABLE as error:
+        raise CheckpointError(
+            f"the state cannot be saved in a checkpoint: {error}; text must be Unicode"
+        ) from error
+    return Snapshot(packed, flattener.tensors)
+
+
+def check_carried(state: Mapping[str, Any], path: str = "state") -> None:
+    """See that a state can be saved, and be read again.
+
+    Args:
+        state: plain data and tensors, which are not copied.
+        path: what it is called in the message.
+
+    Raises:
+        CheckpointError: it holds something a checkpoint cannot carry; the message says where.
+    """
+    flattener = Flattener(copies=False)
+    plain = flattener.plain(state, path)
+    try:
+        _decode(_encode(plain), flattener.tensors)
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"{path} could not be read again from a checkpoint: {error}"
+        ) from error
+
+
+def write_checkpoint(
+    folder: Path, state: Mapping[str, Any] | Snapshot, replaces: bool = False
+) -> tuple[str, int]:
+    """Write a checkpoint so that ``folder`` is either absent or complete.
+
+    Args:
+        folder: where; must not exist.
+        state: plain data and tensors, or a snapshot of it.
+        replaces: take the place of what is there.
+
+    Returns:
+        Its digest and its size in bytes.
+
+    Raises:
+        CheckpointError: the state holds something a checkpoint cannot carry, or the disk failed.
+    """
+    snapshot = state if isinstance(state, Snapshot) else take_snapshot(state)
+    with _made_at(folder, replaces) as temporary:
+        safetensors.torch.save_file(snapshot.tensors, temporary / TENSORS)
+        _write_private(temporary / STATE, snapshot.state)
+        _check_readable(temporary, folder, snapshot)
+        digest, size = digest_of(temporary)
+        _write_private(temporary / DIGEST, f"{digest}\n".encode())
+    return digest, size
+
+
+def _check_readable(written: Path, folder: Path, snapshot: Snapshot) -> None:
+    """What is called a checkpoint can be read: what its reader does, but for copying the tensors.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    try:
+        with safetensors.safe_open(written / TENSORS, "pt") as file:
+            if set(file.keys()) != set(snapshot.tensors):
+                raise ValueError("the file has other tensors than were written")
+        _decode((written / STATE).read_bytes(), snapshot.tensors)
+    except (*_DAMAGE, CheckpointError) as error:
+        raise CheckpointError(
+            f"the checkpoint {folder} could not be read again and is not kept: {error}"
+        ) from error
+
+
+def _decode(data: bytes, tensors: Mapping[str, Tensor]) -> Any:
+    return msgspec.msgpack.decode(data, ext_hook=decoder(tensors), strict=True)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    path.write_bytes(data)
+
+
+def link_checkpoint(source: Path, folder: Path, replaces: bool = False) -> tuple[str, int]:
+    """Have a complete checkpoint under another name too, without writing it again.
+
+    Args:
+        source: the checkpoint.
+        folder: the other name; must not exist.
+        replaces: take the place of what is there.
+
+    Returns:
+        Its digest and its size in bytes.
+
+    Raises:
+        CheckpointError: the disk failed.
+    """
+    with _made_at(folder, replaces) as temporary:
+        for name in (TENSORS, STATE, DIGEST):
+            try:
+                os.link(source / name, temporary / name)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(source / name, temporary / name)
+        digest = (temporary / DIGEST).read_text().strip()
+        size = sum((temporary / name).stat().st_size for name in (TENSORS, STATE))
+    return digest, size
+
+
+@contextlib.contextmanager
+def _made_at(folder: Path, replaces: bool) -> Any:
+    """A temporary folder for a checkpoint's files, which is durable and called ``folder`` then."""
+    if os.path.lexists(folder) and not replaces:
+        raise CheckpointError(
+            f"{folder} exists already, and a checkpoint replaces nothing; choose another path, or "
+            "remove it first"
+        )
+    temporary = temporary_name(folder)
+    try:
+        if not folder.parent.is_dir():
+            make_private_folder(folder.parent)
+            sync_folder(folder.parent.parent)
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
+        temporary.mkdir(mode=0o700)
+        yield temporary
+        for name in (TENSORS, STATE, DIGEST):
+            fd = os.open(temporary / name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fchmod(fd, 0o600)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        sync_folder(temporary)
+        put_in_place(temporary, folder)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {folder}: {error}") from error
+    finally:
+        _remove_files(temporary)
+
+
+def _remove_files(folder: Path) -> None:
+    """Remove a checkpoint's files and their folder, if they are there; without opening the folder,
+    which cannot be done while there is no file descriptor.
+    """
+    with contextlib.suppress(OSError):
+        for name in (TENSORS, STATE, DIGEST):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+    shutil.rmtree(folder, ignore_errors=True)  # what else there is in it
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint, so that it is whole or gone whenever the process is killed.
+
+    Raises:
+        OSError: the disk failed, or there is none.
+    """
+    temporary = temporary_name(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    folder.rename(temporary)
+    # Before its files are removed: a power cut must not leave some of them under the old name.
+    try:
+        sync_folder(folder.parent)
+    except OSError:  # no file descriptor, say: it stays, and not as something half done
+        temporary.rename(folder)
+        raise
+    _remove_files(temporary)
+    if os.path.lexists(temporary):
+        shutil.rmtree(temporary)
+
+
+def temporary_name(path: Path) -> Path:
+    """What something is called that is not what ``path`` says yet, or no longer."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed left of checkpoints that they had begun to write or
+    to remove, and of links to them.
+    """
+    restore_replaced(folder)
+    for path in folder.glob(".*.tmp"):
+        pid = path.name.split(".")[-2]
+        if not (pid.isdecimal() and is_gone(int(pid))):
+            continue
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
+        elif path.is_dir() and all(map(_is_ours, path.iterdir())):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is of a checkpoint, or one that safetensors has not finished."""
+    return path.name in (TENSORS, STATE, DIGEST) or path.name.startswith(".tmp")
+
+
+def _is_a_file(path: Path) -> str:
+    """What a file is that was given for a checkpoint, and what to do."""
+    try:
+        kind = kind_of_file(path)
+    except OSError as error:
+        return f"{path} is a file that cannot be read: {error.strerror}"
+    if not kind.is_torchs:
+        return f"{path} is {kind.what}; a nightbus checkpoint is a folder. {kind.advice}"
+    return (
+        f"{path} is a file; a nightbus checkpoint is a folder. It seems to be {kind.what}, which "
+        "may be made to run code when it is read; if you know where it comes from, convert it "
+        f"first: nightbus import-ckpt {quoted(path)} -o OUT --trust"
+    )
+
+
+def _is_not_there(path: Path) -> str:
+    """That there is nothing, and what is near."""
+    if path.is_symlink():
+        return f"{path} is a link to {os.readlink(path)}, where nothing is"
+    above = path.parent
+    if not above.is_dir():
+        return f"there is no checkpoint {path}: there is no folder {above}"
+    near = sorted(each.name for each in above.iterdir() if is_checkpoint(each))
+    more = f" and {len(near) - MAX_NEAR} more" if len(near) > MAX_NEAR else ""
+    there = f"; checkpoints in {above}: {', '.join(near[:MAX_NEAR])}{more}" if near else ""
+    return f"there is no checkpoint {path}{there}"
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint; what it holds is data, whoever wrote it.
+
+    Raises:
+        CheckpointError: it is none, or is damaged.
+    """
+    restore_replaced(folder.parent)
+    if folder.is_file():
+        raise CheckpointError(_is_a_file(folder))
+    if not folder.exists():
+        raise CheckpointError(_is_not_there(folder))
+    try:
+        check_digest(folder)
+        with open(open_plain(folder / STATE, CheckpointError), "rb") as file:
+            data = file.read()
+        loaded = safetensors.torch.load_file(folder / TENSORS)
+        # Copies, as they were in memory: in the file a tensor may begin anywhere, and where memory
+        # is not aligned, a dot product may come out other in its last bit.
+        tensors = {name: tensor.clone() for name, tensor in loaded.items()}
+        content = _decode(data, tensors)
+    except (FileNotFoundError, NotADirectoryError):
+        places = (folder / "checkpoints" / "last", folder / "last")
+        last = next((path for path in places if is_checkpoint(path)), None)
+        advice = f"; {last} is the newest of this run" if last is not None else ""
+        raise CheckpointError(
+            f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE}, "
+            f"{TENSORS} and {DIGEST}{advice}"
+        ) from None
+    except (OSError, *_DAMAGE) as error:
+        raise CheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state"), dict):
+        raise CheckpointError(f"the checkpoint {folder} is damaged: it holds no state")
+    if content.get("format") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"the checkpoint {folder} has format {content.get('format')}; this version reads "
+            f"{FORMAT_VERSION}"
+        )
+    return content["state"]  # type: ignore[no-any-return]

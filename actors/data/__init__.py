@@ -1,0 +1,1 @@
+"""Data: loaders, the place in them, the seeds of their workers."""

@@ -1,0 +1,229 @@
+"""CombinedLoader: several dataloaders read together."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
+
+from torch.utils.data import Dataset
+
+from ...bus.errors import CheckpointError, UsageError
+from ..arguments import described
+from .data_position import DataReader
+from .worker_seeds import PassKey
+
+CombineMode = Literal["max_size_cycle", "min_size", "max_size", "sequential"]
+COMBINE_MODES: tuple[CombineMode, ...] = get_args(CombineMode)
+_ENDED = object()
+
+
+class CombinedLoader:
+    """Several dataloaders read together: each batch has the collection's shape.
+
+    Args:
+        loaders: a list, tuple or dict of loaders, nested as you like.
+        mode: ``max_size_cycle`` repeats shorter loaders until the longest ends; ``min_size`` ends
+            with the shortest; ``max_size`` ends with the longest, with None where a loader has
+            ended; ``sequential`` reads one loader after the other, and its batches are theirs.
+
+    Raises:
+        UsageError: there is no loader, or no such mode.
+    """
+
+    def __init__(self, loaders: Any, mode: CombineMode = "max_size_cycle") -> None:
+        if mode not in COMBINE_MODES:
+            raise UsageError(
+                f"mode={mode!r}: expected one of {', '.join(map(repr, COMBINE_MODES))}"
+            )
+        self.loaders = loaders
+        self.mode = mode
+        self.flat = list(_leaves(loaders))
+        if not self.flat:
+            raise UsageError("a collection of dataloaders is empty")
+        for loader in self.flat:
+            check_loader(loader, "a collection of dataloaders")
+
+    def __len__(self) -> int:
+        lengths = [num_batches(loader) for loader in self.flat]
+        known = [length for length in lengths if length is not None]
+        if self.mode == "min_size" and known:
+            return min(known)
+        if len(known) < len(lengths):
+            raise TypeError("a loader has no length")
+        return sum(known) if self.mode == "sequential" else max(known)
+
+    def __iter__(self) -> "CombinedReader":
+        return CombinedReader(self)
+
+
+class CombinedReader:
+    """Reads one pass over a CombinedLoader, and knows how far it is in each loader.
+
+    Args:
+        combined: what to read.
+        state: of a pass to go on with, from ``state_dict``; a new pass begins without it.
+        key: of a new pass, if workers are to be seeded for each batch; a state has its own.
+
+    Raises:
+        CheckpointError: the state is of other loaders.
+    """
+
+    def __init__(
+        self,
+        combined: CombinedLoader,
+        state: Mapping[str, Any] | None = None,
+        key: PassKey | None = None,
+    ) -> None:
+        self._combined = combined
+        self._key = key if state is None else state.get("key")
+        loaders, number = combined.flat, len(combined.flat)
+        states: list[Any] = [None] * number if state is None else state.get("readers", [])
+        if len(states) != number:
+            raise CheckpointError(
+                f"the checkpoint's position is one in {len(states)} dataloaders read together; "
+                f"here are {number}"
+            )
+        self._ended = [False] * number if state is None else list(state["ended"])
+        in_turn = combined.mode == "sequential"
+        self._readers = [
+            None
+            if in_turn and reader_state is None and (state is not None or idx > 0)
+            else DataReader(loader, reader_state, _key_of(idx, self._key))
+            for idx, (loader, reader_state) in enumerate(zip(loaders, states, strict=True))
+        ]
+
+    def __iter__(self) -> "CombinedReader":
+        return self
+
+    def __next__(self) -> Any:
+        if self._combined.mode == "sequential":
+            return self._next_in_turn()
+        batches = [self._next_of(number) for number in range(len(self._readers))]
+        if all(self._ended) or (self._combined.mode == "min_size" and any(self._ended)):
+            raise StopIteration
+        return _like(self._combined.loaders, iter(batches))
+
+    def _next_in_turn(self) -> Any:
+        loaders = self._combined.flat
+        for number, loader in enumerate(loaders):
+            if self._ended[number]:
+                continue
+            reader = self._readers[number]
+            if reader is None:
+                key = _key_of(number, self._key)
+                reader = self._readers[number] = DataReader(loader, key=key)
+            batch = next(reader, _ENDED)
+            if batch is not _ENDED:
+                return batch
+            self._ended[number] = True
+        raise StopIteration
+
+    def _next_of(self, number: int) -> Any:
+        """The next batch of one of several loaders; None where there is none."""
+        mode = self._combined.mode
+        if self._ended[number] and mode == "max_size":
+            return None
+        if mode == "min_size" and any(self._ended):
+            return None
+        reader = self._readers[number]
+        assert reader is not None
+        batch = next(reader, _ENDED)
+        if batch is not _ENDED:
+            return batch
+        self._ended[number] = True
+        if mode != "max_size_cycle" or all(self._ended):
+            return None
+        key = None if reader.key is None else (*reader.key[:-1], reader.key[-1] + 1)
+        reader = self._readers[number] = DataReader(self._combined.flat[number], key=key)
+        batch = next(reader, _ENDED)
+        if batch is _ENDED:
+            raise UsageError(
+                f"dataloader {number} of {len(self._readers)} has no batches, so it cannot be "
+                "repeated until the longest ends"
+            )
+        return batch
+
+    takes_back = False
+
+    def close(self) -> None:
+        """Let go of the pass: nothing more of it is read."""
+        self._ended = [True] * len(self._ended)
+        for reader in self._readers:
+            if reader is not None:
+                reader.close()
+
+    def state_dict(self, unused: int = 0) -> dict[str, Any]:
+        """Where the pass is: plain data and tensors. See ``DataReader``; it takes nothing back."""
+        return {
+            "readers": [None if r is None else r.state_dict() for r in self._readers],
+            "ended": list(self._ended),
+            "key": self._key,
+        }
+
+
+def read(
+    loader: Any, state: Mapping[str, Any] | None = None, key: PassKey | None = None
+) -> "DataReader | CombinedReader":
+    """One pass over a loader, or the rest of one; see ``CombinedReader``."""
+    if isinstance(loader, CombinedLoader):
+        return CombinedReader(loader, state, key)
+    return DataReader(loader, state, _key_of(0, key))
+
+
+def _key_of(number: int, key: PassKey | None) -> PassKey | None:
+    """For one of the loaders that are read in a pass, and how often it was begun again in it."""
+    return None if key is None else (*key, number, 0)
+
+
+def check_loader(loader: Any, where: str) -> Any:
+    """A loader as given, if it can be iterated over and may give batches.
+
+    Raises:
+        UsageError: it cannot, or it is data itself.
+    """
+    parts = loader.flat if isinstance(loader, CombinedLoader) else [loader]
+    for part in parts:
+        if isinstance(part, str | bytes | os.PathLike) or hasattr(part, "__array__"):
+            raise UsageError(
+                f"{where} gave {described(part)}, which is data and no loader of it; give a "
+                "DataLoader, for tensors DataLoader(TensorDataset(inputs, labels), batch_size=...)"
+            )
+        if isinstance(part, type):
+            raise UsageError(f"{where} gave {described(part)}")
+        if isinstance(part, Dataset) and not hasattr(part, "__iter__"):
+            raise UsageError(
+                f"{where} gave {described(part)}, a dataset; expected a DataLoader: "
+                "DataLoader(dataset, batch_size=...)"
+            )
+    if loader is None or not hasattr(loader, "__iter__"):
+        raise UsageError(
+            f"{where} gave {described(loader)}; expected a DataLoader or another iterable of "
+            "batches"
+        )
+    return loader
+
+
+def _leaves(loaders: Any) -> Iterator[Any]:
+    if isinstance(loaders, Mapping):
+        for loader in loaders.values():
+            yield from _leaves(loader)
+    elif isinstance(loaders, list | tuple):
+        for loader in loaders:
+            yield from _leaves(loader)
+    else:
+        yield loaders
+
+
+def _like(shape: Any, batches: Iterator[Any]) -> Any:
+    if isinstance(shape, Mapping):
+        return {key: _like(value, batches) for key, value in shape.items()}
+    if isinstance(shape, list | tuple):
+        return type(shape)(_like(value, batches) for value in shape)
+    return next(batches)
+
+
+def num_batches(loader: Any) -> int | None:
+    """How many batches a loader has; None when it cannot say."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None

@@ -1,0 +1,121 @@
+"""Dataloaders: from whom, how many batches, in which order."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from ...bus.errors import UsageError
+from .combined_loader import CombinedLoader, CombineMode
+from .loader_copy import copy_loader, is_map_style
+
+
+def training_loader(loaders: Any, mode: CombineMode) -> Any:
+    """One loader for training out of one or a collection, combined in this mode."""
+    if isinstance(loaders, list | tuple | Mapping):
+        if isinstance(loaders, list | tuple) and len(loaders) == 1:
+            return training_loader(loaders[0], mode)
+        return CombinedLoader(loaders, mode)
+    return loaders
+
+
+def evaluation_loaders(loaders: Any) -> list[Any]:
+    """Loaders for evaluation, read one after the other."""
+    if loaders is None:
+        return []
+    if isinstance(loaders, CombinedLoader) and loaders.mode == "sequential":
+        return loaders.flat
+    if isinstance(loaders, Mapping):
+        return list(loaders.values())
+    if isinstance(loaders, Sequence) and not isinstance(loaders, str):
+        return list(loaders)
+    return [loaders]
+
+
+def limited(total: int | None, limit: float, name: str) -> int | None:
+    """How many batches to take.
+
+    Args:
+        total: how many there are; None when that is unknown.
+        limit: a number of batches (int) or a share (float).
+        name: the argument, for the error.
+
+    Raises:
+        UsageError: a share of an unknown number was asked for, or one of less than a batch.
+    """
+    if isinstance(limit, int) and not isinstance(limit, bool):
+        return limit if total is None else min(limit, total)
+    if limit == 1.0:
+        return total
+    if total is None and limit > 0:
+        raise UsageError(
+            f"{name}={limit} is a share, but the dataloader has no length; give a number of "
+            "batches (an int)"
+        )
+    batches = int((total or 0) * limit)
+    if not batches and total and limit:
+        raise UsageError(
+            f"{name}={limit} of {total:,} batches is less than one; give a larger share, or a "
+            "number of batches (an int)"
+        )
+    return batches
+
+
+def check_limit(name: str, limit: Any) -> Any:
+    """A limit as given, if it makes sense.
+
+    Raises:
+        UsageError: it is neither a share between 0 and 1 nor a number of batches.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0:
+        raise UsageError(f"{name}={limit!r}: expected a number of batches, or a share 0.0 to 1.0")
+    if isinstance(limit, float) and limit > 1.0:
+        raise UsageError(
+            f"{name}={limit!r}: a share is at most 1.0; for {limit:g} batches give an int"
+        )
+    return limit
+
+
+def without_shuffling(loader: Any) -> Any:
+    """The same loader in a fixed order, for overfitting on purpose."""
+    if not isinstance(loader, DataLoader) or not isinstance(loader.sampler, RandomSampler):
+        return loader
+    return copy_loader(
+        loader,
+        batch_size=loader.batch_size,
+        sampler=SequentialSampler(loader.dataset),  # type: ignore[arg-type]
+        drop_last=loader.drop_last,
+    )
+
+
+_SAMPLERS = (
+    BatchSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+
+def knows_its_length(loader: Any) -> bool:
+    """Whether a loader has as many batches as it says: a list, or torch's DataLoader over what is
+    read by index, in an order of torch's own. Others say what their author thought.
+    """
+    if isinstance(loader, list | tuple):
+        return True
+    samplers = (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    return is_map_style(loader) and all(
+        sampler is None or type(sampler) in _SAMPLERS for sampler in samplers
+    )
+
+
+def is_read_once(loader: Any) -> bool:
+    """Whether it can be read only once: a generator, or another iterator."""
+    return hasattr(loader, "__next__")

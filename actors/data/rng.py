@@ -1,0 +1,133 @@
+"""Random number generators: seeding them all, and their states as plain data and tensors."""
+
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...bus.errors import UsageError
+from ...bus.system.logging_setup import get_logger
+from .worker_seeds import seed_workers
+
+_log = get_logger("nightbus.rng")
+
+
+def seed_everything(seed: int | None = None, workers: bool = False, verbose: bool = True) -> int:
+    """Seed Python's, NumPy's and torch's random number generators.
+
+    Args:
+        seed: an int from 0 to 2**32 - 1; None for that of the environment variable
+            PL_GLOBAL_SEED, or else 0.
+        workers: have the workers of training loaders seeded for each batch, with this seed and the
+            batch's place in the run; so random augmentations are the same with any number of
+            workers, and after a resume. That goes for a DataLoader with workers, over a dataset
+            with ``__getitem__``, without a ``worker_init_fn``; not for subclasses of DataLoader.
+            See docs/checkpoints.md.
+        verbose: log the seed.
+
+    Returns:
+        The seed.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if seed is None:
+        given = os.environ.get("PL_GLOBAL_SEED", "0")
+        if not given.isdigit():
+            raise UsageError(f"PL_GLOBAL_SEED={given!r}: expected an int from 0 to {2**32 - 1}")
+        seed = int(given)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UsageError(f"seed={seed!r}: expected an int from 0 to {2**32 - 1}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    seed_workers(seed if workers else None)
+    if verbose:
+        _log.info("random number generators are seeded", seed=seed)
+    return seed
+
+
+def rng_state() -> dict[str, Any]:
+    """Of Python, NumPy, torch, and each CUDA or MPS device that is in use."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    version, numbers, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "python": (version, np.array(numbers, dtype=np.uint64).tobytes(), gauss),
+        "numpy": (name, np.asarray(keys).tobytes(), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Restore what ``rng_state`` gave."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(np.frombuffer(numbers, dtype=np.uint64).tolist()), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    keys = np.frombuffer(keys, dtype=np.uint32)
+    np.random.set_state((name, keys, position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Whatever is drawn at random meanwhile: afterwards all generators of Python, NumPy and torch
+    are as they were.
+    """
+    before = rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(before)
+
+
+@contextmanager
+def undrawn_from(owners: Iterable[Any]) -> Iterator[None]:
+    """The same for generators of their own that objects have as attributes: torch's, NumPy's and
+    Python's.
+
+    Args:
+        owners: the objects: loaders, samplers, datasets, modules and the like.
+    """
+    found = {id(value): value for owner in owners for value in list(_attributes_of(owner))}
+    put_back = [restore for value in found.values() if (restore := _restores(value)) is not None]
+    try:
+        yield
+    finally:
+        for restore in put_back:
+            restore()
+
+
+def _attributes_of(owner: Any) -> Iterable[Any]:
+    return getattr(owner, "__dict__", {}).values()
+
+
+def _restores(generator: Any) -> Callable[[], object] | None:
+    """What puts a generator back to where it is now; None if it is no generator."""
+    state: Any
+    if isinstance(generator, torch.Generator):
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+    if isinstance(generator, np.random.RandomState):
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+    if isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        state = bits.state
+        return lambda: setattr(bits, "state", state)
+    if isinstance(generator, random.Random):
+        state = generator.getstate()
+        return lambda: generator.setstate(state)
+    return None

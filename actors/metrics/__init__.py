@@ -1,0 +1,1 @@
+"""Metrics: put and log, their values, reductions, results and predictions."""

@@ -1,0 +1,192 @@
+"""One call site of ``log``: where it may be, its options, and what it has gathered."""
+
+from collections.abc import Callable
+from functools import partial
+from types import BuiltinFunctionType
+from typing import Any
+
+from torch import Tensor
+
+from ...bus.errors import MetricError
+from ..logging_mixin import ReduceFx
+from .reduction import REDUCTIONS, Reduction
+
+# on_step, on_epoch: what holds when ``log`` is not told.
+_STEP = (True, False)
+EVALUATION_STEP = (False, True)
+ALL_LOADERS = -1
+_EPOCH = (None, True)  # on_step is not allowed
+
+
+def _log_rules() -> dict[str, tuple[bool | None, bool]]:
+    """Hook -> (on_step, on_epoch) by default; hooks that are not here cannot log."""
+    rules: dict[str, tuple[bool | None, bool]] = {}
+    for name in [
+        "training_step",
+        "training_step_end",
+        "on_train_batch_start",
+        "on_train_batch_end",
+        "on_batch_start",
+        "on_batch_end",
+        "on_before_backward",
+        "backward",
+        "on_after_backward",
+        "on_before_zero_grad",
+        "optimizer_zero_grad",
+        "on_before_optimizer_step",
+        "optimizer_step",
+        "configure_gradient_clipping",
+        "lr_scheduler_step",
+    ]:
+        rules[name] = _STEP
+    for stage in ("validation", "test"):
+        for name in ("{}_step", "{}_step_end", "on_{}_batch_start", "on_{}_batch_end"):
+            rules[name.format(stage)] = EVALUATION_STEP
+    for stage in ("train", "validation", "test"):
+        for name in ("on_{}_epoch_start", "on_{}_epoch_end", "on_{}_start"):
+            rules[name.format(stage)] = _EPOCH
+    for name in [
+        "on_epoch_start",
+        "on_epoch_end",
+        "training_epoch_end",
+        "validation_epoch_end",
+        "test_epoch_end",
+    ]:
+        rules[name] = _EPOCH
+    return rules
+
+
+LOG_RULES = _log_rules()
+
+# prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx: a plain tuple, because one
+# is made and compared at each log
+LogOptions = tuple[bool, bool, bool | None, bool | None, ReduceFx, bool]
+_OPTION_NAMES = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_dataloader_idx")
+
+
+class LogEntry:
+    """One ``log`` call site: its options, worked out once, and its values of this epoch."""
+
+    __slots__ = (
+        "dataloader_idx",
+        "epoch_name",
+        "hook",
+        "how",
+        "is_restored",
+        "metric",
+        "name",
+        "on_epoch",
+        "on_step",
+        "options",
+        "published_updates",
+        "reduction",
+        "source",
+        "stage",
+        "step_name",
+        "to_epoch",
+        "to_step",
+        "to_step_thinned",
+        "weighted",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        options: LogOptions,
+        stage: str,
+        hook: str,
+        source: str,
+        suffix: str = "",
+    ) -> None:
+        self.options = options
+        self.name = f"{name}{suffix}"
+        self.stage = stage
+        self.hook = hook
+        self.source = source
+        self.dataloader_idx = 0
+        self.metric: Any = None
+        self.published_updates = 0  # how many the Metric had when its value was recorded
+        self.is_restored = False  # out of a checkpoint, not logged since
+        prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
+        by_rule = LOG_RULES[hook]
+        self.on_step = bool(by_rule[0]) if on_step is None else on_step
+        self.on_epoch = by_rule[1] if on_epoch is None else on_epoch
+        both = self.on_step and self.on_epoch
+        # One object where they are the same: it is asked with ``is``.
+        self.step_name = f"{name}_step{suffix}" if both else self.name
+        self.epoch_name = f"{name}_epoch{suffix}" if both else self.name
+        how = REDUCTIONS.get(reduce_fx, reduce_fx)
+        if isinstance(how, str) and how not in REDUCTIONS:
+            raise MetricError(
+                f"log({name!r}, reduce_fx={how!r}): expected 'mean', 'sum', 'min', 'max' or a "
+                "function of a tensor"
+            )
+        self.how: str | Callable[[Tensor], Any] = how
+        self.weighted = how == "mean"
+        self.reduction: Reduction | None = None
+        bar = ("progress_bar",) if prog_bar else ()
+        loggers = ("loggers",) if logger else ()
+        self.to_epoch: tuple[str, ...] = (*bar, "callbacks", *loggers)
+        # Callbacks monitor what evaluation comes to, not a batch of it.
+        callbacks = ("callbacks",) if stage == "train" else ()
+        self.to_step_thinned: tuple[str, ...] = (*bar, *callbacks)
+        self.to_step: tuple[str, ...] = (*bar, *callbacks, *loggers)
+
+    def begin(self) -> Reduction:
+        """The reduction of an epoch whose first value is there."""
+        fresh = Reduction(self.how)
+        # Nothing strikes between question and answer: there is no call. A signal's handler that
+        # logs has its values in the same one.
+        self.reduction = self.reduction or fresh
+        return self.reduction
+
+    def end(self) -> Reduction | None:
+        """The reduction of an epoch that is over, if there was a value; a new one may begin."""
+        reduction, self.reduction = self.reduction, None
+        return reduction
+
+    @property
+    def of_loader(self) -> int:
+        """The dataloader whose values it gathers; ALL_LOADERS outside of batches."""
+        return self.dataloader_idx if LOG_RULES[self.hook] is EVALUATION_STEP else ALL_LOADERS
+
+    @property
+    def recorded_names(self) -> set[str]:
+        """The names that its values are recorded with."""
+        names = {self.step_name} if self.on_step else set()
+        return names | {self.epoch_name} if self.on_epoch else names
+
+
+def differ(options: LogOptions, others: LogOptions) -> bool:
+    """Whether a call site logs otherwise than it did before. A function that is made in the call,
+    a lambda say, is another object each time.
+    """
+    return options[:4] != others[:4] or options[5] != others[5] or not _alike(options[4], others[4])
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, partial):
+        return _alike(one.func, other.func)
+    for attribute in ("__code__", "__func__"):  # of functions, of bound methods
+        if hasattr(one, attribute):
+            return bool(getattr(one, attribute) == getattr(other, attribute))
+    if isinstance(one, str | BuiltinFunctionType):
+        return bool(one == other)
+    return True  # objects that can be called, nn.Modules say, of the same class
+
+
+def clash(entry: LogEntry, source: str, options: LogOptions) -> MetricError:
+    """What is wrong when a call site logs otherwise than it did before."""
+    if entry.source != source:
+        who = f"both {entry.source} and {source} log {entry.name!r} in {entry.hook}"
+        return MetricError(f"{who}; choose another name in one of them")
+    return MetricError(
+        f"{entry.name!r} is logged twice in {entry.hook} with different options: "
+        f"{_shown(entry.options)} and {_shown(options)}; use the same ones, or another name"
+    )
+
+
+def _shown(options: LogOptions) -> str:
+    return ", ".join(f"{name}={value}" for name, value in zip(_OPTION_NAMES, options, strict=True))

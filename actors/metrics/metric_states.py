@@ -1,0 +1,87 @@
+"""States of the torchmetrics Metrics that a module has, for checkpoints."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from ...bus.errors import CheckpointError
+from ..checkpoints.weight_names import plain_name, plain_names, wrapped_by
+
+# What Running and MinMaxMetric gather in plain attributes.
+_BESIDE_STATES = ("_num_vals_seen", "min_val", "max_val")
+
+
+def torchmetrics_state(module: nn.Module, over: Collection[int] = ()) -> dict[str, dict[str, Any]]:
+    """What the module's Metrics have gathered, by their name in the module; those that have
+    gathered nothing are left out.
+
+    Args:
+        module: the module.
+        over: ids of Metrics whose epoch is over: what they have gathered is not wanted any more.
+    """
+    for part in module.modules():
+        if hasattr(part, "_compute_groups_create_state_ref"):  # metrics that share a state get it
+            list(part.values(copy_state=False))  # type: ignore[operator]
+    return {
+        plain_name(name): {
+            "update_count": metric._update_count,
+            "states": {state: getattr(metric, state) for state in metric._defaults},
+            "beside": {part: vars(metric)[part] for part in _BESIDE_STATES if part in vars(metric)},
+        }
+        for name, metric in _metrics(module)
+        if id(metric) not in over
+        if metric._update_count or any(part in vars(metric) for part in _BESIDE_STATES)
+    }
+
+
+def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> None:
+    """Restore what ``torchmetrics_state`` gave.
+
+    Raises:
+        CheckpointError: the module has no such Metric, or one with other states.
+    """
+    _grow_trackers(module, state)
+    metrics = plain_names(dict(_metrics(module)))
+    for name, saved in state.items():
+        metric = metrics.get(name)
+        if metric is None or metric._defaults.keys() != saved["states"].keys():
+            raise CheckpointError(
+                f"the checkpoint has states of a Metric {name} that the module has not like that"
+            )
+        metric._update_count = saved["update_count"]
+        metric._computed = None
+        for key, value in saved["states"].items():
+            setattr(metric, key, _on(value, metric.device))
+        for key, value in saved.get("beside", {}).items():
+            if key in _BESIDE_STATES:
+                setattr(metric, key, _on(value, metric.device))
+
+
+def _grow_trackers(module: nn.Module, names: Collection[str]) -> None:
+    """Give each MetricTracker as many Metrics as it had: it makes them as training goes on."""
+    for path, part in list(module.named_modules()):
+        if wrapped_by(part) is not part:
+            continue
+        if hasattr(part, "increment") and hasattr(part, "_base_metric"):
+            begin = f"{plain_name(path)}." if path else ""
+            numbers = {
+                name[len(begin) :].partition(".")[0] for name in names if name.startswith(begin)
+            }
+            for _ in range(sum(number.isdecimal() for number in numbers) + 1 - len(part)):
+                part.increment()
+
+
+def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, part in module.named_modules():
+        # Not by its class: a module without metrics need not load torchmetrics.
+        if wrapped_by(part) is not part:
+            continue  # compiled: what it wraps comes next, and answers to the same names
+        if hasattr(part, "_update_count") and hasattr(part, "_defaults"):
+            yield name, part
+
+
+def _on(value: Any, device: Any) -> Any:
+    if isinstance(value, list):
+        return [_on(entry, device) for entry in value]
+    return value.to(device) if hasattr(value, "to") else value

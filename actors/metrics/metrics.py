@@ -1,0 +1,819 @@
+"""Metrics: ``put`` is an event; ``log`` aggregates and then puts. The one place for both."""
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from torch import Tensor, nn
+
+from ...bus.bus import Bus
+from ...bus.errors import CheckpointError, MetricError
+from ...bus.events import Media, Put, Scalar
+from ...bus.log.writer import NOBODY
+from ...bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
+from ...bus.system.logging_setup import get_logger
+from ..arguments import check_at_least
+from ..checkpoints.weight_names import plain_name, plain_names, wrapped_by
+from ..data.batch_size import sizes_of
+from ..logging_mixin import ReduceFx
+from .log_entry import (
+    ALL_LOADERS,
+    EVALUATION_STEP,
+    LOG_RULES,
+    LogEntry,
+    LogOptions,
+    clash,
+    differ,
+)
+from .metric_values import (
+    MAX_NAME_CHARS,
+    PendingScalar,
+    Value,
+    as_tensors,
+    is_name,
+    resolved,
+    to_scalar,
+)
+from .monitors import Monitors
+from .reduction import Reduction
+from .results import Logged, Result
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+_NO_BATCH = object()
+_NO_STEP = -1
+_log = get_logger("nightbus.metrics")
+
+DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
+_LABELS_OF_LATEST = ("callbacks", "progress_bar", "loggers")
+
+
+class _Collection(NamedTuple):
+    """One ``log_dict`` call site that logs a MetricCollection."""
+
+    collection: "MetricCollection"
+    stage: str
+    options: dict[str, Any]
+    entries: list[LogEntry]
+
+
+class Metrics:
+    """What a trainer knows of metrics.
+
+    Args:
+        log_every_n_steps: how often step values go to sinks.
+        max_media_bytes: what an encoded image, text and the like may take.
+    """
+
+    def __init__(self, bus: Bus, log_every_n_steps: int, max_media_bytes: int) -> None:
+        self.bus = bus
+        self.max_media_bytes = max_media_bytes
+        check_at_least("log_every_n_steps", log_every_n_steps, 1)
+        self.log_every_n_steps = log_every_n_steps
+        self.num_dataloaders = 1
+        self._module = nn.Module()  # whose run it is
+        self.batch: Any = None  # the batch of the step that goes on
+        self.muted = False  # nothing is recorded, while the sanity check runs say
+        # Values from before the sanity check, which shows its own meanwhile.
+        self._set_aside: list[dict[str, Value]] | None = None
+        self._batch_size = 1  # of the batch that _sized is
+        self._sized: Any = _NO_BATCH
+        self._warned_sizes = False
+        self._callback: dict[str, Value] = {}
+        self._progress_bar: dict[str, Value] = {}
+        self._logged: dict[str, Value] = {}
+        self._entries: dict[tuple[str, str, int], LogEntry] = {}
+        # Reductions out of a checkpoint whose function is not known yet.
+        self._to_be_taken_up: dict[tuple[str, str, int], Reduction] = {}
+        self._collections: dict[tuple[str, int, int], _Collection] = {}
+        self._said_not_finite: set[str] = set()
+        self.heard: set[str] = set()  # destinations that somebody takes values for
+        self.unheard: Counter[str] = Counter()  # values put to others
+        self._directed: set[str] = set()  # names put to destinations that were chosen
+        self._monitors = Monitors()
+        self.running_loss: object = None  # what the bar shows of losses that nobody logged
+        self.step = _NO_STEP  # that values belong to; without one, that where training is
+        self._stepped = self._step_before = _NO_STEP
+
+    # -- which step --------------------------------------------------------------------------
+
+    def begin_step(self, step: int) -> None:
+        """A batch of training begins that is the first of an optimizer step. What is recorded from
+        here on belongs to it, also when the optimizer has stepped and when the epoch ends.
+
+        Args:
+            step: optimizer steps completed.
+        """
+        if self._step_before == _NO_STEP:
+            self._stepped = step
+        elif step != self._step_before:
+            self._stepped += 1
+        self.step = self._step_before = step
+
+    def hand_on_every(self, steps: int) -> None:
+        """Hand step values to sinks every so many steps."""
+        check_at_least("log_every_n_steps", steps, 1)
+        self.log_every_n_steps = steps
+
+    def end_steps(self) -> None:
+        """What is recorded from here on belongs to no batch that was."""
+        self.step = _NO_STEP
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the step's values go to sinks: they do every ``log_every_n_steps``. Several
+        optimizers that step in one batch count for one.
+        """
+        steps = self.bus.place.step if self.step == _NO_STEP else self._stepped
+        return (steps + 1) % self.log_every_n_steps == 0
+
+    # -- who reads what ----------------------------------------------------------------------
+
+    @property
+    def callback_metrics(self) -> dict[str, Tensor]:
+        """Latest value of each metric for callbacks, as float64 tensors of shape ()."""
+        return as_tensors(self._callback)
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """Latest value of each metric in the progress bar that somebody put or logged there."""
+        return {
+            name: float(resolved(value))
+            for name, value in self._progress_bar.copy().items()
+            if value is not self.running_loss
+        }
+
+    @property
+    def logged_metrics(self) -> dict[str, Tensor]:
+        """Latest value of each metric that sinks got, as float64 tensors of shape ()."""
+        return as_tensors(self._logged)
+
+    @property
+    def in_progress_bar(self) -> Mapping[str, Value]:
+        """Latest value of each metric in the progress bar, as it was recorded."""
+        return self._progress_bar
+
+    @property
+    def names(self) -> set[str]:
+        """The metrics there were in this run."""
+        return {*self._callback, *self._progress_bar, *self._logged, *self._directed}
+
+    def is_of_validation(self, name: str) -> bool:
+        """Whether a metric was logged in validation."""
+        return any(
+            entry.stage == "validate" and (name == entry.name or name in entry.recorded_names)
+            for entry in list(self._entries.values())
+        )
+
+    # -- put ---------------------------------------------------------------------------------
+
+    def put(
+        self, source: str, name: str, value: Any, destinations: Sequence[str] | None = None
+    ) -> None:
+        """Record a value as it is.
+
+        Raises:
+            MetricError: name, value or destinations are not usable.
+        """
+        self._check_name(name)
+        if isinstance(destinations, str):
+            destinations = (destinations,)
+        labels = DEFAULT_DESTINATIONS if destinations is None else tuple(destinations)
+        if destinations is not None:
+            self._count_unheard(labels)
+            self._directed.add(name)
+        self._record(source, name, to_scalar(name, value), labels)
+
+    def put_media(
+        self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None = None
+    ) -> None:
+        """Record an image, a text and the like.
+
+        Raises:
+            MetricError: the name is not usable, or it is too large.
+        """
+        self._check_name(name)
+        kind, data = media
+        if len(data) > self.max_media_bytes:
+            raise MetricError(
+                f"the {kind} {name!r} takes {len(data)} bytes, more than "
+                f"max_media_bytes={self.max_media_bytes}; make it smaller, or raise the Trainer's "
+                f"argument, up to {LARGEST_MEDIA_BYTES}"
+            )
+        if isinstance(destinations, str):
+            destinations = (destinations,)
+        labels = ("loggers",) if destinations is None else tuple(destinations)
+        self._count_unheard(labels)
+        bus = self.bus
+        if self.muted:
+            return
+        writer, hook = bus.writer, bus.place.hook
+        if self.step == _NO_STEP or writer is None or threading.get_ident() != writer.owner:
+            if not bus.emit_in_time(Media, name, kind, data, labels, hook, source=source):
+                bus.refuse_late_put(name, kind, source)
+            return
+        with writer.alone():
+            event = writer.event(Media, name, kind, data, labels, hook, source=source)
+            event = msgspec.structs.replace(event, step=self.step)
+            bus.append(event)
+        bus.have_handled(event)
+
+    def _count_unheard(self, labels: Sequence[str]) -> None:
+        for label in labels:
+            if label not in self.heard and not self.muted:
+                self.unheard[label] += 1
+
+    def _check_name(self, name: object) -> None:
+        # As is_name, which would be a call for each put.
+        if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and name.isascii():
+            return
+        if not is_name(name):
+            raise MetricError(
+                f"a metric's name is a string of 1 to {MAX_NAME_CHARS} characters, not "
+                f"{str(name)[:80]!r}"
+            )
+
+    def _record(self, source: str, name: str, value: Value, labels: tuple[str, ...]) -> None:
+        if self.muted:
+            self._show(name, value, labels)
+            return
+        if type(value) is float and value - value != 0.0:
+            self._say_not_finite(name, value)
+        bus = self.bus
+        writer = bus.writer
+        thread = threading.get_ident()
+        is_asked_for = False
+        if writer is None:
+            if bus.flight is None:
+                raise bus.why_refused(f"{name!r} was to be recorded")
+        elif thread != writer.owner:
+            value = resolved(value)
+            if not writer.emit_from_any_thread(
+                Put, name, value, labels, bus.place.hook, source=source
+            ):
+                bus.refuse_late_put(name, value, source)
+                return
+            is_asked_for = True
+        # What is refused is not among the latest values.
+        if "callbacks" in labels:
+            self._callback[name] = value
+        if "progress_bar" in labels:
+            self._progress_bar[name] = value
+        if "loggers" in labels:
+            self._logged[name] = value
+        if writer is None:
+            assert bus.flight is not None
+            bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
+            return
+        if is_asked_for:
+            return
+        if bus.has_step_handlers:
+            value = resolved(value)
+        place = bus.place
+        step = self.step
+        writer.owner = NOBODY  # what strikes meanwhile, and puts, goes the way of other threads
+        try:
+            event = Put(
+                writer.next_seq(),
+                writer.clock_ns(),
+                place.rank,
+                place.stage,
+                place.epoch,
+                place.step if step < 0 else step,
+                place.batch_idx,
+                place.dataloader_idx,
+                source,
+                name,
+                value,  # type: ignore[arg-type]
+                labels,
+                place.hook,
+            )
+            if type(value) is PendingScalar:
+                writer.append_pending(event)
+            else:
+                writer.append(event)
+            if bus.flight is not None:
+                bus.flight.add(event)
+        finally:
+            writer.owner = thread
+        if bus.has_step_handlers:
+            bus.have_handled(event)
+
+    def _show(self, name: str, value: Value, labels: tuple[str, ...]) -> None:
+        """Have a value that is not recorded among the latest, if the sanity check runs."""
+        if self._set_aside is not None:
+            for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
+                if label in labels:
+                    latest[name] = value
+
+    def _say_not_finite(self, name: str, value: float) -> None:
+        """NaN and infinities are recorded as they are, and said once for each metric."""
+        if name not in self._said_not_finite:
+            self._said_not_finite.add(name)
+            place = self.bus.place
+            _log.warning(
+                "a metric is not finite",
+                metric=name,
+                value=value,
+                epoch=place.epoch,
+                step=place.step,
+            )
+
+    # -- log ---------------------------------------------------------------------------------
+
+    def log(
+        self,
+        source: str,
+        name: str,
+        value: Any,
+        prog_bar: bool,
+        logger: bool,
+        on_step: bool | None,
+        on_epoch: bool | None,
+        reduce_fx: ReduceFx,
+        add_dataloader_idx: bool,
+        batch_size: int | None,
+    ) -> None:
+        """``LoggingMixin.log``, which documents the arguments."""
+        place = self.bus.place
+        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
+        entry = self._entries.get((place.hook, name, place.dataloader_idx))
+        if entry is None or entry.stage != place.stage or entry.is_restored:
+            entry = self._register(source, name, value, options, entry)
+        if entry.source != source or (entry.options != options and differ(entry.options, options)):
+            raise clash(entry, source, options)
+        if entry.metric is not None:
+            self._log_metric(source, entry, value)
+            return
+        scalar = to_scalar(name, value)
+        if entry.on_step:
+            self._record_step(source, entry, scalar)
+        if entry.on_epoch:
+            reduction = entry.reduction or entry.begin()
+            if not entry.weighted or place.batch_idx < 0:
+                reduction.add(scalar, 1)
+            elif batch_size is not None:
+                reduction.add(scalar, batch_size)
+            elif self._sized is self.batch:
+                reduction.add(scalar, self._batch_size)
+            else:
+                reduction.add(scalar, self._size_of_batch())
+
+    def _record_step(self, source: str, entry: LogEntry, scalar: Value) -> None:
+        labels = entry.to_step if self.is_due else entry.to_step_thinned
+        self._record(source, entry.step_name, scalar, labels)
+        if entry.step_name is not entry.name and entry.stage == "train" and not self.muted:
+            self._callback[entry.name] = scalar
+
+    # -- the sanity check --------------------------------------------------------------------
+
+    def begin_trial(self) -> None:
+        """What is logged from here on is among the latest values, and is not recorded."""
+        self.muted = True
+        self._set_aside = [dict(values) for values in self._latest]
+
+    def end_trial(self) -> None:
+        """The latest values are those from before the trial again."""
+        before, self._set_aside = self._set_aside, None
+        for values, known in zip(self._latest, before or [], strict=False):
+            values.clear()
+            values.update(known)
+        self.muted = False
+
+    @property
+    def _latest(self) -> tuple[dict[str, Value], ...]:
+        return self._callback, self._progress_bar, self._logged
+
+    @property
+    def thinned(self) -> list[str]:
+        """Names of the step values that sinks get only every ``log_every_n_steps`` steps, and of
+        whose epochs they get nothing.
+        """
+        return [
+            entry.name
+            for entry in list(self._entries.values())
+            if entry.on_step and not entry.on_epoch and entry.to_step != entry.to_step_thinned
+        ]
+
+    def log_known_collection(
+        self, collection: "MetricCollection", options: Mapping[str, Any]
+    ) -> bool:
+        """``LoggingMixin.log_dict`` of a MetricCollection, if this call site logged it before.
+
+        To go through a collection costs more than to update it, so that is done once.
+        """
+        place = self.bus.place
+        known = self._collections.get((place.hook, id(collection), place.dataloader_idx))
+        if known is None or known.stage != place.stage or known.options != options:
+            return False
+        for entry in known.entries:
+            if entry.on_step:
+                self._log_metric(entry.source, entry, entry.metric)
+        return True
+
+    def remember_collection(
+        self, collection: "MetricCollection", options: Mapping[str, Any], names: Iterable[str]
+    ) -> None:
+        """Know a collection the next time, once its metrics were logged by these names."""
+        place = self.bus.place
+        entries = [self._entries[place.hook, name, place.dataloader_idx] for name in names]
+        known = _Collection(collection, place.stage, dict(options), entries)
+        self._collections[place.hook, id(collection), place.dataloader_idx] = known
+
+    def _log_metric(self, source: str, entry: LogEntry, metric: Any) -> None:
+        if metric is not entry.metric and wrapped_by(metric) is not entry.metric:
+            raise MetricError(
+                f"{entry.name!r} was logged as a Metric before, and now as another "
+                f"{type(metric).__name__}; make the Metric once, in the module's __init__, and log "
+                "that"
+            )
+        if entry.on_step and metric._forward_cache is not None:
+            self._record_step(source, entry, to_scalar(entry.name, metric._forward_cache))
+
+    def _register(
+        self, source: str, name: str, value: Any, options: LogOptions, before: LogEntry | None
+    ) -> LogEntry:
+        """Know a call site from now on.
+
+        Args:
+            before: what was known of it when it was looked for.
+        """
+        place = self.bus.place
+        key = (place.hook, name, place.dataloader_idx)
+        if not is_name(name):
+            raise MetricError(
+                f"log({str(name)[:80]!r}): a metric's name is a string of 1 to {MAX_NAME_CHARS} "
+                "characters"
+            )
+        rule = LOG_RULES.get(place.hook)
+        if rule is None:
+            self.bus.check_is_here(f"log({name!r}) was called")
+            where = f"in {place.hook}" if place.hook else "outside a hook"
+            raise MetricError(
+                f"log({name!r}) was called {where}, where there is no step or epoch to log for; "
+                "use put(), which works everywhere in a run"
+            )
+        if rule[0] is None and options[2]:
+            raise MetricError(
+                f"log({name!r}, on_step=True) was called in {place.hook}, where there is no step; "
+                "leave on_step out, or use put()"
+            )
+        suffix = ""
+        if self.num_dataloaders > 1 and options[5] and rule is EVALUATION_STEP:
+            suffix = f"/dataloader_idx_{place.dataloader_idx}"
+        entry = LogEntry(name, options, place.stage, place.hook, source, suffix)
+        if not entry.on_step and not entry.on_epoch:
+            raise MetricError(
+                f"log({name!r}, on_step=False, on_epoch=False) in {place.hook} would record nothing"
+            )
+        entry.dataloader_idx = place.dataloader_idx
+        value = wrapped_by(value)
+        if _is_torchmetrics_metric(value):
+            self._check_is_attribute(source, name, value)
+            entry.metric = value
+        self._take_up(key, entry)
+        if (reduction := self._to_be_taken_up.get(key)) is not None:
+            reduction.reduce_with(entry.how)
+            entry.reduction = reduction
+        self._check_recorded_names(name, entry)
+        entries = self._entries
+        # A signal's handler that struck meanwhile, and logs the same, was first; nothing strikes
+        # within the assignment, which has no call.
+        entries[key] = entries[key] if key in entries and entries[key] is not before else entry
+        self._to_be_taken_up.pop(key, None)
+        return entries[key]
+
+    def _check_is_attribute(self, source: str, name: str, metric: Any) -> None:
+        if source == "module" and all(metric is not part for part in self._module.modules()):
+            raise MetricError(
+                f"log({name!r}) got a {type(metric).__name__} that is no attribute of the "
+                "module, so it would not be moved to the device with it; assign it to self in "
+                "the module's __init__"
+            )
+
+    def _check_recorded_names(self, name: str, entry: LogEntry) -> None:
+        for other in list(self._entries.values()):
+            both = other.recorded_names & entry.recorded_names
+            if both and other.name != entry.name and other.stage == entry.stage:
+                raise MetricError(
+                    f"{name!r} would be recorded as {', '.join(sorted(both))}, and so would "
+                    f"{other.name!r} from {other.hook}; choose another name"
+                )
+
+    def _take_up(self, key: tuple[str, str, int], entry: LogEntry) -> None:
+        """Go on with what a checkpoint had for this call site."""
+        restored = self._entries.get(key)
+        if restored is not None and restored.is_restored and restored.stage == entry.stage:
+            entry.reduction = restored.reduction
+
+    # -- results -----------------------------------------------------------------------------
+
+    def log_result(self, result: Result, hook: str, keeps: bool) -> None:
+        """Log what a step's result says.
+
+        Args:
+            result: of one batch.
+            hook: the step it was returned from.
+            keeps: the epoch's values are logged by ``log_collected``, because the results are kept
+                until then.
+        """
+        size = self._batch_size if self._sized is self.batch else self._size_of_batch()
+        result.set_size(size)
+        for name, value, options in result.logged():
+            entry = self._result_entry(hook, name, options)
+            scalar = to_scalar(name, value)
+            if entry.on_step:
+                self._record_step(entry.source, entry, scalar)
+            if entry.on_epoch and not keeps:
+                reduction = entry.reduction or entry.begin()
+                reduction.add(scalar, size if entry.weighted else 1)
+        self._monitors.add(self.bus.place.stage, result, size)
+
+    def _result_entry(self, hook: str, name: str, options: Logged) -> LogEntry:
+        place = self.bus.place
+        key = (hook, name, place.dataloader_idx)
+        entry = self._entries.get(key)
+        if entry is None or entry.stage != place.stage or entry.is_restored:
+            self._check_name(name)
+            by_option = (
+                options.prog_bar,
+                options.logger,
+                options.on_step,
+                options.on_epoch,
+                options.reduce_fx,
+                True,
+            )
+            shown = name
+            if self.num_dataloaders > 1 and LOG_RULES[hook] is EVALUATION_STEP:
+                shown = f"{name}/dataloader_idx_{place.dataloader_idx}"
+            entry = LogEntry(shown, by_option, place.stage, hook, "module")
+            if entry.on_step and entry.on_epoch:
+                entry.step_name, entry.epoch_name = f"step_{shown}", f"epoch_{shown}"
+            entry.dataloader_idx = place.dataloader_idx
+            self._take_up(key, entry)
+            self._entries[key] = entry
+        return entry
+
+    def log_collected(self, result: Result, hook: str) -> dict[str, Scalar]:
+        """Log an epoch's results, which ``*_epoch_end`` has seen; returns the values by name.
+
+        Args:
+            result: the epoch's, or one that ``*_epoch_end`` made.
+            hook: the step that they were returned from.
+        """
+        published: dict[str, Scalar] = {}
+        for name, value, options in result.reduced():
+            entry = self._result_entry(hook, name, options)
+            scalar = resolved(to_scalar(name, value))
+            self._record(entry.source, entry.epoch_name, scalar, entry.to_epoch)
+            published[entry.epoch_name] = scalar
+        self._monitors.add(self.bus.place.stage, result, 1)
+        return published
+
+    def log_dicts(self, output: Mapping[str, Any], is_epoch_end: bool) -> None:
+        """Log what the ``log`` and ``progress_bar`` entries of a returned dict hold, as before
+        there were results: in a step, its values; at an epoch's end, the epoch's.
+        """
+        for key, labels in (("log", ("callbacks", "loggers")), ("progress_bar", ("progress_bar",))):
+            values = output.get(key)
+            if isinstance(values, Mapping):
+                for name, value in values.items():
+                    self.put("module", name, value, labels)
+        if is_epoch_end:
+            for name, value in output.items():
+                is_number = isinstance(value, int | float)
+                if is_number or (isinstance(value, Tensor) and value.numel() == 1):
+                    self.put("module", name, value, ("callbacks",))
+
+    def log_epoch_end(self, returned: Any, outputs: Any, step: str) -> dict[int, dict[str, Scalar]]:
+        """Log what came of an epoch's results.
+
+        Args:
+            returned: by ``*_epoch_end``: a result, several, or a dict in the older style.
+            outputs: what it was called with, logged from if it returned nothing.
+            step: the step whose outputs they are.
+
+        Returns:
+            Values by dataloader index and metric name; those of all loaders by ``ALL_LOADERS``.
+        """
+        if isinstance(returned, Mapping):
+            self.log_dicts(returned, is_epoch_end=True)
+        results = outputs if returned is None else returned
+        published: dict[int, dict[str, Scalar]] = {}
+        for idx, result in enumerate(results if isinstance(results, list) else [results]):
+            if isinstance(result, Result):
+                self.bus.place.move(dataloader_idx=idx if step != "training_step" else None)
+                of_loader = idx if isinstance(results, list) else ALL_LOADERS
+                published[of_loader] = self.log_collected(result, step)
+        self.bus.place.move(dataloader_idx=0)
+        return published
+
+    def _size_of_batch(self) -> int:
+        """The batch's samples, worked out once a batch."""
+        sizes = sizes_of(self.batch)
+        self._batch_size = sizes[0] if sizes else 1
+        self._sized = self.batch  # behind it, for whoever strikes here, and logs
+        if self._warned_sizes:
+            return self._batch_size
+        if len(set(sizes)) > 1:
+            self._warned_sizes = True
+            _log.warning(
+                "the parts of a batch differ in size; epoch means are weighted with the first "
+                "one's: give log(batch_size=...) to choose",
+                sizes=sorted(set(sizes)),
+                taken=sizes[0],
+            )
+        elif not sizes and not isinstance(self.batch, Tensor | int | float | NoneType):
+            self._warned_sizes = True
+            _log.warning(
+                "the size of a batch cannot be found, so epoch means count each batch alike: give "
+                "log(batch_size=...)",
+                batch=type(self.batch).__name__,
+            )
+        return self._batch_size
+
+    # -- the end of an epoch -----------------------------------------------------------------
+
+    def publish_epoch(self) -> dict[int, dict[str, Scalar]]:
+        """Put the epoch's reductions of the current stage, and begin anew; Metrics begin anew with
+        ``end_epoch``.
+
+        Returns:
+            Values by dataloader index and metric name; those of all loaders by ``ALL_LOADERS``.
+        """
+        stage = self.bus.place.stage
+        for name, value in self._monitors.take(stage, is_choice=not self.muted):
+            self._record("module", name, value, ("callbacks",))
+        published: dict[int, dict[str, Scalar]] = {}
+        for known in list(self._collections.values()):
+            if known.stage == stage:  # metrics that share a state get it
+                list(known.collection.values(copy_state=False))
+        for entry in list(self._entries.values()):
+            if entry.stage != stage or not entry.on_epoch:
+                continue
+            if entry.metric is not None:
+                updates = entry.metric._update_count
+                if not updates or updates == entry.published_updates:
+                    continue
+                value = resolved(to_scalar(entry.name, entry.metric.compute()))
+                entry.published_updates = updates
+            elif (reduction := entry.end()) is not None:
+                value = reduction.compute()
+            else:
+                continue
+            self._record(entry.source, entry.epoch_name, value, entry.to_epoch)
+            if entry.epoch_name is not entry.name and (
+                self._set_aside is not None or not self.muted
+            ):
+                self._callback[entry.name] = value
+            published.setdefault(entry.of_loader, {})[entry.epoch_name] = value
+        return published
+
+    def end_epoch(self) -> None:
+        """Reset the Metrics that were logged in the current stage: its epoch is over, and so are
+        the hooks at its end, which may ask for what they compute.
+        """
+        stage = self.bus.place.stage
+        logged = {}
+        for entry in list(self._entries.values()):
+            if entry.stage == stage and entry.metric is not None:
+                logged[id(entry.metric)] = entry.metric
+                entry.published_updates = 0
+        for metric in logged.values():
+            metric.reset()
+
+    @property
+    def over(self) -> set[int]:
+        """The Metrics, by their id, whose epoch is over, though they are not reset yet."""
+        return {
+            id(entry.metric)
+            for entry in list(self._entries.values())
+            if entry.metric is not None
+            and 0 < entry.metric._update_count == entry.published_updates
+        }
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the training epoch has gathered so far, what is logged in which order, and the
+        latest values: plain data.
+        """
+        names = {id(part): plain_name(name) for name, part in self._module.named_modules()}
+        return {
+            "entries": [
+                {
+                    "hook": hook,
+                    "name": name,
+                    "stage": entry.stage,
+                    "dataloader_idx": dataloader_idx,
+                    "source": entry.source,
+                    "shown": entry.name,
+                    "step_name": entry.step_name,
+                    "epoch_name": entry.epoch_name,
+                    "options": [*entry.options[:4], entry.options[5]],
+                    "reduce_fx": entry.how if isinstance(entry.how, str) else None,
+                    "metric": names.get(id(entry.metric), ""),
+                    "reduction": reduction and reduction.state_dict(),
+                }
+                for (hook, name, dataloader_idx), entry in self._entries.copy().items()
+                for reduction in [
+                    entry.reduction or self._to_be_taken_up.get((hook, name, dataloader_idx))
+                ]
+            ],
+            **self._monitors.state_dict(),
+            "steps": [self.step, self._stepped, self._step_before],
+            "latest": [
+                {
+                    name: resolved(value)
+                    for name, value in values.copy().items()
+                    if value is not self.running_loss
+                }
+                for values in (self._callback, self._progress_bar, self._logged)
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` gave, before the first value is logged."""
+        submodules = plain_names(dict(self._module.named_modules()))
+        for saved in state_dict["entries"]:
+            key = (saved["hook"], saved["name"], saved["dataloader_idx"])
+            reduction = None
+            if saved["reduction"] is not None:
+                reduction = Reduction(saved["reduce_fx"])
+                reduction.load_state_dict(saved["reduction"])
+            if saved["reduce_fx"] is None:  # the function is known when it is logged again
+                if reduction is not None:
+                    self._to_be_taken_up[key] = reduction
+                reduction = None
+            *first, add_dataloader_idx = saved["options"]
+            options: Any = (*first, saved["reduce_fx"], add_dataloader_idx)
+            entry = LogEntry(
+                saved["shown"], options, saved["stage"], saved["hook"], saved["source"]
+            )
+            entry.dataloader_idx, entry.reduction = saved["dataloader_idx"], reduction
+            entry.step_name, entry.epoch_name = saved["step_name"], saved["epoch_name"]
+            entry.is_restored = True
+            if saved["metric"]:
+                try:
+                    entry.metric = wrapped_by(submodules[saved["metric"]])
+                except KeyError:
+                    raise CheckpointError(
+                        f"the checkpoint logs the Metric {saved['metric']}, which the module does "
+                        "not have"
+                    ) from None
+            self._entries[key] = entry
+        self._monitors.load_state_dict(state_dict)
+        if "steps" in state_dict:
+            self.step, self._stepped, self._step_before = state_dict["steps"]
+        latest = (self._callback, self._progress_bar, self._logged)
+        for values, saved in zip(latest, state_dict["latest"], strict=True):
+            values.update(saved)
+
+    def begin(self, bus: Bus, module: nn.Module) -> None:
+        """Drop all values and options: a new run of this module begins on another bus."""
+        self.bus = bus
+        self._module = module
+        self.muted = False
+        self._set_aside = None
+        self._entries.clear()
+        self._to_be_taken_up.clear()
+        self._collections.clear()
+        self._said_not_finite.clear()
+        self.heard = set(DEFAULT_DESTINATIONS)
+        self.unheard.clear()
+        self._directed.clear()
+        self._monitors = Monitors()
+        self.step = self._stepped = self._step_before = _NO_STEP
+        self.running_loss = None
+        self._callback.clear()
+        self._progress_bar.clear()
+        self._logged.clear()
+
+    def latest(self) -> list[dict[str, Value]]:
+        """The latest values, for a copy that belongs to no run."""
+        known = (self._callback, self._progress_bar, self._logged)
+        return [{name: resolved(v) for name, v in values.copy().items()} for values in known]
+
+    def take_latest(self, latest: Sequence[Mapping[str, Value]]) -> None:
+        """Take up what ``latest`` gave."""
+        for mine, values in zip(
+            (self._callback, self._progress_bar, self._logged), latest, strict=True
+        ):
+            mine.update(values)
+
+    def drop_stage(self) -> None:
+        """Drop the call sites of the current stage, with what they gathered."""
+        stage = self.bus.place.stage
+        self._entries = {k: e for k, e in self._entries.copy().items() if e.stage != stage}
+        self._collections = {k: c for k, c in self._collections.items() if c.stage != stage}
+        self._monitors.drop()
+
+
+def _is_torchmetrics_metric(value: Any) -> bool:
+    torchmetrics = sys.modules.get("torchmetrics")  # not loaded for this
+    return torchmetrics is not None and isinstance(value, torchmetrics.Metric)

@@ -1,0 +1,114 @@
+"""What an epoch's values are reduced to: their mean, sum, extreme, or what a function says."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...bus.events import Scalar
+from .metric_values import PendingScalar, Value, resolved, to_scalar
+
+# What reduce_fx may be, besides a function of the user's -> how that is done.
+REDUCTIONS: dict[Any, str] = {
+    "mean": "mean",
+    "avg": "mean",
+    "sum": "sum",
+    "min": "min",
+    "max": "max",
+    torch.mean: "mean",
+    torch.sum: "sum",
+    torch.min: "min",
+    torch.max: "max",
+}
+
+
+_MAX_UNTAKEN = 1000  # values that wait to be reduced
+
+
+class Reduction:
+    """The values of an epoch, reduced in the order in which they come.
+
+    A value may be added in the middle of anything here, by a signal's handler say, and none is
+    lost: it is queued, and taken out of the queue by whoever was reducing.
+    """
+
+    def __init__(self, how: str | Callable[[Tensor], Any]) -> None:
+        self._how = how
+        self._sum = 0.0
+        self._weight = 0.0
+        self._values: list[Scalar] = []
+        self._untaken: deque[tuple[Scalar, float]] = deque()
+        self._waiting: deque[tuple[PendingScalar, float]] = deque()  # for a GPU
+        self._is_taking = False
+
+    def add(self, value: Value, weight: float) -> None:
+        """Take in a value; the weight counts for means alone."""
+        if type(value) is PendingScalar:
+            self._waiting.append((value, weight))
+            return
+        untaken = self._untaken
+        untaken.append((value, weight))  # type: ignore[arg-type]
+        if len(untaken) > _MAX_UNTAKEN:
+            self._take_all()
+
+    def _take_all(self, waits: bool = False) -> None:
+        """Reduce what is queued.
+
+        Args:
+            waits: also what is on its way.
+        """
+        if self._is_taking:
+            return  # in the middle of it; whoever began it goes on until nothing is queued
+        self._is_taking = True
+        try:
+            while self._untaken:
+                self._take(*self._untaken.popleft())
+            while waits and self._waiting:
+                value, weight = self._waiting.popleft()
+                self._take(value.result(), weight)
+        finally:
+            self._is_taking = False
+
+    def _take(self, value: Scalar, weight: float) -> None:
+        if self._how == "mean":
+            self._sum += value * weight
+            self._weight += weight
+        elif self._how == "sum":
+            self._sum += value
+        else:
+            self._values.append(value)
+            if isinstance(self._how, str):
+                self._values = [self._extreme()]
+
+    def _extreme(self) -> Scalar:
+        nan = [value for value in self._values if value != value]
+        if nan:
+            return nan[0]
+        return min(self._values) if self._how == "min" else max(self._values)
+
+    def reduce_with(self, how: str | Callable[[Tensor], Any]) -> None:
+        """Use this function; what was gathered stays."""
+        self._how = how
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was gathered: plain data."""
+        self._take_all(waits=True)
+        return {"sum": self._sum, "weight": self._weight, "values": list(self._values)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self._sum, self._weight = state_dict["sum"], state_dict["weight"]
+        self._values = list(state_dict["values"])
+
+    def compute(self) -> Scalar:
+        """What the values come to; waits for those that are on their way."""
+        self._take_all(waits=True)
+        if self._how == "mean":
+            return self._sum / self._weight if self._weight else float("nan")
+        if self._how == "sum":
+            return self._sum
+        if isinstance(self._how, str):
+            return self._values[0]
+        return resolved(to_scalar("reduce_fx", self._how(torch.tensor(self._values))))

@@ -1,0 +1,165 @@
+"""Learning-rate schedulers: when each advances, and with which metric."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ...bus.errors import UsageError
+from ...bus.routes import Routes
+from ...bus.system.logging_setup import get_logger
+
+_log = get_logger("nightbus.optimizers")
+
+
+class LRSchedulerConfig(msgspec.Struct):
+    """One scheduler and when it advances.
+
+    Attributes:
+        scheduler: the torch scheduler.
+        interval: ``epoch`` or ``step``: a step of the scheduler's own optimizer.
+        frequency: every so many epochs or steps.
+        monitor: metric that the scheduler's step is given.
+        strict: whether a missing monitor is an error; it is said and passed over otherwise.
+        name: for callbacks that show the learning rate.
+        reduce_on_plateau: whether step takes the monitored value; ReduceLROnPlateau's does.
+        optimizer_idx: which of the run's optimizers it belongs to.
+    """
+
+    scheduler: Any
+    interval: str = "epoch"
+    frequency: int = 1
+    monitor: str | None = None
+    strict: bool = True
+    name: str | None = None
+    reduce_on_plateau: bool = False
+    optimizer_idx: int = 0
+
+    @property
+    def needs_metric(self) -> bool:
+        """Whether its step takes a metric."""
+        return self.reduce_on_plateau or isinstance(self.scheduler, ReduceLROnPlateau)
+
+
+class LRSchedulers:
+    """Advances a run's schedulers when they are due.
+
+    Args:
+        configs: the schedulers.
+        routes: where ``lr_scheduler_step`` is called.
+        metrics: gives the latest value of each metric, for monitors.
+        steps_by_optimizer: completed steps of each optimizer so far.
+        is_new: says of a metric whether its value came in the last so many epochs; one that did not
+            is not given to a scheduler by epochs again.
+
+    Attributes:
+        wants_steps: one advances with the steps.
+        waiting: those that are due after the batch's validation, if there is one.
+
+    Raises:
+        UsageError: a scheduler is given a metric, but not told which.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[LRSchedulerConfig],
+        routes: Routes,
+        metrics: Callable[[], Mapping[str, Any]],
+        steps_by_optimizer: Sequence[int],
+        is_new: Callable[[str, int], bool] = lambda monitor, epochs: True,
+    ) -> None:
+        for config in configs:
+            if config.needs_metric and config.monitor is None:
+                raise UsageError(
+                    f"{type(config.scheduler).__name__} needs to know what to watch: return "
+                    '{"optimizer": ..., "lr_scheduler": {"scheduler": ..., "monitor": "val_loss"}}'
+                )
+        self._by_step = [config for config in configs if config.interval == "step"]
+        self._by_epoch = [config for config in configs if config.interval == "epoch"]
+        self._routes = routes
+        self._metrics = metrics
+        self._is_new = is_new
+        self._seen = list(steps_by_optimizer)
+        self.waiting: list[LRSchedulerConfig] = []
+        self.wants_steps = bool(self._by_step)
+
+    def after_batch(self, steps_by_optimizer: Sequence[int]) -> int:
+        """Advance those whose optimizer has just made the steps they wait for; returns how many.
+        Those that are given a metric wait until ``after_validation``.
+        """
+        advanced = 0
+        for config in self._by_step:
+            seen, now = self._seen[config.optimizer_idx], steps_by_optimizer[config.optimizer_idx]
+            if now // config.frequency > seen // config.frequency:
+                if config.needs_metric:
+                    self.waiting.append(config)
+                else:
+                    advanced += self._advance(config)
+        self._seen = list(steps_by_optimizer)
+        return advanced
+
+    def after_validation(self) -> int:
+        """After a batch, and the validation that was due after it: advance those that wait for a
+        metric; returns how many.
+
+        Raises:
+            UsageError: a strict monitor was never recorded.
+        """
+        waiting, self.waiting = self.waiting, []
+        return sum(map(self._advance, waiting))
+
+    def after_epoch(self, epochs: int, is_whole: bool = True) -> int:
+        """Advance those that wait for epochs, of which so many are complete; returns how many.
+
+        Args:
+            epochs: how many.
+            is_whole: whether the last one had all its batches: one that ended early may not have
+                come to what a scheduler monitors.
+
+        Raises:
+            UsageError: a strict monitor was never recorded.
+        """
+        due = [
+            config
+            for config in self._by_epoch
+            if epochs % config.frequency == 0
+            and (not config.needs_metric or self._is_new(config.monitor or "", config.frequency))
+        ]
+        if not is_whole:
+            known = self._metrics()
+            due = [c for c in due if not c.needs_metric or c.monitor in known]
+        return sum(map(self._advance, due))
+
+    def _advance(self, config: LRSchedulerConfig) -> bool:
+        metric = monitored_value(config, self._metrics())
+        if metric is None and config.needs_metric:
+            return False
+        self._routes.call("lr_scheduler_step", config.scheduler, config.optimizer_idx, metric)
+        return True
+
+
+def monitored_value(config: LRSchedulerConfig, recorded: Mapping[str, Any]) -> Any:
+    """The metric that a scheduler is given, or None if it takes none or there is none.
+
+    Raises:
+        UsageError: the monitor was never recorded and the configuration is strict.
+    """
+    if not config.needs_metric:
+        return None
+    assert config.monitor is not None
+    if config.monitor in recorded:
+        return recorded[config.monitor]
+    known = ", ".join(sorted(recorded)) or "nothing yet"
+    message = (
+        f"{type(config.scheduler).__name__} monitors {config.monitor!r}, which was not recorded; "
+        f"recorded: {known}"
+    )
+    if config.strict:
+        raise UsageError(
+            message + "; log it, give the scheduler a frequency with which it comes after each "
+            "validation (check_val_every_n_epoch by epochs, val_check_interval by steps), or set "
+            "strict=False to skip the scheduler until the metric is there"
+        )
+    _log.warning(message)
+    return None

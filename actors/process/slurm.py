@@ -1,0 +1,46 @@
+"""SLURM: putting this job back into the queue."""
+
+import os
+import shutil
+import subprocess
+
+from ...bus.errors import UsageError
+from ...bus.system.logging_setup import get_logger
+
+_TIMEOUT_S = 30.0
+
+_log = get_logger("nightbus.slurm")
+
+
+def check_requeue() -> None:
+    """See that this is a SLURM job that can be put back.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if "SLURM_JOB_ID" not in os.environ or shutil.which("scontrol") is None:
+        raise UsageError(
+            "slurm_requeue=True: this process is no SLURM job, or scontrol is not found; start it "
+            "with sbatch, or leave slurm_requeue out"
+        )
+
+
+def requeue_job() -> bool:
+    """Have SLURM put this job back into its queue; returns whether it did."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        done = subprocess.run(
+            ["scontrol", "requeue", job],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        _log.error("the job could not be requeued", job=job, error=str(error))
+        return False
+    if done.returncode != 0:
+        _log.error("the job could not be requeued", job=job, error=done.stderr.strip())
+    return done.returncode == 0

@@ -1,0 +1,1 @@
+"""The control socket of a run that goes on: what steers it from outside."""

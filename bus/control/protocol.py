@@ -1,0 +1,149 @@
+"""What goes over a run's control socket: one line of JSON each way, then the connection ends."""
+
+from typing import Literal
+
+import msgspec
+
+from ..errors import MALFORMED, ControlError
+from ..events import Command, Pause, Resume, RunValidation, SaveCheckpoint, Stage, Stop
+
+MAX_LINE_BYTES = 64 << 10
+MAX_REASON_CHARS = 1_000
+MAX_WAIT_S = 3600.0
+CONTROL_VERSION = 1
+
+Verb = Literal["stop", "checkpoint", "pause", "resume", "validate", "status"]
+VERBS: tuple[Verb, ...] = ("stop", "checkpoint", "pause", "resume", "validate", "status")
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client asks.
+
+    Attributes:
+        verb: what to do.
+        reason: why, for ``stop``.
+        timeout_s: how long to wait until it is done, in s.
+        version: of this protocol.
+    """
+
+    verb: Verb
+    reason: str = ""
+    timeout_s: float = 10.0
+    version: int = CONTROL_VERSION
+
+
+class RunStatus(msgspec.Struct, frozen=True):
+    """Where a run is.
+
+    Attributes:
+        pid: its process.
+        run, attempt: which.
+        fn: fit, validate, test or predict.
+        stage: what it is doing.
+        epoch: epochs completed before this one, so the first is 0.
+        step: optimizer steps completed.
+        batch_idx: batch within the epoch, from 0; -1 outside a batch.
+        paused: whether it holds at a safe point.
+        stopping: whether it was asked to stop.
+        may_stop: whether min_epochs and min_steps are reached, so that it stops when asked to.
+        running_s: for how long the attempt has run, in s.
+        dead_letters: commands that reached nobody.
+    """
+
+    pid: int
+    run: str
+    attempt: int
+    fn: str
+    stage: Stage
+    epoch: int
+    step: int
+    batch_idx: int
+    paused: bool
+    stopping: bool
+    may_stop: bool
+    running_s: float
+    dead_letters: int
+
+
+AnswerKind = Literal["done", "late", "busy", "refused", "failed"]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the run answers.
+
+    Attributes:
+        kind: done; late, when it may still be done; busy, when too many others are connected;
+            refused, when the request makes no sense; failed.
+        message: what was done, or why not.
+        status: where the run was then; None when the request was not understood.
+    """
+
+    kind: AnswerKind
+    message: str = ""
+    status: RunStatus | None = None
+
+
+_request_decoder = msgspec.json.Decoder(Request)
+_answer_decoder = msgspec.json.Decoder(Answer)
+
+
+def encode_line(message: Request | Answer) -> bytes:
+    """A message as it goes over the socket."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Read a request.
+
+    Raises:
+        ControlError: it is none, or out of range.
+    """
+    try:
+        request = _request_decoder.decode(line)
+    except MALFORMED as error:
+        verbs = ", ".join(VERBS)
+        raise ControlError(
+            f'the request cannot be read: {error}; expected a line like {{"verb": "status"}}, with '
+            f"one of {verbs}"
+        ) from None
+    if request.version != CONTROL_VERSION:
+        raise ControlError(
+            f"the request is of version {request.version}, this run speaks {CONTROL_VERSION}; use "
+            "the nightbus that the run uses"
+        )
+    if not 0 <= request.timeout_s <= MAX_WAIT_S:
+        raise ControlError(f"timeout_s={request.timeout_s}: expected 0 to {MAX_WAIT_S:g}")
+    if len(request.reason) > MAX_REASON_CHARS:
+        raise ControlError(
+            f"the reason has {len(request.reason)} characters; at most {MAX_REASON_CHARS} are taken"
+        )
+    return request
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Read an answer.
+
+    Raises:
+        ControlError: it is none.
+    """
+    try:
+        return _answer_decoder.decode(line)
+    except MALFORMED as error:
+        raise ControlError(f"what answers is no run of this version of nightbus: {error}") from None
+
+
+def command_of(request: Request) -> Command | None:
+    """The command that a request stands for; None for ``status``, which asks nobody."""
+    match request.verb:
+        case "stop":
+            return Stop(reason=request.reason)
+        case "pause":
+            return Pause()
+        case "resume":
+            return Resume()
+        case "validate":
+            return RunValidation()
+        case "checkpoint":
+            return SaveCheckpoint()
+        case "status":
+            return None

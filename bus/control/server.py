@@ -1,0 +1,222 @@
+"""The run's end of the control socket, on the thread beside the step: training never waits for it.
+
+Nobody who connects can hold anything up: one request a connection, a deadline for each part, a
+few connections at a time. What makes no sense is answered with an error.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import trio
+
+from ..errors import ActorStoppedError, AskTimeoutError, ControlError
+from ..events import Command
+from ..mail.mailbox import Told
+from ..mail.reply import Reply
+from ..system.logging_setup import get_logger
+from .protocol import (
+    MAX_LINE_BYTES,
+    Answer,
+    Request,
+    RunStatus,
+    command_of,
+    decode_request,
+    encode_line,
+)
+from .socket import ListeningSocket, check_peer, listen
+
+MAX_CONNECTIONS = 8
+REQUEST_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 2.0
+
+_log = get_logger("nightbus.control")
+
+
+class Steered(NamedTuple):
+    """The run as the socket sees it.
+
+    Attributes:
+        target: the actor that takes commands.
+        takes_commands: whether it has safe points, where commands are taken.
+        status: where the run is; called on the bus thread, so it only looks.
+    """
+
+    target: str
+    takes_commands: bool
+    status: Callable[[], RunStatus]
+
+
+class Postbox(Protocol):
+    """Who delivers commands: the bus."""
+
+    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
+        """Deliver a command, or make a dead letter of it."""
+
+
+class ControlServer:
+    """Serves one run's control socket.
+
+    Args:
+        folder: the run's folder.
+        steered: the run.
+        postbox: who delivers commands.
+    """
+
+    def __init__(self, folder: Path, steered: Steered, postbox: Postbox) -> None:
+        self._folder = folder
+        self._steered = steered
+        self._postbox = postbox
+        self._connections = 0
+        self._unanswered: set[Reply] = set()
+        self._listening: ListeningSocket | None = None
+
+    async def run(self) -> None:
+        """Serve until cancelled. A socket that cannot be made is said, and does no harm."""
+        try:
+            listening = listen(self._folder)
+        except (OSError, ControlError) as error:
+            _log.warning("the run cannot be steered from outside", error=str(error))
+            return
+        self._listening = listening
+        try:
+            await self._serve(listening)
+        finally:
+            listening.close()
+
+    def withdraw(self) -> None:
+        """Take the socket away from another thread, where that which serves it does not let go of
+        it: the run is over, and nobody is to connect.
+        """
+        if self._listening is not None:
+            self._listening.withdraw()
+
+    async def _serve(self, listening: ListeningSocket) -> None:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.socket))
+        async with trio.open_nursery() as connections:
+            try:
+                await trio.serve_listeners(self._attend, [listener], handler_nursery=connections)
+            finally:
+                # The run is over: what is still waited for does not come, and is answered so.
+                for reply in self._unanswered:
+                    reply.fail(ActorStoppedError("the run ended before it was done"))
+
+    async def _attend(self, stream: trio.SocketStream) -> None:
+        """One connection from begin to end; nothing that it does gets further than here."""
+        self._connections += 1
+        try:
+            async with stream:
+                await self._converse(stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            _log.debug("a control connection broke", error=str(error))
+        except Exception as error:
+            _log.warning("a control connection failed", exc_info=error)
+        finally:
+            self._connections -= 1
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        try:
+            peer = check_peer(stream.getsockopt)
+        except ControlError as error:
+            _log.warning("a control connection was refused", error=str(error))
+            return
+        if self._connections > MAX_CONNECTIONS:
+            await _send(stream, Answer("busy", f"{MAX_CONNECTIONS} others are connected"))
+            return
+        try:
+            request = decode_request(await _receive_line(stream))
+        except ControlError as error:
+            await _send(stream, Answer("refused", str(error)))
+            return
+        # The end of the run does not cut an answer off: all commands are taken or buried by then.
+        with trio.CancelScope(shield=True):
+            answer = await self._answer(stream, request, f"nightbus send (pid {peer.pid})")
+            if answer is not None:
+                await _send(stream, answer)
+
+    async def _answer(
+        self, stream: trio.SocketStream, request: Request, sender: str
+    ) -> Answer | None:
+        """What comes of a request; None when nobody waits for it any more."""
+        command = command_of(request)
+        status = self._steered.status
+        if command is None:
+            return Answer("done", status=status())
+        if not self._steered.takes_commands:
+            reason = f"{status().fn} takes no commands; Ctrl-C ends it (kill -INT {status().pid})"
+            return Answer("failed", reason, status())
+        reply = Reply()
+        self._unanswered.add(reply)
+        try:
+            told = self._postbox.post(self._steered.target, command, sender, reply)
+            message = await _unless_hung_up(stream, reply, told, request.timeout_s)
+        except AskTimeoutError:
+            reason = (
+                f"not done within {request.timeout_s:g} s; it waits for the next safe point, which "
+                "comes between two training batches"
+            )
+            return Answer("late", reason, status())
+        except Exception as error:  # the handler's own, which ends the run by itself
+            return Answer("failed", str(error) or type(error).__name__, status())
+        finally:
+            self._unanswered.discard(reply)
+        return None if message is None else Answer("done", message, status())
+
+
+async def _unless_hung_up(
+    stream: trio.SocketStream, reply: Reply, told: Told, timeout_s: float
+) -> str | None:
+    """The reply; None when the other side hangs up or talks on before there is one.
+
+    Raises:
+        AskTimeoutError: there is none in time.
+        Exception: what the command's handler raised.
+    """
+    message: str | None = None
+    failure: Exception | None = None
+
+    async def wait() -> None:
+        nonlocal message, failure
+        try:
+            message = str(await reply.wait_async(timeout_s, told))
+        except Exception as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        try:
+            await stream.receive_some(1)
+        except trio.BrokenResourceError as error:
+            _log.debug("a control connection broke", error=str(error))
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return message
+
+
+async def _receive_line(stream: trio.SocketStream) -> bytes:
+    """One line.
+
+    Raises:
+        ControlError: it is too long, cut off, or does not come.
+    """
+    received = bytearray()
+    with trio.move_on_after(REQUEST_TIMEOUT_S):
+        while len(received) <= MAX_LINE_BYTES:
+            chunk = await stream.receive_some(MAX_LINE_BYTES + 1 - len(received))
+            if not chunk:
+                raise ControlError("the request ends before its line does")
+            received += chunk
+            line, newline, _ = received.partition(b"\n")
+            if newline:
+                return bytes(line)
+        raise ControlError(f"the request is longer than {MAX_LINE_BYTES} bytes")
+    raise ControlError(f"no whole request came within {REQUEST_TIMEOUT_S:g} s")
+
+
+async def _send(stream: trio.SocketStream, answer: Answer) -> None:
+    with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
+        await stream.send_all(encode_line(answer))
+    if scope.cancelled_caught:
+        _log.debug("nobody took an answer", kind=answer.kind)

@@ -1,0 +1,1 @@
+"""What a crash, a hang or SIGQUIT leaves behind."""

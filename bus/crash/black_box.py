@@ -1,0 +1,197 @@
+"""What is left of a run that crashes, hangs or is asked: its last events, and where everyone is."""
+
+import contextlib
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from ..bus import Bus
+from ..errors import CheckpointError, UsageError
+from ..events import Event, Fault, Put
+from ..log.writer import LogIdentity, LogWriter
+from ..runs.flight_file import EVENTS, STACKS, Occasion, write_flight_file
+from ..secrets.redaction import without_secrets
+from ..shown_text import quoted
+from ..system.logging_setup import get_logger
+from ..system.terminal_message import say_urgently
+from .quit_signal import QuitSignal
+from .stacks import all_tasks, all_threads, thread_stack
+from .watchdog import Watchdog
+
+MAX_STACK_CHARS = 16_384
+HELD_UP_AFTER_S = 3.0  # that one turn on the thread beside the step lasts
+
+_log = get_logger("nightbus.black_box")
+
+
+class BlackBox:
+    """While it is entered, a crash, SIGQUIT and a hang leave files behind.
+
+    ``crash-DATE-TIME-stacks.txt`` says where every thread and every trio task was;
+    ``crash-DATE-TIME-events.nlog`` holds the last events where the run's log does not. ``hang`` and
+    ``sigquit`` are the other occasions. They lie in the run's folder, or, where there is none, in
+    ``folder`` with ``nightbus-`` before their names.
+
+    Args:
+        bus: the run's bus; its flight recorder has the events, if it has one.
+        identity: which run.
+        folder: for runs without a folder.
+        hang_timeout_s: so long without progress is a hang, in s; None looks for none.
+        iterations: of loops that do not move the place, how many are done.
+        is_waiting: whether the run is paused.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        identity: LogIdentity,
+        folder: Path,
+        hang_timeout_s: float | None,
+        iterations: Callable[[], int],
+        is_waiting: Callable[[], bool],
+    ) -> None:
+        self._bus = bus
+        self._identity = identity
+        self._folder = folder
+        self._training = threading.get_ident()
+        self._entered = contextlib.ExitStack()
+        self._contexts: list[contextlib.AbstractContextManager[object]] = [QuitSignal(self._quit)]
+        turns = bus.turns
+        self._contexts.append(
+            Watchdog(HELD_UP_AFTER_S, lambda: turns.number, self._held_up, lambda: turns.is_idle)
+        )
+        if hang_timeout_s is not None:
+            place = bus.place
+            watchdog = Watchdog(
+                hang_timeout_s, lambda: (place.mark(), iterations()), self._hang, is_waiting
+            )
+            self._contexts.append(watchdog)
+
+    def __enter__(self) -> "BlackBox":
+        with contextlib.ExitStack() as entered:
+            for context in self._contexts:
+                try:
+                    entered.enter_context(context)
+                except (OSError, RuntimeError, MemoryError) as error:
+                    # No thread or file descriptor can be had. The run does not depend on it.
+                    what = type(context).__name__
+                    _log.warning("not watched", what=what, error=f"{type(error).__name__}: {error}")
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._entered.close()
+
+    def crash(self, error: Exception) -> None:
+        """An exception ends the run. What the user did wrong, and a checkpoint that is of no use,
+        say themselves what to do.
+        """
+        if not isinstance(error, UsageError | CheckpointError):
+            trace = "".join(traceback.format_exception(error))
+            text = f"\nthread {threading.current_thread().name} (training)\n{trace}"
+            self._write("crash", f"the run crashed: {type(error).__name__}: {error}", text)
+
+    def _quit(self) -> None:
+        self._write("sigquit", "SIGQUIT arrived; the run goes on", self._unwritten())
+
+    def _hang(self, still_s: float) -> None:
+        hook = self._bus.place.hook
+        where = f" in {hook}" if hook else ""
+        message = f"no progress for {still_s:.3g} s{where}; the run was not ended"
+        stack = thread_stack(self._training)[-MAX_STACK_CHARS:]
+        unwritten = self._unwritten()
+        self._bus.emit(Fault, "Hang", message, stack, hook, source="watchdog")
+        self._write("hang", message, unwritten)
+
+    def _held_up(self, still_s: float) -> None:
+        """A coroutine does not let go of the thread beside the step."""
+        held_up = self._bus.held_up()
+        if held_up is None:  # it has, meanwhile
+            return
+        name, holder, seconds, where, stack = held_up
+        message = (
+            f"holds up the thread beside the step for {seconds:.3g} s, in {where}: sinks, actors "
+            "and the control socket wait for it; let a coroutine await trio.sleep() instead of "
+            "time.sleep(), and long work with trio.to_thread.run_sync()"
+        )
+        phase = "" if holder is None else holder.phase
+        self._bus.emit(Fault, "HeldUp", message, stack, phase, source=name)
+        _log.warning(f"{name} {message}")
+
+    def _write(self, occasion: Occasion, why: str, text: str) -> None:
+        """Write the files and say so. It may be the last that can be done for a run that goes on or
+        ends all the same: what fails here is said, and nothing is raised.
+        """
+        try:
+            stem, fd = self._begin(occasion)
+            with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+                written = f"{self._head(why)}{text}\n{self._stacks()}"
+                file.write(without_secrets(written))
+            said = f"where everyone was: {stem}{STACKS}"
+            flight = self._bus.flight
+            if flight is not None:
+                events = Path(f"{stem}{EVENTS}")
+                write_flight_file(events, self._identity, flight.last())
+                said += f"; its last events: nightbus tail {quoted(events)}"
+        except Exception as error:
+            said = f"where everyone was could not be written: {type(error).__name__}: {error}"
+        say_urgently(f"{why}; {said}")
+
+    def _begin(self, occasion: Occasion) -> tuple[Path, int]:
+        """The beginning of a name that nobody has yet, and the stacks' file, open."""
+        run = self._bus.run_path
+        if run is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        base = (run or self._folder) / f"{'' if run else 'nightbus-'}{occasion}"
+        stem = time.strftime(f"{base.name}-%Y%m%d-%H%M%S")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        number = 1
+        while True:
+            path = base.with_name(stem if number == 1 else f"{stem}-{number}")
+            try:
+                return path, os.open(f"{path}{STACKS}", flags, 0o600)
+            except FileExistsError:
+                number += 1
+
+    def _head(self, why: str) -> str:
+        place = self._bus.place
+        hook = place.hook
+        return (
+            f"nightbus, run {self._identity.run}, attempt {self._identity.attempt}, "
+            f"process {os.getpid()}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+            f"{why}\n"
+            f"{place.stage or 'between stages'}, epoch {place.epoch}, step {place.step}"
+            f"{f', batch {place.batch_idx}' if place.batch_idx >= 0 else ''}"
+            f"{f', in the hook {hook}' if hook else ''}\n"
+        )
+
+    def _unwritten(self) -> str:
+        """Of a run that is recorded: what it did, but has not written yet."""
+        writer = self._bus.writer
+        if writer is None or self._bus.flight is not None:
+            return ""
+        return f"\nsince the log was written last\n{_listed(writer)}"
+
+    def _stacks(self) -> str:
+        threads = all_threads(self._training)
+        return f"{threads}\ntrio tasks\n{all_tasks(self._bus.root_task)}"
+
+
+def _listed(writer: LogWriter) -> str:
+    """What a writer holds, as lines; another thread may go on adding to it."""
+    names = [hook.name for hook in writer.notes.hooks()]
+    names += [_in_a_word(event) for event in list(writer.others)]
+    return "".join(f"  {name}\n" for name in names) or "  nothing\n"
+
+
+def _in_a_word(event: Event) -> str:
+    return f"Put {event.name}" if isinstance(event, Put) else type(event).__name__

@@ -1,0 +1,1 @@
+"""What the verbs of the command line ask of a log or a run."""

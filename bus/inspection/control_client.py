@@ -1,0 +1,89 @@
+"""The other end of a run's control socket; waits in a plain way, so trio is not loaded."""
+
+import contextlib
+import time
+
+from ..control.protocol import (
+    MAX_LINE_BYTES,
+    MAX_WAIT_S,
+    Answer,
+    Request,
+    decode_answer,
+    encode_line,
+)
+from ..control.socket import connect
+from ..errors import ControlError, UsageError
+from ..runs.run_folder import RunFolder
+
+# Beyond what the run itself waits: so long the way there and back may take.
+GRACE_S = 5.0
+BUSY_PAUSE_S = 0.1
+
+
+def send(run: RunFolder, request: Request) -> Answer:
+    """Ask a run for something, and wait for its answer.
+
+    Raises:
+        UsageError: the timeout is out of range.
+        ControlError: the run is over, is gone, or does not answer.
+    """
+    if not 0 <= request.timeout_s <= MAX_WAIT_S:
+        raise UsageError(f"--timeout {request.timeout_s:g}: expected 0 to {MAX_WAIT_S:g} seconds")
+    deadline_s = time.monotonic() + request.timeout_s + GRACE_S
+    while True:
+        answer = _ask(run, request, deadline_s)
+        if answer.kind != "busy" or time.monotonic() + BUSY_PAUSE_S > deadline_s:
+            return answer
+        time.sleep(BUSY_PAUSE_S)
+
+
+def _ask(run: RunFolder, request: Request, deadline_s: float) -> Answer:
+    try:
+        with connect(run.path, _left_s(deadline_s)) as connection:
+            # Whoever has no place for us answers at once, and does not listen.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(encode_line(request))
+            received = bytearray()
+            # Twice a request: an answer may quote it.
+            while b"\n" not in received and len(received) <= 2 * MAX_LINE_BYTES:
+                connection.settimeout(_left_s(deadline_s))
+                chunk = connection.recv(MAX_LINE_BYTES)
+                if not chunk:
+                    break
+                received += chunk
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise ControlError(_why_nobody_listens(run)) from None
+    except TimeoutError:
+        raise ControlError(
+            f"{run.path} does not answer: its process may be stopped (kill -STOP) or hang"
+        ) from None
+    except OSError as error:
+        raise ControlError(f"the connection to {run.path} broke: {error}") from error
+    line, newline, _ = received.partition(b"\n")
+    if not newline:
+        raise ControlError(
+            f"{run.path} gave no whole answer: it ended in between, or is no run of nightbus"
+        )
+    return decode_answer(bytes(line))
+
+
+def _left_s(deadline_s: float) -> float:
+    return max(deadline_s - time.monotonic(), 0.001)
+
+
+def _why_nobody_listens(run: RunFolder) -> str:
+    from .report import summarise
+
+    if run.goes_on():
+        return (
+            f"{run.path} is being written, but nobody listens at its control socket: it was "
+            "started with Trainer(control=False), is about to begin or to end, runs on another "
+            "machine, or could not make the socket, which it said then"
+        )
+    report = summarise(run)
+    if not report.attempts:
+        return f"{run.path} is not running: nothing was recorded"
+    last = report.attempts[-1]
+    if last.how == "cut off":
+        return f"{run.path} is not running: the process of attempt {last.attempt} is gone"
+    return f"{run.path} is not running: attempt {last.attempt} has ended ({last.how})"

@@ -1,0 +1,104 @@
+"""A run's metrics as curves."""
+
+import math
+from array import array
+from collections.abc import Collection
+
+from ..errors import LogFormatError, NewerFormatError
+from ..events import Put, RunStarted
+from ..runs.cursor import RunReader, attempt_logs
+from ..runs.lineage import consistent_logs
+from ..runs.run_folder import RunFolder
+
+LARGEST = 1e300
+_LAST_STEP = (1 << 63) - 1  # the largest number that an array of steps holds
+
+
+class Curve:
+    """One metric of a run, point by point.
+
+    Attributes:
+        steps: optimizer steps.
+        times: seconds since the run began, pauses between attempts included.
+        values: what was put; NaN and infinities are among them.
+    """
+
+    def __init__(self) -> None:
+        self.steps = array("q")
+        self.times = array("d")
+        self.values = array("d")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def read_curves(
+    run: RunFolder,
+    metrics: Collection[str] = (),
+    rank: int = 0,
+    all_attempts: bool = False,
+    problems: list[str] | None = None,
+) -> dict[str, Curve]:
+    """Curves of a run, in the order in which metrics first appear. Where an attempt was resumed
+    from a checkpoint, it takes the place of what came after that checkpoint.
+
+    Args:
+        run: the run.
+        metrics: only these; all if none are named.
+        rank: of which process.
+        all_attempts: also what was superseded.
+        problems: takes what cannot be read, a line each; what comes before it is read.
+
+    Raises:
+        LogFormatError: the log is damaged, and nobody takes problems; or nothing of it can be read.
+        NewerFormatError: it is from a newer major version.
+    """
+    found: dict[str, Curve] = {}
+    began_ns: int | None = None
+    offset_ns = 0
+    reader = RunReader(attempt_logs(run, rank) if all_attempts else consistent_logs(run, rank))
+    try:
+        for event in reader.events(hooks="none"):
+            if type(event) is Put:
+                if metrics and event.name not in metrics:
+                    continue
+                curve = found.setdefault(event.name, Curve())
+                curve.steps.append(min(event.step, _LAST_STEP))
+                curve.times.append((event.time_ns + offset_ns) / 1e9)
+                curve.values.append(event.value)
+            elif type(event) is RunStarted:
+                if began_ns is None:
+                    began_ns = event.wall_ns
+                offset_ns = event.wall_ns - event.time_ns - began_ns
+    except NewerFormatError:
+        raise
+    except LogFormatError as error:
+        if problems is None or not found:
+            raise
+        problems.append(str(error))
+    finally:
+        reader.close()
+    return found
+
+
+def thinned(curve: Curve, x: array, most: int) -> tuple[list[float], list[float]]:  # type: ignore[type-arg]
+    """The finite points of a curve, at most about so many: means over stretches of it. Values
+    beyond ``LARGEST`` are drawn there, so that differences of two are numbers too.
+
+    Args:
+        curve: the curve.
+        x: its steps or times.
+        most: how many points are enough.
+    """
+    points = [
+        (at, min(max(value, -LARGEST), LARGEST))
+        for at, value in zip(x, curve.values, strict=True)
+        if math.isfinite(value)
+    ]
+    stretch = max(1, math.ceil(len(points) / most))
+    xs, ys = [], []
+    for first in range(0, len(points), stretch):
+        part = points[first : first + stretch]
+        xs.append(sum(at for at, _ in part) / len(part))
+        ys.append(sum(value for _, value in part) / len(part))
+    return xs, ys

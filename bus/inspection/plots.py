@@ -1,0 +1,168 @@
+"""Curves of runs, drawn: in the terminal and as one figure."""
+
+import math
+import warnings
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import MissingPackageError, UsageError
+from ..shown_text import plain
+from .metric_series import LARGEST, Curve, thinned
+
+XAxis = Literal["step", "time"]
+
+_TERMINAL_ROWS = 10
+_COLUMNS = 3
+_MOST_IN_LEGEND = 20
+_MOST_CHARS = 80
+_SMALLEST = 1e-300
+_NOTHING = "no finite values"
+
+
+def draw_in_terminal(curves: Mapping[str, Curve], x: XAxis, columns: int) -> str:
+    """Each metric as a plot of dots.
+
+    Args:
+        curves: metric -> curve.
+        x: the axis: optimizer steps, or seconds since the run began.
+        columns: width of the terminal, in characters.
+
+    Raises:
+        MissingPackageError: plotille is missing.
+    """
+    try:
+        import plotille
+    except ImportError:
+        raise MissingPackageError("show --plot", "plotille", "plot") from None
+    width = max(20, columns - 24)  # what plotille writes around the dots
+    plots = []
+    for name, curve in curves.items():
+        xs, ys = thinned(curve, _along(curve, x), 2 * width)
+        if not xs:
+            plots.append(f"{_title(name)}: {_NOTHING}")
+            continue
+        figure: Any = plotille.Figure()
+        figure.width, figure.height = width, _TERMINAL_ROWS
+        figure.with_colors, figure.origin = False, False
+        figure.x_label, figure.y_label = _label(x), _title(name)
+        figure.x_ticks_fkt = figure.y_ticks_fkt = _tick
+        figure.set_x_limits(*_limits(xs))
+        figure.set_y_limits(*_limits(ys))
+        (figure.plot if len(xs) > 1 else figure.scatter)(xs, ys)
+        plots.append("\n".join(line.rstrip(" \u2800") for line in figure.show().splitlines()))
+    return "\n\n".join(plots) + "\n"
+
+
+def save_figure(
+    runs: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str], x: XAxis, path: Path
+) -> None:
+    """One figure with a plot for each metric, and a line in it for each run.
+
+    Args:
+        runs: run -> metric -> curve.
+        metrics: which, in order.
+        x: the axis: optimizer steps, or seconds since the run began.
+        path: where to; the ending says how: png, svg, pdf and what else matplotlib writes.
+
+    Raises:
+        MissingPackageError: matplotlib is missing.
+        UsageError: matplotlib does not write such a file.
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    except ImportError:
+        raise MissingPackageError("nightbus plot", "matplotlib", "plot") from None
+    ending = path.suffix.removeprefix(".")
+    endings = FigureCanvasAgg.get_supported_filetypes()
+    if ending not in endings:
+        raise UsageError(f"{path}: expected one of the endings {', '.join(sorted(endings))}")
+    with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
+        # About letters that its font has not, and about room: the names may be a stranger's.
+        warnings.simplefilter("ignore", UserWarning)
+        figure = _figure(runs, metrics, x)
+        figure.savefig(path, dpi=120)
+
+
+def _figure(runs: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str], x: XAxis) -> Any:
+    from matplotlib.figure import Figure
+
+    columns = min(_COLUMNS, len(metrics))
+    rows = math.ceil(len(metrics) / columns)
+    figure = Figure(figsize=(5 * columns, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    handles: dict[str, Any] = {}
+    for number, (name, run) in enumerate(runs.items()):
+        for axis, metric in zip(axes, metrics, strict=False):
+            curve = run.get(metric)
+            if curve is not None:
+                marker = "o" if len(curve) == 1 else None
+                xs, ys = _along(curve, x), [_drawable(value) for value in curve.values]
+                (handles[name],) = axis.plot(xs, ys, f"C{number}", marker=marker)
+    for axis, metric in zip(axes, metrics, strict=False):
+        axis.set_title(_title(metric), parse_math=False)
+        axis.set_xlabel(_label(x))
+        axis.grid(alpha=0.3)
+        if not any(has_finite(run[metric]) for run in runs.values() if metric in run):
+            axis.text(0.5, 0.5, _NOTHING, ha="center", va="center", transform=axis.transAxes)
+            axis.set_yticks([])
+        else:
+            _give_room(axis)
+    for axis in axes[len(metrics) :]:
+        axis.set_visible(False)
+    if len(runs) > 1:
+        shown = list(handles)[:_MOST_IN_LEGEND]
+        lines = [handles[name] for name in shown]
+        titles = [_title(name) for name in shown]
+        legend = figure.legend(lines, titles, loc="outside upper center", ncols=4)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    else:
+        figure.suptitle(_title(next(iter(runs))), parse_math=False)
+    return figure
+
+
+def has_finite(curve: Curve) -> bool:
+    """Whether there is anything to draw."""
+    return any(map(math.isfinite, curve.values))
+
+
+def _drawable(value: float) -> float:
+    """A value as matplotlib can have it; what is not finite is left out of a line."""
+    return min(max(value, -LARGEST), LARGEST) if math.isfinite(value) else math.nan
+
+
+def _give_room(axis: Any) -> None:
+    """Have limits apart from each other that matplotlib would take for one."""
+    low, high = axis.get_ylim()
+    if high - low < _SMALLEST:
+        axis.set_ylim(-_SMALLEST, _SMALLEST)
+
+
+def _title(name: str) -> str:
+    """A name in one line that can be shown."""
+    shown = plain(name)
+    return shown if len(shown) <= _MOST_CHARS else f"{shown[:_MOST_CHARS]}..."
+
+
+def _along(curve: Curve, x: XAxis) -> "array[Any]":
+    return curve.steps if x == "step" else curve.times
+
+
+def _label(x: XAxis) -> str:
+    return "step" if x == "step" else "time (s)"
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if high - low <= max(abs(low), abs(high)) * 1e-12 + _SMALLEST:  # a line needs some room
+        margin = max(abs(low), abs(high)) / 10
+        margin = margin if margin > _SMALLEST else 1.0
+        return low - margin, high + margin
+    return low, high
+
+
+def _tick(low: float, high: float) -> str:
+    return f"{low:.5g}"

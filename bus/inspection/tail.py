@@ -1,0 +1,219 @@
+"""The last events of a run, and those that come while it goes on.
+
+Read from the end: of a long run only the last segments are opened.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..errors import LogFormatError, UsageError
+from ..events import EVENT_TYPES, Hook, Media, Put, RunEnded
+from ..log.codec import DecodedEvent, HookSelection
+from ..log.format import BadFrame, SegmentHeader, unpack_header
+from ..log.reader import EndKind, LogReader
+from ..log.segments import FolderStore, Stretch
+from ..runs.cursor import Position
+from ..runs.run_folder import RunFolder
+
+POLL_S = 0.1
+_MAX_HEADER_BYTES = (1 << 20) + 64
+_KINDS = {kind.__name__: kind for kind in EVENT_TYPES.values()}
+
+
+class TailedEvent(NamedTuple):
+    """An event, the attempt it is of, and its wall clock in ns since 1970."""
+
+    attempt: int
+    wall_ns: int
+    event: DecodedEvent
+
+
+class EventFilter:
+    """Which events are wanted.
+
+    Args:
+        kinds: names of event types; none for all but hooks, ``all`` for hooks too.
+        metric: of puts and media, only those of this name.
+
+    Raises:
+        UsageError: there is no such type.
+    """
+
+    def __init__(self, kinds: tuple[str, ...] = (), metric: str | None = None) -> None:
+        unknown = [name for name in kinds if name not in _KINDS and name != "all"]
+        if unknown:
+            raise UsageError(
+                f"there are no events of type {', '.join(unknown)}; expected some of "
+                f"{', '.join(sorted(_KINDS))}, or all"
+            )
+        if metric is not None and not kinds:
+            kinds = (Put.__name__, Media.__name__)
+        wants_all = "all" in kinds
+        self._kinds = None if wants_all or not kinds else {_KINDS[name] for name in kinds}
+        self._metric = metric
+        wants_hooks = wants_all or Hook.__name__ in kinds
+        self.hooks: HookSelection = "all" if wants_hooks else "none"
+
+    def wants(self, event: DecodedEvent) -> bool:
+        """Whether this one is."""
+        if self._kinds is not None and type(event) not in self._kinds:
+            return False
+        if self._metric is None:
+            return True
+        return isinstance(event, Put | Media) and event.name == self._metric
+
+
+class Tail(NamedTuple):
+    """The end of a run, as it is now.
+
+    Attributes:
+        events: the last ones that are wanted, oldest first.
+        after: where to read on.
+        problems: why some could not be read, a line each.
+    """
+
+    events: list[TailedEvent]
+    after: Position
+    problems: list[str]
+
+
+def last_events(run: RunFolder, number: int, wanted: EventFilter) -> Tail:
+    """The last events of a run.
+
+    Raises:
+        NewerFormatError: written by a newer major version.
+    """
+    events: list[TailedEvent] = []
+    problems: list[str] = []
+    after: Position | None = None
+    for attempt in reversed(run.attempts()):
+        store = run.store(attempt)
+        offset_ns = _wall_offset_ns(store)
+        indices = store.indices()
+        for index in reversed(indices):
+            found: deque[TailedEvent] = deque(maxlen=max(number - len(events), 0))
+            reader = LogReader(Stretch(store, index, index))
+            try:
+                _collect(reader, attempt, offset_ns, wanted, found)
+                end = reader.end()
+                if end.is_damage or (end.kind is EndKind.TORN and index != indices[-1]):
+                    problems.append(f"segment {index} of attempt {attempt}: {end.reason}")
+            except LogFormatError as error:
+                problems.append(f"segment {index} of attempt {attempt}: {error}")
+            finally:
+                reader.close()
+            if after is None and reader.next_seq:
+                after = Position(attempt, reader.next_seq)
+            events[:0] = found
+            if len(events) >= number and after is not None:
+                return Tail(events, after, problems)
+        if after is None:
+            after = Position(attempt, 0)
+    return Tail(events, after or Position(0, 0), problems)
+
+
+def _collect(
+    reader: LogReader,
+    attempt: int,
+    offset_ns: int,
+    wanted: EventFilter,
+    found: "deque[TailedEvent]",
+) -> None:
+    for event in reader.events(wanted.hooks):
+        if wanted.wants(event):
+            found.append(_tailed(attempt, offset_ns, event))
+
+
+def follow(run: RunFolder, start: Position, wanted: EventFilter) -> Iterator[list[TailedEvent]]:
+    """Events from a position on, as they come, until the run has ended; empty while none come.
+
+    Raises:
+        LogError: the log is damaged at its head, or from a newer major version.
+    """
+    attempt, seq = start
+    while True:
+        yield from _follow_attempt(run, attempt, seq, wanted)
+        later = [number for number in run.attempts() if number > attempt]
+        if not later:
+            return
+        attempt, seq = later[0], 0
+
+
+def killed_because(run: RunFolder) -> str:
+    """Why the log of a run ends that nobody writes any more and that did not come to its end; empty
+    for any other.
+    """
+    attempts = run.attempts()
+    is_end_of_another = run.ends_because != RunFolder.ends_because  # what a flight recorder kept
+    if not attempts or is_end_of_another or run.goes_on():
+        return ""
+    store = run.store(attempts[-1])
+    for index in reversed(store.indices()):  # from its last events
+        reader = LogReader(Stretch(store, index, index))
+        try:
+            if any(isinstance(event, RunEnded) for event in reader.events("none")):
+                return ""
+        except LogFormatError:
+            continue  # what is damaged is said elsewhere
+        finally:
+            reader.close()
+        if reader.next_seq:
+            break
+    return run.ends_because
+
+
+def _follow_attempt(
+    run: RunFolder, attempt: int, seq: int, wanted: EventFilter
+) -> Iterator[list[TailedEvent]]:
+    store = run.store(attempt)
+    reader = LogReader(store)
+    if seq:
+        reader.seek(seq)
+    try:
+        offset_ns: int | None = None
+        while True:
+            # Asked before its log is read: what a run writes at its end is not missed.
+            goes_on = run.is_being_written(attempt)
+            before = reader.next_seq
+            events = reader.read(wanted.hooks)
+            if events:
+                offset_ns = _wall_offset_ns(store) if offset_ns is None else offset_ns
+                yield [
+                    _tailed(attempt, offset_ns, event) for event in events if wanted.wants(event)
+                ]
+            elif reader.next_seq == before:
+                if not goes_on:
+                    return
+                yield []
+                time.sleep(POLL_S)
+    finally:
+        reader.close()
+
+
+def _tailed(attempt: int, offset_ns: int, event: DecodedEvent) -> TailedEvent:
+    return TailedEvent(attempt, getattr(event, "time_ns", 0) + offset_ns, event)
+
+
+def _wall_offset_ns(store: FolderStore) -> int:
+    """What to add to an event's time for the wall clock, as a segment's header says it."""
+    for index in store.indices():
+        header = read_header(store, index)
+        if header is not None:
+            return header.wall_ns - header.mono_ns
+    return 0
+
+
+def read_header(store: FolderStore, index: int) -> SegmentHeader | None:
+    """A segment's header; None when it is damaged or gone."""
+    try:
+        source = store.open(index)
+    except (FileNotFoundError, LogFormatError):
+        return None
+    try:
+        return unpack_header(memoryview(source.read_at(0, _MAX_HEADER_BYTES)))[0]
+    except (BadFrame, LogFormatError):
+        return None
+    finally:
+        source.close()

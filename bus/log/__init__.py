@@ -1,0 +1,1 @@
+"""A rank's events on disk: how they are noted, laid out, written, read and compressed."""

@@ -1,0 +1,333 @@
+"""Encoders and decoders, made once.
+
+A frame's payload is either of two. Hooks are nine tenths of a full recording and come a dozen to a
+step: they are a row of words, see layout.py, with the other events after them. Without hooks it is
+one msgpack array of three: ``[places, hooks, others]``. Logs of format 1.0 have hooks in it: each
+is ``[name, time_ns, duration_ns]``, and where they arose is said once for all that follow, in
+``places``: ``[index of the first hook it holds for, epoch, step, batch_idx, dataloader_idx,
+stage]``.
+
+Either way a reader of metrics skips the hooks in no time. Others are whole events. Their sequence
+numbers are written out, the hooks take those between, in order.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, NoReturn
+
+import msgspec
+
+from ..errors import MALFORMED, LogFormatError
+from ..events import (
+    EVENT_TYPES,
+    AnyEvent,
+    Event,
+    Fault,
+    Hook,
+    OtherEvent,
+    Put,
+    Stage,
+    Unknown,
+)
+from ..system.logging_setup import get_logger
+from .layout import WORDS_BEGIN, decode_words, encode_words, others_in
+from .marks import Notes, PlaceMark, count_hooks, shape_of
+
+HookSelection = Literal["all", "latest", "none"]
+DecodedEvent = AnyEvent | Unknown
+
+# What msgspec raises on what it cannot encode: types, text with half a surrogate pair as in a file
+# name that is not UTF-8, integers beyond 64 bits.
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+
+
+class PlaceRecord(msgspec.Struct, array_like=True, gc=False):
+    """Where the hooks from ``first`` on arose."""
+
+    first: int
+    epoch: int
+    step: int
+    batch_idx: int
+    dataloader_idx: int
+    stage: Stage
+
+
+class HookRecord(msgspec.Struct, array_like=True, gc=False):
+    """One hook as the log keeps it."""
+
+    name: str
+    time_ns: int
+    duration_ns: int
+
+
+class FrameParts(NamedTuple):
+    """What a frame holds.
+
+    Attributes:
+        places: where training was: from which of the hooks on, and where.
+        names, times_ns, begun_ns: of the hooks in order, when each was done, and when its handlers
+            began; the same for a hook without.
+        others: the other events, in order.
+    """
+
+    places: Sequence[tuple[int, PlaceMark]]
+    names: Sequence[str]
+    times_ns: Sequence[int]
+    begun_ns: Sequence[int]
+    others: Sequence[DecodedEvent]
+
+
+_log = get_logger("nightbus.codec")
+_encoder = msgspec.msgpack.Encoder()
+_hooks_part = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], msgspec.Raw])
+_others_part = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[OtherEvent]])
+_all_parts = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], list[OtherEvent]])
+_raw_others = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]])
+_events = msgspec.msgpack.Decoder(list[OtherEvent])
+_raw_events = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_head = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_integer = msgspec.msgpack.Decoder(int)
+_decoder_of = {
+    tag: msgspec.msgpack.Decoder(kind) for tag, kind in EVENT_TYPES.items() if kind is not Hook
+}
+_by_seq = attrgetter("seq")
+_warned_tags: set[int] = set()
+
+
+def encode_events(others: Sequence[object]) -> bytes:
+    """Encode the payload of a frame without hooks.
+
+    Args:
+        others: its events.
+
+    Raises:
+        UNENCODABLE: an event holds what a log cannot; ``encodable`` says what goes in its stead.
+    """
+    return _encoder.encode(((), (), others))
+
+
+def encode_notes(notes: Notes, others: Sequence[object]) -> bytes:
+    """Encode one frame's payload.
+
+    Args:
+        notes: the hooks.
+        others: events.
+
+    Raises:
+        UNENCODABLE: as ``encode_events``.
+        TooManyWords: there are too many notes for a frame.
+    """
+    if not count_hooks(shape_of(notes.words)):
+        return encode_events(others)
+    return encode_words(notes) + encode_others(others)
+
+
+def encode_others(others: Sequence[object]) -> bytes:
+    """Encode what follows the numbers in a frame's payload.
+
+    Raises:
+        UNENCODABLE: as ``encode_events``.
+    """
+    return _encoder.encode(others) if others else b""
+
+
+def encodable(event: Event) -> Event:
+    """The event as it is if it can be encoded, or else what comes closest to it: text with
+    backslash escapes, a huge integer as a float, or a Fault that says what is missing.
+    """
+    try:
+        _encoder.encode(event)
+    except UNENCODABLE as error:
+        mended = [_mended(getattr(event, name)) for name in event.__struct_fields__]
+        try:
+            closest = type(event)(*mended)
+            if type(closest) is Put and type(closest.value) is int:
+                closest = msgspec.structs.replace(closest, value=as_float(closest.value))
+            _encoder.encode(closest)
+            return closest
+        except UNENCODABLE:
+            head = mended[: len(Event.__struct_fields__)]
+            message = f"a {type(event).__name__} could not be recorded: {error}"
+            return Fault(*[*head, type(error).__name__, message, "", ""])
+    return event
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, tuple | list):
+        return type(value)(_mended(part) for part in value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(part) for key, part in value.items()}
+    return value
+
+
+def as_float(value: int) -> float:
+    """A huge integer as what comes closest: a float, or an infinity."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def decode_events(
+    payload: bytes | memoryview, first_seq: int, rank: int, hooks: bool = True
+) -> list[DecodedEvent]:
+    """Decode one frame's payload into events in order.
+
+    Args:
+        payload: the frame's payload, its checksum already verified.
+        first_seq: the first sequence number in the frame.
+        rank: the log's rank.
+        hooks: whether to decode Hook events or to skip them.
+
+    Raises:
+        LogFormatError: the payload is not what the format says.
+    """
+    return merge_parts(decode_parts(payload, hooks), first_seq, rank)
+
+
+def decode_parts(payload: bytes | memoryview, hooks: bool = True) -> FrameParts:
+    """Decode one frame's payload, but leave its events as they are laid out.
+
+    Args:
+        payload: the frame's payload, its checksum already verified.
+        hooks: whether to decode hooks or to skip them.
+
+    Raises:
+        LogFormatError: the payload is not what the format says.
+    """
+    if payload and payload[0] == WORDS_BEGIN:
+        return _decode_words(payload, hooks)
+    try:
+        if not hooks:
+            return _without_hooks(_others_part.decode(payload)[2])
+        decoded: _Decoded = _all_parts.decode(payload)
+    except MALFORMED:
+        # Also the way to types from a newer version, which a typed decoder refuses.
+        decoded = _decode_one_by_one(payload, hooks)
+    places, records, others = decoded
+    if records and not places:
+        _refuse(ValueError("hooks without a place"))
+    if not records:
+        return _without_hooks(others)
+    return FrameParts(
+        [
+            (at.first, (at.epoch, at.step, at.batch_idx, at.dataloader_idx, at.stage))
+            for at in places
+        ],
+        [record.name for record in records],
+        [record.time_ns for record in records],
+        [record.time_ns - record.duration_ns for record in records],
+        others,
+    )
+
+
+def _without_hooks(others: Sequence[DecodedEvent]) -> FrameParts:
+    return FrameParts((), (), (), (), others)
+
+
+def _decode_words(payload: bytes | memoryview, hooks: bool) -> FrameParts:
+    try:
+        if not hooks:
+            return _without_hooks(_decode_others(others_in(payload)))
+        steps = decode_words(payload)
+        return FrameParts(*steps[:-1], _decode_others(steps.others))
+    except (*MALFORMED, struct.error) as error:
+        _refuse(error)
+
+
+def _decode_others(raw: bytes | memoryview) -> list[DecodedEvent]:
+    if not raw:
+        return []
+    try:
+        return _events.decode(raw)  # type: ignore[return-value]
+    except MALFORMED:
+        others = [_decode_one(event) for event in _raw_events.decode(raw)]
+        others.sort(key=_by_seq)
+        return others
+
+
+def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEvent]:
+    """The events of a frame in order: hooks with their places, and the others between them.
+
+    Args:
+        parts: what the frame holds.
+        first_seq: the first sequence number in it.
+        rank: the log's rank.
+    """
+    places, names, times_ns, begun_ns, others = parts
+    if not names:
+        return list(others)
+    events: list[DecodedEvent] = []
+    append = events.append
+    seq, taken, other_count = first_seq, 0, len(others)
+    next_other = others[0].seq if other_count else -1
+    bounds = [first for first, _ in places[1:]]
+    bounds.append(len(names))
+    begin = 0
+    for (_, place), bound in zip(places, bounds, strict=True):
+        # Clamped: made-up bounds must not yield a hook more than once.
+        end = min(max(bound, begin), len(names))
+        epoch, step, batch_idx, dataloader_idx, stage = place
+        hooks = zip(names[begin:end], times_ns[begin:end], begun_ns[begin:end], strict=True)
+        for name, time_ns, begin_ns in hooks:
+            while seq == next_other:
+                append(others[taken])
+                taken += 1
+                seq += 1
+                next_other = others[taken].seq if taken < other_count else -1
+            append(
+                Hook(
+                    seq,
+                    time_ns,
+                    rank,
+                    stage,
+                    epoch,
+                    step,
+                    batch_idx,
+                    dataloader_idx,
+                    "",
+                    name,
+                    time_ns - begin_ns,
+                )
+            )
+            seq += 1
+        begin = end
+    events += others[taken:]
+    return events
+
+
+_Decoded = tuple[Sequence[PlaceRecord], Sequence[HookRecord], Sequence[DecodedEvent]]
+
+
+def _decode_one_by_one(payload: bytes | memoryview, hooks: bool) -> _Decoded:
+    try:
+        others = [_decode_one(raw) for raw in _raw_others.decode(payload)[2]]
+        others.sort(key=_by_seq)
+        if not hooks:
+            return (), (), others
+        places, records, _ = _hooks_part.decode(payload)
+    except MALFORMED as error:
+        _refuse(error)
+    return places, records, others
+
+
+def _decode_one(raw: msgspec.Raw) -> DecodedEvent:
+    head = _head.decode(raw)
+    if len(head) < 2:
+        raise msgspec.ValidationError("an event of fewer than two fields")
+    tag = _integer.decode(head[0])
+    decoder = _decoder_of.get(tag)
+    if decoder is not None:
+        return decoder.decode(raw)  # type: ignore[return-value]
+    if tag not in _warned_tags:
+        _warned_tags.add(tag)
+        _log.warning("events of a type this version does not know are passed over", tag=tag)
+    return Unknown(seq=_integer.decode(head[1]), tag=tag, raw=bytes(raw))
+
+
+def _refuse(error: Exception) -> NoReturn:
+    raise LogFormatError(f"a frame with a good checksum does not hold events: {error}") from error

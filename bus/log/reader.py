@@ -1,0 +1,366 @@
+"""Reading a log: from any place, while it grows, up to the exact end of what is sound."""
+
+import struct
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from ..errors import LogError, LogFormatError
+from .codec import DecodedEvent, FrameParts, HookSelection, decode_events, decode_parts
+from .format import (
+    FRAME_HEAD,
+    HAS_OTHERS,
+    KIND_EVENTS,
+    KIND_FOOTER,
+    MAX_PAYLOAD_BYTES,
+    BadFrame,
+    Frame,
+    SegmentHeader,
+    unpack_frame,
+    unpack_header,
+)
+from .segments import SegmentStore, Source
+
+READ_BYTES = 1 << 18
+# Of parts, which are used at once: what stays in the processor's caches, and is gone before the
+# garbage collector looks for it. With READ_BYTES a comparison takes a sixth longer.
+_PARTS_BYTES = 1 << 14
+_MAX_HEADER_BYTES = FRAME_HEAD.size + MAX_PAYLOAD_BYTES + 8
+
+
+class EndKind(Enum):
+    """How a log ends, as far as it can be seen now."""
+
+    SEALED = "sealed"
+    """The writer closed it."""
+    OPEN = "open"
+    """It ends with a whole frame but no footer: it is being written, or its writer was killed."""
+    TORN = "torn"
+    """It ends inside a frame, or in bytes that are no frame."""
+
+
+class LogEnd(NamedTuple):
+    """Where the sound part of a log ends.
+
+    Attributes:
+        kind: how.
+        segment: number of the segment.
+        offset: byte offset in it, uncompressed.
+        next_seq: the first sequence number that is missing.
+        reason: one line for people.
+    """
+
+    kind: EndKind
+    segment: int
+    offset: int
+    next_seq: int
+    reason: str
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether it ends otherwise than a kill leaves it, which may be in the last frame."""
+        return self.kind is EndKind.TORN and not self.reason.startswith("ends inside")
+
+
+class _OpenSegment:
+    """One segment being read, forward from an offset."""
+
+    def __init__(self, index: int, source: Source) -> None:
+        self.index = index
+        self.source = source
+        self.header: SegmentHeader | None = None
+        self.offset = 0
+        self.sealed = False
+        self.problem = "ends inside the segment's header"  # why there is no header
+
+    def read_header(self) -> SegmentHeader | None:
+        """The header, or None while it is not whole; closes the segment if it raises.
+
+        Raises:
+            LogFormatError: the segment's head is damaged.
+            NewerFormatError: written by a newer major version.
+        """
+        if self.header is None:
+            try:
+                data = memoryview(self.source.read_at(0, _MAX_HEADER_BYTES))
+                self.header, self.offset = unpack_header(data)
+            except BadFrame as error:
+                if error.needed is None:
+                    self.problem = f"the segment's header: {error}"
+                return None
+            except LogError:
+                self.source.close()
+                raise
+        return self.header
+
+
+class LogReader:
+    """Reads the log of one attempt and rank from its first event on.
+
+    Args:
+        store: where the segments lie.
+        limit: for a reader in the writer's process: how far is committed.
+    """
+
+    def __init__(
+        self, store: SegmentStore, limit: Callable[[], tuple[int, int]] | None = None
+    ) -> None:
+        self.next_seq = 0
+        self.has_more = False  # whether the last read ended because it was full
+        self.passed_over = 0  # events that are not there, by the numbers of those that are
+        self._store = store
+        self._limit = limit
+        self._segment: _OpenSegment | None = None
+        self._problem = ""  # why nothing more can be read at the current offset
+        self._skip_before = 0
+        self._rank = 0
+
+    @property
+    def segment(self) -> int:
+        """Number of the segment being read; segments before it are not needed any more."""
+        return self._segment.index if self._segment else 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._problem = ""
+        self.has_more = False
+        if self._segment:
+            self._segment.source.close()
+            self._segment = None
+
+    def seek(self, seq: int) -> None:
+        """Go to the event with this sequence number, without decoding what comes before."""
+        self.close()
+        self.next_seq = 0
+        for index in reversed(self._store.indices()):
+            if self._store.begins_after(index, seq):
+                continue
+            try:
+                segment = _OpenSegment(index, self._store.open(index))
+                header = segment.read_header()
+            except (FileNotFoundError, LogFormatError):
+                continue  # given up just now; or damaged, which is said when reading comes to it
+            if header is not None and header.first_seq <= seq:
+                self._segment = segment
+                self.next_seq = header.first_seq
+                break
+            segment.source.close()
+        self._skip_before = seq
+
+    def read(self, hooks: HookSelection = "all", max_bytes: int = READ_BYTES) -> list[DecodedEvent]:
+        """Events that follow, at most about ``max_bytes`` of them; empty when there are none now.
+
+        Args:
+            hooks: which Hook events: all, none, or only those of the last frame that was read.
+            max_bytes: how much to read at once, in bytes.
+
+        Raises:
+            LogFormatError: a segment's head is damaged, or a sound frame does not hold events.
+                Everything before it was returned, and reading again raises again.
+            NewerFormatError: written by a newer major version.
+        """
+        events: list[DecodedEvent] = []
+        frames = self._frames(max_bytes, skip_hooks=hooks != "all")
+        for number, frame in enumerate(frames):
+            wanted = hooks == "all" or (hooks == "latest" and number == len(frames) - 1)
+            try:
+                events += decode_events(frame.payload, frame.first_seq, self._rank, hooks=wanted)
+            except LogFormatError as error:
+                self._return_to(frame, str(error))
+                if number == 0:
+                    raise
+                break
+        if events and self._skip_before:
+            events = [event for event in events if event.seq >= self._skip_before]
+            self._skip_before = 0
+        return events
+
+    def _return_to(self, frame: Frame, problem: str) -> None:
+        assert self._segment is not None
+        self._segment.offset, self._segment.sealed = frame.offset, False
+        self.next_seq = frame.first_seq
+        self._problem = problem
+
+    def events(self, hooks: HookSelection = "all") -> Iterator[DecodedEvent]:
+        """All events from here to the end of what is there now."""
+        while True:
+            before = self.next_seq
+            yield from self.read(hooks)
+            if self.next_seq == before:
+                return
+
+    def parts(self, hooks: bool = True) -> Iterator[tuple[Frame, FrameParts]]:
+        """All frames of events from here to the end of what is there now, with what they hold: for
+        whoever need not have an event of each hook.
+
+        Raises:
+            LogFormatError, NewerFormatError: as ``read``, once everything before was given.
+        """
+        while True:
+            before = self.next_seq
+            for frame in self._frames(_PARTS_BYTES, skip_hooks=not hooks):
+                try:
+                    parts = decode_parts(frame.payload, hooks)
+                except LogFormatError as error:
+                    self._return_to(frame, str(error))
+                    raise
+                yield frame, parts
+            if self.next_seq == before:
+                return
+
+    def end(self) -> LogEnd:
+        """Where the log ends, once ``read`` returned nothing more."""
+        segment = self._segment
+        if segment is None:
+            return LogEnd(EndKind.OPEN, 0, 0, self.next_seq, "there is no event yet")
+        at = (segment.index, segment.offset, self.next_seq)
+        if any(index > segment.index for index in self._store.indices()) and not self._problem:
+            return LogEnd(EndKind.TORN, *at, f"segment {segment.index + 1} is missing")
+        if segment.sealed:
+            return LogEnd(EndKind.SEALED, *at, "the log is complete")
+        if self._problem:
+            return LogEnd(EndKind.TORN, *at, self._problem)
+        return LogEnd(EndKind.OPEN, *at, "the log goes on, or its writer was killed")
+
+    # -- frames ------------------------------------------------------------------------------
+
+    def _frames(self, max_bytes: int, skip_hooks: bool) -> list[Frame]:
+        """Whole frames of events from the current offset on, in one segment.
+
+        Args:
+            max_bytes: read about so many bytes at once.
+            skip_hooks: frames of nothing but hooks may be left out, except for the last.
+        """
+        while True:
+            segment = self._segment
+            if segment is None and not self._advance():
+                return []
+            segment = self._segment
+            assert segment is not None
+            header = segment.read_header()
+            if header is None:
+                self._problem = segment.problem
+                return []
+            self._rank = header.rank
+            before = segment.offset
+            frames = self._parse(segment, header.mark, max_bytes, skip_hooks)
+            if frames or (segment.offset == before and not self._advance()):
+                return frames
+
+    def _parse(
+        self, segment: _OpenSegment, mark: int, max_bytes: int, skip_hooks: bool
+    ) -> list[Frame]:
+        self.has_more = False
+        if segment.sealed:
+            return []
+        size = max_bytes
+        while True:
+            if self._limit is not None:
+                index, offset = self._limit()
+                if index == segment.index:
+                    size = min(size, offset - segment.offset)
+                    if size <= 0:
+                        return []
+            data = memoryview(segment.source.read_at(segment.offset, size))
+            self.has_more = len(data) >= max_bytes
+            frames, needed = self._parse_block(segment, data, mark, skip_hooks)
+            # A frame longer than the block: read it whole, unless that is all there is.
+            if (
+                frames
+                or segment.sealed
+                or needed is None
+                or needed <= len(data)
+                or (len(data) < size)
+            ):
+                return frames
+            size = needed
+
+    def _parse_block(
+        self, segment: _OpenSegment, data: memoryview, mark: int, skip_hooks: bool
+    ) -> tuple[list[Frame], int | None]:
+        frames: list[Frame] = []
+        at, base, total = 0, segment.offset, len(data)
+        needed: int | None = None
+        self._problem = ""
+        skips = skip_hooks and self._limit is not None
+        while at < total:
+            if skips:
+                at = _after_hook_frames(data, at, mark)
+            try:
+                frame = unpack_frame(data, at, base, mark)
+            except (BadFrame, struct.error) as error:
+                self._problem = str(error)
+                needed = getattr(error, "needed", None)
+                break
+            if frame.kind == KIND_FOOTER:
+                segment.sealed = True
+                break
+            at = frame.end - base
+            if frame.kind == KIND_EVENTS:
+                if frame.first_seq < self.next_seq:
+                    self._problem = "a frame repeats events that came before"
+                    at = frame.offset - base
+                    break
+                if frame.first_seq > self.next_seq:
+                    self.passed_over += frame.first_seq - self.next_seq
+                self.next_seq = frame.first_seq + frame.number
+                if self.next_seq > self._skip_before:
+                    frames.append(frame)
+        segment.offset = base + at
+        return frames, needed
+
+    def _advance(self) -> bool:
+        """Open the next segment, if it is there and goes on where this one ends."""
+        current = self._segment
+        index = current.index + 1 if current else 0
+        if current is None:
+            indices = self._store.indices()
+            if not indices:
+                return False
+            index = indices[0]
+        # Whether the writer said that it went on there, which may be before the footer is written.
+        is_known = self._limit is not None and index <= self._limit()[0]
+        if self._limit is not None and not is_known:
+            return False
+        try:
+            source = self._store.open(index)
+        except FileNotFoundError:
+            return False
+        following = _OpenSegment(index, source)
+        header = following.read_header()
+        # Where a footer should be and is not, the next segment tells whether this one is whole.
+        follows = is_known or (header is not None and header.first_seq == self.next_seq)
+        if current is not None and not current.sealed and not follows:
+            source.close()
+            if header is not None and not self._problem:
+                self._problem = (
+                    f"events {self.next_seq} to {header.first_seq - 1} are missing before "
+                    f"segment {index}"
+                )
+            return False
+        if header is not None and header.first_seq < self.next_seq:
+            source.close()
+            raise LogFormatError(
+                f"segment {index} begins at event {header.first_seq}, which was read before"
+            )
+        if current is not None:
+            current.source.close()
+        self._segment = following
+        self._problem = ""
+        return True
+
+
+def _after_hook_frames(data: memoryview, at: int, mark: int) -> int:
+    """Pass over frames of nothing but hooks, up to the first other one or the last of the block.
+
+    Only for a reader in the writer's process, which need not check what was just written: with
+    two observers it saves 4 us a step.
+    """
+    before, total = at, len(data)
+    while total - at >= FRAME_HEAD.size:
+        found, _, length, _, kind, flags, _, _ = FRAME_HEAD.unpack_from(data, at)
+        end = at + FRAME_HEAD.size + length
+        if found != mark or kind != KIND_EVENTS or flags & HAS_OTHERS or end > total:
+            return at
+        before, at = at, end
+    return before

@@ -1,0 +1,969 @@
+"""The one writer of a rank's log: collects a step's events, writes them at once."""
+
+import contextlib
+import os
+import secrets
+import sys
+import threading
+import time
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from ..copies import StaysInRun
+from ..errors import MetricError, RunFolderError
+from ..events import EVENT_TYPES, SCHEMA_VERSION, Event, Fault, Gap, Put, Scalar
+from ..statistics import LogStatistics
+from ..system.forks import leave_when_forked, refusal
+from ..system.logging_setup import get_logger
+from ..system.shortage import NO_DESCRIPTOR
+from .codec import UNENCODABLE, encodable, encode_notes, encode_others
+from .format import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    FRAME_HEAD,
+    HAS_OTHERS,
+    KIND_EVENTS,
+    MAX_EVENTS_A_FRAME,
+    MAX_PAYLOAD_BYTES,
+    Footer,
+    SegmentHeader,
+    pack_footer,
+    pack_frame,
+    pack_header,
+)
+from .layout import (
+    MAX_NAMES_BYTES,
+    MAX_WORDS,
+    PAYLOAD_HEAD,
+    WORDS_BEGIN,
+    Layout,
+    TooManyWords,
+)
+from .marks import (
+    BATCH_IDX,
+    BEGIN,
+    END,
+    NAME,
+    NOTICE,
+    NUMBER,
+    SHIFT,
+    STAGE_NUMBERS,
+    HookAt,
+    Notes,
+    count_hooks,
+    shape_of,
+)
+from .place import AT_ONCE, Place
+from .segment_file import SegmentFile, open_segment_file
+from .segments import SegmentStore
+from .summary import HookTotal, Summary
+
+DEFAULT_SEGMENT_BYTES = 16 << 20
+# A step that emits much is written in parts, and a long one while it goes on. Of fast ones with
+# nothing but hooks, several are written at once.
+MAX_BUFFERED_EVENTS = 4096
+MAX_BUFFERED_NS = 50_000_000
+MAX_STEP_NS = 100_000_000
+COUNT_EVENTS_AT_ONCE = 512
+COUNT_FRAMES_AT_ONCE = 128
+MAX_SHAPES = 64  # of steps, validation batches and so on, that are written in a hurry
+MAX_REASON_CHARS = 1_000
+MAX_SYNC_WAIT_S = 64
+
+NOBODY = 0  # no thread's number
+
+_log = get_logger("nightbus.log")
+_HEAD_BYTES = FRAME_HEAD.size
+_PAYLOAD_HEAD_BYTES = PAYLOAD_HEAD.size
+_MAX_FAST_BYTES = PAYLOAD_HEAD.size + 8 * MAX_WORDS
+_by_seq = attrgetter("seq")
+_MARK_AT = 7 if sys.byteorder == "little" else 0
+E_ = TypeVar("E_", bound=Event)
+
+
+class LogIdentity(NamedTuple):
+    """Which log this is."""
+
+    run: str
+    attempt: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+
+class PendingValue(Protocol):
+    """A number that is still on its way, from an accelerator say."""
+
+    def ready(self) -> bool:
+        """Whether ``result`` would return without waiting."""
+
+    def result(self) -> Scalar:
+        """The number; waits for it."""
+
+
+class LogWriter(StaysInRun):
+    """Appends events to the segments of one log.
+
+    Only the thread that made it may call ``flush`` and ``close`` or append to ``notes`` and
+    ``others``, and only while it is the ``owner``; others use ``emit_from_any_thread``. While it is
+    at it, ``owner`` is nobody, so that what strikes in the middle and puts something, a signal's
+    handler, ``__del__`` or a trace function, goes the way of other threads.
+
+    Args:
+        store: where segments lie.
+        identity: which log this is.
+        place: what events copy their place from. The writer has it note hooks, if all are to be
+            written; where somebody else has already, it writes what that one hands over.
+        segment_bytes: size at which a segment is sealed and the next begins.
+        clock_ns: monotonic clock.
+        began_ns: when the first event arose, on that clock, if not now.
+        hooks: names of the hooks to write; None for all.
+
+    Attributes:
+        on_loss: called with the reason when the disk takes events for the first time; None for
+            nobody.
+        hand_over: has notes of somebody else's handed over up to now; None where nobody has any.
+        owner: the thread that may append now; ``NOBODY`` while it does, and when all is over.
+        takes: whether others may ask for events; not any more once the end is recorded.
+
+    Raises:
+        RunFolderError: the first segment cannot be made.
+    """
+
+    on_loss: Callable[[str], None] | None = None
+    hand_over: Callable[[], None] | None = None
+
+    def __init__(
+        self,
+        store: SegmentStore,
+        identity: LogIdentity,
+        place: Place,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        began_ns: int | None = None,
+        hooks: set[str] | None = None,
+    ) -> None:
+        # The step's buffers; emptied in place by flush.
+        self.notes = Notes()
+        self.others: list[Event] = []
+        self.hooks = hooks
+        self.place = place
+        self._counted_words = 0  # so many of the notes are counted,
+        self._counted_hooks = 0  # and hold so many hooks
+        self._shapes: dict[bytes, _Shape] = {}  # of steps so far, by their marks
+        self._shape = _NO_SHAPE  # of the last
+        self._begin = array("Q", [0])  # of a frame: its mark and checksum,
+        self._head = array("Q", [0] * 8)  # and what lies between those and the words
+        self._singly = list[HookAt]()  # hooks that are written, to be counted
+        self._hook_totals: dict[str, list[int]] = {}  # name -> [count, total ns], this segment
+        self.identity = identity
+        self.clock_ns = clock_ns
+        self.sealed: deque[int] = deque()  # durable segments, ready to be compressed
+        self.lost_events = 0
+        self._loss: Exception | None = None  # why the last of them are lost
+        self.owner = threading.get_ident()
+        self.takes = True
+        self._is_left = False  # in a forked child
+        self.inbox: deque[Callable[[], Event]] = deque()  # makers of other threads' events
+        self._retired: deque[tuple[int, int]] = deque()  # (segment, fd) complete, to be synced
+        self._store = store
+        self._segment_bytes = segment_bytes
+        self._rotate_at = segment_bytes  # size at which this segment is to end
+        self._flushed_seq = 0
+        self._readable_seq = 0  # the same without those at the end that are lost
+        self._pending: deque[Put] = deque()  # those of the others whose value is on its way
+        # The frame being written and how many buffered hooks and others it holds; seen by a flush
+        # only after one that an interrupt ended.
+        self._underway: tuple[bytes, int, int] | None = None
+        self._sync_lock = threading.Lock()
+        self._unsound: set[int] = set()  # fds of segments that the disk failed to make durable
+        self._untold: deque[tuple[int, str]] = deque()  # (segment, why), to be said in the log
+        self._sync_error = ""  # why, the last time
+        self._failed_syncs = 0  # in a row
+        self._sync_again_ns = 0  # not before
+        self._named_fd = -1  # of the segment whose name is durable
+        self._written_ns = clock_ns()  # when something was written last
+        self._summary = Summary(first_time_ns=clock_ns() if began_ns is None else began_ns)
+        self._uncounted: list[Event] = []  # written, but not yet in the summary
+        self._index = 0
+        try:
+            fd, self._file, self._mark = self._begin_segment(0)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot begin the event log: {error.strerror}; make room, choose another "
+                "default_root_dir, or recording='off'"
+            ) from error
+        self._current = (0, fd)  # the segment being written; its fd is -1 once the log is closed
+        # Else a power cut could leave the second segment without the first: a log that begins in
+        # its middle, and looks whole. Without a later one it ends early, and says so.
+        with contextlib.suppress(OSError):  # the first sync tries again, and tells
+            store.sync_names()
+            self._named_fd = fd
+        # Segment and byte offset up to which live readers may read.
+        self.committed = (0, self._file.size)
+        if place.notes is None and hooks is None:
+            place.note_in(self.notes, clock_ns, self._flush_late)
+            self._set_due(place.clock_ns())
+        leave_when_forked(self)
+
+    def leave_to_parent(self) -> None:
+        """A forked child writes nothing: what is mapped is its parent's too."""
+        self.takes, self.owner, self._is_left = False, NOBODY, True
+        fds = [self._current[1], *(fd for _, fd in self._retired)]
+        self._current = (self._current[0], -1)
+        self._shape = _NO_SHAPE
+        self._shapes.clear()  # so that nothing is written in a hurry
+        self._file.leave_to_parent()
+        for fd in fds:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have whatever strikes meanwhile go the way of other threads; outside the hot path."""
+        owner, self.owner = self.owner, NOBODY
+        try:
+            yield
+        finally:
+            self.owner = owner
+
+    # -- appending ---------------------------------------------------------------------------
+
+    def event(
+        self, kind: type[E_], *fields: Any, source: str = "", time_ns: int | None = None
+    ) -> E_:
+        """Make the next event: it arises here, now if not at ``time_ns``, and is to be appended
+        before another is made.
+        """
+        place = self.place
+        return kind(
+            self.next_seq(),
+            self.clock_ns() if time_ns is None else time_ns,
+            place.rank,
+            place.stage,
+            place.epoch,
+            place.step,
+            place.batch_idx,
+            place.dataloader_idx,
+            source,
+            *fields,
+        )
+
+    def next_seq(self) -> int:
+        """The sequence number of the event that is appended next."""
+        if self.place.pending is not None:
+            self.place.settle()
+        if self.hand_over is not None and (self.hooks is None or self.hooks):
+            self.hand_over()
+        return self._flushed_seq + self._count_noted() + len(self.others)
+
+    def _count_noted(self) -> int:
+        """How many hooks the notes hold; each note is looked at once."""
+        words = self.notes.words
+        number = len(words)
+        if self._counted_words < number:
+            count = count_hooks(shape_of(words[self._counted_words : number]))
+            self._counted_words, self._counted_hooks = number, self._counted_hooks + count
+        return self._counted_hooks
+
+    def append(self, event: Event) -> None:
+        """Add an event to what the next flush writes."""
+        self.others.append(event)
+        if len(self.others) > MAX_BUFFERED_EVENTS:
+            self.flush()
+        self.place.due_ns = AT_ONCE
+
+    def append_pending(self, event: Put) -> None:
+        """Add an event whose ``value`` is a PendingValue; what follows waits for it in order."""
+        self.others.append(event)
+        self._pending.append(event)
+        self.place.due_ns = AT_ONCE
+
+    def take_notes(self, notes: Notes) -> None:
+        """Add what somebody else had noted: that of the hooks that are to be written."""
+        if self.hooks is not None and not self.hooks:
+            return
+        some = notes.selected(self.hooks)
+        mine = self.notes
+        mine.names, mine.base_ns = some.names, some.base_ns
+        if not mine.words:
+            mine.origin = some.origin
+        mine.words += some.words
+
+    def add_hook(self, name: str, time_ns: int, duration_ns: int | None = None) -> None:
+        """Add a hook that is over.
+
+        Args:
+            name: the hook.
+            time_ns: when it was done.
+            duration_ns: how long its handlers took; None for one without.
+        """
+        notes = self.notes
+        if duration_ns is None:
+            notes.noter(NOTICE, name)(time_ns & NUMBER)
+        else:
+            notes.noter(BEGIN, name)(time_ns - duration_ns & NUMBER)
+            notes.noter(END, name)(time_ns & NUMBER)
+
+    def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
+        """Have an event appended by the owner's next flush.
+
+        Returns:
+            Whether it will be; False when it is too late.
+        """
+        time_ns = self.clock_ns()
+        return self.ask_for_event(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
+
+    def ask_for_event(self, make: Callable[[], Event]) -> bool:
+        """Have an event appended by the owner's next flush, made only then; any thread may ask.
+
+        Returns:
+            Whether it will be; False when it is too late.
+        """
+        # Python changes threads at calls and at the ends of loops. There is neither between the
+        # look and the append, so whatever the inbox took is there when it is emptied at the end.
+        if not self.takes:
+            return False
+        self.inbox.append(make)
+        self.place.due_ns = AT_ONCE
+        return True
+
+    def take_from_inbox(self) -> Event:
+        """The next event that another thread asked for, with its place in the order; append it."""
+        return self.inbox.popleft()()
+
+    @property
+    def written_seq(self) -> int:
+        """The sequence number of the first event that is not written yet."""
+        return self._flushed_seq
+
+    @property
+    def readable_seq(self) -> int:
+        """How far observers can read: ``written_seq``, unless the disk took not the last events."""
+        return self._readable_seq
+
+    def statistics(self) -> LogStatistics:
+        """How much is recorded, buffered and lost; any thread may ask."""
+        segment, size = self.committed
+        written = self._flushed_seq
+        buffered = count_hooks(shape_of(self.notes.words)) + len(self.others)
+        return LogStatistics(
+            events=written + buffered,
+            buffered=buffered,
+            asked_for=len(self.inbox),
+            lost=self.lost_events,
+            segment=segment,
+            segment_bytes=size,
+        )
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def flush(self, wait: bool = False) -> None:
+        """Write what was appended; afterwards observers may see it.
+
+        An interrupt (Ctrl-C) may end it anywhere: the next flush goes on from there.
+
+        Args:
+            wait: also wait for pending values, so that everything is written.
+
+        Raises:
+            MetricError: an event is larger than a frame. It is left out, the others are written.
+        """
+        # Written out for what nearly every step is: one in which the same happens as in the one
+        # before. The processor's caches are full of other things by then, so what counts is how
+        # many functions and objects it takes: hence arrays all the way, and nothing of struct.
+        notes, shape, place = self.notes, self._shape, self.place
+        if place.pending is not None:
+            place.settle()
+        words = notes.words
+        row = words.tobytes()
+        marks = row[_MARK_AT::8]
+        steps = len(marks) // shape.number
+        if marks != shape.marks * steps:
+            shape, steps = self._shape_of(marks)
+        if not (steps and shape.count) or self._underway is not None or self._pending:
+            self._flush_slowly(wait)
+            return
+        others, first_seq = self.others, self._flushed_seq
+        count, size = shape.count * steps, _PAYLOAD_HEAD_BYTES + len(row)
+        time_ns = place.clock_ns()
+        head = self._head
+        stage, head[4], head[5], head[6], head[7] = notes.origin
+        head[3] = WORDS_BEGIN | len(marks) << 16 | stage << 48
+        head[2] = time_ns
+        head[1] = first_seq
+        head[0] = size | count << 32 | KIND_EVENTS << 48
+        body: array[int] | bytes = head + words
+        if others:
+            try:
+                tail = encode_others(others)
+            except UNENCODABLE:
+                self._flush_slowly(wait)
+                return
+            count += len(others)
+            size += len(tail)
+            head[0] = size | count << 32 | KIND_EVENTS << 48 | HAS_OTHERS << 56
+            body = (head + words).tobytes() + tail
+        begin = self._begin
+        begin[0] = self._mark | crc32(body) << 32
+        file = self._file
+        at = file.size - file.base
+        end_at = at + _HEAD_BYTES + size
+        if end_at > file.room or size > _MAX_FAST_BYTES or count > MAX_EVENTS_A_FRAME:
+            self._flush_slowly(wait)
+            return
+        # Python delivers an interrupt at calls and at the ends of loops. From here to the next
+        # blank line there is neither, so all of it happens or nothing.
+        file.window[at + 8 : end_at] = body
+        file.window[at : at + 8] = begin
+        file.size = file.base + end_at
+        self._flushed_seq = self._readable_seq = first_seq + count
+        self.committed = (self._index, file.size)
+        self._written_ns = time_ns
+        self._shape = shape
+        place.due_ns = time_ns + MAX_BUFFERED_NS
+        place.late_ns = time_ns + MAX_STEP_NS
+        notes.origin = (
+            STAGE_NUMBERS[place.stage],
+            place.epoch,
+            place.step,
+            place.batch_idx & NUMBER,
+            place.dataloader_idx,
+        )
+        del words[:]
+        self._counted_words = self._counted_hooks = 0
+        shape.rows += (row,)
+        if others:
+            self._uncounted += others
+            del others[:]
+
+        if len(shape.rows) > COUNT_FRAMES_AT_ONCE:
+            self._count_rows(shape)
+        if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
+            self._count()
+        if file.size >= self._rotate_at:
+            self._rotate()
+
+    def _flush_slowly(self, wait: bool) -> None:
+        if self._is_left:
+            raise refusal("the log was to be written")
+        if self._underway is not None:
+            self._finish_frame()
+        if self._pending:
+            self._take_arrived(wait)
+            if self._pending:
+                self._write_before(self._pending[0].seq)
+                return
+        hook_count, other_count = self._count_noted(), len(self.others)
+        number = hook_count + other_count
+        if not number:
+            self._keep_rest(self.notes.cut(0).rest)  # where training moved, without a hook
+            return
+        shape = shape_of(self.notes.words)
+        try:
+            payload = encode_notes(self.notes, self.others)
+        except (*UNENCODABLE, TooManyWords):
+            self._write_before(self._flushed_seq + number)
+            return
+        if number > MAX_EVENTS_A_FRAME or len(payload) > MAX_PAYLOAD_BYTES:
+            self._write_before(self._flushed_seq + number)
+            return
+        self._write_frame(payload, hook_count, other_count)
+        self._learn(shape)
+
+    def _flush_late(self) -> None:
+        """Write a step that goes on; the rest of it is then written at its end."""
+        with self.alone():
+            self.flush()
+        self.place.due_ns = AT_ONCE
+
+    def _set_due(self, time_ns: int) -> None:
+        place = self.place
+        place.due_ns, place.late_ns = time_ns + MAX_BUFFERED_NS, time_ns + MAX_STEP_NS
+
+    def _shape_of(self, marks: bytes) -> "tuple[_Shape, int]":
+        """The shape of one of the steps in which the same happens, and how many they are."""
+        for shape in self._shapes.values():
+            steps = len(marks) // shape.number
+            if marks == shape.marks * steps:
+                return shape, steps
+        return _NO_SHAPE, 0
+
+    def _learn(self, marks: bytes) -> None:
+        """Be prepared for a step in which the same happens."""
+        if self.notes is not self.place.notes or self.notes.base_ns or sys.byteorder != "little":
+            return
+        if self.notes.words or NAME >> SHIFT in marks or not count_hooks(marks):
+            return  # a hook goes on, or has to be named
+        step = marks[: (marks + marks).find(marks, 1)]  # the shortest that they are repeated of
+        if step in self._shapes:
+            return  # it was written slowly for another reason, and has steps to be counted
+        if len(self._shapes) >= MAX_SHAPES:
+            self._count_all_rows()
+            self._shapes.clear()
+            self._shape = _NO_SHAPE
+        self._shapes[step] = _Shape(step)
+
+    def flush_end(self) -> bool:
+        """Write the last of the events, for which some space was kept back.
+
+        Returns:
+            Whether the disk took them.
+        """
+        self._file.open_reserve()
+        self.flush(wait=True)
+        return self._readable_seq == self._flushed_seq
+
+    def _write_before(self, limit: int) -> None:
+        """Write what comes before a sequence number: as several frames where one would be too
+        large.
+        """
+        refused: MetricError | None = None
+        at_once = MAX_EVENTS_A_FRAME
+        while self._flushed_seq < limit:
+            number = min(at_once, limit - self._flushed_seq)
+            other_count = bisect_left(self.others, self._flushed_seq + number, key=_by_seq)
+            hook_count = number - other_count
+            payload = self._encode_first(hook_count, other_count)
+            if payload is not None and len(payload) <= MAX_PAYLOAD_BYTES:
+                self._write_frame(payload, hook_count, other_count)
+            elif number > 1:
+                at_once = number // 2
+            else:
+                event = str(self.others[:other_count] or self.notes.cut(hook_count).hooks)
+                refused = MetricError(
+                    f"one event takes more than {MAX_PAYLOAD_BYTES} bytes, the most a log takes, "
+                    f"or has a hook's name of more than {MAX_NAMES_BYTES}: "
+                    f"{event[:200]}..."
+                )
+                self._settle(hook_count, other_count, refused)
+        if refused is not None:
+            raise refused
+
+    def _encode_first(self, hook_count: int, other_count: int) -> bytes | None:
+        """A frame's payload; None where it would hold too much."""
+        notes = self.notes.cut(hook_count).first
+        try:
+            return encode_notes(notes, self.others[:other_count])
+        except TooManyWords:
+            return None
+        except UNENCODABLE:
+            self.others[:other_count] = [encodable(event) for event in self.others[:other_count]]
+            return encode_notes(notes, self.others[:other_count])
+
+    def _write_frame(self, payload: bytes, hook_count: int, other_count: int) -> None:
+        time_ns = self._written_ns = self.clock_ns()
+        if self.notes is self.place.notes:
+            self._set_due(time_ns & NUMBER)
+        flags = HAS_OTHERS if other_count else 0
+        number, seq = hook_count + other_count, self._flushed_seq
+        frame = pack_frame(self._mark, KIND_EVENTS, payload, number, seq, time_ns, flags)
+        self._underway = frame, hook_count, other_count
+        error = None
+        try:
+            self._file.append(frame)
+        except OSError as failure:
+            error = failure
+        self._settle(hook_count, other_count, error)
+
+    def _finish_frame(self) -> None:
+        """Go on where an interrupt ended ``_write_frame``: with the same bytes at the same place,
+        because another process may have read them already.
+        """
+        assert self._underway is not None
+        frame, hook_count, other_count = self._underway
+        error = None
+        begin = self.committed[1]
+        if self._file.size != begin + len(frame):
+            self._file.size = begin
+            try:
+                self._file.append(frame)
+            except OSError as failure:
+                error = failure
+        self._settle(hook_count, other_count, error)
+
+    def _settle(self, hook_count: int, other_count: int, error: Exception | None) -> None:
+        """Take the first events out of the buffers: they are written, or lost by an error."""
+        notes, others = self.notes, self.others
+        number = hook_count + other_count
+        if error is not None:  # first, because it may have notes handed over
+            gap = [self._gap(number, others[:other_count], error)]
+        _, hooks, rest = notes.cut(hook_count)
+
+        # Python delivers an interrupt at calls and at the ends of loops. From here to the next
+        # blank line there is neither, so all of it happens or nothing.
+        self._flushed_seq += number
+        self._underway = None
+        notes.words[:] = rest.words
+        notes.origin = rest.origin
+        self._counted_words = self._counted_hooks = 0
+        if error is None:
+            self._singly += hooks
+            self._uncounted += others[:other_count]
+            self.committed = (self._index, self._file.size)
+            self._readable_seq = self._flushed_seq
+            del others[:other_count]
+        else:
+            del others[:other_count]
+            others += gap
+            first_loss = not self.lost_events
+            self.lost_events += number
+            self._loss = error
+
+        if error is not None:
+            if first_loss and isinstance(error, OSError) and self.on_loss is not None:
+                self.on_loss(f"the event log cannot be written: {error}")
+            elif first_loss and isinstance(error, OSError):
+                _log.warning(
+                    "the event log cannot be written; training goes on unrecorded until it can be",
+                    error=str(error),
+                )
+            return
+        if max(len(self._uncounted), len(self._singly)) > COUNT_EVENTS_AT_ONCE:
+            self._count()
+        if self._file.size >= self._rotate_at:
+            self._rotate()
+
+    def _keep_rest(self, rest: Notes) -> None:
+        notes = self.notes
+        notes.words[:] = rest.words
+        notes.origin = rest.origin
+        self._counted_words = self._counted_hooks = 0
+
+    def _gap(self, number: int, lost: Sequence[Event], error: Exception) -> Gap:
+        """What tells of lost events, also of those that a lost Gap told of."""
+        unreported = sum(event.count for event in lost if type(event) is Gap)
+        return self.event(Gap, number + unreported, str(error)[:MAX_REASON_CHARS])
+
+    def _take_arrived(self, wait: bool) -> None:
+        """Put values that have arrived where they belong, up to the first that has not."""
+        others = self.others
+        while self._pending:
+            event = self._pending[0]
+            value: PendingValue = event.value  # type: ignore[assignment]
+            try:
+                if not wait and not value.ready():
+                    return
+                arrived: Event = msgspec.structs.replace(event, value=value.result())
+            except Exception as error:
+                # The accelerator failed. Training will hear of it by itself; the log goes on.
+                arrived = _never_arrived(event, error)
+            others[bisect_left(others, event.seq, key=_by_seq)] = arrived
+            self._pending.popleft()
+
+    # -- the summary -------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        """Bring the summary up to date; in batches, because a loop that stays in the caches costs
+        a third of the same work done step by step.
+        """
+        counted = 0
+        try:
+            for event in self._uncounted:
+                self._summary.add_other(event)  # type: ignore[arg-type]
+                counted += 1
+        finally:
+            del self._uncounted[:counted]
+        totals = self._totals_with((hook.name, 1, hook.duration_ns) for hook in self._singly)
+        self._hook_totals = totals
+        del self._singly[:]
+
+    def _count_rows(self, shape: "_Shape") -> None:
+        rows, width = shape.rows, shape.number
+        words = array("Q", b"".join(rows))
+        number = len(words) // width
+        if not number:
+            return
+        totals = self._totals_with(
+            (name, number, sum(words[at::width]) - sum(words[begun::width]) - number * marks)
+            if at != begun
+            else (name, number, 0)
+            for name, at, begun, marks in shape.hooks
+        )
+        self._hook_totals = totals
+        del rows[:]
+
+    def _count_all_rows(self) -> None:
+        for shape in self._shapes.values():
+            self._count_rows(shape)
+
+    def _totals_with(self, more: Iterable[tuple[str, int, int]]) -> dict[str, list[int]]:
+        """The hooks' totals and more, as something new: an interrupt must not count half of it."""
+        totals = {name: list(cell) for name, cell in self._hook_totals.items()}
+        for name, count, duration_ns in more:
+            cell = totals.setdefault(name, [0, 0])
+            cell[0] += count
+            cell[1] += duration_ns
+        return totals
+
+    def _complete_summary(self) -> None:
+        """All that the segment holds, now that nothing more will be written to it."""
+        self._count()
+        self._count_all_rows()
+        summary, place = self._summary, self.place
+        summary.last_time_ns = self._written_ns
+        summary.epoch, summary.step = place.epoch, place.step
+        hooks = dict(summary.hooks)
+        for name, (count, total_ns) in self._hook_totals.items():
+            before = hooks.get(name, HookTotal())
+            hooks[name] = HookTotal(before.count + count, before.total_ns + total_ns)
+        summary.hooks = hooks  # both or neither, as in _settle
+        self._hook_totals = {}
+
+    # -- segments ----------------------------------------------------------------------------
+
+    def _begin_segment(self, index: int) -> tuple[int, SegmentFile, int]:
+        """A new segment with its header: file descriptor, file and mark.
+
+        Raises:
+            RunFolderError: it cannot be created.
+            OSError: there is no space for it.
+        """
+        fd = -1
+        try:
+            fd = self._store.create(index)
+            file = open_segment_file(fd)
+            mark = secrets.randbits(32) | 1  # never 0, which is what unwritten space holds
+            header = SegmentHeader(
+                format=(FORMAT_MAJOR, FORMAT_MINOR),
+                run=self.identity.run,
+                attempt=self.identity.attempt,
+                rank=self.identity.rank,
+                world_size=self.identity.world_size,
+                segment=index,
+                first_seq=self._flushed_seq,
+                mark=mark,
+                wall_ns=time.time_ns(),
+                mono_ns=self.clock_ns(),
+                schema=_SCHEMA,
+                schema_version=SCHEMA_VERSION,
+            )
+            file.append(pack_header(header))
+        except RunFolderError:
+            raise  # there may be a file, but another writer's
+        except BaseException:
+            if fd >= 0:
+                os.close(fd)
+            if fd >= 0 or index > 0:
+                self._store.discard(index)
+            raise
+        return fd, file, mark
+
+    def _rotate(self) -> None:
+        """Go on in a new segment and seal the old one; grow on while there is no room for one."""
+        self._tell_of_failed_syncs()
+        self._complete_summary()
+        summary = Summary(first_time_ns=self.clock_ns())
+        number, old_fd = self._current
+        following = number + 1
+        old = _Ended(number, old_fd, self._file, self._mark, self._summary)
+        try:
+            # Before the old one is sealed, so that there is always one to write to.
+            fd, file, mark = self._begin_segment(following)
+        except (RunFolderError, OSError) as error:
+            _log.warning("cannot begin a new log segment; the last one grows on", error=str(error))
+            self._rotate_at = self._file.size + self._segment_bytes
+            return
+        # All of it or nothing, as in _settle.
+        self._index, self._current, self._file, self._mark = (
+            number + 1,
+            (number + 1, fd),
+            file,
+            mark,
+        )
+        self._summary, self._rotate_at = summary, self._segment_bytes
+        self.committed = (self._index, file.size)
+
+        try:
+            self._seal(old)
+        finally:
+            self._retired.append((old.number, old.fd))
+
+    def _seal(self, ended: "_Ended") -> None:
+        """End a segment with its footer; without one, a reader finds its end by itself."""
+        file = ended.file
+        footer = Footer(self._flushed_seq, file.size, ended.summary)
+        try:
+            try:
+                file.append(pack_footer(ended.mark, footer, file.size))
+            finally:
+                file.finish()
+        except OSError as error:
+            _log.warning("a log segment could not be sealed", error=str(error))
+
+    def sync(self) -> None:
+        """Make what is written durable. Any thread may call it.
+
+        A segment that could not be made durable is not tried again: the system may since call
+        clean what never reached the disk, and would say that all is well. The owner's next flush
+        says so in the log, with a Fault, and goes on in a new segment. After failures in a row it
+        takes longer until the next try, so that segments do not pile up.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        if self._is_left:
+            raise refusal("the log was to be made durable")
+        with self._sync_lock:
+            while self._retired:
+                index, fd = self._retired.popleft()
+                try:
+                    if fd not in self._unsound:
+                        self._sync_file(index, fd)
+                        self.sealed.append(index)
+                finally:
+                    self._unsound.discard(fd)
+                    self._named_fd = -1 if self._named_fd == fd else self._named_fd
+                    os.close(fd)
+            index, fd = self._current
+            if fd < 0 or self.clock_ns() < self._sync_again_ns:
+                return
+            if fd not in self._unsound:
+                self._sync_file(index, fd)
+            if self._untold or fd in self._unsound:
+                # Again: the owner may have begun a segment meanwhile, or had no room for one.
+                self._rotate_at = 0
+
+    def _sync_file(self, index: int, fd: int) -> None:
+        try:
+            os.fdatasync(fd)
+            if fd != self._named_fd:
+                self._sync_names_of(fd)
+        except OSError as error:
+            self._sync_error = error.strerror or str(error)
+            self._unsound.add(fd)
+            self._untold.append((index, self._sync_error))
+            self._failed_syncs += 1
+            wait_s = min(2**self._failed_syncs, MAX_SYNC_WAIT_S)
+            self._sync_again_ns = self.clock_ns() + wait_s * 1_000_000_000
+            self._rotate_at = 0
+            raise
+        self._failed_syncs = 0
+
+    def _sync_names_of(self, fd: int) -> None:
+        try:
+            self._store.sync_names()
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTOR:
+                raise
+            return  # nothing was asked of the disk: the next sync tries again
+        self._named_fd = fd
+
+    def _tell_of_failed_syncs(self) -> None:
+        while self._untold:
+            index, why = self._untold.popleft()
+            message = (
+                f"segment {index} could not be made durable: {why}; a power cut may lose it, and "
+                "it is not tried again"
+            )
+            self.others.append(self.event(Fault, "OSError", message, "", "", source="log"))
+
+    def close(self) -> None:
+        """Write what is left, seal the last segment and make all durable."""
+        self._flush_rest()
+        self._sync_all()
+        if self._current[1] in self._unsound:  # the log can still tell, in the next
+            self._rotate()
+        self._tell_of_failed_syncs()
+        self._flush_rest()
+        self._complete_summary()
+        index, fd = self._current
+        self._seal(_Ended(index, fd, self._file, self._mark, self._summary))
+        self.committed = (index, self._file.size)
+        self._store.discard_leftovers()
+        self._sync_all()
+        with self._sync_lock:
+            os.close(fd)
+            if fd not in self._unsound:
+                self.sealed.append(index)
+            self._current = (index, -1)
+
+    def _sync_all(self) -> None:
+        """Make all durable now, whatever was before."""
+        for _ in range(len(self._retired) + 1):  # each failure is of another segment
+            self._sync_again_ns = 0
+            try:
+                self.sync()
+                return
+            except OSError as error:
+                _log.warning("the event log could not be made durable", error=str(error))
+
+    def problems(self) -> list[str]:
+        """What became of the log that its user should know at the run's end, a line each."""
+        found = []
+        if self.lost_events:
+            found.append(
+                f"{self.lost_events} events are missing in the event log: {self._loss}; make room, "
+                "or choose another default_root_dir"
+            )
+        if self._sync_error:
+            found.append(
+                f"the event log could not be made durable at times: {self._sync_error}; check the "
+                "disk, and copy the run elsewhere"
+            )
+        return found
+
+    def _flush_rest(self) -> None:
+        for _ in range(2):  # the second time for a Gap that tells what the first lost
+            try:
+                self.flush(wait=True)
+            except MetricError as error:
+                _log.warning("an event could not be recorded", error=str(error))
+
+
+class _Shape:
+    """What is known of steps in which the same happens.
+
+    Args:
+        marks: of the words; none for a step that nothing is known of.
+
+    Attributes:
+        marks: the same.
+        number: of words.
+        count: hooks that ran or ended.
+        hooks: name, which words are the times of its end and its begin, and by how much the two
+            differ because of their marks.
+        rows: words of steps that are written, to be counted.
+    """
+
+    __slots__ = ("count", "hooks", "marks", "number", "rows")
+
+    def __init__(self, marks: bytes) -> None:
+        layout = Layout(marks)
+        self.marks = marks
+        self.number = len(marks)
+        self.count = len(layout.names)
+        self.hooks = [
+            (name, at, begun, marks[at] - marks[begun] << SHIFT)
+            for name, at, begun in zip(layout.names, layout.times, layout.begun, strict=True)
+        ]
+        self.rows: list[bytes] = []
+
+
+_NO_SHAPE = _Shape(bytes([BATCH_IDX >> SHIFT]))
+
+
+class _Ended(NamedTuple):
+    """A segment that is complete but for its footer."""
+
+    number: int
+    fd: int
+    file: SegmentFile
+    mark: int
+    summary: Summary
+
+
+def _never_arrived(event: Put, error: Exception) -> Fault:
+    """What stands in a value's place when it cannot be had."""
+    head = [getattr(event, name) for name in Event.__struct_fields__]
+    message = f"the value of {event.name!r} did not arrive: {error}"
+    return Fault(*[*head, type(error).__name__, message[:MAX_REASON_CHARS], "", event.hook])
+
+
+_SCHEMA = {tag: [kind.__name__, *kind.__struct_fields__] for tag, kind in EVENT_TYPES.items()}

@@ -1,0 +1,260 @@
+"""Commands waiting for an actor: bounded, counted, and none lost without a word."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import trio
+
+from ..errors import UsageError
+from ..events import Command
+from ..statistics import MailboxStatistics
+from .reply import Reply
+
+Overflow = Literal["fail", "block", "drop_oldest", "drop_newest", "coalesce"]
+OVERFLOWS: tuple[Overflow, ...] = ("fail", "block", "drop_oldest", "drop_newest", "coalesce")
+
+
+class MailboxLimit(msgspec.Struct, frozen=True):
+    """How many commands may wait for an actor, and what becomes of one too many.
+
+    Attributes:
+        capacity: at most so many wait.
+        overflow: ``fail`` refuses it, which makes it a dead letter. ``block`` lets its sender wait
+            for room, then fails. ``drop_oldest`` drops the one that has waited longest,
+            ``drop_newest`` the one that comes. ``coalesce`` keeps, full or not, only the newest
+            waiting command of each type and sender, and fails when it is full even so.
+        block_s: how long ``block`` lets a sender wait, in s.
+    """
+
+    capacity: int = 1000
+    overflow: Overflow = "fail"
+    block_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise UsageError(f"MailboxLimit(capacity={self.capacity}): expected 1 or more")
+        if self.overflow not in OVERFLOWS:
+            raise UsageError(
+                f"MailboxLimit(overflow={self.overflow!r}): expected {', '.join(OVERFLOWS)}"
+            )
+        if not 0 <= self.block_s < float("inf"):
+            raise UsageError(f"MailboxLimit(block_s={self.block_s}): expected seconds, 0 or more")
+
+
+DEFAULT_LIMIT = MailboxLimit()
+
+
+class Envelope(NamedTuple):
+    """A command on its way."""
+
+    command: Command
+    sender: str
+    reply: Reply | None
+
+
+class Mailbox:
+    """Commands for one actor, in order; any thread may post, the actor's own thread takes.
+
+    Every command that is posted is delivered, dropped by the policy, or becomes a dead letter, and
+    each is counted once.
+
+    Args:
+        limit: how many may wait, and what becomes of one too many.
+        arrived: called when one more command waits, from the poster's thread; must not block.
+        dropped: called with each command that the policy drops, from the poster's thread.
+    """
+
+    def __init__(
+        self,
+        limit: MailboxLimit = DEFAULT_LIMIT,
+        arrived: Callable[[], None] | None = None,
+        dropped: Callable[[Envelope], None] | None = None,
+    ) -> None:
+        self.limit = limit
+        self.arrived = arrived
+        self.is_open = True
+        self._dropped = dropped
+        self._waiting: deque[Envelope] = deque()
+        # Guards all of this; notified when there is room, or never will be.
+        self._room = threading.Condition()
+        self._tell_room: list[Callable[[], None]] = []  # the same for senders that may not block
+        self._sent = self._delivered = self._drops = self._dead = self._most_waiting = 0
+
+    # -- senders -----------------------------------------------------------------------------
+
+    def post(self, envelope: Envelope, may_block: bool = True) -> str:
+        """Add a command; returns why not, or an empty string.
+
+        Args:
+            envelope: the command.
+            may_block: whether ``overflow="block"`` may hold this thread up.
+        """
+        with self._room:
+            if may_block and self.limit.overflow == "block":
+                self._room.wait_for(lambda: not self.must_wait, self.limit.block_s)
+            self._sent += 1
+            reason, dropped = self._admit(envelope)
+            if reason:
+                self._dead += 1
+            self._drops += len(dropped)
+            self._most_waiting = max(self._most_waiting, len(self._waiting))
+        if self._dropped is not None:
+            for each in dropped:
+                self._dropped(each)
+        # In the place of one that was dropped, it needs no announcement: so there are never more
+        # announcements than commands, however many are dropped.
+        if not reason and not dropped and self.arrived is not None:
+            self.arrived()
+        return reason
+
+    async def wait_for_room(self) -> None:
+        """Wait, in a trio task, until a post need not wait, at most ``block_s``."""
+        token = trio.lowlevel.current_trio_token()
+        with trio.move_on_after(self.limit.block_s):
+            while True:
+                freed = trio.Event()
+                with self._room:
+                    if not self.must_wait:
+                        return
+                    self._tell_room.append(lambda freed=freed: token.run_sync_soon(freed.set))  # type: ignore[misc]
+                await freed.wait()
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the policy has a sender wait now."""
+        return (
+            self.limit.overflow == "block"
+            and self.is_open
+            and len(self._waiting) >= self.limit.capacity
+        )
+
+    def _admit(self, envelope: Envelope) -> tuple[str, list[Envelope]]:
+        """Why it is refused, or an empty string; and what is dropped for it."""
+        if not self.is_open:
+            return "the actor has stopped", []
+        waiting, overflow = self._waiting, self.limit.overflow
+        dropped: list[Envelope] = []
+        if overflow == "coalesce":
+            kind = type(envelope.command)
+            for older in waiting:
+                if type(older.command) is kind and older.sender == envelope.sender:
+                    dropped.append(older)
+                    break
+            for older in dropped:
+                waiting.remove(older)
+        if len(waiting) >= self.limit.capacity:
+            if overflow == "drop_newest":
+                return "", [envelope]
+            if overflow != "drop_oldest":
+                return f"the mailbox is full: {self.limit.capacity} commands are waiting", dropped
+            dropped.append(waiting.popleft())
+        waiting.append(envelope)
+        return "", dropped
+
+    # -- the actor ---------------------------------------------------------------------------
+
+    def take(self) -> Envelope | None:
+        """The next command, or None. It counts as delivered unless ``refuse`` says otherwise."""
+        if not self._waiting:
+            return None
+        with self._room:
+            if not self._waiting:
+                return None
+            envelope = self._waiting.popleft()
+            self._delivered += 1
+            self._notify_room()
+        return envelope
+
+    def refuse(self) -> None:
+        """Nobody handles the command that was taken last: it is a dead letter."""
+        with self._room:
+            self._delivered -= 1
+            self._dead += 1
+
+    def close(self) -> list[Envelope]:
+        """Refuse further commands; returns those nobody took, which are dead letters now."""
+        with self._room:
+            self.is_open = False
+            left = list(self._waiting)
+            self._waiting.clear()
+            self._dead += len(left)
+            self._notify_room()
+        return left
+
+    def _notify_room(self) -> None:
+        self._room.notify_all()
+        tell, self._tell_room = self._tell_room, []
+        for each in tell:
+            with contextlib.suppress(trio.RunFinishedError):  # who waited is gone
+                each()
+
+    def statistics(self) -> MailboxStatistics:
+        """How many commands came, and what became of them."""
+        with self._room:
+            return MailboxStatistics(
+                capacity=self.limit.capacity,
+                overflow=self.limit.overflow,
+                waiting=len(self._waiting),
+                most_waiting=self._most_waiting,
+                sent=self._sent,
+                delivered=self._delivered,
+                dropped=self._drops,
+                dead=self._dead,
+            )
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait."""
+        return len(self._waiting)
+
+    @property
+    def sent(self) -> int:
+        """How many commands were sent."""
+        return self._sent
+
+    @property
+    def settled(self) -> int:
+        """How many of them wait no more: they were delivered, dropped, or are dead."""
+        with self._room:
+            return self._sent - len(self._waiting)
+
+
+class Told:
+    """What ``tell`` returns: usually nothing is left to wait for, and awaiting it costs nothing.
+
+    When a coroutine tells an actor whose mailbox is full and has its senders wait, awaiting this
+    waits. A coroutine that does not await it cannot be held up: its command is refused then.
+
+    Args:
+        deliver: delivers what could not be delivered at once, after waiting or without.
+    """
+
+    def __init__(self, deliver: "Deferred | None" = None) -> None:
+        self._deferred = deliver
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            yield from deferred.deliver_when_room().__await__()
+
+    def __del__(self) -> None:
+        if self._deferred is not None:
+            self._deferred.deliver_now()
+
+
+class Deferred(NamedTuple):
+    """A command whose sender may wait for room, but not by blocking its thread."""
+
+    mailbox: Mailbox
+    deliver_now: Callable[[], None]
+
+    async def deliver_when_room(self) -> None:
+        """Wait for room, then deliver; also when the wait is cancelled, so that none is lost."""
+        try:
+            await self.mailbox.wait_for_room()
+        finally:
+            self.deliver_now()

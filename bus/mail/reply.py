@@ -1,0 +1,87 @@
+"""The answer to a command, on its way back: it always comes, as a value or a typed failure."""
+
+import contextlib
+import math
+from collections.abc import Awaitable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+import trio
+
+from ..errors import AskTimeoutError, UsageError
+
+
+class Reply:
+    """The answer to one ``ask``: set once, from any thread."""
+
+    def __init__(self) -> None:
+        self._future: Future[Any] = Future()
+
+    def set(self, value: object) -> None:
+        """Give the answer; later ones are ignored."""
+        with contextlib.suppress(InvalidStateError):  # there is one: it may come from two threads
+            self._future.set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        """Say that there is no answer."""
+        with contextlib.suppress(InvalidStateError):
+            self._future.set_exception(error)
+
+    def wait(self, timeout_s: float) -> Any:
+        """Wait for the answer in a thread.
+
+        Raises:
+            AskTimeoutError: there was none in time.
+        """
+        try:
+            return self._future.result(timeout_s)
+        except FutureTimeoutError:
+            if self._future.done():
+                raise  # the handler's own TimeoutError
+            raise _late(timeout_s) from None
+
+    async def wait_async(self, timeout_s: float, told: Awaitable[None] | None = None) -> Any:
+        """Wait for the answer in a trio task.
+
+        Args:
+            timeout_s: how long.
+            told: to be awaited first: the command may have to wait for room in a mailbox.
+
+        Raises:
+            AskTimeoutError: there was none in time.
+        """
+        arrived = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def announce(_: object) -> None:
+            with contextlib.suppress(trio.RunFinishedError):  # nobody waits any more
+                token.run_sync_soon(arrived.set)
+
+        self._future.add_done_callback(announce)
+        with trio.move_on_after(timeout_s):
+            if told is not None:
+                await told
+            await arrived.wait()
+        if not self._future.done():
+            raise _late(timeout_s)
+        return self._future.result()
+
+
+def check_deadline(timeout_s: float) -> None:
+    """See that a wait has an end.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):
+        raise UsageError(f"timeout_s={timeout_s!r}: expected seconds; an ask always has a deadline")
+    if not 0 <= timeout_s < math.inf:
+        raise UsageError(
+            f"timeout_s={timeout_s}: expected seconds from 0; an ask always has a deadline, so "
+            "infinity is none"
+        )
+
+
+def _late(timeout_s: float) -> AskTimeoutError:
+    return AskTimeoutError(f"no reply within {timeout_s} s; the command may still be acted on")

@@ -1,0 +1,1 @@
+"""Replay: a recorded run, fed to observers again."""

@@ -1,0 +1,49 @@
+"""How many events a run's logs lack, which were put and are not there."""
+
+from collections.abc import Sequence
+
+from ..errors import LogFormatError
+from ..events import Gap
+from ..log.reader import LogReader
+from ..log.segments import FolderStore, read_footer
+from ..runs.cursor import AttemptLog
+
+
+def missing_events(logs: Sequence[AttemptLog]) -> int:
+    """Events that could not be written, as Gaps say, or are not in the logs any more: their
+    numbers are passed over, or come after what can be read.
+
+    Args:
+        logs: of the attempts; what a later one superseded is not missed.
+    """
+    return sum(map(_missing_in, logs))
+
+
+def _missing_in(log: AttemptLog) -> int:
+    reader = LogReader(log.store)
+    said = 0
+    try:
+        for event in reader.events("none"):
+            if log.until is not None and reader.next_seq >= log.until and event.seq >= log.until:
+                break
+            if type(event) is Gap:
+                said += max(0, event.count)
+    except LogFormatError:
+        pass  # the reader has got no further
+    finally:
+        reader.close()
+    return max(said, reader.passed_over) + max(0, _last_known(log) - reader.next_seq)
+
+
+def _last_known(log: AttemptLog) -> int:
+    """How far the log is known to go, by the footer of its last segment."""
+    if log.until is not None:
+        return log.until
+    indices = log.store.indices()
+    if not indices or not isinstance(log.store, FolderStore):
+        return 0
+    try:
+        footer = read_footer(log.store, indices[-1])
+    except LogFormatError:
+        return 0
+    return 0 if footer is None else footer.next_seq

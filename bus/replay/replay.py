@@ -1,0 +1,566 @@
+"""A recorded run through actors and sinks: the product with the trainer switched off."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import trio
+
+from ..actor import Actor, actor_name
+from ..errors import (
+    ActorStoppedError,
+    DeliveryError,
+    NightbusError,
+    NobodyInReplayError,
+    NotRecorded,
+    UsageError,
+)
+from ..events import Command, Event, Plain, Put, RunStarted, Stage, Stop
+from ..inspection.report import summarise
+from ..log.reader import EndKind, LogReader
+from ..mail.mailbox import Envelope, Told
+from ..mail.reply import Reply
+from ..media import EncodedMedia
+from ..observer import Observer, text_of
+from ..runs.cursor import AttemptLog, CursorFile, Position, RunReader, attempt_logs
+from ..runs.find_run import find_events
+from ..runs.flight_file import FlightFile
+from ..runs.lineage import Timeline, consistent_logs
+from ..runs.resume_cursor import go_on, states_of_others
+from ..runs.run_folder import RunFolder
+from ..statistics import ActorStatistics, BusStatistics
+from ..subscription import subscriptions_of
+from ..system.paths import as_path
+from ..system.streams import tell_user
+from .check import check_what_is_named
+from .missing_events import missing_events
+from .observer import ReplayObserver
+from .pace import ClockName, Jumping, Waiting, parse_rate
+from .recorded_hook import replay_table
+from .recorded_trainer import CallbackTable, RecordedTrainer
+from .selection import Selection
+
+
+class ReplayError(NightbusError):
+    """An actor or sink failed in replay; what the recorded run is stays untouched."""
+
+
+class ToldCommand(msgspec.Struct, frozen=True):
+    """A command that an actor sent in replay, where nobody acts on it.
+
+    Attributes:
+        sender: the actor.
+        target: whom it was for.
+        command: what it asked.
+        at: the event that the actor was handling.
+        epoch, step: where training was then.
+        asked: whether it was sent with ``ask``: there was no reply, and unless the handler catches
+            DeliveryError, it ended there.
+    """
+
+    sender: str
+    target: str
+    command: Command
+    at: Position
+    epoch: int
+    step: int
+    asked: bool = False
+
+
+class Replayed(msgspec.Struct):
+    """What came of a replay.
+
+    Attributes:
+        events: how many events were read for each actor or sink, by its name.
+        commands: what actors asked of the run, in order: where a rule would have stopped it, say.
+        puts: metrics that actors put, as (actor, name, value); of images and the like, the value
+            is what it is and its bytes.
+        unclean: why the recording ends early; empty when the run ended by itself.
+        missing: how many events the recording lacks, because they could not be written or are not
+            there any more.
+    """
+
+    events: dict[str, int]
+    commands: list[ToldCommand]
+    puts: list[tuple[str, str, Any]]
+    unclean: str
+    missing: int = 0
+
+
+class _Emitted(NamedTuple):
+    """What an actor put, and the event that it was handling."""
+
+    at: Position
+    source: str
+    name: str
+    value: Any
+
+
+class _ReplayHost:
+    """Runs observers over a finished log, or over one that grows.
+
+    Args:
+        run: the run.
+        follow: whether to go on until the run has ended.
+        all_attempts: whether to read what was superseded too.
+    """
+
+    def __init__(self, run: RunFolder, follow: bool, all_attempts: bool) -> None:
+        self.run = run
+        self._attempts = run.attempts() if follow else []
+        self._all_attempts = all_attempts
+        self.run_path = run.path
+        self.commands: list[ToldCommand] = []
+        self.puts: list[_Emitted] = []
+        self.observers: dict[str, ReplayObserver] = {}
+        self.timeline = Timeline(self.logs())
+
+    def logs(self) -> list[AttemptLog]:
+        """The attempts that are read."""
+        return attempt_logs(self.run) if self._all_attempts else consistent_logs(self.run)
+
+    def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
+        """Nothing is recorded: what happened to an observer is raised at the end."""
+
+    def open_reader(self, start: Position) -> RunReader:
+        return RunReader(self.logs(), start)
+
+    def is_closing(self, observer: Observer) -> bool:
+        return not any(self.run.is_being_written(attempt) for attempt in self._attempts)
+
+    async def pause(self, observer: Observer, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    def stop_run(self, reason: str) -> None:
+        """There is no run to stop; the fault is raised at the end."""
+
+    def bury(
+        self,
+        target: str,
+        envelope: Envelope,
+        reason: str,
+        error: type[DeliveryError] = ActorStoppedError,
+    ) -> None:
+        if envelope.reply is not None:
+            envelope.reply.fail(error(f"{target}: {reason}"))
+
+    def statistics(self) -> BusStatistics:
+        """What the actors have read so far; nothing is recorded and nobody acts on commands."""
+        actors = {
+            name: ActorStatistics(observer.mailbox.statistics(), observer.statistics(0, 0))
+            for name, observer in self.observers.items()
+        }
+        return BusStatistics(actors, None, len(self.commands), len(self.commands))
+
+    def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
+        at = self._place_of(sender)
+        observer = self.observers.get(sender)
+        epoch, step = (0, 0) if observer is None else observer.epoch_and_step
+        asked = reply is not None
+        self.commands.append(ToldCommand(sender, target, command, at, epoch, step, asked))
+        if reply is not None:
+            reply.fail(NobodyInReplayError(target, type(command).__name__))
+        return Told()
+
+    def put(
+        self, source: str, name: str, value: object, destinations: Sequence[str] | None
+    ) -> None:
+        self.puts.append(_Emitted(self._place_of(source), source, name, value))
+
+    def put_media(
+        self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
+    ) -> None:
+        self.puts.append(_Emitted(self._place_of(source), source, name, media))
+
+    def _place_of(self, name: str) -> Position:
+        return self.observers[name].position if name in self.observers else Position(0, 0)
+
+
+def replay(
+    run: str | os.PathLike[str] | RunFolder,
+    *,
+    actors: Actor | Iterable[Actor] = (),
+    sinks: Actor | Callable[[Any], Any] | Iterable[Actor | Callable[[Any], Any]] = (),
+    rate: float | str = "max",
+    clock: ClockName | None = None,
+    start: str | None = None,
+    until: str | None = None,
+    events: Sequence[str | type[Event]] = (),
+    hooks: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    steps: str | None = None,
+    stages: Sequence[Stage] = (),
+    times: str | None = None,
+    all_attempts: bool = False,
+    resume: bool = False,
+    follow: bool = False,
+    cursors: str | os.PathLike[str] | None = None,
+    allow_network: bool = False,
+) -> Replayed:
+    """Read a recorded run through actors and sinks, as if it happened now.
+
+    No model and no data are needed, and torch is not loaded. Plain methods that subscribe to
+    hooks get the recorded event; live objects raise NotRecorded. A callback's hook methods get a
+    trainer that knows ``callback_metrics``, ``current_epoch`` and ``global_step``; where it sets
+    ``should_stop``, the result has a Stop command, and its hooks end there.
+
+    Nothing is written but what sinks write: what actors put and tell is in the result. An ``ask``
+    gets no reply: it raises NobodyInReplayError, which ends the handler that does not catch it, and
+    the replay goes on.
+
+    Places are written ``step=100``, ``epoch=2``, ``seq=4000`` (of attempt 0; ``seq=1:4000`` of
+    attempt 1) or ``time=1h30m`` (since the run began; time between attempts does not count).
+    Filters concern the events that have what they name: with ``metrics``, hooks still come. A
+    callback's trainer knows what was left out too. RunStarted and RunEnded always come.
+
+    Args:
+        run: the run's folder or anything inside it; or below ./runs its id, the beginning of its
+            id, its name, or ``last`` for the one that was started or resumed last; or a file of
+            last events.
+        actors: any actors, or one.
+        sinks: any sinks, or one; each writes where it is told to. A function is called with each
+            put.
+        rate: ``max``, as fast as can be; ``realtime``; or how many times faster than it was
+            recorded, such as 10 or ``x0.5``.
+        clock: ``recorded``: for actors, trio's clock and ``nightbus.monotonic`` show when events
+            were recorded, in seconds since the run began; ``wall``: the machine's clock, as for
+            sinks at the rate ``max``, and by default with ``follow``.
+        start: the place to begin at.
+        until: the place to end before.
+        events: only these types of events, or names of types.
+        hooks: only hooks whose names match one of these patterns, ``on_train_*`` say.
+        metrics: only metrics and media whose names match one of these patterns.
+        steps: only events of these optimizer steps, ``100..200`` with both ends.
+        stages: only events of these stages: train, validate, test, predict, sanity_check.
+        times: only events recorded so long after the run began, ``60s..1m30s``.
+        all_attempts: of a run that was resumed from a checkpoint, also what came after that
+            checkpoint before it was resumed.
+        resume: sinks go on where they stood when the run ended, instead of from its start; of a
+            run that was resumed meanwhile they take back what holds no more, as they do live.
+        follow: of a run that goes on in another process, also what comes until it ends. Only its
+            log is read: it is not held up.
+        cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
+            from there. When all is delivered, nothing is left in it.
+        allow_network: whether sinks and actors may be among them that send what they get to other
+            machines, as MLflow with a server and W&B online do.
+
+    Returns:
+        What the actors asked for and put, and how much was read.
+
+    Raises:
+        UsageError: one sends to other machines, without ``allow_network``; nothing was read.
+        RunFolderError: there is no run.
+        LogError: its log cannot be read.
+        NotRecorded: what was asked for by name is not in the log.
+        ReplayError: an actor or sink failed; its own exception is named.
+        UsageError: arguments make no sense, alone or together.
+    """
+    speed = parse_rate(rate)
+    selection = Selection(
+        start=start,
+        until=until,
+        events=events,
+        hooks=hooks,
+        metrics=metrics,
+        steps=steps,
+        stages=stages,
+        times=times,
+    )
+    if clock not in (None, "recorded", "wall"):
+        raise UsageError(f"clock={clock!r}: expected recorded or wall")
+    _check_together(selection, speed, clock, resume, follow, cursors is not None)
+    folder = run if isinstance(run, RunFolder) else find_events(os.fspath(run))
+    host = _ReplayHost(folder, follow, all_attempts)
+    destinations = [_checked("sinks", sink) for sink in several(sinks)]
+    everyone = [*(_checked("actors", actor) for actor in several(actors)), *destinations]
+    if not allow_network:
+        _refuse_network(everyone)
+    _name_everyone(everyone, host)
+    listeners = _listeners(everyone)
+    if not follow:  # before sinks open: a call that asks for what is not there leaves no files
+        _say(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
+    files: dict[str, CursorFile] = {}
+    if resume:
+        files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
+    elif cursors is not None:
+        names = [actor_name(sink) for sink in destinations]
+        files = {name: CursorFile(folder, name, as_path(cursors)) for name in names}
+    observers = [
+        _observer(host, actor, selection, files.get(actor_name(actor)), resume)
+        for actor in everyone
+    ]
+    clock = clock or ("wall" if follow else "recorded")
+    if speed == math.inf:
+        _run_as_fast_as_can_be(observers, clock)
+    else:
+        _run_in_time(observers, Waiting(speed, _begin_s(host, selection), clock), clock)
+    _raise_failures(observers)
+    if follow:  # until now, it might have come
+        _say(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
+    if cursors is not None:
+        for file in files.values():
+            file.path.unlink(missing_ok=True)
+    counts = {observer.name: observer.events_read for observer in observers}
+    order = {name: number for number, name in enumerate(counts)}
+    # Who was read first is up to the scheduler; the order of what came of it is the recording's.
+    host.commands.sort(key=lambda told: (told.at, order[told.sender]))
+    host.puts.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
+    puts = [(emitted.source, emitted.name, emitted.value) for emitted in host.puts]
+    is_end_of_another = isinstance(folder, FlightFile)  # which never had the rest
+    lacks = 0 if is_end_of_another else missing_events(host.logs())
+    return Replayed(counts, host.commands, puts, _unclean_end(folder), lacks)
+
+
+def _raise_failures(observers: Iterable[ReplayObserver]) -> None:
+    """Raise what the first of those that failed raised.
+
+    Raises:
+        NightbusError: it says itself what is wrong.
+        ReplayError: another exception, which is its cause.
+    """
+    for observer in observers:
+        if isinstance(observer.error, NightbusError):
+            raise observer.error
+        if observer.error is not None:
+            what = f"{type(observer.error).__name__}: {text_of(observer.error)}"
+            raise ReplayError(f"{observer.name} failed: {what}") from observer.error
+
+
+def _listeners(everyone: Iterable[Actor]) -> dict[str, str]:
+    """Metrics that handlers are for by name, and one such handler, for people."""
+    return {
+        entry.name: f"{type(actor).__name__}.{entry.method}"
+        for actor in everyone
+        for entry in subscriptions_of(type(actor))
+        if entry.kind is Put and entry.name is not None
+    }
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
+        tell_user(f"nightbus: {note}")
+
+
+def several(given: object) -> list[object]:
+    """What was given, of which one needs no list."""
+    return list(given) if isinstance(given, Iterable) else [given]
+
+
+def _checked(argument: str, given: object) -> Actor:
+    """See that it is an actor that can be replayed. Functions were made sinks by
+    ``nightbus.replay``, which knows these.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(given, Actor):
+        if given.why_not_replayed:
+            name = type(given).__name__
+            raise UsageError(f"{name} cannot be replayed: {given.why_not_replayed}")
+        return given
+    is_class = isinstance(given, type)
+    what = f"the class {given.__name__}" if is_class else type(given).__name__  # type: ignore[attr-defined]
+    hint = "give an object of it" if is_class else "a function goes in as nb.FunctionSink(function)"
+    raise UsageError(f"{argument} has {what}; expected actors and sinks: {hint}")
+
+
+def _check_together(
+    selection: Selection,
+    rate: float,
+    clock: ClockName | None,
+    resume: bool,
+    follow: bool,
+    has_cursors: bool,
+) -> None:
+    """Refuse arguments that do not go together."""
+    if resume and has_cursors:
+        raise UsageError(
+            "resume=True goes on with the run's own sinks, cursors=... with sinks outside it; give "
+            "one of them"
+        )
+    if (resume or has_cursors) and not selection.is_everything:
+        which = "resume=True" if resume else "cursors=..."
+        raise UsageError(
+            f"{which} delivers what sinks have not got yet, all of it; leave out the stretch and "
+            "the filters"
+        )
+    if follow and rate != math.inf:
+        raise UsageError("follow=True goes at the pace of the run that is followed; leave out rate")
+    if follow and clock == "recorded":
+        raise UsageError(
+            "follow=True follows a run that goes on now, on the machine's clock; leave out clock"
+        )
+
+
+def _name_everyone(everyone: Sequence[Actor], host: _ReplayHost) -> None:
+    """Give each an address of its own, and the replay to act in."""
+    taken: set[str] = set()
+    for actor in everyone:
+        name, number = actor_name(actor), 1
+        while name in taken:
+            number += 1
+            name = f"{actor_name(actor)}-{number}"
+        taken.add(name)
+        object.__setattr__(actor, "_address", name)
+        object.__setattr__(actor, "_context", host)
+
+
+def _refuse_network(everyone: Iterable[Actor]) -> None:
+    senders = [type(actor).__name__ for actor in everyone if actor.uses_network]
+    if senders:
+        raise UsageError(
+            f"{', '.join(senders)} would send this run to other machines; if that is meant, give "
+            "allow_network=True"
+        )
+
+
+def _observer(
+    host: _ReplayHost,
+    actor: Actor,
+    selection: Selection,
+    cursor_file: CursorFile | None,
+    delivers_rest: bool,
+) -> ReplayObserver:
+    trainer = _prepare(host, actor)
+    start = Position(0, 0)
+    if cursor_file is not None:
+        cursor = cursor_file.load()
+        if cursor is not None:
+            start = go_on(actor, cursor, host.logs())  # type: ignore[arg-type]
+        elif delivers_rest and (begin_anew := getattr(actor, "begin_anew", None)) is not None:
+            begin_anew(states_of_others(host.run))
+
+    def pass_over(event: Event) -> None:
+        if trainer is not None:
+            trainer.take(event)
+
+    observer = ReplayObserver(actor, start, host, cursor_file, selection, host.timeline, pass_over)
+    host.observers[observer.name] = observer
+    return observer
+
+
+def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
+    """Have an actor's handlers called with what was recorded; gives the trainer that it sees."""
+    table = replay_table(actor)
+    methods = actor._hook_methods()
+    named = table.hook_names()
+    if methods or named:
+        _require_hooks(host.run, [*methods, *(named or ())])
+    if not methods:
+        object.__setattr__(actor, "_table", table)
+        return None
+
+    def stop(reason: str) -> None:
+        host.post("fit", Stop(reason=reason), actor_name(actor), None)
+
+    trainer = RecordedTrainer(stop)
+    if hasattr(type(actor), "_trainer"):
+        object.__setattr__(actor, "_trainer", trainer)
+    object.__setattr__(actor, "_table", CallbackTable(actor, trainer))
+    return trainer
+
+
+def _require_hooks(run: RunFolder, names: Iterable[str]) -> None:
+    """Refuse a run in which hooks that an actor handles were left out of the recording.
+
+    Raises:
+        NotRecorded: one was.
+    """
+    recording = _recording_of(run)
+    if recording == "all" or isinstance(run, FlightFile):
+        return
+    # An observer that asked for some hooks had them recorded all the same.
+    recorded = summarise(run).hooks
+    missing = [name for name in names if name not in recorded]
+    if missing:
+        raise NotRecorded(missing[0], f"a run with recording={recording!r}", sorted(recorded))
+
+
+def _recording_of(run: RunFolder) -> Plain:
+    """What the run's last attempt recorded."""
+    logs = attempt_logs(run)
+    if not logs:
+        return "off"
+    reader = LogReader(logs[-1].store)
+    try:
+        started = (event for event in reader.events("none") if type(event) is RunStarted)
+        return next((event.config.get("recording", "all") for event in started), "all")
+    finally:
+        reader.close()
+
+
+def _run_as_fast_as_can_be(observers: Sequence[ReplayObserver], clock: ClockName) -> None:
+    """Actors one after the other, each with a clock of its own: what one does is then the same
+    whoever else is there. Sinks, which wait for disks, side by side.
+    """
+    side_by_side = []
+    for observer in observers:
+        if clock == "wall" or observer.takes_batches:
+            side_by_side.append(observer)
+            continue
+        pace = Jumping()
+        observer.pace, observer.has_recorded_time = pace, True
+        _run_all([observer], pace.clock, [pace])
+        _raise_failures([observer])  # before sinks open: no files of a replay that failed
+    if side_by_side:
+        _run_all(side_by_side, None)
+
+
+def _run_in_time(observers: Sequence[ReplayObserver], pace: Waiting, clock: ClockName) -> None:
+    """Everyone side by side, at one pace."""
+    for observer in observers:
+        observer.pace, observer.has_recorded_time = pace, clock == "recorded"
+    _run_all(observers, pace.clock)
+
+
+def _begin_s(host: _ReplayHost, selection: Selection) -> float:
+    """The recorded time of the first event of a stretch."""
+    start = selection.start
+    if start is None or start.unit == "time":
+        return 0.0 if start is None else start.value
+    reader = RunReader(host.logs())
+    try:
+        for event in reader.events():
+            attempt = reader.position.attempt
+            if isinstance(event, Event) and start.is_reached(attempt, event, lambda _: 0.0):
+                return host.timeline.seconds(attempt, event)
+    finally:
+        reader.close()
+    return 0.0
+
+
+def _run_all(
+    observers: Sequence[ReplayObserver],
+    clock: trio.abc.Clock | None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for observer in observers:
+                nursery.start_soon(observer.run)
+
+    try:
+        trio.run(main, clock=clock, instruments=instruments)
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is None:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _unclean_end(run: RunFolder) -> str:
+    """Why the last attempt's log ends early, or an empty string."""
+    if isinstance(run, FlightFile):
+        return run.ends_because
+    logs = attempt_logs(run)
+    if not logs:
+        return "nothing was recorded"
+    reader = LogReader(logs[-1].store)
+    try:
+        for _ in reader.events("none"):
+            pass
+        end = reader.end()
+    finally:
+        reader.close()
+    return "" if end.kind is EndKind.SEALED else end.reason

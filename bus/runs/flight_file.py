@@ -1,0 +1,144 @@
+"""A flight recorder's events on disk: one segment of the log's own format, in a file by itself."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ..errors import LogFormatError, RunFolderError
+from ..events import Event
+from ..log.format import BadFrame, SegmentHeader, unpack_header
+from ..log.marks import HookAt
+from ..log.place import Place
+from ..log.segments import MAX_SEGMENT_BYTES, FolderStore, Source
+from ..log.writer import LogIdentity, LogWriter
+from .run_folder import RunFolder, RunInfo
+
+Occasion = Literal["crash", "hang", "sigquit"]
+STACKS = "-stacks.txt"
+EVENTS = "-events.nlog"
+
+_LEFT = re.compile(r"(crash|hang|sigquit)-(\d{8}-\d{6})(-\d+)?-(stacks\.txt|events\.nlog)")
+_SEGMENT_OF_A_RUN = re.compile(r"\d+\.nlog")
+_HEADER_BYTES = (1 << 20) + 64
+
+
+class _FileStore(FolderStore):
+    """The one segment of a flight recorder's file."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file.parent)
+        self._file = file
+
+    def indices(self) -> list[int]:
+        return [0] if self._file.exists() else []
+
+    def path(self, index: int) -> Path:
+        return self._file
+
+    def compressed_path(self, index: int) -> Path:
+        return self._file.with_name(f"{self._file.name}.zst")
+
+    def create(self, index: int) -> int:
+        if index:
+            raise RunFolderError(f"{self._file} is one segment; it has no other")
+        return super().create(index)
+
+    def open(self, index: int) -> Source:
+        if index:
+            raise FileNotFoundError(f"{self._file} is one segment; it has no other")
+        return super().open(index)
+
+
+class FlightFile(RunFolder):
+    """The last events of a run, read as if they were all of it."""
+
+    ends_because = "only its last events were kept, and they end here"
+
+    def __init__(self, path: Path, header: SegmentHeader) -> None:
+        super().__init__(path, RunInfo(header.run, "flight recorder", header.wall_ns, []))
+        self._attempt = header.attempt
+
+    def attempts(self) -> list[int]:
+        return [self._attempt]
+
+    def store(self, attempt: int, rank: int = 0) -> FolderStore:
+        return _FileStore(self.path)
+
+    def is_being_written(self, attempt: int) -> bool:
+        return False
+
+
+def is_flight_file(path: Path) -> bool:
+    """Whether there is a file of last events at a path, whatever somebody called it."""
+    is_segment = _SEGMENT_OF_A_RUN.fullmatch(path.name) is not None
+    return path.suffix == ".nlog" and not is_segment and path.is_file()
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """What crashes, hangs and SIGQUIT left in a run's folder, oldest first."""
+    try:
+        found = [match for name in os.listdir(folder) if (match := _LEFT.fullmatch(name))]
+    except NotADirectoryError:  # a file of last events, which has nothing in it
+        return []
+    found.sort(key=lambda match: (match[2], abs(int(match[3] or 0)), match[0]))
+    return [folder / match[0] for match in found]
+
+
+def open_run(path: str | os.PathLike[str]) -> RunFolder:
+    """The run in a folder, or the end of one that a flight recorder wrote.
+
+    Raises:
+        RunFolderError: there is none.
+        LogFormatError: the flight recorder's file is damaged at its head.
+    """
+    file = Path(path)
+    if not is_flight_file(file):
+        return RunFolder.open(path)
+    with open(file, "rb") as opened:
+        head = opened.read(_HEADER_BYTES)
+    try:
+        return FlightFile(file, unpack_header(memoryview(head))[0])
+    except BadFrame as error:
+        raise LogFormatError(f"{file} ends before its first event: {error}") from None
+
+
+def write_flight_file(path: Path, identity: LogIdentity, notes: Sequence[Event | HookAt]) -> None:
+    """Write a flight recorder's events.
+
+    Raises:
+        RunFolderError: the file cannot be made.
+        OSError: it could not be written whole.
+    """
+    place = Place(identity.rank)
+    writer = LogWriter(
+        _FileStore(path),
+        identity,
+        place,
+        segment_bytes=MAX_SEGMENT_BYTES,
+        began_ns=notes[0].time_ns if notes else None,
+    )
+    for note in notes:
+        if isinstance(note, HookAt):
+            if note.mark != place.mark():
+                epoch, step, batch_idx, dataloader_idx, stage = note.mark
+                place.move(
+                    stage=stage,
+                    epoch=epoch,
+                    step=step,
+                    batch_idx=batch_idx,
+                    dataloader_idx=dataloader_idx,
+                )
+            writer.add_hook(note.name, note.time_ns, note.duration_ns)
+        else:
+            writer.append(numbered(note, writer.next_seq()))
+    writer.close()
+    if writer.lost_events:
+        raise OSError(f"{writer.lost_events} events could not be written to {path}")
+
+
+def numbered(event: Event, seq: int) -> Event:
+    """An event with its place in the order."""
+    fields = [getattr(event, name) for name in event.__struct_fields__]
+    return type(event)(seq, *fields[1:])

@@ -1,0 +1,185 @@
+"""What of a run's recording still holds: each attempt goes on from a point of an earlier one.
+
+A resumed attempt begins at the checkpoint that it was resumed from. What its parent recorded after
+that checkpoint was done again: it is superseded, and so is every attempt that grew out of it.
+
+::
+
+    attempt 0   ----------s-----x        s: the checkpoint, x: killed
+    attempt 1             `------------
+    consistent  ----------s------------
+"""
+
+from collections.abc import Sequence
+from itertools import islice, takewhile
+from typing import NamedTuple, cast
+
+from ..errors import LogFormatError
+from ..events import Event, Fork, RunStarted
+from ..log.reader import LogReader
+from ..log.segments import FolderStore, SegmentStore, Stretch, read_footer
+from .cursor import AttemptLog, attempt_logs
+from .run_folder import RunFolder, read_fork
+
+_EVENTS_BEFORE = 1000  # more than are put at the end of an epoch
+
+
+class _Start(NamedTuple):
+    """How an attempt began, as far as its log says."""
+
+    fn: str
+    step: int
+    fork: Fork | None
+
+
+def consistent_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:
+    """The attempts of a run without what was superseded, in order.
+
+    An attempt that was resumed from a checkpoint takes the place of what came after it. One that
+    was not goes on from all there is. An evaluation of a state that still holds stays.
+
+    Args:
+        run: the run.
+        rank: of which process.
+    """
+    return logs_before(run, None, rank)
+
+
+def logs_before(run: RunFolder, fork: Fork | None, rank: int = 0) -> list[AttemptLog]:
+    """What of a run's attempts holds for one that begins now.
+
+    Args:
+        run: the run.
+        fork: the checkpoint from which it goes on, if it does.
+        rank: of which process.
+    """
+    logs = {log.attempt: log for log in attempt_logs(run, rank)}
+    # Nothing comes before the first, whatever it went on from.
+    starts = {attempt: _start_of(log.store) for attempt, log in islice(logs.items(), 1, None)}
+    views: dict[int, list[AttemptLog]] = {}  # attempt -> what held when it had ended
+    before: list[AttemptLog] = []
+    for attempt, log in logs.items():
+        its_fork = starts[attempt].fork if attempt in starts else None
+        # A checkpoint may be of an attempt that is not here: what is here, it does not supersede.
+        if its_fork is not None and its_fork.attempt in views:
+            before = _forked(views, its_fork, starts, logs)
+        before = views[attempt] = [*before, log]
+    if fork is not None and fork.attempt in views:
+        before = _forked(views, fork, starts, logs)
+    return before
+
+
+def _forked(
+    views: dict[int, list[AttemptLog]],
+    fork: Fork,
+    starts: dict[int, _Start],
+    logs: dict[int, AttemptLog],
+) -> list[AttemptLog]:
+    """What holds of the attempts before one that was resumed."""
+    parents = list(views[fork.attempt])
+    parent = parents.pop()
+    parents.append(parent._replace(until=fork.seq + 1))
+    step = _step_at(parent.store, fork.seq)
+    for attempt in views:
+        if attempt <= fork.attempt:
+            continue
+        start = starts[attempt]
+        if start.fn in ("", "fit") or start.step > step:
+            break  # it trained on, or what it evaluated is superseded
+        parents.append(logs[attempt])
+    return parents
+
+
+def _start_of(store: SegmentStore) -> _Start:
+    """An attempt's RunStarted, which is at its log's begin; a killed one may have none."""
+    reader = LogReader(store)
+    try:
+        for event in reader.read("none"):
+            if type(event) is RunStarted:
+                return _Start(event.fn, event.step, event.fork)
+    except LogFormatError:
+        pass  # said by whoever reads its events
+    finally:
+        reader.close()
+    fork = read_fork(store.folder.parent) if isinstance(store, FolderStore) else None
+    return _Start("" if fork is None else "fit", 0, fork)
+
+
+def _step_at(store: SegmentStore, seq: int) -> int:
+    """How many optimizer steps were completed: as the events before say, because a value that is
+    put when an epoch ends belongs to the step before.
+    """
+    reader = LogReader(store)
+    try:
+        reader.seek(max(0, seq - _EVENTS_BEFORE))
+        events = takewhile(lambda event: event.seq <= seq, reader.events())
+        return max((event.step for event in events if isinstance(event, Event)), default=0)
+    except LogFormatError:
+        return 0
+    finally:
+        reader.close()
+
+
+class Timeline:
+    """When events were recorded, in seconds since the run began; time between attempts is left out.
+
+    Args:
+        logs: the attempts that are read.
+    """
+
+    def __init__(self, logs: Sequence[AttemptLog]) -> None:
+        self._offset_ns: dict[int, int] = {}  # attempt -> what to add to its times
+        now_ns = 0
+        for log in logs:
+            first_ns = _time_at(log.store, 0)
+            if first_ns is None:
+                continue
+            self._offset_ns[log.attempt] = now_ns - first_ns
+            if log is not logs[-1]:
+                last_ns = _time_at(log.store, log.until - 1) if log.until else None
+                if last_ns is None:
+                    last_ns = _last_time(cast("FolderStore", log.store))
+                now_ns += max(0, (first_ns if last_ns is None else last_ns) - first_ns)
+
+    def seconds(self, attempt: int, event: Event) -> float:
+        """When an event of an attempt was recorded."""
+        offset_ns = self._offset_ns.get(attempt)
+        if offset_ns is None:  # the attempt began after the others were looked at
+            offset_ns = self._offset_ns[attempt] = -event.time_ns
+        return (event.time_ns + offset_ns) / 1e9
+
+
+def _time_at(store: SegmentStore, seq: int) -> int | None:
+    """When an event was recorded; None when it cannot be read."""
+    reader = LogReader(store)
+    try:
+        if seq:
+            reader.seek(seq)
+        return next((event.time_ns for event in reader.read() if isinstance(event, Event)), None)
+    except LogFormatError:
+        return None
+    finally:
+        reader.close()
+
+
+def _last_time(store: FolderStore) -> int | None:
+    """When the last event was recorded; None when there is none."""
+    for index in reversed(store.indices()):
+        try:
+            footer = read_footer(store, index)
+        except LogFormatError:
+            footer = None
+        if footer is not None:
+            return footer.summary.last_time_ns
+        last_ns = None
+        reader = LogReader(Stretch(store, index, index))
+        try:
+            for event in reader.events("latest"):
+                last_ns = event.time_ns if isinstance(event, Event) else last_ns
+        except LogFormatError:
+            pass  # said by whoever reads its events
+        finally:
+            reader.close()
+        if last_ns is not None:
+            return last_ns
+    return None

@@ -1,0 +1,347 @@
+"""A run on disk: its folder, its name, its attempts, and who is writing it.
+
+runs/<run-id>/                        0700
+    run.json                          what was started, once
+    attempt-000/rank-00000/*.nlog     the events of the first start
+    attempt-001/...                   each later start of the same run
+    checkpoints/  cursors/            and what sinks wrote
+    control.sock                      while it runs: how it is steered from outside
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from ..errors import MALFORMED, RunFolderError
+from ..events import Fork
+from ..log.segments import FolderStore, sync_folder
+from ..secrets.redaction import redact
+from ..system.forks import leave_when_forked
+from ..system.plain_file import open_plain, read_small, refuse_link
+from .crash_leftovers import remove_leftovers
+
+RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
+_ATTEMPT = re.compile(r"attempt-(\d{3,6})")
+FORK = "fork.json"
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """What ``run.json`` says.
+
+    Attributes:
+        id: the folder's name.
+        name: what the user called it.
+        created_ns: wall clock, ns since 1970.
+        argv: the command line, secrets struck out.
+    """
+
+    id: str
+    name: str
+    created_ns: int
+    argv: list[str]
+
+
+class RunFolder:
+    """One run's folder. Made by ``create`` or found by ``open``.
+
+    Attributes:
+        path: the folder.
+        info: what run.json says.
+        ends_because: why a log of it ends, where no event says how the run ended.
+    """
+
+    ends_because = "its process ended without a word"
+
+    def __init__(self, path: Path, info: RunInfo) -> None:
+        self.path = path
+        self.info = info
+        self._identity = _identity(path)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether what is at its path is still the same folder: nobody removed or renamed it."""
+        return self._identity is not None and _identity(self.path) == self._identity
+
+    @classmethod
+    def create(cls, root: Path, name: str) -> "RunFolder":
+        """Make a new run under ``root``, with an id of its own.
+
+        Raises:
+            RunFolderError: the folder cannot be made or written.
+        """
+        stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50] or "run"
+        try:
+            is_new = not root.is_dir()
+            make_private_folder(root)
+            if is_new:
+                sync_folder(root.parent)
+            while True:
+                path = root / f"{stem}-{secrets.token_hex(3)}"
+                try:
+                    path.mkdir(mode=0o700)
+                    break
+                except FileExistsError:
+                    continue
+            info = RunInfo(path.name, name, time.time_ns(), redact(sys.argv))
+            write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(info)))
+            sync_folder(path)
+            sync_folder(root)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot make a run's folder in {root}: {error.strerror}; choose a folder that "
+                "can be written with Trainer(default_root_dir=...)"
+            ) from error
+        return cls(path, info)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """Find the run at ``path``.
+
+        Raises:
+            RunFolderError: there is none.
+        """
+        folder = Path(path)
+        try:
+            data = read_small(folder / "run.json", RunFolderError)
+            info = msgspec.json.decode(data, type=RunInfo)
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{folder} is not a run: it has no run.json; runs lie in the runs/ folder of the "
+                "trainer's default_root_dir"
+            ) from None
+        except NotADirectoryError:
+            raise RunFolderError(f"{folder} is a file, not a run's folder") from None
+        except (*MALFORMED, OSError) as error:
+            raise RunFolderError(f"{folder / 'run.json'} cannot be read: {error}") from error
+        if not RUN_ID.fullmatch(info.id):
+            raise RunFolderError(
+                f"{folder / 'run.json'} names the run {info.id[:80]!r}; a run's id has 1 to 64 "
+                "characters out of a-z, 0-9 and -, so this file was not written by nightbus"
+            )
+        return cls(folder, info)
+
+    @classmethod
+    def containing(cls, path: Path) -> "RunFolder | None":
+        """The run that a file or folder, a checkpoint say, lies in."""
+        for parent in path.resolve().parents:
+            if (parent / "run.json").exists():
+                return cls.open(parent)
+        return None
+
+    def attempts(self) -> list[int]:
+        """Numbers of the starts there are, ascending."""
+        with os.scandir(self.path) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return sorted(int(match[1]) for name in names if (match := _ATTEMPT.fullmatch(name)))
+
+    def attempt_path(self, attempt: int) -> Path:
+        """One start's folder."""
+        return self.path / f"attempt-{attempt:03d}"
+
+    def keep_fork(self, attempt: int, fork: Fork) -> None:
+        """Write down from where an attempt goes on, besides its log: a disk that takes the log's
+        first event must not make what was superseded look as if it held.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        try:
+            write_atomically(self.attempt_path(attempt) / FORK, msgspec.json.encode(fork))
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot begin an attempt in {self.path}: {error.strerror}"
+            ) from error
+
+    def store(self, attempt: int, rank: int = 0) -> FolderStore:
+        """The segments of one start and rank.
+
+        Raises:
+            RunFolderError: their folder leads out of the run.
+        """
+        folder = self.attempt_path(attempt) / f"rank-{rank:05d}"
+        refuse_link(folder, RunFolderError)
+        return FolderStore(folder)
+
+    def begin_attempt(self) -> "AttemptLock":
+        """Make the next start's folder and hold it for this process.
+
+        One process at a time: two that write one run would mix up its sinks' files, its cursors
+        and its checkpoints.
+
+        Raises:
+            RunFolderError: the folder cannot be written, or another process writes the run; then
+                its pid is named.
+        """
+        try:
+            with self._deciding():
+                attempts = self.attempts()
+                for earlier in attempts:
+                    if self.is_being_written(earlier):
+                        writer = _pid_in(self.attempt_path(earlier) / "lock")
+                        raise RunFolderError(
+                            f"the run {self.path} is being written by {writer}; "
+                            "wait for its end or stop it, or begin a run of its own without "
+                            "ckpt_path"
+                        )
+                attempt = max(attempts, default=-1) + 1
+                while True:
+                    try:
+                        self.attempt_path(attempt).mkdir(mode=0o700)
+                        break
+                    except FileExistsError:  # something else is called so
+                        attempt += 1
+                lock = AttemptLock(attempt, self.attempt_path(attempt) / "lock")
+                remove_leftovers(self.path)
+                sync_folder(self.path)
+                return lock
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot begin an attempt in {self.path}: {error.strerror}"
+            ) from error
+
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Held while it is decided who writes the run: two processes must not both find nobody."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self.path / "run.json", flags)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def is_being_written(self, attempt: int) -> bool:
+        """Whether the process that started this attempt is still there."""
+        try:
+            fd = open_plain(self.attempt_path(attempt) / "lock", RunFolderError)
+        except (OSError, RunFolderError):
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def goes_on(self) -> bool:
+        """Whether a process is writing the run."""
+        return any(self.is_being_written(attempt) for attempt in self.attempts())
+
+
+class AttemptLock:
+    """Held by the process that writes an attempt; gone when it is, however it ends."""
+
+    def __init__(self, attempt: int, path: Path) -> None:
+        self.attempt = attempt
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
+        try:
+            self._take(path)
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, f"{os.getpid()}\n".encode())
+        except BaseException:
+            self.release()
+            raise
+        leave_when_forked(self)
+
+    def _take(self, path: Path) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(
+                    f"the attempt {path.parent} is being written by {_pid_in(path)}; two processes "
+                    "cannot write one attempt"
+                ) from None
+            # Only readers that ask whether somebody writes hold it, for a moment.
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Let go of the attempt."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def leave_to_parent(self) -> None:
+        """A child, a dataloader's worker say, must not hold on to what its parent writes."""
+        self.release()
+
+
+def _pid_in(lock: Path) -> str:
+    """Who holds a lock, for people."""
+    try:
+        content = read_small(lock, RunFolderError).strip()
+    except (OSError, RunFolderError):
+        content = b""
+    return f"process {int(content)}" if content.isdigit() else "another process"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder for its owner alone, unless it is there; those above it as the umask has it."""
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
+def read_fork(attempt_path: Path) -> Fork | None:
+    """From where an attempt goes on, as ``keep_fork`` wrote it; None if that is not there."""
+    try:
+        return msgspec.json.decode(read_small(attempt_path / FORK, RunFolderError), type=Fork)
+    except (*MALFORMED, OSError, RunFolderError):
+        return None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` so that a reader sees all of the old or all of the new, also after
+    a power cut. Several threads and processes may write at once: the last one wins.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """The runs under a folder, oldest first."""
+    found = [RunFolder.open(path.parent) for path in root.glob("*/run.json")]
+    return sorted(found, key=lambda run: run.info.created_ns)
+
+
+def newest_runs(root: Path) -> list[str]:
+    """Ids of the runs in a folder, the one that was started or resumed last first."""
+    dated = sorted((_started_ns(file), file.parent.name) for file in root.glob("*/run.json"))
+    return [name for _, name in reversed(dated)]
+
+
+def _started_ns(run_json: Path) -> int:
+    """When a run's latest attempt took its lock, or when the run was made if it has none."""
+    locks = run_json.parent.glob("attempt-*/lock")
+    return max(file.lstat().st_mtime_ns for file in (run_json, *locks))

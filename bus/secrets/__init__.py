@@ -1,0 +1,1 @@
+"""Striking out what is secret, before anything is written."""

@@ -1,0 +1,174 @@
+"""What is secret within a text, whatever it is called: by its shape, or because it is known.
+
+Known are the values that were struck out elsewhere in this process, and what the environment has
+under a secret's name: so that they are struck out of an exception's text too.
+"""
+
+import json
+import os
+import re
+from urllib.parse import quote
+
+from .names import counts_something, is_secret_name, is_secret_outright
+
+STRUCK_OUT = "***"
+MAX_KNOWN = 1000
+_LEAST_CHARS = 6  # shorter ones are in too many words
+_LONG_CHARS = 16
+
+# Who logs in to a URL. A password may have any signs in it, "@" and "/" too; a port is none.
+_IN_URL = re.compile(
+    r"(?<=:/)/*(?:[^/?#\s\"'<>:@]{0,200}:(?!\d+(?:[/?#]|$))[^\s\"'<>]{0,400}@|[^/?#\s\"'<>]{1,400}@)"
+)
+_LOGIN = re.compile(
+    r"(?<![\w/:@.+%-])(?!mailto:)[\w.+%-]{1,64}:[^\s\"'<>/]{1,200}@(?=[\w\[])(?!sha256:)"
+)
+_HEADER = re.compile(
+    r"\b((?:proxy-)?authorization|(?:set-)?cookie)([\"']?\s*[:=]\s*)([\"']?)([^\"'\r\n]+)", re.I
+)
+_SCHEME = re.compile(
+    r"\b(bearer|basic|digest)\s+(?=[^\s\"']{0,200}[\d=._~+/-])[^\s,;\"'}\]]{4,}", re.I
+)
+_QUERY = re.compile(r"([?&;#]([\w.$%-]+)=)([^&#\s\"'<>;]+)")
+_IN_QUERIES = frozenset(["sig", "signature", "x-amz-signature", "code"])
+_NAMED = re.compile(r"([\w.$-]{1,80})[\"']?\s*(?:=|:(?!//))\s*")
+_VALUE = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|([^\s,;&\"'})\]]+)")
+_NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.I)
+_PLAIN_WORDS = frozenset(["none", "null", "true", "false", ""])
+_SHAPES = re.compile(
+    "|".join(
+        (
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
+            r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{12,}\b",  # AWS
+            r"\bgh[pousr]_[A-Za-z0-9]{16,}",
+            r"\bgithub_pat_\w{16,}",
+            r"\bglpat-[\w-]{16,}",
+            r"\bhf_[A-Za-z0-9]{16,}",
+            r"\bsk-(?=[\w-]{0,80}\d)[\w-]{16,}",  # OpenAI and others
+            r"\b[sr]k_(?:live|test)_\w{10,}",
+            r"\bwandb_v\d_\w{16,}",
+            r"(?<![\w/@.-])[0-9a-f]{40}(?![\w-])",  # W&B
+            r"\bdapi[0-9a-f]{32}\b",
+            r"\bxox[abeoprs]-[\w-]{10,}",
+            r"\bAIza[\w-]{30,}",
+            r"\bnpm_[A-Za-z0-9]{30,}",
+            r"\bpypi-[\w-]{30,}",
+            r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?",  # JSON web tokens
+            r"(?<=hooks\.slack\.com/services/)[\w/]+",
+        )
+    )
+)
+# Such a text of 40 digits is what a version is known by, not W&B's key.
+_OF_VERSIONS = re.compile("commit|sha|hash|rev|digest|checksum|version|git", re.I)
+_FORTY = re.compile("[0-9a-f]{40}")
+
+_known: dict[str, None] = {}
+
+
+def remember(secret: str, outright: bool = False) -> None:
+    """Have a secret struck out of all texts from now on, unless it is too short or too much of a
+    word for that: ``key="val_loss"`` must not strike out a metric's name.
+
+    Args:
+        secret: the value.
+        outright: its name leaves no doubt.
+    """
+    text = secret.strip()
+    is_telling = outright or len(text) >= _LONG_CHARS or any(c.isdigit() for c in text)
+    if len(text) < _LEAST_CHARS or not is_telling or _NUMBER.fullmatch(text):
+        return
+    if text.lower() not in _PLAIN_WORDS and len(_known) < MAX_KNOWN:
+        _known[text] = None
+
+
+def strike_known(text: str) -> str:
+    """The text without the secrets that are known."""
+    found = {*_known, *_of_environment()}
+    for secret in sorted(found, key=len, reverse=True):
+        # As it is, as repr and JSON write it, and as a URL has it.
+        for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")):
+            if form in text:
+                text = text.replace(form, STRUCK_OUT)
+    return text
+
+
+def _of_environment() -> list[str]:
+    return [
+        value
+        for name, value in os.environ.items()
+        if len(value) >= _LEAST_CHARS + 2
+        and not value.startswith("/")
+        and not _NUMBER.fullmatch(value)
+        and is_secret_name(name)
+    ]
+
+
+def strike_shapes(text: str, name: object = "") -> str:
+    """The text without what has a secret's shape: who logs in to a URL, headers, parameters of
+    queries, keys of well-known services.
+
+    Args:
+        text: the text.
+        name: what it is called; a commit's is no key.
+    """
+    text = _IN_URL.sub(_login, text)
+    text = _LOGIN.sub(_login, text)
+    text = _HEADER.sub(rf"\1\2\3{STRUCK_OUT}", text)
+    text = _SCHEME.sub(_scheme, text)
+    text = _QUERY.sub(_in_query, text)
+    if _FORTY.fullmatch(text) and _OF_VERSIONS.search(str(name)):
+        return text
+    return _SHAPES.sub(STRUCK_OUT, text)
+
+
+def _login(found: re.Match[str]) -> str:
+    who = found[0].lstrip("/")
+    slashes = found[0][: -len(who)]
+    remember(who[:-1].partition(":")[2])
+    return f"{slashes}{STRUCK_OUT}@"
+
+
+def _scheme(found: re.Match[str]) -> str:
+    remember(found[0].split()[1])
+    return f"{found[1]} {STRUCK_OUT}"
+
+
+def _in_query(found: re.Match[str]) -> str:
+    if found[2].lower() not in _IN_QUERIES and not hides(found[2], found[3]):
+        return found[0]
+    remember(found[3])
+    return f"{found[1]}{STRUCK_OUT}"
+
+
+def strike_named(text: str, outright: bool = False) -> str:
+    """The text without what follows a secret's name and ``=`` or ``:`` in it, as in JSON, in DSNs
+    and in lines of an environment.
+
+    Args:
+        text: the text.
+        outright: only what follows a name that leaves no doubt; for prose.
+    """
+
+    parts: list[str] = []
+    done = 0
+    for found in _NAMED.finditer(text):
+        if found.start() < done or not is_secret_name(name := found[1]):
+            continue
+        value = _VALUE.match(text, found.end())
+        if value is None or (outright and not is_secret_outright(name)):
+            continue
+        group = value.lastindex or 0
+        if hides(name, value[group]):
+            remember(value[group], is_secret_outright(name))
+            parts += text[done : value.start(group)], STRUCK_OUT
+            done = value.end(group)
+    return "".join([*parts, text[done:]])
+
+
+def hides(name: object, text: str) -> bool:
+    """Whether a text of this name is a secret, where a number may be written as a text."""
+    if not is_secret_name(name) or text.lower() in _PLAIN_WORDS or text == STRUCK_OUT:
+        return False
+    if _NUMBER.fullmatch(text):
+        return is_secret_outright(name) or not counts_something(name)
+    return True

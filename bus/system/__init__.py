@@ -1,0 +1,1 @@
+"""What the operating system lends: files and their names, streams, forks, the terminal."""
