@@ -148,7 +148,6 @@ def strike_named(text: str, outright: bool = False) -> str:
         text: the text.
         outright: only what follows a name that leaves no doubt; for prose.
     """
-
     parts: list[str] = []
     done = 0
     for found in _NAMED.finditer(text):

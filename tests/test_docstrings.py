@@ -1,0 +1,296 @@
+"""What a public function takes, returns and raises is said in its docstring.
+
+ruff looks at the form of docstrings (its rules D, in Google's convention); what ruff cannot look at
+is kept here, from the sources alone. "Public" is what has no underscore in its own name or in the
+names around it. Types stand in annotations only, never in a docstring.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+NO_PRODUCT = frozenset({"tests", "examples", "build", "dist", "runs"})
+# Files whose docstrings are still to be completed.
+PENDING = frozenset(
+    {
+        "_lazy.py",
+        "actors/arguments.py",
+        "actors/callback.py",
+        "actors/callbacks/finetuning.py",
+        "actors/callbacks/model_checkpoint.py",
+        "actors/callbacks/model_summary.py",
+        "actors/callbacks/weight_averaging.py",
+        "actors/checkpointer.py",
+        "actors/checkpoints/files.py",
+        "actors/checkpoints/tensors.py",
+        "actors/checkpoints/values.py",
+        "actors/checkpoints/weight_names.py",
+        "actors/data/combined_loader.py",
+        "actors/data/data.py",
+        "actors/data/data_position.py",
+        "actors/data/dataset_loaders.py",
+        "actors/data/loader_copy.py",
+        "actors/data/seeded_loader.py",
+        "actors/data/validation_schedule.py",
+        "actors/datamodule.py",
+        "actors/device.py",
+        "actors/former_arguments.py",
+        "actors/hook_arguments.py",
+        "actors/hooks.py",
+        "actors/hyperparameter_values.py",
+        "actors/hyperparameters.py",
+        "actors/loaders.py",
+        "actors/metrics/log_entry.py",
+        "actors/metrics/metric_states.py",
+        "actors/metrics/metric_values.py",
+        "actors/metrics/metrics.py",
+        "actors/metrics/monitors.py",
+        "actors/metrics/reduction.py",
+        "actors/metrics/results.py",
+        "actors/misspelt_hooks.py",
+        "actors/model_hooks.py",
+        "actors/module.py",
+        "actors/optimization/lightning_optimizer.py",
+        "actors/optimization/lr_schedulers.py",
+        "actors/process/torch_settings.py",
+        "actors/step_arguments.py",
+        "actors/truncated_bptt.py",
+        "bus/actor.py",
+        "bus/bus.py",
+        "bus/control/server.py",
+        "bus/control/socket.py",
+        "bus/inspection/compare.py",
+        "bus/inspection/compared_log.py",
+        "bus/inspection/control_client.py",
+        "bus/inspection/metric_series.py",
+        "bus/inspection/plots.py",
+        "bus/inspection/recover.py",
+        "bus/inspection/report.py",
+        "bus/inspection/salvage.py",
+        "bus/inspection/tail.py",
+        "bus/log/codec.py",
+        "bus/log/flight_recorder.py",
+        "bus/log/format.py",
+        "bus/log/marks.py",
+        "bus/log/place.py",
+        "bus/log/segments.py",
+        "bus/log/summary.py",
+        "bus/log/writer.py",
+        "bus/mail/reply.py",
+        "bus/media.py",
+        "bus/observer.py",
+        "bus/post_office.py",
+        "bus/replay/pace.py",
+        "bus/replay/recorded_trainer.py",
+        "bus/replay/selection.py",
+        "bus/routes.py",
+        "bus/runs/cursor.py",
+        "bus/runs/flight_file.py",
+        "bus/runs/lineage.py",
+        "bus/runs/resume_cursor.py",
+        "bus/runs/run_folder.py",
+        "bus/secrets/redaction.py",
+        "bus/secrets/texts.py",
+        "bus/subscription.py",
+        "bus/system/exchange.py",
+        "bus/system/logging_setup.py",
+        "bus/system/plain_file.py",
+        "bus/system/streams.py",
+        "bus/threads.py",
+        "bus/turns.py",
+        "cli/file_sinks.py",
+        "cli/plot.py",
+        "cli/show.py",
+        "cli/text.py",
+        "loops/loop.py",
+        "loops/outputs.py",
+        "loops/prediction.py",
+        "loops/progress.py",
+        "sinks/given.py",
+        "sinks/growing_file.py",
+        "sinks/logger_calls.py",
+        "sinks/progress_view.py",
+        "sinks/refill.py",
+        "sinks/step_rows.py",
+        "sinks/testing.py",
+        "trainer/assigned.py",
+        "trainer/enrolment.py",
+        "trainer/functions.py",
+        "trainer/missed_names.py",
+        "trainer/open_run.py",
+        "trainer/optimization.py",
+        "trainer/properties.py",
+        "trainer/results_table.py",
+        "trainer/resuming.py",
+        "trainer/run.py",
+        "trainer/stop_requests.py",
+        "trainer/trainer.py",
+        "trainer/wiring.py",
+    }
+)
+NOTHING = frozenset({"None", "Never", "NoReturn"})
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass
+class Public:
+    """A public function or method, or a class for its ``__init__``."""
+
+    where: str
+    function: Function
+    owner: ast.ClassDef | None = None
+    bases: list[ast.ClassDef] = field(default_factory=list)
+
+    @property
+    def is_init(self) -> bool:
+        return self.function.name == "__init__"
+
+    @property
+    def doc(self) -> str:
+        """Its docstring; that of the class for ``__init__``."""
+        documented = self.owner if self.is_init and self.owner is not None else self.function
+        return ast.get_docstring(documented) or ""
+
+    @property
+    def arguments(self) -> list[str]:
+        args = self.function.args
+        named = [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]
+        return [arg.arg for arg in named if arg is not None and arg.arg not in ("self", "cls")]
+
+    @property
+    def overrides(self) -> bool:
+        """Whether a base class within the package has it too, with its documentation."""
+        return not self.is_init and any(self.function.name in _methods(base) for base in self.bases)
+
+
+def _sources() -> list[Path]:
+    files = ROOT.rglob("*.py")
+    parts = [(file, file.relative_to(ROOT).parts[0]) for file in files]
+    return sorted(f for f, part in parts if part not in NO_PRODUCT and not part.startswith("."))
+
+
+def _name(node: ast.expr) -> str:
+    if isinstance(node, ast.Subscript):
+        return _name(node.value)
+    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
+
+
+def _methods(owner: ast.ClassDef) -> set[str]:
+    return {member.name for member in owner.body if isinstance(member, Function)}
+
+
+def _all_bases(
+    owner: ast.ClassDef, classes: dict[str, list[ast.ClassDef]]
+) -> Iterator[ast.ClassDef]:
+    """The base classes within the package, and the protocols that a class has all methods of."""
+    for base in owner.bases:
+        for known in classes.get(_name(base), []):
+            if known is not owner:
+                yield known
+                yield from _all_bases(known, classes)
+    for every in classes.values():
+        for known in every:
+            is_protocol = "Protocol" in map(_name, known.bases) and known is not owner
+            if is_protocol and _methods(known) and _methods(known) <= _methods(owner):
+                yield known
+
+
+def _public_functions() -> list[Public]:
+    trees = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in _sources()}
+    classes: dict[str, list[ast.ClassDef]] = {}
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(node)
+
+    def found(path: str, body: list[ast.stmt], owner: ast.ClassDef | None) -> Iterator[Public]:
+        for node in body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield from found(path, node.body, node)
+            elif isinstance(node, Function):
+                if node.name.startswith(("_", "test_")) and node.name != "__init__":
+                    continue
+                if {"overload", "setter", "deleter"} & set(map(_name, node.decorator_list)):
+                    continue
+                name = f"{owner.name}.{node.name}" if owner else node.name
+                bases = list(_all_bases(owner, classes)) if owner else []
+                yield Public(f"{path}:{node.lineno} {name}", node, owner, bases)
+
+    return [each for path, tree in trees.items() for each in found(path, tree.body, None)]
+
+
+FUNCTIONS = [each for each in _public_functions() if each.where.split(":")[0] not in PENDING]
+# An override is documented where it is first defined; one argument is said in the first line.
+WITH_ARGUMENTS = [f for f in FUNCTIONS if len(f.arguments) > 1 and not f.overrides]
+
+
+def _section(doc: str, *names: str) -> str:
+    """The text below a heading like ``Args:``, up to the next line that is not indented."""
+    found = re.search(rf"^(?:{'|'.join(names)}):\n((?:[ ]+.*\n|\n)*)", f"{doc}\n", re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _documented(each: Public) -> set[str]:
+    """The arguments that a function's docstring explains, or its class for all of its hooks."""
+    texts = [_section(each.doc, "Args")]
+    if each.owner is not None and not each.is_init:
+        texts.append(_section(ast.get_docstring(each.owner) or "", "Arguments of hooks"))
+    names = [re.findall(r"^ {4}\*{0,2}(\w+(?:, \*{0,2}\w+)*):", text, re.M) for text in texts]
+    listed = (name for found in names for each_line in found for name in each_line.split(", "))
+    return {name.lstrip("*") for name in listed}
+
+
+def test_every_public_function_has_a_docstring() -> None:
+    missing = [
+        each.where for each in FUNCTIONS if not each.doc and not each.overrides and not each.is_init
+    ]
+    assert missing == []
+
+
+def test_args_of_a_docstring_are_the_arguments() -> None:
+    missing = {
+        each.where: sorted(set(each.arguments) - _documented(each))
+        for each in WITH_ARGUMENTS
+        if not set(each.arguments) <= _documented(each)
+    }
+    assert missing == {}
+
+
+def test_what_is_returned_is_said() -> None:
+    def says(doc: str) -> bool:
+        return doc.startswith(("Return ", "Yield ")) or bool(_section(doc, "Returns", "Yields"))
+
+    missing = [
+        each.where
+        for each in WITH_ARGUMENTS
+        if each.function.returns is not None and not each.is_init
+        if ast.unparse(each.function.returns) not in NOTHING and not says(each.doc)
+    ]
+    assert missing == []
+
+
+def test_errors_raised_are_said() -> None:
+    ours = {
+        node.name
+        for node in ast.parse((ROOT / "bus/errors.py").read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def raised(each: Public) -> set[str]:
+        calls = [
+            node.exc.func
+            for node in ast.walk(each.function)
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+        ]
+        return {_name(call) for call in calls} & ours
+
+    missing = {
+        each.where: sorted(unsaid)
+        for each in WITH_ARGUMENTS
+        if (unsaid := {n for n in raised(each) if f"{n}:" not in _section(each.doc, "Raises")})
+    }
+    assert missing == {}
