@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from ..trainer import Trainer
     from .module import LightningModule
+    from .trainer_type import Trainer
 
 
 class Callback(LoggingMixin, Actor):

@@ -5,7 +5,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,9 +36,8 @@ from .data.rng import rng_state, set_rng_state
 from .hyperparameter_values import carried
 from .hyperparameters import HyperparametersMixin, become_mappings, unknown_arguments
 from .metrics.metric_states import load_torchmetrics_state, torchmetrics_state
-
-if TYPE_CHECKING:
-    from ..trainer import Trainer
+from .run_context import RunContext
+from .run_optimization import RunOptimization
 
 _log = get_logger("nightbus.checkpoint")
 _POLL_S = 0.05
@@ -107,14 +106,15 @@ class Checkpointer:
     In the run's folder, ``checkpoints/last`` leads to the newest checkpoint.
 
     Args:
-        trainer: whose run it is.
+        context: the run that is saved.
+        optimization: its optimizers and schedulers, whose states belong to it.
 
     Attributes:
         last_path: the newest checkpoint in the run's folder; what ``last`` leads to.
     """
 
-    def __init__(self, trainer: "Trainer") -> None:
-        self._trainer = trainer
+    def __init__(self, context: RunContext, optimization: RunOptimization) -> None:
+        self._context, self._optimization = context, optimization
         self._reset()
         leave_when_forked(self)
 
@@ -160,7 +160,7 @@ class Checkpointer:
 
     @property
     def _folder(self) -> Path | None:
-        run = self._trainer.run_folder
+        run = self._context.run_folder
         return None if run is None else run.path / "checkpoints"
 
     def check_space(self) -> None:
@@ -170,10 +170,10 @@ class Checkpointer:
             CheckpointError: not even the weights would.
         """
         folder = self._folder
-        if folder is None or not self._trainer.enable_checkpointing:
+        if folder is None or not self._context.enable_checkpointing:
             return
-        weights = sum(_size_of(t) for t in self._trainer.lightning_module.state_dict().values())
-        trained = sum(_size_of(p) for g in self._trainer.optimizers for p in _parameters_of(g))
+        weights = sum(_size_of(t) for t in self._context.lightning_module.state_dict().values())
+        trained = sum(_size_of(p) for g in self._optimization.optimizers for p in _parameters_of(g))
         whole = weights + 2 * trained  # as Adam has it; others need less
         free = shutil.disk_usage(folder.parent).free
         advice = (
@@ -199,25 +199,28 @@ class Checkpointer:
         Raises:
             CheckpointError: it cannot; the message says which.
         """
-        trainer = self._trainer
-        if self._folder is None or not trainer.enable_checkpointing:
+        context = self._context
+        if self._folder is None or not context.enable_checkpointing:
             return
         self._check_hyperparameters()
         weights = {
             name: value
-            for name, value in trainer.lightning_module.state_dict().items()
+            for name, value in context.lightning_module.state_dict().items()
             if not (isinstance(value, Tensor) and is_lazy(value))  # not before its first call
         }
-        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        schedulers = [config.scheduler for config in self._optimization.schedulers]
         check_carried(weights, "state_dict")
-        for what, entries in (("optimizer", trainer.optimizers), ("lr_scheduler", schedulers)):
+        for what, entries in (
+            ("optimizer", self._optimization.optimizers),
+            ("lr_scheduler", schedulers),
+        ):
             for number, entry in enumerate(entries):
                 path = f"{what} {number} ({type(entry).__name__})"
                 check_carried(entry.state_dict(), path)
 
     def _check_hyperparameters(self) -> None:
         """Say, before training begins, which of them ``load_from_checkpoint`` will not find."""
-        for owner in (self._trainer.lightning_module, self._trainer.datamodule):
+        for owner in (self._context.lightning_module, self._context.datamodule):
             if owner is None:
                 continue
             self._hyperparameters(owner)
@@ -243,7 +246,7 @@ class Checkpointer:
         in which it was asked for.
         """
         self._wanted.append(save)
-        self._trainer.bus.attention = True
+        self._context.bus.attention = True
 
     def between_steps(self) -> None:
         """A boundary between two steps: save what was asked for."""
@@ -265,15 +268,15 @@ class Checkpointer:
         self._saved_here = None
 
     def _save_epoch(self) -> None:
-        if self._trainer.enable_checkpointing and self._cut is None and not self._is_saved_here:
-            self.save_run(self._trainer.current_epoch - 1)
+        if self._context.enable_checkpointing and self._cut is None and not self._is_saved_here:
+            self.save_run(self._context.current_epoch - 1)
 
     def end_epoch_early(self) -> None:
         """An epoch ends before its last batch, because the run does: save the run as it is, to be
         resumed in the middle of the epoch; so is what else is saved from now on.
         """
-        if self._trainer.enable_checkpointing:
-            if self._saved_step != self._trainer.global_step:
+        if self._context.enable_checkpointing:
+            if self._saved_step != self._context.global_step:
                 self._saved_here = None  # at a former boundary: steps have been made since
             self.between_steps()
             self._cut = self._now()
@@ -307,7 +310,7 @@ class Checkpointer:
     @property
     def can_save(self) -> bool:
         """Whether training has begun and is not over, so that there is something to resume."""
-        return self._trainer.enable_checkpointing and self._trainer.is_training_under_way
+        return self._context.enable_checkpointing and self._context.is_training_under_way
 
     # -- saving ------------------------------------------------------------------------------
 
@@ -324,12 +327,12 @@ class Checkpointer:
         Raises:
             CheckpointError: the weights cannot be carried.
         """
-        trainer, folder = self._trainer, self._folder
+        context, folder = self._context, self._folder
         if folder is None:
             return None
         self.wait()  # until then, the thread that writes removes those that are not needed
-        epoch = trainer.current_epoch if epoch is None else epoch
-        path = free_name(folder / f"epoch={epoch}-step={trainer.global_step}")
+        epoch = context.current_epoch if epoch is None else epoch
+        path = free_name(folder / f"epoch={epoch}-step={context.global_step}")
         self._mine.append(path)
         self.save(path)
         return path
@@ -356,7 +359,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the weights cannot be carried.
         """
-        self._trainer.bus.check_is_here(f"a checkpoint was to be saved at {path}")
+        self._context.bus.check_is_here(f"a checkpoint was to be saved at {path}")
         self.wait()  # before another copy of the state is made
         same = None if weights_only else self._saved_here
         snapshot, refused = None, None
@@ -366,11 +369,11 @@ class Checkpointer:
                 snapshot = take_snapshot(state)
             except CheckpointError as error:
                 # If the weights are to blame, no save will succeed: the run is to end now.
-                weights = self._trainer.lightning_module.state_dict()
+                weights = self._context.lightning_module.state_dict()
                 check_carried(plain_names(weights), "state.state_dict")
                 refused = error  # of what on_save_checkpoint added, say
         if not weights_only:
-            self._saved_here, self._saved_step = path, self._trainer.global_step
+            self._saved_here, self._saved_step = path, self._context.global_step
         self._writing = _Writing(
             lambda: self._write(path, snapshot or same or refused, weights_only, then, replaces),
             failed,
@@ -380,7 +383,7 @@ class Checkpointer:
 
     def _ask(self) -> None:
         """Have the next boundary look; any thread may call it."""
-        self._trainer.bus.attention = True
+        self._context.bus.attention = True
 
     def _write(
         self,
@@ -392,8 +395,8 @@ class Checkpointer:
     ) -> None:
         if isinstance(content, CheckpointError):
             raise content  # reported like a disk that failed: training goes on
-        bus, folder = self._trainer.bus, self._folder
-        run = self._trainer.run_folder
+        bus, folder = self._context.bus, self._folder
+        run = self._context.run_folder
         if run is not None and path.is_relative_to(run.path) and not run.is_there:
             raise CheckpointError(
                 f"the run's folder {run.path} was removed or renamed, so that {path.name} is not "
@@ -463,7 +466,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the state cannot be carried, the disk failed, or there is no folder.
         """
-        self._trainer.bus.check_is_here("a checkpoint was to be saved")
+        self._context.bus.check_is_here("a checkpoint was to be saved")
         self.wait()
         if path is None:
             self._saved_here = None
@@ -486,12 +489,12 @@ class Checkpointer:
 
     def report(self, error: BaseException) -> None:
         """Say in the log and the program's log that a checkpoint could not be saved."""
-        run = self._trainer.run_folder
+        run = self._context.run_folder
         is_gone = run is not None and not run.is_there
         if not (is_gone and self._said_gone):
             self._said_gone = is_gone
             _log.error("a checkpoint could not be saved", error=str(error))
-        self._trainer.bus.emit(
+        self._context.bus.emit(
             Fault,
             type(error).__name__,
             without_secrets(str(error))[:1000],
@@ -509,33 +512,37 @@ class Checkpointer:
 
     def _last_seq(self) -> int:
         """The last event that is in the log."""
-        self._trainer.bus.flush()
-        writer = self._trainer.bus.writer
+        self._context.bus.flush()
+        writer = self._context.bus.writer
         return self._end_seq if writer is None else writer.written_seq - 1
 
     def _now(self) -> dict[str, Any]:
         """From where a run that is saved now is resumed: the states of all but the weights."""
-        trainer = self._trainer
+        context = self._context
         seq = self._last_seq()  # before anybody is asked, who might cause events
         return {
-            "epoch": trainer.current_epoch,
-            "run": trainer.run_folder.info.id if trainer.run_folder else "",
-            "attempt": trainer.attempt,
+            "epoch": context.current_epoch,
+            "run": context.run_folder.info.id if context.run_folder else "",
+            "attempt": context.attempt,
             "seq": seq,
-            "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
-            "lr_schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
-            "optimizer_classes": [type(optimizer).__name__ for optimizer in trainer.optimizers],
-            "scaler": trainer.device.state_dict(),
-            "loops": {"fit_loop": trainer.fit_loop.state_dict()},
-            "optimization": trainer.optimization_progress.state_dict(),
+            "optimizer_states": [
+                optimizer.state_dict() for optimizer in self._optimization.optimizers
+            ],
+            "lr_schedulers": [c.scheduler.state_dict() for c in self._optimization.schedulers],
+            "optimizer_classes": [
+                type(optimizer).__name__ for optimizer in self._optimization.optimizers
+            ],
+            "scaler": context.device.state_dict(),
+            "loops": {"fit_loop": context.fit_loop.state_dict()},
+            "optimization": context.optimization_progress.state_dict(),
             "actors": self._states_of_actors(),
-            "loaders": trainer.loaders.state_dict(),
-            "datamodule": trainer.datamodule.state_dict() if trainer.datamodule else {},
-            "metrics": trainer.metrics.state_dict(),
-            "torchmetrics": torchmetrics_state(trainer.lightning_module, trainer.metrics.over),
+            "loaders": context.loaders.state_dict(),
+            "datamodule": context.datamodule.state_dict() if context.datamodule else {},
+            "metrics": context.metrics.state_dict(),
+            "torchmetrics": torchmetrics_state(context.lightning_module, context.metrics.over),
             "gradients": self._gradients(),
-            "modes": self._modes.state_dict(trainer.optimization.toggle.frozen)
-            if self._modes is not None and trainer.training
+            "modes": self._modes.state_dict(self._optimization.toggle.frozen)
+            if self._modes is not None and context.training
             else None,
             "rng": rng_state(),
         }
@@ -545,28 +552,26 @@ class Checkpointer:
 
     def _actors_with_state(self) -> dict[str, Actor]:
         """Callbacks, those that the module brings among them, and actors, by name."""
-        participants = self._trainer.participants
-        callbacks = (*participants.callbacks, *participants.module_callbacks)
-        return {actor_name(actor): actor for actor in (*callbacks, *participants.actors)}
+        return {actor_name(actor): actor for actor in self._context.saved_participants}
 
     def _state(self, weights_only: bool) -> dict[str, Any]:
         """The run's state: plain data and tensors."""
-        trainer = self._trainer
-        module = trainer.lightning_module
+        context = self._context
+        module = context.lightning_module
         state: dict[str, Any] = {
-            "epoch": trainer.current_epoch,
-            "global_step": trainer.global_step,
+            "epoch": context.current_epoch,
+            "global_step": context.global_step,
             "state_dict": plain_names(module.state_dict()),
             **self._hyperparameters(module),
         }
-        if trainer.datamodule is not None:
-            saved = self._hyperparameters(trainer.datamodule)
+        if context.datamodule is not None:
+            saved = self._hyperparameters(context.datamodule)
             state |= {f"datamodule_{name}": value for name, value in saved.items()}
         if weights_only:
             return state
         state |= self._validation or self._cut or self._now()
         state["kept"] = [path.name for path in self._mine]
-        trainer.routes.call("on_save_checkpoint", state)
+        context.routes.call("on_save_checkpoint", state)
         return state
 
     def _hyperparameters(self, owner: HyperparametersMixin) -> dict[str, Any]:
@@ -620,10 +625,10 @@ class Checkpointer:
         """Gradients of a step to come: those of an unfinished accumulation; of a module that steps
         by itself, all there are.
         """
-        trainer = self._trainer
-        if not (trainer.is_accumulating or trainer.optimization.is_manual):
+        context = self._context
+        if not (context.is_accumulating or self._optimization.is_manual):
             return {}
-        parameters = trainer.lightning_module.named_parameters()
+        parameters = context.lightning_module.named_parameters()
         return {plain_name(name): p.grad for name, p in parameters if p.grad is not None}
 
     # -- restoring ---------------------------------------------------------------------------
@@ -635,7 +640,7 @@ class Checkpointer:
             CheckpointError: they do not fit the module.
         """
         try:
-            module = self._trainer.lightning_module
+            module = self._context.lightning_module
             module.load_state_dict(named_as_in(module, state["state_dict"]))
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit the module: {error}") from error
@@ -646,22 +651,24 @@ class Checkpointer:
         Raises:
             CheckpointError: the checkpoint holds weights alone, or another set-up.
         """
-        trainer = self._trainer
+        context = self._context
         if "loops" not in state and "imported" not in state:
             raise CheckpointError(
                 "the checkpoint holds weights alone, so training cannot be resumed from it"
             )
         for what, mine, saved in (
-            ("optimizers", trainer.optimizers, state["optimizer_states"]),
-            ("schedulers", trainer.lr_scheduler_configs, state["lr_schedulers"]),
+            ("optimizers", self._optimization.optimizers, state["optimizer_states"]),
+            ("schedulers", self._optimization.schedulers, state["lr_schedulers"]),
         ):
             if len(mine) != len(saved):
                 raise CheckpointError(
                     f"the checkpoint has {len(saved)} {what}, configure_optimizers gave {len(mine)}"
                 )
-        _check_classes(trainer.optimizers, state.get("optimizer_classes"))
-        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        for optimizer, saved in zip(trainer.optimizers, state["optimizer_states"], strict=True):
+        _check_classes(self._optimization.optimizers, state.get("optimizer_classes"))
+        schedulers = [config.scheduler for config in self._optimization.schedulers]
+        for optimizer, saved in zip(
+            self._optimization.optimizers, state["optimizer_states"], strict=True
+        ):
             try:
                 optimizer.load_state_dict(saved)
             except (ValueError, KeyError) as error:
@@ -674,11 +681,11 @@ class Checkpointer:
         for scheduler, saved in zip(schedulers, state["lr_schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         if "imported" in state:  # another library's checkpoint has no more
-            trainer.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
+            context.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
             return
-        trainer.fit_loop.load_state_dict(state["loops"]["fit_loop"])
-        trainer.optimization_progress.load_state_dict(state["optimization"])
-        trainer.device.load_state_dict(state["scaler"])
+        context.fit_loop.load_state_dict(state["loops"]["fit_loop"])
+        context.optimization_progress.load_state_dict(state["optimization"])
+        context.device.load_state_dict(state["scaler"])
         saved_actors = state["actors"]
         present = self._actors_with_state()
         for name, actor in present.items():
@@ -691,12 +698,12 @@ class Checkpointer:
                 "they are dropped",
                 names=", ".join(lost),
             )
-        if trainer.datamodule is not None and state["datamodule"]:
-            trainer.datamodule.load_state_dict(state["datamodule"])
-        trainer.loaders.load_state_dict(state["loaders"])
-        trainer.metrics.load_state_dict(state["metrics"])
-        load_torchmetrics_state(trainer.lightning_module, state["torchmetrics"])
-        parameters = plain_names(dict(trainer.lightning_module.named_parameters()))
+        if context.datamodule is not None and state["datamodule"]:
+            context.datamodule.load_state_dict(state["datamodule"])
+        context.loaders.load_state_dict(state["loaders"])
+        context.metrics.load_state_dict(state["metrics"])
+        load_torchmetrics_state(context.lightning_module, state["torchmetrics"])
+        parameters = plain_names(dict(context.lightning_module.named_parameters()))
         for name, gradient in state["gradients"].items():
             # As backward makes them, with the parameter's own layout in memory.
             parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
@@ -710,11 +717,11 @@ class Checkpointer:
             CheckpointError: the state of a callback, an actor or the datamodule is none that a
                 checkpoint can carry; said now, not when there are results to lose.
         """
-        self._modes = ModuleModes(self._trainer.lightning_module)
-        if self._folder is not None and self._trainer.enable_checkpointing:
+        self._modes = ModuleModes(self._context.lightning_module)
+        if self._folder is not None and self._context.enable_checkpointing:
             states = self._states_of_actors()
-            if self._trainer.datamodule is not None:
-                states["datamodule"] = self._trainer.datamodule.state_dict()
+            if self._context.datamodule is not None:
+                states["datamodule"] = self._context.datamodule.state_dict()
             for name, state in states.items():
                 check_carried(state, f"the state of {name}")
 
@@ -727,7 +734,7 @@ class Checkpointer:
             self._rng = None
             if self._modes is not None and self._saved_modes is not None:
                 self._modes.load_state_dict(self._saved_modes)
-            self._trainer.bus.emit(Resumed)
+            self._context.bus.emit(Resumed)
             self.between_steps()
 
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..bus.actor import Actor
 from ..bus.errors import UnknownHookError, UsageError
 from ..bus.events import Hook
+from ..bus.log.place import Place
 from ..bus.routes import ANNOUNCES, SKIP, HookCall, HookHandler
 from ..bus.subscription import Subscription, subscriptions_of
 from .callback import Callback
@@ -23,9 +24,6 @@ from .misspelt_hooks import (
     warn_of_misspelt_hooks,
 )
 from .module import LightningModule
-
-if TYPE_CHECKING:
-    from ..trainer import Trainer
 
 
 class HookSpec(NamedTuple):
@@ -260,9 +258,9 @@ def _warn_of_older_names(owner: object) -> None:
 
 
 class HookOwners(NamedTuple):
-    """Whose methods are hooks in this run."""
+    """Whose methods are hooks in this run; callbacks are handed the trainer."""
 
-    trainer: "Trainer"
+    trainer: Any
     module: LightningModule
     datamodule: LightningDataModule | None
     callbacks: Sequence[Callback]
@@ -356,9 +354,9 @@ def _callback_handlers(
 # The two hooks that callbacks use most, spelt out: called through partial and *objects, each
 # would cost twice as much.
 def _batch_start_of_all(
-    methods: list[HookHandler], trainer: "Trainer", module: LightningModule
+    methods: list[HookHandler], trainer: Any, module: LightningModule
 ) -> HookHandler:
-    place = trainer.place
+    place: Place = trainer.place
 
     def handle(batch: Any, batch_idx: int) -> Any:
         outer, place.hook = place.hook, "on_train_batch_start"
@@ -375,9 +373,9 @@ def _batch_start_of_all(
 
 
 def _batch_end_of_all(
-    methods: list[HookHandler], trainer: "Trainer", module: LightningModule
+    methods: list[HookHandler], trainer: Any, module: LightningModule
 ) -> HookHandler:
-    place = trainer.place
+    place: Place = trainer.place
 
     def handle(outputs: Any, batch: Any, batch_idx: int) -> None:
         outer, place.hook = place.hook, "on_train_batch_end"

@@ -8,7 +8,7 @@ from ..bus.errors import MetricError, UsageError
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
-    from ..trainer import Trainer
+    from .trainer_type import Trainer
 
 ReduceFx = str | Callable[[Any], Any]
 

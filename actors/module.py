@@ -23,7 +23,7 @@ from .process.rank_zero import announce_rank
 from .truncated_bptt import split_along_time
 
 if TYPE_CHECKING:
-    from ..trainer import Trainer
+    from .trainer_type import Trainer
 
 _NOT_GIVEN = object()
 announce_rank()

@@ -1,5 +1,6 @@
 """Loops: what is done again and again, from epochs down to one optimizer's turn."""
 
+from ..actors.optimization.progress import Counts, OptimizationProgress, Progress
 from . import optimizer, training_epoch
 from .evaluation import EvaluationEpochLoop, EvaluationLoop
 from .fit import FitLoop
@@ -7,7 +8,6 @@ from .loop import Loop
 from .manual import ManualOptimization
 from .optimizer import OptimizerLoop
 from .prediction import PredictionEpochLoop, PredictionLoop
-from .progress import Counts, OptimizationProgress, Progress
 from .training_batch import TrainingBatchLoop
 from .training_epoch import TrainingEpochLoop
 from .training_step import TrainingStepLoop

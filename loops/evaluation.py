@@ -9,12 +9,12 @@ import torch
 from ..actors.data.data_position import begin_pass, end_pass
 from ..actors.metrics.log_entry import ALL_LOADERS
 from ..actors.metrics.results import EvalResult, Result
+from ..actors.optimization.progress import Progress
 from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
 from .loop import Loop
 from .modes import Modes
 from .outputs import in_one
-from .progress import Progress
 from .transfer import TRANSFERRED
 
 
@@ -220,7 +220,7 @@ class EvaluationLoop(Loop):
             ).items():
                 self._results.setdefault(idx, {}).update(values)
             self._publish()
-        trainer.predictions.write(trainer)
+        trainer.write_predictions()
         trainer.routes.call(f"on_{kind}_epoch_end")
         self._publish()
         trainer.routes.call("on_epoch_end")

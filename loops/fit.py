@@ -3,12 +3,12 @@
 from typing import Any
 
 from ..actors.arguments import check_at_least
+from ..actors.optimization.progress import Progress
 from ..bus.errors import UsageError
 from ..bus.events import RunValidation
 from ..bus.subscription import on
 from .loop import Loop
 from .outputs import in_one
-from .progress import Progress
 from .training_epoch import TrainingEpochLoop
 
 # Gradients that are accumulated by hand, over epochs too, make no step for at least so long.

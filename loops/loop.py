@@ -4,14 +4,14 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..actors.optimization.progress import Progress
 from ..bus.actor import Actor, actor_name
 from ..bus.errors import UsageError
 from ..bus.events import Pause, Resume, SaveCheckpoint, Stop
 from ..bus.subscription import on
-from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..trainer import Trainer
+    from ..actors.trainer_type import Trainer
 
 
 class _NoTrainerYet:

@@ -9,10 +9,10 @@ from torch.utils.data import SequentialSampler
 
 from ..actors.data.data_position import end_pass
 from ..actors.data.loader_workers import owned
+from ..actors.optimization.progress import Progress
 from ..actors.step_arguments import check_dataloader_idx
 from .loop import Loop
 from .modes import Modes
-from .progress import Progress
 from .transfer import TRANSFERRED
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..actors.optimization.progress import Progress
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .loop import Loop
 from .optimizer import OptimizerLoop
 from .outputs import carried, for_batch_end, for_epoch_end, is_plain
-from .progress import Progress
 from .step_marks import BATCH_BEGINS, BATCH_ENDS, STEP_AND_BATCH_END, STEP_AND_NEXT
 from .training_batch import TrainingBatchLoop
 from .transfer import TRANSFER_HOOKS, TRANSFERRED

@@ -59,6 +59,11 @@ class Participants:
         return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
 
     @property
+    def saved(self) -> list[Actor]:
+        """Those whose state belongs to a run."""
+        return [*self.callbacks, *self.module_callbacks, *self.actors]
+
+    @property
     def beside_module(self) -> list[Actor]:
         """All of them, as they are registered when a run begins."""
         bar = [self.progress_bar] if self.progress_bar else []

@@ -10,15 +10,12 @@ from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.early_stopping import EarlyStopping
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
-from ..actors.device import Device
-from ..actors.loaders import Loaders
-from ..actors.metrics.metrics import Metrics
 from ..actors.optimization.lightning_optimizer import LightningOptimizer
 from ..actors.optimization.lr_schedulers import LRSchedulerConfig
+from ..actors.optimization.progress import Progress
 from ..bus.actor import Actor
-from ..bus.log.place import Place
-from ..bus.runs.run_folder import RunFolder
-from ..loops import FitLoop, OptimizationProgress
+from ..loops import FitLoop
+from ..loops.context import LoopContext
 from ..loops.optimizer import OptimizerLoop
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.progress_bar import ProgressBar
@@ -27,17 +24,13 @@ from ..sinks.sink import Sink
 from .assigned import Assigned, limit_of, validate_after, validate_every
 from .functions import Function
 from .open_run import OpenRun
-from .optimization import Optimization
 from .participants import Participants
-from .stop_requests import StopRequests
 
 
-class TrainerProperties:
+class TrainerProperties(LoopContext):
     """Reads the parts of a trainer, and keeps nothing itself.
 
     Attributes:
-        place: where training is.
-        run_folder: None when nothing is kept.
         open_run: None when nothing runs.
         epoch_counter: the FitLoop that ``fit`` runs; None where the user's own loop has none.
         max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
@@ -45,22 +38,12 @@ class TrainerProperties:
     """
 
     _arguments: dict[str, Any]  # what the Trainer was made with
-    device: Device
-    stops: StopRequests
-    place: Place
-    run_folder: RunFolder | None
     open_run: OpenRun | None
     epoch_counter: FitLoop | None
-    fit_loop: Any
     max_epochs_given: int | None
     max_steps_given: int
-    accumulate_grad_batches: int
     silent_loggers: Sequence[SilentLogger]
-    optimization: Optimization
-    optimization_progress: OptimizationProgress
     participants: Participants
-    loaders: Loaders
-    metrics: Metrics
 
     if not TYPE_CHECKING:  # for which a name that is not there is an error
 
@@ -173,6 +156,11 @@ class TrainerProperties:
     def epoch_loop(self) -> Any:
         """The loop of a training epoch's batches; None where the user's own loop has none."""
         return None if self.epoch_counter is None else self.epoch_counter.epoch_loop
+
+    @property
+    def batch_progress(self) -> Progress | None:
+        """Counts the training batches of an epoch; None where a loop of the user's does not."""
+        return getattr(self.epoch_loop, "batch_progress", None)
 
     @property
     def is_global_zero(self) -> bool:
@@ -409,6 +397,16 @@ class TrainerProperties:
         self.participants.actors = actors
 
     @property
+    def callbacks_in_order(self) -> list[Callback]:
+        """All callbacks, those of the module too; those that save checkpoints are last."""
+        return self.participants.callbacks_in_order
+
+    @property
+    def saved_participants(self) -> list[Actor]:
+        """Those whose state a checkpoint holds, besides module, datamodule and loops."""
+        return self.participants.saved
+
+    @property
     def sinks(self) -> list[Sink]:
         """Where events go."""
         return self.participants.sinks
@@ -448,9 +446,7 @@ class TrainerProperties:
     @property
     def checkpoint_callbacks(self) -> list[Checkpoint]:
         """The callbacks that save checkpoints."""
-        return [
-            entry for entry in self.participants.callbacks_in_order if isinstance(entry, Checkpoint)
-        ]
+        return [entry for entry in self.callbacks_in_order if isinstance(entry, Checkpoint)]
 
     @property
     def checkpoint_callback(self) -> Checkpoint | None:
@@ -460,11 +456,7 @@ class TrainerProperties:
     @property
     def early_stopping_callbacks(self) -> list[EarlyStopping]:
         """The callbacks that stop training by a metric."""
-        return [
-            entry
-            for entry in self.participants.callbacks_in_order
-            if isinstance(entry, EarlyStopping)
-        ]
+        return [entry for entry in self.callbacks_in_order if isinstance(entry, EarlyStopping)]
 
     @property
     def early_stopping_callback(self) -> EarlyStopping | None:
@@ -481,5 +473,5 @@ class TrainerProperties:
         """Whether a callback wants all predictions at the epoch's end."""
         return any(
             isinstance(callback, BasePredictionWriter) and callback.writes_epochs
-            for callback in self.participants.callbacks_in_order
+            for callback in self.callbacks_in_order
         )

@@ -34,8 +34,11 @@ from ..actors.loaders import Loaders
 from ..actors.metrics.metrics import Metrics
 from ..actors.metrics.predictions import Predictions
 from ..actors.module import LightningModule
+from ..actors.optimization.progress import OptimizationProgress
 from ..actors.process.launchers import refuse_several_processes
 from ..actors.process.slurm import check_requeue
+from ..actors.run_optimization import RunOptimization
+from ..actors.wiring import Wiring
 from ..bus.actor import Actor
 from ..bus.bus import Bus
 from ..bus.errors import UsageError
@@ -48,8 +51,9 @@ from ..bus.runs.run_folder import RunFolder
 from ..bus.statistics import BusStatistics
 from ..bus.system.logging_setup import get_logger, level
 from ..bus.system.paths import as_path
-from ..loops import EvaluationLoop, FitLoop, Loop, OptimizationProgress, PredictionLoop
+from ..loops import EvaluationLoop, FitLoop, Loop, PredictionLoop, TrainingStepLoop
 from ..loops.running_loss import RunningLoss
+from ..loops.stop_requests import StopRequests
 from ..sinks.given import make_sinks
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
@@ -60,14 +64,11 @@ from .enrolment import Enrolment
 from .for_loggers import ForLoggers
 from .functions import Function
 from .open_run import OpenRun
-from .optimization import Optimization
 from .participants import Participants
 from .properties import TrainerProperties
 from .results_table import print_results
 from .run import Given, run
 from .safe_points import SafePoints
-from .stop_requests import StopRequests
-from .wiring import Wiring
 
 _log = get_logger("nightbus.trainer")
 
@@ -285,9 +286,9 @@ class Trainer(TrainerCopies, TrainerProperties):
         self.metrics = Metrics(self.bus, log_every_n_steps, max_media_bytes)
         self.predictions = Predictions()
         self.optimization_progress = progress
-        self.optimization = Optimization(self, self.optimization_progress)
-        self.wiring = Wiring(self)
-        self.checkpointer = Checkpointer(self)
+        self.optimization = RunOptimization(self)
+        self.wiring = Wiring(self, self.optimization)
+        self.checkpointer = Checkpointer(self, self.optimization)
         self.enrolment = Enrolment(self)
         self.safe_points = SafePoints(self)
         self.for_loggers = ForLoggers(self)
@@ -631,7 +632,12 @@ class Trainer(TrainerCopies, TrainerProperties):
         Raises:
             UsageError: what ``configure_optimizers`` returned makes no sense.
         """
-        self.optimization.set_up()
+        loops = self.fit_loop.walk()
+        self.optimization.set_up(
+            all(loop._asks_module for loop in loops if isinstance(loop, TrainingStepLoop))
+        )
+        self.wiring.connect()  # how a step is made depends on the optimizers
+        self.optimization.begin_schedulers()
 
     def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
         """A batch on the device, through the three transfer hooks."""
@@ -660,6 +666,11 @@ class Trainer(TrainerCopies, TrainerProperties):
     def announce_loop_end(self, name: str, completed: int) -> None:
         """Record that a loop ended."""
         self.bus.emit(LoopEnded, completed, source=name)
+
+    def write_predictions(self) -> None:
+        """Write what EvalResults had to be written."""
+        folder = self.run_folder.path if self.run_folder else None
+        self.predictions.write(self.default_root_dir, folder, self.global_rank)
 
     def begin_at(self, epochs: int, steps: int) -> None:
         """Go on where so many epochs and optimizer steps were done by another library."""

@@ -11,8 +11,8 @@ from ..arguments import check_choice
 from ..callback import Callback
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 PROC = Path("/proc")
 _CUDA_STATS = (

@@ -15,8 +15,8 @@ from ..callback import Callback
 from ..former_arguments import check_former
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 _log = get_logger("nightbus.early_stopping")
 

@@ -19,8 +19,8 @@ from ..checkpoints.weight_names import plain_name, plain_names
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 _log = get_logger("nightbus.finetuning")
 Modules = nn.Module | Iterable["Modules"]

@@ -7,8 +7,8 @@ from ...bus.errors import UsageError
 from ..callback import Callback
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 
 class GradientAccumulationScheduler(Callback):

@@ -11,9 +11,9 @@ from ..callback import Callback
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from ...trainer import Trainer
     from ..module import LightningModule
     from ..optimization.lr_schedulers import LRSchedulerConfig
+    from ..trainer_type import Trainer
 
 _log = get_logger("nightbus.learning_rate_monitor")
 

@@ -24,8 +24,8 @@ from ..former_arguments import check_former
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 _log = get_logger("nightbus.checkpoint")
 

@@ -8,8 +8,8 @@ from ..arguments import check_at_least
 from ..callback import Callback
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 
 class ModelSummary(Callback):

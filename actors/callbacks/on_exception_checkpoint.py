@@ -11,8 +11,8 @@ from ..checkpoints.files import free_name
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 _log = get_logger("nightbus.checkpoint")
 

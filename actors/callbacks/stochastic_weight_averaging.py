@@ -21,8 +21,8 @@ from ..optimization.lr_schedulers import LRSchedulerConfig
 from .weight_averaging import Weights
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 _ARGUMENTS = ("batch", "batch_idx")
 _log = get_logger("nightbus.stochastic_weight_averaging")

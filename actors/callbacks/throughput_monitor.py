@@ -14,8 +14,8 @@ from ..callback import Callback
 from ..former_arguments import check_former
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 
 class ThroughputMonitor(Callback):

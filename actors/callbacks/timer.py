@@ -11,8 +11,8 @@ from ..arguments import check_choice, parse_max_time
 from ..callback import Callback
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 _STAGES = ("train", "validate", "test", "predict", "sanity_check")
 

@@ -15,8 +15,8 @@ from ..callback import Callback
 from ..checkpoints.weight_names import plain_name
 
 if TYPE_CHECKING:
-    from ...trainer import Trainer
     from ..module import LightningModule
+    from ..trainer_type import Trainer
 
 MultiAverage = Callable[[Any, Any, Any], None]
 

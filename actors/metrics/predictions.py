@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import safetensors
@@ -23,9 +23,6 @@ from ...bus.system.plain_file import open_plain
 from ...bus.system.streams import tell_user
 from ..checkpoints.format import check_carried, take_snapshot
 from ..checkpoints.values import decoder
-
-if TYPE_CHECKING:
-    from ...trainer import Trainer
 
 ENDING = ".safetensors"
 _STATE = "state.msgpack"
@@ -64,8 +61,13 @@ class Predictions:
             if not (parts and _joined(parts[-1], part)):
                 parts.append({name: [kept] for name, kept in part.items()})
 
-    def write(self, trainer: "Trainer") -> None:
+    def write(self, root: Path, run_folder: Path | None, rank: int) -> None:
         """Write the files, one for each process, and forget what is written.
+
+        Args:
+            root: relative paths begin here where there is no run folder.
+            run_folder: else they begin here, and files in it are private.
+            rank: this process, which the files' names say.
 
         Raises:
             UsageError: a file cannot hold what it was given.
@@ -74,13 +76,12 @@ class Predictions:
         for filename, parts in gathered.items():
             path = as_path(filename)
             ending = "" if path.suffix in _OF_TORCH else path.suffix
-            name = f"{path.stem}{ending}{_RANK}{trainer.global_rank}{ENDING}"
+            name = f"{path.stem}{ending}{_RANK}{rank}{ENDING}"
             folder = path.parent
-            run = trainer.run_folder
             if not path.is_absolute():
-                folder = (trainer.default_root_dir if run is None else run.path) / folder
+                folder = (run_folder or root) / folder
             folder.mkdir(parents=True, exist_ok=True)
-            is_private = run is not None and folder.is_relative_to(run.path)
+            is_private = run_folder is not None and folder.is_relative_to(run_folder)
             _write(folder / name, [_in_one(part) for part in parts], is_private)
             if filename not in self._told:
                 self._told.add(filename)

@@ -1,10 +1,12 @@
 """Who handles which hook, and what loops may leave out because nobody does."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from ..actors.hooks import (
+from ..bus.errors import UsageError
+from ..bus.routes import HookHandler
+from .hooks import (
     HOOKS,
     HookOwners,
     base_method,
@@ -12,20 +14,18 @@ from ..actors.hooks import (
     is_overridden,
     takes_argument,
 )
-from ..actors.module import LightningModule
-from ..actors.optimization.lightning_optimizer import default_step, evaluates_first
-from ..bus.errors import UsageError
-from ..bus.routes import HookHandler
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .module import LightningModule
+from .optimization.lightning_optimizer import default_step, evaluates_first
+from .run_context import RunContext
+from .run_optimization import RunOptimization
 
 
 class Wiring:
     """Works out the handlers of each hook, and gives them to the routes.
 
     Args:
-        trainer: whose hooks they are.
+        context: the run whose hooks they are.
+        optimization: its optimizers, on which it depends how a step is made.
 
     Attributes:
         has_training_step_end: the module has that hook.
@@ -38,8 +38,8 @@ class Wiring:
         wants_training_outputs: somebody wants a step's output at all.
     """
 
-    def __init__(self, trainer: "Trainer") -> None:
-        self._trainer = trainer
+    def __init__(self, context: RunContext, optimization: RunOptimization) -> None:
+        self._context, self._optimization = context, optimization
         self._hooks_of_loops: set[str] = set()  # announced by loops of the user's own
         self.has_training_step_end = False
         self.has_plain_training_step = True
@@ -55,24 +55,24 @@ class Wiring:
 
     def connect(self) -> None:
         """Work out who handles which hook."""
-        trainer, module = self._trainer, self._trainer.lightning_module
-        callbacks = trainer.participants.callbacks_in_order
-        owners = HookOwners(trainer, module, trainer.datamodule, callbacks, trainer.actors)
+        context, module = self._context, self._context.lightning_module
+        callbacks = context.callbacks_in_order
+        owners = HookOwners(context, module, context.datamodule, callbacks, context.actors)
         defaults = self._default_hooks(module)
-        optimization = trainer.optimization
+        optimization = self._optimization
         arguments = optimization.step_arguments
         former = {
-            "using_native_amp": trainer.device.autocasts,
-            "using_lbfgs": any(isinstance(o, torch.optim.LBFGS) for o in trainer.optimizers),
+            "using_native_amp": context.device.autocasts,
+            "using_lbfgs": any(isinstance(o, torch.optim.LBFGS) for o in optimization.optimizers),
         }
         handlers = hook_handlers(
             owners, defaults, arguments, self._hooks_of_loops, self._has_several, former
         )
-        trainer.routes.set_handlers(handlers, defaults)
-        self.evaluates_first = evaluates_first(trainer.optimizers)
+        context.routes.set_handlers(handlers, defaults)
+        self.evaluates_first = evaluates_first(optimization.optimizers)
         self.has_training_step_end = is_overridden(module, "training_step_end")
         self.has_plain_training_step = not (
-            trainer.device.wraps_steps
+            context.device.wraps_steps
             or self.has_training_step_end
             or optimization.truncated_bptt_steps
         )
@@ -91,30 +91,30 @@ class Wiring:
         """Whether there are several of what an argument numbers: optimizers, or dataloaders of the
         stage that goes on.
         """
-        trainer = self._trainer
         if numbered == "optimizer_idx":
-            return len(trainer.optimizers) > 1
-        stage = trainer.place.stage
-        found = trainer.loaders.evaluation("validate" if stage == "sanity_check" else stage)
+            return len(self._optimization.optimizers) > 1
+        context = self._context
+        stage = context.place.stage
+        found = context.loaders.evaluation("validate" if stage == "sanity_check" else stage)
         return len(found) > 1
 
     def _default_hooks(self, module: LightningModule) -> dict[str, HookHandler]:
         """What is done for hooks that the module does not override."""
-        trainer = self._trainer
+        context, optimizers = self._context, self._optimization.optimizers
         defaults: dict[str, HookHandler] = {
             "backward": _backward,
-            "optimizer_step": default_step(trainer.optimizers),
+            "optimizer_step": default_step(optimizers),
             "optimizer_zero_grad": _zero_grad,
             "lr_scheduler_step": base_method(module, "lr_scheduler_step"),
             "training_step": base_method(module, "training_step"),
             "predict_step": base_method(module, "predict_step"),
             "configure_optimizers": base_method(module, "configure_optimizers"),
         }
-        if trainer.gradient_clip_val:
+        if context.gradient_clip_val:
             defaults["configure_gradient_clipping"] = base_method(
                 module, "configure_gradient_clipping"
             )
-        if trainer.device.moves_batches:
+        if context.device.moves_batches:
             defaults["transfer_batch_to_device"] = base_method(module, "transfer_batch_to_device")
         return defaults
 
@@ -128,11 +128,11 @@ class Wiring:
                 )
             self._hooks_of_loops.add(name)
             self.connect()
-        return self._trainer.routes.call(name, *values)
+        return self._context.routes.call(name, *values)
 
     def keeps_evaluation_outputs(self, kind: str) -> bool:
         """Whether somebody wants the outputs of all evaluation steps."""
-        return is_overridden(self._trainer.lightning_module, f"{kind}_epoch_end")
+        return is_overridden(self._context.lightning_module, f"{kind}_epoch_end")
 
 
 def _backward(loss: torch.Tensor, optimizer: Any, optimizer_idx: int) -> None:

@@ -1,34 +1,29 @@
 """The optimizers and schedulers of a run: set up, whose turn it is, steps made by hand."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from ..actors.arguments import check_at_least
-from ..actors.hooks import is_overridden
-from ..actors.module import LightningModule
-from ..actors.optimization.lightning_optimizer import LightningOptimizer, OptimizerToggle
-from ..actors.optimization.lr_schedulers import LRSchedulerConfig, LRSchedulers
-from ..actors.optimization.optimizers import parse_optimizers
-from ..actors.step_arguments import ANY_STEP_ARGUMENTS, check_training_step
 from ..bus.errors import UsageError
 from ..bus.system.logging_setup import get_logger
-from ..loops import OptimizationProgress, TrainingStepLoop
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
-
+from .arguments import check_at_least
+from .hooks import is_overridden
+from .module import LightningModule
+from .optimization.lightning_optimizer import LightningOptimizer, OptimizerToggle
+from .optimization.lr_schedulers import LRSchedulerConfig, LRSchedulers
+from .optimization.optimizers import parse_optimizers
+from .run_context import RunContext
+from .step_arguments import ANY_STEP_ARGUMENTS, check_training_step
 
 _log = get_logger("nightbus.optimizers")
 
 
-class Optimization:
+class RunOptimization:
     """What ``configure_optimizers`` asked for, ready to be stepped.
 
     Args:
-        trainer: whose run it is.
-        progress: counts the steps.
+        context: the run that steps them.
 
     Attributes:
         optimizers: torch's, in order.
@@ -45,8 +40,8 @@ class Optimization:
         step_arguments: what ``training_step`` may be called with.
     """
 
-    def __init__(self, trainer: "Trainer", progress: OptimizationProgress) -> None:
-        self._trainer, self._progress = trainer, progress
+    def __init__(self, context: RunContext) -> None:
+        self._context, self._progress = context, context.optimization_progress
         self.optimizers: list[torch.optim.Optimizer] = []
         self.schedulers: list[LRSchedulerConfig] = []
         self.lightning_optimizers: list[LightningOptimizer] = []
@@ -61,7 +56,7 @@ class Optimization:
         self._said_untrained = False
         self._cycle: list[int] = []  # the optimizer of each batch of a cycle
         self._all_optimizers: Sequence[int] = (0,)
-        self._lr_schedulers = LRSchedulers([], trainer.routes, dict, [])
+        self._lr_schedulers = LRSchedulers([], context.routes, dict, [])
 
     def begin(self, module: LightningModule) -> None:
         """Another run begins; what its optimizers are is not known yet."""
@@ -69,11 +64,20 @@ class Optimization:
         self._said_untrained = False
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
 
-    def set_up(self) -> None:
-        """Ask the module for its optimizers, and get ready to step them."""
-        trainer, module = self._trainer, self._trainer.lightning_module
+    def set_up(self, loops_call_training_step: bool) -> None:
+        """Ask the module for its optimizers, and get ready to step them; ``begin_schedulers`` is
+        next, when it is worked out who handles which hook.
+
+        Args:
+            loops_call_training_step: whether all loops do so in the built-in way, so that it can be
+                checked what ``training_step`` takes.
+
+        Raises:
+            UsageError: what ``configure_optimizers`` returned makes no sense.
+        """
+        context, module = self._context, self._context.lightning_module
         self._check_manual()
-        configured = parse_optimizers(trainer.routes.call("configure_optimizers"))
+        configured = parse_optimizers(context.routes.call("configure_optimizers"))
         self.optimizers = optimizers = configured.optimizers
         self.schedulers = configured.schedulers
         self._cycle = configured.cycle
@@ -83,9 +87,9 @@ class Optimization:
         toggles = any(is_overridden(module, name) for name in overrides)
         self.toggling_module = module if toggles else None
         self.passes_optimizer_idx = len(optimizers) > 1 and not self.is_manual
-        self._set_up_training_step(module)
+        self._set_up_training_step(module, loops_call_training_step)
         self._progress.begin(len(optimizers))
-        plain = not is_overridden(module, "optimizer_step") and trainer.device.scaler is None
+        plain = not is_overridden(module, "optimizer_step") and context.device.scaler is None
         self.stepping_optimizers = [
             optimizer
             if plain
@@ -96,30 +100,28 @@ class Optimization:
             LightningOptimizer(optimizer, idx, self._step_by_hand, self.toggle)
             for idx, optimizer in enumerate(optimizers)
         ]
-        trainer.wiring.connect()  # how a step is made depends on the optimizers
-        self.begin_schedulers()
 
     def _check_manual(self) -> None:
         """Refuse what does nothing when the module optimizes by itself."""
-        trainer = self._trainer
-        if self.is_manual and trainer.gradient_clip_val:
+        context = self._context
+        if self.is_manual and context.gradient_clip_val:
             raise UsageError(
-                f"gradient_clip_val={trainer.gradient_clip_val} does nothing with manual "
+                f"gradient_clip_val={context.gradient_clip_val} does nothing with manual "
                 "optimization; call self.clip_gradients(optimizer, gradient_clip_val=...) in "
                 "training_step instead"
             )
-        if self.is_manual and trainer.accumulate_grad_batches > 1:
+        if self.is_manual and context.accumulate_grad_batches > 1:
             raise UsageError(
-                f"accumulate_grad_batches={trainer.accumulate_grad_batches} does nothing with "
+                f"accumulate_grad_batches={context.accumulate_grad_batches} does nothing with "
                 "manual optimization; step the optimizer every so many batches in training_step "
                 "instead"
             )
 
-    def _set_up_training_step(self, module: LightningModule) -> None:
+    def _set_up_training_step(self, module: LightningModule, is_checked: bool) -> None:
         """Work out what training_step is called with, and check that it takes that."""
         check_at_least("truncated_bptt_steps", module.truncated_bptt_steps, 0)
         self.truncated_bptt_steps = module.truncated_bptt_steps or 0
-        accumulate = self._trainer.accumulate_grad_batches
+        accumulate = self._context.accumulate_grad_batches
         if self.truncated_bptt_steps and accumulate > 1:
             raise UsageError(
                 f"truncated_bptt_steps={self.truncated_bptt_steps} steps after each split of a "
@@ -128,18 +130,15 @@ class Optimization:
         self.step_arguments = ["batch", "batch_idx"]
         self.step_arguments += ["optimizer_idx"] if self.passes_optimizer_idx else []
         self.step_arguments += ["hiddens"] if self.truncated_bptt_steps else []
-        loops = self._trainer.fit_loop.walk()
-        if all(loop._asks_module for loop in loops if isinstance(loop, TrainingStepLoop)):
+        if is_checked:
             num_turns = len(self.optimizers) if self.passes_optimizer_idx else 1
             check_training_step(module, num_turns, self.truncated_bptt_steps)
-        # else a loop that the user wrote calls it in its own way
 
     def turns(self) -> Sequence[int]:
         """Numbers of the optimizers that are used on this batch."""
         if not self._cycle:
             return self._all_optimizers
-        counted = getattr(self._trainer.epoch_loop, "batch_progress", None)
-        place = self._trainer.place
+        counted, place = self._context.batch_progress, self._context.place
         batch = counted.total.ready - 1 if counted is not None else place.batch_idx
         return (self._cycle[batch % len(self._cycle)],)
 
@@ -156,11 +155,11 @@ class Optimization:
 
     def _step_plainly(self, optimizer: Any, optimizer_idx: int, closure: Any, **kwargs: Any) -> Any:
         """A step from within ``optimizer_step``, which the loop counts."""
-        return self._trainer.device.step(optimizer, closure, **kwargs)
+        return self._context.device.step(optimizer, closure, **kwargs)
 
     def _step_by_hand(self, optimizer: Any, optimizer_idx: int, closure: Any, **kwargs: Any) -> Any:
         """A step that a module or a loop makes itself: announced and counted here."""
-        progress, routes, device = self._progress, self._trainer.routes, self._trainer.device
+        progress, routes, device = self._progress, self._context.routes, self._context.device
 
         def announced() -> Any:
             loss = None
@@ -181,7 +180,7 @@ class Optimization:
             result = device.step(optimizer, announced, **kwargs)
         counts.completed += 1
         progress.steps_by_optimizer[optimizer_idx] += 1
-        self._trainer.place.complete_step(counts.completed)
+        self._context.place.complete_step(counts.completed)
         return result
 
     def backward_by_hand(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
@@ -195,11 +194,11 @@ class Optimization:
                 f"manual_backward() got {type(loss).__name__}; expected the loss, a tensor of "
                 "shape ()"
             )
-        routes, scaler = self._trainer.routes, self._trainer.device.scaler
+        routes, scaler = self._context.routes, self._context.device.scaler
         if scaler is not None:
             loss = scaler.scale(loss)
         routes.call("on_before_backward", loss)
-        module = self._trainer.lightning_module
+        module = self._context.lightning_module
         if (args or kwargs) and is_overridden(module, "backward"):
             module.backward(loss, *args, **kwargs)
         elif args or kwargs:
@@ -217,11 +216,11 @@ class Optimization:
 
     def begin_schedulers(self) -> None:
         """Count steps for the schedulers from here on."""
-        trainer = self._trainer
+        context = self._context
         self._lr_schedulers = LRSchedulers(
             [] if self.is_manual else self.schedulers,
-            trainer.routes,
-            lambda: trainer.metrics.callback_metrics,
+            context.routes,
+            lambda: context.metrics.callback_metrics,
             self._progress.steps_by_optimizer,
             self._is_new,
         )
@@ -254,14 +253,14 @@ class Optimization:
         """Whether a metric may have another value than so many epochs ago: not if it is one of
         validation, and there was none.
         """
-        trainer = self._trainer
-        if not trainer.metrics.is_of_validation(monitor):
+        context = self._context
+        if not context.metrics.is_of_validation(monitor):
             return True
-        counted = getattr(trainer.epoch_loop, "batch_progress", None)
+        counted = context.batch_progress
         if counted is None:
             return True
-        ended, batches = trainer.place.epoch + 1, counted.total.ready
-        return trainer.loaders.schedule.validated_within(
+        ended, batches = context.place.epoch + 1, counted.total.ready
+        return context.loaders.schedule.validated_within(
             epochs, ended, batches, counted.current.ready
         )
 

@@ -1,0 +1,116 @@
+"""RunContext: what the parts of a trainer know of the run that goes on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from ..bus.actor import Actor
+from ..bus.bus import Bus
+from ..bus.log.place import Place
+from ..bus.routes import Routes
+from ..bus.runs.run_folder import RunFolder
+from .callback import Callback
+from .datamodule import LightningDataModule
+from .device import Device
+from .loaders import Loaders
+from .metrics.metrics import Metrics
+from .module import LightningModule
+from .optimization.progress import OptimizationProgress, Progress
+
+
+class RunContext(ABC):
+    """The state that the parts of a trainer share; the trainer is one, and alone writes to it.
+
+    A part is given the context and the parts that it uses, never the trainer: what it may know is
+    what stands here.
+
+    Attributes:
+        place: where training is; each run has one of its own, as it has a bus.
+        bus: carries the events and commands of the run.
+        routes: call the handlers of hooks.
+        device: where training runs, and how precisely.
+        loaders: the dataloaders, and how many batches of each are read.
+        metrics: take what is put and logged.
+        optimization_progress: counts the steps of all runs of the trainer.
+        datamodule: None for a run with dataloaders of its own.
+        fit_loop: what ``fit`` runs; maybe a loop that the user wrote.
+        run_folder: None when nothing is kept.
+        attempt: the number of the run's attempt; -1 before there is one.
+        enable_checkpointing: whether the run is saved.
+        accumulate_grad_batches: batches whose gradients make a step.
+        gradient_clip_val: what gradients are clipped to; None or 0 for no clipping.
+        gradient_clip_algorithm: by their norm, or each value.
+        is_training_under_way: ``fit`` has begun its first epoch, and has not ended.
+        paused: steps wait for Resume or Stop.
+    """
+
+    place: Place
+    bus: Bus
+    routes: Routes
+    device: Device
+    loaders: Loaders
+    metrics: Metrics
+    optimization_progress: OptimizationProgress
+    datamodule: LightningDataModule | None
+    run_folder: RunFolder | None
+    attempt: int
+    enable_checkpointing: bool
+    accumulate_grad_batches: int
+    gradient_clip_val: float | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+    is_training_under_way: bool
+    paused: bool
+
+    @property
+    @abstractmethod
+    def lightning_module(self) -> LightningModule:
+        """The module that runs, or ran last."""
+
+    @property
+    @abstractmethod
+    def fit_loop(self) -> Any:
+        """The loop that ``fit`` runs."""
+
+    @property
+    @abstractmethod
+    def batch_progress(self) -> Progress | None:
+        """Counts the training batches of an epoch; None where a loop of the user's does not."""
+
+    @property
+    @abstractmethod
+    def callbacks_in_order(self) -> Sequence[Callback]:
+        """All callbacks, those of the module too; those that save checkpoints are last."""
+
+    @property
+    @abstractmethod
+    def actors(self) -> Sequence[Actor]:
+        """The actors that were given to the trainer."""
+
+    @property
+    @abstractmethod
+    def saved_participants(self) -> Sequence[Actor]:
+        """Those whose state a checkpoint holds, besides module, datamodule and loops."""
+
+    @property
+    @abstractmethod
+    def current_epoch(self) -> int:
+        """Epochs completed; the first is 0."""
+
+    @property
+    @abstractmethod
+    def global_step(self) -> int:
+        """Optimizer steps completed, of all optimizers together."""
+
+    @property
+    @abstractmethod
+    def training(self) -> bool:
+        """Whether a training batch is worked on, or could be."""
+
+    @property
+    @abstractmethod
+    def is_accumulating(self) -> bool:
+        """Whether gradients of a step to come are there: an accumulation has begun."""
+
+    @abstractmethod
+    def begin_at(self, epochs: int, steps: int) -> None:
+        """Go on where another library completed so many epochs and optimizer steps."""
