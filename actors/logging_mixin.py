@@ -38,7 +38,7 @@ class LoggingMixin:
     def trainer(self, trainer: "Trainer | None") -> None:
         self._attach(trainer)
 
-    def _attach(self, trainer: "Trainer | None") -> None:
+    def _attach(self, trainer: Any) -> None:
         object.__setattr__(self, "_trainer", trainer)  # no submodule of a module
 
     def log(

@@ -23,7 +23,7 @@ from .process.rank_zero import announce_rank
 from .truncated_bptt import split_along_time
 
 if TYPE_CHECKING:
-    from .trainer_type import Trainer
+    pass
 
 _NOT_GIVEN = object()
 announce_rank()
@@ -436,7 +436,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Take out of a checkpoint what on_save_checkpoint added."""
 
-    def _attach(self, trainer: "Trainer | None") -> None:
+    def _attach(self, trainer: Any) -> None:
         """Belong to a trainer, or to none, and all modules within this one, at any depth, too: what
         they put and log comes from this one.
         """

@@ -1,30 +1,40 @@
 """What is done about the log while a run goes on, on the thread beside the step."""
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
 from .errors import LogFormatError
 from .log.segments import FolderStore, UnnamedStore, compress_segment
+from .log.writer import LogWriter
+from .observer import Observer
 from .system.logging_setup import get_logger
-
-if TYPE_CHECKING:
-    from .bus import Bus
 
 SYNC_EVERY_S = 1.0
 
 _log = get_logger("nightbus.bus")
 
 
+class KeptLog(Protocol):
+    """What housekeeping needs of the bus: its log, which may be opened later, and be closed."""
+
+    writer: LogWriter | None
+    store: FolderStore | UnnamedStore | None
+    observers: list[Observer]
+
+    def check_folder(self) -> None:
+        """See that the run's folder is still there."""
+
+
 class Housekeeping:
     """Makes the log durable, compresses what is sealed, gives up what everyone has read.
 
     Args:
-        bus: whose log it is; it may be opened later, and be closed meanwhile.
+        bus: whose log it is.
     """
 
-    def __init__(self, bus: "Bus") -> None:
+    def __init__(self, bus: KeptLog) -> None:
         self._bus = bus
         self._said = ""  # what failed last
 

@@ -2,8 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 from .actor import Actor, command_handler
 from .errors import (
@@ -15,17 +15,34 @@ from .errors import (
     UnhandledCommandError,
     UnknownActorError,
 )
-from .events import CommandsDropped, CommandTaken, DeadLetter
+from .events import CommandsDropped, CommandTaken, DeadLetter, Event
 from .log.writer import LogWriter
 from .mail.mailbox import Deferred, Envelope, Mailbox, Told
 from .observer import to_json
 from .system.logging_setup import get_logger
 from .threads import Threads
 
-if TYPE_CHECKING:
-    from .bus import Bus
-
 _log = get_logger("nightbus.bus")
+
+
+class Recorder(Protocol):
+    """What a post office needs of the bus: it knows the actors, and records what becomes of
+    commands.
+    """
+
+    writer: LogWriter | None
+    attention: bool
+
+    def actor_at(self, address: str) -> Actor:
+        """The actor at an address."""
+
+    def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
+        """Record an event."""
+
+    def emit_later(
+        self, kind: type[Event], make: Callable[[LogWriter], Event], said: tuple[Any, ...]
+    ) -> None:
+        """Record an event that is made when it is written."""
 
 
 class PostOffice:
@@ -42,7 +59,7 @@ class PostOffice:
         thread_beside: the thread beside the step, once it runs.
     """
 
-    def __init__(self, bus: "Bus", threads: Threads) -> None:
+    def __init__(self, bus: Recorder, threads: Threads) -> None:
         self._bus, self._threads = bus, threads
         self.mailboxes: dict[str, Mailbox] = {}
         self.dead_letters = 0

@@ -1,7 +1,7 @@
 """LoopContext: what loops know of the run, and have done for them."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..actors.checkpointer import Checkpointer
 from ..actors.metrics.predictions import Predictions
@@ -10,9 +10,6 @@ from ..actors.run_optimization import RunOptimization
 from ..actors.wiring import Wiring
 from .running_loss import RunningLoss
 from .stop_requests import StopRequests
-
-if TYPE_CHECKING:
-    from .loop import Loop
 
 
 class LoopContext(RunContext):
@@ -59,7 +56,7 @@ class LoopContext(RunContext):
         """Record that a loop ended."""
 
     @abstractmethod
-    def loop_connected(self, loop: "Loop", former: "Loop | None") -> None:
+    def loop_connected(self, loop: Any, former: Any) -> None:
         """A loop was put in another one's place, or was added, maybe in the middle of a run."""
 
     @abstractmethod

@@ -181,7 +181,7 @@ class Loop(Actor):
 
     # -- the tree ----------------------------------------------------------------------------
 
-    def attach(self, trainer: "Trainer") -> None:
+    def attach(self, trainer: Any) -> None:
         """Give this loop and all below it their trainer; the trainer does it when a run begins."""
         self.trainer = trainer
         for _, child in self.children():

@@ -391,9 +391,9 @@ def killed_run(root: Path) -> Path:
 import os, sys
 from pathlib import Path
 import nightbus as nb
-from nightbus.bus.control_socket import listen
-from nightbus.bus.log_writer import LogIdentity, LogWriter
-from nightbus.bus.place import Place
+from nightbus.bus.control.socket import listen
+from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.log.place import Place
 
 run = nb.RunFolder.create(Path(sys.argv[1]) / "runs", "killed")
 lock = run.begin_attempt()
@@ -844,7 +844,7 @@ def test_a_forked_child_does_not_keep_the_socket_of_its_parent_open(tmp_path: Pa
     program = """
 import os, sys, time
 from pathlib import Path
-from nightbus.bus.control_socket import listen
+from nightbus.bus.control.socket import listen
 
 listening = listen(Path(sys.argv[1]))
 child = os.fork()

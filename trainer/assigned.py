@@ -1,13 +1,11 @@
 """Arguments of the Trainer that can be assigned after it was made."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..actors.arguments import as_plain
+from ..actors.run_context import RunContext
 from ..bus.errors import UsageError
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
 
 class Assigned:
@@ -18,7 +16,7 @@ class Assigned:
             up when the Trainer is made, so that assigning it would do nothing.
     """
 
-    def __init__(self, take: Callable[["Trainer", Any], None] | None = None) -> None:
+    def __init__(self, take: Callable[[Any, Any], None] | None = None) -> None:
         self._take = take
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -30,7 +28,7 @@ class Assigned:
             raise AttributeError(f"Trainer has no {self._name} before it is made")
         return arguments[self._name]
 
-    def __set__(self, trainer: "Trainer", value: Any) -> None:
+    def __set__(self, trainer: Any, value: Any) -> None:
         name = self._name
         if self._take is None:
             raise UsageError(
@@ -47,11 +45,11 @@ def limit_of(stage: str) -> Assigned:
     return Assigned(lambda trainer, value: trainer.loaders.set_limit(stage, value))
 
 
-def validate_after(trainer: "Trainer", interval: Any) -> None:
+def validate_after(trainer: RunContext, interval: Any) -> None:
     """Validate after so much of training."""
     trainer.loaders.validate_at(interval, trainer.loaders.schedule.every_n_epochs)
 
 
-def validate_every(trainer: "Trainer", epochs: Any) -> None:
+def validate_every(trainer: RunContext, epochs: Any) -> None:
     """Validate in every n-th epoch."""
     trainer.loaders.validate_at(trainer.loaders.schedule.interval, epochs)

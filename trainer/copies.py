@@ -1,10 +1,11 @@
 """What a copy or a pickle of a trainer is: the trainer as it would be with nothing running."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from ..loops import OptimizationProgress
+from .parts import TrainerParts
 
 _PARTS = (
     "place",
@@ -25,13 +26,19 @@ _PARTS = (
 _LOOPS = ("_fit_loop", "validate_loop", "test_loop", "predict_loop")
 
 
-class TrainerCopies:
+class TrainerCopies(TrainerParts):
     """Copies have the trainer's arguments, participants, module, datamodule, loops with their
     counters, and latest metrics. They have no optimizers, which belong to a run, and no
     dataloaders; a copy that is made while a run goes on begins a run of its own.
     """
 
-    def __getstate__(self: "Trainer") -> dict[str, Any]:  # type: ignore[misc]
+    @abstractmethod
+    def _make_parts(
+        self, log_every_n_steps: int, max_media_bytes: int, progress: OptimizationProgress
+    ) -> None:
+        """Make what the trainer is composed of."""
+
+    def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name not in _PARTS}
         metrics = self.metrics
         state["_made_with"] = metrics.log_every_n_steps, metrics.max_media_bytes
@@ -42,7 +49,7 @@ class TrainerCopies:
             state |= {"interrupted": False, "is_training_under_way": False}
         return state
 
-    def __setstate__(self: "Trainer", state: dict[str, Any]) -> None:  # type: ignore[misc]
+    def __setstate__(self, state: dict[str, Any]) -> None:
         (log_every_n_steps, max_media_bytes), latest = state.pop("_made_with"), state.pop("_latest")
         progress = state["optimization_progress"]
         vars(self).update(state)
@@ -55,7 +62,7 @@ class TrainerCopies:
                 loop.attach(self)
         self.find_epoch_counter()
 
-    def __copy__(self: "Trainer") -> "Trainer":  # type: ignore[misc]
+    def __copy__(self) -> Self:
         """A trainer of its own: loops know one trainer, so that it has copies of them."""
         state = dict(self.__getstate__())
         mine = {name: state[name] for name in (*_LOOPS, "optimization_progress", "participants")}

@@ -1,18 +1,16 @@
 """Makes module, data, loops, callbacks, actors and sinks the actors of an open run."""
 
-from typing import TYPE_CHECKING
-
 from ..actors.hooks import check_subscriptions, destinations_of, warn_of_misspelt_methods
 from ..actors.logging_mixin import LoggingMixin
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..loops import EvaluationLoop, Loop
 from ..sinks.sink import Sink
-from .functions import FUNCTIONS, Function
+from .for_loggers import ForLoggers
 from .lent import Lent
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .open_run import OpenRun
+from .properties import TrainerProperties
+from .stages import FUNCTIONS, Function
 
 
 class Enrolment:
@@ -20,13 +18,14 @@ class Enrolment:
 
     Args:
         trainer: whose runs they are.
+        for_loggers: what sinks record when they are used as loggers.
 
     Attributes:
         lent: those who belong to another run that goes on.
     """
 
-    def __init__(self, trainer: "Trainer") -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: TrainerProperties, for_loggers: ForLoggers) -> None:
+        self._trainer, self._for_loggers = trainer, for_loggers
         self._has_loops_of_users = False
         self.lent = Lent(trainer)
 
@@ -57,10 +56,9 @@ class Enrolment:
             self._introduce(actor)
         return [actor for actor in everyone if actor._is_observer()]
 
-    def enrol(self, actor: Actor) -> None:
-        """Make an actor that came late a part of the run."""
-        trainer, run = self._trainer, self._trainer.open_run
-        assert run is not None
+    def enrol(self, actor: Actor, run: OpenRun) -> None:
+        """Make an actor that came late a part of an open run."""
+        trainer = self._trainer
         self.lent.note(actor)
         self._introduce(actor)
         trainer.bus.register(actor)
@@ -76,7 +74,7 @@ class Enrolment:
         if isinstance(actor, LoggingMixin):
             actor._attach(self._trainer)
         if isinstance(actor, Sink):
-            actor._for_loggers = self._trainer.for_loggers
+            actor._for_loggers = self._for_loggers
 
     # -- loops -------------------------------------------------------------------------------
 

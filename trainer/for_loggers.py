@@ -1,28 +1,32 @@
 """What is recorded when a sink is used as if it was a logger of Lightning."""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..actors.arguments import as_plain
+from ..actors.metrics.metrics import Metrics
 from ..bus.actor import actor_name
 from ..bus.media import encode_text
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.sink import Sink
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .participants import Participants
 
 
 class ForLoggers:
     """Records it in the trainer's run, once for all of its sinks.
 
     Args:
-        trainer: whose sinks they are.
+        metrics: take what sinks are given.
+        participants: the sinks are among them.
+        is_running: asked whether a run is open.
     """
 
-    def __init__(self, trainer: "Trainer") -> None:
-        self._trainer = trainer
+    def __init__(
+        self, metrics: Metrics, participants: Participants, is_running: Callable[[], bool]
+    ) -> None:
+        self._metrics, self._participants = metrics, participants
+        self._is_running = is_running
         self._recorded: Mapping[str, Any] = {}
 
     def begin(self, hyperparameters: Mapping[str, Any]) -> None:
@@ -33,7 +37,7 @@ class ForLoggers:
     def hyperparameters(self) -> dict[str, Any]:
         """Those that sinks were given before the run."""
         found: dict[str, Any] = {}
-        for sink in self._trainer.sinks:
+        for sink in self._participants.sinks:
             found |= sink.hyperparameters
         return found
 
@@ -41,7 +45,7 @@ class ForLoggers:
         """Record metrics, at a step that was chosen or where training is."""
         if not self._speaks(sink):
             return
-        known = self._trainer.metrics
+        known = self._metrics
         before = known.step
         known.step = before if step is None else step
         try:
@@ -52,7 +56,7 @@ class ForLoggers:
 
     def record_hyperparameters(self, sink: object, given: Mapping[str, Any]) -> None:
         """Record, as a text, hyperparameters that the run's begin does not have."""
-        if self._trainer.open_run is None:  # the next one's begin will have them
+        if not self._is_running():  # the next one's begin will have them
             return
         plain = as_plain(given)
         fresh = {name: value for name, value in plain.items() if self._recorded.get(name) != value}
@@ -61,11 +65,11 @@ class ForLoggers:
         self._recorded = {**self._recorded, **fresh}
         text = json.dumps(fresh, indent=1, default=str)
         name = "hyperparameters"
-        self._trainer.metrics.put_media(_name_of(sink), name, encode_text(name, text))
+        self._metrics.put_media(_name_of(sink), name, encode_text(name, text))
 
     def _speaks(self, sink: object) -> bool:
         """Whether it is the first sink that does what a logger would."""
-        own = (entry for entry in self._trainer.sinks if not isinstance(entry, LoggerSink))
+        own = (entry for entry in self._participants.sinks if not isinstance(entry, LoggerSink))
         return next(own, None) is sink
 
 

@@ -1,6 +1,6 @@
 """What fit, validate, test and predict do, once the run is open."""
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
@@ -8,25 +8,16 @@ from ..actors.callback import Callback
 from ..actors.data.rng import undrawn, undrawn_from
 from ..actors.hooks import similar_method
 from ..bus.errors import UsageError
-from ..bus.events import Scalar, Stage
+from ..bus.events import Scalar
 from ..bus.system.logging_setup import get_logger
 from ..bus.system.streams import tell_user
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .parts import TrainerParts
+from .stages import Function
 
 _log = get_logger("nightbus.trainer")
-Function = Literal["fit", "validate", "test", "predict"]
-FUNCTIONS: tuple[Function, ...] = get_args(Function)
-STAGE_OF: dict[Function, Stage] = {
-    "fit": "train",
-    "validate": "validate",
-    "test": "test",
-    "predict": "predict",
-}
 
 
-def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
+def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
     """Train, from a checkpoint's state if one is given."""
     module, routes = trainer.lightning_module, trainer.routes
     trainer.begin_max_time()
@@ -63,7 +54,7 @@ def fit(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> None:
     tear_down(trainer, "fit")
 
 
-def _tell_if_nothing_is_left(trainer: "Trainer") -> None:
+def _tell_if_nothing_is_left(trainer: TrainerParts) -> None:
     """Say that a trainer's epochs or steps, which count over all its fits, are over."""
     counter = trainer.epoch_counter
     if counter is None or trainer.fit_loop is not counter or not counter.reached_limit:
@@ -79,7 +70,7 @@ def _tell_if_nothing_is_left(trainer: "Trainer") -> None:
     )
 
 
-def _sanity_check(trainer: "Trainer") -> None:
+def _sanity_check(trainer: TrainerParts) -> None:
     """Validate a few batches, so that what is wrong with validation shows before training, which
     goes on as if that had not been done: no random number is drawn.
     """
@@ -105,7 +96,7 @@ def _sanity_check(trainer: "Trainer") -> None:
 
 
 def evaluate(
-    trainer: "Trainer",
+    trainer: TrainerParts,
     function: Literal["validate", "test"],
     checkpoint: dict[str, Any] | None,
 ) -> list[dict[str, Scalar]]:
@@ -118,7 +109,7 @@ def evaluate(
     return results
 
 
-def predict(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> Any:
+def predict(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> Any:
     """Predict; returns what the loop does."""
     _set_up(trainer, "predict", checkpoint)
     if not trainer.loaders.evaluation("predict"):
@@ -128,7 +119,7 @@ def predict(trainer: "Trainer", checkpoint: dict[str, Any] | None) -> Any:
     return predictions
 
 
-def _no_dataloader(trainer: "Trainer", function: Function) -> str:
+def _no_dataloader(trainer: TrainerParts, function: Function) -> str:
     hook = "val_dataloader" if function == "validate" else f"{function}_dataloader"
     hint = similar_method(trainer.datamodule or trainer.lightning_module, hook)
     return (
@@ -137,7 +128,7 @@ def _no_dataloader(trainer: "Trainer", function: Function) -> str:
     )
 
 
-def _check_accumulation(trainer: "Trainer") -> None:
+def _check_accumulation(trainer: TrainerParts) -> None:
     """Say it when gradients of all batches of an epoch are accumulated, and more were asked for."""
     wanted, batches = trainer.accumulate_grad_batches, trainer.num_training_batches
     if batches is not None and wanted > batches > 0:
@@ -147,7 +138,7 @@ def _check_accumulation(trainer: "Trainer") -> None:
         )
 
 
-def _set_up(trainer: "Trainer", function: Function, checkpoint: dict[str, Any] | None) -> None:
+def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any] | None) -> None:
     """What all of them begin with."""
     module, routes = trainer.lightning_module, trainer.routes
     module._attach(trainer)
@@ -170,18 +161,18 @@ def _set_up(trainer: "Trainer", function: Function, checkpoint: dict[str, Any] |
     routes.call("on_post_move_to_device")
 
 
-def _adopt_module_callbacks(trainer: "Trainer") -> None:
+def _adopt_module_callbacks(trainer: TrainerParts) -> None:
     found = trainer.routes.call("configure_callbacks")
     if not found:
         return
     added = [found] if isinstance(found, Callback) else list(found)
     trainer.participants.adopt(added)
     for callback in added:
-        trainer.enrolment.enrol(callback)
+        trainer.take_in(callback)
     trainer.wiring.connect()
 
 
-def tear_down(trainer: "Trainer", function: Function) -> None:
+def tear_down(trainer: TrainerParts, function: Function) -> None:
     """What all of them end with."""
     try:
         trainer.routes.call("teardown", function)

@@ -3,20 +3,18 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..actors.metrics.metric_states import load_torchmetrics_state, torchmetrics_state
 from ..actors.module import LightningModule
+from ..actors.run_context import RunContext
 from ..bus.actor import Actor
 from ..bus.bus import Bus
 from ..bus.system.logging_setup import bound_run
 from ..loops.modes import Modes
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
 _TIES = ("_trainer", "_context", "_address", "_table", "_for_loggers")
 
@@ -25,17 +23,17 @@ class Lent:
     """Remembers who belonged to another run that goes on, and gives them back to it.
 
     Args:
-        trainer: whose run is the inner one.
+        context: the inner run.
     """
 
-    def __init__(self, trainer: "Trainer") -> None:
-        self._trainer = trainer
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
         self._former: list[tuple[Actor, dict[str, Any]]] = []
 
     def note(self, actor: Actor) -> None:
         """Remember to whom an actor belongs, before it gets an address in this run."""
         context = actor._context
-        if not isinstance(context, Bus) or context is self._trainer.bus or not context.is_open:
+        if not isinstance(context, Bus) or context is self._context.bus or not context.is_open:
             return
         if actor not in [known for known, _ in self._former]:
             ties = {name: vars(actor)[name] for name in _TIES if name in vars(actor)}

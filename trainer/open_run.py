@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..actors.arguments import as_plain
 from ..actors.process.versions import package_versions
@@ -29,11 +29,10 @@ from ..loops import HOOK_GROUPS
 from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill
 from ..sinks.sink import Sink
-from .functions import STAGE_OF, Function
+from .for_loggers import ForLoggers
 from .missed_names import missed_names
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .properties import TrainerProperties
+from .stages import STAGE_OF, Function
 
 
 class OpenRun(StaysInRun):
@@ -41,6 +40,7 @@ class OpenRun(StaysInRun):
 
     Args:
         trainer: whose run it is; its run folder is there, if it needs one.
+        for_loggers: what its sinks were given before it, as loggers.
         function: what runs.
         fork: where it goes on, if it resumes.
 
@@ -52,10 +52,16 @@ class OpenRun(StaysInRun):
         black_box: tells where everything was when it crashes or hangs.
     """
 
-    def __init__(self, trainer: "Trainer", function: Function, fork: Fork | None) -> None:
+    def __init__(
+        self,
+        trainer: TrainerProperties,
+        for_loggers: ForLoggers,
+        function: Function,
+        fork: Fork | None,
+    ) -> None:
         keep_standard_numbers()
         self.function = function
-        self._trainer, self._fork = trainer, fork
+        self._trainer, self._for_loggers, self._fork = trainer, for_loggers, fork
         run = trainer.run_folder
         self._id = run.info.id if run else "unnamed"
         self._began_s = time.monotonic()
@@ -149,9 +155,9 @@ class OpenRun(StaysInRun):
         for owner in (self._trainer.datamodule, self._trainer.lightning_module):
             if owner is not None and getattr(owner, "_logs_hparams", True):
                 found |= owner.hparams
-        found |= self._trainer.for_loggers.hyperparameters
+        found |= self._for_loggers.hyperparameters
         recorded = as_plain(found)
-        self._trainer.for_loggers.begin(recorded)
+        self._for_loggers.begin(recorded)
         return recorded
 
     def _status(self) -> RunStatus:

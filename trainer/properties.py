@@ -1,8 +1,10 @@
 """What users read off a Trainer: where it is, who takes part, and what was logged."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -22,28 +24,36 @@ from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from .assigned import Assigned, limit_of, validate_after, validate_every
-from .functions import Function
-from .open_run import OpenRun
 from .participants import Participants
+from .stages import Function
 
 
 class TrainerProperties(LoopContext):
     """Reads the parts of a trainer, and keeps nothing itself.
 
     Attributes:
-        open_run: None when nothing runs.
         epoch_counter: the FitLoop that ``fit`` runs; None where the user's own loop has none.
         max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
         silent_loggers: stand where loggers were given that get nothing.
+        participants: callbacks, actors and sinks.
+        default_root_dir, recording, strict_recording, control, drain_timeout, hang_timeout:
+            arguments of the Trainer.
+        announced_iterations: how many there were of loops that show theirs.
     """
 
     _arguments: dict[str, Any]  # what the Trainer was made with
-    open_run: OpenRun | None
     epoch_counter: FitLoop | None
     max_epochs_given: int | None
     max_steps_given: int
     silent_loggers: Sequence[SilentLogger]
     participants: Participants
+    default_root_dir: Path
+    recording: Literal["all", "metrics", "off"]
+    strict_recording: bool
+    control: bool
+    drain_timeout: float
+    hang_timeout: float | None
+    announced_iterations: int
 
     if not TYPE_CHECKING:  # for which a name that is not there is an error
 
@@ -59,9 +69,9 @@ class TrainerProperties(LoopContext):
     # -- where it is -------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def function(self) -> Function | None:
         """What runs: ``fit``, ``validate``, ``test`` or ``predict``; None when nothing does."""
-        return None if self.open_run is None else self.open_run.function
 
     @property
     def current_epoch(self) -> int:
@@ -208,6 +218,15 @@ class TrainerProperties(LoopContext):
         return str(self.run_folder.path) if self.run_folder else None
 
     # -- loops and limits --------------------------------------------------------------------
+
+    def loop_of(self, function: Function) -> Any:
+        """The loop that ``fit`` runs, or one of the others."""
+        return getattr(self, f"{function}_loop")
+
+    def find_epoch_counter(self) -> None:
+        """The FitLoop, which counts epochs, may be within a loop that the user wrote."""
+        fit_loops = (loop for loop in self.fit_loop.walk() if isinstance(loop, FitLoop))
+        self.epoch_counter = next(fit_loops, None)
 
     @property
     def max_epochs(self) -> int | None:

@@ -1,19 +1,11 @@
 """A run from what the user gave to its end, which is always recorded."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from torch.nn import Module
-
-from ..actors.arguments import described
-from ..actors.checkpoints.weight_names import uncompiled
-from ..actors.datamodule import LightningDataModule
-from ..actors.module import LightningModule
 from ..actors.process.stop_signals import StopSignals
 from ..actors.process.torch_settings import torch_settings
-from ..bus.errors import UsageError
 from ..bus.events import Ending, Fault
 from ..bus.observer import describe
 from ..bus.runs.run_folder import RunFolder
@@ -21,67 +13,17 @@ from ..bus.system.logging_setup import bind_run
 from ..bus.system.streams import tell_user
 from ..loops.running_loss import RunningLoss
 from .advice import add_advice
-from .functions import Function, tear_down
+from .functions import tear_down
+from .given import Given
 from .lent import lent_module
 from .open_run import OpenRun
+from .parts import TrainerParts
 from .resuming import Start, best_of_training, find_start
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
-
-
-class Given(NamedTuple):
-    """What ``fit`` and the others were called with.
-
-    Attributes:
-        model: None for that of the last run.
-        loaders: by stage; those that were not given are None.
-        datamodule: instead of loaders.
-        ckpt_path: where to go on from, or whose weights to take.
-    """
-
-    model: LightningModule | None
-    loaders: dict[str, Any]
-    datamodule: LightningDataModule | None
-    ckpt_path: str | os.PathLike[str] | None
-
-    def checked(self) -> "Given":
-        """The same, a datamodule that was given as the first loader in its own place.
-
-        Raises:
-            UsageError: it makes no sense.
-        """
-        model, loaders, datamodule = uncompiled(self.model), self.loaders, self.datamodule
-        if model is not None and not isinstance(model, LightningModule):
-            hint = ": wrap it in one, whose training_step calls it" * isinstance(model, Module)
-            if any(isinstance(entry, LightningModule) for entry in loaders.values()):
-                hint = ": the module comes first, and then the dataloaders"
-            raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}{hint}")
-        if model is not None and type(model).__hash__ is None:
-            raise UsageError(
-                f"{type(model).__name__} is a dataclass that compares its fields, so that it has "
-                "no hash, which torch asks modules for; give it @dataclass(eq=False)"
-            )
-        if model is not None and "_modules" not in model.__dict__:
-            raise UsageError(
-                f"{type(model).__name__}.__init__ does not call super().__init__(); do so first"
-            )
-        first = next(iter(loaders.values()))
-        if isinstance(first, LightningDataModule):
-            if datamodule is not None:
-                raise UsageError("two datamodules were given")
-            datamodule = first
-            loaders = dict.fromkeys(loaders)
-        if datamodule is not None and any(entry is not None for entry in loaders.values()):
-            raise UsageError("give either dataloaders or a datamodule, not both")
-        if datamodule is not None and not isinstance(datamodule, LightningDataModule):
-            found = described(datamodule)
-            raise UsageError(f"expected a nightbus.LightningDataModule, not {found}")
-        return Given(model, loaders, datamodule, self.ckpt_path)
+from .stages import Function
 
 
 def run(
-    trainer: "Trainer",
+    trainer: TrainerParts,
     function: Function,
     body: Callable[[dict[str, Any] | None], Any],
     given: Given,
@@ -165,7 +107,7 @@ def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, s
 
 
 def _open(
-    trainer: "Trainer", function: Function, given: Given
+    trainer: TrainerParts, function: Function, given: Given
 ) -> tuple[OpenRun, dict[str, Any] | None]:
     """Make or find the run's folder, begin an attempt, and start the bus."""
     module = trainer.lightning_module
@@ -184,7 +126,7 @@ def _open(
         trainer.run_folder = RunFolder.create(root, name)
     if function == "fit":
         trainer.checkpointer.begin(start.fork, start.state)
-    opened = OpenRun(trainer, function, start.fork)
+    opened = OpenRun(trainer, trainer.for_loggers, function, start.fork)
     trainer.carry_on(opened)
     trainer.metrics.begin(trainer.bus, module)
     trainer.running_loss = RunningLoss(trainer.metrics) if trainer.progress_bar else None
@@ -201,7 +143,7 @@ def _open(
     return opened, start.state
 
 
-def _needs_folder(trainer: "Trainer") -> bool:
+def _needs_folder(trainer: TrainerParts) -> bool:
     """Whether anything is written: the log, checkpoints, or a sink that has no other place."""
     return (
         trainer.recording != "off"
@@ -210,7 +152,9 @@ def _needs_folder(trainer: "Trainer") -> bool:
     )
 
 
-def _on_exception(trainer: "Trainer", opened: OpenRun, error: BaseException, how: Ending) -> None:
+def _on_exception(
+    trainer: TrainerParts, opened: OpenRun, error: BaseException, how: Ending
+) -> None:
     """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
     hook = trainer.place.hook
     trainer.place.move()  # an interrupt may have come between a move and the note of it
@@ -240,7 +184,9 @@ def _add_note(error: BaseException, second: Exception) -> None:
     error.add_note(f"while ending the run: {type(second).__name__}: {second}")
 
 
-def _close(trainer: "Trainer", opened: OpenRun, how: Ending, reason: str, is_unsaved: bool) -> None:
+def _close(
+    trainer: TrainerParts, opened: OpenRun, how: Ending, reason: str, is_unsaved: bool
+) -> None:
     """Record the end, let sinks finish, and say what did not work."""
     trainer.is_training_under_way = False
     trainer.checkpointer.close()

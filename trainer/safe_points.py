@@ -1,29 +1,40 @@
 """What happens between two steps: signals, newcomers, commands, a pause."""
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from ..actors.checkpointer import Checkpointer
 from ..actors.process.slurm import requeue_job
 from ..actors.process.stop_signals import StopSignals
+from ..actors.run_context import RunContext
 from ..bus.actor import Actor
 from ..bus.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
 
 class SafePoints:
     """Does what was asked for while a step went on, when ``bus.attention`` says that there is any.
 
     Args:
-        trainer: whose steps they are.
+        context: the run whose steps they are.
+        checkpointer: saves the run.
+        take_in: has an actor take part from here on.
+        let_go: has an actor take part no more.
+        requeues: whether SLURM runs the job again when a signal had the run saved.
 
     Attributes:
         signals: that end a run, or have it saved.
     """
 
-    def __init__(self, trainer: "Trainer") -> None:
-        self._trainer = trainer
+    def __init__(
+        self,
+        context: RunContext,
+        checkpointer: Checkpointer,
+        take_in: Callable[[Actor], None],
+        let_go: Callable[[Actor], None],
+        requeues: bool,
+    ) -> None:
+        self._context, self._checkpointer = context, checkpointer
+        self._take_in, self._let_go, self._requeues = take_in, let_go, requeues
         self.signals = StopSignals(self._ask_for_attention, self._has_safe_points)
         self._to_attach: deque[Actor] = deque()
         self._to_detach: deque[Actor] = deque()
@@ -39,12 +50,12 @@ class SafePoints:
         self._ask_for_attention()
 
     def _ask_for_attention(self) -> None:
-        self._trainer.bus.attention = True
+        self._context.bus.attention = True
 
     def _has_safe_points(self) -> bool:
         """Whether a running loop will come to one."""
-        trainer = self._trainer
-        return trainer.is_training_under_way or trainer.place.stage in (
+        context = self._context
+        return context.is_training_under_way or context.place.stage in (
             "validate",
             "test",
             "predict",
@@ -52,30 +63,23 @@ class SafePoints:
 
     def attend(self) -> None:
         """Between two steps: do all that was asked for, and wait while the run is paused."""
-        trainer, bus = self._trainer, self._trainer.bus
+        context, bus = self._context, self._context.bus
         bus.attention = False
         while True:
             self.heed_signals()
-            trainer.checkpointer.between_steps()
+            self._checkpointer.between_steps()
             self._take_in_and_let_go()
             bus.post_office.take_commands()
             bus.flush()
-            if not trainer.paused:
+            if not context.paused:
                 return
             bus.post_office.wait_for_command(0.1)
 
     def _take_in_and_let_go(self) -> None:
-        trainer = self._trainer
         while self._to_attach:
-            actor = self._to_attach.popleft()
-            trainer.participants.add(actor)
-            trainer.enrolment.enrol(actor)
-            trainer.wiring.connect()
+            self._take_in(self._to_attach.popleft())
         while self._to_detach:
-            actor = self._to_detach.popleft()
-            trainer.participants.remove(actor)
-            trainer.bus.dismiss(actor, "detached")
-            trainer.wiring.connect()
+            self._let_go(self._to_detach.popleft())
 
     def heed_signals(self) -> None:
         """Save the run or end it, if a signal asked for that.
@@ -87,7 +91,7 @@ class SafePoints:
         if signals.save_requested:
             signals.save_requested = False
             self._save()
-            if self._trainer.slurm_requeue:
+            if self._requeues:
                 requeue_job()
         if signals.ends_run:
             self._save()
@@ -95,7 +99,7 @@ class SafePoints:
 
     def _save(self) -> None:
         """Save the run; that this fails does not keep it from ending."""
-        checkpointer = self._trainer.checkpointer
+        checkpointer = self._checkpointer
         if not checkpointer.can_save:
             return
         try:

@@ -62,18 +62,17 @@ from . import functions
 from .copies import TrainerCopies
 from .enrolment import Enrolment
 from .for_loggers import ForLoggers
-from .functions import Function
+from .given import Given
 from .open_run import OpenRun
 from .participants import Participants
-from .properties import TrainerProperties
 from .results_table import print_results
-from .run import Given, run
+from .run import run
 from .safe_points import SafePoints
 
 _log = get_logger("nightbus.trainer")
 
 
-class Trainer(TrainerCopies, TrainerProperties):
+class Trainer(TrainerCopies):
     """Runs a LightningModule.
 
     Args:
@@ -289,9 +288,13 @@ class Trainer(TrainerCopies, TrainerProperties):
         self.optimization = RunOptimization(self)
         self.wiring = Wiring(self, self.optimization)
         self.checkpointer = Checkpointer(self, self.optimization)
-        self.enrolment = Enrolment(self)
-        self.safe_points = SafePoints(self)
-        self.for_loggers = ForLoggers(self)
+        self.for_loggers = ForLoggers(
+            self.metrics, self.participants, lambda: self.open_run is not None
+        )
+        self.enrolment = Enrolment(self, self.for_loggers)
+        self.safe_points = SafePoints(
+            self, self.checkpointer, self._take_part, self._leave, self.slurm_requeue
+        )
 
     def _set_initial_state(self) -> None:
         """As long as nothing ran."""
@@ -568,15 +571,6 @@ class Trainer(TrainerCopies, TrainerProperties):
         if self.open_run is not None:
             self.enrolment.connect_loop(loop, former)
 
-    def find_epoch_counter(self) -> None:
-        """The FitLoop, which counts epochs, may be within a loop that the user wrote."""
-        fit_loops = (loop for loop in self._fit_loop.walk() if isinstance(loop, FitLoop))
-        self.epoch_counter = next(fit_loops, None)
-
-    def loop_of(self, function: Function) -> Any:
-        """The loop that ``fit`` runs, or one of the others."""
-        return getattr(self, f"{function}_loop")
-
     # -- a run -------------------------------------------------------------------------------
 
     def adopt(self, given: Given) -> None:
@@ -605,6 +599,21 @@ class Trainer(TrainerCopies, TrainerProperties):
         self.routes = self.bus.routes
         self.stops = StopRequests()
         self.paused = self.interrupted = False
+
+    def take_in(self, actor: Actor) -> None:
+        """Have an actor that came late take part in the run."""
+        assert self.open_run is not None
+        self.enrolment.enrol(actor, self.open_run)
+
+    def _take_part(self, actor: Actor) -> None:
+        self.participants.add(actor)
+        self.take_in(actor)
+        self.wiring.connect()
+
+    def _leave(self, actor: Actor) -> None:
+        self.participants.remove(actor)
+        self.bus.dismiss(actor, "detached")
+        self.wiring.connect()
 
     def begin_max_time(self) -> None:
         """Let max_time, if there is one, begin now."""

@@ -16,7 +16,7 @@ from nightbus.bus.log.segments import compress_segment
 
 HOLD = """
 import sys
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.run_folder import RunFolder
 lock = RunFolder.open(sys.argv[1]).begin_attempt()
 print(lock.attempt, flush=True)
 sys.stdin.read()
@@ -80,7 +80,7 @@ def test_a_killed_writer_holds_nothing(trained: Path) -> None:
 
 WITH_WORKER = """
 import os, sys
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.run_folder import RunFolder
 lock = RunFolder.open(sys.argv[1]).begin_attempt()
 if os.fork():
     os.kill(os.getpid(), 9)
@@ -102,7 +102,7 @@ def test_a_worker_that_outlives_a_killed_writer_holds_nothing(trained: Path) -> 
 RACE = """
 import os, sys
 from nightbus.bus.errors import RunFolderError
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.runs.run_folder import RunFolder
 run = RunFolder.create(__import__("pathlib").Path(sys.argv[1]), "race")
 for _ in range(40):
     go, start = os.pipe()

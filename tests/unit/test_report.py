@@ -416,8 +416,8 @@ def test_it_loads_nothing_that_it_does_not_need(run: nb.RunFolder, is_sealed: bo
     attempt.end() if is_sealed else attempt.die()
     program = f"""
 import sys
-from nightbus.bus.report import summarise
-from nightbus.bus.run_folder import RunFolder
+from nightbus.bus.inspection.report import summarise
+from nightbus.bus.runs.run_folder import RunFolder
 
 summarise(RunFolder.open({str(run.path)!r}))
 print(*sorted({{"torch", "numpy", "trio", "structlog", "rich"}} & set(sys.modules)))

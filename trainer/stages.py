@@ -1,0 +1,14 @@
+"""What a trainer can be asked to do, and the stage that each of it begins in."""
+
+from typing import Literal, get_args
+
+from ..bus.events import Stage
+
+Function = Literal["fit", "validate", "test", "predict"]
+FUNCTIONS: tuple[Function, ...] = get_args(Function)
+STAGE_OF: dict[Function, Stage] = {
+    "fit": "train",
+    "validate": "validate",
+    "test": "test",
+    "predict": "predict",
+}
