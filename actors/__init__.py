@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .callback import Callback as Callback
     from .data.combined_loader import CombinedLoader as CombinedLoader
     from .datamodule import LightningDataModule as LightningDataModule
-    from .hooks import HOOKS as HOOKS
+    from .hook_table import HOOKS as HOOKS
     from .module import LightningModule as LightningModule
 
 __getattr__ = lazy_names(
@@ -19,7 +19,7 @@ __getattr__ = lazy_names(
     {
         "Callback": ".callback",
         "CombinedLoader": ".data.combined_loader",
-        "HOOKS": ".hooks",
+        "HOOKS": ".hook_table",
         "LightningDataModule": ".datamodule",
         "LightningModule": ".module",
     },

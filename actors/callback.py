@@ -1,10 +1,11 @@
 """Callbacks: actors in the step with a method for each hook."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..bus.actor import Actor
 from .logging_mixin import LoggingMixin
+from .overrides import callback_hook_methods
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,9 +22,10 @@ class Callback(LoggingMixin, Actor):
     the epoch. ``@on`` works here as in any actor.
     """
 
-    def _hook_methods(self) -> Mapping[str, tuple[Callable[..., Any], Sequence[str]]]:
-        from .hooks import callback_hook_methods
+    _has_hooks: ClassVar = True
+    _leading: ClassVar = 2  # arguments of each hook before its own: trainer and module
 
+    def _hook_methods(self) -> Mapping[str, tuple[Callable[..., Any], Sequence[str]]]:
         return callback_hook_methods(self)
 
     def on_init_start(self, trainer: "Trainer") -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from inspect import Parameter, signature
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ..bus.actor import Actor
 from ..bus.system.paths import as_path
@@ -15,6 +15,8 @@ from .logging_mixin import LoggingMixin
 
 class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
     """Override what you need; its data hooks stand in for the module's own."""
+
+    _has_hooks: ClassVar = True
 
     @classmethod
     def from_datasets(

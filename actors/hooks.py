@@ -1,4 +1,4 @@
-"""The vocabulary of hooks, and who handles each in which order."""
+"""Who handles which hook, in which order; which names are no hooks."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,14 +8,15 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..bus.actor import Actor
-from ..bus.errors import UnknownHookError, UsageError
+from ..bus.errors import UnknownHookError
 from ..bus.events import Hook
 from ..bus.log.place import Place
 from ..bus.routes import ANNOUNCES, SKIP, HookCall, HookHandler
 from ..bus.subscription import Subscription, subscriptions_of
 from .callback import Callback
 from .datamodule import LightningDataModule
-from .hook_arguments import fitted, parameters_of, there_are_several
+from .hook_arguments import fitted, there_are_several
+from .hook_table import HOOKS, OLDER_HOOKS, HookSpec
 from .misspelt_hooks import (
     Named,
     is_of_package,
@@ -24,115 +25,8 @@ from .misspelt_hooks import (
     warn_of_misspelt_hooks,
 )
 from .module import LightningModule
+from .overrides import is_overridden, is_own, misfit
 
-
-class HookSpec(NamedTuple):
-    """What a hook is called with.
-
-    Attributes:
-        arguments: names of its objects, in order; callbacks get trainer and module before them.
-        callback: whether callbacks have it.
-        module: whether the module has it.
-        datamodule: whether the datamodule has it.
-        instead: whether only one handler runs: the datamodule's if it has one, else the module's.
-    """
-
-    arguments: tuple[str, ...] = ()
-    callback: bool = True
-    module: bool = True
-    datamodule: bool = False
-    instead: bool = False
-
-
-def _specs() -> dict[str, HookSpec]:
-    batch = ("batch", "batch_idx", "dataloader_idx")
-    both = HookSpec()
-    callback_only = HookSpec(module=False)
-    module_only = HookSpec(callback=False)
-    specs = {
-        "prepare_data": HookSpec(callback=False, datamodule=True),
-        "setup": HookSpec(("stage",), datamodule=True),
-        "teardown": HookSpec(("stage",), datamodule=True),
-        "on_before_accelerator_backend_setup": callback_only,
-        "on_configure_sharded_model": callback_only,
-        "configure_sharded_model": module_only,
-        "configure_model": module_only,
-        "on_post_move_to_device": module_only,
-        "configure_callbacks": module_only,
-        "configure_optimizers": module_only,
-        "on_sanity_check_start": callback_only,
-        "on_sanity_check_end": callback_only,
-        "on_batch_start": callback_only,
-        "on_batch_end": callback_only,
-        "on_exception": HookSpec(("exception",), module=False),
-        "on_before_batch_transfer": _data("batch", "dataloader_idx"),
-        "transfer_batch_to_device": _data("batch", "device", "dataloader_idx"),
-        "on_after_batch_transfer": _data("batch", "dataloader_idx"),
-        "on_before_zero_grad": HookSpec(("optimizer",)),
-        "optimizer_zero_grad": HookSpec(
-            ("epoch", "batch_idx", "optimizer", "optimizer_idx"), callback=False
-        ),
-        "on_before_backward": HookSpec(("loss",)),
-        "backward": HookSpec(("loss", "optimizer", "optimizer_idx"), callback=False),
-        "on_after_backward": both,
-        "on_before_optimizer_step": HookSpec(("optimizer", "optimizer_idx")),
-        "configure_gradient_clipping": HookSpec(
-            ("optimizer", "optimizer_idx", "gradient_clip_val", "gradient_clip_algorithm"),
-            callback=False,
-        ),
-        "optimizer_step": HookSpec(
-            ("epoch", "batch_idx", "optimizer", "optimizer_idx", "optimizer_closure"),
-            callback=False,
-        ),
-        "lr_scheduler_step": HookSpec(("scheduler", "optimizer_idx", "metric"), callback=False),
-        "on_save_checkpoint": HookSpec(("checkpoint",), datamodule=True),
-        "on_load_checkpoint": HookSpec(("checkpoint",), datamodule=True),
-    }
-    for name in ("fit", "pretrain_routine", "train", "validation", "test", "predict"):
-        specs[f"on_{name}_start"] = specs[f"on_{name}_end"] = both
-    for name in ("", "train_", "validation_", "test_", "predict_"):
-        specs[f"on_{name}epoch_start"] = specs[f"on_{name}epoch_end"] = both
-    specs["on_predict_epoch_end"] = specs["on_train_epoch_end"] = HookSpec(("outputs",))
-    for name in ("train", "validation", "test", "predict"):
-        arguments = batch[:2] if name == "train" else batch
-        specs[f"on_{name}_batch_start"] = HookSpec(arguments)
-        specs[f"on_{name}_batch_end"] = HookSpec(("outputs", *arguments))
-        specs[f"{name}_dataloader" if name != "validation" else "val_dataloader"] = _data()
-    for name in ("validation", "test", "predict"):
-        specs[f"on_{name}_model_eval"] = specs[f"on_{name}_model_train"] = module_only
-    for name in ("training", "validation", "test", "predict"):
-        step = ("batch", "batch_idx") if name == "training" else batch
-        specs[f"{name}_step"] = HookSpec(step, callback=False)
-        specs[f"{name}_step_end"] = HookSpec(("step_output",), callback=False)
-        specs[f"{name}_epoch_end"] = HookSpec(("outputs",), callback=False)
-    return specs
-
-
-def _data(*arguments: str) -> HookSpec:
-    return HookSpec(arguments, callback=False, datamodule=True, instead=True)
-
-
-HOOKS: Mapping[str, HookSpec] = _specs()
-"""Every hook by name."""
-
-# Hooks that only the older interface has: a method of the same name that asks for something else is
-# a helper of the user's own.
-_OLDER_HOOKS = frozenset(
-    [
-        "on_batch_start",
-        "on_batch_end",
-        "on_epoch_start",
-        "on_epoch_end",
-        "on_pretrain_routine_start",
-        "on_pretrain_routine_end",
-        "on_post_move_to_device",
-        "on_before_accelerator_backend_setup",
-        "on_configure_sharded_model",
-        "configure_sharded_model",
-        *(f"{kind}_step_end" for kind in ("training", "validation", "test", "predict")),
-        *(f"{kind}_epoch_end" for kind in ("training", "validation", "test", "predict")),
-    ]
-)
 # Methods of the older interface that nothing calls any more -> what to do instead.
 _GONE = {
     "get_progress_bar_dict": "log what the bar is to show with prog_bar=True",
@@ -142,41 +36,6 @@ _GONE = {
 }
 _OF_TORCH = {"forward", "state_dict", "load_state_dict"}
 _CLOSE = 0.85  # how similar a name must be to a hook's to be taken for a misspelling of it
-_BASES = (Callback, LightningModule, LightningDataModule, Actor)
-
-
-def takes_argument(owner: object, name: str, argument: str) -> bool:
-    """Whether somebody's override of a hook has a parameter of this name."""
-    if not is_overridden(owner, name):
-        return False
-    return any(p.name == argument for p in parameters_of(getattr(owner, name)))
-
-
-def is_overridden(owner: object, name: str) -> bool:
-    """Whether a module, datamodule or callback defines a hook itself. A hook that is set to None is
-    switched off; what has the name of an older hook and other arguments is no hook.
-    """
-    return _is_own(owner, name) and not (name in _OLDER_HOOKS and _misfit(owner, name))
-
-
-def _is_own(owner: object, name: str) -> bool:
-    """Whether it has an attribute of this name that the bases do not give it."""
-    if getattr(owner, name, None) is None:
-        return False
-    if name in getattr(owner, "__dict__", {}):
-        return True
-    method = getattr(type(owner), name, None)
-    return method is not None and not any(getattr(base, name, None) is method for base in _BASES)
-
-
-def _misfit(owner: object, name: str) -> str:
-    """Why a method cannot be called as the hook of its name; empty if it can."""
-    leading = 2 if isinstance(owner, Callback) else 0
-    try:
-        fitted(getattr(owner, name), name, HOOKS[name].arguments, leading)
-    except UsageError as error:
-        return str(error)
-    return ""
 
 
 def base_method(owner: object, name: str) -> Callable[..., Any]:
@@ -249,8 +108,8 @@ def _warn_of_older_names(owner: object) -> None:
     for name, advice in _GONE.items():
         if callable(getattr(owner, name, None)):
             warnings.warn(f"{kind}.{name} is not called; {advice}", stacklevel=2)
-    for name in _OLDER_HOOKS:
-        if _is_own(owner, name) and (why := _misfit(owner, name)):
+    for name in OLDER_HOOKS:
+        if is_own(owner, name) and (why := misfit(owner, name)):
             warnings.warn(
                 f"{kind}.{name} is taken for a method of its own and not called: {why}",
                 stacklevel=2,
@@ -385,17 +244,6 @@ def _batch_end_of_all(
 
     setattr(handle, ANNOUNCES, True)
     return handle
-
-
-def callback_hook_methods(
-    callback: Callback,
-) -> dict[str, tuple[Callable[..., Any], Sequence[str]]]:
-    """A callback's hook methods by hook, and what they are called with after trainer and module."""
-    return {
-        name: (fitted(getattr(callback, name), name, spec.arguments, leading=2), spec.arguments)
-        for name, spec in HOOKS.items()
-        if spec.callback and is_overridden(callback, name)
-    }
 
 
 def _subscribed(

@@ -41,7 +41,8 @@ from .data.data_position import (
 from .data.rng import undrawn_from
 from .data.validation_schedule import Interval, ValidationSchedule
 from .data.worker_seeds import workers_seed
-from .hooks import is_overridden, similar_method
+from .hooks import similar_method
+from .overrides import is_overridden
 
 if TYPE_CHECKING:
     from .datamodule import LightningDataModule

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         truncated_bptt_steps: time steps of one split for truncated back-propagation through time;
             0 for none. training_step gets ``hiddens``, and returns them beside the loss.
     """
+
+    _has_hooks: ClassVar = True
 
     automatic_optimization: bool = True
     truncated_bptt_steps: int = 0

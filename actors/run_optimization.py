@@ -8,11 +8,11 @@ import torch
 from ..bus.errors import UsageError
 from ..bus.system.logging_setup import get_logger
 from .arguments import check_at_least
-from .hooks import is_overridden
 from .module import LightningModule
 from .optimization.lightning_optimizer import LightningOptimizer, OptimizerToggle
 from .optimization.lr_schedulers import LRSchedulerConfig, LRSchedulers
 from .optimization.optimizers import parse_optimizers
+from .overrides import is_overridden
 from .run_context import RunContext
 from .step_arguments import ANY_STEP_ARGUMENTS, check_training_step
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from ..bus.errors import UsageError
 from .hook_arguments import parameters_of
-from .hooks import is_overridden
 from .module import LightningModule
+from .overrides import is_overridden
 
 ANY_STEP_ARGUMENTS = ("batch", "batch_idx", "optimizer_idx", "hiddens")
 """What a training step may be called with, before the optimizers are known."""

@@ -6,16 +6,11 @@ import torch
 
 from ..bus.errors import UsageError
 from ..bus.routes import HookHandler
-from .hooks import (
-    HOOKS,
-    HookOwners,
-    base_method,
-    hook_handlers,
-    is_overridden,
-    takes_argument,
-)
+from .hook_table import HOOKS
+from .hooks import HookOwners, base_method, hook_handlers
 from .module import LightningModule
 from .optimization.lightning_optimizer import default_step, evaluates_first
+from .overrides import is_overridden, takes_argument
 from .run_context import RunContext
 from .run_optimization import RunOptimization
 

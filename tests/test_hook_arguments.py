@@ -13,7 +13,7 @@ from models import Small, loader, trainer
 
 import nightbus as nb
 from nightbus.actors.hook_arguments import fitted
-from nightbus.actors.hooks import HOOKS
+from nightbus.actors.hook_table import HOOKS
 
 
 class HandsOn(Small):

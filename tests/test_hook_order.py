@@ -11,7 +11,7 @@ from models import Small, events, loader, trainer
 
 import nightbus as nb
 from nightbus.actors.hook_arguments import fitted
-from nightbus.actors.hooks import HOOKS
+from nightbus.actors.hook_table import HOOKS
 
 
 class Recorder:

@@ -1,6 +1,7 @@
 """The layers and the arrows between them, read from the imports.
 
-An import under ``if TYPE_CHECKING:`` does not run and therefore does not count.
+An import under ``if TYPE_CHECKING:`` counts, too: who names another part's types knows it. Only
+libraries that a layer has to do without may be named so, since nothing is loaded.
 """
 
 import ast
@@ -59,6 +60,7 @@ GROUND = {
             "hook_arguments",
             "hyperparameter_values",
             "logging_mixin",
+            "trainer_type",
         }
     ),
 }
@@ -81,6 +83,8 @@ ROOMS = {
     "actors/hall": frozenset({"checkpoints", "data", "metrics", "optimization", "process"}),
     "actors/callbacks": frozenset({"checkpoints", "data", "hall", "metrics", "optimization"}),
 }
+# Users annotate the methods that they override, and those are handed a Trainer.
+NAMES_THE_TRAINER = "actors/trainer_type.py"
 # The only places that know all.
 ROOT_MODULES = frozenset({"__init__", "__main__"})
 OUTSIDE = frozenset({"tests", "examples"})
@@ -94,26 +98,28 @@ class Import:
     level: int
     name: str
     line: int
+    is_for_types: bool = False
 
 
 def imports(source: str) -> Iterator[Import]:
     """Every import in ``source``, those inside functions too."""
-    waiting: list[ast.AST] = [ast.parse(source)]
+    waiting: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
     while waiting:
-        node = waiting.pop()
+        node, is_for_types = waiting.pop()
         match node:
             case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-                waiting.extend(node.orelse)
+                waiting.extend((each, True) for each in node.body)
+                waiting.extend((each, is_for_types) for each in node.orelse)
             case ast.Import():
                 for alias in node.names:
-                    yield Import(0, alias.name, node.lineno)
+                    yield Import(0, alias.name, node.lineno, is_for_types)
             case ast.ImportFrom(module=None):
                 for alias in node.names:
-                    yield Import(node.level, alias.name, node.lineno)
+                    yield Import(node.level, alias.name, node.lineno, is_for_types)
             case ast.ImportFrom(module=str(module)):
-                yield Import(node.level, module, node.lineno)
+                yield Import(node.level, module, node.lineno, is_for_types)
             case _:
-                waiting.extend(ast.iter_child_nodes(node))
+                waiting.extend((each, is_for_types) for each in ast.iter_child_nodes(node))
 
 
 def violations(path: str, source: str) -> list[str]:
@@ -143,7 +149,8 @@ def _complaint(file: PurePosixPath, here: str, imported: Import) -> str | None:
             return f"{here} may not import nightbus by its name, only relatively"
         if here == "examples" and first == "nightbus" and rest:
             return f"examples may not import {imported.name}, only nightbus itself"
-        if here in LAYERS and first in LAYERS[here].without:
+        is_loaded = not imported.is_for_types
+        if here in LAYERS and first in LAYERS[here].without and is_loaded:
             return f"{here} may not import {first}"
         return None
 
@@ -157,6 +164,8 @@ def _complaint(file: PurePosixPath, here: str, imported: Import) -> str | None:
     if target == here:
         return _room_complaint(file, path)
     if here not in LAYERS or target in LAYERS[here].parts:
+        return None
+    if file.as_posix() == NAMES_THE_TRAINER and target == "trainer":
         return None
     if target not in PARTS:  # `from .. import Trainer`
         return f"{here} may not import the facade"
@@ -197,6 +206,30 @@ def test_imports_follow_the_arrows() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def names_of(path: str) -> set[str]:
+    """The files of the package that one of them names, for types alone too."""
+    folder = PurePosixPath(path).parent.parts
+    found = set()
+    for each in imports((ROOT / path).read_text(encoding="utf-8")):
+        if each.level:
+            base = PurePosixPath(*folder[: len(folder) - each.level + 1], *each.name.split("."))
+            inits = (base.with_suffix(".py"), base / "__init__.py")
+            found |= {name.as_posix() for name in inits if (ROOT / name).is_file()}
+    return found - {path}
+
+
+def test_no_files_name_each_other_in_a_circle() -> None:
+    waiting = {
+        path: names_of(path)
+        for path in python_files()
+        if PurePosixPath(path).parts[0] in LAYERS and path != NAMES_THE_TRAINER
+    }
+    while free := [path for path, named in waiting.items() if not named & waiting.keys()]:
+        for path in free:
+            del waiting[path]
+    assert not waiting, "these name each other: " + ", ".join(sorted(waiting))
+
+
 def test_every_folder_and_root_module_has_a_place_in_the_layers() -> None:
     parts = {PurePosixPath(path).parts[0].removesuffix(".py") for path in python_files()}
     packages = {init.parent.name for init in ROOT.glob("*/__init__.py")}
@@ -224,6 +257,11 @@ def test_reading_a_log_does_not_load_torch(package: str) -> None:
         ("sinks/x.py", "a = 1\n\nfrom ..loops import FitLoop", "sinks may not import loops"),
         ("sinks/x.py", "from ..loops.fit import FitLoop", "sinks may not import loops"),
         ("sinks/x.py", "from .. import loops", "sinks may not import loops"),
+        (
+            "actors/x.py",
+            "if TYPE_CHECKING:\n    from ..trainer import Trainer",
+            "actors may not import trainer",
+        ),
         ("sinks/x.py", "from ..actors import Callback", "sinks may not import actors"),
         ("sinks/x.py", "import torch.utils.tensorboard", "sinks may not import torch"),
         ("bus/x.py", "from ..trainer import Trainer", "bus may not import trainer"),
@@ -278,7 +316,8 @@ def test_an_import_against_the_arrows_is_noticed(path: str, source: str, complai
         ("bus/runs/x.py", "from ..errors import UsageError\nfrom ..log.reader import LogReader"),
         ("bus/replay/x.py", "from ..inspection.report import summarise\nfrom ..bus import Bus"),
         ("sinks/x.py", "from ..bus.events import Put\nfrom .sink import Sink"),
-        ("sinks/x.py", "if TYPE_CHECKING:\n    from ..loops import FitLoop"),
+        ("sinks/x.py", "if TYPE_CHECKING:\n    import torch"),
+        (NAMES_THE_TRAINER, "if TYPE_CHECKING:\n    from ..trainer import Trainer as Trainer"),
         ("actors/x.py", "import torch\nfrom ..bus import Actor"),
         ("actors/callbacks/x.py", "from ...bus import Actor\nfrom ..callback import Callback"),
         ("loops/x.py", "import torch\nfrom ..actors import Callback\nfrom ..bus import Actor"),

@@ -29,12 +29,12 @@ from ..actors.data.validation_schedule import Interval
 from ..actors.datamodule import LightningDataModule
 from ..actors.device import Device
 from ..actors.former_arguments import takes_former_arguments
-from ..actors.hooks import is_overridden
 from ..actors.loaders import Loaders
 from ..actors.metrics.metrics import Metrics
 from ..actors.metrics.predictions import Predictions
 from ..actors.module import LightningModule
 from ..actors.optimization.progress import OptimizationProgress
+from ..actors.overrides import is_overridden
 from ..actors.process.launchers import refuse_several_processes
 from ..actors.process.slurm import check_requeue
 from ..actors.run_optimization import RunOptimization

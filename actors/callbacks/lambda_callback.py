@@ -36,6 +36,6 @@ class LambdaCallback(Callback):
 
 def callback_hooks() -> set[str]:
     """Names of the hooks that callbacks have."""
-    from ..hooks import HOOKS
+    from ..hook_table import HOOKS
 
     return {"on_init_start", "on_init_end", *(n for n, spec in HOOKS.items() if spec.callback)}

@@ -9,23 +9,28 @@ import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..errors import UsageError
 from .import_rng_guard import random_numbers_elsewhere
 from .streams import is_terminal, tell_user
 
-if TYPE_CHECKING:
-    from ..log.place import Place
-
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+class Where(Protocol):
+    """Where training is, as messages name it."""
+
+    rank: int
+    epoch: int
+    step: int
 
 
 class _Context:
     """What every message says besides its own words."""
 
     run: str = ""
-    place: "Place | None" = None
+    place: Where | None = None
 
 
 def level() -> int:
@@ -40,7 +45,7 @@ def level() -> int:
     return LEVELS[name]
 
 
-def bind_run(run: str, place: "Place | None") -> None:
+def bind_run(run: str, place: Where | None) -> None:
     """Have messages name a run and the rank, epoch and step it is at; ``("", None)`` ends that."""
     _Context.run, _Context.place = run, place
 

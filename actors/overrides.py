@@ -1,0 +1,58 @@
+"""Which hooks a module, datamodule or callback overrides.
+
+A class that users derive from is marked by ``_has_hooks``: what it defines itself is no override.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..bus.actor import Actor
+from ..bus.errors import UsageError
+from .hook_arguments import fitted, parameters_of
+from .hook_table import HOOKS, OLDER_HOOKS
+
+
+def takes_argument(owner: object, name: str, argument: str) -> bool:
+    """Whether somebody's override of a hook has a parameter of this name."""
+    if not is_overridden(owner, name):
+        return False
+    return any(p.name == argument for p in parameters_of(getattr(owner, name)))
+
+
+def is_overridden(owner: object, name: str) -> bool:
+    """Whether a module, datamodule or callback defines a hook itself. A hook that is set to None is
+    switched off; what has the name of an older hook and other arguments is no hook.
+    """
+    return is_own(owner, name) and not (name in OLDER_HOOKS and misfit(owner, name))
+
+
+def is_own(owner: object, name: str) -> bool:
+    """Whether it has an attribute of this name that the bases do not give it."""
+    if getattr(owner, name, None) is None:
+        return False
+    if name in getattr(owner, "__dict__", {}):
+        return True
+    method = getattr(type(owner), name, None)
+    bases = (kind for kind in type(owner).__mro__ if kind is Actor or "_has_hooks" in vars(kind))
+    return method is not None and not any(getattr(base, name, None) is method for base in bases)
+
+
+def misfit(owner: object, name: str) -> str:
+    """Why a method cannot be called as the hook of its name; empty if it can."""
+    leading = getattr(owner, "_leading", 0)
+    try:
+        fitted(getattr(owner, name), name, HOOKS[name].arguments, leading)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def callback_hook_methods(
+    callback: Actor,
+) -> dict[str, tuple[Callable[..., Any], Sequence[str]]]:
+    """A callback's hook methods by hook, and what they are called with after trainer and module."""
+    return {
+        name: (fitted(getattr(callback, name), name, spec.arguments, leading=2), spec.arguments)
+        for name, spec in HOOKS.items()
+        if spec.callback and is_overridden(callback, name)
+    }
