@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .bus.events import DeadLetter as DeadLetter
     from .bus.events import Event as Event
     from .bus.events import Fault as Fault
+    from .bus.events import Gap as Gap
     from .bus.events import Hook as Hook
     from .bus.events import LoopAdvanced as LoopAdvanced
     from .bus.events import LoopEnded as LoopEnded
@@ -108,33 +109,6 @@ if TYPE_CHECKING:
     from .sinks.wandb import WandB as WandB
     from .trainer import Trainer as Trainer
 
-_EVENTS = [
-    "ActorRestarted",
-    "ActorStarted",
-    "ActorStopped",
-    "ActorTotals",
-    "CheckpointSaved",
-    "Command",
-    "CommandTaken",
-    "CommandsDropped",
-    "DeadLetter",
-    "Event",
-    "Fault",
-    "Hook",
-    "LoopAdvanced",
-    "LoopEnded",
-    "LoopStarted",
-    "Media",
-    "Pause",
-    "Put",
-    "Resume",
-    "RunEnded",
-    "RunStarted",
-    "Resumed",
-    "RunValidation",
-    "SaveCheckpoint",
-    "Stop",
-]
 _CALLBACKS = [
     "BackboneFinetuning",
     "BaseFinetuning",
@@ -179,7 +153,6 @@ _DELIVERY_ERRORS = [
     "UnknownActorError",
 ]
 _HOME_OF = {
-    **dict.fromkeys(_EVENTS, ".bus.events"),
     **dict.fromkeys(_CALLBACKS, ".actors.callbacks"),
     **dict.fromkeys(_LOOPS, ".loops"),
     **dict.fromkeys(_DELIVERY_ERRORS, ".bus.errors"),
@@ -219,10 +192,10 @@ _HOME_OF = {
     "seed_everything": ".actors.data.rng",
 }
 __version__ = "0.1.0"
-__all__ = sorted(_HOME_OF)
-__getattr__ = lazy_names(__name__, _HOME_OF, instead_of)
+# Events and commands, which are listed nowhere but in bus/events.py, and __all__ come from here.
+__getattr__ = lazy_names(__name__, _HOME_OF, instead_of, names_of=".bus.events")
 
 
 def __dir__() -> list[str]:
     """The public names, which are loaded when they are used, for those who look what there is."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})

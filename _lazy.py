@@ -11,6 +11,7 @@ def lazy_names(
     package: str,
     home_of: Mapping[str, str],
     instead_of: Callable[[str], str] = lambda name: "",
+    names_of: str = "",
 ) -> Callable[[str], Any]:
     """A package's ``__getattr__`` that imports a name's module when the name is first used.
 
@@ -18,12 +19,21 @@ def lazy_names(
         package: the package's ``__name__``.
         home_of: public name -> module, relative to the package.
         instead_of: what to use in the place of a name that is not here; empty when nobody knows.
+        names_of: a module, relative to the package, whose ``PUBLIC_NAMES`` are the package's too.
+            It is loaded when a name is asked for that ``home_of`` does not have. The package has
+            an ``__all__`` then, which nobody needs to write.
     """
 
     def __getattr__(name: str) -> Any:
         home = home_of.get(name)
         if home is not None:
             return getattr(import_module(home, package), name)
+        if names_of and (name == "__all__" or not name.startswith("__")):
+            module = import_module(names_of, package)
+            if name == "__all__":
+                return sorted([*home_of, *module.PUBLIC_NAMES])
+            if name in module.PUBLIC_NAMES:
+                return getattr(module, name)
         told = f"module {package!r} has no attribute {name!r}"
         if name.startswith("__"):  # asked for by Python and its tools
             raise AttributeError(told)
@@ -34,7 +44,8 @@ def lazy_names(
             raise (ImportError if is_imported else AttributeError)(f"{told}; {instead}")
         from difflib import get_close_matches
 
-        near = get_close_matches(name, home_of)
+        known = [*home_of, *(import_module(names_of, package).PUBLIC_NAMES if names_of else ())]
+        near = get_close_matches(name, known)
         raise AttributeError(f"{told}; did you mean {' or '.join(near)}?" if near else told)
 
     return __getattr__

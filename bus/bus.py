@@ -270,7 +270,7 @@ class Bus(StaysInRun):
     def have_handled(self, event: Event) -> None:
         """Route an event that is in the log to handlers in the step."""
         for table in self._tables:
-            for handler in table.handlers(event):  # type: ignore[arg-type]
+            for handler in table.handlers(event):
                 handler(event)
 
     def emit_later(

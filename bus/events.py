@@ -3,9 +3,13 @@
 An event is an immutable fact. On disk it is a compact array ``[tag, *fields]``; the rules for
 change are the format's: append fields with defaults only, never change a field's meaning, never
 use a tag again.
+
+A class with a tag is all that a new event takes: the tables at the end are made of what is here.
 """
 
-from typing import Literal
+import functools
+import operator
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -347,55 +351,6 @@ class Unknown(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-OtherEvent = (
-    Put
-    | RunStarted
-    | RunEnded
-    | CommandTaken
-    | Fault
-    | ActorStarted
-    | ActorRestarted
-    | ActorStopped
-    | DeadLetter
-    | CheckpointSaved
-    | Gap
-    | LoopStarted
-    | LoopEnded
-    | Media
-    | LoopAdvanced
-    | CommandsDropped
-    | ActorTotals
-    | Resumed
-)
-AnyEvent = Hook | OtherEvent
-
-EVENT_TYPES: dict[int, type[Event]] = {
-    kind.__struct_config__.tag: kind  # type: ignore[misc]
-    for kind in (
-        Hook,
-        Put,
-        RunStarted,
-        RunEnded,
-        CommandTaken,
-        Fault,
-        ActorStarted,
-        ActorRestarted,
-        ActorStopped,
-        DeadLetter,
-        CheckpointSaved,
-        Gap,
-        LoopStarted,
-        LoopEnded,
-        Media,
-        LoopAdvanced,
-        CommandsDropped,
-        ActorTotals,
-        Resumed,
-    )
-}
-TAG_OF: dict[type[Event], int] = {kind: tag for tag, kind in EVENT_TYPES.items()}
-
-
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A request to an actor. Subclass it for your own; fields must be plain data."""
 
@@ -424,3 +379,23 @@ class SaveCheckpoint(Command, frozen=True, kw_only=True):
 
 class RunValidation(Command, frozen=True, kw_only=True):
     """Run validation at the next safe point."""
+
+
+def _classes(base: type) -> list[type[Any]]:
+    """The classes of this module that derive from ``base``, and itself."""
+    found = [each for each in globals().values() if isinstance(each, type)]
+    return [each for each in found if issubclass(each, base)]
+
+
+_recorded = [kind for kind in _classes(Event) if kind.__struct_config__.tag is not None]
+EVENT_TYPES: dict[int, type[Event]] = {
+    kind.__struct_config__.tag: kind
+    for kind in sorted(_recorded, key=lambda kind: kind.__struct_config__.tag)
+}
+PUBLIC_NAMES = tuple(sorted(kind.__name__ for kind in _classes(Event) + _classes(Command)))
+"""What the package has of this module: its events and commands."""
+
+if TYPE_CHECKING:
+    OtherEvent = Event
+else:  # what decoders take; they refuse two types of one tag
+    OtherEvent = functools.reduce(operator.or_, [kind for kind in _recorded if kind is not Hook])

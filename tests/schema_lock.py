@@ -11,6 +11,7 @@ goes from ``types`` to ``retired`` by hand, and its number stays there.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -108,7 +109,7 @@ def _field_of(field: msgspec.structs.FieldInfo) -> Field:
 def _type_name(kind: Any) -> str:
     if not get_args(kind):
         return str(getattr(kind, "__name__", kind))
-    return str(kind).replace("typing.", "").replace("nightbus.bus.", "")
+    return re.sub(r"typing\.|nightbus\.bus\.(log\.)?", "", str(kind))
 
 
 def _current_words() -> Words:

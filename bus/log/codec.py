@@ -22,7 +22,6 @@ import msgspec
 from ..errors import MALFORMED, LogFormatError
 from ..events import (
     EVENT_TYPES,
-    AnyEvent,
     Event,
     Fault,
     Hook,
@@ -36,7 +35,7 @@ from .layout import WORDS_BEGIN, decode_words, encode_words, others_in
 from .marks import Notes, PlaceMark, count_hooks, shape_of
 
 HookSelection = Literal["all", "latest", "none"]
-DecodedEvent = AnyEvent | Unknown
+DecodedEvent = Event | Unknown
 
 # What msgspec raises on what it cannot encode: types, text with half a surrogate pair as in a file
 # name that is not UTF-8, integers beyond 64 bits.
@@ -322,7 +321,7 @@ def _decode_one(raw: msgspec.Raw) -> DecodedEvent:
     tag = _integer.decode(head[0])
     decoder = _decoder_of.get(tag)
     if decoder is not None:
-        return decoder.decode(raw)  # type: ignore[return-value]
+        return decoder.decode(raw)
     if tag not in _warned_tags:
         _warned_tags.add(tag)
         _log.warning("events of a type this version does not know are passed over", tag=tag)

@@ -666,7 +666,7 @@ class LogWriter(StaysInRun):
         counted = 0
         try:
             for event in self._uncounted:
-                self._summary.add_other(event)  # type: ignore[arg-type]
+                self._summary.add_other(event)
                 counted += 1
         finally:
             del self._uncounted[:counted]
