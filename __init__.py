@@ -197,5 +197,5 @@ __getattr__ = lazy_names(__name__, _HOME_OF, instead_of, names_of=".bus.events")
 
 
 def __dir__() -> list[str]:
-    """The public names, which are loaded when they are used, for those who look what there is."""
+    """Return the public names, which are loaded on first use."""
     return sorted({*globals(), *__getattr__("__all__")})

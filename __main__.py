@@ -1,6 +1,6 @@
 """The command line; its verbs are in ``cli``, one file each.
 
-What programs read goes to stdout, what people should know besides goes to stderr.
+Results for programs go to stdout, messages for people go to stderr.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any
 
 from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
 from .cli import attach, diff, doctor, import_ckpt, ls, plot, recover, replay, send, show, tail
-from .cli.text import ERROR, OK, REFUSED, USAGE, tell
+from .cli.text import ERROR, OK, REFUSED, USAGE, print_note
 
 INTERRUPTED = 130  # as shells do: 128 + SIGINT
 
@@ -31,9 +31,9 @@ exit codes:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command; return its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that has not all letters
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not have all letters
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NightbusError, OSError) as error:
         if os.environ.get("NIGHTBUS_LOG", "").lower() == "debug":
             traceback.print_exc()
-        tell(str(error))
+        print_note(str(error))
         if isinstance(error, LogError):
             return REFUSED
         return USAGE if isinstance(error, UsageError | RunFolderError) else ERROR
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _VerbParser(argparse.ArgumentParser):
-    """Takes options in full only: what an abbreviation means would change with each new option."""
+    """Accepts full options only: the meaning of an abbreviation could change with a new option."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)

@@ -1,4 +1,4 @@
-"""What users know by another name, or from another place."""
+"""Suggestions for names that users know from another library or place."""
 
 _ALL_HERE = "everything is in nightbus itself: use nightbus"
 _LOGGED = "use sinks: Trainer(sinks=[nightbus"
@@ -6,8 +6,8 @@ _ONE_PROCESS = "use nothing instead: there is one process with one device so far
 _INSTEAD = {
     **dict.fromkeys(
         ("TQDMProgressBar", "RichProgressBar", "ProgressBarBase"),
-        "use ProgressBar: a Trainer has one unless enable_progress_bar=False, and a sink of your "
-        "own shows more",
+        "use ProgressBar: a Trainer has one unless enable_progress_bar=False; for more, write a "
+        "sink",
     ),
     "RichModelSummary": "use ModelSummary",
     "EMAWeightAveraging": "use EMA or WeightAveraging",
@@ -71,5 +71,5 @@ _INSTEAD = {
 
 
 def instead_of(name: str) -> str:
-    """What to use in the place of a name that is not here; empty when nobody knows."""
+    """Return what to use instead of a name that is not here; empty if unknown."""
     return _INSTEAD.get(name, "")

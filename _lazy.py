@@ -1,4 +1,4 @@
-"""Facades whose names are loaded on first use."""
+"""Facades that load their names on first use."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -13,15 +13,21 @@ def lazy_names(
     instead_of: Callable[[str], str] = lambda name: "",
     names_of: str = "",
 ) -> Callable[[str], Any]:
-    """A package's ``__getattr__`` that imports a name's module when the name is first used.
+    """Return a package's ``__getattr__`` that imports a name's module on first use.
 
     Args:
         package: the package's ``__name__``.
         home_of: public name -> module, relative to the package.
-        instead_of: what to use in the place of a name that is not here; empty when nobody knows.
-        names_of: a module, relative to the package, whose ``PUBLIC_NAMES`` are the package's too.
-            It is loaded when a name is asked for that ``home_of`` does not have. The package has
-            an ``__all__`` then, which nobody needs to write.
+        instead_of: returns what to use instead of a missing name; empty if unknown.
+        names_of: a module, relative to the package, whose ``PUBLIC_NAMES`` belong to the package
+            too. It is loaded for a name that ``home_of`` does not have. The package has an
+            ``__all__`` then, which nobody needs to write.
+
+    Returns:
+        The function to assign to ``__getattr__``.
+
+    Raises:
+        AttributeError: on access to a name that does not exist.
     """
 
     def __getattr__(name: str) -> Any:
@@ -34,18 +40,18 @@ def lazy_names(
                 return sorted([*home_of, *module.PUBLIC_NAMES])
             if name in module.PUBLIC_NAMES:
                 return getattr(module, name)
-        told = f"module {package!r} has no attribute {name!r}"
+        message = f"module {package!r} has no attribute {name!r}"
         if name.startswith("__"):  # asked for by Python and its tools
-            raise AttributeError(told)
+            raise AttributeError(message)
         if instead := instead_of(name):
-            # What `from package import name` makes of an AttributeError does not say why.
+            # `from package import name` would drop this AttributeError's message.
             is_imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
-            is_imported = is_imported and find_spec(f"{package}.{name}") is None  # no part of it
-            raise (ImportError if is_imported else AttributeError)(f"{told}; {instead}")
+            is_imported = is_imported and find_spec(f"{package}.{name}") is None  # not a submodule
+            raise (ImportError if is_imported else AttributeError)(f"{message}; {instead}")
         from difflib import get_close_matches
 
         known = [*home_of, *(import_module(names_of, package).PUBLIC_NAMES if names_of else ())]
         near = get_close_matches(name, known)
-        raise AttributeError(f"{told}; did you mean {' or '.join(near)}?" if near else told)
+        raise AttributeError(f"{message}; did you mean {' or '.join(near)}?" if near else message)
 
     return __getattr__

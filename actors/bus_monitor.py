@@ -7,7 +7,7 @@ import trio
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..bus.statistics import BusStatistics
-from ..bus.system.streams import tell_user
+from ..bus.system.streams import notify_user
 
 HEADER = ("actor", "state", "events", "lag", "restarts", "faults")
 MAIL_HEADER = ("commands", "waiting", "dropped", "dead")
@@ -50,7 +50,7 @@ class BusMonitor(Actor):
     async def on_stop(self) -> None:
         """Show where everything stands at the end; too late for the log."""
         if self._show:
-            tell_user(as_table(self._statistics()))
+            notify_user(as_table(self._statistics()))
 
     async def _on_poll(self) -> None:
         now_s = trio.current_time()
@@ -59,7 +59,7 @@ class BusMonitor(Actor):
         self._due_s = now_s + self.every_s
         statistics = self._statistics()
         if self._show:
-            tell_user(as_table(statistics))
+            notify_user(as_table(statistics))
         if self._log:
             self.put_dict(as_metrics(statistics), destinations=("loggers",))
 

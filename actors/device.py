@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..bus.errors import UsageError
-from ..bus.system.streams import tell_user
+from ..bus.system.streams import notify_user
 
 Precision = Literal["64-true", "32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[object, Precision] = {
@@ -112,7 +112,7 @@ class Device:
             self.scaler = torch.amp.GradScaler(self.device.type)
         if self.device.type == "cpu" and self.precision in ("16-mixed", "16-true"):
             better = self.precision.replace("16", "bf16")
-            tell_user(
+            notify_user(
                 f"nightbus: precision={precision!r} on a CPU: float16 is slow there, and not all "
                 f"operations have it; {better!r} is what CPUs are made for"
             )

@@ -1,4 +1,4 @@
-"""The bus: ties the log, the routes, the actors and the thread beside the step together."""
+"""The bus: ties the log, the routes, the actors and the bus thread together."""
 
 import contextlib
 import functools
@@ -56,13 +56,13 @@ from .statistics import (
 from .subscription import HandlerTable, subscriptions_of
 from .system.forks import leave_when_forked, refusal
 from .system.logging_setup import get_logger
-from .system.streams import tell_user
+from .system.streams import notify_user
 from .threads import Threads
 from .turns import Turns, ancestors
 
 DRAIN_NOTICE_AFTER_S = 1.0
 CANCEL_TIMEOUT_S = 1.0  # for what is cancelled to let go, all of them together
-END_TIMEOUT_S = ANSWER_TIMEOUT_S + 1.0  # for the thread beside the step to end
+END_TIMEOUT_S = ANSWER_TIMEOUT_S + 1.0  # for the bus thread to end
 
 _log = get_logger("nightbus.bus")
 
@@ -76,7 +76,7 @@ class _Member(NamedTuple):
 
 
 class HeldUp(NamedTuple):
-    """What does not let go of the thread beside the step.
+    """What does not let go of the bus thread.
 
     Attributes:
         name: of the actor, or of a task that is none's.
@@ -135,14 +135,14 @@ class Bus(StaysInRun):
         self._run = run
         self.store: FolderStore | UnnamedStore | None = None  # of the log
         self._said_gone = False  # that the run's folder is not there any more
-        self._is_started = False  # the thread beside the step
+        self._is_started = False  # the bus thread
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self.is_open = False  # from its start to its end
         self._closing = False
         self._hurries = False
         self._failures: list[Exception] = []  # of handlers in the step, on the last events
-        self._is_up = threading.Event()  # the thread beside the step runs
+        self._is_up = threading.Event()  # the bus thread runs
         self._turns: dict[Observer, trio.Event] = {}
         self._closing_event: trio.Event | None = None
         self._drained = threading.Event()
@@ -218,7 +218,7 @@ class Bus(StaysInRun):
         self.routes.refresh()
 
     def held_up(self) -> "HeldUp | None":
-        """Who runs on the thread beside the step without an end; any other thread may ask."""
+        """Who runs on the bus thread without an end; any other thread may ask."""
         turn = self.turns.now()
         if turn is None:
             return None
@@ -603,7 +603,7 @@ class Bus(StaysInRun):
             if seen is not None or mail.sent:
                 self.emit(ActorTotals, *_totals(actor, mail, seen), source=name)
 
-    # -- the thread beside the step ----------------------------------------------------------
+    # -- the bus thread ----------------------------------------------------------
 
     def serve_control(self, steered: Steered) -> None:
         """Let others steer the run through a socket in its folder; to be said before the start."""
@@ -755,7 +755,7 @@ class Bus(StaysInRun):
             self._run_beside(self._closing_event.set)
 
     def _run_beside(self, action: Callable[[], object]) -> None:
-        """Run it on the thread beside the step, if there is one."""
+        """Run it on the bus thread, if there is one."""
         if self._token is None:
             return
         with contextlib.suppress(trio.RunFinishedError):  # the bus thread failed; that was said
@@ -810,24 +810,24 @@ class Bus(StaysInRun):
         return []
 
     def _is_responsive(self) -> bool:
-        """Whether the thread beside the step does anything any more."""
+        """Whether the bus thread does anything any more."""
         answered = threading.Event()
         self._run_beside(answered.set)
         return self._threads.wait(answered, CANCEL_TIMEOUT_S)
 
     def _leave_to_holder(self) -> None:
-        """Take leave of all that the thread beside the step has to do, because a coroutine does not
+        """Take leave of all that the bus thread has to do, because a coroutine does not
         let go of it; it is named, and those that waited for it are not blamed.
         """
         held_up = self.held_up()
         rest = [observer for observer in self.observers if not observer.done.is_set()]
         if held_up is None:
-            self._cancel(rest, "the thread beside the step is held up by a coroutine")
+            self._cancel(rest, "the bus thread is held up by a coroutine")
             return
         name, holder, seconds, where, _ = held_up
         if holder is not None:
-            holder.abandon(f"held up the thread beside the step for {seconds:.0f} s, in {where}")
-        why = f"{name} held up the thread beside the step, in {where}"
+            holder.abandon(f"held up the bus thread for {seconds:.0f} s, in {where}")
+        why = f"{name} held up the bus thread, in {where}"
         # Whoever is to blame comes first.
         self._cancel(sorted(rest, key=lambda observer: observer is not holder), why)
 
@@ -911,7 +911,7 @@ def _own_fields(kind: type[Event]) -> tuple[str, ...]:
 
 def _tell_waiting(late: Sequence[Observer], timeout_s: float) -> None:
     names = ", ".join(observer.name for observer in late)
-    tell_user(
+    notify_user(
         f"nightbus: waiting up to {timeout_s:g} s for {names} to finish; Ctrl-C ends the wait"
     )
 

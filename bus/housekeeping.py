@@ -1,4 +1,4 @@
-"""What is done about the log while a run goes on, on the thread beside the step."""
+"""What is done about the log while a run goes on, on the bus thread."""
 
 from collections import deque
 from typing import Protocol

@@ -56,7 +56,7 @@ class PostOffice:
         mailboxes: address -> mailbox, of the actors that are there.
         dead_letters: how many commands reached nobody.
         unknown: how many of those named nobody.
-        thread_beside: the thread beside the step, once it runs.
+        thread_beside: the bus thread, once it runs.
     """
 
     def __init__(self, bus: Recorder, threads: Threads) -> None:
@@ -112,7 +112,7 @@ class PostOffice:
             self.bury(target, envelope, reason, UnknownActorError)
             return Told()
         thread = self._threads.current()
-        # The training thread waits for nobody, and the thread beside the step may not be held up.
+        # The training thread waits for nobody, and the bus thread may not be held up.
         is_beside = thread == self.thread_beside
         if is_beside and mailbox.must_wait:
             return Told(Deferred(mailbox, lambda: self._deliver(target, mailbox, envelope, False)))

@@ -1,4 +1,4 @@
-"""Whose turn it is on the thread beside the step: one task runs at a time, until it awaits."""
+"""Whose turn it is on the bus thread: one task runs at a time, until it awaits."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""``nightbus attach RUN --csv DIR``: a new observer on a run that goes on."""
+"""``nightbus attach RUN --csv DIR``: write a run's metrics to more files while it runs."""
 
 import argparse
 import sys
@@ -11,21 +11,21 @@ from .file_sinks import (
     add_folder_options,
     given_folders,
     make_file_sinks,
+    print_sinks,
     sink_reports,
-    tell_sinks,
 )
 from .find import RUN_HELP
-from .text import LOSSY, OK, as_json, tell, tell_missing
+from .text import LOSSY, OK, as_json, print_missing, print_note
 
 
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     parser = verbs.add_parser(
         "attach",
-        help="have a run that goes on written to more files",
-        description="Write a run's metrics to new files, from its begin and following it until it "
-        "ends. Only its log is read, by this process: the run does not notice. Given again after "
-        "Ctrl-C, it goes on where it stood.",
+        help="write the metrics of a running run to more files",
+        description="Write a run's metrics to new files, from its beginning until it ends. This "
+        "process reads the log; the run does not notice. After Ctrl-C, the same command continues "
+        "where it stopped.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     add_folder_options(parser)
@@ -42,13 +42,15 @@ def _attach(options: argparse.Namespace) -> int:
     from ..bus.replay.replay import replay
 
     run = find_run(options.run)
-    goes_on = run.goes_on()
-    tell("following the run until it ends" if goes_on else "the run has ended: this is all of it")
+    goes_on = run.is_running()
+    print_note(
+        "following the run until it ends" if goes_on else "the run has ended: this is all of it"
+    )
     sinks, cursors = make_file_sinks(folders), as_path(next(iter(folders.values())))
     try:
         replayed = replay(run, sinks=sinks, follow=True, cursors=cursors)
     except KeyboardInterrupt:
-        tell("let go of the run; the same command goes on from here")
+        print_note("detached from the run; the same command continues from here")
         raise
     numbers = list(replayed.events.values())
     if options.json:
@@ -61,9 +63,9 @@ def _attach(options: argparse.Namespace) -> int:
         }
         sys.stdout.write(as_json(report))
     else:
-        tell_sinks(sinks, numbers)
-    tell_missing(replayed.missing)
+        print_sinks(sinks, numbers)
+    print_missing(replayed.missing)
     if not replayed.unclean:
         return LOSSY if replayed.missing else OK
-    tell(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
+    print_note(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
     return LOSSY

@@ -1,4 +1,4 @@
-"""``nightbus diff RUN_A RUN_B``: whether two runs did the same."""
+"""``nightbus diff RUN_A RUN_B``: tell whether two runs did the same."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bus.runs.find_run import find_run
 from .find import RUN_HELP
-from .text import DIFFERS, LOSSY, OK, as_json, how_many, one_line, plain, tell
+from .text import DIFFERS, LOSSY, OK, as_json, how_many, one_line, plain, print_note
 
 if TYPE_CHECKING:
     from ..bus.inspection.compared_log import ComparedEvent
@@ -58,8 +58,8 @@ def _diff(options: argparse.Namespace) -> int:
         print(plain(f"  {left.path.name}: {_shown(difference.left)}"))
         print(plain(f"  {right.path.name}: {_shown(difference.right)}"))
     for line in missing:
-        tell(one_line(line))
-    if missing:  # whether the runs did the same where they lack something, nobody knows
+        print_note(one_line(line))
+    if missing:  # where events are missing, nobody knows whether the runs did the same
         return LOSSY
     return OK if difference is None else DIFFERS
 

@@ -1,4 +1,4 @@
-"""``nightbus doctor RUN``: what is wrong with a run's folder, and what to do."""
+"""``nightbus doctor RUN``: find what is wrong with a run's folder, and what to do."""
 
 import argparse
 import sys

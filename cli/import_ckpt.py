@@ -1,4 +1,4 @@
-"""``nightbus import-ckpt FILE -o OUT``: take over a checkpoint of PyTorch or Lightning."""
+"""``nightbus import-ckpt FILE -o OUT``: convert a checkpoint of PyTorch or Lightning."""
 
 import argparse
 import subprocess
@@ -9,7 +9,7 @@ from ..bus.errors import UsageError
 from ..bus.runs.checkpoint_folder import is_checkpoint
 from ..bus.runs.checkpoint_kind import kind_of_file
 from ..bus.system.paths import as_path
-from .text import ERROR, OK, REFUSED, as_json, plain, tell
+from .text import ERROR, OK, REFUSED, as_json, plain, print_note
 
 
 def add(verbs: Any) -> None:
@@ -24,7 +24,9 @@ def add(verbs: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="the file")
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="the new checkpoint")
     parser.add_argument(
-        "--trust", action="store_true", help="you know where the file comes from; needed"
+        "--trust",
+        action="store_true",
+        help="confirm that you know the file's origin; required",
     )
     parser.add_argument("--json", action="store_true", help="the report for programs")
     parser.set_defaults(command=_import)
@@ -44,12 +46,12 @@ def _import(options: argparse.Namespace) -> int:
     if not kind.is_torchs:
         raise UsageError(f"{source} is {kind.what}, no checkpoint of PyTorch; {kind.advice}")
     if not options.trust:
-        tell(
-            f"{source} is a pickle, and may be made to run code on this machine when it is read. "
-            "If you know where it comes from, say so with --trust"
+        print_note(
+            f"{source} is a pickle, which can be made to run code on this machine when it is read. "
+            "If you know where it comes from, add --trust"
         )
         return REFUSED
-    # A process of its own: whatever the file does to it ends with it.
+    # In a process of its own: whatever the file does ends with that process.
     done = subprocess.run(
         [
             sys.executable,
@@ -63,7 +65,7 @@ def _import(options: argparse.Namespace) -> int:
         check=False,
     )
     if done.returncode != 0:
-        tell(done.stderr.strip() or f"the conversion ended with {done.returncode}")
+        print_note(done.stderr.strip() or f"the conversion ended with {done.returncode}")
         return ERROR
     left_out = done.stdout.splitlines()
     if options.json:
@@ -71,6 +73,6 @@ def _import(options: argparse.Namespace) -> int:
         sys.stdout.write(as_json(report))
         return OK
     for line in left_out:
-        tell(f"left out: {line}")
+        print_note(f"left out: {line}")
     print(plain(f"{source} is now the checkpoint {out}"))
     return OK

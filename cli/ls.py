@@ -1,4 +1,4 @@
-"""``nightbus ls [ROOT]``: the runs of a folder."""
+"""``nightbus ls [ROOT]``: list the runs of a folder."""
 
 import argparse
 import sys
@@ -6,10 +6,10 @@ from typing import Any
 
 from ..bus.errors import RunFolderError
 from ..bus.system.paths import as_path
-from .text import ERROR, OK, as_json, duration, moment, plain, size, tell, tell_problem
+from .text import ERROR, OK, as_json, duration, moment, plain, print_note, print_problem, size
 
 _HEADER = ("run", "started", "took", "ended", "epochs", "steps", "size")
-_LEFT = 4  # so many columns are words
+_LEFT = 4  # columns of words, aligned left
 
 
 def add(verbs: Any) -> None:
@@ -46,10 +46,10 @@ def _ls(options: argparse.Namespace) -> int:
     elif runs:
         _print_table([_row(run) for run in runs])
     else:
-        tell(f"there are no runs in {root}")
+        print_note(f"there are no runs in {root}")
     for run in runs:
         if run.problem:
-            tell_problem(run.problem, run.path, f"{run.id}: ")
+            print_problem(run.problem, run.path, f"{run.id}: ")
     return ERROR if any(run.problem for run in runs) else OK
 
 
@@ -63,7 +63,7 @@ def _row(run: Any) -> tuple[str, ...]:
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    # By hand: rich takes longer to load than all of this takes to run.
+    # Without rich, which takes longer to load than all of this takes to run.
     widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
     for row in (_HEADER, *rows):
         cells = [

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def load_actor(given: str) -> "Actor":
-    """Import ``module:Class``, from the folder we are in or installed, and make one.
+    """Import ``module:Class``, from the current folder or installed, and make an instance.
 
     Raises:
-        UsageError: there is no such class, it is no actor, or it cannot be made without arguments.
+        UsageError: there is no such class, it is not an actor, or it needs arguments.
     """
     from ..bus.actor import Actor
 
@@ -29,7 +29,7 @@ def load_actor(given: str) -> "Actor":
         raise UsageError(f"--actor {given}: the module {module_name} has no {class_name}")
     if not (isinstance(kind, type) and issubclass(kind, Actor)):
         raise UsageError(
-            f"--actor {given}: {class_name} is no actor; expected a class that derives from "
+            f"--actor {given}: {class_name} is not an actor; expected a class derived from "
             "nightbus.Actor or nightbus.Callback"
         )
     try:
@@ -43,7 +43,7 @@ def load_actor(given: str) -> "Actor":
 
 def _module(given: str, name: str) -> Any:
     if "" not in sys.path:
-        sys.path.insert(0, "")  # the folder we are in, as with python -m
+        sys.path.insert(0, "")  # the current folder, as with python -m
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""``nightbus plot RUN... -o FILE``: the metrics of runs, drawn."""
+"""``nightbus plot RUN... -o FILE``: draw the metrics of runs."""
 
 import argparse
 import math
@@ -12,7 +12,7 @@ from ..bus.runs.find_run import find_events
 from ..bus.runs.run_folder import RunFolder
 from ..bus.system.paths import as_path
 from .find import LAST_EVENTS_HELP
-from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell, tell_problem
+from .text import LOSSY, OK, as_json, how_many, one_line, plain, print_note, print_problem
 
 if TYPE_CHECKING:
     from ..bus.inspection.metric_series import Curve
@@ -30,7 +30,7 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help=LAST_EVENTS_HELP)
     parser.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="where to: a .png, .svg or .pdf"
+        "-o", "--output", metavar="FILE", required=True, help="a .png, .svg or .pdf to write"
     )
     add_plot_options(parser)
     parser.add_argument("--json", action="store_true", help="what was drawn, for programs")
@@ -38,9 +38,13 @@ def add(verbs: Any) -> None:
 
 
 def add_plot_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which metrics are drawn, and along what."""
+    """Add the options for which metrics are drawn, and along which axis."""
     parser.add_argument(
-        "--metric", metavar="NAME", action="append", default=[], help="draw only this; repeatable"
+        "--metric",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="draw only this metric; repeatable",
     )
     parser.add_argument(
         "--x", choices=("step", "time"), default=None, help="the axis; step by default"
@@ -57,7 +61,16 @@ def add_plot_options(parser: argparse.ArgumentParser) -> None:
 def drawn_in_terminal(
     run: RunFolder, options: argparse.Namespace, all_attempts: bool = False
 ) -> str:
-    """A run's metrics as plots of dots, as wide as the terminal."""
+    """Return a run's metrics as plots of dots, as wide as the terminal.
+
+    Args:
+        run: the run.
+        options: of ``add_plot_options``.
+        all_attempts: also draw superseded values.
+
+    Raises:
+        UsageError: the run has none of the metrics.
+    """
     from ..bus.inspection.plots import draw_in_terminal
 
     read = _read(run, options.metric, all_attempts)
@@ -83,11 +96,11 @@ def _plot(options: argparse.Namespace) -> int:
         except (NightbusError, OSError) as error:
             left_out.append(error)
             if len(options.runs) > 1:
-                tell(f"{plain(given)} is left out: {one_line(str(error))}")
+                print_note(f"{plain(given)} is left out: {one_line(str(error))}")
                 is_lossy = True
             continue
         for problem in read.problems:
-            tell_problem(problem, run.path, f"{run.path.name}: ")
+            print_problem(problem, run.path, f"{run.path.name}: ")
             is_lossy = True
         if read.curves:
             found.append(run)
@@ -95,11 +108,11 @@ def _plot(options: argparse.Namespace) -> int:
             continue
         left_out.append(UsageError(f"{run.path} has {read.lacks}"))
         if len(options.runs) > 1:
-            tell(f"{given} is left out: it has {read.lacks}")
+            print_note(f"{given} is left out: it has {read.lacks}")
     if not found:
         raise left_out[0]
     names = [run.info.id for run in found]
-    if len(set(names)) < len(names):  # of different folders
+    if len(set(names)) < len(names):  # the same name in different folders
         names = [str(run.path) for run in found]
     by_run = dict(zip(names, curves, strict=True))
     recorded = list(dict.fromkeys(name for run in curves for name in run))
@@ -110,7 +123,7 @@ def _plot(options: argparse.Namespace) -> int:
     save_figure(by_run, metrics, x, path)
     for metric in metrics:
         if not any(has_finite(run[metric]) for run in curves if metric in run):
-            tell(f"{metric} has no finite values")
+            print_note(f"{metric} has no finite values")
     if options.json:
         drawn = [
             {
@@ -124,17 +137,17 @@ def _plot(options: argparse.Namespace) -> int:
         sys.stdout.write(as_json(report))
     else:
         what = f"{how_many(len(metrics), 'metric')} of {how_many(len(found), 'run')}"
-        tell(f"{what} drawn in {path}")
+        print_note(f"{what} drawn in {path}")
     return LOSSY if is_lossy else OK
 
 
 class _Read(NamedTuple):
-    """What was read of a run.
+    """The metrics read from a run.
 
     Attributes:
-        curves: the metrics that are wanted and there.
+        curves: the requested metrics that the run has.
         problems: what could not be read, a line each.
-        lacks: what is said of it when there are none.
+        lacks: what the run does not have, for a message.
     """
 
     curves: "dict[str, Curve]"
@@ -165,7 +178,7 @@ def _check_wanted(wanted: Sequence[str], recorded: Sequence[str]) -> None:
 
 
 def _page(metrics: list[str], page: int | None) -> list[str]:
-    """The metrics that are drawn; says what is not."""
+    """Return the metrics to draw, and report the others."""
     pages = math.ceil(len(metrics) / METRICS_A_PAGE)
     number = 1 if page is None else page
     if not 1 <= number <= pages:
@@ -175,5 +188,5 @@ def _page(metrics: list[str], page: int | None) -> list[str]:
     if pages > 1:
         more = f"; the next with --page {number + 1}" if number < pages else ""
         which = f"metrics {first + 1} to {first + len(shown)} of {len(metrics)}"
-        tell(f"{which}, page {number} of {pages}{more}; some by name with --metric NAME")
+        print_note(f"{which}, page {number} of {pages}{more}; some by name with --metric NAME")
     return shown

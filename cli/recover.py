@@ -1,4 +1,4 @@
-"""``nightbus recover RUN -o OUT``: save what can be read of a damaged run."""
+"""``nightbus recover RUN -o OUT``: save what is readable of a damaged run."""
 
 import argparse
 import sys
@@ -9,17 +9,17 @@ from ..bus.runs.find_run import find_run
 from ..bus.runs.run_folder import RunFolder, RunInfo
 from ..bus.system.paths import as_path
 from .find import RUN_HELP
-from .text import LOSSY, OK, as_json, how_many, one_line, plain, tell
+from .text import LOSSY, OK, as_json, how_many, one_line, plain, print_note
 
 
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     parser = verbs.add_parser(
         "recover",
-        help="save what can be read of a damaged run",
-        description="Write all that can be read of a run's event logs to a new run folder, and say "
-        "what is lost. The damaged run stays as it is, and so do its checkpoints and what sinks "
-        "wrote: write their files anew with nightbus replay.",
+        help="save what is readable of a damaged run",
+        description="Write all readable events of a run's logs to a new run folder, and report "
+        "what is lost. The damaged run, its checkpoints and what sinks wrote stay as they are; "
+        "rewrite the files of sinks with nightbus replay.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="the new run's folder")
@@ -46,12 +46,12 @@ def _recover(options: argparse.Namespace) -> int:
 
 
 def _find_damaged(given: str) -> RunFolder:
-    """The run that is meant; one whose run.json is damaged or gone is one all the same."""
+    """Return the named run, even if its run.json is damaged or missing."""
     try:
         return find_run(given)
     except RunFolderError as error:
         path = as_path(given)
         if not path.is_dir() or not list(path.glob("attempt-*")):
             raise
-        tell(f"{error}; its name and begin are made up")
+        print_note(f"{error}; its name and begin are made up")
         return RunFolder(path, RunInfo(path.resolve().name, path.resolve().name, 0, []))

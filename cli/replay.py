@@ -1,4 +1,4 @@
-"""``nightbus replay RUN``: a recorded run into sinks and actors."""
+"""``nightbus replay RUN``: deliver a recorded run to sinks and actors."""
 
 import argparse
 import re
@@ -14,12 +14,12 @@ from .file_sinks import (
     add_folder_options,
     given_folders,
     make_file_sinks,
+    print_sinks,
     sink_reports,
-    tell_sinks,
 )
 from .find import LAST_EVENTS_HELP
 from .named_actor import load_actor
-from .text import ERROR, LOSSY, OK, as_json, as_json_line, how_many, tell, tell_missing
+from .text import ERROR, LOSSY, OK, as_json, as_json_line, how_many, print_missing, print_note
 
 if TYPE_CHECKING:
     from ..bus.replay.replay import Replayed
@@ -43,8 +43,8 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "replay",
         help="deliver a recorded run to sinks",
-        description="Deliver a recorded run to new files or to actors, or what its own sinks had "
-        "not got.",
+        description="Deliver a recorded run to new files or to actors, or deliver to its own sinks "
+        "what they have not received.",
     )
     parser.add_argument("run", metavar="RUN", help=LAST_EVENTS_HELP)
     add_folder_options(parser)
@@ -53,13 +53,13 @@ def add(verbs: Any) -> None:
         metavar="MODULE:CLASS",
         action="append",
         default=[],
-        help="import this class, from here or installed, and give it the run; repeatable; what it "
-        "puts and tells is printed, a JSON object a line",
+        help="import this class, from this folder or installed, and give it the run; repeatable; "
+        "what it puts and tells is printed, one JSON object a line",
     )
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="deliver what the files that the run's own sinks wrote lack",
+        help="deliver to the files of the run's own sinks what they lack",
     )
     parser.add_argument(
         "--json",
@@ -77,12 +77,12 @@ def _add_playback(parser: argparse.ArgumentParser) -> None:
         "--rate",
         default="max",
         metavar="R",
-        help="max, as fast as can be (the default); realtime; or how many times faster: x10, x0.5",
+        help="max, as fast as possible (the default); realtime; or a factor: x10, x0.5",
     )
     group.add_argument(
         "--clock",
         choices=("recorded", "wall"),
-        help="what actors take the time from; the recording by default",
+        help="the clock that actors see; the recording's by default",
     )
     group.add_argument(
         "--from",
@@ -94,13 +94,13 @@ def _add_playback(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--all-attempts",
         action="store_true",
-        help="also what a resumed attempt has taken the place of",
+        help="also deliver what a resumed attempt has superseded",
     )
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "filters", "each leaves alone the events that have not what it names"
+        "filters", "each applies only to events that have the named property"
     )
     for option, metavar, what in (
         ("--metric", "PATTERN", "metrics of these names, as in a shell: 'val_*'"),
@@ -116,7 +116,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def _playback(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of ``nightbus.replay``."""
+    """Return the arguments for ``nightbus.replay``."""
     return {
         "rate": options.rate,
         "clock": options.clock,
@@ -138,7 +138,7 @@ def _replay(options: argparse.Namespace) -> int:
     if options.resume:
         if folders or options.actor:
             raise UsageError(
-                f"--resume goes on with the run's own sinks; leave out {WANTED}, --actor"
+                f"--resume delivers to the run's own sinks; leave out {WANTED}, --actor"
             )
         if any(value for name, value in playback.items() if (name, value) != ("rate", "max")):
             raise UsageError(
@@ -163,7 +163,7 @@ def _replay_into(
     from ..bus.replay.replay import replay
     from ..bus.replay.selection import Selection
 
-    # Before anything is written: what is wrong with the call leaves no files behind.
+    # Before anything is written, so that a wrong call leaves no files behind.
     unselective = ("rate", "clock", "all_attempts")
     try:
         parse_rate(playback["rate"])
@@ -172,7 +172,7 @@ def _replay_into(
         raise UsageError(_in_words_of_the_command_line(str(error))) from None
     actors = [load_actor(name) for name in named]
     sinks = make_file_sinks(folders)
-    goes_on = run.goes_on()
+    goes_on = run.is_running()
     replayed = replay(run, actors=actors, sinks=sinks, **playback)
     numbers = list(replayed.events.values())
     by_actors, by_sinks = numbers[: len(named)], numbers[len(named) :]
@@ -193,28 +193,28 @@ def _replay_into(
         sys.stdout.write(as_json(report))
     else:
         for name, number in zip(named, by_actors, strict=True):
-            tell(f"{how_many(number, 'event')} read by {name}")
-        tell_sinks(sinks, by_sinks)
+            print_note(f"{how_many(number, 'event')} read by {name}")
+        print_sinks(sinks, by_sinks)
         sys.stdout.write("".join(map(as_json_line, _emitted(replayed))))
-    tell_missing(replayed.missing)
+    print_missing(replayed.missing)
     if not replayed.unclean:
         return LOSSY if replayed.missing else OK
     if goes_on:
-        tell("the run goes on: this is what it had recorded so far")
+        print_note("the run goes on: this is what it had recorded so far")
     else:
-        tell(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
+        print_note(f"the run was cut off, this is what it had recorded: {replayed.unclean}")
     return LOSSY
 
 
 def _in_words_of_the_command_line(message: str) -> str:
-    """What is wrong with an argument of ``nightbus.replay``, by its option's name."""
+    """Return an error about an argument of ``nightbus.replay`` with the option's name instead."""
     for name, option in _OPTION_OF.items():
         message = re.sub(rf"\b{name}=(?=')", f"{option} ", message)
     return message
 
 
 def _emitted(replayed: "Replayed") -> list[dict[str, object]]:
-    """What actors put and told, for programs."""
+    """Return what actors put and told, for programs."""
     emitted: list[dict[str, object]] = []
     for source, name, value in replayed.puts:
         is_media = isinstance(value, tuple)
@@ -239,20 +239,22 @@ def _emitted(replayed: "Replayed") -> list[dict[str, object]]:
 
 
 class _Resumed(NamedTuple):
-    """What became of a sink of the run's own: it got ``events`` more, or why it did not."""
+    """Result of resuming one of the run's own sinks: events delivered, or why there are none."""
 
     code: int
-    said: str
+    message: str
     events: int = 0
     path: str = ""
 
 
 def _resume(run: RunFolder, wants_json: bool) -> int:
-    """Deliver the rest to the sinks that nightbus brings; sinks of the user's need their class."""
+    """Deliver the rest to the sinks that nightbus defines; users' own sinks need their class."""
     from ..bus.runs.cursor import CursorFile, list_cursors
 
-    if run.goes_on():
-        tell(f"{run.path} is still being written: its own sinks are at work; wait for its end")
+    if run.is_running():
+        print_note(
+            f"{run.path} is still being written, and its own sinks are running; wait for its end"
+        )
         return ERROR
     reports, codes = [], []
     for name in list_cursors(run):
@@ -262,14 +264,14 @@ def _resume(run: RunFolder, wants_json: bool) -> int:
         resumed = _resume_sink(run, name, cursor)
         codes.append(resumed.code)
         if not wants_json:
-            tell(resumed.said)
+            print_note(resumed.message)
         reports.append(
             {
                 "name": name,
                 "kind": cursor.kind,
                 "path": resumed.path,
                 "events": resumed.events,
-                "problem": "" if resumed.code == OK else resumed.said,
+                "problem": "" if resumed.code == OK else resumed.message,
             }
         )
     if not codes:
@@ -283,24 +285,24 @@ def _resume(run: RunFolder, wants_json: bool) -> int:
 def _resume_sink(run: RunFolder, name: str, cursor: "Cursor") -> _Resumed:
     from ..bus.replay.replay import replay
 
-    # By name from a table alone, into the run's folder: a file never says what code to load, nor
-    # where to write.
+    # The class comes from a table, the folder is the run's: no file decides which code is loaded
+    # or where it writes.
     kind = cursor.kind
     how = refill(run, name, kind)
     if not how.is_shell:
         folder = cursor.state.get("folder")
         what = f"is a sink of your own, {kind}" if folder is None else f"wrote to {folder}"
-        return _Resumed(LOSSY, f"{name} {what}; {how.told}")
+        return _Resumed(LOSSY, f"{name} {what}; {how.advice}")
     try:
         (sink,) = make_file_sinks({kind: None})
         sink.name = name
         replayed = replay(run, sinks=[sink], resume=True)
-    except (NightbusError, OSError) as error:  # the other sinks get theirs all the same
-        return _Resumed(ERROR, f"{name} could not go on: {error}")
-    # Events that came after it had finished, other observers' faults say, may not concern it.
+    except (NightbusError, OSError) as error:  # the other sinks are served all the same
+        return _Resumed(ERROR, f"{name} could not resume: {error}")
+    # Events after it had finished, such as other observers' faults, may not concern it.
     if all(cursor.state.get(key) == value for key, value in sink.state().items()):
-        return _Resumed(OK, f"{name} had got everything already", 0, str(sink.path))
+        return _Resumed(OK, f"{name} had received everything already", 0, str(sink.path))
     number = replayed.events[name]
     read = how_many(number, "more event")
-    said = f"{name}: {read} read, their metrics are in {sink.path}"
-    return _Resumed(OK, said, number, str(sink.path))
+    message = f"{name}: {read} read, their metrics are in {sink.path}"
+    return _Resumed(OK, message, number, str(sink.path))

@@ -7,7 +7,7 @@ from typing import Any
 from ..bus.control.protocol import VERBS, Answer, Request, RunStatus, Verb
 from ..bus.runs.find_run import find_run
 from .find import RUN_HELP
-from .text import ERROR, OK, as_json, duration, how_many, one_line, plain, tell
+from .text import ERROR, OK, as_json, duration, how_many, one_line, plain, print_note
 
 MAX_FAULTS_SHOWN = 5
 
@@ -47,7 +47,7 @@ def _send(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(as_json({"verb": verb, **_fields(answer), **known}))
     elif answer.kind != "done" or answer.status is None:
-        tell(f"{verb}: {answer.message}{_now(answer.status)}")
+        print_note(f"{verb}: {answer.message}{_now(answer.status)}")
     elif verb == "status":
         sys.stdout.write(_status_text(answer.status, known))
     else:

@@ -1,4 +1,4 @@
-"""``nightbus show RUN``: a run in short."""
+"""``nightbus show RUN``: summarise a run."""
 
 import argparse
 import io
@@ -11,7 +11,7 @@ from ..bus.errors import UsageError
 from ..bus.runs.find_run import find_events
 from .find import LAST_EVENTS_HELP
 from .plot import add_plot_options, drawn_in_terminal
-from .text import LOSSY, OK, as_json, duration, how_many, moment, one_line, plain, tell_problem
+from .text import LOSSY, OK, as_json, duration, how_many, moment, one_line, plain, print_problem
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +32,8 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "show",
         help="summarise a run",
-        description="Summarise a run, also one that still goes on: how it ended, its metrics, its "
-        "time by hook, its faults. Sealed parts of its log are not read but for their summaries: "
+        description="Summarise a run, also one that is still running: how it ended, its metrics, "
+        "its time by hook, its faults. Of sealed parts of the log, only the summaries are read: "
         "nightbus doctor checks every frame.",
     )
     parser.add_argument("run", metavar="RUN", help=LAST_EVENTS_HELP)
@@ -44,7 +44,7 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--all-attempts",
         action="store_true",
-        help="also metrics and hooks that a resumed attempt has taken the place of",
+        help="also show metrics and hooks that a resumed attempt has superseded",
     )
     parser.set_defaults(command=_show)
 
@@ -69,7 +69,7 @@ def _show(options: argparse.Namespace) -> int:
         for line in attempt.damage
     ]
     for problem in problems:
-        tell_problem(problem, run.path)
+        print_problem(problem, run.path)
     return LOSSY if problems else OK
 
 
@@ -77,11 +77,11 @@ def _as_text(report: "RunReport") -> str:
     from rich.console import Console
 
     to_terminal = sys.stdout.isatty()
-    buffer = io.StringIO()  # rich ends the process itself when a pipe is closed
+    buffer = io.StringIO()  # not to stdout: rich ends the process when a pipe is closed
     console = Console(
         file=buffer,
         force_terminal=to_terminal,
-        # A pipe has no width: every row stays on its line.
+        # A pipe has no width, so every row stays on one line.
         width=None if to_terminal else 10_000,
     )
     print_report(report, console)
@@ -89,7 +89,12 @@ def _as_text(report: "RunReport") -> str:
 
 
 def print_report(report: "RunReport", console: "Console") -> None:
-    """Print a report for people."""
+    """Print a report for people.
+
+    Args:
+        report: the report.
+        console: where to print.
+    """
     _print_line(console, report.id, "bold", f"  {report.path}", soft_wrap=True)
     for attempt in report.attempts:
         for line in _attempt_lines(attempt):
@@ -156,7 +161,7 @@ def _metric_row(name: str, metric: "MetricReport") -> tuple[str, ...]:
 
 def _hook_rows(hooks: "dict[str, HookReport]") -> list[tuple[str, ...]]:
     ordered = sorted(hooks.items(), key=lambda item: -item[1].total_ns)
-    # Hooks that nobody handles take no time: they are counted, not listed.
+    # Hooks without handlers take no time: they are counted, not listed.
     shown = [item for item in ordered[:MAX_HOOK_ROWS] if item[1].total_ns]
     rows = [_hook_row(name, hook.count, hook.total_ns) for name, hook in shown]
     rest = [hook for _, hook in ordered[len(shown) :]]
@@ -171,7 +176,7 @@ def _hook_row(name: str, count: int, total_ns: int) -> tuple[str, ...]:
 
 
 def _print_actors(report: "RunReport", console: "Console") -> None:
-    """What actors did in the last attempt that recorded it."""
+    """Print what actors did in the last attempt that recorded it."""
     if not report.actors:
         return
     last = report.actors[-1].attempt
@@ -187,7 +192,7 @@ def _print_actors(report: "RunReport", console: "Console") -> None:
 
 
 def _print_lagging(report: "RunReport", console: "Console") -> None:
-    """Which sinks have not got everything, and how they get it."""
+    """Print which sinks have not received everything, and how to deliver the rest."""
     if not report.attempts or report.attempts[-1].how == "still running":
         return
     late = [cursor for cursor in report.cursors if cursor.lag]
@@ -208,9 +213,9 @@ def _how_it_gets_the_rest(report: "RunReport", cursor: "CursorReport") -> str:
 
     try:
         how = refill(RunFolder.open(report.path), cursor.name, cursor.kind)
-    except RunFolderError as error:  # a damaged run is shown as far as it goes
+    except RunFolderError as error:  # shows as much as possible of a damaged run
         return str(error)
-    return how.told
+    return how.advice
 
 
 def _print_problems(report: "RunReport", console: "Console") -> None:
@@ -247,7 +252,7 @@ def _print_problems(report: "RunReport", console: "Console") -> None:
 def _print_line(
     console: "Console", text: str, style: str = "", rest: str = "", soft_wrap: bool = False
 ) -> None:
-    """Print a line that begins in a style; ``soft_wrap`` leaves it whole, as a path should be."""
+    """Print a line that begins in a style; ``soft_wrap`` does not break it, for paths."""
     from rich.text import Text
 
     line = Text.assemble((plain(text), style), plain(rest))
@@ -264,7 +269,7 @@ def _print_table(console: "Console", header: Sequence[str], rows: Sequence[Seque
             title,
             justify="right" if number else "left",
             no_wrap=number > 0,
-            overflow="fold",  # a name that is too long goes on below, never into dots
+            overflow="fold",  # breaks a long name over lines instead of cutting it
         )
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))

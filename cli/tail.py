@@ -1,4 +1,4 @@
-"""``nightbus tail RUN``: the last events of a run, and those that come."""
+"""``nightbus tail RUN``: show the last events of a run, and follow new ones."""
 
 import argparse
 import sys
@@ -8,7 +8,17 @@ from typing import Any
 from ..bus.runs.find_run import find_events
 from ..bus.runs.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP
-from .text import LOSSY, OK, as_json_line, duration, moment, one_line, plain, tell, tell_problem
+from .text import (
+    LOSSY,
+    OK,
+    as_json_line,
+    duration,
+    moment,
+    one_line,
+    plain,
+    print_note,
+    print_problem,
+)
 
 _HEAD_FIELDS = 9  # those that every event begins with
 _TOO_LONG_FOR_A_LINE = frozenset({"config", "versions", "hparams", "traceback"})
@@ -19,17 +29,19 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "tail",
         help="show a run's last events",
-        description="Show the last events of a run, a line each, and with -f those that come until "
+        description="Show the last events of a run, one a line, and with -f also new ones until "
         "it ends. Hooks are left out unless --kind asks for them.",
     )
     parser.add_argument("run", metavar="RUN", help=LAST_EVENTS_HELP)
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
-    parser.add_argument("-n", type=int, default=10, metavar="N", help="so many (10)")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="follow new events until the run ends"
+    )
+    parser.add_argument("-n", type=int, default=10, metavar="N", help="number of events (10)")
     parser.add_argument(
         "--kind", default="", metavar="A,B", help="only these types: Put,Fault; all adds hooks"
     )
     parser.add_argument("--metric", metavar="NAME", help="only values of this metric")
-    parser.add_argument("--json", action="store_true", help="an object a line, for programs")
+    parser.add_argument("--json", action="store_true", help="one object a line, for programs")
     parser.set_defaults(command=_tail)
 
 
@@ -42,7 +54,7 @@ def _tail(options: argparse.Namespace) -> int:
     kinds = tuple(kind.strip() for kind in options.kind.split(",") if kind.strip())
     wanted = EventFilter(kinds, options.metric)
     run = find_events(options.run)
-    goes_on = run.goes_on()
+    goes_on = run.is_running()
     tail = last_events(run, options.n, wanted)
     _write(tail.events, options.json)
     shown = len(tail.events)
@@ -52,23 +64,23 @@ def _tail(options: argparse.Namespace) -> int:
             shown += len(events)
     killed = killed_because(run) if options.follow else ""
     if killed:
-        tell(f"the run was killed: {killed}; this is what it had recorded")
+        print_note(f"the run was killed: {killed}; this is what it had recorded")
     if options.metric is not None and options.n and not shown:
-        _tell_what_is_recorded(run, options.metric, kinds)
-    # The last frame of a run that goes on may just not be whole yet.
+        _print_recorded_metrics(run, options.metric, kinds)
+    # The last frame of a running run may not be complete yet.
     problems = [] if goes_on else tail.problems
     for problem in problems:
-        tell_problem(problem, run.path)
+        print_problem(problem, run.path)
     return LOSSY if problems else OK
 
 
-def _tell_what_is_recorded(run: RunFolder, metric: str, kinds: Sequence[str]) -> None:
-    """Why no line was shown of a metric."""
+def _print_recorded_metrics(run: RunFolder, metric: str, kinds: Sequence[str]) -> None:
+    """Explain why no line was shown of a metric."""
     from ..bus.inspection.report import summarise
 
     recorded = ", ".join(summarise(run, all_attempts=True).metrics) or "none"
     of_kinds = f" among events of type {', '.join(kinds)}" if kinds else ""
-    tell(f"no metric {metric} was recorded{of_kinds}; metrics there are: {one_line(recorded)}")
+    print_note(f"no metric {metric} was recorded{of_kinds}; recorded metrics: {one_line(recorded)}")
 
 
 def _write(events: Sequence[Any], as_json: bool) -> None:
@@ -98,7 +110,7 @@ def _line(tailed: Any) -> str:
 
 
 def _text(event: Any) -> str:
-    """What an event says besides where it arose."""
+    """Return what an event says besides where it arose."""
     source = f" ({event.source})" if event.source else ""
     match type(event).__name__:
         case "Put":

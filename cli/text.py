@@ -1,4 +1,4 @@
-"""How values are shown to people, and to programs as JSON."""
+"""Formats values for people, and as JSON for programs."""
 
 import json
 import sys
@@ -9,47 +9,52 @@ from typing import Any
 from ..bus.shown_text import plain as plain
 from ..bus.shown_text import quoted
 
-# As shells and the other tools of this kind have them; __main__ explains them to users.
+# As in shells and similar tools; __main__ explains them to users.
 OK, ERROR, USAGE, LOSSY, DIFFERS, REFUSED = 0, 1, 2, 3, 4, 5
 MAX_MESSAGE_CHARS = 300
 
 
-def tell(message: str) -> None:
-    """Say something to the person at the terminal."""
+def print_note(message: str) -> None:
+    """Print a message on stderr."""
     print(f"nightbus: {plain(message)}", file=sys.stderr)
 
 
-def tell_problem(problem: str, run: Path | str, about: str = "") -> None:
-    """Say what is wrong with a run, and how to look closer.
+def print_problem(problem: str, run: Path | str, about: str = "") -> None:
+    """Print what is wrong with a run, and how to look closer.
 
     Args:
         problem: what is wrong.
         run: its folder.
-        about: which run or part of it, to begin with.
+        about: a prefix that names the run or a part of it.
     """
-    tell(f"{about}{one_line(problem)}; look closer with: nightbus doctor {quoted(run)}")
+    print_note(f"{about}{one_line(problem)}; look closer with: nightbus doctor {quoted(run)}")
 
 
-def tell_missing(number: int) -> None:
-    """Say how many events a recording lacks, if it does."""
+def print_missing(number: int) -> None:
+    """Print how many events a recording lacks, if any."""
     if number:
         are = "is" if number == 1 else "are"
-        tell(f"{how_many(number, 'event')} {are} missing in the recording")
+        print_note(f"{how_many(number, 'event')} {are} missing in the recording")
 
 
 def one_line(text: str) -> str:
-    """The text in one line, and not a long one."""
+    """Return the text in one line, shortened if it is long."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:MAX_MESSAGE_CHARS]} ..."
 
 
 def how_many(number: int, what: str) -> str:
-    """``1,204 steps``."""
+    """Return a count with its noun, such as ``1,204 steps``.
+
+    Args:
+        number: how many.
+        what: the noun in the singular.
+    """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
-    """A duration with three digits or more, in the unit that suits it."""
+    """Return a duration with three or more digits, in a fitting unit."""
     if seconds >= 3600:
         return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
     if seconds >= 60:
@@ -61,7 +66,7 @@ def duration(seconds: float) -> str:
 
 
 def size(number_of_bytes: int) -> str:
-    """``1.2 MB``."""
+    """Return a size such as ``1.2 MB``."""
     amount = float(number_of_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
@@ -71,25 +76,30 @@ def size(number_of_bytes: int) -> str:
 
 
 def as_json(value: object) -> str:
-    """Indented JSON, and a newline."""
+    """Return indented JSON and a newline."""
     return json.dumps(_for_json(value), indent=2) + "\n"
 
 
 def as_json_line(value: object) -> str:
-    """JSON in one line, and a newline."""
+    """Return JSON in one line and a newline."""
     return json.dumps(_for_json(value), separators=(",", ":")) + "\n"
 
 
 def _for_json(value: object) -> Any:
     import msgspec
 
-    # What is beyond ASCII is escaped: half a surrogate pair has no other form, and what changes the
-    # direction of writing should have none.
+    # Everything outside ASCII is escaped: lone surrogates have no other form, and characters that
+    # change the direction of writing should not be shown raw.
     return finite(msgspec.to_builtins(value))
 
 
 def moment(wall_ns: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """A time since 1970 in ns as the clock here says it; one that no calendar has, as a number."""
+    """Return a local time as text; a time outside the calendar as a number.
+
+    Args:
+        wall_ns: ns since 1970.
+        form: of ``strftime``.
+    """
     try:
         return f"{datetime.fromtimestamp(wall_ns / 1e9).astimezone():{form}}"
     except (ValueError, OverflowError, OSError):
@@ -97,7 +107,7 @@ def moment(wall_ns: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
 
 
 def finite(value: Any) -> Any:
-    """The same with NaN and infinities, which JSON has no numbers for, as strings."""
+    """Return the value with NaN and infinities, which JSON has no numbers for, as strings."""
     if isinstance(value, float) and value - value != 0:
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):

@@ -50,7 +50,7 @@ class CSV(FileSink):
     def _begin(self) -> None:
         self._columns: dict[str, None] = {}  # metrics, in order
         self._rows = 0  # written
-        self._place: tuple[int, int, str] | None = None  # of the row that is not written yet
+        self._place: tuple[int, int, str] | None = None  # of the row not yet written
         self._row: dict[str, Any] = {}  # metric -> value, of that row
 
     def open(self, resumed: bool) -> None:
@@ -66,8 +66,9 @@ class CSV(FileSink):
         return _line(PLACE_COLUMNS).encode()
 
     def _drop_later_columns(self) -> None:
-        """Undo what was written after the state that is gone on from, if it brought columns: then
-        all rows were rewritten, and the size that the state knows means nothing.
+        """Undo columns added after the restored state.
+
+        Adding columns rewrites all rows, so the file size in the state is of no use then.
         """
         path, header = self.path, _header(self._columns)
         refuse_all_but_files(path)
@@ -77,7 +78,8 @@ class CSV(FileSink):
         if found[: len(header)] != header:
             raise SinkError(
                 f"{path} begins with the columns {', '.join(found)}, where {', '.join(header)} "
-                "were written; it was changed: to write it anew, replay the run into another folder"
+                "were written. The file was changed: to rewrite it, replay the run into another "
+                "folder"
             )
         filler = b"," * (len(found) - len(header)) + b"\n"
         lines = _body_lines(path, found, self._rows)
@@ -96,7 +98,7 @@ class CSV(FileSink):
             row[name] = put.value
 
     def finish(self) -> None:
-        """Write the row that nothing is added to any more."""
+        """Write the last row, which is complete now."""
         self._end_row()
 
     def _end_row(self) -> None:
@@ -117,10 +119,13 @@ class CSV(FileSink):
         before = _header(self._columns)
         columns = self._columns | dict.fromkeys(new)
         self._file.replace(_chain(_line(_header(columns)), self._widened(before, len(new))))
-        self._columns = columns  # now that it is true
+        self._columns = columns  # only once the file has them
 
     def _widened(self, header: Sequence[str], number: int) -> Iterator[bytes]:
-        """The rows with ``number`` empty cells more; they hold no quotes, so a line is a row."""
+        """Yield the rows with ``number`` more empty cells.
+
+        The file holds no quotes, so each line is a row.
+        """
         filler = b"," * number + b"\n"
         with open(self.path, "rb") as file:
             file.seek(len(_line(header).encode()))
@@ -147,7 +152,7 @@ class CSV(FileSink):
 
 
 def _header(metrics: Iterable[str]) -> list[str]:
-    """The columns' titles; each is unique, and stays what it is when more metrics follow."""
+    """Return the column titles; each is unique, and stays the same when more metrics follow."""
     titles = list(PLACE_COLUMNS)
     taken = set(titles)
     for metric in metrics:
@@ -167,7 +172,7 @@ def _line(values: Iterable[str]) -> str:
 
 
 def _read_header(path: Path) -> list[str]:
-    """The titles a file has; none when it is missing or empty."""
+    """Return the titles in a file; an empty list if it is missing or empty."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return next(csv.reader(file), [])
@@ -176,7 +181,7 @@ def _read_header(path: Path) -> list[str]:
 
 
 def _body_lines(path: Path, header: Sequence[str], number: int) -> Iterator[bytes]:
-    """The first rows of a file, each with its line end."""
+    """Yield the first rows of a file, each with its line end."""
     with open(path, "rb") as file:
         file.seek(len(_line(header).encode()))
         for line, _ in zip(file, range(number), strict=False):

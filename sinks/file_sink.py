@@ -13,7 +13,7 @@ from .sink import Sink
 
 
 class FileSink(Sink):
-    """Writes one file, in the run's folder or in another.
+    """A sink that writes one file, in the run's folder or in another.
 
     Args:
         folder: where; the run's own by default.
@@ -38,37 +38,42 @@ class FileSink(Sink):
         self.destination = destination
         self._file: GrowingFile | None = None
         self._size: int | None = None
-        self._is_superseded = False  # the file has what holds no more
+        self._is_superseded = False  # the file has superseded events
 
     @property
     def needs_run_folder(self) -> bool:
-        """Whether it writes into the run's folder."""
+        """True if the file is in the run's folder."""
         return self.folder is None
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return (self.run_path if self.folder is None else self.folder) / self.file_name
 
     def is_lost(self, state: PlainState) -> bool:
-        """Whether the file is not there any more."""
+        """Return whether the file no longer exists."""
         is_mine = all(state.get(key) == value for key, value in self._where_it_is().items())
         return is_mine and not self._is_there()
 
     def _is_there(self) -> bool:
-        """Whether there is anything in the file's place."""
+        """Return whether anything exists at the file's path."""
         return os.path.lexists(self.path)
 
-    def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
-        """Write the file anew from the log, which has all that it had."""
-        self._good_state = None  # of an earlier fit that the same object served
+    def take_back(
+        self, first_superseded: Position, replacement_start: Position, state: PlainState
+    ) -> Position:
+        """Have the file written anew from the log, which has all that the file had."""
+        self._good_state = None  # left by an earlier fit with the same object
         if all(state.get(key) == value for key, value in self._where_it_is().items()):
             self._is_superseded = True
         return BEGINNING
 
     def begin_anew(self, others: Sequence[PlainState]) -> None:
-        """A file in the run's own folder that no other sink has is what a killed process began;
-        elsewhere, one that has no events yet.
+        """Remove a file that a killed process began.
+
+        In the run's own folder that is a file that no other sink of the run has; elsewhere, a file
+        without
+        events.
         """
         mine = self._where_it_is()
         is_others = any(all(o.get(k) == v for k, v in mine.items()) for o in others)
@@ -82,15 +87,15 @@ class FileSink(Sink):
         super()._open(resumed)
 
     def _is_abandoned(self) -> bool:
-        """Whether the file was made, and no event was written."""
+        """Return whether the file was created but has no events yet."""
         return is_abandoned(self.path, self._head())
 
     def _head(self) -> bytes:
-        """What the file begins with when it is made."""
+        """Return the first bytes of a new file."""
         return b""
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the file."""
         remove_file(self.path)
 
     def flush(self) -> None:
@@ -111,15 +116,16 @@ class FileSink(Sink):
         }
 
     def _where_it_is(self) -> PlainState:
-        """Which file it is."""
+        """Return the part of the state that identifies the file."""
         return {
             "folder": None if self.folder is None else str(self.folder.resolve()),
             "name": self.file_name,
         }
 
     def load_state(self, state: PlainState) -> None:
-        """Take up what ``state`` gave, all but the folder: a file that is read, and may be a
-        stranger's, does not say where to write.
+        """Restore what ``state`` returned, except the folder.
+
+        The cursor's file may be a stranger's, so it does not decide where to write.
 
         Raises:
             SinkError: the state names a file in another folder.

@@ -10,7 +10,7 @@ from .sink import Sink
 
 
 class FunctionSink(Sink):
-    """Calls a function with each put, beside training and in replay.
+    """Calls a function with each put, on the bus thread and in replay.
 
     ``Trainer(sinks=[print])`` means ``FunctionSink(print)``. The function may take its time, and
     it may be a coroutine function. When it raises, it is called with the same event once more.
@@ -33,7 +33,7 @@ class FunctionSink(Sink):
     ) -> None:
         if not callable(function):
             raise UsageError(
-                f"FunctionSink takes a function of an event, not {type(function).__name__}"
+                f"FunctionSink expects a function of one event, not {type(function).__name__}"
             )
         self.function = function
         self.destination = destination
@@ -55,7 +55,7 @@ class FunctionSink(Sink):
                 self._called = (self.run_id, self.attempt, event.seq)
 
     def _is_new(self, event: Event) -> bool:
-        """Whether it is not one of those that were delivered before a call failed."""
+        """Return whether the event was not delivered before an earlier call failed."""
         run, attempt, seq = self._called
         return (run, attempt) != (self.run_id, self.attempt) or event.seq > seq
 

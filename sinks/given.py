@@ -1,4 +1,4 @@
-"""Sinks out of what a user gave."""
+"""Make sinks of what the user passed to the Trainer."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from .sink import Sink
 
 
 def make_sinks(given: Any, logger: Any) -> list[Sink]:
-    """The sinks of a trainer.
+    """Return the sinks of a trainer.
 
     Args:
         given: a sink, a function that is called with each put, or several of these.
@@ -34,7 +34,7 @@ def make_sinks(given: Any, logger: Any) -> list[Sink]:
 
 
 def sink_of(entry: Any, where: str) -> Sink:
-    """The sink that one entry means.
+    """Return the sink that one entry means.
 
     Args:
         entry: what the user gave.
@@ -47,7 +47,7 @@ def sink_of(entry: Any, where: str) -> Sink:
         return entry
     if isinstance(entry, type):
         raise UsageError(
-            f"{where} has the class {entry.__name__}; give an object: {entry.__name__}()"
+            f"{where} has the class {entry.__name__}; pass an instance: {entry.__name__}()"
         )
     if callable(getattr(entry, "log_metrics", None)):
         return LoggerSink(entry)

@@ -13,11 +13,16 @@ from ..bus.system.plain_file import open_plain
 
 
 class GrowingFile:
-    """One file of a sink. Made by ``create`` or found by ``reopen``.
+    """One file of a sink, made by ``create`` or found by ``reopen``.
+
+    Args:
+        path: where the file is.
+        fd: its file descriptor, open for writing; the object closes it.
+        size: bytes in the file.
 
     Attributes:
-        path: where it is.
-        size: in bytes, with what is not flushed yet.
+        path: where the file is.
+        size: bytes in the file, including those not flushed yet.
     """
 
     def __init__(self, path: Path, fd: int, size: int) -> None:
@@ -29,16 +34,20 @@ class GrowingFile:
 
     @classmethod
     def create(cls, path: Path, head: str | bytes = "", private: bool = False) -> "GrowingFile":
-        """Make a new file that begins with ``head``, and its folder.
+        """Create a file that begins with ``head``, and its folder.
 
         Args:
-            path: where.
-            head: its first text.
-            private: for its owner alone, as all that lies in a run's folder; else as the umask has
-                it.
+            path: where to create it.
+            head: its first text or bytes.
+            private: readable by its owner alone, like everything in a run's folder; otherwise the
+                umask
+                decides.
+
+        Returns:
+            The file, open for appending.
 
         Raises:
-            SinkError: there is one already.
+            SinkError: there is a file already.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -49,13 +58,13 @@ class GrowingFile:
                 f"{path} exists already and is not overwritten; choose another folder, or remove it"
             ) from None
         file = cls(path, fd, 0)
-        with suppress(OSError):  # a disk that knows no locks
+        with suppress(OSError):  # a file system without locks
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for ``is_abandoned``
         try:
             file.append(head)
             file.flush()
         except BaseException:
-            # Ours, and of no use: it would only stand in the way of the next try.
+            # Ours, and useless: it would only make the next attempt fail.
             file.close()
             path.unlink(missing_ok=True)
             raise
@@ -63,20 +72,27 @@ class GrowingFile:
 
     @classmethod
     def reopen(cls, path: Path, size: int) -> "GrowingFile":
-        """Go on with a file after its first ``size`` bytes; what follows them is cut off.
+        """Continue a file after its first ``size`` bytes; what follows them is cut off.
+
+        Args:
+            path: where the file is.
+            size: bytes to keep.
+
+        Returns:
+            The file, open for appending.
 
         Raises:
-            SinkError: it has fewer.
+            SinkError: the file has fewer bytes.
         """
         refuse_all_but_files(path)
-        _temporary_name(path).unlink(missing_ok=True)  # of a process that was killed
+        _temporary_name(path).unlink(missing_ok=True)  # left by a killed process
         found = path.stat().st_size if path.exists() else 0
         if not path.exists():
             raise lost(path)
         if found < size:
             raise SinkError(
-                f"{path} has {found} bytes, but {size} were delivered before; it was changed: to "
-                "write it anew, remove it and deliver the rest"
+                f"{path} has {found} bytes, but {size} were delivered before. The file was "
+                "changed: to rewrite it, remove it and deliver the rest"
             )
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
         try:
@@ -94,7 +110,7 @@ class GrowingFile:
         self._pending.append(data)
 
     def replace(self, chunks: Iterable[bytes]) -> None:
-        """Put other content in the file's place, all at once."""
+        """Replace the file's content atomically."""
         self.flush()
         self.size = replace_file(self.path, chunks)
         os.close(self._fd)
@@ -111,17 +127,17 @@ class GrowingFile:
         self._check_there()
 
     def _check_there(self) -> None:
-        """Make sure that what is written can be found.
+        """Check that what is written can be found.
 
         Raises:
-            SinkError: somebody removed or renamed the file.
+            SinkError: the file was removed or renamed.
         """
         refuse_lost(self.path, os.fstat(self._fd))
 
     def leave_to_parent(self) -> None:
-        """A forked child writes nothing, and holds nothing open for a parent that is gone."""
+        """Close the descriptor in a forked child, which must not write to the file."""
         fd, self._fd = self._fd, -1
-        with suppress(OSError):  # it was being replaced
+        with suppress(OSError):  # it was just being replaced
             os.close(fd)
 
     def close(self) -> None:
@@ -131,14 +147,14 @@ class GrowingFile:
 
 
 def refuse_lost(path: Path, mine: os.stat_result) -> None:
-    """Make sure that an open file is the one at its path.
+    """Check that an open file is still the one at its path.
 
     Args:
-        path: where it is to be.
-        mine: what the system says of the open one.
+        path: where it should be.
+        mine: ``os.fstat`` of the open file.
 
     Raises:
-        SinkError: somebody removed, renamed or replaced it.
+        SinkError: the file was removed, renamed or replaced.
     """
     try:
         found = path.stat()
@@ -149,12 +165,17 @@ def refuse_lost(path: Path, mine: os.stat_result) -> None:
 
 
 def lost(path: Path) -> SinkError:
-    """What there is to say of a file that is not there any more."""
+    """Return the error for a file that no longer exists."""
     return SinkError(f"{path} was removed or renamed while it was written")
 
 
 def is_abandoned(path: Path, head: bytes) -> bool:
-    """Whether a file has no more than a part of its head, and no process that made it is there."""
+    """Return whether a killed process left a file without events.
+
+    Args:
+        path: where the file is.
+        head: what a new file begins with; a file with more than that has events.
+    """
     try:
         fd = open_plain(path, SinkError)
     except (OSError, SinkError):
@@ -163,16 +184,17 @@ def is_abandoned(path: Path, head: bytes) -> bool:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return False  # whoever made it has it open, or nobody can know
+            return False  # its process has it open, or locks do not work here
         return head.startswith(file.read(len(head) + 1))
 
 
 def refuse_all_but_files(path: Path) -> None:
-    """Make sure that what is at a path, if anything, is a file itself: a stranger's run must not
-    have us cut or write what a link in it leads to, nor wait for a pipe.
+    """Check that a path holds nothing, or a regular file.
+
+    A stranger's run must not make us cut or write what a link leads to, nor wait for a pipe.
 
     Raises:
-        SinkError: it is something else.
+        SinkError: the path is a link, a pipe or a folder.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise SinkError(
@@ -182,10 +204,10 @@ def refuse_all_but_files(path: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file, and what a process that was killed had begun to put in its place.
+    """Remove a file, and the temporary file that a killed process may have left beside it.
 
     Raises:
-        SinkError: it is no file.
+        SinkError: the path is not a regular file.
     """
     refuse_all_but_files(path)
     _temporary_name(path).unlink(missing_ok=True)
@@ -193,14 +215,18 @@ def remove_file(path: Path) -> None:
 
 
 def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
-    """Put other content in a file's place; a reader sees all of the old or all of the new.
+    """Replace a file's content atomically: a reader sees all of the old or all of the new.
+
+    Args:
+        path: the file.
+        chunks: the new content, in parts.
 
     Returns:
         The new size in bytes.
     """
     temporary = _temporary_name(path)
     try:
-        temporary.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link
+        temporary.unlink(missing_ok=True)  # left by a killed process, or a stranger's link
         mode = stat.S_IMODE(path.stat().st_mode)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with open(os.open(temporary, flags, 0o600), "wb") as file:

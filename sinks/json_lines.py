@@ -1,4 +1,4 @@
-"""JSON lines: one object for each put."""
+"""A sink that writes one JSON object for each put."""
 
 import math
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JSONLines(FileSink):
-    """One JSON object a line for each put: time, place, name and value.
+    """Writes one JSON object a line for each put: time, place, name and value.
 
     NaN and infinities, which JSON has no numbers for, are the strings ``"NaN"``, ``"Infinity"``
     and ``"-Infinity"``. What the file holds depends on the puts alone: a replayed run gives the
@@ -40,7 +40,7 @@ class JSONLines(FileSink):
         for put in batch:
             try:
                 lines.append(self._line(put))
-            except (OverflowError, ValueError, OSError) as error:  # a time beyond the calendar
+            except (OverflowError, ValueError, OSError) as error:  # a time outside the calendar
                 self.refuse([put.name], put.step, error)
         self._file.append("".join(lines))
 

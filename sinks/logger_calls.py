@@ -1,4 +1,4 @@
-"""What modules and scripts ask of a logger of Lightning, asked of a sink."""
+"""The logger methods of Lightning that modules and scripts may call on a sink."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -7,38 +7,49 @@ from ..bus.errors import OutsideRunError, UsageError
 
 
 class ForLoggers(Protocol):
-    """Does it in a run."""
+    """Records what a module gives to a sink as if it were a logger."""
 
     def record(self, sink: object, metrics: Mapping[str, Any], step: int | None) -> None:
-        """Record metrics for sinks."""
+        """Record metrics for all sinks.
+
+        Args:
+            sink: whose method was called.
+            metrics: name -> value.
+            step: the step they belong to; None for the current one.
+        """
 
     def record_hyperparameters(self, sink: object, given: Mapping[str, Any]) -> None:
-        """Record hyperparameters that the run's begin does not have."""
+        """Record hyperparameters that the run's first event does not have.
+
+        Args:
+            sink: whose method was called.
+            given: name -> value.
+        """
 
 
 class LoggerCalls:
-    """The methods of a logger, for code that was written for one.
+    """The methods of a Lightning logger, for code that was written for one.
 
-    What is recorded is for all sinks of the trainer: of several sinks that are told the same, one
-    after the other, the first records it.
+    What is recorded is for all sinks of the trainer: if code calls several sinks with the same
+    values in turn, only the first call records them.
 
     Attributes:
-        hyperparameters: given by ``log_hyperparams``; the begin of each run to come records them.
+        hyperparameters: given by ``log_hyperparams``; recorded at the start of each later run.
     """
 
     hyperparameters: Mapping[str, Any] = {}
     _for_loggers: ForLoggers | None = None  # while it is in a run
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Record metrics for sinks, as ``put`` does; from the training thread.
+        """Record metrics for all sinks, as ``put`` does; only on the training thread.
 
         Args:
             metrics: name -> value.
-            step: which they belong to, of at least 0; that where training is if not given.
+            step: the step they belong to, at least 0; the current step if not given.
 
         Raises:
-            OutsideRunError: nothing runs.
-            UsageError: step is none.
+            OutsideRunError: no run is active.
+            UsageError: step is not an int of at least 0.
         """
         if self._for_loggers is None:
             raise OutsideRunError(
@@ -50,11 +61,14 @@ class LoggerCalls:
         self._for_loggers.record(self, metrics, step)
 
     def log_hyperparams(self, params: Any, metrics: Mapping[str, Any] | None = None) -> None:
-        """Record hyperparameters: before a run, at its begin with those that the module saves; in a
-        run, as a text, those that it has not recorded yet.
+        """Record hyperparameters.
+
+        Before a run they are recorded at its start, together with those that the module saves.
+        During a
+        run, those that it has not recorded yet are recorded as a text.
 
         Args:
-            params: a mapping, or an object whose attributes they are, a Namespace say.
+            params: a mapping, or an object with the values as attributes, such as a Namespace.
             metrics: recorded as by ``log_metrics``; only in a run.
 
         Raises:
@@ -66,7 +80,7 @@ class LoggerCalls:
             given = dict(vars(params))
         else:
             raise UsageError(
-                f"log_hyperparams takes a mapping or a Namespace, not {type(params).__name__}"
+                f"log_hyperparams expects a mapping or a Namespace, not {type(params).__name__}"
             )
         if self._for_loggers is not None:
             self._for_loggers.record_hyperparameters(self, given)
@@ -75,7 +89,7 @@ class LoggerCalls:
             self.log_metrics(metrics)
 
     def save(self) -> None:
-        """Nothing: sinks write by themselves."""
+        """Do nothing: sinks write by themselves."""
 
     def finalize(self, status: str) -> None:
-        """Nothing: a run's end is recorded by itself."""
+        """Do nothing: the end of a run is recorded by itself."""

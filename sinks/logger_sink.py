@@ -1,4 +1,4 @@
-"""LoggerSink: a logger of Lightning as a sink."""
+"""LoggerSink: a Lightning logger as a sink."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from .step_rows import StepRow, StepRows, is_extreme
 
 
 class LoggerSink(Sink):
-    """Carries metrics and hyperparameters to a logger of Lightning, beside training.
+    """Carries metrics and hyperparameters to a Lightning logger, on the bus thread.
 
     ``Trainer(logger=TensorBoardLogger("logs"))`` means this. ``log_hyperparams`` is called when
     the run begins, ``log_metrics`` once for each step, with ``epoch`` among the metrics, ``save``
@@ -36,14 +36,14 @@ class LoggerSink(Sink):
                 continue
             self._log(self._rows.end())
             if type(event) is RunStarted:
-                self._status = "failed"  # until it says otherwise
+                self._status = "failed"  # until RunEnded says otherwise
                 if event.hparams and event.attempt == 0:
                     self._call("log_hyperparams", dict(event.hparams))
             elif type(event) is RunEnded:
                 self._status = "failed" if event.how == "failed" else "success"
 
     def finish(self) -> None:
-        """Hand over the row that nothing is added to any more."""
+        """Hand over the last row, which is complete now."""
         self._log(self._rows.end())
 
     def _log(self, row: StepRow | None) -> None:

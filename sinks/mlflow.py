@@ -19,7 +19,7 @@ _BATCH = 1000  # metrics in a request, the most MLflow takes
 _PARAMS = 100
 _SERVERS_WITHOUT_SCHEME = ("databricks", "databricks-uc", "uc")
 _LOCAL_SCHEMES = ("", "file", "sqlite")
-_REFUSED = "INVALID_PARAMETER_VALUE"  # what MLflow says of a value, and of nothing else
+_REFUSED = "INVALID_PARAMETER_VALUE"  # MLflow's code for a bad value, and for nothing else
 _RUN_TAG = "nightbus.run"
 _KEY_TAG = "nightbus.delivery"
 _STATUS = {"interrupted": "KILLED", "failed": "FAILED"}
@@ -27,9 +27,11 @@ _EXTENSIONS = {"image": "png", "figure": "png", "histogram": "json", "text": "tx
 
 
 class MLflow(Sink):
-    """A run in MLflow: metrics in batches with the time of their put, hyperparameters as
-    parameters, images, figures, histograms, texts and tables as artifacts ``<name>/<step>.png``,
-    ``.json`` or ``.txt``.
+    """A run in MLflow.
+
+    Metrics are sent in batches with the time of their put, hyperparameters as parameters. Images,
+    figures, histograms, texts and tables become artifacts ``<name>/<step>.png``, ``.json`` or
+    ``.txt``.
 
     Characters that MLflow does not take in names become ``_``. A resumed run goes on with the
     same MLflow run. After a crash, what MLflow has already is not sent again.
@@ -38,9 +40,9 @@ class MLflow(Sink):
     ``sqlite:///mlflow.db``, needs the package ``mlflow`` itself.
 
     Args:
-        experiment: the experiment's name; made if there is none.
-        tracking_uri: where to; MLflow's own default, or ``MLFLOW_TRACKING_URI``.
-        run_name: what the run is called there; its id here by default.
+        experiment: the experiment's name; created if there is none.
+        tracking_uri: where to send; ``MLFLOW_TRACKING_URI`` or MLflow's own default if not given.
+        run_name: the run's name in MLflow; its nightbus id by default.
         tags: tags of the run.
         destination: takes puts with this label.
 
@@ -74,17 +76,17 @@ class MLflow(Sink):
         self._mlflow: Any = mlflow
         self._client: Any = None
         self._mlflow_run = ""
-        self._key = ""  # by which a run is found whose id was not remembered
+        self._key = ""  # finds a run whose id was not committed
         self._sent: dict[str, set[tuple[int, int]]] | None = None
 
     @property
     def mlflow_run_id(self) -> str:
-        """The id of the run in MLflow; empty until it began."""
+        """Id of the run in MLflow; empty until it began."""
         return self._mlflow_run
 
     @property
     def uses_network(self) -> bool:
-        """Whether the tracking server is more than a folder or a database file."""
+        """True unless the tracking server is a folder or a database file."""
         uri = self.tracking_uri or self._mlflow.get_tracking_uri()
         return urlsplit(uri).scheme not in _LOCAL_SCHEMES or uri in _SERVERS_WITHOUT_SCHEME
 
@@ -92,7 +94,7 @@ class MLflow(Sink):
         self._client = self._mlflow.MlflowClient(self.tracking_uri)
         if not resumed:
             self._mlflow_run, self._key = "", uuid.uuid4().hex
-        # A crash may have come between sending and remembering: look what is there already.
+        # A crash may have come between sending and committing: look what MLflow has already.
         self._sent = {} if resumed else None
 
     def write(self, batch: list[Put | Media | RunStarted | RunEnded]) -> None:
@@ -118,7 +120,7 @@ class MLflow(Sink):
         self._send(metrics)
 
     def _run(self) -> str:
-        """The run in MLflow; begun when it is first needed."""
+        """Return the run in MLflow; it begins when it is first needed."""
         if not self._mlflow_run:
             found = self._client.get_experiment_by_name(self.experiment)
             experiment_id = (
@@ -133,7 +135,7 @@ class MLflow(Sink):
         return self._mlflow_run
 
     def _begun(self, experiment_id: str) -> Any:
-        """The run, if it was begun just before a crash; None otherwise."""
+        """Return the run if it was begun just before a crash, otherwise None."""
         runs = self._client.search_runs([experiment_id], f"tags.`{_KEY_TAG}` = '{self._key}'")
         return runs[0] if runs else None
 
@@ -144,7 +146,7 @@ class MLflow(Sink):
             self._mlflow.entities.Param(_name(name), str(value))
             for name, value in event.hparams.items()
         ]
-        if event.attempt > 0:  # MLflow refuses another value for one it has
+        if event.attempt > 0:  # MLflow refuses a new value for a parameter it has
             known = self._client.get_run(run).data.params
             params = [param for param in params if param.key not in known]
         for first in range(0, len(params), _PARAMS):
@@ -162,11 +164,11 @@ class MLflow(Sink):
                 part = [metric for metric in part if self._is_new(metric)]
                 if not part:
                     continue
-                self._sent = None  # what follows was never sent
+                self._sent = None  # the following ones were never sent
             self._log_batch(metrics=part)
 
     def _log_batch(self, **kind: list[Any]) -> None:
-        """Send metrics or parameters; those that MLflow refuses are left out, and no others."""
+        """Send metrics or parameters, leaving out only those that MLflow refuses."""
         try:
             self._client.log_batch(self._run(), **kind)
         except (self._mlflow.MlflowException, OverflowError, ValueError, TypeError) as error:

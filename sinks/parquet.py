@@ -16,7 +16,7 @@ _CANNOT_HOLD = (OverflowError, ValueError, TypeError)  # what Arrow raises on an
 
 
 class Parquet(FileSink):
-    """One Parquet file with a row for each put; to be read with pandas, polars or DuckDB.
+    """A Parquet file with a row for each put; readable with pandas, polars or DuckDB.
 
     Columns: ``time`` (UTC), ``rank``, ``stage``, ``epoch``, ``step``, ``batch_idx``,
     ``dataloader_idx``, ``source``, ``hook``, ``name``, ``value`` (float64).
@@ -63,7 +63,7 @@ class Parquet(FileSink):
                 ("value", pyarrow.float64()),
             ]
         )
-        self._rows = 0  # collected
+        self._rows = 0  # in the stream
         self._saved_rows: int | None = None  # in the Parquet file
 
     @property
@@ -71,10 +71,10 @@ class Parquet(FileSink):
         return self.path.with_name(f"{self.path.name}.arrows")
 
     def open(self, resumed: bool) -> None:
-        """Begin a stream, or go on with the one there is.
+        """Begin a stream, or continue the one from before.
 
         Raises:
-            SinkError: there is a file already, or the one to go on with was changed.
+            SinkError: there is a file already, or the one to continue was changed.
         """
         if not resumed:
             self._rows, self._saved_rows = 0, None
@@ -91,17 +91,17 @@ class Parquet(FileSink):
             self._file = self._stream_of_saved()
 
     def _stream_of_saved(self) -> GrowingFile:
-        """The stream anew, out of the Parquet file that an attempt before this one wrote."""
+        """Rebuild the stream from the Parquet file that an earlier attempt wrote."""
         if not self.path.exists():
             raise SinkError(
-                f"{self.path} is lost: to write it anew, replay the run into another folder"
+                f"{self.path} is lost: to rewrite it, replay the run into another folder"
             )
         refuse_all_but_files(self.path)
         saved = self._arrow.parquet.read_table(self.path, schema=self._schema)
         if saved.num_rows < self._rows:
             raise SinkError(
-                f"{self.path} has {saved.num_rows} rows, but {self._rows} were delivered before; "
-                "it was changed: to write it anew, replay the run into another folder"
+                f"{self.path} has {saved.num_rows} rows, but {self._rows} were delivered before. "
+                "The file was changed: to rewrite it, replay the run into another folder"
             )
         file = GrowingFile.create(self._stream_path, self._head(), self.folder is None)
         for batch in saved.slice(0, self._rows).to_batches(_ROW_GROUP):
@@ -123,7 +123,7 @@ class Parquet(FileSink):
         assert self._file is not None
         try:
             rows = self._rows_of(batch)
-        except _CANNOT_HOLD:  # one of them
+        except _CANNOT_HOLD:  # at least one of them
             batch = [put for put in batch if self._can_hold(put)]
             rows = self._rows_of(batch)
         if not batch:
@@ -149,13 +149,13 @@ class Parquet(FileSink):
         return True
 
     def finish(self) -> None:
-        """Write the Parquet file, all at once."""
+        """Write the Parquet file atomically."""
         if self._file is None or self._saved_rows == self._rows:
             return
         self._file.flush()
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         try:
-            temporary.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link
+            temporary.unlink(missing_ok=True)  # left by a killed process, or a stranger's link
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             fd = os.open(temporary, flags, 0o600 if self.folder is None else 0o666)
             with open(fd, "wb") as file:
@@ -170,7 +170,7 @@ class Parquet(FileSink):
         self._saved_rows = self._rows
 
     def _tables(self) -> Iterator[Any]:
-        """The stream's rows, in parts that make good row groups."""
+        """Yield the stream's rows, in parts that make good row groups."""
         batches, rows = [], 0
         for batch in self._batches():
             batches.append(batch)

@@ -1,4 +1,4 @@
-"""ProgressBar: where training is, on a terminal, in a notebook, or as a line an epoch."""
+"""ProgressBar: shows the progress of training on a terminal, in a notebook, or as lines of text."""
 
 import atexit
 import contextlib
@@ -32,12 +32,12 @@ from ..bus.runs.run_folder import RunFolder
 from ..bus.system.forks import leave_when_forked
 from ..bus.system.import_rng_guard import random_numbers_elsewhere
 from ..bus.system.logging_setup import get_logger
-from ..bus.system.streams import is_terminal, tell_user
+from ..bus.system.streams import is_terminal, notify_user
 from ..bus.system.terminal_message import STDERR, drawn_lines
 from .progress_view import Bar, ProgressView, number
 from .sink import Sink
 
-if TYPE_CHECKING:  # rich takes 50 ms to load, beside the step and only where something is drawn
+if TYPE_CHECKING:  # rich takes 50 ms to load: on the bus thread, and only when it draws
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
@@ -56,7 +56,7 @@ MAX_METRIC_LINES = 3
 MAX_TABLE_ROWS = 40
 MIN_NAME_CELLS = 12
 NOTEBOOK_COLUMNS = 100
-JOIN_TIMEOUT_S = 1.0  # how long a terminal that takes nothing, after Ctrl-S say, is waited for
+JOIN_TIMEOUT_S = 1.0  # wait for a terminal that takes nothing, for example after Ctrl-S
 _BATCH_HOOKS = {
     "on_train_batch_end",
     "on_validation_batch_end",
@@ -66,7 +66,7 @@ _BATCH_HOOKS = {
 
 
 class _Display(Protocol):
-    """A place where what was drawn before is replaced."""
+    """A place where each picture replaces the one before."""
 
     def update(self, picture: "Text") -> None: ...
 
@@ -107,24 +107,24 @@ class ProgressBar(Sink):
         self._given_console = console
         self._console: Console | None = None
         self._view = ProgressView()
-        self._lock = threading.Lock()  # over the view: taken in and drawn by different threads
+        self._lock = threading.Lock()  # guards the view, which one thread updates and another draws
         self._display: _Display | None = None
         self._drawer: threading.Thread | None = None
-        self._stopping = threading.Event()  # of the drawer
+        self._stopping = threading.Event()  # stops the drawing thread
         self._draw_error: Exception | None = None
-        self._taking_s = 0.0  # processor time spent on taking events in, since the last drawing
+        self._taking_s = 0.0  # processor time spent on events since the last drawing
         self._gap_s = MIN_REFRESH_S
         self._changed = False
 
-    # -- what the reader is asked for --------------------------------------------------------
+    # -- which events it reads ----------------------------------------------------------------
 
     def _hook_selection(self) -> HookSelection:
-        return "latest"  # where training is now; not each of the hooks that led there
+        return "latest"  # only the current place, not each hook that led there
 
     def _observed_hooks(self) -> set[str] | None:
         return _BATCH_HOOKS
 
-    # -- a sink's life -----------------------------------------------------------------------
+    # -- life cycle ---------------------------------------------------------------------------
 
     def open(self, resumed: bool) -> None:
         with random_numbers_elsewhere():
@@ -158,7 +158,7 @@ class ProgressBar(Sink):
         if error is not None:
             raise error
         wanted = [event for event in events if self.wants(event)]
-        # Not in a worker thread, as other sinks: it takes less than handing it over.
+        # Not in a worker thread as other sinks: that would cost more than the work itself.
         self.write(wanted)
         for event in wanted:
             if type(event) is RunStarted:
@@ -187,7 +187,7 @@ class ProgressBar(Sink):
 
     def _say(self, line: str) -> None:
         if self._given_console is None and not self._is_live:
-            tell_user(_printable(line))
+            notify_user(_printable(line))
             return
         from rich.text import Text
 
@@ -219,7 +219,7 @@ class ProgressBar(Sink):
         display.finish(end if table is None else [*end, table])
 
     def _earlier_metrics(self) -> "Mapping[str, MetricReport]":
-        """What the whole run's log says of metrics, those of the attempts before this one too."""
+        """Return the metrics of the whole run's log, earlier attempts included."""
         from ..bus.inspection.report import summarise
 
         path = self._context.run_path if self._context is not None else None
@@ -227,12 +227,12 @@ class ProgressBar(Sink):
             return {}
         try:
             return summarise(RunFolder.open(path)).metrics
-        except (NightbusError, OSError) as error:  # then it is of this attempt alone
-            _log.warning("earlier attempts cannot be read", error=str(error))
+        except (NightbusError, OSError) as error:  # shows this attempt alone
+            _log.warning("cannot read earlier attempts", error=str(error))
             return {}
 
     def _where_lines(self) -> list[str]:
-        """Where the run lies, and of a run that ended early, where it was saved last."""
+        """Return where the run is, and where a run that ended early was last saved."""
         path = self._context.run_path if self._context is not None else None
         if path is None:
             return []
@@ -265,8 +265,10 @@ class ProgressBar(Sink):
         self._drawer.start()
 
     def leave_to_parent(self) -> None:
-        """A forked child, a dataloader's worker say, that prints would draw the parent's bar, or
-        wait for a lock for ever; so it would when it exits.
+        """Stop drawing in a forked child, such as a dataloader worker.
+
+        A child that prints would draw the parent's bar, or wait for a lock for ever; the same when
+        it exits.
         """
         self._drawer = self._display = None
         self._lock, self._stopping = threading.Lock(), threading.Event()
@@ -278,7 +280,7 @@ class ProgressBar(Sink):
                 setattr(sys, name, proxied)
 
     def _draw_repeatedly(self, stopping: threading.Event) -> None:
-        """Draw what changed, at a pace that the cost of drawing sets."""
+        """Draw changes, at a pace set by the cost of drawing."""
         from rich.live import Live  # noqa: F401  loaded before anything is measured
 
         while not stopping.wait(self._gap_s):
@@ -289,7 +291,7 @@ class ProgressBar(Sink):
             try:
                 self._draw()
             except Exception as error:
-                self._draw_error = error  # raised where the supervision sees it
+                self._draw_error = error  # raised later, where the supervision sees it
                 return
             taking_s, self._taking_s = self._taking_s, 0.0
             cost_s = time.thread_time() - begin_s + taking_s
@@ -304,7 +306,7 @@ class ProgressBar(Sink):
         self._display.update(picture)
 
     def _stop_drawing(self) -> _Display | None:
-        """End the drawer; returns the display for the caller to stop."""
+        """End the drawing thread; return the display, which the caller stops."""
         self._stopping.set()
         drawer, self._drawer = self._drawer, None
         if drawer is not None and drawer is not threading.current_thread():
@@ -315,7 +317,7 @@ class ProgressBar(Sink):
         return display
 
     def stop(self) -> None:
-        """Give the terminal back; called again at the run's end, whatever happened before."""
+        """Release the terminal; called again at the end of the run in any case."""
         display = self._stop_drawing()
         if display is not None:
             display.stop()
@@ -324,10 +326,10 @@ class ProgressBar(Sink):
     # -- pictures ----------------------------------------------------------------------------
 
     def render(self, width: int) -> "Text":
-        """What a live display shows now.
+        """Return what a live display shows now.
 
         Args:
-            width: columns there are.
+            width: columns of the terminal.
         """
         from rich.text import Text
 
@@ -357,7 +359,7 @@ class ProgressBar(Sink):
         }
         width = self._console.width if self._console is not None else NOTEBOOK_COLUMNS
         sizes = {title: max(map(len, (title, *cells))) for title, cells in columns.items()}
-        # Names are cut before numbers, which would be others then.
+        # Cut names rather than numbers: a cut number is a wrong one.
         while (room := width - sum(sizes[title] + 2 for title in columns)) < MIN_NAME_CELLS:
             if len(columns) == 1:
                 break
@@ -374,14 +376,14 @@ class ProgressBar(Sink):
 
 
 def _bar_lines(bars: Sequence[Bar], width: int, cells: str) -> list["Text"]:
-    """A line for each loop, in columns; what does not fit is left out, the rate first."""
+    """Return a line for each loop, in columns; what does not fit is left out, the rate first."""
     from rich.text import Text
 
     label, position, rate, left = (
         max((len(bar[part]) for bar in bars), default=0)  # type: ignore[arg-type]
         for part in (0, 1, 3, 4)
     )
-    label = max(label, len("validate"))  # which comes and goes, and should move nothing
+    label = max(label, len("validate"))  # comes and goes; the columns stay in place
     room = width - label - position - 3
     shows_left = room - (left + 2) >= MIN_BAR_CELLS
     room -= left + 2 if shows_left else 0
@@ -407,7 +409,7 @@ def _bar_lines(bars: Sequence[Bar], width: int, cells: str) -> list["Text"]:
 
 
 def _metric_lines(items: Sequence[tuple[str, str]], total: int, width: int) -> list["Text"]:
-    """Names and values, as many as fit on a few lines, and how many more of the total there are."""
+    """Return names and values, as many as fit on a few lines, and how many more there are."""
     from rich.text import Text
 
     lines: list[Text] = []
@@ -431,7 +433,7 @@ def _metric_lines(items: Sequence[tuple[str, str]], total: int, width: int) -> l
 
 
 def _printable(text: str) -> str:
-    """Text with what would steer a terminal made visible: names and messages come from anywhere."""
+    """Return text with control characters made visible: names may come from anywhere."""
     if text.isprintable():
         return text
     return "".join(
@@ -441,12 +443,12 @@ def _printable(text: str) -> str:
 
 
 class _Terminal:
-    """The lines at a terminal's end; what is printed meanwhile goes above them."""
+    """The last lines of a terminal; what is printed meanwhile goes above them."""
 
     def __init__(self, console: "Console") -> None:
         from rich.live import Live
 
-        # Only what goes to a terminal: a program's output into a file stays there.
+        # Only output to a terminal is redirected: a program's output into a file stays there.
         self._live: Live = Live(
             console=console,
             auto_refresh=False,
@@ -455,7 +457,7 @@ class _Terminal:
             redirect_stderr=is_terminal(sys.stderr),
         )
         self._is_on_stderr = False
-        with contextlib.suppress(OSError, ValueError):  # it is no file
+        with contextlib.suppress(OSError, ValueError):  # not a file
             self._is_on_stderr = console.file.fileno() == STDERR
         self._live.start()
 
@@ -479,7 +481,10 @@ class _Terminal:
 
 
 class _Notebook:
-    """An output of a cell. Written as text under its own id: rich's way needs ipywidgets."""
+    """An output of a notebook cell.
+
+    Written as text under its own display id, because rich's way needs ipywidgets.
+    """
 
     def __init__(self) -> None:
         self._display: Any = import_module("IPython.display").display
@@ -502,7 +507,7 @@ class _Notebook:
             self._handle.update(bundle, raw=True)
 
     def stop(self) -> None:
-        """Nothing to give back: what was shown last stays."""
+        """Do nothing: what was shown last stays."""
 
     def finish(self, renderables: "Sequence[RenderableType]") -> None:
         from rich.console import Group

@@ -1,4 +1,4 @@
-"""Where a run is, told from its events; what a progress bar shows, without the drawing."""
+"""The state of a run as a progress bar shows it, derived from its events, without the drawing."""
 
 import math
 from collections import deque
@@ -28,10 +28,14 @@ _EVALUATIONS = ("validate", "test", "predict")
 
 
 class MetricView:
-    """A metric's last value, and the lowest and highest that are numbers.
+    """A metric's last value, and its lowest and highest finite values.
+
+    Args:
+        value: its first value.
+        is_of_epoch: its first value came between batches, for example at the end of a validation.
 
     Attributes:
-        is_of_epoch: whether its first value came between batches: a validation's, say.
+        is_of_epoch: as given.
     """
 
     def __init__(self, value: Scalar, is_of_epoch: bool) -> None:
@@ -42,14 +46,19 @@ class MetricView:
         self.add(value)
 
     def widen(self, low: Scalar | None, high: Scalar | None) -> None:
-        """Take in the lowest and highest of values before, None where there was none."""
+        """Include the lowest and highest of earlier values.
+
+        Args:
+            low: the lowest; None if there was none.
+            high: the highest; None if there was none.
+        """
         if low is not None and (self.low is None or low < self.low):
             self.low = low
         if high is not None and (self.high is None or high > self.high):
             self.high = high
 
     def add(self, value: Scalar) -> None:
-        """Take in the next value."""
+        """Include the next value."""
         self.last = value
         if math.isnan(value):
             return
@@ -64,12 +73,12 @@ class LoopView:
 
     Attributes:
         name: ``fit``, ``train``, ``validate``, ...
-        total: iterations it expects, if it knows.
+        total: iterations it expects; None if unknown.
         unit: what one iteration is.
-        started_ns, now_ns: monotonic times of its start and of the last that was heard of it.
-        done: iterations done; None for a loop whose position nothing tells.
-        first: how many were done when it started: of an epoch that is gone on with, some.
-        dataloader_idx: which of several dataloaders its last batch came from.
+        started_ns, now_ns: monotonic times of its start and of its latest event.
+        done: iterations done; None for a loop that does not report them.
+        first: iterations done before it started; not 0 in a resumed epoch.
+        dataloader_idx: the dataloader of its last batch.
     """
 
     def __init__(self, started: LoopStarted) -> None:
@@ -84,14 +93,16 @@ class LoopView:
         self._samples = deque([(started.time_ns, self.first)])  # (time_ns, done), for the rate
 
     def move(self, hook: Hook) -> None:
-        """A batch ended."""
+        """Handle the end of a batch."""
         if hook.dataloader_idx != self.dataloader_idx:
             self.dataloader_idx = hook.dataloader_idx
             self._before = self.done or 0
         self._advance(self._before + hook.batch_idx + 1, hook.time_ns)
 
     def advance(self, advanced: LoopAdvanced) -> None:
-        """An iteration ended: of a loop of the user's own, or a batch before a validation."""
+        """Handle the end of an iteration, of a loop of the user's own or of a batch before a
+        validation.
+        """
         self._advance(advanced.completed, advanced.time_ns)
 
     def _advance(self, done: int, time_ns: int) -> None:
@@ -103,12 +114,12 @@ class LoopView:
                 samples.popleft()
 
     def end(self, ended: LoopEnded) -> None:
-        """The loop ended."""
+        """Handle the end of the loop."""
         self.done, self.now_ns = ended.completed, ended.time_ns
 
     @property
     def elapsed_s(self) -> float:
-        """From its start to the last that was heard of it."""
+        """Seconds from its start to its latest event."""
         return (self.now_ns - self.started_ns) / 1e9
 
     @property
@@ -130,14 +141,14 @@ class LoopView:
 
     @property
     def fraction(self) -> float | None:
-        """How much of it is done; None when unknown."""
+        """Fraction done, from 0 to 1; None when unknown."""
         if self.done is None or not self.total:
             return None
         return min(1.0, self.done / self.total)
 
     @property
     def left_s(self) -> float | None:
-        """How long the rest takes at the present rate; None when unknown."""
+        """Seconds the rest takes at the present rate; None when unknown."""
         if self.done is None or self.total is None or not self.rate:
             return None
         return max(0, self.total - self.done) / self.rate
@@ -147,9 +158,9 @@ class Bar(NamedTuple):
     """What is shown of one loop.
 
     Attributes:
-        label: its name.
-        position: how far it is, as text.
-        fraction: how far it is, from 0 to 1; None when unknown.
+        label: the loop's name.
+        position: iterations done and expected, as text.
+        fraction: part done, from 0 to 1; None when unknown.
         rate: iterations a second, as text.
         left: time left, as text.
     """
@@ -162,16 +173,16 @@ class Bar(NamedTuple):
 
 
 class ProgressView:
-    """One attempt of a run.
+    """The state of one attempt of a run.
 
     Attributes:
         fn: fit, validate, test or predict; empty before the run started.
-        metrics: by name, as they first appeared.
-        notices: lines to be said at once, wherever progress is shown.
-        epoch_lines: one line an epoch or evaluation, for where nothing can be drawn.
-        ended: the run's end, once it came.
+        metrics: by name, in the order of their first value.
+        notices: lines to print at once, wherever progress is shown.
+        epoch_lines: one line an epoch or evaluation, for output without a live display.
+        ended: the event of the run's end; None before.
         saved: the checkpoint that was saved last; empty before.
-        is_resumed: whether the run had attempts before, from one of which it goes on.
+        is_resumed: the attempt continues an earlier one.
     """
 
     def __init__(self) -> None:
@@ -182,20 +193,20 @@ class ProgressView:
         self.ended: RunEnded | None = None
         self.saved = ""
         self.is_resumed = False
-        self._loops: dict[str, LoopView] = {}  # those that run, and the last training epoch
+        self._loops: dict[str, LoopView] = {}  # those running, and the last training epoch
         self._epoch = 0
-        self._train_epoch = 0  # of the last training loop, whose line may come after later hooks
+        self._train_epoch = 0  # of the last training loop; its line may come after later hooks
         self._first_epoch = 0
         self._epochs: int | None = None
-        self._epoch_due = False  # an epoch's line is held back for what is logged at its end
+        self._epoch_due = False  # an epoch's line waits for what is logged at its end
         self._batch_at_end = ""
-        self._origin = ""  # which run goes on from which of its checkpoints
+        self._origin = ""  # run and checkpoint that it resumed from
         self._started_ns = 0
         self._faults: dict[str, Fault] = {}  # actor -> its last fault
         self._restarts: dict[str, int] = {}  # actor -> how often
 
     def take(self, event: DecodedEvent) -> None:
-        """Take in the next event."""
+        """Update the view with the next event."""
         match event:
             case Hook():
                 self._take_place(event)
@@ -219,7 +230,7 @@ class ProgressView:
                     self.is_resumed = True
                     self._origin = f" {event.run} from {event.fork.checkpoint}"
             case Resumed():
-                self._tell_resumed(event)
+                self._show_resumed(event)
             case CheckpointSaved():
                 self.saved = event.path
             case RunEnded():
@@ -229,14 +240,14 @@ class ProgressView:
             case ActorRestarted():
                 self._restarts[event.source] = event.restarts
                 if self.ended is not None:
-                    self._tell_restarts()
+                    self._show_restarts()
             case ActorStopped():
                 self._restarts.pop(event.source, None)
                 self.notices.append(f"{event.source} stopped: {event.reason}")
 
-    def _tell_resumed(self, resumed: Resumed) -> None:
+    def _show_resumed(self, resumed: Resumed) -> None:
         fit = self._loops.get("fit")
-        is_over = fit is not None and fit.total == 0  # its place is still in the last epoch
+        is_over = fit is not None and fit.total == 0  # the place is still in the last epoch
         self._epoch = resumed.epoch
         epoch = self._epoch_text(resumed.epoch + 1 if is_over else resumed.epoch)
         after = f", after {counted(resumed.batch_idx + 1, 'batch')}"
@@ -259,7 +270,7 @@ class ProgressView:
         loop = self._loops[started.source] = LoopView(started)
         if started.source == "fit":
             self._first_epoch = self._epoch = started.epoch
-            # Of a run whose epochs are all done, the place is still in the last one.
+            # When all epochs are done, the place is still in the last one.
             self._epochs = None if loop.total is None else started.epoch + max(1, loop.total)
         elif started.source == "train":
             self._epoch = self._train_epoch = started.epoch
@@ -286,9 +297,9 @@ class ProgressView:
         if train is not None and ended.how != "completed":
             self._batch_at_end = f", batch {_count(train)}"
         self.ended = ended
-        self._tell_restarts()
+        self._show_restarts()
 
-    def _tell_restarts(self) -> None:
+    def _show_restarts(self) -> None:
         for source, restarts in self._restarts.items():
             fault = self._faults.get(source)
             why = f": {fault.error}: {fault.message}" if fault is not None else ""
@@ -299,7 +310,7 @@ class ProgressView:
     # -- as text -----------------------------------------------------------------------------
 
     def bars(self) -> list[Bar]:
-        """What is shown of each loop, the outermost first."""
+        """Return what is shown of each loop, the outermost first."""
         return [
             self._fit_bar(loop)
             if loop.name == "fit"
@@ -326,15 +337,16 @@ class ProgressView:
         return Bar("epoch", self._epoch_text(), fraction, "", left)
 
     def _epoch_text(self, epoch: int | None = None) -> str:
-        """An epoch's number, which is how many are done before it, of how many."""
+        """Return the number of the epoch, which is how many are done before it, and the total."""
         number = self._epoch if epoch is None else epoch
         if self._epochs is None:
             return f"{number:,}"
         return f"{min(number, self._epochs):,}/{self._epochs:,}"
 
     def shown_metrics(self) -> list[tuple[str, str]]:
-        """Names and values of the metrics there is room for, as they first appeared: those of an
-        epoch come before those of each step, of which there may be many.
+        """Return names and values of the metrics that fit, in the order of their first value.
+
+        Metrics of an epoch come before those of each step, of which there may be many.
         """
         of_epoch = [name for name, metric in self.metrics.items() if metric.is_of_epoch]
         chosen = list(dict.fromkeys([*of_epoch, *self.metrics]))[:MAX_SHOWN_METRICS]
@@ -353,7 +365,7 @@ class ProgressView:
         )
 
     def _outer_text(self) -> str:
-        """Where the user's own loops around this epoch are."""
+        """Return the positions of the user's own loops around this epoch."""
         outer = ""
         for loop in self._loops.values():
             if loop.name == "fit":
@@ -370,7 +382,7 @@ class ProgressView:
         return f"{text}, +{more} more" if more else text
 
     def end_text(self) -> str:
-        """How the run ended, in a line; empty before."""
+        """Return how the run ended, in one line; empty before the end."""
         ended = self.ended
         if ended is None:
             return ""
@@ -391,14 +403,14 @@ class ProgressView:
 
 
 def number(value: Scalar) -> str:
-    """A metric's value for people, of four digits."""
+    """Return a metric's value with four digits."""
     if isinstance(value, int):
         return str(+value)
     return f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 0:07, 12:05, 3:00:00, 2 d 04:10."""
+    """Return a time for people: 0:07, 12:05, 3:00:00, 2 d 04:10."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
@@ -408,7 +420,7 @@ def duration(seconds: float) -> str:
 
 
 def rate_text(per_second: float) -> str:
-    """Iterations a second, or seconds an iteration when those are long; empty when unknown."""
+    """Return iterations a second, or seconds an iteration if that is long; empty when unknown."""
     if per_second <= 0:
         return ""
     if per_second < 1:
@@ -417,7 +429,12 @@ def rate_text(per_second: float) -> str:
 
 
 def counted(number: int, unit: str) -> str:
-    """A number and what it counts: 1 batch, 20 batches."""
+    """Return a number with its unit: 1 batch, 20 batches.
+
+    Args:
+        number: how many.
+        unit: in the singular.
+    """
     if number == 1:
         return f"1 {unit}"
     return f"{number:,} {unit}{'es' if unit == 'batch' else 's'}"

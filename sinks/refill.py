@@ -1,4 +1,4 @@
-"""How a sink gets what it had not got when its run ended: what is printed is what works."""
+"""How to deliver to a sink what it had not received when its run ended."""
 
 import os
 from typing import NamedTuple
@@ -16,52 +16,52 @@ FILE_SINKS = {
     "sqlite": "SQLite",
     "parquet": "Parquet",
 }
-# The command line has no way to a server: a server is named in a program.
+# The command line cannot name a server; a program can.
 NETWORK_SINKS = ("MLflow", "WandB")
 _FUNCTION, _LOGGER = "FunctionSink", "LoggerSink"
 _MAX_SHOWN = 80
 
 
 class Refill(NamedTuple):
-    """What delivers the rest to a sink.
+    """The command that delivers the rest to a sink.
 
     Attributes:
-        command: to be pasted, into a shell or into a program.
-        is_shell: whether it is ``nightbus replay RUN --resume``, which serves all sinks that it
-            can serve.
+        command: to be pasted into a shell or a program.
+        is_shell: it is ``nightbus replay RUN --resume``, which serves all sinks it can.
     """
 
     command: str
     is_shell: bool
 
     @property
-    def told(self) -> str:
-        """The same for people, who have to know where to paste it."""
+    def advice(self) -> str:
+        """The command with a hint where to paste it."""
         return f"deliver the rest {'' if self.is_shell else 'in Python '}with: {self.command}"
 
 
 def refill(
     run: RunFolder, name: str, kind: str, folder: str | os.PathLike[str] | None = None
 ) -> Refill:
-    """What delivers the rest of a run to one of its sinks.
+    """Return the command that delivers the rest of a run to one of its sinks.
 
-    The command line makes sinks by names that nightbus itself knows, where the run's folder is, and
-    only those that kept a cursor; others have to be made in a program, as they were.
+    The command line makes only sinks that nightbus itself defines, in the run's folder, that have a
+    cursor. All others have to be made again in a program.
 
     Args:
         run: the run.
-        name: the sink.
-        kind: its class.
-        folder: where it writes, for one that kept no cursor; the run's own by default.
+        name: the sink's name.
+        kind: the name of its class.
+        folder: where a sink without a cursor writes; the run's folder by default.
 
     Raises:
-        RunFolderError: the cursor is damaged, or its class is none: a cursor may be a stranger's,
-            and what is shown is for pasting.
+        RunFolderError: the cursor is damaged, or its class is not a name: a cursor may be a
+            stranger's,
+            and what is shown is meant for pasting.
     """
     if not kind.isidentifier():
         raise RunFolderError(
-            f"the cursor of {name} names a sink of the class {kind[:_MAX_SHOWN]!r}, which is no "
-            "name of a class; this file was not written by nightbus"
+            f"the cursor of {name} names a sink of the class {kind[:_MAX_SHOWN]!r}, which is not "
+            "a class name; nightbus did not write this file"
         )
     cursor = CursorFile(run, name).load()
     if kind in FILE_SINKS.values():
@@ -75,7 +75,7 @@ def refill(
 
 
 def _made(kind: str) -> str:
-    """How a sink that is no file is given to a replay."""
+    """Return how a sink without a file is passed to a replay."""
     if kind == _FUNCTION:
         return "your_function"
     if kind == _LOGGER:
@@ -84,8 +84,9 @@ def _made(kind: str) -> str:
 
 
 def _python(run: RunFolder, name: str, kind: str, sink: str) -> str:
-    """A line of Python; one that has not the name of its class gets its name first, by which its
-    cursor is found.
+    """Return a line of Python that replays into the sink.
+
+    A sink not named like its class gets its name first, because its cursor is found by name.
     """
     before = ""
     if name != kind.lower():

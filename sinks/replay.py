@@ -1,4 +1,4 @@
-"""Replay as users call it: sinks may be functions, as for the Trainer."""
+"""``replay`` as users call it: sinks may be functions, as for the Trainer."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def _taking_functions(replay: Callable[Arguments, Replayed]) -> Callable[Arguments, Replayed]:
-    """The same, where a sink may be whatever the Trainer takes for one."""
+    """Wrap replay so that a sink may be whatever the Trainer takes for one."""
 
     @functools.wraps(replay)
     def replay_into(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Replayed:

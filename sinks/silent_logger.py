@@ -1,12 +1,10 @@
-"""SilentLogger: stands where a logger would be, and writes nothing."""
+"""SilentLogger: takes the place of a logger, and writes nothing."""
 
 from typing import Any
 
 
 class SilentLogger:
-    """What ``self.logger`` is with ``fast_dev_run``: whatever a logger is asked to do is done by
-    nobody, and its ``experiment`` takes anything too.
-    """
+    """``self.logger`` with ``fast_dev_run``: calls on it and on its ``experiment`` do nothing."""
 
     name = ""
     version = ""
@@ -16,7 +14,7 @@ class SilentLogger:
 
     @property
     def experiment(self) -> "SilentLogger":
-        """Takes any call."""
+        """An object that accepts any call."""
         return self
 
     def __getattr__(self, name: str) -> Any:

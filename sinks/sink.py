@@ -1,4 +1,4 @@
-"""The base of everything that carries events to a destination."""
+"""Sink: the base of everything that carries events to a destination."""
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -16,10 +16,10 @@ from ..bus.system.logging_setup import get_logger
 from .logger_calls import LoggerCalls
 
 OF_LOGGERS = ("experiment", "log_image", "log_text", "log_table", "log_graph", "watch", "save_dir")
-"""What modules ask of a logger of Lightning, and sinks do not have."""
+"""Attributes of Lightning loggers that sinks do not have."""
 
-MAX_SAID_REFUSALS = 100  # names, of a sink; each is said once
-MAX_NAMES_SAID = 3
+MAX_REPORTED_REFUSALS = 100  # names of a sink; each is reported once
+MAX_NAMES_REPORTED = 3
 
 _log = get_logger("nightbus.sinks")
 
@@ -32,11 +32,11 @@ class Sink(LoggerCalls, Actor):
     sink is opened again with the state of the last good write and gets the batch once more.
 
     Attributes:
-        destination: takes puts that carry this label; None takes all puts.
+        destination: takes puts with this label; None takes all puts.
         events: the types of events that ``write`` gets.
-        batch_size: at most so many events in one ``write``.
-        run_id: the run whose events these are.
-        attempt: which start of that run, from 0.
+        batch_size: maximum number of events in one ``write``.
+        run_id: id of the run that is delivered.
+        attempt: number of its attempt, from 0.
     """
 
     destination: str | None = "loggers"
@@ -49,18 +49,18 @@ class Sink(LoggerCalls, Actor):
     _run_of_state: Path | None = None
     _wall_offset_ns: int = 0
     _is_open: bool = False
-    _refused: tuple[tuple[str, str], ...] = ()  # error and words, not yet recorded
-    _said_refusals: frozenset[tuple[str, ...]] = frozenset()  # names of which a record was refused
+    _refused: tuple[tuple[str, str], ...] = ()  # error and message, not yet recorded
+    _reported_refusals: frozenset[tuple[str, ...]] = frozenset()  # names with a refused record
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
-    if not TYPE_CHECKING:  # for which a name that is not there is an error
+    if not TYPE_CHECKING:  # so that type checkers report missing names
 
         def __getattr__(self, name: str) -> Any:
             kind = type(self).__name__
             message = f"{kind!r} object has no attribute {name!r}"
             if name in OF_LOGGERS:
                 message += (
-                    f": {kind} is a sink, which gets what training records; record metrics "
+                    f": {kind} is a sink, which receives what training records; record metrics "
                     "with self.log or self.put, media with self.put_image and the like, and "
                     "hyperparameters with self.save_hyperparameters, or give a logger of "
                     "Lightning: Trainer(logger=...)"
@@ -73,102 +73,123 @@ class Sink(LoggerCalls, Actor):
         return sink
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """A copy is a new sink of the same arguments: what one has open is its own."""
+        """Copy as a new sink with the same arguments: open files are not shared."""
         args, kwargs = self._made_with
         return _made_again, (type(self), args, kwargs)
 
     def open(self, resumed: bool) -> None:
-        """Get ready. Called before the first event and again after a restart.
+        """Prepare for events; called before the first event and again after a restart.
 
         Args:
-            resumed: go on from what ``load_state`` was given, instead of from nothing; a sink that
-                served another run before begins from nothing.
+            resumed: continue from the state given to ``load_state``; otherwise begin from nothing,
+                even if
+                the sink served another run before.
         """
 
     def write(self, batch: list[Any]) -> Any:
-        """Carry events, in order. May be a coroutine function."""
+        """Write events to the destination, in order; may be a coroutine function."""
         raise UsageError(f"{type(self).__name__} must define write(self, batch)")
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system. Called after each batch."""
+        """Hand everything written so far to the operating system; called after each batch."""
 
     def close(self) -> None:
-        """Finish. Called once after the last event, and before each restart."""
+        """Close the destination; called once after the last event, and before each restart."""
 
     def finish(self) -> None:
-        """An attempt or the log has ended: what was held back for more is complete now."""
+        """Complete what was held back: an attempt or the log has ended."""
 
     def state(self) -> PlainState:
-        """What is needed to go on from here later; plain data, taken after each batch."""
+        """Return what is needed to continue from here, as plain data; called after each batch."""
         return {}
 
     def load_state(self, state: PlainState) -> None:
-        """Take up what ``state`` gave; called before ``open``."""
+        """Restore what ``state`` returned; called before ``open``."""
 
     def is_lost(self, state: PlainState) -> bool:
-        """Whether all that was carried is gone, somebody removed the file say: then it is taken
-        back and carried anew, from the run's start.
+        """Return whether everything written is gone, for example because the file was removed.
+
+        If so, the sink takes all back, and the run is delivered again from its start.
 
         Args:
-            state: what ``state`` gave last, and what the sink keeps for itself.
+            state: the last result of ``state``, and what the sink keeps for itself.
         """
         return False
 
-    def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
-        """The run was resumed from a checkpoint, and what came after it holds no more: take back
-        what was carried of that.
+    def take_back(
+        self, first_superseded: Position, replacement_start: Position, state: PlainState
+    ) -> Position:
+        """Take back what was written of superseded events.
 
-        By default nothing is taken back, because most destinations only grow: what came after the
-        checkpoint shows twice there, once as it was first and once as it is now.
+        The run was resumed from a checkpoint, which superseded the events after it. By default
+        nothing is
+        taken back, because most destinations only grow: there, the steps after the checkpoint
+        appear twice,
+        as they were first and as they are now.
 
         Args:
-            held: attempt and sequence number of the first event that holds no more.
-            beyond: the same of the first event that took their place.
-            state: what ``state`` gave last, and what the sink keeps for itself.
+            first_superseded: attempt and sequence number of the first superseded event.
+            replacement_start: attempt and sequence number of the first event that replaces them.
+            state: the last result of ``state``, and what the sink keeps for itself.
 
         Returns:
-            Where to go on, ``beyond`` by default.
+            Where to continue; ``replacement_start`` by default.
         """
         self.load_cursor_state(state)
-        return beyond
+        return replacement_start
 
     def begin_anew(self, others: Sequence[PlainState]) -> None:
-        """The run goes on, or a replay delivers the rest, and this sink has committed nothing: it
-        is new there, or its process was killed at the very begin.
+        """Prepare for a run that others have begun, without a cursor of one's own.
+
+        Called when a run is resumed, or a replay delivers the rest, and this sink has committed
+        nothing:
+        it is new, or its process was killed at the very start.
 
         Args:
             others: what the run's other sinks keep with their cursors.
         """
 
     def refuse(self, names: Iterable[str], step: int, error: Exception) -> None:
-        """Leave out a record that the destination cannot hold, and go on with the next: to be
-        called in ``write``. A Fault in the log names it, and so does a warning; further records of
-        the same metrics are left out without a word.
+        """Leave out a record that the destination cannot hold, and continue; to be called in
+        ``write``.
+
+        A Fault in the log and a warning name the record. Further records of the same metrics are
+        left out
+        silently.
 
         Args:
-            names: the metrics in it.
-            step: of it.
-            error: why.
+            names: the metrics in the record.
+            step: its step.
+            error: why it was refused.
         """
         which = tuple(names)
-        if which in self._said_refusals or len(self._said_refusals) >= MAX_SAID_REFUSALS:
+        if (
+            which in self._reported_refusals
+            or len(self._reported_refusals) >= MAX_REPORTED_REFUSALS
+        ):
             return
-        self._said_refusals |= {which}
-        said = ", ".join(repr(name[:MAX_SAID_REFUSALS]) for name in which[:MAX_NAMES_SAID])
-        more = f" and {len(which) - MAX_NAMES_SAID} more" if len(which) > MAX_NAMES_SAID else ""
-        message = f"left out {said}{more} of step {step}: {error}"
-        _log.warning(f"{actor_name(self)} {message}; it goes on with the next")
+        self._reported_refusals |= {which}
+        names_text = ", ".join(
+            repr(name[:MAX_REPORTED_REFUSALS]) for name in which[:MAX_NAMES_REPORTED]
+        )
+        more = (
+            f" and {len(which) - MAX_NAMES_REPORTED} more"
+            if len(which) > MAX_NAMES_REPORTED
+            else ""
+        )
+        message = f"left out {names_text}{more} of step {step}: {error}"
+        _log.warning(f"{actor_name(self)} {message}; it continues with the next")
         self._refused += ((type(error).__name__, message),)
 
     def _record_refused(self) -> None:
-        """Record what was refused; on the bus thread."""
+        """Record refused records as faults, on the bus thread."""
         refused, self._refused = self._refused, ()
         for kind, message in refused:
             if self._context is not None:
                 self._context.emit(Fault, kind, message, "", "write", source=actor_name(self))
 
     def wants(self, event: DecodedEvent) -> bool:
-        """Whether ``write`` gets this event."""
+        """Return whether ``write`` gets this event."""
         kind = type(event)
         if kind is Put or kind is Media:
             destination = self.destination
@@ -178,7 +199,7 @@ class Sink(LoggerCalls, Actor):
 
     @property
     def needs_run_folder(self) -> bool:
-        """Whether it writes into the run's folder, so that there has to be one."""
+        """True if the sink writes into the run's folder, so that there has to be one."""
         return False
 
     @property
@@ -186,24 +207,25 @@ class Sink(LoggerCalls, Actor):
         """The run's folder.
 
         Raises:
-            UsageError: the run keeps none.
-            SinkError: it was removed or renamed: it does not come back under its old name.
+            UsageError: the run keeps no folder.
+            SinkError: the folder was removed or renamed; it is not created again under its old
+                name.
         """
         path = self._require_context("run_path").run_path
         if path is None:
             raise UsageError(
-                f"{type(self).__name__} needs a place to write: this run keeps no folder, so give "
-                "it a path"
+                f"{type(self).__name__} needs a place to write, and this run keeps no folder; pass "
+                "a path to it"
             )
         if not path.is_dir():
             raise SinkError(f"the run's folder {path} was removed or renamed")
         return path
 
     def wall_ns(self, event: Event) -> int:
-        """Wall clock of an event, in ns since 1970; the same live and in replay."""
+        """Return the wall clock of an event, in ns since 1970; the same live and in replay."""
         return event.time_ns + self._wall_offset_ns
 
-    # -- what the bus asks -------------------------------------------------------------------
+    # -- called by the bus --------------------------------------------------------------------
 
     def _is_observer(self) -> bool:
         return True
@@ -216,7 +238,7 @@ class Sink(LoggerCalls, Actor):
 
     async def on_start(self) -> None:
         if self._run_of_state != self._run_path_or_none():
-            self._good_state = None  # of another run, that this sink served before
+            self._good_state = None  # left by another run that this sink served
         resumed = self._good_state is not None
         await self._in_thread(self._open, resumed)
 
@@ -247,7 +269,7 @@ class Sink(LoggerCalls, Actor):
                 await self._write(batch)
                 delivered(event.seq)
                 batch = []
-                await self._in_thread(self._finish)  # at a start: an attempt that was killed
+                await self._in_thread(self._finish)  # a start ends an attempt that was killed
                 self._record_refused()
                 if type(event) is RunStarted:
                     self._wall_offset_ns = event.wall_ns - event.time_ns
@@ -297,15 +319,15 @@ class Sink(LoggerCalls, Actor):
         return self._context.run_path if self._context is not None else None
 
     async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
-        # Abandoned, not waited for, when the time to drain is over: it may hang for ever.
+        # Abandoned when the time to drain is over, because it may hang for ever.
         await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
 
     def cursor_state(self) -> PlainState:
-        """What the cursor's file keeps besides the position."""
+        """Return what the cursor's file keeps besides the position."""
         return self._good_state or {}
 
     def load_cursor_state(self, state: PlainState) -> None:
-        """Go on from a committed cursor."""
+        """Restore the state of a committed cursor."""
         self._good_state = dict(state)
         self._run_of_state = self._run_path_or_none()
         self._wall_offset_ns = int(state.get("wall_offset_ns", 0))  # type: ignore[arg-type]

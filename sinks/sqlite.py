@@ -1,4 +1,4 @@
-"""SQLite: puts, media and hyperparameters of one run or of many, to be asked with SQL."""
+"""SQLite: puts, media and hyperparameters of one or several runs, to be queried with SQL."""
 
 import ctypes
 import os
@@ -43,7 +43,7 @@ _INSERT = {
     for table, number in (("runs", 7), ("hparams", 3), ("metrics", 14), ("media", 15))
 }
 
-# What sqlite3 raises on a value that it cannot hold: an integer beyond 64 bits say.
+# What sqlite3 raises for a value that it cannot hold, such as an integer over 64 bits.
 _CANNOT_HOLD = (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError)
 _DELETE_FROM = {
     table: f"DELETE FROM {table} WHERE run = ? AND (attempt > ? OR (attempt = ? AND seq >= ?))"
@@ -79,64 +79,74 @@ class SQLite(Sink):
         self._opened: os.stat_result | None = None  # the file, when it was opened
         leave_when_forked(self)
         self._delivered = 0
-        self._held: Position | None = None  # rows from here on hold no more
+        self._superseded: Position | None = None  # rows from here on are superseded
 
     @property
     def needs_run_folder(self) -> bool:
-        """Whether it writes into the run's folder."""
+        """True if the database is in the run's folder."""
         return self.folder is None
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the database."""
         return (self.run_path if self.folder is None else self.folder) / self.file_name
 
     def is_lost(self, state: PlainState) -> bool:
-        """Whether the database is not there any more."""
+        """Return whether the database no longer exists."""
         return not os.path.lexists(self.path)
 
-    def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
-        """Delete the rows when the database is open. The others are delivered again and replace
-        themselves: a run that went back before may now hold what it had left then.
+    def take_back(
+        self, first_superseded: Position, replacement_start: Position, state: PlainState
+    ) -> Position:
+        """Have superseded rows deleted when the database is open.
+
+        The other rows are delivered again and replace themselves: a run that went back before may
+        have
+        restored rows that it had superseded then.
         """
         self.load_cursor_state(state)
-        self._held = held
+        self._superseded = first_superseded
         return BEGINNING
 
     def open(self, resumed: bool) -> None:
-        """Open the database, and make it if there is none.
+        """Open the database, and create it if there is none.
 
         Raises:
-            SinkError: the file is something else, or was written by a later version.
+            SinkError: the file is something else, or a later version wrote it.
         """
         if not resumed:
             self._delivered = 0
-        if resumed and self._delivered and self._held is None and not os.path.lexists(self.path):
-            raise lost(self.path)  # a new one would have the later rows alone
+        if (
+            resumed
+            and self._delivered
+            and self._superseded is None
+            and not os.path.lexists(self.path)
+        ):
+            raise lost(self.path)  # a new one would have only the later rows
         self.path.parent.mkdir(parents=True, exist_ok=True)
         refuse_all_but_files(self.path)
-        if self.folder is None:  # in the run's folder: for its owner alone
+        if self.folder is None:  # in the run's folder: readable by its owner alone
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-        # Each write may come from another thread, but never two at a time.
+        # Each write may come from another thread, but never two at once.
         database = sqlite3.connect(self.path, _BUSY_TIMEOUT_S, check_same_thread=False)
         try:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if version > _SCHEMA_VERSION or (version == 0 and tables):
                 raise SinkError(
-                    f"{self.path} is a database, but not one that this version of SQLite() made; "
-                    "give another name or folder"
+                    f"{self.path} is a database, but not one made by this version of SQLite(); "
+                    "choose another name or folder"
                 )
-            # What a stranger's database defines, triggers say, calls no functions with effects.
+            # Triggers and the like in a stranger's database must not call functions with effects.
             database.execute("PRAGMA trusted_schema = OFF")
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(_SCHEMA)
-            if self._held is not None:
-                where = (self.run_id, self._held.attempt, *self._held)
+            if self._superseded is not None:
+                where = (self.run_id, self._superseded.attempt, *self._superseded)
                 with database:
                     for table in ("metrics", "media"):
                         database.execute(_DELETE_FROM[table], where)
-                self._held = None
+                self._superseded = None
         except sqlite3.DatabaseError as error:
             database.close()
             raise SinkError(f"{self.path} cannot be written as a database: {error}") from error
@@ -147,8 +157,9 @@ class SQLite(Sink):
         self._opened = self.path.stat()
 
     def leave_to_parent(self) -> None:
-        """A forked child does not even close the database: it would undo, in memory that it shares
-        with its parent, what that is writing. So the connection is never let go of.
+        """Keep the connection open in a forked child, and never use it.
+
+        Closing it would undo, in memory shared with the parent, what the parent is writing.
         """
         if self._database is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
@@ -159,7 +170,7 @@ class SQLite(Sink):
         try:
             with self._database as database:  # one transaction
                 self._insert(database, batch)
-        except _CANNOT_HOLD:  # one of them, so one by one
+        except _CANNOT_HOLD:  # at least one of them, so one by one
             with self._database as database:
                 for event in batch:
                     try:
@@ -179,7 +190,7 @@ class SQLite(Sink):
         insert = database.executemany
         for event in batch:
             if type(event) is Put:
-                # A number of the column's own kind: SQLite takes no integer beyond 64 bits.
+                # As a float: SQLite takes no integer over 64 bits.
                 rows.append((*self._where(event), float(event.value)))
             elif type(event) is Media:
                 database.execute(_INSERT["media"], (*self._where(event), event.kind, event.data))
@@ -188,7 +199,7 @@ class SQLite(Sink):
                 database.execute(_INSERT["runs"], (*started, None, None, None))
                 insert(
                     _INSERT["hparams"],
-                    [(event.run, name, _held(value)) for name, value in event.hparams.items()],
+                    [(event.run, name, _storable(value)) for name, value in event.hparams.items()],
                 )
             elif type(event) is RunEnded:
                 database.execute(
@@ -217,7 +228,7 @@ class SQLite(Sink):
 
     def close(self) -> None:
         if self._database is not None:
-            self._database.close()  # the last to close it takes the write-ahead log away
+            self._database.close()  # the last to close it removes the write-ahead log
             self._database = None
 
     def state(self) -> PlainState:
@@ -225,11 +236,11 @@ class SQLite(Sink):
         return {"folder": folder, "name": self.file_name, "delivered": self._delivered}
 
     def load_state(self, state: PlainState) -> None:
-        # As for all files of a run, a state does not say where to write.
+        # A file of a run never decides where to write.
         self._delivered = int(state["delivered"])  # type: ignore[arg-type]
 
 
-def _held(value: Plain) -> Plain:
-    """A hyperparameter as SQLite can hold it: an integer beyond 64 bits is a text."""
+def _storable(value: Plain) -> Plain:
+    """Return a hyperparameter as SQLite can hold it: an integer over 64 bits becomes a text."""
     is_large = isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
     return str(value) if is_large else value

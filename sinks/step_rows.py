@@ -1,4 +1,4 @@
-"""Puts of one step, together."""
+"""Groups puts into rows, one row for each step."""
 
 import math
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from ..bus.runs.cursor import PlainState
 
 
 class StepRow(NamedTuple):
-    """Puts of one step.
+    """The puts of one step.
 
     Attributes:
-        epoch, step: where.
+        epoch, step: the place in training.
         wall_ns: when the first was put, in ns since 1970.
         values: name -> value.
     """
@@ -24,8 +24,9 @@ class StepRow(NamedTuple):
 
 
 def is_extreme(row: StepRow) -> bool:
-    """Whether a row holds what many libraries cannot: then it, and not the destination, is to blame
-    for an error.
+    """Return whether a row holds values that many libraries cannot.
+
+    If so, an error is the row's fault, not the destination's.
     """
     return not -(1 << 31) <= row.step < 1 << 31 or any(
         not math.isfinite(value) or abs(value) >= 1 << 63 for value in row.values.values()
@@ -33,15 +34,26 @@ def is_extreme(row: StepRow) -> bool:
 
 
 class StepRows:
-    """Collects puts into rows: a row ends where the step changes or a name comes again. Rows
-    depend on the puts alone, not on how they are delivered.
+    """Collects puts into rows.
+
+    A row ends where the step changes or a name comes again, so rows depend on the puts alone, not
+    on
+    how they are delivered.
     """
 
     def __init__(self) -> None:
         self._row: StepRow | None = None
 
     def add(self, put: Put, wall_ns: int) -> StepRow | None:
-        """Take a put; gives the row that it ended."""
+        """Add a put.
+
+        Args:
+            put: the next put.
+            wall_ns: its wall clock, in ns since 1970.
+
+        Returns:
+            The row that it ended, or None.
+        """
         row = self._row
         if row is not None and put.step == row.step and put.name not in row.values:
             row.values[put.name] = put.value
@@ -50,12 +62,12 @@ class StepRows:
         return row
 
     def end(self) -> StepRow | None:
-        """The row to which nothing is added any more."""
+        """Return the last row, which is complete now."""
         row, self._row = self._row, None
         return row
 
     def state(self) -> PlainState:
-        """The row that is not ended yet; plain data."""
+        """Return the unfinished row as plain data."""
         if self._row is None:
             return {}
         epoch, step, wall_ns, values = self._row
@@ -66,7 +78,7 @@ class StepRows:
         }
 
     def load_state(self, state: PlainState) -> None:
-        """Take up what ``state`` gave."""
+        """Restore what ``state`` returned."""
         self._row = None
         if "row_place" in state:
             known = cast("Mapping[str, Any]", state)

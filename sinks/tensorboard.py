@@ -14,7 +14,7 @@ from .file_sink import FileSink
 from .growing_file import GrowingFile
 from .step_rows import StepRow, StepRows
 
-_CANNOT_HOLD = (OverflowError, ValueError, TypeError)  # what protobuf raises on a step of 65 bits
+_CANNOT_HOLD = (OverflowError, ValueError, TypeError)  # what protobuf raises for a step of 65 bits
 _PNG_SIZE = slice(16, 24)  # width and height in a PNG's first chunk
 
 
@@ -86,7 +86,7 @@ class TensorBoard(FileSink):
                 self._append(self._format.session_end(succeeded, wall_ns(event)), wall_ns(event))
 
     def finish(self) -> None:
-        """Write the record that nothing is added to any more."""
+        """Write the last record, which is complete now."""
         self._append_scalars(self._rows.end())
 
     def _append_scalars(self, row: StepRow | None) -> None:
@@ -116,7 +116,7 @@ class TensorBoard(FileSink):
 
 
 class _Format:
-    """Records of an event file: protocol buffers, each with its length and checksums."""
+    """Encodes records of an event file: protocol buffers, each with its length and checksums."""
 
     def __init__(self) -> None:
         try:
@@ -137,11 +137,11 @@ class _Format:
         self._checksum: Any = masked_crc32c
 
     def head(self, wall_ns: int) -> bytes:
-        """The first record of a file."""
+        """Return the first record of a file."""
         return self._record(self._new_event(wall_time=wall_ns / 1e9, file_version="brain.Event:2"))
 
     def scalars(self, values: Mapping[str, float], step: int, wall_ns: int) -> bytes:
-        """Scalars of one step."""
+        """Return a record of the scalars of one step."""
         event = self._new_event(wall_time=wall_ns / 1e9, step=step)
         add = event.summary.value.add
         for name, value in values.items():
@@ -149,7 +149,7 @@ class _Format:
         return self._record(event)
 
     def media(self, event: Media, wall_ns: int) -> bytes:
-        """An image, figure, histogram, text or table."""
+        """Return a record of an image, figure, histogram, text or table."""
         name, content = event.name, decoded(event)
         if event.kind in ("image", "figure"):
             summary = self._image(name, content)
@@ -170,7 +170,7 @@ class _Format:
         return self._protos.Summary(value=[self._protos.Summary.Value(tag=name, image=image)])
 
     def _histogram(self, name: str, edges: list[float], counts: list[int]) -> Any:
-        # The values themselves are gone: each counts as its bin's middle.
+        # The values themselves are not recorded: each counts as the middle of its bin.
         middles = [(low + high) / 2 for low, high in pairwise(edges)]
         weighted = list(zip(middles, counts, strict=True))
         return self._summaries.histogram_raw(
@@ -185,7 +185,7 @@ class _Format:
         )
 
     def hyperparameters(self, hparams: Mapping[str, Plain], wall_ns: int) -> bytes:
-        """What HPARAMS shows of this run; TensorBoard finds the metrics by itself."""
+        """Return what HPARAMS shows of this run; TensorBoard finds the metrics by itself."""
         start = self._hparams.SessionStartInfo(start_time_secs=wall_ns / 1e9)
         for name, value in hparams.items():
             if isinstance(value, bool):
@@ -198,7 +198,7 @@ class _Format:
         return self._session("_hparams_/session_start_info", info, wall_ns)
 
     def session_end(self, completed: bool, wall_ns: int) -> bytes:
-        """How the run ended, for HPARAMS."""
+        """Return how the run ended, for HPARAMS."""
         status = "STATUS_SUCCESS" if completed else "STATUS_FAILURE"
         end = self._hparams.SessionEndInfo(
             status=self._status.Value(status), end_time_secs=wall_ns / 1e9
@@ -225,7 +225,7 @@ _uint32 = struct.Struct("<I").pack
 
 
 def _markdown(columns: Iterable[str], rows: Iterable[Iterable[Plain]]) -> str:
-    """A table as TensorBoard's texts show it."""
+    """Return a table in the Markdown that TensorBoard shows."""
     titles = [_cell(column) for column in columns]
     lines = [titles, ["---"] * len(titles), *([_cell(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,6 +1,7 @@
-"""The contract every sink must pass, users' own too.
+"""The contract that every sink must pass, including users' own.
 
-Subclass ``SinkContract`` in a test file, say how to make the sink and how to read what it left::
+Subclass ``SinkContract`` in a test file, and define how to make the sink and how to read what it
+wrote::
 
     class TestMySink(SinkContract):
         def make(self, folder):
@@ -34,7 +35,7 @@ DRAIN_TIMEOUT_S = 30.0
 
 
 def some_puts(number: int = 60) -> list[Put]:
-    """Puts of a short training: several metrics, late ones too, NaN and infinities."""
+    """Return the puts of a short training: several metrics, late ones too, NaN and infinities."""
     puts = []
     for seq in range(number):
         step = seq // 3
@@ -72,9 +73,9 @@ def record(
 
     Args:
         run: the run.
-        puts: what is put, each at its own epoch, step and batch.
-        sinks: these watch it live, and go on where they stood after the attempt before.
-        how: how it ends; empty for an attempt that ends without a word, as if it was killed.
+        puts: the puts, each at its own epoch, step and batch.
+        sinks: these observe it live, continuing where they were after the attempt before.
+        how: how the attempt ends; empty to end it without a record, as if it was killed.
     """
     earlier = attempt_logs(run)
     lock = run.begin_attempt()
@@ -101,18 +102,26 @@ def record(
 
 
 class SinkContract:
-    """Tests that hold for every sink; see the module."""
+    """Tests that every sink must pass; see the module."""
 
     def make(self, folder: Path) -> Sink:
-        """A new sink that writes below ``folder``."""
+        """Return a new sink that writes below ``folder``."""
         raise TypeError(f"{type(self).__name__} must define make(self, folder)")
 
     def read(self, folder: Path) -> Any:
-        """What the sink left, in a form that can be compared."""
+        """Return what the sink wrote, in a form that can be compared."""
         raise TypeError(f"{type(self).__name__} must define read(self, folder)")
 
     def deliver(self, folder: Path, *batches: list[Put]) -> Any:
-        """What is left after these batches and a proper end."""
+        """Deliver batches to a new sink, and end it properly.
+
+        Args:
+            folder: where the sink writes.
+            batches: the puts of each ``write``.
+
+        Returns:
+            What ``read`` returns afterwards.
+        """
         sink = self.make(folder)
         sink.open(False)
         for batch in batches:
@@ -138,7 +147,7 @@ class SinkContract:
             crashed.open(False)
             _write(crashed, puts[:kept])
             state: PlainState = dict(crashed.state())
-            # Written, but the state was not kept: delivered once more.
+            # Written, but the state was not saved: delivered once more.
             _write(crashed, puts[kept:delivered])
             crashed.close()
             resumed = self.make(folder)
@@ -225,7 +234,7 @@ def _end(sink: Sink) -> None:
 
 
 def _with_extreme_values(puts: Sequence[Put]) -> list[Put]:
-    """The same puts with values at the ends of what the log takes."""
+    """Return the same puts with the most extreme values that the log takes."""
     odd: list[Scalar] = [1 << 63, -(1 << 63), (1 << 64) - 1, True, math.inf, -math.inf, math.nan]
     odd += [sys.float_info.max, 5e-324]
     return [structs.replace(put, value=odd[put.seq % len(odd)]) for put in puts]
@@ -250,7 +259,7 @@ def _renamed(put: Put, seq: int, name: str) -> Put:
 
 
 def _fail_once(sink: Sink, after: int) -> None:
-    """Have the sink fail once, halfway through a write, when it has got so many events."""
+    """Have the sink fail once, halfway through a write, after ``after`` events."""
     write, got, failed = sink.write, 0, False
 
     def begin(batch: list[Any]) -> bool:

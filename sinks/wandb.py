@@ -32,15 +32,15 @@ class WandB(Sink):
 
     Offline, everything is written to ``wandb/`` in the run's folder; send it later with
     ``wandb sync``. If the command line holds secrets, what W&B itself finds out about the process
-    and the machine is left out, because the command line is among it. Needs the extra ``wandb``.
+    and the machine is left out, because it includes the command line. Needs the extra ``wandb``.
 
     Args:
         project: the project.
-        name: what the run is called there; its id here by default.
+        name: the run's name in W&B; its nightbus id by default.
         entity: the user or team.
         group: the group of runs it belongs to.
         tags: tags of the run.
-        mode: ``online``, ``offline`` or ``disabled``; what W&B is set to by default.
+        mode: ``online``, ``offline`` or ``disabled``; W&B's own setting by default.
         folder: where W&B keeps its files; the run's own folder by default.
         destination: takes puts with this label.
 
@@ -82,22 +82,22 @@ class WandB(Sink):
     def _begin(self) -> None:
         self._wandb_id = uuid.uuid4().hex[:8]
         self._rows = StepRows()
-        self._number = 0  # of the next row
-        self._exit_code = 1  # of a run that ended without a word
+        self._number = 0  # number of the next row
+        self._exit_code = 1  # for a run that ends without a record of it
 
     @property
     def needs_run_folder(self) -> bool:
-        """Whether it writes into the run's folder."""
+        """True if W&B keeps its files in the run's folder."""
         return self.folder is None
 
     @property
     def uses_network(self) -> bool:
-        """Whether it is online."""
+        """True if it is online."""
         return (self.mode or os.environ.get("WANDB_MODE", "online")) not in _LOCAL_MODES
 
     @property
     def wandb_id(self) -> str:
-        """The run's id in W&B."""
+        """Id of the run in W&B."""
         return self._wandb_id
 
     def open(self, resumed: bool) -> None:
@@ -120,11 +120,11 @@ class WandB(Sink):
                 self._exit_code = 0 if event.how in ("completed", "stopped") else 1
 
     def finish(self) -> None:
-        """Send the row that nothing is added to any more."""
+        """Send the last row, which is complete now."""
         self._send(self._rows.end())
 
     def _started(self) -> Any:
-        """The run in W&B; begun when it is first needed."""
+        """Return the run in W&B; it begins when it is first needed."""
         if self._run is None:
             folder = self.run_path if self.folder is None else self.folder
             folder.mkdir(parents=True, exist_ok=True)
@@ -138,11 +138,11 @@ class WandB(Sink):
                 dir=str(folder),
                 id=self._wandb_id,
                 resume="allow",
-                reinit="create_new",  # other runs of this process are left alone
+                reinit="create_new",  # leaves other runs of this process alone
                 settings=self._wandb.Settings(
-                    console="off",  # the terminal is the progress bar's
+                    console="off",  # the progress bar owns the terminal
                     silent=True,
-                    # W&B would keep the command line with its secrets.
+                    # W&B would record the command line with its secrets.
                     x_disable_meta=redact(sys.argv) != sys.argv,
                 ),
             )
@@ -155,7 +155,7 @@ class WandB(Sink):
     def _send(self, row: StepRow | None) -> None:
         if row is not None:
             values = {**row.values, "epoch": row.epoch, _STEP: row.step}
-            # W&B drops a row whose number it has passed: what comes again is not added twice.
+            # W&B drops a row whose number it has passed, so nothing is added twice.
             try:
                 self._started().log(values, step=self._number)
             except (OverflowError, ValueError, TypeError) as error:

@@ -342,7 +342,7 @@ def test_resume_of_a_finished_run_says_so(run: Path) -> None:
     done = nightbus("replay", run, "--resume")
 
     assert done.returncode == 0, done.stderr
-    assert "csv had got everything already" in done.stderr
+    assert "csv had received everything already" in done.stderr
     assert (run / "metrics.csv").read_bytes() == before
 
 
@@ -360,7 +360,7 @@ def test_resume_is_not_misled_by_what_others_recorded_after_a_sink_was_done(
 
     resumed = nightbus("replay", done.run_folder.path, "--resume")
 
-    assert "csv had got everything already" in resumed.stderr
+    assert "csv had received everything already" in resumed.stderr
 
 
 def test_resume_completes_the_files_of_a_killed_run(tmp_path: Path) -> None:
@@ -461,8 +461,8 @@ def test_resume_serves_the_other_sinks_when_one_cannot_go_on(tmp_path: Path) -> 
     resumed = nightbus("replay", done.run_folder.path, "--resume")
 
     assert resumed.returncode == 1
-    assert "csv could not go on" in resumed.stderr
-    assert "jsonlines had got everything already" in resumed.stderr
+    assert "csv could not resume" in resumed.stderr
+    assert "jsonlines had received everything already" in resumed.stderr
     assert "Traceback" not in resumed.stderr
 
 

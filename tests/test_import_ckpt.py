@@ -95,7 +95,7 @@ def test_nothing_is_read_without_trust(tmp_path: Path, capsys: pytest.CaptureFix
     path, _ = of_lightning(tmp_path)
 
     assert main(["import-ckpt", str(path), "-o", str(tmp_path / "mine")]) == 5
-    assert "say so with --trust" in capsys.readouterr().err
+    assert "add --trust" in capsys.readouterr().err
     assert not (tmp_path / "mine").exists()
 
 
@@ -192,7 +192,7 @@ def test_a_file_that_is_cut_short_is_said_to_be_damaged(
 NO_CHECKPOINTS = {
     "a text file": b"epoch 3, loss 0.1\n",
     "a web page": b"<!DOCTYPE html><html>403</html>",
-    "what Git LFS has in a file's place": b"version https://git-lfs.github.com/spec/v1\noid x\n",
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid x\n",
     "a file of HDF5": b"\x89HDF\r\n\x1a\n" + bytes(100),
     "compressed by gzip": b"\x1f\x8b" + bytes(100),
     "a file of another kind": b"\x00\x01\x02\xff" * 10,

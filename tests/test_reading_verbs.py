@@ -381,7 +381,7 @@ def test_attach_goes_on_where_ctrl_c_ended_it(tmp_path: Path) -> None:
     second = nightbus("attach", recorded.path, "--csv", out, "--jsonl", out)
 
     assert (code, "Traceback" in err) == (130, False)
-    assert "the same command goes on from here" in err
+    assert "the same command continues from here" in err
     assert second.returncode == 0, second.stderr
     again = tmp_path / "again"
     nightbus("replay", recorded.path, "--csv", again, "--jsonl", again)

@@ -157,5 +157,5 @@ def test_a_cursor_that_names_no_class_is_not_shown_as_a_command(
     main(["show", str(run.log_dir)])
 
     out = capsys.readouterr().out
-    assert "which is no name of a class; this file was not written by nightbus" in out
+    assert "which is not a class name; nightbus did not write this file" in out
     assert "deliver the rest" not in out

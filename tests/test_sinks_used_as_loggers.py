@@ -107,7 +107,7 @@ def test_metrics_outside_a_run_are_refused_with_what_to_do(tmp_path: Path) -> No
 
 def test_what_cannot_be_logged_is_refused(tmp_path: Path) -> None:
     logger = trainer(tmp_path, logger=True).logger
-    with pytest.raises(nb.UsageError, match="takes a mapping or a Namespace, not int"):
+    with pytest.raises(nb.UsageError, match="expects a mapping or a Namespace, not int"):
         logger.log_hyperparams(3)
 
     class Wrong(Small):

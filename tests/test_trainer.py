@@ -738,7 +738,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused_before_training(tmp_path
     (tmp_path / "runs").write_text("a file where the folder should be")
     steps = Steps()
 
-    with pytest.raises(RunFolderError, match="choose a folder that can be written"):
+    with pytest.raises(RunFolderError, match="choose a writable folder"):
         trainer(tmp_path, callbacks=[steps]).fit(Small(), loader())
 
     assert steps.train == []

@@ -79,14 +79,14 @@ def test_last_is_the_run_that_was_resumed_last(
 
 def test_a_run_goes_on_while_any_process_holds_one_of_its_attempts(tmp_path: Path) -> None:
     recorded = RecordedRun(tmp_path)
-    assert not recorded.folder.goes_on()
+    assert not recorded.folder.is_running()
     first = recorded.attempt()
     first.steps(1)
     (recorded.folder.attempt_path(1)).mkdir()  # of a process that has only just begun
 
-    assert recorded.folder.goes_on()
+    assert recorded.folder.is_running()
     first.abandon()
-    assert not recorded.folder.goes_on()
+    assert not recorded.folder.is_running()
 
 
 # -- damage --------------------------------------------------------------------------------------
@@ -417,7 +417,7 @@ def test_tail_of_a_metric_that_was_not_recorded_says_which_were(
     assert main(["tail", str(run), "--metric", "nope"]) == 0
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "no metric nope was recorded; metrics there are: loss, lr" in shown.err
+    assert "no metric nope was recorded; recorded metrics: loss, lr" in shown.err
 
 
 @pytest.mark.parametrize("options", [["--metric", "loss"], ["--x", "time"], ["--x", "step"]])

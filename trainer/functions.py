@@ -10,7 +10,7 @@ from ..actors.hooks import similar_method
 from ..bus.errors import UsageError
 from ..bus.events import Scalar
 from ..bus.system.logging_setup import get_logger
-from ..bus.system.streams import tell_user
+from ..bus.system.streams import notify_user
 from .parts import TrainerParts
 from .stages import Function
 
@@ -61,7 +61,7 @@ def _tell_if_nothing_is_left(trainer: TrainerParts) -> None:
         return
     if not (trainer.current_epoch or trainer.global_step):  # max_epochs=0: as it was asked for
         return
-    tell_user(
+    notify_user(
         f"nightbus: {type(trainer.lightning_module).__name__} is not trained: this trainer has "
         f"done {trainer.current_epoch} epochs and {trainer.global_step} steps already, of "
         f"max_epochs={trainer.max_epochs} and max_steps={trainer.max_steps}, which count over all "

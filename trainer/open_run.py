@@ -24,7 +24,7 @@ from ..bus.runs.cursor import Position
 from ..bus.runs.lineage import logs_before
 from ..bus.runs.run_folder import AttemptLock, RunFolder
 from ..bus.system.logging_setup import bind_run
-from ..bus.system.streams import keep_standard_numbers, tell_user
+from ..bus.system.streams import keep_standard_numbers, notify_user
 from ..loops import HOOK_GROUPS
 from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill
@@ -215,32 +215,32 @@ class OpenRun(StaysInRun):
         thinned = sorted(set(trainer.metrics.thinned))
         has_sinks = any(sink.destination == "loggers" for sink in trainer.sinks)
         if thinned and has_sinks and trainer.global_step < every:
-            tell_user(
+            notify_user(
                 f"nightbus: sinks got no value of {', '.join(thinned)}: log_every_n_steps={every}, "
                 f"and the run had {trainer.global_step} steps"
             )
         for line in missed_names(everyone, trainer.metrics.names):
-            tell_user(f"nightbus: {line}")
+            notify_user(f"nightbus: {line}")
 
     def report(self, unfinished: Sequence[Observer]) -> None:
         """One readable message for each observer that has not seen everything, and for what is
         wrong with the log.
         """
         for problem in self.bus.log_problems:
-            tell_user(f"nightbus: {problem}")
+            notify_user(f"nightbus: {problem}")
         run = self._trainer.run_folder
         for observer in unfinished:
-            why = observer.gave_up or "the thread beside the step ended"
+            why = observer.gave_up or "the bus thread ended"
             rest = ""
             if run is not None and run.is_there and observer.resumes:
                 rest = f"; {_how_it_gets_the_rest(run, observer)}"
-            tell_user(f"nightbus: {observer.name} stopped early: {why}{rest}")
+            notify_user(f"nightbus: {observer.name} stopped early: {why}{rest}")
 
 
 def _how_it_gets_the_rest(run: RunFolder, observer: Observer) -> str:
     sink = observer.actor
     folder = sink.folder if isinstance(sink, FileSink) else None
     try:
-        return refill(run, observer.name, type(sink).__name__, folder).told
+        return refill(run, observer.name, type(sink).__name__, folder).advice
     except RunFolderError as error:  # its cursor was damaged meanwhile; the run itself is over
         return str(error)

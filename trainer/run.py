@@ -10,7 +10,7 @@ from ..bus.events import Ending, Fault
 from ..bus.observer import describe
 from ..bus.runs.run_folder import RunFolder
 from ..bus.system.logging_setup import bind_run
-from ..bus.system.streams import tell_user
+from ..bus.system.streams import notify_user
 from ..loops.running_loss import RunningLoss
 from .advice import add_advice
 from .functions import tear_down
@@ -216,4 +216,4 @@ def _tell_unsaved(saved_last: Path | None) -> None:
     what = "nothing of it is saved"
     if saved_last is not None:
         what = f'ckpt_path="last" goes on from {saved_last.name}, what came after is not saved'
-    tell_user(f"nightbus: the run ended at once: {what}")
+    notify_user(f"nightbus: the run ended at once: {what}")

@@ -9,7 +9,7 @@ import torch
 
 from ...bus.errors import NotRecorded, UsageError
 from ...bus.system.logging_setup import get_logger
-from ...bus.system.streams import tell_user
+from ...bus.system.streams import notify_user
 from ..arguments import check_at_least, check_choice
 from ..callback import Callback
 from ..former_arguments import check_former
@@ -169,7 +169,7 @@ class EarlyStopping(Callback):
             self.stopped_epoch = trainer.current_epoch
             trainer.ask_to_stop(self, reason)
             if self.verbose:
-                tell_user(f"EarlyStopping: {reason}")
+                notify_user(f"EarlyStopping: {reason}")
 
     def evaluate(self, current: float) -> str:
         """Take up a value of the metric.
@@ -195,7 +195,7 @@ class EarlyStopping(Callback):
         if self._better(current + margin, best):
             if self.verbose:
                 before = f", before: {best:g}" if math.isfinite(best) else ""
-                tell_user(f"EarlyStopping: best {name} so far: {current:g}{before}")
+                notify_user(f"EarlyStopping: best {name} so far: {current:g}{before}")
             self.best_score = torch.tensor(current, dtype=torch.float64)
             self.wait_count = 0
             return ""

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
 from ...bus.system.logging_setup import get_logger
-from ...bus.system.streams import tell_user
+from ...bus.system.streams import notify_user
 from ..arguments import check_at_least
 from ..callback import Callback
 from ..checkpoints.weight_names import plain_name, plain_names
@@ -364,7 +364,7 @@ class BackboneFinetuning(BaseFinetuning):
         self.previous_backbone_lr = rate
         if self.verbose:
             digits = self.rounding
-            tell_user(
+            notify_user(
                 f"BackboneFinetuning: learning rates: first {round(head, digits)}, "
                 f"backbone {round(rate, digits)}"
             )

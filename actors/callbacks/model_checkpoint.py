@@ -16,7 +16,7 @@ from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
 from ...bus.system.paths import as_path
-from ...bus.system.streams import tell_user
+from ...bus.system.streams import notify_user
 from ..arguments import check_at_least, check_choice
 from ..checkpoints.files import free_name, point_at
 from ..checkpoints.format import is_checkpoint, remove_checkpoint, remove_unfinished
@@ -355,7 +355,7 @@ class ModelCheckpoint(Checkpoint):
         )
         if self.verbose:
             shown = "" if score is None else f", {self.monitor} {score.item():g}"
-            tell_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
+            notify_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
 
     def _staying(self, chosen: bool) -> set[str]:
         """What is still kept when the next one is saved.

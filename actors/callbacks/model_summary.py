@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ...bus.errors import UsageError
-from ...bus.system.streams import tell_user
+from ...bus.system.streams import notify_user
 from ..arguments import check_at_least
 from ..callback import Callback
 
@@ -33,7 +33,7 @@ class ModelSummary(Callback):
     def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Show the summary, on the first process."""
         if trainer.is_global_zero:
-            tell_user(summarise(module, self.max_depth))
+            notify_user(summarise(module, self.max_depth))
 
 
 def summarise(module: "LightningModule", max_depth: int = 1) -> str:

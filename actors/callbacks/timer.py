@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
-from ...bus.system.streams import tell_user
+from ...bus.system.streams import notify_user
 from ..arguments import check_choice, parse_max_time
 from ..callback import Callback
 
@@ -138,7 +138,7 @@ class Timer(Callback):
             reason = f"the Timer's {timedelta(seconds=self._duration_s or 0)} are over"
             trainer.ask_to_stop(self, reason)
             if self._verbose:
-                tell_user(f"nightbus: {reason}")
+                notify_user(f"nightbus: {reason}")
 
     # -- state -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...bus.errors import CheckpointError, UsageError
 from ...bus.system.paths import as_path
 from ...bus.system.plain_file import open_plain
-from ...bus.system.streams import tell_user
+from ...bus.system.streams import notify_user
 from ..checkpoints.format import check_carried, take_snapshot
 from ..checkpoints.values import decoder
 
@@ -85,7 +85,7 @@ class Predictions:
             _write(folder / name, [_in_one(part) for part in parts], is_private)
             if filename not in self._told:
                 self._told.add(filename)
-                tell_user(
+                notify_user(
                     f"nightbus: predictions are in {folder / name}; "
                     f"nightbus.load_predictions({str(folder / name)!r}) reads them"
                 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...bus.system.forks import is_loader_worker, leave_when_forked
 from ...bus.system.logging_setup import get_logger
-from ...bus.system.terminal_message import say_urgently
+from ...bus.system.terminal_message import write_urgently
 
 PREEMPTED_EXIT_CODE = 128 + signal.SIGTERM
 """What a process ends with that SIGTERM has ended, as schedulers know it."""
@@ -155,7 +155,7 @@ class StopSignals:
             return
         self.interrupted = True
         self._on_request()
-        say_urgently(f"ending the run {self._when}; Ctrl-C again ends it at once")
+        write_urgently(f"ending the run {self._when}; Ctrl-C again ends it at once")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         if not self.preempted and not self.terminated_while_ending:
@@ -170,7 +170,7 @@ class StopSignals:
             return
         self.preempted = True
         self._on_request()
-        say_urgently(f"{self.preempted_by.name}: ending the run {self._when}")
+        write_urgently(f"{self.preempted_by.name}: ending the run {self._when}")
 
     @property
     def _when(self) -> str:

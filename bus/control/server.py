@@ -1,4 +1,4 @@
-"""The run's end of the control socket, on the thread beside the step: training never waits for it.
+"""The run's end of the control socket, on the bus thread: training never waits for it.
 
 Nobody who connects can hold anything up: one request a connection, a deadline for each part, a
 few connections at a time. What makes no sense is answered with an error.

@@ -1,1 +1,1 @@
-"""What a crash, a hang or SIGQUIT leaves behind."""
+"""The files that a crash, a hang or SIGQUIT leaves behind."""

@@ -1,4 +1,4 @@
-"""What is left of a run that crashes, hangs or is asked: its last events, and where everyone is."""
+"""BlackBox: writes the last events and all stacks when a run crashes, hangs or gets SIGQUIT."""
 
 import contextlib
 import os
@@ -17,32 +17,32 @@ from ..runs.flight_file import EVENTS, STACKS, Occasion, write_flight_file
 from ..secrets.redaction import without_secrets
 from ..shown_text import quoted
 from ..system.logging_setup import get_logger
-from ..system.terminal_message import say_urgently
+from ..system.terminal_message import write_urgently
 from .quit_signal import QuitSignal
 from .stacks import all_tasks, all_threads, thread_stack
 from .watchdog import Watchdog
 
 MAX_STACK_CHARS = 16_384
-HELD_UP_AFTER_S = 3.0  # that one turn on the thread beside the step lasts
+HELD_UP_AFTER_S = 3.0  # that one turn on the bus thread lasts
 
 _log = get_logger("nightbus.black_box")
 
 
 class BlackBox:
-    """While it is entered, a crash, SIGQUIT and a hang leave files behind.
+    """Writes files when a crash, a hang or SIGQUIT happens while it is entered.
 
-    ``crash-DATE-TIME-stacks.txt`` says where every thread and every trio task was;
-    ``crash-DATE-TIME-events.nlog`` holds the last events where the run's log does not. ``hang`` and
-    ``sigquit`` are the other occasions. They lie in the run's folder, or, where there is none, in
+    ``crash-DATE-TIME-stacks.txt`` has the stack of every thread and every trio task;
+    ``crash-DATE-TIME-events.nlog`` holds the last events if the run's log does not. ``hang`` and
+    ``sigquit`` are the other occasions. The files are in the run's folder, or, if there is none, in
     ``folder`` with ``nightbus-`` before their names.
 
     Args:
         bus: the run's bus; its flight recorder has the events, if it has one.
-        identity: which run.
+        identity: the run and attempt.
         folder: for runs without a folder.
-        hang_timeout_s: so long without progress is a hang, in s; None looks for none.
-        iterations: of loops that do not move the place, how many are done.
-        is_waiting: whether the run is paused.
+        hang_timeout_s: seconds without progress that count as a hang; None for no watchdog.
+        iterations: returns iterations done by loops that do not change the place.
+        is_waiting: returns whether the run is paused.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class BlackBox:
                 try:
                     entered.enter_context(context)
                 except (OSError, RuntimeError, MemoryError) as error:
-                    # No thread or file descriptor can be had. The run does not depend on it.
+                    # No thread or file descriptor is available. The run does not depend on it.
                     what = type(context).__name__
                     _log.warning("not watched", what=what, error=f"{type(error).__name__}: {error}")
             self._entered = entered.pop_all()
@@ -92,8 +92,9 @@ class BlackBox:
         self._entered.close()
 
     def crash(self, error: Exception) -> None:
-        """An exception ends the run. What the user did wrong, and a checkpoint that is of no use,
-        say themselves what to do.
+        """Write the files for an exception that ends the run.
+
+        Errors of usage and unusable checkpoints write nothing: their messages say what to do.
         """
         if not isinstance(error, UsageError | CheckpointError):
             trace = "".join(traceback.format_exception(error))
@@ -113,13 +114,13 @@ class BlackBox:
         self._write("hang", message, unwritten)
 
     def _held_up(self, still_s: float) -> None:
-        """A coroutine does not let go of the thread beside the step."""
+        """Report a coroutine that does not yield the bus thread."""
         held_up = self._bus.held_up()
-        if held_up is None:  # it has, meanwhile
+        if held_up is None:  # it has yielded meanwhile
             return
         name, holder, seconds, where, stack = held_up
         message = (
-            f"holds up the thread beside the step for {seconds:.3g} s, in {where}: sinks, actors "
+            f"holds up the bus thread for {seconds:.3g} s, in {where}: sinks, actors "
             "and the control socket wait for it; let a coroutine await trio.sleep() instead of "
             "time.sleep(), and long work with trio.to_thread.run_sync()"
         )
@@ -128,26 +129,28 @@ class BlackBox:
         _log.warning(f"{name} {message}")
 
     def _write(self, occasion: Occasion, why: str, text: str) -> None:
-        """Write the files and say so. It may be the last that can be done for a run that goes on or
-        ends all the same: what fails here is said, and nothing is raised.
+        """Write the files and report them.
+
+        This may be the last act of a run, or the run may go on: a failure is reported, never
+        raised.
         """
         try:
             stem, fd = self._begin(occasion)
             with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
                 written = f"{self._head(why)}{text}\n{self._stacks()}"
                 file.write(without_secrets(written))
-            said = f"where everyone was: {stem}{STACKS}"
+            message = f"where everyone was: {stem}{STACKS}"
             flight = self._bus.flight
             if flight is not None:
                 events = Path(f"{stem}{EVENTS}")
                 write_flight_file(events, self._identity, flight.last())
-                said += f"; its last events: nightbus tail {quoted(events)}"
+                message += f"; its last events: nightbus tail {quoted(events)}"
         except Exception as error:
-            said = f"where everyone was could not be written: {type(error).__name__}: {error}"
-        say_urgently(f"{why}; {said}")
+            message = f"cannot write where everyone was: {type(error).__name__}: {error}"
+        write_urgently(f"{why}; {message}")
 
     def _begin(self, occasion: Occasion) -> tuple[Path, int]:
-        """The beginning of a name that nobody has yet, and the stacks' file, open."""
+        """Return the beginning of an unused name, and the open file for stacks."""
         run = self._bus.run_path
         if run is None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +178,7 @@ class BlackBox:
         )
 
     def _unwritten(self) -> str:
-        """Of a run that is recorded: what it did, but has not written yet."""
+        """Return what a recorded run did since the log was last written."""
         writer = self._bus.writer
         if writer is None or self._bus.flight is not None:
             return ""
@@ -187,7 +190,7 @@ class BlackBox:
 
 
 def _listed(writer: LogWriter) -> str:
-    """What a writer holds, as lines; another thread may go on adding to it."""
+    """Return what a writer holds, as lines; another thread may keep adding to it."""
     names = [hook.name for hook in writer.notes.hooks()]
     names += [_in_a_word(event) for event in list(writer.others)]
     return "".join(f"  {name}\n" for name in names) or "  nothing\n"

@@ -1,4 +1,4 @@
-"""SIGQUIT (Ctrl-backslash) asks a run where it is; the run goes on."""
+"""SIGQUIT (Ctrl-backslash) has a run report where it is, and the run continues."""
 
 import contextlib
 import os
@@ -18,11 +18,11 @@ _log = get_logger("nightbus.quit_signal")
 
 
 class QuitSignal:
-    """While it is entered on the main thread, SIGQUIT is answered instead of ending the process.
+    """While it is entered on the main thread, SIGQUIT is handled instead of ending the process.
 
-    A thread of its own answers, so the main thread may be anywhere, in a call that never returns
-    too. A handler in Python that was there is called as well, and is there again at the end. One
-    written in C, as ``faulthandler.register`` installs, is left in charge alone.
+    A thread of its own handles it, so the main thread may be in a call that never returns. An
+    existing Python handler is called as well, and restored at the end. An existing handler in C,
+    such as that of ``faulthandler.register``, stays in charge alone.
 
     Args:
         on_quit: called on that thread.
@@ -38,12 +38,12 @@ class QuitSignal:
 
     def __enter__(self) -> "QuitSignal":
         if threading.current_thread() is not threading.main_thread():
-            return self  # only the main thread can take signals
+            return self  # only the main thread can handle signals
         if _is_handled_in_c(signal.SIGQUIT):
             _log.info("SIGQUIT has a handler in C already, which stays in charge")
             return self
         self._read_fd, self._write_fd = os.pipe()
-        os.set_blocking(self._write_fd, False)  # or it could not be a wakeup fd
+        os.set_blocking(self._write_fd, False)  # required of a wakeup fd
         thread = threading.Thread(target=self._answer, name="nightbus-sigquit", daemon=True)
         try:
             thread.start()
@@ -52,7 +52,7 @@ class QuitSignal:
             os.close(self._write_fd)
             raise
         self._thread = thread
-        # Written to by the C part of any handler, at once, whatever the main thread does.
+        # The C part of any signal handler writes to it at once, whatever the main thread does.
         self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._previous = signal.signal(signal.SIGQUIT, self._on_signal)
         leave_when_forked(self)
@@ -72,8 +72,8 @@ class QuitSignal:
         signal.signal(signal.SIGQUIT, self._previous)
         current = signal.set_wakeup_fd(self._previous_fd)
         if current != self._write_fd:
-            signal.set_wakeup_fd(current)  # somebody else's by now
-        # Not an end of file: a forked child may still have the pipe open.
+            signal.set_wakeup_fd(current)  # it belongs to other code by now
+        # A byte, not an end of file: a forked child may still have the pipe open.
         os.write(self._write_fd, _END)
         self._thread.join()
         self._thread = None
@@ -81,7 +81,7 @@ class QuitSignal:
         os.close(self._read_fd)
 
     def leave_to_parent(self) -> None:
-        """In a forked child, a dataloader's worker say: the parent answers, the child goes on."""
+        """Stop handling SIGQUIT in a forked child; the parent handles it."""
         signal.set_wakeup_fd(-1)
         self._write_fd = -1
         self._thread, self._is_left = None, True
@@ -91,7 +91,7 @@ class QuitSignal:
         while not numbers.endswith(_END):
             numbers = os.read(self._read_fd, _MANY_SIGNALS)
             if self._previous_fd >= 0:
-                with contextlib.suppress(OSError):  # full: whoever reads it is awake; or closed
+                with contextlib.suppress(OSError):  # full, so its reader is awake; or closed
                     os.write(self._previous_fd, numbers.removesuffix(_END))
             if signal.SIGQUIT in numbers:
                 self._on_quit()
@@ -99,7 +99,7 @@ class QuitSignal:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._write_fd >= 0:
             current = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-            if current != self._write_fd:  # somebody took it over, an event loop say
+            if current != self._write_fd:  # other code took it over, such as an event loop
                 signal.set_wakeup_fd(current)
                 os.write(self._write_fd, bytes([number]))
         if callable(self._previous):
@@ -107,13 +107,13 @@ class QuitSignal:
 
 
 def _is_handled_in_c(number: int) -> bool:
-    """Whether a signal has a handler that Python does not know, and could not put back."""
+    """Return whether a signal has a handler that Python does not know and could not restore."""
     known = signal.getsignal(number)
     if known is None or callable(known):
         return known is None
     try:
         status = Path("/proc/self/status").read_text()
-    except OSError:  # not on Linux: nobody says
+    except OSError:  # unknown outside Linux
         return False
     (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (number - 1) & 1)

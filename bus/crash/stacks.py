@@ -1,4 +1,4 @@
-"""Where every thread and every trio task is, as text for people."""
+"""The stacks of all threads and trio tasks, as text for people."""
 
 import os
 import sys
@@ -14,13 +14,13 @@ _OF_TRIO = f"{os.sep}trio{os.sep}"
 
 
 def thread_stack(ident: int) -> str:
-    """Where one thread is, innermost call last; empty when it has ended."""
+    """Return a thread's stack, innermost call last; empty when it has ended."""
     frame = sys._current_frames().get(ident)
     return "" if frame is None else "".join(traceback.format_stack(frame))
 
 
 def all_threads(training: int) -> str:
-    """Where every thread is but the one that asks, that which trains first.
+    """Return the stacks of all threads except the caller's, the training thread first.
 
     Args:
         training: ident of the training thread.
@@ -37,10 +37,10 @@ def all_threads(training: int) -> str:
 
 
 def all_tasks(root: "Task | None") -> str:
-    """Where every trio task below ``root`` waits.
+    """Return where every trio task below ``root`` waits.
 
-    Read from another thread, while the tasks go on: one that changes under the reader's hands is
-    said to be in motion.
+    Called from another thread while the tasks run: a task that changes meanwhile is listed as in
+    motion.
     """
     if root is None:
         return "there are none\n"
@@ -53,7 +53,7 @@ def _tasks(task: "Task", depth: int) -> Iterator[str]:
     waits_in = ""
     try:
         stack = traceback.StackSummary.extract(task.iter_await_frames())
-        # How trio itself waits, at the end of each, tells nothing.
+        # trio's own frames, at the end of each stack, tell nothing.
         while stack and _OF_TRIO in stack[-1].filename:
             waits_in = stack.pop().name
         lines += [f"{indent}{line}\n" for text in stack.format() for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""Notices that a run no longer moves."""
+"""Watchdog: notices that a run makes no progress."""
 
 import threading
 import time
@@ -15,15 +15,15 @@ _log = get_logger("nightbus.watchdog")
 
 
 class Watchdog:
-    """While it is entered, a thread looks whether there is progress.
+    """While it is entered, a thread checks for progress.
 
-    A hang is told once; another one, after progress was seen again, is told again.
+    A hang is reported once, and again only after progress in between.
 
     Args:
-        timeout_s: so long without progress is a hang, in s.
-        progress: anything that differs once there is progress; called on the watchdog's thread.
+        timeout_s: seconds without progress that count as a hang.
+        progress: returns a value that changes with progress; called on the watchdog's thread.
         on_hang: called on the watchdog's thread with the seconds without progress so far.
-        is_waiting: whether the run stands still because somebody asked it to.
+        is_waiting: returns whether the run stands still on request.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Watchdog:
             self._thread = None
 
     def leave_to_parent(self) -> None:
-        """A child has no such thread, and what it waited for may be locked for ever."""
+        """Forget the thread in a forked child: it has none, and locks may never be released."""
         self._thread = None
 
     def _watch(self) -> None:
@@ -78,4 +78,4 @@ class Watchdog:
                 try:
                     self._on_hang(still_s)
                 except Exception as error:
-                    _log.error("a hang could not be reported", exc_info=error)
+                    _log.error("cannot report a hang", exc_info=error)

@@ -1,1 +1,1 @@
-"""What the verbs of the command line ask of a log or a run."""
+"""Reads logs and runs for the verbs of the command line."""

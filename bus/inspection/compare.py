@@ -1,4 +1,4 @@
-"""Comparing two runs event by event: what training did, whatever time it took."""
+"""Compares what training did in two runs, event by event, ignoring times."""
 
 from itertools import islice
 from operator import itemgetter, ne
@@ -13,7 +13,7 @@ class Difference(NamedTuple):
     """The first events of two runs that differ.
 
     Attributes:
-        number: how many events before them are equal.
+        number: number of equal events before them.
         left, right: the events; None where the run has ended.
     """
 
@@ -23,13 +23,13 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What came of comparing two runs.
+    """Result of comparing two runs.
 
     Attributes:
-        equal: how many events are equal, from the begin on.
-        difference: the first that differ; None if all are equal.
-        missing: what the runs lack of their recording up to there, a line each, so that the result
-            holds only for what there is.
+        equal: number of equal events, from the start.
+        difference: the first events that differ; None if all are equal.
+        missing: parts of the recordings missing up to there, a line each; the result is valid only
+            for the rest.
     """
 
     equal: int
@@ -48,15 +48,17 @@ def compare_runs(
     """Compare what two runs did: hooks, metrics, images and the like, in their order.
 
     Times, durations, process ids, paths and versions are not compared, nor is the saving and
-    loading of checkpoints. Of a run that was resumed, what came after the checkpoint that it went
-    on from does not count, and neither does the set-up of the attempts that went on.
+    loading of checkpoints. Superseded events of a resumed run are not compared, and neither is the
+    set-up of its resumed attempts.
 
     Args:
         left, right: the runs.
-        ignore: patterns, as of a shell, of metrics that are not compared: those that measure time,
-            say.
-        hooks: compare hooks too; without, only what was put.
+        ignore: shell patterns of metrics that are not compared, such as those that measure time.
+        hooks: compare hooks too; otherwise only what was put.
         rank: of which process.
+
+    Returns:
+        How many events are equal, and the first that differ.
 
     Raises:
         UsageError: a run recorded nothing that is compared.
@@ -67,7 +69,7 @@ def compare_runs(
     number = _equal_events(mine, others)
     events = mine.event(number), others.event(number)
     difference = None if events == (None, None) else Difference(number, *events)
-    # As they are come upon, on the left first.
+    # In the order in which they are met, on the left first.
     missing = sorted([*mine.missing(number), *others.missing(number)], key=itemgetter(0))
     if not number and not missing:
         for run, first in zip((left, right), events, strict=True):
@@ -77,40 +79,40 @@ def compare_runs(
 
 
 class _Side:
-    """One of the runs, as far as it was read.
+    """One of the runs, with the events read so far.
 
     Attributes:
-        keys: those that are still to be compared.
+        keys: keys still to be compared.
     """
 
     def __init__(self, log: ComparedLog) -> None:
         self.keys: list[Key] = []
         self._unread = log.stretches()
-        self._stretch: Stretch | None = None  # to which the keys belong
-        self._begin = 0  # how many keys come before it
+        self._stretch: Stretch | None = None  # that the keys belong to
+        self._begin = 0  # number of keys before it
         self._end = 0
         self._missing: list[tuple[int, str]] = []
 
     def read_on(self) -> None:
-        """Have keys to compare, if there are more."""
+        """Read more keys if all were compared and there are more."""
         while not self.keys and (stretch := next(self._unread, None)) is not None:
             self._stretch, self.keys = stretch, list(stretch.keys)
             self._begin, self._end = self._end, self._end + len(self.keys)
             self._missing += [(self._begin + count, line) for count, line in stretch.missing]
 
     def event(self, number: int) -> ComparedEvent | None:
-        """The event of a key that is still to be compared; None when there is none."""
+        """Return the event of a key still to be compared; None when there is none."""
         if not self.keys or self._stretch is None:
             return None
         return next(islice(self._stretch.events(), number - self._begin, None))
 
     def missing(self, number: int) -> list[tuple[int, str]]:
-        """What is missing before an event, a line each, with how many events come before."""
+        """Return what is missing before an event, a line each, with the events before it."""
         return [(before, line) for before, line in self._missing if before <= number]
 
 
 def _equal_events(left: _Side, right: _Side) -> int:
-    """How many events are equal."""
+    """Return the number of equal events."""
     number = 0
     while True:
         left.read_on()

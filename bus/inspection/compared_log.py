@@ -1,7 +1,7 @@
-"""What is compared of a run's log, a stretch of it at a time: as keys, or event by event.
+"""Reads from a run's log what is compared, one stretch at a time: as keys, or event by event.
 
-To make an event of each hook takes most of the time of reading a log. So runs are compared by keys,
-made of what the frames hold; only where they differ it matters which events those were.
+Making an event of each hook takes most of the time of reading a log. So runs are compared by keys,
+made of the content of frames; only where keys differ are events made.
 """
 
 import struct
@@ -20,31 +20,31 @@ from ..runs.cursor import AttemptLog
 from ..runs.lineage import consistent_logs
 from ..runs.run_folder import RunFolder
 
-# A hook's key is its name, with its place where the hook before it had another; that of a metric,
-# an image or the like is all that is compared of it. So two logs have equal keys up to the first
-# event that differs, whatever frames and segments they are cut into.
+# A hook's key is its name, and its place if it differs from that of the hook before. The key of a
+# metric, an image or the like is everything compared of it. So two logs have equal keys up to the
+# first event that differs, however they are cut into frames and segments.
 Key = str | tuple[object, ...]
 
-# Saving and loading is how a run is kept, not what it does: a resumed run has more of it.
+# Saving and loading is not compared, because a resumed run has more of it.
 _OF_CHECKPOINTS = frozenset({"on_save_checkpoint", "on_load_checkpoint"})
 
 _float_bits = struct.Struct("<d").pack
 _encode = msgspec.msgpack.Encoder().encode
 
-# So many keys or frames at a time: few, for the processor's caches and the garbage collector.
+# Keys or frames at a time: few, for the processor's caches and the garbage collector.
 STRETCH = 256
 
 
 class ComparedEvent(NamedTuple):
-    """An event, without its time and its number.
+    """An event without its time and number.
 
     Attributes:
         kind: Hook, Put or Media.
-        name: the hook, the metric, or the image and the like.
-        value: of a Put, bit by bit; of a Media, its bytes; empty for a Hook.
+        name: of the hook, metric, image or the like.
+        value: a Put's value, bit by bit; a Media's bytes; empty for a Hook.
         shown: the value for people.
         details: destinations, hook and source of what was put.
-        stage, epoch, step, batch_idx, dataloader_idx: where training was.
+        stage, epoch, step, batch_idx, dataloader_idx: the place in training.
         attempt, seq: where it is recorded; not compared.
     """
 
@@ -63,19 +63,19 @@ class ComparedEvent(NamedTuple):
 
     @property
     def compared(self) -> tuple[object, ...]:
-        """What has to be equal."""
+        """Return the fields that have to be equal."""
         return (*self[:3], *self[4:10])
 
 
 class Choice:
-    """Which events are compared.
+    """Chooses the events that are compared.
 
     Args:
-        ignore: patterns, as of a shell, of names that are not.
-        hooks: whether hooks are.
+        ignore: shell patterns of names that are not compared.
+        hooks: compare hooks too.
 
     Attributes:
-        has_patterns: whether some names may be ignored.
+        has_patterns: some names may be ignored.
     """
 
     def __init__(self, ignore: Iterable[str] = (), hooks: bool = True) -> None:
@@ -85,7 +85,7 @@ class Choice:
         self._is_ignored: dict[str, bool] = {}  # by name
 
     def takes(self, event: DecodedEvent) -> bool:
-        """Whether this one is compared."""
+        """Return whether an event is compared."""
         if isinstance(event, Hook):
             return event.name not in _OF_CHECKPOINTS
         if isinstance(event, Put):
@@ -93,8 +93,8 @@ class Choice:
         return isinstance(event, Media) and not self._ignores(event.name)
 
     def takes_put(self, put: Put) -> bool:
-        """The same for a metric."""
-        # The loss that the progress bar shows is put when it is time.
+        """Return whether a metric is compared."""
+        # The loss for the progress bar is put at times that depend on the clock.
         if put.source == "fit" and put.destinations == ("progress_bar",):
             return False
         return not self._ignores(put.name)
@@ -108,24 +108,24 @@ class Choice:
 
 
 class _Passage:
-    """Going through an attempt's events: which of them count.
+    """A pass over an attempt's events that selects those that count.
 
     Attributes:
-        has_ended: the run's end came.
+        has_ended: the event of the run's end was read.
         is_over: what follows is superseded.
     """
 
     def __init__(self, until: int | None, in_setup: bool = False) -> None:
         self.has_ended = self.is_over = False
         self._until = until
-        self._in_setup = in_setup  # of an attempt that goes on with an earlier one
+        self._in_setup = in_setup  # of a resumed attempt
 
     def from_here(self) -> "_Passage":
-        """One that begins where this one is."""
+        """Return a copy that begins where this one is."""
         return _Passage(self._until, self._in_setup)
 
     def events(self, events: Iterable[DecodedEvent]) -> Iterator[DecodedEvent]:
-        """Those that count, and Gaps."""
+        """Yield the events that count, and Gaps."""
         for event in events:
             if self._until is not None and event.seq >= self._until:
                 self.is_over = True
@@ -141,7 +141,7 @@ class _Passage:
                 yield event
 
     def counts_all(self, parts: FrameParts, first_seq: int) -> bool:
-        """Whether every hook and metric of the next frame counts."""
+        """Return whether every hook and metric of the next frame counts."""
         if self._in_setup:
             return False
         if self._until is None:
@@ -154,11 +154,16 @@ class _Passage:
 class Stretch:
     """Some frames of an attempt's log.
 
+    Args:
+        attempt: the attempt's number.
+        choice: the events that are compared.
+        passage: the state of the pass at the first frame.
+
     Attributes:
-        frames: all of them, in order.
-        keys: of the events in them that are compared.
-        missing: what of the recording is not there, with how many of the keys come before, and a
-            line for people.
+        frames: the frames, in order.
+        keys: of the compared events in them.
+        missing: what is missing of the recording, as the number of keys before it and a line for
+            people.
     """
 
     def __init__(self, attempt: int, choice: Choice, passage: _Passage) -> None:
@@ -170,11 +175,11 @@ class Stretch:
         self._passage = passage.from_here()
 
     def miss(self, line: str) -> None:
-        """Note that something is not there, behind the keys so far."""
+        """Record that something is missing after the keys so far."""
         self.missing.append((len(self.keys), line))
 
     def events(self) -> Iterator[ComparedEvent]:
-        """The events whose keys these are."""
+        """Yield the events that the keys belong to."""
         passage = self._passage.from_here()
         for frame in self.frames:
             events = decode_events(frame.payload, frame.first_seq, 0, self._choice.hooks)
@@ -184,11 +189,11 @@ class Stretch:
 
 
 class ComparedLog:
-    """What is compared of a run.
+    """The compared part of a run's log.
 
     Args:
         run: the run.
-        choice: of which events.
+        choice: the events that are compared.
         rank: of which process.
     """
 
@@ -196,13 +201,13 @@ class ComparedLog:
         self._run = run
         self._choice = choice
         self._logs = consistent_logs(run, rank)
-        self._place: tuple[object, ...] = ()  # of the hook before
+        self._place: tuple[object, ...] = ()  # of the previous hook
 
     def stretches(self) -> Iterator[Stretch]:
-        """All of it, in order.
+        """Yield all stretches, in order.
 
         Raises:
-            LogError: a log is damaged at its head, or from a newer major version.
+            LogError: a log's head is damaged, or it is from a newer major version.
         """
         for log in self._logs:
             reader = LogReader(log.store)
@@ -232,7 +237,7 @@ class ComparedLog:
                     stretch = Stretch(log.attempt, self._choice, passage)
         except LogError as error:
             if not (reader.next_seq and isinstance(error, LogFormatError)):
-                yield stretch  # what comes before is compared before this is said
+                yield stretch  # what comes before is compared before this is reported
                 raise
             damage = str(error)
         lacks = "" if passage.is_over else damage or _end_missing(log, reader, passage.has_ended)
@@ -265,8 +270,9 @@ class ComparedLog:
     def _keys_of(
         self, parts: FrameParts, first_seq: int, passage: _Passage
     ) -> Sequence[Key] | None:
-        """The keys of a frame that holds nothing but hooks and metrics that count, as most do;
-        None for any other.
+        """Return the keys of a frame that holds only hooks and metrics that count, as most do.
+
+        Returns None for any other frame.
         """
         others = parts.others
         keys: list[Key] = list(parts.names)
@@ -275,9 +281,9 @@ class ComparedLog:
         before, last_at = self._place, -1
         for at, (epoch, step, batch_idx, dataloader_idx, stage) in parts.places:
             if at >= len(keys):
-                break  # where training moved after the last hook
+                break  # the place after the last hook
             if at <= last_at or (last_at < 0 and at):
-                return None  # no writer does this
+                return None  # no writer writes this
             last_at = at
             now = stage, epoch, step, batch_idx, dataloader_idx
             if now != before:
@@ -300,7 +306,7 @@ class ComparedLog:
 
 
 def _end_missing(log: AttemptLog, reader: LogReader, has_ended: bool) -> str:
-    """Why a log does not hold all that was recorded, once it is read; empty when it does."""
+    """Return why a log lacks part of the recording, once it is read; empty if it does not."""
     indices = log.store.indices()
     is_whole = has_ended if log.until is None else reader.next_seq >= log.until
     end = reader.end()
@@ -338,7 +344,7 @@ def _compared(event: DecodedEvent, attempt: int) -> ComparedEvent:
     )
 
 
-# Written out: with operator.attrgetter it takes five times as long.
+# Written out, because operator.attrgetter takes five times as long.
 def _key_of_put(put: Put) -> Key:
     value = put.value
     return (
@@ -360,5 +366,5 @@ def _place_of(at: Hook | Media) -> tuple[object, ...]:
 
 
 def _bits(value: Scalar) -> bytes:
-    """A number so that only the same number, NaN's bits included, has the same bytes."""
+    """Return a number as bytes that differ for different numbers, including the bits of NaN."""
     return _float_bits(value) if type(value) is float else _encode(value)

@@ -1,4 +1,4 @@
-"""The other end of a run's control socket; waits in a plain way, so trio is not loaded."""
+"""The client of a run's control socket; waits without trio, which need not be loaded."""
 
 import contextlib
 import time
@@ -15,13 +15,20 @@ from ..control.socket import connect
 from ..errors import ControlError, UsageError
 from ..runs.run_folder import RunFolder
 
-# Beyond what the run itself waits: so long the way there and back may take.
+# Allowed for the way there and back, in addition to what the run itself waits.
 GRACE_S = 5.0
 BUSY_PAUSE_S = 0.1
 
 
 def send(run: RunFolder, request: Request) -> Answer:
-    """Ask a run for something, and wait for its answer.
+    """Send a request to a run, and wait for its answer.
+
+    Args:
+        run: the run.
+        request: the request, with its timeout.
+
+    Returns:
+        The run's answer.
 
     Raises:
         UsageError: the timeout is out of range.
@@ -40,11 +47,11 @@ def send(run: RunFolder, request: Request) -> Answer:
 def _ask(run: RunFolder, request: Request, deadline_s: float) -> Answer:
     try:
         with connect(run.path, _left_s(deadline_s)) as connection:
-            # Whoever has no place for us answers at once, and does not listen.
+            # A server with too many connections answers at once, without reading.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(encode_line(request))
             received = bytearray()
-            # Twice a request: an answer may quote it.
+            # Twice the size of a request, because an answer may quote it.
             while b"\n" not in received and len(received) <= 2 * MAX_LINE_BYTES:
                 connection.settimeout(_left_s(deadline_s))
                 chunk = connection.recv(MAX_LINE_BYTES)
@@ -62,7 +69,7 @@ def _ask(run: RunFolder, request: Request, deadline_s: float) -> Answer:
     line, newline, _ = received.partition(b"\n")
     if not newline:
         raise ControlError(
-            f"{run.path} gave no whole answer: it ended in between, or is no run of nightbus"
+            f"{run.path} gave no complete answer: it ended meanwhile, or is not a run of nightbus"
         )
     return decode_answer(bytes(line))
 
@@ -74,11 +81,11 @@ def _left_s(deadline_s: float) -> float:
 def _why_nobody_listens(run: RunFolder) -> str:
     from .report import summarise
 
-    if run.goes_on():
+    if run.is_running():
         return (
             f"{run.path} is being written, but nobody listens at its control socket: it was "
             "started with Trainer(control=False), is about to begin or to end, runs on another "
-            "machine, or could not make the socket, which it said then"
+            "machine, or could not create the socket, and logged a warning"
         )
     report = summarise(run)
     if not report.attempts:

@@ -1,4 +1,4 @@
-"""Looks at everything in a run's folder, and says what is wrong and what to do about it."""
+"""Checks everything in a run's folder, and reports what is wrong and what to do."""
 
 import os
 import re
@@ -27,16 +27,16 @@ from .salvage import Damage, Scan, SegmentBytes
 Level = Literal["problem", "note"]
 _LEFTOVER = re.compile(r".*\.tmp|\..*\.former")
 _OPEN_TO_OTHERS = 0o077
-MAX_FINDINGS = 50  # of one check in one file
+MAX_FINDINGS = 50  # for one check in one file
 MAX_CHECKPOINTS = 10_000  # whose digests are compared
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that is not as it should be, or that people should know.
+    """A result of one check.
 
     Attributes:
-        level: a problem, or a note about what does no harm.
-        check: which check found it.
+        level: a problem, or a note about something harmless.
+        check: the check that found it.
         where: the path within the run.
         what: what was found, one line.
         fix: what to do; empty when there is nothing to do.
@@ -50,13 +50,13 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Examination(msgspec.Struct):
-    """What was looked at, and what was found.
+    """What was checked, and what was found.
 
     Attributes:
-        id, path: the run.
-        attempts, segments, events, checkpoints: how many were read.
-        written_by: the process that is writing it; None when none is.
-        is_newer: whether a log is from a newer major version, so that it was not checked.
+        id, path: of the run.
+        attempts, segments, events, checkpoints: numbers read.
+        written_by: id of the process that is writing the run; None if there is none.
+        is_newer: a log is from a newer major version, and was not checked.
         findings: problems first.
     """
 
@@ -72,12 +72,12 @@ class Examination(msgspec.Struct):
 
     @property
     def problems(self) -> list[Finding]:
-        """Those findings that are problems."""
+        """The findings that are problems."""
         return [finding for finding in self.findings if finding.level == "problem"]
 
 
 def examine(run: RunFolder) -> Examination:
-    """Look at everything; nothing is changed."""
+    """Check everything in a run's folder; nothing is changed."""
     doctor = _Doctor(run)
     doctor.look()
     doctor.examination.findings.sort(key=lambda finding: finding.level == "note")
@@ -89,32 +89,32 @@ class _Doctor:
         self.examination = Examination(run.info.id, str(run.path))
         self._run = run
         self._recover = f"nightbus recover {quoted(run.path)} -o OUT"
-        self._is_written = False  # whether the attempt that is looked at is being written
+        self._is_written = False  # the attempt being checked is being written
         self._save = f"save what is there: {self._recover}"
-        self._was_killed = False  # in one of its attempts
-        self._saved: dict[str, str] = {}  # checkpoint, as the log names it -> its digest
+        self._was_killed = False  # one of its attempts was
+        self._saved: dict[str, str] = {}  # checkpoint, as named in the log -> its digest
         self._last_saved = ""
-        self._forks: dict[int, int] = {}  # attempt -> the one that it went on from
+        self._forks: dict[int, int] = {}  # attempt -> the attempt it was resumed from
         self._ends: dict[int, int] = {}  # attempt -> the event after its last
-        self._sealed: set[int] = set()  # attempts whose logs have come to their end
-        self._said: Counter[tuple[str, str]] = Counter()  # of each check and file
+        self._sealed: set[int] = set()  # attempts whose logs are complete
+        self._findings: Counter[tuple[str, str]] = Counter()  # (check, file) -> number
 
     def _find(self, level: Level, check: str, where: Path, what: str, fix: str = "") -> None:
         within = where.relative_to(self._run.path)
-        self._said[check, str(within)] += 1
-        if self._said[check, str(within)] > MAX_FINDINGS:
+        self._findings[check, str(within)] += 1
+        if self._findings[check, str(within)] > MAX_FINDINGS:
             return
         self.examination.findings.append(Finding(level, check, str(within), what, fix))
 
     def look(self) -> None:
-        """Everything."""
+        """Check everything."""
         run = self._run
         attempts = run.attempts()
         self.examination.attempts = len(attempts)
         for attempt in attempts:
             self._is_written = run.is_being_written(attempt)
             if self._is_written:
-                self._say_who_writes(attempt)
+                self._report_writer(attempt)
             ranks = ranks_of(run, attempt)
             if 0 not in ranks:
                 self._find_empty_attempt(attempt)
@@ -127,7 +127,7 @@ class _Doctor:
         self._look_at_checkpoints()
         self._look_at_leftovers()
         self._look_at_cursors()
-        self._say_what_was_left_out()
+        self._report_left_out()
 
     def _look_for_missing_attempts(self, attempts: list[int]) -> None:
         fix = "bring them back from a copy; what the others recorded is read without them"
@@ -140,8 +140,8 @@ class _Doctor:
                 what = f"it went on from attempt {parent}, which is not there"
                 self._find("problem", "attempts", self._run.attempt_path(attempt), what, fix)
 
-    def _say_what_was_left_out(self) -> None:
-        for (check, where), number in self._said.items():
+    def _report_left_out(self) -> None:
+        for (check, where), number in self._findings.items():
             if number > MAX_FINDINGS:
                 what = f"and {number - MAX_FINDINGS:,} more of this kind"
                 level: Level = "note"
@@ -149,7 +149,7 @@ class _Doctor:
 
     # -- one attempt -------------------------------------------------------------------------
 
-    def _say_who_writes(self, attempt: int) -> None:
+    def _report_writer(self, attempt: int) -> None:
         lock = self._run.attempt_path(attempt) / "lock"
         try:
             self.examination.written_by = int(lock.read_text())
@@ -177,7 +177,7 @@ class _Doctor:
                 is_empty = path.stat().st_size == 0
                 source = SegmentBytes(store, index)
             except FileNotFoundError:
-                continue  # just compressed: its other name is looked at when asked for again
+                continue  # just compressed: opened by its other name next time
             self._look_for_twins(store, index)
             self.examination.segments += 1
             if is_empty and not (is_last and self._is_written):
@@ -195,7 +195,7 @@ class _Doctor:
             finally:
                 source.close()
             follows_empty = follows_empty and not order.frames
-            self._say_order(path, order.rest(None if footer is None else footer.next_seq))
+            self._report_order(path, order.rest(None if footer is None else footer.next_seq))
             end.next_seq, end.sealed = order.next_seq, footer is not None
         if indices and end.is_known:
             self._look_at_end(store, end)
@@ -214,26 +214,26 @@ class _Doctor:
         is_last: bool,
         end: "_End",
     ) -> Footer | None:
-        """A frame after the other, so that no more than a few of them are in memory."""
+        """Check one frame after the other, so that only a few are in memory."""
         scan = Scan(source)
         damages = 0
-        last: Damage | None = None  # what is wrong at the end depends on the footer
+        last: Damage | None = None  # whether it is a problem depends on the footer
         for part in scan.parts():
             if isinstance(part, Damage):
                 damages += 1
                 if last is not None:
-                    self._say_damage(path, last, False)
+                    self._report_damage(path, last, False)
                 last = part._replace(of=source.of)
                 continue
-            self._say_order(path, order.add(part))
+            self._report_order(path, order.add(part))
             self._look_at_events(path, part.events, end)
         for damage in (*([last] if last is not None else []), *source.damages()):
             damages += 1
             if is_last and self._is_written:
-                break  # the last frame may just not be whole yet
-            # At the end of a log it is what a kill leaves: readers stop before it by themselves.
+                break  # the last frame may not be complete yet
+            # A kill leaves this at the end of a log, and readers stop before it.
             is_torn = is_last and scan.footer is None and damage.reason.startswith("ends inside")
-            self._say_damage(path, damage, is_torn)
+            self._report_damage(path, damage, is_torn)
         if scan.mark is None and not damages and not (is_last and self._is_written):
             self._find("note", "structure", path, "the segment is empty, as after a power cut")
         self._look_at_header(path, scan.header, attempt, index)
@@ -242,17 +242,17 @@ class _Doctor:
                 self._find("problem", "numbers", path, what, self._save)
         return scan.footer
 
-    def _say_damage(self, path: Path, damage: Damage, is_torn: bool) -> None:
+    def _report_damage(self, path: Path, damage: Damage, is_torn: bool) -> None:
         fix = "" if is_torn else f"save what is sound: {self._recover}"
         self._find("note" if is_torn else "problem", "damage", path, damage.describe(), fix)
 
-    def _say_order(self, path: Path, found: Iterable[tuple[str, str]]) -> None:
+    def _report_order(self, path: Path, found: Iterable[tuple[str, str]]) -> None:
         for check, what in found:
             self._find("problem", check, path, what, self._save)
 
     def _find_empty_segment(self, path: Path, is_last: bool) -> None:
-        """All that is to be said of it: that its log lacks what it held goes without saying."""
-        is_torn = is_last and path.suffix == ".nlog"  # nothing of it had reached the disk
+        """Report an empty segment; it goes without saying that the log lacks what it held."""
+        is_torn = is_last and path.suffix == ".nlog"  # nothing of it reached the disk
         fix = "" if is_torn else f"bring it back from a copy; to save the rest: {self._recover}"
         what = "the segment is empty, as after a power cut"
         self._find("note" if is_torn else "problem", "structure", path, what, fix)
@@ -275,7 +275,7 @@ class _Doctor:
             self._find("problem", "segments", packed, f"{what}, and they differ", fix)
 
     def _look_for_other_names(self, store: FolderStore) -> None:
-        """Files that have the number of a segment, but not its name."""
+        """Report files with a segment's number but another name."""
         for name, index in sorted(store.other_names().items()):
             path = store.folder / name
             is_twin = store.path(index).exists() or store.compressed_path(index).exists()
@@ -330,7 +330,7 @@ class _Doctor:
     # -- the folder --------------------------------------------------------------------------
 
     def _look_for_links(self) -> None:
-        """Links in the place of what is read; those that name a checkpoint may be there."""
+        """Report links where nightbus expects files; those that name a checkpoint are allowed."""
         run = self._run.path
         for path in (*run.glob("*"), *run.glob("attempt-*/*"), *run.glob("attempt-*/*/*")):
             if path.is_symlink():
@@ -357,7 +357,7 @@ class _Doctor:
                 self._find("note", "owner", path, f"it belongs to user {found.st_uid}")
 
     def _own_paths(self) -> Iterator[Path]:
-        """What nightbus makes for the owner alone; what sinks write lies within."""
+        """Yield the paths that nightbus creates for their owner alone; sinks write within."""
         yield self._run.path
         yield self._run.path / "run.json"
         yield self._run.path / SOCKET_NAME
@@ -369,7 +369,7 @@ class _Doctor:
                 yield from self._run.store(attempt, rank).folder.glob("*.nlog*")
 
     def _look_at_checkpoints(self) -> None:
-        """Those in the run's folder, by their digests; links but for ``last`` are not followed."""
+        """Check the digests of the run's checkpoints; of the links, only ``last`` is followed."""
         folder = self._run.path / "checkpoints"
         if folder.is_symlink():
             return
@@ -392,7 +392,7 @@ class _Doctor:
                 self._find("problem", "checkpoints", last, what, fix)
 
     def _look_for_the_last_saved(self) -> None:
-        """The checkpoint that was saved last: earlier ones are removed as others are saved."""
+        """Check that the checkpoint saved last exists; earlier ones may have been removed."""
         named = Path(self._last_saved)
         is_inside = self._last_saved and not named.is_absolute() and ".." not in named.parts
         if not is_inside or self._is_written or os.path.lexists(self._run.path / named):
@@ -406,7 +406,7 @@ class _Doctor:
         try:
             found = check_digest(path)
         except FileNotFoundError as error:
-            if path.exists():  # or else it was removed just now
+            if path.exists():  # otherwise it was just removed
                 missing = Path(error.filename).name
                 self._find("problem", "checkpoints", path, f"it has no {missing}", fix)
             return
@@ -414,8 +414,8 @@ class _Doctor:
             self._find("problem", "checkpoints", path, str(error), fix)
             return
         said = self._saved.get(str(path.relative_to(self._run.path)), found)
-        if said != found and not self._is_written:  # it may have been saved anew since
-            if self._was_killed:  # a save that takes another one's place is logged after it has
+        if said != found and not self._is_written:  # it may have been saved again since
+            if self._was_killed:  # a save that replaces another is logged after the replacement
                 what = "the log does not name it: its process ended when it had just been saved"
                 self._find("note", "checkpoints", path, what)
                 return
@@ -428,7 +428,7 @@ class _Doctor:
             return
         for folder, folders, names in os.walk(self._run.path):
             for name in [name for name in folders if _LEFTOVER.fullmatch(name)]:
-                folders.remove(name)  # said as a whole
+                folders.remove(name)  # reported as a whole
                 path = Path(folder) / name
                 what = "a checkpoint that a killed process did not finish writing or removing"
                 fix = f"the next attempt removes it; or rm -r {quoted(path)}"
@@ -446,7 +446,7 @@ class _Doctor:
     def _look_at_cursors(self) -> None:
         cursors = self._run.path / "cursors"
         if cursors.is_symlink():
-            return  # said already
+            return  # reported already
         for name, path in list_cursors(self._run).items():
             fix = f"rm {quoted(path)}; the sink is then delivered the run from its start"
             try:
@@ -466,14 +466,14 @@ class _Doctor:
                     f"it stands at event {cursor.seq:,} of attempt {cursor.attempt}, whose log has "
                     f"{end:,}"
                 )
-                # After a power cut, a log may lack what had been read of it.
+                # After a power cut, a log may lack what was already read of it.
                 is_whole = cursor.attempt in self._sealed
                 level: Level = "problem" if is_whole else "note"
                 self._find(level, "cursors", path, what, f"bring the rest back; or {fix}")
 
 
 class _End:
-    """How a log begins and ends, as far as it was seen."""
+    """Start and end of a log, as seen so far."""
 
     def __init__(self) -> None:
         self.is_known = True

@@ -1,4 +1,4 @@
-"""A run's metrics as curves."""
+"""A run's metrics as series of points."""
 
 import math
 from array import array
@@ -20,7 +20,7 @@ class Curve:
     Attributes:
         steps: optimizer steps.
         times: seconds since the run began, pauses between attempts included.
-        values: what was put; NaN and infinities are among them.
+        values: what was put, NaN and infinities included.
     """
 
     def __init__(self) -> None:
@@ -39,19 +39,21 @@ def read_curves(
     all_attempts: bool = False,
     problems: list[str] | None = None,
 ) -> dict[str, Curve]:
-    """Curves of a run, in the order in which metrics first appear. Where an attempt was resumed
-    from a checkpoint, it takes the place of what came after that checkpoint.
+    """Return the curves of a run, in the order in which metrics first appear.
 
     Args:
         run: the run.
-        metrics: only these; all if none are named.
+        metrics: only these; all if empty.
         rank: of which process.
-        all_attempts: also what was superseded.
-        problems: takes what cannot be read, a line each; what comes before it is read.
+        all_attempts: also return superseded values.
+        problems: collects what cannot be read, a line each; what comes before it is returned.
+
+    Returns:
+        Metric -> curve.
 
     Raises:
-        LogFormatError: the log is damaged, and nobody takes problems; or nothing of it can be read.
-        NewerFormatError: it is from a newer major version.
+        LogFormatError: the log is damaged, and ``problems`` is not given; or nothing can be read.
+        NewerFormatError: the log is from a newer major version.
     """
     found: dict[str, Curve] = {}
     began_ns: int | None = None
@@ -82,13 +84,17 @@ def read_curves(
 
 
 def thinned(curve: Curve, x: array, most: int) -> tuple[list[float], list[float]]:  # type: ignore[type-arg]
-    """The finite points of a curve, at most about so many: means over stretches of it. Values
-    beyond ``LARGEST`` are drawn there, so that differences of two are numbers too.
+    """Return the finite points of a curve, reduced to about ``most`` by taking means.
+
+    Values beyond ``LARGEST`` are drawn there, so that differences of two are finite.
 
     Args:
         curve: the curve.
         x: its steps or times.
         most: how many points are enough.
+
+    Returns:
+        The x and y of the points.
     """
     points = [
         (at, min(max(value, -LARGEST), LARGEST))

@@ -1,4 +1,4 @@
-"""Whether events lie in the order of their numbers, and whether the numbers in them can be."""
+"""Checks that events are in the order of their numbers, and that their numbers are possible."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -7,7 +7,7 @@ from typing import Any
 from ..events import Event, Put
 from ..log.codec import DecodedEvent
 from ..log.format import Footer
-from .recover import says_gap
+from .recover import is_gap
 from .salvage import REPEATS, Damage, SoundFrame
 
 MAX_HOLES = 1_000
@@ -16,14 +16,14 @@ _MAY_BE_NEGATIVE = frozenset(["time_ns", "batch_idx", "seq"])
 
 
 class OrderOfEvents:
-    """Takes a segment's frames as they lie.
-
-    Attributes:
-        next_seq: the event that is to come.
-        frames: how many were taken.
+    """Checks a segment's frames in the order of the file.
 
     Args:
-        next_seq: the event that the segment has to begin with; None if nobody knows.
+        next_seq: the event that the segment has to begin with; None if unknown.
+
+    Attributes:
+        next_seq: the event that comes next.
+        frames: number of frames checked.
     """
 
     def __init__(self, next_seq: int | None) -> None:
@@ -31,11 +31,11 @@ class OrderOfEvents:
         self.frames = 0
         self._is_known = next_seq is not None
         self._begin = 0
-        self._holes: list[tuple[int, int]] = []  # numbers that have not come yet
+        self._holes: list[tuple[int, int]] = []  # numbers not seen yet
         self._is_stirred = False
 
     def add(self, sound: SoundFrame) -> Iterator[tuple[str, str]]:
-        """Take a frame; what is wrong comes out as check and line."""
+        """Check a frame; yield problems as check and line."""
         first, end = sound.frame.first_seq, sound.next_seq
         if not self.frames:
             self._begin = first
@@ -45,7 +45,7 @@ class OrderOfEvents:
         if first < self.next_seq:
             yield from self._earlier(sound)
             return
-        if first > self.next_seq and not says_gap(sound, self.next_seq):
+        if first > self.next_seq and not is_gap(sound, self.next_seq):
             if len(self._holes) < MAX_HOLES:
                 self._holes.append((self.next_seq, first))
             else:
@@ -53,7 +53,7 @@ class OrderOfEvents:
         self.next_seq = end
 
     def rest(self, until: int | None) -> Iterator[tuple[str, str]]:
-        """What is wrong once all frames were taken.
+        """Yield the problems known once all frames were checked.
 
         Args:
             until: the event after the last, as the footer says; None without one.
@@ -98,7 +98,7 @@ class OrderOfEvents:
 
 
 def wrong_in_event(event: DecodedEvent) -> Iterator[str]:
-    """Numbers in an event that count or measure something, and are negative."""
+    """Yield the counts and measures in an event that are negative."""
     if not isinstance(event, Event):
         return
     for name in _counts(type(event)):
@@ -118,7 +118,7 @@ def _counts(kind: type[Event]) -> tuple[str, ...]:
 
 
 def wrong_in_footer(footer: Footer) -> Iterator[str]:
-    """Numbers of a footer that are negative."""
+    """Yield the numbers in a footer that are negative."""
     summary = footer.summary
     counts = [
         ("the next event", footer.next_seq),

@@ -1,4 +1,4 @@
-"""Curves of runs, drawn: in the terminal and as one figure."""
+"""Draws curves of runs: in the terminal, and as one figure."""
 
 import math
 import warnings
@@ -22,12 +22,15 @@ _NOTHING = "no finite values"
 
 
 def draw_in_terminal(curves: Mapping[str, Curve], x: XAxis, columns: int) -> str:
-    """Each metric as a plot of dots.
+    """Draw each metric as a plot of dots.
 
     Args:
         curves: metric -> curve.
         x: the axis: optimizer steps, or seconds since the run began.
         columns: width of the terminal, in characters.
+
+    Returns:
+        The plots, as lines of text.
 
     Raises:
         MissingPackageError: plotille is missing.
@@ -58,17 +61,17 @@ def draw_in_terminal(curves: Mapping[str, Curve], x: XAxis, columns: int) -> str
 def save_figure(
     runs: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str], x: XAxis, path: Path
 ) -> None:
-    """One figure with a plot for each metric, and a line in it for each run.
+    """Write a figure with a plot for each metric, and a line in it for each run.
 
     Args:
         runs: run -> metric -> curve.
-        metrics: which, in order.
+        metrics: those to draw, in order.
         x: the axis: optimizer steps, or seconds since the run began.
-        path: where to; the ending says how: png, svg, pdf and what else matplotlib writes.
+        path: the file; its ending chooses a format of matplotlib: png, svg, pdf and others.
 
     Raises:
         MissingPackageError: matplotlib is missing.
-        UsageError: matplotlib does not write such a file.
+        UsageError: matplotlib cannot write this format.
     """
     try:
         import matplotlib
@@ -80,7 +83,7 @@ def save_figure(
     if ending not in endings:
         raise UsageError(f"{path}: expected one of the endings {', '.join(sorted(endings))}")
     with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
-        # About letters that its font has not, and about room: the names may be a stranger's.
+        # Warnings about missing letters and space: the names may be a stranger's.
         warnings.simplefilter("ignore", UserWarning)
         figure = _figure(runs, metrics, x)
         figure.savefig(path, dpi=120)
@@ -125,24 +128,24 @@ def _figure(runs: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str], x: 
 
 
 def has_finite(curve: Curve) -> bool:
-    """Whether there is anything to draw."""
+    """Return whether there is anything to draw."""
     return any(map(math.isfinite, curve.values))
 
 
 def _drawable(value: float) -> float:
-    """A value as matplotlib can have it; what is not finite is left out of a line."""
+    """Return a value that matplotlib can draw; values that are not finite leave a gap."""
     return min(max(value, -LARGEST), LARGEST) if math.isfinite(value) else math.nan
 
 
 def _give_room(axis: Any) -> None:
-    """Have limits apart from each other that matplotlib would take for one."""
+    """Move apart limits that matplotlib would take for the same number."""
     low, high = axis.get_ylim()
     if high - low < _SMALLEST:
         axis.set_ylim(-_SMALLEST, _SMALLEST)
 
 
 def _title(name: str) -> str:
-    """A name in one line that can be shown."""
+    """Return a name in one line that can be shown."""
     shown = plain(name)
     return shown if len(shown) <= _MOST_CHARS else f"{shown[:_MOST_CHARS]}..."
 

@@ -1,4 +1,4 @@
-"""A new run folder with all that can be read of a damaged one. The damaged one stays as it is."""
+"""Copies all readable events of a damaged run to a new run folder."""
 
 import os
 import re
@@ -37,7 +37,7 @@ class Loss(msgspec.Struct, frozen=True):
     Attributes:
         where: the segment's path within the run.
         what: one line for people.
-        events: how many, where the log says so; 0 where nobody knows.
+        events: number of events, where the log says so; 0 if unknown.
     """
 
     where: str
@@ -46,13 +46,13 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 class Recovery(msgspec.Struct):
-    """What came of it.
+    """Result of a recovery.
 
     Attributes:
         path: the new folder.
-        events: how many were recovered.
-        lost_events: how many are known to be lost.
-        losses: what was not sound.
+        events: number recovered.
+        lost_events: number known to be lost.
+        losses: what could not be recovered.
     """
 
     path: str
@@ -62,19 +62,21 @@ class Recovery(msgspec.Struct):
 
 
 def recover(run: RunFolder, out: Path) -> Recovery:
-    """Write what can be read of a run's logs to a new folder. Where events are missing, a Gap
-    says so.
+    """Write what is readable of a run's logs to a new folder, with a Gap where events are missing.
 
     Args:
         run: the damaged run.
         out: the new run's folder; must not exist.
 
+    Returns:
+        What was recovered and what was lost.
+
     Raises:
-        UsageError: the run goes on, or ``out`` exists.
-        RunFolderError: ``out`` cannot be made.
+        UsageError: the run is still being written, or ``out`` exists.
+        RunFolderError: ``out`` cannot be created.
         NewerFormatError: a log is from a newer major version.
     """
-    if run.goes_on():
+    if run.is_running():
         raise UsageError(f"{run.path} is still being written; wait for its end, or stop it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,7 @@ def recover(run: RunFolder, out: Path) -> Recovery:
     try:
         return _recover_into(run, out)
     except BaseException:
-        shutil.rmtree(out)  # half a run looks like a whole one
+        shutil.rmtree(out)  # half a run would look like a whole one
         raise
 
 
@@ -104,14 +106,19 @@ def _recover_into(run: RunFolder, out: Path) -> Recovery:
 
 
 def ranks_of(run: RunFolder, attempt: int) -> list[int]:
-    """The ranks that an attempt has logs of."""
+    """Return the ranks that an attempt has logs of.
+
+    Args:
+        run: the run.
+        attempt: the attempt.
+    """
     with os.scandir(run.attempt_path(attempt)) as entries:
         names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     return sorted(int(match[1]) for name in names if (match := _RANK.fullmatch(name)))
 
 
 def with_missing(indices: list[int]) -> Iterator[tuple[int, int]]:
-    """Each segment's number, and how many are missing before it."""
+    """Yield each segment's number, and how many segments are missing before it."""
     expected = 0
     for index in indices:
         yield index, index - expected
@@ -119,12 +126,12 @@ def with_missing(indices: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def missing_text(number: int) -> str:
-    """What to say of missing segments, beside the name of the first."""
+    """Return a text about missing segments, to stand beside the name of the first."""
     return "the segment is missing" if number == 1 else f"{number:,} segments from here are missing"
 
 
 class _RecoveredLog:
-    """The log of one attempt and rank, written anew from its sound frames."""
+    """Rewrites the log of one attempt and rank from its sound frames."""
 
     def __init__(
         self, run: RunFolder, attempt: int, rank: int, target: FolderStore, recovery: Recovery
@@ -135,7 +142,7 @@ class _RecoveredLog:
         self._recovery = recovery
         self._next_seq = 0
         self._index = 0  # of the next segment to write
-        self._header: SegmentHeader | None = None  # the last good one
+        self._header: SegmentHeader | None = None  # the last sound one
         self._place: tuple[Stage, int, int] = ("", 0, 0)
         self._time_ns = 0
 
@@ -174,7 +181,7 @@ class _RecoveredLog:
             os.fsync(file.fileno())
 
     def _header_for(self, salvage: Salvage, mark: int) -> SegmentHeader:
-        """The segment's own header where it is sound, or else one made of what is known."""
+        """Return the segment's own header if it is sound, otherwise one made of what is known."""
         self._header = salvage.header or self._header
         known = self._header
         return SegmentHeader(
@@ -193,13 +200,13 @@ class _RecoveredLog:
         )
 
     def _with_gaps(self, index: int, salvage: Salvage, mark: int) -> list[SoundFrame]:
-        """The segment's frames that come after what was written, and a Gap for what is missing."""
+        """Return the segment's frames after what was written, with a Gap for what is missing."""
         frames: list[SoundFrame] = []
         for sound in salvage.frames:
             if sound.frame.first_seq < self._next_seq:
                 self._lose(index, f"event {sound.frame.first_seq} is there a second time")
                 continue
-            if not says_gap(sound, self._next_seq):
+            if not is_gap(sound, self._next_seq):
                 frames += self._gap(index, sound.frame.first_seq, mark)
             frames.append(sound)
             self._next_seq = sound.next_seq
@@ -216,7 +223,7 @@ class _RecoveredLog:
                 return
 
     def _gap(self, index: int, until: int, mark: int) -> list[SoundFrame]:
-        """A Gap in the place of the last event that is missing before ``until``."""
+        """Return a Gap instead of the last event missing before ``until``."""
         missing = until - self._next_seq
         if missing <= 0:
             return []
@@ -232,8 +239,13 @@ class _RecoveredLog:
         return [SoundFrame(frame, [gap], raw)]
 
 
-def says_gap(sound: SoundFrame, expected_seq: int) -> bool:
-    """Whether the writer itself said that the events before this frame could not be written."""
+def is_gap(sound: SoundFrame, expected_seq: int) -> bool:
+    """Return whether the writer itself recorded that events before this frame could not be written.
+
+    Args:
+        sound: the frame.
+        expected_seq: the event that should come next.
+    """
     missing = sound.frame.first_seq - expected_seq
     gaps = (event.count for event in sound.events if isinstance(event, Gap))
     return 0 < missing <= next(gaps, 0)

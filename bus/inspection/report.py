@@ -1,7 +1,7 @@
-"""What a run was, in short: read from footers, and from what has none yet.
+"""Summarises a run, from footers and from segments without one.
 
-The report is for people and programs alike, so its parts are named, where the summaries in the
-log are laid out to be small.
+The report is for people and programs, so its parts have names, while the summaries in the log are
+laid out to be small.
 """
 
 import math
@@ -36,10 +36,10 @@ class MetricReport(msgspec.Struct, frozen=True):
     """One metric over the attempts.
 
     Attributes:
-        count: how many values, those that are not finite included.
-        last, last_epoch, last_step: the last value and where it arose.
-        low, low_step, high, high_step: of the finite values; None when there is none.
-        non_finite: how many are NaN or infinite.
+        count: number of values, including those that are not finite.
+        last, last_epoch, last_step: the last value and its place.
+        low, low_step, high, high_step: of the finite values; None if there are none.
+        non_finite: number of values that are NaN or infinite.
     """
 
     count: int
@@ -54,7 +54,7 @@ class MetricReport(msgspec.Struct, frozen=True):
 
 
 class HookReport(msgspec.Struct, frozen=True):
-    """One hook over the attempts. Hooks nest: the time of one may hold that of others."""
+    """One hook over the attempts; hooks nest, so the time of one may include that of others."""
 
     count: int
     total_ns: int
@@ -62,7 +62,7 @@ class HookReport(msgspec.Struct, frozen=True):
 
 
 class FaultReport(msgspec.Struct, frozen=True):
-    """An exception in ``source``, as its Fault says it, and where it arose."""
+    """An exception in ``source`` and where it arose, from its Fault."""
 
     attempt: int
     epoch: int
@@ -75,7 +75,7 @@ class FaultReport(msgspec.Struct, frozen=True):
 
 
 class DeadLetterReport(msgspec.Struct, frozen=True):
-    """A command of ``source`` that never reached ``target``."""
+    """A command from ``source`` that never reached ``target``."""
 
     attempt: int
     step: int
@@ -86,7 +86,7 @@ class DeadLetterReport(msgspec.Struct, frozen=True):
 
 
 class GapReport(msgspec.Struct, frozen=True):
-    """Events that could not be written; ``count`` of them."""
+    """``count`` events that could not be written."""
 
     attempt: int
     step: int
@@ -95,7 +95,7 @@ class GapReport(msgspec.Struct, frozen=True):
 
 
 class ActorReport(msgspec.Struct, frozen=True):
-    """What an actor did in an attempt, as its ActorTotals says it."""
+    """What an actor did in an attempt, from its ActorTotals."""
 
     attempt: int
     name: str
@@ -113,13 +113,13 @@ class ActorReport(msgspec.Struct, frozen=True):
 
 
 class CursorReport(msgspec.Struct, frozen=True):
-    """How far a sink of the run has got, as its cursor says it.
+    """The position of one of the run's sinks, from its cursor.
 
     Attributes:
         name: the sink.
-        kind: its class.
+        kind: the name of its class.
         attempt, seq: the next event it gets.
-        lag: how many recorded events it has not passed.
+        lag: number of recorded events still to be delivered to it.
     """
 
     name: str
@@ -130,7 +130,7 @@ class CursorReport(msgspec.Struct, frozen=True):
 
 
 class ForkReport(msgspec.Struct, frozen=True):
-    """Where a resumed attempt left its parent, as its Fork says it."""
+    """Where a resumed attempt left its parent, from its Fork."""
 
     attempt: int
     seq: int
@@ -138,7 +138,7 @@ class ForkReport(msgspec.Struct, frozen=True):
 
 
 class LogEndReport(msgspec.Struct, frozen=True):
-    """Where the sound part of an attempt's log ends, and why there.
+    """Where and why the sound part of an attempt's log ends.
 
     Attributes:
         segment: number of the segment.
@@ -152,25 +152,24 @@ class LogEndReport(msgspec.Struct, frozen=True):
 
 
 class AttemptReport(msgspec.Struct, frozen=True):
-    """One start of a run.
+    """One attempt of a run.
 
     Attributes:
-        attempt: which, from 0.
+        attempt: its number, from 0.
         fn: fit, validate, test or predict; empty when the log does not say.
         started_ns: wall clock, ns since 1970; None when the log does not say.
         duration_s: from the first event to the last.
-        how: how it ended; ``still running``; or ``cut off``, when its process ended without a word.
+        how: how it ended; ``still running``; or ``cut off``, if its process recorded no end.
         reason: one line for people.
         log_end: where the log ends, unless its writer closed it.
-        epochs, steps: completed at the end, those of the attempt that it resumed included.
-        events: how many, by type.
+        epochs, steps: completed at the end, including those of the attempt that it resumed.
+        events: number of events by type.
         fork: set when it was resumed from a checkpoint.
-        missing_segments: numbers of segments that are not there, before the last one; the first
+        missing_segments: numbers of segments missing before the last one; the first
             MAX_MISSING_LISTED.
-        superseded_from: the first event that a resumed attempt has taken the place of; 0 for the
-            whole attempt, None when all of it holds.
-        damage: what of the log cannot be read, a line each, as far as it was come upon: of most
-            sealed segments only the footers are looked at.
+        superseded_from: the first superseded event; 0 for the whole attempt, None if there is none.
+        damage: parts of the log that cannot be read, a line each, as far as they were met: of most
+            sealed segments only the footers are read.
     """
 
     attempt: int
@@ -193,18 +192,18 @@ class RunReport(msgspec.Struct, frozen=True):
     """A run.
 
     Attributes:
-        id, name, path: which.
+        id, name, path: of the run.
         created_ns: wall clock, ns since 1970.
         argv: the command line, secrets struck out.
-        attempts: its starts, in order.
-        metrics, hooks: by name, in the order of their first appearance, without what was superseded
-            unless it was asked for.
+        attempts: its attempts, in order.
+        metrics, hooks: by name, in the order of their first appearance; superseded ones only on
+            request.
         faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
             them all.
         left_behind: files with the last events or the stacks that crashes, hangs and SIGQUIT left.
-        actors: what those did that worked beside the step or were sent commands; at most
-            MAX_ACTORS_LISTED of an attempt, and only of attempts that came to their end.
-        cursors: how far sinks have got.
+        actors: what actors did that worked on the bus thread or were sent commands; at most
+            MAX_ACTORS_LISTED of an attempt, and only of attempts that ended.
+        cursors: positions of its sinks.
     """
 
     id: str
@@ -224,26 +223,28 @@ class RunReport(msgspec.Struct, frozen=True):
 
 
 def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunReport:
-    """Summarise a run without reading the segments that are sealed, but for the one in which a
-    resumed attempt left its parent.
+    """Summarise a run, reading a sealed segment only where a resumed attempt left its parent.
 
     Memory stays flat: of a segment that has to be read, a few hundred kilobytes at a time.
 
     Args:
         run: the run.
-        rank: whose log.
-        all_attempts: count metrics and hooks that were superseded too.
+        rank: of which process.
+        all_attempts: also count superseded metrics and hooks.
+
+    Returns:
+        The report.
 
     Raises:
-        LogError: a log is none, or from a newer major version.
+        LogError: a log is not one, or is from a newer major version.
     """
     attempts: list[AttemptReport] = []
     held, listed = Summary(), _Listed()
     ends = {log.attempt: log.until for log in consistent_logs(run, rank)}
     faults: list[FaultReport] = []
-    recorded: dict[int, int] = {}  # attempt -> how many events
+    recorded: dict[int, int] = {}  # attempt -> number of events
     for attempt in run.attempts():
-        # Asked before its log is read: a run that ends in between is then still running, not cut.
+        # Asked before its log is read, so that a run that ends meanwhile is not called cut off.
         is_written = run.is_being_written(attempt)
         log = _AttemptLog(run.store(attempt, rank), attempt, listed)
         log.read()
@@ -276,7 +277,7 @@ def _cursor_reports(run: RunFolder, recorded: dict[int, int]) -> list[CursorRepo
     for name in list_cursors(run):
         try:
             cursor = CursorFile(run, name).load()
-        except RunFolderError:  # doctor says so; it does not change what was recorded
+        except RunFolderError:  # doctor reports it; it does not change what was recorded
             continue
         if cursor is not None:
             later = sum(count for attempt, count in recorded.items() if attempt > cursor.attempt)
@@ -286,16 +287,16 @@ def _cursor_reports(run: RunFolder, recorded: dict[int, int]) -> list[CursorRepo
 
 
 class _Listed:
-    """Events that a report lists, picked out of what is read; footers only count them."""
+    """Collects the events that a report lists; footers only count them."""
 
     def __init__(self) -> None:
         self.dead_letters: list[DeadLetterReport] = []
         self.gaps: list[GapReport] = []
         self.actors: list[ActorReport] = []
-        self._actors_of: dict[int, int] = {}  # attempt -> how many of them
+        self._actors_of: dict[int, int] = {}  # attempt -> number listed
 
     def wants(self, counted: dict[str, int]) -> bool:
-        """Whether a segment of these counts holds one that still has a place in the report."""
+        """Return whether a segment with these counts holds an event to be listed."""
         return (
             counted.get("ActorTotals", 0) > 0
             or (counted.get("DeadLetter", 0) > 0 and len(self.dead_letters) < MAX_LISTED)
@@ -303,7 +304,7 @@ class _Listed:
         )
 
     def take(self, attempt: int, events: Iterable[DecodedEvent]) -> None:
-        """Keep those among the events that belong into the report."""
+        """Keep those of the events that the report lists."""
         for event in events:
             if type(event) is DeadLetter and len(self.dead_letters) < MAX_LISTED:
                 letter = (event.source, event.target, event.command, event.reason)
@@ -323,14 +324,14 @@ class _Listed:
 
 
 class _AttemptLog:
-    """The log of one attempt: its footers, and an event by event count of what has none.
+    """The log of one attempt: its footers, and a count of the events in segments without one.
 
     Attributes:
         summary: what the log holds.
         ended: its RunEnded; observers that finish later may record events after it.
-        end: where it ends, if that had to be found out by reading.
-        missing_segments: numbers of segments that are not there.
-        unreadable: what could not be read before the end, segment -> why.
+        end: where it ends, if reading was needed to find out.
+        missing_segments: numbers of missing segments.
+        unreadable: segment -> why it could not be read, before the end.
     """
 
     def __init__(self, store: FolderStore, attempt: int, listed: _Listed) -> None:
@@ -340,7 +341,7 @@ class _AttemptLog:
         self.end: LogEnd | None = None
         self.missing_segments: list[int] = []
         self.unreadable: dict[int, str] = {}
-        self.next_seq = 0  # how many events it holds
+        self.next_seq = 0  # number of events in it
         self._store = store
         self._listed = listed
 
@@ -348,7 +349,7 @@ class _AttemptLog:
         """Count everything.
 
         Raises:
-            LogError: the first segment is none, or one is from a newer major version.
+            LogError: the first segment is not one, or a segment is from a newer major version.
         """
         indices = self._store.indices()
         if not indices:
@@ -369,7 +370,7 @@ class _AttemptLog:
                 self._list_from(index)
 
     def summary_until(self, until: int) -> Summary:
-        """What the log holds before an event."""
+        """Return what the log holds before an event."""
         summary = Summary()
         indices = self._store.indices() if until else []
         for index in indices:
@@ -384,7 +385,7 @@ class _AttemptLog:
                     if reader.next_seq >= until:
                         break
             except LogFormatError:
-                pass  # said where the attempt ends
+                pass  # reported at the end of the attempt
             finally:
                 reader.close()
             break
@@ -395,7 +396,7 @@ class _AttemptLog:
             return read_footer(self._store, index)
         except LogFormatError as error:
             self.unreadable[index] = str(error)
-            return None  # the segment's events may be sound all the same
+            return None  # the segment's events may still be sound
 
     def _count_from(self, index: int, last: int) -> None:
         summary = Summary()
@@ -409,7 +410,7 @@ class _AttemptLog:
             raise
         except LogFormatError as error:
             if index == self._store.indices()[0] and not reader.next_seq:
-                raise  # nothing of it is a log
+                raise  # it is not a log at all
             end = reader.end()
             at = max(index, end.segment)
             self.end = end._replace(kind=EndKind.TORN, segment=at, reason=str(error))
@@ -430,7 +431,7 @@ class _AttemptLog:
             if reader.end().kind is EndKind.TORN:
                 self.unreadable[index] = reader.end().reason
         except LogFormatError as error:
-            self.unreadable[index] = str(error)  # what its footer counted stays true
+            self.unreadable[index] = str(error)  # what its footer counted stays valid
         finally:
             reader.close()
 
@@ -477,7 +478,7 @@ def _attempt_report(
 
 
 def _damage(log: _AttemptLog, is_written: bool) -> list[str]:
-    """What cannot be read of a log, but for what a kill leaves: a last frame that is not whole."""
+    """Return what cannot be read of a log, except the incomplete last frame that a kill leaves."""
     lines = [f"segment {index}: {reason}" for index, reason in log.unreadable.items()]
     end = log.end
     if log.missing_segments:

@@ -1,7 +1,7 @@
-"""Every sound frame of a damaged segment: found by the mark that each of the file's begins with.
+"""Finds every sound frame of a damaged segment, by the mark at the start of each of its frames.
 
 A reader stops where a log is damaged, because what follows may be anything. Here the mark, the
-checksum and the sequence number together say what follows.
+checksum and the sequence number together tell what follows.
 """
 
 import io
@@ -32,15 +32,15 @@ from ..log.format import (
 from ..log.segments import MAX_SEGMENT_BYTES, FolderStore, read_footer_bytes
 from ..system.plain_file import open_plain
 
-# A segment is sealed long before; a file beyond it is no segment as nightbus writes them.
+# A segment is sealed long before this size; nightbus writes no larger one.
 MAX_SALVAGED_BYTES = 4 * MAX_SEGMENT_BYTES
-# What looks like frames and is none costs a checksum each. In a file made to look so that would
-# take for ever; what chance makes stays far below.
+# Each false frame costs a checksum. In a file made of them that would take for ever; by chance
+# there are far fewer.
 MAX_CHECKED_IN_VAIN = 1 << 30
-# A frame and what may have to be seen of it at once; the rest of a segment is not in memory.
+# A frame and what has to be seen with it; the rest of a segment is not in memory.
 _LOOK_BYTES = FRAME_HEAD.size + MAX_PAYLOAD_BYTES + 64
 _CHUNK_BYTES = 1 << 20
-# What zstd may look back at; nightbus writes with 2 MiB, and its highest levels with 8.
+# The window of zstd; nightbus writes with 2 MiB, and with 8 at the highest levels.
 _MAX_WINDOW_BYTES = 16 << 20
 _MARK = struct.Struct("<I")
 REPEATS = "a frame repeats events that come before"
@@ -52,7 +52,7 @@ class Damage(NamedTuple):
     Attributes:
         begin, end: byte offsets, uncompressed.
         reason: one line for people.
-        of: what the offsets count in, where that is not the file.
+        of: what the offsets refer to, if not to the file.
     """
 
     begin: int
@@ -61,13 +61,13 @@ class Damage(NamedTuple):
     of: str = ""
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         where = f"from byte {self.begin:,}{f' of {self.of}' if self.of else ''}: {self.reason}"
         return where if self.begin == self.end else f"{self.end - self.begin:,} bytes {where}"
 
 
 class SoundFrame(NamedTuple):
-    """A frame of events, and its bytes."""
+    """A frame of events with its bytes."""
 
     frame: Frame
     events: list[DecodedEvent]
@@ -75,18 +75,18 @@ class SoundFrame(NamedTuple):
 
     @property
     def next_seq(self) -> int:
-        """The sequence number after its last event."""
+        """Sequence number after its last event."""
         return self.frame.first_seq + self.frame.number
 
 
 class Salvage(NamedTuple):
-    """What can be read of a segment.
+    """The readable parts of a segment.
 
     Attributes:
-        header: how it begins; None when that is damaged.
-        mark: what its frames begin with; None when no frame was found.
-        frames: the sound ones, in the order of their events.
-        footer: its end; None when it was not sealed, or the footer is damaged.
+        header: its header; None if damaged.
+        mark: the start of its frames; None if no frame was found.
+        frames: the sound frames, in the order of their events.
+        footer: its footer; None if it was not sealed, or the footer is damaged.
         damages: what cannot be read.
     """
 
@@ -98,18 +98,22 @@ class Salvage(NamedTuple):
 
 
 class Bytes(Protocol):
-    """Where a segment's bytes come from."""
+    """A source of a segment's bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to ``size`` bytes that follow; none at the end."""
+        """Return up to ``size`` bytes that follow; none at the end."""
 
 
 class SegmentBytes:
-    """A segment's bytes one after the other, as if never compressed.
+    """Reads a segment's bytes one after the other, decompressed.
+
+    Args:
+        store: the log's segments.
+        index: the segment's number.
 
     Attributes:
-        of: what offsets count in, where that is not the file.
-        problem: why they end early; known at their end.
+        of: what offsets refer to, if not to the file.
+        problem: why the bytes end early; known at their end.
 
     Raises:
         FileNotFoundError: there is no segment of that number.
@@ -167,7 +171,7 @@ class SegmentBytes:
         wanted = min(size, self._end - self._at)
         try:
             data = self._source.read(wanted) if wanted > 0 else b""
-        except Exception as error:  # of zstandard, which is not loaded for what is plain
+        except Exception as error:  # zstandard's, which is not loaded for plain segments
             if not self.of:
                 raise
             self.problem = f"{self.problem}; {error}" if self.problem else str(error)
@@ -191,17 +195,17 @@ class SegmentBytes:
         return tail
 
     def damages(self) -> list[Damage]:
-        """What was wrong with the bytes themselves, once they have been read."""
+        """Return what was wrong with the bytes themselves, once they were read."""
         return [Damage(self._at, self._at, self.problem, self.of)] if self.problem else []
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
 
 class _After:
-    """Bytes that follow on some others."""
+    """Some bytes, followed by those of a source."""
 
     def __init__(self, first: bytes, rest: Bytes) -> None:
         self._first = first
@@ -219,11 +223,15 @@ def _is_packed(store: FolderStore, index: int) -> bool:
 
 
 def salvage_segment(store: FolderStore, index: int) -> Salvage:
-    """Read what can be read of a segment.
+    """Return what is readable of a segment.
+
+    Args:
+        store: the log's segments.
+        index: the segment's number.
 
     Raises:
-        FileNotFoundError: there is none of that number.
-        NewerFormatError: written by a newer major version.
+        FileNotFoundError: there is no segment of that number.
+        NewerFormatError: it was written by a newer major version.
     """
     source = SegmentBytes(store, index)
     try:
@@ -235,10 +243,10 @@ def salvage_segment(store: FolderStore, index: int) -> Salvage:
 
 
 def salvage(source: Bytes) -> Salvage:
-    """Read what can be read of a segment's bytes.
+    """Return what is readable of a segment's bytes.
 
     Raises:
-        NewerFormatError: written by a newer major version.
+        NewerFormatError: they were written by a newer major version.
     """
     scan = Scan(source)
     sound: list[SoundFrame] = []
@@ -259,15 +267,15 @@ def salvage(source: Bytes) -> Salvage:
 
 
 class Scan:
-    """One pass over a segment's bytes, of which only a stretch is in memory.
-
-    Attributes:
-        header: how it begins; None when that is damaged.
-        mark: what its frames begin with; None when no frame was found.
-        footer: the footer, once it is found.
+    """One pass over a segment's bytes, with only a stretch of them in memory.
 
     Args:
         source: the bytes.
+
+    Attributes:
+        header: its header; None if damaged.
+        mark: the start of its frames; None if no frame was found.
+        footer: its footer, once found.
     """
 
     def __init__(self, source: Bytes) -> None:
@@ -276,19 +284,19 @@ class Scan:
         self.footer: Footer | None = None
         self._source = source
         self._data = b""  # the stretch
-        self._base = 0  # where it begins
+        self._base = 0  # offset of its start
         self._has_ended = False
         self._sound_until = 0
-        self._is_zero = True  # what was let go of behind it
-        self._reason = ""  # why what lies behind it is not sound; empty when it may be
-        self._checked = 0  # bytes of what was no frame
-        self._sound: SoundFrame | None = None  # the frame that was read last, if it has events
+        self._is_zero = True  # all bytes dropped after the last sound frame are 0
+        self._reason = ""  # why the rest is not sound; empty while it may be
+        self._checked = 0  # bytes of false frames
+        self._sound: SoundFrame | None = None  # the last frame read, if it has events
 
     def parts(self) -> Iterator[SoundFrame | Damage]:
-        """Sound frames, and what is damaged between them, as they lie.
+        """Yield sound frames, and the damage between them, in the order of the file.
 
         Raises:
-            NewerFormatError: written by a newer major version.
+            NewerFormatError: the segment was written by a newer major version.
         """
         self._read_on(0)
         self.header, self._sound_until, self._reason = _read_header(memoryview(self._data))
@@ -344,7 +352,7 @@ class Scan:
             yield Damage(self._sound_until, end, reason)
 
     def _read_on(self, at: int) -> None:
-        """Let go of what comes before an offset, and read what may have to be seen from there."""
+        """Drop what comes before an offset, and read what may be needed from there."""
         let_go = self._data[: at - self._base]
         behind = let_go[max(0, self._sound_until - self._base) :]
         self._is_zero = self._is_zero and not behind.strip(b"\0")
@@ -359,7 +367,7 @@ class Scan:
         self._data = b"".join(chunks)
 
     def _read(self, at: int) -> Frame | None:
-        """Read the frame at an offset, if one is there."""
+        """Return the frame at an offset, if there is one."""
         view = memoryview(self._data)
         self._sound = None
         try:
@@ -380,7 +388,7 @@ class Scan:
         return frame
 
     def _find_mark(self) -> tuple[int | None, int]:
-        """The mark of the first frame that is sound, whatever it begins with, and where it is."""
+        """Return the mark of the first sound frame, whatever it is, and its offset."""
         checked = 0
         at = 0
         while True:
@@ -388,7 +396,7 @@ class Scan:
             last = len(self._data) - (FRAME_HEAD.size if self._has_ended else _LOOK_BYTES)
             for index in range(at - self._base, last + 1):
                 mark, _, length, count, kind, flags, _, _ = FRAME_HEAD.unpack_from(view, index)
-                # What costs nothing to see, before a checksum over up to a megabyte.
+                # Cheap checks first, before a checksum over up to a megabyte.
                 if kind != KIND_EVENTS or flags > HAS_OTHERS or not 0 < count <= length:
                     continue
                 if length > MAX_PAYLOAD_BYTES or index + FRAME_HEAD.size + length > len(view):
@@ -408,7 +416,7 @@ class Scan:
 
 
 def _read_header(view: memoryview) -> tuple[SegmentHeader | None, int, str]:
-    """The header, where the frames begin, and why there is no header."""
+    """Return the header, the offset of the first frame, and why there is no header."""
     try:
         return *unpack_header(view), ""
     except NewerFormatError:

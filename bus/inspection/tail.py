@@ -1,6 +1,6 @@
-"""The last events of a run, and those that come while it goes on.
+"""The last events of a run, and new ones while it is running.
 
-Read from the end: of a long run only the last segments are opened.
+Reads from the end: of a long run only the last segments are opened.
 """
 
 import time
@@ -23,7 +23,7 @@ _KINDS = {kind.__name__: kind for kind in EVENT_TYPES.values()}
 
 
 class TailedEvent(NamedTuple):
-    """An event, the attempt it is of, and its wall clock in ns since 1970."""
+    """An event with its attempt and its wall clock in ns since 1970."""
 
     attempt: int
     wall_ns: int
@@ -31,11 +31,11 @@ class TailedEvent(NamedTuple):
 
 
 class EventFilter:
-    """Which events are wanted.
+    """Selects events.
 
     Args:
-        kinds: names of event types; none for all but hooks, ``all`` for hooks too.
-        metric: of puts and media, only those of this name.
+        kinds: names of event types; empty for all but hooks, ``all`` for hooks too.
+        metric: only puts and media of this name.
 
     Raises:
         UsageError: there is no such type.
@@ -57,7 +57,7 @@ class EventFilter:
         self.hooks: HookSelection = "all" if wants_hooks else "none"
 
     def wants(self, event: DecodedEvent) -> bool:
-        """Whether this one is."""
+        """Return whether an event is selected."""
         if self._kinds is not None and type(event) not in self._kinds:
             return False
         if self._metric is None:
@@ -66,12 +66,12 @@ class EventFilter:
 
 
 class Tail(NamedTuple):
-    """The end of a run, as it is now.
+    """The present end of a run.
 
     Attributes:
-        events: the last ones that are wanted, oldest first.
-        after: where to read on.
-        problems: why some could not be read, a line each.
+        events: the last selected events, oldest first.
+        after: where to continue reading.
+        problems: why some events could not be read, a line each.
     """
 
     events: list[TailedEvent]
@@ -80,10 +80,15 @@ class Tail(NamedTuple):
 
 
 def last_events(run: RunFolder, number: int, wanted: EventFilter) -> Tail:
-    """The last events of a run.
+    """Return the last events of a run.
+
+    Args:
+        run: the run.
+        number: maximum number of events.
+        wanted: selects the events.
 
     Raises:
-        NewerFormatError: written by a newer major version.
+        NewerFormatError: the log was written by a newer major version.
     """
     events: list[TailedEvent] = []
     problems: list[str] = []
@@ -127,10 +132,15 @@ def _collect(
 
 
 def follow(run: RunFolder, start: Position, wanted: EventFilter) -> Iterator[list[TailedEvent]]:
-    """Events from a position on, as they come, until the run has ended; empty while none come.
+    """Yield new events from a position until the run has ended; empty lists while there are none.
+
+    Args:
+        run: the run.
+        start: where to begin.
+        wanted: selects the events.
 
     Raises:
-        LogError: the log is damaged at its head, or from a newer major version.
+        LogError: the log's head is damaged, or it is from a newer major version.
     """
     attempt, seq = start
     while True:
@@ -142,21 +152,19 @@ def follow(run: RunFolder, start: Position, wanted: EventFilter) -> Iterator[lis
 
 
 def killed_because(run: RunFolder) -> str:
-    """Why the log of a run ends that nobody writes any more and that did not come to its end; empty
-    for any other.
-    """
+    """Return why the log of a killed run ends; empty if the run is running or ended properly."""
     attempts = run.attempts()
-    is_end_of_another = run.ends_because != RunFolder.ends_because  # what a flight recorder kept
-    if not attempts or is_end_of_another or run.goes_on():
+    is_end_of_another = run.ends_because != RunFolder.ends_because  # a flight recorder's file
+    if not attempts or is_end_of_another or run.is_running():
         return ""
     store = run.store(attempts[-1])
-    for index in reversed(store.indices()):  # from its last events
+    for index in reversed(store.indices()):  # from the last
         reader = LogReader(Stretch(store, index, index))
         try:
             if any(isinstance(event, RunEnded) for event in reader.events("none")):
                 return ""
         except LogFormatError:
-            continue  # what is damaged is said elsewhere
+            continue  # damage is reported elsewhere
         finally:
             reader.close()
         if reader.next_seq:
@@ -174,7 +182,7 @@ def _follow_attempt(
     try:
         offset_ns: int | None = None
         while True:
-            # Asked before its log is read: what a run writes at its end is not missed.
+            # Asked before its log is read, so that what a run writes at its end is not missed.
             goes_on = run.is_being_written(attempt)
             before = reader.next_seq
             events = reader.read(wanted.hooks)
@@ -197,7 +205,7 @@ def _tailed(attempt: int, offset_ns: int, event: DecodedEvent) -> TailedEvent:
 
 
 def _wall_offset_ns(store: FolderStore) -> int:
-    """What to add to an event's time for the wall clock, as a segment's header says it."""
+    """Return what to add to an event's time for the wall clock, from a segment's header."""
     for index in store.indices():
         header = read_header(store, index)
         if header is not None:
@@ -206,7 +214,12 @@ def _wall_offset_ns(store: FolderStore) -> int:
 
 
 def read_header(store: FolderStore, index: int) -> SegmentHeader | None:
-    """A segment's header; None when it is damaged or gone."""
+    """Return a segment's header; None if it is damaged or gone.
+
+    Args:
+        store: the log's segments.
+        index: the segment's number.
+    """
     try:
         source = store.open(index)
     except (FileNotFoundError, LogFormatError):

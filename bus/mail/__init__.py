@@ -1,1 +1,1 @@
-"""Commands on their way to an actor, and the replies."""
+"""Mailboxes with commands for actors, and the replies."""

@@ -1,4 +1,4 @@
-"""Commands waiting for an actor: bounded, counted, and none lost without a word."""
+"""Mailboxes: commands waiting for an actor, bounded and counted, none lost silently."""
 
 import contextlib
 import threading
@@ -19,15 +19,15 @@ OVERFLOWS: tuple[Overflow, ...] = ("fail", "block", "drop_oldest", "drop_newest"
 
 
 class MailboxLimit(msgspec.Struct, frozen=True):
-    """How many commands may wait for an actor, and what becomes of one too many.
+    """How many commands may wait for an actor, and what happens to a command beyond that.
 
     Attributes:
-        capacity: at most so many wait.
-        overflow: ``fail`` refuses it, which makes it a dead letter. ``block`` lets its sender wait
-            for room, then fails. ``drop_oldest`` drops the one that has waited longest,
-            ``drop_newest`` the one that comes. ``coalesce`` keeps, full or not, only the newest
-            waiting command of each type and sender, and fails when it is full even so.
-        block_s: how long ``block`` lets a sender wait, in s.
+        capacity: maximum number of waiting commands.
+        overflow: ``fail`` refuses the command, which makes it a dead letter. ``block`` has its
+            sender wait for room, then fails. ``drop_oldest`` drops the command that has waited
+            longest, ``drop_newest`` the new one. ``coalesce`` always keeps only the newest waiting
+            command of each type and sender, and fails if the mailbox is full all the same.
+        block_s: how long ``block`` has a sender wait, in s.
     """
 
     capacity: int = 1000
@@ -49,7 +49,7 @@ DEFAULT_LIMIT = MailboxLimit()
 
 
 class Envelope(NamedTuple):
-    """A command on its way."""
+    """A command with its sender and reply."""
 
     command: Command
     sender: str
@@ -57,15 +57,15 @@ class Envelope(NamedTuple):
 
 
 class Mailbox:
-    """Commands for one actor, in order; any thread may post, the actor's own thread takes.
+    """Commands for one actor, in order; any thread may post, only the actor's thread takes.
 
     Every command that is posted is delivered, dropped by the policy, or becomes a dead letter, and
     each is counted once.
 
     Args:
-        limit: how many may wait, and what becomes of one too many.
-        arrived: called when one more command waits, from the poster's thread; must not block.
-        dropped: called with each command that the policy drops, from the poster's thread.
+        limit: how many commands may wait, and what happens to a command beyond that.
+        arrived: called when one more command waits, on the sender's thread; must not block.
+        dropped: called with each command that the policy drops, on the sender's thread.
     """
 
     def __init__(
@@ -79,19 +79,22 @@ class Mailbox:
         self.is_open = True
         self._dropped = dropped
         self._waiting: deque[Envelope] = deque()
-        # Guards all of this; notified when there is room, or never will be.
+        # Guards all fields; notified when there is room, or never will be.
         self._room = threading.Condition()
-        self._tell_room: list[Callable[[], None]] = []  # the same for senders that may not block
+        self._room_listeners: list[Callable[[], None]] = []  # for senders that must not block
         self._sent = self._delivered = self._drops = self._dead = self._most_waiting = 0
 
     # -- senders -----------------------------------------------------------------------------
 
     def post(self, envelope: Envelope, may_block: bool = True) -> str:
-        """Add a command; returns why not, or an empty string.
+        """Add a command.
 
         Args:
             envelope: the command.
-            may_block: whether ``overflow="block"`` may hold this thread up.
+            may_block: ``overflow="block"`` may block this thread.
+
+        Returns:
+            Why the command was refused; an empty string if it was not.
         """
         with self._room:
             if may_block and self.limit.overflow == "block":
@@ -105,14 +108,14 @@ class Mailbox:
         if self._dropped is not None:
             for each in dropped:
                 self._dropped(each)
-        # In the place of one that was dropped, it needs no announcement: so there are never more
+        # A command that replaces a dropped one is not announced, so that there are never more
         # announcements than commands, however many are dropped.
         if not reason and not dropped and self.arrived is not None:
             self.arrived()
         return reason
 
     async def wait_for_room(self) -> None:
-        """Wait, in a trio task, until a post need not wait, at most ``block_s``."""
+        """Wait, in a trio task, until a post need not wait, for ``block_s`` at most."""
         token = trio.lowlevel.current_trio_token()
         with trio.move_on_after(self.limit.block_s):
             while True:
@@ -120,12 +123,12 @@ class Mailbox:
                 with self._room:
                     if not self.must_wait:
                         return
-                    self._tell_room.append(lambda freed=freed: token.run_sync_soon(freed.set))  # type: ignore[misc]
+                    self._room_listeners.append(lambda freed=freed: token.run_sync_soon(freed.set))  # type: ignore[misc]
                 await freed.wait()
 
     @property
     def must_wait(self) -> bool:
-        """Whether the policy has a sender wait now."""
+        """Return whether the policy has a sender wait now."""
         return (
             self.limit.overflow == "block"
             and self.is_open
@@ -133,7 +136,7 @@ class Mailbox:
         )
 
     def _admit(self, envelope: Envelope) -> tuple[str, list[Envelope]]:
-        """Why it is refused, or an empty string; and what is dropped for it."""
+        """Return why it is refused, or an empty string; and what is dropped for it."""
         if not self.is_open:
             return "the actor has stopped", []
         waiting, overflow = self._waiting, self.limit.overflow
@@ -158,7 +161,7 @@ class Mailbox:
     # -- the actor ---------------------------------------------------------------------------
 
     def take(self) -> Envelope | None:
-        """The next command, or None. It counts as delivered unless ``refuse`` says otherwise."""
+        """Return the next command, or None; it counts as delivered unless ``refuse`` is called."""
         if not self._waiting:
             return None
         with self._room:
@@ -170,13 +173,13 @@ class Mailbox:
         return envelope
 
     def refuse(self) -> None:
-        """Nobody handles the command that was taken last: it is a dead letter."""
+        """Count the command that was taken last as a dead letter, because nothing handles it."""
         with self._room:
             self._delivered -= 1
             self._dead += 1
 
     def close(self) -> list[Envelope]:
-        """Refuse further commands; returns those nobody took, which are dead letters now."""
+        """Refuse further commands; return those still waiting, which are dead letters now."""
         with self._room:
             self.is_open = False
             left = list(self._waiting)
@@ -187,13 +190,13 @@ class Mailbox:
 
     def _notify_room(self) -> None:
         self._room.notify_all()
-        tell, self._tell_room = self._tell_room, []
+        tell, self._room_listeners = self._room_listeners, []
         for each in tell:
-            with contextlib.suppress(trio.RunFinishedError):  # who waited is gone
+            with contextlib.suppress(trio.RunFinishedError):  # the waiting run is gone
                 each()
 
     def statistics(self) -> MailboxStatistics:
-        """How many commands came, and what became of them."""
+        """Return how many commands came, and what happened to them."""
         with self._room:
             return MailboxStatistics(
                 capacity=self.limit.capacity,
@@ -208,29 +211,29 @@ class Mailbox:
 
     @property
     def waiting(self) -> int:
-        """How many commands wait."""
+        """Number of commands that wait."""
         return len(self._waiting)
 
     @property
     def sent(self) -> int:
-        """How many commands were sent."""
+        """Number of commands that were sent."""
         return self._sent
 
     @property
     def settled(self) -> int:
-        """How many of them wait no more: they were delivered, dropped, or are dead."""
+        """Number of commands that wait no more: delivered, dropped, or dead letters."""
         with self._room:
             return self._sent - len(self._waiting)
 
 
 class Told:
-    """What ``tell`` returns: usually nothing is left to wait for, and awaiting it costs nothing.
+    """The awaitable result of ``tell``; usually there is nothing to wait for.
 
-    When a coroutine tells an actor whose mailbox is full and has its senders wait, awaiting this
-    waits. A coroutine that does not await it cannot be held up: its command is refused then.
+    When a coroutine tells an actor whose full mailbox blocks senders, awaiting this waits for room.
+    If the coroutine does not await it, the command is refused.
 
     Args:
-        deliver: delivers what could not be delivered at once, after waiting or without.
+        deliver: delivers, with or without waiting, what could not be delivered at once.
     """
 
     def __init__(self, deliver: "Deferred | None" = None) -> None:
@@ -253,7 +256,7 @@ class Deferred(NamedTuple):
     deliver_now: Callable[[], None]
 
     async def deliver_when_room(self) -> None:
-        """Wait for room, then deliver; also when the wait is cancelled, so that none is lost."""
+        """Wait for room, then deliver, even if the wait is cancelled, so that none is lost."""
         try:
             await self.mailbox.wait_for_room()
         finally:

@@ -1,4 +1,4 @@
-"""The answer to a command, on its way back: it always comes, as a value or a typed failure."""
+"""The reply to a command, which always comes: a value or a typed failure."""
 
 import contextlib
 import math
@@ -13,26 +13,29 @@ from ..errors import AskTimeoutError, UsageError
 
 
 class Reply:
-    """The answer to one ``ask``: set once, from any thread."""
+    """The reply to one ``ask``: set once, from any thread."""
 
     def __init__(self) -> None:
         self._future: Future[Any] = Future()
 
     def set(self, value: object) -> None:
-        """Give the answer; later ones are ignored."""
-        with contextlib.suppress(InvalidStateError):  # there is one: it may come from two threads
+        """Set the reply; later ones are ignored."""
+        with contextlib.suppress(InvalidStateError):  # set already: it may come from two threads
             self._future.set_result(value)
 
     def fail(self, error: Exception) -> None:
-        """Say that there is no answer."""
+        """Set an error as the reply."""
         with contextlib.suppress(InvalidStateError):
             self._future.set_exception(error)
 
     def wait(self, timeout_s: float) -> Any:
-        """Wait for the answer in a thread.
+        """Block until the reply is there.
+
+        Args:
+            timeout_s: how long to wait, in s.
 
         Raises:
-            AskTimeoutError: there was none in time.
+            AskTimeoutError: there was no reply in time.
         """
         try:
             return self._future.result(timeout_s)
@@ -41,27 +44,30 @@ class Reply:
                 raise  # the handler's own TimeoutError
             raise _late(timeout_s) from None
 
-    async def wait_async(self, timeout_s: float, told: Awaitable[None] | None = None) -> Any:
-        """Wait for the answer in a trio task.
+    async def wait_async(self, timeout_s: float, posted: Awaitable[None] | None = None) -> Any:
+        """Wait for the reply in a trio task.
 
         Args:
-            timeout_s: how long.
-            told: to be awaited first: the command may have to wait for room in a mailbox.
+            timeout_s: how long to wait, in s.
+            posted: awaited first, because the command may have to wait for room in a mailbox.
+
+        Returns:
+            The reply's value.
 
         Raises:
-            AskTimeoutError: there was none in time.
+            AskTimeoutError: there was no reply in time.
         """
         arrived = trio.Event()
         token = trio.lowlevel.current_trio_token()
 
         def announce(_: object) -> None:
-            with contextlib.suppress(trio.RunFinishedError):  # nobody waits any more
+            with contextlib.suppress(trio.RunFinishedError):  # no task waits any more
                 token.run_sync_soon(arrived.set)
 
         self._future.add_done_callback(announce)
         with trio.move_on_after(timeout_s):
-            if told is not None:
-                await told
+            if posted is not None:
+                await posted
             await arrived.wait()
         if not self._future.done():
             raise _late(timeout_s)
@@ -69,10 +75,10 @@ class Reply:
 
 
 def check_deadline(timeout_s: float) -> None:
-    """See that a wait has an end.
+    """Check that a wait has an end.
 
     Raises:
-        UsageError: it has none.
+        UsageError: the timeout is not a finite number of seconds from 0.
     """
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float):
         raise UsageError(f"timeout_s={timeout_s!r}: expected seconds; an ask always has a deadline")

@@ -33,7 +33,7 @@ from ..runs.run_folder import RunFolder
 from ..statistics import ActorStatistics, BusStatistics
 from ..subscription import subscriptions_of
 from ..system.paths import as_path
-from ..system.streams import tell_user
+from ..system.streams import notify_user
 from .check import check_what_is_named
 from .missing_events import missing_events
 from .observer import ReplayObserver
@@ -340,7 +340,7 @@ def _listeners(everyone: Iterable[Actor]) -> dict[str, str]:
 
 def _say(notes: Iterable[str]) -> None:
     for note in notes:
-        tell_user(f"nightbus: {note}")
+        notify_user(f"nightbus: {note}")
 
 
 def several(given: object) -> list[object]:

@@ -1,1 +1,1 @@
-"""A run's folder: what it holds, how it is found, which attempts of it count."""
+"""A run's folder: what it holds, how it is found, and which of its attempts are current."""

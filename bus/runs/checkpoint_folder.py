@@ -1,4 +1,4 @@
-"""The files of a checkpoint and their digest: what can be said of one without reading tensors."""
+"""The files of a checkpoint and their digest, without reading tensors."""
 
 import hashlib
 from pathlib import Path
@@ -12,12 +12,12 @@ DIGEST = "digest"
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder looks like a checkpoint."""
+    """Return whether a folder looks like a checkpoint."""
     return (folder / STATE).is_file()
 
 
 def digest_of(folder: Path) -> tuple[str, int]:
-    """blake2b-128 of a checkpoint's files, and their size in bytes."""
+    """Return the blake2b-128 of a checkpoint's files, and their size in bytes."""
     digest, size = hashlib.blake2b(digest_size=16), 0
     for name in (STATE, TENSORS):
         with open(open_plain(folder / name, CheckpointError), "rb") as file:
@@ -28,15 +28,15 @@ def digest_of(folder: Path) -> tuple[str, int]:
 
 
 def kept_digest(folder: Path) -> str:
-    """What a checkpoint's digest was when it was written."""
+    """Return the digest that was recorded when a checkpoint was written."""
     return read_small(folder / DIGEST, CheckpointError).decode("ascii", "replace").strip()
 
 
 def check_digest(folder: Path) -> str:
-    """The digest of a checkpoint whose files are as they were written.
+    """Check that a checkpoint's files are as they were written, and return their digest.
 
     Raises:
-        CheckpointError: they are not, or one of them is no plain file.
+        CheckpointError: they are not, or one of them is not a regular file.
         FileNotFoundError: one is missing.
         OSError: one cannot be read.
     """
@@ -44,7 +44,7 @@ def check_digest(folder: Path) -> str:
     kept = kept_digest(folder)
     if kept != found:
         raise CheckpointError(
-            f"the checkpoint {folder} is damaged: its digest is {found}, and was {kept[:80]} when "
+            f"the checkpoint {folder} is damaged: its digest is {found}, but was {kept[:80]} when "
             "it was written"
         )
     return found

@@ -1,4 +1,4 @@
-"""What a file is that was given as a checkpoint, by how it begins: nothing in it is run."""
+"""Recognises a file given as a checkpoint by its first bytes; nothing in it is run."""
 
 import os
 import zipfile
@@ -10,11 +10,11 @@ _ZIP, _PICKLE, _GZIP, _HDF5 = b"PK\x03\x04", b"\x80", b"\x1f\x8b", b"\x89HDF"
 
 
 class CheckpointKind(NamedTuple):
-    """What a file seems to be.
+    """What kind of file something seems to be.
 
     Attributes:
-        what: for people, after "is".
-        is_torchs: whether torch.save may have written it.
+        what: for people, to follow "is".
+        is_torchs: torch.save may have written it.
         advice: what to do with it.
     """
 
@@ -28,7 +28,7 @@ _TORCHS = CheckpointKind("a checkpoint of PyTorch or Lightning, a pickle", True,
 
 
 def kind_of_file(path: Path) -> CheckpointKind:
-    """What a plain file is, from its first bytes.
+    """Return the kind of a regular file, from its first bytes.
 
     Raises:
         OSError: it cannot be read.
@@ -51,10 +51,12 @@ def kind_of_file(path: Path) -> CheckpointKind:
         load = "load them with module.load_state_dict(safetensors.torch.load_file(PATH))"
         return CheckpointKind(what, False, load)
     if head.startswith(b"version https://git-lfs"):
-        return CheckpointKind("what Git LFS has in a file's place", False, "git lfs pull gets it")
+        return CheckpointKind(
+            "a pointer of Git LFS, not the file itself", False, "get it with git lfs pull"
+        )
     if head.lstrip()[:9].lower() in (b"<!doctype", b"<html>"):
-        what = "a web page, as a download leaves that was not let in"
-        return CheckpointKind(what, False, "download it anew")
+        what = "a web page, as a download without access leaves it"
+        return CheckpointKind(what, False, "download it again")
     return _another("a text file" if _is_text(head) else "a file of another kind")
 
 
@@ -64,7 +66,7 @@ def _another(what: str) -> CheckpointKind:
 
 
 def _may_be_torchs(path: Path) -> bool:
-    """Whether a zip archive has what torch.save writes; one that was cut short says nothing."""
+    """Return whether a zip archive has what torch.save writes; assume so if it was cut short."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("data.pkl") for name in archive.namelist())
@@ -76,7 +78,7 @@ def _is_text(head: bytes) -> bool:
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:  # but for a letter that is cut in two
+        if error.start < len(head) - 4:  # unless a character is cut in two at the end
             return False
         text = head[: error.start].decode()
     return all(sign.isprintable() or sign.isspace() for sign in text)

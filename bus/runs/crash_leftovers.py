@@ -1,4 +1,4 @@
-"""What processes that were killed left behind in a run's folder: files that were to be renamed."""
+"""Temporary files that killed processes left in a run's folder."""
 
 import contextlib
 import os
@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-# Two kinds of names tell who began the file; compressing is up to whoever writes the run.
+# Two kinds of names tell which process began the file; only the run's writer compresses.
 _OF_A_PROCESS = re.compile(r".*\.(\d+)(-\d+)?\.tmp")
 _COMPRESSED = re.compile(r"\d{6,}\.nlog\.zst\.tmp")
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove them. To be called by the process that writes the run, before it does.
+    """Remove temporary files; to be called by the process that writes the run, before it writes.
 
     Args:
         run: the run's folder.
@@ -20,12 +20,12 @@ def remove_leftovers(run: Path) -> None:
     for path in _temporary_files(run):
         process = _OF_A_PROCESS.fullmatch(path.name)
         if _COMPRESSED.fullmatch(path.name) or (process and is_gone(int(process[1]))):
-            with contextlib.suppress(OSError):  # no harm done by it, then
+            with contextlib.suppress(OSError):  # it does no harm if it stays
                 path.unlink()
 
 
 def _temporary_files(run: Path) -> Iterator[Path]:
-    """In the run's own folders: links in it may lead out of it."""
+    """Yield temporary files in the run's own folders, since links may lead out of the run."""
     attempts = list(run.glob("attempt-*"))
     ranks = [rank for attempt in attempts for rank in attempt.glob("rank-*")]
     folders = [run, run / "cursors", *attempts, *ranks]
@@ -35,8 +35,11 @@ def _temporary_files(run: Path) -> Iterator[Path]:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether the process that had a number has ended. Where processes are numbered anew, as in a
-    container, it may have been ours, which has nothing unfinished when it asks.
+    """Return whether the process with an id has ended.
+
+    Where process ids start anew, as in a container, the id may be our own; we have nothing
+    unfinished
+    when this is called.
     """
     if pid == os.getpid():
         return True

@@ -1,4 +1,4 @@
-"""An observer's place in a run, committed as it goes, with what the observer made of it."""
+"""Cursors: an observer's position in a run, committed with its state."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +23,10 @@ class AttemptLog(NamedTuple):
     """The log of one attempt.
 
     Attributes:
-        attempt: which.
+        attempt: its number.
         store: its segments.
-        limit: how far it is committed, when it is being written in this process.
-        until: the first event that a later attempt superseded; None when none is.
+        limit: how much of it is committed, when this process is writing it.
+        until: the first superseded event; None if there is none.
     """
 
     attempt: int
@@ -36,7 +36,7 @@ class AttemptLog(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The next event an observer has to see."""
+    """The next event that an observer has to see."""
 
     attempt: int
     seq: int
@@ -50,8 +50,8 @@ class Cursor(msgspec.Struct, frozen=True):
 
     Attributes:
         attempt, seq: the next event to deliver.
-        kind: the observer's class, for people and for the sinks that nightbus itself brings.
-        state: what the observer needs to go on from here: plain data, never code.
+        kind: the name of the observer's class, for people and for nightbus's own sinks.
+        state: what the observer needs to continue from here: plain data, never code.
     """
 
     attempt: int
@@ -61,10 +61,10 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 class RunReader:
-    """Reads the attempts of a run one after the other, from a position on.
+    """Reads the attempts of a run one after the other, from a position.
 
     Args:
-        logs: the attempts, ascending; the last may be one that is still written.
+        logs: the attempts, ascending; the last may still be growing.
         start: where to begin.
     """
 
@@ -77,10 +77,14 @@ class RunReader:
     def read(
         self, hooks: HookSelection = "all", max_bytes: int | None = None
     ) -> list[DecodedEvent]:
-        """Events that follow, all of one attempt; empty when there are none now.
+        """Return the next events, all of one attempt; an empty list if there are none now.
+
+        Args:
+            hooks: which hooks to return.
+            max_bytes: stop after about this many bytes of log; the reader's default if not given.
 
         Raises:
-            LogError: the log is damaged at its head or from a newer major version.
+            LogError: the log's head is damaged, or it is from a newer major version.
         """
         while self._logs:
             if self._reader is None:
@@ -110,7 +114,7 @@ class RunReader:
         return []
 
     def events(self, hooks: HookSelection = "all") -> Iterator[DecodedEvent]:
-        """All events from here to the end of what is there now."""
+        """Yield all events up to the present end."""
         while True:
             before = self.position
             events = self.read(hooks)
@@ -120,31 +124,31 @@ class RunReader:
 
     @property
     def has_more(self) -> bool:
-        """Whether the last read ended because it was full, or at an attempt's end."""
+        """True if the last read ended because it was full, or at the end of an attempt."""
         return len(self._logs) > 1 or (self._reader is not None and self._reader.has_more)
 
     @property
     def reader(self) -> LogReader | None:
-        """The reader of the current attempt's log."""
+        """Reader of the current attempt's log."""
         return self._reader
 
     def close(self) -> None:
-        """Let go of files."""
+        """Close the files."""
         if self._reader:
             self._reader.close()
 
 
 class CursorFile:
-    """Where one observer's cursor lies in the run's folder.
+    """The file of one observer's cursor, in the run's folder.
 
     Args:
         run: the run.
         observer: the observer's name.
-        outside: a folder to keep it in instead, for someone who reads the run from outside.
+        outside: a folder to keep it in instead, for a process that does not write the run.
     """
 
     def __init__(self, run: RunFolder, observer: str, outside: Path | None = None) -> None:
-        # Quoted: a name may hold what a file name cannot, a slash say.
+        # Quoted: a name may hold what a file name cannot, such as a slash.
         name = f"{quote(observer, safe=' ')}.json"
         if outside is None:
             self.path = run.path / "cursors" / name
@@ -152,7 +156,7 @@ class CursorFile:
             self.path = outside / f".nightbus-{run.info.id}-{name}"
 
     def load(self) -> Cursor | None:
-        """The committed cursor, or None when nothing was committed.
+        """Return the committed cursor, or None.
 
         Raises:
             RunFolderError: the file is damaged.
@@ -184,11 +188,11 @@ class CursorFile:
 
 
 _NOT_FINITE = {f"\0{value!r}": value for value in (math.inf, -math.inf, math.nan)}
-"""What stands in JSON for a number that it does not know."""
+"""Stand-ins for numbers that JSON does not have."""
 
 
 def _each(convert: Callable[[Plain], Plain], state: PlainState) -> PlainState:
-    """A state with every value in it converted."""
+    """Return a state with every value converted."""
     return {
         name: [convert(each) for each in value] if isinstance(value, list) else convert(value)
         for name, value in state.items()
@@ -205,12 +209,17 @@ def _from_json(value: Plain) -> Plain:
 
 
 def attempt_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:
-    """The recorded attempts of a run."""
+    """Return the recorded attempts of a run.
+
+    Args:
+        run: the run.
+        rank: of which process.
+    """
     return [AttemptLog(attempt, run.store(attempt, rank)) for attempt in run.attempts()]
 
 
 def list_cursors(run: RunFolder) -> dict[str, Path]:
-    """Cursor files of a run by observer name.
+    """Return a run's cursor files by observer name.
 
     Raises:
         RunFolderError: their folder leads out of the run.

@@ -1,4 +1,4 @@
-"""Which run is meant."""
+"""Finds the run that an id, a name, a path or ``last`` means."""
 
 from pathlib import Path
 
@@ -12,21 +12,21 @@ LAST = "last"
 
 
 def find_events(given: str) -> RunFolder:
-    """The run that ``find_run`` finds, or a file of a run's last events.
+    """Return the run that ``find_run`` finds, or a file of a run's last events.
 
     Raises:
-        RunFolderError: there is none, or several.
-        LogFormatError: the file is damaged at its head.
+        RunFolderError: there is no such run, or several.
+        LogFormatError: the head of the file is damaged.
     """
     path = as_path(given)
     return open_run(path) if is_flight_file(path) else find_run(given)
 
 
 def find_run(given: str) -> RunFolder:
-    """The run that a path, a path inside a run, an id, its beginning, a name, or ``last`` means.
+    """Return the run meant by a path in or of a run, an id or its beginning, a name, or ``last``.
 
     Raises:
-        RunFolderError: there is none, or several.
+        RunFolderError: there is no such run, or several.
     """
     path = as_path(given)
     for candidate in (path, Path("runs") / given):
@@ -46,7 +46,7 @@ def find_run(given: str) -> RunFolder:
     beginning = [name for name in newest if name.startswith(given)] if given else []
     if given and not beginning:
         beginning = _called(given, newest)
-    if len(beginning) > 1:  # a run called digits comes before those called digits-large
+    if len(beginning) > 1:  # a run named digits comes before those named digits-large
         beginning = _called(given, beginning) or beginning
     if len(beginning) == 1:
         return RunFolder.open(Path("runs") / beginning[0])
@@ -64,13 +64,13 @@ def find_run(given: str) -> RunFolder:
 
 
 def _called(name: str, ids: list[str]) -> list[str]:
-    """Ids of the runs below ./runs with this name, which their ids may have other letters for."""
+    """Return the ids of the runs below ./runs with this name; an id may spell it differently."""
     called = []
     for run_id in ids:
         try:
             if RunFolder.open(Path("runs") / run_id).info.name == name:
                 called.append(run_id)
-        except RunFolderError:  # a damaged one is found by its id
+        except RunFolderError:  # a damaged run is found by its id only
             continue
     return called
 

@@ -1,4 +1,4 @@
-"""A flight recorder's events on disk: one segment of the log's own format, in a file by itself."""
+"""A flight recorder's events on disk: one segment of the log's format, in a file by itself."""
 
 import os
 import re
@@ -52,7 +52,12 @@ class _FileStore(FolderStore):
 
 
 class FlightFile(RunFolder):
-    """The last events of a run, read as if they were all of it."""
+    """The last events of a run, read as if they were the whole run.
+
+    Args:
+        path: the file.
+        header: the header of its segment.
+    """
 
     ends_because = "only its last events were kept, and they end here"
 
@@ -71,27 +76,27 @@ class FlightFile(RunFolder):
 
 
 def is_flight_file(path: Path) -> bool:
-    """Whether there is a file of last events at a path, whatever somebody called it."""
+    """Return whether a path is a file of last events, whatever its name."""
     is_segment = _SEGMENT_OF_A_RUN.fullmatch(path.name) is not None
     return path.suffix == ".nlog" and not is_segment and path.is_file()
 
 
 def left_behind(folder: Path) -> list[Path]:
-    """What crashes, hangs and SIGQUIT left in a run's folder, oldest first."""
+    """Return the files that crashes, hangs and SIGQUIT left in a run's folder, oldest first."""
     try:
         found = [match for name in os.listdir(folder) if (match := _LEFT.fullmatch(name))]
-    except NotADirectoryError:  # a file of last events, which has nothing in it
+    except NotADirectoryError:  # a file of last events
         return []
     found.sort(key=lambda match: (match[2], abs(int(match[3] or 0)), match[0]))
     return [folder / match[0] for match in found]
 
 
 def open_run(path: str | os.PathLike[str]) -> RunFolder:
-    """The run in a folder, or the end of one that a flight recorder wrote.
+    """Return the run in a folder, or the end of a run that a flight recorder wrote.
 
     Raises:
         RunFolderError: there is none.
-        LogFormatError: the flight recorder's file is damaged at its head.
+        LogFormatError: the head of the flight recorder's file is damaged.
     """
     file = Path(path)
     if not is_flight_file(file):
@@ -107,9 +112,14 @@ def open_run(path: str | os.PathLike[str]) -> RunFolder:
 def write_flight_file(path: Path, identity: LogIdentity, notes: Sequence[Event | HookAt]) -> None:
     """Write a flight recorder's events.
 
+    Args:
+        path: the new file.
+        identity: the run and attempt.
+        notes: the events, oldest first.
+
     Raises:
-        RunFolderError: the file cannot be made.
-        OSError: it could not be written whole.
+        RunFolderError: the file cannot be created.
+        OSError: it could not be written completely.
     """
     place = Place(identity.rank)
     writer = LogWriter(
@@ -139,6 +149,11 @@ def write_flight_file(path: Path, identity: LogIdentity, notes: Sequence[Event |
 
 
 def numbered(event: Event, seq: int) -> Event:
-    """An event with its place in the order."""
+    """Return an event with a sequence number.
+
+    Args:
+        event: the event.
+        seq: its number.
+    """
     fields = [getattr(event, name) for name in event.__struct_fields__]
     return type(event)(seq, *fields[1:])

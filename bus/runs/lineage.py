@@ -1,9 +1,9 @@
-"""What of a run's recording still holds: each attempt goes on from a point of an earlier one.
+"""Which parts of a run's recording are current.
 
-A resumed attempt begins at the checkpoint that it was resumed from. What its parent recorded after
-that checkpoint was done again: it is superseded, and so is every attempt that grew out of it.
+Each attempt continues from a point of an earlier one.
 
-::
+A resumed attempt begins at the checkpoint that it was resumed from. It supersedes what its parent
+recorded after that checkpoint, and every attempt that grew out of that::
 
     attempt 0   ----------s-----x        s: the checkpoint, x: killed
     attempt 1             `------------
@@ -25,7 +25,7 @@ _EVENTS_BEFORE = 1000  # more than are put at the end of an epoch
 
 
 class _Start(NamedTuple):
-    """How an attempt began, as far as its log says."""
+    """How an attempt began, according to its log."""
 
     fn: str
     step: int
@@ -33,10 +33,10 @@ class _Start(NamedTuple):
 
 
 def consistent_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:
-    """The attempts of a run without what was superseded, in order.
+    """Return the attempts of a run without superseded events, in order.
 
-    An attempt that was resumed from a checkpoint takes the place of what came after it. One that
-    was not goes on from all there is. An evaluation of a state that still holds stays.
+    An attempt that was resumed from a checkpoint supersedes what came after it. Another attempt
+    continues from everything before. An evaluation of a current state is current.
 
     Args:
         run: the run.
@@ -46,21 +46,21 @@ def consistent_logs(run: RunFolder, rank: int = 0) -> list[AttemptLog]:
 
 
 def logs_before(run: RunFolder, fork: Fork | None, rank: int = 0) -> list[AttemptLog]:
-    """What of a run's attempts holds for one that begins now.
+    """Return the parts of a run's attempts that are current for an attempt that begins now.
 
     Args:
         run: the run.
-        fork: the checkpoint from which it goes on, if it does.
+        fork: the checkpoint from which it continues, if any.
         rank: of which process.
     """
     logs = {log.attempt: log for log in attempt_logs(run, rank)}
-    # Nothing comes before the first, whatever it went on from.
+    # Nothing comes before the first attempt, whatever it was resumed from.
     starts = {attempt: _start_of(log.store) for attempt, log in islice(logs.items(), 1, None)}
-    views: dict[int, list[AttemptLog]] = {}  # attempt -> what held when it had ended
+    views: dict[int, list[AttemptLog]] = {}  # attempt -> what was current at its end
     before: list[AttemptLog] = []
     for attempt, log in logs.items():
         its_fork = starts[attempt].fork if attempt in starts else None
-        # A checkpoint may be of an attempt that is not here: what is here, it does not supersede.
+        # A checkpoint of an attempt that is not here supersedes nothing of what is here.
         if its_fork is not None and its_fork.attempt in views:
             before = _forked(views, its_fork, starts, logs)
         before = views[attempt] = [*before, log]
@@ -75,7 +75,7 @@ def _forked(
     starts: dict[int, _Start],
     logs: dict[int, AttemptLog],
 ) -> list[AttemptLog]:
-    """What holds of the attempts before one that was resumed."""
+    """Return what is current of the attempts before a resumed one."""
     parents = list(views[fork.attempt])
     parent = parents.pop()
     parents.append(parent._replace(until=fork.seq + 1))
@@ -85,20 +85,20 @@ def _forked(
             continue
         start = starts[attempt]
         if start.fn in ("", "fit") or start.step > step:
-            break  # it trained on, or what it evaluated is superseded
+            break  # it trained further, or what it evaluated is superseded
         parents.append(logs[attempt])
     return parents
 
 
 def _start_of(store: SegmentStore) -> _Start:
-    """An attempt's RunStarted, which is at its log's begin; a killed one may have none."""
+    """Return an attempt's RunStarted, at the start of its log; a killed attempt may have none."""
     reader = LogReader(store)
     try:
         for event in reader.read("none"):
             if type(event) is RunStarted:
                 return _Start(event.fn, event.step, event.fork)
     except LogFormatError:
-        pass  # said by whoever reads its events
+        pass  # reported by the reader of its events
     finally:
         reader.close()
     fork = read_fork(store.folder.parent) if isinstance(store, FolderStore) else None
@@ -106,8 +106,9 @@ def _start_of(store: SegmentStore) -> _Start:
 
 
 def _step_at(store: SegmentStore, seq: int) -> int:
-    """How many optimizer steps were completed: as the events before say, because a value that is
-    put when an epoch ends belongs to the step before.
+    """Return how many optimizer steps were completed at an event.
+
+    Taken from the events before it, because a value put at the end of an epoch has the step before.
     """
     reader = LogReader(store)
     try:
@@ -121,14 +122,14 @@ def _step_at(store: SegmentStore, seq: int) -> int:
 
 
 class Timeline:
-    """When events were recorded, in seconds since the run began; time between attempts is left out.
+    """Times of events in seconds since the run began, without the time between attempts.
 
     Args:
         logs: the attempts that are read.
     """
 
     def __init__(self, logs: Sequence[AttemptLog]) -> None:
-        self._offset_ns: dict[int, int] = {}  # attempt -> what to add to its times
+        self._offset_ns: dict[int, int] = {}  # attempt -> offset added to its times
         now_ns = 0
         for log in logs:
             first_ns = _time_at(log.store, 0)
@@ -142,15 +143,20 @@ class Timeline:
                 now_ns += max(0, (first_ns if last_ns is None else last_ns) - first_ns)
 
     def seconds(self, attempt: int, event: Event) -> float:
-        """When an event of an attempt was recorded."""
+        """Return when an event was recorded, in seconds since the run began.
+
+        Args:
+            attempt: the event's attempt.
+            event: the event.
+        """
         offset_ns = self._offset_ns.get(attempt)
-        if offset_ns is None:  # the attempt began after the others were looked at
+        if offset_ns is None:  # the attempt began after the others were read
             offset_ns = self._offset_ns[attempt] = -event.time_ns
         return (event.time_ns + offset_ns) / 1e9
 
 
 def _time_at(store: SegmentStore, seq: int) -> int | None:
-    """When an event was recorded; None when it cannot be read."""
+    """Return when an event was recorded, in ns; None when it cannot be read."""
     reader = LogReader(store)
     try:
         if seq:
@@ -163,7 +169,7 @@ def _time_at(store: SegmentStore, seq: int) -> int | None:
 
 
 def _last_time(store: FolderStore) -> int | None:
-    """When the last event was recorded; None when there is none."""
+    """Return when the last event was recorded, in ns; None when there is none."""
     for index in reversed(store.indices()):
         try:
             footer = read_footer(store, index)
@@ -177,7 +183,7 @@ def _last_time(store: FolderStore) -> int | None:
             for event in reader.events("latest"):
                 last_ns = event.time_ns if isinstance(event, Event) else last_ns
         except LogFormatError:
-            pass  # said by whoever reads its events
+            pass  # reported by the reader of its events
         finally:
             reader.close()
         if last_ns is not None:

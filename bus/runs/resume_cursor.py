@@ -1,7 +1,7 @@
-"""Where an observer goes on whose cursor is committed, when the run has gone back meanwhile.
+"""Where an observer with a committed cursor continues, if the run has gone back meanwhile.
 
-A run that is resumed from a checkpoint takes the place of what came after that checkpoint. An
-observer that has carried some of it further takes it back, as far as it can.
+A run that is resumed from a checkpoint supersedes the events after that checkpoint. An observer
+that has written some of them takes them back, as far as it can.
 """
 
 from collections.abc import Sequence
@@ -20,31 +20,36 @@ from .run_folder import RunFolder
 
 
 class Resumable(Protocol):
-    """An observer that goes on from a committed cursor."""
+    """An observer that resumes from a committed cursor."""
 
     def load_cursor_state(self, state: PlainState) -> None:
-        """Go on from what the cursor kept."""
+        """Restore the state that the cursor kept."""
 
     def is_lost(self, state: PlainState) -> bool:
-        """Whether all is gone that it has carried."""
+        """Return whether everything it wrote is gone."""
 
-    def take_back(self, held: Position, beyond: Position, state: PlainState) -> Position:
-        """Take back what it has carried from ``held`` on; gives where to go on.
+    def take_back(
+        self, first_superseded: Position, replacement_start: Position, state: PlainState
+    ) -> Position:
+        """Take back what was written of superseded events.
 
         Args:
-            held: the first event that does not hold any more.
-            beyond: the first event that took their place.
+            first_superseded: the first superseded event.
+            replacement_start: the first event that replaces them.
             state: what the cursor kept.
+
+        Returns:
+            Where to continue.
         """
 
 
 def go_on(observer: Resumable, cursor: Cursor, logs: Sequence[AttemptLog]) -> Position:
-    """Where an observer goes on; its state is loaded.
+    """Restore an observer's state, and return where it continues.
 
     Args:
-        observer: whose cursor it is.
+        observer: the observer.
         cursor: what it had committed.
-        logs: the attempts that hold, each as far as it does, and the one that goes on now.
+        logs: the current attempts, each with its end, and the one that is beginning.
     """
     position = Position(cursor.attempt, cursor.seq)
     before = [log for log in logs if log.attempt <= position.attempt]
@@ -58,14 +63,14 @@ def go_on(observer: Resumable, cursor: Cursor, logs: Sequence[AttemptLog]) -> Po
     if last.attempt == position.attempt and (last.until is None or position.seq <= last.until):
         observer.load_cursor_state(cursor.state)
         return position
-    beyond = Position(after[0].attempt, 0)
-    held = (
+    replacement_start = Position(after[0].attempt, 0)
+    first_superseded = (
         Position(last.attempt + 1, 0) if last.until is None else Position(last.attempt, last.until)
     )
-    return observer.take_back(held, beyond, cursor.state)
+    return observer.take_back(first_superseded, replacement_start, cursor.state)
 
 
 def states_of_others(run: RunFolder) -> list[PlainState]:
-    """What the observers of a run that have committed a cursor keep with it."""
+    """Return what the observers of a run with a committed cursor keep with it."""
     cursors = (CursorFile(run, name).load() for name in list_cursors(run))
     return [cursor.state for cursor in cursors if cursor is not None]

@@ -1,4 +1,4 @@
-"""A run on disk: its folder, its name, its attempts, and who is writing it.
+"""A run on disk: its folder, name and attempts, and the process that is writing it.
 
 runs/<run-id>/                        0700
     run.json                          what was started, once
@@ -35,11 +35,11 @@ FORK = "fork.json"
 
 
 class RunInfo(msgspec.Struct, frozen=True):
-    """What ``run.json`` says.
+    """The content of ``run.json``.
 
     Attributes:
         id: the folder's name.
-        name: what the user called it.
+        name: the name that the user gave.
         created_ns: wall clock, ns since 1970.
         argv: the command line, secrets struck out.
     """
@@ -51,12 +51,16 @@ class RunInfo(msgspec.Struct, frozen=True):
 
 
 class RunFolder:
-    """One run's folder. Made by ``create`` or found by ``open``.
+    """One run's folder, made by ``create`` or found by ``open``.
+
+    Args:
+        path: the folder.
+        info: the content of run.json.
 
     Attributes:
         path: the folder.
-        info: what run.json says.
-        ends_because: why a log of it ends, where no event says how the run ended.
+        info: the content of run.json.
+        ends_because: why its log ends, where no event says how the run ended.
     """
 
     ends_because = "its process ended without a word"
@@ -68,15 +72,22 @@ class RunFolder:
 
     @property
     def is_there(self) -> bool:
-        """Whether what is at its path is still the same folder: nobody removed or renamed it."""
+        """Return whether its path still is the same folder, neither removed nor renamed."""
         return self._identity is not None and _identity(self.path) == self._identity
 
     @classmethod
     def create(cls, root: Path, name: str) -> "RunFolder":
-        """Make a new run under ``root``, with an id of its own.
+        """Create a new run, with an id of its own.
+
+        Args:
+            root: the folder of runs.
+            name: the run's name; its id begins with it.
+
+        Returns:
+            The new run.
 
         Raises:
-            RunFolderError: the folder cannot be made or written.
+            RunFolderError: the folder cannot be created or written.
         """
         stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50] or "run"
         try:
@@ -97,14 +108,14 @@ class RunFolder:
             sync_folder(root)
         except OSError as error:
             raise RunFolderError(
-                f"cannot make a run's folder in {root}: {error.strerror}; choose a folder that "
-                "can be written with Trainer(default_root_dir=...)"
+                f"cannot create a run's folder in {root}: {error.strerror}; choose a writable "
+                "folder with Trainer(default_root_dir=...)"
             ) from error
         return cls(path, info)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
-        """Find the run at ``path``.
+        """Return the run at ``path``.
 
         Raises:
             RunFolderError: there is none.
@@ -115,7 +126,7 @@ class RunFolder:
             info = msgspec.json.decode(data, type=RunInfo)
         except FileNotFoundError:
             raise RunFolderError(
-                f"{folder} is not a run: it has no run.json; runs lie in the runs/ folder of the "
+                f"{folder} is not a run: it has no run.json; runs are in the runs/ folder of the "
                 "trainer's default_root_dir"
             ) from None
         except NotADirectoryError:
@@ -131,25 +142,30 @@ class RunFolder:
 
     @classmethod
     def containing(cls, path: Path) -> "RunFolder | None":
-        """The run that a file or folder, a checkpoint say, lies in."""
+        """Return the run that contains a file or folder, such as a checkpoint."""
         for parent in path.resolve().parents:
             if (parent / "run.json").exists():
                 return cls.open(parent)
         return None
 
     def attempts(self) -> list[int]:
-        """Numbers of the starts there are, ascending."""
+        """Return the numbers of its attempts, ascending."""
         with os.scandir(self.path) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         return sorted(int(match[1]) for name in names if (match := _ATTEMPT.fullmatch(name)))
 
     def attempt_path(self, attempt: int) -> Path:
-        """One start's folder."""
+        """Return one attempt's folder."""
         return self.path / f"attempt-{attempt:03d}"
 
     def keep_fork(self, attempt: int, fork: Fork) -> None:
-        """Write down from where an attempt goes on, besides its log: a disk that takes the log's
-        first event must not make what was superseded look as if it held.
+        """Write from where an attempt continues to a file of its own, besides its log.
+
+        If the disk loses the first event of the log, superseded events must not look current.
+
+        Args:
+            attempt: the attempt.
+            fork: from where it continues.
 
         Raises:
             RunFolderError: it cannot be written.
@@ -162,7 +178,11 @@ class RunFolder:
             ) from error
 
     def store(self, attempt: int, rank: int = 0) -> FolderStore:
-        """The segments of one start and rank.
+        """Return the segments of one attempt and rank.
+
+        Args:
+            attempt: the attempt.
+            rank: of which process.
 
         Raises:
             RunFolderError: their folder leads out of the run.
@@ -172,14 +192,15 @@ class RunFolder:
         return FolderStore(folder)
 
     def begin_attempt(self) -> "AttemptLock":
-        """Make the next start's folder and hold it for this process.
+        """Create the next attempt's folder and lock it for this process.
 
-        One process at a time: two that write one run would mix up its sinks' files, its cursors
-        and its checkpoints.
+        Only one process writes a run at a time: two would mix up its sinks' files, cursors and
+        checkpoints.
 
         Raises:
-            RunFolderError: the folder cannot be written, or another process writes the run; then
-                its pid is named.
+            RunFolderError: the folder cannot be written, or another process, whose id is named, is
+                writing
+                the run.
         """
         try:
             with self._deciding():
@@ -189,7 +210,7 @@ class RunFolder:
                         writer = _pid_in(self.attempt_path(earlier) / "lock")
                         raise RunFolderError(
                             f"the run {self.path} is being written by {writer}; "
-                            "wait for its end or stop it, or begin a run of its own without "
+                            "wait for its end, stop it, or begin a new run without "
                             "ckpt_path"
                         )
                 attempt = max(attempts, default=-1) + 1
@@ -197,7 +218,7 @@ class RunFolder:
                     try:
                         self.attempt_path(attempt).mkdir(mode=0o700)
                         break
-                    except FileExistsError:  # something else is called so
+                    except FileExistsError:  # something else has this name
                         attempt += 1
                 lock = AttemptLock(attempt, self.attempt_path(attempt) / "lock")
                 remove_leftovers(self.path)
@@ -210,7 +231,7 @@ class RunFolder:
 
     @contextmanager
     def _deciding(self) -> Iterator[None]:
-        """Held while it is decided who writes the run: two processes must not both find nobody."""
+        """Hold a lock while a writer is chosen: two processes must not both find none."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(self.path / "run.json", flags)
         try:
@@ -220,7 +241,7 @@ class RunFolder:
             os.close(fd)
 
     def is_being_written(self, attempt: int) -> bool:
-        """Whether the process that started this attempt is still there."""
+        """Return whether the process that began this attempt is still running."""
         try:
             fd = open_plain(self.attempt_path(attempt) / "lock", RunFolderError)
         except (OSError, RunFolderError):
@@ -233,13 +254,21 @@ class RunFolder:
             os.close(fd)
         return False
 
-    def goes_on(self) -> bool:
-        """Whether a process is writing the run."""
+    def is_running(self) -> bool:
+        """Return whether a process is writing the run."""
         return any(self.is_being_written(attempt) for attempt in self.attempts())
 
 
 class AttemptLock:
-    """Held by the process that writes an attempt; gone when it is, however it ends."""
+    """The lock of the process that writes an attempt; released when the process ends.
+
+    Args:
+        attempt: the attempt's number.
+        path: the lock file.
+
+    Raises:
+        RunFolderError: another process is writing the attempt.
+    """
 
     def __init__(self, attempt: int, path: Path) -> None:
         self.attempt = attempt
@@ -265,22 +294,22 @@ class AttemptLock:
                     f"the attempt {path.parent} is being written by {_pid_in(path)}; two processes "
                     "cannot write one attempt"
                 ) from None
-            # Only readers that ask whether somebody writes hold it, for a moment.
+            # Only readers that check for a writer hold it, for a moment.
             fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def release(self) -> None:
-        """Let go of the attempt."""
+        """Release the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def leave_to_parent(self) -> None:
-        """A child, a dataloader's worker say, must not hold on to what its parent writes."""
+        """Close the lock file in a forked child, such as a dataloader worker."""
         self.release()
 
 
 def _pid_in(lock: Path) -> str:
-    """Who holds a lock, for people."""
+    """Return the holder of a lock, for people."""
     try:
         content = read_small(lock, RunFolderError).strip()
     except (OSError, RunFolderError):
@@ -297,14 +326,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder for its owner alone, unless it is there; those above it as the umask has it."""
+    """Create a folder for its owner alone if there is none; parents get the mode of the umask."""
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
 
 
 def read_fork(attempt_path: Path) -> Fork | None:
-    """From where an attempt goes on, as ``keep_fork`` wrote it; None if that is not there."""
+    """Return from where an attempt continues, as ``keep_fork`` wrote it; None if it did not."""
     try:
         return msgspec.json.decode(read_small(attempt_path / FORK, RunFolderError), type=Fork)
     except (*MALFORMED, OSError, RunFolderError):
@@ -312,11 +341,17 @@ def read_fork(attempt_path: Path) -> Fork | None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` so that a reader sees all of the old or all of the new, also after
-    a power cut. Several threads and processes may write at once: the last one wins.
+    """Replace a file so that a reader sees all of the old or all of the new content.
+
+    This holds after a power cut too. Several threads and processes may write at once: the last one
+    wins.
+
+    Args:
+        path: the file.
+        data: its new content.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    temporary.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link
+    temporary.unlink(missing_ok=True)  # left by a killed process, or a stranger's link
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
@@ -330,18 +365,18 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def list_runs(root: Path) -> list[RunFolder]:
-    """The runs under a folder, oldest first."""
+    """Return the runs in a folder, oldest first."""
     found = [RunFolder.open(path.parent) for path in root.glob("*/run.json")]
     return sorted(found, key=lambda run: run.info.created_ns)
 
 
 def newest_runs(root: Path) -> list[str]:
-    """Ids of the runs in a folder, the one that was started or resumed last first."""
+    """Return the ids of the runs in a folder, the last started or resumed first."""
     dated = sorted((_started_ns(file), file.parent.name) for file in root.glob("*/run.json"))
     return [name for _, name in reversed(dated)]
 
 
 def _started_ns(run_json: Path) -> int:
-    """When a run's latest attempt took its lock, or when the run was made if it has none."""
+    """Return when a run's latest attempt took its lock, or when the run was created."""
     locks = run_json.parent.glob("attempt-*/lock")
     return max(file.lstat().st_mtime_ns for file in (run_json, *locks))

@@ -1,4 +1,4 @@
-"""The runs of a folder, a line each: read from footers, and from what has none yet."""
+"""The runs of a folder, one line each, read from footers and from segments without one."""
 
 import os
 from pathlib import Path
@@ -16,14 +16,14 @@ class RunLine(msgspec.Struct, frozen=True):
     """One run in short.
 
     Attributes:
-        id, name, path: which.
-        created_ns: wall clock, ns since 1970; 0 when nobody can say.
+        id, name, path: of the run.
+        created_ns: wall clock, ns since 1970; 0 if unknown.
         duration_s: of all attempts together, from first to last event.
-        how: how the last attempt ended; ``running``; ``killed``, when its process ended without a
-            word; ``not recorded``; or ``damaged``.
-        attempts: how often it was started.
+        how: how the last attempt ended; ``running``; ``killed``, when its process ended without
+            recording an end; ``not recorded``; or ``damaged``.
+        attempts: number of attempts.
         epochs, steps: completed.
-        size_bytes: what its files take.
+        size_bytes: size of its files.
         problem: why it cannot be read; empty when it can.
     """
 
@@ -41,7 +41,7 @@ class RunLine(msgspec.Struct, frozen=True):
 
 
 def list_runs(root: Path) -> list[RunLine]:
-    """The runs under a folder, oldest first; one that cannot be read is listed as such."""
+    """Return the runs in a folder, oldest first; an unreadable one is listed as such."""
     lines = [_line(path.parent) for path in root.glob("*/run.json")]
     return sorted(lines, key=lambda line: (line.created_ns, line.id))
 
@@ -85,7 +85,7 @@ def _line(folder: Path) -> RunLine:
 
 
 class _Digest:
-    """Begin, end and last place of one attempt."""
+    """Start, end and last place of one attempt."""
 
     def __init__(self) -> None:
         self.ended: RunEnded | None = None
@@ -96,14 +96,14 @@ class _Digest:
         """Read footers, then whatever follows the last one.
 
         Raises:
-            LogError: it is no log, or from a newer major version.
+            LogError: it is not a log, or from a newer major version.
         """
         next_seq = 0
         for index in store.indices():
             try:
                 footer = read_footer(store, index)
             except LogFormatError:
-                footer = None  # its events may be sound all the same
+                footer = None  # its events may still be sound
             if footer is None:
                 self._read_events(store, next_seq)
                 return
@@ -133,13 +133,13 @@ class _Digest:
 
 
 def size_of(folder: Path) -> int:
-    """What the files in a folder take, in bytes; links are not followed."""
+    """Return the size of the files in a folder in bytes; links are not followed."""
     total = 0
     waiting = [folder]
     while waiting:
         try:
             entries = list(os.scandir(waiting.pop()))
-        except OSError:  # taken away just now
+        except OSError:  # just removed
             continue
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

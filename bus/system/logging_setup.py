@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..errors import UsageError
 from .import_rng_guard import random_numbers_elsewhere
-from .streams import is_terminal, tell_user
+from .streams import is_terminal, notify_user
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
@@ -127,7 +127,7 @@ def _say_plainly(method: str, event: str, values: dict[str, Any], error: Excepti
     known = _add_context(None, method, dict(values))
     said = "".join(f" {name}={value!r}" for name, value in known.items())
     why = f"{type(error).__name__}: {error}"
-    tell_user(f"nightbus: {method}: {event}{said} (without structlog: {why})")
+    notify_user(f"nightbus: {method}: {event}{said} (without structlog: {why})")
 
 
 def _add_context(
@@ -145,6 +145,6 @@ class _Stderr:
     """Looks up sys.stderr at each message: the progress bar stands in for it while it runs."""
 
     def _print(self, message: str) -> None:
-        tell_user(message)
+        notify_user(message)
 
     debug = info = warning = error = _print

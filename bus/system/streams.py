@@ -35,7 +35,7 @@ def write_text(stream: Any, text: str) -> None:
         flush()
 
 
-def tell_user(message: str) -> None:
+def notify_user(message: str) -> None:
     """Print a line for people to standard error, or, where the program's own does not take it, to
     the process's. If that cannot be written either, nobody is left who could be told.
     """

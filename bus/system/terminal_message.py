@@ -22,7 +22,7 @@ def drawn_lines(count: int) -> None:
     _Drawing.lines = count
 
 
-def say_urgently(message: str) -> None:
+def write_urgently(message: str) -> None:
     """Write a message on stderr from any thread, or from a signal's handler that may have come in
     the middle of a print. On a terminal it begins a line, whatever a key has left there; it takes
     the place of lines that are drawn, which come again below it.

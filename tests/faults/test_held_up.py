@@ -1,4 +1,4 @@
-"""An actor that does not let go of the thread beside the step, or never has enough: it is named,
+"""An actor that does not let go of the bus thread, or never has enough: it is named,
 and nobody else has to pay for it.
 """
 
@@ -50,7 +50,7 @@ def test_who_holds_up_the_thread_is_named_with_where_while_it_does(
 
     def is_said() -> bool:
         said.append(capfd.readouterr().err)
-        return "holds holds up the thread beside the step" in "".join(said)
+        return "holds holds up the bus thread" in "".join(said)
 
     class LetsGo(Waits):
         def on_train_epoch_end(self) -> None:
@@ -81,8 +81,8 @@ def test_the_end_names_the_guilty_and_what_delivers_the_rest_to_the_others(
     assert not is_there
     said = capfd.readouterr().err
     lines = [line for line in said.splitlines() if "stopped early" in line]
-    assert lines[0].startswith("nightbus: holds stopped early: held up the thread beside the step")
-    assert lines[1].startswith("nightbus: csv stopped early: holds held up the thread")
+    assert lines[0].startswith("nightbus: holds stopped early: held up the bus thread")
+    assert lines[1].startswith("nightbus: csv stopped early: holds held up the bus thread")
     assert "deliver the rest" in lines[1]
     assert events_of(run)[-1].how == "completed"
     nb.replay(path, sinks=[nb.CSV()], resume=True)

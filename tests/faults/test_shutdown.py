@@ -34,8 +34,8 @@ LATE = {
     "HangsAsItCloses": "did not stop within 0.5 s",
     "RestartsForEver": "was not done after 0.5 s",
     "AnswersEachEvent": "",
-    "HoldsTheThread": "held up the thread beside the step for 1 s, in take (",
-    "HoldsTheThreadAsItStops": "held up the thread beside the step for 1 s, in on_stop (",
+    "HoldsTheThread": "held up the bus thread for 1 s, in take (",
+    "HoldsTheThreadAsItStops": "held up the bus thread for 1 s, in on_stop (",
     "TellsItself": "",
     "IgnoresCancellation": "was not done after 0.5 s",
 }
@@ -99,7 +99,7 @@ def test_those_that_an_actor_held_up_are_not_blamed(bad: str, ends: dict[str, An
 
     assert first == "bad"
     assert others
-    assert all(why.startswith("bad held up the thread beside the step, in ") for why in reasons)
+    assert all(why.startswith("bad held up the bus thread, in ") for why in reasons)
 
 
 # -- the order -----------------------------------------------------------------------------------

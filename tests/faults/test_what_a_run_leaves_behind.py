@@ -319,7 +319,7 @@ def test_where_nothing_can_be_written_the_runs_own_error_is_what_is_raised(
     with pytest.raises(ValueError, match="boom"):
         unkept(blocked).fit(Boom(), loader())
 
-    assert "where everyone was could not be written: FileExistsError" in capfd.readouterr().err
+    assert "cannot write where everyone was: FileExistsError" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("recording", ["all", "metrics", "off"])

@@ -267,7 +267,7 @@ class Trial:
         return self._kill_or_end(within)
 
     def _greed(self) -> tuple[int, list[str]]:
-        """An actor keeps the thread beside the step to itself."""
+        """An actor keeps the bus thread to itself."""
         return self._kill_or_end({"greed": self.chance.choice(["holds", "tells itself"])})
 
     def _fork(self) -> tuple[int, list[str]]:

@@ -120,7 +120,7 @@ class Within(NamedTuple):
         file_limit: how large its files may get from ``after_batches`` on, in bytes.
         sabotage: a fault put into nightbus itself, which the trials must find out.
         no_descriptors_for: for so many batches from ``after_batches`` on, no file can be opened.
-        greed: how an actor keeps the thread beside the step to itself.
+        greed: how an actor keeps the bus thread to itself.
         strikes, strikes_every_s: what a signal's handler does, and how often it comes, in s.
         forks_at, forks_after, child: the hook at which a child is forked, after how many calls of
             it, and how the child leaves.

@@ -55,7 +55,7 @@ class VirtualClock(trio.abc.Clock):
 
 
 class VirtualThreads(Threads):
-    """The training thread, the thread beside the step and workers of one process.
+    """The training thread, the bus thread and workers of one process.
 
     Args:
         clock: what time it is.
@@ -229,7 +229,7 @@ def determined_by(
         patch.setattr(os, "fsync", lambda fd: None)
         patch.setattr(os, "fdatasync", lambda fd: None)
         patch.setattr(logging_setup.Logger, "_say", lambda *message: said(message[3]))
-        patch.setattr(bus, "tell_user", said)
+        patch.setattr(bus, "notify_user", said)
         try:
             yield patch
         finally:

@@ -68,7 +68,7 @@ class Look(nb.Callback):
             # What is made beside the step: wait for it, once.
             if {"control.sock", "metrics.sqlite-wal", "metrics.parquet.arrows"} <= set(self.modes):
                 break
-            time.sleep(0.01)  # so that the thread beside the step gets to make them
+            time.sleep(0.01)  # so that the bus thread gets to make them
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from nightbus.bus.log.place import Place
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.runs.cursor import Position
 from nightbus.bus.runs.run_folder import RunFolder
-from nightbus.bus.system.terminal_message import say_urgently
+from nightbus.bus.system.terminal_message import write_urgently
 
 EPOCHS = 2
 STEPS = 40
@@ -56,7 +56,7 @@ def act(what: str, number: int) -> None:
     if what == "prints":
         print(f"line {number} of the user")
     elif what == "says urgently":
-        say_urgently(f"message {number}")
+        write_urgently(f"message {number}")
     elif what == "fork" and number == 0:
         worker = os.fork()
         if worker == 0:

@@ -101,7 +101,7 @@ def test_what_a_function_had_not_got_is_delivered_to_it_later(tmp_path: Path) ->
     ("arguments", "message"),
     [
         ({"sinks": [3]}, "sinks has int; expected a nightbus.Sink, or a function"),
-        ({"sinks": [nb.CSV]}, r"sinks has the class CSV; give an object: CSV\(\)"),
+        ({"sinks": [nb.CSV]}, r"sinks has the class CSV; pass an instance: CSV\(\)"),
         ({"actors": [print]}, r"actors has builtin_function_or_method; .* nb.FunctionSink\("),
         ({"actors": [nb.Timer]}, "actors has the class Timer; .* give an object of it"),
     ],
@@ -118,7 +118,7 @@ def test_what_a_replay_cannot_read_the_run_to_is_refused(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"sinks": [nb.CSV]}, r"sinks has the class CSV; give an object: CSV\(\)"),
+        ({"sinks": [nb.CSV]}, r"sinks has the class CSV; pass an instance: CSV\(\)"),
         ({"sinks": [3]}, "sinks has int; expected a nightbus.Sink, or a function"),
         ({"logger": "csv"}, r"logger has str; expected True, False, a logger with log_metrics"),
         ({"logger": [print]}, "logger has builtin_function_or_method"),
@@ -130,5 +130,5 @@ def test_what_is_no_sink_is_refused(tmp_path: Path, given: Any, said: str) -> No
 
 
 def test_what_is_no_function_is_refused() -> None:
-    with pytest.raises(nb.UsageError, match="takes a function of an event, not int"):
+    with pytest.raises(nb.UsageError, match="expects a function of one event, not int"):
         nb.FunctionSink(3)  # type: ignore[arg-type]
