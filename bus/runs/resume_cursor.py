@@ -44,7 +44,7 @@ class Resumable(Protocol):
 
 
 def go_on(observer: Resumable, cursor: Cursor, logs: Sequence[AttemptLog]) -> Position:
-    """Restore an observer's state, and return where it continues.
+    """Return where an observer continues, after restoring its state.
 
     Args:
         observer: the observer.
