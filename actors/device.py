@@ -144,7 +144,7 @@ class Device:
         """What a module makes its submodules in."""
         return nullcontext() if self.dtype is None else default_dtype(self.dtype)
 
-    def take_in(self, module: nn.Module) -> None:
+    def place_module(self, module: nn.Module) -> None:
         """Put a module on the device, its weights in the precision."""
         if self.dtype is torch.float64:
             module.double()

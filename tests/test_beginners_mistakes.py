@@ -49,7 +49,7 @@ def log_of_a_dict(module: Any, batch: Any) -> None:
 STEPS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "detached": (detached, "the loss has no gradient: it was detached"),
     "no_grad": (without_gradients, "the loss has no gradient"),
-    "integers": (lambda m, b: m(b[0]).argmax(), "of whole numbers"),
+    "integers": (lambda m, b: m(b[0]).argmax(), "from integers"),
     "not a scalar": (lambda m, b: m(b[0]), "a tensor of several numbers: reduce it to one"),
     "backward": (backward_itself, "leave loss.backward() out"),
     "dtype": (lambda m, b: m(b[0].double()).sum(), "another dtype than the weights"),
@@ -57,10 +57,10 @@ STEPS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "device": (lambda m, b: m(b[0].to("meta")).sum(), "another device than the module"),
     "labels": (lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1] + 7), "a class label"),
     "list": (lambda m, b: m(b), "a batch is what the DataLoader collates"),
-    "log": (log_of_a_dict, "for a dict of them there is log_dict"),
+    "log": (log_of_a_dict, "use log_dict for a dict of them"),
     "batch norm": (
         lambda m, b: nn.BatchNorm1d(4)(b[0][:1]).sum(),
-        "batch norm cannot train on a batch of one",
+        "batch norm cannot train on a batch of one sample",
     ),
 }
 
@@ -360,8 +360,8 @@ def test_step_values_that_no_sink_got_are_said(tmp_path: Path, capsys: Capture) 
         return said(capsys, lambda: fit(NoValidation(), loader()))
 
     assert run() == (
-        "nightbus: sinks got no value of train_loss: log_every_n_steps=50, and the run had 6 "
-        "steps\n"
+        "nightbus: sinks got no value of train_loss: log_every_n_steps=50, and the run had "
+        "only 6 steps; set a smaller log_every_n_steps\n"
     )
     assert run(log_every_n_steps=2) == ""
 

@@ -378,7 +378,7 @@ def test_a_loop_runs_the_trainers_other_loops(tmp_path: Path) -> None:
 
 
 def test_assigning_no_loop_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match="fit_loop takes a loop, not int"):
+    with pytest.raises(nb.UsageError, match=r"fit_loop is int; expected a nightbus\.Loop"):
         trainer(tmp_path).fit_loop = 3  # type: ignore[assignment]
     with pytest.raises(nb.UsageError, match=r"connect\(epoch_loop=\.\.\.\) takes a loop, not str"):
         trainer(tmp_path).fit_loop.connect(epoch_loop="mine")

@@ -95,16 +95,6 @@ PENDING = frozenset(
         "loops/outputs.py",
         "loops/prediction.py",
         "loops/stop_requests.py",
-        "trainer/assigned.py",
-        "trainer/enrolment.py",
-        "trainer/functions.py",
-        "trainer/missed_names.py",
-        "trainer/open_run.py",
-        "trainer/properties.py",
-        "trainer/results_table.py",
-        "trainer/resuming.py",
-        "trainer/run.py",
-        "trainer/trainer.py",
     }
 )
 NOTHING = frozenset({"None", "Never", "NoReturn"})

@@ -95,7 +95,7 @@ def test_last_of_a_name_that_has_no_checkpoint_trains_anew_and_says_so(
     run.fit(Small(), loader(), ckpt_path="last")
 
     assert run.global_step == 6
-    assert "training begins anew" in capsys.readouterr().err
+    assert "training begins from scratch" in capsys.readouterr().err
 
 
 def test_last_is_no_answer_for_testing_without_a_checkpoint(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_without_a_model_the_best_of_training_is_taken_and_said(
 
     assert evaluated(run, function) == 2.0
     said = capsys.readouterr().err
-    assert f"{function}() was called without a model: it takes the best checkpoint" in said
+    assert f"{function}() was called without a model: it uses the best checkpoint" in said
     assert callback.best_model_path in said
     assert evaluated(run, function, ckpt_path="last") == 3.0
     assert evaluated(run, function, ckpt_path="best") == 2.0
@@ -239,7 +239,7 @@ def test_without_a_model_or_a_model_checkpoint_the_weights_stay_and_it_is_said(
     run = trainer(tmp_path, fast_dev_run=True, callbacks=[callback])
     run.fit(NotesWeight(), loader())
     assert evaluated(run, "test") == 1.0
-    assert "because fast_dev_run makes no checkpoints" in capsys.readouterr().err
+    assert "because fast_dev_run saves no checkpoint" in capsys.readouterr().err
 
 
 def test_without_a_model_a_model_checkpoint_that_saved_none_is_an_error(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_the_limit_can_be_raised_up_to_what_the_log_takes(tmp_path: Path) -> Non
     event = put(tmp_path, lambda actor: actor.put_text("t", text), max_media_bytes=1_000_000)
 
     assert decoded(event) == text
-    with pytest.raises(nb.UsageError, match="the log takes at most 1000000"):
+    with pytest.raises(nb.UsageError, match="expected at most 1000000"):
         trainer(tmp_path, max_media_bytes=1_000_001)
 
 

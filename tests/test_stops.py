@@ -435,8 +435,8 @@ def send_twice(trainer: nb.Trainer) -> None:
 @pytest.mark.parametrize(
     ("step", "then"),
     [
-        (4, "nothing of it is saved"),
-        (8, 'ckpt_path="last" goes on from epoch=0-step=6, what came after is not saved'),
+        (4, "it has no checkpoint"),
+        (8, 'ckpt_path="last" resumes from epoch=0-step=6; later steps are not saved'),
     ],
 )
 def test_who_presses_ctrl_c_twice_is_told_that_the_run_was_not_saved(
@@ -497,7 +497,7 @@ def test_a_second_ctrl_c_while_the_run_is_saved_leaves_a_whole_checkpoint(
         run.fit(Small(), loader())
 
     assert read_checkpoint(last(run))["global_step"] == 4
-    assert "goes on from epoch=0-step=4, what came after" in capsys.readouterr().err
+    assert "resumes from epoch=0-step=4; later steps" in capsys.readouterr().err
 
 
 def test_who_presses_ctrl_c_is_told_where_the_run_was_saved(

@@ -1,4 +1,4 @@
-"""The Trainer, which puts loops, module, data, actors and sinks on one bus and runs them."""
+"""The Trainer, which connects loops, module, data, actors and sinks to one bus and runs them."""
 
 from .trainer import Trainer
 

@@ -1,4 +1,4 @@
-"""Arguments of the Trainer that can be assigned after it was made."""
+"""Arguments of the Trainer that can be assigned after it was created."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,11 @@ from ..bus.errors import UsageError
 
 
 class Assigned:
-    """An argument that is read off the trainer as it was given, and that may be assigned.
+    """Descriptor of an argument of the Trainer, which reads as it was given.
 
     Args:
-        take: has the trainer go by a new value, which it checks; None for an argument that is used
-            up when the Trainer is made, so that assigning it would do nothing.
+        take: checks and applies a new value; called with the trainer and the value. None for an
+            argument that is used when the Trainer is created only: assigning it is an error.
     """
 
     def __init__(self, take: Callable[[Any, Any], None] | None = None) -> None:
@@ -25,7 +25,7 @@ class Assigned:
     def __get__(self, trainer: Any, owner: type) -> Any:
         arguments = {} if trainer is None else vars(trainer).get("_arguments", {})
         if self._name not in arguments:
-            raise AttributeError(f"Trainer has no {self._name} before it is made")
+            raise AttributeError(f"Trainer has no {self._name} before it is created")
         return arguments[self._name]
 
     def __set__(self, trainer: Any, value: Any) -> None:
@@ -33,7 +33,7 @@ class Assigned:
         if self._take is None:
             raise UsageError(
                 f"trainer.{name} = {value!r} would change nothing: it is used when the Trainer is "
-                f"made; make a new one: Trainer({name}=...)"
+                f"created; create a new one with Trainer({name}=...)"
             )
         self._take(trainer, value)
         trainer._arguments[name] = value
@@ -41,15 +41,25 @@ class Assigned:
 
 
 def limit_of(stage: str) -> Assigned:
-    """How many batches of a stage are read; holds from the next time that they are."""
+    """Make the descriptor of a stage's limit of batches, which applies from its next epoch."""
     return Assigned(lambda trainer, value: trainer.loaders.set_limit(stage, value))
 
 
 def validate_after(trainer: RunContext, interval: Any) -> None:
-    """Validate after so much of training."""
+    """Set ``val_check_interval``.
+
+    Args:
+        trainer: trainer to change.
+        interval: batches (int), a fraction of an epoch (float), or a duration.
+    """
     trainer.loaders.validate_at(interval, trainer.loaders.schedule.every_n_epochs)
 
 
 def validate_every(trainer: RunContext, epochs: Any) -> None:
-    """Validate in every n-th epoch."""
+    """Set ``check_val_every_n_epoch``.
+
+    Args:
+        trainer: trainer to change.
+        epochs: interval in epochs; None counts batches across epochs.
+    """
     trainer.loaders.validate_at(trainer.loaders.schedule.interval, epochs)

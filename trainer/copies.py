@@ -1,4 +1,4 @@
-"""What a copy or a pickle of a trainer is: the trainer as it would be with nothing running."""
+"""Copies and pickles of a trainer, which have the trainer's state but no open run."""
 
 import copy
 from abc import abstractmethod
@@ -22,21 +22,23 @@ _PARTS = (
     "running_loss",
     "open_run",
 )
-"""What is made anew: the parts that know a run."""
+"""Parts that a copy makes again, because they know a run."""
 _LOOPS = ("_fit_loop", "validate_loop", "test_loop", "predict_loop")
 
 
 class TrainerCopies(TrainerParts):
-    """Copies have the trainer's arguments, participants, module, datamodule, loops with their
+    """Defines what copies and pickles of a trainer contain.
+
+    Copies have the trainer's arguments, participants, module, datamodule, loops with their
     counters, and latest metrics. They have no optimizers, which belong to a run, and no
-    dataloaders; a copy that is made while a run goes on begins a run of its own.
+    dataloaders. A copy made during a run begins a run of its own.
     """
 
     @abstractmethod
     def _make_parts(
         self, log_every_n_steps: int, max_media_bytes: int, progress: OptimizationProgress
     ) -> None:
-        """Make what the trainer is composed of."""
+        """Make the parts of the trainer."""
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name not in _PARTS}
@@ -63,7 +65,7 @@ class TrainerCopies(TrainerParts):
         self.find_epoch_counter()
 
     def __copy__(self) -> Self:
-        """A trainer of its own: loops know one trainer, so that it has copies of them."""
+        """Copy the trainer with its loops: a loop belongs to one trainer, so it is copied too."""
         state = dict(self.__getstate__())
         mine = {name: state[name] for name in (*_LOOPS, "optimization_progress", "participants")}
         shared = {id(entry): entry for entry in self.participants.beside_module}

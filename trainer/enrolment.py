@@ -14,14 +14,14 @@ from .stages import FUNCTIONS, Function
 
 
 class Enrolment:
-    """Gives everyone who takes part an address on the bus, when a run opens and while it goes on.
+    """Gives all participants an address on the bus, when a run opens and during it.
 
     Args:
-        trainer: whose runs they are.
-        for_loggers: what sinks record when they are used as loggers.
+        trainer: owner of the runs.
+        for_loggers: records the metrics and hyperparameters of sinks that are used as loggers.
 
     Attributes:
-        lent: those who belong to another run that goes on.
+        lent: participants that belong to another open run.
     """
 
     def __init__(self, trainer: TrainerProperties, for_loggers: ForLoggers) -> None:
@@ -30,12 +30,12 @@ class Enrolment:
         self.lent = Lent(trainer)
 
     def enrol_everyone(self, function: Function) -> list[Actor]:
-        """Enrol all who are there when a run opens; returns those who work beside the step."""
+        """Enrol all participants when a run opens; return those that work on the bus thread."""
         trainer, bus = self._trainer, self._trainer.bus
         self._attach_loops()
         loops = list(trainer.loop_of(function).walk())
         participants = trainer.participants
-        participants.module_callbacks = []  # of the run before; this one's come when it is set up
+        participants.module_callbacks = []  # of the previous run; set-up adds this one's
         for actor in (trainer.lightning_module, trainer.datamodule, *participants.beside_module):
             if actor is not None:
                 self.lent.note(actor)
@@ -57,7 +57,12 @@ class Enrolment:
         return [actor for actor in everyone if actor._is_observer()]
 
     def enrol(self, actor: Actor, run: OpenRun) -> None:
-        """Make an actor that came late a part of an open run."""
+        """Make an actor a part of a run that is already open.
+
+        Args:
+            actor: actor to enrol.
+            run: the open run.
+        """
         trainer = self._trainer
         self.lent.note(actor)
         self._introduce(actor)
@@ -68,7 +73,7 @@ class Enrolment:
             run.observe(actor)
 
     def _introduce(self, actor: Actor) -> None:
-        """Check what it subscribes to, and let it know the trainer."""
+        """Check what an actor subscribes to, and attach it to the trainer."""
         self._trainer.metrics.heard |= destinations_of(actor)
         check_subscriptions(actor, self._has_loops_of_users)
         if isinstance(actor, LoggingMixin):
@@ -89,7 +94,7 @@ class Enrolment:
         self._trainer.find_epoch_counter()
 
     def _register_loop(self, loop: Loop) -> None:
-        """Make a loop an actor of the run: addresses are unique, loops' names need not be."""
+        """Give a loop an address, which must be unique, unlike the names of loops."""
         bus = self._trainer.bus
         wanted = loop.name or type(loop).__name__.lower()
         name, number = wanted, 1
@@ -100,7 +105,12 @@ class Enrolment:
         bus.register(loop, name)
 
     def connect_loop(self, loop: Loop, former: Loop | None) -> None:
-        """A loop was put in another one's place, or was added, in the middle of a run."""
+        """Give an address to a loop that was added, or that replaced another, during a run.
+
+        Args:
+            loop: the new loop.
+            former: the loop that it replaced, whose address it takes over; None if it was added.
+        """
         bus = self._trainer.bus
         taken_over = former is not None and former._address in bus.addresses
         for entry in loop.walk():

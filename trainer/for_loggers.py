@@ -1,4 +1,4 @@
-"""What is recorded when a sink is used as if it was a logger of Lightning."""
+"""Records metrics and hyperparameters of sinks that are used as loggers of Lightning."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,12 +14,12 @@ from .participants import Participants
 
 
 class ForLoggers:
-    """Records it in the trainer's run, once for all of its sinks.
+    """Records the calls of logger methods in the trainer's run, once for all of its sinks.
 
     Args:
-        metrics: take what sinks are given.
-        participants: the sinks are among them.
-        is_running: asked whether a run is open.
+        metrics: records the values.
+        participants: contains the sinks.
+        is_running: returns whether a run is open.
     """
 
     def __init__(
@@ -30,19 +30,25 @@ class ForLoggers:
         self._recorded: Mapping[str, Any] = {}
 
     def begin(self, hyperparameters: Mapping[str, Any]) -> None:
-        """A run begins, which has recorded these hyperparameters."""
+        """Remember the hyperparameters that a new run has recorded."""
         self._recorded = hyperparameters
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Those that sinks were given before the run."""
+        """Hyperparameters that were given to sinks before the run."""
         found: dict[str, Any] = {}
         for sink in self._participants.sinks:
             found |= sink.hyperparameters
         return found
 
     def record(self, sink: object, metrics: Mapping[str, Any], step: int | None) -> None:
-        """Record metrics, at a step that was chosen or where training is."""
+        """Record metrics.
+
+        Args:
+            sink: sink whose method was called.
+            metrics: values by name.
+            step: step of the values; None for the current one.
+        """
         if not self._speaks(sink):
             return
         known = self._metrics
@@ -55,8 +61,13 @@ class ForLoggers:
             known.step = before
 
     def record_hyperparameters(self, sink: object, given: Mapping[str, Any]) -> None:
-        """Record, as a text, hyperparameters that the run's begin does not have."""
-        if not self._is_running():  # the next one's begin will have them
+        """Record hyperparameters that the run has not recorded yet, as a text.
+
+        Args:
+            sink: sink whose method was called.
+            given: hyperparameters by name.
+        """
+        if not self._is_running():  # the next run records them when it begins
             return
         plain = as_plain(given)
         fresh = {name: value for name, value in plain.items() if self._recorded.get(name) != value}
@@ -68,7 +79,7 @@ class ForLoggers:
         self._metrics.put_media(_name_of(sink), name, encode_text(name, text))
 
     def _speaks(self, sink: object) -> bool:
-        """Whether it is the first sink that does what a logger would."""
+        """Return whether a sink is the first that does not wrap a logger; only it records."""
         own = (entry for entry in self._participants.sinks if not isinstance(entry, LoggerSink))
         return next(own, None) is sink
 

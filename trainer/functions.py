@@ -1,4 +1,4 @@
-"""What fit, validate, test and predict do, once the run is open."""
+"""The bodies of fit, validate, test and predict, which run once the run is open."""
 
 from typing import Any, Literal
 
@@ -18,7 +18,12 @@ _log = get_logger("nightbus.trainer")
 
 
 def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
-    """Train, from a checkpoint's state if one is given."""
+    """Train the module.
+
+    Args:
+        trainer: trainer with an open run.
+        checkpoint: state of the checkpoint to resume from; None to train from scratch.
+    """
     module, routes = trainer.lightning_module, trainer.routes
     trainer.begin_max_time()
     _set_up(trainer, "fit", checkpoint)
@@ -37,13 +42,13 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
     if checkpoint is None:
         _sanity_check(trainer)
         trainer.loaders.schedule.begin()
-    module._attach(trainer)  # modules that hooks have made within it
+    module._attach(trainer)  # also its submodules that hooks have created
     module.train()
-    _tell_if_nothing_is_left(trainer)
+    _report_reached_limit(trainer)
     if trainer.epoch_counter is not None:
-        trainer.loaders.training  # noqa: B018  asked for here, before on_train_start
+        trainer.loaders.training  # noqa: B018  requested here, before on_train_start
         if checkpoint is None and trainer.loaders.can_validate:
-            with undrawn():  # as for the sanity check, which asks for them before
+            with undrawn():  # as for the sanity check, which requests them before
                 trainer.loaders.evaluation("validate")
         _check_accumulation(trainer)
     torch.set_grad_enabled(True)
@@ -54,25 +59,26 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
     tear_down(trainer, "fit")
 
 
-def _tell_if_nothing_is_left(trainer: TrainerParts) -> None:
-    """Say that a trainer's epochs or steps, which count over all its fits, are over."""
+def _report_reached_limit(trainer: TrainerParts) -> None:
+    """Report that max_epochs or max_steps, which count over all fits, leave nothing to train."""
     counter = trainer.epoch_counter
     if counter is None or trainer.fit_loop is not counter or not counter.reached_limit:
         return
-    if not (trainer.current_epoch or trainer.global_step):  # max_epochs=0: as it was asked for
+    if not (trainer.current_epoch or trainer.global_step):  # max_epochs=0 was asked for
         return
     notify_user(
         f"nightbus: {type(trainer.lightning_module).__name__} is not trained: this trainer has "
-        f"done {trainer.current_epoch} epochs and {trainer.global_step} steps already, of "
+        f"already completed {trainer.current_epoch} epochs and {trainer.global_step} steps of "
         f"max_epochs={trainer.max_epochs} and max_steps={trainer.max_steps}, which count over all "
         "its fits; make a new Trainer for another module, or raise trainer.fit_loop.max_epochs to "
-        "go on"
+        "train further"
     )
 
 
 def _sanity_check(trainer: TrainerParts) -> None:
-    """Validate a few batches, so that what is wrong with validation shows before training, which
-    goes on as if that had not been done: no random number is drawn.
+    """Validate a few batches, so that errors in validation show before training.
+
+    Training is the same as without it: the states of random number generators are restored.
     """
     val_loop = getattr(trainer.epoch_loop, "val_loop", None)
     if val_loop is None or not trainer.loaders.can_validate:
@@ -100,7 +106,19 @@ def evaluate(
     function: Literal["validate", "test"],
     checkpoint: dict[str, Any] | None,
 ) -> list[dict[str, Scalar]]:
-    """Validate or test; returns the metrics of each dataloader."""
+    """Validate or test.
+
+    Args:
+        trainer: trainer with an open run.
+        function: which of the two.
+        checkpoint: state of the checkpoint to take the weights from, if any.
+
+    Returns:
+        The metrics of each dataloader.
+
+    Raises:
+        UsageError: there is no dataloader.
+    """
     _set_up(trainer, function, checkpoint)
     if not trainer.loaders.evaluation(function):
         raise UsageError(_no_dataloader(trainer, function))
@@ -110,7 +128,18 @@ def evaluate(
 
 
 def predict(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> Any:
-    """Predict; returns what the loop does."""
+    """Predict.
+
+    Args:
+        trainer: trainer with an open run.
+        checkpoint: state of the checkpoint to take the weights from, if any.
+
+    Returns:
+        The result of the predict loop.
+
+    Raises:
+        UsageError: there is no dataloader.
+    """
     _set_up(trainer, "predict", checkpoint)
     if not trainer.loaders.evaluation("predict"):
         raise UsageError(_no_dataloader(trainer, "predict"))
@@ -129,17 +158,17 @@ def _no_dataloader(trainer: TrainerParts, function: Function) -> str:
 
 
 def _check_accumulation(trainer: TrainerParts) -> None:
-    """Say it when gradients of all batches of an epoch are accumulated, and more were asked for."""
+    """Warn if accumulate_grad_batches exceeds the number of batches of an epoch."""
     wanted, batches = trainer.accumulate_grad_batches, trainer.num_training_batches
     if batches is not None and wanted > batches > 0:
         _log.warning(
-            f"accumulate_grad_batches={wanted} is more than the {batches} batches of an epoch, at "
-            "whose end a step is taken all the same"
+            f"accumulate_grad_batches={wanted} is more than the {batches} batches of an epoch; "
+            "the optimizer steps at the end of each epoch all the same"
         )
 
 
 def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any] | None) -> None:
-    """What all of them begin with."""
+    """Set up data, module and device; all functions begin with this."""
     module, routes = trainer.lightning_module, trainer.routes
     module._attach(trainer)
     trainer.wiring.connect()
@@ -154,10 +183,10 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
         routes.call("configure_sharded_model")
         routes.call("configure_model")
     routes.call("on_configure_sharded_model")
-    module._attach(trainer)  # modules that were made within it
+    module._attach(trainer)  # also its submodules that configure_model has created
     if checkpoint is not None:
         trainer.checkpointer.restore_module(checkpoint)
-    trainer.device.take_in(module)
+    trainer.device.place_module(module)
     routes.call("on_post_move_to_device")
 
 
@@ -168,12 +197,17 @@ def _adopt_module_callbacks(trainer: TrainerParts) -> None:
     added = [found] if isinstance(found, Callback) else list(found)
     trainer.participants.adopt(added)
     for callback in added:
-        trainer.take_in(callback)
+        trainer.enrol(callback)
     trainer.wiring.connect()
 
 
 def tear_down(trainer: TrainerParts, function: Function) -> None:
-    """What all of them end with."""
+    """Call ``teardown`` hooks and end the workers of loaders; all functions end with this.
+
+    Args:
+        trainer: trainer with an open run.
+        function: function that runs.
+    """
     try:
         trainer.routes.call("teardown", function)
     finally:

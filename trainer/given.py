@@ -1,4 +1,4 @@
-"""What ``fit`` and the others were called with."""
+"""The arguments of ``fit``, ``validate``, ``test`` and ``predict``."""
 
 import os
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ from ..bus.errors import UsageError
 
 
 class Given(NamedTuple):
-    """What ``fit`` and the others were called with.
+    """The arguments of ``fit``, ``validate``, ``test`` or ``predict``.
 
     Attributes:
-        model: None for that of the last run.
-        loaders: by stage; those that were not given are None.
-        datamodule: instead of loaders.
-        ckpt_path: where to go on from, or whose weights to take.
+        model: module to run; None for that of the last run.
+        loaders: loaders by stage; None for those that were not given.
+        datamodule: source of the loaders if none are given.
+        ckpt_path: checkpoint to resume from, or to take the weights from.
     """
 
     model: LightningModule | None
@@ -28,10 +28,10 @@ class Given(NamedTuple):
     ckpt_path: str | os.PathLike[str] | None
 
     def checked(self) -> "Given":
-        """The same, a datamodule that was given as the first loader in its own place.
+        """Return the checked arguments; a datamodule given as first loader becomes `datamodule`.
 
         Raises:
-            UsageError: it makes no sense.
+            UsageError: the arguments are invalid.
         """
         model, loaders, datamodule = uncompiled(self.model), self.loaders, self.datamodule
         if model is not None and not isinstance(model, LightningModule):
@@ -41,8 +41,8 @@ class Given(NamedTuple):
             raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}{hint}")
         if model is not None and type(model).__hash__ is None:
             raise UsageError(
-                f"{type(model).__name__} is a dataclass that compares its fields, so that it has "
-                "no hash, which torch asks modules for; give it @dataclass(eq=False)"
+                f"{type(model).__name__} is a dataclass that compares its fields, so it has no "
+                "hash, which torch requires of modules; decorate it with @dataclass(eq=False)"
             )
         if model is not None and "_modules" not in model.__dict__:
             raise UsageError(
@@ -51,7 +51,9 @@ class Given(NamedTuple):
         first = next(iter(loaders.values()))
         if isinstance(first, LightningDataModule):
             if datamodule is not None:
-                raise UsageError("two datamodules were given")
+                raise UsageError(
+                    "two datamodules were given, one of them as the first dataloader; give one"
+                )
             datamodule = first
             loaders = dict.fromkeys(loaders)
         if datamodule is not None and any(entry is not None for entry in loaders.values()):

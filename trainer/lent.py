@@ -1,4 +1,4 @@
-"""What a run borrows from one that goes on, when a hook of that gives it the same module."""
+"""Participants that a run borrows from another open run, one of whose hooks started it."""
 
 import copy
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _TIES = ("_trainer", "_context", "_address", "_table", "_for_loggers")
 
 
 class Lent:
-    """Remembers who belonged to another run that goes on, and gives them back to it.
+    """Remembers actors that belong to another open run, and gives them back to it.
 
     Args:
         context: the inner run.
@@ -31,7 +31,7 @@ class Lent:
         self._former: list[tuple[Actor, dict[str, Any]]] = []
 
     def note(self, actor: Actor) -> None:
-        """Remember to whom an actor belongs, before it gets an address in this run."""
+        """Remember the run to which an actor belongs, before it gets an address in this one."""
         context = actor._context
         if not isinstance(context, Bus) or context is self._context.bus or not context.is_open:
             return
@@ -40,7 +40,7 @@ class Lent:
             self._former.append((actor, ties))
 
     def give_back(self) -> None:
-        """The run is over: everybody belongs again to whom he did."""
+        """Give all actors back to the runs to which they belonged, when this run is over."""
         former, self._former = self._former, []
         for actor, ties in former:
             for name, value in ties.items():
@@ -49,9 +49,10 @@ class Lent:
 
 @contextmanager
 def lent_module(module: LightningModule) -> Iterator[None]:
-    """Within it, a run may have the module; if that is in the middle of another run, it is given
-    back as it was there, but for its weights: its modes, gradients, and what its metrics have
-    gathered, and where the program's log says that it is.
+    """Lend a module to a run, and restore what another open run needs of it afterwards.
+
+    That is all but its weights: its training modes, its gradients, the states of its metrics, and
+    the run that the program's log names.
     """
     with bound_run():
         if not (isinstance(module._context, Bus) and module._context.is_open):

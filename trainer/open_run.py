@@ -1,4 +1,4 @@
-"""An open run: its folder's lock, its log and bus, and those who observe it."""
+"""An open run: the lock of its folder, its log, its bus, and its observers."""
 
 import os
 import time
@@ -39,17 +39,17 @@ class OpenRun(StaysInRun):
     """One attempt of a trainer's run, from its lock to its recorded end.
 
     Args:
-        trainer: whose run it is; its run folder is there, if it needs one.
-        for_loggers: what its sinks were given before it, as loggers.
-        function: what runs.
-        fork: where it goes on, if it resumes.
+        trainer: owner of the run; its run folder exists, if it needs one.
+        for_loggers: holds the hyperparameters that were given to sinks before the run.
+        function: function that runs.
+        fork: event of an earlier attempt behind which the run continues; None unless it resumes.
 
     Attributes:
-        function: what runs.
-        attempt: its number.
+        function: function that runs.
+        attempt: number of the attempt.
         place: where training is.
-        bus: carries it.
-        black_box: tells where everything was when it crashes or hangs.
+        bus: bus of the run.
+        black_box: records the stacks of all threads and the last events of a crash or hang.
     """
 
     def __init__(
@@ -96,18 +96,18 @@ class OpenRun(StaysInRun):
 
     @property
     def is_left(self) -> bool:
-        """Whether this is a forked child of the process whose run it is."""
+        """True in a forked child of the process that owns the run."""
         return self.bus.is_left
 
     @property
     def records(self) -> bool:
-        """Whether its events are kept in the run's folder."""
+        """True if events are recorded in the run's folder."""
         return self._lock is not None
 
-    # -- its begin ---------------------------------------------------------------------------
+    # -- begin -------------------------------------------------------------------------------
 
     def open_log(self) -> None:
-        """Record events from now on, in the run's folder or for observers alone."""
+        """Start to record events, in the run's folder or for live observers only."""
         trainer, run = self._trainer, self._trainer.run_folder
         store = run.store(self.attempt) if run is not None and self.records else UnnamedStore()
         hooks = None if trainer.recording == "all" else set[str]()
@@ -117,7 +117,12 @@ class OpenRun(StaysInRun):
         self.bus.open_log(writer, store)
 
     def start(self, config: dict[str, Plain], observers: Sequence[Actor]) -> None:
-        """Record the begin, and start what works beside the step."""
+        """Record the begin, and start the bus thread, if anything works on it.
+
+        Args:
+            config: arguments of the Trainer, for the log.
+            observers: actors that work on the bus thread.
+        """
         bind_run(self._id, self.place)
         self.bus.emit(
             RunStarted,
@@ -133,7 +138,7 @@ class OpenRun(StaysInRun):
         metrics = self._trainer.metrics
         self.bus.take_puts(metrics.put, metrics.put_media)
         self.bus.flush()
-        if self._trainer.control:  # before an observer starts the thread, which looks once
+        if self._trainer.control:  # before an observer starts the thread, which checks this once
             root_loop = self._trainer.loop_of(self.function)
             takes_commands = any(loop.safe_points for loop in root_loop.walk())
             self.bus.serve_control(Steered(self.function, takes_commands, self._status))
@@ -142,7 +147,7 @@ class OpenRun(StaysInRun):
         self.bus.start()
 
     def observe(self, actor: Actor) -> None:
-        """Have an actor work beside the step: a sink gets the run from its start."""
+        """Start an actor on the bus thread; a sink receives the run's events from its start."""
         is_bar = actor is self._trainer.progress_bar
         if isinstance(actor, Sink) and self.records and not is_bar:
             self.bus.observe(actor, Position(0, 0), keep_cursor=True)
@@ -150,7 +155,7 @@ class OpenRun(StaysInRun):
             self.bus.observe(actor, Position(self.attempt, 0))
 
     def _hparams(self) -> dict[str, Plain]:
-        """What module and datamodule saved for the log, and sinks were given."""
+        """Collect the hyperparameters of module, datamodule and sinks for the log."""
         found: dict[str, Any] = {}
         for owner in (self._trainer.datamodule, self._trainer.lightning_module):
             if owner is not None and getattr(owner, "_logs_hparams", True):
@@ -161,7 +166,7 @@ class OpenRun(StaysInRun):
         return recorded
 
     def _status(self) -> RunStatus:
-        """Where the run is, for those who ask through its socket; called on the bus thread."""
+        """Return where the run is, for clients of its socket; called on the bus thread."""
         trainer, place = self._trainer, self.place
         return RunStatus(
             pid=os.getpid(),
@@ -179,10 +184,10 @@ class OpenRun(StaysInRun):
             dead_letters=self.bus.post_office.dead_letters,
         )
 
-    # -- its end -----------------------------------------------------------------------------
+    # -- end ---------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """Let other attempts of the run begin."""
+        """Release the lock, so that other attempts of the run can begin."""
         if self._lock:
             self._lock.release()
             self._lock = None
@@ -190,8 +195,12 @@ class OpenRun(StaysInRun):
     def close(self, how: Ending, reason: str) -> list[Observer]:
         """Record the end, and let sinks finish.
 
+        Args:
+            how: how the run ended.
+            reason: why it ended; empty if it completed.
+
         Returns:
-            The observers that have not seen everything.
+            The observers that have not received all events.
         """
         for label, count in self._trainer.metrics.unheard.items():
             why = f"nobody takes values for this destination; {count} were put"
@@ -203,9 +212,11 @@ class OpenRun(StaysInRun):
                 self._trainer.progress_bar.stop()
             self.release()
 
-    def tell_missed_names(self) -> None:
-        """Say which metrics actors waited for in vain. Only of a whole fit: one that goes on may
-        have had them before, and other functions have other metrics.
+    def report_missed_names(self) -> None:
+        """Report which metrics actors waited for and nobody put.
+
+        Only for a fit from its start: a resumed one may have put them before, and other functions
+        have other metrics.
         """
         trainer = self._trainer
         if self.function != "fit" or self._fork is not None:
@@ -217,15 +228,13 @@ class OpenRun(StaysInRun):
         if thinned and has_sinks and trainer.global_step < every:
             notify_user(
                 f"nightbus: sinks got no value of {', '.join(thinned)}: log_every_n_steps={every}, "
-                f"and the run had {trainer.global_step} steps"
+                f"and the run had only {trainer.global_step} steps; set a smaller log_every_n_steps"
             )
         for line in missed_names(everyone, trainer.metrics.names):
             notify_user(f"nightbus: {line}")
 
     def report(self, unfinished: Sequence[Observer]) -> None:
-        """One readable message for each observer that has not seen everything, and for what is
-        wrong with the log.
-        """
+        """Report problems of the log, and each observer that has not received all events."""
         for problem in self.bus.log_problems:
             notify_user(f"nightbus: {problem}")
         run = self._trainer.run_folder
@@ -242,5 +251,5 @@ def _how_it_gets_the_rest(run: RunFolder, observer: Observer) -> str:
     folder = sink.folder if isinstance(sink, FileSink) else None
     try:
         return refill(run, observer.name, type(sink).__name__, folder).advice
-    except RunFolderError as error:  # its cursor was damaged meanwhile; the run itself is over
+    except RunFolderError as error:  # its cursor was damaged since; the run itself is over
         return str(error)

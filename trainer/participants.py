@@ -1,4 +1,4 @@
-"""Who takes part in a trainer's runs, besides its module, data and loops."""
+"""Participants of a trainer's runs: callbacks, actors and sinks."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ class Participants:
     """Callbacks, actors and sinks, in the order in which they act.
 
     Args:
-        callbacks: given to the Trainer.
-        actors: given to the Trainer.
+        callbacks: callbacks that were given to the Trainer.
+        actors: actors that were given to the Trainer.
 
     Attributes:
-        module_callbacks: what the module's ``configure_callbacks`` returned, for one run; those of
-            the same type among ``callbacks`` make room for them.
-        sinks: where events go, the progress bar not among them.
-        progress_bar: None when there is none.
+        module_callbacks: callbacks that the module's ``configure_callbacks`` returned, for one
+            run; they replace those of the same type among ``callbacks``.
+        sinks: the sinks, without the progress bar.
+        progress_bar: None if there is none.
     """
 
     def __init__(self, callbacks: Sequence[Callback], actors: Sequence[Actor]) -> None:
@@ -31,40 +31,40 @@ class Participants:
         self.progress_bar: ProgressBar | None = None
 
     def __contains__(self, actor: Actor) -> bool:
-        """Whether it is an actor or a sink that could be let go."""
+        """Return whether an actor or sink is attached, so that it can be detached."""
         return actor in (*self.actors, *self.sinks)
 
     def add(self, actor: Actor) -> None:
-        """Take in an actor or a sink."""
+        """Add an actor or a sink."""
         if isinstance(actor, Sink):
             self.sinks.append(actor)
         else:
             self.actors.append(actor)
 
     def remove(self, actor: Actor) -> None:
-        """Let an actor or a sink go."""
+        """Remove an actor or a sink."""
         self.actors = [entry for entry in self.actors if entry is not actor]
         self.sinks = [entry for entry in self.sinks if entry is not actor]
 
     def adopt(self, added: Sequence[Callback]) -> None:
-        """Take in what the module brings, in the place of callbacks of the same types."""
+        """Add callbacks of the module, in place of callbacks of the same types."""
         kinds = {type(callback) for callback in added}
         self.callbacks = [entry for entry in self.callbacks if type(entry) not in kinds]
         self.module_callbacks = list(added)
 
     @property
     def callbacks_in_order(self) -> list[Callback]:
-        """Those that save checkpoints are last."""
+        """All callbacks; those that save checkpoints are last."""
         callbacks = [*self.callbacks, *self.module_callbacks]
         return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
 
     @property
     def saved(self) -> list[Actor]:
-        """Those whose state belongs to a run."""
+        """Participants whose state a checkpoint contains."""
         return [*self.callbacks, *self.module_callbacks, *self.actors]
 
     @property
     def beside_module(self) -> list[Actor]:
-        """All of them, as they are registered when a run begins."""
+        """All participants, in the order in which they are registered when a run begins."""
         bar = [self.progress_bar] if self.progress_bar else []
         return [*self.callbacks, *self.module_callbacks, *self.actors, *self.sinks, *bar]

@@ -1,4 +1,4 @@
-"""TrainerParts: what opening, running and ending a run needs of a trainer."""
+"""TrainerParts: the attributes of a trainer that opening, running and ending a run need."""
 
 import os
 from abc import abstractmethod
@@ -15,18 +15,18 @@ from .stages import Function
 
 
 class TrainerParts(TrainerProperties):
-    """The parts of a trainer that have to do with its runs, and what it does for these.
+    """Declares the parts of a trainer that concern its runs.
 
     Attributes:
-        open_run: None when nothing runs.
-        safe_points: what happens between two steps.
-        enrolment: makes everyone who takes part an actor of the run.
-        for_loggers: records what sinks are given as if they were loggers.
+        open_run: the run that is open; None if nothing runs.
+        safe_points: handle signals, commands and changes of the participants between two steps.
+        enrolment: makes all participants actors of the run.
+        for_loggers: records the metrics and hyperparameters of sinks that are used as loggers.
         config: the arguments that the trainer was made with, for the log.
-        run_name: given by the user; else the module's class is the run's name.
-        ckpt_path: what the function that runs was given.
-        interrupted: Ctrl-C ended the last run.
-        predict_loop: what ``predict`` runs.
+        run_name: given by the user; None names runs after the module's class.
+        ckpt_path: argument of the function that runs.
+        interrupted: True if Ctrl-C ended the last run.
+        predict_loop: the loop that ``predict`` runs.
         fast_dev_run, deterministic, benchmark, detect_anomaly, prepare_data_per_node: arguments of
             the Trainer.
     """
@@ -48,25 +48,25 @@ class TrainerParts(TrainerProperties):
 
     @property
     def function(self) -> Function | None:
-        """What runs: ``fit``, ``validate``, ``test`` or ``predict``; None when nothing does."""
+        """The running function: ``fit``, ``validate``, ``test`` or ``predict``; None if none is."""
         return None if self.open_run is None else self.open_run.function
 
     @abstractmethod
     def adopt(self, given: Given) -> None:
-        """Take what a run is given, checked before anything is made."""
+        """Check and keep the arguments of a run, before anything is created for it."""
 
     @abstractmethod
-    def carry_on(self, opened: OpenRun) -> None:
-        """Go on in a run that was opened."""
+    def enter_run(self, opened: OpenRun) -> None:
+        """Use the bus and the place of a run that was opened."""
 
     @abstractmethod
     def begin_max_time(self) -> None:
-        """Let max_time, if there is one, begin now."""
+        """Start to count max_time, if it was given."""
 
     @abstractmethod
     def setup_optimizers(self) -> None:
-        """Ask the module for its optimizers, and get ready to step them."""
+        """Call ``configure_optimizers`` and prepare to step the optimizers that it returns."""
 
     @abstractmethod
-    def take_in(self, actor: Actor) -> None:
-        """Have an actor that came late take part in the run."""
+    def enrol(self, actor: Actor) -> None:
+        """Make an actor that was added during the run a part of it."""

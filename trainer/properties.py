@@ -1,4 +1,4 @@
-"""What users read off a Trainer: where it is, who takes part, and what was logged."""
+"""Properties of a Trainer: its progress, its participants, its loaders and its metrics."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -29,16 +29,16 @@ from .stages import Function
 
 
 class TrainerProperties(LoopContext):
-    """Reads the parts of a trainer, and keeps nothing itself.
+    """Reads the parts of a trainer; holds no state of its own.
 
     Attributes:
-        epoch_counter: the FitLoop that ``fit`` runs; None where the user's own loop has none.
+        epoch_counter: the FitLoop that ``fit`` runs; None if the user's own loop contains none.
         max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
-        silent_loggers: stand where loggers were given that get nothing.
+        silent_loggers: replace loggers that were given but are to write nothing.
         participants: callbacks, actors and sinks.
         default_root_dir, recording, strict_recording, control, drain_timeout, hang_timeout:
             arguments of the Trainer.
-        announced_iterations: how many there were of loops that show theirs.
+        announced_iterations: number of iterations of loops that show theirs.
     """
 
     _arguments: dict[str, Any]  # what the Trainer was made with
@@ -55,10 +55,10 @@ class TrainerProperties(LoopContext):
     hang_timeout: float | None
     announced_iterations: int
 
-    if not TYPE_CHECKING:  # for which a name that is not there is an error
+    if not TYPE_CHECKING:  # type checkers have to report unknown names
 
         def __getattr__(self, name: str) -> Any:
-            """An argument of the Trainer that has no property of its own, as it was given."""
+            """Return an argument of the Trainer that has no property of its own, as given."""
             arguments = self.__dict__.get("_arguments", {})
             if name in arguments:
                 return arguments[name]
@@ -71,24 +71,23 @@ class TrainerProperties(LoopContext):
     @property
     @abstractmethod
     def function(self) -> Function | None:
-        """What runs: ``fit``, ``validate``, ``test`` or ``predict``; None when nothing does."""
+        """The running function: ``fit``, ``validate``, ``test`` or ``predict``; None if none is."""
 
     @property
     def current_epoch(self) -> int:
-        """Epochs completed; the first is 0."""
+        """Number of completed epochs, which is the index of the current one."""
         return self.place.epoch if self.epoch_counter is None else self.epoch_counter.current_epoch
 
     @property
     def global_step(self) -> int:
-        """Optimizer steps completed, of all optimizers together: with two of them, a batch counts
-        for two.
-        """
+        """Number of completed steps of all optimizers: with two of them, a batch counts as two."""
         return self.optimization_progress.step.total.completed
 
     @property
     def should_stop(self) -> bool:
-        """Whether training ends at the next safe point, once min_epochs and min_steps are reached.
-        Set it to have that; False takes back whatever was asked.
+        """True if training ends at the next safe point, once min_epochs and min_steps are reached.
+
+        Set it to True to stop training, to False to withdraw all requests to stop.
         """
         return self.stops.any
 
@@ -101,7 +100,7 @@ class TrainerProperties(LoopContext):
 
     @property
     def stop_reason(self) -> str:
-        """Why it ends, for the log."""
+        """Why training ends, for the log."""
         return self.stops.reason
 
     @stop_reason.setter
@@ -109,140 +108,141 @@ class TrainerProperties(LoopContext):
         self.stops.reason = reason
 
     def ask_to_stop(self, who: object, reason: str) -> None:
-        """Have training end, as ``should_stop`` does, unless the same object withdraws that before
-        min_epochs and min_steps are reached.
+        """Request that training ends, as ``should_stop`` does.
+
+        The same object can withdraw the request until min_epochs and min_steps are reached.
 
         Args:
-            who: asks.
-            reason: for the log.
+            who: object that makes the request.
+            reason: why training is to end, for the log.
         """
         self.stops.add(id(who), reason)
 
     def withdraw_stop(self, who: object) -> None:
-        """Take back what ``ask_to_stop`` asked for; what others asked for stays."""
+        """Withdraw the request that an object made with ``ask_to_stop``; others remain."""
         self.stops.withdraw(id(who))
 
     @property
     def may_stop(self) -> bool:
-        """Whether min_epochs and min_steps are reached."""
+        """True once min_epochs and min_steps are reached."""
         return self.epoch_counter is None or self.epoch_counter.may_stop
 
     @property
     def training(self) -> bool:
-        """Whether a training batch is worked on, or could be."""
+        """True during the training stage of ``fit``."""
         return self.function == "fit" and self.place.stage == "train"
 
     @property
     def validating(self) -> bool:
-        """Whether validation runs, by itself or within fit."""
+        """True while validation runs, by itself or within ``fit``."""
         return self.place.stage == "validate" and self.function is not None
 
     @property
     def sanity_checking(self) -> bool:
-        """Whether the validation before training runs."""
+        """True while validation runs as a sanity check before training."""
         return self.loaders.sanity_checking
 
     @property
     def testing(self) -> bool:
-        """Whether a test runs."""
+        """True while a test runs."""
         return self.function == "test"
 
     @property
     def predicting(self) -> bool:
-        """Whether prediction runs."""
+        """True while prediction runs."""
         return self.function == "predict"
 
     @property
     def evaluating(self) -> bool:
-        """Whether validation or a test runs."""
+        """True while validation or a test runs."""
         return self.validating or self.testing
 
     @property
     def is_last_batch(self) -> bool:
-        """Whether the training batch is the epoch's last."""
+        """True if the current training batch is the last of its epoch."""
         return bool(getattr(self.epoch_loop, "is_last_batch", False))
 
     @property
     def epoch_loop(self) -> Any:
-        """The loop of a training epoch's batches; None where the user's own loop has none."""
+        """The loop over the batches of a training epoch; None if the user's own loop has none."""
         return None if self.epoch_counter is None else self.epoch_counter.epoch_loop
 
     @property
     def batch_progress(self) -> Progress | None:
-        """Counts the training batches of an epoch; None where a loop of the user's does not."""
+        """The counters of an epoch's training batches; None if the user's own loop has none."""
         return getattr(self.epoch_loop, "batch_progress", None)
 
     @property
     def is_global_zero(self) -> bool:
-        """Whether this is the first process."""
+        """True in the process of rank 0."""
         return self.place.rank == 0
 
     @property
     def global_rank(self) -> int:
-        """Which process this is."""
+        """Rank of this process among all processes."""
         return self.place.rank
 
     @property
     def local_rank(self) -> int:
-        """Which process of this machine this is."""
+        """Rank of this process among those of this machine."""
         return 0
 
     @property
     def node_rank(self) -> int:
-        """Which machine this is."""
+        """Index of this machine."""
         return 0
 
     @property
     def num_nodes(self) -> int:
-        """How many machines there are."""
+        """Number of machines."""
         return 1
 
     @property
     def world_size(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
         return 1
 
     @property
     def num_devices(self) -> int:
-        """How many devices this process trains on."""
+        """Number of devices that this process trains on."""
         return 1
 
     @property
     def device_ids(self) -> list[int]:
-        """Their numbers."""
+        """Indices of the devices that this process trains on."""
         return [self.device.device.index or 0]
 
     @property
     def log_dir(self) -> str | None:
-        """The run's folder."""
+        """Path of the run's folder; None if there is none."""
         return str(self.run_folder.path) if self.run_folder else None
 
     # -- loops and limits --------------------------------------------------------------------
 
     def loop_of(self, function: Function) -> Any:
-        """The loop that ``fit`` runs, or one of the others."""
+        """Return the loop that ``fit``, ``validate``, ``test`` or ``predict`` runs."""
         return getattr(self, f"{function}_loop")
 
     def find_epoch_counter(self) -> None:
-        """The FitLoop, which counts epochs, may be within a loop that the user wrote."""
+        """Find the FitLoop, which counts epochs; it may be inside a loop that the user wrote."""
         fit_loops = (loop for loop in self.fit_loop.walk() if isinstance(loop, FitLoop))
         self.epoch_counter = next(fit_loops, None)
 
     @property
     def max_epochs(self) -> int | None:
-        """At most so many epochs."""
+        """Maximum number of epochs."""
         counter = self.epoch_counter
         return self.max_epochs_given if counter is None else counter.max_epochs
 
     @property
     def max_steps(self) -> int:
-        """At most so many optimizer steps; -1 for no limit."""
+        """Maximum number of optimizer steps; -1 for no limit."""
         counter = self.epoch_counter
         return self.max_steps_given if counter is None else counter.max_steps
 
     @property
     def estimated_stepping_batches(self) -> float:
-        """Optimizer steps that fit will take, as far as it can be known; inf when it cannot."""
+        """Number of optimizer steps that ``fit`` will take, as far as known; otherwise inf."""
         batches, epochs = self.num_training_batches, self.max_epochs
         if batches is None or epochs is None:
             return self.max_steps if self.max_steps >= 0 else float("inf")
@@ -251,19 +251,19 @@ class TrainerProperties(LoopContext):
 
     @property
     def min_epochs(self) -> int | None:
-        """A stop is not honoured before so many epochs."""
+        """Minimum number of epochs, until which a request to stop waits."""
         counter = self.epoch_counter
         return None if counter is None else counter.min_epochs
 
     @property
     def min_steps(self) -> int | None:
-        """A stop is not honoured before so many optimizer steps."""
+        """Minimum number of optimizer steps, until which a request to stop waits."""
         counter = self.epoch_counter
         return None if counter is None else counter.min_steps
 
     @property
     def is_accumulating(self) -> bool:
-        """Whether gradients of a step to come are there: an accumulation has begun."""
+        """True between the batches whose gradients are accumulated for one optimizer step."""
         loops = self.fit_loop.walk()
         return any(isinstance(loop, OptimizerLoop) and loop.is_accumulating for loop in loops)
 
@@ -294,63 +294,63 @@ class TrainerProperties(LoopContext):
 
     @property
     def train_dataloader(self) -> Any:
-        """The loader training reads."""
+        """The training loader."""
         return self.loaders.training
 
     @property
     def val_dataloaders(self) -> list[Any]:
-        """The loaders validation reads."""
+        """The validation loaders."""
         return self.loaders.evaluation("validate")
 
     @property
     def test_dataloaders(self) -> list[Any]:
-        """The loaders a test reads."""
+        """The test loaders."""
         return self.loaders.evaluation("test")
 
     @property
     def predict_dataloaders(self) -> list[Any]:
-        """The loaders prediction reads."""
+        """The prediction loaders."""
         return self.loaders.evaluation("predict")
 
     def reset_train_dataloader(self) -> None:
-        """Ask for the training loader anew before it is read next."""
+        """Request a new training loader before the next time that it is read."""
         self.loaders.forget("train")
 
     def reset_val_dataloader(self) -> None:
-        """Ask for the validation loaders anew before they are read next."""
+        """Request new validation loaders before the next time that they are read."""
         self.loaders.forget("validate")
 
     def reset_test_dataloader(self) -> None:
-        """Ask for the test loaders anew before they are read next."""
+        """Request new test loaders before the next time that they are read."""
         self.loaders.forget("test")
 
     def reset_predict_dataloader(self) -> None:
-        """Ask for the prediction loaders anew before they are read next."""
+        """Request new prediction loaders before the next time that they are read."""
         self.loaders.forget("predict")
 
     @property
     def num_training_batches(self) -> int | None:
-        """Batches of an epoch; None when the loader cannot say."""
+        """Number of training batches in an epoch; None if the loader has no length."""
         return self.loaders.num_training_batches
 
     @property
     def num_val_dataloaders(self) -> int:
-        """How many loaders validation reads."""
+        """Number of validation loaders."""
         return len(self.loaders.evaluation("validate"))
 
     @property
     def num_val_batches(self) -> list[int | None]:
-        """Batches of each validation loader."""
+        """Number of batches of each validation loader."""
         return self.loaders.limits("validate")
 
     @property
     def num_test_batches(self) -> list[int | None]:
-        """Batches of each test loader."""
+        """Number of batches of each test loader."""
         return self.loaders.limits("test")
 
     @property
     def num_predict_batches(self) -> list[int | None]:
-        """Batches of each prediction loader."""
+        """Number of batches of each prediction loader."""
         return self.loaders.limits("predict")
 
     # -- optimizers --------------------------------------------------------------------------
@@ -366,12 +366,12 @@ class TrainerProperties(LoopContext):
 
     @property
     def lightning_optimizers(self) -> list[LightningOptimizer]:
-        """The optimizers, as ``self.optimizers()`` gives them."""
+        """The optimizers, as ``self.optimizers()`` returns them."""
         return self.optimization.lightning_optimizers
 
     @property
     def lr_scheduler_configs(self) -> list[LRSchedulerConfig]:
-        """The learning-rate schedulers, and how each is used."""
+        """The learning-rate schedulers and their options."""
         return self.optimization.schedulers
 
     @lr_scheduler_configs.setter
@@ -387,19 +387,19 @@ class TrainerProperties(LoopContext):
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
-        """Latest value of each metric in the progress bar."""
+        """Latest value of each metric that the progress bar shows."""
         return self.metrics.progress_bar_metrics
 
     @property
     def logged_metrics(self) -> dict[str, torch.Tensor]:
-        """Latest value of each metric that sinks got."""
+        """Latest value of each metric that was sent to sinks."""
         return self.metrics.logged_metrics
 
-    # -- who takes part ----------------------------------------------------------------------
+    # -- participants ------------------------------------------------------------------------
 
     @property
     def callbacks(self) -> list[Callback]:
-        """The callbacks, without those that the module brings."""
+        """The callbacks, without those of the module's ``configure_callbacks``."""
         return self.participants.callbacks
 
     @callbacks.setter
@@ -408,7 +408,7 @@ class TrainerProperties(LoopContext):
 
     @property
     def actors(self) -> list[Actor]:
-        """The actors, in the step and beside it."""
+        """The actors that were given to the Trainer or attached."""
         return self.participants.actors
 
     @actors.setter
@@ -417,17 +417,17 @@ class TrainerProperties(LoopContext):
 
     @property
     def callbacks_in_order(self) -> list[Callback]:
-        """All callbacks, those of the module too; those that save checkpoints are last."""
+        """All callbacks, including the module's; those that save checkpoints are last."""
         return self.participants.callbacks_in_order
 
     @property
     def saved_participants(self) -> list[Actor]:
-        """Those whose state a checkpoint holds, besides module, datamodule and loops."""
+        """Callbacks and actors, whose state a checkpoint contains."""
         return self.participants.saved
 
     @property
     def sinks(self) -> list[Sink]:
-        """Where events go."""
+        """The sinks, without the progress bar."""
         return self.participants.sinks
 
     @sinks.setter
@@ -446,18 +446,19 @@ class TrainerProperties(LoopContext):
 
     @property
     def profiler(self) -> None:
-        """There is none: every hook's time is in the log."""
+        """Always None: the log contains the time of every hook."""
         return None
 
     @property
     def logger(self) -> Any:
-        """The first sink, or None; if that wraps a logger of Lightning, the logger."""
+        """The first sink, or the Lightning logger that it wraps; None if there is no sink."""
         return next(iter(self.loggers), None)
 
     @property
     def loggers(self) -> list[Any]:
-        """The sinks; for those that wrap a logger of Lightning, the logger. With ``fast_dev_run``,
-        which writes nothing, something that takes what a logger does.
+        """The sinks, each replaced by the Lightning logger that it wraps, if it does.
+
+        With ``fast_dev_run``, an object that accepts the calls of a logger and writes nothing.
         """
         found = [sink.logger if isinstance(sink, LoggerSink) else sink for sink in self.sinks]
         return found or list(self.silent_loggers)
@@ -483,13 +484,18 @@ class TrainerProperties(LoopContext):
         return next(iter(self.early_stopping_callbacks), None)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print, from the first process only; above the progress bar."""
+        """Print above the progress bar, in the process of rank 0 only.
+
+        Args:
+            *args: as for the built-in ``print``.
+            **kwargs: as for the built-in ``print``.
+        """
         if self.is_global_zero:
             print(*args, **kwargs)
 
     @property
     def writes_predictions_at_end(self) -> bool:
-        """Whether a callback wants all predictions at the epoch's end."""
+        """True if a callback needs all predictions at the end of the epoch."""
         return any(
             isinstance(callback, BasePredictionWriter) and callback.writes_epochs
             for callback in self.callbacks_in_order

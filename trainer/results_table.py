@@ -1,4 +1,4 @@
-"""What validate and test print when they are done."""
+"""Prints the results of validate and test."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,12 @@ from ..bus.events import Scalar
 
 
 def print_results(function: str, results: Sequence[Mapping[str, Scalar]]) -> None:
-    """Print the metrics of each dataloader, a line each."""
+    """Print the metrics of each dataloader, one metric a line.
+
+    Args:
+        function: function that computed them, for the heading.
+        results: metrics of each dataloader by name.
+    """
     for idx, values in enumerate(results):
         print(function if len(results) == 1 else f"{function}, dataloader {idx}")
         width = max(map(len, values), default=0)

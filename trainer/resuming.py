@@ -1,4 +1,4 @@
-"""What ``ckpt_path`` asks for: the state to go on from, and where in which run."""
+"""Finds the checkpoint that ``ckpt_path`` names, and the run that it belongs to."""
 
 import os
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ class Start(NamedTuple):
     """Where a run starts.
 
     Attributes:
-        state: of the checkpoint that it goes on from, or takes its weights from.
-        fork: the event of an earlier attempt that it goes on behind.
-        run: the run that is gone on with, when there is a fork.
+        state: state of the checkpoint to resume from or to take the weights from; None for none.
+        fork: event of an earlier attempt behind which the run continues; None unless it resumes.
+        run: run that is resumed, if there is a fork.
     """
 
     state: dict[str, Any] | None = None
@@ -32,16 +32,18 @@ class Start(NamedTuple):
 def best_of_training(
     function: str, callbacks: Sequence[Checkpoint], fast_dev_run: bool | int
 ) -> str | None:
-    """What is evaluated after training when neither a module nor a checkpoint is given; it is said.
+    """Choose the weights to evaluate after training if neither module nor checkpoint is given.
+
+    A warning says which were chosen.
 
     Args:
         function: ``validate``, ``test`` or ``predict``.
-        callbacks: the trainer's, that save checkpoints.
-        fast_dev_run: the Trainer's argument, with which no checkpoints are made.
+        callbacks: the trainer's callbacks that save checkpoints.
+        fast_dev_run: the Trainer's argument, with which no checkpoints are saved.
 
     Returns:
-        The best checkpoint; None for the module as training left it, where no callback keeps a
-        best one.
+        The best checkpoint; None for the module as training left it, if no callback keeps a best
+        checkpoint.
 
     Raises:
         CheckpointError: a callback keeps the best checkpoint, but has saved none.
@@ -49,21 +51,21 @@ def best_of_training(
     keeping = [each for each in callbacks if hasattr(each, "best_model_path")]
     how = f"to choose, call {function}() with a model, or with ckpt_path='best', 'last' or a path"
     if not keeping or fast_dev_run:
-        why = "fast_dev_run makes no checkpoints" if fast_dev_run else "there is no ModelCheckpoint"
+        why = "fast_dev_run saves no checkpoint" if fast_dev_run else "there is no ModelCheckpoint"
         _log.warning(
-            f"{function}() was called without a model: it takes the weights that training ended "
-            f"with, because {why}; {how}"
+            f"{function}() was called without a model: it uses the weights at the end of training, "
+            f"because {why}; {how}"
         )
         return None
     best = str(keeping[0].best_model_path)
     if not best:
         raise CheckpointError(
-            f"{function}() was called without a model, which takes the best checkpoint, and "
+            f"{function}() was called without a model, so it needs the best checkpoint, but "
             f"{type(keeping[0]).__name__} has saved none; {how}"
         )
     whose = " of the first of several ModelCheckpoints" if len(keeping) > 1 else ""
     _log.warning(
-        f"{function}() was called without a model: it takes the best checkpoint{whose}; {how}",
+        f"{function}() was called without a model: it uses the best checkpoint{whose}; {how}",
         checkpoint=best,
     )
     return best
@@ -76,14 +78,17 @@ def find_start(
     run_name: str,
     best_paths: Sequence[str],
 ) -> Start:
-    """Read the checkpoint that ``ckpt_path`` means.
+    """Read the checkpoint that ``ckpt_path`` names.
 
     Args:
-        function: only ``fit`` goes on with a run; others take weights.
+        function: function to run; ``fit`` resumes the checkpoint's run, the others take weights.
         ckpt_path: a path, ``last`` or ``best``.
-        root: the folder of all runs.
-        run_name: whose newest checkpoint ``last`` is.
-        best_paths: what callbacks hold to be best.
+        root: folder of all runs.
+        run_name: name of the runs among which ``last`` is the newest checkpoint.
+        best_paths: paths of the best checkpoint of each callback that keeps one.
+
+    Returns:
+        Where to start; empty if ``last`` finds no checkpoint, so that ``fit`` begins from scratch.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it cannot be read.
@@ -96,15 +101,16 @@ def find_start(
                 "the checkpoint's path, or the run's name with Trainer(run_name=...)"
             )
         _log.warning(
-            "ckpt_path='last': no run of this name has a checkpoint, so training begins anew",
+            "ckpt_path='last': no run of this name has a checkpoint, so training begins from "
+            "scratch",
             run_name=run_name,
             folder=str(root),
         )
         return Start()
     state, run = found.state, found.run
-    if run is None:  # saved elsewhere, by ModelCheckpoint(dirpath=...) say
+    if run is None:  # saved elsewhere, for example by ModelCheckpoint(dirpath=...)
         run = next((r for r in list_runs(root) if r.info.id == state.get("run")), None)
-    # Of a checkpoint that lies in another run's folder, that run knows no attempt.
+    # A checkpoint that was moved into the folder of another run has no attempt there.
     if run is None or state.get("run") != run.info.id:
         return Start(state)
     if function != "fit" or "attempt" not in state:

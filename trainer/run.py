@@ -1,4 +1,4 @@
-"""A run from what the user gave to its end, which is always recorded."""
+"""Runs fit, validate, test or predict from its arguments to its end, which is always recorded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +28,22 @@ def run(
     body: Callable[[dict[str, Any] | None], Any],
     given: Given,
 ) -> Any:
-    """Run ``body`` as one attempt: set-up, running, and an end that is always recorded.
+    """Run ``body`` as one attempt, whose end is always recorded.
 
-    A forked child that comes to the end, by an exception say, leaves it to its parent: there the
-    run goes on, and in the child nothing of it is closed, recorded or told.
+    A forked child that gets to the end, for example by an exception, leaves the run alone: it
+    continues in the parent, and the child closes, records and reports nothing of it.
+
+    Args:
+        trainer: trainer that runs.
+        function: function that the user called.
+        body: runs the function once the run is open; gets the state of the checkpoint to restore.
+        given: arguments of the function.
 
     Returns:
-        What ``body`` does; None when Ctrl-C ended it.
+        The result of ``body``; None if Ctrl-C ended it.
+
+    Raises:
+        SystemExit: a signal such as SIGTERM ended the run.
     """
     trainer.adopt(given)
     module, signals = trainer.lightning_module, trainer.safe_points.signals
@@ -56,7 +65,7 @@ def run(
                         trainer.deterministic, trainer.benchmark, trainer.detect_anomaly
                     ):
                         signals.let_through()
-                        trainer.bus.attention |= signals.save_requested  # while it was opened
+                        trainer.bus.attention |= signals.save_requested  # during the set-up
                         result = body(checkpoint)
                         opened.bus.check_is_here(f"{function} ended")
                     if function == "fit" and (trainer.should_stop or trainer.stop_reason):
@@ -65,7 +74,7 @@ def run(
                     if opened.is_left:
                         raise
                     how, reason = _how_it_ended(error, signals)
-                    # Asked here: a second signal may also come after the first has saved the run.
+                    # Read now: a second signal may also come after the first has saved the run.
                     is_unsaved = signals.at_once and trainer.checkpointer.can_save
                     _on_exception(trainer, opened, error, how)
                     if how != "interrupted" or signals.at_once:
@@ -80,8 +89,7 @@ def run(
             first = error
             raise
         finally:
-            # Not more than one signal raises before they are held: then the end comes all the
-            # same.
+            # At most one signal raises before signals are held: the run is ended all the same.
             try:
                 signals.hold(trainer.bus.hurry)
             finally:
@@ -109,7 +117,11 @@ def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, s
 def _open(
     trainer: TrainerParts, function: Function, given: Given
 ) -> tuple[OpenRun, dict[str, Any] | None]:
-    """Make or find the run's folder, begin an attempt, and start the bus."""
+    """Create or find the run's folder, begin an attempt, and start the bus.
+
+    Returns:
+        The open run, and the state of the checkpoint to restore, if any.
+    """
     module = trainer.lightning_module
     root = trainer.default_root_dir / "runs"
     name = trainer.run_name or type(module).__name__
@@ -127,7 +139,7 @@ def _open(
     if function == "fit":
         trainer.checkpointer.begin(start.fork, start.state)
     opened = OpenRun(trainer, trainer.for_loggers, function, start.fork)
-    trainer.carry_on(opened)
+    trainer.enter_run(opened)
     trainer.metrics.begin(trainer.bus, module)
     trainer.running_loss = RunningLoss(trainer.metrics) if trainer.progress_bar else None
     trainer.wiring.forget_hooks_of_loops()
@@ -144,7 +156,7 @@ def _open(
 
 
 def _needs_folder(trainer: TrainerParts) -> bool:
-    """Whether anything is written: the log, checkpoints, or a sink that has no other place."""
+    """Return whether the run writes into its folder: a log, checkpoints, or files of sinks."""
     return (
         trainer.recording != "off"
         or trainer.enable_checkpointing
@@ -155,9 +167,12 @@ def _needs_folder(trainer: TrainerParts) -> bool:
 def _on_exception(
     trainer: TrainerParts, opened: OpenRun, error: BaseException, how: Ending
 ) -> None:
-    """Tell callbacks, tear down, and record the fault; what fails here is a fault too."""
+    """Record the exception as a fault, call ``on_exception``, and tear down.
+
+    Exceptions of these are recorded as faults too, and added to the first as notes.
+    """
     hook = trainer.place.hook
-    trainer.place.move()  # an interrupt may have come between a move and the note of it
+    trainer.place.move()  # an interrupt may have come between a move and its recording
     trainer.optimization.toggle.end()
 
     if how == "failed":
@@ -166,7 +181,7 @@ def _on_exception(
             trainer.bus.emit(Fault, *describe(error), hook, source="module")
             if isinstance(error, Exception):
                 opened.black_box.crash(error)
-        except Exception as second:  # no memory, say: the first is what the user has to see
+        except Exception as second:  # such as no memory: the user has to see the first
             _add_note(error, second)
     for step in (
         lambda: trainer.routes.call("on_exception", error),
@@ -187,7 +202,7 @@ def _add_note(error: BaseException, second: Exception) -> None:
 def _close(
     trainer: TrainerParts, opened: OpenRun, how: Ending, reason: str, is_unsaved: bool
 ) -> None:
-    """Record the end, let sinks finish, and say what did not work."""
+    """Record the end, let sinks finish, and report what went wrong."""
     trainer.is_training_under_way = False
     trainer.checkpointer.close()
     trainer.place.move(epoch=trainer.current_epoch, batch_idx=-1)
@@ -199,21 +214,21 @@ def _close(
         bind_run("", None)
     opened.report(unfinished)
     if how == "completed":
-        opened.tell_missed_names()
+        opened.report_missed_names()
     if is_unsaved:
-        _tell_unsaved(trainer.checkpointer.last_path)
+        _report_unsaved(trainer.checkpointer.last_path)
     signals = trainer.safe_points.signals
     if signals.terminated_while_ending:
         raise SystemExit(signals.exit_code)
-    if signals.interrupts_while_ending:  # ended the wait for sinks; the run itself was over
+    if signals.interrupts_while_ending:  # it ended the wait for sinks; the run itself was over
         trainer.interrupted = True
     if signals.interrupts_while_ending > 1:
         raise KeyboardInterrupt
 
 
-def _tell_unsaved(saved_last: Path | None) -> None:
-    """Say what there is of a run that a second signal ended in the middle of a step."""
-    what = "nothing of it is saved"
+def _report_unsaved(saved_last: Path | None) -> None:
+    """Report what is saved of a run that a second signal ended in the middle of a step."""
+    what = "it has no checkpoint"
     if saved_last is not None:
-        what = f'ckpt_path="last" goes on from {saved_last.name}, what came after is not saved'
+        what = f'ckpt_path="last" resumes from {saved_last.name}; later steps are not saved'
     notify_user(f"nightbus: the run ended at once: {what}")

@@ -1,4 +1,4 @@
-"""What happens between two steps: signals, newcomers, commands, a pause."""
+"""Handles signals, commands, changes of the participants and pauses between two steps."""
 
 from collections import deque
 from collections.abc import Callable
@@ -12,40 +12,40 @@ from ..bus.errors import CheckpointError
 
 
 class SafePoints:
-    """Does what was asked for while a step went on, when ``bus.attention`` says that there is any.
+    """Handles requests that were made during a step, if ``bus.attention`` says that there are any.
 
     Args:
-        context: the run whose steps they are.
+        context: the run.
         checkpointer: saves the run.
-        take_in: has an actor take part from here on.
-        let_go: has an actor take part no more.
-        requeues: whether SLURM runs the job again when a signal had the run saved.
+        attach: adds an actor or sink to the run.
+        detach: removes an actor or sink from the run.
+        requeues: put the job back into SLURM's queue after a signal has had the run saved.
 
     Attributes:
-        signals: that end a run, or have it saved.
+        signals: signals that end a run or save it.
     """
 
     def __init__(
         self,
         context: RunContext,
         checkpointer: Checkpointer,
-        take_in: Callable[[Actor], None],
-        let_go: Callable[[Actor], None],
+        attach: Callable[[Actor], None],
+        detach: Callable[[Actor], None],
         requeues: bool,
     ) -> None:
         self._context, self._checkpointer = context, checkpointer
-        self._take_in, self._let_go, self._requeues = take_in, let_go, requeues
+        self._attach, self._detach, self._requeues = attach, detach, requeues
         self.signals = StopSignals(self._ask_for_attention, self._has_safe_points)
         self._to_attach: deque[Actor] = deque()
         self._to_detach: deque[Actor] = deque()
 
     def attach_later(self, actor: Actor) -> None:
-        """Take an actor or sink in at the next safe point; from any thread."""
+        """Add an actor or sink at the next safe point; from any thread."""
         self._to_attach.append(actor)
         self._ask_for_attention()
 
     def detach_later(self, actor: Actor) -> None:
-        """Let an actor or sink go at the next safe point; from any thread."""
+        """Remove an actor or sink at the next safe point; from any thread."""
         self._to_detach.append(actor)
         self._ask_for_attention()
 
@@ -53,7 +53,7 @@ class SafePoints:
         self._context.bus.attention = True
 
     def _has_safe_points(self) -> bool:
-        """Whether a running loop will come to one."""
+        """Return whether a running loop will reach a safe point."""
         context = self._context
         return context.is_training_under_way or context.place.stage in (
             "validate",
@@ -62,30 +62,30 @@ class SafePoints:
         )
 
     def attend(self) -> None:
-        """Between two steps: do all that was asked for, and wait while the run is paused."""
+        """Handle all requests, and wait while the run is paused; called between two steps."""
         context, bus = self._context, self._context.bus
         bus.attention = False
         while True:
-            self.heed_signals()
+            self.handle_signals()
             self._checkpointer.between_steps()
-            self._take_in_and_let_go()
+            self._attach_and_detach()
             bus.post_office.take_commands()
             bus.flush()
             if not context.paused:
                 return
             bus.post_office.wait_for_command(0.1)
 
-    def _take_in_and_let_go(self) -> None:
+    def _attach_and_detach(self) -> None:
         while self._to_attach:
-            self._take_in(self._to_attach.popleft())
+            self._attach(self._to_attach.popleft())
         while self._to_detach:
-            self._let_go(self._to_detach.popleft())
+            self._detach(self._to_detach.popleft())
 
-    def heed_signals(self) -> None:
-        """Save the run or end it, if a signal asked for that.
+    def handle_signals(self) -> None:
+        """Save or end the run, if a signal requested that.
 
         Raises:
-            KeyboardInterrupt, SystemExit: one ends it.
+            KeyboardInterrupt, SystemExit: a signal ends the run.
         """
         signals = self.signals
         if signals.save_requested:
@@ -98,7 +98,7 @@ class SafePoints:
         signals.raise_if_asked()
 
     def _save(self) -> None:
-        """Save the run; that this fails does not keep it from ending."""
+        """Save the run; a failure is reported and does not keep it from ending."""
         checkpointer = self._checkpointer
         if not checkpointer.can_save:
             return

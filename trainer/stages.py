@@ -1,4 +1,4 @@
-"""What a trainer can be asked to do, and the stage that each of it begins in."""
+"""The functions of a trainer, and the stage that each begins in."""
 
 from typing import Literal, get_args
 

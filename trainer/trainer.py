@@ -1,4 +1,4 @@
-"""The Trainer: its arguments, what users call, and what loops ask of it."""
+"""The Trainer: its arguments, the methods that users call, and those that loops call."""
 
 import os
 import time
@@ -73,74 +73,83 @@ _log = get_logger("nightbus.trainer")
 
 
 class Trainer(TrainerCopies):
-    """Runs a LightningModule.
+    """Trains, validates, tests and predicts with a LightningModule, and records the run.
 
     Args:
-        max_epochs: at most so many epochs; 1000 when nothing limits training: neither this nor
-            max_steps, max_time or a Timer with a duration; -1 for no limit.
-        min_epochs: a stop is not honoured before so many epochs.
-        max_steps: at most so many optimizer steps; -1 for no limit.
-        min_steps: a stop is not honoured before so many optimizer steps.
-        max_time: at most so long: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments.
-        limit_train_batches: a number of batches (int) or a share of them (float).
+        max_epochs: maximum number of epochs; -1 for no limit. The default is 1000 if nothing else
+            limits training: no max_steps, no max_time and no Timer with a duration.
+        min_epochs: minimum number of epochs; a request to stop waits until they are completed.
+        max_steps: maximum number of optimizer steps; -1 for no limit.
+        min_steps: minimum number of optimizer steps; a request to stop waits until they are
+            completed.
+        max_time: maximum duration of training: ``"DD:HH:MM:SS"``, a timedelta, or a dict of a
+            timedelta's arguments.
+        limit_train_batches: number (int) or fraction (float) of the training batches of an epoch.
         limit_val_batches: the same for validation.
         limit_test_batches: the same for testing.
         limit_predict_batches: the same for prediction.
-        val_check_interval: validate after so many batches (int), this share of an epoch (float), or
-            so much time: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments.
+        val_check_interval: interval between validations: a number of batches (int), a fraction of
+            an epoch (float), or a duration: ``"DD:HH:MM:SS"``, a timedelta, or a dict of a
+            timedelta's arguments.
         check_val_every_n_epoch: validate only in every n-th epoch; None counts the batches of
-            val_check_interval over epochs.
-        num_sanity_val_steps: validation batches to run before training; -1 for all.
-        fast_dev_run: one batch (True) or so many of everything, nothing written but the log.
-        overfit_batches: train on so many batches, or this share, in a fixed order.
-        accumulate_grad_batches: batches for each optimizer step.
-        gradient_clip_val: largest gradient norm or value; None does not clip.
+            val_check_interval across epochs.
+        num_sanity_val_steps: number of validation batches to run before training; -1 for all.
+        fast_dev_run: run one batch (True) or this number of batches of everything, and write
+            nothing but the log.
+        overfit_batches: train on this number (int) or fraction (float) of the batches, in a fixed
+            order.
+        accumulate_grad_batches: number of batches for each optimizer step.
+        gradient_clip_val: maximum gradient norm or value; None does not clip.
         gradient_clip_algorithm: ``norm`` or ``value``.
-        log_every_n_steps: how often step values from ``log`` go to sinks.
+        log_every_n_steps: interval in steps at which step values from ``log`` go to sinks.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``64-true``, ``bf16-true`` and
             ``16-true`` convert the weights and batches themselves.
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
-        devices: one, so far: 1, ``auto``, or a list with the number of one.
-        deterministic: use deterministic algorithms only; ``"warn"`` warns where there is none.
-        benchmark: let cudnn find the fastest algorithms.
-        detect_anomaly: find the operation whose backward gave NaN; slow.
+        devices: a single device: 1, ``auto``, or a list with the index of one. Several are not
+            supported yet.
+        deterministic: use deterministic algorithms only; ``"warn"`` warns about an operation that
+            has none.
+        benchmark: let cuDNN choose the fastest algorithms.
+        detect_anomaly: report the operation whose backward pass produced NaN; slow.
         enable_progress_bar: show progress on stderr.
-        enable_model_summary: show the module's children and sizes when fit begins.
-        enable_checkpointing: save the run at each epoch's end and when it stops, and keep the
-            newest two.
+        enable_model_summary: show the module's children and their sizes when fit begins.
+        enable_checkpointing: save the run at the end of each epoch and when it stops, and keep the
+            newest two checkpoints.
         callbacks: callbacks, in the order in which their hooks run.
-        actors: actors, in the step and beside it.
-        sinks: where events go. A function is called with each put.
-        logger: True adds a CSV sink unless there is one; False adds none. A logger of Lightning, or
-            several of them in any iterable, is wrapped as a sink. With fast_dev_run,
-            ``self.logger`` takes whatever a logger does, and writes nothing.
-        default_root_dir: where the folder ``runs`` is; the working directory by default.
-        run_name: what the run's folder is called, with an id behind it; the module's class by
-            default.
-        recording: ``all`` keeps every event; ``metrics`` leaves out hooks that no live observer
-            wants; ``off`` keeps nothing, though live observers still see everything they want. The
-            last 2,000 events are in memory in any case, and written out when the run crashes,
-            hangs or gets SIGQUIT; see docs/hangs.md.
-        strict_recording: end the run in good order when the disk does not take its events any more,
-            instead of training on and saying at the end what is missing.
-        control: serve a socket in the run's folder, for ``nightbus send``; only its owner can use
-            it. Without a folder there is none.
-        reload_dataloaders_every_n_epochs: ask for new dataloaders so often; 0 for never.
-        multiple_trainloader_mode: how several training loaders are read together; see
+        actors: actors, whose methods run on the training thread or on the bus thread.
+        sinks: destinations of events. A function is called with each put.
+        logger: True adds a CSV sink unless there is one; False adds none. A Lightning logger, or
+            any iterable of them, is wrapped as a sink. With fast_dev_run, ``self.logger`` accepts
+            the calls of a logger and writes nothing.
+        default_root_dir: parent of the folder ``runs``; the working directory by default.
+        run_name: first part of the name of the run's folder, which ends in an id; the module's
+            class by default.
+        recording: ``all`` records every event; ``metrics`` leaves out hooks that no live observer
+            wants; ``off`` records nothing, but live observers still receive every event they want.
+            The last 2,000 events are kept in memory in any case, and are written to disk when the
+            run crashes, hangs or gets SIGQUIT; see docs/hangs.md.
+        strict_recording: stop the run in good order when its events can no longer be written to
+            disk, instead of continuing and reporting at the end what is missing.
+        control: serve a socket in the run's folder for ``nightbus send``; only the owner of the
+            folder can use it. A run without a folder has no socket.
+        reload_dataloaders_every_n_epochs: interval in epochs at which new dataloaders are
+            requested; 0 for never.
+        multiple_trainloader_mode: how batches of several training loaders are combined; see
             CombinedLoader.
-        prepare_data_per_node: ``prepare_data`` runs on each machine; if False, on the first only.
-            There is one machine, so far.
-        max_media_bytes: what an image, figure, histogram, text or table may take in the log,
-            encoded; at most 1,000,000.
-        drain_timeout: how long sinks may take to finish at the end, in s.
-        slurm_requeue: on SIGUSR1, which ``sbatch --signal=USR1@90`` sends before the time is over,
-            put the job back into SLURM's queue after saving; train with ``ckpt_path="last"``.
-        hang_timeout: when a step, an evaluation batch, the set-up or what is between them takes
-            longer than this, in s, where every thread is is written into the run's folder, and the
-            run goes on; None looks for no hangs. See docs/hangs.md.
+        prepare_data_per_node: call ``prepare_data`` on each machine; if False, on the first only.
+            Several machines are not supported yet.
+        max_media_bytes: maximum encoded size of an image, figure, histogram, text or table in the
+            log, in bytes; 1,000,000 or less.
+        drain_timeout: how long sinks may take to finish at the end, in seconds.
+        slurm_requeue: put the job back into SLURM's queue after saving on SIGUSR1, which
+            ``sbatch --signal=USR1@90`` sends before the time limit; train with
+            ``ckpt_path="last"``.
+        hang_timeout: duration in seconds after which a step, an evaluation batch, the set-up or
+            the work between them counts as hanging: the stacks of all threads are written into the
+            run's folder, and the run continues. None disables this. See docs/hangs.md.
 
     Raises:
-        UsageError: an argument makes no sense; the message says what does.
+        UsageError: an argument is invalid; the message says which values are valid.
     """
 
     @takes_former_arguments
@@ -192,7 +201,7 @@ class Trainer(TrainerCopies):
         hang_timeout: float | None = None,
     ) -> None:
         refuse_several_processes()
-        level()  # NIGHTBUS_LOG is checked now, not when there is something to say
+        level()  # checks NIGHTBUS_LOG now rather than at the first message
         self.config = as_plain(self._arguments)
         self.participants = Participants(
             listed("callbacks", callbacks, Callback, "a nightbus.Callback"),
@@ -203,7 +212,8 @@ class Trainer(TrainerCopies):
                 callback.on_init_start(self)
         if check_at_least("max_media_bytes", max_media_bytes, 0) > LARGEST_MEDIA_BYTES:  # type: ignore[operator]
             raise UsageError(
-                f"max_media_bytes={max_media_bytes}: the log takes at most {LARGEST_MEDIA_BYTES}"
+                f"max_media_bytes={max_media_bytes} is too large; expected at most "
+                f"{LARGEST_MEDIA_BYTES}, the maximum size in the log"
             )
         if slurm_requeue:
             check_requeue()
@@ -278,7 +288,7 @@ class Trainer(TrainerCopies):
     def _make_parts(
         self, log_every_n_steps: int, max_media_bytes: int, progress: OptimizationProgress
     ) -> None:
-        """Make what the trainer is composed of; most parts know it, and each other through it."""
+        """Make the parts of the trainer."""
         self.place = Place()
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
@@ -293,11 +303,11 @@ class Trainer(TrainerCopies):
         )
         self.enrolment = Enrolment(self, self.for_loggers)
         self.safe_points = SafePoints(
-            self, self.checkpointer, self._take_part, self._leave, self.slurm_requeue
+            self, self.checkpointer, self._attach_now, self._detach_now, self.slurm_requeue
         )
 
     def _set_initial_state(self) -> None:
-        """As long as nothing ran."""
+        """Set the attributes of a trainer that has not run yet."""
         self._module: LightningModule | None = None
         self.datamodule: LightningDataModule | None = None
         self.ckpt_path: str | os.PathLike[str] | None = None
@@ -309,7 +319,7 @@ class Trainer(TrainerCopies):
         self.paused = False
         self.interrupted = False
         self.is_training_under_way = False
-        self.announced_iterations = 0  # of loops that show theirs
+        self.announced_iterations = 0  # of loops that show their iterations
         self._deadline_s: float | None = None
 
     def _apply_fast_dev_run(
@@ -331,7 +341,7 @@ class Trainer(TrainerCopies):
         )
         is_limited = has_timer or self.max_time_s is not None or max_steps not in (-1, None)
         if max_epochs is None and not is_limited:
-            _log.info("neither max_epochs nor max_steps was given; at most 1000 epochs are run")
+            _log.info("neither max_epochs nor max_steps was given; max_epochs=1000 is used")
             return 1000, max_steps
         return max_epochs, max_steps
 
@@ -347,21 +357,23 @@ class Trainer(TrainerCopies):
         weights_only: bool | None = None,
         **unknown: Any,
     ) -> None:
-        """Train, and validate on the way.
+        """Train the module, and validate it at the configured intervals.
 
         Args:
-            model: what to train.
+            model: module to train.
             train_dataloaders: one loader or a collection of them; or a LightningDataModule.
             val_dataloaders: one loader or several.
-            datamodule: instead of loaders.
-            ckpt_path: resume from this checkpoint, in a new attempt of its run; ``last`` for the
-                newest of the newest run of this name, without which training begins anew; ``best``
-                for what ModelCheckpoint held to be best.
-            weights_only: None and True, for code written for Lightning: nothing in a checkpoint is
-                ever run, and all of it is read. What False changes, nothing, is said once.
+            datamodule: source of the loaders if none are given.
+            ckpt_path: checkpoint to resume from, in a new attempt of its run. ``last`` is the
+                newest checkpoint of the newest run with this run's name; if there is none,
+                training begins from scratch. ``best`` is the best checkpoint of ModelCheckpoint.
+            weights_only: accepted for code written for Lightning, without effect: a checkpoint is
+                always read completely and never executed. False logs a warning once.
+            **unknown: refused.
 
         Raises:
-            NightbusError: the set-up makes no sense; and whatever user code raises.
+            UsageError: an argument is missing or invalid.
+            NightbusError: the set-up is invalid. Exceptions of user code are passed on.
         """
         refuse_unknown_of("fit", unknown, self.fit)
         if model is None:
@@ -384,20 +396,25 @@ class Trainer(TrainerCopies):
         weights_only: bool | None = None,
         **unknown: Any,
     ) -> list[dict[str, Scalar]]:
-        """Validate once.
+        """Run validation once.
 
         Args:
-            model: what to validate; that of the last run by default.
+            model: module to validate; that of the last run by default.
             dataloaders: one loader or several; or a LightningDataModule.
-            ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
-                After training, and with neither a model nor this, the first ModelCheckpoint's best
-                is taken; without a ModelCheckpoint, the weights that training ended with.
+            ckpt_path: checkpoint to take the weights from; ``last`` and ``best`` as for ``fit``.
+                After training, if neither a model nor this is given, the weights are those of the
+                best checkpoint of the first ModelCheckpoint; without a ModelCheckpoint, those at
+                the end of training.
             verbose: print the metrics.
-            datamodule: instead of loaders.
+            datamodule: source of the loaders if none are given.
             weights_only: as for ``fit``.
+            **unknown: refused.
 
         Returns:
             The epoch's metrics, a dict for each dataloader.
+
+        Raises:
+            NightbusError: the set-up is invalid. Exceptions of user code are passed on.
         """
         refuse_unknown_of("validate", unknown, self.validate)
         check_weights_only("validate", weights_only)
@@ -414,7 +431,23 @@ class Trainer(TrainerCopies):
         weights_only: bool | None = None,
         **unknown: Any,
     ) -> list[dict[str, Scalar]]:
-        """Test once; arguments and result as for ``validate``."""
+        """Run the test once.
+
+        Args:
+            model: module to test; that of the last run by default.
+            dataloaders: one loader or several; or a LightningDataModule.
+            ckpt_path: checkpoint to take the weights from, as for ``validate``.
+            verbose: print the metrics.
+            datamodule: source of the loaders if none are given.
+            weights_only: as for ``fit``.
+            **unknown: refused.
+
+        Returns:
+            The epoch's metrics, a dict for each dataloader.
+
+        Raises:
+            NightbusError: the set-up is invalid. Exceptions of user code are passed on.
+        """
         refuse_unknown_of("test", unknown, self.test)
         check_weights_only("test", weights_only)
         given = Given(model, {"test": dataloaders}, datamodule, ckpt_path)
@@ -430,18 +463,23 @@ class Trainer(TrainerCopies):
         weights_only: bool | None = None,
         **unknown: Any,
     ) -> Any:
-        """Predict.
+        """Run prediction once.
 
         Args:
-            model: what to predict with; that of the last run by default, as for ``validate``.
+            model: module to predict with; that of the last run by default, as for ``validate``.
             dataloaders: one loader or several; or a LightningDataModule.
-            datamodule: instead of loaders.
-            return_predictions: keep what ``predict_step`` returns; None does too.
-            ckpt_path: take the weights from this checkpoint; ``last`` and ``best`` as for ``fit``.
+            datamodule: source of the loaders if none are given.
+            return_predictions: return the results of ``predict_step``; None means True.
+            ckpt_path: checkpoint to take the weights from, as for ``validate``.
             weights_only: as for ``fit``.
+            **unknown: refused.
 
         Returns:
-            A list with an entry for each batch; a list of such lists for several loaders.
+            A list with an entry for each batch; for several loaders, a list of such lists. None if
+            ``return_predictions`` is False.
+
+        Raises:
+            NightbusError: the set-up is invalid. Exceptions of user code are passed on.
         """
         self.predict_loop.return_predictions = return_predictions is not False
         refuse_unknown_of("predict", unknown, self.predict)
@@ -459,8 +497,9 @@ class Trainer(TrainerCopies):
         return results
 
     def attach(self, actor: Actor) -> None:
-        """Add an actor or sink while a run goes on, from any thread; it acts from the next safe
-        point on. A sink gets the run from its start, an actor what comes from then on.
+        """Add an actor or sink, at the next safe point if a run is open; from any thread.
+
+        A sink receives the run's events from its start, an actor those after the safe point.
         """
         self.bus.check_is_here(f"{type(actor).__name__} was to be attached")
         if self.open_run is None:
@@ -469,10 +508,12 @@ class Trainer(TrainerCopies):
             self.safe_points.attach_later(actor)
 
     def detach(self, actor: Actor) -> None:
-        """Let an actor or sink go at the next safe point, from any thread; the log says so.
+        """Remove an actor or sink, at the next safe point if a run is open; from any thread.
+
+        The removal is recorded in the log.
 
         Raises:
-            UsageError: it is not attached.
+            UsageError: the actor is not attached.
         """
         if actor not in self.participants:
             raise UsageError(f"{type(actor).__name__} is not attached to this trainer")
@@ -483,18 +524,30 @@ class Trainer(TrainerCopies):
             self.safe_points.detach_later(actor)
 
     def tell(self, target: str, command: Command) -> None:
-        """Send a command to an actor, ``fit`` say, from any thread.
+        """Send a command to an actor, from any thread, without waiting for a reply.
 
-        What reaches nobody becomes a dead letter, an event in the log.
+        A command that reaches no actor becomes a dead letter, which is recorded in the log.
+
+        Args:
+            target: address of the actor, for example ``"fit"``.
+            command: command to send.
         """
         self.bus.post(target, command, "user", None)
 
     def ask(self, target: str, command: Command, timeout_s: float = 5.0) -> Any:
-        """Send a command and wait for the reply; not from the training thread.
+        """Send a command to an actor and wait for the reply; not from the training thread.
+
+        Args:
+            target: address of the actor, for example ``"fit"``.
+            command: command to send.
+            timeout_s: how long to wait, in seconds; there is always a deadline.
+
+        Returns:
+            What the actor's handler returned.
 
         Raises:
-            AskTimeoutError: no reply within ``timeout_s``; there is always a deadline.
-            ActorRaisedError: the handler raised; ``__cause__`` is what.
+            AskTimeoutError: there was no reply within ``timeout_s``.
+            ActorRaisedError: the handler raised; ``__cause__`` is its exception.
             UnknownActorError, UnhandledCommandError, MailboxFullError, CommandDroppedError,
                 ActorStoppedError: there will be no reply.
         """
@@ -504,25 +557,26 @@ class Trainer(TrainerCopies):
         return reply.wait(timeout_s)
 
     def statistics(self) -> BusStatistics:
-        """Counts of the run's log, mailboxes and observers at this moment; from any thread. After
-        the run they are what they were at its end.
+        """Count what is in the run's log, mailboxes and observers now; from any thread.
+
+        After the run, the counts are those at its end.
         """
         return self.bus.statistics()
 
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
-        """Save a checkpoint, a folder, at a path that does not exist yet; it is complete on disk
-        when this returns.
+        """Save a checkpoint, which is a folder; it is complete on disk when this returns.
 
-        Between two steps or epochs, and after the run, it is exact: a run that is resumed from it
-        goes on as if it had never ended. In a hook it is the state at that moment: a batch that is
-        being worked on is repeated, and what was to follow it in the same batch is not done again.
+        Between two steps or epochs, and after the run, the checkpoint is exact: a run that is
+        resumed from it continues as if it had never ended. Within a hook it holds the state at that
+        moment: a resumed run repeats a batch that was in progress, and skips the hooks that
+        followed the save in a batch that was already counted.
 
         Args:
-            filepath: where.
+            filepath: path of the checkpoint; must not exist yet.
             weights_only: leave out what is needed to resume.
 
         Raises:
-            CheckpointError: the state cannot be carried, or the disk failed.
+            CheckpointError: a value in the state cannot be saved, or the disk failed.
         """
         self.checkpointer.save_now(as_path(filepath), weights_only)
 
@@ -533,7 +587,7 @@ class Trainer(TrainerCopies):
         """The module that runs, or ran last.
 
         Raises:
-            UsageError: none ever did.
+            UsageError: none was given yet.
         """
         if self._module is None:
             raise UsageError(
@@ -548,16 +602,16 @@ class Trainer(TrainerCopies):
 
     @property
     def fit_loop(self) -> Any:
-        """The loop that ``fit`` runs; assign your own.
+        """The loop that ``fit`` runs; assign a loop of your own to replace it.
 
-        A FitLoop that was made without limits takes those of the one it replaces.
+        A FitLoop made without limits takes the limits of the loop that it replaces.
         """
         return self._fit_loop
 
     @fit_loop.setter
     def fit_loop(self, loop: Loop) -> None:
         if not isinstance(loop, Loop):
-            raise UsageError(f"fit_loop takes a loop, not {type(loop).__name__}")
+            raise UsageError(f"fit_loop is {type(loop).__name__}; expected a nightbus.Loop")
         former = self.epoch_counter
         self._fit_loop = loop
         loop.attach(self)
@@ -566,7 +620,12 @@ class Trainer(TrainerCopies):
             self.epoch_counter.adopt_limits(former)
 
     def loop_connected(self, loop: Loop, former: Loop | None) -> None:
-        """A loop was put in another one's place, or was added, maybe in the middle of a run."""
+        """Connect a loop that was added, or that replaced another, possibly during a run.
+
+        Args:
+            loop: the new loop.
+            former: the loop that it replaced; None if it was added.
+        """
         self.find_epoch_counter()
         if self.open_run is not None:
             self.enrolment.connect_loop(loop, former)
@@ -574,11 +633,11 @@ class Trainer(TrainerCopies):
     # -- a run -------------------------------------------------------------------------------
 
     def adopt(self, given: Given) -> None:
-        """Take what a run is given, checked before anything is made.
+        """Check and keep the arguments of a run, before anything is created for it.
 
         Raises:
-            UsageError: it makes no sense, something runs already, or this is one of several
-                processes.
+            UsageError: the arguments are invalid, the trainer is running already, or this is one
+                of several processes.
         """
         refuse_several_processes()  # torch.distributed may have been initialised meanwhile
         if self.open_run is not None:
@@ -592,54 +651,54 @@ class Trainer(TrainerCopies):
             self.datamodule = datamodule
         self.loaders.begin(loaders, module, self.datamodule, lambda: self.routes)
 
-    def carry_on(self, opened: OpenRun) -> None:
-        """Go on in a run that was opened."""
+    def enter_run(self, opened: OpenRun) -> None:
+        """Use the bus and the place of a run that was opened."""
         self.open_run = opened
         self.attempt, self.place, self.bus = opened.attempt, opened.place, opened.bus
         self.routes = self.bus.routes
         self.stops = StopRequests()
         self.paused = self.interrupted = False
 
-    def take_in(self, actor: Actor) -> None:
-        """Have an actor that came late take part in the run."""
+    def enrol(self, actor: Actor) -> None:
+        """Make an actor that was added during the run a part of it."""
         assert self.open_run is not None
         self.enrolment.enrol(actor, self.open_run)
 
-    def _take_part(self, actor: Actor) -> None:
+    def _attach_now(self, actor: Actor) -> None:
         self.participants.add(actor)
-        self.take_in(actor)
+        self.enrol(actor)
         self.wiring.connect()
 
-    def _leave(self, actor: Actor) -> None:
+    def _detach_now(self, actor: Actor) -> None:
         self.participants.remove(actor)
         self.bus.dismiss(actor, "detached")
         self.wiring.connect()
 
     def begin_max_time(self) -> None:
-        """Let max_time, if there is one, begin now."""
+        """Start to count max_time, if it was given."""
         if self.max_time_s is not None:
             self._deadline_s = time.monotonic() + self.max_time_s
 
     @property
     def has_deadline(self) -> bool:
-        """Whether max_time was given."""
+        """True if max_time was given and training has begun."""
         return self._deadline_s is not None
 
     @property
     def out_of_time(self) -> bool:
-        """Whether max_time is over."""
+        """True once max_time is over."""
         return self._deadline_s is not None and time.monotonic() > self._deadline_s
 
-    # -- what loops ask ----------------------------------------------------------------------
+    # -- what loops call ---------------------------------------------------------------------
 
     def setup_optimizers(self) -> None:
-        """Ask the module for its optimizers, and get ready to step them.
+        """Call ``configure_optimizers`` and prepare to step the optimizers that it returns.
 
-        ``fit`` does it when it begins; a loop that trains several times, on folds say, does it
-        before each training.
+        ``fit`` does this when it begins. A loop that trains several times, for example on folds,
+        calls it before each training.
 
         Raises:
-            UsageError: what ``configure_optimizers`` returned makes no sense.
+            UsageError: ``configure_optimizers`` returned something invalid.
         """
         loops = self.fit_loop.walk()
         self.optimization.set_up(
@@ -649,7 +708,15 @@ class Trainer(TrainerCopies):
         self.optimization.begin_schedulers()
 
     def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
-        """A batch on the device, through the three transfer hooks."""
+        """Move a batch to the device, through the three transfer hooks.
+
+        Args:
+            batch: batch as the loader returned it, of any structure.
+            dataloader_idx: index of its loader.
+
+        Returns:
+            The batch on the device.
+        """
         routes = self.routes
         batch = self.device.converted(batch)
         if (hook := routes.on_before_batch_transfer) is not None:
@@ -664,43 +731,65 @@ class Trainer(TrainerCopies):
         return batch
 
     def announce_loop(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
-        """Record that a loop begins."""
+        """Record that a loop begins.
+
+        Args:
+            name: name of the loop.
+            total: number of its iterations; None if unknown.
+            unit: what an iteration is, for example ``"fold"``.
+            done: number of iterations already completed, in a resumed run.
+        """
         self.bus.emit(LoopStarted, None if total is None else total - done, unit, source=name)
 
     def announce_iteration(self, name: str, completed: int) -> None:
-        """Record that a loop of the user's own did one more iteration."""
+        """Record that a user-defined loop completed one more iteration.
+
+        Args:
+            name: name of the loop.
+            completed: number of iterations that it has completed.
+        """
         self.announced_iterations += 1
         self.bus.emit(LoopAdvanced, completed, source=name)
 
     def announce_loop_end(self, name: str, completed: int) -> None:
-        """Record that a loop ended."""
+        """Record that a loop ended.
+
+        Args:
+            name: name of the loop.
+            completed: number of iterations that it has completed.
+        """
         self.bus.emit(LoopEnded, completed, source=name)
 
     def write_predictions(self) -> None:
-        """Write what EvalResults had to be written."""
+        """Write the predictions that EvalResults collected to files."""
         folder = self.run_folder.path if self.run_folder else None
         self.predictions.write(self.default_root_dir, folder, self.global_rank)
 
     def begin_at(self, epochs: int, steps: int) -> None:
-        """Go on where so many epochs and optimizer steps were done by another library."""
+        """Start counting at the epochs and steps that a checkpoint of another library has.
+
+        Args:
+            epochs: number of completed epochs.
+            steps: number of completed optimizer steps.
+        """
         if self.epoch_counter is not None:
             self.epoch_counter.epoch_progress.complete(epochs)
         self.optimization_progress.begin_at(steps)
 
     def safe_point(self) -> None:
-        """Between two steps: write what happened, and take commands."""
+        """Write what happened and take commands; called between two steps."""
         bus, place = self.bus, self.place
         if (notes := place.notes) is not None:
             looked_ns, place.looked_ns = place.looked_ns, 0
-            # Most steps of a fast run leave nothing to do: calling end_step, to look at the clock
-            # once more, would be a tenth of what recording costs.
+            # After most steps of a fast run there is nothing to do: calling end_step, to read the
+            # clock once more, would be a tenth of the cost of recording.
             if not 0 < looked_ns <= place.due_ns or len(notes.words) > MAX_BUFFERED_EVENTS:
                 bus.end_step()
         if bus.attention:
             self.safe_points.attend()
 
     def between_batches(self) -> None:
-        """Between two evaluation batches: write what happened; only signals are heeded."""
+        """Write what happened and handle signals; called between two evaluation batches."""
         self.bus.end_step()
         if self.bus.attention:
-            self.safe_points.heed_signals()
+            self.safe_points.handle_signals()
