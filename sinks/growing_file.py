@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..bus.errors import SinkError
+from ..bus.system.atomic_file import atomic_file
 from ..bus.system.forks import keep_when_forked, leave_when_forked
 from ..bus.system.plain_file import open_plain
 
@@ -85,7 +86,7 @@ class GrowingFile:
             SinkError: the file has fewer bytes.
         """
         refuse_all_but_files(path)
-        _temporary_name(path).unlink(missing_ok=True)  # left by a killed process
+        temporary_name(path).unlink(missing_ok=True)  # left by a killed process
         found = path.stat().st_size if path.exists() else 0
         if not path.exists():
             raise lost(path)
@@ -210,7 +211,7 @@ def remove_file(path: Path) -> None:
         SinkError: the path is not a regular file.
     """
     refuse_all_but_files(path)
-    _temporary_name(path).unlink(missing_ok=True)
+    temporary_name(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
@@ -224,23 +225,13 @@ def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
     Returns:
         The new size in bytes.
     """
-    temporary = _temporary_name(path)
-    try:
-        temporary.unlink(missing_ok=True)  # left by a killed process, or a stranger's link
-        mode = stat.S_IMODE(path.stat().st_mode)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())  # before the rename: a power cut must not leave it empty
-            size = file.tell()
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return size
+    mode = stat.S_IMODE(path.stat().st_mode)
+    with atomic_file(path, temporary_name(path)) as file:
+        os.fchmod(file.fileno(), mode)
+        file.writelines(chunks)
+        return file.tell()
 
 
-def _temporary_name(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
+    """What a sink's file is called that is to be called ``path`` once it is whole."""
     return path.with_name(f".{path.name}.tmp")

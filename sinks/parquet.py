@@ -8,8 +8,15 @@ from typing import Any, cast
 from ..bus.errors import MissingPackageError, SinkError
 from ..bus.events import Put
 from ..bus.runs.cursor import PlainState
+from ..bus.system.atomic_file import atomic_file
 from .file_sink import FileSink
-from .growing_file import GrowingFile, is_abandoned, refuse_all_but_files, remove_file
+from .growing_file import (
+    GrowingFile,
+    is_abandoned,
+    refuse_all_but_files,
+    remove_file,
+    temporary_name,
+)
 
 _ROW_GROUP = 1 << 17  # rows
 _CANNOT_HOLD = (OverflowError, ValueError, TypeError)  # what Arrow raises on an integer of 65 bits
@@ -153,20 +160,13 @@ class Parquet(FileSink):
         if self._file is None or self._saved_rows == self._rows:
             return
         self._file.flush()
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        try:
-            temporary.unlink(missing_ok=True)  # left by a killed process, or a stranger's link
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(temporary, flags, 0o600 if self.folder is None else 0o666)
-            with open(fd, "wb") as file:
-                with self._arrow.parquet.ParquetWriter(file, self._schema) as writer:
-                    for table in self._tables():
-                        writer.write_table(table)
-                file.flush()
-                os.fsync(file.fileno())  # before the rename: a power cut must not leave it empty
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        permissions = 0o600 if self.folder is None else 0o666
+        with (
+            atomic_file(self.path, temporary_name(self.path), permissions) as file,
+            self._arrow.parquet.ParquetWriter(file, self._schema) as writer,
+        ):
+            for table in self._tables():
+                writer.write_table(table)
         self._saved_rows = self._rows
 
     def _tables(self) -> Iterator[Any]:

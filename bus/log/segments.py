@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import LogFormatError, RunFolderError
+from ..system.atomic_file import atomic_file
 from ..system.forks import leave_when_forked
 from ..system.plain_file import open_plain
 from .format import (
@@ -321,40 +322,30 @@ def compress_segment(store: FolderStore, index: int) -> None:
     import zstandard
 
     plain, target = store.path(index), store.compressed_path(index)
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        with open(plain, "rb") as source:
-            found = read_footer_bytes(source.fileno(), os.fstat(source.fileno()).st_size)
-            if found is None:
-                raise LogFormatError(f"{plain} is not sealed, so it cannot be compressed")
-            body_end, tail = found
-            if body_end > MAX_SEGMENT_BYTES:
-                raise LogFormatError(
-                    f"{plain} takes {body_end} bytes; at most {MAX_SEGMENT_BYTES} are compressed, "
-                    "because a compressed segment is read as a whole"
-                )
-            footer = tail[: len(tail) - TRAILER.size]
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            with open(os.open(temporary, flags, 0o600), "wb") as out:
-                out.write(MAGIC)
-                source.seek(len(MAGIC))
-                left = body_end - len(MAGIC)
-                packer = zstandard.ZstdCompressor(level=3).compressobj(size=left)
-                while left:
-                    chunk = source.read(min(left, _COPY_BYTES))
-                    if not chunk:
-                        raise LogFormatError(f"{plain} was cut while it was compressed")
-                    left -= len(chunk)
-                    out.write(packer.compress(chunk))
-                out.write(packer.flush())
-                footer_offset = out.tell()
-                out.write(footer + TRAILER.pack(footer_offset, MAGIC))
-                out.flush()
-                os.fsync(out.fileno())
-        temporary.rename(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with open(plain, "rb") as source:
+        found = read_footer_bytes(source.fileno(), os.fstat(source.fileno()).st_size)
+        if found is None:
+            raise LogFormatError(f"{plain} is not sealed, so it cannot be compressed")
+        body_end, tail = found
+        if body_end > MAX_SEGMENT_BYTES:
+            raise LogFormatError(
+                f"{plain} takes {body_end} bytes; at most {MAX_SEGMENT_BYTES} are compressed, "
+                "because a compressed segment is read as a whole"
+            )
+        with atomic_file(target, target.with_name(target.name + ".tmp")) as out:
+            out.write(MAGIC)
+            source.seek(len(MAGIC))
+            left = body_end - len(MAGIC)
+            packer = zstandard.ZstdCompressor(level=3).compressobj(size=left)
+            while left:
+                chunk = source.read(min(left, _COPY_BYTES))
+                if not chunk:
+                    raise LogFormatError(f"{plain} was cut while it was compressed")
+                left -= len(chunk)
+                out.write(packer.compress(chunk))
+            out.write(packer.flush())
+            footer_offset = out.tell()
+            out.write(tail[: len(tail) - TRAILER.size] + TRAILER.pack(footer_offset, MAGIC))
     sync_folder(store.folder)
     plain.unlink()
 

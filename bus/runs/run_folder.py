@@ -25,6 +25,7 @@ from ..errors import MALFORMED, RunFolderError
 from ..events import Fork
 from ..log.segments import FolderStore, sync_folder
 from ..secrets.redaction import redact
+from ..system.atomic_file import atomic_file
 from ..system.forks import leave_when_forked
 from ..system.plain_file import open_plain, read_small, refuse_link
 from .crash_leftovers import remove_leftovers
@@ -351,17 +352,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         data: its new content.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    temporary.unlink(missing_ok=True)  # left by a killed process, or a stranger's link
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_file(path, temporary) as file:
+        file.write(data)
 
 
 def list_runs(root: Path) -> list[RunFolder]:
