@@ -10,7 +10,7 @@ import trio
 
 from .copies import LeavesRunBehind
 from .errors import OutsideRunError, UsageError
-from .events import Command, Event
+from .events import Command, Event, Fault
 from .log.codec import DecodedEvent, HookSelection
 from .mail.mailbox import DEFAULT_LIMIT, MailboxLimit, Told
 from .mail.reply import Reply, check_deadline
@@ -25,8 +25,12 @@ from .media import (
 from .statistics import BusStatistics
 from .subscription import HandlerTable, Subscription, subscriptions_of
 from .system.forks import child_process
+from .system.logging_setup import get_logger
+from .system.shortage import is_shortage
 
-MAX_TURN_S = 0.02  # that an actor works beside the step before others have their turn
+MAX_TURN_S = 0.02  # that an actor works on the bus thread before others have their turn
+
+_log = get_logger("nightbus.actor")
 
 
 class Supervision(msgspec.Struct, frozen=True):
@@ -107,10 +111,11 @@ class Actor(LeavesRunBehind):
     poll_interval_s: float = 0.02
     stop_timeout_s: float = 5.0
     why_not_replayed: str = ""
-    _of_run: ClassVar[tuple[str, ...]] = ("_context", "_address", "_table")
+    _of_run: ClassVar[tuple[str, ...]] = ("_context", "_address", "_table", "_said_lost")
     _context: Context | None = None
     _address: str = ""
     _table: HandlerTable | None = None
+    _said_lost: frozenset[str] = frozenset()  # media whose loss was said
 
     @property
     def uses_network(self) -> bool:
@@ -200,15 +205,11 @@ class Actor(LeavesRunBehind):
             MetricError: it is no image, or too large.
             MissingPackageError: Pillow is missing.
         """
-        self._require_context("put_image").put_media(
-            actor_name(self), name, encode_image(name, image), destinations
-        )
+        self._put_media("put_image", name, destinations, lambda: encode_image(name, image))
 
     def put_figure(self, name: str, figure: Any, destinations: Sequence[str] | None = None) -> None:
         """Record a matplotlib figure, as PNG; arguments as for ``put_image``."""
-        self._require_context("put_figure").put_media(
-            actor_name(self), name, encode_figure(name, figure), destinations
-        )
+        self._put_media("put_figure", name, destinations, lambda: encode_figure(name, figure))
 
     def put_histogram(
         self, name: str, values: Any, bins: int = 64, destinations: Sequence[str] | None = None
@@ -224,8 +225,8 @@ class Actor(LeavesRunBehind):
         Raises:
             MetricError: there are no finite numbers.
         """
-        self._require_context("put_histogram").put_media(
-            actor_name(self), name, encode_histogram(name, values, bins), destinations
+        self._put_media(
+            "put_histogram", name, destinations, lambda: encode_histogram(name, values, bins)
         )
 
     def put_text(self, name: str, text: str, destinations: Sequence[str] | None = None) -> None:
@@ -234,9 +235,7 @@ class Actor(LeavesRunBehind):
         Raises:
             MetricError: it is no string, or too large.
         """
-        self._require_context("put_text").put_media(
-            actor_name(self), name, encode_text(name, text), destinations
-        )
+        self._put_media("put_text", name, destinations, lambda: encode_text(name, text))
 
     def put_table(
         self,
@@ -256,9 +255,31 @@ class Actor(LeavesRunBehind):
         Raises:
             MetricError: a row has another length, a value is not plain, or it is too large.
         """
-        self._require_context("put_table").put_media(
-            actor_name(self), name, encode_table(name, columns, rows), destinations
-        )
+        self._put_media("put_table", name, destinations, lambda: encode_table(name, columns, rows))
+
+    def _put_media(
+        self,
+        verb: str,
+        name: str,
+        destinations: Sequence[str] | None,
+        encode: Callable[[], EncodedMedia],
+    ) -> None:
+        """Record what ``encode`` makes; where the process lacks file descriptors or memory for it,
+        say that the value is lost instead.
+        """
+        context = self._require_context(verb)
+        try:
+            media = encode()
+        except Exception as error:
+            if not is_shortage(error):
+                raise
+            message = f"{verb}({name!r}) is lost: {type(error).__name__}: {error}"
+            context.emit(Fault, type(error).__name__, message, "", verb, source=actor_name(self))
+            if name not in self._said_lost:
+                object.__setattr__(self, "_said_lost", self._said_lost | {name})
+                _log.warning(message, actor=actor_name(self))
+            return
+        context.put_media(actor_name(self), name, media, destinations)
 
     def _require_context(self, verb: str) -> Context:
         if self._context is None:

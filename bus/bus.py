@@ -14,8 +14,6 @@ from .actor import Actor, actor_name
 from .control.server import ANSWER_TIMEOUT_S, ControlServer, Steered
 from .copies import StaysInRun
 from .errors import (
-    ActorStoppedError,
-    DeliveryError,
     OutsideRunError,
     UsageError,
 )
@@ -36,7 +34,7 @@ from .log.flight_recorder import FlightRecorder
 from .log.place import AT_ONCE, NEVER, Place
 from .log.segments import FolderStore, UnnamedStore
 from .log.writer import MAX_BUFFERED_EVENTS, MAX_BUFFERED_NS, NOBODY, LogWriter
-from .mail.mailbox import Envelope, Mailbox, Told
+from .mail.mailbox import Envelope, Mailbox, Told, Undelivered
 from .mail.reply import Reply
 from .media import EncodedMedia
 from .observer import Observer
@@ -482,15 +480,9 @@ class Bus(StaysInRun):
         """Ask the run to end gracefully."""
         self.post("fit", Stop(reason=reason), "supervisor", None)
 
-    def bury(
-        self,
-        target: str,
-        envelope: Envelope,
-        reason: str,
-        error: type[DeliveryError] = ActorStoppedError,
-    ) -> None:
-        """Make a dead letter of a command that was not taken, and tell its sender by ``error``."""
-        self.post_office.bury(target, envelope, reason, error)
+    def make_dead_letter(self, undelivered: Undelivered) -> None:
+        """Record a command that was not taken, and tell its sender."""
+        self.post_office.make_dead_letter(undelivered)
 
     # -- what actors ask ---------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ def decoded(event: Media) -> Any:
 def _import_pillow() -> Any:
     try:
         from PIL import Image
-    except ImportError:
+    except ModuleNotFoundError:
         raise MissingPackageError("put_image", "pillow", "media") from None
     return Image
 

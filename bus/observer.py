@@ -10,10 +10,10 @@ import trio
 
 from .actor import MAX_TURN_S, Actor, Supervision, actor_name, command_handler
 from .copies import StaysInRun
-from .errors import ActorRaisedError, ActorStoppedError, DeliveryError, UnhandledCommandError
+from .errors import ActorRaisedError, ActorStoppedError, UnhandledCommandError
 from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault, Hook
 from .log.codec import DecodedEvent
-from .mail.mailbox import Envelope, Mailbox
+from .mail.mailbox import Mailbox, Undelivered
 from .runs.cursor import Cursor, CursorFile, Position, RunReader
 from .secrets.redaction import without_secrets
 from .statistics import ObserverStatistics
@@ -47,14 +47,8 @@ class Host(Protocol):
     def stop_run(self, reason: str) -> None:
         """Ask the run to end gracefully."""
 
-    def bury(
-        self,
-        target: str,
-        envelope: Envelope,
-        reason: str,
-        error: type[DeliveryError] = ActorStoppedError,
-    ) -> None:
-        """Make a dead letter of a command that was not taken, and tell its sender by ``error``."""
+    def make_dead_letter(self, undelivered: Undelivered) -> None:
+        """Record a command that was not taken, and tell its sender."""
 
 
 class RestartBudget:
@@ -203,7 +197,7 @@ class Observer(StaysInRun):
     def bury_commands(self, reason: str) -> None:
         """Take no more commands, and make dead letters of those that wait; any thread may ask."""
         for envelope in self.mailbox.close():
-            self._host.bury(self.name, envelope, reason)
+            self._host.make_dead_letter(Undelivered(self.name, envelope, reason))
 
     def statistics(self, attempt: int, written_seq: int) -> ObserverStatistics:
         """What it did so far; any thread may ask.
@@ -315,7 +309,8 @@ class Observer(StaysInRun):
             if handler is None:
                 self.mailbox.refuse()
                 reason = f"{self.name} has no handler for {kind} beside the step"
-                self._host.bury(self.name, envelope, reason, UnhandledCommandError)
+                undelivered = Undelivered(self.name, envelope, reason, UnhandledCommandError)
+                self._host.make_dead_letter(undelivered)
                 continue
             self._host.emit(CommandTaken, self.name, kind, to_json(command), source=envelope.sender)
             try:

@@ -10,14 +10,13 @@ from .errors import (
     ActorRaisedError,
     ActorStoppedError,
     CommandDroppedError,
-    DeliveryError,
     MailboxFullError,
     UnhandledCommandError,
     UnknownActorError,
 )
 from .events import CommandsDropped, CommandTaken, DeadLetter, Event
 from .log.writer import LogWriter
-from .mail.mailbox import Deferred, Envelope, Mailbox, Told
+from .mail.mailbox import Deferred, Envelope, Mailbox, Told, Undelivered
 from .observer import to_json
 from .system.logging_setup import get_logger
 from .threads import Threads
@@ -87,7 +86,7 @@ class PostOffice:
         """Refuse commands for an actor from now on; what waits are dead letters."""
         mailbox = self.mailboxes.pop(address)
         for envelope in mailbox.close():
-            self.bury(address, envelope, reason)
+            self.make_dead_letter(Undelivered(address, envelope, reason))
         return mailbox
 
     def close_all_but(self, addresses: Collection[str]) -> None:
@@ -95,7 +94,8 @@ class PostOffice:
         for address, mailbox in list(self.mailboxes.items()):
             if address not in addresses:
                 for envelope in mailbox.close():
-                    self.bury(address, envelope, "the run ended before it was taken")
+                    reason = "the run ended before it was taken"
+                    self.make_dead_letter(Undelivered(address, envelope, reason))
 
     # -- delivery ----------------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class PostOffice:
                 self._said_unknown.add(target)
                 kind = type(envelope.command).__name__
                 _log.warning(f"{kind} of {envelope.sender} to {target!r}: {reason}")
-            self.bury(target, envelope, reason, UnknownActorError)
+            self.make_dead_letter(Undelivered(target, envelope, reason, UnknownActorError))
             return Told()
         thread = self._threads.current()
         # The training thread waits for nobody, and the bus thread may not be held up.
@@ -124,18 +124,12 @@ class PostOffice:
         reason = mailbox.post(envelope, may_block)
         if reason:
             error = MailboxFullError if mailbox.is_open else ActorStoppedError
-            self.bury(target, envelope, reason, error)
+            self.make_dead_letter(Undelivered(target, envelope, reason, error))
 
-    def bury(
-        self,
-        target: str,
-        envelope: Envelope,
-        reason: str,
-        error: type[DeliveryError] = ActorStoppedError,
-    ) -> None:
-        """Make a dead letter of a command that was not taken, and tell its sender by ``error``."""
-        if envelope.reply is not None:
-            envelope.reply.fail(error(f"{target}: {reason}"))
+    def make_dead_letter(self, undelivered: Undelivered) -> None:
+        """Record a command that was not taken, and tell its sender."""
+        undelivered.fail_reply()
+        target, envelope, reason, error = undelivered
         with self._count_lock:
             self.dead_letters += 1
             self.unknown += error is UnknownActorError
@@ -203,7 +197,7 @@ class PostOffice:
         if handler is None:
             mailbox.refuse()
             reason = f"{address} has no handler for {kind}"
-            self.bury(address, envelope, reason, UnhandledCommandError)
+            self.make_dead_letter(Undelivered(address, envelope, reason, UnhandledCommandError))
             return
         self._bus.emit(CommandTaken, address, kind, to_json(command), source=envelope.sender)
         try:

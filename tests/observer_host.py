@@ -6,11 +6,10 @@ from typing import Any
 import trio
 
 import nightbus as nb
-from nightbus.bus.errors import ActorStoppedError, DeliveryError
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.segments import UnnamedStore
 from nightbus.bus.log.writer import LogIdentity, LogWriter
-from nightbus.bus.mail.mailbox import Envelope
+from nightbus.bus.mail.mailbox import Undelivered
 from nightbus.bus.observer import Observer
 from nightbus.bus.runs.cursor import AttemptLog, Position, RunReader
 
@@ -42,16 +41,9 @@ class Host:
     def stop_run(self, reason: str) -> None:
         self.stopped = reason
 
-    def bury(
-        self,
-        target: str,
-        envelope: Envelope,
-        reason: str,
-        error: type[DeliveryError] = ActorStoppedError,
-    ) -> None:
-        if envelope.reply is not None:
-            envelope.reply.fail(error(reason))
-        self.buried.append(type(envelope.command).__name__)
+    def make_dead_letter(self, undelivered: Undelivered) -> None:
+        undelivered.fail_reply()
+        self.buried.append(type(undelivered.envelope.command).__name__)
 
     def put(self, *values: float) -> None:
         for value in values:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import trio
 
-from ..errors import UsageError
+from ..errors import ActorStoppedError, DeliveryError, UsageError
 from ..events import Command
 from ..statistics import MailboxStatistics
 from .reply import Reply
@@ -54,6 +54,27 @@ class Envelope(NamedTuple):
     command: Command
     sender: str
     reply: Reply | None
+
+
+class Undelivered(NamedTuple):
+    """A command that was not taken, which makes it a dead letter.
+
+    Attributes:
+        target: the address that it was sent to.
+        envelope: the command.
+        reason: why it was not taken, for people.
+        error: what its sender gets instead of a reply, if it waits for one.
+    """
+
+    target: str
+    envelope: Envelope
+    reason: str
+    error: type[DeliveryError] = ActorStoppedError
+
+    def fail_reply(self) -> None:
+        """Tell the sender, if it waits for a reply, that there will be none."""
+        if self.envelope.reply is not None:
+            self.envelope.reply.fail(self.error(f"{self.target}: {self.reason}"))
 
 
 class Mailbox:

@@ -10,8 +10,6 @@ import trio
 
 from ..actor import Actor, actor_name
 from ..errors import (
-    ActorStoppedError,
-    DeliveryError,
     NightbusError,
     NobodyInReplayError,
     NotRecorded,
@@ -20,7 +18,7 @@ from ..errors import (
 from ..events import Command, Event, Plain, Put, RunStarted, Stage, Stop
 from ..inspection.report import summarise
 from ..log.reader import EndKind, LogReader
-from ..mail.mailbox import Envelope, Told
+from ..mail.mailbox import Told, Undelivered
 from ..mail.reply import Reply
 from ..media import EncodedMedia
 from ..observer import Observer, text_of
@@ -136,15 +134,8 @@ class _ReplayHost:
     def stop_run(self, reason: str) -> None:
         """There is no run to stop; the fault is raised at the end."""
 
-    def bury(
-        self,
-        target: str,
-        envelope: Envelope,
-        reason: str,
-        error: type[DeliveryError] = ActorStoppedError,
-    ) -> None:
-        if envelope.reply is not None:
-            envelope.reply.fail(error(f"{target}: {reason}"))
+    def make_dead_letter(self, undelivered: Undelivered) -> None:
+        undelivered.fail_reply()
 
     def statistics(self) -> BusStatistics:
         """What the actors have read so far; nothing is recorded and nobody acts on commands."""

@@ -4,32 +4,21 @@ lost is said.
 
 import contextlib
 import errno
-import resource
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers import DEADLINE_S
 from models import Small, loader, trainer, weights
+from trial_shortages import no_descriptors
 
 import nightbus as nb
 from nightbus.bus.runs.cursor import RunReader, attempt_logs
 from nightbus.bus.system import logging_setup
-
-
-@contextlib.contextmanager
-def no_descriptors() -> Iterator[None]:
-    """While it is entered, no file can be opened."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            open("/dev/null").close()
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Starves(Small):
@@ -96,6 +85,27 @@ def test_a_checkpoint_that_no_file_can_be_opened_for_is_a_fault_and_not_the_end(
     assert [fault for fault in faults if "checkpoint" in fault.message]
     assert run.global_step == 24
     assert not list((Path(str(run.log_dir)) / "checkpoints").glob(".*"))  # nothing half done
+
+
+def test_an_image_that_no_file_can_be_opened_for_is_a_fault_and_not_the_end(tmp_path: Path) -> None:
+    program = Path(__file__).with_name("starved_images.py")
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path), "0", "3"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+
+    assert done.returncode == 0, done.stderr
+    events = list(RunReader(attempt_logs(nb.RunFolder.open(done.stdout.strip()))).events())
+    pictures = [event.batch_idx for event in events if isinstance(event, nb.Media)]
+    faults = [event for event in events if isinstance(event, nb.Fault)]
+    assert pictures == [3, 4, 5]
+    assert [fault.batch_idx for fault in faults] == [0, 1, 2]
+    assert "put_image('picture') is lost: OSError" in faults[0].message
+    assert done.stderr.count("put_image('picture') is lost") == 1
+    assert isinstance(events[-1], nb.RunEnded)
+    assert events[-1].how == "completed"
 
 
 def test_a_message_that_structlog_cannot_be_loaded_for_is_said_plainly(

@@ -2,13 +2,26 @@
 the step, which an actor keeps to itself.
 """
 
+import contextlib
 import resource
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import nightbus as nb
 
 Greed = Literal["", "holds", "tells itself"]
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """While it is entered, no file can be opened in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class NoDescriptors(nb.Callback):
