@@ -48,12 +48,12 @@ class Routes(StaysInRun):
     Loops ask ``call = routes.on_train_batch_start`` and, if it is not None, call it with the
     hook's objects. The result is -1 if a handler returned it, else the last that is not None.
 
-    ``routes.plain_backward`` is what is done in ``backward`` where at most one handles it, or else
-    None: for loops that do it, and note it, themselves. That saves 2 us a hook.
-    ``routes.default_optimizer_step`` is what is done where nobody handles it, or else None.
-
     Args:
         place: where training is; told which hook is running, and what is noted of it.
+
+    Attributes:
+        version: another number whenever something about the hooks changes, for who decides by
+            them how something is done.
     """
 
     def __init__(self, place: Place) -> None:
@@ -61,7 +61,7 @@ class Routes(StaysInRun):
         self._built: list[str] = []  # hooks whose routes are worked out
         self._handlers: dict[str, tuple[HookHandler, ...]] = {}
         self._defaults: dict[str, HookHandler] = {}
-        self._groups: dict[str, tuple[str, ...]] = {}
+        self.version = 0
         self._refusal: Callable[[], Exception] | None = None
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
@@ -71,18 +71,6 @@ class Routes(StaysInRun):
             refusal: makes what is raised.
         """
         self._refusal = refusal
-        self.refresh()
-
-    def set_groups(self, groups: Mapping[str, Sequence[str]]) -> None:
-        """Name hooks that loops run directly one after the other.
-
-        A group is an attribute too: whether nobody handles any of its hooks and nothing is done in
-        them, so that a loop only has to note them.
-
-        Args:
-            groups: group name -> hook names in order.
-        """
-        self._groups = {name: tuple(hooks) for name, hooks in groups.items()}
         self.refresh()
 
     def set_handlers(
@@ -106,8 +94,25 @@ class Routes(StaysInRun):
         route = getattr(self, name)
         return None if route is None else route(*objects)
 
+    def are_handled(self, *names: str) -> bool:
+        """Whether somebody handles one of these hooks, or may: not only what is done by default."""
+        return self._refusal is not None or any(name in self._handlers for name in names)
+
+    def do_something(self, *names: str) -> bool:
+        """Whether something is done in one of these hooks, by whoever handles it or by default."""
+        return self.are_handled(*names) or any(name in self._defaults for name in names)
+
+    def handler(self, name: str) -> HookHandler | None:
+        """What is done in a hook, without noting it; None for nothing."""
+        if self._refusal is not None:
+            return self._refuse
+        if handlers := self._handlers.get(name):
+            return _chained(name, handlers)
+        return self._defaults.get(name)
+
     def refresh(self) -> None:
         """Work all out anew: something else is noted, or nothing any more."""
+        self.version += 1
         for name in self._built:
             del self.__dict__[name]
         self._built.clear()
@@ -116,19 +121,7 @@ class Routes(StaysInRun):
         if name.startswith("_"):
             raise AttributeError(name)
         if self._refusal is not None:
-            only_noted = name in self._groups or name.startswith(_DEFAULT)
-            route: Any = None if only_noted else self._refuse
-        elif name in self._groups:
-            route = not any(
-                hook in self._handlers or hook in self._defaults for hook in self._groups[name]
-            )
-        elif name.startswith(_PLAIN):
-            hook = name.removeprefix(_PLAIN)
-            handlers = self._handlers.get(hook, (self._defaults.get(hook),))
-            route = handlers[0] if len(handlers) == 1 else None
-        elif name.startswith(_DEFAULT):
-            hook = name.removeprefix(_DEFAULT)
-            route = None if hook in self._handlers else self._defaults.get(hook)
+            route: Any = self._refuse
         else:
             route = self._build(name)
         self.__dict__[name] = route
@@ -150,10 +143,6 @@ class Routes(StaysInRun):
             # Actions (backward, transfer_batch_to_device) are noted where something does them.
             return _only_noted(name, self._place) if name.startswith("on_") else None
         return _noted(name, handlers, self._place)
-
-
-_PLAIN = "plain_"
-_DEFAULT = "default_"
 
 
 def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
@@ -200,8 +189,6 @@ def _only_noted(name: str, place: Place) -> HookHandler:
     clock_ns, note_at = place.clock_ns, place.notes.noter(NOTICE, name)
 
     def route(*_: Any) -> None:
-        if place.pending is not None:
-            place.settle()
         note_at(clock_ns())
 
     return route
@@ -217,12 +204,8 @@ def _noted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHa
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
-        if place.pending is not None:
-            place.settle()
         note(clock_ns() + begins)
         result = handle(*objects)
-        if place.pending is not None:
-            place.settle()
         end_ns = clock_ns()
         note(end_ns + ends)
         place.hook = outer
@@ -240,12 +223,8 @@ def _noted_by_name(name: str, handle: HookHandler, place: Place) -> HookHandler:
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
-        if place.pending is not None:
-            place.settle()
         begin_at(clock_ns())
         result = handle(*objects)
-        if place.pending is not None:
-            place.settle()
         end_ns = clock_ns()
         end_at(end_ns)
         place.hook = outer

@@ -15,7 +15,6 @@ from ..bus.events import Scalar
 from .loop import Loop
 from .modes import Modes
 from .outputs import in_one
-from .transfer import TRANSFERRED
 
 
 class _HookNames(NamedTuple):
@@ -82,10 +81,7 @@ class EvaluationEpochLoop(Loop):
             counts.started = counts.processed = counts.completed = counts.ready
             trainer.between_batches()
             return
-        if routes.only_notes_transfer:
-            place.note_now(TRANSFERRED)
-        else:
-            batch = trainer.move_batch(batch, dataloader_idx)
+        batch = trainer.move_batch(batch, dataloader_idx)
         trainer.metrics.batch = batch
         if (hook := getattr(routes, names.batch_start)) is not None:
             hook(batch, batch_idx, dataloader_idx)

@@ -101,55 +101,45 @@ class Loop(Actor):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run to the end; see the class."""
-        skips, resets, run_starts, starts, ends = self._defined
-        if skips and self.skip:
+        if self.skip:
             return self.on_skip()
-        if resets:
-            self.reset()
+        self.reset()
         self.restarting = False
-        if run_starts:
-            self.on_run_start(*args, **kwargs)
-        safe_point = self.trainer.safe_point if self.safe_points else None
-        if safe_point is not None and self.shows_iterations:
-            return self._run_shown(*args, **kwargs)
-        while not self.done:
-            try:
-                if starts:
-                    self.on_advance_start(*args, **kwargs)
-                self.advance(*args, **kwargs)
-                if ends:
-                    self.on_advance_end()
-            except StopIteration:
-                break
-            if safe_point is not None:
-                safe_point()
-                if self.trainer.stops.any and self.trainer.may_stop:
-                    break
+        self.on_run_start(*args, **kwargs)
+        if not (self.safe_points and self.shows_iterations):
+            self._iterate(None, *args, **kwargs)
+            return self.on_run_end()
+        shown = _Shown(self.trainer, actor_name(self))
+        self.trainer.announce_loop(shown.name, self.expected_iterations, "iteration")
+        try:
+            self._iterate(shown, *args, **kwargs)
+        finally:
+            self.trainer.announce_loop_end(shown.name, shown.completed)
         return self.on_run_end()
 
-    def _run_shown(self, *args: Any, **kwargs: Any) -> Any:
-        """The iterations, with an event for each."""
-        _, _, _, starts, ends = self._defined
-        trainer, name, completed = self.trainer, actor_name(self), 0
-        trainer.announce_loop(name, self.expected_iterations, "iteration")
-        try:
-            while not self.done:
-                try:
-                    if starts:
-                        self.on_advance_start(*args, **kwargs)
-                    self.advance(*args, **kwargs)
-                    if ends:
-                        self.on_advance_end()
-                except StopIteration:
-                    break
-                completed += 1
-                trainer.announce_iteration(name, completed)
+    def _iterate(self, shown: "_Shown | None", *args: Any, **kwargs: Any) -> None:
+        trainer = self.trainer if self.safe_points else None
+        while not self.done:
+            try:
+                if self._go_fast():
+                    continue
+                self.on_advance_start(*args, **kwargs)
+                self.advance(*args, **kwargs)
+                self.on_advance_end()
+            except StopIteration:
+                break
+            if shown is not None:
+                shown.advance()
+            if trainer is not None:
                 trainer.safe_point()
                 if trainer.stops.any and trainer.may_stop:
                     break
-        finally:
-            trainer.announce_loop_end(name, completed)
-        return self.on_run_end()
+
+    def _go_fast(self) -> bool:
+        """Do iterations in a shorter way, their safe points included, as many as are possible;
+        returns whether there were any. The built-in loops that have one: ``fast/``.
+        """
+        return False
 
     def hook(self, name: str, *values: Any) -> Any:
         """Announce a hook: one that everybody knows, or one of this loop's own.
@@ -169,15 +159,6 @@ class Loop(Actor):
             UsageError: the name is no name for a hook.
         """
         return self.trainer.wiring.call_hook_of_loop(name, *values)
-
-    # Which of the optional methods a class defines: a batch runs nested loops, and calling what
-    # nobody defined would cost 3 us a step.
-    _defined: tuple[bool, ...] = (False,) * 5
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        optional = ("skip", "reset", "on_run_start", "on_advance_start", "on_advance_end")
-        cls._defined = tuple(getattr(cls, name) is not getattr(Loop, name) for name in optional)
 
     # -- the tree ----------------------------------------------------------------------------
 
@@ -302,6 +283,27 @@ class Loop(Actor):
                 value.load_state_dict(state_dict[name])
         self.on_load_checkpoint(state_dict["state"])
         self.restarting = True
+
+
+class _Shown:
+    """Tells how far a loop is, with an event for each iteration.
+
+    Args:
+        trainer: the loop's.
+        name: the loop's.
+
+    Attributes:
+        completed: iterations.
+    """
+
+    def __init__(self, trainer: "Trainer", name: str) -> None:
+        self._trainer, self.name = trainer, name
+        self.completed = 0
+
+    def advance(self) -> None:
+        """One more."""
+        self.completed += 1
+        self._trainer.announce_iteration(self.name, self.completed)
 
 
 def _built_like(old: Loop, new: type[Loop]) -> Loop:

@@ -10,7 +10,12 @@ from .training_step import TrainingStepLoop
 
 
 class ManualOptimization(TrainingStepLoop):
-    """Runs one ``training_step``, which steps its optimizers itself."""
+    """Runs one ``training_step``, which steps its optimizers itself.
+
+    It does::
+
+        output = self.training_step(batch, batch_idx, 0)
+    """
 
     _of_run: ClassVar[tuple[str, ...]] = ("_output",)
     _output: Any = None

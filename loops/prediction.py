@@ -13,7 +13,6 @@ from ..actors.optimization.progress import Progress
 from ..actors.step_arguments import check_dataloader_idx
 from .loop import Loop
 from .modes import Modes
-from .transfer import TRANSFERRED
 
 
 class PredictionEpochLoop(Loop):
@@ -52,10 +51,7 @@ class PredictionEpochLoop(Loop):
         self._batch_idx = batch_idx = self._batch_idx + 1
         trainer.place.begin_batch(batch_idx)
         counts.ready += 1
-        if routes.only_notes_transfer:
-            trainer.place.note_now(TRANSFERRED)
-        else:
-            batch = trainer.move_batch(batch, idx)
+        batch = trainer.move_batch(batch, idx)
         if (hook := routes.on_predict_batch_start) is not None:
             hook(batch, batch_idx, idx)
         counts.started += 1

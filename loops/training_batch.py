@@ -11,8 +11,13 @@ from .optimizer import OptimizerLoop
 class TrainingBatchLoop(Loop):
     """Hands a batch to automatic or manual optimization.
 
-    With truncated back-propagation through time, the module's ``tbptt_split_batch`` splits it
-    along time, and each split has its turn, with the hidden states of the one before.
+    It does::
+
+        for split in module.tbptt_split_batch(batch):  # without truncated_bptt_steps, the batch
+            outputs += [optimizer_loop.run(split, batch_idx)]  # or manual_loop.run
+
+    With truncated back-propagation through time, each split of the batch along time has its turn,
+    with the hidden states of the one before.
     """
 
     safe_points = False  # a batch is being worked on
@@ -48,11 +53,3 @@ class TrainingBatchLoop(Loop):
     @property
     def _inner(self) -> Any:
         return self.manual_loop if self.trainer.optimization.is_manual else self.optimizer_loop
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        trainer = self.trainer
-        if type(self) is TrainingBatchLoop and not trainer.optimization.truncated_bptt_steps:
-            # A shorter way to the same.
-            inner = self.manual_loop if trainer.optimization.is_manual else self.optimizer_loop
-            return inner.run(*args, **kwargs)
-        return super().run(*args, **kwargs)

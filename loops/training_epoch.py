@@ -6,35 +6,46 @@ from typing import Any, ClassVar
 from ..actors.optimization.progress import Progress
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
+from .fast.training import FastTraining
 from .loop import Loop
 from .optimizer import OptimizerLoop
 from .outputs import carried, for_batch_end, for_epoch_end, is_plain
-from .step_marks import BATCH_BEGINS, BATCH_ENDS, STEP_AND_BATCH_END, STEP_AND_NEXT
 from .training_batch import TrainingBatchLoop
-from .transfer import TRANSFER_HOOKS, TRANSFERRED
-
-_END = object()
-HOOK_GROUPS = {
-    "only_notes_batch_start": (*TRANSFER_HOOKS, "on_batch_start", "on_train_batch_start"),
-    "only_notes_transfer": TRANSFER_HOOKS,
-    "only_notes_batch_end": ("on_train_batch_end", "on_batch_end"),
-}
 
 
 class TrainingEpochLoop(Loop):
     """Runs the batches of one epoch.
+
+    An iteration is::
+
+        batch = the next one  # None is passed over
+        batch = trainer.move_batch(batch)
+        on_batch_start()
+        on_train_batch_start(batch, batch_idx)  # returns -1 to end the epoch
+        outputs = self.batch_loop.run(batch, batch_idx)
+        # schedulers with interval="step" advance
+        on_train_batch_end(outputs, batch, batch_idx)
+        on_batch_end()
+        if validation is due:
+            self.val_loop.run()
+        # safe point
+
+    Where nobody handles what is only announced, and the loops are as they are here, ``fast/`` does
+    the same with fewer calls and readings of the clock.
 
     Args:
         min_steps: a stop is not honoured before so many optimizer steps.
         max_steps: at most so many optimizer steps; -1 for no limit.
     """
 
+    END: ClassVar[object] = object()  # instead of a batch: there are no more
     name = "train"
     shows_iterations = False  # hooks say how far it is
-    _of_run: ClassVar[tuple[str, ...]] = ("_reader", "_position", "_outputs")
+    _of_run: ClassVar[tuple[str, ...]] = ("_reader", "_position", "kept_outputs", "_fast")
+    _fast: FastTraining | None = None
     _reader: Any = iter(())
     _position: Mapping[str, Any] | None = None  # of an epoch to go on with
-    _outputs: list[Any] | None = None
+    kept_outputs: list[Any] | None = None
 
     def __init__(self, min_steps: int | None = None, max_steps: int = -1) -> None:
         self.min_steps = min_steps
@@ -49,11 +60,10 @@ class TrainingEpochLoop(Loop):
         self._validated = -1  # the batch after which validation was last done in this epoch
         self._limit: int | None = None
         self._ended_early = False  # the data did, before the limit
-        self._waits_for_validation = False  # a scheduler, with its step after this batch
+        self.waits_for_validation = False  # a scheduler, with its step after this batch
         self._steps_before = -1  # the epoch
         self._skipped_before = 0
-        self._validates = False
-        self._is_direct = False  # nobody's own code stands between a batch and its training step
+        self.validates = False
 
     @property
     def global_step(self) -> int:
@@ -94,16 +104,9 @@ class TrainingEpochLoop(Loop):
             self.batch_idx, self._validated = position["batches"] - 1, position["validated"]
         self.is_last_batch = self._ended_early = False
         self._limit = trainer.num_training_batches
-        self._validates = trainer.loaders.can_validate
-        self._is_direct = (
-            type(self.batch_loop) is TrainingBatchLoop
-            and type(self.batch_loop.optimizer_loop) is OptimizerLoop
-            and not trainer.optimization.is_manual
-            and not trainer.optimization.truncated_bptt_steps
-            and trainer.wiring.evaluates_first
-        )
+        self.validates = trainer.loaders.can_validate
         kept = [] if position is None else list(position["outputs"])
-        self._outputs = kept if trainer.wiring.keeps_training_outputs else None
+        self.kept_outputs = kept if trainer.wiring.keeps_training_outputs else None
 
     def on_run_start(self) -> None:
         trainer = self.trainer
@@ -125,74 +128,118 @@ class TrainingEpochLoop(Loop):
             self.is_last_batch = self.batch_idx + 1 >= self._limit
         if position is not None:
             trainer.optimization.waiting_schedulers = position.get("schedulers", [])
-            self._waits_for_validation = trainer.optimization.has_waiting_schedulers
+            self.waits_for_validation = trainer.optimization.has_waiting_schedulers
             trainer.place.move(batch_idx=self.batch_idx)
             trainer.checkpointer.restore_rng()
         if trainer.running_loss is not None:
             trainer.running_loss.begin_epoch(self._limit)
+        self._fast = FastTraining(self)
         trainer.announce_loop("train", self._limit, "batch")
         if resumes:
             self.on_advance_end()  # the validation after the last batch, if it was not done
 
     def _read_ahead(self) -> None:
-        self._ahead = [batch for batch in (next(self._reader, _END),) if batch is not _END]
+        self._ahead = [batch for batch in (next(self._reader, self.END),) if batch is not self.END]
         self.is_last_batch = not self._ahead
 
+    def _go_fast(self) -> bool:
+        return self._fast is not None and self._fast.run()
+
     def advance(self) -> None:
-        trainer = self.trainer
-        routes, place, counts = trainer.routes, trainer.place, self.batch_progress.total
-        if self._limit is None:
-            batch = self._look_ahead()
-        else:
-            self.is_last_batch = self.batch_idx + 2 >= self._limit
-            batch = self._ahead.pop() if self._ahead else next(self._reader, _END)
-            if batch is _END:
-                if self._ended_early or self.batch_idx + 1 >= self._limit:  # whatever done says
-                    raise StopIteration
-                self._end_early()
-                return
-        self.batch_idx = batch_idx = self.batch_idx + 1
-        metrics = trainer.metrics
-        if metrics.step != place.step:
-            metrics.begin_step(place.step)
-        counts.ready += 1
+        self.work_on(self.next_batch())
+
+    def work_on(self, batch: Any) -> None:
+        """Do what is done with what ``next_batch`` returned."""
+        if batch is self.END:
+            self._end_early()
+            return
+        batch_idx = self.begin_batch()
         if batch is None:
             self._pass_over(batch_idx)
             return
-        if self._is_direct and routes.only_notes_batch_start and batch_idx == place.batch_idx + 1:
-            if place.note is not None:
-                if place.pending is not None:  # an error in the last batch that a loop overlooked
-                    place.settle()
-                place.pending = BATCH_BEGINS
-            place.batch_idx = batch_idx
-            metrics.batch = batch
-        else:
-            place.begin_batch(batch_idx)
-            batch = self._start_batch(batch, batch_idx)
-        counts.started += 1
+        batch = self.start_batch(batch, batch_idx)
+        self.batch_progress.total.started += 1
+        self.train_on(batch, batch_idx)
+
+    def train_on(self, batch: Any, batch_idx: int) -> None:
+        """Train on a batch that was announced.
+
+        Args:
+            batch: on the device.
+            batch_idx: its number in the epoch.
+        """
+        trainer = self.trainer
+        routes, counts = trainer.routes, self.batch_progress.total
         outputs = self.batch_loop.run(batch, batch_idx)
         counts.processed += 1
-        if self._outputs is not None:
-            self._outputs.append(outputs)
+        if self.kept_outputs is not None:
+            self.kept_outputs.append(outputs)
         if trainer.optimization.has_step_schedulers:
-            trainer.optimization.step_schedulers()
-            self._waits_for_validation = trainer.optimization.has_waiting_schedulers
-        if routes.only_notes_batch_end:
-            if (note := place.note) is not None:
-                if place.pending is STEP_AND_NEXT:
-                    place.pending = None
-                    place.looked_ns = now_ns = place.clock_ns()
-                    note(now_ns + STEP_AND_BATCH_END)
-                else:
-                    place.settle()
-                    note(place.clock_ns() + BATCH_ENDS)
-        else:
-            if (hook := routes.on_train_batch_end) is not None:
-                several = trainer.optimization.passes_optimizer_idx
-                hook(for_batch_end(outputs) if several else outputs, batch, batch_idx)
-            if (hook := routes.on_batch_end) is not None:
-                hook()
+            self.step_schedulers()
+        if (hook := routes.on_train_batch_end) is not None:
+            several = trainer.optimization.passes_optimizer_idx
+            hook(for_batch_end(outputs) if several else outputs, batch, batch_idx)
+        if (hook := routes.on_batch_end) is not None:
+            hook()
         counts.completed += 1
+
+    def next_batch(self) -> Any:
+        """The epoch's next batch; ``END`` where the data ended before it was to.
+
+        Raises:
+            StopIteration: there is none, whatever ``done`` says.
+        """
+        if self._limit is None:
+            if not self._ahead:
+                raise StopIteration
+            batch = self._ahead.pop()
+            self._read_ahead()
+            return batch
+        self.is_last_batch = self.batch_idx + 2 >= self._limit
+        batch = self._ahead.pop() if self._ahead else next(self._reader, self.END)
+        if batch is self.END and (self._ended_early or self.batch_idx + 1 >= self._limit):
+            raise StopIteration
+        return batch
+
+    def begin_batch(self) -> int:
+        """Count a batch that was read; returns its number in the epoch."""
+        trainer = self.trainer
+        self.batch_idx += 1
+        if trainer.metrics.step != trainer.place.step:
+            trainer.metrics.begin_step(trainer.place.step)
+        self.batch_progress.total.ready += 1
+        return self.batch_idx
+
+    def start_batch(self, batch: Any, batch_idx: int) -> Any:
+        """Move to a batch, the batch to the device, and announce it.
+
+        Args:
+            batch: as it was read.
+            batch_idx: its number in the epoch.
+
+        Returns:
+            The batch as it is trained on.
+
+        Raises:
+            StopIteration: a hook wants the epoch to end.
+        """
+        trainer = self.trainer
+        routes = trainer.routes
+        trainer.place.begin_batch(batch_idx)
+        batch = trainer.move_batch(batch, 0)
+        trainer.metrics.batch = batch
+        if (hook := routes.on_batch_start) is not None:
+            hook()
+        if (hook := routes.on_train_batch_start) is not None and hook(batch, batch_idx) == SKIP:
+            self.is_last_batch = True
+            raise StopIteration
+        return batch
+
+    def step_schedulers(self) -> None:
+        """Advance the schedulers that are due after a step; some wait for the validation."""
+        optimization = self.trainer.optimization
+        optimization.step_schedulers()
+        self.waits_for_validation = optimization.has_waiting_schedulers
 
     def _end_early(self) -> None:
         """The data ended before what was to be the last batch: what waits for that is done now."""
@@ -204,7 +251,7 @@ class TrainingEpochLoop(Loop):
         for loop in self.batch_loop.walk():
             if isinstance(loop, OptimizerLoop):
                 loop.end_accumulation()
-        self._waits_for_validation = self.trainer.optimization.has_waiting_schedulers
+        self.waits_for_validation = self.trainer.optimization.has_waiting_schedulers
 
     def _pass_over(self, batch_idx: int) -> None:
         """The batch is None: nothing is trained on it."""
@@ -222,39 +269,16 @@ class TrainingEpochLoop(Loop):
         trainer.routes.call("on_batch_end")
         counts.completed += 1
 
-    def _start_batch(self, batch: Any, batch_idx: int) -> Any:
-        trainer = self.trainer
-        routes = trainer.routes
-        if routes.only_notes_transfer:
-            trainer.place.note_now(TRANSFERRED)
-        else:
-            batch = trainer.move_batch(batch, 0)
-        trainer.metrics.batch = batch
-        if (hook := routes.on_batch_start) is not None:
-            hook()
-        if (hook := routes.on_train_batch_start) is not None and hook(batch, batch_idx) == SKIP:
-            self.is_last_batch = True
-            raise StopIteration
-        return batch
-
-    def _look_ahead(self) -> Any:
-        """The next batch, knowing whether another one follows."""
-        if not self._ahead:  # whatever done says
-            raise StopIteration
-        batch = self._ahead.pop()
-        self._read_ahead()
-        return batch
-
     def on_advance_end(self) -> None:
-        if self._validates and self.batch_idx > self._validated and self._is_validation_due():
+        if self.validates and self.batch_idx > self._validated and self._is_validation_due():
             trainer = self.trainer
             trainer.checkpointer.begin_validation()
             self.val_loop.run()  # if it fails, what is saved then is resumed from its begin
             self._validated = self.batch_idx
             trainer.loaders.schedule.begin()
             trainer.checkpointer.end_validation()
-        if self._waits_for_validation:
-            self._waits_for_validation = False
+        if self.waits_for_validation:
+            self.waits_for_validation = False
             self.trainer.optimization.step_waiting_schedulers()
 
     def _is_validation_due(self) -> bool:
@@ -283,7 +307,7 @@ class TrainingEpochLoop(Loop):
         if trainer.running_loss is not None:
             trainer.running_loss.end_epoch()
         trainer.announce_loop_end("train", self.batch_idx + 1)
-        outputs, self._outputs = self._outputs, None
+        outputs, self.kept_outputs = self.kept_outputs, None
         if outputs is None:
             return None
         return for_epoch_end(
@@ -313,8 +337,8 @@ class TrainingEpochLoop(Loop):
         if self._limit is None or not 0 <= self.max_steps <= trainer.global_step:
             return
         if self._reader.takes_back and not self._ahead and trainer.loaders.may_end_early:
-            batch = next(self._reader, _END)
-            if batch is _END:
+            batch = next(self._reader, self.END)
+            if batch is self.END:
                 self._end_early()
                 self.on_advance_end()
             else:
@@ -329,7 +353,7 @@ class TrainingEpochLoop(Loop):
 
     def teardown(self) -> None:
         self._close()
-        self._outputs = None
+        self.kept_outputs = None
         self.val_loop.teardown()
 
     # -- state -------------------------------------------------------------------------------
@@ -346,7 +370,7 @@ class TrainingEpochLoop(Loop):
         return {
             "batches": batches,
             "validated": self._validated,
-            "outputs": carried(self._outputs or []),
+            "outputs": carried(self.kept_outputs or []),
             "ahead": ahead,
             "data": self._reader.state_dict(unused),
             "ended": self._ended_early,

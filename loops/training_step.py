@@ -18,15 +18,15 @@ class TrainingStepLoop(Loop):
     """
 
     safe_points = False  # a batch is being worked on
-    _asks_module = True  # training_step is the one below
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._asks_module = cls.training_step is TrainingStepLoop.training_step
 
     def __init__(self) -> None:
         self.hiddens: Any = None
         self.next_hiddens: Any = None
+
+    @property
+    def asks_module(self) -> bool:
+        """Whether its ``training_step`` is the one below, which calls the module's."""
+        return getattr(self.training_step, "__func__", None) is TrainingStepLoop.training_step
 
     def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
         """What the module's ``training_step`` returns; override it to get losses from elsewhere.

@@ -25,7 +25,6 @@ from ..bus.runs.lineage import logs_before
 from ..bus.runs.run_folder import AttemptLock, RunFolder
 from ..bus.system.logging_setup import bind_run
 from ..bus.system.streams import keep_standard_numbers, notify_user
-from ..loops import HOOK_GROUPS
 from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill
 from ..sinks.sink import Sink
@@ -82,7 +81,6 @@ class OpenRun(StaysInRun):
             step=trainer.global_step,
         )
         self.bus = Bus(self.place, earlier, run)
-        self.bus.routes.set_groups(HOOK_GROUPS)
         if trainer.recording != "all":
             self.bus.keep_last_events(FlightRecorder(self.place))
         self.black_box = BlackBox(

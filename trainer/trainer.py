@@ -44,7 +44,6 @@ from ..bus.bus import Bus
 from ..bus.errors import UsageError
 from ..bus.events import Command, LoopAdvanced, LoopEnded, LoopStarted, Scalar
 from ..bus.log.place import Place
-from ..bus.log.writer import MAX_BUFFERED_EVENTS
 from ..bus.mail.reply import Reply, check_deadline
 from ..bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
 from ..bus.runs.run_folder import RunFolder
@@ -702,7 +701,7 @@ class Trainer(TrainerCopies):
         """
         loops = self.fit_loop.walk()
         self.optimization.set_up(
-            all(loop._asks_module for loop in loops if isinstance(loop, TrainingStepLoop))
+            all(loop.asks_module for loop in loops if isinstance(loop, TrainingStepLoop))
         )
         self.wiring.connect()  # how a step is made depends on the optimizers
         self.optimization.begin_schedulers()
@@ -778,13 +777,9 @@ class Trainer(TrainerCopies):
 
     def safe_point(self) -> None:
         """Write what happened and take commands; called between two steps."""
-        bus, place = self.bus, self.place
-        if (notes := place.notes) is not None:
-            looked_ns, place.looked_ns = place.looked_ns, 0
-            # After most steps of a fast run there is nothing to do: calling end_step, to read the
-            # clock once more, would be a tenth of the cost of recording.
-            if not 0 < looked_ns <= place.due_ns or len(notes.words) > MAX_BUFFERED_EVENTS:
-                bus.end_step()
+        bus = self.bus
+        if self.place.notes is not None:
+            bus.end_step()
         if bus.attention:
             self.safe_points.attend()
 

@@ -77,7 +77,6 @@ class FlightRecorder:
 
     def _keep(self) -> None:
         notes, place = self.notes, self._place
-        place.settle()
         words, kept = notes.words, notes.rest(notes.origin)
         kept.words = words[:]
         number, shape = len(kept.words), shape_of(kept.words)
@@ -125,8 +124,6 @@ class FlightRecorder:
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Keep an event that arises now."""
         place = self._place
-        if place.pending is not None and threading.get_ident() == self._owner:
-            place.settle()
         self.add(
             kind(
                 0,  # its number is given when it is written

@@ -34,11 +34,8 @@ class Place(StaysInRun):
         failed_batch_idx: which batch of another stage an exception left last; None for none.
         notes: what happened since they were taken up last; None while nothing is noted.
         note: adds a word to them: ``note(clock_ns() + mark)``; None while nothing is noted.
-        pending: the mark of what has happened and is to be noted together with what happens
-            next; None for nothing. Who notes something else ``settle``s it before.
         clock_ns: monotonic clock, for what is noted.
         due_ns: when what happened should be written at a step's end.
-        looked_ns: the time, if a loop has looked at it at the end of this step; 0 else.
         late_ns: when they should be taken up although a step goes on.
         on_late: takes them up then.
     """
@@ -52,11 +49,9 @@ class Place(StaysInRun):
         "failed_batch_idx",
         "hook",
         "late_ns",
-        "looked_ns",
         "note",
         "notes",
         "on_late",
-        "pending",
         "rank",
         "stage",
         "step",
@@ -73,10 +68,8 @@ class Place(StaysInRun):
         self.failed_batch_idx: int | None = None
         self.notes: Notes | None = None
         self.note: Callable[[int], None] | None = None
-        self.pending: int | None = None
         self.clock_ns: Callable[[], int] = monotonic_ns
         self.due_ns = self.late_ns = NEVER
-        self.looked_ns = 0
         self.on_late: Callable[[], object] = _nothing
 
     def note_in(
@@ -92,7 +85,6 @@ class Place(StaysInRun):
             clock_ns: monotonic clock.
             on_late: takes the notes up when ``late_ns`` has come.
         """
-        self.settle()
         self.notes, self.note = notes, None
         self.due_ns = self.late_ns = NEVER
         self.on_late = on_late or _nothing
@@ -103,14 +95,6 @@ class Place(StaysInRun):
     def note_now(self, mark: int) -> None:
         """Note what happens now, if anything is noted; outside the hot path."""
         if self.note is not None:
-            self.settle()
-            self.note(self.clock_ns() + mark)
-
-    def settle(self) -> None:
-        """Note what is pending."""
-        # Forgotten before it is noted: an interrupt in between must not have it noted twice.
-        mark, self.pending = self.pending, None
-        if mark is not None and self.note is not None:
             self.note(self.clock_ns() + mark)
 
     def origin(self) -> Origin:
@@ -124,14 +108,12 @@ class Place(StaysInRun):
 
     def begin_batch(self, batch_idx: int) -> None:
         """Move to a batch."""
-        self.settle()
         self.batch_idx = batch_idx
         if self.note is not None:
             self.note(batch_idx | BATCH_IDX)
 
     def complete_step(self, step: int) -> None:
         """Count an optimizer step."""
-        self.settle()
         self.step = step
         if self.note is not None:
             self.note(step | STEP)
@@ -146,7 +128,6 @@ class Place(StaysInRun):
         dataloader_idx: int | None = None,
     ) -> None:
         """Move in any way, outside the hot path."""
-        self.settle()
         self.stage = self.stage if stage is None else stage
         self.epoch = self.epoch if epoch is None else epoch
         self.step = self.step if step is None else step

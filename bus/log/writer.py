@@ -257,8 +257,6 @@ class LogWriter(StaysInRun):
 
     def next_seq(self) -> int:
         """The sequence number of the event that is appended next."""
-        if self.place.pending is not None:
-            self.place.settle()
         if self.hand_over is not None and (self.hooks is None or self.hooks):
             self.hand_over()
         return self._flushed_seq + self._count_noted() + len(self.others)
@@ -379,8 +377,6 @@ class LogWriter(StaysInRun):
         # before. The processor's caches are full of other things by then, so what counts is how
         # many functions and objects it takes: hence arrays all the way, and nothing of struct.
         notes, shape, place = self.notes, self._shape, self.place
-        if place.pending is not None:
-            place.settle()
         words = notes.words
         row = words.tobytes()
         marks = row[_MARK_AT::8]

@@ -1,0 +1,31 @@
+"""Whether loops are as they are built: nothing of them is overridden or set by a user."""
+
+from inspect import getattr_static
+from types import FunctionType
+from typing import Any
+
+from ..loop import Loop
+
+_built: dict[type[Loop], dict[str, Any]] = {}
+
+
+def remember(*kinds: type[Loop]) -> None:
+    """Take the methods of built-in loops for what they are now, before a user can change them."""
+    for kind in kinds:
+        found = ((name, getattr_static(kind, name)) for name in dir(kind))
+        _built[kind] = {
+            name: value for name, value in found if isinstance(value, FunctionType | property)
+        }
+
+
+def is_as_built(loop: object) -> bool:
+    """Whether a loop does what its class in this package says: no subclass of the user's, nothing
+    set on the instance, nothing patched in the class.
+    """
+    kind = type(loop)
+    methods = _built.get(kind)  # type: ignore[arg-type]
+    return (
+        methods is not None
+        and methods.keys().isdisjoint(vars(loop))
+        and all(getattr(kind, name, None) is method for name, method in methods.items())
+    )

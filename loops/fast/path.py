@@ -1,0 +1,89 @@
+"""FastPath: when a shorter way to do a loop's iterations may be taken."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...bus.log.writer import MAX_BUFFERED_EVENTS
+from .as_built import is_as_built
+
+if TYPE_CHECKING:
+    from ..context import LoopContext
+    from ..loop import Loop
+
+
+class FastPath(ABC):
+    """Does iterations of a loop in a shorter way, as long as that comes to the same.
+
+    A run of the loop makes one. Whether it comes to the same is worked out anew when hooks are
+    handled by others than before, and when something is set on the loop or on those below it,
+    which holds from the next batch on.
+
+    Args:
+        loop: whose iterations they are.
+    """
+
+    def __init__(self, loop: "Loop") -> None:
+        self._trainer: LoopContext = loop.trainer
+        self._routes, self._place = self._trainer.routes, self._trainer.place
+        self._metrics, self._bus = self._trainer.metrics, self._trainer.bus
+        self._top = loop
+        self._is_possible = False
+        self._version = -1
+        self._states: list[tuple[dict[str, Any], int]] = []
+        self._children: list[tuple[dict[str, Any], str, object]] = []
+        self._note: Callable[[int], object] = _forget
+        self._clock_ns = self._place.clock_ns
+        self._words: Sequence[int] = ()
+
+    def may_go(self) -> bool:
+        """Whether iterations may be done in this way now."""
+        if not self.is_current():
+            self._choose()
+        return self._is_possible
+
+    def is_current(self) -> bool:
+        """Whether all is as it was when it was worked out whether this way is possible."""
+        if self._routes.version != self._version:
+            return False
+        for state, length in self._states:
+            if len(state) != length:
+                return False
+        return all(state.get(name) is child for state, name, child in self._children)
+
+    def _choose(self) -> None:
+        loops = self._loops()
+        self._version = self._routes.version
+        self._states = [(vars(loop), len(vars(loop))) for loop in loops]
+        self._children = [
+            (vars(loop), name, child) for loop in loops for name, child in loop.children()
+        ]
+        place = self._place
+        self._clock_ns = place.clock_ns
+        self._note = _forget if place.note is None else place.note
+        self._words = () if place.notes is None else place.notes.words
+        self._is_possible = all(map(is_as_built, loops)) and self._prepare()
+
+    def _is_writing_due(self, now_ns: int) -> bool:
+        """Whether what was noted is to be written, at the end of an iteration."""
+        return now_ns > self._place.due_ns or len(self._words) > MAX_BUFFERED_EVENTS
+
+    @abstractmethod
+    def _loops(self) -> "list[Loop]":
+        """The loops whose work this does."""
+
+    @abstractmethod
+    def _prepare(self) -> bool:
+        """Work out what an iteration consists of; whether it comes to the same as the loops'."""
+
+    @abstractmethod
+    def run(self) -> bool:
+        """Do iterations until the loop ends or it may not go on in this way.
+
+        Returns:
+            Whether there were any.
+        """
+
+
+def _forget(_: int) -> None:
+    """What is noted where nothing is."""
