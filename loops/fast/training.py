@@ -28,7 +28,6 @@ from .path import FastPath
 
 if TYPE_CHECKING:
     from ..loop import Loop
-    from ..training_epoch import TrainingEpochLoop
 
 # Hooks that the loops run one after the other, and that this leaves out but for the notes.
 _START = (
@@ -56,10 +55,10 @@ class FastTraining(FastPath):
     handled, those in between not.
 
     Args:
-        loop: that runs the epoch.
+        loop: the TrainingEpochLoop of the run.
     """
 
-    def __init__(self, loop: "TrainingEpochLoop") -> None:
+    def __init__(self, loop: Any) -> None:
         super().__init__(loop)
         self._loop = loop
         self._stops = self._trainer.stops
@@ -243,7 +242,7 @@ class FastTraining(FastPath):
         own, place, steps = self._optimizer_loop, self._place, self._steps
         self._note(self._clock_ns() + TRAINING_ENDS)
         place.hook = "optimizer_step" if own.will_step else ""
-        loss = own.loss_of(output)
+        loss: Tensor | None = own.loss_of(output)
         if loss is None:
             own.turns_skipped += 1
             place.hook, steps.ready = "", steps.completed
