@@ -82,7 +82,7 @@ def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
     for entry in entries:
         if isinstance(entry, type):
             raise UsageError(
-                f"{argument} has the class {entry.__name__}; give an object: {entry.__name__}()"
+                f"{argument} has the class {entry.__name__}; pass an instance: {entry.__name__}()"
             )
         if not isinstance(entry, kind):
             raise UsageError(
@@ -103,7 +103,7 @@ def _elsewhere(given: object) -> str:
 def described(given: object) -> str:
     """What something is, for an error; of what is Lightning's, what to take in its place."""
     if isinstance(given, type):
-        return f"the class {given.__name__}; give an object of it: {given.__name__}(...)"
+        return f"the class {given.__name__}; pass an instance of it: {given.__name__}(...)"
     name = type(given).__name__
     for base in type(given).__mro__:
         package = base.__module__.partition(".")[0]

@@ -1,7 +1,7 @@
-"""The bus: events, the log they are kept in, actors, and replay. Knows nothing of torch.
+"""The bus: events, their log, actors, and replay, without torch.
 
-Names are loaded on first use, so that reading a log loads neither trio nor anything else that
-it does not need.
+Names are loaded on first use, so that reading a log loads neither trio nor anything else it does
+not need.
 """
 
 from typing import TYPE_CHECKING

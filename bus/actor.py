@@ -1,4 +1,4 @@
-"""What users subclass: a unit with private state that handles one message at a time."""
+"""Actor: the base of what users write, with private state, handling one message at a time."""
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -37,11 +37,11 @@ class Supervision(msgspec.Struct, frozen=True):
     """What happens when a handler raises.
 
     Attributes:
-        restarts: how many restarts within ``period_s`` before giving up.
+        restarts: maximum number of restarts within ``period_s``.
         period_s: the time over which restarts count, in s.
-        backoff_s: wait before the first restart, in s; doubled with each further one.
+        backoff_s: wait before the first restart, in s; doubled for each further one.
         max_backoff_s: the longest wait, in s.
-        then: what giving up means: the actor stops, or the run ends gracefully.
+        then: what happens after the last restart: the actor stops, or the run ends gracefully.
     """
 
     restarts: int = 1
@@ -62,47 +62,78 @@ class Supervision(msgspec.Struct, frozen=True):
 
 
 class Context(Protocol):
-    """What an actor can reach of the run it is in."""
+    """The run, as an actor sees it."""
 
     @property
     def run_path(self) -> Path | None:
-        """The run's folder; None when the run keeps none."""
+        """The run's folder; None if the run keeps none."""
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
-        """Deliver a command, or make a dead letter of it."""
+        """Deliver a command, or make a dead letter of it.
+
+        Args:
+            target: the address of the actor.
+            command: the command.
+            sender: the name of the sender.
+            reply: where to set the reply; None if none is expected.
+
+        Returns:
+            An awaitable that waits for room in the mailbox.
+        """
 
     def statistics(self) -> BusStatistics:
-        """Counts of the run."""
+        """Return counts of the run."""
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
-        """Record an event."""
+        """Record an event.
+
+        Args:
+            kind: the event's type.
+            *fields: its own fields, in order.
+            source: the name of the actor it comes from.
+        """
 
     def put(
         self, source: str, name: str, value: object, destinations: Sequence[str] | None
     ) -> None:
-        """Record a metric."""
+        """Record a metric.
+
+        Args:
+            source: the name of the actor.
+            name: the metric.
+            value: the value, as for ``Actor.put``.
+            destinations: labels of its destinations; the default ones if None.
+        """
 
     def put_media(
         self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
     ) -> None:
-        """Record a value that is more than a number."""
+        """Record an image, a text or another value that is more than a number.
+
+        Args:
+            source: the name of the actor.
+            name: its name.
+            media: the encoded value.
+            destinations: labels of its destinations; the default ones if None.
+        """
 
 
 class Actor(LeavesRunBehind):
     """A unit with private state that handles one message at a time.
 
-    Subscribe methods with ``@on``. Plain methods run in the step, coroutines beside it.
+    Subscribe methods with ``@on``. Plain methods run on the training thread, coroutines on the bus
+    thread.
 
     Attributes:
         name: its address, unique in a run; the class's name in lower case unless set.
-        supervision: what happens when a handler raises. Without one, a coroutine is restarted
-            once in 5 s and then stopped, while a plain method's exception ends the run, as any
-            exception in the step does.
-        mailbox_limit: how many commands may wait for it, and what becomes of one too many.
-        poll_interval_s: how often new events and commands are looked for, in s.
-        stop_timeout_s: how long it may take at the run's end, from the last event on, in s.
-        why_not_replayed: of one that is nothing without live objects: why, for the error that a
-            replay raises instead of running it. Empty when it can be replayed.
+        supervision: what happens when a handler raises. Without one, an actor with coroutines is
+            restarted once in 5 s and then stopped, while a plain method's exception ends the run,
+            like any exception on the training thread.
+        mailbox_limit: how many commands may wait for it, and what happens to a command beyond that.
+        poll_interval_s: how often it checks for new events and commands, in s.
+        stop_timeout_s: how long it may take at the run's end, after the last event, in s.
+        why_not_replayed: why it cannot work without live objects, for the error that a replay
+            raises. Empty if it can be replayed.
     """
 
     name: str = ""
@@ -119,34 +150,38 @@ class Actor(LeavesRunBehind):
 
     @property
     def uses_network(self) -> bool:
-        """Whether it sends what it gets to other machines; override it, or set it in the class.
-        Replay takes such an actor or sink only with ``allow_network=True``.
+        """True if it sends data to other machines; override it, or set it in the class.
+
+        Replay accepts such an actor or sink only with ``allow_network=True``.
         """
         return False
 
     async def on_start(self) -> None:
-        """Called beside the step before the first event, and again after each restart."""
+        """Called on the bus thread before the first event, and again after each restart."""
 
     async def on_stop(self) -> None:
-        """Called beside the step after the last event, and before each restart."""
+        """Called on the bus thread after the last event, and before each restart."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data and tensors that a checkpoint keeps."""
+        """Return plain data and tensors for a checkpoint."""
         return {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
 
     def tell(self, target: str, command: Command) -> Told:
-        """Send a command without waiting. What reaches nobody becomes a dead letter.
+        """Send a command without waiting; one that reaches no actor becomes a dead letter.
 
-        Where the target's mailbox has its senders wait for room (``overflow="block"``), a coroutine
-        waits by ``await self.tell(...)``, and a thread waits here. Training never waits: a full
-        mailbox refuses its commands.
+        If the target's mailbox is full and blocks senders (``overflow="block"``), a coroutine waits
+        by ``await self.tell(...)``, and a thread waits here. Training never waits: a full mailbox
+        refuses its commands.
 
         Args:
             target: the actor's name, e.g. ``fit``.
-            command: what to do.
+            command: the command.
+
+        Returns:
+            An awaitable that waits for room in the mailbox.
         """
         return self._require_context("tell").post(target, command, actor_name(self), None)
 
@@ -155,14 +190,17 @@ class Actor(LeavesRunBehind):
 
         Args:
             target: the actor's name.
-            command: what to do.
-            timeout_s: the deadline, in s; there is always one.
+            command: the command.
+            timeout_s: how long to wait, in s; never for ever.
+
+        Returns:
+            The handler's result.
 
         Raises:
             AskTimeoutError: no reply within ``timeout_s``.
-            ActorRaisedError: the handler raised; ``__cause__`` is what.
+            ActorRaisedError: the handler raised; ``__cause__`` is its exception.
             UnknownActorError, UnhandledCommandError, MailboxFullError, CommandDroppedError,
-                ActorStoppedError: there will be no reply.
+                ActorStoppedError: there will be no reply, for the reason that the name says.
         """
         check_deadline(timeout_s)
         reply = Reply()
@@ -170,12 +208,12 @@ class Actor(LeavesRunBehind):
         return await reply.wait_async(timeout_s, told)
 
     def put(self, name: str, value: Any, destinations: Sequence[str] | None = None) -> None:
-        """Record a metric: a timestamped event, to each destination.
+        """Record a metric: an event with a time, for each destination.
 
         Args:
             name: the metric.
             value: a float, int or bool, or a one-element tensor.
-            destinations: whom it is for; progress_bar, callbacks and loggers if not given.
+            destinations: labels of its destinations; by default progress_bar, callbacks, loggers.
 
         Raises:
             MetricError: name or value is not usable.
@@ -185,42 +223,56 @@ class Actor(LeavesRunBehind):
     def put_dict(
         self, metrics: Mapping[str, Any], destinations: Sequence[str] | None = None
     ) -> None:
-        """``put`` for each item of a mapping."""
+        """Call ``put`` for each item of a mapping.
+
+        Args:
+            metrics: name -> value.
+            destinations: labels of their destinations; the default ones of ``put`` if not given.
+        """
         for name, value in metrics.items():
             self.put(name, value, destinations)
 
     def put_image(self, name: str, image: Any, destinations: Sequence[str] | None = None) -> None:
         """Record an image, as PNG; needs Pillow (the extra ``media``).
 
-        An encoded value may take 256 KiB, unless ``Trainer(max_media_bytes=...)`` says otherwise;
-        this goes for all verbs below too.
+        An encoded value may take 256 KiB, or ``Trainer(max_media_bytes=...)``; this holds for the
+        methods below too.
 
         Args:
-            name: what it is called.
+            name: its name, as of a metric.
             image: a tensor or array of shape (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4;
                 uint8, or floats from 0 to 1; or a Pillow image.
-            destinations: whom it is for; loggers if not given.
+            destinations: labels of its destinations; loggers if not given.
 
         Raises:
-            MetricError: it is no image, or too large.
+            MetricError: it is not an image, or too large.
             MissingPackageError: Pillow is missing.
         """
         self._put_media("put_image", name, destinations, lambda: encode_image(name, image))
 
     def put_figure(self, name: str, figure: Any, destinations: Sequence[str] | None = None) -> None:
-        """Record a matplotlib figure, as PNG; arguments as for ``put_image``."""
+        """Record a matplotlib figure, as PNG.
+
+        Args:
+            name: its name, as of a metric.
+            figure: the figure.
+            destinations: labels of its destinations; loggers if not given.
+
+        Raises:
+            MetricError: it is not a figure, or too large.
+        """
         self._put_media("put_figure", name, destinations, lambda: encode_figure(name, figure))
 
     def put_histogram(
         self, name: str, values: Any, bins: int = 64, destinations: Sequence[str] | None = None
     ) -> None:
-        """Record how values are distributed: counts in bins of equal width.
+        """Record the distribution of values as counts in bins of equal width.
 
         Args:
-            name: what it is called.
+            name: its name, as of a metric.
             values: numbers of any shape; NaN and infinities are left out.
-            bins: how many bins.
-            destinations: whom it is for; loggers if not given.
+            bins: number of bins.
+            destinations: labels of its destinations; loggers if not given.
 
         Raises:
             MetricError: there are no finite numbers.
@@ -232,8 +284,13 @@ class Actor(LeavesRunBehind):
     def put_text(self, name: str, text: str, destinations: Sequence[str] | None = None) -> None:
         """Record a text.
 
+        Args:
+            name: its name, as of a metric.
+            text: the text.
+            destinations: labels of its destinations; loggers if not given.
+
         Raises:
-            MetricError: it is no string, or too large.
+            MetricError: it is not a string, or too large.
         """
         self._put_media("put_text", name, destinations, lambda: encode_text(name, text))
 
@@ -247,10 +304,10 @@ class Actor(LeavesRunBehind):
         """Record a table.
 
         Args:
-            name: what it is called.
+            name: its name, as of a metric.
             columns: the columns' titles.
             rows: for each row, a value for each column: None, bool, int, float or str.
-            destinations: whom it is for; loggers if not given.
+            destinations: labels of its destinations; loggers if not given.
 
         Raises:
             MetricError: a row has another length, a value is not plain, or it is too large.
@@ -287,7 +344,7 @@ class Actor(LeavesRunBehind):
             if child := child_process():
                 raise OutsideRunError(
                     f"{called} in {child}, on a copy of it that is in no run; return the value to "
-                    "the process that trains, with the batch say, and put it in a hook there"
+                    "the training process, for example with the batch, and put it in a hook there"
                 )
             raise OutsideRunError(
                 f"{called} outside a run; give the actor to Trainer(actors=[...]) or replay() and "
@@ -295,42 +352,43 @@ class Actor(LeavesRunBehind):
             )
         return self._context
 
-    # -- what the bus asks -------------------------------------------------------------------
+    # -- called by the bus --------------------------------------------------------------------
 
     async def _on_poll(self) -> None:
-        """Called beside the step each time before new events are looked for."""
+        """Called on the bus thread each time before it checks for new events."""
 
     def _hook_methods(self) -> Mapping[str, tuple[Callable[..., Any], Sequence[str]]]:
-        """Methods that are hooks by their name, and what they are called with after the trainer
-        and the module; replay calls them too.
+        """Return methods that are hooks by name, with their arguments after trainer and module.
+
+        Replay calls them too.
         """
         return {}
 
     def _async_table(self) -> HandlerTable:
-        """Handlers of events beside the step."""
+        """Return the handlers that run on the bus thread."""
         return HandlerTable(self, [s for s in subscriptions_of(type(self)) if s.is_async])
 
     def _is_observer(self) -> bool:
-        """Whether it has work beside the step."""
+        """Return whether it has work on the bus thread."""
         return any(entry.is_async for entry in subscriptions_of(type(self)))
 
     def _hook_selection(self) -> HookSelection:
-        """Which Hook events it needs to see."""
+        """Return which Hook events it needs."""
         table = self._table or self._async_table()
         return "all" if table.wants_hooks else "none"
 
     def _observed_hooks(self) -> set[str] | None:
-        """Names of the hooks it observes; None for all of them."""
+        """Return the names of the hooks it observes; None for all of them."""
         return self._async_table().hook_names()
 
     async def _deliver(
         self, events: Sequence[DecodedEvent], delivered: Callable[[int], None]
     ) -> None:
-        """Handle events in order, telling ``delivered`` the next sequence number as it goes."""
+        """Handle events in order, calling ``delivered`` with the next sequence number meanwhile."""
         table = self._table
         if table is None:
             table = self._async_table()
-            object.__setattr__(self, "_table", table)  # also where __setattr__ is a module's
+            object.__setattr__(self, "_table", table)  # also if __setattr__ is a module's
         handlers_of = table.handlers
         until_s = trio.current_time() + MAX_TURN_S
         for event in events:
@@ -338,21 +396,27 @@ class Actor(LeavesRunBehind):
             for handler in handlers:
                 await handler(event)
             delivered(event.seq + 1)
-            # A handler that awaits nothing holds up all others.
+            # A handler that awaits nothing would hold up all others.
             if handlers and trio.current_time() > until_s:
                 await trio.lowlevel.checkpoint()
                 until_s = trio.current_time() + MAX_TURN_S
 
 
 def actor_name(actor: Actor) -> str:
-    """An actor's address."""
+    """Return an actor's address."""
     return actor._address or actor.name or type(actor).__name__.lower()
 
 
 def command_handler(
     actor: Actor, command: Command, is_async: bool
 ) -> Callable[[Any], Any | Awaitable[Any]] | None:
-    """The method that handles a command, or None: the one for the most special type."""
+    """Return the method that handles a command, the one for its most specific type; or None.
+
+    Args:
+        actor: the actor.
+        command: the command.
+        is_async: look for a coroutine, otherwise for a plain method.
+    """
     entries = [
         entry
         for entry in subscriptions_of(type(actor))
@@ -362,6 +426,6 @@ def command_handler(
     ]
     if not entries:
         return None
-    # Of several for one type, the one of the most derived class, which comes last.
+    # Of several for one type, the last is of the most derived class.
     best: Subscription = max(reversed(entries), key=lambda entry: len(entry.kind.__mro__))
     return getattr(actor, best.method)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The bus: ties the log, the routes, the actors and the bus thread together."""
+"""Bus: connects the log, the routes, the actors and the bus thread."""
 
 import contextlib
 import functools
@@ -59,14 +59,14 @@ from .threads import Threads
 from .turns import Turns, ancestors
 
 DRAIN_NOTICE_AFTER_S = 1.0
-CANCEL_TIMEOUT_S = 1.0  # for what is cancelled to let go, all of them together
+CANCEL_TIMEOUT_S = 1.0  # for all cancelled tasks together to end
 END_TIMEOUT_S = ANSWER_TIMEOUT_S + 1.0  # for the bus thread to end
 
 _log = get_logger("nightbus.bus")
 
 
 class _Member(NamedTuple):
-    """An actor of the run, or one that was let go."""
+    """An actor of the run, or one that was removed."""
 
     name: str
     actor: Actor
@@ -74,14 +74,14 @@ class _Member(NamedTuple):
 
 
 class HeldUp(NamedTuple):
-    """What does not let go of the bus thread.
+    """A task that does not yield the bus thread.
 
     Attributes:
-        name: of the actor, or of a task that is none's.
-        holder: the actor's observer, if it is one's.
-        seconds: how long it has not let go, in s.
+        name: of the actor, or of a task that belongs to none.
+        holder: the actor's observer, if there is one.
+        seconds: how long its turn has lasted, in s.
         where: the coroutine, and the line in it.
-        stack: all calls.
+        stack: all its calls.
     """
 
     name: str
@@ -94,14 +94,14 @@ class HeldUp(NamedTuple):
 class Bus(StaysInRun):
     """Carries one attempt of a run.
 
-    The thread that makes it is the training thread: it emits events, takes commands at safe
-    points and ends the bus. Everything else happens on the bus thread, which is started with the
-    first observer, or at once when the log is kept in a folder.
+    The thread that creates it is the training thread: it emits events, takes commands at safe
+    points and closes the bus. Everything else happens on the bus thread, which starts with the
+    first observer, or at once if the log is kept in a folder.
 
     Args:
-        place: where training is.
-        earlier: logs of the run's earlier attempts, for observers that have not seen them all.
-        run: the run's folder, or None when nothing is kept.
+        place: the place in training.
+        earlier: logs of the run's earlier attempts, for observers that have not read them all.
+        run: the run's folder; None if nothing is kept.
         threads: instead of this process's own.
     """
 
@@ -121,34 +121,34 @@ class Bus(StaysInRun):
         self.observers: list[Observer] = []
         self.post_office = PostOffice(self, self._threads)
         self.housekeeping = Housekeeping(self)
-        self.log_problems: list[str] = []  # what became of the log, once it is closed
-        self.attention = False  # something is to be done at the next safe point
+        self.log_problems: list[str] = []  # of the log, once it is closed
+        self.attention = False  # there is something to do at the next safe point
         self._actors: dict[str, Actor] = {}  # address -> actor
-        self._departed: list[_Member] = []
-        self._tables: list[HandlerTable] = []  # event handlers in the step
+        self._removed: list[_Member] = []
+        self._tables: list[HandlerTable] = []  # event handlers on the training thread
         self.has_step_handlers = False  # whether there are any
         self._attempt = 0
         self._control: ControlServer | None = None
         self._earlier = list(earlier)
         self._run = run
-        self.store: FolderStore | UnnamedStore | None = None  # of the log
-        self._said_gone = False  # that the run's folder is not there any more
+        self.store: FolderStore | UnnamedStore | None = None  # segments of the log
+        self._reported_gone = False  # that the run's folder is gone
         self._is_started = False  # the bus thread
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
-        self.is_open = False  # from its start to its end
+        self.is_open = False  # between start and close
         self._closing = False
         self._hurries = False
-        self._failures: list[Exception] = []  # of handlers in the step, on the last events
+        self._failures: list[Exception] = []  # of plain handlers, on the last events
         self._is_up = threading.Event()  # the bus thread runs
         self._turns: dict[Observer, trio.Event] = {}
         self._closing_event: trio.Event | None = None
         self._drained = threading.Event()
         self._thread_error: BaseException | None = None
-        self.turns = Turns(lambda: self.post_office.thread_beside, self._threads.now_s)
-        self.root_task: trio.lowlevel.Task | None = None  # of the bus thread, for those who look
-        self._scope = trio.CancelScope()  # of all that is done there
-        self._lock = threading.Lock()  # who attaches, from which thread ever
+        self.turns = Turns(lambda: self.post_office.bus_thread, self._threads.now_s)
+        self.root_task: trio.lowlevel.Task | None = None  # of the bus thread, for diagnosis
+        self._scope = trio.CancelScope()  # of everything on the bus thread
+        self._lock = threading.Lock()  # guards observers that attach from any thread
         self._training_thread = self._threads.current()
         self._is_over = self.is_left = False
         self.take_puts(self._refuse_put, self._refuse_put)
@@ -156,43 +156,43 @@ class Bus(StaysInRun):
 
     @property
     def run_path(self) -> Path | None:
-        """The run's folder; None when the run keeps none."""
+        """The run's folder; None if the run keeps none."""
         return self._run.path if self._run else None
 
     @property
     def addresses(self) -> Collection[str]:
-        """The addresses that are taken."""
+        """The addresses in use."""
         return self._actors.keys()
 
     def check_folder(self) -> None:
-        """Say it, once, if somebody has removed or renamed the run's folder meanwhile."""
-        if self._run is None or self._said_gone or self._run.is_there:
+        """Warn, once, if the run's folder was removed or renamed."""
+        if self._run is None or self._reported_gone or self._run.is_there:
             return
-        self._said_gone = True
+        self._reported_gone = True
         _log.warning(
             f"the run's folder {self._run.path} was removed or renamed: training goes on, but no "
-            "checkpoint is saved in it any more, and sinks that write there stop; what was "
-            "recorded is only where the folder is now"
+            "checkpoint is saved in it any more, and sinks that write there stop; the recording "
+            "is only where the folder is now"
         )
 
     def actor_at(self, address: str) -> Actor:
-        """The actor of that address."""
+        """Return the actor with an address."""
         return self._actors[address]
 
     # -- a forked child ----------------------------------------------------------------------
 
     def leave_to_parent(self) -> None:
-        """In a forked child the run is its parent's: all that would go on with it is refused."""
+        """Refuse, in a forked child, everything that would continue the parent's run."""
         self.is_left = True
         self.take_puts(self._refuse_put, self._refuse_put)
         self.routes.refuse(lambda: refusal("training went on"))
         self.place.hook = ""
         self.place.due_ns = AT_ONCE
-        if self._threads.current() == self.post_office.thread_beside:
-            self._scope.cancel()  # a coroutine forked: the others end with it, at once
+        if self._threads.current() == self.post_office.bus_thread:
+            self._scope.cancel()  # if a coroutine forked, the others end with it at once
 
     def check_is_here(self, what: str) -> None:
-        """Make sure that this is not a forked child of the process whose run it is.
+        """Check that this is not a forked child of the process that owns the run.
 
         Raises:
             ForkedChildError: it is one.
@@ -203,7 +203,12 @@ class Bus(StaysInRun):
     # -- the log -----------------------------------------------------------------------------
 
     def open_log(self, writer: LogWriter, store: FolderStore | UnnamedStore) -> None:
-        """Record from now on."""
+        """Record events from now on.
+
+        Args:
+            writer: the log's writer.
+            store: its segments.
+        """
         self.writer, self.store = writer, store
         self._attempt = writer.identity.attempt
         if self.flight is not None:
@@ -211,12 +216,12 @@ class Bus(StaysInRun):
         self.routes.refresh()
 
     def keep_last_events(self, flight: FlightRecorder) -> None:
-        """Keep the last events in memory from now on, hooks too."""
+        """Keep the last events, hooks too, in memory from now on."""
         self.flight = flight
         self.routes.refresh()
 
     def held_up(self) -> "HeldUp | None":
-        """Who runs on the bus thread without an end; any other thread may ask."""
+        """Return the task that does not yield the bus thread, if any; for other threads."""
         turn = self.turns.now()
         if turn is None:
             return None
@@ -226,15 +231,26 @@ class Bus(StaysInRun):
         return HeldUp(name, holder, turn.seconds, turn.where, turn.stack)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
-        """Record an event that arises now, and route it to handlers in the step."""
+        """Record an event that happens now, and pass it to plain handlers.
+
+        Args:
+            kind: the event's type.
+            *fields: its own fields, in order.
+            source: the name of the actor it comes from.
+        """
         if not self.emit_in_time(kind, *fields, source=source):
-            self._tell_late(kind, fields, source)
+            self._warn_too_late(kind, fields, source)
 
     def emit_in_time(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
-        """``emit``, but for an event that comes after the run's end.
+        """Record an event as ``emit`` does, unless the run's end is recorded already.
+
+        Args:
+            kind: the event's type.
+            *fields: its own fields, in order.
+            source: the name of the actor it comes from.
 
         Returns:
-            Whether it came before.
+            Whether it was recorded.
         """
         writer = self.writer
         if writer is None:
@@ -259,41 +275,43 @@ class Bus(StaysInRun):
         return True
 
     def append(self, event: Event) -> None:
-        """Add an event to the log, which is to be handled in the step as soon as it is there."""
+        """Add an event to the log, to be passed to plain handlers as soon as it is there."""
         assert self.writer is not None
         self.writer.append(event)
         if self.flight is not None:
             self.flight.add(event)
 
     def have_handled(self, event: Event) -> None:
-        """Route an event that is in the log to handlers in the step."""
+        """Pass an event that is in the log to plain handlers."""
         for table in self._tables:
             for handler in table.handlers(event):
                 handler(event)
 
     def emit_later(
-        self, kind: type[Event], make: Callable[[LogWriter], Event], said: tuple[Any, ...]
+        self, kind: type[Event], make: Callable[[LogWriter], Event], summary: tuple[Any, ...]
     ) -> None:
-        """Record an event that is made when the log takes it up, from any thread.
+        """Record, from any thread, an event that is created when the log takes it.
 
         Args:
-            kind: of the event.
-            make: makes it.
-            said: source and first fields, for when it is too late for the log.
+            kind: the event's type.
+            make: creates it.
+            summary: source and first fields, for a warning if it is too late for the log.
         """
         writer = self.writer
         if writer is not None and not writer.ask_for_event(lambda: make(writer)):
-            self._tell_late(kind, said[1:], said[0])
+            self._warn_too_late(kind, summary[1:], summary[0])
 
-    def _tell_late(self, kind: type[Event], fields: tuple[Any, ...], source: str) -> None:
-        """Say what the log cannot hold, because the run's end is the last that it holds."""
+    def _warn_too_late(self, kind: type[Event], fields: tuple[Any, ...], source: str) -> None:
+        """Warn about an event that the log cannot hold, because the run's end is its last event."""
         self.check_is_here(f"{kind.__name__} was to be recorded")
         if kind not in (ActorStopped, CommandTaken):
-            said = [str(field)[:200] for field in fields[:2]]
-            _log.warning("too late for the log", event_type=kind.__name__, source=source, said=said)
+            shown = [str(field)[:200] for field in fields[:2]]
+            _log.warning(
+                "too late for the log", event_type=kind.__name__, source=source, said=shown
+            )
 
     def flush(self) -> None:
-        """Write what happened, so that observers see it."""
+        """Write pending events, so that observers see them."""
         writer, place = self.writer, self.place
         if writer is None:
             if self.flight is not None:
@@ -301,7 +319,7 @@ class Bus(StaysInRun):
             return
         owner = writer.owner
         if owner == NOBODY and writer.takes:
-            return  # in the middle of what is being written, or of a put
+            return  # in the middle of a write or a put
         if writer.inbox:
             self._take_from_inbox(writer)
         writer.owner = NOBODY
@@ -312,12 +330,12 @@ class Bus(StaysInRun):
             writer.flush()
         finally:
             writer.owner = owner
-            # Behind it: another thread may have asked for an event since.
+            # After the write: another thread may have requested an event since.
             if writer.others or writer.inbox:
                 place.due_ns = AT_ONCE
 
     def _take_from_inbox(self, writer: LogWriter) -> None:
-        """Take up what others have asked for by now; who asks meanwhile must not hold it up."""
+        """Take the events requested by now; later requests must not delay the step."""
         owner = writer.owner
         for _ in range(len(writer.inbox)):
             writer.owner = NOBODY
@@ -329,10 +347,11 @@ class Bus(StaysInRun):
             self.have_handled(event)
 
     def end_step(self) -> None:
-        """Write what happened in a step, at its end.
+        """Write the events of a step, at its end.
 
-        Hooks alone wait until there are 50 ms of them: a write costs more than what a fast step
-        has to say. What else there is never waits.
+        Hooks alone are written every 50 ms: a write costs more than the hooks of a fast step are
+        worth.
+        Anything else is written at once.
         """
         place = self.place
         if place.clock_ns() > place.due_ns:
@@ -343,7 +362,7 @@ class Bus(StaysInRun):
             self.flush()
 
     def _hand_over(self) -> None:
-        """Give the writer what the flight recorder noted for it."""
+        """Pass to the writer what the flight recorder kept for it."""
         writer, flight, place = self.writer, self.flight, self.place
         if writer is not None and flight is not None and (writer.hooks is None or writer.hooks):
             flight.keep()
@@ -352,7 +371,18 @@ class Bus(StaysInRun):
     # -- actors ------------------------------------------------------------------------------
 
     def register(self, actor: Actor, address: str | None = None) -> str:
-        """Give an actor its address and a mailbox; returns the address."""
+        """Give an actor its address and a mailbox.
+
+        Args:
+            actor: the actor.
+            address: its address; its name if not given.
+
+        Returns:
+            The address.
+
+        Raises:
+            UsageError: another actor has the address.
+        """
         wanted = address or actor.name or type(actor).__name__.lower()
         name, number = wanted, 1
         while name in self._actors:
@@ -376,7 +406,12 @@ class Bus(StaysInRun):
         return name
 
     def hand_over(self, former: Actor, actor: Actor) -> None:
-        """Let an actor in the step take the place of another one: its address and its mailbox."""
+        """Replace an actor of the training thread: its address and mailbox pass to another one.
+
+        Args:
+            former: the actor that is replaced.
+            actor: the new one.
+        """
         name = actor_name(former)
         self._tables = [table for table in self._tables if table.actor is not former]
         mailbox = self.post_office.mailboxes[name]
@@ -386,20 +421,25 @@ class Bus(StaysInRun):
         self.post_office.mailboxes[name] = mailbox
 
     def add_alias(self, alias: str, address: str) -> None:
-        """Let commands to ``alias`` reach the actor at ``address``."""
+        """Deliver commands to ``alias`` to the actor at ``address``.
+
+        Args:
+            alias: the other name.
+            address: the actor's address.
+        """
         mailboxes = self.post_office.mailboxes
         mailboxes[alias] = mailboxes[address]
 
     def observe(
         self, actor: Actor, start: Position | None = None, keep_cursor: bool = False
     ) -> None:
-        """Run a registered actor beside the step.
+        """Run a registered actor on the bus thread.
 
         Args:
             actor: the actor.
-            start: the first event it gets; by default what is recorded from now on.
-            keep_cursor: commit its position in the run's folder, and go on from there if one is
-                committed already.
+            start: the first event it gets; the next one if not given.
+            keep_cursor: commit its position in the run's folder, and continue from there if one
+                is committed already.
         """
         assert self.writer is not None
         self._adopt_hooks(actor)
@@ -413,7 +453,7 @@ class Bus(StaysInRun):
         if start is None:
             start = Position(self._attempt, self.writer.written_seq)
         mailbox = self.post_office.mailboxes[name]
-        mailbox.arrived = None  # it is taken from beside the step, from now on
+        mailbox.arrived = None  # the bus thread takes from it, from now on
         observer = Observer(actor, start, self, cursor_file, mailbox=mailbox)
         with self._lock:
             self.observers.append(observer)
@@ -421,38 +461,43 @@ class Bus(StaysInRun):
                 self._token.run_sync_soon(self._nursery.start_soon, observer.run)
         self._ensure_thread()
 
-    def dismiss(self, actor: Actor, reason: str) -> None:
-        """Let an actor go: its work beside the step ends, its mailbox refuses, its name is free."""
+    def remove(self, actor: Actor, reason: str) -> None:
+        """Remove an actor: its observer stops, its mailbox refuses commands, its name is free.
+
+        Args:
+            actor: the actor.
+            reason: why, for the log.
+        """
         name = actor_name(actor)
         for observer in self.observers:
             if observer.actor is actor:
-                observer.dismiss(reason)
+                observer.stop_early(reason)
         mailbox = self.post_office.close_mailbox(name, reason)
-        self._departed.append(_Member(name, actor, mailbox))
+        self._removed.append(_Member(name, actor, mailbox))
         del self._actors[name]
         self._tables = [table for table in self._tables if table.actor is not actor]
         self.has_step_handlers = bool(self._tables)
 
     def _adopt_hooks(self, actor: Actor) -> None:
-        """Make sure that the hooks an observer wants are recorded."""
+        """Have the hooks recorded that an observer wants."""
         if actor._hook_selection() != "none":
             self.want_hooks(actor._observed_hooks())
 
     def want_hooks(self, wanted: set[str] | None) -> None:
-        """Record hooks, or all with None, from now on; besides those that are already."""
+        """Record more hooks from now on; all of them with None."""
         writer = self.writer
         assert writer is not None
         if writer.hooks is None:
             return
         if self.flight is not None:
-            self.flight.keep()  # what was noted up to now is nothing that they want
+            self.flight.keep()  # what was recorded up to now is not for them
             self.place.due_ns = AT_ONCE
         writer.hooks = None if wanted is None else writer.hooks | wanted
 
-    # -- what observers ask (observer.Host) --------------------------------------------------
+    # -- for observers (observer.Host) -------------------------------------------------------
 
     def open_reader(self, start: Position) -> RunReader:
-        """A reader of the run's log at a position."""
+        """Return a reader of the run's log at a position."""
         assert self.writer is not None
         assert self.store is not None
         writer = self.writer
@@ -484,13 +529,19 @@ class Bus(StaysInRun):
         """Record a command that was not taken, and tell its sender."""
         self.post_office.make_dead_letter(undelivered)
 
-    # -- what actors ask ---------------------------------------------------------------------
+    # -- for actors --------------------------------------------------------------------------
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
-        """Deliver a command, or make a dead letter of it. Any thread may call it.
+        """Deliver a command, or make a dead letter of it; any thread may call this.
+
+        Args:
+            target: the address of the actor.
+            command: the command.
+            sender: the name of the sender.
+            reply: where to set the reply; None if none is expected.
 
         Returns:
-            What a coroutine awaits to wait for room in the mailbox, where the policy has it wait.
+            An awaitable that waits for room in the mailbox, if the policy demands it.
         """
         self.check_is_here(f"{type(command).__name__} was sent to {target!r}")
         return self.post_office.post(target, Envelope(command, sender, reply))
@@ -498,7 +549,7 @@ class Bus(StaysInRun):
     def put(
         self, source: str, name: str, value: object, destinations: Sequence[str] | None
     ) -> None:
-        """Record a metric from an actor; the trainer says how."""
+        """Record a metric of an actor, in the way that the trainer chose."""
         self.record_put(source, name, value, destinations)
 
     record_put: Callable[[str, str, object, Sequence[str] | None], None]
@@ -508,17 +559,23 @@ class Bus(StaysInRun):
         put: Callable[[str, str, Any, Sequence[str] | None], None],
         put_media: Callable[[str, str, EncodedMedia, Sequence[str] | None], None],
     ) -> None:
-        """Have what actors put taken like this from now on."""
+        """Set how puts of actors are recorded from now on.
+
+        Args:
+            put: records a metric.
+            put_media: records an image, a text or the like.
+        """
         self.record_put, self.record_media = put, put_media
 
     def _refuse_put(self, source: str, name: str, *_: object) -> None:
         raise self.why_refused(f"put({name!r}) was called")
 
     def why_refused(self, what: str) -> UsageError:
-        """Why nothing can be recorded: this is a forked child, or no run is open.
+        """Return the error for a record that is not possible: in a forked child, or while no run is
+        open.
 
         Args:
-            what: what was to be recorded, a call say.
+            what: what was to be recorded, such as a call.
         """
         if self.is_left:
             return refusal(what)
@@ -532,23 +589,30 @@ class Bus(StaysInRun):
         )
 
     def refuse_late_put(self, name: str, value: object, source: str) -> None:
-        """A put that the log does not take any more.
+        """Refuse a put after the run's end.
+
+        Args:
+            name: the metric.
+            value: its value.
+            source: the name of the actor.
 
         Raises:
-            OutsideRunError: always, but on the training thread: what strikes there while the run's
-                end is written, a signal's handler say, must not end that; it is said.
+            OutsideRunError: always, except on the training thread: an interruption there while the
+                run's
+                end is written, such as a signal handler, must not end that; a warning is logged
+                instead.
             ForkedChildError: this is a forked child.
         """
         self.check_is_here(f"put({name!r}) was called")
         if self._threads.current() != self._training_thread:
             self._is_over = True
             raise self.why_refused(f"put({name!r}) was called")
-        self._tell_late(Put, (name, value), source)
+        self._warn_too_late(Put, (name, value), source)
 
     def put_media(
         self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
     ) -> None:
-        """Record an image, a text and the like from an actor; the trainer says how."""
+        """Record an image, a text or the like of an actor, in the way that the trainer chose."""
         self.record_media(source, name, media, destinations)
 
     record_media: Callable[[str, str, EncodedMedia, Sequence[str] | None], None]
@@ -556,8 +620,10 @@ class Bus(StaysInRun):
     # -- statistics --------------------------------------------------------------------------
 
     def statistics(self) -> BusStatistics:
-        """Counts of log, mailboxes and cursors at this moment, and of a run that is over the last
-        ones; any thread may ask.
+        """Return counts of log, mailboxes and cursors: the present ones, or the last if the run is
+        over.
+
+        Any thread may call this.
         """
         log = self._log_statistics()
         observers = {id(observer.actor): observer for observer in list(self.observers)}
@@ -573,7 +639,7 @@ class Bus(StaysInRun):
         return BusStatistics(actors, log, office.dead_letters, office.unknown)
 
     def _log_statistics(self) -> LogStatistics | None:
-        writer = self.writer  # once: the log may be closed meanwhile
+        writer = self.writer  # read once, because the log may be closed meanwhile
         return self._final_log if writer is None else writer.statistics()
 
     def _observed(
@@ -590,7 +656,7 @@ class Bus(StaysInRun):
         # By identity: an actor that is a dataclass cannot be hashed.
         observers = {id(observer.actor): observer for observer in self.observers}
         log = self._log_statistics()
-        for name, actor, mailbox in (*self._departed, *present):
+        for name, actor, mailbox in (*self._removed, *present):
             mail, seen = mailbox.statistics(), self._observed(observers.get(id(actor)), log)
             if seen is not None or mail.sent:
                 self.emit(ActorTotals, *_totals(actor, mail, seen), source=name)
@@ -598,12 +664,14 @@ class Bus(StaysInRun):
     # -- the bus thread ----------------------------------------------------------
 
     def serve_control(self, steered: Steered) -> None:
-        """Let others steer the run through a socket in its folder; to be said before the start."""
+        """Let other processes steer the run through a socket in its folder; to be called before the
+        start.
+        """
         if self._run is not None:
             self._control = ControlServer(self._run.path, steered, self)
 
     def start(self) -> None:
-        """Start the bus thread, when there is something for it to do."""
+        """Start the bus thread, if there is something for it to do."""
         self.is_open = True
         records = self._run is not None and isinstance(self.store, FolderStore)
         if records or self._control is not None:
@@ -613,11 +681,11 @@ class Bus(StaysInRun):
         if not self._is_started:
             self._is_started = True
             try:
-                self._threads.start_beside(self._main, self._on_ended_beside)
-            except (RuntimeError, MemoryError) as error:  # no thread can be had
-                self._on_ended_beside(error)
+                self._threads.start_bus_thread(self._main, self._on_bus_thread_ended)
+            except (RuntimeError, MemoryError) as error:  # no thread is available
+                self._on_bus_thread_ended(error)
 
-    def _on_ended_beside(self, error: BaseException | None) -> None:
+    def _on_bus_thread_ended(self, error: BaseException | None) -> None:
         if self.is_left:
             return
         if error is not None:
@@ -629,7 +697,7 @@ class Bus(StaysInRun):
             observer.done.set()
 
     async def _main(self) -> None:
-        self.post_office.thread_beside = self._threads.current()
+        self.post_office.bus_thread = self._threads.current()
         self.root_task = trio.lowlevel.current_root_task()
         trio.lowlevel.add_instrument(self.turns)
         with self._scope:
@@ -659,31 +727,31 @@ class Bus(StaysInRun):
     def close(
         self, drain_timeout_s: float, ended: tuple[Ending, str] | None = None
     ) -> list[Observer]:
-        """End: drain, record the end, let observers stop one by one, seal the log.
+        """Close the bus: drain observers, record the end, stop observers one by one, seal the log.
 
-        All of it ends in time, whatever actors beside the step do: within ``drain_timeout_s``, the
-        observers' ``stop_timeout_s``, and a few seconds for those that do not heed being cancelled.
+        This ends in time, whatever actors on the bus thread do: within ``drain_timeout_s``, the
+        observers' ``stop_timeout_s``, and a few seconds for those that ignore cancellation.
 
         Args:
             drain_timeout_s: how long observers may take to read up to the end, in s.
-            ended: how the run ended and why: the last event. None for a log that just stops.
+            ended: how the run ended and why, for the last event; None for a log that just stops.
 
         Returns:
-            The observers that have not seen everything.
+            The observers that have not read everything.
 
         Raises:
-            Exception: what a handler in the step raised on the last events; all is closed then.
+            Exception: a plain handler's exception on the last events; everything is closed then.
         """
         self.is_open = False
         with self._lock:
             self._closing = True
-        # Observers still take theirs.
+        # Observers still take their own commands.
         self.post_office.close_all_but({observer.name for observer in self.observers})
         if self._is_started:
             self._threads.wait(self._is_up, CANCEL_TIMEOUT_S)
         if self.writer is None:
             self._announce_closing()
-            if self._is_started:  # for the control socket alone
+            if self._is_started:  # only for the control socket
                 has_ended = self._threads.wait(self._drained, END_TIMEOUT_S)
                 if not has_ended and self._control is not None:
                     self._control.withdraw()
@@ -703,7 +771,7 @@ class Bus(StaysInRun):
         self._seal()
         if ended is not None and not has_end:
             self.log_problems.append(
-                f"the run's end could not be recorded: {ended[0]}; it will look as if it was killed"
+                f"cannot record the run's end ({ended[0]}); the run will look as if it was killed"
             )
         if self._failures:
             raise self._failures[0]
@@ -713,17 +781,18 @@ class Bus(StaysInRun):
         )
 
     def _record_end(self, ended: tuple[Ending, str] | None) -> None:
-        """Record the last events: RunEnded, if it is given, is the last, after what handlers in the
-        step put when they hear of it.
+        """Record the last events.
+
+        RunEnded, if given, is the last, after what plain handlers put when they receive it.
         """
         writer = self.writer
         assert writer is not None
         if ended is not None:
             ended = ended[0], without_secrets(ended[1])
             self._announce_end(writer, *ended)
-        writer.takes = False  # what was asked for is recorded, what comes now is refused
+        writer.takes = False  # requested events are recorded, new ones are refused
         self._flush_all()
-        # Never given back: nothing comes after it, whatever strikes.
+        # Never reset: nothing comes after RunEnded, whatever interrupts.
         writer.owner = NOBODY
         if ended is not None:
             writer.append(writer.event(RunEnded, *ended))
@@ -739,25 +808,27 @@ class Bus(StaysInRun):
                     self._failures.append(error)
 
     def hurry(self) -> None:
-        """Wait for nobody any more, but end properly; for signal handlers."""
-        self._hurries = True  # no Event: its lock may be held where the signal strikes
+        """Stop waiting for observers, but end properly; for signal handlers."""
+        self._hurries = True  # not an Event, whose lock may be held where the signal interrupts
 
     def _announce_closing(self) -> None:
         if self._closing_event is not None:
-            self._run_beside(self._closing_event.set)
+            self._run_on_bus_thread(self._closing_event.set)
 
-    def _run_beside(self, action: Callable[[], object]) -> None:
-        """Run it on the bus thread, if there is one."""
+    def _run_on_bus_thread(self, action: Callable[[], object]) -> None:
+        """Run an action on the bus thread, if there is one."""
         if self._token is None:
             return
-        with contextlib.suppress(trio.RunFinishedError):  # the bus thread failed; that was said
+        with contextlib.suppress(
+            trio.RunFinishedError
+        ):  # the bus thread failed, which was reported
             self._token.run_sync_soon(action)
 
     def _flush_all(self) -> None:
-        """Write all events that were asked for, also when handlers in the step raise on them."""
+        """Write all requested events, also if plain handlers raise on them."""
         writer = self.writer
         assert writer is not None
-        for _ in range(writer.statistics().asked_for + 1):  # each takes at least one of them
+        for _ in range(writer.statistics().asked_for + 1):  # each round takes at least one
             try:
                 self.flush()
                 return
@@ -765,13 +836,15 @@ class Bus(StaysInRun):
                 self._failures.append(error)
 
     def _drain(self, timeout_s: float) -> None:
-        """Wait until observers have read what is recorded and taken what was sent to them by then;
-        cancel those that have not read it in time.
+        """Wait until observers have read what is recorded, and taken the commands sent to them by
+        then.
+
+        Those that have not in time are cancelled.
         """
         assert self.writer is not None
         until_s = self._threads.now_s() + timeout_s
         self._await(lambda observer: observer.has_begun, timeout_s, until_s)
-        self._flush_all()  # that they began
+        self._flush_all()  # records that they began
         target = Position(self._attempt, self.writer.readable_seq)
         late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
         sent = {observer: observer.mailbox.sent for observer in self.observers}
@@ -788,7 +861,7 @@ class Bus(StaysInRun):
     def _await(
         self, is_ready: Callable[[Observer], bool], timeout_s: float, until_s: float
     ) -> list[Observer]:
-        """Wait until all observers are ready, or time is over; returns those that are not."""
+        """Wait until all observers are ready or time is over; return those that are not ready."""
         notice_s = until_s - timeout_s + DRAIN_NOTICE_AFTER_S
         while late := [o for o in self.observers if not (o.done.is_set() or is_ready(o))]:
             now_s = self._threads.now_s()
@@ -796,20 +869,21 @@ class Bus(StaysInRun):
                 return late
             if now_s > notice_s:
                 notice_s = math.inf
-                _tell_waiting(late, timeout_s)
+                _report_waiting(late, timeout_s)
             self._threads.wait(late[0].done, 0.002)
-            self._flush_all()  # faults of observers, while they drain
+            self._flush_all()  # records faults of observers while they drain
         return []
 
     def _is_responsive(self) -> bool:
-        """Whether the bus thread does anything any more."""
+        """Return whether the bus thread still makes progress."""
         answered = threading.Event()
-        self._run_beside(answered.set)
+        self._run_on_bus_thread(answered.set)
         return self._threads.wait(answered, CANCEL_TIMEOUT_S)
 
     def _leave_to_holder(self) -> None:
-        """Take leave of all that the bus thread has to do, because a coroutine does not
-        let go of it; it is named, and those that waited for it are not blamed.
+        """Abandon everything on the bus thread, because a coroutine does not yield it.
+
+        The report names that coroutine, and does not blame those that waited for it.
         """
         held_up = self.held_up()
         rest = [observer for observer in self.observers if not observer.done.is_set()]
@@ -820,11 +894,11 @@ class Bus(StaysInRun):
         if holder is not None:
             holder.abandon(f"held up the bus thread for {seconds:.0f} s, in {where}")
         why = f"{name} held up the bus thread, in {where}"
-        # Whoever is to blame comes first.
+        # The culprit comes first.
         self._cancel(sorted(rest, key=lambda observer: observer is not holder), why)
 
     def _stop_observers(self) -> None:
-        """Let observers see the end and stop, in reverse start order, each within its time."""
+        """Have observers read the end and stop, in reverse start order, each within its time."""
         hurry_until_s = math.inf
         late: list[Observer] = []
         for observer in reversed(self.observers):
@@ -832,12 +906,12 @@ class Bus(StaysInRun):
                 continue
             timeout_s = observer.actor.stop_timeout_s
             until_s = self._threads.now_s() + timeout_s
-            self._run_beside(functools.partial(self._give_turn, observer))
+            self._run_on_bus_thread(functools.partial(self._give_turn, observer))
             while not self._wait_until(observer.done, min(until_s, self._threads.now_s() + 0.05)):
                 if self._hurries and hurry_until_s == math.inf:
                     hurry_until_s = self._threads.now_s() + CANCEL_TIMEOUT_S
                 if self._threads.now_s() >= min(until_s, hurry_until_s):
-                    if not self._is_responsive():  # nor can anyone else stop
+                    if not self._is_responsive():  # no other observer can stop either
                         self._leave_to_holder()
                         break
                     observer.abandon(f"did not stop within {timeout_s:g} s")
@@ -845,7 +919,7 @@ class Bus(StaysInRun):
                     break
         self._cancel([observer for observer in late if not observer.done.is_set()], "")
         if self._is_started:
-            # Also where nobody is stuck: the control socket answers those who still wait.
+            # Always, because the control socket answers clients that still wait.
             is_stuck = any(not observer.done.is_set() for observer in self.observers)
             has_ended = self._threads.wait(self._drained, 0.0 if is_stuck else END_TIMEOUT_S)
             if not has_ended and self._control is not None:
@@ -858,20 +932,20 @@ class Bus(StaysInRun):
         self._turn_of(observer).set()
 
     def _cancel(self, observers: Sequence[Observer], reason: str) -> None:
-        """Cancel what is late, and take leave of what does not heed it."""
+        """Cancel late observers, and abandon those that ignore cancellation."""
         for observer in observers:
             observer.abandon(reason)
-            self._run_beside(observer.cancel)
+            self._run_on_bus_thread(observer.cancel)
         until_s = self._threads.now_s() + CANCEL_TIMEOUT_S
         for observer in observers:
             self._wait_until(observer.done, until_s)
             self.emit(ActorStopped, observer.gave_up, observer.position.seq, source=observer.name)
-            observer.bury_commands("the run ended before it was taken")
+            observer.close_mailbox("the run ended before it was taken")
 
     def take_no_more_puts(self) -> None:
-        """The run is over: whoever puts something from now on is refused."""
+        """Refuse puts from now on, because the run is over."""
         self._is_over = True
-        self.place.hook = ""  # so that nothing can be logged either
+        self.place.hook = ""  # so that log() is refused too
         self.take_puts(self._refuse_put, self._refuse_put)
 
     def _seal(self) -> None:
@@ -881,10 +955,10 @@ class Bus(StaysInRun):
         writer, self.writer = self.writer, None
         if self.flight is not None:
             self.flight.on_kept = None
-        while writer.inbox:  # asked for while the end was being recorded
+        while writer.inbox:  # requested while the end was being recorded
             event = writer.take_from_inbox()
-            said = tuple(getattr(event, name) for name in _own_fields(type(event)))
-            self._tell_late(type(event), said, event.source)
+            fields = tuple(getattr(event, name) for name in _own_fields(type(event)))
+            self._warn_too_late(type(event), fields, event.source)
         writer.close()
         self._final_log = writer.statistics()
         self.log_problems = writer.problems()
@@ -901,7 +975,7 @@ def _own_fields(kind: type[Event]) -> tuple[str, ...]:
     return kind.__struct_fields__[len(Event.__struct_fields__) :]
 
 
-def _tell_waiting(late: Sequence[Observer], timeout_s: float) -> None:
+def _report_waiting(late: Sequence[Observer], timeout_s: float) -> None:
     names = ", ".join(observer.name for observer in late)
     notify_user(
         f"nightbus: waiting up to {timeout_s:g} s for {names} to finish; Ctrl-C ends the wait"
@@ -911,11 +985,11 @@ def _tell_waiting(late: Sequence[Observer], timeout_s: float) -> None:
 def _totals(
     actor: Actor, mail: MailboxStatistics, seen: ObserverStatistics | None
 ) -> tuple[Any, ...]:
-    """The fields of ActorTotals."""
+    """Return the fields of ActorTotals."""
     head = ("in step", 0, 0, 0, 0)
     if seen is not None:
         state = "drained" if seen.state in ("running", "waiting") else seen.state
         head = (state, seen.delivered, seen.lag, seen.restarts, seen.faults)
-    # Without those that came after the drain: what becomes of them, the log cannot hold.
+    # Without commands sent after the drain, whose fate the log cannot hold.
     tail = (mail.sent - mail.waiting, mail.delivered, mail.dropped, mail.dead, mail.most_waiting)
     return (type(actor).__name__, *head, *tail)

@@ -1,4 +1,4 @@
-"""The clock that callbacks measure time with: the machine's, or in replay the recorded one."""
+"""The clock for callbacks: the machine's, or in replay the recorded one."""
 
 import time
 from collections.abc import Callable
@@ -8,15 +8,16 @@ _recorded_s: ContextVar[Callable[[], float] | None] = ContextVar("recorded_s", d
 
 
 def monotonic() -> float:
-    """Seconds on a clock that never goes back.
+    """Return seconds on a clock that never goes back.
 
-    In a run it is ``time.monotonic()``. In a replay it is when the event that is being handled was
-    recorded, in seconds since the run began, so that what a callback measures is what the run took.
+    In a run it is ``time.monotonic()``. In a replay it is the recorded time of the event being
+    handled,
+    in seconds since the run began, so that a callback measures what the run took.
     """
     recorded_s = _recorded_s.get()
     return time.monotonic() if recorded_s is None else recorded_s()
 
 
 def follow_recording(recorded_s: Callable[[], float]) -> None:
-    """From now on, in the current task, ``monotonic`` is what this returns."""
+    """Have ``monotonic``, in the current task, return what a function returns."""
     _recorded_s.set(recorded_s)

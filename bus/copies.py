@@ -1,18 +1,18 @@
-"""What copies of an object leave out: copies, pickles and what is made of them belong to no run."""
+"""What copies and pickles of an object leave out: they belong to no run."""
 
 from typing import Any, ClassVar
 
 
 class LeavesRunBehind:
-    """Copied, deep-copied and pickled without what ties it to a run.
+    """Copied, deep-copied and pickled without its ties to a run.
 
-    It is done where Python asks an object what it is made of, so that it holds for ``copy``,
-    ``pickle``, ``torch.save`` and workers that are spawned, and also where a subclass has its own
-    ``__getstate__``.
+    This is done where Python asks an object for its content, so that it holds for ``copy``,
+    ``pickle``,
+    ``torch.save`` and spawned workers, also if a subclass has its own ``__getstate__``.
     """
 
     _of_run: ClassVar[tuple[str, ...]] = ()
-    """Attributes that belong to a run; a copy has the class's own. Those of base classes add up."""
+    """Attributes that belong to a run; a copy has the class's defaults. Base classes add theirs."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         reduced = super().__reduce_ex__(protocol)
@@ -32,7 +32,7 @@ class LeavesRunBehind:
 
 
 class StaysInRun:
-    """What a run is made of: whatever refers to it is copied with None in its place."""
+    """A part of a run: what refers to it is copied with None instead."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _nothing, ()

@@ -1,13 +1,13 @@
-"""One error tree.
+"""All errors that nightbus raises on purpose.
 
 NightbusError
 ├── UsageError              the caller's arguments or code are wrong
 │   ├── UnknownHookError    a handler names a hook that does not exist
-│   ├── UnsupportedArgumentError   known elsewhere, not here: says what to use instead
+│   ├── UnsupportedArgumentError   known from elsewhere; the message says what to use instead
 │   ├── MissingPackageError a feature needs a package that is not installed
 │   ├── MetricError         a metric's name, value, options or place is wrong
-│   ├── OutsideRunError     no run is there, yet or any more, that could record it
-│   └── ForkedChildError    a forked child tried to go on with its parent's run
+│   ├── OutsideRunError     no run is active that could record it
+│   └── ForkedChildError    a forked child tried to continue its parent's run
 ├── RunFolderError          the run's folder is missing, locked or cannot be written
 ├── LogError                the event log
 │   ├── LogFormatError      not a log, or damaged where damage cannot be skipped
@@ -15,14 +15,14 @@ NightbusError
 ├── SinkError               a destination cannot be written, or is not as it was left
 ├── CheckpointError         a checkpoint cannot be written or read
 ├── DeliveryError           a message to an actor was not answered
-│   ├── UnknownActorError   nobody of that name
+│   ├── UnknownActorError   there is no actor of that name
 │   ├── UnhandledCommandError   the actor has no handler for the command
 │   ├── MailboxFullError    too many commands wait for the actor
 │   ├── CommandDroppedError the mailbox dropped the command, as its policy says
 │   ├── AskTimeoutError     no reply within the deadline
 │   ├── ActorRaisedError    the actor's handler raised; the cause is its exception
 │   ├── ActorStoppedError   the actor stopped before it replied
-│   └── NobodyInReplayError   asked in a replay, where nobody acts
+│   └── NobodyInReplayError   asked in a replay, where no actor acts on commands
 ├── ControlError            a run cannot be steered from outside: gone, silent, or another user's
 └── NotRecorded             replay was asked for something the log does not hold
     └── MetricNotRecorded   a metric that had no value yet; a KeyError too, as it is live
@@ -34,8 +34,8 @@ from collections.abc import Iterable
 import msgspec
 
 MAX_KNOWN_NAMES = 12
-# What msgspec raises on bytes that are not what they should be: wrong types, text that is not
-# UTF-8 (a ValueError), nesting too deep.
+# What msgspec raises for malformed bytes: wrong types, text that is not UTF-8 (a ValueError),
+# nesting too deep.
 MALFORMED = (msgspec.DecodeError, ValueError, RecursionError)
 
 
@@ -51,9 +51,9 @@ class UnknownHookError(UsageError):
     """A handler names a hook that does not exist.
 
     Args:
-        name: the name that was given.
-        where: who asked, e.g. ``NanWatch.grads``.
-        known: the hook names there are.
+        name: the given name.
+        where: the method, e.g. ``NanWatch.grads``.
+        known: names of the existing hooks.
     """
 
     def __init__(self, name: str, where: str, known: Iterable[str]) -> None:
@@ -64,7 +64,7 @@ class UnknownHookError(UsageError):
 
 
 class UnsupportedArgumentError(UsageError):
-    """An argument that users know from elsewhere, which nightbus does not take."""
+    """An argument that users know from elsewhere and nightbus does not support."""
 
 
 class MissingPackageError(UsageError):
@@ -73,7 +73,7 @@ class MissingPackageError(UsageError):
     Args:
         who: the feature.
         package: the package's name on the package index.
-        extra: the extra of nightbus that brings it.
+        extra: the extra of nightbus that installs it.
     """
 
     def __init__(self, who: str, package: str, extra: str) -> None:
@@ -87,11 +87,11 @@ class MetricError(UsageError):
 
 
 class OutsideRunError(UsageError):
-    """No run is there, yet or any more, that could record it."""
+    """No run is active, yet or any more, that could record it."""
 
 
 class ForkedChildError(UsageError):
-    """A forked child tried to go on with its parent's run; nothing of it was touched."""
+    """A forked child tried to continue its parent's run; the run was not touched."""
 
 
 class RunFolderError(NightbusError):
@@ -99,7 +99,7 @@ class RunFolderError(NightbusError):
 
 
 class LogError(NightbusError):
-    """Something about the event log."""
+    """Base of errors about the event log."""
 
 
 class LogFormatError(LogError):
@@ -131,11 +131,11 @@ class UnhandledCommandError(DeliveryError):
 
 
 class MailboxFullError(DeliveryError):
-    """So many commands wait for the actor that it takes no more; see ``MailboxLimit``."""
+    """The actor's mailbox is full and refuses commands; see ``MailboxLimit``."""
 
 
 class CommandDroppedError(DeliveryError):
-    """The command was dropped for another one, as the mailbox's overflow policy says."""
+    """The mailbox dropped the command for another one, according to its overflow policy."""
 
 
 class ActorRaisedError(DeliveryError):
@@ -144,7 +144,7 @@ class ActorRaisedError(DeliveryError):
     Args:
         target: the actor.
         command: the command's type.
-        cause: what was raised.
+        cause: the exception.
     """
 
     def __init__(self, target: str, command: str, cause: BaseException) -> None:
@@ -161,37 +161,37 @@ class ActorStoppedError(DeliveryError):
 
 
 class NobodyInReplayError(DeliveryError):
-    """Asked in a replay, where nobody acts on commands: the command is in the replay's result.
+    """Asked in a replay, where no actor acts on commands; the command is in the replay's result.
 
-    A handler that lets it pass ends there, and the replay goes on with the next event.
+    A handler that does not catch it ends there, and the replay continues with the next event.
 
     Args:
-        target: whom it was for.
+        target: the actor it was sent to.
         command: the command's type.
     """
 
     def __init__(self, target: str, command: str) -> None:
         super().__init__(
-            f"{command} for {target!r} gets no reply in a replay: nobody acts there, and commands "
-            "are collected in the result. The handler ends here; if it is to go on, have it catch "
+            f"{command} for {target!r} gets no reply in a replay: commands are only collected "
+            "in the result there. The handler ends here; to continue, have it catch "
             "nightbus.DeliveryError"
         )
 
 
 class ControlError(NightbusError):
-    """A run cannot be steered from outside: it is gone, silent, another user's, or says no."""
+    """A run cannot be steered from outside: it is gone, silent, another user's, or refuses."""
 
 
 class NotRecorded(NightbusError):
     """Replay was asked for something that the log does not hold: a tensor, an optimizer, a hook.
 
     Args:
-        name: what was asked for.
+        name: the missing thing.
         owner: what it would belong to.
         known: what the log has instead.
 
     Attributes:
-        name: what was asked for.
+        name: as given.
     """
 
     def __init__(self, name: str, owner: str, known: Iterable[str] | None = None) -> None:
@@ -210,7 +210,7 @@ class NotRecorded(NightbusError):
 
 
 class MetricNotRecorded(NotRecorded, KeyError):
-    """A callback in replay asked for a metric that had no value yet, where live it gets KeyError.
+    """A callback in replay asked for a metric without a value; live, it gets a KeyError.
 
     Args:
         name: the metric.
@@ -220,4 +220,4 @@ class MetricNotRecorded(NotRecorded, KeyError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__(name, "the metrics up to here", known)
 
-    __str__ = Exception.__str__  # a KeyError's puts quotes around its message
+    __str__ = Exception.__str__  # KeyError's puts quotes around the message

@@ -1,4 +1,4 @@
-"""What is done about the log while a run goes on, on the bus thread."""
+"""Maintenance of the log during a run, on the bus thread."""
 
 from collections import deque
 from typing import Protocol
@@ -17,29 +17,29 @@ _log = get_logger("nightbus.bus")
 
 
 class KeptLog(Protocol):
-    """What housekeeping needs of the bus: its log, which may be opened later, and be closed."""
+    """The bus as housekeeping uses it: its log may be opened later, and be closed meanwhile."""
 
     writer: LogWriter | None
     store: FolderStore | UnnamedStore | None
     observers: list[Observer]
 
     def check_folder(self) -> None:
-        """See that the run's folder is still there."""
+        """Warn if the run's folder is gone."""
 
 
 class Housekeeping:
-    """Makes the log durable, compresses what is sealed, gives up what everyone has read.
+    """Makes the log durable, compresses sealed segments, and releases what all have read.
 
     Args:
-        bus: whose log it is.
+        bus: the bus with the log.
     """
 
     def __init__(self, bus: KeptLog) -> None:
         self._bus = bus
-        self._said = ""  # what failed last
+        self._last_problem = ""  # the last failure
 
     async def run(self) -> None:
-        """Do it once a second."""
+        """Run once a second."""
         bus = self._bus
         while True:
             await trio.sleep(SYNC_EVERY_S)
@@ -50,24 +50,24 @@ class Housekeeping:
             elif bus.writer is not None:
                 try:
                     await trio.to_thread.run_sync(self.sync_and_compress, abandon_on_cancel=False)
-                except Exception as error:  # no thread can be had, or a library not be loaded
-                    if str(error) != self._said:
-                        self._said = str(error)
-                        _log.warning("the log is not looked after now", error=self._said)
+                except Exception as error:  # no thread is available, or a library cannot be loaded
+                    if str(error) != self._last_problem:
+                        self._last_problem = str(error)
+                        _log.warning("cannot maintain the log now", error=self._last_problem)
 
     def sync_and_compress(self) -> None:
-        """Make durable what is written, and compress what is sealed."""
+        """Make durable what is written, and compress sealed segments."""
         writer = self._bus.writer
         if writer is None:
             return
         try:
             writer.sync()
         except OSError as error:
-            _log.warning("the event log could not be made durable", error=str(error))
+            _log.warning("cannot make the event log durable", error=str(error))
         self.compress(writer.sealed)
 
     def compress(self, sealed: deque[int]) -> None:
-        """Compress these segments; another thread may be at it, too."""
+        """Compress segments; another thread may be doing so too."""
         store = self._bus.store
         assert isinstance(store, FolderStore)
         while True:
@@ -77,6 +77,6 @@ class Housekeeping:
                 return
             try:
                 compress_segment(store, index)
-            # Or the library that compresses cannot be loaded, while there is no file descriptor.
+            # Or the compression library cannot be loaded without a file descriptor.
             except (OSError, LogFormatError, ImportError, MemoryError) as error:
                 _log.warning("a log segment stays uncompressed", error=str(error))

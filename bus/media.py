@@ -1,4 +1,4 @@
-"""Values that are more than numbers, as bytes for a Media event and back."""
+"""Encodes values that are more than numbers as bytes of a Media event, and decodes them."""
 
 import io
 import json
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT_MEDIA_BYTES = 256 << 10
-LARGEST_MEDIA_BYTES = 1_000_000  # what a frame of the log takes, with room for the rest
+LARGEST_MEDIA_BYTES = 1_000_000  # fits into a frame of the log, with room for the rest
 EncodedMedia = tuple[MediaKind, bytes]
 
 
 def encode_image(name: str, image: Any) -> EncodedMedia:
-    """An image as PNG.
+    """Return an image as PNG.
 
     Args:
         name: the metric, for errors.
@@ -37,16 +37,20 @@ def encode_image(name: str, image: Any) -> EncodedMedia:
 
 
 def encode_figure(name: str, figure: Any) -> EncodedMedia:
-    """A matplotlib figure as PNG.
+    """Return a matplotlib figure as PNG.
+
+    Args:
+        name: its name, for errors.
+        figure: the figure.
 
     Raises:
-        MetricError: it is no figure.
+        MetricError: it is not a figure.
     """
     save = getattr(figure, "savefig", None)
     if save is None:
         raise MetricError(
             f"put_figure({name!r}) takes a matplotlib figure, not {type(figure).__name__}; "
-            "torchmetrics' plot() returns figure and axes: give the first"
+            "torchmetrics' plot() returns figure and axes: pass the first"
         )
     buffer = io.BytesIO()
     save(buffer, format="png")
@@ -54,15 +58,15 @@ def encode_figure(name: str, figure: Any) -> EncodedMedia:
 
 
 def encode_histogram(name: str, values: Any, bins: int) -> EncodedMedia:
-    """Counts of values in bins of equal width; NaN and infinities are left out.
+    """Return counts of values in bins of equal width; NaN and infinities are left out.
 
     Args:
         name: the metric, for errors.
         values: a tensor, array or sequence of numbers, of any shape.
-        bins: how many bins.
+        bins: number of bins.
 
     Raises:
-        MetricError: there are no finite values, or bins is no positive int.
+        MetricError: there are no finite values, or bins is not a positive int.
     """
     import numpy as np
 
@@ -77,10 +81,14 @@ def encode_histogram(name: str, values: Any, bins: int) -> EncodedMedia:
 
 
 def encode_text(name: str, text: str) -> EncodedMedia:
-    """Text.
+    """Return a text as UTF-8.
+
+    Args:
+        name: its name, for errors.
+        text: the text.
 
     Raises:
-        MetricError: it is no string.
+        MetricError: it is not a string.
     """
     if not isinstance(text, str):
         raise MetricError(f"put_text({name!r}) takes a string, not {type(text).__name__}")
@@ -90,7 +98,7 @@ def encode_text(name: str, text: str) -> EncodedMedia:
 def encode_table(
     name: str, columns: Sequence[str], rows: Sequence[Sequence[Plain]]
 ) -> EncodedMedia:
-    """A table of plain values.
+    """Return a table of plain values as JSON.
 
     Args:
         name: the metric, for errors.
@@ -111,8 +119,9 @@ def encode_table(
 
 
 def decoded(event: Media) -> Any:
-    """What a Media event holds: PNG bytes of an image or figure, a str, or a dict of a table or
-    histogram.
+    """Return the content of a Media event.
+
+    That is: PNG bytes of an image or figure, a str, or a dict of a table or histogram.
     """
     if event.kind in ("image", "figure"):
         return event.data
@@ -130,7 +139,7 @@ def _import_pillow() -> Any:
 def _array(name: str, verb: str, values: Any) -> "np.ndarray[Any, Any]":
     import numpy as np
 
-    if hasattr(values, "detach"):  # a tensor, which this layer does not know
+    if hasattr(values, "detach"):  # a tensor: this layer does not import torch
         values = values.detach().float().cpu() if values.is_floating_point() else values.cpu()
         return values.numpy()  # type: ignore[no-any-return]
     array = np.asarray(values)

@@ -1,4 +1,4 @@
-"""One actor beside the step: reads the log at its own pace, and is restarted when it fails."""
+"""Observer: runs one actor on the bus thread, which reads the log at its own pace."""
 
 import threading
 import traceback
@@ -22,27 +22,38 @@ from .system.shortage import is_shortage
 
 MAX_TRACEBACK_CHARS = 16_384
 COMMIT_EVERY_S = 1.0
-MAX_DOUBLINGS = 60  # of the back-off; more would not fit into a float one day
-MAX_SHORTAGE_WAIT_S = 2.0  # until what the process lacked is asked for again
+MAX_DOUBLINGS = 60  # of the back-off; many more would overflow a float
+MAX_SHORTAGE_WAIT_S = 2.0  # between attempts while the process lacks something
 
 _log = get_logger("nightbus.observer")
 DEFAULT_SUPERVISION = Supervision()
 
 
 class Host(Protocol):
-    """What an observer needs of whoever runs it: the bus, or a replay."""
+    """The bus or the replay that runs an observer."""
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
-        """Record an event."""
+        """Record an event.
+
+        Args:
+            kind: the event's type.
+            *fields: its own fields, in order.
+            source: the name of the actor it comes from.
+        """
 
     def open_reader(self, start: Position) -> RunReader:
-        """A reader at a position."""
+        """Return a reader at a position."""
 
     def is_closing(self, observer: "Observer") -> bool:
-        """Whether the log is complete and it is the observer's turn, so that its end is the end."""
+        """Return whether the log is complete and it is the observer's turn to stop."""
 
     async def pause(self, observer: "Observer", seconds: float) -> None:
-        """Sleep, at most until the log is complete, or then until it is the observer's turn."""
+        """Sleep, at most until the log is complete, and then until it is the observer's turn.
+
+        Args:
+            observer: the observer.
+            seconds: how long, in s.
+        """
 
     def stop_run(self, reason: str) -> None:
         """Ask the run to end gracefully."""
@@ -59,7 +70,7 @@ class RestartBudget:
         self._times: deque[float] = deque()  # s, of the restarts within the period
 
     def next_delay_s(self, now_s: float) -> float | None:
-        """How long to wait before the next restart; None when there is none left."""
+        """Return how long to wait before the next restart, in s; None if there is none left."""
         while self._times and now_s - self._times[0] > self._supervision.period_s:
             self._times.popleft()
         if len(self._times) >= self._supervision.restarts:
@@ -71,21 +82,21 @@ class RestartBudget:
 
 
 class Observer(StaysInRun):
-    """Runs one actor beside the step: setup, running, teardown, and what a failure means.
+    """Runs one actor on the bus thread: start, events, stop, and restarts after failures.
 
     Args:
         actor: the actor.
         start: the first event it gets.
-        host: who runs it.
-        cursor_file: where its position is committed, for an actor whose effect lasts.
-        supervision: instead of the actor's own.
-        mailbox: its commands, when some may have come before it began.
+        host: the bus or replay that runs it.
+        cursor_file: where its position is committed, for an actor with lasting effects.
+        supervision: overrides the actor's own.
+        mailbox: its commands, if some may have been sent before it began.
 
     Attributes:
         has_begun: its start is recorded.
-        gave_up: why it will not see everything; empty as long as it may.
-        finished: it has seen the log's end, and stopped.
-        done: set when nothing more happens here; for other threads.
+        gave_up: why it will not read everything; empty while it may.
+        finished: it has read the whole log, and stopped.
+        done: set when it has ended; for other threads.
     """
 
     def __init__(
@@ -108,14 +119,14 @@ class Observer(StaysInRun):
         self._scope = trio.CancelScope()
         self._was_cancelled = False
         self._is_waiting = False
-        self._dismissed = ""  # why it is to end early
+        self._stop_reason = ""  # why it has to stop early
         self._host = host
-        self.task: trio.lowlevel.Task | None = None  # that it runs in
+        self.task: trio.lowlevel.Task | None = None  # the task that runs it
         self.error: BaseException | None = None  # the last one
         self._cursor_file = cursor_file
         self._supervision = supervision or actor.supervision or DEFAULT_SUPERVISION
         self._budget = RestartBudget(self._supervision)
-        self._shortages = 0  # in a row
+        self._shortages = 0  # consecutive
         self.faults = 0
         self.restarts = 0
         self.events_read = 0
@@ -126,7 +137,7 @@ class Observer(StaysInRun):
         self._selection = actor._hook_selection()
 
     async def run(self) -> None:
-        """Live until the log ends, the supervision gives up, or somebody cancels it."""
+        """Run until the log ends, the supervision gives up, or the task is cancelled."""
         self.task = trio.lowlevel.current_task()
         try:
             with self._scope:
@@ -137,22 +148,22 @@ class Observer(StaysInRun):
                 await self._live_supervised()
         finally:
             self._close_reader()
-            self.bury_commands("the actor stopped before it was taken")
+            self.close_mailbox("the actor stopped before it was taken")
             self.done.set()
 
     async def _live_supervised(self) -> None:
         while True:
             try:
                 await self._live()
-            # SystemExit too, say: what an actor does beside the step ends no one but itself.
+            # SystemExit too: an exception on the bus thread ends only the actor that raised it.
             except BaseException as error:
                 if self._is_from_outside(error):
                     raise
                 self._record_fault(error)
             else:
                 self.finished = True
-                if self._dismissed:
-                    stopped = (self._dismissed, self.position.seq)
+                if self._stop_reason:
+                    stopped = (self._stop_reason, self.position.seq)
                     self._host.emit(ActorStopped, *stopped, source=self.name)
                 return
             delay_s = self._next_delay_s(self.error)
@@ -162,12 +173,13 @@ class Observer(StaysInRun):
             self._is_waiting = True
             await self._host.pause(self, delay_s)
             self._is_waiting = False
-            self.restarts += 1  # now, and not before: it may be cancelled while it waits
+            self.restarts += 1  # only now, because it may be cancelled while it waits
             self._host.emit(ActorRestarted, self.restarts, delay_s, source=self.name)
 
     def _next_delay_s(self, error: BaseException | None) -> float | None:
-        """How long to wait before the next restart; None when there is none left. A shortage of the
-        process's is not the actor's failure: it is waited out.
+        """Return how long to wait before the next restart, in s; None if there is none left.
+
+        A shortage in the process is not the actor's failure, so it does not count.
         """
         is_short = error is not None and is_shortage(error) and self._supervision.restarts > 0
         if not is_short or self._host.is_closing(self):
@@ -180,31 +192,33 @@ class Observer(StaysInRun):
         )
 
     def _is_from_outside(self, error: BaseException) -> bool:
-        """Whether an error is nothing that the actor did, but somebody ends it."""
+        """Return whether an error ends the actor from outside, instead of being its own."""
         return _is_cancellation(error)
 
     def abandon(self, reason: str) -> None:
-        """Count it as one that was not done in time; any thread may ask."""
+        """Mark it as not done in time; any thread may call this."""
         self._was_cancelled = True
-        if self._shortages and self.error is not None:  # it waited for what the process lacks
+        if (
+            self._shortages and self.error is not None
+        ):  # it waited for something that the process lacks
             reason += f": {type(self.error).__name__}: {text_of(self.error)}"
         self.gave_up = self.gave_up or reason
 
     def cancel(self) -> None:
-        """End now, unless its code does not let go; on the thread that runs it."""
+        """Cancel its task, on its own thread; without effect while its code does not await."""
         self._scope.cancel()
 
-    def bury_commands(self, reason: str) -> None:
-        """Take no more commands, and make dead letters of those that wait; any thread may ask."""
+    def close_mailbox(self, reason: str) -> None:
+        """Refuse further commands, and make dead letters of those waiting; for any thread."""
         for envelope in self.mailbox.close():
             self._host.make_dead_letter(Undelivered(self.name, envelope, reason))
 
     def statistics(self, attempt: int, written_seq: int) -> ObserverStatistics:
-        """What it did so far; any thread may ask.
+        """Return what it did so far; any thread may call this.
 
         Args:
-            attempt: the attempt that is being recorded.
-            written_seq: how many events of it are recorded.
+            attempt: the attempt being recorded.
+            written_seq: number of its events recorded so far.
         """
         position = self.position
         return ObserverStatistics(
@@ -222,7 +236,7 @@ class Observer(StaysInRun):
     def _state(self) -> str:
         if self._was_cancelled:
             return "cancelled"
-        if self.gave_up or self._dismissed:
+        if self.gave_up or self._stop_reason:
             return "stopped"
         if self.finished:
             return "finished"
@@ -235,25 +249,25 @@ class Observer(StaysInRun):
 
     @property
     def resumes(self) -> bool:
-        """Whether a replay can deliver later what it has not got."""
+        """True if a replay can later deliver what it has not received."""
         return self._cursor_file is not None
 
     @property
     def segment(self) -> int:
-        """The segment being read; those before it are not needed any more."""
+        """Number of the segment being read; earlier ones are not needed any more."""
         reader = self._reader.reader if self._reader else None
         return reader.segment if reader else 0
 
-    def dismiss(self, reason: str) -> None:
-        """End early, before the next event; any thread may ask for it."""
-        self._dismissed = reason
+    def stop_early(self, reason: str) -> None:
+        """Stop before the next event; any thread may call this."""
+        self._stop_reason = reason
 
     async def _live(self) -> None:
         self._phase = "on_start"
         self._close_reader()
         self._reader = self._host.open_reader(self.position)
         await self.actor.on_start()
-        await self._commit(force=True)  # a killed run's sinks are known from their first moment
+        await self._commit(force=True)  # so that even a run killed now has its sinks known
         self._phase = "running"
         await self._observe(self._reader)
         self._phase = "on_stop"
@@ -262,7 +276,7 @@ class Observer(StaysInRun):
 
     async def _observe(self, reader: RunReader) -> None:
         actor = self.actor
-        while not self._dismissed:
+        while not self._stop_reason:
             await self._take_commands()
             await actor._on_poll()
             closing = self._host.is_closing(self)
@@ -270,7 +284,7 @@ class Observer(StaysInRun):
             if events:
                 await self._deliver(events, reader.position)
                 await self._commit()
-                # Reading what little came since costs as much as reading a lot: let it gather.
+                # Reading a few events costs as much as reading many, so let them gather.
                 if closing or reader.has_more:
                     await trio.lowlevel.checkpoint()
                 else:
@@ -295,7 +309,7 @@ class Observer(StaysInRun):
 
     async def _take_commands(self) -> None:
         until_s = trio.current_time() + MAX_TURN_S
-        # Those that wait now: what it tells itself meanwhile waits until others had their turn.
+        # Only commands waiting now: those it sends to itself meanwhile wait for the next turn.
         for _ in range(self.mailbox.waiting):
             if trio.current_time() > until_s:
                 await trio.lowlevel.checkpoint()
@@ -308,7 +322,7 @@ class Observer(StaysInRun):
             kind = type(command).__name__
             if handler is None:
                 self.mailbox.refuse()
-                reason = f"{self.name} has no handler for {kind} beside the step"
+                reason = f"{self.name} has no handler for {kind} on the bus thread"
                 undelivered = Undelivered(self.name, envelope, reason, UnhandledCommandError)
                 self._host.make_dead_letter(undelivered)
                 continue
@@ -369,33 +383,34 @@ class Observer(StaysInRun):
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    """Whether trio, or the interpreter, is ending the task."""
+    """Return whether trio or the interpreter is ending the task."""
     if isinstance(error, BaseExceptionGroup):
         return all(_is_cancellation(each) for each in error.exceptions)
     return isinstance(error, trio.Cancelled | GeneratorExit)
 
 
 def describe(error: BaseException) -> tuple[str, str, str]:
-    """An exception's type, text and traceback, as a Fault carries them, secrets struck out."""
+    """Return an exception's type, text and traceback for a Fault, without secrets."""
     message, trace = text_of(error), "".join(traceback.format_exception(error))
-    # Struck out before it is cut: half a secret is not known as one.
+    # Secrets are removed before the text is cut, because half a secret is not recognised.
     message = without_secrets(message[: 2 * MAX_TRACEBACK_CHARS])[:MAX_TRACEBACK_CHARS]
     trace = without_secrets(trace[-2 * MAX_TRACEBACK_CHARS :])[-MAX_TRACEBACK_CHARS:]
     return type(error).__name__, message, trace
 
 
 def text_of(error: BaseException) -> str:
-    """What an exception says, and what to do about one slip: a live object of a hook is looked for
-    in the recorded event.
+    """Return an exception's text, with advice on one common mistake.
+
+    The mistake is to look for a live object of a hook in the recorded event.
     """
     if isinstance(error, AttributeError) and type(error.obj) is Hook:
         return (
             f"{error}: a coroutine gets the recorded event; a plain method (def) gets live objects "
-            "such as batch and outputs, in the step"
+            "such as batch and outputs, on the training thread"
         )
     return str(error)
 
 
 def to_json(command: object) -> str:
-    """A command's fields for people and tools, secrets struck out."""
+    """Return a command's fields as JSON, without secrets."""
     return without_secrets(msgspec.json.encode(command).decode())

@@ -1,4 +1,4 @@
-"""Commands on their way: into mailboxes, out of them in the step, or to the dead letters."""
+"""PostOffice: delivers commands to mailboxes, plain handlers, or the dead letters."""
 
 import threading
 from collections import deque
@@ -33,29 +33,41 @@ class Recorder(Protocol):
     attention: bool
 
     def actor_at(self, address: str) -> Actor:
-        """The actor at an address."""
+        """Return the actor at an address."""
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
-        """Record an event."""
+        """Record an event.
+
+        Args:
+            kind: the event's type.
+            *fields: its own fields, in order.
+            source: the name of the actor it comes from.
+        """
 
     def emit_later(
-        self, kind: type[Event], make: Callable[[LogWriter], Event], said: tuple[Any, ...]
+        self, kind: type[Event], make: Callable[[LogWriter], Event], summary: tuple[Any, ...]
     ) -> None:
-        """Record an event that is made when it is written."""
+        """Record an event that is created when the log takes it.
+
+        Args:
+            kind: the event's type.
+            make: creates it.
+            summary: source and first fields, for a warning if it is too late for the log.
+        """
 
 
 class PostOffice:
-    """Delivers commands to the actors of a bus; made by the training thread.
+    """Delivers commands to the actors of a bus; created by the training thread.
 
     Args:
-        bus: records what becomes of them.
+        bus: records what happens to them.
         threads: tells which thread a command comes from.
 
     Attributes:
-        mailboxes: address -> mailbox, of the actors that are there.
-        dead_letters: how many commands reached nobody.
-        unknown: how many of those named nobody.
-        thread_beside: the bus thread, once it runs.
+        mailboxes: address -> mailbox of the present actors.
+        dead_letters: number of commands that reached no actor.
+        unknown: number of those sent to an unknown name.
+        bus_thread: ident of the bus thread, once it runs.
     """
 
     def __init__(self, bus: Recorder, threads: Threads) -> None:
@@ -63,18 +75,27 @@ class PostOffice:
         self.mailboxes: dict[str, Mailbox] = {}
         self.dead_letters = 0
         self.unknown = 0
-        self._said_unknown: set[str] = set()  # addresses that nobody has
-        self.thread_beside: int | None = None
+        self._reported_unknown: set[str] = set()  # unknown addresses
+        self.bus_thread: int | None = None
         self._training_thread = threads.current()
-        self._drops: dict[tuple[str, str, str], int] = {}  # target, command, sender -> not yet told
-        self._agenda: deque[str] = deque()  # addresses in the step, one entry for each command
+        self._drops: dict[
+            tuple[str, str, str], int
+        ] = {}  # (target, command, sender) -> drops not recorded yet
+        self._agenda: deque[str] = (
+            deque()
+        )  # addresses of plain handlers, one entry for each command
         self._agenda_filled = threading.Event()
         self._count_lock = threading.Lock()  # dead letters and drops
 
     # -- mailboxes ---------------------------------------------------------------------------
 
     def open_mailbox(self, address: str, actor: Actor) -> None:
-        """Take commands for an actor from now on."""
+        """Take commands for an actor from now on.
+
+        Args:
+            address: the actor's address.
+            actor: the actor.
+        """
         mailbox = Mailbox(
             actor.mailbox_limit,
             arrived=lambda: self._put_on_agenda(address),
@@ -83,14 +104,22 @@ class PostOffice:
         self.mailboxes[address] = mailbox
 
     def close_mailbox(self, address: str, reason: str) -> Mailbox:
-        """Refuse commands for an actor from now on; what waits are dead letters."""
+        """Refuse commands for an actor from now on; those waiting become dead letters.
+
+        Args:
+            address: the actor's address.
+            reason: why, for the dead letters.
+
+        Returns:
+            The closed mailbox.
+        """
         mailbox = self.mailboxes.pop(address)
         for envelope in mailbox.close():
             self.make_dead_letter(Undelivered(address, envelope, reason))
         return mailbox
 
     def close_all_but(self, addresses: Collection[str]) -> None:
-        """The run ends: what the other actors did not take are dead letters."""
+        """Make dead letters of what other actors did not take, because the run ends."""
         for address, mailbox in list(self.mailboxes.items()):
             if address not in addresses:
                 for envelope in mailbox.close():
@@ -100,20 +129,30 @@ class PostOffice:
     # -- delivery ----------------------------------------------------------------------------
 
     def post(self, target: str, envelope: Envelope) -> Told:
-        """Deliver a command, or make a dead letter of it; see ``Bus.post``."""
+        """Deliver a command, or make a dead letter of it; see ``Bus.post``.
+
+        Args:
+            target: the address of the actor.
+            envelope: the command.
+
+        Returns:
+            An awaitable that waits for room in the mailbox, if the policy demands it.
+        """
         mailbox = self.mailboxes.get(target)
         if mailbox is None:
             near = ", ".join(sorted(self.mailboxes)) or "nobody"
             reason = f"there is no actor of that name in this run; there are: {near}"
-            if envelope.reply is None and target not in self._said_unknown:  # who asks is told
-                self._said_unknown.add(target)
+            if (
+                envelope.reply is None and target not in self._reported_unknown
+            ):  # a waiting sender gets an error
+                self._reported_unknown.add(target)
                 kind = type(envelope.command).__name__
                 _log.warning(f"{kind} of {envelope.sender} to {target!r}: {reason}")
             self.make_dead_letter(Undelivered(target, envelope, reason, UnknownActorError))
             return Told()
         thread = self._threads.current()
-        # The training thread waits for nobody, and the bus thread may not be held up.
-        is_beside = thread == self.thread_beside
+        # The training thread never waits, and the bus thread must not be blocked.
+        is_beside = thread == self.bus_thread
         if is_beside and mailbox.must_wait:
             return Told(Deferred(mailbox, lambda: self._deliver(target, mailbox, envelope, False)))
         may_block = not is_beside and thread != self._training_thread
@@ -138,12 +177,12 @@ class PostOffice:
         self._bus.emit(DeadLetter, target, kind, reason, source=envelope.sender)
 
     def _drop(self, target: str, policy: str, envelope: Envelope) -> None:
-        """Record that a mailbox dropped a command; many of a kind at once are one event."""
+        """Record that a mailbox dropped a command; several of a kind share one event."""
         kind, sender = type(envelope.command).__name__, envelope.sender
         if envelope.reply is not None:
             reason = f"{target}'s mailbox dropped {kind}, as its policy {policy} says"
             envelope.reply.fail(CommandDroppedError(reason))
-        if self._bus.writer is None:  # nothing to record it in
+        if self._bus.writer is None:  # there is no log
             return
         key = target, kind, sender
         with self._count_lock:
@@ -166,7 +205,7 @@ class PostOffice:
             count = self._drops.pop(key)
         return writer.event(CommandsDropped, target, kind, policy, count, source=sender)
 
-    # -- in the step -------------------------------------------------------------------------
+    # -- on the training thread --------------------------------------------------------------
 
     def _put_on_agenda(self, address: str) -> None:
         self._agenda.append(address)
@@ -174,18 +213,21 @@ class PostOffice:
         self._agenda_filled.set()
 
     def wait_for_command(self, timeout_s: float) -> None:
-        """Block until a command waits for an actor in the step, or the time is over."""
+        """Block until a command waits for a plain handler, or the time is over."""
         self._threads.wait(self._agenda_filled, timeout_s)
 
     def take_commands(self) -> None:
-        """At a safe point: let actors in the step handle the commands that wait for them. What they
-        tell one another then waits for the next safe point, or a loop of it would be endless.
+        """Have plain handlers take the commands that wait for them; called at safe points.
+
+        Commands that they send to one another wait for the next safe point; otherwise a cycle of
+        them would
+        never end.
         """
         self._agenda_filled.clear()
         for _ in range(len(self._agenda)):
             address = self._agenda.popleft()
             mailbox = self.mailboxes.get(address)
-            # None when it was let go, announced when it works beside the step by now.
+            # None if it was removed; with ``arrived`` unset if it runs on the bus thread by now.
             envelope = mailbox.take() if mailbox is not None and mailbox.arrived else None
             if mailbox is not None and envelope is not None:
                 self._have_handled(address, mailbox, envelope)

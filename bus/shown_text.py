@@ -1,8 +1,8 @@
-"""Texts from a run, which may be a stranger's, as people are shown them.
+"""Shows texts from a run, which may be a stranger's, to people.
 
-What a terminal would act on, and what nobody can see, is escaped: control characters of both kinds,
-signs that change the direction of writing or have no width, separators of lines, halves of
-surrogate pairs.
+Characters that would steer a terminal, or are invisible, are escaped: control characters of both
+kinds, characters that change the direction of writing or have no width, line separators, lone
+surrogates.
 """
 
 import os
@@ -11,14 +11,14 @@ import unicodedata
 from pathlib import Path
 
 _ESCAPED = frozenset(["Cc", "Cf", "Cs", "Zl", "Zp"])
-# Letters and marks that look like nothing.
+# Invisible letters and marks.
 _INVISIBLE = frozenset(
     [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0]
 )
 
 
 class _Escapes(dict[int, int | str]):
-    """For ``str.translate``: each character as it is shown, worked out when it is first seen."""
+    """For ``str.translate``: each character as it is shown, computed on first use."""
 
     def __missing__(self, code: int) -> int | str:
         shown: int | str = code
@@ -34,15 +34,15 @@ _ESCAPES = _Escapes()
 
 
 def plain(text: str) -> str:
-    """The text without what a terminal would act on, or nobody could see."""
+    """Return the text with invisible characters and those that steer a terminal escaped."""
     return text if text.isascii() and text.isprintable() else text.translate(_ESCAPES)
 
 
 def quoted(word: str | Path) -> str:
-    """A file or folder, or another word, as it can be pasted into a shell, whatever it is called.
+    """Return a file name or another word in a form to be pasted into a shell.
 
-    One that begins with a dash is no option, and one with a newline or the like is written as
-    ``$'...'``, which bash, zsh and ksh read.
+    A word that begins with a dash is not taken for an option, and one with a newline or the like is
+    written as ``$'...'``, which bash, zsh and ksh read.
     """
     text = str(word)
     if text.startswith("-"):

@@ -1,4 +1,4 @@
-"""Counts of a run that goes on: plain records, taken at one moment, for people and debuggers."""
+"""Counts of a running run: plain records, taken at one moment, for people and debuggers."""
 
 import msgspec
 
@@ -8,12 +8,12 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 
     Attributes:
         capacity, overflow: the limit, see ``MailboxLimit``.
-        waiting: how many wait now.
-        most_waiting: the most that ever waited.
-        sent: how many were sent to it.
-        delivered: how many the actor took.
-        dropped: how many the overflow policy dropped.
-        dead: how many reached nobody.
+        waiting: number waiting now.
+        most_waiting: highest number that ever waited.
+        sent: number sent to the actor.
+        delivered: number that the actor took.
+        dropped: number that the overflow policy dropped.
+        dead: number that became dead letters.
     """
 
     capacity: int
@@ -27,18 +27,18 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 
 
 class ObserverStatistics(msgspec.Struct, frozen=True):
-    """One actor's work beside the step.
+    """One actor's work on the bus thread.
 
     Attributes:
         kind: its class.
         state: ``running``, ``waiting`` for its back-off, ``finished``, ``stopped`` (it gave up, or
-            was detached), or ``cancelled`` (it was not done when its time was over).
-        phase: what it is in: on_start, running or on_stop.
-        delivered: events it was given; those of a failed delivery that came again count again.
+            was removed), or ``cancelled`` (it was not done when its time was over).
+        phase: on_start, running or on_stop.
+        delivered: number of events it got; those delivered again after a failure count again.
         attempt, seq: the next event it gets.
-        lag: how many events are recorded that it has not passed yet.
-        restarts: how often it was restarted.
-        faults: how often it failed.
+        lag: number of recorded events that it has not passed yet.
+        restarts: number of restarts.
+        faults: number of failures.
     """
 
     kind: str
@@ -56,12 +56,12 @@ class LogStatistics(msgspec.Struct, frozen=True):
     """The event log's writer.
 
     Attributes:
-        events: how many events the log holds.
-        buffered: how many of them are not written yet.
-        asked_for: events of other threads that wait for the end of the step.
-        lost: how many could not be written.
+        events: number of events in the log.
+        buffered: number of those not written yet.
+        asked_for: events requested by other threads that wait for the end of the step.
+        lost: number of events that could not be written.
         segment: number of the segment being written.
-        segment_bytes: its size up to what observers may read.
+        segment_bytes: size of the part that observers may read.
     """
 
     events: int
@@ -77,7 +77,7 @@ class ActorStatistics(msgspec.Struct, frozen=True):
 
     Attributes:
         mailbox: its commands.
-        observer: its work beside the step; None when it has none.
+        observer: its work on the bus thread; None if it has none.
     """
 
     mailbox: MailboxStatistics
@@ -85,13 +85,13 @@ class ActorStatistics(msgspec.Struct, frozen=True):
 
 
 class BusStatistics(msgspec.Struct, frozen=True):
-    """A run, at one moment. Each count is exact; they are read one after the other.
+    """A run at one moment; each count is exact, but they are read one after the other.
 
     Attributes:
-        actors: by address; those that were detached are left out.
-        log: the event log's writer; None when nothing is recorded.
-        dead_letters: commands that reached nobody, those to unknown names included.
-        unknown: commands to names that nobody has.
+        actors: by address, without removed ones.
+        log: the event log's writer; None if nothing is recorded.
+        dead_letters: number of commands that reached no actor, including those to unknown names.
+        unknown: number of commands to unknown names.
     """
 
     actors: dict[str, ActorStatistics]

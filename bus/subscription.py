@@ -1,4 +1,4 @@
-"""``@on``: which messages a method handles."""
+"""``@on``: subscribes a method to messages."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -10,19 +10,19 @@ from .log.codec import DecodedEvent
 
 F = TypeVar("F", bound=Callable[..., Any])
 Predicate = Callable[[Any], bool]
-_MARK = "__nightbus_subscriptions__"
+_SUBSCRIPTIONS = "__nightbus_subscriptions__"
 
 
 class Subscription(NamedTuple):
     """One ``@on``.
 
     Attributes:
-        kind: the event or command type that is handled; Event means any event.
+        kind: the type of event or command; Event means any event.
         name: only hooks or puts of this name.
         where: only events for which this is true.
-        method: name of the method that handles it.
-        is_async: handled beside the step, by a coroutine.
-        destination: only values for this destination; ``where`` knows it too.
+        method: name of the handling method.
+        is_async: the method is a coroutine, which runs on the bus thread.
+        destination: only values for this destination; ``where`` checks it too.
     """
 
     kind: type[Event] | type[Command]
@@ -42,8 +42,8 @@ def on(
 ) -> Callable[[F], F]:
     """Subscribe a method of an actor.
 
-    A plain method is called in the step, on the training thread, and training waits for it. A
-    coroutine is called beside the step, on the bus thread, and training never waits for it.
+    A plain method is called on the training thread, and training waits for it. A coroutine is
+    called on the bus thread, and training never waits for it.
 
     Args:
         what: a hook's name; or a type of event or command; or nothing, for any event.
@@ -51,8 +51,11 @@ def on(
         where: only events for which this returns true.
         destination: with Put or Media: only values put to this destination.
 
+    Returns:
+        A decorator for the method.
+
     Raises:
-        UsageError: the combination makes no sense.
+        UsageError: the arguments are wrong or contradict each other.
     """
     kind: type[Event] | type[Command]
     if isinstance(what, str):
@@ -78,13 +81,13 @@ def on(
             )
         where = _to(destination, where)
 
-    def mark(method: F) -> F:
+    def subscribe(method: F) -> F:
         is_async = inspect.iscoroutinefunction(method)
         entry = Subscription(kind, name, where, method.__name__, is_async, destination)
-        setattr(method, _MARK, (*getattr(method, _MARK, ()), entry))
+        setattr(method, _SUBSCRIPTIONS, (*getattr(method, _SUBSCRIPTIONS, ()), entry))
         return method
 
-    return mark
+    return subscribe
 
 
 def _to(destination: str, where: Predicate | None) -> Predicate:
@@ -92,15 +95,15 @@ def _to(destination: str, where: Predicate | None) -> Predicate:
 
 
 def subscriptions_of(actor_class: type) -> list[Subscription]:
-    """The subscriptions of a class, its bases' first, each method as overridden last."""
+    """Return the subscriptions of a class, those of its bases first, overridden methods last."""
     methods: dict[str, Any] = {}
     for base in reversed(actor_class.__mro__):
         for attribute, value in vars(base).items():
-            if hasattr(value, _MARK):
+            if hasattr(value, _SUBSCRIPTIONS):
                 methods[attribute] = value
             elif attribute in methods:
                 del methods[attribute]  # overridden without @on
-    return [entry for method in methods.values() for entry in getattr(method, _MARK)]
+    return [entry for method in methods.values() for entry in getattr(method, _SUBSCRIPTIONS)]
 
 
 Handler = Callable[[Any], Any]
@@ -111,8 +114,8 @@ class HandlerTable:
 
     Args:
         actor: whose bound methods are called.
-        subscriptions: which of its subscriptions to hold.
-        adapt: makes the callable for one subscription from the bound method.
+        subscriptions: those of its subscriptions to use.
+        adapt: returns the callable for a subscription and its bound method.
     """
 
     def __init__(
@@ -124,21 +127,21 @@ class HandlerTable:
         self._adapt = adapt
         self._all = [entry for entry in subscriptions if issubclass(entry.kind, Event)]
         self.actor = actor
-        # (type, name or "") -> handlers in order, filled when first asked for
+        # (type, name or "") -> handlers in order, filled on first use
         self._found: dict[tuple[type, str], tuple[Handler, ...]] = {}
 
     @property
     def wants_hooks(self) -> bool:
-        """Whether any Hook event can match."""
+        """True if any Hook event can match."""
         return any(entry.kind in (Hook, Event) for entry in self._all)
 
     def hook_names(self) -> set[str] | None:
-        """Names of the hooks that can match; None for any."""
+        """Return names of the hooks that can match; None for any."""
         names = {entry.name for entry in self._all if entry.kind in (Hook, Event)}
         return None if None in names else {name for name in names if name is not None}
 
     def handlers(self, event: DecodedEvent) -> tuple[Handler, ...]:
-        """The handlers for an event, in the order in which the class lists them."""
+        """Return the handlers for an event, in the order of the class."""
         kind = type(event)
         key = (kind, event.name) if kind is Hook or kind is Put else (kind, "")  # type: ignore[union-attr]
         found = self._found.get(key)

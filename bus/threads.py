@@ -1,4 +1,4 @@
-"""The threads that a bus works with, and the clock that its deadlines go by."""
+"""The threads that a bus uses, and the clock for its deadlines."""
 
 import threading
 import time
@@ -8,29 +8,37 @@ import trio
 
 
 class Threads:
-    """Those of this process. A simulation puts its own in their place, all of them in one thread.
+    """The threads of this process; a simulation replaces them by its own, all in one thread.
 
-    Only what waits, or asks which thread it is in, goes through here.
+    Only code that waits, or asks for its thread, uses this.
     """
 
-    current = staticmethod(threading.get_ident)  # in the step: a call of C and nothing more
+    current = staticmethod(threading.get_ident)  # called in each step, so a bare C function
     now_s = staticmethod(time.monotonic)
 
-    def start_beside(
+    def start_bus_thread(
         self,
         main: Callable[[], Awaitable[None]],
         ended: Callable[[BaseException | None], None],
     ) -> None:
-        """Run ``main`` under trio, beside this thread.
+        """Run ``main`` under trio, on a new thread.
 
         Args:
-            main: what to run.
-            ended: called there when it has ended, with what it raised.
+            main: the coroutine function to run.
+            ended: called on that thread at its end, with the exception that ended it.
         """
         threading.Thread(target=_run, args=(main, ended), name="nightbus", daemon=True).start()
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        """Wait in this thread until the event is set, or the time is over."""
+        """Wait in this thread until the event is set, or the time is over.
+
+        Args:
+            event: the event.
+            timeout_s: how long to wait, in s.
+
+        Returns:
+            Whether the event is set.
+        """
         return event.wait(timeout_s)
 
 

@@ -1,4 +1,4 @@
-"""Whose turn it is on the bus thread: one task runs at a time, until it awaits."""
+"""Tracks turns on the bus thread, where one task runs at a time, until it awaits."""
 
 import os
 import sys
@@ -13,27 +13,27 @@ import trio
 MAX_STACK_CHARS = 16_384
 
 _HERE = Path(__file__).parent
-# What is called on the way to an actor's coroutine.
+# Files of frames that lead to an actor's coroutine.
 _BELOW = tuple(
     str(path)
     for path in (
         f"{_HERE}{os.sep}",
         f"{_HERE.parent / 'sinks'}{os.sep}",
         f"{Path(trio.__file__).parent}{os.sep}",
-        f"{Path(trio.__file__).parents[1] / 'outcome'}{os.sep}",  # which trio runs tasks with
+        f"{Path(trio.__file__).parents[1] / 'outcome'}{os.sep}",  # which runs trio's tasks
         threading.__file__,
     )
 )
 
 
 class Turn(NamedTuple):
-    """A turn that goes on.
+    """A turn that is not over.
 
     Attributes:
-        task: whose it is.
+        task: the running task.
         seconds: how long it has lasted, in s.
         where: the coroutine, and the line in it, for people.
-        stack: all calls.
+        stack: all its calls.
     """
 
     task: trio.lowlevel.Task
@@ -43,14 +43,14 @@ class Turn(NamedTuple):
 
 
 class Turns(trio.abc.Instrument):
-    """Notes which task runs, and since when.
+    """Records which task runs, and since when.
 
     Args:
-        thread: ident of the thread that they run in; None as long as it is not known.
+        thread: returns the ident of the thread that runs them; None while unknown.
         now_s: a clock, in s.
 
     Attributes:
-        number: of turns that were begun.
+        number: number of turns begun.
     """
 
     def __init__(self, thread: Callable[[], int | None], now_s: Callable[[], float]) -> None:
@@ -61,20 +61,22 @@ class Turns(trio.abc.Instrument):
         self._since_s = 0.0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Record the start of a turn."""
         self.number += 1
         self._since_s = self._now_s()
         self._task = task
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Record the end of a turn."""
         self._task = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether no task runs; any thread may ask."""
+        """Return whether no task runs; any thread may call this."""
         return self._task is None
 
     def now(self) -> Turn | None:
-        """The turn that goes on; any other thread may ask."""
+        """Return the present turn, if any; any other thread may call this."""
         task, since_s = self._task, self._since_s
         frame = sys._current_frames().get(self._thread() or 0)
         if task is None or frame is None:
@@ -87,7 +89,7 @@ class Turns(trio.abc.Instrument):
 
 
 def ancestors(task: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:
-    """A task, the one that opened the nursery that it is in, and so on up to the root."""
+    """Return a task, the task that opened its nursery, and so on up to the root."""
     found = []
     while task is not None:
         found.append(task)

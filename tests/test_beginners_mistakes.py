@@ -167,8 +167,8 @@ def test_data_itself_is_no_dataloader(tmp_path: Path, argument: str, given: Any)
     ("given", "message"),
     [
         (dataset(), r"a dataset; expected a DataLoader: DataLoader\(dataset"),
-        (DataLoader, "the class DataLoader; give an object of it"),
-        (nb.LightningDataModule, "the class LightningDataModule; give an object of it"),
+        (DataLoader, "the class DataLoader; pass an instance of it"),
+        (nb.LightningDataModule, "the class LightningDataModule; pass an instance of it"),
     ],
 )
 def test_nor_is_a_dataset_or_a_class(tmp_path: Path, given: Any, message: str) -> None:
@@ -202,7 +202,7 @@ def test_an_argument_that_there_is_not_says_which_there_is(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Small, r"not the class Small; give an object of it: Small\(\.\.\.\)"),
+        (Small, r"not the class Small; pass an instance of it: Small\(\.\.\.\)"),
         (nn.Linear(4, 2), "not Linear: wrap it in one, whose training_step calls it"),
     ],
 )
@@ -214,7 +214,7 @@ def test_what_is_no_module_is_refused(tmp_path: Path, model: Any, message: str) 
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (torch.optim.SGD, r"returned the class SGD; return an object of it: SGD\("),
+        (torch.optim.SGD, r"returned the class SGD; return an instance of it: SGD\("),
         (iter([]), "list_iterator, which can be read only once: return a list"),
     ],
 )

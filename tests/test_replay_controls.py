@@ -401,7 +401,7 @@ def test_a_stretch_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None
         ({"clock": "fast"}, "clock='fast': expected recorded or wall"),
         ({"follow": True, "rate": 2}, "follow=True goes at the pace of the run"),
         ({"follow": True, "clock": "recorded"}, "on the machine's clock; leave out clock"),
-        ({"resume": True, "start": "step=5"}, "resume=True delivers what sinks have not got yet"),
+        ({"resume": True, "start": "step=5"}, "resume=True delivers everything that sinks lack"),
         ({"cursors": "here", "metrics": ["x"]}, "leave out the stretch and the filters"),
     ],
 )

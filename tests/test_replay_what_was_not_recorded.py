@@ -235,7 +235,8 @@ def test_a_callback_that_is_nothing_without_live_objects_says_why_it_cannot_be_r
 
 LOOKED_FOR = (
     "AttributeError: 'Hook' object has no attribute 'outputs': a coroutine gets the recorded "
-    "event; a plain method \\(def\\) gets live objects such as batch and outputs, in the step"
+    "event; a plain method \\(def\\) gets live objects such as batch and outputs, on the "
+    "training thread"
 )
 
 

@@ -670,7 +670,7 @@ class Trainer(TrainerCopies):
 
     def _detach_now(self, actor: Actor) -> None:
         self.participants.remove(actor)
-        self.bus.dismiss(actor, "detached")
+        self.bus.remove(actor, "detached")
         self.wiring.connect()
 
     def begin_max_time(self) -> None:

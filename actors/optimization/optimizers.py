@@ -76,8 +76,8 @@ def parse_optimizers(returned: Any) -> ConfiguredOptimizers:
             return ConfiguredOptimizers(list(returned), [], [])
     if isinstance(returned, type):
         raise UsageError(
-            f"configure_optimizers returned the class {returned.__name__}; return an object of it: "
-            f"{returned.__name__}(self.parameters(), ...)"
+            f"configure_optimizers returned the class {returned.__name__}; return an instance of "
+            f"it: {returned.__name__}(self.parameters(), ...)"
         )
     shown = "an empty list" if isinstance(returned, list | tuple) else type(returned).__name__
     if isinstance(returned, Iterator):

@@ -1,1 +1,1 @@
-"""Replay: a recorded run, fed to observers again."""
+"""Replay: delivers a recorded run to observers again."""

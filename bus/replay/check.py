@@ -1,4 +1,4 @@
-"""Whether a recording has what a replay names; looked up before anyone gets an event."""
+"""Checks that a recording has what a replay names, before any observer gets an event."""
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -14,12 +14,12 @@ Seconds = Callable[[int, Event], float]
 
 
 class _Stretch:
-    """What there is in a stretch of a recording.
+    """The content of a stretch of a recording.
 
     Attributes:
-        has_begun: whether its first place was reached.
-        has_steps, has_times: whether some of it is within the steps and the times that are wanted.
-        last: its last event, and the attempt that this is of.
+        has_begun: its first place was reached.
+        has_steps, has_times: part of it is within the selected steps and times.
+        last: its last event, with the attempt.
     """
 
     def __init__(self, selection: Selection, seconds: Seconds) -> None:
@@ -36,7 +36,7 @@ class _Stretch:
         self._seconds = seconds
 
     def take(self, attempt: int, event: Event) -> bool:
-        """Note what an event has; returns whether the stretch goes on."""
+        """Include an event; return whether the stretch continues."""
         selection = self._selection
 
         def seconds(event: Event) -> float:
@@ -67,7 +67,7 @@ class _Stretch:
         return True
 
     def has_all(self, listened_for: Iterable[str]) -> bool:
-        """Whether nothing that is named is missing, so that the rest need not be read."""
+        """Return whether everything that is named was found, so that the rest need not be read."""
         selection = self._selection
         return (
             self.has_begun
@@ -81,7 +81,7 @@ class _Stretch:
         )
 
     def end(self) -> str:
-        """Up to where there is a recording."""
+        """Return where the recording ends."""
         if self.last is None:
             return "no events"
         attempt, event = self.last
@@ -94,24 +94,24 @@ class _Stretch:
 def check_what_is_named(
     logs: Sequence[AttemptLog], selection: Selection, seconds: Seconds, listeners: dict[str, str]
 ) -> list[str]:
-    """See that a recording has what a selection names, reading no more than that takes.
+    """Check that a recording has what a selection names, reading as little as possible.
 
     Args:
         logs: the attempts that are read.
         selection: the stretch and the filters.
         seconds: when an event of an attempt was recorded, since the run began.
-        listeners: metric that a handler is for -> the handler, for people.
+        listeners: metric that a handler waits for -> the handler, for people.
 
     Returns:
-        What may be meant but should be said: types of events and stages that are not there, and
-        handlers of metrics that are not.
+        Notes about what may be intended: types of events and stages that are missing, and handlers
+        of metrics that are missing.
 
     Raises:
-        NotRecorded: a place, a metric or a hook is not there.
+        NotRecorded: a place, a metric or a hook is missing.
     """
     if selection.is_everything and not listeners:
         return []
-    # Hooks are most of a recording: they are read only if something is not found without them.
+    # Hooks are most of a recording, so they are read only if something is not found without them.
     needs_hooks = bool(selection.hooks) or Hook in selection.kinds
     for hooks in ("all",) if needs_hooks else ("none", "all"):
         stretch = _read(logs, selection, seconds, listeners, hooks)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How many events a run's logs lack, which were put and are not there."""
+"""Counts events that a run's logs lack."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,12 @@ from ..runs.cursor import AttemptLog
 
 
 def missing_events(logs: Sequence[AttemptLog]) -> int:
-    """Events that could not be written, as Gaps say, or are not in the logs any more: their
-    numbers are passed over, or come after what can be read.
+    """Return how many events could not be written, according to Gaps, or are no longer in the logs.
+
+    Their numbers are skipped, or come after what can be read.
 
     Args:
-        logs: of the attempts; what a later one superseded is not missed.
+        logs: of the attempts; superseded events are not missed.
     """
     return sum(map(_missing_in, logs))
 
@@ -29,14 +30,14 @@ def _missing_in(log: AttemptLog) -> int:
             if type(event) is Gap:
                 said += max(0, event.count)
     except LogFormatError:
-        pass  # the reader has got no further
+        pass  # the reader stops here
     finally:
         reader.close()
     return max(said, reader.passed_over) + max(0, _last_known(log) - reader.next_seq)
 
 
 def _last_known(log: AttemptLog) -> int:
-    """How far the log is known to go, by the footer of its last segment."""
+    """Return the last event that the log is known to have, from the footer of its last segment."""
     if log.until is not None:
         return log.until
     indices = log.store.indices()

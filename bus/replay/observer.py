@@ -1,4 +1,4 @@
-"""One actor or sink of a replay: gets what is selected, when it is time for it."""
+"""An observer in a replay: gets the selected events, each at its time."""
 
 from collections.abc import Callable
 
@@ -21,15 +21,15 @@ class ReplayObserver(Observer):
 
     Args:
         actor: the actor.
-        start: the first event it is read.
+        start: the first event that is read for it.
         host: the replay.
         cursor_file: where its position is committed.
-        selection: which events it gets.
-        timeline: when events were recorded.
-        pass_over: gets the others.
+        selection: the events it gets.
+        timeline: times of events.
+        pass_over: called with the other events.
 
     Attributes:
-        epoch_and_step: where training was at the last event that the actor was given.
+        epoch_and_step: the place of the last event that the actor got.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class ReplayObserver(Observer):
         self.pace: Pace | None = None
         self.epoch_and_step = (0, 0)
         self.has_recorded_time = False
-        # A sink takes many events at once, other actors one by one, each at its own time.
+        # A sink gets many events at once, other actors one by one, each at its time.
         self.takes_batches = type(actor)._deliver is not Actor._deliver
         self._timeline = timeline
         self._now_s = 0.0
 
     async def run(self) -> None:
-        """Live until the recording, or what is selected of it, ends."""
+        """Run until the recording, or the selected part of it, ends."""
         if self.has_recorded_time:
             follow_recording(lambda: self._now_s)
         if isinstance(self.pace, Jumping):
@@ -61,7 +61,7 @@ class ReplayObserver(Observer):
         await super().run()
 
     def _is_from_outside(self, error: BaseException) -> bool:
-        # A replay runs where signals strike: Ctrl-C may do so in the middle of an actor.
+        # A replay runs on the main thread, so Ctrl-C may interrupt an actor.
         return _is_ctrl_c(error) or super()._is_from_outside(error)
 
     async def _deliver(self, events: list[DecodedEvent], after: Position) -> None:
@@ -82,10 +82,10 @@ class ReplayObserver(Observer):
         self.events_read += len(selected)
         self.position = after
         if self.selector.is_over:
-            self.dismiss("what was selected is over")
+            self.stop_early("the selected part is over")
 
     async def _handle(self, attempt: int, events: list[DecodedEvent]) -> None:
-        """Give an actor's handlers events one by one, each at its time."""
+        """Call an actor's handlers with events one by one, each at its time."""
         table, pace, seconds = self.actor._table, self.pace, self._timeline.seconds
         assert table is not None
         handlers_of = table.handlers
@@ -98,15 +98,15 @@ class ReplayObserver(Observer):
                 self.epoch_and_step = event.epoch, event.step
             if pace is not None and not pace.is_due(self._now_s):
                 await pace.reach(self._now_s)
-            self.position = Position(attempt, event.seq)  # what it does now, it does here
+            self.position = Position(attempt, event.seq)  # what the actor does now, it does here
             for handler in handlers:
                 try:
                     await handler(event)
                 except (NobodyInReplayError, BaseExceptionGroup) as error:
-                    # The result has the command; the rest of what was asked for is still to come.
+                    # The result has the command; later events may bring more.
                     if not _is_of_asking(error):
                         raise
-        # Tasks of its own live on to the last event, whoever handles that.
+        # The actor's own tasks run until the last event.
         if pace is not None and events and isinstance(events[-1], Event):
             self._now_s = max(self._now_s, seconds(attempt, events[-1]))
             if not pace.is_due(self._now_s):
@@ -119,7 +119,7 @@ class ReplayObserver(Observer):
         events: list[DecodedEvent],
         delivered: Callable[[int], None],
     ) -> None:
-        """Give a sink events in batches, whenever the time of one comes."""
+        """Pass events to a sink in batches, as their times come."""
         due: list[DecodedEvent] = []
         for event in events:
             if isinstance(event, Event):
@@ -139,7 +139,7 @@ def _is_ctrl_c(error: BaseException) -> bool:
 
 
 def _is_of_asking(error: BaseException) -> bool:
-    """Whether all that failed is that nobody replied, in tasks of the handler's own too."""
+    """Return whether every failure is that nobody replied, also in the handler's own tasks."""
     if isinstance(error, BaseExceptionGroup):
         return error.split(NobodyInReplayError)[1] is None
     return isinstance(error, NobodyInReplayError)

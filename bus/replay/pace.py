@@ -1,4 +1,4 @@
-"""How fast a recording comes: as fast as it can be read, or at its own pace or a multiple of it."""
+"""The pace of a replay: as fast as events can be read, or recorded time at some rate."""
 
 import math
 import re
@@ -13,7 +13,7 @@ ClockName = Literal["recorded", "wall"]
 
 
 def parse_rate(given: float | str) -> float:
-    """How many recorded seconds go by in a second; infinite for as fast as possible.
+    """Return how many recorded seconds pass in a second; infinite for as fast as possible.
 
     Args:
         given: ``max``, ``realtime``, a number, or ``x`` and a number.
@@ -36,40 +36,43 @@ def parse_rate(given: float | str) -> float:
 
 
 class Pace(Protocol):
-    """Holds events back until it is their time."""
+    """Delays events until their time."""
 
     def is_due(self, seconds: float) -> bool:
-        """Whether it is time for an event, without waiting."""
+        """Return whether an event's time has come, without waiting."""
 
     async def reach(self, seconds: float) -> None:
-        """Wait until it is time for an event, recorded so long after the run's begin."""
+        """Wait for an event's time, given in seconds since the run began."""
 
 
 class Jumping(trio.abc.Instrument):
-    """Recorded time as fast as it can be: the clock jumps from event to event.
+    """Recorded time as fast as possible: the clock jumps from event to event.
 
-    Only for a trio run with one observer, whose clock it is. What waits for a time between two
-    events gets its turn at that time.
+    Only for a trio run with one observer, whose clock it is. A task that waits for a time between
+    two
+    events runs at that time.
     """
 
     def __init__(self) -> None:
         self.clock = MockClock(autojump_threshold=0)
         self._now_s = self.clock.current_time
-        self._tasks = 0  # besides the observer's
+        self._tasks = 0  # other than the observer's
 
     def begin(self) -> None:
-        """Called in the observer's task, before it does anything."""
+        """Start counting tasks; called in the observer's task before it does anything."""
         self._tasks = 0
 
-    # Asking trio for its statistics at each event would cost more than delivering it.
+    # Counted here, because trio's statistics at each event would cost more than delivering it.
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        """Count a new task."""
         self._tasks += 1
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """Count a task that has ended."""
         self._tasks -= 1
 
     def is_due(self, seconds: float) -> bool:
-        """Whether the clock is there, or can go there at once because nobody waits."""
+        """Return whether the clock is there, or can jump there because no task waits."""
         ahead = seconds - self._now_s()
         if self._tasks:
             now = trio.lowlevel.current_statistics()
@@ -80,8 +83,9 @@ class Jumping(trio.abc.Instrument):
         return True
 
     async def reach(self, seconds: float) -> None:
+        """Let the clock jump to a time, in seconds since the run began."""
         await trio.sleep_until(seconds)
-        # Others whose time it is too come first: not the scheduler says who does.
+        # Tasks due at the same time run first, so that the order does not depend on the scheduler.
         await wait_all_tasks_blocked()
 
 
@@ -89,9 +93,9 @@ class Waiting:
     """Events come as far apart as they were recorded, or at a multiple of that rate.
 
     Args:
-        rate: how many recorded seconds go by in a second.
-        begin_s: the recorded time with which the replay begins.
-        clock: whether trio's clock in the replay shows recorded time or the machine's.
+        rate: recorded seconds that pass in a second.
+        begin_s: recorded time at which the replay begins, in s.
+        clock: whether trio's clock in the replay shows recorded or machine time.
     """
 
     def __init__(self, rate: float, begin_s: float, clock: ClockName) -> None:
@@ -106,14 +110,15 @@ class Waiting:
             self._rate = rate
 
     def is_due(self, seconds: float) -> bool:
-        """Whether its time has come."""
+        """Return whether an event's time has come."""
         return trio.current_time() >= self._at(seconds)
 
     async def reach(self, seconds: float) -> None:
+        """Wait for an event's time, given in seconds since the run began."""
         await trio.sleep_until(self._at(seconds))
 
     def _at(self, seconds: float) -> float:
-        """When it is an event's time, on trio's clock."""
+        """Return an event's time on trio's clock."""
         if self.clock is not None:
             return seconds
         if self._wall_s is None:

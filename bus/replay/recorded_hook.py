@@ -1,4 +1,4 @@
-"""Hooks out of a log, handed to methods that ran in the step when they were live."""
+"""Recorded hooks, passed to methods that run on the training thread when live."""
 
 from typing import Any, NoReturn
 
@@ -11,7 +11,7 @@ from ..subscription import Handler, HandlerTable, Subscription, subscriptions_of
 class RecordedHook:
     """A recorded hook as a plain method sees it in replay.
 
-    The event's fields are attributes; live objects were not recorded and say so.
+    The event's fields are attributes; live objects raise NotRecorded.
     """
 
     def __init__(self, event: Hook) -> None:
@@ -25,11 +25,11 @@ class RecordedHook:
 
 
 class Missing:
-    """Stands for a live object; whatever is done with it says that it was not recorded.
+    """Stands for a live object; any use of it raises NotRecorded.
 
     Args:
-        name: what it was.
-        owner: whose it was.
+        name: name of the object.
+        owner: what it belonged to.
     """
 
     __slots__ = ("_name", "_owner")
@@ -42,7 +42,7 @@ class Missing:
         return f"<{self._name!r} of {self._owner}: not recorded>"
 
     def __getattr__(self, name: str) -> Any:
-        # Python and libraries look for special methods to see what an object can do.
+        # Python and libraries look up special methods to find out what an object can do.
         if name.startswith("__") and name != "__array__":
             raise AttributeError(name)
         self._refuse()
@@ -54,7 +54,7 @@ class Missing:
     def __torch_function__(
         cls, function: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> NoReturn:
-        """What torch calls when one of its functions is given this."""
+        """Refuse calls of torch's functions."""
         given = [*arguments, *(options or {}).values()]
         given += [part for value in given if isinstance(value, list | tuple) for part in value]
         next(value for value in given if isinstance(value, cls))._refuse()
@@ -73,7 +73,7 @@ class Missing:
 
 
 def replay_table(actor: Actor) -> HandlerTable:
-    """All handlers of an actor, those in the step too, as coroutines."""
+    """Return all handlers of an actor as coroutines, plain methods too."""
 
     def adapt(entry: Subscription, handler: Handler) -> Handler:
         if entry.is_async:

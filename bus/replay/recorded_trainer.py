@@ -1,4 +1,4 @@
-"""The trainer as callbacks see it in replay: what was recorded of it, and nothing else."""
+"""The trainer as callbacks see it in replay: only what was recorded of it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,38 +20,38 @@ _STAGE_OF_FLAG: dict[str, Stage] = {
 
 
 class RecordedScalar(float):
-    """A recorded metric, as a number and as what callbacks expect of a tensor."""
+    """A recorded metric: a number with the tensor methods that callbacks use."""
 
     def item(self) -> float:
-        """The number."""
+        """Return the number."""
         return float(self)
 
     def detach(self) -> "RecordedScalar":
-        """Itself."""
+        """Return itself."""
         return self
 
     def cpu(self) -> "RecordedScalar":
-        """Itself."""
+        """Return itself."""
         return self
 
 
 class RecordedMetrics(dict[str, RecordedScalar]):
-    """Metrics as they were at a place of the recording."""
+    """The metrics at a place of the recording."""
 
     def __missing__(self, name: str) -> RecordedScalar:
         raise MetricNotRecorded(name, sorted(self))
 
 
 class RecordedTrainer:
-    """Follows a log, for callbacks in replay.
+    """The trainer of a callback in replay, at the place of the last event.
 
     Args:
         on_stop: called once, with the reason, when a callback sets ``should_stop``.
 
     Attributes:
         callback_metrics: latest value of each metric that callbacks can monitor.
-        current_epoch, global_step: where the recorded run was.
-        stop_reason: why a callback stops.
+        current_epoch, global_step: the place of the recorded run.
+        stop_reason: why a callback stopped it.
     """
 
     is_global_zero = True
@@ -69,7 +69,7 @@ class RecordedTrainer:
 
     @property
     def should_stop(self) -> bool:
-        """Whether a callback would have stopped the run."""
+        """True if a callback would have stopped the run."""
         return self._should_stop
 
     @should_stop.setter
@@ -77,14 +77,19 @@ class RecordedTrainer:
         self._should_stop = value
 
     def ask_to_stop(self, who: object, reason: str) -> None:
-        """A callback would have the run stop."""
+        """Record that a callback would stop the run.
+
+        Args:
+            who: the callback.
+            reason: why.
+        """
         self.stop_reason, self._should_stop = reason, True
 
     def withdraw_stop(self, who: object) -> None:
-        """It would take that back; the first stop that is asked for ends a replay."""
+        """Do nothing: the first request to stop ends a replay."""
 
     def take(self, event: Event) -> None:
-        """Be where an event was recorded, and know its value."""
+        """Update place and metrics with an event."""
         self.current_epoch, self.global_step, self._stage = event.epoch, event.step, event.stage
         if type(event) is RunStarted:
             self._fn = event.fn
@@ -92,19 +97,24 @@ class RecordedTrainer:
         elif type(event) is Put and "callbacks" in event.destinations:
             value = RecordedScalar(event.value)
             self.callback_metrics[event.name] = value
-            # With step and epoch values, the plain name can be monitored too.
+            # If there are step and epoch values, the plain name can be monitored too.
             stem, _, form = event.name.rpartition("_")
             if stem and form in ("step", "epoch"):
                 self.callback_metrics[stem] = value
 
     def argument(self, name: str, event: Hook) -> Any:
-        """A hook's argument: what is known of it."""
+        """Return an argument of a hook, as far as it is known.
+
+        Args:
+            name: the argument's name.
+            event: the hook.
+        """
         if name in ("batch_idx", "dataloader_idx"):
             return getattr(event, name)
         return self._fn if name == "stage" else Missing(name, f"the hook {event.name}")
 
     def announce_stop(self) -> None:
-        """Say that the run would have ended here."""
+        """Report that the run would have ended here."""
         self._on_stop(self.stop_reason)
 
     def __getattr__(self, name: str) -> Any:
@@ -120,7 +130,7 @@ class CallbackTable(HandlerTable):
 
     Args:
         actor: the callback.
-        trainer: follows the log for it.
+        trainer: the trainer that it sees.
     """
 
     def __init__(self, actor: Actor, trainer: RecordedTrainer) -> None:

@@ -1,4 +1,4 @@
-"""A recorded run through actors and sinks: the product with the trainer switched off."""
+"""Delivers a recorded run to actors and sinks."""
 
 import math
 import os
@@ -42,20 +42,20 @@ from .selection import Selection
 
 
 class ReplayError(NightbusError):
-    """An actor or sink failed in replay; what the recorded run is stays untouched."""
+    """An actor or sink failed in replay; the recorded run is not changed."""
 
 
 class ToldCommand(msgspec.Struct, frozen=True):
-    """A command that an actor sent in replay, where nobody acts on it.
+    """A command that an actor sent in replay, where no actor acts on it.
 
     Attributes:
         sender: the actor.
-        target: whom it was for.
-        command: what it asked.
-        at: the event that the actor was handling.
-        epoch, step: where training was then.
-        asked: whether it was sent with ``ask``: there was no reply, and unless the handler catches
-            DeliveryError, it ended there.
+        target: the actor it was sent to.
+        command: the command.
+        at: the event that the sender was handling.
+        epoch, step: the place of that event.
+        asked: it was sent with ``ask``; there was no reply, and a handler that does not catch
+            DeliveryError ended there.
     """
 
     sender: str
@@ -68,16 +68,17 @@ class ToldCommand(msgspec.Struct, frozen=True):
 
 
 class Replayed(msgspec.Struct):
-    """What came of a replay.
+    """Result of ``replay``.
 
     Attributes:
-        events: how many events were read for each actor or sink, by its name.
-        commands: what actors asked of the run, in order: where a rule would have stopped it, say.
-        puts: metrics that actors put, as (actor, name, value); of images and the like, the value
-            is what it is and its bytes.
-        unclean: why the recording ends early; empty when the run ended by itself.
-        missing: how many events the recording lacks, because they could not be written or are not
-            there any more.
+        events: number of events read for each actor or sink, by its name.
+        commands: commands that actors sent, in order; for example where a rule would have stopped
+            the run.
+        puts: metrics that actors put, as (actor, name, value); for images and the like, the value
+            is their kind and bytes.
+        unclean: why the recording ends early; empty if the run ended properly.
+        missing: number of events missing in the recording, because they could not be written or
+            are no longer there.
     """
 
     events: dict[str, int]
@@ -88,7 +89,7 @@ class Replayed(msgspec.Struct):
 
 
 class _Emitted(NamedTuple):
-    """What an actor put, and the event that it was handling."""
+    """What an actor put, with the event that it was handling."""
 
     at: Position
     source: str
@@ -97,12 +98,12 @@ class _Emitted(NamedTuple):
 
 
 class _ReplayHost:
-    """Runs observers over a finished log, or over one that grows.
+    """Runs observers over a finished log, or a growing one.
 
     Args:
         run: the run.
-        follow: whether to go on until the run has ended.
-        all_attempts: whether to read what was superseded too.
+        follow: continue until the run has ended.
+        all_attempts: also read superseded events.
     """
 
     def __init__(self, run: RunFolder, follow: bool, all_attempts: bool) -> None:
@@ -116,11 +117,11 @@ class _ReplayHost:
         self.timeline = Timeline(self.logs())
 
     def logs(self) -> list[AttemptLog]:
-        """The attempts that are read."""
+        """Return the logs of the attempts that are read."""
         return attempt_logs(self.run) if self._all_attempts else consistent_logs(self.run)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
-        """Nothing is recorded: what happened to an observer is raised at the end."""
+        """Record nothing: failures of observers are raised at the end."""
 
     def open_reader(self, start: Position) -> RunReader:
         return RunReader(self.logs(), start)
@@ -132,13 +133,13 @@ class _ReplayHost:
         await trio.sleep(seconds)
 
     def stop_run(self, reason: str) -> None:
-        """There is no run to stop; the fault is raised at the end."""
+        """Do nothing: there is no run to stop, and the fault is raised at the end."""
 
     def make_dead_letter(self, undelivered: Undelivered) -> None:
         undelivered.fail_reply()
 
     def statistics(self) -> BusStatistics:
-        """What the actors have read so far; nothing is recorded and nobody acts on commands."""
+        """Return what the actors have read so far; there are no other counts."""
         actors = {
             name: ActorStatistics(observer.mailbox.statistics(), observer.statistics(0, 0))
             for name, observer in self.observers.items()
@@ -190,63 +191,62 @@ def replay(
     cursors: str | os.PathLike[str] | None = None,
     allow_network: bool = False,
 ) -> Replayed:
-    """Read a recorded run through actors and sinks, as if it happened now.
+    """Deliver a recorded run to actors and sinks, as if it happened now.
 
     No model and no data are needed, and torch is not loaded. Plain methods that subscribe to
     hooks get the recorded event; live objects raise NotRecorded. A callback's hook methods get a
-    trainer that knows ``callback_metrics``, ``current_epoch`` and ``global_step``; where it sets
-    ``should_stop``, the result has a Stop command, and its hooks end there.
+    trainer with ``callback_metrics``, ``current_epoch`` and ``global_step``; where the callback
+    sets ``should_stop``, the result has a Stop command, and no more hooks are called.
 
-    Nothing is written but what sinks write: what actors put and tell is in the result. An ``ask``
-    gets no reply: it raises NobodyInReplayError, which ends the handler that does not catch it, and
-    the replay goes on.
+    Only sinks write; what actors put and tell is in the result. An ``ask`` gets no reply: it
+    raises NobodyInReplayError, which ends a handler that does not catch it, and the replay
+    continues.
 
     Places are written ``step=100``, ``epoch=2``, ``seq=4000`` (of attempt 0; ``seq=1:4000`` of
     attempt 1) or ``time=1h30m`` (since the run began; time between attempts does not count).
-    Filters concern the events that have what they name: with ``metrics``, hooks still come. A
-    callback's trainer knows what was left out too. RunStarted and RunEnded always come.
+    A filter applies only to events that have what it names: ``metrics`` does not filter hooks. A
+    callback's trainer also reflects events that were left out. RunStarted and RunEnded are always
+    delivered.
 
     Args:
         run: the run's folder or anything inside it; or below ./runs its id, the beginning of its
-            id, its name, or ``last`` for the one that was started or resumed last; or a file of
-            last events.
-        actors: any actors, or one.
-        sinks: any sinks, or one; each writes where it is told to. A function is called with each
+            id, its name, or ``last`` for the run started or resumed last; or a file of last events.
+        actors: one or several actors.
+        sinks: one or several sinks, each with its own destination. A function is called with each
             put.
-        rate: ``max``, as fast as can be; ``realtime``; or how many times faster than it was
-            recorded, such as 10 or ``x0.5``.
+        rate: ``max``, as fast as possible; ``realtime``; or a multiple of the recorded rate, such
+            as 10 or ``x0.5``.
         clock: ``recorded``: for actors, trio's clock and ``nightbus.monotonic`` show when events
             were recorded, in seconds since the run began; ``wall``: the machine's clock, as for
             sinks at the rate ``max``, and by default with ``follow``.
-        start: the place to begin at.
-        until: the place to end before.
+        start: the first place.
+        until: the place before which to end.
         events: only these types of events, or names of types.
-        hooks: only hooks whose names match one of these patterns, ``on_train_*`` say.
+        hooks: only hooks whose names match one of these patterns, such as ``on_train_*``.
         metrics: only metrics and media whose names match one of these patterns.
         steps: only events of these optimizer steps, ``100..200`` with both ends.
         stages: only events of these stages: train, validate, test, predict, sanity_check.
-        times: only events recorded so long after the run began, ``60s..1m30s``.
-        all_attempts: of a run that was resumed from a checkpoint, also what came after that
-            checkpoint before it was resumed.
-        resume: sinks go on where they stood when the run ended, instead of from its start; of a
-            run that was resumed meanwhile they take back what holds no more, as they do live.
-        follow: of a run that goes on in another process, also what comes until it ends. Only its
-            log is read: it is not held up.
-        cursors: a folder outside the run, for where ``sinks`` stand; with it a later replay goes on
-            from there. When all is delivered, nothing is left in it.
-        allow_network: whether sinks and actors may be among them that send what they get to other
-            machines, as MLflow with a server and W&B online do.
+        times: only events recorded within this time since the run began, ``60s..1m30s``.
+        all_attempts: also deliver superseded events of a resumed run.
+        resume: sinks continue where they were when the run ended, instead of from its start; if
+            the run was resumed meanwhile, they take back superseded events, as they do live.
+        follow: also deliver what a run in another process records until it ends. Only its log is
+            read; the run is not slowed.
+        cursors: a folder outside the run for the positions of ``sinks``, so that a later replay
+            continues from there. It is empty once everything is delivered.
+        allow_network: allow sinks and actors that send data to other machines, such as MLflow with
+            a server and W&B online.
 
     Returns:
-        What the actors asked for and put, and how much was read.
+        What the actors sent and put, and how much was read.
 
     Raises:
-        UsageError: one sends to other machines, without ``allow_network``; nothing was read.
-        RunFolderError: there is no run.
+        UsageError: an argument is wrong or contradicts another; or a sink or actor sends to other
+            machines, without ``allow_network``. Nothing was read.
+        RunFolderError: there is no such run.
         LogError: its log cannot be read.
-        NotRecorded: what was asked for by name is not in the log.
-        ReplayError: an actor or sink failed; its own exception is named.
-        UsageError: arguments make no sense, alone or together.
+        NotRecorded: something named in an argument is not in the log.
+        ReplayError: an actor or sink failed; the message names its exception.
     """
     speed = parse_rate(rate)
     selection = Selection(
@@ -270,8 +270,8 @@ def replay(
         _refuse_network(everyone)
     _name_everyone(everyone, host)
     listeners = _listeners(everyone)
-    if not follow:  # before sinks open: a call that asks for what is not there leaves no files
-        _say(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
+    if not follow:  # before sinks open, so that a wrong call leaves no files
+        _warn(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
     files: dict[str, CursorFile] = {}
     if resume:
         files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
@@ -284,32 +284,32 @@ def replay(
     ]
     clock = clock or ("wall" if follow else "recorded")
     if speed == math.inf:
-        _run_as_fast_as_can_be(observers, clock)
+        _run_at_full_speed(observers, clock)
     else:
         _run_in_time(observers, Waiting(speed, _begin_s(host, selection), clock), clock)
     _raise_failures(observers)
-    if follow:  # until now, it might have come
-        _say(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
+    if follow:  # until now, it might have been recorded
+        _warn(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
     if cursors is not None:
         for file in files.values():
             file.path.unlink(missing_ok=True)
     counts = {observer.name: observer.events_read for observer in observers}
     order = {name: number for number, name in enumerate(counts)}
-    # Who was read first is up to the scheduler; the order of what came of it is the recording's.
+    # The scheduler decides who reads first; the result is in the order of the recording.
     host.commands.sort(key=lambda told: (told.at, order[told.sender]))
     host.puts.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
     puts = [(emitted.source, emitted.name, emitted.value) for emitted in host.puts]
-    is_end_of_another = isinstance(folder, FlightFile)  # which never had the rest
+    is_end_of_another = isinstance(folder, FlightFile)  # a flight file, which never had the rest
     lacks = 0 if is_end_of_another else missing_events(host.logs())
     return Replayed(counts, host.commands, puts, _unclean_end(folder), lacks)
 
 
 def _raise_failures(observers: Iterable[ReplayObserver]) -> None:
-    """Raise what the first of those that failed raised.
+    """Raise the error of the first observer that failed.
 
     Raises:
-        NightbusError: it says itself what is wrong.
-        ReplayError: another exception, which is its cause.
+        NightbusError: the observer's own error, if it is one of nightbus.
+        ReplayError: otherwise; the observer's exception is its cause.
     """
     for observer in observers:
         if isinstance(observer.error, NightbusError):
@@ -320,7 +320,7 @@ def _raise_failures(observers: Iterable[ReplayObserver]) -> None:
 
 
 def _listeners(everyone: Iterable[Actor]) -> dict[str, str]:
-    """Metrics that handlers are for by name, and one such handler, for people."""
+    """Return the metrics that handlers name, each with one such handler, for people."""
     return {
         entry.name: f"{type(actor).__name__}.{entry.method}"
         for actor in everyone
@@ -329,22 +329,23 @@ def _listeners(everyone: Iterable[Actor]) -> dict[str, str]:
     }
 
 
-def _say(notes: Iterable[str]) -> None:
+def _warn(notes: Iterable[str]) -> None:
     for note in notes:
         notify_user(f"nightbus: {note}")
 
 
 def several(given: object) -> list[object]:
-    """What was given, of which one needs no list."""
+    """Return a list of what was given, which may be a single object."""
     return list(given) if isinstance(given, Iterable) else [given]
 
 
 def _checked(argument: str, given: object) -> Actor:
-    """See that it is an actor that can be replayed. Functions were made sinks by
-    ``nightbus.replay``, which knows these.
+    """Return an actor after checking that it can be replayed.
+
+    ``nightbus.replay`` has made sinks of functions already.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it cannot.
     """
     if isinstance(given, Actor):
         if given.why_not_replayed:
@@ -353,7 +354,7 @@ def _checked(argument: str, given: object) -> Actor:
         return given
     is_class = isinstance(given, type)
     what = f"the class {given.__name__}" if is_class else type(given).__name__  # type: ignore[attr-defined]
-    hint = "give an object of it" if is_class else "a function goes in as nb.FunctionSink(function)"
+    hint = "pass an instance of it" if is_class else "pass a function as nb.FunctionSink(function)"
     raise UsageError(f"{argument} has {what}; expected actors and sinks: {hint}")
 
 
@@ -365,28 +366,27 @@ def _check_together(
     follow: bool,
     has_cursors: bool,
 ) -> None:
-    """Refuse arguments that do not go together."""
+    """Refuse arguments that contradict each other."""
     if resume and has_cursors:
         raise UsageError(
-            "resume=True goes on with the run's own sinks, cursors=... with sinks outside it; give "
-            "one of them"
+            "resume=True continues the run's own sinks, cursors=... continues other sinks; give "
+            "only one of them"
         )
     if (resume or has_cursors) and not selection.is_everything:
         which = "resume=True" if resume else "cursors=..."
         raise UsageError(
-            f"{which} delivers what sinks have not got yet, all of it; leave out the stretch and "
-            "the filters"
+            f"{which} delivers everything that sinks lack; leave out the stretch and the filters"
         )
     if follow and rate != math.inf:
         raise UsageError("follow=True goes at the pace of the run that is followed; leave out rate")
     if follow and clock == "recorded":
         raise UsageError(
-            "follow=True follows a run that goes on now, on the machine's clock; leave out clock"
+            "follow=True follows a running run, on the machine's clock; leave out clock"
         )
 
 
 def _name_everyone(everyone: Sequence[Actor], host: _ReplayHost) -> None:
-    """Give each an address of its own, and the replay to act in."""
+    """Give each actor an address of its own, and the replay as its context."""
     taken: set[str] = set()
     for actor in everyone:
         name, number = actor_name(actor), 1
@@ -402,7 +402,7 @@ def _refuse_network(everyone: Iterable[Actor]) -> None:
     senders = [type(actor).__name__ for actor in everyone if actor.uses_network]
     if senders:
         raise UsageError(
-            f"{', '.join(senders)} would send this run to other machines; if that is meant, give "
+            f"{', '.join(senders)} would send this run to other machines; if you want that, pass "
             "allow_network=True"
         )
 
@@ -433,7 +433,7 @@ def _observer(
 
 
 def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
-    """Have an actor's handlers called with what was recorded; gives the trainer that it sees."""
+    """Have an actor's handlers called with recorded events; return the trainer that it sees."""
     table = replay_table(actor)
     methods = actor._hook_methods()
     named = table.hook_names()
@@ -454,15 +454,15 @@ def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
 
 
 def _require_hooks(run: RunFolder, names: Iterable[str]) -> None:
-    """Refuse a run in which hooks that an actor handles were left out of the recording.
+    """Check that the hooks that an actor handles were recorded.
 
     Raises:
-        NotRecorded: one was.
+        NotRecorded: one was not.
     """
     recording = _recording_of(run)
     if recording == "all" or isinstance(run, FlightFile):
         return
-    # An observer that asked for some hooks had them recorded all the same.
+    # Hooks that an observer of the run asked for were recorded all the same.
     recorded = summarise(run).hooks
     missing = [name for name in names if name not in recorded]
     if missing:
@@ -470,7 +470,7 @@ def _require_hooks(run: RunFolder, names: Iterable[str]) -> None:
 
 
 def _recording_of(run: RunFolder) -> Plain:
-    """What the run's last attempt recorded."""
+    """Return what the run's last attempt recorded."""
     logs = attempt_logs(run)
     if not logs:
         return "off"
@@ -482,9 +482,11 @@ def _recording_of(run: RunFolder) -> Plain:
         reader.close()
 
 
-def _run_as_fast_as_can_be(observers: Sequence[ReplayObserver], clock: ClockName) -> None:
-    """Actors one after the other, each with a clock of its own: what one does is then the same
-    whoever else is there. Sinks, which wait for disks, side by side.
+def _run_at_full_speed(observers: Sequence[ReplayObserver], clock: ClockName) -> None:
+    """Run actors one after the other, each with a clock of its own, then all sinks together.
+
+    What an actor does then does not depend on the others. Sinks wait for disks, so they run side by
+    side.
     """
     side_by_side = []
     for observer in observers:
@@ -494,20 +496,20 @@ def _run_as_fast_as_can_be(observers: Sequence[ReplayObserver], clock: ClockName
         pace = Jumping()
         observer.pace, observer.has_recorded_time = pace, True
         _run_all([observer], pace.clock, [pace])
-        _raise_failures([observer])  # before sinks open: no files of a replay that failed
+        _raise_failures([observer])  # before sinks open, so that a failed replay leaves no files
     if side_by_side:
         _run_all(side_by_side, None)
 
 
 def _run_in_time(observers: Sequence[ReplayObserver], pace: Waiting, clock: ClockName) -> None:
-    """Everyone side by side, at one pace."""
+    """Run all observers side by side, at one pace."""
     for observer in observers:
         observer.pace, observer.has_recorded_time = pace, clock == "recorded"
     _run_all(observers, pace.clock)
 
 
 def _begin_s(host: _ReplayHost, selection: Selection) -> float:
-    """The recorded time of the first event of a stretch."""
+    """Return the recorded time of the first event of a stretch."""
     start = selection.start
     if start is None or start.unit == "time":
         return 0.0 if start is None else start.value
@@ -541,7 +543,7 @@ def _run_all(
 
 
 def _unclean_end(run: RunFolder) -> str:
-    """Why the last attempt's log ends early, or an empty string."""
+    """Return why the last attempt's log ends early, or an empty string."""
     if isinstance(run, FlightFile):
         return run.ends_because
     logs = attempt_logs(run)

@@ -1,4 +1,4 @@
-"""Which part of a recording is replayed: a stretch of it, and of that what filters let through."""
+"""Selects a part of a recording: a stretch, and the events in it that pass the filters."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -34,10 +34,10 @@ class Point(NamedTuple):
     """A place in a recording.
 
     Attributes:
-        unit: what it is counted in.
+        unit: what the value counts.
         value: optimizer steps or epochs completed, an event's number, or seconds since the run
             began.
-        attempt: whose event number it is.
+        attempt: the attempt of an event's number.
     """
 
     unit: Unit
@@ -50,7 +50,13 @@ class Point(NamedTuple):
         return f"{self.unit}={self.value:.15g}{'s' if self.unit == 'time' else ''}"
 
     def is_reached(self, attempt: int, event: Event, seconds: Seconds) -> bool:
-        """Whether an event is at this place or behind it."""
+        """Return whether an event is at this place or after it.
+
+        Args:
+            attempt: the event's attempt.
+            event: the event.
+            seconds: returns when an event of an attempt was recorded, in s since the run began.
+        """
         if self.unit == "step":
             return event.step >= self.value
         if self.unit == "epoch":
@@ -61,14 +67,14 @@ class Point(NamedTuple):
 
 
 def parse_point(what: str, given: str) -> Point:
-    """A place as users write it: ``step=100``, ``epoch=2``, ``seq=1:4000``, ``time=1h30m``.
+    """Return a place as users write it: ``step=100``, ``epoch=2``, ``seq=1:4000``, ``time=1h30m``.
 
     Args:
-        what: the argument, for errors.
+        what: the argument's name, for errors.
         given: what the user wrote.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a place.
     """
     unit, _, value = str(given).partition("=")
     try:
@@ -85,10 +91,10 @@ def parse_point(what: str, given: str) -> Point:
 
 
 def parse_seconds(given: str) -> float:
-    """A duration: ``90``, ``90s``, ``1h30m``, ``250ms``.
+    """Return a duration in s, written as ``90``, ``90s``, ``1h30m`` or ``250ms``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a duration.
     """
     if re.fullmatch(r"\d+(\.\d+)?", given):
         return float(given)
@@ -100,16 +106,18 @@ def parse_seconds(given: str) -> float:
 def parse_range(
     what: str, given: str, parse: Callable[[str], float], example: str
 ) -> tuple[float, float]:
-    """A range as users write it, both ends included: ``100..200``, ``100..``, ``..200``, ``100``.
+    """Return a range as users write it, including both ends.
+
+    Forms are ``100..200``, ``100..``, ``..200`` and ``100``.
 
     Args:
-        what: the argument, for errors.
+        what: the argument's name, for errors.
         given: what the user wrote.
         parse: reads one end.
-        example: what would be right, for errors.
+        example: a valid range, for errors.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a range.
     """
     first, dots, last = str(given).partition("..")
     try:
@@ -133,23 +141,23 @@ def _whole(text: str) -> int:
 
 
 class Selection:
-    """What of a recording is replayed.
+    """Selects a part of a recording.
 
-    A filter concerns the events that have what it names: ``metrics`` leaves hooks alone. RunStarted
-    and RunEnded always come: without them a sink does not know whose values these are.
+    A filter applies only to events that have what it names: ``metrics`` does not filter hooks.
+    RunStarted and RunEnded are always selected, because sinks need them to know the run.
 
     Args:
-        start: the first place, as ``parse_point`` reads it.
+        start: the first place, in the form of ``parse_point``.
         until: the place before which it ends.
         events: types of events, or their names.
-        hooks: patterns of hooks' names, as in a shell: ``on_train_*``.
-        metrics: patterns of names of metrics and media.
+        hooks: shell patterns of hook names, such as ``on_train_*``.
+        metrics: shell patterns of names of metrics and media.
         steps: optimizer steps, ``100..200``, both included.
         stages: train, validate, test, predict, sanity_check.
         times: since the run began, ``60s..90s``.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     def __init__(
@@ -186,7 +194,7 @@ class Selection:
 
     @property
     def is_everything(self) -> bool:
-        """Whether nothing is left out."""
+        """True if nothing is left out."""
         return not (self.filters or self.start or self.until)
 
 
@@ -212,15 +220,15 @@ def _comes_before(end: Point, begin: Point) -> bool:
 
 
 class Selector:
-    """Picks what is selected for one reader of a recording.
+    """Selects events for one reader of a recording.
 
     Args:
-        selection: what is wanted.
-        seconds: when an event of an attempt was recorded, since the run began.
-        pass_over: gets what is not selected.
+        selection: the selected part.
+        seconds: returns when an event of an attempt was recorded, in s since the run began.
+        pass_over: called with the other events.
 
     Attributes:
-        is_over: whether nothing that comes can be selected.
+        is_over: no later event can be selected.
     """
 
     def __init__(
@@ -234,12 +242,17 @@ class Selector:
         self._seconds = seconds
         self._pass_over = pass_over
         self._has_begun = selection.start is None
-        # Names there are -> whether a pattern matches them, so that each is tried once.
+        # Name -> whether a pattern matches it, so that each is tried once.
         self._metrics: dict[str, bool] = {}
         self._hooks: dict[str, bool] = {}
 
     def select(self, attempt: int, events: list[DecodedEvent]) -> list[DecodedEvent]:
-        """Those of an attempt's events, which come in order, that are selected."""
+        """Return the selected ones of an attempt's next events.
+
+        Args:
+            attempt: the attempt.
+            events: the events, in order.
+        """
         if self._selection.is_everything:
             return events
         selected: list[DecodedEvent] = []

@@ -1,1 +1,1 @@
-"""Striking out what is secret, before anything is written."""
+"""Removes secrets before anything is written."""

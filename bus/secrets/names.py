@@ -1,7 +1,7 @@
-"""Which names say that what they name is secret.
+"""Recognises names of secrets.
 
-A name is taken apart into words, at underscores, signs and capitals. A word is looked up as it is,
-by its end (``authtoken``), and together with the one before it (``db_pass``).
+A name is split into words, at underscores, punctuation and capitals. A word is looked up as it is,
+by its end (``authtoken``), and together with the word before it (``db_pass``).
 """
 
 import re
@@ -22,7 +22,7 @@ _SECRET_ENDING = re.compile(
     "(?:token|tokens|auth|apikey|apikeys|passwd|password|passwords|passphrase|passcode|passwort|"
     "pwd|secret|secrets|credential|credentials)$"
 )
-# What leaves no doubt: also a number of this name is secret.
+# Certain names of secrets: a number of this name is secret too.
 _OUTRIGHT = frozenset(f"{_PASSWORDS}|authtoken|accesstoken|apitoken|bottoken".split("|"))
 _OUTRIGHT_ENDING = re.compile(
     "(?:passwd|password|passwords|passphrase|passcode|passwort|pwd|secret|secrets|apikey)$"
@@ -38,7 +38,7 @@ _OF_PASSWORDS = (
 )
 _COMPOUND = re.compile(f"(?:{_OF_KEYS})keys?|(?:{_OF_PASSWORDS})pass")
 _EXACTLY = frozenset(["pass", "pin"])
-# A token of a text, which a model knows: pad_token="<pad>".
+# Names of tokens of texts: pad_token="<pad>".
 _OF_TEXTS = frozenset(
     [
         "pad",
@@ -58,7 +58,7 @@ _OF_TEXTS = frozenset(
         "end",
     ]
 )
-# A number of such a name counts or measures something.
+# A number of such a name is a count or measure.
 _COUNTS = frozenset(
     [
         "block",
@@ -98,8 +98,9 @@ _SEVERAL = frozenset(["tokens", "keys", "passwords", "secrets", "credentials", "
 
 
 def is_secret_name(name: object) -> bool:
-    """Whether a setting of this name holds a secret: ``hf_token``, ``apiKey`` and ``dbpass`` do,
-    ``tokenizer``, ``author`` and ``pad_token`` do not.
+    """Return whether a setting of this name holds a secret.
+
+    ``hf_token``, ``apiKey`` and ``dbpass`` do, ``tokenizer``, ``author`` and ``pad_token`` do not.
     """
     return _is_secret_name(str(name))
 
@@ -116,8 +117,9 @@ def _is_secret_name(name: str) -> bool:
 
 
 def is_secret_outright(name: object) -> bool:
-    """Whether the name leaves no doubt, so that a number is a secret too: ``password`` does,
-    ``max_tokens`` does not.
+    """Return whether the name is certain enough that a number is a secret too.
+
+    ``password`` is, ``max_tokens`` is not.
     """
     words = _words(name)
     if len(words) == 1 and words[0] in _EXACTLY:
@@ -129,13 +131,13 @@ def is_secret_outright(name: object) -> bool:
 
 
 def names_several(name: object) -> bool:
-    """Whether it may name more than one secret: ``tokens``."""
+    """Return whether the name may mean several secrets, such as ``tokens``."""
     words = _words(name)
     return bool(words) and words[-1] in _SEVERAL
 
 
 def counts_something(name: object) -> bool:
-    """Whether a number of this name is a quantity, though it sounds secret: ``key_dim``."""
+    """Return whether a number of this name is a quantity though it sounds secret: ``key_dim``."""
     words = _words(name)
     return "tokens" in words or "keys" in words or not _COUNTS.isdisjoint(words)
 
@@ -145,5 +147,5 @@ def _words(name: object) -> list[str]:
 
 
 def _with_pairs(words: Sequence[str]) -> list[str]:
-    """The words, and each together with the one before it."""
+    """Return the words, and each joined to the one before it."""
     return [*words, *(first + second for first, second in pairwise(words))]

@@ -1,6 +1,6 @@
-"""Striking out what is secret, before anything is written.
+"""Removes secrets before anything is written.
 
-The one way for all that may hold secrets: the command line, settings of any kind, and texts.
+Used for everything that may hold secrets: the command line, settings of any kind, and texts.
 """
 
 import copy
@@ -32,11 +32,14 @@ _BARE = re.compile(r"[\w.-]{1,80}")
 
 
 def redact(arguments: Sequence[object]) -> list[str]:
-    """A command line with what looks secret struck out: the values of options of such a name,
-    what follows such a name and ``=`` or ``:`` within an argument, and what has a secret's shape.
+    """Return a command line without what looks secret.
+
+    That is: values of options with a secret's name, what follows such a name and ``=`` or ``:``
+    within
+    an argument, and what has the shape of a secret.
     """
     shown: list[str] = []
-    option = ""  # the last one, whose values follow
+    option = ""  # the option whose values follow
     hidden = is_first = False
     for argument in map(str, arguments):
         if hidden and not argument.startswith("--" if is_first else "-"):
@@ -60,30 +63,31 @@ def redact(arguments: Sequence[object]) -> list[str]:
 def redact_setting(
     name: object, value: Any, other: Callable[[Any], Any] = lambda value: value
 ) -> Any:
-    """A setting's value, struck out if its name says that it is secret. A number is kept unless
-    the name leaves no doubt: ``max_tokens`` is no secret. In mappings, sequences, sets and objects
-    with fields each value is looked at, and in texts what has a secret's shape. What holds nothing
-    secret comes back as it is.
+    """Return a setting's value, redacted if its name means a secret.
+
+    A number is kept unless the name is certain: ``max_tokens`` is no secret. In mappings,
+    sequences,
+    sets and objects with fields, each value is redacted, and in texts what has the shape of a
+    secret.
+    A value without secrets is returned itself.
 
     Args:
         name: of the setting.
         value: of the setting.
-        other: what to make of an object that is none of these.
+        other: converts an object that is none of these.
     """
     return _Settings(other).redacted(name, value)
 
 
 def without_secrets(text: str) -> str:
-    """A text for people, as an exception's, without secrets that are known from elsewhere or have
-    a secret's shape.
-    """
+    """Return a text for people, such as an exception's, without secrets known or found by shape."""
     return strike_known(strike_named(strike_shapes(text), outright=True))
 
 
 class _Settings:
     def __init__(self, other: Callable[[Any], Any]) -> None:
         self._other = other
-        self._within: set[int] = set()  # ids of what is being looked into
+        self._within: set[int] = set()  # ids of objects being redacted
 
     def redacted(self, name: object, value: Any) -> Any:
         if value is None or isinstance(value, bool):
@@ -102,7 +106,7 @@ class _Settings:
             self._within.discard(id(value))
 
     def _hidden(self, name: object, value: Any) -> Any:
-        """What is left of a value under a secret's name."""
+        """Return what remains of a value under a secret's name."""
         if isinstance(value, str | bytes | bytearray | PurePath):
             return _struck(name, value) if str(value) and value else value
         if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
@@ -121,9 +125,9 @@ class _Settings:
         if isinstance(value, type) or (
             callable(value) and not isinstance(value, functools.partial)
         ):
-            return value  # a function that makes keys, a network for tokens
+            return value  # such as a function that makes keys, or a network for tokens
         for entry in (_fields(value) or {}).values():
-            self.redacted(name, entry)  # so that they are known
+            self.redacted(name, entry)  # so that they become known
         return STRUCK_OUT
 
     def _looked_into(self, name: object, value: Any) -> Any:
@@ -170,7 +174,7 @@ class _Settings:
     def _sequence(self, name: object, value: Sequence[Any]) -> Any:
         entries = list(value)
         texts = all(isinstance(entry, str) for entry in entries)
-        if texts and any(entry.startswith("--") for entry in entries):  # a command line
+        if texts and any(entry.startswith("--") for entry in entries):  # looks like a command line
             shown: list[Any] = list(redact(entries))
         elif len(entries) == 2 and isinstance(entries[0], str) and _is_bare(entries[0]):
             shown = [entries[0], self.redacted(entries[0], entries[1])]  # name and value
@@ -180,7 +184,7 @@ class _Settings:
 
 
 def _struck(name: object, value: Any) -> str:
-    """In the place of a secret, which is known from now on."""
+    """Return the replacement of a secret, which is known from now on."""
     text = value.decode("latin-1") if isinstance(value, bytes | bytearray) else str(value)
     remember(text, is_secret_outright(name))
     return STRUCK_OUT
@@ -191,24 +195,24 @@ def _text(name: object, text: str) -> str:
 
 
 def _is_bare(text: str) -> bool:
-    """Whether a text is a secret's name, and no more."""
+    """Return whether a text is nothing but a secret's name."""
     return _BARE.fullmatch(text) is not None and is_secret_name(text)
 
 
 def _is_same(left: Any, right: Any) -> bool:
-    """Whether nothing was changed; arrays have no truth to compare by."""
+    """Return whether nothing was changed; arrays cannot be compared to a truth value."""
     return left is right or (isinstance(left, str) and isinstance(right, str) and left == right)
 
 
 def _like(value: Sequence[Any], entries: list[Any]) -> Any:
-    """The entries as a sequence of the same kind; itself if they are its own."""
+    """Return the entries as a sequence of the same type; the value itself if they are its own."""
     if all(map(_is_same, value, entries)):
         return value
     return tuple(entries) if isinstance(value, tuple) else entries
 
 
 def _fields(value: Any) -> Mapping[str, Any] | None:
-    """Name and value of the fields of an object that is made of them; None if it is another."""
+    """Return names and values of an object made of fields; None for any other."""
     if isinstance(value, type):
         return None
     names: Sequence[str] | None = None
@@ -228,7 +232,7 @@ def _fields(value: Any) -> Mapping[str, Any] | None:
 
 
 def _rebuilt(value: Any, changed: Mapping[str, Any]) -> Any:
-    """A copy of an object with other values in its fields."""
+    """Return a copy of an object with other values in its fields."""
     if isinstance(value, tuple):
         return value._replace(**changed)  # type: ignore[attr-defined]
     made = copy.copy(value)

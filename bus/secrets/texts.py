@@ -1,7 +1,7 @@
-"""What is secret within a text, whatever it is called: by its shape, or because it is known.
+"""Removes secrets from texts: by shape, or because they are known.
 
-Known are the values that were struck out elsewhere in this process, and what the environment has
-under a secret's name: so that they are struck out of an exception's text too.
+Known secrets are the values redacted elsewhere in this process, and those in the environment under
+a secret's name; so an exception's text does not reveal them either.
 """
 
 import json
@@ -13,10 +13,10 @@ from .names import counts_something, is_secret_name, is_secret_outright
 
 STRUCK_OUT = "***"
 MAX_KNOWN = 1000
-_LEAST_CHARS = 6  # shorter ones are in too many words
+_LEAST_CHARS = 6  # shorter ones occur in too many words
 _LONG_CHARS = 16
 
-# Who logs in to a URL. A password may have any signs in it, "@" and "/" too; a port is none.
+# The login in a URL. A password may contain any characters, "@" and "/" too; a port is none.
 _IN_URL = re.compile(
     r"(?<=:/)/*(?:[^/?#\s\"'<>:@]{0,200}:(?!\d+(?:[/?#]|$))[^\s\"'<>]{0,400}@|[^/?#\s\"'<>]{1,400}@)"
 )
@@ -58,7 +58,7 @@ _SHAPES = re.compile(
         )
     )
 )
-# Such a text of 40 digits is what a version is known by, not W&B's key.
+# A text of this name with 40 digits is a version, not W&B's key.
 _OF_VERSIONS = re.compile("commit|sha|hash|rev|digest|checksum|version|git", re.I)
 _FORTY = re.compile("[0-9a-f]{40}")
 
@@ -66,12 +66,14 @@ _known: dict[str, None] = {}
 
 
 def remember(secret: str, outright: bool = False) -> None:
-    """Have a secret struck out of all texts from now on, unless it is too short or too much of a
-    word for that: ``key="val_loss"`` must not strike out a metric's name.
+    """Have a secret removed from all texts from now on.
+
+    Secrets that are too short or too much like a word are not: ``key="val_loss"`` must not remove a
+    metric's name.
 
     Args:
         secret: the value.
-        outright: its name leaves no doubt.
+        outright: its name is certain.
     """
     text = secret.strip()
     is_telling = outright or len(text) >= _LONG_CHARS or any(c.isdigit() for c in text)
@@ -82,10 +84,10 @@ def remember(secret: str, outright: bool = False) -> None:
 
 
 def strike_known(text: str) -> str:
-    """The text without the secrets that are known."""
+    """Return the text without known secrets."""
     found = {*_known, *_of_environment()}
     for secret in sorted(found, key=len, reverse=True):
-        # As it is, as repr and JSON write it, and as a URL has it.
+        # Plain, as in repr and JSON, and as in a URL.
         for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")):
             if form in text:
                 text = text.replace(form, STRUCK_OUT)
@@ -104,12 +106,13 @@ def _of_environment() -> list[str]:
 
 
 def strike_shapes(text: str, name: object = "") -> str:
-    """The text without what has a secret's shape: who logs in to a URL, headers, parameters of
-    queries, keys of well-known services.
+    """Return the text without what has the shape of a secret.
+
+    That is: logins in URLs, headers, parameters of queries, keys of well-known services.
 
     Args:
         text: the text.
-        name: what it is called; a commit's is no key.
+        name: its name; a commit's text is not a key.
     """
     text = _IN_URL.sub(_login, text)
     text = _LOGIN.sub(_login, text)
@@ -141,12 +144,13 @@ def _in_query(found: re.Match[str]) -> str:
 
 
 def strike_named(text: str, outright: bool = False) -> str:
-    """The text without what follows a secret's name and ``=`` or ``:`` in it, as in JSON, in DSNs
-    and in lines of an environment.
+    """Return the text without what follows a secret's name and ``=`` or ``:`` in it.
+
+    So it is in JSON, in DSNs and in lines of an environment.
 
     Args:
         text: the text.
-        outright: only what follows a name that leaves no doubt; for prose.
+        outright: only what follows a certain name; for prose.
     """
     parts: list[str] = []
     done = 0
@@ -165,7 +169,12 @@ def strike_named(text: str, outright: bool = False) -> str:
 
 
 def hides(name: object, text: str) -> bool:
-    """Whether a text of this name is a secret, where a number may be written as a text."""
+    """Return whether a text of this name is a secret; a number may be written as a text.
+
+    Args:
+        name: the name.
+        text: the value.
+    """
     if not is_secret_name(name) or text.lower() in _PLAIN_WORDS or text == STRUCK_OUT:
         return False
     if _NUMBER.fullmatch(text):

@@ -1,1 +1,1 @@
-"""What the operating system lends: files and their names, streams, forks, the terminal."""
+"""Services of the operating system: files and their names, streams, forks, the terminal."""

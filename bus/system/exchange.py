@@ -1,4 +1,4 @@
-"""Two names change places on disk, without a moment in which one of them is free."""
+"""Swaps two names on disk atomically."""
 
 import ctypes
 import errno
@@ -7,22 +7,26 @@ from pathlib import Path
 
 _HERE = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE
-# What a kernel or a file system answers that cannot do it.
+# Errors of kernels or file systems without this call.
 _CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Have each of two files or folders called as the other was.
+    """Swap the names of two files or folders.
+
+    Args:
+        first: one of them.
+        second: the other.
 
     Returns:
-        Whether it was done; False where the system or the file system has no such call.
+        Whether it was done; False if the system or the file system has no such call.
 
     Raises:
-        OSError: one of them is not there, or the disk failed.
+        OSError: one of them does not exist, or the disk failed.
     """
-    # By name, in each call: it is rare, and a library that is loaded at import costs every start.
+    # Looked up in each call: it is rare, and loading a library at import would slow every start.
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:  # not Linux, or a C library that is older than the call
+    if call is None:  # not Linux, or a C library older than the call
         return False
     if call(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE) == 0:
         return True

@@ -1,9 +1,9 @@
-"""What a forked child has of its parent's run: nothing that it may touch.
+"""Keeps forked children from touching their parent's run.
 
-A child that is forked finds files, mappings, sockets and locks of the run as its parent has them,
-but none of the threads that work with them. The run stays its parent's: whatever owns a part of it
-gives that part up in the child, at once, and takes no lock to do so, because a thread that is not
-there may hold it. Whoever would go on with the run in the child is refused.
+A forked child has the files, mappings, sockets and locks of the run, but none of the threads that
+work with them. The run stays its parent's: each owner of a part of it gives that part up in the
+child at once, without taking a lock, because a thread that does not exist there may hold it. Code
+that tries to continue the run in the child gets an error.
 """
 
 import multiprocessing
@@ -20,32 +20,32 @@ _LOADERS = ("torch.utils.data", "torchdata")
 
 
 class Owner(Protocol):
-    """Has something that is the process's own: a file, a thread, a socket, a signal's handler."""
+    """Owns something that belongs to one process: a file, thread, socket or signal handler."""
 
     def leave_to_parent(self) -> None:
-        """Called in a forked child, right after the fork: give up what is the parent's."""
+        """Give up what is the parent's; called in a forked child, right after the fork."""
 
 
 def leave_when_forked(owner: Owner) -> None:
-    """Have ``owner.leave_to_parent()`` called in every child that is forked while it lives."""
+    """Have ``owner.leave_to_parent()`` called in every child forked while the owner exists."""
     _owners.add(owner)
 
 
 def keep_when_forked(owner: Owner) -> None:
-    """Call it no more: the owner has nothing that a child could touch."""
+    """Stop calling it: the owner has nothing left that a child could touch."""
     _owners.discard(owner)
 
 
 def is_loader_worker() -> bool:
-    """Whether this process was forked to load data, somewhere above in its parents."""
+    """Return whether this process, or a parent of it, was forked to load data."""
     return _Process.loads_data
 
 
 def refusal(what: str) -> ForkedChildError:
-    """Why a forked child may not do something.
+    """Return the error for something that a forked child may not do.
 
     Args:
-        what: what it tried, a call say.
+        what: what it tried, such as a call.
     """
     if _Process.loads_data:
         return ForkedChildError(
@@ -55,20 +55,20 @@ def refusal(what: str) -> ForkedChildError:
         )
     return ForkedChildError(
         f"{what} in a process that was forked from the one that trains: the run is its parent's. "
-        "Hand what you have to the parent, through a multiprocessing.Queue say, end the child with "
-        "os._exit(), or give it a Trainer of its own"
+        "Send data to the parent, for example through a multiprocessing.Queue, end the child with "
+        "os._exit(), or create a Trainer in it"
     )
 
 
 def child_process() -> str:
-    """What this process is to the one that trains, for a message; empty if it is none's child."""
+    """Return what this process is to the training process, for a message; empty if no child."""
     if _Process.loads_data:
         return "a dataloader's worker"
     return "a child process" if multiprocessing.parent_process() is not None else ""
 
 
 class _Process:
-    """What is known of this process."""
+    """Facts about this process."""
 
     loads_data = False
 
@@ -81,12 +81,12 @@ def _leave_all_to_parent() -> None:
     for owner in list(_owners):
         try:
             owner.leave_to_parent()
-        except Exception:  # the others all the same; what a fork's hooks raise, Python only prints
+        except Exception:  # continue with the others; Python only prints what fork hooks raise
             sys.excepthook(*sys.exc_info())
 
 
 def _is_forked_by_loader() -> bool:
-    """Whether a DataLoader starts its workers; asked where they fork."""
+    """Return whether a DataLoader is starting its workers; called where they fork."""
     frame = sys._getframe()
     while (outer := frame.f_back) is not None:
         frame = outer
@@ -95,10 +95,10 @@ def _is_forked_by_loader() -> bool:
     return False
 
 
-# -- signals that come while a process forks -----------------------------------------------------
+# -- signals that arrive during a fork -----------------------------------------------------------
 
-# In a child they would reach the handlers of its parent's run, where Python drops them: a child
-# that is ended right after it was forked would live on. So they wait until it has its own again.
+# In a child they would reach the handlers of its parent's run, and Python would drop them: a child
+# that is terminated right after the fork would live on. So they wait until it has its own handlers.
 _WAITING = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
 _forking = threading.local()
 

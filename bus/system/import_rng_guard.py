@@ -1,4 +1,4 @@
-"""Loading libraries in the middle of a run without touching what the run computes."""
+"""Imports libraries during a run without changing the random numbers of the run."""
 
 import random
 from collections.abc import Iterator
@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def random_numbers_elsewhere() -> Iterator[None]:
-    """While it is entered, what is imported draws its random bits from the system.
+    """While it is entered, imported libraries draw random bits from the system.
 
-    rich draws some from Python's global generator when it is loaded, which happens when there is
-    something to show: without this, a message or a progress bar would change the training of
-    everybody who uses that generator.
+    rich draws some from Python's global generator when it is imported, which happens when there is
+    something to show. Without this, a message or a progress bar would change the training of
+    everybody
+    who uses that generator.
     """
     draw = random.getrandbits
     random.getrandbits = random.SystemRandom().getrandbits

@@ -1,7 +1,7 @@
-"""The library's own messages: structlog, quiet unless NIGHTBUS_LOG asks for more.
+"""The library's own messages: structlog, with a level set by NIGHTBUS_LOG.
 
-structlog is loaded with the first message that is shown: it takes 80 ms, and most processes have
-nothing to say.
+structlog is imported with the first message that is shown: it takes 80 ms, and most processes show
+none.
 """
 
 import logging
@@ -27,14 +27,14 @@ class Where(Protocol):
 
 
 class _Context:
-    """What every message says besides its own words."""
+    """The run and place that every message names."""
 
     run: str = ""
     place: Where | None = None
 
 
 def level() -> int:
-    """From which level on messages are shown.
+    """Return the level from which messages are shown.
 
     Raises:
         UsageError: NIGHTBUS_LOG is not a level.
@@ -46,13 +46,18 @@ def level() -> int:
 
 
 def bind_run(run: str, place: Where | None) -> None:
-    """Have messages name a run and the rank, epoch and step it is at; ``("", None)`` ends that."""
+    """Have messages name a run, and the rank, epoch and step it is at.
+
+    Args:
+        run: the run's id; empty to end this.
+        place: the place in training; None to end this.
+    """
     _Context.run, _Context.place = run, place
 
 
 @contextmanager
 def bound_run() -> Iterator[None]:
-    """Messages name within it what ``bind_run`` says, and behind it what they named before."""
+    """Restore, at its end, what messages named before."""
     run, place = _Context.run, _Context.place
     try:
         yield
@@ -68,22 +73,42 @@ class Logger:
         self._logger: Any = None
 
     def debug(self, event: str, **values: Any) -> None:
-        """For people who look into nightbus itself."""
-        self._say(logging.DEBUG, "debug", event, values)
+        """Log details for developers of nightbus.
+
+        Args:
+            event: the message.
+            **values: named values that belong to it.
+        """
+        self._log(logging.DEBUG, "debug", event, values)
 
     def info(self, event: str, **values: Any) -> None:
-        """What may be interesting now and then."""
-        self._say(logging.INFO, "info", event, values)
+        """Log what may be interesting.
+
+        Args:
+            event: the message.
+            **values: named values that belong to it.
+        """
+        self._log(logging.INFO, "info", event, values)
 
     def warning(self, event: str, **values: Any) -> None:
-        """What the user should know."""
-        self._say(logging.WARNING, "warning", event, values)
+        """Log what the user should know.
+
+        Args:
+            event: the message.
+            **values: named values that belong to it.
+        """
+        self._log(logging.WARNING, "warning", event, values)
 
     def error(self, event: str, **values: Any) -> None:
-        """What went wrong in nightbus itself."""
-        self._say(logging.ERROR, "error", event, values)
+        """Log a failure of nightbus itself.
 
-    def _say(self, severity: int, method: str, event: str, values: dict[str, Any]) -> None:
+        Args:
+            event: the message.
+            **values: named values that belong to it.
+        """
+        self._log(logging.ERROR, "error", event, values)
+
+    def _log(self, severity: int, method: str, event: str, values: dict[str, Any]) -> None:
         if severity < level():
             return
         try:
@@ -91,18 +116,18 @@ class Logger:
                 self._logger = _structlog_logger(self._name)
             getattr(self._logger, method)(event, **values)
         except Exception as error:
-            # structlog cannot be loaded while there is no file descriptor, or what the program
-            # has it do fails. A message is no reason for a run to end.
-            _say_plainly(method, event, values, error)
+            # structlog cannot be imported without a file descriptor, or its configuration by the
+            # program fails. A message must not end a run.
+            _print_plainly(method, event, values, error)
 
 
 def get_logger(name: str) -> Logger:
-    """A module's logger."""
+    """Return a module's logger."""
     return Logger(name)
 
 
 def _structlog_logger(name: str) -> Any:
-    """structlog as the program configured it, or else as nightbus likes it: on stderr."""
+    """Return structlog's logger as the program configured it, otherwise one on stderr."""
     with random_numbers_elsewhere():
         import structlog
 
@@ -119,15 +144,15 @@ def _structlog_logger(name: str) -> Any:
     return structlog.wrap_logger(_Stderr(), processors=processors)
 
 
-def _say_plainly(method: str, event: str, values: dict[str, Any], error: Exception) -> None:
-    """Say without structlog what it would have said."""
+def _print_plainly(method: str, event: str, values: dict[str, Any], error: Exception) -> None:
+    """Print a message without structlog."""
     failure = values.get("exc_info")
     if isinstance(failure, BaseException):
         values = {**values, "exc_info": f"{type(failure).__name__}: {failure}"}
     known = _add_context(None, method, dict(values))
-    said = "".join(f" {name}={value!r}" for name, value in known.items())
+    values_text = "".join(f" {name}={value!r}" for name, value in known.items())
     why = f"{type(error).__name__}: {error}"
-    notify_user(f"nightbus: {method}: {event}{said} (without structlog: {why})")
+    notify_user(f"nightbus: {method}: {event}{values_text} (without structlog: {why})")
 
 
 def _add_context(
@@ -142,7 +167,7 @@ def _add_context(
 
 
 class _Stderr:
-    """Looks up sys.stderr at each message: the progress bar stands in for it while it runs."""
+    """Looks up sys.stderr at each message, because the progress bar replaces it while it runs."""
 
     def _print(self, message: str) -> None:
         notify_user(message)

@@ -7,10 +7,10 @@ from ..errors import UsageError
 
 
 def as_path(given: str | os.PathLike[str]) -> Path:
-    """A path, with ``~`` for somebody's home as shells have it.
+    """Return a path, with ``~`` as a home folder, as in shells.
 
     Raises:
-        UsageError: nobody has that home.
+        UsageError: there is no such user.
     """
     path = Path(given)
     try:

@@ -1,7 +1,7 @@
-"""Files of a run are opened as what they must be: plain files, in the run's folder itself.
+"""Opens files of a run only if they are regular files in the run's folder itself.
 
-A run folder may be a stranger's. A link would lead out of it, and a pipe or a device would keep
-whoever opens it waiting for ever.
+A run folder may be a stranger's. A link could lead out of it, and opening a pipe or a device could
+wait for ever.
 """
 
 import errno
@@ -12,21 +12,24 @@ from pathlib import Path
 from ..errors import NightbusError
 
 MAX_SMALL_FILE_BYTES = 16 << 20
-"""At most so much is read of a file that is read as a whole, such as run.json."""
+"""Maximum size of a file that is read as a whole, such as run.json."""
 
-# NONBLOCK so that opening a pipe does not wait for its other end; plain files do not mind it.
+# NONBLOCK so that opening a pipe does not wait for its other end; regular files ignore it.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def open_plain(path: Path, error: type[NightbusError]) -> int:
-    """Open a plain file for reading; returns its file descriptor.
+    """Open a regular file for reading.
 
     Args:
         path: the file.
-        error: what to raise if there is something else.
+        error: the error to raise for anything else.
+
+    Returns:
+        The file descriptor.
 
     Raises:
-        FileNotFoundError: there is nothing.
+        FileNotFoundError: there is no file.
         OSError: it cannot be opened.
         NightbusError: it is a link, a pipe, a device or a folder.
     """
@@ -46,25 +49,33 @@ def open_plain(path: Path, error: type[NightbusError]) -> int:
 
 
 def read_small(path: Path, error: type[NightbusError]) -> bytes:
-    """All of a small plain file.
+    """Return the content of a small regular file.
+
+    Args:
+        path: the file.
+        error: the error to raise for anything else.
 
     Raises:
-        FileNotFoundError: there is nothing.
+        FileNotFoundError: there is no file.
         OSError: it cannot be read.
-        NightbusError: it is no plain file, or larger than MAX_SMALL_FILE_BYTES.
+        NightbusError: it is not a regular file, or larger than MAX_SMALL_FILE_BYTES.
     """
     with open(open_plain(path, error), "rb") as file:
         data = file.read(MAX_SMALL_FILE_BYTES + 1)
     if len(data) > MAX_SMALL_FILE_BYTES:
-        raise error(f"{path} takes more than {MAX_SMALL_FILE_BYTES} bytes, the most that is read")
+        raise error(f"{path} has more than {MAX_SMALL_FILE_BYTES} bytes, the most that is read")
     return data
 
 
 def refuse_link(folder: Path, error: type[NightbusError]) -> None:
-    """Make sure that a folder inside a run is no link.
+    """Check that a folder inside a run is not a link.
+
+    Args:
+        folder: the folder.
+        error: the error to raise.
 
     Raises:
-        NightbusError: it is one.
+        NightbusError: it is a link.
     """
     if folder.is_symlink():
         raise error(_refusal(folder, "a link"))
@@ -72,6 +83,6 @@ def refuse_link(folder: Path, error: type[NightbusError]) -> None:
 
 def _refusal(path: Path, what: str) -> str:
     return (
-        f"{path} is {what}; what a run folder holds is read only where it lies, so put the file or "
+        f"{path} is {what}; files of a run are read only in its own folder, so put the file or "
         "folder itself there"
     )

@@ -1,4 +1,4 @@
-"""Which errors say that the process has run out of something that it may get back."""
+"""Recognises errors of a process that has temporarily run out of something."""
 
 import errno
 
@@ -7,8 +7,9 @@ _SHORT_OF = (*NO_DESCRIPTOR, errno.ENOMEM, errno.EAGAIN)
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that there are no file descriptors, no memory or no threads now: it is
-    nobody's fault, and what failed may be done later.
+    """Return whether an error means that no file descriptor, memory or thread is available now.
+
+    What failed so may succeed later.
     """
     cause: BaseException | None = error
     while cause is not None:

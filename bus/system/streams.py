@@ -1,7 +1,8 @@
-"""Standard error and output, whatever a program has put in their place.
+"""Writes to standard error and output, whatever a program has replaced them with.
 
-A Tee has no ``isatty`` or ``flush``; a window's program has None; a service closes them; a write
-fails on a full disk or on letters that an ASCII terminal does not know. None of it ends a run.
+A Tee has no ``isatty`` or ``flush``; a program without a console has None; a service closes them; a
+write fails on a full disk or on characters that an ASCII terminal does not have. None of this ends
+a run.
 """
 
 import contextlib
@@ -13,18 +14,22 @@ from .terminal_message import STDERR
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether a stream is a terminal; one that does not say is none."""
+    """Return whether a stream is a terminal; one that cannot tell is not."""
     try:
         return bool(stream.isatty())
-    except Exception:  # of the program's own class: it has no such method, or is closed
+    except Exception:  # of the program's own class, which has no such method or is closed
         return False
 
 
 def write_text(stream: Any, text: str) -> None:
-    """Write on a stream of the program's, in letters that it knows.
+    """Write on one of the program's streams, in characters that it has.
+
+    Args:
+        stream: the stream.
+        text: the text.
 
     Raises:
-        Exception: what the stream itself raises.
+        Exception: whatever the stream raises.
     """
     try:
         stream.write(text)
@@ -36,15 +41,18 @@ def write_text(stream: Any, text: str) -> None:
 
 
 def notify_user(message: str) -> None:
-    """Print a line for people to standard error, or, where the program's own does not take it, to
-    the process's. If that cannot be written either, nobody is left who could be told.
+    """Print a line for people on standard error.
+
+    If the program's own stream does not take it, the process's is used; if that fails too, the line
+    is
+    lost.
     """
     stream = sys.stderr
-    if stream is None:  # as it is in a program without a console
+    if stream is None:  # in a program without a console
         return
     try:
         write_text(stream, f"{message}\n")
-    except OSError:  # a disk that is full, say
+    except OSError:  # for example a full disk
         return
     except Exception:
         with contextlib.suppress(OSError):
@@ -52,9 +60,11 @@ def notify_user(message: str) -> None:
 
 
 def keep_standard_numbers() -> None:
-    """Have the file descriptors of standard input, output and error taken, where a program has
-    closed them: else the next file, the event log say, gets such a number, and whatever is printed
-    goes into it.
+    """Occupy the file descriptors of standard input, output and error if a program has closed them.
+
+    Otherwise the next file, for example the event log, would get such a number, and printed text
+    would
+    be written into it.
     """
     with contextlib.suppress(OSError):
         while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:

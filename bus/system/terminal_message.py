@@ -1,4 +1,4 @@
-"""Messages that must be seen at once: on stderr, past whoever draws there."""
+"""Messages that must be seen at once, written on stderr in spite of anything drawn there."""
 
 import contextlib
 import os
@@ -8,30 +8,32 @@ _ERASE_LINE, _UP = "\r\x1b[2K", "\x1b[1A"
 
 
 class _Drawing:
-    """How many lines at the terminal's end are drawn again and again; 0 when none are."""
+    """The number of lines drawn again and again at the terminal's end; 0 if there are none."""
 
     lines = 0
 
 
 def drawn_lines(count: int) -> None:
-    """Tell of the lines that are drawn at the end of the terminal that stderr is.
+    """Record how many lines are drawn at the end of the terminal that stderr is.
 
     Args:
-        count: how many; the cursor is in the last of them. 0 when they are gone.
+        count: number of lines; the cursor is in the last one. 0 once they are gone.
     """
     _Drawing.lines = count
 
 
 def write_urgently(message: str) -> None:
-    """Write a message on stderr from any thread, or from a signal's handler that may have come in
-    the middle of a print. On a terminal it begins a line, whatever a key has left there; it takes
-    the place of lines that are drawn, which come again below it.
+    """Write a message on stderr, from any thread or from a signal handler.
+
+    The handler may run in the middle of a print. On a terminal the message begins a line, and
+    replaces
+    drawn lines, which are drawn again below it.
     """
     text = f"nightbus: {message}\n"
     if lines := _Drawing.lines:
-        # Who draws them next goes up from the last one, so the cursor has to be as far down.
+        # Drawing them again starts by moving up from the last one, so the cursor has to be there.
         text = _ERASE_LINE + (_UP + _ERASE_LINE) * (lines - 1) + text + "\n" * (lines - 1)
     elif os.isatty(STDERR):
         text = "\n" + text
-    with contextlib.suppress(OSError):  # there is no stderr: then nobody listens
+    with contextlib.suppress(OSError):  # there is no stderr
         os.write(STDERR, text.encode(errors="backslashreplace"))

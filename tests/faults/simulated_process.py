@@ -302,7 +302,7 @@ class Process:
             observer = self.chance.choice(beside)
             if observer.name in self.everyone:
                 self.everyone.remove(observer.name)
-                self.bus.dismiss(observer.actor, "it was detached")
+                self.bus.remove(observer.actor, "it was detached")
         else:
             self._attach(f"late{step}")
 

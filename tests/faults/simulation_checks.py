@@ -134,7 +134,7 @@ def _check_order_of_delivery(process: Process, log: Log) -> None:
             repeats += after <= before
             furthest = max(furthest, after)
         require(repeats <= observers[name].faults, "only a failure repeats a put", name, repeats)
-        finished = process.ended and name in process.finished and not observers[name]._dismissed
+        finished = process.ended and name in process.finished and not observers[name]._stop_reason
         if finished and log.puts:
             require(furthest == len(log.puts) - 1, "who finished has got all", name, furthest)
     for name, got_in_step in process.got_in_step.items():
@@ -219,7 +219,7 @@ def _check_end(process: Process, log: Log) -> None:
 def _check_commands_add_up(process: Process) -> None:
     """Each command was delivered, dropped, or is a dead letter."""
     bus, office, arrived = process.bus, process.bus.post_office, 0
-    boxes: list[tuple[str, Mailbox]] = [(m.name, m.mailbox) for m in bus._departed]
+    boxes: list[tuple[str, Mailbox]] = [(m.name, m.mailbox) for m in bus._removed]
     boxes += office.mailboxes.items()
     dead = office.unknown
     for name, mailbox in boxes:

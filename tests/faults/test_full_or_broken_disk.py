@@ -370,7 +370,7 @@ def test_an_end_that_cannot_be_recorded_is_said(
         run.fit(Small(), loader())
 
     said = capsys.readouterr().err
-    assert "the run's end could not be recorded: completed; it will look as if" in said
+    assert "cannot record the run's end (completed); the run will look as if" in said
 
 
 def test_what_is_kept_back_for_the_end_is_no_hole_when_there_is_room_again(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class VirtualThreads(Threads):
     def now_s(self) -> float:
         return self.clock.now_s
 
-    def start_beside(
+    def start_bus_thread(
         self,
         main: Callable[[], Awaitable[None]],
         ended: Callable[[BaseException | None], None],

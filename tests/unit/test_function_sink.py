@@ -103,7 +103,7 @@ def test_what_a_function_had_not_got_is_delivered_to_it_later(tmp_path: Path) ->
         ({"sinks": [3]}, "sinks has int; expected a nightbus.Sink, or a function"),
         ({"sinks": [nb.CSV]}, r"sinks has the class CSV; pass an instance: CSV\(\)"),
         ({"actors": [print]}, r"actors has builtin_function_or_method; .* nb.FunctionSink\("),
-        ({"actors": [nb.Timer]}, "actors has the class Timer; .* give an object of it"),
+        ({"actors": [nb.Timer]}, "actors has the class Timer; .* pass an instance of it"),
     ],
 )
 def test_what_a_replay_cannot_read_the_run_to_is_refused(
