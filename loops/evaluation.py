@@ -1,109 +1,42 @@
 """EvaluationLoop: validation and test, dataloader by dataloader."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from ..actors.data.data_position import begin_pass, end_pass
+from ..actors.data.data_position import begin_pass
 from ..actors.metrics.log_entry import ALL_LOADERS
 from ..actors.metrics.results import EvalResult, Result
 from ..actors.optimization.progress import Progress
 from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
+from .dataloader import DataloaderLoop
 from .loop import Loop
 from .modes import Modes
 from .outputs import in_one
 
 
-class _HookNames(NamedTuple):
-    """Names of one stage's hooks, put together once instead of for each batch."""
+class EvaluationEpochLoop(DataloaderLoop):
+    """Runs the batches of one dataloader; a batch that is None is passed over."""
 
-    batch_start: str
-    step: str
-    step_end: str
-    batch_end: str
-
-    @classmethod
-    def of(cls, kind: str) -> "_HookNames":
-        return cls(
-            f"on_{kind}_batch_start", f"{kind}_step", f"{kind}_step_end", f"on_{kind}_batch_end"
-        )
-
-
-_HOOK_NAMES = {kind: _HookNames.of(kind) for kind in ("validation", "test")}
-
-
-class EvaluationEpochLoop(Loop):
-    """Runs the batches of one dataloader."""
-
-    safe_points = False  # commands wait until training goes on
-    _of_run: ClassVar[tuple[str, ...]] = ("outputs", "_loader", "_iterator")
+    _of_run: ClassVar[tuple[str, ...]] = ("outputs", "_loader")
     outputs: list[Any] | None = None
     _loader: Any = ()
-    _iterator: Iterator[Any] = iter(())
-
-    def __init__(self) -> None:
-        self.batch_progress = Progress()
-        self._limit: int | None = None
-        self._batch_idx = -1
-        self._dataloader_idx = 0
-        self._kind = "validation"
-
-    @property
-    def done(self) -> bool:
-        return self._limit is not None and self._batch_idx + 1 >= self._limit
-
-    def reset(self) -> None:
-        self.batch_progress.begin_interrupted()
-        self.batch_progress.begin()
-        self._batch_idx = -1
 
     def on_run_start(
         self, loader: Any, limit: int | None, dataloader_idx: int, kind: str, keep_outputs: bool
     ) -> None:
-        self._loader, self._iterator = loader, begin_pass(loader)
-        self._limit, self._dataloader_idx, self._kind = limit, dataloader_idx, kind
+        self._loader = loader
         self.outputs = [] if keep_outputs else None
+        self.begin(begin_pass(loader), limit, dataloader_idx, kind)
 
-    def advance(self, *_: Any) -> None:
-        trainer = self.trainer
-        routes, place, counts = trainer.routes, trainer.place, self.batch_progress.total
-        names = _HOOK_NAMES[self._kind]
-        dataloader_idx = self._dataloader_idx
-        batch = next(self._iterator)
-        self._batch_idx = batch_idx = self._batch_idx + 1
-        place.begin_batch(batch_idx)
-        counts.ready += 1
-        if batch is None:
-            trainer.loaders.report_none(self._kind)
-            counts.started = counts.processed = counts.completed = counts.ready
-            trainer.between_batches()
+    def take(self, output: Any) -> None:
+        if output is None:
             return
-        batch = trainer.move_batch(batch, dataloader_idx)
-        trainer.metrics.batch = batch
-        if (hook := getattr(routes, names.batch_start)) is not None:
-            hook(batch, batch_idx, dataloader_idx)
-        counts.started += 1
-        output = None
-        if (step := getattr(routes, names.step)) is not None:
-            with trainer.device.forward_context():
-                output = step(batch, batch_idx, dataloader_idx)
-        if trainer.wiring.has_step_end[self._kind]:
-            output = routes.call(names.step_end, output)
-        counts.processed += 1
-        if (hook := getattr(routes, names.batch_end)) is not None:
-            hook(output, batch, batch_idx, dataloader_idx)
-        if output is not None:
-            self._take(output)
-        counts.completed += 1
-        trainer.between_batches()
-
-    def _take(self, output: Any) -> None:
         if isinstance(output, Result):
-            trainer, kind = self.trainer, self._kind
-            trainer.metrics.log_result(output, f"{kind}_step", self.outputs is not None)
+            trainer, step = self.trainer, self.names.step
+            trainer.metrics.log_result(output, step, self.outputs is not None)
             if isinstance(output, EvalResult) and not trainer.sanity_checking:
                 trainer.predictions.add(output.writes())
             output = output.detach()
@@ -111,15 +44,15 @@ class EvaluationEpochLoop(Loop):
             self.outputs.append(output)
 
     def on_run_end(self) -> list[Any] | None:
-        if self._batch_idx < 0 and self._limit != 0:
-            self.trainer.loaders.report_empty(self._kind, self._loader)
+        if self.batch_idx < 0 and self._limit != 0:
+            self.trainer.loaders.report_empty(self.kind, self._loader)
         self._close()
         outputs, self.outputs = self.outputs, None
         return outputs
 
     def _close(self) -> None:
-        end_pass(self._iterator)
-        self._loader = self._iterator = iter(())
+        super()._close()
+        self._loader = iter(())
 
     def teardown(self) -> None:
         self._close()
@@ -128,6 +61,14 @@ class EvaluationEpochLoop(Loop):
 
 class EvaluationLoop(Loop):
     """Evaluates on each dataloader in turn, without gradients and in eval mode.
+
+    A run, of validation say, is::
+
+        on_validation_model_eval, on_validation_start, on_epoch_start, on_validation_epoch_start
+        for loader in loaders:
+            outputs = self.epoch_loop.run(loader)
+        validation_epoch_end(outputs), on_validation_epoch_end, on_epoch_end, on_validation_end
+        on_validation_model_train  # if the module was in train mode before
 
     Args:
         stage: what it is for.

@@ -1,78 +1,42 @@
 """PredictionLoop: predictions for each dataloader in turn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch.utils.data import SequentialSampler
 
-from ..actors.data.data_position import end_pass
 from ..actors.data.loader_workers import owned
-from ..actors.optimization.progress import Progress
 from ..actors.step_arguments import check_dataloader_idx
+from .dataloader import DataloaderLoop
 from .loop import Loop
 from .modes import Modes
 
 
-class PredictionEpochLoop(Loop):
+class PredictionEpochLoop(DataloaderLoop):
     """Runs the batches of one dataloader."""
 
     safe_points = False  # it is interrupted between batches, and takes no commands
-    _of_run: ClassVar[tuple[str, ...]] = ("_iterator",)
-    _iterator: Iterator[Any] = iter(())
+    passes_over_none = False
 
     def __init__(self) -> None:
-        self.batch_progress = Progress()
+        super().__init__()
         self._predictions: list[Any] = []
-        self._limit: int | None = None
-        self._batch_idx = -1
-        self._dataloader_idx = 0
         self._keep = True
 
-    @property
-    def done(self) -> bool:
-        return self._limit is not None and self._batch_idx + 1 >= self._limit
-
-    def reset(self) -> None:
-        self.batch_progress.begin_interrupted()
-        self.batch_progress.begin()
-        self._batch_idx = -1
-
     def on_run_start(self, loader: Any, limit: int | None, dataloader_idx: int, keep: bool) -> None:
-        self._predictions = []
-        self._iterator = owned(iter(loader))
-        self._limit, self._dataloader_idx, self._keep = limit, dataloader_idx, keep
+        self._predictions, self._keep = [], keep
+        self.begin(owned(iter(loader)), limit, dataloader_idx, "predict")
 
-    def advance(self, *_: Any) -> None:
-        trainer = self.trainer
-        routes, counts, idx = trainer.routes, self.batch_progress.total, self._dataloader_idx
-        batch = next(self._iterator)
-        self._batch_idx = batch_idx = self._batch_idx + 1
-        trainer.place.begin_batch(batch_idx)
-        counts.ready += 1
-        batch = trainer.move_batch(batch, idx)
-        if (hook := routes.on_predict_batch_start) is not None:
-            hook(batch, batch_idx, idx)
-        counts.started += 1
-        with trainer.device.forward_context():
-            prediction = routes.predict_step(batch, batch_idx, idx)
-        counts.processed += 1
-        if (hook := routes.on_predict_batch_end) is not None:
-            hook(prediction, batch, batch_idx, idx)
+    def take(self, output: Any) -> None:
         if self._keep:
-            self._predictions.append(_on_cpu(prediction))
-        counts.completed += 1
-        trainer.between_batches()
+            self._predictions.append(_on_cpu(output))
 
     def on_run_end(self) -> list[Any]:
         self._close()
         predictions, self._predictions = self._predictions, []
         return predictions
-
-    def _close(self) -> None:
-        end_pass(self._iterator)
-        self._iterator = iter(())
 
     def teardown(self) -> None:
         self._close()
@@ -81,6 +45,13 @@ class PredictionEpochLoop(Loop):
 
 class PredictionLoop(Loop):
     """Predicts on each dataloader in turn, without gradients and in eval mode.
+
+    A run is::
+
+        on_predict_start, on_predict_model_eval, on_predict_epoch_start
+        for loader in loaders:
+            predictions += [self.epoch_loop.run(loader)]
+        on_predict_epoch_end(predictions), on_predict_end
 
     Attributes:
         return_predictions: keep predictions and return them.

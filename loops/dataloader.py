@@ -1,0 +1,156 @@
+"""DataloaderLoop: the batches of one dataloader that nothing is trained on."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+from ..actors.data.data_position import end_pass
+from ..actors.optimization.progress import Progress
+from .fast.evaluation import FastEvaluation
+from .loop import Loop
+
+
+class HookNames(NamedTuple):
+    """Names of the hooks of one stage's batches, put together once instead of for each batch."""
+
+    batch_start: str
+    step: str
+    step_end: str
+    batch_end: str
+
+    @classmethod
+    def of(cls, kind: str) -> "HookNames":
+        """The names of a stage: ``validation``, ``test`` or ``predict``."""
+        return cls(
+            f"on_{kind}_batch_start", f"{kind}_step", f"{kind}_step_end", f"on_{kind}_batch_end"
+        )
+
+
+HOOK_NAMES = {kind: HookNames.of(kind) for kind in ("validation", "test", "predict")}
+
+
+class DataloaderLoop(Loop):
+    """Runs the batches of one dataloader, with the hooks of a stage.
+
+    An iteration, of validation say, is::
+
+        batch = trainer.move_batch(next(iterator), dataloader_idx)
+        on_validation_batch_start(batch, batch_idx, dataloader_idx)
+        output = validation_step(batch, batch_idx, dataloader_idx)
+        on_validation_batch_end(output, batch, batch_idx, dataloader_idx)
+        self.take(output)
+        trainer.between_batches()
+
+    Where the loop is as it is here, ``fast/`` does the same with fewer calls and readings of the
+    clock.
+    """
+
+    safe_points = False  # commands wait until training goes on, or the run ends
+    passes_over_none: ClassVar[bool] = True
+    """Whether a batch that is None is no batch."""
+    _of_run: ClassVar[tuple[str, ...]] = ("_iterator", "_fast")
+    _iterator: Iterator[Any] = iter(())
+    _fast: FastEvaluation | None = None
+
+    def __init__(self) -> None:
+        self.batch_progress = Progress()
+        self.batch_idx = -1
+        self.dataloader_idx = 0
+        self.kind = "validation"
+        self.names = HOOK_NAMES[self.kind]
+        self._limit: int | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._limit is not None and self.batch_idx + 1 >= self._limit
+
+    def reset(self) -> None:
+        self.batch_progress.begin_interrupted()
+        self.batch_progress.begin()
+        self.batch_idx = -1
+
+    def begin(
+        self, iterator: Iterator[Any], limit: int | None, dataloader_idx: int, kind: str
+    ) -> None:
+        """Get ready for the batches of a dataloader.
+
+        Args:
+            iterator: gives them.
+            limit: at most so many; None for all.
+            dataloader_idx: the dataloader's number.
+            kind: of the hooks: ``validation``, ``test`` or ``predict``.
+        """
+        self._iterator, self._limit = iterator, limit
+        self.dataloader_idx = dataloader_idx
+        self.kind, self.names = kind, HOOK_NAMES[kind]
+        self._fast = FastEvaluation(self)
+
+    def _go_fast(self) -> bool:
+        return self._fast is not None and self._fast.run()
+
+    def advance(self, *_: Any) -> None:
+        self.work_on(self.next_batch())
+
+    def next_batch(self) -> Any:
+        """The dataloader's next batch.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        return next(self._iterator)
+
+    def work_on(self, batch: Any) -> None:
+        """Do what is done with what ``next_batch`` returned."""
+        trainer = self.trainer
+        routes, names, counts = trainer.routes, self.names, self.batch_progress.total
+        self.batch_idx = batch_idx = self.batch_idx + 1
+        counts.ready += 1
+        trainer.place.begin_batch(batch_idx)
+        if batch is None and self.passes_over_none:
+            trainer.loaders.report_none(self.kind)
+            counts.started = counts.processed = counts.completed = counts.ready
+            trainer.between_batches()
+            return
+        batch = self.start_batch(batch)
+        counts.started += 1
+        output = self._step(batch)
+        counts.processed += 1
+        if (hook := getattr(routes, names.batch_end)) is not None:
+            hook(output, batch, batch_idx, self.dataloader_idx)
+        self.take(output)
+        counts.completed += 1
+        trainer.between_batches()
+
+    def start_batch(self, batch: Any) -> Any:
+        """Move the batch to the device, and announce it.
+
+        Args:
+            batch: as it was read.
+
+        Returns:
+            The batch as the step gets it.
+        """
+        trainer = self.trainer
+        batch = trainer.move_batch(batch, self.dataloader_idx)
+        trainer.metrics.batch = batch
+        if (hook := getattr(trainer.routes, self.names.batch_start)) is not None:
+            hook(batch, self.batch_idx, self.dataloader_idx)
+        return batch
+
+    def _step(self, batch: Any) -> Any:
+        trainer, names = self.trainer, self.names
+        output = None
+        if (step := getattr(trainer.routes, names.step)) is not None:
+            with trainer.device.forward_context():
+                output = step(batch, self.batch_idx, self.dataloader_idx)
+        if trainer.wiring.has_step_end.get(self.kind, False):
+            output = trainer.routes.call(names.step_end, output)
+        return output
+
+    @abstractmethod
+    def take(self, output: Any) -> None:
+        """Keep what the step returned, if it is to be kept."""
+
+    def _close(self) -> None:
+        end_pass(self._iterator)
+        self._iterator = iter(())

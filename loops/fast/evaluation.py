@@ -1,0 +1,104 @@
+"""Batches of validation, test and prediction, of which the hooks may be handled or not."""
+
+from typing import TYPE_CHECKING, Any
+
+from ...bus.log.marks import BATCH_IDX, begin, end, notice
+from .marks import TRANSFERRED
+from .path import FastPath
+
+if TYPE_CHECKING:
+    from ..loop import Loop
+
+_TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
+
+class FastEvaluation(FastPath):
+    """What a DataloaderLoop does.
+
+    Args:
+        loop: the DataloaderLoop of the run.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop)
+        self._loop = loop
+        self._counts = loop.batch_progress.total
+        names = loop.names
+        self._hook, self._dataloader_idx = names.step, loop.dataloader_idx
+        self._begins = notice(names.batch_start), begin(names.step)
+        self._ends = end(names.step), notice(names.batch_end)
+        self._announces_start = False
+        self._batch_end: Any = None
+
+    def _loops(self) -> "list[Loop]":
+        return [self._loop]
+
+    def _prepare(self) -> bool:
+        routes, trainer, names = self._routes, self._trainer, self._loop.names
+        self._announces_start = (
+            routes.do_something(*_TRANSFER)
+            or routes.are_handled(names.batch_start)
+            or trainer.device.dtype is not None
+        )
+        self._batch_end = None
+        if routes.are_handled(names.batch_end):
+            self._batch_end = getattr(routes, names.batch_end)
+        self._step: Any = routes.handler(self._hook)
+        if trainer.device.wraps_steps:
+            self._step = self._in_context
+        return routes.do_something(self._hook) and not trainer.wiring.has_step_end.get(
+            self._loop.kind, False
+        )
+
+    def _in_context(self, *arguments: Any) -> Any:
+        step: Any = self._routes.handler(self._hook)
+        with self._trainer.device.forward_context():
+            return step(*arguments)
+
+    def run(self) -> bool:
+        if not self.may_go():
+            return False
+        loop, bus = self._loop, self._bus
+        while True:
+            batch = loop.next_batch()
+            if batch is None and loop.passes_over_none:
+                loop.work_on(batch)
+            elif self._is_writing_due(self._work_on(batch)) or bus.attention:
+                self._trainer.between_batches()
+            if loop.done or not self.is_current():
+                return True
+
+    def _work_on(self, batch: Any) -> int:
+        """Do what is done with a batch; returns when its step ended, in ns."""
+        loop, place, counts, note = self._loop, self._place, self._counts, self._note
+        batch_idx = loop.batch_idx = loop.batch_idx + 1
+        counts.ready += 1
+        place.batch_idx = batch_idx
+        note(batch_idx | BATCH_IDX)
+        starts, begins = self._begins
+        if self._announces_start:
+            batch = loop.start_batch(batch)
+            now_ns = self._clock_ns()
+        else:
+            self._metrics.batch = batch
+            now_ns = self._clock_ns()
+            note(now_ns + TRANSFERRED)
+            note(now_ns + starts)
+        counts.started += 1
+        outer, place.hook = place.hook, self._hook
+        note(now_ns + begins)
+        output = self._step(batch, batch_idx, self._dataloader_idx)
+        now_ns = self._clock_ns()
+        ended, end_announced = self._ends
+        note(now_ns + ended)
+        place.hook = outer
+        counts.processed += 1
+        if now_ns > place.late_ns:
+            place.on_late()
+        if self._batch_end is not None:
+            self._batch_end(output, batch, batch_idx, self._dataloader_idx)
+        else:
+            note(now_ns + end_announced)
+        loop.take(output)
+        counts.completed += 1
+        return now_ns
