@@ -134,7 +134,7 @@ def test_one_name_for_two_optimizers_is_refused(tmp_path: Path) -> None:
         optimizers = [SGD(half, lr=0.1) for half in two(module)]
         return optimizers, [{"scheduler": StepLR(o, 1), "name": "pace"} for o in optimizers]
 
-    with pytest.raises(nb.UsageError, match="two optimizers' schedulers are called 'pace'"):
+    with pytest.raises(nb.UsageError, match="two optimizers' schedulers have the name 'pace'"):
         fit(tmp_path, named, LearningRateMonitor())
 
 

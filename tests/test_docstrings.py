@@ -18,10 +18,6 @@ PENDING = frozenset(
     {
         "actors/arguments.py",
         "actors/callback.py",
-        "actors/callbacks/finetuning.py",
-        "actors/callbacks/model_checkpoint.py",
-        "actors/callbacks/model_summary.py",
-        "actors/callbacks/weight_averaging.py",
         "actors/checkpointer.py",
         "actors/checkpoints/files.py",
         "actors/checkpoints/tensors.py",

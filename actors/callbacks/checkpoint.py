@@ -1,11 +1,11 @@
-"""Checkpoint: what callbacks that save checkpoints have in common."""
+"""Checkpoint: the base of callbacks that save checkpoints."""
 
 from ..callback import Callback
 
 
 class Checkpoint(Callback):
-    """Base of callbacks that save checkpoints.
+    """The base of callbacks that save checkpoints.
 
-    Their hooks run after those of all other callbacks, so that what these did is saved too, and
+    Their hooks run after those of all other callbacks, so that the others' changes are saved too.
     ``trainer.checkpoint_callbacks`` lists them.
     """

@@ -1,4 +1,4 @@
-"""DeviceStatsMonitor: how busy the machine is and how much memory is used, as metrics."""
+"""DeviceStatsMonitor: records the load and memory use of the machine as metrics."""
 
 import importlib
 from pathlib import Path
@@ -27,8 +27,11 @@ _CUDA_STATS = (
 
 
 class DeviceStatsMonitor(Callback):
-    """Records the use of the device every ``log_every_n_steps`` steps of training, and as many
-    batches of evaluation, over epochs, after the batch.
+    """Records the use of the device.
+
+    It does so every ``log_every_n_steps`` steps of training, and every as many batches of
+    evaluation,
+    counted over epochs, after the batch.
 
     Metrics are called ``DeviceStatsMonitor.on_train_batch_end/NAME``. On a GPU, names are those
     of ``torch.cuda.memory_stats``, in bytes. For the CPU they are ``cpu_percent``, over all cores
@@ -36,27 +39,27 @@ class DeviceStatsMonitor(Callback):
     on Linux from /proc.
 
     Args:
-        cpu_stats: record the CPU too (True) or not (False); by default when there is no GPU.
+        cpu_stats: record the CPU too; by default only if there is no GPU.
 
     Raises:
-        UsageError: cpu_stats is neither of these.
+        UsageError: cpu_stats is neither a bool nor None.
     """
 
     why_not_replayed = (
-        "it reads the device, not the log; what it measured in the run is among the run's metrics"
+        "it reads the device, not the log; its measurements are among the run's metrics"
     )
 
     def __init__(self, cpu_stats: bool | None = None) -> None:
         check_choice("cpu_stats", cpu_stats, (None, True, False))
         self._cpu_stats = cpu_stats
         self._cpu: _ProcStats | _PsutilStats | None = None
-        self._evaluated = 0  # batches
+        self._evaluated = 0  # batches of evaluation
 
     def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
-        """Find where the numbers come from.
+        """Choose the source of the numbers.
 
         Raises:
-            MissingPackageError: the CPU's need psutil here.
+            MissingPackageError: those of the CPU need psutil here.
         """
         on_cpu = trainer.device.device.type == "cpu"
         wants_cpu = on_cpu if self._cpu_stats is None else self._cpu_stats
@@ -117,7 +120,7 @@ class DeviceStatsMonitor(Callback):
 class _PsutilStats:
     def __init__(self, psutil: Any) -> None:
         self._psutil = psutil
-        psutil.cpu_percent()  # the first call only says from when on
+        psutil.cpu_percent()  # the first call only starts the measurement
 
     def read(self) -> dict[str, float]:
         return {

@@ -1,4 +1,4 @@
-"""EarlyStopping: ends training when a metric no longer gets better."""
+"""EarlyStopping: ends training when a metric stops improving."""
 
 import math
 from collections.abc import Mapping
@@ -24,26 +24,25 @@ _log = get_logger("nightbus.early_stopping")
 class EarlyStopping(Callback):
     """Stops training when the monitored metric has not improved for ``patience`` checks.
 
-    Before min_epochs and min_steps it only wants to: what holds is the last check before both are
-    reached, so a metric that has improved again by then trains on.
+    Before min_epochs and min_steps are reached, only its last check counts: if the metric has
+    improved again by then, training continues.
 
-    It reads metrics alone, so ``nb.replay(run, actors=[EarlyStopping(...)])`` says where another
-    choice of arguments would have stopped a recorded run.
+    It reads only metrics, so ``nb.replay(run, actors=[EarlyStopping(...)])`` shows where other
+    arguments would have stopped a recorded run.
 
     Args:
         monitor: the metric.
-        min_delta: an improvement is more than this.
-        patience: how many checks in a row may bring no improvement; with 3, the third ends the
-            run.
+        min_delta: changes up to this are no improvement.
+        patience: number of consecutive checks without improvement that end the run.
         verbose: report each improvement and the stop on stderr.
         mode: ``min`` if less is better, ``max`` if more is.
-        strict: a metric that was not recorded is an error; it is said and passed over otherwise.
+        strict: a missing metric is an error; otherwise a warning is logged.
         check_finite: stop when the metric is NaN or infinite.
         stopping_threshold: stop when the metric is better than this.
         divergence_threshold: stop when the metric is worse than this.
-        check_on_train_epoch_end: check when a training epoch ends (True) or when validation ends
-            (False). By default where the metric is first seen.
-        former: arguments of Lightning's, if they say what is done anyway.
+        check_on_train_epoch_end: check at the end of training epochs (True) or of validation
+            (False); by default where the metric is first found.
+        former: arguments of Lightning, accepted if they mean the default.
 
     Attributes:
         wait_count: checks since the last improvement.
@@ -52,7 +51,7 @@ class EarlyStopping(Callback):
         stopping_reason: why it stopped the run; empty if it did not.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     def __init__(
@@ -94,9 +93,9 @@ class EarlyStopping(Callback):
         self.best_score = torch.tensor(math.inf if mode == "min" else -math.inf).double()
         self._checks_at: Literal["validation", "epoch", ""] = ""
         self._where_given = check_on_train_epoch_end
-        # Where the metric was found before the run was resumed: what is known then tells no more.
+        # Where the metric was found before the run was resumed, when both places have a value.
         self._found_before: Literal["validation", "epoch", ""] = ""
-        self._verdict_before = ""  # of a run that was resumed before min_epochs or min_steps
+        self._verdict_before = ""  # of a run resumed before min_epochs or min_steps
         self._validated = False  # since fit began
         self._epochs = 0  # since fit began
         self._is_fitting = False
@@ -116,7 +115,7 @@ class EarlyStopping(Callback):
         self.stopping_reason, self._verdict_before = self._verdict_before, ""
         if self.stopping_reason:
             if trainer.may_stop:
-                self.stopping_reason = ""  # it ended a run, which was resumed all the same
+                self.stopping_reason = ""  # it ended the run, which was resumed nevertheless
             else:
                 trainer.ask_to_stop(self, self.stopping_reason)
 
@@ -130,13 +129,13 @@ class EarlyStopping(Callback):
             self._check(trainer)
 
     def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        # What the module logs in this hook is known in the next one, on_epoch_end.
+        # What the module logs in this hook is available in the next one, on_epoch_end.
         self._epoch_is_over = True
         self._epochs += _is_whole(trainer)
 
     def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         if not self._epoch_is_over:
-            return  # validation's
+            return  # of validation
         self._epoch_is_over = False
         if self._checks_at == "":
             if self.monitor in trainer.callback_metrics:
@@ -172,7 +171,7 @@ class EarlyStopping(Callback):
                 notify_user(f"EarlyStopping: {reason}")
 
     def evaluate(self, current: float) -> str:
-        """Take up a value of the metric.
+        """Judge a new value of the metric.
 
         Args:
             current: the value.
@@ -215,7 +214,7 @@ class EarlyStopping(Callback):
             f"{known}"
         )
         if self.strict:
-            raise UsageError(message + "; log it, or give strict=False to go on without it")
+            raise UsageError(message + "; log it, or pass strict=False to continue without it")
         if not self._said_missing:
             self._said_missing = True
             _log.warning(message)
@@ -223,7 +222,7 @@ class EarlyStopping(Callback):
     # -- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data and tensors that a checkpoint keeps."""
+        """Return plain data and tensors for a checkpoint."""
         return {
             "monitor": self.monitor,
             "mode": self.mode,
@@ -236,12 +235,13 @@ class EarlyStopping(Callback):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave, if it was for the same metric; ``patience`` is as it
-        was given now, so that a run may be resumed with more of it.
+        """Restore what ``state_dict`` returned, if it was for the same metric.
+
+        ``patience`` stays as given now, so that a run may be resumed with a larger one.
         """
         if (state_dict["monitor"], state_dict["mode"]) != (self.monitor, self.mode):
             _log.warning(
-                "early stopping begins anew: the checkpoint's monitored another metric",
+                "early stopping starts anew: the checkpoint's monitored another metric",
                 monitor=self.monitor,
                 checkpoint=state_dict["monitor"],
             )
@@ -249,15 +249,16 @@ class EarlyStopping(Callback):
         self.wait_count = state_dict["wait_count"]
         self.stopped_epoch = state_dict["stopped_epoch"]
         self.best_score = state_dict["best_score"]
-        if self.patience <= state_dict["patience"]:  # else there is more of it than there was
+        if self.patience <= state_dict["patience"]:  # otherwise it was increased
             self._verdict_before = state_dict.get("verdict", "")
         if self._where_given is None:
             self._found_before = state_dict.get("checks_at", "")
 
 
 def _is_whole(trainer: "Trainer") -> bool:
-    """Whether the epoch had all its batches: one that ended early may not have come to the metric;
-    in replay, nobody knows.
+    """Return whether the epoch had all its batches; unknown in replay.
+
+    An epoch that ended early may not have recorded the metric.
     """
     try:
         return trainer.is_last_batch
@@ -266,7 +267,7 @@ def _is_whole(trainer: "Trainer") -> bool:
 
 
 def _may_validate(trainer: "Trainer") -> bool:
-    """Whether validation may still come; in replay, nobody knows."""
+    """Return whether validation may still come; unknown in replay."""
     try:
         return trainer.loaders.can_validate
     except NotRecorded:

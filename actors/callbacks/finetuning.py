@@ -1,4 +1,4 @@
-"""BaseFinetuning and BackboneFinetuning: parts of a module train later than the rest."""
+"""BaseFinetuning and BackboneFinetuning: train parts of a module later than the rest."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,16 +33,16 @@ class BaseFinetuning(Callback):
     parameter groups were added is saved in checkpoints and restored from them.
     """
 
-    why_not_replayed = "it freezes and unfreezes the model, and a log holds none"
+    why_not_replayed = "it freezes and unfreezes the model, which a log does not hold"
 
     def __init__(self) -> None:
-        self._base_groups: list[int] = []  # groups of each optimizer as it was configured
+        self._base_groups: list[int] = []  # number of groups of each optimizer as configured
         self._loaded: dict[str, Any] | None = None
         self._module: nn.Module | None = None
         self._optimizers: list[Optimizer] = []
 
     def freeze_before_training(self, module: "LightningModule") -> None:
-        """Freeze parts of the module, with ``self.freeze``; called before ``configure_optimizers``.
+        """Freeze parts of the module with ``self.freeze``; called before ``configure_optimizers``.
 
         Args:
             module: the module.
@@ -54,13 +54,18 @@ class BaseFinetuning(Callback):
     def finetune_function(
         self, module: "LightningModule", epoch: int, optimizer: Optimizer
     ) -> None:
-        """Unfreeze parts, with ``self.unfreeze_and_add_param_group``; called for each optimizer
-        when an epoch begins. With a fourth parameter, it is given the optimizer's number.
+        """Unfreeze parts with ``self.unfreeze_and_add_param_group``.
+
+        Called for each optimizer when an epoch begins. A fourth parameter, if there is one, is the
+        optimizer's number.
 
         Args:
             module: the module.
             epoch: the epoch's number, from 0.
             optimizer: the optimizer.
+
+        Raises:
+            UsageError: a subclass does not override it.
         """
         raise NotImplementedError(
             f"{type(self).__name__} has to define finetune_function(self, module, epoch, optimizer)"
@@ -70,7 +75,7 @@ class BaseFinetuning(Callback):
 
     @staticmethod
     def flatten_modules(modules: Modules) -> list[nn.Module]:
-        """Modules without children, and those with parameters of their own, in order.
+        """Return the modules without children, and those with parameters of their own, in order.
 
         Args:
             modules: a module, or any nesting of iterables of modules.
@@ -87,11 +92,11 @@ class BaseFinetuning(Callback):
     def filter_params(
         modules: Modules, train_bn: bool = True, requires_grad: bool = True
     ) -> "Iterator[Parameter]":
-        """Parameters of modules.
+        """Yield parameters of modules.
 
         Args:
             modules: a module, or any nesting of iterables of modules.
-            train_bn: those of batch normalisation too.
+            train_bn: include those of batch normalisation.
             requires_grad: those that require gradients (True) or those that do not (False).
         """
         for part in BaseFinetuning.flatten_modules(modules):
@@ -103,7 +108,7 @@ class BaseFinetuning(Callback):
 
     @staticmethod
     def make_trainable(modules: Modules) -> None:
-        """Let all parameters require gradients, and batch normalisation follow its statistics."""
+        """Make all parameters require gradients, and batch normalisation update its statistics."""
         for part in BaseFinetuning.flatten_modules(modules):
             if isinstance(part, _BatchNorm):
                 part.track_running_stats = True
@@ -112,7 +117,7 @@ class BaseFinetuning(Callback):
 
     @staticmethod
     def freeze_module(module: nn.Module) -> None:
-        """Freeze one module's own parameters, and batch normalisation's statistics."""
+        """Freeze one module's own parameters, and the statistics of batch normalisation."""
         if isinstance(module, _BatchNorm):
             module.track_running_stats = False
         for parameter in module.parameters(recurse=False):
@@ -136,7 +141,12 @@ class BaseFinetuning(Callback):
     def filter_on_optimizer(
         optimizer: Optimizer, params: "Iterable[Parameter]"
     ) -> "list[Parameter]":
-        """Parameters that the optimizer does not have yet; the others are said."""
+        """Return the parameters that the optimizer does not have yet; a warning reports the others.
+
+        Args:
+            optimizer: the optimizer.
+            params: the parameters.
+        """
         known = {id(p) for group in optimizer.param_groups for p in group["params"]}
         params = list(params)
         fresh = [parameter for parameter in params if id(parameter) not in known]
@@ -164,7 +174,7 @@ class BaseFinetuning(Callback):
             lr: the group's learning rate; the first group's, divided by ``initial_denom_lr``, by
                 default.
             initial_denom_lr: see ``lr``.
-            train_bn: batch normalisation too; it is frozen otherwise.
+            train_bn: train batch normalisation too; otherwise it stays frozen.
         """
         BaseFinetuning.make_trainable(modules)
         rate = optimizer.param_groups[0]["lr"] / initial_denom_lr if lr is None else lr
@@ -188,9 +198,7 @@ class BaseFinetuning(Callback):
     def on_load_checkpoint(
         self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
-        """Set aside what the optimizers have beyond the groups they are configured with, until
-        these groups can be added.
-        """
+        """Set aside the optimizers' states of added groups, until these groups are added."""
         saved = checkpoint.get("actors", {}).get(actor_name(self))
         if not saved or not saved.get("base_groups") or "optimizer_states" not in checkpoint:
             return
@@ -231,7 +239,7 @@ class BaseFinetuning(Callback):
 
     @staticmethod
     def _adjust_schedulers(trainer: "Trainer") -> None:
-        """Tell schedulers of groups that were added: they keep a rate for each."""
+        """Add rates for the added groups to the schedulers, which keep one for each group."""
         for config in trainer.lr_scheduler_configs:
             scheduler = config.scheduler
             groups = scheduler.optimizer.param_groups
@@ -245,7 +253,7 @@ class BaseFinetuning(Callback):
     # -- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data that a checkpoint keeps."""
+        """Return plain data for a checkpoint."""
         if self._module is None or not self._optimizers:
             return {}
         names = {id(p): plain_name(name) for name, p in self._module.named_parameters()}
@@ -276,14 +284,14 @@ class BackboneFinetuning(BaseFinetuning):
         lambda_func: epoch -> factor by which the backbone's rate is multiplied when it begins.
         backbone_initial_ratio_lr: the backbone's first rate, as a share of the first group's.
         backbone_initial_lr: the backbone's first rate, instead of that.
-        should_align: the backbone's rate does not pass the first group's.
-        initial_denom_lr: see ``unfreeze_and_add_param_group``; not used, as there is a rate.
+        should_align: the backbone's rate does not exceed the first group's.
+        initial_denom_lr: see ``unfreeze_and_add_param_group``; not used, as a rate is given.
         train_bn: train the backbone's batch normalisation too, from the first epoch on.
         verbose: report the rates on stderr.
         rounding: digits of a reported rate.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     def __init__(
@@ -321,7 +329,7 @@ class BackboneFinetuning(BaseFinetuning):
         """Freeze the backbone.
 
         Raises:
-            UsageError: the module has none.
+            UsageError: the module has no backbone.
         """
         if not isinstance(getattr(module, "backbone", None), nn.Module):
             raise UsageError(
@@ -342,7 +350,7 @@ class BackboneFinetuning(BaseFinetuning):
         optimizer: Optimizer,
         optimizer_idx: int = 0,
     ) -> None:
-        """Unfreeze the backbone when it is time, and let its rate grow from then on."""
+        """Unfreeze the backbone at its epoch, and increase its rate from then on."""
         if optimizer_idx > 0 or epoch < self.unfreeze_backbone_at_epoch:
             return
         head = float(optimizer.param_groups[0]["lr"])
@@ -370,17 +378,17 @@ class BackboneFinetuning(BaseFinetuning):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data that a checkpoint keeps."""
+        """Return plain data for a checkpoint."""
         return {**super().state_dict(), "previous_backbone_lr": self.previous_backbone_lr}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         super().load_state_dict(state_dict)
         self.previous_backbone_lr = state_dict["previous_backbone_lr"]
 
 
 def _first_groups(state: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """An optimizer's state with its first groups alone."""
+    """Return an optimizer's state with only its first groups."""
     groups = state["param_groups"][:number]
     known = {idx for group in groups for idx in group["params"]}
     per_parameter = {idx: entry for idx, entry in state["state"].items() if idx in known}

@@ -1,4 +1,4 @@
-"""GradientAccumulationScheduler: how many batches make a step, by epoch."""
+"""GradientAccumulationScheduler: sets the number of batches for a step, by epoch."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,13 +16,13 @@ class GradientAccumulationScheduler(Callback):
 
     Args:
         scheduling: epoch -> batches for each optimizer step, from that epoch on; the first epoch
-            is 0. Before the first one that is given, each batch is a step.
+            is 0. Before the first given epoch, each batch is a step.
 
     Raises:
-        UsageError: an epoch or a number of batches makes no sense.
+        UsageError: an epoch or a number of batches is wrong.
     """
 
-    why_not_replayed = "it changes how training steps, and nothing is trained in a replay"
+    why_not_replayed = "it changes how training steps, and a replay does not train"
 
     def __init__(self, scheduling: Mapping[int, int]) -> None:
         if not isinstance(scheduling, Mapping) or not scheduling:
@@ -38,21 +38,21 @@ class GradientAccumulationScheduler(Callback):
                     f"scheduling[{epoch}]={factor!r}: expected a number of batches, at least 1"
                 )
         self.scheduling = {0: 1} | dict(scheduling)
-        self._before: int | None = None  # the trainer's own number, to be put back
+        self._before: int | None = None  # the trainer's own number, to be restored
 
     def get_accumulate_grad_batches(self, epoch: int) -> int:
-        """Batches for each step in an epoch."""
+        """Return the number of batches for each step in an epoch."""
         return self.scheduling[max(start for start in self.scheduling if start <= epoch)]
 
     def going_to_accumulate_grad_batches(self) -> bool:
-        """Whether any epoch takes more than one batch for a step."""
+        """Return whether any epoch takes more than one batch for a step."""
         return any(factor > 1 for factor in self.scheduling.values())
 
     def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Refuse what does not go together.
+        """Check that the set-up allows accumulation.
 
         Raises:
-            UsageError: the trainer accumulates by itself, or the module steps by hand.
+            UsageError: the trainer accumulates by itself, or optimization is manual.
         """
         if trainer.accumulate_grad_batches != 1:
             raise UsageError(
@@ -63,7 +63,7 @@ class GradientAccumulationScheduler(Callback):
             if trainer.optimization.is_manual:
                 raise UsageError(
                     "a GradientAccumulationScheduler does nothing with manual optimization; step "
-                    "the optimizer every so many batches in training_step instead"
+                    "the optimizer after several batches in training_step instead"
                 )
             if split_size := trainer.optimization.truncated_bptt_steps:
                 raise UsageError(

@@ -16,7 +16,7 @@ class LambdaCallback(Callback):
 
     Raises:
         UnknownHookError: callbacks have no such hook.
-        UsageError: something else than a function was given.
+        UsageError: a value is not a function.
     """
 
     def __init__(self, **hooks: Callable[..., Any] | None) -> None:
@@ -35,7 +35,7 @@ class LambdaCallback(Callback):
 
 
 def callback_hooks() -> set[str]:
-    """Names of the hooks that callbacks have."""
+    """Return the names of the hooks that callbacks have."""
     from ..hook_table import HOOKS
 
     return {"on_init_start", "on_init_end", *(n for n, spec in HOOKS.items() if spec.callback)}

@@ -1,4 +1,4 @@
-"""LearningRateMonitor: learning rates as metrics."""
+"""LearningRateMonitor: records learning rates as metrics."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,10 +21,10 @@ _log = get_logger("nightbus.learning_rate_monitor")
 class LearningRateMonitor(Callback):
     """Records the learning rate of each optimizer, before the steps that use it.
 
-    A rate is called ``lr-SGD`` after the optimizer's class, ``lr-SGD-1`` for the second optimizer
-    of that class, or as the ``name`` in the scheduler's configuration says; the ``name`` of a
-    parameter group follows, or with several groups ``/pg1``, ``/pg2``. Every value is in the log;
-    sinks get values of steps every ``log_every_n_steps``.
+    A rate is named ``lr-SGD`` after the optimizer's class, ``lr-SGD-1`` for the second optimizer
+    of that class, or by the ``name`` in the scheduler's configuration; the ``name`` of a parameter
+    group follows, or with several groups ``/pg1``, ``/pg2``. Every value is in the log; sinks get
+    values of steps every ``log_every_n_steps``.
 
     Args:
         logging_interval: record at each step (``step``) or when an epoch begins (``epoch``). By
@@ -35,17 +35,16 @@ class LearningRateMonitor(Callback):
         log_weight_decay: record weight decay too, as ``lr-SGD-weight_decay``.
 
     Attributes:
-        lrs: name -> every rate that was recorded.
+        lrs: name -> all recorded rates.
         last_momentum_values: name -> the latest momentum.
         last_weight_decay_values: name -> the latest weight decay.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     why_not_replayed = (
-        "it reads the optimizers, and a log holds none; what it noted in the run is among "
-        "the run's metrics"
+        "it reads the optimizers, which a log does not hold; its values are among the run's metrics"
     )
 
     def __init__(
@@ -111,13 +110,13 @@ class LearningRateMonitor(Callback):
 
 
 def _intervals(trainer: "Trainer", optimizer: "Optimizer") -> set[str]:
-    """How often an optimizer's schedulers advance."""
+    """Return the intervals at which an optimizer's schedulers advance."""
     configs = trainer.optimization.schedulers
     return {c.interval for c in configs if c.scheduler.optimizer is optimizer} or {"epoch"}
 
 
 def _names(optimizers: "list[Optimizer]", configs: "list[LRSchedulerConfig]") -> dict[int, str]:
-    """A name for each optimizer, by its number."""
+    """Return a name for each optimizer, by its number."""
     names: dict[int, str] = {}
     seen: dict[str, int] = {}
     for idx, optimizer in enumerate(optimizers):
@@ -135,8 +134,8 @@ def _names(optimizers: "list[Optimizer]", configs: "list[LRSchedulerConfig]") ->
             name = f"lr-{kind}" if number == 0 else f"lr-{kind}-{number}"
         if name in names.values():
             raise UsageError(
-                f"LearningRateMonitor: two optimizers' schedulers are called {name!r}; give them "
-                "different names in configure_optimizers"
+                f"LearningRateMonitor: two optimizers' schedulers have the name {name!r}; give "
+                "them different names in configure_optimizers"
             )
         names[idx] = name
     return names

@@ -1,4 +1,4 @@
-"""ModelCheckpoint: saves the run as it goes on, and keeps the best checkpoints."""
+"""ModelCheckpoint: saves the run during training, and keeps the best checkpoints."""
 
 import math
 import os
@@ -33,49 +33,51 @@ _log = get_logger("nightbus.checkpoint")
 class ModelCheckpoint(Checkpoint):
     """Saves checkpoints, which are folders, and keeps the best or the newest of them.
 
-    What is due is saved before the next step or the next epoch begins, where the state is whole: a
-    run that is resumed from it goes on as if it had never ended. It is written beside training.
+    A checkpoint is taken before the next step or epoch begins, where the state is complete: a run
+    that is resumed from it continues as if it had never ended. A thread writes it while training
+    goes on.
 
-    Only folders that it wrote itself are removed, and never one that it did not know before the
-    run was resumed.
+    It removes only folders that it wrote itself, and after a resume only those that the resumed
+    checkpoint knew.
 
     Args:
-        dirpath: where to; the folder ``checkpoints`` in the run's folder by default.
-        filename: what a checkpoint is called: ``{epoch}-{val_loss:.2f}`` gives
+        dirpath: folder of the checkpoints; ``checkpoints`` in the run's folder by default.
+        filename: template of a checkpoint's name: ``{epoch}-{val_loss:.2f}`` gives
             ``epoch=3-val_loss=0.25``; ``{step}`` and every recorded metric can be used.
-            ``{epoch}-{step}`` by default. A name that is taken gets ``-v1``, ``-v2`` and so on, but
-            for that of a checkpoint which is no longer kept then: the new one takes its place.
-        monitor: the metric that says which checkpoints are best; without one, the newest is.
+            ``{epoch}-{step}`` by default. A name in use gets ``-v1``, ``-v2`` and so on, unless its
+            checkpoint is no longer kept then: the new one replaces it.
+        monitor: the metric that decides which checkpoints are best; without one, the newest is.
         verbose: report each checkpoint on stderr.
-        save_last: keep the newest checkpoint too, and have a link ``last`` lead to it; one is saved
-            at each epoch's end for it, whatever else is due. ``"link"`` means the same as True.
-        save_top_k: how many of the best to keep; -1 for all, 0 for none. Without ``monitor``, one
-            of -1, 0 and 1.
-        save_weights_only: leave out what is needed to resume.
+        save_last: keep the newest checkpoint too, with a link ``last`` to it; one is saved for it
+            at the end of each epoch, whatever else is due. ``"link"`` means the same as True.
+        save_top_k: number of best checkpoints to keep; -1 for all, 0 for none. Without
+            ``monitor``, one of -1, 0 and 1.
+        save_weights_only: leave out what only resuming needs.
         mode: ``min`` if less is better, ``max`` if more is.
         auto_insert_metric_name: put the metric's name in front of its value in the filename.
-        every_n_train_steps: save every so many optimizer steps.
-        train_time_interval: save after so much time, at the end of a batch.
-        every_n_epochs: save every so many epochs; 1 if none of these three is given, 0 for never.
+        every_n_train_steps: optimizer steps between two checkpoints.
+        train_time_interval: time between two checkpoints, which are saved at the end of a batch.
+        every_n_epochs: epochs between two checkpoints; 1 if none of these three is given, 0 for
+            never.
         save_on_train_epoch_end: save at the end of training epochs (True) or of validation
             (False); by default of validation if there is any.
-        former: arguments of Lightning's, if they say what is done anyway.
+        former: arguments of Lightning, accepted if they mean the default.
 
     Attributes:
         best_model_path: the best checkpoint, or without ``monitor`` the newest; empty if none.
         best_model_score: its metric, a tensor of shape (); None if none.
-        best_k_models: path -> metric of all that are kept.
+        best_k_models: path -> metric of all checkpoints kept.
         kth_best_model_path: the worst of them, once there are ``save_top_k``.
         kth_value: its metric.
-        current_score: the metric at the time of the last choice.
+        current_score: the metric of the checkpoint considered last.
         last_model_path: the link to the newest checkpoint; empty without ``save_last``.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     why_not_replayed = (
-        "it saves the model's state, and a log holds none; replay EarlyStopping, or an "
+        "it saves the model's state, which a log does not hold; replay EarlyStopping, or an "
         "actor with @on(Put), to try a rule on the metrics"
     )
 
@@ -112,7 +114,7 @@ class ModelCheckpoint(Checkpoint):
         check_at_least("save_top_k", save_top_k, -1)
         if monitor is None and save_top_k not in (-1, 0, 1):
             raise UsageError(
-                f"save_top_k={save_top_k} without monitor: nothing says which are best; give "
+                f"save_top_k={save_top_k} without monitor: there is no metric to compare; give "
                 "monitor, or save_top_k=-1 (all), 0 (none) or 1 (the newest)"
             )
         if train_time_interval is not None and not (
@@ -150,10 +152,12 @@ class ModelCheckpoint(Checkpoint):
         self.best_k_models: dict[str, Tensor] = {}
         self.current_score: Tensor | None = None
         self.last_model_path = ""
-        self._kept: list[str] = []  # what this callback has chosen and may remove
-        self._newest = ""  # what last_model_path leads to
-        self._pending: dict[str, float] | None = None  # what is to be saved between two epochs
-        self._only_last = False  # what is pending or due is for last alone
+        self._kept: list[str] = []  # checkpoints that this callback keeps and may remove
+        self._newest = ""  # the target of last_model_path
+        self._pending: dict[str, float] | None = (
+            None  # candidates of a checkpoint to be saved between two epochs
+        )
+        self._only_last = False  # the pending checkpoint is only for ``last``
         self._saved_step = -1
         self._begin()
         if filename is not None:
@@ -167,7 +171,7 @@ class ModelCheckpoint(Checkpoint):
 
     @property
     def kth_best_model_path(self) -> str:
-        """The worst of the ``save_top_k`` best; empty as long as there are fewer."""
+        """The worst of the ``save_top_k`` best checkpoints; empty while there are fewer."""
         if self.save_top_k < 1 or len(self.best_k_models) < self.save_top_k:
             return ""
         worst = max if self.mode == "min" else min
@@ -175,7 +179,7 @@ class ModelCheckpoint(Checkpoint):
 
     @property
     def kth_value(self) -> Tensor:
-        """Its metric; infinitely bad as long as there are fewer than ``save_top_k``."""
+        """Its metric; infinitely bad while there are fewer than ``save_top_k``."""
         path = self.kth_best_model_path
         return self.best_k_models[path] if path else _tensor(self._worst)
 
@@ -186,10 +190,10 @@ class ModelCheckpoint(Checkpoint):
     # -- when --------------------------------------------------------------------------------
 
     def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
-        """Find out where to save.
+        """Determine where to save.
 
         Raises:
-            UsageError: the trainer was told not to save checkpoints.
+            UsageError: the trainer has ``enable_checkpointing=False``.
         """
         self._begin()
         if stage != "fit":
@@ -207,7 +211,9 @@ class ModelCheckpoint(Checkpoint):
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         self._looked_at_step = trainer.global_step
         self._looked_at_s = monotonic()
-        if self._pending is not None:  # the run was resumed from a checkpoint beside this one
+        if (
+            self._pending is not None
+        ):  # the run was resumed from another checkpoint of the same moment
             self._ask(trainer)
 
     def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
@@ -234,7 +240,7 @@ class ModelCheckpoint(Checkpoint):
             self._take_due(trainer, only_last=True)
 
     def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        # What the module logs in this hook is known in the next one, on_epoch_end.
+        # What the module logs in this hook is available in the next one, on_epoch_end.
         self._epoch_is_over = True
         at_epoch_end = self.save_on_train_epoch_end
         if at_epoch_end is None:
@@ -248,7 +254,7 @@ class ModelCheckpoint(Checkpoint):
 
     def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         if not self._epoch_is_over:
-            return  # validation's
+            return  # of validation
         self._epoch_is_over = False
         if self._is_due:
             self._is_due = False
@@ -256,7 +262,7 @@ class ModelCheckpoint(Checkpoint):
             self._ask(trainer)
 
     def _ask(self, trainer: "Trainer") -> None:
-        """Have what is pending saved where the state is whole."""
+        """Request that the pending checkpoint is saved where the state is complete."""
         trainer.checkpointer.want(lambda: self._save_pending(trainer))
 
     def _save_pending(self, trainer: "Trainer") -> None:
@@ -266,7 +272,7 @@ class ModelCheckpoint(Checkpoint):
             self._consider(trainer, candidates, only_last)
 
     def _is_last_due(self, trainer: "Trainer") -> bool:
-        """Whether an epoch's end, where nothing else is due, is one for ``last``."""
+        """Return whether ``last`` is due at an epoch's end where nothing else is."""
         return bool(self.save_last) and not self._is_due and self._pending is None
 
     def _is_epoch_due(self, trainer: "Trainer") -> bool:
@@ -274,7 +280,7 @@ class ModelCheckpoint(Checkpoint):
         return every > 0 and (trainer.current_epoch + 1) % every == 0
 
     def _take_due(self, trainer: "Trainer", only_last: bool = False) -> None:
-        """Save before the next step; at the epoch's last batch, at its end."""
+        """Save before the next step, or at the end of the epoch if this was its last batch."""
         if not self._is_active:
             return
         self._only_last = only_last
@@ -286,14 +292,19 @@ class ModelCheckpoint(Checkpoint):
 
     @staticmethod
     def _candidates(trainer: "Trainer") -> dict[str, float]:
-        """What names can be made of and what can be monitored."""
+        """Return the values for names and for the monitored metric."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         return metrics | {"epoch": trainer.current_epoch, "step": trainer.global_step}
 
     # -- which -------------------------------------------------------------------------------
 
     def check_monitor_top_k(self, trainer: "Trainer", current: Tensor | float) -> bool:
-        """Whether a value of the metric is among the ``save_top_k`` best."""
+        """Return whether a value of the metric is among the ``save_top_k`` best.
+
+        Args:
+            trainer: the trainer.
+            current: the value; a tensor has shape ().
+        """
         if self.save_top_k == -1 or len(self.best_k_models) < self.save_top_k:
             return True
         if self.save_top_k == 0:
@@ -304,11 +315,11 @@ class ModelCheckpoint(Checkpoint):
     def _consider(
         self, trainer: "Trainer", candidates: dict[str, float], only_last: bool = False
     ) -> None:
-        """Save, if it is to be kept, and remove what is no longer."""
+        """Save a checkpoint if it is to be kept, and remove those no longer kept."""
         step = int(candidates["step"])
         if step == self._saved_step or not self._is_active:
             return
-        trainer.checkpointer.wait()  # what it could not save is not chosen any more then
+        trainer.checkpointer.wait()  # afterwards, checkpoints that failed are not kept any more
         score = None
         if only_last:
             chosen = False
@@ -323,7 +334,7 @@ class ModelCheckpoint(Checkpoint):
             chosen = self.save_top_k != 0
         if not chosen and not self.save_last:
             return
-        self._say_unknown_names(candidates)
+        self._warn_unknown_names(candidates)
         before = {*self._kept, self._newest}
         leaving = {path for path in before - self._staying(chosen) if _is_own(path)}
         path = str(self._unused(Path(self.format_checkpoint_name(candidates)), leaving))
@@ -338,7 +349,7 @@ class ModelCheckpoint(Checkpoint):
         dropped = before - {*self._kept, self._newest, ""}
 
         def tidy_up() -> None:
-            """When the new one is complete."""
+            """Remove checkpoints no longer kept, once the new one is complete."""
             if link is not None:
                 point_at(link, Path(path))
                 if former_link not in ("", str(link)) and os.path.islink(former_link):
@@ -347,7 +358,7 @@ class ModelCheckpoint(Checkpoint):
                 _remove(former)
 
         def take_back() -> None:
-            """When the disk did not take it: what was kept before still is."""
+            """Restore the choice before, if the checkpoint could not be written."""
             vars(self).update(choice)
 
         trainer.checkpointer.save(
@@ -358,10 +369,10 @@ class ModelCheckpoint(Checkpoint):
             notify_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
 
     def _staying(self, chosen: bool) -> set[str]:
-        """What is still kept when the next one is saved.
+        """Return the checkpoints still kept when the next one is saved.
 
         Args:
-            chosen: whether that is taken into the selection.
+            chosen: the next one is one of the best.
         """
         staying = set(self._kept)
         if chosen and self.monitor is not None:
@@ -371,7 +382,7 @@ class ModelCheckpoint(Checkpoint):
         return staying if self.save_last else staying | {self._newest}
 
     def _choice(self) -> dict[str, Any]:
-        """What is chosen, as it is now."""
+        """Return the present choice."""
         return {
             "_kept": list(self._kept),
             "_newest": self._newest,
@@ -383,7 +394,7 @@ class ModelCheckpoint(Checkpoint):
         }
 
     def _choose(self, path: str, score: Tensor | None) -> None:
-        """Take a checkpoint into the selection, and drop the worst if that is one too many."""
+        """Add a checkpoint to the best, and drop the worst if there are too many."""
         if score is None:
             self._kept = [*self._kept, path] if self.save_top_k == -1 else [path]
             self.best_model_path = path
@@ -408,7 +419,7 @@ class ModelCheckpoint(Checkpoint):
         )
         if self._validated or not trainer.loaders.can_validate:
             raise UsageError(message + "; log it, or leave monitor out to keep the newest")
-        _log.warning(message)  # validation, which may record it, is still to come
+        _log.warning(message)  # validation, which may record it, is still to run
 
     # -- names -------------------------------------------------------------------------------
 
@@ -418,13 +429,12 @@ class ModelCheckpoint(Checkpoint):
         filename: str | None = None,
         ver: int | None = None,
     ) -> str:
-        """A checkpoint's path.
+        """Return a checkpoint's path.
 
         Args:
-            metrics: values for the name, ``epoch`` and ``step`` among them; one that is missing
-                counts as 0.
+            metrics: values for the name, including ``epoch`` and ``step``; a missing one is 0.
             filename: the template; the callback's own by default.
-            ver: a version to append.
+            ver: a version number to append.
 
         Raises:
             UsageError: a value does not fit its format.
@@ -440,7 +450,7 @@ class ModelCheckpoint(Checkpoint):
             name = f"{name}{self.CHECKPOINT_JOIN_CHAR}v{ver}"
         return os.path.join(self.dirpath, name) if self.dirpath else name
 
-    def _say_unknown_names(self, candidates: Mapping[str, float]) -> None:
+    def _warn_unknown_names(self, candidates: Mapping[str, float]) -> None:
         """Warn, once, of names in ``filename`` that no metric has: the value 0 would mislead."""
         if self.filename is None or self._said_unknown_names:
             return
@@ -454,7 +464,7 @@ class ModelCheckpoint(Checkpoint):
             )
 
     def _fields(self, template: str) -> list[tuple[str, str | None, str]]:
-        """A template's parts: text, the metric behind it, and how that is shown."""
+        """Return a template's parts: text, the metric after it, and its format."""
         try:
             parts = [(text, field, spec or "") for text, field, spec, _ in _parse(template)]
         except ValueError as error:
@@ -491,13 +501,13 @@ class ModelCheckpoint(Checkpoint):
     def _last_link(self, candidates: Mapping[str, float]) -> Path:
         link = Path(self.format_checkpoint_name(candidates, self.CHECKPOINT_NAME_LAST))
         if link.is_symlink() and not self._has_own_dirpath:
-            return link  # the run's own, which leads to its newest checkpoint, whoever saved that
-        return self._unused(link, mine=[self.last_model_path])  # another run's is left alone
+            return link  # the run's own link to its newest checkpoint, whichever callback saved it
+        return self._unused(link, mine=[self.last_model_path])  # never replaces another run's link
 
     # -- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data and tensors that a checkpoint keeps."""
+        """Return plain data and tensors for a checkpoint."""
         return {
             "monitor": self.monitor,
             "mode": self.mode,
@@ -517,12 +527,13 @@ class ModelCheckpoint(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave: what is still in ``dirpath`` is chosen from and removed
-        as before. If nothing is, or if the metric is another one, the choice begins anew.
+        """Restore what ``state_dict`` returned, for the checkpoints still in ``dirpath``.
+
+        If there are none, or if the metric is another one, the choice starts anew.
         """
         if (state_dict["monitor"], state_dict["mode"]) != (self.monitor, self.mode):
             _log.warning(
-                "the choice of checkpoints begins anew: the checkpoint's monitored another metric",
+                "the choice of checkpoints starts anew: the checkpoint's monitored another metric",
                 monitor=self.monitor,
                 checkpoint=state_dict["monitor"],
             )
@@ -533,7 +544,7 @@ class ModelCheckpoint(Checkpoint):
         self._saved_step = state_dict["saved_step"]
         self.current_score = state_dict["current_score"]
         here = {name: self._absolute(name) for name in (*state_dict["kept"], state_dict["newest"])}
-        # Only what lies there: a checkpoint may be a stranger's, and what is kept may be removed.
+        # Only those in ``dirpath``: the state may be a stranger's, and kept ones get removed.
         here = {name: p for name, p in here.items() if _is_checkpoint(p) and self._is_here(p)}
         scores = state_dict["best_k_models"]
         self._kept = [here[name] for name in state_dict["kept"] if name in here]
@@ -549,19 +560,19 @@ class ModelCheckpoint(Checkpoint):
             self.best_model_path = state_dict["best_model_path"]
             self.best_model_score = state_dict["best_model_score"]
             _log.warning(
-                "the checkpoints that were kept are not in dirpath; the choice begins anew",
+                "the checkpoints that were kept are not in dirpath; the choice starts anew",
                 dirpath=self.dirpath,
                 before=state_dict["dirpath"],
             )
 
     def _relative(self, path: str) -> str:
-        """A path as the state has it: a run's folder may be moved."""
+        """Return a path for the state, relative because a run's folder may be moved."""
         if path and self.dirpath and Path(path).is_relative_to(self.dirpath):
             return str(Path(path).relative_to(self.dirpath))
         return path
 
     def _is_here(self, path: str) -> bool:
-        """Whether a path is one in ``dirpath``, without ``..`` and links on the way to it."""
+        """Return whether a path is in ``dirpath``, without ``..`` and links on the way."""
         folder, name = os.path.split(path)
         if not self.dirpath or name in ("", ".", ".."):
             return False
@@ -585,7 +596,7 @@ def _is_checkpoint(path: str) -> bool:
 
 
 def _is_own(path: str) -> bool:
-    """Whether there still is a checkpoint where one was saved, and no link to somebody else's."""
+    """Return whether a saved checkpoint still is at its path, not replaced by a link."""
     return _is_checkpoint(path) and not os.path.islink(path)
 
 

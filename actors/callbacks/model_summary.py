@@ -1,4 +1,4 @@
-"""ModelSummary: what the module is made of, shown when fit begins."""
+"""ModelSummary: shows the parts of the module when fit begins."""
 
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,13 @@ class ModelSummary(Callback):
     """Shows the module's parts with their numbers of parameters, on stderr.
 
     Args:
-        max_depth: how deep parts of parts are shown: 1 for children alone, -1 for all, 0 for none.
+        max_depth: levels of nested parts to show: 1 for children only, -1 for all, 0 for none.
 
     Raises:
-        UsageError: it is no such number.
+        UsageError: it is not such a number.
     """
 
-    why_not_replayed = "it describes the model, and a log holds none"
+    why_not_replayed = "it describes the model, which a log does not hold"
 
     def __init__(self, max_depth: int = 1) -> None:
         if max_depth is None:
@@ -31,13 +31,18 @@ class ModelSummary(Callback):
         self.max_depth = max_depth
 
     def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Show the summary, on the first process."""
+        """Show the summary."""
         if trainer.is_global_zero:
             notify_user(summarise(module, self.max_depth))
 
 
 def summarise(module: "LightningModule", max_depth: int = 1) -> str:
-    """The summary as text: a line for each part, down to a depth, then totals."""
+    """Return the summary as text: a line for each part, then totals.
+
+    Args:
+        module: the module.
+        max_depth: levels of nested parts to show; -1 for all.
+    """
     rows = [
         (name, type(part).__name__, sum(p.numel() for p in part.parameters()))
         for name, part in module.named_modules()

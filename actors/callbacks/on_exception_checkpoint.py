@@ -20,17 +20,17 @@ _log = get_logger("nightbus.checkpoint")
 class OnExceptionCheckpoint(Checkpoint):
     """Saves a checkpoint when training fails with an exception.
 
-    The batch that failed is repeated when the run is resumed from it. What the step had changed
-    before it failed stays changed: with several optimizers, one may have made its step. To go on
-    exactly, resume from a checkpoint that was made between steps.
+    A run that is resumed from it repeats the failed batch. Changes that the step made before it
+    failed remain: with several optimizers, one may have stepped. To continue exactly, resume from
+    a checkpoint that was saved between steps.
 
-    These checkpoints are never removed. Ctrl-C, SIGTERM and commands need no callback: the run is
-    saved then.
+    These checkpoints are never removed. After Ctrl-C, SIGTERM and commands the run is saved
+    without a callback.
 
     Args:
-        dirpath: where to; the folder ``checkpoints`` in the run's folder by default, where
+        dirpath: folder of the checkpoint; by default ``checkpoints`` in the run's folder, where
             ``ckpt_path="last"`` finds it.
-        filename: what it is called; a name that is taken gets ``-v1``, ``-v2`` and so on.
+        filename: the checkpoint's name; if it is in use, ``-v1``, ``-v2`` and so on is appended.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class OnExceptionCheckpoint(Checkpoint):
         path = free_name(Path(folder) / self.filename)
         try:
             trainer.save_checkpoint(path)
-        except CheckpointError as error:  # the exception itself is what the user has to see
+        except CheckpointError as error:  # the user has to see the exception itself
             trainer.checkpointer.report(error)
         else:
             _log.warning("the run failed and was saved", path=str(path))

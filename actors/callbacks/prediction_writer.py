@@ -1,4 +1,4 @@
-"""BasePredictionWriter: predictions go where the user writes them, by batch or all at once."""
+"""BasePredictionWriter: lets the user write predictions, by batch or all at once."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class BasePredictionWriter(Callback):
-    """Override ``write_on_batch_end``, ``write_on_epoch_end``, or both.
+    """Calls ``write_on_batch_end`` or ``write_on_epoch_end``, which users override, or both.
 
     With ``predict(return_predictions=False)`` and ``write_interval="batch"``, no prediction is kept
     in memory.
@@ -48,11 +48,11 @@ class BasePredictionWriter(Callback):
             trainer: the trainer.
             module: the module.
             prediction: what ``predict_step`` returned.
-            batch_indices: which samples of the dataset the batch holds; None when the loader does
-                not read a dataset in order.
+            batch_indices: indices in the dataset of the batch's samples; None if the loader does
+                not tell them.
             batch: the batch.
-            batch_idx: its number.
-            dataloader_idx: which loader it is from.
+            batch_idx: its number, from 0.
+            dataloader_idx: number of its loader, from 0.
         """
 
     def write_on_epoch_end(
@@ -69,8 +69,8 @@ class BasePredictionWriter(Callback):
             module: the module.
             predictions: as ``predict`` returns them: a list over batches; with several dataloaders
                 a list of these.
-            batch_indices: for each dataloader, also where it is one, a list over batches, as
-                ``batch_indices`` above.
+            batch_indices: for each dataloader, even a single one, a list over batches of indices
+                as in ``write_on_batch_end``.
         """
 
     def on_predict_batch_end(

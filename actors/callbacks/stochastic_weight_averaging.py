@@ -1,4 +1,4 @@
-"""StochasticWeightAveraging: the average of the weights after the last epochs."""
+"""StochasticWeightAveraging: averages the weights of the last epochs."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,30 +29,30 @@ _log = get_logger("nightbus.stochastic_weight_averaging")
 
 
 class StochasticWeightAveraging(Callback):
-    """Averages the weights that the last epochs ended with, as in Izmailov et al., 2018.
+    """Averages the weights at the end of the last epochs, as in Izmailov et al., 2018.
 
     When the first of these epochs begins, the learning rate leaves its schedule and is annealed
-    to ``swa_lrs``. When fit ends, the module has the average, and the statistics of its batch
-    normalisation are measured anew on the training data, by running ``training_step`` on them once
-    more, in which nothing is recorded and no gradient is taken. Checkpoints made by then hold the
-    weights themselves, and the average as this callback's state; ``trainer.save_checkpoint`` after
-    fit saves the module with the average.
+    to ``swa_lrs``. When fit ends, the module gets the average, and the statistics of its batch
+    normalisation are measured again on the training data, by running ``training_step`` once more
+    without recording and without gradients. Checkpoints saved before hold the weights themselves,
+    and the average as this callback's state; ``trainer.save_checkpoint`` after fit saves the module
+    with the average.
 
     Args:
         swa_lrs: the learning rate to anneal to; one, or one for each parameter group.
-        swa_epoch_start: the first epoch whose weights are averaged: its number, the first epoch
-            being 1, or the share of ``max_epochs`` before which it is.
-        annealing_epochs: how many epochs annealing takes; 0 changes the rate after the first.
+        swa_epoch_start: the first epoch whose weights are averaged: its number, from 1, or a share
+            of ``max_epochs``.
+        annealing_epochs: number of epochs of annealing; 0 changes the rate after the first.
         annealing_strategy: ``cos`` or ``linear``.
         avg_fn: ``f(average, weight, n_averaged)``, the new average of a tensor; by default all
             weights count the same.
-        device: where the average is kept; with the module by default.
+        device: device of the average; the module's by default.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
-    why_not_replayed = "it averages the model's weights, and a log holds none"
+    why_not_replayed = "it averages the model's weights, which a log does not hold"
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class StochasticWeightAveraging(Callback):
         self._reset()
 
     def _reset(self) -> None:
-        self._start = 0  # the first epoch that is averaged, counted from 0
+        self._start = 0  # the first averaged epoch, from 0
         self._average: AveragedModel | None = None
         self._scheduler: SWALR | None = None
         self._replaced: list[LRSchedulerConfig] = []
@@ -97,17 +97,17 @@ class StochasticWeightAveraging(Callback):
 
     @property
     def n_averaged(self) -> int:
-        """How many epochs' weights are in the average."""
+        """Number of epochs whose weights are in the average."""
         return 0 if self._average is None else int(self._average.n_averaged)
 
     def batch_norm_input(self, batch: Any) -> Any:
-        """What the module's ``forward`` is given, to measure batch normalisation's statistics.
+        """Return the input of ``forward`` for measuring the statistics of batch normalisation.
 
         Override it to have ``forward`` called. Without that, ``training_step`` is run on each
         training batch instead, without backward, steps and records; this method is not called.
 
         Args:
-            batch: of the training loader, on the device.
+            batch: a batch of the training loader, on the device.
         """
         return batch
 
@@ -118,10 +118,10 @@ class StochasticWeightAveraging(Callback):
             self._reset()
 
     def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Find the first epoch, and take up what a checkpoint had.
+        """Find the first epoch, and restore what a checkpoint had.
 
         Raises:
-            UsageError: the set-up does not go together with averaging.
+            UsageError: the set-up does not allow averaging.
         """
         if trainer.optimization.is_manual or len(trainer.optimizers) != 1:
             what = "manual optimization" if trainer.optimization.is_manual else "one optimizer"
@@ -135,7 +135,7 @@ class StochasticWeightAveraging(Callback):
             raise UsageError(
                 "StochasticWeightAveraging measures batch_norm's statistics with training_step on "
                 "whole batches, but truncated_bptt_steps splits them; override batch_norm_input to "
-                "say what forward is given instead"
+                "return the input of forward instead"
             )
         groups = len(trainer.optimizers[0].param_groups)
         if isinstance(self._swa_lrs, list) and len(self._swa_lrs) != groups:
@@ -165,7 +165,7 @@ class StochasticWeightAveraging(Callback):
             self._average.update_parameters(module)
 
     def on_fit_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Give the module the average, and measure batch normalisation's statistics."""
+        """Give the module the average, and measure the statistics of batch normalisation."""
         if self._average is None or self.n_averaged == 0:
             return
         with torch.no_grad():
@@ -178,8 +178,9 @@ class StochasticWeightAveraging(Callback):
     def on_save_checkpoint(
         self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
-        """Save the schedulers that ``configure_optimizers`` made; the one that replaced them is in
-        this callback's state.
+        """Save the schedulers that ``configure_optimizers`` made.
+
+        The one that replaced them is in this callback's state.
         """
         if self._scheduler is not None:
             checkpoint["lr_schedulers"] = [c.scheduler.state_dict() for c in self._replaced]
@@ -187,7 +188,7 @@ class StochasticWeightAveraging(Callback):
     def _begin(
         self, trainer: "Trainer", module: nn.Module, loaded: Mapping[str, Any] | None
     ) -> None:
-        """Begin to average and to anneal, or go on with it as a checkpoint says."""
+        """Begin to average and to anneal, or continue from a checkpoint."""
         device = self._device or next((p.device for p in module.parameters()), None)
         self._average = AveragedModel(Weights(module), device, self._avg_fn)
         optimizer = trainer.optimizers[0]
@@ -219,8 +220,9 @@ class StochasticWeightAveraging(Callback):
         return method is not StochasticWeightAveraging.batch_norm_input
 
     def _measure_batch_norm(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Take batch normalisation's statistics anew, over the training data. Random numbers,
-        metrics and the modes of the module's parts are afterwards what they were.
+        """Measure the statistics of batch normalisation again, over the training data.
+
+        Random numbers, metrics and the modes of the module's parts are restored afterwards.
         """
         training = [(part, part.training) for part in module.modules()]
         generators, metric_states = rng_state(), copy.deepcopy(torchmetrics_state(module))
@@ -248,7 +250,9 @@ class StochasticWeightAveraging(Callback):
         step = fitted(base_method(module, "training_step"), "training_step", _ARGUMENTS)
         try:
             for idx, batch in enumerate(self._batches(trainer)):
-                if idx == 0:  # not before: data that can be read once alone leave them as they are
+                if (
+                    idx == 0
+                ):  # not before: data that can be read only once leave the statistics as they are
                     for part in parts:
                         part.reset_running_stats()
                         part.momentum = None
@@ -272,13 +276,13 @@ class StochasticWeightAveraging(Callback):
         if number < 0:
             _log.warning(
                 "the training data cannot be read once more, so batch normalisation keeps the "
-                "statistics of the weights that were not averaged"
+                "statistics of the weights before averaging"
             )
 
     # -- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data and tensors that a checkpoint keeps."""
+        """Return plain data and tensors for a checkpoint."""
         average, scheduler = self._average, self._scheduler
         return {
             "n_averaged": self.n_averaged,
@@ -289,7 +293,7 @@ class StochasticWeightAveraging(Callback):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave, when fit begins."""
+        """Restore what ``state_dict`` returned, when fit begins."""
         self._loaded = state_dict
 
 

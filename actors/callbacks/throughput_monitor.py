@@ -1,4 +1,4 @@
-"""ThroughputMonitor: batches and samples per second, as metrics."""
+"""ThroughputMonitor: records batches and samples per second as metrics."""
 
 from collections import deque
 from collections.abc import Callable
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 class ThroughputMonitor(Callback):
-    """Records how fast a stage is, every ``log_every_n_steps`` batches.
+    """Records the speed of each stage, every ``log_every_n_steps`` batches.
 
     Metrics of training are ``train/device/batches_per_sec`` and ``train/device/samples_per_sec``,
     over the last ``window_size`` batches; ``train/time``, ``train/batches`` and ``train/samples``
-    count from the stage's start. The others are called ``validate/...``, ``test/...`` and
-    ``predict/...``. The time of validation is not training's.
+    count from the stage's start. The others are named ``validate/...``, ``test/...`` and
+    ``predict/...``. Training does not include the time of validation.
 
     Args:
-        batch_size_fn: batch -> how many samples it holds; the first dimension of the batch's first
-            tensor by default.
-        window_size: over how many batches the rates are measured; at least 2.
-        former: arguments of Lightning's, if they say what is done anyway.
+        batch_size_fn: batch -> number of samples; the first dimension of the batch's first tensor
+            by default.
+        window_size: number of batches over which rates are measured; at least 2.
+        former: arguments of Lightning, accepted if they mean the default.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     why_not_replayed = (
-        "it counts the samples of live batches, and a log holds none; what it measured in "
-        "the run is among the run's metrics"
+        "it counts the samples of live batches, which a log does not hold; its measurements are "
+        "among the run's metrics"
     )
 
     def __init__(
@@ -132,7 +132,7 @@ class ThroughputMonitor(Callback):
         window = self._windows[stage]
         due = (window.batches + 1) % trainer.metrics.log_every_n_steps == 0
         if due and trainer.device.device.type == "cuda":
-            torch.cuda.synchronize()  # what was asked for is not yet done
+            torch.cuda.synchronize()  # kernels may still be running
         window.add(self._batch_size_fn(batch), monotonic())
         if due:
             for name, value in window.metrics().items():
@@ -140,11 +140,11 @@ class ThroughputMonitor(Callback):
 
 
 class _Window:
-    """Batches of a stage: all of them counted, the last ones with the time when they were done."""
+    """Counts the batches of a stage, and keeps the end times of the last ones."""
 
     def __init__(self, size: int, now: float) -> None:
         self._start = now
-        self._last: deque[tuple[float, int]] = deque(maxlen=size)  # (when, samples by then)
+        self._last: deque[tuple[float, int]] = deque(maxlen=size)  # (time, samples by then)
         self.batches = 0
         self._samples = 0
 
@@ -154,14 +154,14 @@ class _Window:
         self._last.append((now, self._samples))
 
     def forget(self, seconds: float) -> None:
-        """Count as if so many seconds had not passed."""
+        """Exclude some seconds from the measurement."""
         self._start += seconds
         times = [(when + seconds, samples) for when, samples in self._last]
         self._last.clear()
         self._last.extend(times)
 
     def metrics(self) -> dict[str, float]:
-        """What is known by now; rates need two batches."""
+        """Return the metrics so far; rates need two batches."""
         first, last = self._last[0], self._last[-1]
         counts = {
             "time": last[0] - self._start,
@@ -178,10 +178,10 @@ class _Window:
 
 
 def first_dimension(batch: Any) -> int:
-    """How many samples a batch holds: the first dimension of its first tensor.
+    """Return the number of samples in a batch: the first dimension of its first tensor.
 
     Raises:
-        UsageError: it has none.
+        UsageError: there is no such tensor.
     """
     size = _size_of(batch)
     if size is None:

@@ -1,4 +1,4 @@
-"""Timer: how long training, validation and testing took, and a limit for training."""
+"""Timer: measures stages, and limits the time of training."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -18,19 +18,19 @@ _STAGES = ("train", "validate", "test", "predict", "sanity_check")
 
 
 class Timer(Callback):
-    """Measures the time of each stage, and ends training when ``duration`` is over.
+    """Measures the time of each stage, and ends training after ``duration``.
 
-    Time goes on counting where a checkpoint was when the run is resumed from it. The time of
-    validation within training belongs to both stages.
+    A resumed run continues counting from the time in its checkpoint. Validation within training
+    counts for both stages.
 
     Args:
-        duration: how long training may take: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its
+        duration: maximum time of training: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its
             arguments; None for no limit.
-        interval: look at the clock after each batch (``step``) or after each epoch (``epoch``).
+        interval: check the clock after each batch (``step``) or after each epoch (``epoch``).
         verbose: report the stop on stderr.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     def __init__(
@@ -48,21 +48,21 @@ class Timer(Callback):
             ) from None
         self._interval = check_choice("interval", interval, ("step", "epoch"))
         self._verbose = verbose
-        self._is_over = False  # and training was asked to stop
-        self._start: dict[str, float] = {}  # stage -> when it began last
-        self._end: dict[str, float] = {}  # stage -> when it ended last; absent while it goes on
-        self._before: dict[str, float] = dict.fromkeys(_STAGES, 0.0)  # seconds of earlier times
+        self._is_over = False  # training was asked to stop
+        self._start: dict[str, float] = {}  # stage -> time of its last start
+        self._end: dict[str, float] = {}  # stage -> time of its last end; absent while it runs
+        self._before: dict[str, float] = dict.fromkeys(_STAGES, 0.0)  # seconds of earlier periods
 
     def start_time(self, stage: str = "train") -> float | None:
-        """When a stage began last, on the monotonic clock in s; None if it never did."""
+        """Return when a stage last began, on the monotonic clock in s; None if it never did."""
         return self._start.get(_stage(stage))
 
     def end_time(self, stage: str = "train") -> float | None:
-        """When a stage ended last, on the monotonic clock in s; None if it did not."""
+        """Return when a stage last ended, on the monotonic clock in s; None if it did not."""
         return self._end.get(_stage(stage))
 
     def time_elapsed(self, stage: str = "train") -> float:
-        """How long a stage has taken, in s; all its times together, resumed ones included.
+        """Return the total time of a stage in s, including that before a resume.
 
         Args:
             stage: ``train``, ``validate``, ``test``, ``predict`` or ``sanity_check``.
@@ -71,11 +71,11 @@ class Timer(Callback):
             UsageError: there is no such stage.
         """
         stage = _stage(stage)
-        goes_on = stage in self._start and stage not in self._end
-        return self._before[stage] + (monotonic() - self._start[stage] if goes_on else 0.0)
+        is_running = stage in self._start and stage not in self._end
+        return self._before[stage] + (monotonic() - self._start[stage] if is_running else 0.0)
 
     def time_remaining(self, stage: str = "train") -> float | None:
-        """How long a stage may still take, in s; None without a limit."""
+        """Return how long a stage may still take, in s; None without a limit."""
         if self._duration_s is None:
             return None
         return self._duration_s - self.time_elapsed(stage)
@@ -143,11 +143,11 @@ class Timer(Callback):
     # -- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data that a checkpoint keeps."""
+        """Return plain data for a checkpoint."""
         return {"time_elapsed": {stage: self.time_elapsed(stage) for stage in _STAGES}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         self._start, self._end = {}, {}
         self._before = dict.fromkeys(_STAGES, 0.0) | state_dict["time_elapsed"]
 

@@ -1,4 +1,4 @@
-"""WeightAveraging and EMA: a running average of the weights, validated and saved in their stead."""
+"""WeightAveraging and EMA: keep a running average of the weights, which is validated and saved."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -25,7 +25,7 @@ class Weights(nn.Module):
     """A copy of a module's parameters and buffers, without the module.
 
     Args:
-        module: whose.
+        module: the module.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -38,9 +38,7 @@ class Weights(nn.Module):
 
 
 class _Averaging:
-    """torch's function for the mean of all, or for an exponential one; can be pickled, which that
-    function cannot.
-    """
+    """torch's averaging function, mean or exponential, in a form that can be pickled."""
 
     def __init__(self, decay: float | None = None) -> None:
         self._decay = decay
@@ -52,27 +50,27 @@ class _Averaging:
 
 
 class WeightAveraging(Callback):
-    """Keeps an average of the weights while training goes on with the weights themselves.
+    """Keeps an average of the weights while the weights themselves are trained.
 
-    Validation within fit sees the average. A checkpoint has it as the module's weights, so that
-    testing and predicting from the checkpoint use it, and has the weights themselves beside it, so
-    that a resumed run goes on with both. When fit ends, the module has the average.
+    Validation within fit uses the average. A checkpoint has it as the module's weights, so that
+    testing and predicting from the checkpoint use it; it has the weights themselves too, so that a
+    resumed run continues with both. When fit ends, the module gets the average.
 
-    Override ``should_update`` to choose when the average takes up the weights. The first time, it
-    becomes equal to them.
+    Override ``should_update`` to choose when the average is updated with the weights. The first
+    update copies them.
 
     Args:
         multi_avg_fn: changes the averages in place: ``f(averages, weights, n_averaged)`` with two
-            lists of tensors; by default all weights that were taken up count the same. See
+            lists of tensors; by default all updates count the same. See
             ``torch.optim.swa_utils``.
-        device: where the average is kept; with the module by default.
-        use_buffers: average buffers too; they are copied otherwise.
+        device: device of the average; the module's by default.
+        use_buffers: average buffers too; otherwise they are copied.
 
     Attributes:
-        n_averaged: how often the average took up the weights.
+        n_averaged: number of updates.
     """
 
-    why_not_replayed = "it averages the model's weights, and a log holds none"
+    why_not_replayed = "it averages the model's weights, which a log does not hold"
 
     def __init__(
         self,
@@ -85,31 +83,30 @@ class WeightAveraging(Callback):
         self._use_buffers = use_buffers
         self._average: AveragedModel | None = None
         self._module_has_average = False
-        self._updated_at = 0  # the trainer's global_step
+        self._updated_at = 0  # global_step of the last update
         self._stage = ""
         self._loaded: dict[str, Any] | None = None
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Whether the average takes up the weights now; after each optimizer step by default.
+        """Return whether to update the average now; after each optimizer step by default.
 
         Args:
-            step_idx: the number of the optimizer step that was just made, from 0; None at an
-                epoch's end.
-            epoch_idx: the number of the epoch that is over, from 0; None after a step.
+            step_idx: number of the optimizer step just made, from 0; None at the end of an epoch.
+            epoch_idx: number of the epoch just ended, from 0; None after a step.
         """
         return step_idx is not None
 
     @property
     def n_averaged(self) -> int:
-        """How often the average took up the weights."""
+        """Number of updates of the average."""
         return 0 if self._average is None else int(self._average.n_averaged)
 
     @property
     def averaged_weights(self) -> list[Tensor]:
-        """The average of each parameter, in the order of ``module.parameters()``.
+        """Return the average of each parameter, in the order of ``module.parameters()``.
 
         Raises:
-            UsageError: no training goes on or went on.
+            UsageError: fit was not called.
         """
         if self._average is None:
             raise UsageError(f"{type(self).__name__} has no average: fit was not called")
@@ -192,7 +189,7 @@ class WeightAveraging(Callback):
     def on_load_checkpoint(
         self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
-        """Put the weights back into their place, to resume from them."""
+        """Put the weights back in their place, to resume from them."""
         saved = checkpoint.get("actors", {}).get(actor_name(self))
         if self._stage != "fit" or not saved:
             return
@@ -207,7 +204,7 @@ class WeightAveraging(Callback):
         self._average.update_parameters(module)
 
     def _named(self, module: nn.Module) -> list[tuple[str, Tensor, Tensor]]:
-        """Name in a checkpoint, tensor of the module, and its counterpart."""
+        """Return name in a checkpoint, tensor of the module, and its counterpart."""
         assert self._average is not None
         pairs = zip(_tensors(module), _tensors(self._average.module), strict=True)
         counterparts = {id(mine): other.detach() for mine, other in pairs}
@@ -218,7 +215,7 @@ class WeightAveraging(Callback):
         ]
 
     def _swap(self, module: nn.Module) -> None:
-        """Exchange the module's weights with their counterparts."""
+        """Swap the module's weights with their counterparts."""
         assert self._average is not None
         with torch.no_grad():
             for mine, other in zip(_tensors(module), _tensors(self._average.module), strict=True):
@@ -233,19 +230,20 @@ class WeightAveraging(Callback):
 
 
 class EMA(WeightAveraging):
-    """Keeps an exponential moving average of the weights: after each update, the average is
-    ``decay * average + (1 - decay) * weights``.
+    """Keeps an exponential moving average of the weights.
+
+    Each update gives ``decay * average + (1 - decay) * weights``.
 
     Args:
-        decay: how much of the average stays, from 0 to 1.
-        update_every_n_steps: take up the weights after every so many optimizer steps.
-        update_starting_at_step: not before so many optimizer steps.
-        update_starting_at_epoch: not before so many epochs.
-        device: where the average is kept; with the module by default.
-        use_buffers: average buffers too; they are copied otherwise.
+        decay: weight of the average so far, from 0 to 1.
+        update_every_n_steps: optimizer steps between two updates.
+        update_starting_at_step: number of optimizer steps before the first update.
+        update_starting_at_epoch: number of epochs before the first update.
+        device: device of the average; the module's by default.
+        use_buffers: average buffers too; otherwise they are copied.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     def __init__(
@@ -279,7 +277,7 @@ class EMA(WeightAveraging):
         self._epoch = trainer.current_epoch
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Whether a step was made that is due."""
+        """Return whether the step just made is due for an update."""
         return (
             step_idx is not None
             and self._epoch >= self.update_starting_at_epoch
