@@ -1,7 +1,7 @@
 """Active learning: a loop of labelling rounds around the trainer's own fit loop.
 
-Training begins with few labels. After each round the module says of which images it is least
-sure, and these are labelled. The same number of labels given at random teaches it less.
+Training begins with few labels. After each round, the images on which the module is least certain
+are labelled. The accuracy is higher than with the same number of labels chosen at random.
 
 python -m examples.active_learning
 """
@@ -35,7 +35,7 @@ class DigitPool(nb.LightningDataModule):
 
     @property
     def unlabelled(self) -> list[int]:
-        """Which images of the pool have no label yet."""
+        """Indices of the images of the pool that have no label yet."""
         return sorted(set(range(POOL)) - set(self.labelled))
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -49,7 +49,7 @@ class DigitPool(nb.LightningDataModule):
 
 
 class Classifier(nb.LightningModule):
-    """A small network; predicts how sure it is."""
+    """A small network, which predicts how certain it is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,12 +72,12 @@ class Classifier(nb.LightningModule):
 
 
 class ActiveLearningLoop(nb.Loop):
-    """Trains, tests and labels, round after round.
+    """Trains, tests and labels in each round.
 
     Args:
-        rounds: how many.
-        labels: new labels a round.
-        at_random: label any images instead of those the module is least sure of.
+        rounds: number of rounds.
+        labels: number of new labels in each round.
+        at_random: label random images instead of those on which the module is least certain.
     """
 
     fit_loop: nb.FitLoop
@@ -122,7 +122,7 @@ class ActiveLearningLoop(nb.Loop):
 
 
 def main(rounds: int = 8, labels: int = 20, at_random: bool = False, seed: int = 5) -> list[float]:
-    """Returns the test accuracy after each round."""
+    """Train, and return the test accuracy after each round."""
     nb.seed_everything(seed)
     trainer = nb.Trainer(
         max_epochs=40,

@@ -1,4 +1,4 @@
-"""Handwritten digits: a classifier on the images that ship inside scikit-learn.
+"""Handwritten digits: a classifier of the images that scikit-learn includes.
 
 python -m examples.digits
 """
@@ -20,7 +20,7 @@ import nightbus as nb
 
 
 class Digits(nb.LightningDataModule):
-    """1,797 images of 8 x 8 pixels: 1,437 of them to train on, the rest to validate."""
+    """1,797 images of 8 x 8 pixels: 1,437 for training, the rest for validation."""
 
     def __init__(self, batch_size: int = 32) -> None:
         self.batch_size = batch_size
@@ -81,7 +81,7 @@ class Classifier(nb.LightningModule):
 
 
 class NanWatch(nb.Actor):
-    """Ends the run when the loss is not a number; it reads the log and never slows training."""
+    """Stops the run if the loss is not a number; it reads the log and never slows training."""
 
     @nb.on(nb.Put, name="train_loss_step")
     async def check(self, put: nb.Put) -> None:

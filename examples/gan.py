@@ -1,8 +1,8 @@
 """A GAN on handwritten digits, with its two optimizers written in two ways.
 
-``GAN`` is the familiar form: training_step is called for each optimizer, with its number.
-``YieldGAN`` is one generator function that yields both losses, so that what they share is computed
-once; a loop of its own takes a loss from it in each optimizer's turn.
+``GAN`` has the usual form: training_step is called for each optimizer, with its index. In
+``YieldGAN``, training_step is a generator function that yields both losses, so that what they share
+is computed once; a loop of its own takes a loss from it in each optimizer's turn.
 
 python -m examples.gan
 python -m examples.gan --yield
@@ -23,7 +23,7 @@ import nightbus as nb
 
 
 class GAN(nb.LightningModule):
-    """Two small networks; images are 64 pixels from -1 to 1."""
+    """Two small networks for images of 64 pixels from -1 to 1."""
 
     noise_size = 16
 
@@ -41,7 +41,7 @@ class GAN(nb.LightningModule):
         return images
 
     def says(self, images: Tensor, real: bool) -> Tensor:
-        """How far the discriminator is from calling all images real, or not real."""
+        """Return the loss of the discriminator if all images are real, or if none is."""
         logits = self.discriminator(images)
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
@@ -64,7 +64,7 @@ class GAN(nb.LightningModule):
 
 
 class YieldGAN(GAN):
-    """The same, told in one go: both networks see the same fakes."""
+    """The same in a single generator function: both networks get the same generated images."""
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Iterator[Tensor]:  # type: ignore[override]
         (images,) = batch
@@ -124,7 +124,7 @@ class Course(nb.Sink):
 
 
 def main(with_yield: bool = False, max_epochs: int = 40) -> Course:
-    """Returns the metrics before and after."""
+    """Train, and return the metrics before and after."""
     nb.seed_everything(6)
     digits = load_digits()
     images = torch.tensor(digits.data, dtype=torch.float32) / 8 - 1

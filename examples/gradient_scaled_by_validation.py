@@ -1,8 +1,8 @@
-"""A gradient descent of one's own: each step is scaled by the loss on a validation split.
+"""A custom gradient descent: each step is scaled by the loss on a validation split.
 
-The loop takes the place of the one that runs an epoch's batches. It is written from scratch: it
-reads the trainer's loaders, calls the module, and steps its optimizer; steps are counted, metrics
-recorded and commands taken as in the loop that it replaces.
+The loop replaces the one that runs the batches of an epoch. It is written from scratch: it reads
+the trainer's loaders, calls the module, and steps its optimizer. Steps are counted, metrics are
+recorded and commands are handled as in the loop that it replaces.
 
 python -m examples.gradient_scaled_by_validation
 """
@@ -21,7 +21,7 @@ import nightbus as nb
 
 
 class Wine(nb.LightningDataModule):
-    """178 wines of three cultivars, by 13 measurements: 118 to train on, 60 to validate."""
+    """178 wines of three cultivars, by 13 measurements: 118 for training, 60 for validation."""
 
     def setup(self, stage: str) -> None:
         wine = load_wine()
@@ -39,7 +39,7 @@ class Wine(nb.LightningDataModule):
 
 
 class Cultivar(nb.LightningModule):
-    """A small classifier; its loss is called by the loop."""
+    """A small classifier, whose loss the loop computes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class MyGradientDescentLoop(nb.Loop):
 
 
 class Scales(nb.Actor):
-    """Follows the loop's own hook, in the step, with what it was announced with."""
+    """Handles the loop's own hook on the training thread, with its arguments."""
 
     def __init__(self) -> None:
         self.val_losses: list[float] = []
@@ -106,7 +106,7 @@ class Scales(nb.Actor):
 
 
 def main(max_epochs: int = 10) -> tuple[float, list[float]]:
-    """Returns the validation accuracy, and the validation loss before each step."""
+    """Train, and return the validation accuracy and the validation loss before each step."""
     nb.seed_everything(3)
     model, data, scales = Cultivar(), Wine(), Scales()
     trainer = nb.Trainer(max_epochs=max_epochs, actors=[scales], run_name="scaled")

@@ -1,7 +1,8 @@
 """K-fold cross-validation: a loop that runs the trainer's own fit loop once for each fold.
 
-Each fold begins with the same weights and with fresh optimizers, trains on the other folds, and is
-validated on its own. The loop announces each fold, and an actor follows the scores.
+For each fold, training begins with the same weights and new optimizers and uses the other folds;
+the fold itself is for validation. The loop calls a hook of its own for each fold, and an actor
+prints the scores.
 
 python -m examples.kfold
 """
@@ -20,7 +21,7 @@ import nightbus as nb
 
 
 class FoldedWine(nb.LightningDataModule):
-    """178 wines of three cultivars in folds; ``fold`` says which of them is held out."""
+    """178 wines of three cultivars in folds; ``fold`` is the index of the one that is held out."""
 
     def __init__(self, num_folds: int) -> None:
         self.num_folds = num_folds
@@ -60,11 +61,11 @@ class Cultivar(nb.LightningModule):
 
 
 class KFoldLoop(nb.Loop):
-    """Runs the fit loop once a fold.
+    """Runs the fit loop once for each fold.
 
     Args:
-        fit_loop: the loop that trains one fold.
-        num_folds: how many there are.
+        fit_loop: loop that trains one fold.
+        num_folds: number of folds.
     """
 
     def __init__(self, fit_loop: nb.Loop, num_folds: int) -> None:
@@ -91,7 +92,7 @@ class KFoldLoop(nb.Loop):
         trainer.setup_optimizers()
         trainer.reset_train_dataloader()
         trainer.reset_val_dataloader()
-        self.replace(fit_loop=nb.FitLoop)  # as the last one, its epochs counted anew
+        self.replace(fit_loop=nb.FitLoop)  # with the same arguments, counting epochs from 0
         self.fit_loop.run()
         (result,) = trainer.validate_loop.run()
         self.scores.append(result["val_accuracy"])
@@ -105,7 +106,7 @@ class KFoldLoop(nb.Loop):
 
 
 class Scores(nb.Actor):
-    """Prints each fold's score as it comes, beside training."""
+    """Prints each fold's score when it is recorded, on the bus thread."""
 
     def __init__(self) -> None:
         self.fold_steps: list[int] = []
@@ -121,7 +122,7 @@ class Scores(nb.Actor):
 
 
 def main(num_folds: int = 5, max_epochs: int = 20) -> list[float]:
-    """Returns the accuracy of each fold."""
+    """Train, and return the accuracy of each fold."""
     nb.seed_everything(4)
     trainer = nb.Trainer(
         max_epochs=max_epochs,

@@ -1,7 +1,7 @@
 """Logistic regression with LBFGS: a second-order optimizer that evaluates its closure many times.
 
-The trainer hands LBFGS the closure by itself. A few steps on the breast cancer data that ships
-inside scikit-learn reach the loss of scikit-learn's own solver.
+The trainer passes the closure to LBFGS. A few steps on the breast cancer data that scikit-learn
+includes reach the loss of scikit-learn's own solver.
 
 python -m examples.lbfgs
 """
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import nightbus as nb
 
-PENALTY = 1.0  # of scikit-learn, C = 1: half the squared weights, beside the sum of losses
+PENALTY = 1.0  # scikit-learn's C = 1: half the squared weights, in addition to the sum of losses
 
 
 class LogisticModel(nb.LightningModule):
@@ -45,7 +45,7 @@ class LogisticModel(nb.LightningModule):
 
 
 class Losses(nb.Sink):
-    """Keeps the losses as they are recorded."""
+    """Keeps the losses when they are recorded."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -55,7 +55,7 @@ class Losses(nb.Sink):
 
 
 def main(steps: int = 8) -> tuple[float, float]:
-    """Returns the loss after training, and that of scikit-learn's solver."""
+    """Train, and return the loss after training and that of scikit-learn's solver."""
     features, labels = load_breast_cancer(return_X_y=True)
     features = StandardScaler().fit_transform(features)
     x, y = torch.tensor(features), torch.tensor(labels, dtype=torch.float64)

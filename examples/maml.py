@@ -1,8 +1,9 @@
 """MAML: learn to learn two digits from ten examples, by loops within a loop.
 
-The outer loop draws tasks: tell two digits apart. For each, the inner loop takes a gradient step
-from the shared weights, and the outer step moves these to where such steps lead to a small loss
-on other examples (Finn, Abbeel, Levine, 2017). Digits 7, 8 and 9 are kept for the test.
+The outer loop draws tasks, each of which is to distinguish two digits. For each task, the inner
+loop takes a gradient step from the shared weights, and the outer step changes these so that such
+steps lead to a small loss on other examples (Finn, Abbeel, Levine, 2017). Digits 7, 8 and 9 are
+kept for the test.
 
 python -m examples.maml
 """
@@ -22,7 +23,7 @@ Examples = tuple[Tensor, Tensor]
 
 
 class Tasks(nb.LightningDataModule):
-    """Draws tasks: examples to adapt to, and others to be judged by."""
+    """Draws tasks: examples to adapt to, and others for evaluation."""
 
     def __init__(self, shots: int = 5) -> None:
         digits = load_digits()
@@ -31,8 +32,9 @@ class Tasks(nb.LightningDataModule):
         self.shots = shots
 
     def draw(self, digits: tuple[int, int]) -> tuple[Examples, Examples]:
-        """Examples to adapt to, and 15 others of each digit; which one is class 0 is by chance, so
-        that the task can only be told from its examples.
+        """Draw examples to adapt to, and 15 others of each digit.
+
+        Which digit is class 0 is random, so that only the examples define the task.
         """
         support, query = [], []
         for place in torch.randperm(2).tolist():
@@ -48,7 +50,7 @@ class Tasks(nb.LightningDataModule):
 
 
 class Learner(nb.LightningModule):
-    """A network whose weights can be given from outside."""
+    """A network that can be called with other weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +67,7 @@ class Learner(nb.LightningModule):
 class InnerLoop(nb.Loop):
     """Adapts the shared weights to one task; returns the adapted ones, with their graph."""
 
-    safe_points = False  # an outer step is being worked on
+    safe_points = False  # it runs within an outer step
 
     def __init__(self, steps: int = 1, lr: float = 0.1) -> None:
         self.steps = steps
@@ -92,7 +94,7 @@ class InnerLoop(nb.Loop):
 
 
 class OuterLoop(nb.Loop):
-    """Moves the shared weights, a few tasks at a time."""
+    """Changes the shared weights, for a few tasks at a time."""
 
     name = "maml"
 
@@ -122,7 +124,7 @@ class OuterLoop(nb.Loop):
 
 
 def adapted_accuracy(learner: Learner, data: Tasks, draws: int = 60) -> float:
-    """Mean accuracy on digits that were never trained on, after adapting to each task."""
+    """Return the mean accuracy on digits that training did not use, after adapting to each task."""
     inner, found = InnerLoop(), []
     for number in range(draws):
         support, (x, y) = data.draw(list(combinations((7, 8, 9), 2))[number % 3])
@@ -132,7 +134,7 @@ def adapted_accuracy(learner: Learner, data: Tasks, draws: int = 60) -> float:
 
 
 def main(steps: int = 300) -> tuple[float, float]:
-    """Returns the accuracy after adapting random weights, and after adapting learnt ones."""
+    """Train, and return the accuracy after adapting random weights and learnt weights."""
     nb.seed_everything(7)
     learner, data = Learner(), Tasks()
     before = adapted_accuracy(learner, data)

@@ -1,9 +1,9 @@
 """Truncated back-propagation through time: remember a digit long after it was shown.
 
-An image comes row by row, one row a time step, and is followed by blank steps. At every step the
-network says which digit it was. Each sequence is split into parts of 8 steps and gradients end at
-the borders, but the hidden states are carried on. Without them, the blank parts can only be
-guessed.
+The network gets an image row by row, one row at each time step, followed by blank steps, and names
+the digit at every step. Each sequence is split into parts of 8 steps. Gradients end at the borders,
+but the hidden states are carried over; without them, the network could only guess in the blank
+parts.
 
 python -m examples.tbptt
 """
@@ -79,7 +79,7 @@ class Recall(nb.LightningModule):
 
 
 class SplitTimes(nb.Actor):
-    """Counts the training steps of each batch, beside training: one for each split."""
+    """Counts the training steps of each batch, one for each split, on the bus thread."""
 
     def __init__(self) -> None:
         self.splits: dict[int, int] = {}
@@ -91,7 +91,7 @@ class SplitTimes(nb.Actor):
 
 
 def main(carry: bool = True, max_epochs: int = 8) -> float:
-    """Returns the validation accuracy in the last, blank split."""
+    """Train, and return the validation accuracy in the last, blank split."""
     nb.seed_everything(2)
     times = SplitTimes()
     trainer = nb.Trainer(max_epochs=max_epochs, actors=[times], run_name="tbptt")
