@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from .bus.events import LoopStarted as LoopStarted
     from .bus.events import Media as Media
     from .bus.events import Pause as Pause
+    from .bus.events import PlainUserEvent as PlainUserEvent
     from .bus.events import Put as Put
     from .bus.events import Resume as Resume
     from .bus.events import Resumed as Resumed
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from .bus.events import RunValidation as RunValidation
     from .bus.events import SaveCheckpoint as SaveCheckpoint
     from .bus.events import Stop as Stop
+    from .bus.events import UserEvent as UserEvent
     from .bus.mail.mailbox import MailboxLimit as MailboxLimit
     from .bus.runs.run_folder import RunFolder as RunFolder
     from .bus.subscription import on as on

@@ -10,7 +10,7 @@ import trio
 
 from .copies import LeavesRunBehind
 from .errors import OutsideRunError, UsageError
-from .events import Command, Event, Fault
+from .events import Command, Event, Fault, UserEvent
 from .log.codec import DecodedEvent, HookSelection
 from .mail.mailbox import DEFAULT_LIMIT, MailboxLimit, Told
 from .mail.reply import Reply, check_deadline
@@ -116,6 +116,9 @@ class Context(Protocol):
             media: the encoded value.
             destinations: labels of its destinations; the default ones if None.
         """
+
+    def emit_user_event(self, source: str, event: UserEvent) -> None:
+        """Record an event that a user defined."""
 
 
 class Actor(LeavesRunBehind):
@@ -337,6 +340,21 @@ class Actor(LeavesRunBehind):
                 _log.warning(message, actor=actor_name(self))
             return
         context.put_media(actor_name(self), name, media, destinations)
+
+    def emit(self, event: UserEvent) -> None:
+        """Record an event of your own: with the time and where training is, for every observer.
+
+        Plain methods that handle its type are called at once, on the training thread, where it is
+        emitted from that; others get it out of the log.
+
+        Args:
+            event: an object of a class that derives from ``UserEvent`` and has a name.
+
+        Raises:
+            UsageError: it is none, takes more than 64 KiB, or a field does not hold what its type
+                says.
+        """
+        self._require_context("emit").emit_user_event(actor_name(self), event)
 
     def _require_context(self, verb: str) -> Context:
         if self._context is None:

@@ -25,9 +25,11 @@ from .events import (
     Ending,
     Event,
     Hook,
+    PlainUserEvent,
     Put,
     RunEnded,
     Stop,
+    UserEvent,
 )
 from .housekeeping import Housekeeping
 from .log.flight_recorder import FlightRecorder
@@ -43,6 +45,7 @@ from .routes import Routes
 from .runs.cursor import AttemptLog, CursorFile, Position, RunReader
 from .runs.resume_cursor import go_on, states_of_others
 from .runs.run_folder import RunFolder
+from .runs.typed_events import typed
 from .secrets.redaction import without_secrets
 from .statistics import (
     ActorStatistics,
@@ -151,7 +154,7 @@ class Bus(StaysInRun):
         self._lock = threading.Lock()  # guards observers that attach from any thread
         self._training_thread = self._threads.current()
         self._is_over = self.is_left = False
-        self.take_puts(self._refuse_put, self._refuse_put)
+        self.take_puts(self._refuse_put, self._refuse_put, self._refuse_user_event)
         leave_when_forked(self)
 
     @property
@@ -184,7 +187,7 @@ class Bus(StaysInRun):
     def leave_to_parent(self) -> None:
         """Refuse, in a forked child, everything that would continue the parent's run."""
         self.is_left = True
-        self.take_puts(self._refuse_put, self._refuse_put)
+        self.take_puts(self._refuse_put, self._refuse_put, self._refuse_user_event)
         self.routes.refuse(lambda: refusal("training went on"))
         self.place.hook = ""
         self.place.due_ns = AT_ONCE
@@ -283,9 +286,12 @@ class Bus(StaysInRun):
 
     def have_handled(self, event: Event) -> None:
         """Pass an event that is in the log to plain handlers."""
+        if not self._tables:
+            return
+        delivered = typed(event)
         for table in self._tables:
-            for handler in table.handlers(event):
-                handler(event)
+            for handler in table.handlers(delivered):
+                handler(delivered)
 
     def emit_later(
         self, kind: type[Event], make: Callable[[LogWriter], Event], summary: tuple[Any, ...]
@@ -558,17 +564,22 @@ class Bus(StaysInRun):
         self,
         put: Callable[[str, str, Any, Sequence[str] | None], None],
         put_media: Callable[[str, str, EncodedMedia, Sequence[str] | None], None],
+        emit: Callable[[str, UserEvent], None],
     ) -> None:
-        """Set how puts of actors are recorded from now on.
+        """Set how puts and events of actors are recorded from now on.
 
         Args:
             put: records a metric.
             put_media: records an image, a text or the like.
+            emit: records an event that a user defined.
         """
-        self.record_put, self.record_media = put, put_media
+        self.record_put, self.record_media, self.record_user_event = put, put_media, emit
 
     def _refuse_put(self, source: str, name: str, *_: object) -> None:
         raise self.why_refused(f"put({name!r}) was called")
+
+    def _refuse_user_event(self, source: str, event: UserEvent) -> None:
+        raise self.why_refused(f"emit({type(event).__name__}(...)) was called")
 
     def why_refused(self, what: str) -> UsageError:
         """Return the error for a record that is not possible: in a forked child, or while no run is
@@ -588,13 +599,16 @@ class Bus(StaysInRun):
             f"{what} before the run has begun; put it in a hook, setup at the earliest"
         )
 
-    def refuse_late_put(self, name: str, value: object, source: str) -> None:
-        """Refuse a put after the run's end.
+    def refuse_late_put(
+        self, name: str, value: object, source: str, kind: type[Event] = Put
+    ) -> None:
+        """Refuse a put, or another event of an actor, after the run's end.
 
         Args:
-            name: the metric.
+            name: of the metric, or of the event's type.
             value: its value.
             source: the name of the actor.
+            kind: the type of the event.
 
         Raises:
             OutsideRunError: always, except on the training thread: an interruption there while the
@@ -603,11 +617,12 @@ class Bus(StaysInRun):
                 instead.
             ForkedChildError: this is a forked child.
         """
-        self.check_is_here(f"put({name!r}) was called")
+        what = f"{'emit' if kind is PlainUserEvent else 'put'}({name!r}) was called"
+        self.check_is_here(what)
         if self._threads.current() != self._training_thread:
             self._is_over = True
-            raise self.why_refused(f"put({name!r}) was called")
-        self._warn_too_late(Put, (name, value), source)
+            raise self.why_refused(what)
+        self._warn_too_late(kind, (name, value), source)
 
     def put_media(
         self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
@@ -616,6 +631,12 @@ class Bus(StaysInRun):
         self.record_media(source, name, media, destinations)
 
     record_media: Callable[[str, str, EncodedMedia, Sequence[str] | None], None]
+
+    def emit_user_event(self, source: str, event: UserEvent) -> None:
+        """Record an event that a user defined, from an actor; the trainer says how."""
+        self.record_user_event(source, event)
+
+    record_user_event: Callable[[str, UserEvent], None]
 
     # -- statistics --------------------------------------------------------------------------
 
@@ -946,7 +967,7 @@ class Bus(StaysInRun):
         """Refuse puts from now on, because the run is over."""
         self._is_over = True
         self.place.hook = ""  # so that log() is refused too
-        self.take_puts(self._refuse_put, self._refuse_put)
+        self.take_puts(self._refuse_put, self._refuse_put, self._refuse_user_event)
 
     def _seal(self) -> None:
         assert self.writer is not None

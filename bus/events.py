@@ -9,11 +9,15 @@ A class with a tag is all that a new event takes: the tables at the end are made
 
 import functools
 import operator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, dataclass_transform
 
 import msgspec
 
+from .errors import MALFORMED, LogFormatError
+from .named_types import NamedType, reserve_fields
+
 SCHEMA_VERSION = 1
+MAX_FIELD_DEPTH = 32  # of lists and dicts in one another, in a field of a user's event
 
 Stage = Literal["", "train", "validate", "test", "predict", "sanity_check"]
 Ending = Literal["completed", "stopped", "interrupted", "failed", "preempted"]
@@ -335,6 +339,105 @@ class ActorTotals(Event, frozen=True, array_like=True, tag=18, gc=False):
 
 class Resumed(Event, frozen=True, array_like=True, tag=19, gc=False):
     """A resumed run goes on here: what came before in this attempt was set-up."""
+
+
+# So that type checkers know: what derives from it is frozen without saying so.
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class UserEvent(Event, metaclass=NamedType, frozen=True, array_like=False, kw_only=True, gc=True):
+    """An event of your own: subclass it, with a name of your namespace, and ``emit`` it.
+
+    ::
+
+        class SampleSeen(nb.UserEvent, name="myteam.SampleSeen"):
+            path: str
+            score: float
+
+    Fields are plain data: numbers, text, bytes, dates, enums, and lists, dicts, dataclasses and
+    structs of those. Where it arose is filled in when it is emitted: ``seq``, ``time_ns``,
+    ``rank``, ``stage``, ``epoch``, ``step``, ``batch_idx``, ``dataloader_idx`` and ``source``.
+
+    Attributes:
+        hook: the hook it was emitted from; empty between hooks.
+    """
+
+    seq: int = -1
+    time_ns: int = 0
+    rank: int = 0
+    stage: Stage = ""
+    epoch: int = 0
+    step: int = 0
+    batch_idx: int = -1
+    dataloader_idx: int = 0
+    source: str = ""
+    hook: str = ""
+
+    if TYPE_CHECKING:
+
+        def __init_subclass__(cls, *, name: str | None = None, **options: Any) -> None: ...
+
+
+reserve_fields(UserEvent)
+
+
+class PlainUserEvent(UserEvent, frozen=True, array_like=True, tag=20, gc=False):
+    """An event of a user's as it is recorded; read as this where its class is not defined.
+
+    Attributes:
+        name: its type's name, ``myteam.SampleSeen`` say.
+        data: its fields by name, as a msgpack map.
+    """
+
+    seq: int
+    time_ns: int
+    rank: int
+    stage: Stage
+    epoch: int
+    step: int
+    batch_idx: int
+    dataloader_idx: int
+    source: str
+    hook: str
+    name: str
+    data: bytes
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Its fields, as plain data.
+
+        Raises:
+            LogFormatError: ``data`` is no such map.
+        """
+        try:
+            found = _fields.decode(self.data)
+            if is_deeper(found, MAX_FIELD_DEPTH):
+                raise ValueError(f"they are nested more than {MAX_FIELD_DEPTH} deep")
+        except MALFORMED as error:
+            raise LogFormatError(f"the fields of {self.name!r} cannot be read: {error}") from None
+        return found
+
+
+_fields = msgspec.msgpack.Decoder(dict[str, Any])
+
+
+def is_deeper(value: object, depth: int) -> bool:
+    """Whether lists and dicts lie in one another more than so many deep.
+
+    Args:
+        value: plain data.
+        depth: how many; 0 for a number.
+    """
+    level = [value]
+    for _ in range(depth + 1):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list | tuple):
+                inner += each
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 class Unknown(msgspec.Struct, frozen=True):

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UsageError
-from .events import Command, Event, Hook, Media, Put
+from .events import EVENT_TYPES, Command, Event, Hook, Media, Put, UserEvent
 from .log.codec import DecodedEvent
+from .named_types import is_a
 
 F = TypeVar("F", bound=Callable[..., Any])
 Predicate = Callable[[Any], bool]
@@ -66,6 +67,11 @@ def on(
         kind = Event
     elif isinstance(what, type) and issubclass(what, Event | Command):
         kind = what
+        if issubclass(what, Event) and not _is_recorded(what):
+            raise UsageError(
+                f"@on({what.__name__}): nothing of this type is recorded; derive your own events "
+                "from nightbus.UserEvent"
+            )
     else:
         raise UsageError(
             f"@on({what!r}): expected a hook's name, an event type such as Put, or a command type"
@@ -88,6 +94,10 @@ def on(
         return method
 
     return subscribe
+
+
+def _is_recorded(kind: type[Event]) -> bool:
+    return kind is Event or issubclass(kind, UserEvent) or kind in EVENT_TYPES.values()
 
 
 def _to(destination: str, where: Predicate | None) -> Predicate:
@@ -153,7 +163,7 @@ class HandlerTable:
         return tuple(
             _guarded(self._adapt(entry, getattr(self.actor, entry.method)), entry.where)
             for entry in self._all
-            if issubclass(kind, entry.kind) and entry.name in (None, name)
+            if is_a(kind, entry.kind) and entry.name in (None, name)
         )
 
 

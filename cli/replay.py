@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, UsageError
+from ..bus.event_kinds import kind_of, own_fields
 from ..bus.runs.find_run import find_events, find_run
 from ..bus.runs.run_folder import RunFolder
 from ..sinks.refill import refill
@@ -222,6 +223,8 @@ def _emitted(replayed: "Replayed") -> list[dict[str, object]]:
         if hasattr(shown, "item"):
             shown = shown.item()
         emitted.append({"put": name, "value": shown, "source": source})
+    for source, event in replayed.emitted:
+        emitted.append({"emit": kind_of(event), "fields": own_fields(event), "source": source})
     for told in replayed.commands:
         emitted.append(
             {

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         RunReport,
     )
 
+MAX_KIND_ROWS = 20
 MAX_HOOK_ROWS = 12
 
 
@@ -108,6 +109,7 @@ def print_report(report: "RunReport", console: "Console") -> None:
     if report.hooks:
         _print_table(console, ("hook", "times", "total s", "mean"), _hook_rows(report.hooks))
         _print_line(console, "(hooks nest: optimizer_step holds training_step and backward)", "dim")
+    _print_user_events(report, console)
     _print_actors(report, console)
     _print_problems(report, console)
     _print_lagging(report, console)
@@ -173,6 +175,18 @@ def _hook_rows(hooks: "dict[str, HookReport]") -> list[tuple[str, ...]]:
 
 def _hook_row(name: str, count: int, total_ns: int) -> tuple[str, ...]:
     return (name, f"{count:,}", f"{total_ns / 1e9:.3f}", duration(total_ns / count / 1e9))
+
+
+def _print_user_events(report: "RunReport", console: "Console") -> None:
+    """How many there are of each event that users defined, whose names have a dot."""
+    counts: Counter[str] = Counter()
+    for attempt in report.attempts:
+        counts.update({kind: n for kind, n in attempt.events.items() if "." in kind})
+    rows = [(plain(one_line(kind)), f"{number:,}") for kind, number in counts.items()]
+    if rows:
+        _print_table(console, ("event", "times"), rows[:MAX_KIND_ROWS])
+    if len(rows) > MAX_KIND_ROWS:
+        _print_line(console, f"and {len(rows) - MAX_KIND_ROWS:,} more types of events", "dim")
 
 
 def _print_actors(report: "RunReport", console: "Console") -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..bus.event_kinds import fields_as_text, kind_of
 from ..bus.runs.find_run import find_events
 from ..bus.runs.run_folder import RunFolder
 from .find import LAST_EVENTS_HELP
@@ -21,6 +22,7 @@ from .text import (
 )
 
 _HEAD_FIELDS = 9  # those that every event begins with
+_JSON_TYPES = (type(None), bool, int, float, str, bytes)
 _TOO_LONG_FOR_A_LINE = frozenset({"config", "versions", "hparams", "traceback"})
 
 
@@ -92,14 +94,38 @@ def _write(events: Sequence[Any], as_json: bool) -> None:
 def _json(tailed: Any) -> str:
     event = tailed.event
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    head = {"event": type(event).__name__, "attempt": tailed.attempt, "wall_ns": tailed.wall_ns}
+    if type(event).__name__ == "PlainUserEvent":
+        del fields["name"], fields["data"]
+        fields["fields"] = _user_fields(event)
+    head = {"event": kind_of(event), "attempt": tailed.attempt, "wall_ns": tailed.wall_ns}
     return as_json_line(head | fields)
+
+
+def _user_fields(event: Any) -> object:
+    """The fields of a user's event as JSON can hold them, or why they cannot be read."""
+    from ..bus.errors import LogFormatError
+
+    try:
+        return _for_json(event.fields)
+    except LogFormatError as error:
+        return str(error)
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else str(key): _for_json(each)
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_for_json(each) for each in value]
+    return value if isinstance(value, _JSON_TYPES) else str(value)
 
 
 def _line(tailed: Any) -> str:
     event = tailed.event
-    kind = type(event).__name__
-    if kind == "Unknown":
+    kind = plain(one_line(kind_of(event)))
+    if type(event).__name__ == "Unknown":
         return f"{'':12}  {kind:15} of type {event.tag}, from a newer version\n"
     clock = moment(tailed.wall_ns, "%H:%M:%S")
     millis = tailed.wall_ns // 1_000_000 % 1000
@@ -124,6 +150,8 @@ def _text(event: Any) -> str:
             return f"{event.fn}, attempt {event.attempt} of {event.run}"
         case "RunEnded":
             return f"{event.how}: {event.reason}" if event.reason else str(event.how)
+        case "PlainUserEvent":
+            return fields_as_text(event) + source
     fields = event.__struct_fields__[_HEAD_FIELDS:]
     shown = (
         f"{name} {_value(getattr(event, name))}"

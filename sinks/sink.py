@@ -9,6 +9,7 @@ import trio
 
 from ..bus.actor import Actor, actor_name
 from ..bus.errors import SinkError, UsageError
+from ..bus.event_kinds import is_of_types
 from ..bus.events import Event, Fault, Hook, Media, Put, RunEnded, RunStarted
 from ..bus.log.codec import DecodedEvent, HookSelection
 from ..bus.runs.cursor import PlainState, Position
@@ -195,7 +196,7 @@ class Sink(LoggerCalls, Actor):
             destination = self.destination
             is_for_me = destination is None or destination in event.destinations  # type: ignore[union-attr]
             return is_for_me and kind in self.events
-        return isinstance(event, self.events)
+        return is_of_types(event, self.events)
 
     @property
     def needs_run_folder(self) -> bool:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ...bus.bus import Bus
 from ...bus.errors import CheckpointError, MetricError
-from ...bus.events import Media, Put, Scalar
+from ...bus.events import Event, Media, PlainUserEvent, Put, Scalar, UserEvent
 from ...bus.log.writer import NOBODY
 from ...bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from ...bus.system.logging_setup import get_logger
+from ...bus.user_events import encode_user_event
 from ..arguments import check_at_least
 from ..checkpoints.weight_names import plain_name, plain_names, wrapped_by
 from ..data.batch_size import sizes_of
@@ -209,16 +210,29 @@ class Metrics:
             destinations = (destinations,)
         labels = ("loggers",) if destinations is None else tuple(destinations)
         self._count_unheard(labels)
+        self._emit(source, name, Media, name, kind, data, labels, self.bus.place.hook)
+
+    def emit(self, source: str, event: UserEvent) -> None:
+        """Record an event that a user defined.
+
+        Raises:
+            UsageError: it cannot be recorded.
+        """
+        name, data = encode_user_event(event)
+        self._emit(source, name, PlainUserEvent, self.bus.place.hook, name, data)
+
+    def _emit(self, source: str, name: str, kind: type[Event], *fields: Any) -> None:
+        """Record an event of the step that goes on; nothing while nothing is recorded."""
         bus = self.bus
         if self.muted:
             return
-        writer, hook = bus.writer, bus.place.hook
+        writer = bus.writer
         if self.step == _NO_STEP or writer is None or threading.get_ident() != writer.owner:
-            if not bus.emit_in_time(Media, name, kind, data, labels, hook, source=source):
-                bus.refuse_late_put(name, kind, source)
+            if not bus.emit_in_time(kind, *fields, source=source):
+                bus.refuse_late_put(name, kind.__name__, source, kind)
             return
         with writer.alone():
-            event = writer.event(Media, name, kind, data, labels, hook, source=source)
+            event = writer.event(kind, *fields, source=source)
             event = msgspec.structs.replace(event, step=self.step)
             bus.append(event)
         bus.have_handled(event)

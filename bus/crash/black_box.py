@@ -11,6 +11,7 @@ from types import TracebackType
 
 from ..bus import Bus
 from ..errors import CheckpointError, UsageError
+from ..event_kinds import kind_of
 from ..events import Event, Fault, Put
 from ..log.writer import LogIdentity, LogWriter
 from ..runs.flight_file import EVENTS, STACKS, Occasion, write_flight_file
@@ -197,4 +198,4 @@ def _listed(writer: LogWriter) -> str:
 
 
 def _in_a_word(event: Event) -> str:
-    return f"Put {event.name}" if isinstance(event, Put) else type(event).__name__
+    return f"Put {event.name}" if isinstance(event, Put) else kind_of(event)

@@ -12,7 +12,19 @@ from typing import NamedTuple
 import msgspec
 
 from ..errors import LogError, LogFormatError
-from ..events import Gap, Hook, Media, Put, Resumed, RunEnded, RunStarted, Scalar
+from ..event_kinds import fields_as_text
+from ..events import (
+    Gap,
+    Hook,
+    Media,
+    PlainUserEvent,
+    Put,
+    Resumed,
+    RunEnded,
+    RunStarted,
+    Scalar,
+    UserEvent,
+)
 from ..log.codec import DecodedEvent, FrameParts, decode_events, merge_parts
 from ..log.format import Frame
 from ..log.reader import EndKind, LogReader
@@ -39,9 +51,10 @@ class ComparedEvent(NamedTuple):
     """An event without its time and number.
 
     Attributes:
-        kind: Hook, Put or Media.
-        name: of the hook, metric, image or the like.
-        value: a Put's value, bit by bit; a Media's bytes; empty for a Hook.
+        kind: Hook, Put, Media or UserEvent.
+        name: of the hook, metric, image or the like, or of the type of a user's event.
+        value: a Put's value, bit by bit; a Media's bytes; a user's event's fields as they are
+            recorded; empty for a Hook.
         shown: the value for people.
         details: destinations, hook and source of what was put.
         stage, epoch, step, batch_idx, dataloader_idx: the place in training.
@@ -90,7 +103,7 @@ class Choice:
             return event.name not in _OF_CHECKPOINTS
         if isinstance(event, Put):
             return self.takes_put(event)
-        return isinstance(event, Media) and not self._ignores(event.name)
+        return isinstance(event, Media | PlainUserEvent) and not self._ignores(event.name)
 
     def takes_put(self, put: Put) -> bool:
         """Return whether a metric is compared."""
@@ -263,6 +276,9 @@ class ComparedLog:
         if isinstance(event, Media):
             labels = (event.destinations, event.hook, event.source)
             return (event.data, event.name, event.kind, *labels, *_place_of(event))
+        if isinstance(event, PlainUserEvent):
+            what = UserEvent.__name__, event.hook, event.source
+            return (event.data, event.name, *what, *_place_of(event))
         assert isinstance(event, Hook)
         before, self._place = self._place, _place_of(event)
         return event.name if self._place == before else (event.name, self._place)
@@ -319,7 +335,8 @@ def _end_missing(log: AttemptLog, reader: LogReader, has_ended: bool) -> str:
 
 
 def _compared(event: DecodedEvent, attempt: int) -> ComparedEvent:
-    assert isinstance(event, Hook | Put | Media)
+    assert isinstance(event, Hook | Put | Media | PlainUserEvent)
+    kind = type(event).__name__
     details: tuple[str, ...] = ()
     value, shown = b"", ""
     if isinstance(event, Put):
@@ -328,8 +345,12 @@ def _compared(event: DecodedEvent, attempt: int) -> ComparedEvent:
     elif isinstance(event, Media):
         value, shown = bytes(event.data), f"{len(event.data)} bytes"
         details = (event.kind, *event.destinations, event.hook, event.source)
+    elif isinstance(event, PlainUserEvent):
+        kind = UserEvent.__name__
+        value, shown = event.data, fields_as_text(event)
+        details = (event.hook, event.source)
     return ComparedEvent(
-        type(event).__name__,
+        kind,
         event.name,
         value,
         shown,
@@ -361,7 +382,7 @@ def _key_of_put(put: Put) -> Key:
     )
 
 
-def _place_of(at: Hook | Media) -> tuple[object, ...]:
+def _place_of(at: Hook | Media | PlainUserEvent) -> tuple[object, ...]:
     return at.stage, at.epoch, at.step, at.batch_idx, at.dataloader_idx
 
 

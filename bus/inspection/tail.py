@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..errors import LogFormatError, UsageError
-from ..events import EVENT_TYPES, Hook, Media, Put, RunEnded
+from ..errors import LogFormatError
+from ..event_kinds import EventKinds
+from ..events import Media, Put, RunEnded
 from ..log.codec import DecodedEvent, HookSelection
 from ..log.format import BadFrame, SegmentHeader, unpack_header
 from ..log.reader import EndKind, LogReader
@@ -19,7 +20,6 @@ from ..runs.run_folder import RunFolder
 
 POLL_S = 0.1
 _MAX_HEADER_BYTES = (1 << 20) + 64
-_KINDS = {kind.__name__: kind for kind in EVENT_TYPES.values()}
 
 
 class TailedEvent(NamedTuple):
@@ -42,23 +42,19 @@ class EventFilter:
     """
 
     def __init__(self, kinds: tuple[str, ...] = (), metric: str | None = None) -> None:
-        unknown = [name for name in kinds if name not in _KINDS and name != "all"]
-        if unknown:
-            raise UsageError(
-                f"there are no events of type {', '.join(unknown)}; expected some of "
-                f"{', '.join(sorted(_KINDS))}, or all"
-            )
         if metric is not None and not kinds:
             kinds = (Put.__name__, Media.__name__)
-        wants_all = "all" in kinds
-        self._kinds = None if wants_all or not kinds else {_KINDS[name] for name in kinds}
+        self._kinds = EventKinds(
+            [kind for kind in kinds if kind != "all"], "there are no events of type {}"
+        )
+        self._wants_all = "all" in kinds or not kinds
         self._metric = metric
-        wants_hooks = wants_all or Hook.__name__ in kinds
+        wants_hooks = "all" in kinds or self._kinds.has_hooks
         self.hooks: HookSelection = "all" if wants_hooks else "none"
 
     def wants(self, event: DecodedEvent) -> bool:
         """Return whether an event is selected."""
-        if self._kinds is not None and type(event) not in self._kinds:
+        if not self._wants_all and event not in self._kinds:
             return False
         if self._metric is None:
             return True

@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
-from ..events import Event, Gap, Media, Put, RunStarted
+from ..events import Event, Gap, Media, PlainUserEvent, Put, RunStarted
 from .marks import EVENT, NUMBER, SHIFT, HookAt, Notes, Walk, count_hooks, shape_of
 from .place import AT_ONCE, Place
 from .writer import MAX_STEP_NS, NOBODY
 
 CAPACITY = 2000
+MAX_KEPT_BYTES = 4096  # of the fields of a user's event
 _WORDS_AN_EVENT = 2  # the most that are noted before they are taken up, about
 _EVENT_MARK = bytes([EVENT >> SHIFT])
 
@@ -106,10 +107,12 @@ class FlightRecorder:
         self._place.due_ns = AT_ONCE
 
     def add(self, event: Event) -> None:
-        """Keep an event; images and the like are not kept, which may be large."""
+        """Keep an event; images and the like, and users' events of their size, are not kept."""
         if type(event) is RunStarted:
             self._started = event
-        elif type(event) is not Media:
+        elif type(event) is not Media and not (
+            type(event) is PlainUserEvent and len(event.data) > MAX_KEPT_BYTES
+        ):
             number = next(self._numbers)
             self._events[number] = event
             self._events.pop(number - self.capacity, None)

@@ -10,11 +10,13 @@ from copy import copy
 
 import msgspec
 
-from ..events import Event, Fault, Hook, Put, RunEnded, RunStarted, Scalar
+from ..event_kinds import kind_of
+from ..events import Event, Fault, Hook, Put, RunEnded, RunStarted, Scalar, UserEvent
 from .codec import DecodedEvent
 
 MAX_FAULTS = 20
 MAX_METRICS = 10_000
+MAX_KINDS = 1_000  # of events; more of users' are counted as one
 
 
 class HookTotal(msgspec.Struct, array_like=True):
@@ -66,7 +68,8 @@ class Summary(msgspec.Struct):
     """Counts over a stretch of a log.
 
     Attributes:
-        events: events by type name.
+        events: events by type name, those of users by the name they are recorded under; at most
+            MAX_KINDS of them.
         hooks: by hook name.
         metrics: by metric name, at most MAX_METRICS of them.
         faults: the first MAX_FAULTS.
@@ -101,7 +104,9 @@ class Summary(msgspec.Struct):
             self.events["Put"] = self.events.get("Put", 0) + 1
             self.count_metric(event.name, event.value, event.epoch, event.step)
             return
-        name = type(event).__name__
+        name = kind_of(event)
+        if len(self.events) >= MAX_KINDS and name not in self.events:
+            name = UserEvent.__name__
         self.events[name] = self.events.get(name, 0) + 1
         if isinstance(event, Fault):
             if len(self.faults) < MAX_FAULTS:

@@ -30,7 +30,7 @@ class _Stretch:
         self.media: set[str] = set()
         self.hooks: set[str] = set()
         self.stages: set[str] = set()
-        self.kinds: set[type[Event]] = set()
+        self.has_kinds = False
         self.last: tuple[int, Event] | None = None
         self._selection = selection
         self._seconds = seconds
@@ -51,8 +51,7 @@ class _Stretch:
             self.has_begun = selection.start.is_reached(attempt, event, seconds)
             if not self.has_begun:
                 return True
-        kind = type(event)
-        self.kinds.add(kind)
+        self.has_kinds = self.has_kinds or event in selection.kinds
         self.stages.add(event.stage)
         if isinstance(event, Put):
             self.metrics.add(event.name)
@@ -76,7 +75,7 @@ class _Stretch:
             and _matches(selection.metrics, self.metrics | self.media)
             and _matches(selection.hooks, self.hooks)
             and (not selection.stages or not self.stages.isdisjoint(selection.stages))
-            and (not selection.kinds or not self.kinds.isdisjoint(selection.kinds))
+            and (not selection.kinds or self.has_kinds)
             and self.metrics.issuperset(listened_for)
         )
 
@@ -112,7 +111,7 @@ def check_what_is_named(
     if selection.is_everything and not listeners:
         return []
     # Hooks are most of a recording, so they are read only if something is not found without them.
-    needs_hooks = bool(selection.hooks) or Hook in selection.kinds
+    needs_hooks = bool(selection.hooks) or selection.kinds.has_hooks
     for hooks in ("all",) if needs_hooks else ("none", "all"):
         stretch = _read(logs, selection, seconds, listeners, hooks)  # type: ignore[arg-type]
         if stretch.has_all(()) or selection.is_everything:
@@ -169,8 +168,8 @@ def _notes(selection: Selection, stretch: _Stretch, listeners: dict[str, str]) -
     if selection.stages and stages.isdisjoint(selection.stages):
         wanted, there = ", ".join(selection.stages), ", ".join(sorted(stages)) or "none"
         notes.append(f"this stretch of the run has no stage {wanted}; its stages are: {there}")
-    if selection.kinds and stretch.kinds.isdisjoint(selection.kinds):
-        kinds = " or ".join(sorted(kind.__name__ for kind in selection.kinds))
+    if selection.kinds and not stretch.has_kinds:
+        kinds = " or ".join(selection.kinds.names)
         notes.append(f"this stretch of the run has no events of the type {kinds}")
     for metric, handler in listeners.items():
         if metric not in stretch.metrics:

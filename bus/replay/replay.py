@@ -15,7 +15,7 @@ from ..errors import (
     NotRecorded,
     UsageError,
 )
-from ..events import Command, Event, Plain, Put, RunStarted, Stage, Stop
+from ..events import Command, Event, Plain, Put, RunStarted, Stage, Stop, UserEvent
 from ..inspection.report import summarise
 from ..log.reader import EndKind, LogReader
 from ..mail.mailbox import Told, Undelivered
@@ -32,6 +32,7 @@ from ..statistics import ActorStatistics, BusStatistics
 from ..subscription import subscriptions_of
 from ..system.paths import as_path
 from ..system.streams import notify_user
+from ..user_events import encode_user_event
 from .check import check_what_is_named
 from .missing_events import missing_events
 from .observer import ReplayObserver
@@ -76,6 +77,7 @@ class Replayed(msgspec.Struct):
             the run.
         puts: metrics that actors put, as (actor, name, value); for images and the like, the value
             is their kind and bytes.
+        emitted: events of their own that actors emitted, as (actor, event).
         unclean: why the recording ends early; empty if the run ended properly.
         missing: number of events missing in the recording, because they could not be written or
             are no longer there.
@@ -86,6 +88,7 @@ class Replayed(msgspec.Struct):
     puts: list[tuple[str, str, Any]]
     unclean: str
     missing: int = 0
+    emitted: list[tuple[str, UserEvent]] = []
 
 
 class _Emitted(NamedTuple):
@@ -113,6 +116,7 @@ class _ReplayHost:
         self.run_path = run.path
         self.commands: list[ToldCommand] = []
         self.puts: list[_Emitted] = []
+        self.emitted: list[_Emitted] = []
         self.observers: dict[str, ReplayObserver] = {}
         self.timeline = Timeline(self.logs())
 
@@ -165,6 +169,10 @@ class _ReplayHost:
         self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None
     ) -> None:
         self.puts.append(_Emitted(self._place_of(source), source, name, media))
+
+    def emit_user_event(self, source: str, event: UserEvent) -> None:
+        name, _ = encode_user_event(event)  # what would be refused live is refused here
+        self.emitted.append(_Emitted(self._place_of(source), source, name, event))
 
     def _place_of(self, name: str) -> Position:
         return self.observers[name].position if name in self.observers else Position(0, 0)
@@ -297,11 +305,13 @@ def replay(
     order = {name: number for number, name in enumerate(counts)}
     # The scheduler decides who reads first; the result is in the order of the recording.
     host.commands.sort(key=lambda told: (told.at, order[told.sender]))
-    host.puts.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
-    puts = [(emitted.source, emitted.name, emitted.value) for emitted in host.puts]
+    host.puts.sort(key=lambda put: (put.at, order[put.source]))
+    host.emitted.sort(key=lambda emitted: (emitted.at, order[emitted.source]))
+    puts = [(put.source, put.name, put.value) for put in host.puts]
+    own = [(emitted.source, emitted.value) for emitted in host.emitted]
     is_end_of_another = isinstance(folder, FlightFile)  # a flight file, which never had the rest
     lacks = 0 if is_end_of_another else missing_events(host.logs())
-    return Replayed(counts, host.commands, puts, _unclean_end(folder), lacks)
+    return Replayed(counts, host.commands, puts, _unclean_end(folder), lacks, own)
 
 
 def _raise_failures(observers: Iterable[ReplayObserver]) -> None:

@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import UsageError
+from ..event_kinds import EventKinds
 from ..events import (
-    EVENT_TYPES,
     Event,
     Hook,
     Media,
@@ -24,7 +24,6 @@ Seconds = Callable[[Event], float]
 
 POINT_HELP = "step=N, epoch=N, seq=N, seq=ATTEMPT:N or time=1h30m"
 
-_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in EVENT_TYPES.values()}
 _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
 _PART = r"(\d+(?:\.\d+)?)(ms|h|m|s)"
 _ALWAYS = (RunStarted, RunEnded)
@@ -176,7 +175,9 @@ class Selection:
         self.until = None if until is None else parse_point("until", until)
         if self.start and self.until and _comes_before(self.until, self.start):
             raise UsageError(f"until={until!r} comes before start={start!r}: nothing is in between")
-        self.kinds = {_kind(name) for name in _several("events", events)}
+        self.kinds = EventKinds(
+            _several("events", events), "events='{}': there is no such type of event"
+        )
         self.hooks = _several("hooks", hooks)
         self.metrics = _several("metrics", metrics)
         self.stages = _several("stages", stages)
@@ -202,16 +203,6 @@ def _several(what: str, given: Sequence[Any]) -> tuple[Any, ...]:
     if isinstance(given, str):
         raise UsageError(f"{what}={given!r}: expected a list of them, as in {what}=[{given!r}]")
     return tuple(given)
-
-
-def _kind(given: str | type[Event]) -> type[Event]:
-    name = given.__name__ if isinstance(given, type) else given
-    if name not in _KINDS:
-        raise UsageError(
-            f"events={name!r}: there is no such type of event; expected some of "
-            f"{', '.join(sorted(_KINDS))}"
-        )
-    return _KINDS[name]
 
 
 def _comes_before(end: Point, begin: Point) -> bool:
@@ -304,7 +295,7 @@ class Selector:
             and not _matches(event.name, selection.hooks, self._hooks)
         ):
             return False
-        if selection.kinds and type(event) not in selection.kinds:
+        if selection.kinds and event not in selection.kinds:
             return False
         if selection.stages and event.stage not in selection.stages:
             return False

@@ -15,6 +15,7 @@ from ..log.reader import LogReader
 from ..log.segments import SegmentStore
 from ..system.plain_file import read_small, refuse_link
 from .run_folder import RunFolder, write_atomically
+from .typed_events import all_typed
 
 PlainState = dict[str, Plain | list[Plain]]
 
@@ -107,7 +108,7 @@ class RunReader:
             if moved:
                 self.position = Position(self.position.attempt, next_seq)
             if events or moved or len(self._logs) == 1:
-                return events
+                return all_typed(events)
             self._reader.close()
             self._reader = None
             del self._logs[0]
