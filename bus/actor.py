@@ -118,7 +118,12 @@ class Context(Protocol):
         """
 
     def emit_user_event(self, source: str, event: UserEvent) -> None:
-        """Record an event that a user defined."""
+        """Record an event that a user defined.
+
+        Args:
+            source: the name of the actor.
+            event: the event, with its own fields alone.
+        """
 
 
 class Actor(LeavesRunBehind):

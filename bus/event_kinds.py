@@ -9,7 +9,7 @@ from .named_types import is_a, named_class
 
 
 def kind_of(event: Event | Unknown) -> str:
-    """What an event's type is called: of a user's, the name that it is recorded under.
+    """Return the name of an event's type; for a user's, that which it is recorded under.
 
     Args:
         event: the event.
@@ -21,7 +21,7 @@ def kind_of(event: Event | Unknown) -> str:
 
 
 def own_fields(event: UserEvent) -> dict[str, Any]:
-    """The fields of a user's event but those that say where it arose.
+    """Return the fields of a user's event, without those that say where it arose.
 
     Args:
         event: an object of its class, which has a name.
@@ -31,7 +31,7 @@ def own_fields(event: UserEvent) -> dict[str, Any]:
 
 
 def fields_as_text(event: PlainUserEvent) -> str:
-    """The fields of a user's event for people, or why they cannot be read.
+    """Return the fields of a user's event for people, or why they cannot be read.
 
     Args:
         event: the event.
@@ -91,7 +91,7 @@ class EventKinds:
 
     @property
     def names(self) -> list[str]:
-        """What they are called, in order."""
+        """Their names, in order."""
         return sorted([*self._names, *(kind.__name__ for kind in self._types)])
 
     @property
@@ -107,7 +107,7 @@ _KINDS: dict[str, type[Event]] = {
 
 
 def is_of_types(event: Event | Unknown, wanted: tuple[type[Event], ...]) -> bool:
-    """Whether an event is of one of these types, also of one that was defined anew since.
+    """Return whether an event has one of these types, or one that was since defined again.
 
     Args:
         event: the event.

@@ -420,7 +420,7 @@ _fields = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 def is_deeper(value: object, depth: int) -> bool:
-    """Whether lists and dicts lie in one another more than so many deep.
+    """Return whether lists and dicts are nested more than so many deep.
 
     Args:
         value: plain data.
@@ -485,7 +485,7 @@ class RunValidation(Command, frozen=True, kw_only=True):
 
 
 def _classes(base: type) -> list[type[Any]]:
-    """The classes of this module that derive from ``base``, and itself."""
+    """Return the classes of this module that derive from ``base``, and itself."""
     found = [each for each in globals().values() if isinstance(each, type)]
     return [each for each in found if issubclass(each, base)]
 

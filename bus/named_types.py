@@ -74,7 +74,7 @@ class NamedType(msgspec.StructMeta):
 
 
 def reserve_fields(kind: type[msgspec.Struct]) -> None:
-    """Have the fields of a class, in those that derive from it, filled by nightbus alone.
+    """Keep classes that derive from this one from defining its fields.
 
     Args:
         kind: the class.
@@ -83,7 +83,7 @@ def reserve_fields(kind: type[msgspec.Struct]) -> None:
 
 
 def named_class(kind: type) -> NamedClass | None:
-    """What is known of a class that has a name; None for one without.
+    """Return what is known of a class that has a name; None for one without.
 
     Args:
         kind: the class.
@@ -93,7 +93,7 @@ def named_class(kind: type) -> NamedClass | None:
 
 
 def find_named(name: str, base: type) -> NamedClass | None:
-    """The class of a name.
+    """Return the class of a name.
 
     Args:
         name: its name.
@@ -107,7 +107,7 @@ def find_named(name: str, base: type) -> NamedClass | None:
 
 
 def names_below(base: type) -> list[str]:
-    """The names of the classes that derive from one, in order.
+    """Return the names of the classes that derive from one, in order.
 
     Args:
         base: the class; one that has a name is among them.
@@ -116,7 +116,7 @@ def names_below(base: type) -> list[str]:
 
 
 def has_names_below(base: type) -> bool:
-    """Whether a class that derives from this one has a name.
+    """Return whether a class that derives from this one has a name.
 
     Args:
         base: the class.
@@ -125,7 +125,7 @@ def has_names_below(base: type) -> bool:
 
 
 def is_a(kind: type, wanted: type) -> bool:
-    """Whether a class is another, or derives from it, or is one that was defined anew since.
+    """Return whether a class is another, derives from it, or was since defined again.
 
     Args:
         kind: the class.
@@ -194,7 +194,7 @@ def _check_reserved(kind: type, reserved: tuple[str, ...]) -> None:
 
 
 def _shape_of(kind: type[msgspec.Struct], reserved: tuple[str, ...]) -> tuple[str, ...]:
-    """The fields with their types and defaults.
+    """Return the fields with their types and defaults.
 
     Raises:
         UsageError: one cannot be recorded.
@@ -224,7 +224,7 @@ def _shape_of(kind: type[msgspec.Struct], reserved: tuple[str, ...]) -> tuple[st
 
 
 def _refused(kind: Any, seen: set[type]) -> str | None:
-    """What of a type is more than plain data; None when nothing is."""
+    """Return what in a type is more than plain data; None if nothing is."""
     if isinstance(kind, _MORE_THAN_PLAIN):
         return getattr(getattr(kind, "cls", type(kind)), "__name__", str(kind))
     within: list[Any] = []

@@ -14,7 +14,7 @@ MAX_EVENT_BYTES = 64 << 10  # of an event's fields, as they are recorded
 
 
 def encode_user_event(event: object) -> tuple[str, bytes]:
-    """What is recorded of a user's event, secrets struck out.
+    """Encode a user's event as it is recorded, secrets struck out.
 
     Args:
         event: what was emitted.
@@ -53,7 +53,7 @@ def encode_user_event(event: object) -> tuple[str, bytes]:
 
 
 def _item(value: Any) -> Any:
-    """A tensor or array of one element as a number.
+    """Return a tensor or array of one element as a number.
 
     Raises:
         TypeError: it is something else.

@@ -21,7 +21,7 @@ _said_misfits: set[str] = set()
 
 
 def typed(event: DecodedEvent) -> DecodedEvent:
-    """A recorded event as an object of its class, where this process has defined that.
+    """Make a recorded event an object of its class, if this process has defined that.
 
     Args:
         event: any event.
@@ -46,7 +46,7 @@ def typed(event: DecodedEvent) -> DecodedEvent:
 
 
 def all_typed(events: list[DecodedEvent]) -> list[DecodedEvent]:
-    """Events as ``typed`` gives them.
+    """Return events as ``typed`` does.
 
     Args:
         events: as they are recorded.
