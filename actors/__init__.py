@@ -1,4 +1,4 @@
-"""Actors that know torch: module, data, callbacks, metrics, device, checkpoints.
+"""Everything that knows torch: module, data, callbacks, metrics, device, checkpoints.
 
 Names are loaded on first use: a dataloader's worker process imports one module of this package.
 """

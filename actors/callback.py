@@ -1,4 +1,4 @@
-"""Callbacks: actors in the step with a method for each hook."""
+"""Callbacks: actors on the training thread with a method for each hook."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,23 +16,36 @@ if TYPE_CHECKING:
 
 
 class Callback(LoggingMixin, Actor):
-    """Override the hooks you need; each is called with the trainer and the module first.
+    """Base of callbacks; override the hooks that you need.
 
-    A hook that raises ends the run. Returning -1 from ``on_train_batch_start`` skips the rest of
-    the epoch. ``@on`` works here as in any actor.
+    An exception in a hook ends the run. ``@on`` works as in any actor.
+
+    Arguments of hooks:
+        trainer: the Trainer.
+        module: the LightningModule that runs.
+        stage: ``fit``, ``validate``, ``test`` or ``predict``.
+        outputs: output of the module's step, detached; in ``on_predict_epoch_end`` all predictions.
+        batch: the batch, on the device.
+        batch_idx: index of the batch in its epoch.
+        dataloader_idx: index of its dataloader.
+        optimizer: the optimizer whose turn it is.
+        optimizer_idx: its index.
+        loss: loss before backward, a tensor of shape ().
+        exception: the exception that ends the run.
+        checkpoint: the state of a checkpoint, a dict.
     """
 
     _has_hooks: ClassVar = True
-    _leading: ClassVar = 2  # arguments of each hook before its own: trainer and module
+    _leading: ClassVar = 2  # number of arguments before a hook's own: trainer and module
 
     def _hook_methods(self) -> Mapping[str, tuple[Callable[..., Any], Sequence[str]]]:
         return callback_hook_methods(self)
 
     def on_init_start(self, trainer: "Trainer") -> None:
-        """Called when the Trainer begins to be made."""
+        """Called at the beginning of the Trainer's constructor."""
 
     def on_init_end(self, trainer: "Trainer") -> None:
-        """Called when the Trainer is made."""
+        """Called at the end of the Trainer's constructor."""
 
     def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
         """Called when fit, validate, test or predict begins."""
@@ -47,16 +60,16 @@ class Callback(LoggingMixin, Actor):
         """Called when fit is done."""
 
     def on_pretrain_routine_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Called when fit has begun, before the sanity check."""
+        """Called after on_fit_start, before the sanity check."""
 
     def on_pretrain_routine_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Called when fit has begun, before the sanity check."""
+        """Called after on_pretrain_routine_start, before the sanity check."""
 
     def on_sanity_check_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Called when the sanity check begins."""
 
     def on_sanity_check_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Called when the sanity check is done; what was logged in it is thrown away."""
+        """Called when the sanity check is done; what was logged in it is discarded."""
 
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Called when training begins, after the sanity check."""
@@ -123,7 +136,11 @@ class Callback(LoggingMixin, Actor):
     def on_train_batch_start(
         self, trainer: "Trainer", module: "LightningModule", batch: Any, batch_idx: int
     ) -> int | None:
-        """Called when a training batch begins; -1 skips the rest of the epoch."""
+        """Called when a training batch begins.
+
+        Returns:
+            -1 to skip the rest of the epoch; otherwise None.
+        """
         return None
 
     def on_train_batch_end(
@@ -134,7 +151,7 @@ class Callback(LoggingMixin, Actor):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Called when a training batch is done; outputs are training_step's, detached."""
+        """Called when a training batch is done."""
 
     def on_validation_batch_start(
         self,
@@ -202,15 +219,15 @@ class Callback(LoggingMixin, Actor):
     def on_before_zero_grad(
         self, trainer: "Trainer", module: "LightningModule", optimizer: "Optimizer"
     ) -> None:
-        """Called when gradients are about to be cleared."""
+        """Called before gradients are cleared."""
 
     def on_before_backward(
         self, trainer: "Trainer", module: "LightningModule", loss: "Tensor"
     ) -> None:
-        """Called when backward is about to run."""
+        """Called before backward."""
 
     def on_after_backward(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Called when backward is done; gradients may still be scaled."""
+        """Called after backward; gradients may still be scaled."""
 
     def on_before_optimizer_step(
         self,
@@ -219,20 +236,20 @@ class Callback(LoggingMixin, Actor):
         optimizer: "Optimizer",
         optimizer_idx: int = 0,
     ) -> None:
-        """Called when the optimizer is about to step, with gradients at their true size."""
+        """Called before the optimizer steps; gradients are not scaled any more."""
 
     def on_before_accelerator_backend_setup(
         self, trainer: "Trainer", module: "LightningModule"
     ) -> None:
-        """Called when data is prepared, nothing is set up."""
+        """Called after ``prepare_data``, before ``setup``."""
 
     def on_configure_sharded_model(self, trainer: "Trainer", module: "LightningModule") -> None:
-        """Called when the module may build itself now."""
+        """Called after the module's ``configure_sharded_model`` and ``configure_model``."""
 
     def on_exception(
         self, trainer: "Trainer", module: "LightningModule", exception: BaseException
     ) -> None:
-        """Called when the run ends by an exception, KeyboardInterrupt included."""
+        """Called when an exception, including KeyboardInterrupt, ends the run."""
 
     def on_save_checkpoint(
         self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
@@ -242,4 +259,4 @@ class Callback(LoggingMixin, Actor):
     def on_load_checkpoint(
         self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
-        """Called when a checkpoint was read, before anything is restored from it."""
+        """Called after a checkpoint was read, before anything is restored from it."""

@@ -1,4 +1,4 @@
-"""LightningDataModule: the data of a run in one place."""
+"""LightningDataModule: the data of a run."""
 
 import os
 from collections.abc import Mapping
@@ -14,7 +14,14 @@ from .logging_mixin import LoggingMixin
 
 
 class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
-    """Override what you need; its data hooks stand in for the module's own."""
+    """Base of datamodules; its data hooks are called instead of the module's.
+
+    Arguments of hooks:
+        stage: ``fit``, ``validate``, ``test`` or ``predict``.
+        batch: what the dataloader returned, on the device once it has been transferred.
+        device: the ``torch.device`` of the run.
+        dataloader_idx: index of the batch's dataloader.
+    """
 
     _has_hooks: ClassVar = True
 
@@ -29,18 +36,23 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         num_workers: int = 0,
         **datamodule_kwargs: Any,
     ) -> Self:
-        """Make a datamodule of datasets; the training data are shuffled, unless they have no order.
+        """Construct a datamodule from datasets.
+
+        Training data is shuffled, unless it is an IterableDataset.
 
         Args:
-            train_dataset: one dataset, or a list or dict of several, of which each gets a
-                dataloader; None for no training. The others are the same for their stages.
-            val_dataset: for validation.
-            test_dataset: for testing.
-            predict_dataset: for prediction.
-            batch_size: samples in a batch.
-            num_workers: processes that read, for each dataloader; 0 reads here.
-            datamodule_kwargs: arguments of ``__init__``; batch_size and num_workers are among them
-                if it takes these.
+            train_dataset: one dataset, or a list or dict of several, each of which gets a
+                dataloader; None for no training.
+            val_dataset: the same for validation.
+            test_dataset: the same for testing.
+            predict_dataset: the same for prediction.
+            batch_size: number of samples in a batch.
+            num_workers: number of worker processes for each dataloader; 0 reads in this process.
+            **datamodule_kwargs: arguments of ``__init__``, which also gets batch_size and
+                num_workers if it takes them.
+
+        Returns:
+            The datamodule.
         """
         from .data.dataset_loaders import dataloaders_of
 
@@ -69,16 +81,19 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         weights_only: bool | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Make a datamodule with the hyperparameters and the state of a checkpoint.
+        """Construct a datamodule with the hyperparameters and the state of a checkpoint.
 
         Args:
-            checkpoint_path: a checkpoint's folder.
+            checkpoint_path: folder of the checkpoint.
             weights_only: as for a module.
-            kwargs: arguments of ``__init__``, instead of or beside the checkpoint's
+            **kwargs: arguments of ``__init__``, which take precedence over the checkpoint's
                 hyperparameters.
 
+        Returns:
+            The datamodule.
+
         Raises:
-            CheckpointError: it cannot be read.
+            CheckpointError: the checkpoint cannot be read.
             UsageError: an argument of ``__init__`` is missing.
         """
         from .checkpoints.format import read_checkpoint
@@ -92,7 +107,7 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         return data
 
     def prepare_data(self) -> None:
-        """Download and prepare, once; assign no state here."""
+        """Download and prepare data, once; do not assign state here."""
 
     def setup(self, stage: str) -> None:
         """Build datasets, when fit, validate, test or predict begins."""
@@ -101,34 +116,34 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         """Clean up, when fit, validate, test or predict ends."""
 
     def train_dataloader(self) -> Any:
-        """One dataloader, or a collection of them, for training."""
+        """Return one dataloader, or a collection of them, for training."""
 
     def val_dataloader(self) -> Any:
-        """One dataloader, or several, for validation."""
+        """Return one dataloader, or several, for validation."""
 
     def test_dataloader(self) -> Any:
-        """One dataloader, or several, for testing."""
+        """Return one dataloader, or several, for testing."""
 
     def predict_dataloader(self) -> Any:
-        """One dataloader, or several, for prediction."""
+        """Return one dataloader, or several, for prediction."""
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Alter a batch before it goes to the device."""
+        """Return the batch, changed if needed, before it is moved to the device."""
         return batch
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
-        """Move a batch; override it for batches of your own type."""
+        """Return the batch on the device; override it for batches of your own type."""
         from .device import move_data_to_device
 
         return move_data_to_device(batch, device)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Alter a batch on the device."""
+        """Return the batch, changed if needed, on the device."""
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data and tensors that a checkpoint keeps."""
+        """Return the state that checkpoints contain: plain data and tensors."""
         return {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
+        """Restore the state that ``state_dict`` returned."""

@@ -1,9 +1,7 @@
-"""Values of hyperparameters that a checkpoint has no type for: configurations in whose place it
-keeps their items, and how each looked.
+"""Values of hyperparameters for which checkpoints have no type: they store items and shapes.
 
-A checkpoint never says what class to make. A dataclass is made again of the class that ``__init__``
-is annotated with, which is the code's word; where there is none, a mapping with attributes stands
-for it.
+A checkpoint never names a class to construct. A dataclass is restored as the class with which the
+code annotates the argument of ``__init__``, and otherwise as a mapping with attributes.
 """
 
 import dataclasses
@@ -16,8 +14,8 @@ from typing import Any
 from ..bus.errors import UsageError
 
 Shapes = dict[str, Any]
-"""How a value looked that is kept by its items: ``is``, what it was; ``of``, the same for those of
-its items that need it, by name."""
+"""Describes a value whose items are stored: ``is``, its kind; ``of``, the shapes of its items that
+have one, by name."""
 
 _NAMESPACE, _ATTRIBUTES, _FIELDS = "namespace", "attributes", "fields"
 
@@ -31,7 +29,7 @@ class Hyperparameters(dict[str, Any]):
         except KeyError:
             known = ", ".join(self) or "none"
             raise AttributeError(
-                f"there is no hyperparameter {name!r}; there are: {known}"
+                f"there is no hyperparameter {name!r}; expected one of: {known}"
             ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -39,7 +37,7 @@ class Hyperparameters(dict[str, Any]):
 
 
 def items_of(config: Any) -> dict[str, Any] | None:
-    """The items of a configuration: a mapping, a Namespace, a dataclass; None if it is none."""
+    """Return the items of a mapping, a Namespace or a dataclass; None for anything else."""
     if isinstance(config, Mapping):
         return {name: config[name] for name in config}
     if isinstance(config, Namespace | types.SimpleNamespace):
@@ -50,7 +48,7 @@ def items_of(config: Any) -> dict[str, Any] | None:
 
 
 def shape_of(config: Any) -> str:
-    """How a configuration looks; empty for a plain dict."""
+    """Return the kind of a configuration; empty for a plain dict."""
     if isinstance(config, Namespace | types.SimpleNamespace):
         return _NAMESPACE
     if isinstance(config, Mapping):
@@ -61,11 +59,14 @@ def shape_of(config: Any) -> str:
 
 
 def carried(value: Any, is_registered: Callable[[type], bool]) -> tuple[Any, Shapes]:
-    """A value as a checkpoint keeps it, and how it looked; the value itself if that is it.
+    """Convert the value of a hyperparameter to what a checkpoint can store.
 
     Args:
-        value: of a hyperparameter.
-        is_registered: whether checkpoints carry a type as it is.
+        value: value of a hyperparameter.
+        is_registered: returns whether checkpoints can store a type.
+
+    Returns:
+        The value to store, which is the value itself if checkpoints can store it; and its shapes.
     """
     if value is None or is_registered(type(value)):
         return value, {}
@@ -97,7 +98,7 @@ def _each(items: Mapping[Any, Any], is_registered: Callable[[type], bool]) -> tu
 
 
 def _is_other_sequence(value: Any) -> bool:
-    """Whether it is a list in all but its type, as those of configuration libraries are."""
+    """Return whether a value is a list of another type, as those of configuration libraries."""
     return isinstance(value, Sequence) and type(value).__module__.partition(".")[0] not in (
         "builtins",
         "collections",
@@ -107,12 +108,15 @@ def _is_other_sequence(value: Any) -> bool:
 
 
 def made_again(value: Any, shapes: Any, hint: Any = None) -> Any:
-    """What ``carried`` was given.
+    """Return the value that ``carried`` was given.
 
     Args:
-        value: as the checkpoint keeps it.
-        shapes: how it looked.
-        hint: the annotation of what it is for, if there is one.
+        value: value as the checkpoint stores it.
+        shapes: its shapes.
+        hint: annotation of its argument, if there is one.
+
+    Returns:
+        The value; a Namespace or a Hyperparameters for kinds that have no class here.
 
     Raises:
         UsageError: the annotated class does not take these fields.
@@ -143,13 +147,13 @@ def _made(kind: type, items: Mapping[str, Any]) -> Any:
         return kind(**items)
     except TypeError as error:
         raise UsageError(
-            f"a hyperparameter was a dataclass with the fields {', '.join(items)}, of which "
-            f"{kind.__name__} cannot be made: {error}"
+            f"a hyperparameter was a dataclass with the fields {', '.join(items)}, but "
+            f"{kind.__name__} cannot be constructed from these: {error}"
         ) from error
 
 
 def dataclass_in(hint: Any) -> type | None:
-    """The dataclass that an annotation means, ``Conf | None`` say."""
+    """Return the dataclass in an annotation such as ``Conf | None``; None if there is none."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint
     found = [kind for part in typing.get_args(hint) if (kind := dataclass_in(part)) is not None]
@@ -157,7 +161,7 @@ def dataclass_in(hint: Any) -> type | None:
 
 
 def hints_of(kind: type) -> dict[str, Any]:
-    """Annotations of a class's ``__init__``; none if they name what is not there."""
+    """Return the annotations of a class's ``__init__``; empty if they cannot be resolved."""
     try:
         return typing.get_type_hints(kind.__init__)  # type: ignore[misc]
     except (NameError, TypeError, AttributeError):

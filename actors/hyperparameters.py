@@ -1,4 +1,4 @@
-"""Hyperparameters: what a module or datamodule was made with, kept for the log and checkpoints."""
+"""Hyperparameters: arguments of a module or datamodule, kept for the log and checkpoints."""
 
 import dataclasses
 import inspect
@@ -29,14 +29,15 @@ __all__ = [
 
 
 class _Kept(NamedTuple):
-    """What is known of how hyperparameters were given, besides their values.
+    """Describes how hyperparameters were passed.
 
     Attributes:
-        argument: the argument of ``__init__`` that had several of them as its items; empty if none.
-        items: their names.
-        shape: how that argument looked.
-        star: what ``*args`` of ``__init__`` got.
-        left_out: arguments that were left out on purpose.
+        argument: name of the argument of ``__init__`` that had several of them as its items; empty
+            if there was none.
+        items: names of these items.
+        shape: kind of that argument; see ``shape_of``.
+        star: values of ``*args`` of ``__init__``.
+        left_out: names of arguments that were left out on purpose.
     """
 
     argument: str = ""
@@ -47,7 +48,7 @@ class _Kept(NamedTuple):
 
 
 class HyperparametersMixin:
-    """``save_hyperparameters`` and ``hparams``."""
+    """Defines ``save_hyperparameters`` and ``hparams``."""
 
     @property
     def hparams(self) -> Hyperparameters:
@@ -70,21 +71,21 @@ class HyperparametersMixin:
         frame: FrameType | None = None,
         logger: bool = True,
     ) -> None:
-        """Keep what ``__init__`` was called with in ``self.hparams``; call it in ``__init__``.
+        """Keep the arguments of ``__init__`` in ``self.hparams``; call it in ``__init__``.
 
-        The log's first event has them, checkpoints keep them, and sinks that show
-        hyperparameters get them.
+        They are recorded in the log's first event, saved in checkpoints, and sent to sinks that
+        show hyperparameters.
 
         Args:
-            args: names of arguments, to keep only these; or one mapping, Namespace or dataclass, to
-                keep its items instead, and names of arguments to keep beside them.
-            ignore: names of arguments not to keep, also if they were kept before, in the
-                ``__init__`` of a base say.
-            frame: where the arguments are; the caller's by default.
-            logger: whether the log and sinks get them.
+            *args: names of the arguments to keep; by default all are kept. Or one mapping,
+                Namespace or dataclass, whose items are kept, and names of further arguments.
+            ignore: names of arguments not to keep, even if they were kept before, for example in
+                the ``__init__`` of a base class.
+            frame: frame of the ``__init__``; the caller's by default.
+            logger: record them in the log and send them to sinks.
 
         Raises:
-            UsageError: an argument of that name does not exist, or no ``__init__`` runs.
+            UsageError: there is no argument of that name, or no ``__init__`` is running.
         """
         ignored = {ignore} if isinstance(ignore, str) else set(ignore or ())
         if frame is None:
@@ -102,8 +103,8 @@ class HyperparametersMixin:
             items = items_of(config)
             if items is None or len(others) > 1:
                 raise UsageError(
-                    "save_hyperparameters takes names of arguments, or one mapping, Namespace or "
-                    f"dataclass whose items are kept; not {type(config).__name__}"
+                    f"save_hyperparameters got {type(config).__name__}; expected names of "
+                    "arguments, or one mapping, Namespace or dataclass whose items are kept"
                 )
             found |= items
             argument = _argument_of(config, calls, type(self))
@@ -121,8 +122,8 @@ class HyperparametersMixin:
             )
         if not calls and not others and not dataclasses.is_dataclass(self):
             raise UsageError(
-                f"save_hyperparameters() was called where {type(self).__name__}.__init__ does not "
-                "run, so there are no arguments to keep; call it in __init__, or give it a mapping"
+                f"save_hyperparameters() was called while {type(self).__name__}.__init__ does not "
+                "run, so there are no arguments to keep; call it in __init__, or pass it a mapping"
             )
         if args:
             found |= {name: given[name] for name in names}
@@ -134,7 +135,7 @@ class HyperparametersMixin:
         for name in ignored:
             self.hparams.pop(name, None)
             if name in given and is_secret_name(name):
-                redact_setting(name, given[name])  # so that an error's text is recorded without it
+                redact_setting(name, given[name])  # so that it is removed from texts of errors
         self.hparams.update({name: value for name, value in found.items() if name not in ignored})
         kept = kept._replace(
             items=tuple(name for name in kept.items if name in self.hparams),
@@ -144,7 +145,7 @@ class HyperparametersMixin:
         object.__setattr__(self, "_logs_hparams", logger)
 
     def _arguments(self, calls: list["_Call"]) -> dict[str, Any]:
-        """Arguments of all ``__init__`` that run; those of the subclasses, the outer ones, win."""
+        """Return the arguments of all running ``__init__``; those of subclasses take precedence."""
         if dataclasses.is_dataclass(self):
             return items_of(self) or {}
         found: dict[str, Any] = {}
@@ -154,11 +155,11 @@ class HyperparametersMixin:
 
 
 class _Call(NamedTuple):
-    """An ``__init__`` that runs.
+    """A running ``__init__``.
 
     Attributes:
-        arguments: by name, those of ``**kwargs`` among them.
-        star: what ``*args`` got.
+        arguments: values by name, including those of ``**kwargs``.
+        star: values of ``*args``.
     """
 
     arguments: dict[str, Any]
@@ -166,8 +167,9 @@ class _Call(NamedTuple):
 
 
 def _calls_of_init(owner: object, frame: FrameType | None) -> list[_Call]:
-    """The ``__init__`` of an object that run, from that of its base outwards; between them may be
-    helpers and wrappers.
+    """Return the running ``__init__`` of an object, from that of its base class outwards.
+
+    Between them may be helpers and wrappers.
     """
     calls = []
     while frame is not None:
@@ -186,8 +188,9 @@ def _calls_of_init(owner: object, frame: FrameType | None) -> list[_Call]:
 
 
 def _argument_of(config: Any, calls: list[_Call], kind: type) -> str:
-    """Which argument of a class's ``__init__`` a configuration is; empty if none. A base may have
-    it under another name, or may have merged others into it.
+    """Return which argument of a class's ``__init__`` a configuration is; empty if none.
+
+    A base class may have it under another name, or may have merged others into it.
     """
     own: set[str] = set(inspect.signature(kind.__init__).parameters)  # type: ignore[misc]
     offered = [item for call in reversed(calls) for item in call.arguments.items()]
@@ -201,8 +204,9 @@ def _argument_of(config: Any, calls: list[_Call], kind: type) -> str:
 
 
 def unknown_arguments(owner: HyperparametersMixin) -> list[str]:
-    """Arguments that ``load_from_checkpoint`` will have to be given, though nobody left them out:
-    those of a subclass, whose base kept a configuration alone.
+    """Return the arguments that ``load_from_checkpoint`` will lack though none was left out.
+
+    These are arguments of a subclass whose base class has kept a configuration only.
     """
     kept = owner._kept_hparams
     if not owner.hparams:
@@ -217,7 +221,16 @@ def unknown_arguments(owner: HyperparametersMixin) -> list[str]:
 def become_mappings(
     owner: HyperparametersMixin, is_registered: Callable[[type], bool]
 ) -> list[str]:
-    """Hyperparameters that are dataclasses, and whose class nothing says when they are loaded."""
+    """Return the hyperparameters that are dataclasses and will be loaded as mappings.
+
+    Args:
+        owner: module or datamodule.
+        is_registered: returns whether checkpoints can store a type.
+
+    Returns:
+        Names of those whose class neither an annotation of ``__init__`` nor a registered type
+        gives when they are loaded.
+    """
     hints = hints_of(type(owner))
     return [
         name
@@ -237,16 +250,16 @@ def _needed(kind: type) -> list[str]:
 def restored_arguments(
     kind: type, state: Mapping[str, Any], given: Mapping[str, Any], prefix: str = ""
 ) -> tuple[list[Any], dict[str, Any]]:
-    """What to call a class with, to make again what hyperparameters were saved of.
+    """Return the arguments with which to construct an object from its saved hyperparameters.
 
     Args:
-        kind: the class.
-        state: the checkpoint's.
-        given: by the user, which wins.
-        prefix: of the names in the state: ``datamodule_`` for a datamodule.
+        kind: class of the object.
+        state: state of the checkpoint.
+        given: arguments of the user, which take precedence.
+        prefix: prefix of the keys in the state: ``datamodule_`` for a datamodule.
 
     Returns:
-        The arguments by place, and those by name.
+        The positional arguments, and the keyword arguments.
 
     Raises:
         UsageError: an argument is missing.
@@ -273,9 +286,9 @@ def restored_arguments(
     missing = [name for name in _needed(kind) if name not in arguments]
     if missing:
         raise UsageError(
-            f"the checkpoint does not say what {kind.__name__} was made with: "
-            f"{', '.join(missing)}; give it to load_from_checkpoint, and call "
-            "self.save_hyperparameters() in __init__ to have checkpoints keep it"
+            f"the checkpoint does not contain these arguments of {kind.__name__}: "
+            f"{', '.join(missing)}; pass them to load_from_checkpoint, and call "
+            "self.save_hyperparameters() in __init__ so that checkpoints contain them"
         )
     by_place = []
     star = form.get("star", ())

@@ -14,7 +14,7 @@ ReduceFx = str | Callable[[Any], Any]
 
 
 class LoggingMixin:
-    """The familiar way to record metrics, built on ``put``."""
+    """Records metrics as in Lightning; built on ``put``."""
 
     _of_run: ClassVar[tuple[str, ...]] = ("_trainer",)
     _trainer: "Trainer | None" = None
@@ -22,15 +22,15 @@ class LoggingMixin:
 
     @property
     def trainer(self) -> "Trainer":
-        """The trainer this belongs to while it runs.
+        """The trainer to which the object is attached.
 
         Raises:
-            UsageError: it belongs to none.
+            UsageError: it is attached to none.
         """
         if self._trainer is None:
             raise UsageError(
-                f"{type(self).__name__} is not attached to a Trainer; trainer.fit() and its kin "
-                "attach it"
+                f"{type(self).__name__} is not attached to a Trainer; trainer.fit(), validate(), "
+                "test() and predict() attach it"
             )
         return self._trainer
 
@@ -39,7 +39,7 @@ class LoggingMixin:
         self._attach(trainer)
 
     def _attach(self, trainer: Any) -> None:
-        object.__setattr__(self, "_trainer", trainer)  # no submodule of a module
+        object.__setattr__(self, "_trainer", trainer)  # so that it is no submodule of a module
 
     def log(
         self,
@@ -61,28 +61,31 @@ class LoggingMixin:
         """Record a metric of this step, of the epoch, or both.
 
         Args:
-            name: the metric.
+            name: name of the metric.
             value: a number, a one-element tensor, or a torchmetrics Metric; or a dict of them, each
                 of which is recorded as ``name/key``.
-            prog_bar: show it in the progress bar.
-            logger: hand it to sinks, which None does too; step values only every
+            prog_bar: show the metric in the progress bar.
+            logger: send the metric to sinks; None means True. Step values are sent only every
                 ``log_every_n_steps`` steps.
-            on_step: record each value; default by hook: in training steps.
-            on_epoch: record the epoch's reduction; default by hook: in evaluation and at epoch
-                ends. With both, ``name_step`` and ``name_epoch`` are recorded.
+            on_step: record each value. The default depends on the hook: True in training steps.
+            on_epoch: record the epoch's reduction. The default depends on the hook: True in
+                evaluation and at epoch ends. With both, ``name_step`` and ``name_epoch`` are
+                recorded.
             reduce_fx: mean (weighted by batch size), sum, min, max, or a function of the epoch's
                 values as a tensor of shape (N,).
             enable_graph: accepted for code written for Lightning; no graph is kept.
-            sync_dist: reduce over processes; one process is supported so far, so it is exact.
-            sync_dist_group: the process group to reduce over.
-            add_dataloader_idx: append ``/dataloader_idx_N`` when there are several dataloaders.
+            sync_dist: reduce over processes; without effect, since only one process is supported.
+            sync_dist_group: process group to reduce over; without effect.
+            add_dataloader_idx: append ``/dataloader_idx_N`` if there are several dataloaders.
             batch_size: weight for the mean; by default the first dimension of the batch's tensors
-                and arrays, or the length of its lists; what cannot be found is said once.
-            metric_attribute: accepted for code written for Lightning; metrics find themselves.
-            rank_zero_only: record on the first process only.
+                and arrays, or the length of its lists. If it cannot be found, a warning says so
+                once.
+            metric_attribute: accepted for code written for Lightning, without effect.
+            rank_zero_only: record in the process of rank 0 only; without effect.
 
         Raises:
-            MetricError: it cannot be logged here, or not like this; the message says what to do.
+            MetricError: the metric cannot be logged here or in this way; the message says what to
+                do.
         """
         if type(value) is dict:
             for key, part in value.items():
@@ -117,13 +120,13 @@ class LoggingMixin:
         prog_bar: bool = False,
         **options: Any,
     ) -> None:
-        """``log`` for each item of a mapping.
+        """Call ``log`` for each item of a mapping.
 
         Args:
-            dictionary: metric name -> value, or a torchmetrics MetricCollection, which is updated
-                by you, and computed and reset when the epoch is over.
-            prog_bar: show them in the progress bar.
-            options: as for ``log``.
+            dictionary: values by name, or a torchmetrics MetricCollection, which you update, and
+                which is computed and reset at the end of the epoch.
+            prog_bar: show the metrics in the progress bar.
+            **options: as for ``log``.
 
         Raises:
             MetricError: as for ``log``.
@@ -135,12 +138,12 @@ class LoggingMixin:
             return
         if not hasattr(dictionary, "compute_groups"):
             raise MetricError(
-                f"log_dict takes a mapping of names to values, or a MetricCollection, not "
-                f"{type(dictionary).__name__}"
+                f"log_dict got {type(dictionary).__name__}; expected a mapping of names to values, "
+                "or a MetricCollection"
             )
         metrics = self.trainer.metrics
         if not metrics.log_known_collection(dictionary, options):
-            # Not as copies: metrics of a collection that share a state go on sharing it.
+            # Not as copies: metrics of a collection that share a state have to go on sharing it.
             found = dict(dictionary.items(copy_state=False))
             for name, metric in found.items():
                 self.log(name, metric, **options)

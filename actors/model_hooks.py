@@ -1,4 +1,4 @@
-"""The notices that a LightningModule may override; all do nothing."""
+"""Hooks of a LightningModule that do nothing by default."""
 
 from typing import Any
 
@@ -7,7 +7,19 @@ from torch.optim import Optimizer
 
 
 class ModelHooks:
-    """Each is called on the training thread; one that raises ends the run."""
+    """Hooks that a module may override.
+
+    They are called on the training thread. An exception in a hook ends the run.
+
+    Arguments of hooks:
+        outputs: output of the module's step, detached; in ``on_predict_epoch_end`` all predictions.
+        batch: the batch, on the device.
+        batch_idx: index of the batch in its epoch.
+        dataloader_idx: index of its dataloader.
+        optimizer: the optimizer whose turn it is.
+        optimizer_idx: its index.
+        loss: loss before backward, a tensor of shape ().
+    """
 
     def on_fit_start(self) -> None:
         """Called when fit begins, with the module on its device and optimizers configured."""
@@ -16,10 +28,10 @@ class ModelHooks:
         """Called when fit is done."""
 
     def on_pretrain_routine_start(self) -> None:
-        """Called when fit has begun, before the sanity check."""
+        """Called after on_fit_start, before the sanity check."""
 
     def on_pretrain_routine_end(self) -> None:
-        """Called when fit has begun, before the sanity check."""
+        """Called after on_pretrain_routine_start, before the sanity check."""
 
     def on_train_start(self) -> None:
         """Called when training begins, after the sanity check."""
@@ -76,11 +88,15 @@ class ModelHooks:
         """Called when a prediction epoch is done."""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        """Called when a training batch begins; -1 skips the rest of the epoch."""
+        """Called when a training batch begins.
+
+        Returns:
+            -1 to skip the rest of the epoch; otherwise None.
+        """
         return None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Called when a training batch is done; outputs are training_step's, detached."""
+        """Called when a training batch is done."""
 
     def on_validation_batch_start(
         self, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -109,28 +125,28 @@ class ModelHooks:
         """Called when a prediction batch is done."""
 
     def on_before_zero_grad(self, optimizer: Optimizer) -> None:
-        """Called when gradients are about to be cleared."""
+        """Called before gradients are cleared."""
 
     def on_before_backward(self, loss: Tensor) -> None:
-        """Called when backward is about to run."""
+        """Called before backward."""
 
     def on_after_backward(self) -> None:
-        """Called when backward is done; gradients may still be scaled."""
+        """Called after backward; gradients may still be scaled."""
 
     def on_before_optimizer_step(self, optimizer: Optimizer, optimizer_idx: int = 0) -> None:
-        """Called when the optimizer is about to step, with gradients at their true size."""
+        """Called before the optimizer steps; gradients are not scaled any more."""
 
     def on_validation_model_eval(self) -> None:
-        """Called when the module went to eval mode for validation."""
+        """Called after the module was switched to eval mode for validation."""
 
     def on_validation_model_train(self) -> None:
-        """Called when the module goes back to train mode after validation."""
+        """Called after the module was switched back to train mode after validation."""
 
     def on_test_model_eval(self) -> None:
-        """Called when the module went to eval mode for a test."""
+        """Called after the module was switched to eval mode for a test."""
 
     def on_predict_model_eval(self) -> None:
-        """Called when the module went to eval mode for prediction."""
+        """Called after the module was switched to eval mode for prediction."""
 
     def on_post_move_to_device(self) -> None:
-        """Called when the module is on its device: tie weights here."""
+        """Called after the module was moved to its device; tie weights here."""

@@ -1,4 +1,4 @@
-"""LightningModule: the model, and what a step of it is."""
+"""LightningModule: the model, its steps, its optimizers and its hooks."""
 
 import os
 from collections.abc import Mapping
@@ -30,16 +30,30 @@ announce_rank()
 
 
 class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin, Actor):
-    """A torch module that knows its training step, its optimizers and its hooks.
+    """A torch module that defines its training step, its optimizers and its hooks.
 
-    Override ``training_step`` and ``configure_optimizers``, and what else you need. It is an
-    actor: ``put`` records metrics, ``@on`` subscribes, ``tell`` sends commands.
+    Override ``training_step`` and ``configure_optimizers``, and what else you need. A module is an
+    actor: ``put`` records metrics, ``@on`` subscribes to events, ``tell`` sends commands.
 
     Attributes:
-        automatic_optimization: the trainer does backward, step and zero_grad; if False,
+        automatic_optimization: if True, the trainer calls backward, step and zero_grad; if False,
             training_step does, with ``optimizers``, ``manual_backward`` and ``lr_schedulers``.
-        truncated_bptt_steps: time steps of one split for truncated back-propagation through time;
-            0 for none. training_step gets ``hiddens``, and returns them beside the loss.
+        truncated_bptt_steps: number of time steps in a split, for truncated back-propagation
+            through time; 0 for none. training_step gets ``hiddens``, and returns them with the
+            loss.
+
+    Arguments of hooks:
+        batch: what the dataloader returned, on the device once it has been transferred.
+        batch_idx: index of the batch in its epoch.
+        dataloader_idx: index of its dataloader.
+        device: the ``torch.device`` of the run.
+        epoch: index of the epoch.
+        loss: tensor of shape ().
+        optimizer: the optimizer whose turn it is; a LightningOptimizer in ``optimizer_step``.
+        optimizer_idx: its index; overrides may leave it out.
+        scheduler: a learning-rate scheduler of torch.
+        stage: ``fit``, ``validate``, ``test`` or ``predict``.
+        checkpoint: the state of a checkpoint, a dict.
     """
 
     _has_hooks: ClassVar = True
@@ -57,39 +71,42 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         weights_only: bool | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Make a module with the hyperparameters and the weights of a checkpoint.
+        """Construct a module with the hyperparameters and the weights of a checkpoint.
 
         Args:
-            checkpoint_path: a checkpoint's folder.
-            map_location: the device to put the module on; the CPU by default.
-            hparams_file: only None; Lightning can have hyperparameters in a file of their own.
-            strict: refuse weights that are missing or left over; None does too.
-            weights_only: None and True, for code written for Lightning: nothing in a checkpoint is
-                ever run, and all of it is read. What False changes, nothing, is said once.
-            kwargs: arguments of ``__init__``, instead of or beside the checkpoint's
+            checkpoint_path: folder of the checkpoint.
+            map_location: device of the module; the CPU by default.
+            hparams_file: must be None; Lightning can read hyperparameters from a separate file.
+            strict: refuse missing and unexpected weights; None means True.
+            weights_only: accepted for code written for Lightning, without effect: a checkpoint is
+                always read completely and never executed. False logs a warning once.
+            **kwargs: arguments of ``__init__``, which take precedence over the checkpoint's
                 hyperparameters.
 
+        Returns:
+            The module.
+
         Raises:
-            CheckpointError: it cannot be read, or its weights do not fit.
-            UsageError: an argument of ``__init__`` is missing, or map_location is no device.
+            CheckpointError: the checkpoint cannot be read, or its weights do not fit the module.
+            UsageError: an argument of ``__init__`` is missing, or map_location is not a device.
         """
         check_weights_only("load_from_checkpoint", weights_only)
         if hparams_file is not None:
             raise UsageError(
-                "load_from_checkpoint(hparams_file=...): a checkpoint has its hyperparameters; "
-                "give others as keyword arguments"
+                "load_from_checkpoint(hparams_file=...) is not supported: the checkpoint "
+                "contains the hyperparameters; pass others as keyword arguments"
             )
         if not isinstance(map_location, torch.device | str | int | None):
             raise UsageError(
-                f"load_from_checkpoint(map_location={type(map_location).__name__}): give the one "
-                "device the module is to be on, 'cpu' say"
+                f"load_from_checkpoint(map_location={type(map_location).__name__}): expected the "
+                "device of the module, for example 'cpu'"
             )
         from .checkpoints.format import read_checkpoint
 
         state = read_checkpoint(as_path(checkpoint_path))
         by_place, by_name = restored_arguments(cls, state, kwargs)
         module = cls(*by_place, **by_name)
-        if module.on_load_checkpoint is not None:  # which switches it off
+        if module.on_load_checkpoint is not None:  # None disables it
             module.on_load_checkpoint(state)
         try:
             weights = named_as_in(module, state["state_dict"])
@@ -103,41 +120,77 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
     # -- what users define -------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's output; define it if you call the module."""
+        """Compute the model's output; define it if you call the module.
+
+        Args:
+            *args: as the override declares them.
+            **kwargs: as the override declares them.
+
+        Returns:
+            The output.
+        """
         return super().forward(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss of one batch: a scalar tensor, a dict with ``loss``, or None to skip it."""
+        """Compute the loss of one batch.
+
+        Args:
+            *args: batch, batch_idx, and optimizer_idx and hiddens where they apply.
+            **kwargs: the same by name, as the override declares them.
+
+        Returns:
+            The loss, a tensor of shape (); or a dict with ``loss``; or None to skip the
+            optimizer's turn.
+
+        Raises:
+            UsageError: the module does not define it.
+        """
         raise UsageError(_missing(self, "training_step"))
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one validation batch."""
+        """Evaluate one validation batch.
+
+        Args:
+            *args: batch, batch_idx, and dataloader_idx if there are several dataloaders.
+            **kwargs: the same by name, as the override declares them.
+
+        Returns:
+            Output for the hooks ``on_validation_batch_end`` and ``validation_epoch_end``, if any.
+        """
 
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one test batch."""
+        """Evaluate one test batch.
+
+        Args:
+            *args: batch, batch_idx, and dataloader_idx if there are several dataloaders.
+            **kwargs: the same by name, as the override declares them.
+
+        Returns:
+            Output for the hooks ``on_test_batch_end`` and ``test_epoch_end``, if any.
+        """
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        """Predictions for one batch; by default ``self(batch)``."""
+        """Return the predictions for one batch; by default ``self(batch)``."""
         return self(batch)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, or (with schedulers) one of the forms that users know from Lightning."""
+        """Return the optimizers and schedulers, in one of the forms of docs/optimization.md."""
         raise UsageError(_missing(self, "configure_optimizers"))
 
     def configure_sharded_model(self) -> None:
-        """Make submodules, when a run begins and before the checkpoint is loaded."""
+        """Create submodules, when a run begins and before the checkpoint is loaded."""
 
     def configure_model(self) -> None:
-        """Make submodules, when a run begins; the newer name of ``configure_sharded_model``."""
+        """Create submodules, when a run begins; the newer name of ``configure_sharded_model``."""
 
     def configure_callbacks(self) -> Any:
-        """Callbacks that belong to this module."""
+        """Return callbacks that belong to this module."""
         return []
 
-    # -- data, when there is no datamodule ---------------------------------------------------
+    # -- data, if there is no datamodule -----------------------------------------------------
 
     def prepare_data(self) -> None:
-        """Download and prepare, once; assign no state here."""
+        """Download and prepare data, once; do not assign state here."""
 
     def setup(self, stage: str) -> None:
         """Called when fit, validate, test or predict begins."""
@@ -146,27 +199,27 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         """Called when fit, validate, test or predict ends."""
 
     def train_dataloader(self) -> Any:
-        """One dataloader, or a collection of them, for training."""
+        """Return one dataloader, or a collection of them, for training."""
 
     def val_dataloader(self) -> Any:
-        """One dataloader, or several, for validation."""
+        """Return one dataloader, or several, for validation."""
 
     def test_dataloader(self) -> Any:
-        """One dataloader, or several, for testing."""
+        """Return one dataloader, or several, for testing."""
 
     def predict_dataloader(self) -> Any:
-        """One dataloader, or several, for prediction."""
+        """Return one dataloader, or several, for prediction."""
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Alter a batch before it goes to the device."""
+        """Return the batch, changed if needed, before it is moved to the device."""
         return batch
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
-        """Move a batch; override it for batches of your own type."""
+        """Return the batch on the device; override it for batches of your own type."""
         return move_data_to_device(batch, device)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Alter a batch on the device."""
+        """Return the batch, changed if needed, on the device."""
         return batch
 
     # -- optimization ------------------------------------------------------------------------
@@ -178,11 +231,12 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         loss.backward()
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """With manual optimization: compute gradients, of a scaled loss if the precision needs it.
+        """Compute gradients with manual optimization, of a scaled loss if the precision needs it.
 
         Args:
-            loss: of shape ().
-            args: passed on to ``loss.backward``, as kwargs are.
+            loss: tensor of shape ().
+            *args: passed on to ``backward``.
+            **kwargs: passed on to ``backward``.
 
         Raises:
             UsageError: optimization is automatic.
@@ -203,15 +257,15 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         optimizer_closure: Any = None,
         **kwargs: Any,
     ) -> None:
-        """One step of an optimizer.
+        """Make one step of an optimizer.
 
         Args:
-            epoch: which epoch it is.
-            batch_idx: which batch of it.
+            epoch: index of the epoch.
+            batch_idx: index of the batch in the epoch.
             optimizer: a LightningOptimizer.
-            optimizer_idx: its number; may be left out.
+            optimizer_idx: its index; may be left out.
             optimizer_closure: runs training_step, zero_grad and backward.
-            kwargs: accepted for overrides that pass on what former versions gave them.
+            **kwargs: accepted for overrides that pass on the flags of earlier versions.
         """
         if callable(optimizer_idx):  # optimizer_step(epoch, batch_idx, optimizer, closure)
             optimizer_closure = optimizer_idx
@@ -220,7 +274,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
     def optimizer_zero_grad(
         self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_idx: int = 0
     ) -> None:
-        """Clear gradients."""
+        """Clear the gradients of an optimizer's parameters."""
         optimizer.zero_grad()
 
     def configure_gradient_clipping(
@@ -233,9 +287,9 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         """Clip gradients after backward; by default as the Trainer's arguments say.
 
         Args:
-            optimizer: whose gradients.
-            optimizer_idx: its number; may be left out.
-            gradient_clip_val: largest norm, or largest absolute value.
+            optimizer: optimizer of the parameters.
+            optimizer_idx: its index; may be left out.
+            gradient_clip_val: maximum norm, or maximum absolute value.
             gradient_clip_algorithm: ``norm`` or ``value``.
         """
         if isinstance(gradient_clip_val, str) or isinstance(optimizer_idx, float):
@@ -252,9 +306,9 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         """Clip the gradients of an optimizer's parameters.
 
         Args:
-            optimizer: whose parameters.
-            gradient_clip_val: largest norm, or largest absolute value.
-            gradient_clip_algorithm: ``norm`` or ``value``.
+            optimizer: optimizer of the parameters.
+            gradient_clip_val: maximum norm, or maximum absolute value; None or 0 does not clip.
+            gradient_clip_algorithm: ``norm`` or ``value``; None means ``norm``.
 
         Raises:
             UsageError: the algorithm is neither.
@@ -274,12 +328,12 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
     def lr_scheduler_step(
         self, scheduler: Any, optimizer_idx: Any = None, metric: Any = _NOT_GIVEN
     ) -> None:
-        """Advance a scheduler.
+        """Advance a learning-rate scheduler.
 
         Args:
-            scheduler: the torch scheduler.
-            optimizer_idx: the number of its optimizer; may be left out.
-            metric: its monitored value, or None.
+            scheduler: scheduler of torch.
+            optimizer_idx: index of its optimizer; may be left out.
+            metric: value of the metric that it monitors; None if it monitors none.
         """
         if metric is _NOT_GIVEN:  # lr_scheduler_step(scheduler, metric)
             metric = optimizer_idx
@@ -291,12 +345,12 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
     def optimizers(
         self, use_lightning_optimizer: bool = True, use_pl_optimizer: bool = True
     ) -> Any:
-        """The run's optimizer, or a list when there are several.
+        """Return the run's optimizer, or a list if there are several.
 
         Args:
-            use_lightning_optimizer: as LightningOptimizer, whose steps respect the precision and
-                are counted, or as the torch optimizer.
-            use_pl_optimizer: the same, as Lightning calls it.
+            use_lightning_optimizer: return LightningOptimizers, whose steps respect the precision
+                and are counted, instead of torch optimizers.
+            use_pl_optimizer: earlier name of the same argument.
         """
         trainer = self.trainer
         found: list[Any] = (
@@ -307,7 +361,7 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         return found[0] if len(found) == 1 else found
 
     def lr_schedulers(self) -> Any:
-        """The run's scheduler, a list when there are several, or None."""
+        """Return the run's scheduler, a list if there are several, or None."""
         found = [config.scheduler for config in self.trainer.optimization.schedulers]
         if not found:
             return None
@@ -316,17 +370,17 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
     def toggle_optimizer(self, optimizer: Any, optimizer_idx: int | None = None) -> Toggled:
         """Let only this optimizer's parameters require gradients, until ``untoggle_optimizer``.
 
-        With several optimizers and automatic optimization, each turn is toggled by itself.
+        With several optimizers and automatic optimization, the trainer calls this for each turn.
 
         Args:
-            optimizer: from ``self.optimizers()``, or a torch optimizer of the run.
-            optimizer_idx: its number, if you know it.
+            optimizer: an optimizer from ``self.optimizers()``, or a torch optimizer of the run.
+            optimizer_idx: its index, if known.
 
         Returns:
-            For ``with self.toggle_optimizer(optimizer):``, whose end untoggles.
+            A context manager for ``with self.toggle_optimizer(optimizer):``, whose exit untoggles.
 
         Raises:
-            UsageError: it is no optimizer of this run.
+            UsageError: it is not an optimizer of this run.
         """
         toggle = self.trainer.optimization.toggle
         if optimizer_idx is None:
@@ -335,11 +389,11 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         return Toggled(toggle)
 
     def untoggle_optimizer(self, optimizer: Any = None) -> None:
-        """Let the parameters require gradients that did before ``toggle_optimizer``.
+        """Restore which parameters required gradients before ``toggle_optimizer``.
 
         Args:
-            optimizer: accepted for code that names the optimizer or its number; at any time, at
-                most one is toggled.
+            optimizer: accepted for code that passes the optimizer or its index; at most one is
+                toggled at a time.
         """
         self.trainer.optimization.toggle.end()
 
@@ -361,9 +415,9 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         entries of lists are time; override it for anything else.
 
         Args:
-            batch: a list or tuple of tensors of shape (batch, time, ...), lists of sequences, and
-                whatever is handed to each split as it is.
-            split_size: time steps of a split; the last one may be shorter.
+            batch: list or tuple of tensors of shape (batch, time, ...), lists of sequences, and
+                other parts, which each split contains unchanged.
+            split_size: number of time steps of a split; the last one may be shorter.
 
         Returns:
             The splits, lists of the same parts as the batch.
@@ -373,28 +427,28 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         """
         return split_along_time(batch, split_size)
 
-    # -- where we are ------------------------------------------------------------------------
+    # -- state of the run --------------------------------------------------------------------
 
     @property
     def current_epoch(self) -> int:
-        """Epochs completed; the first is 0."""
+        """Number of completed epochs, which is the index of the current one."""
         return self._trainer.current_epoch if self._trainer is not None else 0
 
     @property
     def global_step(self) -> int:
-        """Optimizer steps completed."""
+        """Number of completed optimizer steps."""
         return self._trainer.global_step if self._trainer is not None else 0
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         for tensor in (*self.parameters(), *self.buffers()):
             return tensor.device
         return torch.device("cpu")
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the first floating-point parameter is."""
+        """Dtype of the first floating-point parameter."""
         for parameter in self.parameters():
             if parameter.is_floating_point():
                 return parameter.dtype
@@ -402,12 +456,12 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     @property
     def logger(self) -> Any:
-        """The first sink, or None; if that wraps a logger of Lightning, the logger."""
+        """The first sink, or the Lightning logger that it wraps; None if there is no sink."""
         return self.trainer.logger
 
     @property
     def loggers(self) -> list[Any]:
-        """The sinks; for those that wrap a logger of Lightning, the logger."""
+        """The sinks, each replaced by the Lightning logger that it wraps, if it does."""
         return self.trainer.loggers
 
     @property
@@ -420,15 +474,20 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         object.__setattr__(self, "_example_input_array", value)
 
     def freeze(self) -> None:
-        """Stop gradients for all parameters, and go to eval mode."""
+        """Disable gradients for all parameters, and switch to eval mode."""
         self.requires_grad_(False).eval()
 
     def unfreeze(self) -> None:
-        """Let gradients flow to all parameters, and go to train mode."""
+        """Enable gradients for all parameters, and switch to train mode."""
         self.requires_grad_(True).train()
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print on the first process only."""
+        """Print in the process of rank 0 only.
+
+        Args:
+            *args: as for the built-in ``print``.
+            **kwargs: as for the built-in ``print``.
+        """
         if self._trainer is None or self._trainer.is_global_zero:
             print(*args, **kwargs)
 
@@ -436,11 +495,12 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         """Add plain data or tensors to a checkpoint."""
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take out of a checkpoint what on_save_checkpoint added."""
+        """Restore what on_save_checkpoint added to a checkpoint."""
 
     def _attach(self, trainer: Any) -> None:
-        """Belong to a trainer, or to none, and all modules within this one, at any depth, too: what
-        they put and log comes from this one.
+        """Attach the module to a trainer, or to none, and so all modules within it, at any depth.
+
+        What those put and log is attributed to this module.
         """
         super()._attach(trainer)
         for part in self.modules():

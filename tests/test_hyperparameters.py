@@ -72,7 +72,7 @@ def test_an_unknown_argument_is_refused_with_those_there_are() -> None:
 
 
 def test_a_missing_hyperparameter_is_named_with_those_there_are() -> None:
-    with pytest.raises(AttributeError, match=r"'lr'; there are: width, depth"):
+    with pytest.raises(AttributeError, match=r"'lr'; expected one of: width, depth"):
         Configured().hparams.lr  # noqa: B018
 
 

@@ -300,7 +300,7 @@ class Adds(KeepsItems):
 def test_arguments_that_will_be_missing_are_said_before_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(nb.UsageError, match="needed; give it to load_from_checkpoint"):
+    with pytest.raises(nb.UsageError, match="needed; pass them to load_from_checkpoint"):
         made_again(Adds({"width": 3}, 1), tmp_path)
 
     said = capsys.readouterr().err + caplog.text
@@ -309,7 +309,7 @@ def test_arguments_that_will_be_missing_are_said_before_training(
 
 
 def test_hyperparameters_are_saved_where_there_are_arguments() -> None:
-    with pytest.raises(nb.UsageError, match="call it in __init__, or give it a mapping"):
+    with pytest.raises(nb.UsageError, match="call it in __init__, or pass it a mapping"):
         Small().save_hyperparameters()
 
 

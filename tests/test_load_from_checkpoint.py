@@ -62,7 +62,7 @@ def test_a_hyperparameter_that_cannot_be_carried_has_to_be_given(
     path = saved(tmp_path, Needs(torch.tanh))
 
     assert "hyperparameters are not in the checkpoint" in capsys.readouterr().err
-    with pytest.raises(nb.UsageError, match="does not say what Needs was made with: act"):
+    with pytest.raises(nb.UsageError, match="does not contain these arguments of Needs: act"):
         Needs.load_from_checkpoint(path)
     assert Needs.load_from_checkpoint(path, act=torch.tanh).hparams.act is torch.tanh
 

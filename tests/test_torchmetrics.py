@@ -218,7 +218,7 @@ def test_what_is_neither_mapping_nor_collection_is_refused(tmp_path: Path) -> No
             return super().training_step(batch, batch_idx)
 
     refused(
-        tmp_path, Lists(), "takes a mapping of names to values, or a MetricCollection, not list"
+        tmp_path, Lists(), "got list; expected a mapping of names to values, or a MetricCollection"
     )
 
 
