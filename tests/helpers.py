@@ -14,10 +14,11 @@ import msgspec
 
 from nightbus.bus.events import Event, Hook, Put, Unknown
 from nightbus.bus.log.codec import DecodedEvent, HookSelection
+from nightbus.bus.log.fast_flush import FastLogWriter
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import LogEnd, LogReader
 from nightbus.bus.log.segments import FolderStore, SegmentStore
-from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.log.writer import LogIdentity
 from nightbus.bus.routes import Routes
 
 # A test that waits so long has failed: far more than anything takes on a machine that is busy with
@@ -57,7 +58,7 @@ class Recording:
     def __init__(self, store: SegmentStore | Path, **options: Any) -> None:
         self.store = FolderStore(store) if isinstance(store, Path) else store
         self.place = Place()
-        self.writer = LogWriter(self.store, LogIdentity("test"), self.place, **options)
+        self.writer = FastLogWriter(self.store, LogIdentity("test"), self.place, **options)
         self.puts = 0
         self._routes = Routes(self.place)
         self._routes.refresh()
@@ -65,11 +66,11 @@ class Recording:
 
     def abandon(self) -> None:
         """Let go of the files of a log that was not closed, as the end of its process would."""
-        _, fd = self.writer._current
-        if fd >= 0:
+        sync = self.writer._sync
+        if sync.current[1] >= 0:
             self.writer._file.finish()
-            for retired in (fd, *(fd for _, fd in self.writer._retired)):
-                os.close(retired)
+            for fd in sync.open_fds:
+                os.close(fd)
 
     def hook(self, name: str = "on_a") -> None:
         """Record a hook."""

@@ -15,6 +15,7 @@ from ..bus.copies import StaysInRun
 from ..bus.crash.black_box import BlackBox
 from ..bus.errors import RunFolderError
 from ..bus.events import DeadLetter, Ending, Fork, Plain, Put, RunStarted
+from ..bus.log.fast_flush import FastLogWriter
 from ..bus.log.flight_recorder import FlightRecorder
 from ..bus.log.place import Place
 from ..bus.log.segments import UnnamedStore
@@ -109,7 +110,8 @@ class OpenRun(StaysInRun):
         trainer, run = self._trainer, self._trainer.run_folder
         store = run.store(self.attempt) if run is not None and self.records else UnnamedStore()
         hooks = None if trainer.recording == "all" else set[str]()
-        writer = LogWriter(store, LogIdentity(self._id, self.attempt), self.place, hooks=hooks)
+        kind = FastLogWriter if trainer.recording == "all" else LogWriter
+        writer = kind(store, LogIdentity(self._id, self.attempt), self.place, hooks=hooks)
         if trainer.strict_recording:
             writer.on_loss = self.bus.stop_run
         self.bus.open_log(writer, store)

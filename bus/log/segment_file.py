@@ -24,7 +24,7 @@ class SegmentFile(Protocol):
 
     Attributes:
         size: bytes written.
-        window: a buffer in which a writer in a hurry puts bytes itself; it counts them in ``size``.
+        window: a buffer in which ``FastLogWriter`` puts bytes itself; it counts them in ``size``.
         base: offset in the file of the window's begin.
         room: bytes in the window that may be used; 0 for none.
     """

@@ -3,16 +3,13 @@
 import contextlib
 import os
 import secrets
-import sys
 import threading
 import time
-from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeVar
-from zlib import crc32
 
 import msgspec
 
@@ -22,12 +19,11 @@ from ..events import EVENT_TYPES, SCHEMA_VERSION, Event, Fault, Gap, Put, Scalar
 from ..statistics import LogStatistics
 from ..system.forks import leave_when_forked, refusal
 from ..system.logging_setup import get_logger
-from ..system.shortage import NO_DESCRIPTOR
-from .codec import UNENCODABLE, encodable, encode_notes, encode_others
+from ..system.uninterrupted import uninterrupted
+from .codec import UNENCODABLE, encodable, encode_notes
 from .format import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
-    FRAME_HEAD,
     HAS_OTHERS,
     KIND_EVENTS,
     MAX_EVENTS_A_FRAME,
@@ -40,21 +36,13 @@ from .format import (
 )
 from .layout import (
     MAX_NAMES_BYTES,
-    MAX_WORDS,
-    PAYLOAD_HEAD,
-    WORDS_BEGIN,
-    Layout,
     TooManyWords,
 )
 from .marks import (
-    BATCH_IDX,
     BEGIN,
     END,
-    NAME,
     NOTICE,
     NUMBER,
-    SHIFT,
-    STAGE_NUMBERS,
     HookAt,
     Notes,
     count_hooks,
@@ -62,6 +50,7 @@ from .marks import (
 )
 from .place import AT_ONCE, Place
 from .segment_file import SegmentFile, open_segment_file
+from .segment_sync import SegmentSync
 from .segments import SegmentStore
 from .summary import HookTotal, Summary
 
@@ -72,19 +61,12 @@ MAX_BUFFERED_EVENTS = 4096
 MAX_BUFFERED_NS = 50_000_000
 MAX_STEP_NS = 100_000_000
 COUNT_EVENTS_AT_ONCE = 512
-COUNT_FRAMES_AT_ONCE = 128
-MAX_SHAPES = 64  # of steps, validation batches and so on, that are written in a hurry
 MAX_REASON_CHARS = 1_000
-MAX_SYNC_WAIT_S = 64
 
 NOBODY = 0  # no thread's number
 
 _log = get_logger("nightbus.log")
-_HEAD_BYTES = FRAME_HEAD.size
-_PAYLOAD_HEAD_BYTES = PAYLOAD_HEAD.size
-_MAX_FAST_BYTES = PAYLOAD_HEAD.size + 8 * MAX_WORDS
 _by_seq = attrgetter("seq")
-_MARK_AT = 7 if sys.byteorder == "little" else 0
 E_ = TypeVar("E_", bound=Event)
 
 
@@ -156,22 +138,16 @@ class LogWriter(StaysInRun):
         self.place = place
         self._counted_words = 0  # so many of the notes are counted,
         self._counted_hooks = 0  # and hold so many hooks
-        self._shapes: dict[bytes, _Shape] = {}  # of steps so far, by their marks
-        self._shape = _NO_SHAPE  # of the last
-        self._begin = array("Q", [0])  # of a frame: its mark and checksum,
-        self._head = array("Q", [0] * 8)  # and what lies between those and the words
         self._singly = list[HookAt]()  # hooks that are written, to be counted
         self._hook_totals: dict[str, list[int]] = {}  # name -> [count, total ns], this segment
         self.identity = identity
         self.clock_ns = clock_ns
-        self.sealed: deque[int] = deque()  # durable segments, ready to be compressed
         self.lost_events = 0
         self._loss: Exception | None = None  # why the last of them are lost
         self.owner = threading.get_ident()
         self.takes = True
         self._is_left = False  # in a forked child
         self.inbox: deque[Callable[[], Event]] = deque()  # makers of other threads' events
-        self._retired: deque[tuple[int, int]] = deque()  # (segment, fd) complete, to be synced
         self._store = store
         self._segment_bytes = segment_bytes
         self._rotate_at = segment_bytes  # size at which this segment is to end
@@ -181,13 +157,6 @@ class LogWriter(StaysInRun):
         # The frame being written and how many buffered hooks and others it holds; seen by a flush
         # only after one that an interrupt ended.
         self._underway: tuple[bytes, int, int] | None = None
-        self._sync_lock = threading.Lock()
-        self._unsound: set[int] = set()  # fds of segments that the disk failed to make durable
-        self._untold: deque[tuple[int, str]] = deque()  # (segment, why), to be said in the log
-        self._sync_error = ""  # why, the last time
-        self._failed_syncs = 0  # in a row
-        self._sync_again_ns = 0  # not before
-        self._named_fd = -1  # of the segment whose name is durable
         self._written_ns = clock_ns()  # when something was written last
         self._summary = Summary(first_time_ns=clock_ns() if began_ns is None else began_ns)
         self._uncounted: list[Event] = []  # written, but not yet in the summary
@@ -199,12 +168,7 @@ class LogWriter(StaysInRun):
                 f"cannot begin the event log: {error.strerror}; make room, choose another "
                 "default_root_dir, or recording='off'"
             ) from error
-        self._current = (0, fd)  # the segment being written; its fd is -1 once the log is closed
-        # Else a power cut could leave the second segment without the first: a log that begins in
-        # its middle, and looks whole. Without a later one it ends early, and says so.
-        with contextlib.suppress(OSError):  # the first sync tries again, and tells
-            store.sync_names()
-            self._named_fd = fd
+        self._sync = SegmentSync(store, clock_ns, fd, self._end_segment_soon)
         # Segment and byte offset up to which live readers may read.
         self.committed = (0, self._file.size)
         if place.notes is None and hooks is None:
@@ -215,14 +179,8 @@ class LogWriter(StaysInRun):
     def leave_to_parent(self) -> None:
         """A forked child writes nothing: what is mapped is its parent's too."""
         self.takes, self.owner, self._is_left = False, NOBODY, True
-        fds = [self._current[1], *(fd for _, fd in self._retired)]
-        self._current = (self._current[0], -1)
-        self._shape = _NO_SHAPE
-        self._shapes.clear()  # so that nothing is written in a hurry
         self._file.leave_to_parent()
-        for fd in fds:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._sync.leave_to_parent()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -372,85 +330,12 @@ class LogWriter(StaysInRun):
 
         Raises:
             MetricError: an event is larger than a frame. It is left out, the others are written.
+            ForkedChildError: this is a forked child; the log is its parent's.
         """
-        # Written out for what nearly every step is: one in which the same happens as in the one
-        # before. The processor's caches are full of other things by then, so what counts is how
-        # many functions and objects it takes: hence arrays all the way, and nothing of struct.
-        notes, shape, place = self.notes, self._shape, self.place
-        words = notes.words
-        row = words.tobytes()
-        marks = row[_MARK_AT::8]
-        steps = len(marks) // shape.number
-        if marks != shape.marks * steps:
-            shape, steps = self._shape_of(marks)
-        if not (steps and shape.count) or self._underway is not None or self._pending:
-            self._flush_slowly(wait)
-            return
-        others, first_seq = self.others, self._flushed_seq
-        count, size = shape.count * steps, _PAYLOAD_HEAD_BYTES + len(row)
-        time_ns = place.clock_ns()
-        head = self._head
-        stage, head[4], head[5], head[6], head[7] = notes.origin
-        head[3] = WORDS_BEGIN | len(marks) << 16 | stage << 48
-        head[2] = time_ns
-        head[1] = first_seq
-        head[0] = size | count << 32 | KIND_EVENTS << 48
-        body: array[int] | bytes = head + words
-        if others:
-            try:
-                tail = encode_others(others)
-            except UNENCODABLE:
-                self._flush_slowly(wait)
-                return
-            count += len(others)
-            size += len(tail)
-            head[0] = size | count << 32 | KIND_EVENTS << 48 | HAS_OTHERS << 56
-            body = (head + words).tobytes() + tail
-        begin = self._begin
-        begin[0] = self._mark | crc32(body) << 32
-        file = self._file
-        at = file.size - file.base
-        end_at = at + _HEAD_BYTES + size
-        if end_at > file.room or size > _MAX_FAST_BYTES or count > MAX_EVENTS_A_FRAME:
-            self._flush_slowly(wait)
-            return
-        # Python delivers an interrupt at calls and at the ends of loops. From here to the next
-        # blank line there is neither, so all of it happens or nothing.
-        file.window[at + 8 : end_at] = body
-        file.window[at : at + 8] = begin
-        file.size = file.base + end_at
-        self._flushed_seq = self._readable_seq = first_seq + count
-        self.committed = (self._index, file.size)
-        self._written_ns = time_ns
-        self._shape = shape
-        place.due_ns = time_ns + MAX_BUFFERED_NS
-        place.late_ns = time_ns + MAX_STEP_NS
-        notes.origin = (
-            STAGE_NUMBERS[place.stage],
-            place.epoch,
-            place.step,
-            place.batch_idx & NUMBER,
-            place.dataloader_idx,
-        )
-        del words[:]
-        self._counted_words = self._counted_hooks = 0
-        shape.rows += (row,)
-        if others:
-            self._uncounted += others
-            del others[:]
-
-        if len(shape.rows) > COUNT_FRAMES_AT_ONCE:
-            self._count_rows(shape)
-        if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
-            self._count()
-        if file.size >= self._rotate_at:
-            self._rotate()
-
-    def _flush_slowly(self, wait: bool) -> None:
         if self._is_left:
             raise refusal("the log was to be written")
         if self._underway is not None:
-            self._finish_frame()
+            self._finish_underway()
         if self._pending:
             self._take_arrived(wait)
             if self._pending:
@@ -461,7 +346,6 @@ class LogWriter(StaysInRun):
         if not number:
             self._keep_rest(self.notes.cut(0).rest)  # where training moved, without a hook
             return
-        shape = shape_of(self.notes.words)
         try:
             payload = encode_notes(self.notes, self.others)
         except (*UNENCODABLE, TooManyWords):
@@ -471,7 +355,6 @@ class LogWriter(StaysInRun):
             self._write_before(self._flushed_seq + number)
             return
         self._write_frame(payload, hook_count, other_count)
-        self._learn(shape)
 
     def _flush_late(self) -> None:
         """Write a step that goes on; the rest of it is then written at its end."""
@@ -482,29 +365,6 @@ class LogWriter(StaysInRun):
     def _set_due(self, time_ns: int) -> None:
         place = self.place
         place.due_ns, place.late_ns = time_ns + MAX_BUFFERED_NS, time_ns + MAX_STEP_NS
-
-    def _shape_of(self, marks: bytes) -> "tuple[_Shape, int]":
-        """The shape of one of the steps in which the same happens, and how many they are."""
-        for shape in self._shapes.values():
-            steps = len(marks) // shape.number
-            if marks == shape.marks * steps:
-                return shape, steps
-        return _NO_SHAPE, 0
-
-    def _learn(self, marks: bytes) -> None:
-        """Be prepared for a step in which the same happens."""
-        if self.notes is not self.place.notes or self.notes.base_ns or sys.byteorder != "little":
-            return
-        if self.notes.words or NAME >> SHIFT in marks or not count_hooks(marks):
-            return  # a hook goes on, or has to be named
-        step = marks[: (marks + marks).find(marks, 1)]  # the shortest that they are repeated of
-        if step in self._shapes:
-            return  # it was written slowly for another reason, and has steps to be counted
-        if len(self._shapes) >= MAX_SHAPES:
-            self._count_all_rows()
-            self._shapes.clear()
-            self._shape = _NO_SHAPE
-        self._shapes[step] = _Shape(step)
 
     def flush_end(self) -> bool:
         """Write the last of the events, for which some space was kept back.
@@ -538,7 +398,7 @@ class LogWriter(StaysInRun):
                     f"or has a hook's name of more than {MAX_NAMES_BYTES}: "
                     f"{event[:200]}..."
                 )
-                self._settle(hook_count, other_count, refused)
+                self._finish_frame(hook_count, other_count, refused)
         if refused is not None:
             raise refused
 
@@ -566,9 +426,9 @@ class LogWriter(StaysInRun):
             self._file.append(frame)
         except OSError as failure:
             error = failure
-        self._settle(hook_count, other_count, error)
+        self._finish_frame(hook_count, other_count, error)
 
-    def _finish_frame(self) -> None:
+    def _finish_underway(self) -> None:
         """Go on where an interrupt ended ``_write_frame``: with the same bytes at the same place,
         because another process may have read them already.
         """
@@ -582,49 +442,82 @@ class LogWriter(StaysInRun):
                 self._file.append(frame)
             except OSError as failure:
                 error = failure
-        self._settle(hook_count, other_count, error)
+        self._finish_frame(hook_count, other_count, error)
 
-    def _settle(self, hook_count: int, other_count: int, error: Exception | None) -> None:
+    def _finish_frame(self, hook_count: int, other_count: int, error: Exception | None) -> None:
         """Take the first events out of the buffers: they are written, or lost by an error."""
-        notes, others = self.notes, self.others
         number = hook_count + other_count
+        gap: list[Event] = []
         if error is not None:  # first, because it may have notes handed over
-            gap = [self._gap(number, others[:other_count], error)]
-        _, hooks, rest = notes.cut(hook_count)
-
-        # Python delivers an interrupt at calls and at the ends of loops. From here to the next
-        # blank line there is neither, so all of it happens or nothing.
-        self._flushed_seq += number
-        self._underway = None
-        notes.words[:] = rest.words
-        notes.origin = rest.origin
-        self._counted_words = self._counted_hooks = 0
-        if error is None:
-            self._singly += hooks
-            self._uncounted += others[:other_count]
-            self.committed = (self._index, self._file.size)
-            self._readable_seq = self._flushed_seq
-            del others[:other_count]
-        else:
-            del others[:other_count]
-            others += gap
-            first_loss = not self.lost_events
-            self.lost_events += number
-            self._loss = error
-
+            gap.append(self._gap(number, self.others[:other_count], error))
+        _, hooks, rest = self.notes.cut(hook_count)
         if error is not None:
-            if first_loss and isinstance(error, OSError) and self.on_loss is not None:
-                self.on_loss(f"the event log cannot be written: {error}")
-            elif first_loss and isinstance(error, OSError):
-                _log.warning(
-                    "the event log cannot be written; training goes on unrecorded until it can be",
-                    error=str(error),
-                )
+            is_first_loss = not self.lost_events
+            self._lose_frame(number, other_count, rest, error, gap)
+            if is_first_loss and isinstance(error, OSError):
+                self._say_loss(error)
             return
+        self._commit_frame(number, other_count, hooks, rest)
         if max(len(self._uncounted), len(self._singly)) > COUNT_EVENTS_AT_ONCE:
             self._count()
         if self._file.size >= self._rotate_at:
             self._rotate()
+
+    @uninterrupted
+    def _commit_frame(
+        self, number: int, other_count: int, hooks: list[HookAt], rest: Notes
+    ) -> None:
+        """The first events are written.
+
+        Args:
+            number: how many.
+            other_count: how many of them were no hooks.
+            hooks: the others.
+            rest: what was noted behind them.
+        """
+        notes, others = self.notes, self.others
+        self._flushed_seq = self._readable_seq = self._flushed_seq + number
+        self._underway = None
+        self.committed = (self._index, self._file.size)
+        self._singly += hooks
+        self._uncounted += others[:other_count]
+        del others[:other_count]
+        notes.words[:] = rest.words
+        notes.origin = rest.origin
+        self._counted_words = self._counted_hooks = 0
+
+    @uninterrupted
+    def _lose_frame(
+        self, number: int, other_count: int, rest: Notes, error: Exception, gap: list[Event]
+    ) -> None:
+        """The first events are lost.
+
+        Args:
+            number: how many.
+            other_count: how many of them were no hooks.
+            rest: what was noted behind them.
+            error: why.
+            gap: what tells of them in the log.
+        """
+        notes, others = self.notes, self.others
+        self._flushed_seq += number
+        self._underway = None
+        self.lost_events += number
+        self._loss = error
+        del others[:other_count]
+        others += gap
+        notes.words[:] = rest.words
+        notes.origin = rest.origin
+        self._counted_words = self._counted_hooks = 0
+
+    def _say_loss(self, error: OSError) -> None:
+        if self.on_loss is not None:
+            self.on_loss(f"the event log cannot be written: {error}")
+        else:
+            _log.warning(
+                "the event log cannot be written; training goes on unrecorded until it can be",
+                error=str(error),
+            )
 
     def _keep_rest(self, rest: Notes) -> None:
         notes = self.notes
@@ -670,25 +563,6 @@ class LogWriter(StaysInRun):
         self._hook_totals = totals
         del self._singly[:]
 
-    def _count_rows(self, shape: "_Shape") -> None:
-        rows, width = shape.rows, shape.number
-        words = array("Q", b"".join(rows))
-        number = len(words) // width
-        if not number:
-            return
-        totals = self._totals_with(
-            (name, number, sum(words[at::width]) - sum(words[begun::width]) - number * marks)
-            if at != begun
-            else (name, number, 0)
-            for name, at, begun, marks in shape.hooks
-        )
-        self._hook_totals = totals
-        del rows[:]
-
-    def _count_all_rows(self) -> None:
-        for shape in self._shapes.values():
-            self._count_rows(shape)
-
     def _totals_with(self, more: Iterable[tuple[str, int, int]]) -> dict[str, list[int]]:
         """The hooks' totals and more, as something new: an interrupt must not count half of it."""
         totals = {name: list(cell) for name, cell in self._hook_totals.items()}
@@ -701,7 +575,6 @@ class LogWriter(StaysInRun):
     def _complete_summary(self) -> None:
         """All that the segment holds, now that nothing more will be written to it."""
         self._count()
-        self._count_all_rows()
         summary, place = self._summary, self.place
         summary.last_time_ns = self._written_ns
         summary.epoch, summary.step = place.epoch, place.step
@@ -709,8 +582,11 @@ class LogWriter(StaysInRun):
         for name, (count, total_ns) in self._hook_totals.items():
             before = hooks.get(name, HookTotal())
             hooks[name] = HookTotal(before.count + count, before.total_ns + total_ns)
-        summary.hooks = hooks  # both or neither, as in _settle
-        self._hook_totals = {}
+        self._hand_totals_over(hooks)
+
+    @uninterrupted
+    def _hand_totals_over(self, hooks: dict[str, HookTotal]) -> None:
+        self._summary.hooks, self._hook_totals = hooks, {}
 
     # -- segments ----------------------------------------------------------------------------
 
@@ -756,30 +632,34 @@ class LogWriter(StaysInRun):
         self._tell_of_failed_syncs()
         self._complete_summary()
         summary = Summary(first_time_ns=self.clock_ns())
-        number, old_fd = self._current
-        following = number + 1
-        old = _Ended(number, old_fd, self._file, self._mark, self._summary)
+        ended = _Ended(self._index, self._file, self._mark, self._summary)
+        _, ended_fd = self._sync.current
         try:
             # Before the old one is sealed, so that there is always one to write to.
-            fd, file, mark = self._begin_segment(following)
+            fd, file, mark = self._begin_segment(ended.number + 1)
         except (RunFolderError, OSError) as error:
             _log.warning("cannot begin a new log segment; the last one grows on", error=str(error))
             self._rotate_at = self._file.size + self._segment_bytes
             return
-        # All of it or nothing, as in _settle.
-        self._index, self._current, self._file, self._mark = (
-            number + 1,
-            (number + 1, fd),
-            file,
-            mark,
-        )
+        try:
+            self._go_on_in(fd, file, mark, summary)
+        except BaseException:  # an interrupt, before it began: the segment is of no use
+            os.close(fd)
+            self._store.discard(ended.number + 1)
+            raise
+        try:
+            self._seal(ended)
+        finally:
+            self._sync.retire(ended.number, ended_fd)
+
+    @uninterrupted
+    def _go_on_in(self, fd: int, file: SegmentFile, mark: int, summary: Summary) -> None:
+        """Write to the next segment from now on."""
+        self._index += 1
+        self._sync.current = (self._index, fd)
+        self._file, self._mark = file, mark
         self._summary, self._rotate_at = summary, self._segment_bytes
         self.committed = (self._index, file.size)
-
-        try:
-            self._seal(old)
-        finally:
-            self._retired.append((old.number, old.fd))
 
     def _seal(self, ended: "_Ended") -> None:
         """End a segment with its footer; without one, a reader finds its end by itself."""
@@ -794,66 +674,26 @@ class LogWriter(StaysInRun):
             _log.warning("a log segment could not be sealed", error=str(error))
 
     def sync(self) -> None:
-        """Make what is written durable. Any thread may call it.
-
-        A segment that could not be made durable is not tried again: the system may since call
-        clean what never reached the disk, and would say that all is well. The owner's next flush
-        says so in the log, with a Fault, and goes on in a new segment. After failures in a row it
-        takes longer until the next try, so that segments do not pile up.
+        """Make what is written durable; see ``SegmentSync.sync``. Any thread may call it.
 
         Raises:
             OSError: the disk failed.
+            ForkedChildError: this is a forked child.
         """
-        if self._is_left:
-            raise refusal("the log was to be made durable")
-        with self._sync_lock:
-            while self._retired:
-                index, fd = self._retired.popleft()
-                try:
-                    if fd not in self._unsound:
-                        self._sync_file(index, fd)
-                        self.sealed.append(index)
-                finally:
-                    self._unsound.discard(fd)
-                    self._named_fd = -1 if self._named_fd == fd else self._named_fd
-                    os.close(fd)
-            index, fd = self._current
-            if fd < 0 or self.clock_ns() < self._sync_again_ns:
-                return
-            if fd not in self._unsound:
-                self._sync_file(index, fd)
-            if self._untold or fd in self._unsound:
-                # Again: the owner may have begun a segment meanwhile, or had no room for one.
-                self._rotate_at = 0
+        self._sync.sync()
 
-    def _sync_file(self, index: int, fd: int) -> None:
-        try:
-            os.fdatasync(fd)
-            if fd != self._named_fd:
-                self._sync_names_of(fd)
-        except OSError as error:
-            self._sync_error = error.strerror or str(error)
-            self._unsound.add(fd)
-            self._untold.append((index, self._sync_error))
-            self._failed_syncs += 1
-            wait_s = min(2**self._failed_syncs, MAX_SYNC_WAIT_S)
-            self._sync_again_ns = self.clock_ns() + wait_s * 1_000_000_000
-            self._rotate_at = 0
-            raise
-        self._failed_syncs = 0
+    @property
+    def sealed(self) -> deque[int]:
+        """Durable segments, ready to be compressed."""
+        return self._sync.sealed
 
-    def _sync_names_of(self, fd: int) -> None:
-        try:
-            self._store.sync_names()
-        except OSError as error:
-            if error.errno not in NO_DESCRIPTOR:
-                raise
-            return  # nothing was asked of the disk: the next sync tries again
-        self._named_fd = fd
+    def _end_segment_soon(self) -> None:
+        """Have the next flush go on in a new segment."""
+        self._rotate_at = 0
 
     def _tell_of_failed_syncs(self) -> None:
-        while self._untold:
-            index, why = self._untold.popleft()
+        while self._sync.untold:
+            index, why = self._sync.untold.popleft()
             message = (
                 f"segment {index} could not be made durable: {why}; a power cut may lose it, and "
                 "it is not tried again"
@@ -863,32 +703,17 @@ class LogWriter(StaysInRun):
     def close(self) -> None:
         """Write what is left, seal the last segment and make all durable."""
         self._flush_rest()
-        self._sync_all()
-        if self._current[1] in self._unsound:  # the log can still tell, in the next
+        self._sync.sync_all()
+        if self._sync.is_unsound:  # the log can still tell, in the next
             self._rotate()
         self._tell_of_failed_syncs()
         self._flush_rest()
         self._complete_summary()
-        index, fd = self._current
-        self._seal(_Ended(index, fd, self._file, self._mark, self._summary))
-        self.committed = (index, self._file.size)
+        self._seal(_Ended(self._index, self._file, self._mark, self._summary))
+        self.committed = (self._index, self._file.size)
         self._store.discard_leftovers()
-        self._sync_all()
-        with self._sync_lock:
-            os.close(fd)
-            if fd not in self._unsound:
-                self.sealed.append(index)
-            self._current = (index, -1)
-
-    def _sync_all(self) -> None:
-        """Make all durable now, whatever was before."""
-        for _ in range(len(self._retired) + 1):  # each failure is of another segment
-            self._sync_again_ns = 0
-            try:
-                self.sync()
-                return
-            except OSError as error:
-                _log.warning("the event log could not be made durable", error=str(error))
+        self._sync.sync_all()
+        self._sync.close()
 
     def problems(self) -> list[str]:
         """What became of the log that its user should know at the run's end, a line each."""
@@ -898,10 +723,10 @@ class LogWriter(StaysInRun):
                 f"{self.lost_events} events are missing in the event log: {self._loss}; make room, "
                 "or choose another default_root_dir"
             )
-        if self._sync_error:
+        if self._sync.last_error:
             found.append(
-                f"the event log could not be made durable at times: {self._sync_error}; check the "
-                "disk, and copy the run elsewhere"
+                f"the event log could not be made durable at times: {self._sync.last_error}; check "
+                "the disk, and copy the run elsewhere"
             )
         return found
 
@@ -913,43 +738,10 @@ class LogWriter(StaysInRun):
                 _log.warning("an event could not be recorded", error=str(error))
 
 
-class _Shape:
-    """What is known of steps in which the same happens.
-
-    Args:
-        marks: of the words; none for a step that nothing is known of.
-
-    Attributes:
-        marks: the same.
-        number: of words.
-        count: hooks that ran or ended.
-        hooks: name, which words are the times of its end and its begin, and by how much the two
-            differ because of their marks.
-        rows: words of steps that are written, to be counted.
-    """
-
-    __slots__ = ("count", "hooks", "marks", "number", "rows")
-
-    def __init__(self, marks: bytes) -> None:
-        layout = Layout(marks)
-        self.marks = marks
-        self.number = len(marks)
-        self.count = len(layout.names)
-        self.hooks = [
-            (name, at, begun, marks[at] - marks[begun] << SHIFT)
-            for name, at, begun in zip(layout.names, layout.times, layout.begun, strict=True)
-        ]
-        self.rows: list[bytes] = []
-
-
-_NO_SHAPE = _Shape(bytes([BATCH_IDX >> SHIFT]))
-
-
 class _Ended(NamedTuple):
     """A segment that is complete but for its footer."""
 
     number: int
-    fd: int
     file: SegmentFile
     mark: int
     summary: Summary

@@ -258,13 +258,14 @@ def other_figures(folder: Path) -> dict[str, str]:
 
 def record_rate(folder: Path) -> float:
     """Hooks recorded a second, fourteen to a write, with nothing in between."""
+    from nightbus.bus.log.fast_flush import FastLogWriter
     from nightbus.bus.log.place import Place
     from nightbus.bus.log.segments import FolderStore
-    from nightbus.bus.log.writer import LogIdentity, LogWriter
+    from nightbus.bus.log.writer import LogIdentity
     from nightbus.bus.routes import Routes
 
     place = Place()
-    writer = LogWriter(FolderStore(folder / "rate"), LogIdentity("rate"), place)
+    writer = FastLogWriter(FolderStore(folder / "rate"), LogIdentity("rate"), place)
     routes = Routes(place)
     routes.refresh()
     hook: Any = routes.on_train_batch_start
@@ -287,8 +288,9 @@ def import_ms() -> float:
 
 def show_ms(folder: Path) -> float:
     """Time of the whole command, Python's start included, on a run that was not closed."""
+    from nightbus.bus.log.fast_flush import FastLogWriter
     from nightbus.bus.log.place import Place
-    from nightbus.bus.log.writer import DEFAULT_SEGMENT_BYTES, LogIdentity, LogWriter
+    from nightbus.bus.log.writer import DEFAULT_SEGMENT_BYTES, LogIdentity
     from nightbus.bus.routes import Routes
     from nightbus.bus.runs.run_folder import RunFolder
 
@@ -296,7 +298,7 @@ def show_ms(folder: Path) -> float:
     lock = run.begin_attempt()
     place = Place()
     store = run.store(lock.attempt)
-    writer = LogWriter(store, LogIdentity(run.info.id), place)
+    writer = FastLogWriter(store, LogIdentity(run.info.id), place)
     routes = Routes(place)
     routes.refresh()
     hook: Any = routes.on_train_batch_start

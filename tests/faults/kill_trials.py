@@ -28,9 +28,10 @@ from nightbus.bus.bus import Bus
 from nightbus.bus.errors import LogError
 from nightbus.bus.events import Event, Hook, Put
 from nightbus.bus.log import writer as log_writer
+from nightbus.bus.log.fast_flush import FastLogWriter
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import LogReader
-from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.log.writer import LogIdentity
 from nightbus.bus.runs.cursor import Position
 from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.sinks.sink import Sink
@@ -100,7 +101,7 @@ def record_until_killed(folder: Path, file: str) -> None:
     place, store = Place(), run.store(lock.attempt)
     bus = Bus(place, [], run)
     identity = LogIdentity(run.info.id, lock.attempt)
-    writer = LogWriter(store, identity, place, segment_bytes=SEGMENT_BYTES)
+    writer = FastLogWriter(store, identity, place, segment_bytes=SEGMENT_BYTES)
     bus.open_log(writer, store)
     bus.routes.refresh()
     bus.start()

@@ -31,6 +31,7 @@ import nightbus as nb
 from nightbus.bus.bus import CANCEL_TIMEOUT_S, Bus
 from nightbus.bus.events import CheckpointSaved, Event, Fault, Fork, Gap
 from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.fast_flush import FastLogWriter
 from nightbus.bus.log.marks import count_hooks, shape_of
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import LogReader
@@ -179,7 +180,7 @@ class Process:
         chance = self.chance
         if chance.random() < 0.05:
             self._break_disk()
-        self.writer = LogWriter(
+        self.writer = FastLogWriter(
             self.store,
             LogIdentity(self.run.info.id, self.attempt),
             self.place,
@@ -240,7 +241,7 @@ class Process:
         def sync_and_note() -> None:
             written = writer.written_seq
             sync()
-            if not writer._sync_error and not self.is_dead:
+            if not writer._sync.last_error and not self.is_dead:
                 self.durable = written
 
         writer.sync = sync_and_note  # type: ignore[method-assign]

@@ -90,7 +90,7 @@ def _check_what_was_seen(process: Process, logs: Mapping[int, Log]) -> None:
     log = logs[process.attempt]
     # A segment that could not be synced may be lost, as the log says.
     writer = process.writer
-    if process.lost_power and not writer.lost_events and not writer._sync_error:
+    if process.lost_power and not writer.lost_events and not writer._sync.last_error:
         seqs = [event.seq for event in log.events]
         require(seqs == list(range(len(seqs))), "a power cut leaves a prefix", seqs)
         require(len(seqs) >= process.durable, "what was synced is there", process.durable)

@@ -16,7 +16,7 @@ from models import Small, loader, trainer
 import nightbus as nb
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Fault, Gap
-from nightbus.bus.log import writer as log_writer
+from nightbus.bus.log import segment_sync
 from nightbus.bus.log.reader import EndKind, LogReader
 from nightbus.bus.log.segment_file import CHUNK_BYTES, open_segment_file
 from nightbus.bus.log.segments import FolderStore, compress_segment
@@ -35,7 +35,7 @@ def file_kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def sync_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed sync the writer waits for seconds, in which no other call would be made."""
-    monkeypatch.setattr(log_writer, "MAX_SYNC_WAIT_S", 0)
+    monkeypatch.setattr(segment_sync, "MAX_WAIT_S", 0)
 
 
 class Outcome:
@@ -232,7 +232,7 @@ def test_what_a_full_device_takes_from_the_log_is_told_once_there_is_room(tmp_pa
         log = Recording(tmp_path / "log")
     log.steps(2)
 
-    with swapped_for_full_device(log.writer._current[1]):
+    with swapped_for_full_device(log.writer._sync.current[1]):
         log.steps(5)
     log.steps(2)
     log.writer.close()
@@ -301,7 +301,7 @@ class FillsTheDisk(nb.Actor):
     def fill(self, hook: Any) -> None:
         if hook.trainer.global_step == 4:
             full = os.open("/dev/full", os.O_RDWR)
-            os.dup2(full, hook.trainer.bus.writer._current[1])
+            os.dup2(full, hook.trainer.bus.writer._sync.current[1])
             os.close(full)
 
 

@@ -19,6 +19,7 @@ import nightbus as nb
 from nightbus.bus.errors import LogError, LogFormatError, MetricError, NewerFormatError
 from nightbus.bus.events import EVENT_TYPES, Gap, Unknown
 from nightbus.bus.log import codec
+from nightbus.bus.log.fast_flush import FastLogWriter
 from nightbus.bus.log.format import (
     FRAME_HEAD,
     KIND_EVENTS,
@@ -31,7 +32,7 @@ from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import EndKind, LogReader
 from nightbus.bus.log.segments import FolderStore, UnnamedStore, compress_segment, read_footer
 from nightbus.bus.log.summary import Summary
-from nightbus.bus.log.writer import LogIdentity, LogWriter
+from nightbus.bus.log.writer import LogIdentity
 from nightbus.bus.routes import Routes
 
 
@@ -41,7 +42,7 @@ class Log:
     def __init__(self, folder: Path, **options: Any) -> None:
         self.store = FolderStore(folder)
         self.place = Place()
-        self.writer = LogWriter(self.store, LogIdentity("test"), self.place, **options)
+        self.writer = FastLogWriter(self.store, LogIdentity("test"), self.place, **options)
         self.routes = Routes(self.place)
         self.routes.refresh()
 
@@ -202,7 +203,7 @@ def test_files_are_their_owners_alone(log: Log) -> None:
 
 def test_an_unnamed_log_leaves_no_file_and_reads_the_same() -> None:
     store = UnnamedStore()
-    writer = LogWriter(store, LogIdentity("test"), Place(), segment_bytes=500)
+    writer = FastLogWriter(store, LogIdentity("test"), Place(), segment_bytes=500)
     reader = LogReader(store, lambda: writer.committed)
     found: list[Any] = []
     for value in range(50):

@@ -8,10 +8,11 @@ import pytest
 from nightbus.bus.bus import Bus
 from nightbus.bus.errors import MetricError
 from nightbus.bus.events import ActorStopped, Put
+from nightbus.bus.log.fast_flush import FastLogWriter
 from nightbus.bus.log.flight_recorder import FlightRecorder
 from nightbus.bus.log.place import NEVER, Place
 from nightbus.bus.log.segments import FolderStore
-from nightbus.bus.log.writer import MAX_BUFFERED_EVENTS, LogIdentity, LogWriter
+from nightbus.bus.log.writer import MAX_BUFFERED_EVENTS, LogIdentity
 
 MS = 1_000_000
 
@@ -23,7 +24,9 @@ class Steps:
         self.now_ns = 0
         self.place = Place()
         store = FolderStore(folder)
-        self.writer = LogWriter(store, LogIdentity("run"), self.place, clock_ns=lambda: self.now_ns)
+        self.writer = FastLogWriter(
+            store, LogIdentity("run"), self.place, clock_ns=lambda: self.now_ns
+        )
         self.bus = Bus(self.place)
         self.bus.open_log(self.writer, store)
         self.bus.routes.refresh()

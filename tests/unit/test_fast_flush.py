@@ -1,10 +1,13 @@
-"""Steps in which the same happens as before are written in a hurry; what is read shows no trace.
+"""Steps in which the same happens as before are written by a shorter way: the log is the same.
 
-Each test writes the same steps twice: with all that the writer learnt of steps, and without.
+Most tests write the same steps twice: by the writer that knows steps, and by the plain one.
 """
 
 import gc
+import random
+import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,17 +16,18 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import Arriving, read_to_end
+from helpers import DEADLINE_S, Arriving, read_to_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightbus.bus.events import Hook, Put
 from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.fast_flush import MAX_SHAPES, FastLogWriter
 from nightbus.bus.log.marks import BEGIN, END, NOTICE, notice
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import EndKind
 from nightbus.bus.log.segments import FolderStore, read_footer
-from nightbus.bus.log.writer import MAX_SHAPES, LogIdentity, LogWriter
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 
 BEFORE_THE_STEP = (
     "on_before_batch_transfer",
@@ -33,21 +37,17 @@ BEFORE_THE_STEP = (
 )
 
 
-class Unlearning(LogWriter):
-    """A writer that knows no step."""
-
-    def _learn(self, marks: bytes) -> None:
-        """Take nothing from it."""
+LAST_HOOK = "on_train_batch_end"
 
 
-class Counting(LogWriter):
-    """A writer that counts what it did not write in a hurry."""
+class Counting(FastLogWriter):
+    """A writer that counts what it wrote the plain way."""
 
-    slow = 0
+    plain = 0
 
-    def _flush_slowly(self, wait: bool) -> None:
-        self.slow += 1
-        super()._flush_slowly(wait)
+    def _flush_and_learn(self, wait: bool, marks: bytes) -> None:
+        self.plain += 1
+        super()._flush_and_learn(wait, marks)
 
 
 class Written(NamedTuple):
@@ -72,7 +72,7 @@ class Steps:
         options: the writer's.
     """
 
-    def __init__(self, kind: type[LogWriter] = LogWriter, **options: Any) -> None:
+    def __init__(self, kind: type[LogWriter] = FastLogWriter, **options: Any) -> None:
         self.now_ns = 0
         self._folder = TemporaryDirectory()
         self.store = FolderStore(Path(self._folder.name))
@@ -200,7 +200,7 @@ KINDS: tuple[Callable[[Steps], None], ...] = (
 
 
 def write(
-    steps: Sequence[Callable[[Steps], None]], kind: type[LogWriter] = LogWriter, **options: Any
+    steps: Sequence[Callable[[Steps], None]], kind: type[LogWriter] = FastLogWriter, **options: Any
 ) -> Written:
     """Write steps."""
     run = Steps(kind, **options)
@@ -225,36 +225,36 @@ def totals_of(events: list[DecodedEvent]) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", [Steps.plain, Steps.with_a_metric, Steps.validation])
-def test_a_step_is_written_in_a_hurry_once_it_is_known(kind: Callable[[Steps], None]) -> None:
+def test_a_step_is_written_the_fast_way_once_it_is_known(kind: Callable[[Steps], None]) -> None:
     run = Steps(Counting)
     for _ in range(10):
         kind(run)
     assert isinstance(run.writer, Counting)
-    written_slowly = run.writer.slow
+    written_plainly = run.writer.plain
     run.written()
 
     # The first also tells the stage, the next is the first of its shape.
-    assert written_slowly <= 2
+    assert written_plainly <= 2
 
 
-def test_several_steps_are_written_in_a_hurry_once_one_is_known() -> None:
+def test_several_steps_are_written_the_fast_way_once_one_is_known() -> None:
     run = Steps(Counting)
     run.plain()
     run.plain()
     assert isinstance(run.writer, Counting)
-    slow = run.writer.slow
+    plain = run.writer.plain
     run.several()
-    written_slowly = run.writer.slow - slow
+    written_plainly = run.writer.plain - plain
     run.written()
 
-    assert written_slowly == 0
+    assert written_plainly == 0
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_what_is_written_in_a_hurry_reads_like_what_is_not(kind: Callable[[Steps], None]) -> None:
+def test_what_is_written_the_fast_way_reads_like_what_is_not(kind: Callable[[Steps], None]) -> None:
     steps = [Steps.plain, kind] * 4 + [kind] * 4
 
-    assert write(steps) == write(steps, Unlearning)
+    assert write(steps) == write(steps, LogWriter)
 
 
 @settings(max_examples=100, deadline=None)
@@ -267,7 +267,7 @@ def test_steps_in_any_order_read_alike_and_are_counted_in_the_footers(
 ) -> None:
     written = write(steps, segment_bytes=segment_bytes)
 
-    assert written.events == write(steps, Unlearning, segment_bytes=segment_bytes).events
+    assert written.events == write(steps, LogWriter, segment_bytes=segment_bytes).events
     assert [event.seq for event in written.events] == list(range(len(written.events)))
     assert written.totals == totals_of(written.events)
 
@@ -291,7 +291,7 @@ def test_more_kinds_of_steps_than_are_kept_are_written_and_counted_all_the_same(
     steps = [of(number) for number in range(2 * MAX_SHAPES) for _ in range(3)]
     written = write(steps)
 
-    assert written == write(steps, Unlearning)
+    assert written == write(steps, LogWriter)
     assert written.totals == totals_of(written.events)
 
 
@@ -344,7 +344,7 @@ def interrupted_at(number: int, steps: Sequence[Callable[[Steps], None]]) -> tup
     interrupt = InterruptAt(number)
     flush = run.writer.flush
     patch = pytest.MonkeyPatch()
-    patch.setattr(LogWriter, "flush", lambda writer, wait=False: interrupt.during(flush))
+    patch.setattr(FastLogWriter, "flush", lambda writer, wait=False: interrupt.during(flush))
     try:
         steps[-2](run)
     finally:
@@ -354,19 +354,19 @@ def interrupted_at(number: int, steps: Sequence[Callable[[Steps], None]]) -> tup
 
 
 INTERRUPTED: dict[str, list[Callable[[Steps], None]]] = {
-    "in a hurry": [Steps.plain] * 5,
-    "in a hurry, with metrics": [Steps.with_a_metric] * 5,
-    "in a hurry, several steps": [Steps.plain, Steps.plain, Steps.several, Steps.plain],
-    "in a hurry, and counted": [Steps.plain] * 36,
-    "slowly": [Steps.plain, Steps.with_a_named_hook, Steps.with_a_named_hook],
-    "slowly, and then in a hurry": [
+    "fast": [Steps.plain] * 5,
+    "fast, with metrics": [Steps.with_a_metric] * 5,
+    "fast, several steps": [Steps.plain, Steps.plain, Steps.several, Steps.plain],
+    "fast, and counted": [Steps.plain] * 36,
+    "plain": [Steps.plain, Steps.with_a_named_hook, Steps.with_a_named_hook],
+    "plain, and then fast": [
         Steps.plain,
         Steps.plain,
         Steps.beyond_what_is_mapped,
         Steps.plain,
     ],
-    "slowly, in parts": [Steps.with_a_value_on_its_way] * 3,
-    "slowly, and mended": [Steps.with_a_huge_number] * 2,
+    "plain, in parts": [Steps.with_a_value_on_its_way] * 3,
+    "plain, and mended": [Steps.with_a_huge_number] * 2,
     "without hooks": [Steps.without_hooks] * 3,
     "with nothing to write": [Steps.plain, Steps.nothing, Steps.plain],
 }
@@ -398,3 +398,70 @@ def test_an_interrupt_at_any_moment_of_a_segments_end_loses_nothing_and_doubles_
             sealed += 1
         number += 1
     assert sealed > number / 2
+
+
+# -- real signals --------------------------------------------------------------------------------
+
+
+class Struck(Exception):
+    """What the signal's handler raises."""
+
+
+class Strikes:
+    """A timer's signal, whose handler raises somewhere in the middle of every other action."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._turns = 0
+        self._is_armed = False
+        self._drawn = random.Random(5)
+
+    def __enter__(self) -> "Strikes":
+        self._before = signal.signal(signal.SIGALRM, self._strike)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def _strike(self, *_: object) -> None:
+        if self._is_armed:
+            self._is_armed = False
+            self.number += 1
+            raise Struck
+
+    def during(self, action: Callable[[], object]) -> None:
+        """Do something, whole or up to where a signal strikes."""
+        self._turns += 1
+        try:
+            if self._turns % 2:
+                signal.setitimer(signal.ITIMER_REAL, self._drawn.uniform(1e-6, 2e-5))
+            self._is_armed = True
+            action()
+            self._is_armed = False
+        except Struck:
+            pass
+
+
+@pytest.mark.parametrize("kind", [Steps.plain, Steps.with_a_metric, Steps.with_a_named_hook])
+def test_signals_at_any_moment_of_many_flushes_lose_nothing_and_double_nothing(
+    kind: Callable[[Steps], None],
+) -> None:
+    run = Steps(segment_bytes=20_000)
+    flush = run.writer.flush
+    patch = pytest.MonkeyPatch()
+    deadline_s = time.monotonic() + DEADLINE_S
+    with Strikes() as strikes:
+        patch.setattr(FastLogWriter, "flush", lambda writer, wait=False: strikes.during(flush))
+        while strikes.number < 1000 and time.monotonic() < deadline_s:
+            kind(run)
+        patch.undo()
+    steps = run.place.step
+    events = run.written().events
+
+    assert strikes.number == 1000
+    assert [event.seq for event in events] == list(range(len(events)))
+    ended = [event.step for event in events if type(event) is Hook and event.name == LAST_HOOK]
+    assert ended == list(range(steps))
+    values = [event for event in events if type(event) is Put]
+    assert len(values) == (2 * steps if kind is Steps.with_a_metric else 0)

@@ -1,0 +1,220 @@
+"""A writer that writes steps in which the same happens as in earlier ones by a shorter way.
+
+A value that is logged does not wait: a run that logs in each step writes at the end of each step.
+There the shorter way takes a quarter off all that a step costs beside the raw loop (a tiny model,
+three values a step: 236 us a step instead of 311). A run with hooks alone writes every 50 ms, and
+saves nothing by it.
+
+What it writes is the same to the byte as what ``LogWriter`` writes; it only needs to find out less.
+What happens in a step is known by its words' codes, and so is how many hooks there are, where their
+times stand, and that no hook is open at the end.
+"""
+
+import sys
+from array import array
+from typing import Any
+from zlib import crc32
+
+from ..system.uninterrupted import uninterrupted
+from .codec import UNENCODABLE, encode_others
+from .format import FRAME_HEAD, HAS_OTHERS, KIND_EVENTS, MAX_EVENTS_A_FRAME
+from .layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout
+from .marks import BATCH_IDX, NAME, NUMBER, SHIFT, STAGE_NUMBERS, count_hooks
+from .writer import COUNT_EVENTS_AT_ONCE, MAX_BUFFERED_NS, MAX_STEP_NS, LogWriter
+
+COUNT_FRAMES_AT_ONCE = 128
+MAX_SHAPES = 64  # of steps, validation batches and so on, that are known
+
+_HEAD_BYTES = FRAME_HEAD.size
+_PAYLOAD_HEAD_BYTES = PAYLOAD_HEAD.size
+_MAX_FAST_BYTES = PAYLOAD_HEAD.size + 8 * MAX_WORDS
+_MARK_AT = 7 if sys.byteorder == "little" else 0
+
+
+class StepShape:
+    """What is known of steps in which the same happens.
+
+    Args:
+        marks: of the words.
+
+    Attributes:
+        marks: the same.
+        number: of words.
+        count: hooks that ran or ended.
+        hooks: name, which words are the times of its end and its begin, and by how much the two
+            differ because of their marks.
+        rows: words of steps that are written, to be counted.
+    """
+
+    __slots__ = ("count", "hooks", "marks", "number", "rows")
+
+    def __init__(self, marks: bytes) -> None:
+        layout = Layout(marks)
+        self.marks = marks
+        self.number = len(marks)
+        self.count = len(layout.names)
+        self.hooks = [
+            (name, at, begun, marks[at] - marks[begun] << SHIFT)
+            for name, at, begun in zip(layout.names, layout.times, layout.begun, strict=True)
+        ]
+        self.rows: list[bytes] = []
+
+
+_NO_SHAPE = StepShape(bytes([BATCH_IDX >> SHIFT]))  # without a hook: not to be written so
+
+
+class FastLogWriter(LogWriter):
+    """Writes every step as ``LogWriter`` does, and those of known shapes faster."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._shapes: dict[bytes, StepShape] = {}  # of steps so far, by their marks
+        self._shape = _NO_SHAPE  # of the last
+        self._begin = array("Q", [0])  # of a frame: its segment's tag and its checksum,
+        self._head = array("Q", [0] * 8)  # and what lies between those and the words
+        super().__init__(*args, **kwargs)
+
+    def leave_to_parent(self) -> None:
+        super().leave_to_parent()
+        self._forget_shapes()  # so that the plain way refuses to write
+
+    def flush(self, wait: bool = False) -> None:
+        # The processor's caches are full of other things at a step's end, so what counts is how
+        # many functions and objects this takes: hence arrays all the way, and nothing of struct.
+        notes, shape = self.notes, self._shape
+        row = notes.words.tobytes()
+        marks = row[_MARK_AT::8]
+        steps = len(marks) // shape.number
+        if marks != shape.marks * steps:
+            shape, steps = self._shape_of(marks)
+        if not (steps and shape.count) or self._underway is not None or self._pending:
+            self._flush_and_learn(wait, marks)
+            return
+        others = self.others
+        count, size = shape.count * steps, _PAYLOAD_HEAD_BYTES + len(row)
+        head = self._head
+        stage, head[4], head[5], head[6], head[7] = notes.origin
+        head[3] = WORDS_BEGIN | len(marks) << 16 | stage << 48
+        head[2] = time_ns = self.place.clock_ns()
+        head[1] = self._flushed_seq
+        head[0] = size | count << 32 | KIND_EVENTS << 48
+        body: array[int] | bytes = head + notes.words
+        if others:
+            try:
+                tail = encode_others(others)
+            except UNENCODABLE:
+                super().flush(wait)
+                return
+            count += len(others)
+            size += len(tail)
+            head[0] = size | count << 32 | KIND_EVENTS << 48 | HAS_OTHERS << 56
+            body = (head + notes.words).tobytes() + tail
+        self._begin[0] = self._mark | crc32(body) << 32
+        end = self._file.size - self._file.base + _HEAD_BYTES + size
+        if end > self._file.room or size > _MAX_FAST_BYTES or count > MAX_EVENTS_A_FRAME:
+            super().flush(wait)
+            return
+        self._commit_known(body, end, count, time_ns, row, shape)
+        if len(shape.rows) > COUNT_FRAMES_AT_ONCE:
+            self._count_rows(shape)
+        if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
+            self._count()
+        if self._file.size >= self._rotate_at:
+            self._rotate()
+
+    @uninterrupted
+    def _commit_known(
+        self,
+        body: "array[int] | bytes",
+        end: int,
+        count: int,
+        time_ns: int,
+        row: bytes,
+        shape: StepShape,
+    ) -> None:
+        """Write a frame and take what it holds out of the buffers.
+
+        Args:
+            body: of the frame, behind its tag and checksum, which are in ``_begin``.
+            end: of the frame, in the file's window.
+            count: events in it.
+            time_ns: of the frame.
+            row: its words.
+            shape: of each of its steps.
+        """
+        file, notes, place, others = self._file, self.notes, self.place, self.others
+        begin = file.size - file.base
+        file.window[begin + 8 : end] = body
+        file.window[begin : begin + 8] = self._begin
+        file.size = file.base + end
+        self._flushed_seq = self._readable_seq = self._flushed_seq + count
+        self.committed = (self._index, file.size)
+        self._written_ns = time_ns
+        self._shape = shape
+        place.due_ns = time_ns + MAX_BUFFERED_NS
+        place.late_ns = time_ns + MAX_STEP_NS
+        notes.origin = (
+            STAGE_NUMBERS[place.stage],
+            place.epoch,
+            place.step,
+            place.batch_idx & NUMBER,
+            place.dataloader_idx,
+        )
+        del notes.words[:]
+        self._counted_words = self._counted_hooks = 0
+        shape.rows += (row,)
+        self._uncounted += others
+        del others[:]
+
+    # -- which steps are known -----------------------------------------------------------------
+
+    def _shape_of(self, marks: bytes) -> tuple[StepShape, int]:
+        """The shape of one of the steps in which the same happens, and how many they are."""
+        for shape in self._shapes.values():
+            steps = len(marks) // shape.number
+            if marks == shape.marks * steps:
+                return shape, steps
+        return _NO_SHAPE, 0
+
+    def _flush_and_learn(self, wait: bool, marks: bytes) -> None:
+        """Flush the plain way; a step in which the same happens is known from then on."""
+        super().flush(wait)
+        if self.notes.base_ns or sys.byteorder != "little":
+            return
+        if self.notes.words or NAME >> SHIFT in marks or not 0 < count_hooks(marks) <= MAX_HOOKS:
+            return  # a hook goes on, or has to be named
+        step = marks[: (marks + marks).find(marks, 1)]  # the shortest that they are repeated of
+        if step in self._shapes:
+            return  # it was written the plain way for another reason, and has steps to be counted
+        if len(self._shapes) >= MAX_SHAPES:
+            self._count_all_rows()
+            self._forget_shapes()
+        self._shapes[step] = StepShape(step)
+
+    def _forget_shapes(self) -> None:
+        self._shape = _NO_SHAPE
+        self._shapes.clear()
+
+    # -- the summary ---------------------------------------------------------------------------
+
+    def _count_rows(self, shape: StepShape) -> None:
+        rows, width = shape.rows, shape.number
+        words = array("Q", b"".join(rows))
+        number = len(words) // width
+        if not number:
+            return
+        totals = self._totals_with(
+            (name, number, sum(words[at::width]) - sum(words[begun::width]) - number * marks)
+            if at != begun
+            else (name, number, 0)
+            for name, at, begun, marks in shape.hooks
+        )
+        self._hook_totals = totals
+        del rows[:]
+
+    def _count_all_rows(self) -> None:
+        for shape in self._shapes.values():
+            self._count_rows(shape)
+
+    def _complete_summary(self) -> None:
+        self._count_all_rows()
+        super()._complete_summary()
