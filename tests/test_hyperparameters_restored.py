@@ -315,7 +315,7 @@ def test_hyperparameters_are_saved_where_there_are_arguments() -> None:
 
 @pytest.mark.parametrize("given", [3, [1], {1}])
 def test_what_has_no_items_is_refused(given: Any) -> None:
-    with pytest.raises(nb.UsageError, match=r"one mapping, Namespace or dataclass.*not "):
+    with pytest.raises(nb.UsageError, match=r"got .*one mapping, Namespace or dataclass"):
         KeepsItems(given)
 
 
