@@ -1,4 +1,4 @@
-"""Arguments of the Trainer and of callbacks that come in several forms."""
+"""Checks and converts arguments of the Trainer and of callbacks that have several forms."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -35,15 +35,15 @@ _LOADERS_ELSEWHERE = {
 def refuse_unknown_of(
     function: str, unknown: Mapping[str, Any], method: Callable[..., Any]
 ) -> None:
-    """Refuse arguments that ``fit`` or one of the others does not take.
+    """Refuse arguments that ``fit`` or a similar function does not take.
 
     Args:
-        function: which.
-        unknown: what it was given beside what it takes.
-        method: the same, as it is called.
+        function: its name.
+        unknown: the arguments that it does not take.
+        method: the function.
 
     Raises:
-        UsageError: there is one.
+        UsageError: there is such an argument.
     """
     if not unknown:
         return
@@ -61,21 +61,23 @@ def refuse_unknown_of(
         elif near:
             hint = f"did you mean {' or '.join(near)}?"
         else:
-            hint = f"it takes {', '.join(known)}; what concerns all runs goes to the Trainer"
+            hint = (
+                f"it takes {', '.join(known)}; settings for all runs are arguments of the Trainer"
+            )
         raise UsageError(f"{function}() has no argument {name!r}; {hint}")
 
 
 def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
-    """What was given as a list; one object is a list of one.
+    """Return what was given as a list; a single object becomes a list of one.
 
     Args:
-        argument: whose value it is.
+        argument: name of the argument.
         given: an object, several, or None.
-        kind: what each has to be.
-        what: the same for people.
+        kind: the class that each has to be of.
+        what: the class for people.
 
     Raises:
-        UsageError: something is not.
+        UsageError: an object is of another class.
     """
     is_several = isinstance(given, Iterable) and not isinstance(given, str | kind)
     entries = list(given) if is_several else [] if given is None else [given]
@@ -92,16 +94,16 @@ def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
 
 
 def _elsewhere(given: object) -> str:
-    """Which argument of the Trainer takes what was given to another; empty when none does."""
+    """Return which argument of the Trainer takes an object; empty if none does."""
     package = __name__.partition(".")[0]
     for base in type(given).__mro__:
         if base.__module__.partition(".")[0] == package and base.__name__ in _TAKEN_BY:
-            return f"; give it to {_TAKEN_BY[base.__name__]}="
+            return f"; pass it to {_TAKEN_BY[base.__name__]}="
     return ""
 
 
 def described(given: object) -> str:
-    """What something is, for an error; of what is Lightning's, what to take in its place."""
+    """Return what an object is, for an error; for a class of Lightning, what to use instead."""
     if isinstance(given, type):
         return f"the class {given.__name__}; pass an instance of it: {given.__name__}(...)"
     name = type(given).__name__
@@ -116,14 +118,14 @@ def described(given: object) -> str:
 
 
 def parse_devices(devices: Any) -> int | None:
-    """Which of several devices of a kind is meant, from 0; None where any is.
+    """Return the number of the device of its kind that is meant, from 0; None for any.
 
     Args:
-        devices: ``"auto"``, 1, -1 for all there are, or a list or text with the number of one.
+        devices: ``"auto"``, 1, -1 for all devices, or a list or text with the number of one.
 
     Raises:
         UnsupportedArgumentError: several are meant.
-        UsageError: none is.
+        UsageError: it is none of these.
     """
     given = devices
     if isinstance(devices, str) and devices.strip() not in ("auto", ""):
@@ -143,20 +145,20 @@ def parse_devices(devices: Any) -> int | None:
             f"devices={given!r}: one process with one device is supported so far; use devices=1"
         )
     raise UsageError(
-        f"devices={given!r}: expected 1, 'auto', or a list with the number of one device, [0] say"
+        f"devices={given!r}: expected 1, 'auto', or a list with one device's number, such as [0]"
     )
 
 
 def parse_max_time(max_time: Any) -> float | None:
-    """A time limit in seconds; see ``parse_time``. None for no limit."""
+    """Return a time limit in seconds, see ``parse_time``; None for no limit."""
     return None if max_time is None else parse_time("max_time", max_time)
 
 
 def parse_time(name: str, time: Any) -> float:
-    """A length of time in seconds.
+    """Return a duration in seconds.
 
     Args:
-        name: the argument, for the error.
+        name: the argument's name, for errors.
         time: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments.
 
     Raises:
@@ -181,10 +183,15 @@ def parse_time(name: str, time: Any) -> float:
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
-    """A value as given, if it is one of the choices.
+    """Return a value if it is one of the choices.
+
+    Args:
+        name: the argument's name, for errors.
+        value: the value.
+        choices: the allowed values.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is not one of them.
     """
     if value not in choices:
         shown = ", ".join(repr(choice) for choice in choices)
@@ -193,7 +200,12 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
 
 
 def check_at_least(name: str, value: int | None, least: int) -> int | None:
-    """A number as given, if it is an int of at least ``least``, or None.
+    """Return a number if it is None or an int of at least ``least``.
+
+    Args:
+        name: the argument's name, for errors.
+        value: the number.
+        least: the smallest allowed number.
 
     Raises:
         UsageError: it is not.
@@ -206,7 +218,11 @@ def check_at_least(name: str, value: int | None, least: int) -> int | None:
 
 
 def check_not_negative(name: str, value: float | None) -> float | None:
-    """A number as given, if it is one of at least 0, or None.
+    """Return a number if it is None or at least 0.
+
+    Args:
+        name: the argument's name, for errors.
+        value: the number.
 
     Raises:
         UsageError: it is not.
@@ -219,7 +235,11 @@ def check_not_negative(name: str, value: float | None) -> float | None:
 
 
 def check_seconds(name: str, value: float | None) -> float | None:
-    """A time as given, if it is a positive number of seconds, or None.
+    """Return a time if it is None or a positive number of seconds.
+
+    Args:
+        name: the argument's name, for errors.
+        value: the time, in s.
 
     Raises:
         UsageError: it is not.
@@ -233,8 +253,9 @@ def check_seconds(name: str, value: float | None) -> float | None:
 
 
 def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str | None]:
-    """Arguments as the log keeps them: plain values as they are, others by their class, and texts
-    whose name says that they are secret struck out.
+    """Return arguments as plain values for the log: other objects by their class, without secrets.
+
+    Secrets are recognised by the argument's name.
     """
     plain: dict[str, bool | int | float | str | None] = {}
     for name, value in redact_setting("", arguments).items():
@@ -249,5 +270,5 @@ def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool | int | float | str | timedelta | Mapping):
-        return without_secrets(str(value))  # what objects in it say of themselves
+        return without_secrets(str(value))  # texts of objects may have secrets
     return type(value).__name__

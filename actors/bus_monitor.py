@@ -1,4 +1,4 @@
-"""BusMonitor: what the bus is doing beside training, while it does it."""
+"""BusMonitor: shows what the bus is doing while training runs."""
 
 import math
 
@@ -14,20 +14,21 @@ MAIL_HEADER = ("commands", "waiting", "dropped", "dead")
 
 
 class BusMonitor(Actor):
-    """Shows every few seconds how far sinks and actors are behind training, and what failed.
+    """Shows regularly how far sinks and actors are behind training, and what failed.
 
-    To be given to ``Trainer(actors=[...])``, or attached to a run that goes on with
-    ``trainer.attach``. It works beside the step: training does not notice.
+    Pass it to ``Trainer(actors=[...])``, or attach it to a running run with ``trainer.attach``. It
+    works on the bus thread, so training is not slowed.
 
     Args:
-        every_s: how often, in s; and once more when the run ends.
+        every_s: seconds between two reports; there is one more when the run ends.
         show: print a table to stderr.
-        log: put the numbers as metrics for loggers: ``bus/lag/csv`` is how many events the actor
-            ``csv`` has not passed, ``bus/waiting/csv`` how many commands wait for it;
-            ``bus/events``, ``bus/lost_events`` and ``bus/dead_letters`` are those of the run.
+        log: put the numbers as metrics for loggers: ``bus/lag/csv`` is the number of events that
+            the
+            actor ``csv`` has not passed, ``bus/waiting/csv`` the number of commands that wait for
+            it; ``bus/events``, ``bus/lost_events`` and ``bus/dead_letters`` count for the run.
 
     Raises:
-        UsageError: an argument makes no sense.
+        UsageError: an argument is wrong.
     """
 
     poll_interval_s = 0.25
@@ -36,7 +37,7 @@ class BusMonitor(Actor):
         if isinstance(every_s, bool) or not 0 < every_s < math.inf:
             raise UsageError(f"BusMonitor(every_s={every_s!r}): expected seconds, more than 0")
         if not (show or log):
-            raise UsageError("BusMonitor(show=False, log=False) would do nothing; ask for one")
+            raise UsageError("BusMonitor(show=False, log=False) would do nothing; set one of them")
         self.every_s = every_s
         self._show = show
         self._log = log
@@ -44,11 +45,11 @@ class BusMonitor(Actor):
         self.poll_interval_s = min(self.poll_interval_s, every_s)
 
     async def on_start(self) -> None:
-        """Begin to count the time."""
+        """Start the clock."""
         self._due_s = trio.current_time() + self.every_s
 
     async def on_stop(self) -> None:
-        """Show where everything stands at the end; too late for the log."""
+        """Show the numbers at the end, which are too late for the log."""
         if self._show:
             notify_user(as_table(self._statistics()))
 
@@ -71,7 +72,7 @@ class BusMonitor(Actor):
 
 
 def as_metrics(statistics: BusStatistics) -> dict[str, int]:
-    """The numbers as metrics."""
+    """Return the numbers as metrics."""
     metrics = {"bus/dead_letters": statistics.dead_letters}
     if statistics.log is not None:
         metrics["bus/events"] = statistics.log.events
@@ -85,7 +86,7 @@ def as_metrics(statistics: BusStatistics) -> dict[str, int]:
 
 
 def as_table(statistics: BusStatistics) -> str:
-    """The numbers as a table for people, with a line for each actor that has something to tell."""
+    """Return the numbers as a table for people, with a line for each actor that did something."""
     log = statistics.log
     total = "" if log is None else f"{log.events:,} events, {log.lost:,} lost, "
     lines = [f"nightbus: {total}{statistics.dead_letters:,} dead letters"]

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, when and where it is saved, and how a run is restored from it."""
+"""Checkpointer: decides what a checkpoint holds and when it is saved, and restores runs."""
 
 import os
 import shutil
@@ -44,35 +44,35 @@ _POLL_S = 0.05
 
 
 CHECKPOINTS_AT_ONCE = 3
-"""The newest two, and the one that is being written."""
+"""Checkpoints on disk at once: the newest two, and the one being written."""
 
 
 class _Writing:
-    """A snapshot being written by a thread of its own.
+    """A snapshot that a thread of its own writes.
 
     Args:
-        work: writes it; what it raises is kept.
-        failed: to be called by whoever learns that it did.
-        tell: called by the thread when it failed.
+        work: writes it; its exception is kept.
+        failed: called, if it failed, by the code that waits for it.
+        announce_failure: called by the thread if it failed.
     """
 
     def __init__(
         self,
         work: Callable[[], object],
         failed: Callable[[], object] | None,
-        tell: Callable[[], object],
+        announce_failure: Callable[[], object],
     ) -> None:
         self.error: BaseException | None = None
         self.failed = failed
-        self._work, self._tell = work, tell
+        self._work, self._announce_failure = work, announce_failure
         self._is_over = threading.Event()
-        # No daemon: the interpreter waits for it, so that what was begun is completed.
+        # Not a daemon: the interpreter waits for it, so that a checkpoint is completed.
         self._thread = threading.Thread(target=self._run, name="nightbus-checkpoint")
 
     def start(self) -> None:
         try:
             self._thread.start()
-        except (RuntimeError, MemoryError):  # no thread can be had now: training waits instead
+        except (RuntimeError, MemoryError):  # no thread is available now: training waits instead
             self._run()
 
     def _run(self) -> None:
@@ -80,37 +80,38 @@ class _Writing:
             self._work()
         except BaseException as error:
             self.error = error
-            self._tell()
+            self._announce_failure()
         finally:
             self._is_over.set()
 
     @property
     def has_failed(self) -> bool:
-        """Whether it is over, and not written."""
+        """Return whether it has ended without being written."""
         return self.error is not None
 
     def wait(self) -> None:
-        # In turns, so that Ctrl-C is heard. No join: one that it ends takes the thread for over.
+        # In short waits, so that Ctrl-C is handled. No join: an interrupted one believes the
+        # thread is over.
         while not self._is_over.wait(_POLL_S):
-            if self._thread.ident is None:  # Ctrl-C came before it was started
+            if self._thread.ident is None:  # Ctrl-C came before it started
                 return
 
 
 class Checkpointer:
     """Saves the run and restores it.
 
-    A run is saved between two steps or two epochs, where its state is whole; what asks for a
-    checkpoint in a hook is heard there. A copy of the state is taken there, and written beside
-    training by a thread; a second save waits for the first.
+    A run is saved between two steps or two epochs, where its state is complete; requests made in
+    hooks wait until then. A copy of the state is taken there, and a thread writes it while training
+    goes on; a second save waits for the first.
 
-    In the run's folder, ``checkpoints/last`` leads to the newest checkpoint.
+    In the run's folder, ``checkpoints/last`` is a link to the newest checkpoint.
 
     Args:
-        context: the run that is saved.
-        optimization: its optimizers and schedulers, whose states belong to it.
+        context: the run to save.
+        optimization: its optimizers and schedulers.
 
     Attributes:
-        last_path: the newest checkpoint in the run's folder; what ``last`` leads to.
+        last_path: the newest checkpoint in the run's folder, the target of ``last``.
     """
 
     def __init__(self, context: RunContext, optimization: RunOptimization) -> None:
@@ -122,29 +123,33 @@ class Checkpointer:
         self._wanted: list[Callable[[], object]] = []
         self._writing: _Writing | None = None
         self.last_path: Path | None = None
-        self._mine: list[Path] = []  # saved for no callback, so removed by nobody else
-        self._validation: dict[str, Any] | None = None  # from where a validation is done again
-        self._cut: dict[str, Any] | None = None  # when an epoch ended before its last batch
+        self._mine: list[Path] = []  # not saved for a callback, so removed here
+        self._validation: dict[str, Any] | None = (
+            None  # from where an interrupted validation is repeated
+        )
+        self._cut: dict[str, Any] | None = (
+            None  # the state where an epoch ended before its last batch
+        )
         self._end_seq = -1  # the log's last event, once it is closed
-        self._saved_here: Path | None = None  # the whole run, at this boundary
-        self._saved_step = -1  # the steps that the run had then
+        self._saved_here: Path | None = None  # a checkpoint of the whole run at this boundary
+        self._saved_step = -1  # global_step of that checkpoint
         self._rng: Mapping[str, Any] | None = None
         self._modes: ModuleModes | None = None  # since training began
         self._saved_modes: Mapping[str, Any] | None = None
         self._said_left_out = False
-        self._said_gone = False  # that nothing is saved because the run's folder is gone
+        self._reported_gone = False  # that saving stopped because the run's folder is gone
 
     def leave_to_parent(self) -> None:
-        """A forked child has no thread that writes, and would wait for it for ever."""
+        """Forget the writing thread in a forked child, which would wait for it for ever."""
         self._writing = None
         self._wanted.clear()
 
     def begin(self, fork: Fork | None, state: Mapping[str, Any] | None) -> None:
-        """Get ready for a run.
+        """Prepare for a run.
 
         Args:
-            fork: where it goes on, if it does.
-            state: the checkpoint that it goes on from.
+            fork: the point from which it continues, if any.
+            state: the checkpoint from which it continues, if any.
         """
         self._reset()
         folder = self._folder
@@ -152,7 +157,7 @@ class Checkpointer:
             return
         remove_unfinished(folder)
         if fork is not None and state is not None:
-            # Names only: a checkpoint may be a stranger's, and what it names is removed some day.
+            # Only names: a checkpoint may be a stranger's, and files that it names get removed.
             names = [str(name) for name in state.get("kept", ()) if Path(str(name)).name == name]
             self._mine = [folder / name for name in names if is_checkpoint(folder / name)]
             resumed = folder / Path(fork.checkpoint).name
@@ -164,17 +169,17 @@ class Checkpointer:
         return None if run is None else run.path / "checkpoints"
 
     def check_space(self) -> None:
-        """See, before training begins, that checkpoints will find room.
+        """Check, before training begins, that checkpoints will fit on the disk.
 
         Raises:
-            CheckpointError: not even the weights would.
+            CheckpointError: not even the weights do.
         """
         folder = self._folder
         if folder is None or not self._context.enable_checkpointing:
             return
         weights = sum(_size_of(t) for t in self._context.lightning_module.state_dict().values())
         trained = sum(_size_of(p) for g in self._optimization.optimizers for p in _parameters_of(g))
-        whole = weights + 2 * trained  # as Adam has it; others need less
+        whole = weights + 2 * trained  # as for Adam; others need less
         free = shutil.disk_usage(folder.parent).free
         advice = (
             "make room, choose another default_root_dir, or train with enable_checkpointing=False"
@@ -193,8 +198,9 @@ class Checkpointer:
             )
 
     def check_carried(self) -> None:
-        """See, before training begins, that a checkpoint can carry the weights, and the states of
-        optimizers and schedulers.
+        """Check, before training begins, that a checkpoint can hold the run's state.
+
+        That is: the weights, and the states of optimizers and schedulers.
 
         Raises:
             CheckpointError: it cannot; the message says which.
@@ -206,7 +212,7 @@ class Checkpointer:
         weights = {
             name: value
             for name, value in context.lightning_module.state_dict().items()
-            if not (isinstance(value, Tensor) and is_lazy(value))  # not before its first call
+            if not (isinstance(value, Tensor) and is_lazy(value))  # unknown before its first call
         }
         schedulers = [config.scheduler for config in self._optimization.schedulers]
         check_carried(weights, "state_dict")
@@ -219,7 +225,7 @@ class Checkpointer:
                 check_carried(entry.state_dict(), path)
 
     def _check_hyperparameters(self) -> None:
-        """Say, before training begins, which of them ``load_from_checkpoint`` will not find."""
+        """Warn, before training begins, of arguments that ``load_from_checkpoint`` will miss."""
         for owner in (self._context.lightning_module, self._context.datamodule):
             if owner is None:
                 continue
@@ -233,23 +239,24 @@ class Checkpointer:
                 )
             if unknown := unknown_arguments(owner):
                 _log.warning(
-                    f"load_from_checkpoint will have to be given arguments of "
-                    f"{type(owner).__name__} that are no hyperparameters; call "
+                    f"load_from_checkpoint will need arguments of "
+                    f"{type(owner).__name__} that are not hyperparameters; call "
                     "self.save_hyperparameters() in its __init__ to have checkpoints keep them",
                     names=", ".join(unknown),
                 )
 
-    # -- where the state is whole ------------------------------------------------------------
+    # -- where the state is complete ---------------------------------------------------------
 
     def want(self, save: Callable[[], object]) -> None:
-        """Have something saved at the next boundary: between two steps or two epochs, in the order
-        in which it was asked for.
+        """Request that something is saved at the next boundary between two steps or two epochs.
+
+        Requests are served in their order.
         """
         self._wanted.append(save)
         self._context.bus.attention = True
 
     def between_steps(self) -> None:
-        """A boundary between two steps: save what was asked for."""
+        """Save what was requested, at a boundary between two steps."""
         if self._writing is not None and self._writing.has_failed:
             self.wait()
         if self._wanted:
@@ -257,11 +264,11 @@ class Checkpointer:
             self._save_wanted()
 
     def between_epochs(self) -> None:
-        """A boundary between two epochs: save what was asked for, and the run."""
+        """Save what was requested, and the run, at a boundary between two epochs."""
         self._saved_here = None
         try:
             self._save_wanted()
-        except UsageError:  # a metric's name that is misspelt, which is known only now
+        except UsageError:  # a metric's name was misspelt, which is known only now
             self._save_epoch()
             raise
         self._save_epoch()
@@ -272,12 +279,13 @@ class Checkpointer:
             self.save_run(self._context.current_epoch - 1)
 
     def end_epoch_early(self) -> None:
-        """An epoch ends before its last batch, because the run does: save the run as it is, to be
-        resumed in the middle of the epoch; so is what else is saved from now on.
+        """Save the run when it ends before the last batch of an epoch.
+
+        It is resumed in the middle of the epoch; so is everything else saved from now on.
         """
         if self._context.enable_checkpointing:
             if self._saved_step != self._context.global_step:
-                self._saved_here = None  # at a former boundary: steps have been made since
+                self._saved_here = None  # from an earlier boundary: steps have been made since
             self.between_steps()
             self._cut = self._now()
             if not self._is_saved_here:
@@ -285,7 +293,7 @@ class Checkpointer:
 
     @property
     def _is_saved_here(self) -> bool:
-        """Whether the run's folder has the run as it is at this boundary."""
+        """Return whether the run's folder has a checkpoint of this boundary."""
         return self._saved_here is not None and self._saved_here.parent == self._folder
 
     def _save_wanted(self) -> None:
@@ -293,44 +301,48 @@ class Checkpointer:
             self._wanted.pop(0)()
 
     def begin_validation(self) -> None:
-        """A validation in the middle of training begins: what is saved before it is over is resumed
-        from here, so that the whole of it is done again.
+        """Record that a validation in the middle of training begins.
+
+        A checkpoint saved before it is over is resumed from here, so that the validation is
+        repeated.
         """
         self._validation = self._now()
 
     def end_validation(self) -> None:
-        """It is over."""
+        """Record that the validation is over."""
         self._validation = None
 
     @property
     def in_validation(self) -> bool:
-        """Whether a validation in the middle of training goes on."""
+        """True during a validation in the middle of training."""
         return self._validation is not None
 
     @property
     def can_save(self) -> bool:
-        """Whether training has begun and is not over, so that there is something to resume."""
+        """Return whether training has begun and is not over, so that it can be resumed."""
         return self._context.enable_checkpointing and self._context.is_training_under_way
 
     # -- saving ------------------------------------------------------------------------------
 
     def save_run(self, epoch: int | None = None) -> Path | None:
-        """Save the run in its folder, and have ``last`` lead there. Those saved so before are
-        removed, but for the newest, which is there should this one ever be damaged.
+        """Save the run in its folder, and point ``last`` at it.
+
+        Earlier ones are removed, except for the newest, which remains in case this one gets
+        damaged.
 
         Args:
             epoch: for the name; the current one by default.
 
         Returns:
-            Where; None if the run has no folder.
+            The checkpoint; None if the run has no folder.
 
         Raises:
-            CheckpointError: the weights cannot be carried.
+            CheckpointError: a checkpoint cannot hold the weights.
         """
         context, folder = self._context, self._folder
         if folder is None:
             return None
-        self.wait()  # until then, the thread that writes removes those that are not needed
+        self.wait()  # the writing thread removes old checkpoints until it ends
         epoch = context.current_epoch if epoch is None else epoch
         path = free_name(folder / f"epoch={epoch}-step={context.global_step}")
         self._mine.append(path)
@@ -345,22 +357,24 @@ class Checkpointer:
         failed: Callable[[], object] | None = None,
         replaces: bool = False,
     ) -> None:
-        """Save a checkpoint at a path that does not exist yet; it is written beside training. What
-        has been saved whole at this boundary is not written again, but gets this name too. What
-        else a state has that cannot be carried is reported as a disk that fails is.
+        """Save a checkpoint at a path that does not exist yet; a thread writes it.
+
+        If the run has been saved completely at this boundary, that checkpoint gets this name too.
+        State
+        other than weights that a checkpoint cannot hold is reported like a failing disk.
 
         Args:
-            path: where.
-            weights_only: leave out what is needed to resume.
-            then: called when it is complete on disk, by the thread that wrote it.
+            path: the checkpoint.
+            weights_only: leave out what only resuming needs.
+            then: called by the writing thread when it is complete on disk.
             failed: called at the next boundary if it could not be written.
-            replaces: take the place of the checkpoint that is there, which stays until then.
+            replaces: replace the checkpoint at the path, which exists until then.
 
         Raises:
-            CheckpointError: the weights cannot be carried.
+            CheckpointError: a checkpoint cannot hold the weights.
         """
         self._context.bus.check_is_here(f"a checkpoint was to be saved at {path}")
-        self.wait()  # before another copy of the state is made
+        self.wait()  # before the state is copied again
         same = None if weights_only else self._saved_here
         snapshot, refused = None, None
         if same is None:
@@ -368,10 +382,10 @@ class Checkpointer:
             try:
                 snapshot = take_snapshot(state)
             except CheckpointError as error:
-                # If the weights are to blame, no save will succeed: the run is to end now.
+                # If the weights are to blame, no save will succeed, so the run ends now.
                 weights = self._context.lightning_module.state_dict()
                 check_carried(plain_names(weights), "state.state_dict")
-                refused = error  # of what on_save_checkpoint added, say
+                refused = error  # for example about what on_save_checkpoint added
         if not weights_only:
             self._saved_here, self._saved_step = path, self._context.global_step
         self._writing = _Writing(
@@ -379,10 +393,10 @@ class Checkpointer:
             failed,
             self._ask,
         )
-        self._writing.start()  # not before it is known whom the run's end has to wait for
+        self._writing.start()  # only now that the run's end will wait for it
 
     def _ask(self) -> None:
-        """Have the next boundary look; any thread may call it."""
+        """Request a check at the next boundary; any thread may call this."""
         self._context.bus.attention = True
 
     def _write(
@@ -394,19 +408,19 @@ class Checkpointer:
         replaces: bool,
     ) -> None:
         if isinstance(content, CheckpointError):
-            raise content  # reported like a disk that failed: training goes on
+            raise content  # reported like a failing disk: training goes on
         bus, folder = self._context.bus, self._folder
         run = self._context.run_folder
         if run is not None and path.is_relative_to(run.path) and not run.is_there:
             raise CheckpointError(
                 f"the run's folder {run.path} was removed or renamed, so that {path.name} is not "
-                "saved: it would stand alone under the old name"
+                "saved: it would be alone under the old name"
             )
         former: Path | None = None
         is_newest = folder is not None and path.parent == folder and not weights_only
         try:
             if bus.writer is not None:
-                # What the checkpoint stands on: a power cut must not leave it with less of a log.
+                # After a power cut, the log must reach at least as far as the checkpoint.
                 bus.writer.sync()
             if isinstance(content, Path):
                 digest, size = link_checkpoint(content, path, replaces)
@@ -429,7 +443,7 @@ class Checkpointer:
             then()
 
     def _remove_all_but(self, newest: Path, former: Path | None) -> None:
-        """Remove what was saved in the run's folder for no callback, but for the newest two."""
+        """Remove the run's checkpoints not saved for a callback, except for the newest two."""
         for old in self._mine[:]:
             if old in (newest, former):
                 continue
@@ -437,18 +451,21 @@ class Checkpointer:
             try:
                 remove_checkpoint(old)
             except FileNotFoundError:
-                pass  # somebody else removed it
+                pass  # it was removed by others
             except OSError as error:
-                _log.warning("a checkpoint could not be removed", path=str(old), error=str(error))
+                _log.warning("cannot remove a checkpoint", path=str(old), error=str(error))
 
     def wait(self) -> None:
-        """Wait until what was begun is written. If that failed, the log and the program's log say
-        so; training goes on, and the checkpoint before is still there.
+        """Wait until the checkpoint being written is complete.
+
+        If writing failed, the log and the program's log report it; training goes on, and the
+        checkpoint
+        before still exists.
         """
         writing = self._writing
         if writing is None:
             return
-        writing.wait()  # if a second Ctrl-C ends this, the run's end waits instead
+        writing.wait()  # if a second Ctrl-C interrupts this, the run's end waits instead
         self._writing = None
         if writing.error is not None:
             self._saved_here = None
@@ -457,14 +474,18 @@ class Checkpointer:
             self.report(writing.error)
 
     def save_now(self, path: Path | None = None, weights_only: bool = False) -> Path:
-        """Save, and come back when it is complete on disk.
+        """Save a checkpoint, and return its path once it is complete on disk.
 
         Args:
-            path: where; in the run's folder by default, where ``last`` leads to it then.
-            weights_only: leave out what is needed to resume.
+            path: the checkpoint; by default one in the run's folder, to which ``last`` then points.
+            weights_only: leave out what only resuming needs.
+
+        Returns:
+            The checkpoint's path.
 
         Raises:
-            CheckpointError: the state cannot be carried, the disk failed, or there is no folder.
+            CheckpointError: a checkpoint cannot hold the state, the disk failed, or there is no
+                folder.
         """
         self._context.bus.check_is_here("a checkpoint was to be saved")
         self.wait()
@@ -488,12 +509,12 @@ class Checkpointer:
         return path
 
     def report(self, error: BaseException) -> None:
-        """Say in the log and the program's log that a checkpoint could not be saved."""
+        """Report in the log and the program's log that a checkpoint could not be saved."""
         run = self._context.run_folder
         is_gone = run is not None and not run.is_there
-        if not (is_gone and self._said_gone):
-            self._said_gone = is_gone
-            _log.error("a checkpoint could not be saved", error=str(error))
+        if not (is_gone and self._reported_gone):
+            self._reported_gone = is_gone
+            _log.error("cannot save a checkpoint", error=str(error))
         self._context.bus.emit(
             Fault,
             type(error).__name__,
@@ -504,22 +525,22 @@ class Checkpointer:
         )
 
     def close(self) -> None:
-        """The run ends: wait until what was begun is written."""
+        """Wait until the checkpoint being written is complete, because the run ends."""
         self.wait()
         self._end_seq = self._last_seq()
 
     # -- the state ---------------------------------------------------------------------------
 
     def _last_seq(self) -> int:
-        """The last event that is in the log."""
+        """Return the number of the last event in the log."""
         self._context.bus.flush()
         writer = self._context.bus.writer
         return self._end_seq if writer is None else writer.written_seq - 1
 
     def _now(self) -> dict[str, Any]:
-        """From where a run that is saved now is resumed: the states of all but the weights."""
+        """Return from where a run saved now is resumed: all states but the weights."""
         context = self._context
-        seq = self._last_seq()  # before anybody is asked, who might cause events
+        seq = self._last_seq()  # before actors are asked for states, which might cause events
         return {
             "epoch": context.current_epoch,
             "run": context.run_folder.info.id if context.run_folder else "",
@@ -551,11 +572,11 @@ class Checkpointer:
         return {name: actor.state_dict() for name, actor in self._actors_with_state().items()}
 
     def _actors_with_state(self) -> dict[str, Actor]:
-        """Callbacks, those that the module brings among them, and actors, by name."""
+        """Return callbacks, including those of the module, and actors, by name."""
         return {actor_name(actor): actor for actor in self._context.saved_participants}
 
     def _state(self, weights_only: bool) -> dict[str, Any]:
-        """The run's state: plain data and tensors."""
+        """Return the run's state: plain data and tensors."""
         context = self._context
         module = context.lightning_module
         state: dict[str, Any] = {
@@ -575,8 +596,9 @@ class Checkpointer:
         return state
 
     def _hyperparameters(self, owner: HyperparametersMixin) -> dict[str, Any]:
-        """Those that a checkpoint can carry, without secrets, because checkpoints are passed on,
-        and how they were given; what is left out is said once.
+        """Return the hyperparameters that a checkpoint can hold, and how they were given.
+
+        Secrets are left out, because checkpoints are passed on. A warning reports what is left out.
         """
         kept: dict[str, Any] = {}
         shapes: dict[str, Any] = {}
@@ -589,7 +611,9 @@ class Checkpointer:
                 left_out.append(name)
                 continue
             kept[name] = redact_setting(name, value, registered_without_secrets)
-            if isinstance(kept[name], str) and kept[name] == STRUCK_OUT:  # == of an array is none
+            if (
+                isinstance(kept[name], str) and kept[name] == STRUCK_OUT
+            ):  # == of an array is not a bool
                 left_out.append(name)
                 del kept[name]
             elif shape:
@@ -597,8 +621,8 @@ class Checkpointer:
         if left_out and not self._said_left_out:
             self._said_left_out = True
             _log.warning(
-                "hyperparameters are not in the checkpoint, which cannot carry them or keeps no "
-                "secrets; give them to load_from_checkpoint, or leave them out with "
+                "hyperparameters are not in the checkpoint, which cannot hold them or keeps no "
+                "secrets; pass them to load_from_checkpoint, or leave them out with "
                 "save_hyperparameters(ignore=...)",
                 names=", ".join(left_out),
             )
@@ -611,19 +635,22 @@ class Checkpointer:
         }
 
     def _star(self, star: tuple[Any, ...]) -> dict[str, Any]:
-        """What ``*args`` got, if a checkpoint can carry it."""
+        """Return the values of ``*args``, if a checkpoint can hold them."""
         try:
             check_carried({"*args": list(star)})
         except CheckpointError as error:
             if not self._said_left_out:
                 self._said_left_out = True
-                _log.warning("what *args of __init__ got is not in the checkpoint", why=str(error))
+                _log.warning(
+                    "the values of *args of __init__ are not in the checkpoint", why=str(error)
+                )
             return {}
         return {"star": redact_setting("", list(star), registered_without_secrets)}
 
     def _gradients(self) -> dict[str, Tensor]:
-        """Gradients of a step to come: those of an unfinished accumulation; of a module that steps
-        by itself, all there are.
+        """Return the gradients for a step to come.
+
+        They are those of an unfinished accumulation, or all of a module with manual optimization.
         """
         context = self._context
         if not (context.is_accumulating or self._optimization.is_manual):
@@ -646,15 +673,15 @@ class Checkpointer:
             raise CheckpointError(f"the checkpoint does not fit the module: {error}") from error
 
     def restore_training(self, state: Mapping[str, Any]) -> None:
-        """Load everything else, once optimizers are configured.
+        """Load everything but the weights, once optimizers are configured.
 
         Raises:
-            CheckpointError: the checkpoint holds weights alone, or another set-up.
+            CheckpointError: the checkpoint holds only weights, or another set-up.
         """
         context = self._context
         if "loops" not in state and "imported" not in state:
             raise CheckpointError(
-                "the checkpoint holds weights alone, so training cannot be resumed from it"
+                "the checkpoint holds only weights, so training cannot be resumed from it"
             )
         for what, mine, saved in (
             ("optimizers", self._optimization.optimizers, state["optimizer_states"]),
@@ -680,7 +707,7 @@ class Checkpointer:
                 optimizer._opt_called = True  # type: ignore[attr-defined]  # schedulers ask for it
         for scheduler, saved in zip(schedulers, state["lr_schedulers"], strict=True):
             scheduler.load_state_dict(saved)
-        if "imported" in state:  # another library's checkpoint has no more
+        if "imported" in state:  # a checkpoint of another library holds nothing else
             context.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
             return
         context.fit_loop.load_state_dict(state["loops"]["fit_loop"])
@@ -694,7 +721,7 @@ class Checkpointer:
         lost = [name for name, saved in saved_actors.items() if saved and name not in present]
         if lost:
             _log.warning(
-                "the checkpoint has states of callbacks or actors that are not here any more; "
+                "the checkpoint has states of callbacks or actors that are not in this run; "
                 "they are dropped",
                 names=", ".join(lost),
             )
@@ -705,17 +732,18 @@ class Checkpointer:
         load_torchmetrics_state(context.lightning_module, state["torchmetrics"])
         parameters = plain_names(dict(context.lightning_module.named_parameters()))
         for name, gradient in state["gradients"].items():
-            # As backward makes them, with the parameter's own layout in memory.
+            # With the parameter's own layout in memory, as backward makes them.
             parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
         self._rng = state["rng"]
         self._saved_modes = state.get("modes")
 
     def begin_training(self) -> None:
-        """Modes that parts of the module are put in from here on belong to the run's state.
+        """Include, from now on, the modes of the module's parts in the run's state.
 
         Raises:
-            CheckpointError: the state of a callback, an actor or the datamodule is none that a
-                checkpoint can carry; said now, not when there are results to lose.
+            CheckpointError: a checkpoint cannot hold the state of a callback, an actor or the
+                datamodule;
+                raised now, before there are results to lose.
         """
         self._modes = ModuleModes(self._context.lightning_module)
         if self._folder is not None and self._context.enable_checkpointing:
@@ -726,8 +754,8 @@ class Checkpointer:
                 check_carried(state, f"the state of {name}")
 
     def restore_rng(self) -> None:
-        """Go on with the random numbers where the checkpoint was; the last thing before training,
-        because set-up may draw some.
+        """Restore random number generators, as the last thing before training, because set-up may
+        draw.
         """
         if self._rng is not None:
             set_rng_state(self._rng)
@@ -739,12 +767,14 @@ class Checkpointer:
 
 
 def _check_classes(mine: Sequence[Any], saved: Sequence[str] | None) -> None:
-    """Refuse states of other classes: torch would take many of them, and fail in the first step."""
+    """Refuse states of other classes, many of which torch would accept and fail with in the first
+    step.
+    """
     names = [type(each).__name__ for each in mine]
     if saved is not None and names != list(saved):
         raise CheckpointError(
             f"the checkpoint has the optimizers {', '.join(saved)}, configure_optimizers gave "
-            f"{', '.join(names)}; resume with the same, or take the weights alone with "
+            f"{', '.join(names)}; resume with the same, or take only the weights with "
             "load_from_checkpoint"
         )
 

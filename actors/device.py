@@ -1,4 +1,4 @@
-"""Where training runs and how precisely: device, autocast, loss scaling."""
+"""Device: the device of training, and its precision: autocast and loss scaling."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,16 +27,16 @@ _PRECISIONS: dict[object, Precision] = {
     "16": "16-mixed",
     16: "16-mixed",
 }
-# What weights and batches are converted to.
+# The dtype of weights and batches.
 _WHOLE = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 _MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def parse_precision(precision: object) -> Precision:
-    """The precision that an argument means.
+    """Return the precision that an argument means.
 
     Raises:
-        UsageError: it means none.
+        UsageError: it is not a precision.
     """
     found = _PRECISIONS.get(precision) if isinstance(precision, str | int) else None
     if found is None:
@@ -46,11 +46,11 @@ def parse_precision(precision: object) -> Precision:
 
 
 def choose_device(accelerator: str, index: int | None = None) -> torch.device:
-    """The device that an accelerator's name means here.
+    """Return the device that an accelerator's name means on this machine.
 
     Args:
         accelerator: auto, cpu, gpu or mps.
-        index: which of several of them; None for any.
+        index: number of the device of its kind, from 0; None for any.
 
     Raises:
         UsageError: the name is unknown, or there is no such device.
@@ -80,7 +80,7 @@ def choose_device(accelerator: str, index: int | None = None) -> torch.device:
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """New tensors are of this type within."""
+    """Make new tensors with this dtype within."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -90,16 +90,17 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 class Device:
-    """The device of this process and the precision on it.
+    """The device of this process, and its precision.
 
     Args:
         accelerator: auto, cpu, gpu or mps.
         precision: see ``parse_precision``.
-        index: which device of this kind; None for any.
+        index: number of the device of its kind, from 0; None for any.
 
     Attributes:
         device: the torch device.
-        dtype: what floating-point weights and batches are converted to; None for as they are.
+        dtype: dtype that floating-point weights and batches are converted to; None for no
+            conversion.
         scaler: scales losses for 16-mixed; None otherwise.
     """
 
@@ -113,27 +114,27 @@ class Device:
         if self.device.type == "cpu" and self.precision in ("16-mixed", "16-true"):
             better = self.precision.replace("16", "bf16")
             notify_user(
-                f"nightbus: precision={precision!r} on a CPU: float16 is slow there, and not all "
-                f"operations have it; {better!r} is what CPUs are made for"
+                f"nightbus: precision={precision!r} on a CPU: float16 is slow there, and some "
+                f"operations lack it; use {better!r} instead"
             )
 
     @property
     def moves_batches(self) -> bool:
-        """Whether batches have to be moved, from loaders on the CPU, or converted."""
+        """True if batches have to be moved from the CPU, or converted."""
         return self.device.type != "cpu" or self.dtype is not None
 
     @property
     def autocasts(self) -> bool:
-        """Whether forward runs in a lower precision than the weights have."""
+        """True if forward runs in a lower precision than that of the weights."""
         return self.precision in _MIXED
 
     @property
     def wraps_steps(self) -> bool:
-        """Whether a step runs in a context."""
+        """True if a step runs in a context."""
         return self.precision != "32-true"
 
     def forward_context(self) -> AbstractContextManager[Any]:
-        """What a step's forward runs in."""
+        """Return the context for the forward of a step."""
         if self.dtype is not None:
             return default_dtype(self.dtype)
         if self.precision in _MIXED:
@@ -141,11 +142,11 @@ class Device:
         return nullcontext()
 
     def making_context(self) -> AbstractContextManager[Any]:
-        """What a module makes its submodules in."""
+        """Return the context in which a module makes its submodules."""
         return nullcontext() if self.dtype is None else default_dtype(self.dtype)
 
     def place_module(self, module: nn.Module) -> None:
-        """Put a module on the device, its weights in the precision."""
+        """Move a module to the device, and its weights to the precision."""
         if self.dtype is torch.float64:
             module.double()
         elif self.dtype is not None:
@@ -153,17 +154,30 @@ class Device:
         module.to(self.device)
 
     def converted(self, batch: Any) -> Any:
-        """A batch with its floating-point tensors in the precision of the weights."""
+        """Return a batch with its floating-point tensors in the precision of the weights."""
         dtype = self.dtype
         if dtype is None:
             return batch
         return _each_tensor(batch, lambda t: t.to(dtype) if t.is_floating_point() else t)
 
     def step(self, optimizer: Optimizer, closure: Any, **kwargs: Any) -> Any:
-        """Step an optimizer, its closure included.
+        """Step an optimizer, and run its closure.
 
-        A scaled step cannot take a closure, and must see the gradients first, so that it can skip
-        itself when they overflowed.
+        A scaled step cannot take a closure, and has to check the gradients first, so that it can
+        skip itself
+        when they overflowed.
+
+        Args:
+            optimizer: the torch optimizer.
+            closure: computes loss and gradients.
+            kwargs: further arguments of the optimizer's step.
+
+        Returns:
+            What the optimizer's step returns.
+
+        Raises:
+            UsageError: the optimizer calls its closure several times, which loss scaling does not
+                allow.
         """
         if self.scaler is None:
             return optimizer.step(closure, **kwargs)
@@ -178,7 +192,7 @@ class Device:
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The scaler's state."""
+        """Return the scaler's state."""
         return {} if self.scaler is None else dict(self.scaler.state_dict())
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -188,11 +202,11 @@ class Device:
 
 
 def move_data_to_device(batch: Any, device: torch.device) -> Any:
-    """A batch with every tensor in it on a device.
+    """Return a batch with every tensor in it on a device.
 
     Args:
         batch: tensors, or anything with ``to(device)``, in any nesting of dicts, lists, tuples.
-        device: where to.
+        device: the torch device.
     """
     return _each_tensor(
         batch,

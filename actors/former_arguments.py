@@ -1,5 +1,6 @@
-"""Arguments of Lightning's Trainer and callbacks that are not here: what to use instead, and the
-values that mean what is done anyway.
+"""Arguments of Lightning's Trainer and callbacks.
+
+The tables say what to use instead, and which values are accepted as the default.
 """
 
 import difflib
@@ -11,16 +12,16 @@ from typing import Any, NamedTuple, ParamSpec
 from ..bus.errors import UnsupportedArgumentError, UsageError
 
 P = ParamSpec("P")
-_ANY: Any = object()  # as a value: whatever is given means what is done anyway
+_ANY: Any = object()  # as a value: any given value is accepted
 
 
 class _NotTaken(NamedTuple):
-    """An argument that the Trainer does not have.
+    """An argument of Lightning that the Trainer does not have.
 
     Attributes:
-        instead: what to use in its place.
-        same: values that mean what is done anyway.
-        means: value -> what it is in the Trainer's own arguments.
+        instead: what to use instead.
+        same: values that mean the default here.
+        means: value -> the same in the Trainer's own arguments.
     """
 
     instead: str
@@ -48,7 +49,7 @@ _NOT_TAKEN: dict[str, _NotTaken] = {
     "num_nodes": _NotTaken(_ONE_PROCESS, (None, 1, "1")),
     "strategy": _NotTaken(_ONE_PROCESS, (None, "auto", "single_device")),
     "distributed_backend": _NotTaken(_ONE_PROCESS),
-    # Of one process, all that these do is done.
+    # Settings without effect for one process.
     "sync_batchnorm": _NotTaken(_ONE_PROCESS, (None, False, True)),
     "use_distributed_sampler": _NotTaken(_ONE_PROCESS, (None, False, True)),
     "replace_sampler_ddp": _NotTaken(_ONE_PROCESS, (None, False, True)),
@@ -81,10 +82,10 @@ _NOT_TAKEN: dict[str, _NotTaken] = {
     ),
     "early_stop_callback": _NotTaken("EarlyStopping among callbacks", (None, False)),
     "flush_logs_every_n_steps": _NotTaken(
-        "nothing: sinks write beside training, as they come", (None, 100)
+        "nothing: sinks write on the bus thread, without delay", (None, 100)
     ),
     "row_log_interval": _NotTaken("log_every_n_steps="),
-    "log_save_interval": _NotTaken("nothing: sinks write beside training, as they come"),
+    "log_save_interval": _NotTaken("nothing: sinks write on the bus thread, without delay"),
     "log_gpu_memory": _NotTaken("DeviceStatsMonitor among callbacks"),
     "weights_save_path": _NotTaken("default_root_dir="),
     "default_save_path": _NotTaken("default_root_dir="),
@@ -135,7 +136,7 @@ _OF_CALLBACKS: dict[str, dict[str, _NotTaken]] = {
     "ModelCheckpoint": {
         "save_on_exception": _NotTaken("OnExceptionCheckpoint among callbacks", (None, False)),
         "enable_version_counter": _NotTaken(
-            "another filename: a checkpoint that is there is never overwritten", (None, True)
+            "another filename: an existing checkpoint is never overwritten", (None, True)
         ),
         "filepath": _NotTaken("dirpath= and filename="),
         "prefix": _NotTaken("filename=", (None, "")),
@@ -149,14 +150,14 @@ _OF_CALLBACKS: dict[str, dict[str, _NotTaken]] = {
     },
 }
 
-# Of these None is a value of its own.
+# Arguments for which None is a value.
 _NONE_IS_A_VALUE = ("check_val_every_n_epoch",)
 
 
 def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
-    """Have a Trainer's ``__init__`` take what means what is done anyway, and None for the default.
+    """Have a Trainer's ``__init__`` accept arguments that mean the default, and None for it.
 
-    What it was called with is in ``_arguments`` of the object, defaults included.
+    The attribute ``_arguments`` of the object has what it was called with, defaults included.
     """
     defaults = {
         name: parameter.default
@@ -180,16 +181,15 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
 
 
 def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, in the Trainer's own arguments.
+    """Return what was given in terms of the Trainer's own arguments.
 
     Args:
-        given: by the user.
+        given: arguments of the user.
         defaults: of the Trainer's arguments.
 
     Raises:
-        UnsupportedArgumentError: an argument that users know from Lightning, with a value that
-            cannot be done.
-        UsageError: any other that there is not.
+        UnsupportedArgumentError: an argument of Lightning has a value that is not supported.
+        UsageError: an argument is unknown.
     """
     settled: dict[str, Any] = {}
     implied: dict[str, Any] = {}
@@ -205,15 +205,15 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
 
 
 def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Accept arguments of one of Lightning's callbacks that mean what is done anyway.
+    """Accept arguments of one of Lightning's callbacks that mean the default here.
 
     Args:
         callback: its name.
-        given: those that the class here does not have.
-        known: those that it has.
+        given: the arguments that the class here does not have.
+        known: the arguments that it has.
 
     Raises:
-        UnsupportedArgumentError: a value means something else.
+        UnsupportedArgumentError: a value is not supported.
         UsageError: there is no such argument.
     """
     for name, value in given.items():
@@ -237,7 +237,7 @@ def _meaning(owner: str, name: str, value: Any, argument: _NotTaken) -> Mapping[
         return {}
     shown = repr(value) if isinstance(value, bool | int | float | str | list | tuple) else "..."
     raise UnsupportedArgumentError(
-        f"{owner}({name}={shown}) is not taken; use instead: {argument.instead}"
+        f"{owner}({name}={shown}) is not supported; use instead: {argument.instead}"
     )
 
 

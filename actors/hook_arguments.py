@@ -1,4 +1,4 @@
-"""What a hook method is called with: users' overrides come from several generations."""
+"""Fits the arguments of a hook to users' overrides, which come from several generations."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -8,23 +8,23 @@ from typing import Any
 from ..bus.errors import UsageError
 
 _NO_VALUES: Mapping[str, Any] = {}
-# What overrides in the older style may still ask for, behind the arguments a hook has now.
+# Arguments that overrides in an older style may have, after those that a hook has now.
 FORMER_ARGUMENTS: dict[str, dict[str, Any]] = {
     "on_train_batch_start": {"dataloader_idx": 0},
     "on_train_batch_end": {"dataloader_idx": 0},
     "optimizer_step": {"on_tpu": False, "using_native_amp": False, "using_lbfgs": False},
 }
-# Arguments that newer overrides leave out, in front of others that they take.
+# Arguments that newer overrides leave out although they take later ones.
 _LEFT_OUT = "optimizer_idx"
-# What ``*args`` and ``**kwargs`` get only where there are several: a step that hands on what it got
-# does so to one that knows of one.
+# Arguments that ``*args`` and ``**kwargs`` get only if there are several: a step may pass them on
+# to one that was written for a single optimizer or dataloader.
 _NUMBERS = ("optimizer_idx", "dataloader_idx")
 _ALWAYS_NUMBERED = (
     "on_before_batch_transfer",
     "transfer_batch_to_device",
     "on_after_batch_transfer",
 )
-# What they never get: mostly it is handed on to something that does not take it.
+# Arguments that they never get, because the function they are passed on to rarely takes them.
 _ONLY_BY_NAME = {
     "backward": ("optimizer", "optimizer_idx"),
     "on_train_epoch_end": ("outputs",),
@@ -34,10 +34,10 @@ _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def parameters_of(method: Callable[..., Any]) -> list[Parameter]:
-    """What a callable takes: of one that hands on ``*args`` to what it wraps, what that takes.
+    """Return a callable's parameters; if it passes ``*args`` on to what it wraps, those of that.
 
     Args:
-        method: anything that can be called; what has no signature takes whatever it gets.
+        method: any callable; one without a signature takes anything.
     """
     try:
         own = list(inspect.signature(method, follow_wrapped=False).parameters.values())
@@ -49,18 +49,18 @@ def parameters_of(method: Callable[..., Any]) -> list[Parameter]:
 
 
 def there_are_several(argument: str) -> bool:
-    """Where it is not known whether there are several optimizers, or dataloaders."""
+    """Assume that there are several optimizers or dataloaders, where it is not known."""
     return True
 
 
 class _Fitting:
-    """Finds what each parameter of a hook method is given.
+    """Finds the value of each parameter of a hook method.
 
     Attributes:
-        positional: places in the values of what is passed by place, in order.
-        by_name: parameter -> place, of what is passed by name.
-        rest: places of what ``*args`` get, and the argument's name if that depends on whether there
-            are several.
+        positional: indices of the values passed by position, in order.
+        by_name: parameter -> index of the value passed by name.
+        rest: indices of the values for ``*args``, with the argument's name if that depends on
+            whether there are several.
         rest_by_name: the same for ``**kwargs``.
     """
 
@@ -76,7 +76,7 @@ class _Fitting:
         self.rest_by_name: list[tuple[int, str]] = []
 
     def fit(self, parameters: Sequence[Parameter], leading: int) -> None:
-        """Work it out for these parameters, the first of which are given already."""
+        """Find the values for these parameters, the first of which are given already."""
         own = [p for p in parameters if p.kind in _POSITIONAL][leading:]
         kinds = {p.kind for p in parameters}
         named = {p.name for p in parameters}
@@ -115,7 +115,7 @@ class _Fitting:
         return None
 
     def _place_of(self, parameter: Parameter) -> int | None:
-        """Where a parameter's value is; None for one that keeps its default."""
+        """Return the index of a parameter's value; None for one that keeps its default."""
         place = self._place_by_name(parameter)
         has_default = parameter.default is not parameter.empty
         if place is not None:
@@ -132,7 +132,7 @@ class _Fitting:
         raise UsageError(self._asks_for_more(parameter.name))
 
     def _left(self, behind: int) -> list[tuple[int, str]]:
-        """Places of the arguments that no parameter has, those that are handed on."""
+        """Return indices of the arguments without a parameter, which are passed on."""
         taken = {*self.positional, *self.by_name.values()}
         left = []
         for place, argument in enumerate(self._arguments):
@@ -169,22 +169,28 @@ def fitted(
     several: Callable[[str], bool] = there_are_several,
     former: Mapping[str, Any] = _NO_VALUES,
 ) -> Callable[..., Any]:
-    """A hook method as a callable of the hook's arguments.
+    """Return a hook method as a callable of the hook's arguments.
 
-    Parameters are found by name, others by their place among what is left; an override may take
-    fewer than there are. ``*args`` get what is left behind the last of the others, ``**kwargs``
-    what is left if there are no ``*args``.
+    Parameters are matched by name, others by position among the rest; an override may take fewer
+    than
+    there are. ``*args`` get the arguments after the last one matched, ``**kwargs`` the rest if
+    there are
+    no ``*args``.
 
     Args:
-        method: the bound method, or anything that can be called.
+        method: the bound method, or any callable.
         name: the hook.
-        arguments: what the hook is called with, in order.
-        leading: how many arguments, the trainer and the module, come before them.
-        several: asked at each call whether ``*args`` get ``optimizer_idx``, ``dataloader_idx``.
-        former: values of FORMER_ARGUMENTS that are known here.
+        arguments: names of the hook's arguments, in order.
+        leading: number of arguments before them: the trainer and the module.
+        several: called each time to decide whether ``*args`` get ``optimizer_idx``,
+            ``dataloader_idx``.
+        former: values of those FORMER_ARGUMENTS that are known here.
+
+    Returns:
+        A callable of the hook's arguments by position.
 
     Raises:
-        UsageError: the override asks for something that there is not.
+        UsageError: the override has a parameter that the hook has no argument for.
     """
     if not callable(method):
         raise UsageError(

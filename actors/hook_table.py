@@ -1,18 +1,18 @@
-"""The vocabulary of hooks: their names, what each is called with, and who has it."""
+"""The table of hooks: their names, their arguments, and who has them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class HookSpec(NamedTuple):
-    """What a hook is called with.
+    """The arguments of a hook, and who has it.
 
     Attributes:
         arguments: names of its objects, in order; callbacks get trainer and module before them.
-        callback: whether callbacks have it.
-        module: whether the module has it.
-        datamodule: whether the datamodule has it.
-        instead: whether only one handler runs: the datamodule's if it has one, else the module's.
+        callback: callbacks have it.
+        module: the module has it.
+        datamodule: the datamodule has it.
+        instead: only one handler runs: the datamodule's if it has one, otherwise the module's.
     """
 
     arguments: tuple[str, ...] = ()
@@ -93,8 +93,8 @@ def _data(*arguments: str) -> HookSpec:
 HOOKS: Mapping[str, HookSpec] = _specs()
 """Every hook by name."""
 
-# Hooks that only the older interface has: a method of the same name that asks for something else is
-# a helper of the user's own.
+# Hooks that only the older interface has: a method of the same name with other parameters is a
+# helper of the user's own.
 OLDER_HOOKS = frozenset(
     [
         "on_batch_start",

@@ -1,4 +1,4 @@
-"""Who handles which hook, in which order; which names are no hooks."""
+"""Collects the handlers of each hook, in order, and warns of methods that are not hooks."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ from .misspelt_hooks import (
 from .module import LightningModule
 from .overrides import is_overridden, is_own, misfit
 
-# Methods of the older interface that nothing calls any more -> what to do instead.
+# Methods of the older interface that are no longer called -> what to do instead.
 _GONE = {
     "get_progress_bar_dict": "log what the bar is to show with prog_bar=True",
     "on_keyboard_interrupt": "use on_exception",
@@ -35,11 +35,16 @@ _GONE = {
     "on_hpc_load": "use on_load_checkpoint",
 }
 _OF_TORCH = {"forward", "state_dict", "load_state_dict"}
-_CLOSE = 0.85  # how similar a name must be to a hook's to be taken for a misspelling of it
+_CLOSE = 0.85  # similarity from which a name counts as a misspelt hook
 
 
 def base_method(owner: object, name: str) -> Callable[..., Any]:
-    """A module's method, or that of its base where it is set to None."""
+    """Return a module's method, or that of its base if it is set to None.
+
+    Args:
+        owner: the module.
+        name: the method's name.
+    """
     method: Callable[..., Any] | None = getattr(owner, name)
     return getattr(LightningModule, name).__get__(owner) if method is None else method
 
@@ -48,9 +53,9 @@ def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
     """Refuse subscriptions to hooks that do not exist, warn of methods named almost like one.
 
     Args:
-        actor: whose subscriptions.
-        loops_have_hooks: whether a loop that a user wrote may announce hooks of its own: then only
-            names that are close to a known hook are refused.
+        actor: the actor.
+        loops_have_hooks: a user's loop may announce hooks of its own, so only names close to a
+            known hook are refused.
 
     Raises:
         UnknownHookError: ``@on`` names a hook that does not exist.
@@ -67,19 +72,22 @@ def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
 
 
 def warn_of_misspelt_methods(actor: Actor) -> None:
-    """Warn of methods that will not be called though their names are near those that are."""
+    """Warn of methods that will not be called though their names are like those of hooks."""
     warn_of_misspelt_hooks(actor, *_hooks_and_bases(actor))
 
 
 def similar_method(owner: Actor, hook: str) -> str:
-    """A hint, for who misses a hook of a module or datamodule: the method that may have been meant
-    to be it; nothing when there is none.
+    """Return a hint for a missing hook: the method that may be meant; empty if there is none.
+
+    Args:
+        owner: the module or datamodule.
+        hook: the missing hook.
     """
     return similar_name(owner, hook, _hooks_and_bases(owner)[1])
 
 
 def _hooks_and_bases(actor: Actor) -> tuple[Named, tuple[type, ...]]:
-    """The names that are called on an actor, and the classes that users derive it from."""
+    """Return the names that are called on an actor, and the classes that users derive it from."""
     if isinstance(actor, LightningModule):
         hooks = {name for name, spec in HOOKS.items() if spec.module}
         return Named(hooks | _OF_TORCH, set(HOOKS) - hooks, "module"), (LightningModule,)
@@ -94,16 +102,14 @@ def _hooks_and_bases(actor: Actor) -> tuple[Named, tuple[type, ...]]:
 
 
 def destinations_of(actor: Actor) -> set[str]:
-    """Labels of the destinations that an actor or sink takes values for."""
+    """Return labels of the destinations that an actor or sink takes values for."""
     labels = {entry.destination for entry in subscriptions_of(type(actor))}
     labels.add(getattr(actor, "destination", None))
     return {label for label in labels if label is not None}
 
 
 def _warn_of_older_names(owner: object) -> None:
-    """Say of methods that have the name of something in the older interface that nothing calls
-    them.
-    """
+    """Warn of methods with names of the older interface that are not called."""
     kind = type(owner).__name__
     for name, advice in _GONE.items():
         if callable(getattr(owner, name, None)):
@@ -111,13 +117,13 @@ def _warn_of_older_names(owner: object) -> None:
     for name in OLDER_HOOKS:
         if is_own(owner, name) and (why := misfit(owner, name)):
             warnings.warn(
-                f"{kind}.{name} is taken for a method of its own and not called: {why}",
+                f"{kind}.{name} is not taken for the hook of that name, and not called: {why}",
                 stacklevel=2,
             )
 
 
 class HookOwners(NamedTuple):
-    """Whose methods are hooks in this run; callbacks are handed the trainer."""
+    """The objects whose methods are hooks in this run; callbacks get the trainer."""
 
     trainer: Any
     module: LightningModule
@@ -134,15 +140,15 @@ def hook_handlers(
     several: Callable[[str], bool] = there_are_several,
     former: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, list[HookHandler]]:
-    """Handlers of every hook that has some, in order: datamodule, callbacks, actors, module.
+    """Return the handlers of every hook that has some: of datamodule, callbacks, actors, module.
 
     Args:
-        owners: whose methods they are.
-        defaults: what is done where the module could have done it; a hook that has nothing else
-            is left out.
-        step_arguments: what training_step is called with in this run.
-        loop_hooks: names of hooks that loops announced which are their own.
-        several: asked whether there are several of what ``optimizer_idx``, ``dataloader_idx``
+        owners: the objects with the methods.
+        defaults: hook -> what is done if the module does not override it; a hook that has nothing
+            else is left out.
+        step_arguments: names of the arguments of training_step in this run.
+        loop_hooks: names of hooks that loops announced as their own.
+        several: tells whether there are several of what ``optimizer_idx``, ``dataloader_idx``
             number.
         former: values of arguments that only older overrides have.
     """
@@ -187,7 +193,7 @@ def hook_handlers(
 
 
 class _Known(NamedTuple):
-    """What a run knows that is no argument of its hooks; see ``fitted``."""
+    """Facts about a run that are not arguments of its hooks; see ``fitted``."""
 
     several: Callable[[str], bool]
     former: Mapping[str, Any]
@@ -196,7 +202,7 @@ class _Known(NamedTuple):
 def _callback_handlers(
     owners: HookOwners, name: str, arguments: Sequence[str], known: _Known
 ) -> list[HookHandler]:
-    """What callbacks do in a hook, the trainer and the module already given to them."""
+    """Return the handlers of callbacks for a hook, bound to trainer and module."""
     trainer, module = owners.trainer, owners.module
     methods = [
         fitted(getattr(callback, name), name, arguments, 2, *known)
@@ -210,8 +216,8 @@ def _callback_handlers(
     return [partial(method, trainer, module) for method in methods]
 
 
-# The two hooks that callbacks use most, spelt out: called through partial and *objects, each
-# would cost twice as much.
+# The two hooks that callbacks use most have code of their own, because through partial and *objects
+# each would cost twice as much.
 def _batch_start_of_all(
     methods: list[HookHandler], trainer: Any, module: LightningModule
 ) -> HookHandler:
@@ -249,7 +255,7 @@ def _batch_end_of_all(
 def _subscribed(
     owners: HookOwners, loop_hooks: Iterable[str]
 ) -> dict[str, list[tuple[Actor, Subscription]]]:
-    """Actors' plain methods by the hook they subscribe to."""
+    """Return actors' plain methods by the hook they subscribe to."""
     known = (*HOOKS, *loop_hooks)
     found: dict[str, list[tuple[Actor, Subscription]]] = {}
     everyone: list[Actor] = [*owners.callbacks, *owners.actors, owners.module]

@@ -1,4 +1,4 @@
-"""Loaders: the dataloaders of a run, how many batches of each are read, and when to validate."""
+"""Loaders: the dataloaders of a run, the numbers of batches to read, and when to validate."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ from .data.data_position import (
     is_warm,
     keep_warm,
     samplers_of,
-    tell_epoch,
+    set_epoch,
 )
 from .data.rng import undrawn_from
 from .data.validation_schedule import Interval, ValidationSchedule
@@ -54,25 +54,27 @@ _STEPS = {"validate": "validation_step", "test": "test_step"}
 
 def _not_yet() -> Routes:
     raise UsageError(
-        "the dataloaders, and how many batches they have, are known from fit, validate, test or "
-        "predict on; ask in a hook, configure_optimizers say"
+        "the dataloaders and their numbers of batches are known only during fit, validate, test "
+        "and predict; ask in a hook, such as configure_optimizers"
     )
 
 
 class Loaders:
-    """Asks for dataloaders when they are needed, and knows how much of them to read.
+    """Requests dataloaders when they are needed, and knows how much of them to read.
 
     Args:
         limits: by stage, a number of batches (int) or a share of them (float).
-        overfit_batches: instead of the limits of train and validate, in a fixed order; 0 for not.
-        val_check_interval, check_val_every_n_epoch: when to validate; see ValidationSchedule.
+        overfit_batches: overrides the limits of train and validate, with a fixed order; 0 to
+            disable.
+        val_check_interval: batches between two validations; see ValidationSchedule.
+        check_val_every_n_epoch: epochs between two validations; see ValidationSchedule.
         num_sanity_val_steps: validation batches before training; -1 for all.
-        reload_every_n_epochs: ask for new dataloaders so often; 0 for never.
-        combine_mode: how several training loaders are read together; see CombinedLoader.
+        reload_every_n_epochs: epochs between two requests of new dataloaders; 0 for never.
+        combine_mode: how several training loaders are combined; see CombinedLoader.
 
     Attributes:
         schedule: when to validate within training.
-        sanity_checking: whether the limits of the sanity check hold now.
+        sanity_checking: the limits of the sanity check apply now.
     """
 
     def __init__(
@@ -100,14 +102,14 @@ class Loaders:
         self._training: Any = None
         self._num_training_batches: int | None = None
         self._workers_seed: int | None = None
-        self._passes = 0  # over the training loader that were begun
+        self._passes = 0  # over the training loader begun so far
         self._said_length = False
-        self._said_empty: set[str] = set()  # what the loaders were for
+        self._reported_empty: set[str] = set()  # stages with an empty loader
         self._said_none: set[str] = set()
         self._said_unvalidated = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies have the limits, and no loaders, which are of a run."""
+        """Leave out the loaders in copies, because they belong to a run; limits are copied."""
         return {
             **vars(self),
             "sanity_checking": False,
@@ -120,30 +122,38 @@ class Loaders:
         }
 
     def set_limit(self, stage: str, limit: float | None) -> None:
-        """Read so many batches of a stage, or this share of them, from its next pass on; None for
-        all.
+        """Limit the batches of a stage, from its next pass on.
+
+        Args:
+            stage: the stage.
+            limit: a number of batches (int), a share of them (float), or None for all.
         """
         self._limits[stage] = check_limit(_name(stage), 1.0 if limit is None else limit)
         if stage == "train" and self._training is not None:
             self._count_training()
 
     def validate_at(self, interval: Interval | None, every_n_epochs: int | None) -> None:
-        """Validate at other times than until now; see ValidationSchedule."""
+        """Validate at other times than before; see ValidationSchedule.
+
+        Args:
+            interval: batches between two validations.
+            every_n_epochs: epochs between two validations.
+        """
         self.schedule = ValidationSchedule(interval, every_n_epochs)
         self.schedule.begin()
         if self._training is not None:
             self._count_training()
 
     def set_sanity_steps(self, number: int | None) -> None:
-        """Validate so many batches before training."""
+        """Set the number of validation batches before training."""
         self._num_sanity_steps = check_at_least("num_sanity_val_steps", number, -1) or 0
 
     def reload_every(self, epochs: int | None) -> None:
-        """Ask for new dataloaders so often; 0 for never."""
+        """Set the number of epochs between two requests of new dataloaders; 0 for never."""
         self._reload_every = check_at_least("reload_dataloaders_every_n_epochs", epochs, 0) or 0
 
     def run_batches(self, number: int) -> None:
-        """Read so many batches of everything, validate after them, and skip the sanity check."""
+        """Limit everything to some batches, validate after them, and skip the sanity check."""
         self._limits = dict.fromkeys(self._limits, number)
         self.schedule = ValidationSchedule(1.0, 1)
         self._num_sanity_steps = 0
@@ -155,12 +165,13 @@ class Loaders:
         datamodule: "LightningDataModule | None",
         routes: Callable[[], Routes],
     ) -> None:
-        """Start anew for a run.
+        """Start over for a run.
 
         Args:
-            given: by stage, what the user handed over instead of hooks.
-            module, datamodule: whose hooks are asked.
-            routes: the run's routes.
+            given: dataloaders by stage that the user passed instead of defining hooks.
+            module: the module with data hooks.
+            datamodule: the datamodule, whose data hooks come first.
+            routes: returns the run's routes.
         """
         self._given, self._module, self._datamodule, self._routes = (
             given,
@@ -172,7 +183,7 @@ class Loaders:
         self._training = None
         self._workers_seed = workers_seed()
         self._said_length = False
-        self._said_empty.clear()
+        self._reported_empty.clear()
         self._said_none.clear()
         self._said_unvalidated = False
 
@@ -180,14 +191,14 @@ class Loaders:
 
     @property
     def training(self) -> Any:
-        """The loader that training reads."""
+        """The training loader."""
         if self._training is None:
             self._load_training()
         return self._training
 
     @property
     def num_training_batches(self) -> int | None:
-        """Batches of an epoch; None when the loader cannot say."""
+        """Batches of an epoch; None if the loader does not know."""
         if self._training is None:
             self._load_training()
         return self._num_training_batches
@@ -197,8 +208,8 @@ class Loaders:
         found = self._routes().call("train_dataloader") if given is None else given
         if found is None:
             raise UsageError(
-                "there is no training data: give fit() train_dataloaders or a datamodule, or "
-                "define train_dataloader(), which returns one"
+                "there is no training data: pass train_dataloaders or a datamodule to fit(), or "
+                "define train_dataloader()"
                 + similar_method(self._datamodule or self._module, "train_dataloader")
             )
         loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
@@ -213,91 +224,101 @@ class Loaders:
         self.schedule.fit_to(self._num_training_batches, self.can_validate)
 
     def read_training(self, rank: int, state: Mapping[str, Any] | None) -> Any:
-        """Begin a pass over the training loader, or go on with one.
+        """Begin or continue a pass over the training loader.
 
         Args:
             rank: of this process.
-            state: of the pass to go on with; None begins one.
+            state: of the pass to continue; None begins one.
+
+        Returns:
+            An iterator over batches.
         """
         if state is not None:
             return read(self.training, state)
-        # Passes are counted, not epochs: loops may begin their epochs anew.
+        # Passes are counted, not epochs, because loops may restart their epochs.
         number, self._passes = self._passes, self._passes + 1
         seed = self._workers_seed
         return read(self.training, key=None if seed is None else (seed, rank, number))
 
     @property
     def may_end_early(self) -> bool:
-        """Whether the training loader may have fewer batches than it says."""
+        """True if the training loader may have fewer batches than it says."""
         return not all(map(knows_its_length, _parts(self.training)))
 
     def report_early_end(self, batches: int) -> None:
-        """Say, once a run, that the training data ended after so many batches, if that is less than
-        the loader says that it has. What only a limit made one expect is not missing.
+        """Warn, once a run, that the training data ended after fewer batches than the loader
+        announced.
+
+        Batches that only a limit made one expect are not missing.
         """
         loader = self.training
         said = num_batches(loader)
         if said is None or batches >= said or self._said_length:
             return
         if any(num_batches(part) is None for part in _parts(loader)):
-            return  # the shortest of several, one of which does not say how long it is
+            return  # the shortest of several, one of which has no length
         self._said_length = True
         _log.warning(
-            f"the training dataloader says that it has {said} batches, and had {batches}; the "
-            "epoch ends where the data does. Correct the length that its dataset or sampler says; "
+            f"the training dataloader says that it has {said} batches, but had {batches}; the "
+            "epoch ends with the data. Correct the length of its dataset or sampler; "
             "workers that read a stream with drop_last=True each drop their own rest"
         )
 
     def report_empty(self, what: str, loader: Any, where: str = "") -> None:
-        """Say, once a run, that a loader had no batches.
+        """Warn, once a run, that a loader had no batches.
 
         Args:
-            what: it is for.
-            loader: which it was.
-            where: that was, for people.
+            what: the stage it is for.
+            loader: the loader.
+            where: a place for the message.
         """
-        if what in self._said_empty:
+        if what in self._reported_empty:
             return
-        self._said_empty.add(what)
+        self._reported_empty.add(what)
         used_up = [part for part in _parts(loader) if is_read_once(part)]
         why = (
-            f"; a {type(used_up[0]).__name__} can be read only once: give what can be read again "
-            "and again, a DataLoader, a list or an object whose __iter__ begins anew"
+            f"; a {type(used_up[0]).__name__} can be read only once: use one that can be read "
+            "again, such as a DataLoader, a list or an object whose __iter__ starts over"
             if used_up
             else ""
         )
         _log.warning(f"the {what} dataloader had no batches{where}{why}")
 
     def report_none(self, stage: str) -> None:
-        """Say, once a run and stage, that a batch is None."""
+        """Warn, once a run and stage, that a batch is None."""
         if stage not in self._said_none:
             self._said_none.add(stage)
             _log.warning(
-                f"a {stage} batch is None, and passed over; if that is on purpose, as of a "
+                f"a {stage} batch is None, and skipped; if that is intended, as by a "
                 "collate_fn that found nothing to use, ignore this"
             )
 
     def begin_epoch(self, epoch: int, resumes: bool = False) -> None:
-        """An epoch of training begins: ask for new dataloaders when they are due, and tell samplers
-        which epoch it is.
+        """Prepare an epoch of training: request new dataloaders if due, and pass its number to
+        samplers.
 
         Args:
-            epoch: its number.
-            resumes: whether it goes on, with the loaders that it had.
+            epoch: its number, from 0.
+            resumes: the epoch continues with the loaders that it had.
         """
         if not resumes and self._reload_every and epoch and epoch % self._reload_every == 0:
             self.forget("train")
             self.forget("validate")
-        self.tell_epoch("train", epoch)
+        self.set_epoch("train", epoch)
 
-    def tell_epoch(self, stage: str, epoch: int) -> None:
-        """Tell the samplers of a stage's loaders the epoch of training, where they want to know."""
+    def set_epoch(self, stage: str, epoch: int) -> None:
+        """Pass the epoch of training to the samplers of a stage's loaders that take it.
+
+        Args:
+            stage: the stage.
+            epoch: the epoch, from 0.
+        """
         for loader in [self.training] if stage == "train" else self.evaluation(stage):
             for part in _parts(loader):
-                tell_epoch(part, epoch)
+                set_epoch(part, epoch)
 
     def forget(self, stage: str) -> None:
-        """Ask for a stage's loaders anew before they are read next."""
+        """Request a stage's loaders again before they are read next."""
         if stage == "train":
             self._training = None
         else:
@@ -307,15 +328,16 @@ class Loaders:
 
     @property
     def can_validate(self) -> bool:
-        """Whether fit validates: there is a validation_step, and somebody has data for it."""
+        """Return whether fit validates: there is a validation_step, and there is data for it."""
         owner = self._datamodule or self._module
         has_data = self._given.get("validate") is not None or is_overridden(owner, "val_dataloader")
         has_step = is_overridden(self._module, "validation_step")
         return has_data and has_step and self._limits["validate"] > 0
 
     def check_validation(self) -> None:
-        """Say it when fit cannot validate though something is there for it: either a step without
-        data, or data without a step. ``limit_val_batches=0`` says that it is on purpose.
+        """Warn if fit cannot validate though there is a step without data, or data without a step.
+
+        ``limit_val_batches=0`` states that this is intended.
         """
         if self._limits["validate"] == 0 or self._said_unvalidated:
             return
@@ -337,21 +359,21 @@ class Loaders:
             return
         self._said_unvalidated = True
         _log.warning(
-            f"{what}: nothing is validated; limit_val_batches=0 says that this is on purpose{hint}"
+            f"{what}: nothing is validated; limit_val_batches=0 states that this is intended{hint}"
         )
 
     @property
     def wants_sanity_check(self) -> bool:
-        """Whether to validate a little before training."""
+        """True if validation batches are run before training."""
         return self._num_sanity_steps != 0 and self.can_validate
 
     # -- evaluation --------------------------------------------------------------------------
 
     def evaluation(self, stage: str) -> list[Any]:
-        """The loaders of a stage, asked for once.
+        """Return the loaders of a stage, which are requested once.
 
         Raises:
-            UsageError: a loader is none, or the module has no step for this stage.
+            UsageError: an object is not a loader, or the module has no step for this stage.
         """
         if stage not in self._evaluation:
             given = self._given.get(stage)
@@ -374,7 +396,7 @@ class Loaders:
         return self._evaluation[stage]
 
     def limits(self, stage: str) -> list[int | None]:
-        """How many batches of each loader of a stage are read; None for all there are."""
+        """Return how many batches of each loader of a stage to read; None for all."""
         limits = [
             limited(num_batches(loader), self._limits[stage], _name(stage))
             for loader in self.evaluation(stage)
@@ -386,8 +408,9 @@ class Loaders:
 
     @contextmanager
     def unread(self, stage: str) -> Iterator[None]:
-        """Whatever is read of a stage's loaders meanwhile: afterwards the random number generators
-        of their own, those of their samplers and datasets, and their workers are as they were.
+        """Restore, at its end, random number generators and workers of a stage's loaders.
+
+        That includes generators of the loaders, of their samplers and of their datasets.
         """
         parts = [part for loader in self.evaluation(stage) for part in _parts(loader)]
         datasets = [dataset for part in parts for dataset in _datasets_of(part)]
@@ -400,7 +423,7 @@ class Loaders:
                 end()
 
     def end_workers(self) -> None:
-        """At a run's end: workers that would stay for another pass are not needed any more."""
+        """End workers that would stay for another pass; called at a run's end."""
         training = [] if self._training is None else [self._training]
         for loader in [*training, *chain.from_iterable(self._evaluation.values())]:
             for part in _parts(loader):
@@ -409,8 +432,11 @@ class Loaders:
     # -- checkpoints -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the loaders that were asked for: the states of their own random number generators, and
-        whether their workers are there; and with what the workers are seeded.
+        """Return the states of the requested loaders.
+
+        These are the states of their own random number generators, whether their workers exist, and
+        the
+        seeds of workers.
         """
         loaded = {"train": None if self._training is None else [self._training]}
         loaded["validate"] = self._evaluation.get("validate")
@@ -426,7 +452,7 @@ class Loaders:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Ask for the loaders that had been asked for, and restore what ``state_dict`` gave."""
+        """Request the loaders of the state, and restore what ``state_dict`` returned."""
         self._passes = state_dict.get("passes", 0)
         self.schedule.load_state_dict(state_dict.get("schedule", {}))
         if (seed := state_dict.get("workers_seed")) is not None:
@@ -449,7 +475,7 @@ def _parts(loader: Any) -> list[Any]:
 
 
 def _datasets_of(loader: Any) -> Iterator[Any]:
-    """A loader's dataset, and those that it is a part of or made of."""
+    """Yield a loader's dataset, and the datasets that it is a part of or made of."""
     waiting = [getattr(loader, "dataset", None)]
     while waiting:
         dataset = waiting.pop()
@@ -471,16 +497,16 @@ def _state_of(loader: Any) -> dict[str, Any]:
 
 
 def _warn_of_shuffling(loaders: Iterable[Any], hook: str) -> None:
-    """Say that an evaluation reads in random order: its batches differ from one to the next."""
+    """Warn that an evaluation reads in random order, so that its batches differ each time."""
     for loader in loaders:
         if isinstance(getattr(loader, "sampler", None), RandomSampler):
             _log.warning(
                 f"{hook} has a DataLoader that shuffles, so its batches differ each time it is "
-                "read; give it shuffle=False"
+                "read; set shuffle=False"
             )
             return
 
 
 def _name(stage: str) -> str:
-    """The Trainer's argument that limits a stage."""
+    """Return the Trainer's argument that limits a stage."""
     return {"validate": "limit_val_batches"}.get(stage, f"limit_{stage}_batches")

@@ -1,4 +1,4 @@
-"""Methods that were meant to be hooks: a typo in the name, or a name that is like a hook's."""
+"""Recognises methods that were meant to be hooks: misspelt, or with a name like a hook's."""
 
 import re
 import warnings
@@ -11,13 +11,13 @@ from weakref import WeakSet
 from ..bus.subscription import subscriptions_of
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-# Words that are no typo of one in a hook's name, though they are near it.
+# Words close to one in a hook's name that are not misspellings of it.
 _WORDS = frozenset(
     """and batches clone dates devices eval fix grid grade mod mode models modes module optimize
     optimized optimizes prepared product raining reward setups stat state stats star stem step
     stop text toward trail trailing transform transformed transforms vae var""".split()  # noqa: SIM905  readable so
 )
-# Stages and places as other libraries call them, or as one says them.
+# Stages and places under the names of other libraries or of plain English.
 _SAME = {
     word: known
     for known, words in {
@@ -32,20 +32,20 @@ _SAME = {
     }.items()
     for word in words.split()
 }
-# What helpers are called too. Who meant the hook is told when it is missed.
+# Names of helpers too. If the hook was meant, an error about the missing hook names them.
 _ALSO_HELPERS = ("_step", "dataloader", "_loader")
 _warned: WeakSet[type] = WeakSet()
 
 
 class Named(NamedTuple):
-    """What is called on an actor by the names of its methods.
+    """The names that are called on an actor.
 
     Attributes:
-        hooks: names that are called.
-        of_others: hooks that are called on actors of other kinds only.
-        kind: what the actor is, for people.
-        by_decorator: whether a method is called only if it subscribes to the hook with ``@on``.
-        methods: what else is called, by name.
+        hooks: names of its hooks.
+        of_others: hooks that only actors of other kinds have.
+        kind: the kind of actor, for people.
+        by_decorator: methods are called only if they subscribe to the hook with ``@on``.
+        methods: names of other methods that are called.
     """
 
     hooks: Collection[str]
@@ -61,13 +61,12 @@ class _Method(NamedTuple):
 
 
 def warn_of_misspelt_hooks(owner: object, named: Named, bases: tuple[type, ...]) -> None:
-    """Warn of methods that will not be called though their names say that they should be; of a
-    class once.
+    """Warn of methods that will not be called though their names look like hooks; once a class.
 
     Args:
-        owner: whose methods.
-        named: what is called on it.
-        bases: the classes that users derive it from, whose methods are not looked at.
+        owner: the object with the methods.
+        named: the names that are called on it.
+        bases: the classes that users derive it from, whose methods are not checked.
     """
     if type(owner) in _warned:
         return
@@ -80,7 +79,7 @@ def warn_of_misspelt_hooks(owner: object, named: Named, bases: tuple[type, ...])
             continue
         if told := _what_is_wrong(name, named, methods):
             code = method.function.__code__
-            # At the method, not here: that is the line which has to be changed.
+            # Located at the method, which is the line to be changed.
             warnings.warn_explicit(
                 f"{type(owner).__name__}.{name} {told}",
                 UserWarning,
@@ -90,7 +89,7 @@ def warn_of_misspelt_hooks(owner: object, named: Named, bases: tuple[type, ...])
 
 
 def _what_is_wrong(name: str, named: Named, methods: Collection[str]) -> str:
-    """What is to be said of a method; nothing when its name is like no hook's."""
+    """Return a warning about a method; empty if its name is not like a hook's."""
     if near := [method for method in _meant(name, named.methods) if not name.startswith(method)]:
         return f"will not be called; did you mean {' or '.join(near)}?"
     if named.by_decorator and not name.startswith("on_"):
@@ -98,7 +97,7 @@ def _what_is_wrong(name: str, named: Named, methods: Collection[str]) -> str:
     if name in named.hooks:
         return f'will not be called: subscribe it with @nb.on("{name}")' * named.by_decorator
     if name in named.of_others:
-        known = f"is a hook, but not one of a {named.kind}, and will not be called"
+        known = f"is a hook, but not of a {named.kind}, and will not be called"
         return known if name.startswith("on_") else ""
     near = [
         hook
@@ -108,16 +107,16 @@ def _what_is_wrong(name: str, named: Named, methods: Collection[str]) -> str:
     if not near:
         return ""
     found = " or ".join(f'@nb.on("{hook}")' if named.by_decorator else hook for hook in near)
-    return f"is no hook and will not be called; did you mean {found}?"
+    return f"is not a hook and will not be called; did you mean {found}?"
 
 
 def is_of_package(kind: type) -> bool:
-    """Whether a class is not a user's."""
+    """Return whether a class belongs to the package."""
     return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def overridable(kind: type) -> list[str]:
-    """Public methods of one of the package's classes that are told apart from other words."""
+    """Return the public methods of one of the package's classes that are not common words."""
     return sorted(
         {
             name
@@ -130,11 +129,11 @@ def overridable(kind: type) -> list[str]:
 
 
 def similar_name(owner: object, hook: str, bases: tuple[type, ...]) -> str:
-    """A hint, for who misses a hook: the method that may have been meant to be it; or nothing.
+    """Return a hint for a missing hook: the method that may be meant; empty if there is none.
 
     Args:
-        owner: who lacks the hook.
-        hook: which.
+        owner: the object without the hook.
+        hook: the hook's name.
         bases: the classes that users derive it from, whose methods are not meant.
     """
     words = _canonical(hook)
@@ -145,7 +144,7 @@ def similar_name(owner: object, hook: str, bases: tuple[type, ...]) -> str:
 
 
 def _own_methods(kind: type, bases: tuple[type, ...]) -> dict[str, _Method]:
-    """Public methods of a class that are neither of the bases nor of this package."""
+    """Return the public methods of a class that are neither of the bases nor of this package."""
     foreign = {entry for base in bases for entry in base.__mro__}
     found: dict[str, _Method] = {}
     for entry in kind.__mro__:
@@ -159,7 +158,7 @@ def _own_methods(kind: type, bases: tuple[type, ...]) -> dict[str, _Method]:
 
 
 def _names_used(methods: Mapping[str, _Method]) -> set[str]:
-    """What the methods' code calls, or names in a text: those are helpers."""
+    """Return the names that the methods' code calls or has in a text, which are helpers."""
     used: set[str] = set()
     kinds = {method.owner for method in methods.values()}
     for kind in kinds:
@@ -185,7 +184,7 @@ def _names_in(code: CodeType) -> Iterator[str]:
 
 
 def _meant(name: str, hooks: Collection[str]) -> list[str]:
-    """The hooks that a name may mean, the nearest ones."""
+    """Return the hooks that a name may mean, only the nearest ones."""
     typos = {hook: distance for hook in hooks if (distance := _typos(name, hook)) is not None}
     if typos:
         least = min(typos.values())
@@ -203,7 +202,7 @@ def _is_typo(name: str, hook: str) -> bool:
 
 
 def _typos(name: str, hook: str) -> int | None:
-    """How many typos make a name of a hook's; None when it is another name."""
+    """Return how many typos turn a hook's name into this one; None if it is another name."""
     words, known = _words(name), hook.split("_")
     if words == known or any(word.isdigit() for word in words):
         return 0 if words == known else None  # trainingStep
@@ -230,7 +229,7 @@ def _typos(name: str, hook: str) -> int | None:
 
 
 def _word_distance(word: str, right: str) -> int | None:
-    """How many typos make a word of the right one; None when it is another word."""
+    """Return how many typos turn a word into this one; None if it is another word."""
     if word == right:
         return 0
     if word in _WORDS or word in _SAME:
@@ -250,7 +249,7 @@ def _word_distance(word: str, right: str) -> int | None:
 
 @lru_cache(maxsize=1000)
 def _distance(one: str, other: str) -> int:
-    """Letters to add, take away, change or swap with the next, to make one of the other."""
+    """Return the number of letters to add, remove, change or swap between two words."""
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, mine in enumerate(one, 1):
@@ -265,13 +264,13 @@ def _distance(one: str, other: str) -> int:
 
 @lru_cache(maxsize=1000)
 def _canonical(name: str) -> list[str]:
-    """A name's words, in those of hooks."""
+    """Return a name's words, replaced by those of hooks."""
     joined = "_".join(_words(name)).replace("data_loader", "dataloader")
     return [_SAME.get(word, word) for word in joined.split("_")]
 
 
 def _is_variant(name: str, hook: str) -> bool:
-    """Whether a name says what a hook's says in other words, or in another order."""
+    """Return whether a name says the same as a hook's in other words or another order."""
     words, known = _canonical(name), _canonical(hook)
     if words[0] == "on":
         if len(words) != len(known):
@@ -284,7 +283,7 @@ def _is_variant(name: str, hook: str) -> bool:
 
 
 def _corrected(word: str) -> str:
-    """A word in those of hooks, its typos mended: traning is train."""
+    """Return a word in those of hooks, without typos: traning is train."""
     for right, known in _SAME.items():
         if len(right) > 6 and _word_distance(word, right):
             return known

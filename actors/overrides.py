@@ -1,6 +1,6 @@
-"""Which hooks a module, datamodule or callback overrides.
+"""Finds the hooks that a module, datamodule or callback overrides.
 
-A class that users derive from is marked by ``_has_hooks``: what it defines itself is no override.
+A class that users derive from has ``_has_hooks``: what it defines itself is not an override.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,21 +13,38 @@ from .hook_table import HOOKS, OLDER_HOOKS
 
 
 def takes_argument(owner: object, name: str, argument: str) -> bool:
-    """Whether somebody's override of a hook has a parameter of this name."""
+    """Return whether an override of a hook has a parameter of this name.
+
+    Args:
+        owner: the object with the override.
+        name: the hook.
+        argument: the parameter's name.
+    """
     if not is_overridden(owner, name):
         return False
     return any(p.name == argument for p in parameters_of(getattr(owner, name)))
 
 
 def is_overridden(owner: object, name: str) -> bool:
-    """Whether a module, datamodule or callback defines a hook itself. A hook that is set to None is
-    switched off; what has the name of an older hook and other arguments is no hook.
+    """Return whether a module, datamodule or callback defines a hook itself.
+
+    A hook that is set to None is switched off; a method with the name of an older hook and other
+    parameters is not a hook.
+
+    Args:
+        owner: the object.
+        name: the hook.
     """
     return is_own(owner, name) and not (name in OLDER_HOOKS and misfit(owner, name))
 
 
 def is_own(owner: object, name: str) -> bool:
-    """Whether it has an attribute of this name that the bases do not give it."""
+    """Return whether an object has an attribute that its bases do not define.
+
+    Args:
+        owner: the object.
+        name: the attribute.
+    """
     if getattr(owner, name, None) is None:
         return False
     if name in getattr(owner, "__dict__", {}):
@@ -38,7 +55,12 @@ def is_own(owner: object, name: str) -> bool:
 
 
 def misfit(owner: object, name: str) -> str:
-    """Why a method cannot be called as the hook of its name; empty if it can."""
+    """Return why a method cannot be called as the hook of its name; empty if it can.
+
+    Args:
+        owner: the object with the method.
+        name: the hook.
+    """
     leading = getattr(owner, "_leading", 0)
     try:
         fitted(getattr(owner, name), name, HOOKS[name].arguments, leading)
@@ -50,7 +72,7 @@ def misfit(owner: object, name: str) -> str:
 def callback_hook_methods(
     callback: Actor,
 ) -> dict[str, tuple[Callable[..., Any], Sequence[str]]]:
-    """A callback's hook methods by hook, and what they are called with after trainer and module."""
+    """Return a callback's hook methods, with their arguments after trainer and module."""
     return {
         name: (fitted(getattr(callback, name), name, spec.arguments, leading=2), spec.arguments)
         for name, spec in HOOKS.items()

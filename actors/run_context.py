@@ -1,4 +1,4 @@
-"""RunContext: what the parts of a trainer know of the run that goes on."""
+"""RunContext: what the parts of a trainer know of the current run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -19,27 +19,26 @@ from .optimization.progress import OptimizationProgress, Progress
 
 
 class RunContext(ABC):
-    """The state that the parts of a trainer share; the trainer is one, and alone writes to it.
+    """The state that the parts of a trainer share; only the trainer writes to it.
 
-    A part is given the context and the parts that it uses, never the trainer: what it may know is
-    what stands here.
+    A part gets the context and the parts that it uses, never the trainer.
 
     Attributes:
-        place: where training is; each run has one of its own, as it has a bus.
+        place: the place in training; each run has one of its own, as it has a bus.
         bus: carries the events and commands of the run.
         routes: call the handlers of hooks.
-        device: where training runs, and how precisely.
+        device: the device of training, and its precision.
         loaders: the dataloaders, and how many batches of each are read.
-        metrics: take what is put and logged.
+        metrics: records what is put and logged.
         optimization_progress: counts the steps of all runs of the trainer.
         datamodule: None for a run with dataloaders of its own.
-        fit_loop: what ``fit`` runs; maybe a loop that the user wrote.
-        run_folder: None when nothing is kept.
+        fit_loop: the loop that ``fit`` runs, which a user may have written.
+        run_folder: None if nothing is kept.
         attempt: the number of the run's attempt; -1 before there is one.
-        enable_checkpointing: whether the run is saved.
+        enable_checkpointing: the run is saved.
         accumulate_grad_batches: batches whose gradients make a step.
-        gradient_clip_val: what gradients are clipped to; None or 0 for no clipping.
-        gradient_clip_algorithm: by their norm, or each value.
+        gradient_clip_val: largest norm or absolute value of gradients; None or 0 for no clipping.
+        gradient_clip_algorithm: ``norm`` or ``value``.
         is_training_under_way: ``fit`` has begun its first epoch, and has not ended.
         paused: steps wait for Resume or Stop.
     """
@@ -74,22 +73,22 @@ class RunContext(ABC):
     @property
     @abstractmethod
     def batch_progress(self) -> Progress | None:
-        """Counts the training batches of an epoch; None where a loop of the user's does not."""
+        """Counts of the training batches of an epoch; None for a user's loop that keeps none."""
 
     @property
     @abstractmethod
     def callbacks_in_order(self) -> Sequence[Callback]:
-        """All callbacks, those of the module too; those that save checkpoints are last."""
+        """All callbacks, including those of the module; those that save checkpoints are last."""
 
     @property
     @abstractmethod
     def actors(self) -> Sequence[Actor]:
-        """The actors that were given to the trainer."""
+        """The actors that the trainer was given."""
 
     @property
     @abstractmethod
     def saved_participants(self) -> Sequence[Actor]:
-        """Those whose state a checkpoint holds, besides module, datamodule and loops."""
+        """Actors whose state a checkpoint holds, besides module, datamodule and loops."""
 
     @property
     @abstractmethod
@@ -104,13 +103,18 @@ class RunContext(ABC):
     @property
     @abstractmethod
     def training(self) -> bool:
-        """Whether a training batch is worked on, or could be."""
+        """True if a training batch is being processed, or could be."""
 
     @property
     @abstractmethod
     def is_accumulating(self) -> bool:
-        """Whether gradients of a step to come are there: an accumulation has begun."""
+        """True if there are gradients for a step to come, because an accumulation has begun."""
 
     @abstractmethod
     def begin_at(self, epochs: int, steps: int) -> None:
-        """Go on where another library completed so many epochs and optimizer steps."""
+        """Continue where another library had completed some epochs and optimizer steps.
+
+        Args:
+            epochs: epochs completed.
+            steps: optimizer steps completed.
+        """

@@ -1,4 +1,4 @@
-"""The optimizers and schedulers of a run: set up, whose turn it is, steps made by hand."""
+"""RunOptimization: the optimizers and schedulers of a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,24 +20,24 @@ _log = get_logger("nightbus.optimizers")
 
 
 class RunOptimization:
-    """What ``configure_optimizers`` asked for, ready to be stepped.
+    """The optimizers and schedulers that ``configure_optimizers`` returned, ready to be stepped.
 
     Args:
         context: the run that steps them.
 
     Attributes:
         optimizers: torch's, in order.
-        schedulers: how each is used.
-        lightning_optimizers: as ``self.optimizers()`` gives them: a step is announced and counted.
-        stepping_optimizers: as ``optimizer_step`` gets them, whose steps the loop counts.
-        toggle: lets one optimizer's parameters alone require gradients.
-        toggling_module: the module, if it toggles in its own way.
-        is_manual: the module makes the steps itself.
+        schedulers: with their configurations.
+        lightning_optimizers: for ``self.optimizers()``: a step is announced and counted.
+        stepping_optimizers: for ``optimizer_step``, whose steps the loop counts.
+        toggle: makes only one optimizer's parameters require gradients.
+        toggling_module: the module, if it overrides toggling.
+        is_manual: optimization is manual.
         passes_optimizer_idx: ``training_step`` is called for each of several optimizers.
-        truncated_bptt_steps: how long the splits of a batch are; 0 for whole batches.
+        truncated_bptt_steps: time steps of the splits of a batch; 0 for whole batches.
         has_step_schedulers: a scheduler advances with the steps.
         has_waiting_schedulers: one is due after the validation of the batch, if there is any.
-        step_arguments: what ``training_step`` may be called with.
+        step_arguments: names of the possible arguments of ``training_step``.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -59,21 +59,23 @@ class RunOptimization:
         self._lr_schedulers = LRSchedulers([], context.routes, dict, [])
 
     def begin(self, module: LightningModule) -> None:
-        """Another run begins; what its optimizers are is not known yet."""
+        """Prepare for another run, whose optimizers are not known yet."""
         self.is_manual = not module.automatic_optimization
         self._said_untrained = False
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
 
     def set_up(self, loops_call_training_step: bool) -> None:
-        """Ask the module for its optimizers, and get ready to step them; ``begin_schedulers`` is
-        next, when it is worked out who handles which hook.
+        """Request the module's optimizers, and prepare to step them.
+
+        ``begin_schedulers`` follows, once the handlers of hooks are known.
 
         Args:
-            loops_call_training_step: whether all loops do so in the built-in way, so that it can be
-                checked what ``training_step`` takes.
+            loops_call_training_step: all loops call ``training_step`` in the built-in way, so that
+                its
+                parameters can be checked.
 
         Raises:
-            UsageError: what ``configure_optimizers`` returned makes no sense.
+            UsageError: ``configure_optimizers`` returned something wrong.
         """
         context, module = self._context, self._context.lightning_module
         self._check_manual()
@@ -102,7 +104,7 @@ class RunOptimization:
         ]
 
     def _check_manual(self) -> None:
-        """Refuse what does nothing when the module optimizes by itself."""
+        """Refuse arguments without effect for manual optimization."""
         context = self._context
         if self.is_manual and context.gradient_clip_val:
             raise UsageError(
@@ -113,12 +115,12 @@ class RunOptimization:
         if self.is_manual and context.accumulate_grad_batches > 1:
             raise UsageError(
                 f"accumulate_grad_batches={context.accumulate_grad_batches} does nothing with "
-                "manual optimization; step the optimizer every so many batches in training_step "
+                "manual optimization; step the optimizer after several batches in training_step "
                 "instead"
             )
 
     def _set_up_training_step(self, module: LightningModule, is_checked: bool) -> None:
-        """Work out what training_step is called with, and check that it takes that."""
+        """Determine the arguments of training_step, and check that it takes them."""
         check_at_least("truncated_bptt_steps", module.truncated_bptt_steps, 0)
         self.truncated_bptt_steps = module.truncated_bptt_steps or 0
         accumulate = self._context.accumulate_grad_batches
@@ -135,7 +137,7 @@ class RunOptimization:
             check_training_step(module, num_turns, self.truncated_bptt_steps)
 
     def turns(self) -> Sequence[int]:
-        """Numbers of the optimizers that are used on this batch."""
+        """Return the numbers of the optimizers for this batch."""
         if not self._cycle:
             return self._all_optimizers
         counted, place = self._context.batch_progress, self._context.place
@@ -143,7 +145,12 @@ class RunOptimization:
         return (self._cycle[batch % len(self._cycle)],)
 
     def report_untrained(self, epoch: int, skipped: int) -> None:
-        """Say, once a run, that all training steps of an epoch, so many, returned no loss."""
+        """Warn, once a run, that no training step of an epoch returned a loss.
+
+        Args:
+            epoch: the epoch, from 0.
+            skipped: the number of steps.
+        """
         if not self._said_untrained:
             self._said_untrained = True
             _log.warning(
@@ -154,11 +161,11 @@ class RunOptimization:
     # -- steps -------------------------------------------------------------------------------
 
     def _step_plainly(self, optimizer: Any, optimizer_idx: int, closure: Any, **kwargs: Any) -> Any:
-        """A step from within ``optimizer_step``, which the loop counts."""
+        """Step an optimizer within ``optimizer_step``, which the loop counts."""
         return self._context.device.step(optimizer, closure, **kwargs)
 
     def _step_by_hand(self, optimizer: Any, optimizer_idx: int, closure: Any, **kwargs: Any) -> Any:
-        """A step that a module or a loop makes itself: announced and counted here."""
+        """Step an optimizer for a module or a loop, and announce and count the step."""
         progress, routes, device = self._progress, self._context.routes, self._context.device
 
         def announced() -> Any:
@@ -184,10 +191,15 @@ class RunOptimization:
         return result
 
     def backward_by_hand(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        """What ``manual_backward`` does.
+        """Run ``manual_backward``.
+
+        Args:
+            loss: of shape ().
+            args: of ``backward``.
+            kwargs: of ``backward``.
 
         Raises:
-            UsageError: the loss is no tensor.
+            UsageError: the loss is not a tensor.
         """
         if not isinstance(loss, torch.Tensor):
             raise UsageError(
@@ -210,12 +222,12 @@ class RunOptimization:
     # -- schedulers --------------------------------------------------------------------------
 
     def replace_schedulers(self, schedulers: Sequence[LRSchedulerConfig]) -> None:
-        """Use these from here on."""
+        """Use other schedulers from now on."""
         self.schedulers = list(schedulers)
         self.begin_schedulers()
 
     def begin_schedulers(self) -> None:
-        """Count steps for the schedulers from here on."""
+        """Count steps for the schedulers from now on."""
         context = self._context
         self._lr_schedulers = LRSchedulers(
             [] if self.is_manual else self.schedulers,
@@ -228,13 +240,13 @@ class RunOptimization:
         self.has_step_schedulers = self._lr_schedulers.wants_steps
 
     def step_schedulers(self) -> None:
-        """After a batch: advance the schedulers whose optimizer has stepped."""
+        """Advance, after a batch, the schedulers whose optimizer has stepped."""
         advanced = self._lr_schedulers.after_batch(self._progress.steps_by_optimizer)
         self._progress.scheduler_step.total.completed += advanced
         self.has_waiting_schedulers = bool(self._lr_schedulers.waiting)
 
     def step_waiting_schedulers(self) -> None:
-        """After the validation that was due after a batch: advance those that wait for it."""
+        """Advance the schedulers that wait for the validation after a batch."""
         self.has_waiting_schedulers = False
         self._progress.scheduler_step.total.completed += self._lr_schedulers.after_validation()
 
@@ -250,8 +262,9 @@ class RunOptimization:
         self.has_waiting_schedulers = bool(numbers)
 
     def _is_new(self, monitor: str, epochs: int) -> bool:
-        """Whether a metric may have another value than so many epochs ago: not if it is one of
-        validation, and there was none.
+        """Return whether a metric may have another value than ``epochs`` epochs ago.
+
+        A metric of validation does not if there was no validation.
         """
         context = self._context
         if not context.metrics.is_of_validation(monitor):
@@ -265,8 +278,12 @@ class RunOptimization:
         )
 
     def step_epoch_schedulers(self, epochs: int, is_whole: bool) -> None:
-        """After an epoch, the so many-th: advance the schedulers that wait for it. One that ended
-        early may have no metric for them.
+        """Advance, after an epoch, the schedulers that are due.
+
+        Args:
+            epochs: epochs completed.
+            is_whole: the epoch had all its batches; one that ended early may have no metric for
+                them.
         """
         advanced = self._lr_schedulers.after_epoch(epochs, is_whole)
         self._progress.scheduler_step.total.completed += advanced

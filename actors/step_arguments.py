@@ -1,4 +1,4 @@
-"""What the module's steps take as arguments, and what they have to take."""
+"""Checks the parameters of the module's steps."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from .module import LightningModule
 from .overrides import is_overridden
 
 ANY_STEP_ARGUMENTS = ("batch", "batch_idx", "optimizer_idx", "hiddens")
-"""What a training step may be called with, before the optimizers are known."""
+"""Arguments that a training step may have, before the optimizers are known."""
 
 
 class _Parameters(NamedTuple):
@@ -27,15 +27,15 @@ class _Parameters(NamedTuple):
 
 
 def check_training_step(module: LightningModule, num_turns: int, truncated_bptt_steps: int) -> None:
-    """Refuse a training_step that cannot know whose turn it is, or has no hidden states.
+    """Refuse a training_step without parameters for the optimizer's number or the hidden states.
 
     Args:
-        module: whose step it is.
-        num_turns: for how many optimizers the step is called on a batch.
-        truncated_bptt_steps: how long the splits of a batch are; 0 for whole batches.
+        module: the module.
+        num_turns: number of optimizers for which the step is called on a batch.
+        truncated_bptt_steps: time steps of the splits of a batch; 0 for whole batches.
 
     Raises:
-        UsageError: an argument is missing.
+        UsageError: a parameter is missing.
     """
     if not is_overridden(module, "training_step"):
         return
@@ -56,10 +56,15 @@ def check_training_step(module: LightningModule, num_turns: int, truncated_bptt_
 
 
 def check_dataloader_idx(module: LightningModule, step: str, num_dataloaders: int) -> None:
-    """Refuse a step that cannot know which of several dataloaders a batch is from.
+    """Refuse a step without a parameter for the dataloader's number.
+
+    Args:
+        module: the module.
+        step: the name of the step.
+        num_dataloaders: the number of dataloaders.
 
     Raises:
-        UsageError: it has no argument ``dataloader_idx``, or reads batches by itself.
+        UsageError: it has no parameter ``dataloader_idx``, or reads batches by itself.
     """
     if not is_overridden(module, step):
         return
@@ -76,12 +81,10 @@ def check_dataloader_idx(module: LightningModule, step: str, num_dataloaders: in
 
 
 def _refuse_iterators(module: LightningModule, step: str) -> None:
-    """Refuse a step that wants to read batches by itself, as Lightning has them read by a step with
-    an argument ``dataloader_iter``.
-    """
+    """Refuse a step with a parameter ``dataloader_iter``, which in Lightning reads batches."""
     if "dataloader_iter" in _Parameters.of(getattr(module, step)).names:
         raise UsageError(
-            f"{type(module).__name__}.{step}(dataloader_iter): steps get batches here, and no "
+            f"{type(module).__name__}.{step}(dataloader_iter): steps get batches here, not an "
             f"iterator; define {step}(self, batch, batch_idx), and for several batches at once "
             "have the DataLoader collate them, or write a loop of your own (nightbus.Loop)"
         )

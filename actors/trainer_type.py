@@ -1,7 +1,7 @@
-"""The Trainer, for annotations of what users override: their methods are handed one.
+"""The Trainer, for annotations of methods that users override.
 
-The one place below ``trainer/`` that names it; what a part of the trainer may use of it is declared
-in ``run_context.py``.
+This is the only place below ``trainer/`` that names it; what a part of the trainer may use of it is
+declared in ``run_context.py``.
 """
 
 from typing import TYPE_CHECKING

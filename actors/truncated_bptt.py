@@ -1,4 +1,4 @@
-"""Batches split along time, for truncated back-propagation through time."""
+"""Splits batches along time, for truncated back-propagation through time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,12 @@ from ..bus.errors import UsageError
 
 
 def split_along_time(batch: Any, split_size: int) -> list[Any]:
-    """Splits of a batch; see ``LightningModule.tbptt_split_batch``.
+    """Return the splits of a batch; see ``LightningModule.tbptt_split_batch``.
+
+    Args:
+        batch: a list or tuple of tensors of shape (batch, time, ...), lists of sequences, and
+            others.
+        split_size: time steps of a split.
 
     Raises:
         UsageError: its parts differ in length, or none has a time dimension.
@@ -41,7 +46,7 @@ def split_along_time(batch: Any, split_size: int) -> list[Any]:
 
 
 def _length(part: Any) -> int | None:
-    """Time steps of one part, or None if it has no time dimension."""
+    """Return the time steps of one part; None if it has no time dimension."""
     if isinstance(part, Tensor):
         return part.shape[1] if part.dim() > 1 else None
     if _is_list(part) and part and (_is_list(part[0]) or isinstance(part[0], Tensor)):

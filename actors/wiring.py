@@ -1,4 +1,4 @@
-"""Who handles which hook, and what loops may leave out because nobody does."""
+"""Wiring: assigns handlers to hooks, and finds what loops may leave out."""
 
 from typing import Any
 
@@ -16,21 +16,21 @@ from .run_optimization import RunOptimization
 
 
 class Wiring:
-    """Works out the handlers of each hook, and gives them to the routes.
+    """Determines the handlers of each hook, and passes them to the routes.
 
     Args:
-        context: the run whose hooks they are.
-        optimization: its optimizers, on which it depends how a step is made.
+        context: the run.
+        optimization: its optimizers, on which the form of a step depends.
 
     Attributes:
         has_training_step_end: the module has that hook.
-        has_plain_training_step: a training step is nothing but a call of the module's.
-        evaluates_first: an optimizer's step by default begins with the training step.
-        has_step_end: whether the module has the hook ``validation_step_end``, ``test_step_end``.
+        has_plain_training_step: a training step only calls the module's.
+        evaluates_first: an optimizer's step begins with the training step, by default.
+        has_step_end: stage -> the module has ``validation_step_end`` or ``test_step_end``.
         logs_collected_training: ``training_epoch_end`` sees the epoch's results before they are
             logged.
-        keeps_training_outputs: somebody wants the outputs of all steps at the epoch's end.
-        wants_training_outputs: somebody wants a step's output at all.
+        keeps_training_outputs: a handler needs the outputs of all steps at the epoch's end.
+        wants_training_outputs: a handler needs a step's output at all.
     """
 
     def __init__(self, context: RunContext, optimization: RunOptimization) -> None:
@@ -45,11 +45,11 @@ class Wiring:
         self.wants_training_outputs = False
 
     def forget_hooks_of_loops(self) -> None:
-        """Another run begins, of other loops maybe."""
+        """Prepare for another run, perhaps of other loops."""
         self._hooks_of_loops = set()
 
     def connect(self) -> None:
-        """Work out who handles which hook."""
+        """Determine the handlers of each hook."""
         context, module = self._context, self._context.lightning_module
         callbacks = context.callbacks_in_order
         owners = HookOwners(context, module, context.datamodule, callbacks, context.actors)
@@ -83,8 +83,9 @@ class Wiring:
         }
 
     def _has_several(self, numbered: str) -> bool:
-        """Whether there are several of what an argument numbers: optimizers, or dataloaders of the
-        stage that goes on.
+        """Return whether there are several of what an argument numbers.
+
+        That is: optimizers, or dataloaders of the current stage.
         """
         if numbered == "optimizer_idx":
             return len(self._optimization.optimizers) > 1
@@ -94,7 +95,7 @@ class Wiring:
         return len(found) > 1
 
     def _default_hooks(self, module: LightningModule) -> dict[str, HookHandler]:
-        """What is done for hooks that the module does not override."""
+        """Return what is done for hooks that the module does not override."""
         context, optimizers = self._context, self._optimization.optimizers
         defaults: dict[str, HookHandler] = {
             "backward": _backward,
@@ -114,19 +115,30 @@ class Wiring:
         return defaults
 
     def call_hook_of_loop(self, name: str, *values: Any) -> Any:
-        """Run a hook for a loop; see ``Loop.hook``."""
+        """Run a hook for a loop; see ``Loop.hook``.
+
+        Args:
+            name: the hook.
+            values: its arguments.
+
+        Returns:
+            The hook's result.
+
+        Raises:
+            UsageError: the name is neither a hook nor a name for a hook of a loop's own.
+        """
         if name not in HOOKS and name not in self._hooks_of_loops:
             if not name.startswith("on_"):
                 raise UsageError(
-                    f"a loop announces the hook {name!r}; hooks of its own are called on_..., "
-                    "others are in nightbus.HOOKS"
+                    f"a loop announces the hook {name!r}; name hooks of its own on_..., "
+                    "or use those in nightbus.HOOKS"
                 )
             self._hooks_of_loops.add(name)
             self.connect()
         return self._context.routes.call(name, *values)
 
     def keeps_evaluation_outputs(self, kind: str) -> bool:
-        """Whether somebody wants the outputs of all evaluation steps."""
+        """Return whether a handler needs the outputs of all evaluation steps."""
         return is_overridden(self._context.lightning_module, f"{kind}_epoch_end")
 
 

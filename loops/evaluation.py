@@ -112,7 +112,7 @@ class EvaluationLoop(Loop):
         self._results = {}
         trainer.metrics.num_dataloaders = len(self._loaders)
         if trainer.is_training_under_way or trainer.sanity_checking:
-            trainer.loaders.tell_epoch(self.stage, trainer.current_epoch)
+            trainer.loaders.set_epoch(self.stage, trainer.current_epoch)
         self.dataloader_progress.begin_interrupted()
         self.dataloader_progress.begin()
 

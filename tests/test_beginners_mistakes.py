@@ -183,7 +183,7 @@ def test_nor_is_a_dataset_or_a_class(tmp_path: Path, given: Any, message: str) -
         ("fit", "train_loader", "use train_dataloaders="),
         ("fit", "val_dataloader", "use val_dataloaders="),
         ("fit", "dm", "use datamodule="),
-        ("fit", "max_epochs", "what concerns all runs goes to the Trainer"),
+        ("fit", "max_epochs", "settings for all runs are arguments of the Trainer"),
         ("validate", "val_dataloaders", "use dataloaders="),
         ("test", "test_dataloaders", "use dataloaders="),
         ("predict", "loader", "use dataloaders="),
@@ -267,7 +267,7 @@ def test_a_missing_hook_names_the_method_that_may_have_been_meant(tmp_path: Path
     [(nb.ProgressBar(), "sinks"), (nb.CSV(), "sinks"), (nb.BusMonitor(), "actors")],
 )
 def test_what_is_no_callback_says_which_argument_takes_it(given: Any, argument: str) -> None:
-    with pytest.raises(nb.UsageError, match=f"; give it to {argument}="):
+    with pytest.raises(nb.UsageError, match=f"; pass it to {argument}="):
         nb.Trainer(callbacks=[given])
 
 

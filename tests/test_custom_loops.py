@@ -168,7 +168,7 @@ def test_a_loops_own_hook_must_be_called_on_something(tmp_path: Path) -> None:
         def advance(self) -> None:
             self.hook("round_start")
 
-    with pytest.raises(nb.UsageError, match=r"'round_start'; hooks of its own are called on_"):
+    with pytest.raises(nb.UsageError, match=r"'round_start'; name hooks of its own on_"):
         with_loop(tmp_path, Announces()).fit(Small(), loader())
 
 

@@ -257,7 +257,7 @@ def test_a_longer_loader_is_read_to_the_length_that_it_says(tmp_path: Path) -> N
 def test_a_wrong_length_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path, stream(), max_epochs=3)
 
-    assert said(capsys, "says that it has 8 batches, and had 5") == 1
+    assert said(capsys, "says that it has 8 batches, but had 5") == 1
 
 
 @pytest.mark.parametrize(

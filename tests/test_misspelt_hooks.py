@@ -98,7 +98,7 @@ def test_a_method_of_a_module_near_a_hook_is_warned_of_with_the_hook(
     tmp_path: Path, name: str, meant: str
 ) -> None:
     assert warnings_of(tmp_path, named(Small, name)) == [
-        f"Theirs.{name} is no hook and will not be called; did you mean {meant}?"
+        f"Theirs.{name} is not a hook and will not be called; did you mean {meant}?"
     ]
 
 
@@ -106,7 +106,7 @@ def test_a_method_of_a_module_near_a_hook_is_warned_of_with_the_hook(
 def test_so_is_one_of_a_callback(tmp_path: Path, name: str) -> None:
     (told,) = warnings_of(tmp_path, callbacks=[named(nb.Callback, name)])
 
-    assert told.startswith(f"Theirs.{name} is no hook and will not be called; did you mean ")
+    assert told.startswith(f"Theirs.{name} is not a hook and will not be called; did you mean ")
 
 
 class Data(nb.LightningDataModule):
@@ -118,7 +118,7 @@ class Data(nb.LightningDataModule):
 def test_so_is_one_of_a_datamodule(tmp_path: Path, name: str) -> None:
     (told,) = warnings_of(tmp_path, datamodule=named(Data, name))
 
-    assert told.startswith(f"Theirs.{name} is no hook and will not be called; did you mean ")
+    assert told.startswith(f"Theirs.{name} is not a hook and will not be called; did you mean ")
 
 
 def test_a_method_of_an_actor_is_told_to_subscribe(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_method_of_an_actor_is_told_to_subscribe(tmp_path: Path) -> None:
 
     assert warnings_of(tmp_path, actors=[actor]) == [
         'Theirs.on_train_end will not be called: subscribe it with @nb.on("on_train_end")',
-        "Theirs.on_trian_start is no hook and will not be called; did you mean "
+        "Theirs.on_trian_start is not a hook and will not be called; did you mean "
         '@nb.on("on_train_start")?',
     ]
 
@@ -194,7 +194,7 @@ def test_a_hook_that_only_others_have_is_warned_of(
     }[kind]
 
     assert warnings_of(tmp_path, **given) == [
-        f"Theirs.{name} is a hook, but not one of a {kind}, and will not be called"
+        f"Theirs.{name} is a hook, but not of a {kind}, and will not be called"
     ]
 
 

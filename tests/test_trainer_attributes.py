@@ -164,7 +164,7 @@ def test_callbacks_that_save_checkpoints_come_last(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["estimated_stepping_batches", "num_training_batches"])
 def test_what_depends_on_the_data_is_not_known_before_there_is_a_run(name: str) -> None:
-    with pytest.raises(nb.UsageError, match="are known from fit"):
+    with pytest.raises(nb.UsageError, match="are known only during fit"):
         getattr(nb.Trainer(), name)
 
 

@@ -290,7 +290,7 @@ def generators_of(loader: Any) -> list[torch.Generator]:
     return list(found.values())
 
 
-def tell_epoch(loader: Any, epoch: int) -> None:
+def set_epoch(loader: Any, epoch: int) -> None:
     """Tell a loader's samplers the epoch before they are read, where they have ``set_epoch``."""
     for sampler in samplers_of(loader):
         set_epoch = getattr(sampler, "set_epoch", None)
