@@ -304,7 +304,7 @@ def test_arguments_that_will_be_missing_are_said_before_training(
         made_again(Adds({"width": 3}, 1), tmp_path)
 
     said = capsys.readouterr().err + caplog.text
-    assert "will have to be given arguments of Adds" in said
+    assert "will need arguments of Adds" in said
     assert "needed" in said
 
 
