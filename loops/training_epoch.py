@@ -196,7 +196,10 @@ class TrainingEpochLoop(Loop):
             self._read_ahead()
             return batch
         self.is_last_batch = self.batch_idx + 2 >= self._limit
-        batch = self._ahead.pop() if self._ahead else next(self._reader, self.END)
+        try:
+            batch = self._ahead.pop() if self._ahead else self._reader.__next__()
+        except StopIteration:
+            batch = self.END
         if batch is self.END and (self._ended_early or self.batch_idx + 1 >= self._limit):
             raise StopIteration
         return batch

@@ -117,7 +117,7 @@ class Drawn(Small):
         for name in setup.overrides - {"transfer"}:
             setattr(self, name, getattr(self, f"own_{name}"))
         if "transfer" in setup.overrides:
-            self.on_after_batch_transfer = lambda batch, *_: [batch[0] * 0.5, batch[1]]  # type: ignore[assignment]
+            self.on_after_batch_transfer = lambda batch, *_: [batch[0] * 0.5, batch[1]]  # type: ignore[method-assign]
 
     def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
         setup = self.drawn
@@ -145,13 +145,14 @@ class Drawn(Small):
                 {"optimizer": torch.optim.SGD(half, lr), "frequency": number}
                 for half, number in zip(halves, (1, 2), strict=True)
             ]
-        optimizers: list[torch.optim.Optimizer] = {
-            "sgd": lambda: [torch.optim.SGD(self.parameters(), lr, momentum=0.9)],
-            "adam": lambda: [torch.optim.Adam(self.parameters(), lr)],
-            "two": lambda: [torch.optim.SGD(halves[0], lr), torch.optim.Adam(halves[1], lr)],
-            "own": lambda: [OwnOptimizer(self.parameters(), lr)],
-            "lbfgs": lambda: [torch.optim.LBFGS(self.parameters(), lr, max_iter=2)],
-        }[kind]()
+        optimizers: list[Any] = []
+        if kind == "two":
+            optimizers = [torch.optim.SGD(halves[0], lr), torch.optim.Adam(halves[1], lr)]
+        elif kind == "lbfgs":
+            optimizers = [torch.optim.LBFGS(self.parameters(), lr, max_iter=2)]
+        else:
+            made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "own": OwnOptimizer}[kind]
+            optimizers = [made(self.parameters(), lr)]
         scheduler: Any = None
         if self.drawn.scheduler == "waiting":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizers[0], patience=0)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ...bus.log.marks import BATCH_IDX, begin, end, notice
+from ...bus.log.writer import MAX_BUFFERED_EVENTS
 from .marks import TRANSFERRED
 from .path import FastPath
 
@@ -58,13 +59,15 @@ class FastEvaluation(FastPath):
     def run(self) -> bool:
         if not self.may_go():
             return False
-        loop, bus = self._loop, self._bus
+        loop, bus, place, words = self._loop, self._bus, self._place, self._words
         while True:
             batch = loop.next_batch()
             if batch is None and loop.passes_over_none:
                 loop.work_on(batch)
-            elif self._is_writing_due(self._work_on(batch)) or bus.attention:
-                self._trainer.between_batches()
+            else:
+                now_ns = self._work_on(batch)
+                if bus.attention or now_ns > place.due_ns or len(words) > MAX_BUFFERED_EVENTS:
+                    self._trainer.between_batches()
             if loop.done or not self.is_current():
                 return True
 

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...bus.log.writer import MAX_BUFFERED_EVENTS
 from .as_built import is_as_built
 
 if TYPE_CHECKING:
@@ -27,11 +26,10 @@ class FastPath(ABC):
         self._trainer: LoopContext = loop.trainer
         self._routes, self._place = self._trainer.routes, self._trainer.place
         self._metrics, self._bus = self._trainer.metrics, self._trainer.bus
-        self._top = loop
         self._is_possible = False
         self._version = -1
-        self._states: list[tuple[dict[str, Any], int]] = []
-        self._children: list[tuple[dict[str, Any], str, object]] = []
+        self._states: list[dict[str, Any]] = []  # what is set on the loops,
+        self._sizes: list[int] = []  # and how much that is
         self._note: Callable[[int], object] = _forget
         self._clock_ns = self._place.clock_ns
         self._words: Sequence[int] = ()
@@ -44,29 +42,18 @@ class FastPath(ABC):
 
     def is_current(self) -> bool:
         """Whether all is as it was when it was worked out whether this way is possible."""
-        if self._routes.version != self._version:
-            return False
-        for state, length in self._states:
-            if len(state) != length:
-                return False
-        return all(state.get(name) is child for state, name, child in self._children)
+        return self._routes.version == self._version and self._sizes == [*map(len, self._states)]
 
     def _choose(self) -> None:
         loops = self._loops()
         self._version = self._routes.version
-        self._states = [(vars(loop), len(vars(loop))) for loop in loops]
-        self._children = [
-            (vars(loop), name, child) for loop in loops for name, child in loop.children()
-        ]
+        self._states = [vars(loop) for loop in loops]
+        self._sizes = [*map(len, self._states)]
         place = self._place
         self._clock_ns = place.clock_ns
         self._note = _forget if place.note is None else place.note
         self._words = () if place.notes is None else place.notes.words
         self._is_possible = all(map(is_as_built, loops)) and self._prepare()
-
-    def _is_writing_due(self, now_ns: int) -> bool:
-        """Whether what was noted is to be written, at the end of an iteration."""
-        return now_ns > self._place.due_ns or len(self._words) > MAX_BUFFERED_EVENTS
 
     @abstractmethod
     def _loops(self) -> "list[Loop]":
