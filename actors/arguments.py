@@ -255,7 +255,7 @@ def check_seconds(name: str, value: float | None) -> float | None:
 def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str | None]:
     """Return arguments as plain values for the log: other objects by their class, without secrets.
 
-    Secrets are recognised by the argument's name.
+    Secrets are recognised by the argument's name, and in texts by their form.
     """
     plain: dict[str, bool | int | float | str | None] = {}
     for name, value in redact_setting("", arguments).items():

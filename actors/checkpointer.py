@@ -136,7 +136,7 @@ class Checkpointer:
         self._rng: Mapping[str, Any] | None = None
         self._modes: ModuleModes | None = None  # since training began
         self._saved_modes: Mapping[str, Any] | None = None
-        self._said_left_out = False
+        self._reported_left_out = False
         self._reported_gone = False  # that saving stopped because the run's folder is gone
 
     def leave_to_parent(self) -> None:
@@ -618,8 +618,8 @@ class Checkpointer:
                 del kept[name]
             elif shape:
                 shapes[name] = shape
-        if left_out and not self._said_left_out:
-            self._said_left_out = True
+        if left_out and not self._reported_left_out:
+            self._reported_left_out = True
             _log.warning(
                 "hyperparameters are not in the checkpoint, which cannot hold them or keeps no "
                 "secrets; pass them to load_from_checkpoint, or leave them out with "
@@ -639,8 +639,8 @@ class Checkpointer:
         try:
             check_carried({"*args": list(star)})
         except CheckpointError as error:
-            if not self._said_left_out:
-                self._said_left_out = True
+            if not self._reported_left_out:
+                self._reported_left_out = True
                 _log.warning(
                     "the values of *args of __init__ are not in the checkpoint", why=str(error)
                 )

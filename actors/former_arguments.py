@@ -57,7 +57,7 @@ _NOT_TAKEN: dict[str, _NotTaken] = {
     "amp_backend": _NotTaken(_MIXED, (None, "native")),
     "amp_level": _NotTaken(_MIXED),
     "use_amp": _NotTaken(_MIXED, (None, False)),
-    # What is shown and written.
+    # Output.
     "profiler": _NotTaken(
         "nothing: every hook's time is in the log, see `nightbus show RUN`", (None, False)
     ),
@@ -82,10 +82,10 @@ _NOT_TAKEN: dict[str, _NotTaken] = {
     ),
     "early_stop_callback": _NotTaken("EarlyStopping among callbacks", (None, False)),
     "flush_logs_every_n_steps": _NotTaken(
-        "nothing: sinks write on the bus thread, without delay", (None, 100)
+        "nothing: sinks write in the background, without delay", (None, 100)
     ),
     "row_log_interval": _NotTaken("log_every_n_steps="),
-    "log_save_interval": _NotTaken("nothing: sinks write on the bus thread, without delay"),
+    "log_save_interval": _NotTaken("nothing: sinks write in the background, without delay"),
     "log_gpu_memory": _NotTaken("DeviceStatsMonitor among callbacks"),
     "weights_save_path": _NotTaken("default_root_dir="),
     "default_save_path": _NotTaken("default_root_dir="),
@@ -94,7 +94,7 @@ _NOT_TAKEN: dict[str, _NotTaken] = {
         "save_hyperparameters(logger=False) in the module", (None, True)
     ),
     "model_registry": _NotTaken("a callback that copies checkpoints where you want them"),
-    # What is trained, and how.
+    # Training.
     "resume_from_checkpoint": _NotTaken("trainer.fit(..., ckpt_path=...)"),
     "auto_lr_find": _NotTaken(_NO_TUNER, (None, False)),
     "auto_scale_batch_size": _NotTaken(_NO_TUNER, (None, False)),
@@ -102,7 +102,7 @@ _NOT_TAKEN: dict[str, _NotTaken] = {
         "an actor with @on('on_before_optimizer_step') that puts the norm", (None, -1, "-1")
     ),
     "terminate_on_nan": _NotTaken(
-        "detect_anomaly=, or an actor that tells 'fit' Stop", (None, False)
+        "detect_anomaly=, or an actor that sends Stop to 'fit'", (None, False)
     ),
     "stochastic_weight_avg": _NotTaken("StochasticWeightAveraging among callbacks", (None, False)),
     "reload_dataloaders_every_epoch": _NotTaken(

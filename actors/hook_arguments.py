@@ -149,9 +149,9 @@ class _Fitting:
         has = ", ".join(self._arguments) or "none"
         advice = ""
         if self._hook == "training_step" and parameter == "optimizer_idx":
-            advice = "; optimizer_idx is given when configure_optimizers returns several optimizers"
+            advice = "; optimizer_idx is passed if configure_optimizers returns several optimizers"
         if self._hook == "training_step" and parameter == "hiddens":
-            advice = "; hiddens is given when truncated_bptt_steps is set on the module"
+            advice = "; hiddens is passed if truncated_bptt_steps is set on the module"
         if parameter == "outputs" and self._hook.endswith("_epoch_end"):
             step = self._hook.removeprefix("on_").replace("epoch_end", "step")
             advice = f"; keep them in {step}, in a list of your own"
@@ -172,10 +172,8 @@ def fitted(
     """Return a hook method as a callable of the hook's arguments.
 
     Parameters are matched by name, others by position among the rest; an override may take fewer
-    than
-    there are. ``*args`` get the arguments after the last one matched, ``**kwargs`` the rest if
-    there are
-    no ``*args``.
+    arguments than the hook has. ``*args`` gets the arguments after the last one matched by
+    position, ``**kwargs`` the rest if there is no ``*args``.
 
     Args:
         method: the bound method, or any callable.
@@ -194,7 +192,7 @@ def fitted(
     """
     if not callable(method):
         raise UsageError(
-            f"{name} is {type(method).__name__}, which cannot be called; hooks are methods, or None"
+            f"{name} is {type(method).__name__}, which cannot be called; expected a method, or None"
         )
     parameters = parameters_of(method)
     constants = {**FORMER_ARGUMENTS.get(name, {})}

@@ -103,10 +103,10 @@ class Loaders:
         self._num_training_batches: int | None = None
         self._workers_seed: int | None = None
         self._passes = 0  # over the training loader begun so far
-        self._said_length = False
+        self._reported_length = False
         self._reported_empty: set[str] = set()  # stages with an empty loader
-        self._said_none: set[str] = set()
-        self._said_unvalidated = False
+        self._reported_none: set[str] = set()
+        self._reported_unvalidated = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the loaders in copies, because they belong to a run; limits are copied."""
@@ -182,10 +182,10 @@ class Loaders:
         self._evaluation = {}
         self._training = None
         self._workers_seed = workers_seed()
-        self._said_length = False
+        self._reported_length = False
         self._reported_empty.clear()
-        self._said_none.clear()
-        self._said_unvalidated = False
+        self._reported_none.clear()
+        self._reported_unvalidated = False
 
     # -- training ----------------------------------------------------------------------------
 
@@ -253,11 +253,11 @@ class Loaders:
         """
         loader = self.training
         said = num_batches(loader)
-        if said is None or batches >= said or self._said_length:
+        if said is None or batches >= said or self._reported_length:
             return
         if any(num_batches(part) is None for part in _parts(loader)):
             return  # the shortest of several, one of which has no length
-        self._said_length = True
+        self._reported_length = True
         _log.warning(
             f"the training dataloader says that it has {said} batches, but had {batches}; the "
             "epoch ends with the data. Correct the length of its dataset or sampler; "
@@ -286,8 +286,8 @@ class Loaders:
 
     def report_none(self, stage: str) -> None:
         """Warn, once a run and stage, that a batch is None."""
-        if stage not in self._said_none:
-            self._said_none.add(stage)
+        if stage not in self._reported_none:
+            self._reported_none.add(stage)
             _log.warning(
                 f"a {stage} batch is None, and skipped; if that is intended, as by a "
                 "collate_fn that found nothing to use, ignore this"
@@ -339,7 +339,7 @@ class Loaders:
 
         ``limit_val_batches=0`` states that this is intended.
         """
-        if self._limits["validate"] == 0 or self._said_unvalidated:
+        if self._limits["validate"] == 0 or self._reported_unvalidated:
             return
         module, owner = self._module, self._datamodule or self._module
         given = self._given.get("validate") is not None
@@ -357,7 +357,7 @@ class Loaders:
             hint = ""
         else:
             return
-        self._said_unvalidated = True
+        self._reported_unvalidated = True
         _log.warning(
             f"{what}: nothing is validated; limit_val_batches=0 states that this is intended{hint}"
         )

@@ -77,11 +77,11 @@ def warn_of_misspelt_hooks(owner: object, named: Named, bases: tuple[type, ...])
     for name, method in methods.items():
         if name in used or any(hasattr(base, name) for base in bases):
             continue
-        if told := _what_is_wrong(name, named, methods):
+        if problem := _what_is_wrong(name, named, methods):
             code = method.function.__code__
             # Located at the method, which is the line to be changed.
             warnings.warn_explicit(
-                f"{type(owner).__name__}.{name} {told}",
+                f"{type(owner).__name__}.{name} {problem}",
                 UserWarning,
                 code.co_filename,
                 code.co_firstlineno,

@@ -53,7 +53,7 @@ class RunOptimization:
         self.truncated_bptt_steps = 0
         self.has_step_schedulers = self.has_waiting_schedulers = False
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
-        self._said_untrained = False
+        self._reported_untrained = False
         self._cycle: list[int] = []  # the optimizer of each batch of a cycle
         self._all_optimizers: Sequence[int] = (0,)
         self._lr_schedulers = LRSchedulers([], context.routes, dict, [])
@@ -61,7 +61,7 @@ class RunOptimization:
     def begin(self, module: LightningModule) -> None:
         """Prepare for another run, whose optimizers are not known yet."""
         self.is_manual = not module.automatic_optimization
-        self._said_untrained = False
+        self._reported_untrained = False
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
 
     def set_up(self, loops_call_training_step: bool) -> None:
@@ -151,8 +151,8 @@ class RunOptimization:
             epoch: the epoch, from 0.
             skipped: the number of steps.
         """
-        if not self._said_untrained:
-            self._said_untrained = True
+        if not self._reported_untrained:
+            self._reported_untrained = True
             _log.warning(
                 f"nothing was trained in epoch {epoch}: training_step returned None, which skips "
                 f"the optimizer's step, {skipped} times out of {skipped}; return the loss"

@@ -727,9 +727,9 @@ def test_training_step_may_ask_only_for_what_there_is(tmp_path: Path) -> None:
         def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:  # type: ignore[override]
             return self.loss(batch)
 
-    with pytest.raises(nb.UsageError, match="optimizer_idx is given when configure_optimizers"):
+    with pytest.raises(nb.UsageError, match="optimizer_idx is passed if configure_optimizers"):
         trainer(tmp_path).fit(AsksForTurn(), loader(4))
-    with pytest.raises(nb.UsageError, match="hiddens is given when truncated_bptt_steps is set"):
+    with pytest.raises(nb.UsageError, match="hiddens is passed if truncated_bptt_steps is set"):
         trainer(tmp_path).fit(AsksForHiddens(), loader(4))
 
 
