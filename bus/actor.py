@@ -22,6 +22,7 @@ from .media import (
     encode_table,
     encode_text,
 )
+from .named_types import is_a
 from .statistics import BusStatistics
 from .subscription import HandlerTable, Subscription, subscriptions_of
 from .system.forks import child_process
@@ -445,7 +446,7 @@ def command_handler(
         for entry in subscriptions_of(type(actor))
         if entry.is_async is is_async
         and issubclass(entry.kind, Command)
-        and isinstance(command, entry.kind)
+        and is_a(type(command), entry.kind)
     ]
     if not entries:
         return None

@@ -433,8 +433,7 @@ class Bus(StaysInRun):
             alias: the other name.
             address: the actor's address.
         """
-        mailboxes = self.post_office.mailboxes
-        mailboxes[alias] = mailboxes[address]
+        self.post_office.add_alias(alias, address)
 
     def observe(
         self, actor: Actor, start: Position | None = None, keep_cursor: bool = False
@@ -689,7 +688,7 @@ class Bus(StaysInRun):
         start.
         """
         if self._run is not None:
-            self._control = ControlServer(self._run.path, steered, self)
+            self._control = ControlServer(self._run.path, steered, self, self.post_office)
 
     def start(self) -> None:
         """Start the bus thread, if there is something for it to do."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from .errors import LogFormatError, UsageError
 from .events import EVENT_TYPES, Event, Hook, PlainUserEvent, Unknown, UserEvent
-from .named_types import is_a, named_class
+from .named_types import is_a, label_of, named_class
 
 
 def kind_of(event: Event | Unknown) -> str:
@@ -16,8 +16,7 @@ def kind_of(event: Event | Unknown) -> str:
     """
     if isinstance(event, PlainUserEvent):
         return event.name
-    named = named_class(type(event))
-    return type(event).__name__ if named is None else named.name
+    return label_of(type(event))
 
 
 def own_fields(event: UserEvent) -> dict[str, Any]:

@@ -454,11 +454,22 @@ class Unknown(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to an actor. Subclass it for your own; fields must be plain data."""
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Command(
+    msgspec.Struct, metaclass=NamedType, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """A request to an actor. Subclass it for your own; fields must be plain data.
+
+    With a name, ``class SetRate(nb.Command, name="myteam.SetRate")``, it can also be sent from the
+    shell: ``nightbus send RUN --to ACTOR --command myteam.SetRate --json '{"rate": 0.1}'``.
+    """
+
+    if TYPE_CHECKING:
+
+        def __init_subclass__(cls, *, name: str | None = None, **options: Any) -> None: ...
 
 
-class Stop(Command, frozen=True, kw_only=True):
+class Stop(Command, name="nightbus.Stop", frozen=True, kw_only=True):
     """End the run at the next safe point, after min_epochs and min_steps.
 
     Attributes:
@@ -468,19 +479,19 @@ class Stop(Command, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Pause(Command, frozen=True, kw_only=True):
+class Pause(Command, name="nightbus.Pause", frozen=True, kw_only=True):
     """Hold the run at the next safe point until Resume or Stop."""
 
 
-class Resume(Command, frozen=True, kw_only=True):
+class Resume(Command, name="nightbus.Resume", frozen=True, kw_only=True):
     """Go on after Pause."""
 
 
-class SaveCheckpoint(Command, frozen=True, kw_only=True):
+class SaveCheckpoint(Command, name="nightbus.SaveCheckpoint", frozen=True, kw_only=True):
     """Save the run at the next safe point; the reply is the checkpoint's path."""
 
 
-class RunValidation(Command, frozen=True, kw_only=True):
+class RunValidation(Command, name="nightbus.RunValidation", frozen=True, kw_only=True):
     """Run validation at the next safe point."""
 
 

@@ -141,10 +141,34 @@ def is_a(kind: type, wanted: type) -> bool:
     )
 
 
+def label_of(kind: type) -> str:
+    """Return what a type is called in the log: its name, or else that of its class.
+
+    Args:
+        kind: a type of events or commands.
+    """
+    named = named_class(kind)
+    return kind.__name__ if named is None or kind.__module__ == _OWN_MODULE else named.name
+
+
+def declared_fields(named: NamedClass) -> str:
+    """Return the fields of a class as they are declared, for people.
+
+    Args:
+        named: the class.
+    """
+    hints = get_type_hints(named.kind)
+    shown = {
+        name: hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+        for name, hint in hints.items()
+    }
+    return ", ".join(f"{field}: {shown[field]}" for field, _ in named.fields)
+
+
 def _register(kind: type[msgspec.Struct], name: str) -> NamedClass:
     where = kind.__qualname__
     _check_name(name, where, is_ours=kind.__module__ == _OWN_MODULE)
-    if kind.__struct_config__.array_like and kind.__module__ != _OWN_MODULE:
+    if kind.__struct_config__.array_like:
         raise UsageError(
             f"{where}: array_like=True cannot be; its fields are recorded by their names"
         )
@@ -155,8 +179,8 @@ def _register(kind: type[msgspec.Struct], name: str) -> NamedClass:
     if other is not None and other.shape != shape:
         raise UsageError(
             f"{name!r} is the name of {other.kind.__module__}.{other.kind.__qualname__}"
-            f"({_told(other)}) already, and {where} has other fields; give it another name, or "
-            "restart the process where the class was changed"
+            f"({declared_fields(other)}) already, and {where} has other fields; give it another "
+            "name, or restart the process where the class was changed"
         )
     keys = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
     fields = tuple((field, key) for field, key in keys if field not in reserved)
@@ -237,12 +261,3 @@ def _refused(kind: Any, seen: set[type]) -> str | None:
         within += [field.type for field in kind.fields]
     found = (_refused(each, seen) for each in within)
     return next((each for each in found if each is not None), None)
-
-
-def _told(named: NamedClass) -> str:
-    hints = get_type_hints(named.kind)
-    shown = {
-        name: hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-        for name, hint in hints.items()
-    }
-    return ", ".join(f"{field}: {shown[field]}" for field, _ in named.fields)

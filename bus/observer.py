@@ -14,6 +14,7 @@ from .errors import ActorRaisedError, ActorStoppedError, UnhandledCommandError
 from .events import ActorRestarted, ActorStarted, ActorStopped, CommandTaken, Event, Fault, Hook
 from .log.codec import DecodedEvent
 from .mail.mailbox import Mailbox, Undelivered
+from .named_types import label_of
 from .runs.cursor import Cursor, CursorFile, Position, RunReader
 from .secrets.redaction import without_secrets
 from .statistics import ObserverStatistics
@@ -319,7 +320,7 @@ class Observer(StaysInRun):
                 return
             command, reply = envelope.command, envelope.reply
             handler = command_handler(self.actor, command, is_async=True)
-            kind = type(command).__name__
+            kind = label_of(type(command))
             if handler is None:
                 self.mailbox.refuse()
                 reason = f"{self.name} has no handler for {kind} on the bus thread"

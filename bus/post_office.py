@@ -14,10 +14,12 @@ from .errors import (
     UnhandledCommandError,
     UnknownActorError,
 )
-from .events import CommandsDropped, CommandTaken, DeadLetter, Event
+from .events import Command, CommandsDropped, CommandTaken, DeadLetter, Event
 from .log.writer import LogWriter
 from .mail.mailbox import Deferred, Envelope, Mailbox, Told, Undelivered
+from .named_types import label_of, names_below
 from .observer import to_json
+from .subscription import subscriptions_of
 from .system.logging_setup import get_logger
 from .threads import Threads
 
@@ -73,6 +75,7 @@ class PostOffice:
     def __init__(self, bus: Recorder, threads: Threads) -> None:
         self._bus, self._threads = bus, threads
         self.mailboxes: dict[str, Mailbox] = {}
+        self._aliases: dict[str, str] = {}  # alias -> address
         self.dead_letters = 0
         self.unknown = 0
         self._reported_unknown: set[str] = set()  # unknown addresses
@@ -126,6 +129,45 @@ class PostOffice:
                     reason = "the run ended before it was taken"
                     self.make_dead_letter(Undelivered(address, envelope, reason))
 
+    def add_alias(self, alias: str, address: str) -> None:
+        """Let commands to an alias reach an actor.
+
+        Args:
+            alias: the other name.
+            address: the actor's address.
+        """
+        self.mailboxes[alias] = self.mailboxes[address]
+        self._aliases[alias] = address
+
+    # -- what can be sent --------------------------------------------------------------------
+
+    def addresses(self) -> list[str]:
+        """Return where commands can be sent to, in order; any thread may call it."""
+        return sorted(self.mailboxes)
+
+    def commands_of(self, address: str) -> list[str]:
+        """Return the names of the commands that an actor handles and that have one, in order.
+
+        Args:
+            address: the actor's address.
+        """
+        actor = self._bus.actor_at(self._aliases.get(address, address))
+        is_async = not self.waits_for_safe_point(address)
+        kinds = [
+            entry.kind
+            for entry in subscriptions_of(type(actor))
+            if entry.is_async is is_async and issubclass(entry.kind, Command)
+        ]
+        return sorted({name for kind in kinds for name in names_below(kind)})
+
+    def waits_for_safe_point(self, address: str) -> bool:
+        """Return whether an actor takes commands on the training thread, at safe points.
+
+        Args:
+            address: the actor's address.
+        """
+        return self.mailboxes[address].arrived is not None
+
     # -- delivery ----------------------------------------------------------------------------
 
     def post(self, target: str, envelope: Envelope) -> Told:
@@ -146,7 +188,7 @@ class PostOffice:
                 envelope.reply is None and target not in self._reported_unknown
             ):  # a waiting sender gets an error
                 self._reported_unknown.add(target)
-                kind = type(envelope.command).__name__
+                kind = label_of(type(envelope.command))
                 _log.warning(f"{kind} of {envelope.sender} to {target!r}: {reason}")
             self.make_dead_letter(Undelivered(target, envelope, reason, UnknownActorError))
             return Told()
@@ -172,13 +214,13 @@ class PostOffice:
         with self._count_lock:
             self.dead_letters += 1
             self.unknown += error is UnknownActorError
-        kind = type(envelope.command).__name__
+        kind = label_of(type(envelope.command))
         _log.info("dead letter", target=target, command=kind, reason=reason)
         self._bus.emit(DeadLetter, target, kind, reason, source=envelope.sender)
 
     def _drop(self, target: str, policy: str, envelope: Envelope) -> None:
         """Record that a mailbox dropped a command; several of a kind share one event."""
-        kind, sender = type(envelope.command).__name__, envelope.sender
+        kind, sender = label_of(type(envelope.command)), envelope.sender
         if envelope.reply is not None:
             reason = f"{target}'s mailbox dropped {kind}, as its policy {policy} says"
             envelope.reply.fail(CommandDroppedError(reason))
@@ -234,7 +276,7 @@ class PostOffice:
 
     def _have_handled(self, address: str, mailbox: Mailbox, envelope: Envelope) -> None:
         command, reply = envelope.command, envelope.reply
-        kind = type(command).__name__
+        kind = label_of(type(command))
         handler = command_handler(self._bus.actor_at(address), command, is_async=False)
         if handler is None:
             mailbox.refuse()

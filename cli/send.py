@@ -1,15 +1,20 @@
 """``nightbus send RUN VERB``: steer a run from another process."""
 
 import argparse
+import json
 import sys
 from typing import Any
 
-from ..bus.control.protocol import VERBS, Answer, Request, RunStatus, Verb
+from ..bus.control.protocol import COMMAND, STATUS, Answer, Request, RunStatus
+from ..bus.control.verbs import VERBS, WORDS
+from ..bus.errors import UsageError
 from ..bus.runs.find_run import find_run
 from .find import RUN_HELP
 from .text import ERROR, OK, as_json, duration, how_many, one_line, plain, print_note
 
 MAX_FAULTS_SHOWN = 5
+DEFAULT_TIMEOUT_S = 10.0
+_EXAMPLE = """--command myteam.SetRate --json '{"rate": 0.1}'"""
 
 
 def add(verbs: Any) -> None:
@@ -17,12 +22,27 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser(
         "send",
         help="steer a run that goes on",
+        usage="nightbus send RUN VERB [--reason TEXT] [--timeout S] [--json]\n"
+        "       nightbus send RUN [--to ACTOR] --command NAME [--json '{...}'] [--timeout S] "
+        "[--json]",
         description="Steer a run that goes on, through the socket in its folder: stop or pause it "
-        "after the step, let it go on, have it validate or save a checkpoint, or ask where it is.",
+        "after the step, let it go on, have it validate or save a checkpoint, or ask where it is. "
+        "Or send a command of your own to one of its actors.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
-    parser.add_argument("verb", choices=VERBS, help="what the run is to do")
+    word = parser.add_argument(
+        "verb", metavar="VERB", type=_word, help=f"what the run is to do: {', '.join(WORDS)}"
+    )
     parser.add_argument("--reason", default="", help="for stop: one line that the log will keep")
+    parser.add_argument("--to", default="", metavar="ACTOR", help="who is to take --command (fit)")
+    parser.add_argument(
+        "--command",
+        dest="name",
+        metavar="NAME",
+        action=_Command,
+        stands_for=word,
+        help="the name of a command, instead of a verb: myteam.SetRate",
+    )
     parser.add_argument(
         "--timeout",
         type=float,
@@ -30,29 +50,167 @@ def add(verbs: Any) -> None:
         metavar="S",
         help="wait so long until it is done, in s (10; for validate and checkpoint 600)",
     )
-    parser.add_argument("--json", action="store_true", help="the answer for programs")
-    parser.set_defaults(command=_send)
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        metavar="{...}",
+        action=_Json,
+        stands_for=word,
+        help="with an object: the fields of --command; without: the answer for programs",
+    )
+    parser.set_defaults(command=_send, fields=None, as_json=False, before=None)
+
+
+def _word(text: str) -> str:
+    if text not in WORDS:
+        known = ", ".join(map(repr, WORDS))
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {known})")
+    return text
+
+
+class _StandsForVerb(argparse.Action):
+    """An option with which no verb has to follow.
+
+    Args:
+        stands_for: the verb's own action.
+        **options: as for any action.
+    """
+
+    def __init__(self, *, stands_for: argparse.Action, **options: Any) -> None:
+        super().__init__(**options)
+        self._stands_for = stands_for
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        self._stands_for.required = False
+        self.take(namespace, values)
+
+    def take(self, namespace: argparse.Namespace, value: str | None) -> None:
+        """Keep what was given.
+
+        Args:
+            namespace: all options.
+            value: what was given.
+        """
+        raise NotImplementedError
+
+
+class _Command(_StandsForVerb):
+    def take(self, namespace: argparse.Namespace, value: str | None) -> None:
+        namespace.name = value
+
+
+class _Json(_StandsForVerb):
+    """``--json '{...}'`` gives fields, ``--json`` alone asks for JSON. A word that follows it is
+    the run or the verb, which come in this order.
+    """
+
+    def take(self, namespace: argparse.Namespace, value: str | None) -> None:
+        if value is not None and value.lstrip().startswith("{"):
+            namespace.fields = value
+            return
+        namespace.as_json = True
+        if value is not None and namespace.run is None:
+            namespace.before = value
+        elif value is not None:
+            namespace.verb = value
 
 
 def _send(options: argparse.Namespace) -> int:
     from ..bus.inspection.control_client import send
 
-    run = find_run(options.run)
-    verb: Verb = options.verb
-    timeout_s = options.timeout
-    if timeout_s is None:
-        timeout_s = 600.0 if verb in ("validate", "checkpoint") else 10.0
-    answer = send(run, Request(verb, options.reason, timeout_s))
-    known = _what_the_log_says(run) if verb == "status" and answer.status is not None else {}
-    if options.json:
-        sys.stdout.write(as_json({"verb": verb, **_fields(answer), **known}))
+    run_name, request = _asked_for(options)
+    run = find_run(run_name)
+    answer = send(run, request)
+    what = request.command or request.verb
+    known = {}
+    if request.verb == STATUS and answer.status is not None:
+        known = _what_the_log_says(run)
+    if options.as_json:
+        head = {COMMAND: request.command} if request.command else {"verb": request.verb}
+        reply = {"reply": json.loads(bytes(answer.reply))} if request.command else {}
+        sys.stdout.write(as_json({**head, **_fields(answer), **reply, **known}))
     elif answer.kind != "done" or answer.status is None:
-        print_note(f"{verb}: {answer.message}{_now(answer.status)}")
-    elif verb == "status":
+        print_note(f"{what}: {answer.message}{_now(answer.status)}")
+    elif request.verb == STATUS:
         sys.stdout.write(_status_text(answer.status, known))
+    elif request.command:
+        print(f"{plain(what)}: {_reply_text(answer)}{_now(answer.status)}")
     else:
-        print(plain(f"{verb}: {_done(verb, answer, answer.status)}{_now(answer.status)}"))
+        outcome = VERBS[request.verb].outcome(answer.message, answer.status)
+        print(plain(f"{what}: {one_line(outcome)}{_now(answer.status)}"))
     return OK if answer.kind == "done" else ERROR
+
+
+def _asked_for(options: argparse.Namespace) -> tuple[str, Request]:
+    """Return the run and what is asked of it.
+
+    Raises:
+        UsageError: the options make no sense together.
+    """
+    words = [word for word in (options.before, options.run, options.verb) if word is not None]
+    run_name, verb = words[0], _word_of(words[1:])
+    if options.name is None:
+        for option, given in (("--to", options.to), ("--json '{...}'", options.fields)):
+            if given:
+                raise UsageError(f"{option} goes with --command NAME, as in: {_EXAMPLE}")
+        if not verb:
+            raise UsageError(f"what is the run to do? expected {', '.join(WORDS)}, or {_EXAMPLE}")
+        default_s = VERBS[verb].timeout_s if verb in VERBS else DEFAULT_TIMEOUT_S
+        return run_name, Request(verb, options.reason, _timeout_s(options, default_s))
+    if verb or options.reason:
+        given = f"the verb {verb}" if verb else "--reason"
+        raise UsageError(f"{given} and --command {options.name}: expected one of them")
+    return run_name, Request(
+        COMMAND,
+        timeout_s=_timeout_s(options, DEFAULT_TIMEOUT_S),
+        to=options.to,
+        command=options.name,
+        arguments=_arguments(options.fields or "{}"),
+    )
+
+
+def _word_of(words: list[str]) -> str:
+    try:
+        return _word(words[0]) if words else ""
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(str(error)) from None
+
+
+def _timeout_s(options: argparse.Namespace, default_s: float) -> float:
+    return default_s if options.timeout is None else float(options.timeout)
+
+
+def _arguments(fields: str) -> Any:
+    """Return the fields of a command in one line.
+
+    Raises:
+        UsageError: they are no JSON.
+    """
+    import msgspec
+
+    from ..bus.errors import MALFORMED
+
+    try:
+        msgspec.json.decode(fields)
+        return msgspec.Raw(msgspec.json.format(fields.encode(), indent=-1))
+    except MALFORMED as error:
+        raise UsageError(f"--json {fields[:100]!r}: expected a JSON object: {error}") from None
+
+
+def _reply_text(answer: Answer) -> str:
+    """Return what a command's handler returned, for people."""
+    reply = json.loads(bytes(answer.reply))
+    if reply is None:
+        return plain(one_line(answer.message)) or "done"
+    if not isinstance(reply, str):
+        return plain(json.dumps(reply))
+    return "\n".join(plain(line) for line in reply.splitlines())
 
 
 def _fields(answer: Answer) -> dict[str, Any]:
@@ -71,20 +229,6 @@ def _what_the_log_says(run: Any) -> dict[str, Any]:
     ]
     counted = sum(attempt.events.get("Fault", 0) for attempt in report.attempts)
     return {"metrics": metrics, "faults": faults, "number_of_faults": counted}
-
-
-def _done(verb: Verb, answer: Answer, status: RunStatus) -> str:
-    """What was done, in words."""
-    if verb == "stop":
-        when = "after the step" if status.may_stop else "when min_epochs and min_steps are reached"
-        return f"the run ends {when}"
-    if verb == "pause":
-        return "the run holds here, until resume or stop"
-    if verb == "resume":
-        return "the run goes on"
-    if verb == "checkpoint":
-        return f"saved in {answer.message}"
-    return one_line(answer.message)  # validate: what was validated, or why nothing
 
 
 def _now(status: RunStatus | None) -> str:

@@ -50,9 +50,9 @@ def nightbus(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Comp
 class Training:
     """A training process, and the folder of its run."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, program: Path = PROGRAM) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(folder), *options],
+            [sys.executable, str(program), str(folder), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

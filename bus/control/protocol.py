@@ -5,31 +5,38 @@ from typing import Literal
 import msgspec
 
 from ..errors import MALFORMED, ControlError
-from ..events import Command, Pause, Resume, RunValidation, SaveCheckpoint, Stage, Stop
+from ..events import Stage
 
 MAX_LINE_BYTES = 64 << 10
 MAX_REASON_CHARS = 1_000
 MAX_WAIT_S = 3600.0
 CONTROL_VERSION = 1
 
-Verb = Literal["stop", "checkpoint", "pause", "resume", "validate", "status"]
-VERBS: tuple[Verb, ...] = ("stop", "checkpoint", "pause", "resume", "validate", "status")
+STATUS, COMMAND = "status", "command"  # verbs of their own; the others are in verbs.py
+
+_NO_ARGUMENTS, _NO_REPLY = msgspec.Raw(b"{}"), msgspec.Raw(b"null")
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a client asks.
 
     Attributes:
-        verb: what to do.
+        verb: what to do: one of the verbs of verbs.py, status, or command.
         reason: why, for ``stop``.
         timeout_s: how long to wait until it is done, in s.
         version: of this protocol.
+        to: for a command, the actor that is to take it; the run itself if empty.
+        command: for a command, its name.
+        arguments: for a command, its fields as a JSON object.
     """
 
-    verb: Verb
+    verb: str
     reason: str = ""
     timeout_s: float = 10.0
     version: int = CONTROL_VERSION
+    to: str = ""
+    command: str = ""
+    arguments: msgspec.Raw = _NO_ARGUMENTS
 
 
 class RunStatus(msgspec.Struct, frozen=True):
@@ -76,11 +83,13 @@ class Answer(msgspec.Struct, frozen=True):
             refused, when the request makes no sense; failed.
         message: what was done, or why not.
         status: where the run was then; None when the request was not understood.
+        reply: for a command, what its handler returned, as JSON.
     """
 
     kind: AnswerKind
     message: str = ""
     status: RunStatus | None = None
+    reply: msgspec.Raw = _NO_REPLY
 
 
 _request_decoder = msgspec.json.Decoder(Request)
@@ -101,10 +110,8 @@ def decode_request(line: bytes) -> Request:
     try:
         request = _request_decoder.decode(line)
     except MALFORMED as error:
-        verbs = ", ".join(VERBS)
         raise ControlError(
-            f'the request cannot be read: {error}; expected a line like {{"verb": "status"}}, with '
-            f"one of {verbs}"
+            f'the request cannot be read: {error}; expected a line like {{"verb": "status"}}'
         ) from None
     if request.version != CONTROL_VERSION:
         raise ControlError(
@@ -130,20 +137,3 @@ def decode_answer(line: bytes) -> Answer:
         return _answer_decoder.decode(line)
     except MALFORMED as error:
         raise ControlError(f"what answers is no run of this version of nightbus: {error}") from None
-
-
-def command_of(request: Request) -> Command | None:
-    """The command that a request stands for; None for ``status``, which asks nobody."""
-    match request.verb:
-        case "stop":
-            return Stop(reason=request.reason)
-        case "pause":
-            return Pause()
-        case "resume":
-            return Resume()
-        case "validate":
-            return RunValidation()
-        case "checkpoint":
-            return SaveCheckpoint()
-        case "status":
-            return None

@@ -6,8 +6,9 @@ few connections at a time. What makes no sense is answered with an error.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import trio
 
 from ..errors import ActorStoppedError, AskTimeoutError, ControlError
@@ -15,16 +16,19 @@ from ..events import Command
 from ..mail.mailbox import Told
 from ..mail.reply import Reply
 from ..system.logging_setup import get_logger
+from .named_command import Directory, encoded_reply, is_too_long, named_command
 from .protocol import (
+    COMMAND,
     MAX_LINE_BYTES,
+    STATUS,
     Answer,
     Request,
     RunStatus,
-    command_of,
     decode_request,
     encode_line,
 )
 from .socket import ListeningSocket, check_peer, listen
+from .verbs import command_of
 
 MAX_CONNECTIONS = 8
 REQUEST_TIMEOUT_S = 5.0
@@ -61,12 +65,16 @@ class ControlServer:
         folder: the run's folder.
         steered: the run.
         postbox: who delivers commands.
+        directory: knows who takes which commands.
     """
 
-    def __init__(self, folder: Path, steered: Steered, postbox: Postbox) -> None:
+    def __init__(
+        self, folder: Path, steered: Steered, postbox: Postbox, directory: Directory
+    ) -> None:
         self._folder = folder
         self._steered = steered
         self._postbox = postbox
+        self._directory = directory
         self._connections = 0
         self._unanswered: set[Reply] = set()
         self._listening: ListeningSocket | None = None
@@ -138,47 +146,65 @@ class ControlServer:
         self, stream: trio.SocketStream, request: Request, sender: str
     ) -> Answer | None:
         """What comes of a request; None when nobody waits for it any more."""
-        command = command_of(request)
-        status = self._steered.status
-        if command is None:
+        status, target = self._steered.status, self._steered.target
+        if request.verb == STATUS:
             return Answer("done", status=status())
-        if not self._steered.takes_commands:
+        try:
+            if request.verb == COMMAND:
+                target = request.to or target
+                command = named_command(request, target, self._directory)
+            else:
+                command = command_of(request)
+        except ControlError as error:
+            return Answer("refused", str(error))
+        waits = self._directory.waits_for_safe_point(target)
+        if waits and not self._steered.takes_commands:
             reason = f"{status().fn} takes no commands; Ctrl-C ends it (kill -INT {status().pid})"
             return Answer("failed", reason, status())
         reply = Reply()
         self._unanswered.add(reply)
         try:
-            told = self._postbox.post(self._steered.target, command, sender, reply)
-            message = await _unless_hung_up(stream, reply, told, request.timeout_s)
+            told = self._postbox.post(target, command, sender, reply)
+            has_reply, value = await _unless_hung_up(stream, reply, told, request.timeout_s)
         except AskTimeoutError:
+            where = "the next safe point, which comes between two training batches"
             reason = (
-                f"not done within {request.timeout_s:g} s; it waits for the next safe point, which "
-                "comes between two training batches"
+                f"not done within {request.timeout_s:g} s; it waits for "
+                f"{where if waits else f'{target} to take it, or to be done with it'}"
             )
             return Answer("late", reason, status())
         except Exception as error:  # the handler's own, which ends the run by itself
             return Answer("failed", str(error) or type(error).__name__, status())
         finally:
             self._unanswered.discard(reply)
-        return None if message is None else Answer("done", message, status())
+        if not has_reply:
+            return None
+        if request.verb != COMMAND:
+            return Answer("done", str(value), status())
+        raw = encoded_reply(value)
+        if is_too_long(raw):
+            said = f"done; its reply takes {len(raw)} bytes, more than an answer takes"
+            return Answer("done", said, status())
+        return Answer("done", "", status(), msgspec.Raw(raw))
 
 
 async def _unless_hung_up(
     stream: trio.SocketStream, reply: Reply, told: Told, timeout_s: float
-) -> str | None:
-    """The reply; None when the other side hangs up or talks on before there is one.
+) -> tuple[bool, Any]:
+    """Whether there is a reply, and the reply; there is none when the other side hangs up or talks
+    on before.
 
     Raises:
         AskTimeoutError: there is none in time.
         Exception: what the command's handler raised.
     """
-    message: str | None = None
+    replied: tuple[bool, Any] = False, None
     failure: Exception | None = None
 
     async def wait() -> None:
-        nonlocal message, failure
+        nonlocal replied, failure
         try:
-            message = str(await reply.wait_async(timeout_s, told))
+            replied = True, await reply.wait_async(timeout_s, told)
         except Exception as error:
             failure = error
         nursery.cancel_scope.cancel()
@@ -192,7 +218,7 @@ async def _unless_hung_up(
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    return message
+    return replied
 
 
 async def _receive_line(stream: trio.SocketStream) -> bytes:

@@ -24,10 +24,12 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import hostile
+import msgspec
 import torch
 
 from nightbus.actors.checkpoints.format import STATE, TENSORS, read_checkpoint, write_checkpoint
 from nightbus.bus.control.protocol import (
+    COMMAND,
     Answer,
     Request,
     RunStatus,
@@ -211,10 +213,22 @@ MESSAGES: tuple[tuple[bytes, Callable[[bytes], object]], ...] = (
     (encode_line(Request("stop", "loss is nan", 2.5)), decode_request),
     (
         encode_line(
+            Request(
+                COMMAND,
+                to="rates",
+                command="team.SetRate",
+                arguments=msgspec.Raw(b'{"rate": 0.1, "why": {"a": [1, null]}}'),
+            )
+        ),
+        decode_request,
+    ),
+    (
+        encode_line(
             Answer(
                 "late",
                 "it may still be done",
                 RunStatus(1, "digits-7f3a", 0, "fit", "train", 1, 2, 3, False, True, True, 1.5, 0),
+                msgspec.Raw(b'{"rate": [0.1]}'),
             )
         ),
         decode_answer,

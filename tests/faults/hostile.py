@@ -23,7 +23,7 @@ import zstandard
 
 from nightbus.__main__ import _parser, main
 from nightbus.bus.errors import NightbusError
-from nightbus.bus.events import EVENT_TYPES
+from nightbus.bus.events import EVENT_TYPES, PlainUserEvent
 from nightbus.bus.inspection.report import summarise
 from nightbus.bus.log.format import (
     FRAME_HEAD,
@@ -96,6 +96,8 @@ def make_run(root: Path, steps: int = 12) -> RunFolder:
                 if kind.__name__ != "Hook":
                     values = [example(field.type, number + i) for i, field in enumerate(fields)]
                     writer.append(writer.event(kind, *values, source="sample"))
+            seen = msgspec.msgpack.encode({"path": "a.png", "scores": [0.5, 1.5], "raw": b"x"})
+            writer.append(writer.event(PlainUserEvent, "", "team.Seen", seen, source="sample"))
             writer.flush()
         writer.close()
         lock.release()
@@ -302,8 +304,24 @@ def strange_log(data: bytes, chance: random.Random) -> bytes:
         events.append([6, len(events), *at, text(), text(), text(), text(), text()])
         for seq, event in enumerate(events):
             event[1] = seq
+    if chance.random() < 0.5:
+        held = chance.choice(
+            (number(whole=False), text(), [text()], {text(): b"x"}, nested(chance))
+        )
+        fields = msgspec.msgpack.encode({text(): held, text(): None})
+        data = mutate(fields, chance) if chance.random() < 0.5 else fields
+        place = [0, "train", 0, 0, -1, 0]
+        events.append([20, len(events), number(), *place, "m", text(), text(), data])
     payload = msgspec.msgpack.encode([[], [], events])
     return data[:head_end] + pack_frame(mark, KIND_EVENTS, payload, len(events), 0, 0, 1)
+
+
+def nested(chance: random.Random) -> Any:
+    """Lists and dicts in one another, fewer or more than anyone shows."""
+    found: Any = 1
+    for number in range(chance.choice((3, 31, 32, 33, 200))):
+        found = {number: found} if chance.random() < 0.5 else [found]
+    return found
 
 
 def strange_json(chance: random.Random) -> bytes:

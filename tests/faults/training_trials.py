@@ -60,7 +60,7 @@ from trial_training import (
 
 from nightbus.actors.checkpoints.format import DIGEST, STATE, TENSORS, read_checkpoint
 from nightbus.actors.process.stop_signals import PREEMPTED_EXIT_CODE
-from nightbus.bus.control.protocol import Request, Verb
+from nightbus.bus.control.protocol import Request
 from nightbus.bus.errors import ControlError, NightbusError
 from nightbus.bus.inspection.control_client import send
 from nightbus.bus.log.reader import EndKind, LogReader
@@ -310,7 +310,7 @@ class Trial:
     def _send_pause(self) -> tuple[int, list[str]]:
         return self._sent("pause")
 
-    def _sent(self, verb: Verb) -> tuple[int, list[str]]:
+    def _sent(self, verb: str) -> tuple[int, list[str]]:
         """Steer it from outside; kill it some time later if that does not end it."""
         attempt = self._attempt()
         ended = attempt.ends_within(self._any_delay_s())
@@ -324,7 +324,7 @@ class Trial:
             return self._end(attempt, {ENDED_EARLY})
         return self._kill_later(attempt, problems)
 
-    def _ask(self, verb: Verb) -> str | bool:
+    def _ask(self, verb: str) -> str | bool:
         """What the run says it has done; False if nobody listens, yet or any more."""
         run = the_run(self.folder)
         if run is None:

@@ -1,0 +1,55 @@
+"""The short words by which the shell sends a run its own commands: ``nightbus send RUN pause``."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import ControlError
+from ..events import Command, Pause, Resume, RunValidation, SaveCheckpoint, Stop
+from .protocol import COMMAND, STATUS, Request, RunStatus
+
+
+class Verb(NamedTuple):
+    """A word for a command that the run itself takes.
+
+    Attributes:
+        command: the command.
+        outcome: says what was done, from the reply and where the run was then.
+        timeout_s: how long ``send`` waits by default, in s.
+    """
+
+    command: type[Command]
+    outcome: Callable[[str, RunStatus], str]
+    timeout_s: float = 10.0
+
+
+def _outcome_of_stop(reply: str, status: RunStatus) -> str:
+    when = "after the step" if status.may_stop else "when min_epochs and min_steps are reached"
+    return f"the run ends {when}"
+
+
+VERBS = {
+    "stop": Verb(Stop, _outcome_of_stop),
+    "checkpoint": Verb(SaveCheckpoint, lambda path, _: f"saved in {path}", timeout_s=600.0),
+    "pause": Verb(Pause, lambda *_: "the run holds here, until resume or stop"),
+    "resume": Verb(Resume, lambda *_: "the run goes on"),
+    "validate": Verb(RunValidation, lambda result, _: result, timeout_s=600.0),
+}
+WORDS = (*VERBS, STATUS)
+"""All that ``nightbus send RUN`` takes; a status asks nobody."""
+
+
+def command_of(request: Request) -> Command:
+    """Return the command that a word stands for.
+
+    Args:
+        request: the request; ``status`` stands for no command.
+
+    Raises:
+        ControlError: there is no such word.
+    """
+    verb = VERBS.get(request.verb)
+    if verb is None:
+        known = ", ".join(sorted([*WORDS, COMMAND]))
+        raise ControlError(f"there is no verb {request.verb[:100]!r}; expected one of {known}")
+    takes_reason = request.reason and "reason" in verb.command.__struct_fields__
+    return verb.command(**({"reason": request.reason} if takes_reason else {}))
