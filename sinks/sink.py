@@ -331,9 +331,16 @@ class Sink(LoggerCalls, Actor):
         """Restore the state of a committed cursor."""
         self._good_state = dict(state)
         self._run_of_state = self._run_path_or_none()
-        self._wall_offset_ns = int(state.get("wall_offset_ns", 0))  # type: ignore[arg-type]
+        try:
+            self._wall_offset_ns = int(state.get("wall_offset_ns", 0))  # type: ignore[arg-type]
+            self.attempt = int(state.get("attempt", 0))  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            name = actor_name(self)
+            raise SinkError(
+                f"what {name} keeps with its cursor in the run's folder is damaged: {error}; "
+                f"delete cursors/{name}.json to deliver the run from its start"
+            ) from None
         self.run_id = str(state.get("run_id", ""))
-        self.attempt = int(state.get("attempt", 0))  # type: ignore[arg-type]
 
 
 _OWN_STATE = ("wall_offset_ns", "run_id", "attempt")

@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 import nightbus as nb
+from nightbus.bus.errors import SinkError
 from nightbus.bus.events import Fault, RunStarted
 from nightbus.bus.runs.cursor import RunReader, attempt_logs
 from nightbus.bus.runs.run_folder import RunFolder
@@ -169,3 +170,11 @@ def test_a_record_that_is_refused_is_named_once_and_the_sink_goes_on(
     assert fault.source == "particular"
     assert fault.message == "left out 'n' of step 1: three is one too many"
     assert capsys.readouterr().err.count("particular left out 'n' of step 1") == 1
+
+
+@pytest.mark.parametrize("state", [{"wall_offset_ns": "a\0b"}, {"attempt": [1]}, {"attempt": "x"}])
+def test_a_cursors_state_that_makes_no_sense_is_named(state: dict[str, Any]) -> None:
+    sink = nb.CSV()
+
+    with pytest.raises(SinkError, match=r"what csv keeps with its cursor .* is damaged"):
+        sink.load_cursor_state(state)
