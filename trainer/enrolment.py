@@ -38,7 +38,7 @@ class Enrolment:
         participants.module_callbacks = []  # of the previous run; set-up adds this one's
         for actor in (trainer.lightning_module, trainer.datamodule, *participants.beside_module):
             if actor is not None:
-                self.lent.note(actor)
+                self.lent.remember(actor)
         bus.register(trainer.lightning_module, "module")
         everyone: list[Actor] = [trainer.lightning_module]
         if trainer.datamodule is not None:
@@ -64,7 +64,7 @@ class Enrolment:
             run: the open run.
         """
         trainer = self._trainer
-        self.lent.note(actor)
+        self.lent.remember(actor)
         self._introduce(actor)
         trainer.bus.register(actor)
         if actor._is_observer():

@@ -30,7 +30,7 @@ class Lent:
         self._context = context
         self._former: list[tuple[Actor, dict[str, Any]]] = []
 
-    def note(self, actor: Actor) -> None:
+    def remember(self, actor: Actor) -> None:
         """Remember the run to which an actor belongs, before it gets an address in this one."""
         context = actor._context
         if not isinstance(context, Bus) or context is self._context.bus or not context.is_open:

@@ -64,7 +64,12 @@ _NO_SHAPE = StepShape(bytes([BATCH_IDX >> SHIFT]))  # without a hook: not to be 
 
 
 class FastLogWriter(LogWriter):
-    """Writes every step as ``LogWriter`` does, and those of known shapes faster."""
+    """Writes every step as ``LogWriter`` does, and those of known shapes faster.
+
+    Args:
+        *args: as for ``LogWriter``.
+        **kwargs: as for ``LogWriter``.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._shapes: dict[bytes, StepShape] = {}  # of steps so far, by their marks
