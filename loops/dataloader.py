@@ -48,8 +48,8 @@ class DataloaderLoop(Loop):
     safe_points = False  # commands wait until training goes on, or the run ends
     passes_over_none: ClassVar[bool] = True
     """Whether a batch that is None is no batch."""
-    _of_run: ClassVar[tuple[str, ...]] = ("_iterator", "_fast")
-    _iterator: Iterator[Any] = iter(())
+    _of_run: ClassVar[tuple[str, ...]] = ("iterator", "_fast")
+    iterator: Iterator[Any] = iter(())
     _fast: FastEvaluation | None = None
 
     def __init__(self) -> None:
@@ -58,11 +58,11 @@ class DataloaderLoop(Loop):
         self.dataloader_idx = 0
         self.kind = "validation"
         self.names = HOOK_NAMES[self.kind]
-        self._limit: int | None = None
+        self.limit: int | None = None
 
     @property
     def done(self) -> bool:
-        return self._limit is not None and self.batch_idx + 1 >= self._limit
+        return self.limit is not None and self.batch_idx + 1 >= self.limit
 
     def reset(self) -> None:
         self.batch_progress.begin_interrupted()
@@ -80,7 +80,7 @@ class DataloaderLoop(Loop):
             dataloader_idx: the dataloader's number.
             kind: of the hooks: ``validation``, ``test`` or ``predict``.
         """
-        self._iterator, self._limit = iterator, limit
+        self.iterator, self.limit = iterator, limit
         self.dataloader_idx = dataloader_idx
         self.kind, self.names = kind, HOOK_NAMES[kind]
         self._fast = FastEvaluation(self)
@@ -97,7 +97,7 @@ class DataloaderLoop(Loop):
         Raises:
             StopIteration: there is none.
         """
-        return next(self._iterator)
+        return next(self.iterator)
 
     def work_on(self, batch: Any) -> None:
         """Do what is done with what ``next_batch`` returned."""
@@ -152,5 +152,5 @@ class DataloaderLoop(Loop):
         """Keep what the step returned, if it is to be kept."""
 
     def _close(self) -> None:
-        end_pass(self._iterator)
-        self._iterator = iter(())
+        end_pass(self.iterator)
+        self.iterator = iter(())

@@ -44,7 +44,7 @@ class EvaluationEpochLoop(DataloaderLoop):
             self.outputs.append(output)
 
     def on_run_end(self) -> list[Any] | None:
-        if self.batch_idx < 0 and self._limit != 0:
+        if self.batch_idx < 0 and self.limit != 0:
             self.trainer.loaders.report_empty(self.kind, self._loader)
         self._close()
         outputs, self.outputs = self.outputs, None

@@ -30,9 +30,14 @@ class FastEvaluation(FastPath):
         self._ends = end(names.step), notice(names.batch_end)
         self._announces_start = False
         self._batch_end: Any = None
+        self._keeps_none = not loop.passes_over_none
+        self._last_idx = -1 if loop.limit is None else loop.limit - 1
 
     def _loops(self) -> "list[Loop]":
         return [self._loop]
+
+    def is_current(self) -> bool:
+        return self._routes.version == self._version and len(self._states[0]) == self._sizes[0]
 
     def _prepare(self) -> bool:
         routes, trainer, names = self._routes, self._trainer, self._loop.names
@@ -60,15 +65,16 @@ class FastEvaluation(FastPath):
         if not self.may_go():
             return False
         loop, bus, place, words = self._loop, self._bus, self._place, self._words
+        read = loop.iterator.__next__
         while True:
-            batch = loop.next_batch()
+            batch = read()
             if batch is None and loop.passes_over_none:
                 loop.work_on(batch)
             else:
                 now_ns = self._work_on(batch)
                 if bus.attention or now_ns > place.due_ns or len(words) > MAX_BUFFERED_EVENTS:
                     self._trainer.between_batches()
-            if loop.done or not self.is_current():
+            if loop.batch_idx == self._last_idx or not self.is_current():
                 return True
 
     def _work_on(self, batch: Any) -> int:
@@ -102,6 +108,7 @@ class FastEvaluation(FastPath):
             self._batch_end(output, batch, batch_idx, self._dataloader_idx)
         else:
             note(now_ns + end_announced)
-        loop.take(output)
+        if output is not None or self._keeps_none:
+            loop.take(output)
         counts.completed += 1
         return now_ns

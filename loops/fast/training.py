@@ -116,9 +116,7 @@ class FastTraining(FastTurns):
         if self._announces_start:
             batch = loop.start_batch(batch, batch_idx)
             if not self.is_current():  # a hook has set something
-                batches.started += 1
-                loop.train_on(batch, batch_idx)
-                return self._clock_ns()
+                return self._train_plainly(batch, batch_idx)
         else:
             metrics.batch = batch
         batches.started += 1
@@ -136,9 +134,18 @@ class FastTraining(FastTurns):
         if self._announces_end:
             now_ns = self._announce_end(outputs, batch, batch_idx)
         else:
-            now_ns = self._note_end()
+            now_ns, ends = self._clock_ns(), BATCH_ENDS
+            if self._has_stepped:
+                self._has_stepped, ends = False, STEP_AND_BATCH_END
+                place.step = self._steps.completed
+            self._note(now_ns + ends)
         batches.completed += 1
         return now_ns
+
+    def _train_plainly(self, batch: Any, batch_idx: int) -> int:
+        self._batches.started += 1
+        self._loop.train_on(batch, batch_idx)
+        return self._clock_ns()
 
     def _turns(self, batch: Any, batch_idx: int) -> dict[int, Any]:
         """The turns of several optimizers; returns what each one's training_step returned."""
@@ -155,15 +162,6 @@ class FastTraining(FastTurns):
             if output is not None:
                 outputs[idx] = output
         return outputs
-
-    def _note_end(self) -> int:
-        now_ns = self._clock_ns()
-        if self._has_stepped:
-            self._has_stepped, self._place.step = False, self._steps.completed
-            self._note(now_ns + STEP_AND_BATCH_END)
-        else:
-            self._note(now_ns + BATCH_ENDS)
-        return now_ns
 
     def _announce_end(self, outputs: Any, batch: Any, batch_idx: int) -> int:
         routes = self._routes

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...bus.routes import HookHandler
 from ..outputs import kept_output
 from .marks import (
     AFTER_BACKWARD,
@@ -41,6 +42,8 @@ class FastTurns(FastPath):
         self._announces_start = self._announces_end = self._clips = False
         self._wants_outputs = self._is_alone = False
         self._optimizer_loop: Any = None
+        self._zero_grad: HookHandler | None = None
+        self._backward: HookHandler | None = None
         self._has_stepped = False  # which is noted with the batch's end
         self._running_loss = self._trainer.running_loss
 
@@ -52,8 +55,12 @@ class FastTurns(FastPath):
         self._training_step: Any = routes.handler("training_step")
         if trainer.device.wraps_steps:
             self._training_step = self._in_context
-        self._zero_grad: Any = routes.handler("optimizer_zero_grad")
-        self._backward: Any = routes.handler("backward")
+        # None for what is done by default, without the call in between.
+        self._zero_grad = self._backward = None
+        if routes.are_handled("optimizer_zero_grad"):
+            self._zero_grad = routes.handler("optimizer_zero_grad")
+        if routes.are_handled("backward"):
+            self._backward = routes.handler("backward")
 
     def _in_context(self, *arguments: Any) -> Any:
         step: Any = self._routes.handler("training_step")
@@ -62,10 +69,9 @@ class FastTurns(FastPath):
 
     def _short_turn(self, batch: Any, batch_idx: int) -> Any:
         """What ``_turn`` does for the only optimizer, when each turn leads to a step."""
-        place, note, clock_ns = self._place, self._note, self._clock_ns
-        optimizer = self._optimization.optimizers[0]
+        place, note, now_ns = self._place, self._note, self._clock_ns()
         self._steps.ready += 1
-        place.hook, now_ns = "training_step", clock_ns()
+        place.hook = "training_step"
         if self._announces_start:
             note(now_ns + STEP_BEGINS)
             note(now_ns + TRAINING_BEGINS)
@@ -79,22 +85,34 @@ class FastTurns(FastPath):
             if loss is None:
                 return None
         outputs = kept_output(output) if self._wants_outputs else None
+        self._minimize_at_once(loss, batch_idx, begins)
+        self._step(0, loss, batch_idx)
+        return outputs
+
+    def _minimize_at_once(self, loss: Tensor, batch_idx: int, begins: int) -> None:
+        """What ``_minimize`` does for a short turn; clearing gradients ``begins``."""
+        place, note, clock_ns = self._place, self._note, self._clock_ns
+        optimizer = self._optimization.optimizers[0]
         place.hook, now_ns = "optimizer_zero_grad", clock_ns()
         note(now_ns + begins)
         if now_ns > place.late_ns:
             place.on_late()
-        self._zero_grad(place.epoch, batch_idx, optimizer, 0)
+        if self._zero_grad is None:
+            optimizer.zero_grad()
+        else:
+            self._zero_grad(place.epoch, batch_idx, optimizer, 0)
         self._cleared.completed += 1
         place.hook = "backward"
         note(clock_ns() + CLEARING_ENDS_BACKWARD_BEGINS)
-        self._backward(loss, optimizer, 0)
+        if self._backward is None:
+            loss.backward()
+        else:
+            self._backward(loss, optimizer, 0)
         now_ns = clock_ns()
         note(now_ns + BACKWARD_ENDS_BEFORE_STEP)
         place.hook = "optimizer_step"
         if now_ns > place.late_ns:
             place.on_late()
-        self._step(0, loss, batch_idx)
-        return outputs
 
     def _turn(self, idx: int, *arguments: Any) -> Any:
         """An optimizer's turn.
@@ -161,7 +179,10 @@ class FastTurns(FastPath):
             note(now_ns + (CLEARING_BEGINS if is_noted else TRAINING_ENDS_CLEARING_BEGINS))
             if now_ns > place.late_ns:
                 place.on_late()
-            self._zero_grad(place.epoch, batch_idx, optimizer, idx)
+            if self._zero_grad is None:
+                optimizer.zero_grad()
+            else:
+                self._zero_grad(place.epoch, batch_idx, optimizer, idx)
             self._cleared.completed += 1
         elif not is_noted:
             note(clock_ns() + TRAINING_ENDS)
@@ -170,7 +191,10 @@ class FastTurns(FastPath):
             begins = BACKWARD_BEGINS
         place.hook = "backward"
         note(clock_ns() + begins)
-        self._backward(loss, optimizer, idx)
+        if self._backward is None:
+            loss.backward()
+        else:
+            self._backward(loss, optimizer, idx)
         now_ns = clock_ns()
         if own.will_step:
             note(now_ns + BACKWARD_ENDS_BEFORE_STEP)

@@ -68,6 +68,17 @@ class TwoHooks(nb.Callback):
         self.count += 1
 
 
+class OneHook(nb.Callback):
+    """Looks at batch ends, as most callbacks do."""
+
+    count = 0
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.count += 1
+
+
 class SleepySink(nb.Sink):
     """Takes 5 ms for each record."""
 
@@ -103,6 +114,10 @@ def logged(folder: Path) -> float:
 
 def callbacks10(folder: Path) -> float:
     return train(folder, callbacks=[TwoHooks() for _ in range(10)], **BARE)
+
+
+def callback_recorded(folder: Path) -> float:
+    return train(folder, callbacks=[OneHook()], **{**BARE, "recording": "all"})
 
 
 def sleepy_reference(folder: Path) -> float:
@@ -325,6 +340,7 @@ def contenders() -> dict[str, Callable[[Path], float]]:
         "default": default,
         "logged": logged,
         "ten callbacks": callbacks10,
+        "one at batch end, recorded": callback_recorded,
         "recorded, no sink": sleepy_reference,
         "recorded, 5 ms sink": sleepy,
         **OTHER_LOOPS,
