@@ -159,7 +159,7 @@ def test_a_module_that_forgot_its_parents_init_is_refused(tmp_path: Path) -> Non
 def test_data_itself_is_no_dataloader(tmp_path: Path, argument: str, given: Any) -> None:
     loaders = {"train_dataloaders": loader(), argument: given}
 
-    with pytest.raises(nb.UsageError, match=r"data and no loader of it; give a DataLoader"):
+    with pytest.raises(nb.UsageError, match=r"data, not a loader of it; return a DataLoader"):
         trainer(tmp_path).fit(Small(), **loaders)
 
 

@@ -471,7 +471,7 @@ def test_a_type_that_needs_functions_is_refused_without_them() -> None:
     class Opaque:
         pass
 
-    with pytest.raises(nb.UsageError, match="give to_plain and from_plain"):
+    with pytest.raises(nb.UsageError, match="pass to_plain and from_plain"):
         nb.register_type(Opaque)
 
 

@@ -322,7 +322,7 @@ def test_weights_alone_cannot_be_resumed_from(tmp_path: Path) -> None:
 def test_a_checkpoint_replaces_nothing(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "x", {"a": 1})
 
-    with pytest.raises(CheckpointError, match="x exists already, and a checkpoint replaces"):
+    with pytest.raises(CheckpointError, match="x exists already and is not overwritten"):
         write_checkpoint(tmp_path / "x", {"a": 2})
     assert read_checkpoint(tmp_path / "x") == {"a": 1}
 

@@ -841,7 +841,7 @@ def test_another_kind_of_loader_is_refused(tmp_path: Path) -> None:
     first = trainer(tmp_path, max_steps=4)
     first.fit(Small(), shuffled())
 
-    with pytest.raises(nb.CheckpointError, match="not one of this StatefulDataLoader"):
+    with pytest.raises(nb.CheckpointError, match="does not fit this StatefulDataLoader"):
         trainer(tmp_path).fit(Small(), stateful(), ckpt_path="last")
 
 

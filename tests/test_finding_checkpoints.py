@@ -73,7 +73,7 @@ def test_last_passes_over_a_damaged_checkpoint_for_the_one_before(
 
     second.fit(resumed, loader(), ckpt_path="last")
 
-    assert "passed over for the one before" in capsys.readouterr().err
+    assert "skipped for the one before" in capsys.readouterr().err
     assert all(map(torch.equal, weights(resumed), weights(straight)))
 
 
@@ -116,7 +116,7 @@ def test_last_says_which_newer_run_has_no_checkpoint(
 
     lines = capsys.readouterr().err.splitlines()
     (said,) = [line for line in lines if "passed over" in line]
-    assert "passed over: they have no checkpoint to go on from" in said
+    assert "skipped: they have no checkpoint to resume from" in said
     assert f"passed_over={killed.run_folder.info.id}" in said
     assert f"taken={first.run_folder.info.id}" in said
 

@@ -529,7 +529,7 @@ def test_a_frequency_for_some_optimizers_only_is_refused(tmp_path: Path) -> None
     def configure(optimizer: Any) -> Any:
         return [{"optimizer": optimizer, "frequency": 2}, {"optimizer": optimizer}]
 
-    refused(tmp_path, configure, "'frequency'", "2, None", "none or to all")
+    refused(tmp_path, configure, "'frequency'", "2, None", "none or for all")
 
 
 @pytest.mark.parametrize("frequency", [0, -1, 0.5, True])

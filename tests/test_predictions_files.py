@@ -118,7 +118,7 @@ def test_a_value_that_no_file_can_hold_is_refused_at_the_first_batch(tmp_path: P
 def test_a_file_of_another_kind_is_refused_and_not_run(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "predictions_rank_0.safetensors").write_bytes(content)
 
-    with pytest.raises(nb.CheckpointError, match="is no file of predictions"):
+    with pytest.raises(nb.CheckpointError, match="is not a file of predictions"):
         nb.load_predictions(tmp_path / "predictions.pt")
 
 
@@ -130,7 +130,7 @@ def test_tensors_of_others_are_no_predictions(tmp_path: Path) -> None:
 
 
 def test_predictions_that_are_not_there_are_an_error_that_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match="give the file, or what"):
+    with pytest.raises(nb.UsageError, match="pass the file, or the name"):
         nb.load_predictions(tmp_path / "predictions.pt")
 
 

@@ -402,7 +402,7 @@ def test_requeueing_outside_slurm_is_refused(
 ) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
-    with pytest.raises(nb.UsageError, match="slurm_requeue=True: this process is no SLURM job"):
+    with pytest.raises(nb.UsageError, match="slurm_requeue=True: this process is not a SLURM job"):
         trainer(tmp_path, slurm_requeue=True)
 
 

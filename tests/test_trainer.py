@@ -666,7 +666,7 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
     ("arguments", "message"),
     [
         ({"max_epoch": 1}, "did you mean max_epochs"),
-        ({"limit_train_batches": 1.5}, "for 1.5 batches give an int"),
+        ({"limit_train_batches": 1.5}, "for 1.5 batches use an int"),
         ({"limit_val_batches": -1}, "limit_val_batches=-1"),
         ({"precision": "8"}, "expected one of '64-true', '32-true'"),
         ({"precision": ["32"]}, "expected one of '64-true', '32-true'"),

@@ -198,7 +198,7 @@ def test_an_interval_beyond_the_epoch_is_refused_with_the_way_out(
 
 
 def test_a_share_of_a_stream_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match=r"0\.5 is a share, .* no length; give .* \(an int\)"):
+    with pytest.raises(nb.UsageError, match=r"0\.5 is a share, .* no length; set .* \(an int\)"):
         validated_after(tmp_path, DataLoader(Stream(), 1), val_check_interval=0.5)
 
 

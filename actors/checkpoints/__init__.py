@@ -1,1 +1,1 @@
-"""Checkpoints on disk: files, format, values, and importing others'."""
+"""Checkpoints on disk: files, format, values, and conversion from other formats."""

@@ -1,4 +1,4 @@
-"""Where checkpoints lie: names, the link ``last``, and finding the one that a user means."""
+"""Names and places of checkpoints: the link ``last``, and the checkpoint that a user means."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from ...bus.system.paths import as_path
 from .format import is_checkpoint, read_checkpoint, temporary_name
 from .replaced import restore_replaced
 
-MAX_NAMED_RUNS = 5  # of those that are passed over
+MAX_NAMED_RUNS = 5  # of those skipped
 
 _log = get_logger("nightbus.checkpoint")
 
@@ -24,9 +24,9 @@ class Found(NamedTuple):
     """A checkpoint that was read.
 
     Attributes:
-        path: where it lies.
-        state: what it holds.
-        run: the run it belongs to, if it lies in one.
+        path: its folder.
+        state: its content.
+        run: the run that contains it, if any.
     """
 
     path: Path
@@ -35,12 +35,12 @@ class Found(NamedTuple):
 
 
 def free_name(path: Path, mine: Collection[str] = (), join: str = "-", first: int = 1) -> Path:
-    """The path, or the first of ``path-v1``, ``path-v2`` ... that does not exist.
+    """Return the path, or the first of ``path-v1``, ``path-v2`` ... that does not exist.
 
     Args:
-        path: the name that is wanted.
-        mine: paths that may be taken although they exist.
-        join: what is between name and version.
+        path: the wanted name.
+        mine: paths that may be used although they exist.
+        join: the text between name and version.
         first: the first version.
     """
     free, version = path, first
@@ -51,8 +51,11 @@ def free_name(path: Path, mine: Collection[str] = (), join: str = "-", first: in
 
 
 def point_at(link: Path, target: Path) -> None:
-    """Make ``link`` lead to ``target``, both in one folder, for good and without a moment of
-    neither.
+    """Point a link at a target atomically and durably.
+
+    Args:
+        link: the link.
+        target: its target, in the same folder.
     """
     temporary = temporary_name(link)
     temporary.unlink(missing_ok=True)
@@ -64,15 +67,15 @@ def point_at(link: Path, target: Path) -> None:
 def find_checkpoint(
     ckpt_path: str | os.PathLike[str], root: Path, run_name: str, best_paths: Sequence[str] = ()
 ) -> Found | None:
-    """Read the checkpoint that ``ckpt_path`` means.
+    """Return the checkpoint that ``ckpt_path`` means.
 
     Args:
         ckpt_path: a checkpoint's folder; ``last``: the newest of the run of this name that was
             started or resumed last and has one, or the one before if that is damaged; ``best``:
-            the best of this trainer's ModelCheckpoint, or if it has not saved one, of that run.
+            the best of this trainer's ModelCheckpoint, or of that run if it has not saved one.
         root: folder of the runs.
         run_name: the run's name.
-        best_paths: what this trainer's callbacks hold to be best.
+        best_paths: the best checkpoints of this trainer's callbacks.
 
     Returns:
         The checkpoint; None if no run of this name has a checkpoint, for ``last``.
@@ -124,7 +127,7 @@ def _find_last(root: Path, run_name: str) -> Found | None:
             continue
         if passed_over:
             _log.warning(
-                "newer runs of this name are passed over: they have no checkpoint to go on from",
+                "newer runs of this name are skipped: they have no checkpoint to resume from",
                 passed_over=", ".join(passed_over[:MAX_NAMED_RUNS]),
                 taken=run_id,
             )
@@ -133,10 +136,10 @@ def _find_last(root: Path, run_name: str) -> Found | None:
 
 
 def last_of(run: RunFolder) -> Found | None:
-    """A run's newest checkpoint that can be read and resumed from; None if it has none at all.
+    """Return a run's newest readable checkpoint that can be resumed; None if it has no checkpoint.
 
     Raises:
-        CheckpointError: it has some, and all are damaged.
+        CheckpointError: all of its checkpoints are damaged.
     """
     damaged: list[CheckpointError] = []
     for path in _newest_first(run):
@@ -144,7 +147,7 @@ def last_of(run: RunFolder) -> Found | None:
             found = Found(path, read_checkpoint(path), run)
         except CheckpointError as error:
             damaged.append(error)
-            _log.warning("a checkpoint is passed over for the one before", error=str(error))
+            _log.warning("a checkpoint is skipped for the one before", error=str(error))
             continue
         if "loops" in found.state:
             return found
@@ -154,17 +157,17 @@ def last_of(run: RunFolder) -> Found | None:
 
 
 def _newest_first(run: RunFolder) -> Iterator[Path]:
-    """The run's checkpoints in its own folder: that which ``last`` leads to, then the others."""
+    """Yield the run's checkpoints in its own folder: the target of ``last``, then the others."""
     folder = run.path / "checkpoints"
     restore_replaced(folder)
     last = folder / "last"
     first = None
     if last.is_symlink():
         first = folder / os.readlink(last)
-        real = Path(os.path.realpath(last))  # of a link to a link, where that leads
+        real = Path(os.path.realpath(last))  # the final target, if it is a link to a link
         if first.parent != folder or real.parent != Path(os.path.realpath(folder)):
             raise CheckpointError(
-                f"{last} leads out of its run, to {real}; give that path as ckpt_path if it is "
+                f"{last} leads out of its run, to {real}; use that path as ckpt_path if it is "
                 "the checkpoint you mean"
             )
         if is_checkpoint(first):
@@ -190,21 +193,21 @@ def _find_best(root: Path, run_name: str, best_paths: Sequence[str]) -> Found:
             known = _best_of(last)
     if not known:
         raise CheckpointError(
-            f"ckpt_path='best': no ModelCheckpoint of this trainer or of the newest run called "
+            f"ckpt_path='best': no ModelCheckpoint of this trainer or of the newest run named "
             f"{run_name!r} in {root} has saved a checkpoint; add ModelCheckpoint(monitor=...) to "
-            "callbacks, or give the checkpoint's path"
+            "callbacks, or use the checkpoint's path"
         )
     if len(best_paths) > 1:
         _log.warning(
             "there are several ModelCheckpoints: ckpt_path='best' is the best of the first that "
-            "has saved one; give the path of another one's best_model_path if you mean that",
+            "has saved one; use another one's best_model_path if you mean that",
             checkpoint=known[0],
         )
     return _read(Path(known[0]).resolve())
 
 
 def _best_of(last: Found) -> list[str]:
-    """What the callbacks of the run held to be best when it was saved last."""
+    """Return the best checkpoints of the run's callbacks when it was saved last."""
     found = []
     for state in last.state.get("actors", {}).values():
         if isinstance(state, dict) and (path := state.get("best_model_path")):

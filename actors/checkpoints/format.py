@@ -1,7 +1,7 @@
 """Checkpoints on disk: tensors as safetensors, everything else as msgpack, nothing executable.
 
 A checkpoint is a folder with ``tensors.safetensors``, ``state.msgpack``, and the digest of both.
-What kinds of values the state may hold, and how they are written, is in ``checkpoint_values``.
+The kinds of values in the state, and their encoding, are in ``values.py``.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ from .replaced import put_in_place, restore_replaced
 from .values import Flattener, decoder
 
 FORMAT_VERSION = 1
-MAX_NEAR = 8  # checkpoints that are named where another was looked for
+MAX_NEAR = 8  # maximum number of checkpoints named in an error about a missing one
 
 _encode = msgspec.msgpack.Encoder().encode
-# What decoding raises, of a file that is not what it says.
+# Errors of decoding a malformed file.
 _DAMAGE = (
     KeyError,
     TypeError,
@@ -50,10 +50,10 @@ _DAMAGE = (
 
 
 class Snapshot(NamedTuple):
-    """A state that does not change any more.
+    """An encoded copy of a state.
 
     Attributes:
-        state: all but the tensors, encoded.
+        state: everything but the tensors, encoded.
         tensors: copies, on the CPU, by name.
     """
 
@@ -62,7 +62,7 @@ class Snapshot(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """What it will take on disk, about."""
+        """Approximate size on disk, in bytes."""
         return len(self.state) + sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 
@@ -73,7 +73,7 @@ def take_snapshot(state: Mapping[str, Any]) -> Snapshot:
         state: plain data and tensors.
 
     Raises:
-        CheckpointError: it holds something a checkpoint cannot carry.
+        CheckpointError: a checkpoint cannot hold a value in it.
     """
     flattener = Flattener()
     try:
@@ -87,14 +87,14 @@ def take_snapshot(state: Mapping[str, Any]) -> Snapshot:
 
 
 def check_carried(state: Mapping[str, Any], path: str = "state") -> None:
-    """See that a state can be saved, and be read again.
+    """Check that a state can be saved and read again.
 
     Args:
         state: plain data and tensors, which are not copied.
-        path: what it is called in the message.
+        path: its name in errors.
 
     Raises:
-        CheckpointError: it holds something a checkpoint cannot carry; the message says where.
+        CheckpointError: it holds something that a checkpoint cannot hold; the message says where.
     """
     flattener = Flattener(copies=False)
     plain = flattener.plain(state, path)
@@ -112,15 +112,15 @@ def write_checkpoint(
     """Write a checkpoint so that ``folder`` is either absent or complete.
 
     Args:
-        folder: where; must not exist.
+        folder: the checkpoint; must not exist.
         state: plain data and tensors, or a snapshot of it.
-        replaces: take the place of what is there.
+        replaces: replace an existing checkpoint.
 
     Returns:
         Its digest and its size in bytes.
 
     Raises:
-        CheckpointError: the state holds something a checkpoint cannot carry, or the disk failed.
+        CheckpointError: a checkpoint cannot hold a value in the state, or the disk failed.
     """
     snapshot = state if isinstance(state, Snapshot) else take_snapshot(state)
     with _made_at(folder, replaces) as temporary:
@@ -133,7 +133,7 @@ def write_checkpoint(
 
 
 def _check_readable(written: Path, folder: Path, snapshot: Snapshot) -> None:
-    """What is called a checkpoint can be read: what its reader does, but for copying the tensors.
+    """Check that a checkpoint can be read, as its reader would, without copying tensors.
 
     Raises:
         CheckpointError: it cannot.
@@ -159,12 +159,12 @@ def _write_private(path: Path, data: bytes) -> None:
 
 
 def link_checkpoint(source: Path, folder: Path, replaces: bool = False) -> tuple[str, int]:
-    """Have a complete checkpoint under another name too, without writing it again.
+    """Give a complete checkpoint another name too, without writing it again.
 
     Args:
         source: the checkpoint.
         folder: the other name; must not exist.
-        replaces: take the place of what is there.
+        replaces: replace an existing checkpoint.
 
     Returns:
         Its digest and its size in bytes.
@@ -185,10 +185,10 @@ def link_checkpoint(source: Path, folder: Path, replaces: bool = False) -> tuple
 
 @contextlib.contextmanager
 def _made_at(folder: Path, replaces: bool) -> Any:
-    """A temporary folder for a checkpoint's files, which is durable and called ``folder`` then."""
+    """Provide a temporary folder for a checkpoint's files; at its end it becomes ``folder``, durably."""
     if os.path.lexists(folder) and not replaces:
         raise CheckpointError(
-            f"{folder} exists already, and a checkpoint replaces nothing; choose another path, or "
+            f"{folder} exists already and is not overwritten; choose another path, or "
             "remove it first"
         )
     temporary = temporary_name(folder)
@@ -196,7 +196,7 @@ def _made_at(folder: Path, replaces: bool) -> Any:
         if not folder.parent.is_dir():
             make_private_folder(folder.parent)
             sync_folder(folder.parent.parent)
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had our number
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with our id
         temporary.mkdir(mode=0o700)
         yield temporary
         for name in (TENSORS, STATE, DIGEST):
@@ -215,29 +215,30 @@ def _made_at(folder: Path, replaces: bool) -> Any:
 
 
 def _remove_files(folder: Path) -> None:
-    """Remove a checkpoint's files and their folder, if they are there; without opening the folder,
-    which cannot be done while there is no file descriptor.
+    """Remove a checkpoint's files and their folder, if they exist.
+
+    It does not open the folder, which is impossible without a file descriptor.
     """
     with contextlib.suppress(OSError):
         for name in (TENSORS, STATE, DIGEST):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
-    shutil.rmtree(folder, ignore_errors=True)  # what else there is in it
+    shutil.rmtree(folder, ignore_errors=True)  # whatever else is in it
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint, so that it is whole or gone whenever the process is killed.
+    """Remove a checkpoint, so that it is complete or gone if the process is killed.
 
     Raises:
-        OSError: the disk failed, or there is none.
+        OSError: the disk failed, or there is no such checkpoint.
     """
     temporary = temporary_name(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     folder.rename(temporary)
-    # Before its files are removed: a power cut must not leave some of them under the old name.
+    # First, because a power cut must not leave some of the files under the old name.
     try:
         sync_folder(folder.parent)
-    except OSError:  # no file descriptor, say: it stays, and not as something half done
+    except OSError:  # for example no file descriptor: it stays complete
         temporary.rename(folder)
         raise
     _remove_files(temporary)
@@ -246,13 +247,14 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """What something is called that is not what ``path`` says yet, or no longer."""
+    """Return the name of something that is about to become ``path``, or no longer is."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed left of checkpoints that they had begun to write or
-    to remove, and of links to them.
+    """Remove what killed processes left of checkpoints that they were writing or removing.
+
+    Links to such checkpoints are removed too.
     """
     restore_replaced(folder)
     for path in folder.glob(".*.tmp"):
@@ -266,12 +268,12 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is of a checkpoint, or one that safetensors has not finished."""
+    """Return whether a file belongs to a checkpoint, or is one that safetensors did not finish."""
     return path.name in (TENSORS, STATE, DIGEST) or path.name.startswith(".tmp")
 
 
 def _is_a_file(path: Path) -> str:
-    """What a file is that was given for a checkpoint, and what to do."""
+    """Return what a file given as a checkpoint is, and what to do."""
     try:
         kind = kind_of_file(path)
     except OSError as error:
@@ -280,13 +282,13 @@ def _is_a_file(path: Path) -> str:
         return f"{path} is {kind.what}; a nightbus checkpoint is a folder. {kind.advice}"
     return (
         f"{path} is a file; a nightbus checkpoint is a folder. It seems to be {kind.what}, which "
-        "may be made to run code when it is read; if you know where it comes from, convert it "
+        "can be made to run code when it is read; if you know where it comes from, convert it "
         f"first: nightbus import-ckpt {quoted(path)} -o OUT --trust"
     )
 
 
 def _is_not_there(path: Path) -> str:
-    """That there is nothing, and what is near."""
+    """Return that there is nothing, and which checkpoints are near."""
     if path.is_symlink():
         return f"{path} is a link to {os.readlink(path)}, where nothing is"
     above = path.parent
@@ -299,10 +301,10 @@ def _is_not_there(path: Path) -> str:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint; what it holds is data, whoever wrote it.
+    """Return the content of a checkpoint, which is data, whoever wrote it.
 
     Raises:
-        CheckpointError: it is none, or is damaged.
+        CheckpointError: it is not a checkpoint, or is damaged.
     """
     restore_replaced(folder.parent)
     if folder.is_file():
@@ -314,8 +316,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         with open(open_plain(folder / STATE, CheckpointError), "rb") as file:
             data = file.read()
         loaded = safetensors.torch.load_file(folder / TENSORS)
-        # Copies, as they were in memory: in the file a tensor may begin anywhere, and where memory
-        # is not aligned, a dot product may come out other in its last bit.
+        # Copied, because a tensor may begin anywhere in the file, and a dot product over unaligned
+        # memory may differ in its last bit.
         tensors = {name: tensor.clone() for name, tensor in loaded.items()}
         content = _decode(data, tensors)
     except (FileNotFoundError, NotADirectoryError):
@@ -323,7 +325,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         last = next((path for path in places if is_checkpoint(path)), None)
         advice = f"; {last} is the newest of this run" if last is not None else ""
         raise CheckpointError(
-            f"{folder} is no checkpoint: a nightbus checkpoint is a folder with {STATE}, "
+            f"{folder} is not a checkpoint: a nightbus checkpoint is a folder with {STATE}, "
             f"{TENSORS} and {DIGEST}{advice}"
         ) from None
     except (OSError, *_DAMAGE) as error:

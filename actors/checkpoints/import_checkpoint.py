@@ -1,7 +1,7 @@
-"""Converts a checkpoint file of PyTorch or Lightning; run as a process of its own.
+"""Converts a checkpoint file of PyTorch or Lightning; runs as a process of its own.
 
 Such a file is a pickle. ``torch.load(weights_only=True)`` restricts what it may do, which has been
-got around twice, so this runs only when a user asks for it, and nothing else in nightbus calls it.
+circumvented twice, so this runs only on a user's request, and nothing else in nightbus calls it.
 """
 
 import sys
@@ -19,7 +19,7 @@ from .format import take_snapshot, write_checkpoint
 from .weight_names import plain_names
 
 OLDEST_TORCH = (2, 10)
-_REFUSAL = "WeightsUnpickler error:"  # what torch says before why it refused
+_REFUSAL = "WeightsUnpickler error:"  # torch's text before the reason of a refusal
 _SIGNS_OF_CODE = ("Unsupported", "Trying to")  # a truncated file has none of these
 _TAKEN = (
     "state_dict",
@@ -32,14 +32,14 @@ _TAKEN = (
 
 
 def convert(source: Path, folder: Path) -> list[str]:
-    """Write what a file of PyTorch or Lightning holds as a checkpoint.
+    """Write the content of a file of PyTorch or Lightning as a checkpoint.
 
     Args:
         source: the file: a state dict, or a checkpoint of Lightning.
         folder: the new checkpoint; must not exist.
 
     Returns:
-        What was left out, a line each.
+        What was left out, one line each.
 
     Raises:
         CheckpointError: it cannot be read, or holds no weights.
@@ -47,14 +47,14 @@ def convert(source: Path, folder: Path) -> list[str]:
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < OLDEST_TORCH:
         raise CheckpointError(
-            f"torch {torch.__version__} is installed; to read checkpoints of others take 2.10 or "
+            f"torch {torch.__version__} is installed; to read other checkpoints, use 2.10 or "
             "newer, which has no known way around weights_only"
         )
     try:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {source}") from None
-    except Exception as error:  # of many types: it parses what anybody may have written
+    except Exception as error:  # of many types, because it parses untrusted data
         raise CheckpointError(f"{source} {_why_not_read(error)}") from error
     state, left_out = _state_of(content, source)
     write_checkpoint(folder, state)
@@ -62,25 +62,25 @@ def convert(source: Path, folder: Path) -> list[str]:
 
 
 def _why_not_read(error: Exception) -> str:
-    """What is wrong with a file that torch does not read, and what to do."""
+    """Return what is wrong with a file that torch does not read, and what to do."""
     text = str(error).strip()
     refused = text.partition(_REFUSAL)[2].strip() or text
     what = f"{type(error).__name__}: {refused.splitlines()[0].split('. ')[0]}" if refused else ""
     if _REFUSAL in text and any(sign in refused for sign in _SIGNS_OF_CODE):
         return (
-            f"cannot be read without running code that it names: {what}; save it anew where it was "
-            "made, with weights and plain data only"
+            f"cannot be read without running code that it names: {what}; save it again where it "
+            "was made, with weights and plain data only"
         )
     why = f" ({what})" if what else ""
     return (
-        f"is damaged or cut short, or no checkpoint of PyTorch{why}; compare its size with the "
+        f"is damaged or cut short, or not a checkpoint of PyTorch{why}; compare its size with the "
         "original's, and copy it again"
     )
 
 
 def _state_of(content: Any, source: Path) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{source} holds a {type(content).__name__}, no state dict")
+        raise CheckpointError(f"{source} holds a {type(content).__name__}, not a state dict")
     if not isinstance(content.get("state_dict"), Mapping):
         if not content or not all(isinstance(value, Tensor) for value in content.values()):
             raise CheckpointError(
@@ -118,7 +118,7 @@ def _state_of(content: Any, source: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _epochs(content: Mapping[str, Any]) -> int:
-    """How many epochs it has completed: Lightning counts the one that it saved in apart."""
+    """Return how many epochs it has completed; Lightning does not count the one it was saved in."""
     progress: Any = content
     for name in ("loops", "fit_loop", "epoch_progress", "total", "processed"):
         progress = progress.get(name) if isinstance(progress, Mapping) else None

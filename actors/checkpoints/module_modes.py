@@ -1,8 +1,8 @@
-"""Modes of a module's parts and parameters that training changed on its way, for checkpoints.
+"""Saves modes of a module's parts and parameters that training changed.
 
-Nobody changes them again in a resumed run: what froze a part in ``on_train_epoch_start``, say, is
-not called in the middle of an epoch. What was so when training began is not kept: there, the code
-that runs now has its say, which may have thawed a part to train it further.
+Nothing changes them again in a resumed run: for example, ``on_train_epoch_start``, which froze a
+part, is not called in the middle of an epoch. Modes that have not changed since training began are
+not saved: there, the present code decides, which may have unfrozen a part to train it further.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,10 +14,10 @@ from .weight_names import plain_name
 
 
 class ModuleModes:
-    """What a module's modes have become since this was made.
+    """The changes of a module's modes since this was created.
 
     Args:
-        module: the module, as training begins.
+        module: the module, at the start of training.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -25,10 +25,10 @@ class ModuleModes:
         self._training, self._requires_grad = _modes_of(module)
 
     def state_dict(self, toggled: Collection[nn.Parameter]) -> dict[str, Any]:
-        """The modes of what is in another one now, by name.
+        """Return the changed modes by name.
 
         Args:
-            toggled: parameters that are frozen for an optimizer's turn only.
+            toggled: parameters that are frozen only for an optimizer's turn.
         """
         training, requires_grad = _modes_of(self._module)
         requires_grad |= dict.fromkeys(_names_of(self._module, toggled), True)
@@ -38,7 +38,7 @@ class ModuleModes:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` gave, where the module still has it."""
+        """Restore what ``state_dict`` returned, as far as the module still has the parts."""
         for name, part in self._module.named_modules():
             part.training = state["training"].get(plain_name(name), part.training)
         for name, parameter in self._module.named_parameters():

@@ -1,8 +1,8 @@
-"""A checkpoint takes the place of another one, so that a kill at any moment leaves one of the two.
+"""Replaces one checkpoint by another, so that a kill at any moment leaves one of the two.
 
-Where the system can exchange two names, the name always leads to a whole checkpoint. Elsewhere the
-former one is moved aside first; if the process is killed before the new one has the name, the
-former one gets it back from whoever looks for it.
+If the system can exchange two names, the name always leads to a complete checkpoint. Otherwise the
+former one is moved aside first; if the process is killed before the new one has the name, the next
+process that looks for it restores the former one.
 """
 
 import contextlib
@@ -15,19 +15,18 @@ from ...bus.runs.crash_leftovers import is_gone
 from ...bus.system.exchange import exchange
 
 _ASIDE = re.compile(r"\.(.+)\.(\d+)\.former")
-_in_progress: set[Path] = set()  # what this process has moved aside for a moment
+_in_progress: set[Path] = set()  # folders that this process has moved aside for a moment
 
 
 def put_in_place(temporary: Path, folder: Path) -> None:
-    """Call a complete checkpoint what it is to be called, for good. What has the name until then
-    is called ``temporary`` afterwards.
+    """Give a complete checkpoint its name durably; the former holder becomes ``temporary``.
 
     Args:
-        temporary: the checkpoint, beside ``folder``.
-        folder: its name; may be a former checkpoint's.
+        temporary: the checkpoint, in the same folder as ``folder``.
+        folder: its name; may be that of a former checkpoint.
 
     Raises:
-        OSError: the disk failed; the former one, if there is one, is there as it was.
+        OSError: the disk failed; the former checkpoint, if any, is unchanged.
     """
     if not os.path.lexists(folder):
         temporary.rename(folder)
@@ -64,18 +63,17 @@ def _move_aside(temporary: Path, folder: Path) -> None:
 
 
 def restore_replaced(folder: Path) -> None:
-    """Give checkpoints their names back that processes moved aside which were killed before the new
-    ones had taken their place.
+    """Rename checkpoints back that killed processes had moved aside without replacing them.
 
     Args:
-        folder: what they lie in.
+        folder: the folder of the checkpoints.
     """
-    with contextlib.suppress(OSError):  # no folder, or somebody else's: who looks says what is not
+    with contextlib.suppress(OSError):  # no folder, or not ours: the reader reports it
         for path in folder.glob(".*.former"):
             found = _ASIDE.fullmatch(path.name)
             if not found or path in _in_progress or not is_gone(int(found[2])):
                 continue
             name = folder / found[1]
-            # If the new one has the name, what is aside is a leftover like any other.
+            # If the new one has the name, the former one is an ordinary leftover.
             leftover = folder / f".{found[1]}.former.{found[2]}.tmp"
             path.rename(leftover if os.path.lexists(name) else name)

@@ -1,4 +1,4 @@
-"""Which tensors a checkpoint carries, and how those are written that its file has no type for."""
+"""Decides which tensors a checkpoint can hold, and encodes types that its file does not have."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ _WRITTEN_AS_THEY_ARE = frozenset(
 
 
 def why_not(tensor: Tensor) -> str:
-    """Why a checkpoint cannot carry a tensor; empty if it can."""
+    """Return why a checkpoint cannot hold a tensor; empty if it can."""
     if is_lazy(tensor):
         return "has no shape yet, because its module was never called"
     if tensor.is_nested:
@@ -44,26 +44,26 @@ def why_not(tensor: Tensor) -> str:
 
 
 def is_written_as_it_is(tensor: Tensor) -> bool:
-    """Whether the file has a type for it."""
+    """Return whether the file has the tensor's type."""
     return tensor.dtype in _WRITTEN_AS_THEY_ARE
 
 
 def as_written(tensor: Tensor) -> Tensor:
-    """A copy on the CPU, of a type that the file has: of another one, its bytes, of shape (N,)."""
+    """Return a copy on the CPU; if the file lacks the type, its bytes, of shape (N,)."""
     tensor = tensor.detach()
     if is_written_as_it_is(tensor):
-        # A copy, so that it does not change while it is written, and so that views of one storage
-        # do not meet in the file.
+        # A copy, so that it does not change while being written, and so that views of one storage
+        # are independent in the file.
         return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").copy_(tensor)
     plain = tensor.resolve_conj().resolve_neg().cpu().contiguous()
     return plain.reshape(-1).view(torch.uint8).clone()
 
 
 def dtype_called(name: str) -> torch.dtype:
-    """A dtype by its name in torch.
+    """Return a dtype by its name in torch.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such dtype.
     """
     found = vars(torch).get(name)
     if not isinstance(found, torch.dtype):
@@ -72,15 +72,15 @@ def dtype_called(name: str) -> torch.dtype:
 
 
 def of_bytes(data: Tensor, dtype: str, shape: Sequence[int]) -> Tensor:
-    """The tensor that ``as_written`` made bytes of.
+    """Return the tensor that ``as_written`` turned into bytes.
 
     Args:
         data: of shape (N,) and type uint8.
-        dtype: its name.
-        shape: the tensor's own.
+        dtype: name of the dtype.
+        shape: shape of the tensor.
 
     Raises:
-        ValueError: they do not belong together.
+        ValueError: they do not fit together.
     """
     kind = dtype_called(dtype)
     if not isinstance(data, Tensor) or data.dtype is not torch.uint8 or data.dim() != 1:

@@ -1,4 +1,4 @@
-"""Types of Python, NumPy and torch that a checkpoint carries by a name and plain parts."""
+"""Types of Python, NumPy and torch that a checkpoint holds as a name and plain parts."""
 
 import uuid
 from collections import Counter, OrderedDict, defaultdict
@@ -14,14 +14,15 @@ import torch
 
 
 class Standard(NamedTuple):
-    """How a type is carried.
+    """The encoding of a type.
 
     Attributes:
-        name: what checkpoints call it.
-        kind: the type; subclasses are none of it.
-        parts: what is written of an instance: a value that a checkpoint carries.
-        made: an instance of that.
-        fits: whether an instance can be carried so; if not, it is what its base is, or refused.
+        name: its name in checkpoints.
+        kind: the type; subclasses do not count.
+        parts: returns a value that a checkpoint can hold, for an instance.
+        made: returns an instance for such a value.
+        fits: tells whether an instance can be encoded so; if not, it is treated as its base, or
+            refused.
     """
 
     name: str
@@ -32,12 +33,12 @@ class Standard(NamedTuple):
 
 
 def dtype_text(dtype: np.dtype[Any]) -> Any:
-    """A NumPy dtype as plain data; of a structured one, its fields."""
+    """Return a NumPy dtype as plain data; for a structured one, its fields."""
     return dtype.str if dtype.names is None else [list(field) for field in dtype.descr]
 
 
 def dtype_of(text: Any) -> np.dtype[Any]:
-    """The dtype that ``dtype_text`` gave.
+    """Return the dtype that ``dtype_text`` encoded.
 
     Raises:
         ValueError: its values are Python objects.
@@ -52,7 +53,7 @@ def dtype_of(text: Any) -> np.dtype[Any]:
 
 
 def is_plain_dtype(dtype: np.dtype[Any]) -> bool:
-    """Whether ``dtype_text`` says all of it; types that other packages added have no text."""
+    """Return whether ``dtype_text`` encodes all of it; it does not for types of other packages."""
     if dtype.hasobject:
         return False
     try:
@@ -86,7 +87,9 @@ def _defaultdict(parts: Any) -> defaultdict[Any, Any]:
 
 def _counter(items: Any) -> Counter[Any]:
     counter: Counter[Any] = Counter()
-    dict.update(counter, items)  # Counter's own adds up, which values that are no numbers cannot
+    dict.update(
+        counter, items
+    )  # Counter's own adds up, which fails for values that are not numbers
     return counter
 
 
@@ -119,7 +122,7 @@ STANDARD = (
     Standard("bytearray", bytearray, bytes, bytearray),
     Standard("PurePosixPath", PurePosixPath, str, PurePosixPath),
     Standard("PureWindowsPath", PureWindowsPath, str, PureWindowsPath),
-    # torch's own state_dict() is an OrderedDict with what no checkpoint keeps: that one is a dict.
+    # torch's state_dict() is an OrderedDict with attributes that checkpoints drop: kept as a dict.
     Standard("OrderedDict", OrderedDict, dict, OrderedDict, lambda d: not hasattr(d, "_metadata")),
     Standard("Counter", Counter, dict, _counter),
     Standard(
@@ -145,20 +148,20 @@ _BY_NAME = {entry.name: entry for entry in STANDARD}
 
 
 def standard_for(value: Any) -> Standard | None:
-    """How a value is carried, if it is of one of these types."""
+    """Return the encoding of a value, if it is of one of these types."""
     kind = np.dtype if isinstance(value, np.dtype) else type(value)
     entry = _BY_TYPE.get(kind)
     return entry if entry is not None and entry.fits(value) else None
 
 
 def made_of_parts(content: Any) -> Any:
-    """An instance of a type in ``STANDARD``.
+    """Return an instance of a type in ``STANDARD``.
 
     Args:
         content: its name and its parts.
 
     Raises:
-        ValueError: there is no such type, or these are none of its parts.
+        ValueError: there is no such type, or the parts do not fit.
     """
     name, parts = content
     entry = _BY_NAME.get(name)

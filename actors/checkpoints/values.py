@@ -1,8 +1,8 @@
-"""What values a checkpoint's state may hold, and how each is written.
+"""The values that a checkpoint's state may hold, and their encoding.
 
-Everything is msgpack; what msgpack has no type for is an extension, whose code says what it is. A
-file never says what code to load: an enum's class must be imported already, and a type of the
-user's registered, before a checkpoint that holds one is read.
+Everything is msgpack; types that msgpack lacks are extensions, with a code for each. A file never
+decides which code is loaded: an enum's class must be imported, and a user's type registered, before
+a checkpoint with one is read.
 """
 
 import dataclasses
@@ -74,26 +74,26 @@ def register_type(
     from_plain: Callable[[Any], Any] | None = None,
     name: str | None = None,
 ) -> None:
-    """Have checkpoints carry instances of a type.
+    """Let checkpoints hold instances of a type.
 
-    Call it where the type is defined: it must have been called before a checkpoint that holds an
-    instance is read, because a checkpoint never says what code to load.
+    Call it where the type is defined: it must have been called before a checkpoint with an instance
+    is read, because a checkpoint never decides which code is loaded.
 
     Args:
-        kind: the type; subclasses are registered on their own.
-        to_plain: makes plain data and tensors of an instance. Not needed for dataclasses,
+        kind: the type; subclasses have to be registered themselves.
+        to_plain: returns plain data and tensors for an instance. Not needed for dataclasses,
             NamedTuples and msgspec Structs, whose fields are kept.
-        from_plain: makes an instance of that again.
-        name: what checkpoints call it; its module and name by default. Give one to be able to move
+        from_plain: returns an instance for such data.
+        name: its name in checkpoints; its module and name by default. Set one to be able to move
             the class.
 
     Raises:
-        UsageError: only one of the functions is given, or none for a type that needs them; or the
-            name is another type's.
+        UsageError: only one of the functions is given, or none for a type that needs them; or
+            another type has the name.
     """
     if (to_plain is None) != (from_plain is None):
         raise UsageError(
-            f"register_type({kind.__name__}): give both to_plain and from_plain, or none"
+            f"register_type({kind.__name__}): pass both to_plain and from_plain, or neither"
         )
     if to_plain is None or from_plain is None:
         to_plain, from_plain = _by_fields(kind)
@@ -104,25 +104,23 @@ def register_type(
     if other is not None and _is_another(other.kind, kind):
         raise UsageError(
             f"register_type({kind.__name__}): {other.kind.__module__}.{other.kind.__qualname__} is "
-            f"called {entry.name!r} in checkpoints already; give another name"
+            f"named {entry.name!r} in checkpoints already; choose another name"
         )
     _by_type[kind] = _by_name[entry.name] = entry
 
 
 def _is_another(known: type, kind: type) -> bool:
-    """Whether it is not the same class, defined again by a reload or in a notebook's cell."""
+    """Return whether it is not the same class, defined again by a reload or in a notebook."""
     return (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__)
 
 
 def is_registered(kind: type) -> bool:
-    """Whether checkpoints carry instances of a type because ``register_type`` was called for it."""
+    """Return whether ``register_type`` was called for a type."""
     return kind in _by_type
 
 
 def registered_without_secrets(value: Any) -> Any:
-    """The value as it is; struck out if it is of a registered type, and what checkpoints would keep
-    of it has a secret in it.
-    """
+    """Return the value, redacted if it is of a registered type with a secret in its data."""
     entry = _by_type.get(type(value))
     if entry is None:
         return value
@@ -139,9 +137,9 @@ def _by_fields(kind: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         names = list(kind.__struct_fields__)
     else:
         raise UsageError(
-            f"register_type({kind.__name__}): it is no dataclass, NamedTuple or msgspec Struct; "
-            "give to_plain and from_plain, functions that make plain data of it and an instance "
-            "of that again"
+            f"register_type({kind.__name__}): it is not a dataclass, NamedTuple or msgspec Struct; "
+            "pass to_plain and from_plain, functions that turn an instance into plain data and "
+            "back"
         )
     return (
         lambda value: {name: getattr(value, name) for name in names},
@@ -150,39 +148,38 @@ def _by_fields(kind: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 
 class Flattener:
-    """Turns a state into what msgpack can write, and takes its tensors out, named by where they
-    were.
+    """Turns a state into values for msgpack, and extracts its tensors, named by their place in it.
 
     Args:
-        copies: whether tensors are copied; without, it only sees whether all can be carried.
+        copies: copy tensors; otherwise only check whether a checkpoint can hold everything.
 
     Attributes:
-        tensors: copies of them as the file has them, on the CPU, by name.
+        tensors: name -> copy, on the CPU, in the form for the file.
     """
 
     def __init__(self, copies: bool = True) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._copies = copies
-        # id of a tensor -> the tensor and what stands for it; tied weights are kept once. The
-        # tensor is held, because its id is another one's as soon as it is gone.
+        # id of a tensor -> the tensor and its replacement; tied weights are kept once. The tensor
+        # is referenced, because its id would be used again once it is gone.
         self._known: dict[int, tuple[Tensor, msgspec.msgpack.Ext]] = {}
 
     def plain(self, value: Any, path: str) -> Any:
-        """A value as msgpack can write it.
+        """Return a value for msgpack.
 
         Args:
             value: the value.
-            path: where in the state it is.
+            path: its place in the state.
 
         Raises:
-            CheckpointError: it cannot be carried; the message says where it is.
+            CheckpointError: a checkpoint cannot hold it; the message names the place.
         """
         try:
             return self._plain(value, path)
         except RecursionError:
             raise CheckpointError(
                 f"{path} holds something that contains itself, or is nested too deeply, which a "
-                "checkpoint cannot carry"
+                "checkpoint cannot hold"
             ) from None
 
     def _plain(self, value: Any, path: str) -> Any:
@@ -260,33 +257,32 @@ class Flattener:
         if _has_fields(value):
             name = type(value).__name__
             raise CheckpointError(
-                f"{path} is a {name}; have checkpoints carry its type with "
+                f"{path} is a {name}; let checkpoints hold its type with "
                 f"nightbus.register_type({name})"
             )
         if isinstance(value, bytearray):
             return bytes(value)
-        for base in _BASES:  # of a subclass, what it is
+        for base in _BASES:  # a subclass is treated as its base
             if isinstance(value, base):  # type: ignore[arg-type]
                 return self._plain(base(value), path)
         raise CheckpointError(
-            f"{path} is {type(value).__name__}, which a checkpoint cannot carry; it takes "
-            f"{_CARRIED}"
+            f"{path} is {type(value).__name__}, which a checkpoint cannot hold; it takes {_CARRIED}"
         )
 
     def _array(self, value: Any, path: str) -> Any:
         if value.dtype.hasobject:
             raise CheckpointError(
-                f"{path} is a NumPy array of Python objects, which a checkpoint cannot carry; "
+                f"{path} is a NumPy array of Python objects, which a checkpoint cannot hold; "
                 "keep it as a list"
             )
         if isinstance(value, np.ma.MaskedArray):
             raise CheckpointError(
-                f"{path} is a masked array, which a checkpoint cannot carry; keep its data and its "
+                f"{path} is a masked array, which a checkpoint cannot hold; keep its data and its "
                 "mask as two arrays"
             )
         if not is_plain_dtype(value.dtype):
             raise CheckpointError(
-                f"{path} is a NumPy array of type {value.dtype}, which a checkpoint cannot carry; "
+                f"{path} is a NumPy array of type {value.dtype}, which a checkpoint cannot hold; "
                 "keep it as one of a type of NumPy's own, without gaps between its fields"
             )
         code = _ARRAY if isinstance(value, np.ndarray) else _NUMPY_SCALAR
@@ -298,16 +294,16 @@ class Flattener:
             return known[1]
         if reason := why_not(tensor):
             raise CheckpointError(
-                f"{path} is a tensor that {reason}, which a checkpoint cannot carry; keep its "
+                f"{path} is a tensor that {reason}, which a checkpoint cannot hold; keep its "
                 "parts as dense tensors, leave it out with register_buffer(..., persistent=False), "
                 "or train with enable_checkpointing=False"
             )
         name, number = path, 0
-        while name in self.tensors:  # {"a": {"b": ...}, "a.b": ...} have paths that read the same
+        while name in self.tensors:  # paths of {"a": {"b": ...}, "a.b": ...} look the same
             number += 1
             name = f"{path}~{number}"
         if not _is_unicode(name):
-            raise CheckpointError(f"{path!r} is a tensor whose name is no Unicode text; rename it")
+            raise CheckpointError(f"{path!r} is a tensor whose name is not Unicode text; rename it")
         if is_written_as_it_is(tensor):
             found = _Ext(_TENSOR, name.encode())
         else:
@@ -320,7 +316,7 @@ class Flattener:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it has no surrogates, which UTF-8 has no place for."""
+    """Return whether a text has no surrogates, which UTF-8 cannot encode."""
     if text.isascii():
         return True
     try:
@@ -341,7 +337,7 @@ def _is_plain_key(key: Any) -> bool:
 
 
 def _has_fields(value: Any) -> bool:
-    """Whether ``register_type`` needs nothing but its type."""
+    """Return whether ``register_type`` needs only the type."""
     if isinstance(value, tuple):
         return hasattr(value, "_fields")
     is_dataclass = dataclasses.is_dataclass(value) and not isinstance(value, type)
@@ -349,7 +345,7 @@ def _has_fields(value: Any) -> bool:
 
 
 def decoder(tensors: Mapping[str, Tensor]) -> Callable[[int, memoryview], Any]:
-    """What reads the extensions.
+    """Return a function that decodes extensions.
 
     Args:
         tensors: by name.
@@ -384,7 +380,7 @@ def _array(content: Any) -> Any:
 
 
 def _enum_class(module: str, qualname: str) -> type[Enum] | None:
-    """An enum's class, of a module that is imported already; None if it is not there."""
+    """Return an enum's class from a module that is imported already; None if there is none."""
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = getattr(found, "__dict__", {}).get(part)

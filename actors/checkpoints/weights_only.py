@@ -1,17 +1,17 @@
-"""``weights_only``, by which Lightning's functions are told whether to run code out of a file."""
+"""``weights_only``, the argument of Lightning's functions that allows code in a file to run."""
 
 from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
 
 _log = get_logger("nightbus.checkpoint")
-_said: list[str] = []  # that it was, in this process
+_said: list[str] = []  # holds an entry once the warning was logged
 
 
 def check_weights_only(function: str, given: bool | None) -> None:
-    """None and True mean what is done anyway; what False means is said, once.
+    """Accept None and True, which mean the default, and warn once that False changes nothing.
 
     Args:
-        function: who was given it.
+        function: name of the function with the argument.
         given: the value.
 
     Raises:
@@ -21,8 +21,8 @@ def check_weights_only(function: str, given: bool | None) -> None:
         return
     if given is not False:
         raise UsageError(
-            f"{function}(weights_only={given!r}): expected True, False or None; which part of a "
-            "checkpoint is taken is up to the function"
+            f"{function}(weights_only={given!r}): expected True, False or None; the function "
+            "decides which part of a checkpoint is used"
         )
     if not _said:
         _said.append(function)

@@ -1,1 +1,1 @@
-"""Data: loaders, the place in them, the seeds of their workers."""
+"""Data: loaders, the position in them, and the seeds of their workers."""

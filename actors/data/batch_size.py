@@ -1,4 +1,4 @@
-"""How many samples a batch has, whatever it is."""
+"""Finds how many samples a batch has."""
 
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import fields, is_dataclass
@@ -11,9 +11,12 @@ _TEXT = (str, bytes, bytearray)
 
 
 def sizes_of(batch: Any) -> list[int]:
-    """The sizes that parts of a batch have, in order: the first dimension of its tensors and
-    arrays, and what batches of graphs and packed sequences say themselves; without any of those,
-    the length of its lists and of what else has a length. Empty if nothing tells a size.
+    """Return the sizes of a batch's parts, in order; empty if there are none.
+
+    They are the first dimension of its tensors and arrays, and the sizes of batches of graphs and
+    of
+    packed sequences; without any of those, the length of its lists and of other objects with a
+    length.
     """
     found = _Sizes()
     found.look_at(batch)
@@ -27,7 +30,7 @@ class _Sizes:
         self._seen: set[int] = set()
 
     def look_at(self, part: Any) -> bool:
-        """Take in what a part of the batch says; whether it says anything."""
+        """Collect the sizes of a part of the batch; return whether it has any."""
         if isinstance(part, Tensor):
             if part.dim():
                 self.of_arrays.append(part.size(0))
@@ -45,7 +48,7 @@ class _Sizes:
         if said is not None:
             self.of_arrays.append(said)
             return True
-        if getattr(part, "shape", None) == ():  # a number as an array
+        if getattr(part, "shape", None) == ():  # a scalar array
             return True
         if isinstance(part, Mapping):
             return self._look_at_all(part.values())
@@ -71,7 +74,7 @@ class _Sizes:
 
 
 def _said_by(part: Any) -> int | None:
-    """What an array or a batch of graphs says of itself."""
+    """Return the size that an array or a batch of graphs reports."""
     for name in ("num_graphs", "batch_size", "shape"):
         said = getattr(part, name, None)
         if isinstance(said, tuple) and said:

@@ -1,4 +1,4 @@
-"""CombinedLoader: several dataloaders read together."""
+"""CombinedLoader: reads several dataloaders together."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ _ENDED = object()
 
 
 class CombinedLoader:
-    """Several dataloaders read together: each batch has the collection's shape.
+    """Reads several dataloaders together: each batch has the collection's structure.
 
     Args:
-        loaders: a list, tuple or dict of loaders, nested as you like.
+        loaders: a list, tuple or dict of loaders, in any nesting.
         mode: ``max_size_cycle`` repeats shorter loaders until the longest ends; ``min_size`` ends
             with the shortest; ``max_size`` ends with the longest, with None where a loader has
-            ended; ``sequential`` reads one loader after the other, and its batches are theirs.
+            ended; ``sequential`` reads one loader after the other, and yields their batches.
 
     Raises:
         UsageError: there is no loader, or no such mode.
@@ -56,15 +56,15 @@ class CombinedLoader:
 
 
 class CombinedReader:
-    """Reads one pass over a CombinedLoader, and knows how far it is in each loader.
+    """Reads one pass over a CombinedLoader, and keeps the position in each loader.
 
     Args:
-        combined: what to read.
-        state: of a pass to go on with, from ``state_dict``; a new pass begins without it.
-        key: of a new pass, if workers are to be seeded for each batch; a state has its own.
+        combined: the loader.
+        state: of a pass to continue, from ``state_dict``; without it, a new pass begins.
+        key: of a new pass, if workers are seeded for each batch; a state has its own.
 
     Raises:
-        CheckpointError: the state is of other loaders.
+        CheckpointError: the state belongs to other loaders.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class CombinedReader:
         raise StopIteration
 
     def _next_of(self, number: int) -> Any:
-        """The next batch of one of several loaders; None where there is none."""
+        """Return the next batch of one of several loaders; None if it has ended."""
         mode = self._combined.mode
         if self._ended[number] and mode == "max_size":
             return None
@@ -145,14 +145,14 @@ class CombinedReader:
     takes_back = False
 
     def close(self) -> None:
-        """Let go of the pass: nothing more of it is read."""
+        """End the pass: nothing more of it is read."""
         self._ended = [True] * len(self._ended)
         for reader in self._readers:
             if reader is not None:
                 reader.close()
 
     def state_dict(self, unused: int = 0) -> dict[str, Any]:
-        """Where the pass is: plain data and tensors. See ``DataReader``; it takes nothing back."""
+        """Return the position of the pass as plain data and tensors; see ``DataReader``."""
         return {
             "readers": [None if r is None else r.state_dict() for r in self._readers],
             "ended": list(self._ended),
@@ -163,19 +163,32 @@ class CombinedReader:
 def read(
     loader: Any, state: Mapping[str, Any] | None = None, key: PassKey | None = None
 ) -> "DataReader | CombinedReader":
-    """One pass over a loader, or the rest of one; see ``CombinedReader``."""
+    """Begin a pass over a loader, or continue one; see ``CombinedReader``.
+
+    Args:
+        loader: a loader, or a CombinedLoader.
+        state: of a pass to continue; without it, a new pass begins.
+        key: of a new pass, if workers are seeded for each batch.
+
+    Returns:
+        An iterator over batches with ``state_dict``.
+    """
     if isinstance(loader, CombinedLoader):
         return CombinedReader(loader, state, key)
     return DataReader(loader, state, _key_of(0, key))
 
 
 def _key_of(number: int, key: PassKey | None) -> PassKey | None:
-    """For one of the loaders that are read in a pass, and how often it was begun again in it."""
+    """Return the key for one of several loaders in a pass, including how often it was restarted."""
     return None if key is None else (*key, number, 0)
 
 
 def check_loader(loader: Any, where: str) -> Any:
-    """A loader as given, if it can be iterated over and may give batches.
+    """Return a loader, after checking that it can be iterated over and may yield batches.
+
+    Args:
+        loader: what was given as a loader.
+        where: what gave it, for errors.
 
     Raises:
         UsageError: it cannot, or it is data itself.
@@ -184,7 +197,7 @@ def check_loader(loader: Any, where: str) -> Any:
     for part in parts:
         if isinstance(part, str | bytes | os.PathLike) or hasattr(part, "__array__"):
             raise UsageError(
-                f"{where} gave {described(part)}, which is data and no loader of it; give a "
+                f"{where} gave {described(part)}, which is data, not a loader of it; return a "
                 "DataLoader, for tensors DataLoader(TensorDataset(inputs, labels), batch_size=...)"
             )
         if isinstance(part, type):
@@ -222,7 +235,7 @@ def _like(shape: Any, batches: Iterator[Any]) -> Any:
 
 
 def num_batches(loader: Any) -> int | None:
-    """How many batches a loader has; None when it cannot say."""
+    """Return how many batches a loader has; None if it does not know."""
     try:
         return len(loader)
     except (TypeError, NotImplementedError):

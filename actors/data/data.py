@@ -1,4 +1,4 @@
-"""Dataloaders: from whom, how many batches, in which order."""
+"""Prepares dataloaders: how they are combined, how many batches are read, in which order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,12 @@ from .loader_copy import copy_loader, is_map_style
 
 
 def training_loader(loaders: Any, mode: CombineMode) -> Any:
-    """One loader for training out of one or a collection, combined in this mode."""
+    """Return one loader for training, combined from a collection if needed.
+
+    Args:
+        loaders: a loader, or a list, tuple or dict of them.
+        mode: how several are combined.
+    """
     if isinstance(loaders, list | tuple | Mapping):
         if isinstance(loaders, list | tuple) and len(loaders) == 1:
             return training_loader(loaders[0], mode)
@@ -27,7 +32,7 @@ def training_loader(loaders: Any, mode: CombineMode) -> Any:
 
 
 def evaluation_loaders(loaders: Any) -> list[Any]:
-    """Loaders for evaluation, read one after the other."""
+    """Return loaders for evaluation, which are read one after the other."""
     if loaders is None:
         return []
     if isinstance(loaders, CombinedLoader) and loaders.mode == "sequential":
@@ -40,15 +45,15 @@ def evaluation_loaders(loaders: Any) -> list[Any]:
 
 
 def limited(total: int | None, limit: float, name: str) -> int | None:
-    """How many batches to take.
+    """Return how many batches to read.
 
     Args:
-        total: how many there are; None when that is unknown.
+        total: how many there are; None if unknown.
         limit: a number of batches (int) or a share (float).
-        name: the argument, for the error.
+        name: the argument's name, for errors.
 
     Raises:
-        UsageError: a share of an unknown number was asked for, or one of less than a batch.
+        UsageError: it is a share of an unknown number, or less than a batch.
     """
     if isinstance(limit, int) and not isinstance(limit, bool):
         return limit if total is None else min(limit, total)
@@ -56,20 +61,24 @@ def limited(total: int | None, limit: float, name: str) -> int | None:
         return total
     if total is None and limit > 0:
         raise UsageError(
-            f"{name}={limit} is a share, but the dataloader has no length; give a number of "
+            f"{name}={limit} is a share, but the dataloader has no length; set a number of "
             "batches (an int)"
         )
     batches = int((total or 0) * limit)
     if not batches and total and limit:
         raise UsageError(
-            f"{name}={limit} of {total:,} batches is less than one; give a larger share, or a "
+            f"{name}={limit} of {total:,} batches is less than one; set a larger share, or a "
             "number of batches (an int)"
         )
     return batches
 
 
 def check_limit(name: str, limit: Any) -> Any:
-    """A limit as given, if it makes sense.
+    """Return a limit, after checking it.
+
+    Args:
+        name: the argument's name, for errors.
+        limit: a number of batches (int) or a share (float).
 
     Raises:
         UsageError: it is neither a share between 0 and 1 nor a number of batches.
@@ -78,13 +87,13 @@ def check_limit(name: str, limit: Any) -> Any:
         raise UsageError(f"{name}={limit!r}: expected a number of batches, or a share 0.0 to 1.0")
     if isinstance(limit, float) and limit > 1.0:
         raise UsageError(
-            f"{name}={limit!r}: a share is at most 1.0; for {limit:g} batches give an int"
+            f"{name}={limit!r}: a share is at most 1.0; for {limit:g} batches use an int"
         )
     return limit
 
 
 def without_shuffling(loader: Any) -> Any:
-    """The same loader in a fixed order, for overfitting on purpose."""
+    """Return the same loader in a fixed order, for intended overfitting."""
     if not isinstance(loader, DataLoader) or not isinstance(loader.sampler, RandomSampler):
         return loader
     return copy_loader(
@@ -105,8 +114,11 @@ _SAMPLERS = (
 
 
 def knows_its_length(loader: Any) -> bool:
-    """Whether a loader has as many batches as it says: a list, or torch's DataLoader over what is
-    read by index, in an order of torch's own. Others say what their author thought.
+    """Return whether a loader certainly has as many batches as it says.
+
+    A list does, and torch's DataLoader over a dataset with indices, in an order of torch's own.
+    Lengths
+    of others may be wrong.
     """
     if isinstance(loader, list | tuple):
         return True
@@ -117,5 +129,5 @@ def knows_its_length(loader: Any) -> bool:
 
 
 def is_read_once(loader: Any) -> bool:
-    """Whether it can be read only once: a generator, or another iterator."""
+    """Return whether a loader can be read only once, as a generator or another iterator."""
     return hasattr(loader, "__next__")

@@ -1,4 +1,4 @@
-"""Reading training data with a position, so that a resumed epoch goes on with its next batch."""
+"""Reads training data with a position, so that a resumed epoch continues with its next batch."""
 
 import time
 import weakref
@@ -22,29 +22,29 @@ _TOLD_AFTER_S = 1.0
 
 
 class DataReader:
-    """Reads one pass over a loader, and knows how far it is.
+    """Reads one pass over a loader, and keeps its position.
 
-    What a checkpoint needs to go on, by loader:
+    A checkpoint needs, by kind of loader:
 
     - one with ``state_dict`` and ``load_state_dict`` (torchdata's StatefulDataLoader): its state;
-    - a DataLoader over a map-style dataset: the random states with which the pass began and its
-      first batch was asked for, which give the same order, and the number of batches, which are
-      passed over without loading them;
+    - a DataLoader over a map-style dataset: the random states when the pass began and when its
+      first batch was requested, which give the same order, and the number of batches, which are
+      skipped without loading them;
     - anything else: the same, and the batches are read and dropped.
 
-    A DataLoader's workers draw their own random numbers: augmentations that do so are other ones
-    after a resume, unless the workers are seeded for each batch.
+    A DataLoader's workers draw random numbers of their own: augmentations differ after a resume,
+    unless the workers are seeded for each batch.
 
     Args:
         loader: an iterable of batches.
-        state: of a pass to go on with, from ``state_dict``; a new pass begins without it.
-        key: of a new pass, if workers are to be seeded for each batch; a state has its own.
+        state: of a pass to continue, from ``state_dict``; without it, a new pass begins.
+        key: of a new pass, if workers are seeded for each batch; a state has its own.
 
     Attributes:
         key: of the pass.
 
     Raises:
-        CheckpointError: the data ends before the position, or the state is of another loader.
+        CheckpointError: the data ends before the position, or the state belongs to another loader.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class DataReader:
 
     @property
     def takes_back(self) -> bool:
-        """Whether ``state_dict`` can say where it was some batches ago."""
+        """True if ``state_dict`` can return the position of some batches ago."""
         return not is_stateful(self._loader)
 
     def __iter__(self) -> "DataReader":
@@ -78,17 +78,16 @@ class DataReader:
 
     def __next__(self) -> Any:
         if not self._read:
-            self._first = rng_state()  # other loaders that are read too may have drawn since
+            self._first = rng_state()  # other loaders may have drawn since
         batch = next(self._iterator)
         self._read += 1
         return batch
 
     def state_dict(self, unused: int = 0) -> dict[str, Any]:
-        """Where the pass is: plain data and tensors.
+        """Return the position of the pass as plain data and tensors.
 
         Args:
-            unused: how many of the batches that were read have not been used; only where
-                ``takes_back``.
+            unused: number of batches that were read and not used; only if ``takes_back``.
         """
         if is_stateful(self._loader):
             return {"loader": self._loader.state_dict(), "batches": self._read - unused}
@@ -102,7 +101,7 @@ class DataReader:
         }
 
     def close(self) -> None:
-        """Let go of the pass: nothing more of it is read."""
+        """End the pass: nothing more of it is read."""
         end_pass(self._iterator)
         self._iterator = iter(())
 
@@ -128,7 +127,7 @@ class DataReader:
             else:
                 rest = copy_in_order(self._loader, remaining, persistent_workers=False)
             if self._is_warm:
-                rest.generator = torch.Generator()  # what workers draw when they start
+                rest.generator = torch.Generator()  # for what workers draw when they start
             self._iterator = owned(iter(rest))
             keep_warm(self._loader)
             set_rng_state(self._first)
@@ -140,26 +139,27 @@ class DataReader:
         set_rng_state(now)
 
 
-# Loaders whose workers stay from pass to pass, and were there already when the run was saved.
+# Loaders with persistent workers that existed when the run was saved.
 _warm: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def is_warm(loader: Any) -> bool:
-    """Whether workers that stay are there, or were when the run was saved."""
+    """Return whether persistent workers exist, or did when the run was saved."""
     if not getattr(loader, "persistent_workers", False):
         return False
     return loader in _warm or getattr(loader, "_iterator", None) is not None
 
 
 def keep_warm(loader: Any) -> None:
-    """A loader's workers were there when the run was saved."""
+    """Record that a loader's workers existed when the run was saved."""
     if getattr(loader, "persistent_workers", False):
         _warm.add(loader)
 
 
 def end_workers(loader: Any) -> None:
-    """End the workers that stay from pass to pass; those of a loader with a state are its own
-    affair. Next time they are started again, as those of a resumed run are.
+    """End persistent workers, except for a loader with a state, which manages its own.
+
+    They are started again for the next pass, as those of a resumed run are.
     """
     if is_stateful(loader) or not is_warm(loader):
         return
@@ -171,9 +171,7 @@ def end_workers(loader: Any) -> None:
 
 
 def end_pass(iterator: Any) -> None:
-    """End a pass that may not have been read to its end, and its workers, unless they stay for
-    another pass.
-    """
+    """End a pass, perhaps before its end, and its workers unless they are persistent."""
     if isinstance(iterator, Generator):
         iterator.close()
     elif not getattr(iterator, "_persistent_workers", False):
@@ -184,8 +182,9 @@ def _shut_down(iterator: Any) -> None:
     """End the worker processes of torch's iterator over a DataLoader.
 
     An exception holds the frames that it went through, and so the iterator. Left to the garbage
-    collector, which empties its queues before it tells the workers to end, torch waits 5 s for each
-    of them, in the middle of whatever is done then.
+    collector, which empties its queues before the workers are told to end, torch waits 5 s for each
+    of
+    them, in the middle of whatever is running then.
     """
     shut_down = getattr(iterator, "_shutdown_workers", None)
     if callable(shut_down):
@@ -193,8 +192,9 @@ def _shut_down(iterator: Any) -> None:
 
 
 def end_new_workers(loaders: Iterable[Any]) -> Callable[[], None]:
-    """What ends, when it is called, the workers of loaders that stay from pass to pass and were
-    not there yet now. The pass after it starts them as if there had been none.
+    """Return a function that ends persistent workers of loaders that do not exist yet.
+
+    The pass after it starts them as if there had been none.
     """
     waiting = [
         loader
@@ -212,10 +212,11 @@ def end_new_workers(loaders: Iterable[Any]) -> Callable[[], None]:
 
 
 def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:
-    """One pass over a loader.
+    """Return an iterator over a loader.
 
     Args:
-        key: if its workers are to be seeded for each batch.
+        loader: the loader.
+        key: of the pass, if its workers are seeded for each batch.
     """
     had_workers = is_warm(loader)
     if key is not None and seeds_workers(loader):
@@ -223,8 +224,8 @@ def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:
         loader = seeded_loader(loader, key)
     if not had_workers or loader._iterator is not None:
         return owned(iter(loader))
-    # Workers that stay draw a random number when they are started, which in the run that was saved
-    # was long ago: to go on as that run, it is drawn elsewhere.
+    # Persistent workers draw a random number when they start, which the saved run did long ago. To
+    # continue as that run, it is drawn from another generator.
     generator, loader.generator = loader.generator, torch.Generator()
     try:
         return owned(iter(loader))
@@ -233,14 +234,16 @@ def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:
 
 
 def is_stateful(loader: Any) -> bool:
-    """Whether a loader keeps its own position."""
+    """Return whether a loader keeps its own position."""
     return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
 
 
 class _Remaining:
-    """A sampler without its first entries. The order is drawn when it would be without it, or else
-    it would be another one: most samplers draw it when they are asked for the first entry, some
-    when they are asked for an iterator.
+    """A sampler without its first entries.
+
+    The order is drawn when the sampler alone would draw it; otherwise it would differ. Most
+    samplers
+    draw it when the first entry is requested, some when an iterator is.
     """
 
     def __init__(self, sampler: Iterable[Any], passed: int) -> None:
@@ -257,7 +260,7 @@ class _Remaining:
         return next(self._iterator)
 
     def start(self) -> None:
-        """Pass over the first entries, if there are any and it was not done."""
+        """Skip the first entries, if this was not done yet."""
         wanted, self._passed = self._passed, 0
         passed = sum(1 for _ in islice(self._iterator, wanted))
         if passed < wanted:
@@ -265,7 +268,7 @@ class _Remaining:
 
 
 def _drop(iterator: Iterator[Any], number: int, loader: Any) -> None:
-    """Read and drop batches, and say what it costs."""
+    """Read and drop batches, and log the cost."""
     begin_s = time.monotonic()
     dropped = sum(1 for _ in islice(iterator, number))
     took_s = time.monotonic() - begin_s
@@ -273,15 +276,15 @@ def _drop(iterator: Iterator[Any], number: int, loader: Any) -> None:
         raise _too_short(dropped, number)
     if took_s > _TOLD_AFTER_S or isinstance(getattr(loader, "dataset", None), IterableDataset):
         _log.warning(
-            "batches were read again and dropped to find the place to go on; a loader with "
-            "state_dict and load_state_dict, torchdata's StatefulDataLoader say, is there at once",
+            "batches were read again and dropped to reach the position; a loader with state_dict and "
+            "load_state_dict, such as torchdata's StatefulDataLoader, reaches it at once",
             batches=number,
             took_s=round(took_s, 1),
         )
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
-    """The generators that a loader and its samplers draw from, each once."""
+    """Return the generators that a loader and its samplers draw from, each once."""
     found: dict[int, torch.Generator] = {}
     for owner in (loader, *samplers_of(loader)):
         generator = getattr(owner, "generator", None)
@@ -291,7 +294,12 @@ def generators_of(loader: Any) -> list[torch.Generator]:
 
 
 def set_epoch(loader: Any, epoch: int) -> None:
-    """Tell a loader's samplers the epoch before they are read, where they have ``set_epoch``."""
+    """Pass the epoch to a loader's samplers that have ``set_epoch``, before they are read.
+
+    Args:
+        loader: the loader.
+        epoch: the epoch, from 0.
+    """
     for sampler in samplers_of(loader):
         set_epoch = getattr(sampler, "set_epoch", None)
         if callable(set_epoch):
@@ -299,11 +307,11 @@ def set_epoch(loader: Any, epoch: int) -> None:
 
 
 def samplers_of(loader: Any) -> list[Any]:
-    """A loader's samplers, each once."""
+    """Return a loader's samplers, each once."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     samplers = [getattr(loader, "sampler", None), batch_sampler]
     samplers.append(getattr(batch_sampler, "sampler", None))
-    # They may have no hash.
+    # They may not be hashable.
     return list({id(sampler): sampler for sampler in samplers if sampler is not None}.values())
 
 
@@ -316,6 +324,6 @@ def _too_short(found: int, wanted: int) -> CheckpointError:
 
 def _other_loader(loader: Any) -> CheckpointError:
     return CheckpointError(
-        f"the checkpoint's position in the data is not one of this {type(loader).__name__}; "
+        f"the checkpoint's position in the data does not fit this {type(loader).__name__}; "
         "resume with the same kind of loader, or from a checkpoint between two epochs"
     )

@@ -1,4 +1,4 @@
-"""Dataloaders made of datasets, for a datamodule that has nothing else."""
+"""Makes dataloaders of datasets, for a datamodule with nothing else."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +8,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 
 def dataloaders_of(datasets: Any, shuffle: bool, batch_size: int, num_workers: int) -> Any:
-    """A dataloader for each of some datasets, in the collection they are in.
+    """Return a dataloader for each dataset, in the same collection.
 
     Args:
-        datasets: one, or a list, tuple or dict of them.
-        shuffle: whether to read those that have indices in another order each time.
+        datasets: one dataset, or a list, tuple or dict of them.
+        shuffle: read datasets with indices in another order each time.
         batch_size: samples in a batch.
-        num_workers: processes that read, for each; 0 reads here.
+        num_workers: worker processes for each dataloader; 0 reads in this process.
     """
     if isinstance(datasets, Mapping):
         return {

@@ -1,4 +1,4 @@
-"""Copies of DataLoaders that read in another order, or another dataset."""
+"""Copies DataLoaders with another order or another dataset."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,23 +19,28 @@ _ARGUMENTS = (
     "pin_memory_device",
     "in_order",
 )
-"""What says nothing about the order."""
+"""Arguments that do not affect the order."""
 
 
 def is_map_style(loader: Any) -> bool:
-    """Whether it is a DataLoader that reads by index."""
-    # A subclass may read in its own way.
+    """Return whether it is a DataLoader that reads by index."""
+    # A subclass may read differently.
     return type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
 
 
 def index_sampler(loader: "DataLoader[Any]") -> Iterable[Any]:
-    """What gives the indices: of a batch each, or of a sample if the loader makes no batches."""
+    """Return the sampler of indices: of a batch each, or of a sample if there are no batches."""
     return loader.sampler if loader.batch_sampler is None else loader.batch_sampler
 
 
 def copy_loader(loader: "DataLoader[Any]", **changed: Any) -> "DataLoader[Any]":
-    """A DataLoader like another one, but for these arguments; the order has to be among them."""
-    # Which arguments there are depends on torch's version.
+    """Return a copy of a DataLoader with some arguments changed.
+
+    Args:
+        loader: the DataLoader.
+        changed: the arguments, which must include the order.
+    """
+    # The arguments depend on torch's version.
     given = {name: getattr(loader, name) for name in _ARGUMENTS if hasattr(loader, name)}
     return DataLoader(**{**given, **changed})
 
@@ -43,7 +48,13 @@ def copy_loader(loader: "DataLoader[Any]", **changed: Any) -> "DataLoader[Any]":
 def copy_in_order(
     loader: "DataLoader[Any]", sampler: Iterable[Any], **changed: Any
 ) -> "DataLoader[Any]":
-    """The same with another sampler of the kind that ``index_sampler`` gives."""
+    """Return a copy of a DataLoader with another sampler.
+
+    Args:
+        loader: the DataLoader.
+        sampler: of the kind that ``index_sampler`` returns.
+        changed: further arguments to change.
+    """
     if loader.batch_sampler is None:
         return copy_loader(loader, sampler=sampler, batch_size=None, **changed)
     return copy_loader(loader, batch_sampler=sampler, **changed)

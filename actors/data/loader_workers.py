@@ -1,4 +1,4 @@
-"""Worker processes of dataloaders, which end when their iterator does: not so in a forked child."""
+"""Keeps forked children from ending the workers of dataloaders."""
 
 import multiprocessing.process
 import weakref
@@ -9,25 +9,28 @@ from ...bus.system.forks import leave_when_forked
 
 
 def owned(iterator: Iterator[Any]) -> Iterator[Any]:
-    """A pass over a loader, whose workers, if it has any, a forked child leaves alone."""
+    """Return a pass over a loader, whose workers, if any, a forked child leaves alone."""
     if hasattr(iterator, "_shutdown_workers"):
         _passes.iterators.add(iterator)
     return iterator
 
 
 class _Passes:
-    """The passes with workers that go on."""
+    """The current passes with workers."""
 
     def __init__(self) -> None:
         self.iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         leave_when_forked(self)
 
     def leave_to_parent(self) -> None:
-        """An iterator that goes tells its workers to end, and a process that exits ends those of
-        its parent, too, if it was not multiprocessing that forked it.
+        """Keep a forked child from ending its parent's workers.
+
+        A deleted iterator ends its workers, and so does a process that exits if it was not forked
+        by
+        multiprocessing.
         """
         for iterator in list(self.iterators):
-            iterator._shutdown = True  # torch's word for: it was told already
+            iterator._shutdown = True  # torch's flag: the workers were told already
             for worker in getattr(iterator, "_workers", ()):
                 multiprocessing.process._children.discard(worker)  # type: ignore[attr-defined]
         self.iterators.clear()

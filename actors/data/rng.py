@@ -1,4 +1,4 @@
-"""Random number generators: seeding them all, and their states as plain data and tensors."""
+"""Seeds random number generators, and saves their states as plain data and tensors."""
 
 import os
 import random
@@ -21,12 +21,12 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
 
     Args:
         seed: an int from 0 to 2**32 - 1; None for that of the environment variable
-            PL_GLOBAL_SEED, or else 0.
-        workers: have the workers of training loaders seeded for each batch, with this seed and the
-            batch's place in the run; so random augmentations are the same with any number of
-            workers, and after a resume. That goes for a DataLoader with workers, over a dataset
-            with ``__getitem__``, without a ``worker_init_fn``; not for subclasses of DataLoader.
-            See docs/checkpoints.md.
+            PL_GLOBAL_SEED, or 0 without it.
+        workers: seed the workers of training loaders for each batch, with this seed and the batch's
+            place in the run, so that random augmentations are the same with any number of workers,
+            and after a resume. This applies to a DataLoader with workers, over a dataset with
+            ``__getitem__``, without a ``worker_init_fn``; not to subclasses of DataLoader. See
+            docs/checkpoints.md.
         verbose: log the seed.
 
     Returns:
@@ -52,7 +52,7 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
 
 
 def rng_state() -> dict[str, Any]:
-    """Of Python, NumPy, torch, and each CUDA or MPS device that is in use."""
+    """Return the states of Python, NumPy, torch, and each CUDA or MPS device in use."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     version, numbers, gauss = random.getstate()
     state: dict[str, Any] = {
@@ -68,7 +68,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Restore what ``rng_state`` gave."""
+    """Restore what ``rng_state`` returned."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(np.frombuffer(numbers, dtype=np.uint64).tolist()), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -83,9 +83,7 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Whatever is drawn at random meanwhile: afterwards all generators of Python, NumPy and torch
-    are as they were.
-    """
+    """Restore, at its end, the generators of Python, NumPy and torch."""
     before = rng_state()
     try:
         yield
@@ -95,8 +93,9 @@ def undrawn() -> Iterator[None]:
 
 @contextmanager
 def undrawn_from(owners: Iterable[Any]) -> Iterator[None]:
-    """The same for generators of their own that objects have as attributes: torch's, NumPy's and
-    Python's.
+    """Restore, at its end, generators that objects have as attributes.
+
+    They may be torch's, NumPy's or Python's.
 
     Args:
         owners: the objects: loaders, samplers, datasets, modules and the like.
@@ -115,7 +114,7 @@ def _attributes_of(owner: Any) -> Iterable[Any]:
 
 
 def _restores(generator: Any) -> Callable[[], object] | None:
-    """What puts a generator back to where it is now; None if it is no generator."""
+    """Return a function that restores a generator's present state; None for other objects."""
     state: Any
     if isinstance(generator, torch.Generator):
         state = generator.get_state()

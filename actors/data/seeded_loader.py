@@ -1,4 +1,4 @@
-"""DataLoaders that are read in place of a user's, whose workers are seeded for each batch."""
+"""DataLoaders that replace a user's, with workers seeded for each batch."""
 
 import weakref
 from collections.abc import Iterable
@@ -9,18 +9,23 @@ from torch.utils.data import DataLoader
 from .loader_copy import copy_in_order, index_sampler, is_map_style
 from .worker_seeds import PassKey, SeededDataset, SeededSampler
 
-# A loader whose workers stay -> what is read in its place, and its sampler.
+# A loader with persistent workers -> its replacement, with the sampler.
 _kept: "weakref.WeakKeyDictionary[Any, tuple[DataLoader[Any], SeededSampler]]"
 _kept = weakref.WeakKeyDictionary()
 
 
 def seeds_workers(loader: Any) -> bool:
-    """Whether a loader has workers that can be seeded, and does not seed them itself."""
+    """Return whether a loader has workers that can be seeded and that it does not seed itself."""
     return is_map_style(loader) and loader.num_workers > 0 and loader.worker_init_fn is None
 
 
 def seeded_loader(loader: "DataLoader[Any]", key: PassKey) -> "DataLoader[Any]":
-    """What to read in a loader's place in a pass: if its workers stay, always the same."""
+    """Return the replacement of a loader in a pass; always the same if its workers are persistent.
+
+    Args:
+        loader: the DataLoader.
+        key: of the pass.
+    """
     if loader in _kept:
         seeded, sampler = _kept[loader]
         sampler.key = key
@@ -33,7 +38,7 @@ def seeded_loader(loader: "DataLoader[Any]", key: PassKey) -> "DataLoader[Any]":
 
 
 def forget_seeded(loader: Any) -> "list[DataLoader[Any]]":
-    """Let go of what is read in a loader's place; gives it, if there is any."""
+    """Drop the replacement of a loader, and return it if there was one."""
     seeded = _kept.pop(loader, None)
     return [] if seeded is None else [seeded[0]]
 
@@ -41,11 +46,13 @@ def forget_seeded(loader: Any) -> "list[DataLoader[Any]]":
 def seeded_rest(
     loader: "DataLoader[Any]", key: PassKey, rest: Iterable[Any], passed: int
 ) -> "DataLoader[Any]":
-    """What to read in a loader's place in the rest of a pass.
+    """Return the replacement of a loader for the rest of a pass.
 
     Args:
+        loader: the DataLoader.
+        key: of the pass.
         rest: a sampler of the rest.
-        passed: how many of the sampler's entries come before.
+        passed: number of the sampler's entries before the rest.
     """
     sampler = SeededSampler(rest, key, passed)
     dataset = SeededDataset(loader.dataset)

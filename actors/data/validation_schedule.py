@@ -1,4 +1,4 @@
-"""After which training batches validation is due."""
+"""ValidationSchedule: the training batches after which validation is due."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -13,15 +13,15 @@ Interval = int | float | str | timedelta | Mapping[str, float]
 
 
 class ValidationSchedule:
-    """Says when to validate within training.
+    """Decides when to validate within training.
 
     Args:
-        interval: after so many batches (int), this share of an epoch (float), or so much time:
+        interval: batches (int), a share of an epoch (float), or a time between two validations:
             ``"DD:HH:MM:SS"``, a timedelta, or a dict of its arguments. None is 1.0.
-        every_n_epochs: in every n-th epoch only; None counts batches over epochs.
+        every_n_epochs: only in every n-th epoch; None counts batches over epochs.
 
     Raises:
-        UsageError: they make no sense.
+        UsageError: an argument is wrong, or they contradict each other.
     """
 
     def __init__(self, interval: Interval | None, every_n_epochs: int | None) -> None:
@@ -31,11 +31,11 @@ class ValidationSchedule:
         if every_n_epochs is None and isinstance(interval, float) and interval != 1.0:
             raise UsageError(
                 f"val_check_interval={interval} is a share of an epoch, and "
-                "check_val_every_n_epoch=None counts over epochs; give a number of batches (an "
+                "check_val_every_n_epoch=None counts over epochs; set a number of batches (an "
                 "int) or a time"
             )
         self._every: int | None = None  # batches; None for the epoch's end
-        self._validated_s = 0.0  # when, on the monotonic clock
+        self._validated_s = 0.0  # time of the last validation, on the monotonic clock
 
     def _checked_seconds(self) -> float | None:
         interval = self.interval
@@ -52,14 +52,14 @@ class ValidationSchedule:
         return None
 
     def fit_to(self, batches: int | None, validates: bool) -> None:
-        """Work it out for a training loader.
+        """Compute the schedule for a training loader.
 
         Args:
-            batches: of an epoch; None when the loader cannot say.
-            validates: whether there is anything to validate on.
+            batches: of an epoch; None if the loader does not know.
+            validates: there is data to validate on.
 
         Raises:
-            UsageError: the interval does not go with so many batches.
+            UsageError: the interval does not fit the number of batches.
         """
         interval = self.interval
         self._every = None
@@ -69,7 +69,7 @@ class ValidationSchedule:
             if batches is not None and interval > batches and self.every_n_epochs is not None:
                 raise UsageError(
                     f"val_check_interval={interval} is more than the {batches} batches of an "
-                    "epoch; give check_val_every_n_epoch=None to count batches over epochs, or a "
+                    "epoch; set check_val_every_n_epoch=None to count batches over epochs, or a "
                     "smaller number"
                 )
             self._every = interval
@@ -78,21 +78,22 @@ class ValidationSchedule:
             if batches is None:
                 raise UsageError(
                     f"val_check_interval={interval} is a share, but the dataloader has no length; "
-                    "give a number of batches (an int) or a time"
+                    "set a number of batches (an int) or a time"
                 )
             self._every = max(1, int(batches * interval))
 
     def begin(self) -> None:
-        """Training begins, or a validation is over: time counts from here."""
+        """Start counting time: training begins, or a validation is over."""
         self._validated_s = monotonic()
 
     def is_due(self, epoch: int, batch_idx: int, batches: int, is_last: bool) -> bool:
-        """Whether to validate after a training batch.
+        """Return whether to validate after a training batch.
 
         Args:
-            epoch, batch_idx: which it is.
-            batches: trained so far, of all epochs.
-            is_last: whether it is the epoch's last.
+            epoch: the epoch, from 0.
+            batch_idx: the batch in it, from 0.
+            batches: batches trained so far, in all epochs.
+            is_last: the batch is the epoch's last.
         """
         every_n, every = self.every_n_epochs, self._every
         if every_n is not None and (epoch + 1) % every_n:
@@ -104,27 +105,30 @@ class ValidationSchedule:
         return (batches if every_n is None else batch_idx + 1) % every == 0
 
     def is_due_at_early_end(self, epoch: int, batches: int, announced: int) -> bool:
-        """Whether to validate where the data ended before the batch that was to be the last: if
-        this was due after that one, and it is not due after so many batches whatever comes.
+        """Return whether to validate where the data ended before the announced number of batches.
+
+        That is so if validation was due after the last announced batch, and is not due after this
+        one
+        anyway.
 
         Args:
-            epoch: which it is.
-            batches: of it, that there were.
-            announced: batches that it was to have.
+            epoch: the epoch, from 0.
+            batches: batches of the epoch.
+            announced: batches that it was announced to have.
         """
         every_n, every = self.every_n_epochs, self._every
         if every_n is None or (epoch + 1) % every_n or every is None:
-            return False  # is_due says all there is to say
+            return False  # is_due decides
         return announced % every == 0 and (isinstance(self.interval, float) or batches < every)
 
     def validated_within(self, epochs: int, ended: int, batches: int, of_epoch: int) -> bool:
-        """Whether validation was due within the last epochs; it may have been where nobody knows.
+        """Return whether validation was due within the last epochs; assume so if unknown.
 
         Args:
-            epochs: so many.
-            ended: how many there were.
-            batches: trained in all of them.
-            of_epoch: trained in the last one.
+            epochs: number of epochs to look back.
+            ended: epochs completed.
+            batches: batches trained in all of them.
+            of_epoch: batches trained in the last one.
         """
         if self._every_s is not None:
             return True
@@ -136,10 +140,10 @@ class ValidationSchedule:
     # -- checkpoints -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """How long ago validation was, where it is due after a time; plain data."""
+        """Return the time since the last validation, if it is due by time; plain data."""
         return {} if self._every_s is None else {"since_s": monotonic() - self._validated_s}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         if "since_s" in state_dict:
             self._validated_s = monotonic() - state_dict["since_s"]

@@ -1,6 +1,6 @@
-"""Random numbers of a DataLoader's worker processes, seeded for each batch.
+"""Seeds the random numbers of a DataLoader's workers for each batch.
 
-Worker processes that are not forked import this module, so it loads no other.
+Spawned worker processes import this module, so it imports no other of the package.
 """
 
 import random
@@ -11,28 +11,28 @@ import numpy as np
 import torch
 
 PassKey = tuple[int, ...]
-"""What tells one pass over one loader from all others."""
+"""Identifies one pass over one loader."""
 
 _seed: int | None = None
 
 
 def seed_workers(seed: int | None) -> None:
-    """Have the workers of training loaders seeded from now on; None for not."""
+    """Seed the workers of training loaders from now on; None to stop."""
     global _seed
     _seed = seed
 
 
 def workers_seed() -> int | None:
-    """What ``seed_workers`` was called with last."""
+    """Return the last argument of ``seed_workers``."""
     return _seed
 
 
 class SeededEntry(NamedTuple):
-    """What a sampler gave, an index or those of a batch.
+    """An entry of a sampler, an index or those of a batch, with its seed.
 
     Attributes:
-        entry: what it gave.
-        entropy: what the random numbers for it are seeded with.
+        entry: the entry.
+        entropy: the seed of the random numbers for it.
     """
 
     entry: Any
@@ -40,13 +40,12 @@ class SeededEntry(NamedTuple):
 
 
 class SeededSampler:
-    """A sampler that says with each entry what to seed with: the pass's key, and which entry of the
-    pass it is.
+    """A sampler that adds a seed to each entry: the pass's key and the number of the entry.
 
     Args:
-        sampler: gives the entries.
-        key: of the pass; it may be set anew before the next one.
-        passed: how many entries of the pass the sampler leaves out.
+        sampler: yields the entries.
+        key: of the pass; may be changed before the next one.
+        passed: number of entries of the pass that the sampler leaves out.
     """
 
     def __init__(self, sampler: Iterable[Any], key: PassKey, passed: int = 0) -> None:
@@ -55,17 +54,19 @@ class SeededSampler:
         self._passed = passed
 
     def __iter__(self) -> Iterator[SeededEntry]:
-        # Not a generator: a sampler may draw its order when it is asked for an iterator.
+        # Not a generator function: a sampler may draw its order when an iterator is requested.
         key = self.key
         numbered = enumerate(self._sampler, self._passed)
         return (SeededEntry(entry, (*key, number)) for number, entry in numbered)
 
 
 class SeededDataset:
-    """A dataset for the entries of a SeededSampler: it seeds Python's, NumPy's and torch's random
-    numbers, then fetches, and what collates the batch draws on.
+    """A dataset for the entries of a SeededSampler.
 
-    To whoever else has it, from ``get_worker_info()`` say, it is like the dataset itself.
+    It seeds Python's, NumPy's and torch's random numbers before it fetches; collating the batch
+    draws
+    from them too. For other code, for example through ``get_worker_info()``, it is like the dataset
+    itself.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -94,12 +95,12 @@ class SeededDataset:
 
 
 def _seeded(entry: Any) -> Any:
-    """What the user's sampler gave, with random numbers seeded for it."""
+    """Return the entry of the user's sampler, after seeding random numbers for it."""
     if not isinstance(entry, SeededEntry):
         return entry
     seeds = np.random.SeedSequence(entry.entropy).generate_state(4, np.uint64)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1:3].view(np.uint32))
-    # torch.manual_seed would take 100 times as long: it asks all kinds of devices.
+    # torch.manual_seed would take 100 times as long, because it seeds all kinds of devices.
     torch.default_generator.manual_seed(int(seeds[3]))
     return entry.entry

@@ -1,1 +1,1 @@
-"""Metrics: put and log, their values, reductions, results and predictions."""
+"""Metrics: put and log, values, reductions, results and predictions."""

@@ -1,4 +1,4 @@
-"""One call site of ``log``: where it may be, its options, and what it has gathered."""
+"""LogEntry: one call site of ``log``, with its options and the values of the epoch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from ...bus.errors import MetricError
 from ..logging_mixin import ReduceFx
 from .reduction import REDUCTIONS, Reduction
 
-# on_step, on_epoch: what holds when ``log`` is not told.
+# Defaults of on_step and on_epoch by hook.
 _STEP = (True, False)
 EVALUATION_STEP = (False, True)
 ALL_LOADERS = -1
@@ -19,7 +19,7 @@ _EPOCH = (None, True)  # on_step is not allowed
 
 
 def _log_rules() -> dict[str, tuple[bool | None, bool]]:
-    """Hook -> (on_step, on_epoch) by default; hooks that are not here cannot log."""
+    """Return hook -> defaults of (on_step, on_epoch); other hooks cannot log."""
     rules: dict[str, tuple[bool | None, bool]] = {}
     for name in [
         "training_step",
@@ -65,7 +65,19 @@ _OPTION_NAMES = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "add_
 
 
 class LogEntry:
-    """One ``log`` call site: its options, worked out once, and its values of this epoch."""
+    """One call site of ``log``: its options, determined once, and its values of this epoch.
+
+    Args:
+        name: the metric.
+        options: the options of the call.
+        stage: the stage of the run.
+        hook: the hook in which it was called.
+        source: the name of the module or callback.
+        suffix: appended to recorded names, for one of several dataloaders.
+
+    Raises:
+        MetricError: reduce_fx is neither a known name nor a function.
+    """
 
     __slots__ = (
         "dataloader_idx",
@@ -105,14 +117,14 @@ class LogEntry:
         self.source = source
         self.dataloader_idx = 0
         self.metric: Any = None
-        self.published_updates = 0  # how many the Metric had when its value was recorded
-        self.is_restored = False  # out of a checkpoint, not logged since
+        self.published_updates = 0  # the Metric's number of updates when its value was recorded
+        self.is_restored = False  # from a checkpoint, not logged since
         prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
         by_rule = LOG_RULES[hook]
         self.on_step = bool(by_rule[0]) if on_step is None else on_step
         self.on_epoch = by_rule[1] if on_epoch is None else on_epoch
         both = self.on_step and self.on_epoch
-        # One object where they are the same: it is asked with ``is``.
+        # The same object if they are equal, because it is compared with ``is``.
         self.step_name = f"{name}_step{suffix}" if both else self.name
         self.epoch_name = f"{name}_epoch{suffix}" if both else self.name
         how = REDUCTIONS.get(reduce_fx, reduce_fx)
@@ -127,39 +139,45 @@ class LogEntry:
         bar = ("progress_bar",) if prog_bar else ()
         loggers = ("loggers",) if logger else ()
         self.to_epoch: tuple[str, ...] = (*bar, "callbacks", *loggers)
-        # Callbacks monitor what evaluation comes to, not a batch of it.
+        # Callbacks monitor the result of evaluation, not of a batch.
         callbacks = ("callbacks",) if stage == "train" else ()
         self.to_step_thinned: tuple[str, ...] = (*bar, *callbacks)
         self.to_step: tuple[str, ...] = (*bar, *callbacks, *loggers)
 
     def begin(self) -> Reduction:
-        """The reduction of an epoch whose first value is there."""
+        """Return the reduction of an epoch, created for its first value."""
         fresh = Reduction(self.how)
-        # Nothing strikes between question and answer: there is no call. A signal's handler that
-        # logs has its values in the same one.
+        # No call here, so no signal handler can run between test and assignment. A handler that
+        # logs uses the same reduction.
         self.reduction = self.reduction or fresh
         return self.reduction
 
     def end(self) -> Reduction | None:
-        """The reduction of an epoch that is over, if there was a value; a new one may begin."""
+        """Return the reduction of an epoch that is over, if it had a value; a new one may begin."""
         reduction, self.reduction = self.reduction, None
         return reduction
 
     @property
     def of_loader(self) -> int:
-        """The dataloader whose values it gathers; ALL_LOADERS outside of batches."""
+        """The dataloader of its values; ALL_LOADERS outside of batches."""
         return self.dataloader_idx if LOG_RULES[self.hook] is EVALUATION_STEP else ALL_LOADERS
 
     @property
     def recorded_names(self) -> set[str]:
-        """The names that its values are recorded with."""
+        """Return the names under which its values are recorded."""
         names = {self.step_name} if self.on_step else set()
         return names | {self.epoch_name} if self.on_epoch else names
 
 
 def differ(options: LogOptions, others: LogOptions) -> bool:
-    """Whether a call site logs otherwise than it did before. A function that is made in the call,
-    a lambda say, is another object each time.
+    """Return whether a call site uses other options than before.
+
+    A function made in the call, such as a lambda, is a new object each time, and counts as the
+    same.
+
+    Args:
+        options: of one call.
+        others: of the other call.
     """
     return options[:4] != others[:4] or options[5] != others[5] or not _alike(options[4], others[4])
 
@@ -174,11 +192,17 @@ def _alike(one: Any, other: Any) -> bool:
             return bool(getattr(one, attribute) == getattr(other, attribute))
     if isinstance(one, str | BuiltinFunctionType):
         return bool(one == other)
-    return True  # objects that can be called, nn.Modules say, of the same class
+    return True  # callable objects of the same class, such as nn.Modules
 
 
 def clash(entry: LogEntry, source: str, options: LogOptions) -> MetricError:
-    """What is wrong when a call site logs otherwise than it did before."""
+    """Return the error for a call site that uses other options than before.
+
+    Args:
+        entry: the call site as it is known.
+        source: the name of the module or callback that called.
+        options: the new options.
+    """
     if entry.source != source:
         who = f"both {entry.source} and {source} log {entry.name!r} in {entry.hook}"
         return MetricError(f"{who}; choose another name in one of them")

@@ -1,4 +1,4 @@
-"""States of the torchmetrics Metrics that a module has, for checkpoints."""
+"""Saves and restores the states of a module's torchmetrics Metrics."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -8,20 +8,21 @@ from torch import nn
 from ...bus.errors import CheckpointError
 from ..checkpoints.weight_names import plain_name, plain_names, wrapped_by
 
-# What Running and MinMaxMetric gather in plain attributes.
+# Plain attributes in which Running and MinMaxMetric gather values.
 _BESIDE_STATES = ("_num_vals_seen", "min_val", "max_val")
 
 
 def torchmetrics_state(module: nn.Module, over: Collection[int] = ()) -> dict[str, dict[str, Any]]:
-    """What the module's Metrics have gathered, by their name in the module; those that have
-    gathered nothing are left out.
+    """Return the states of the module's Metrics by their name in it; empty ones are left out.
 
     Args:
         module: the module.
-        over: ids of Metrics whose epoch is over: what they have gathered is not wanted any more.
+        over: ids of Metrics whose epoch is over, and whose states are not needed any more.
     """
     for part in module.modules():
-        if hasattr(part, "_compute_groups_create_state_ref"):  # metrics that share a state get it
+        if hasattr(
+            part, "_compute_groups_create_state_ref"
+        ):  # copies a shared state to each of its metrics
             list(part.values(copy_state=False))  # type: ignore[operator]
     return {
         plain_name(name): {
@@ -36,7 +37,11 @@ def torchmetrics_state(module: nn.Module, over: Collection[int] = ()) -> dict[st
 
 
 def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> None:
-    """Restore what ``torchmetrics_state`` gave.
+    """Restore what ``torchmetrics_state`` returned.
+
+    Args:
+        module: the module.
+        state: the states by name.
 
     Raises:
         CheckpointError: the module has no such Metric, or one with other states.
@@ -47,7 +52,7 @@ def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, 
         metric = metrics.get(name)
         if metric is None or metric._defaults.keys() != saved["states"].keys():
             raise CheckpointError(
-                f"the checkpoint has states of a Metric {name} that the module has not like that"
+                f"the checkpoint has states of a Metric {name} that do not fit the module"
             )
         metric._update_count = saved["update_count"]
         metric._computed = None
@@ -59,7 +64,7 @@ def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, 
 
 
 def _grow_trackers(module: nn.Module, names: Collection[str]) -> None:
-    """Give each MetricTracker as many Metrics as it had: it makes them as training goes on."""
+    """Give each MetricTracker as many Metrics as it had, because it adds them during training."""
     for path, part in list(module.named_modules()):
         if wrapped_by(part) is not part:
             continue
@@ -74,9 +79,9 @@ def _grow_trackers(module: nn.Module, names: Collection[str]) -> None:
 
 def _metrics(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, part in module.named_modules():
-        # Not by its class: a module without metrics need not load torchmetrics.
+        # Not by its class, so that a module without metrics does not load torchmetrics.
         if wrapped_by(part) is not part:
-            continue  # compiled: what it wraps comes next, and answers to the same names
+            continue  # compiled: the wrapped module comes next, under the same names
         if hasattr(part, "_update_count") and hasattr(part, "_defaults"):
             yield name, part
 

@@ -1,4 +1,4 @@
-"""A metric's name and value: what they may be, and numbers that are on their way from a GPU."""
+"""Checks names and values of metrics, and waits for values from a GPU."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ MAX_NAME_CHARS = 1000
 
 
 class PendingScalar:
-    """A one-element tensor on a GPU whose copy to the host is on its way."""
+    """A one-element tensor on a GPU that is being copied to the host."""
 
     def __init__(self, value: Tensor) -> None:
         self._host = torch.empty((), dtype=value.dtype, pin_memory=True)
@@ -22,11 +22,11 @@ class PendingScalar:
         self._arrived.record(torch.cuda.current_stream(value.device))
 
     def ready(self) -> bool:
-        """Whether ``result`` would return without waiting."""
+        """Return whether ``result`` would return without waiting."""
         return bool(self._arrived.query())
 
     def result(self) -> Scalar:
-        """The number; waits for it."""
+        """Return the number, after waiting for it."""
         self._arrived.synchronize()
         return self._host.item()
 
@@ -35,10 +35,10 @@ Value = Scalar | PendingScalar
 
 
 def to_scalar(name: str, value: Any) -> Value:
-    """A metric's value as a number, or as a number on its way from a GPU.
+    """Return a metric's value as a number, or as a number being copied from a GPU.
 
     Args:
-        name: the metric, for the error.
+        name: the metric, for errors.
         value: a float, int or bool, a NumPy scalar, or a tensor of one element.
 
     Raises:
@@ -55,7 +55,7 @@ def to_scalar(name: str, value: Any) -> Value:
         except RuntimeError:
             raise MetricError(
                 f"metric {name!r} is a tensor of shape {tuple(value.shape)}; one number is "
-                "expected: reduce it first, with .mean() say"
+                "expected: reduce it first, for example with .mean()"
             ) from None
     elif isinstance(value, int | float):
         number = value
@@ -75,7 +75,7 @@ def to_scalar(name: str, value: Any) -> Value:
 
 
 def is_name(name: object) -> bool:
-    """Whether it can be a metric's name."""
+    """Return whether something can be a metric's name."""
     return (
         isinstance(name, str)
         and 0 < len(name) <= MAX_NAME_CHARS
@@ -84,8 +84,9 @@ def is_name(name: object) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """Not with half a surrogate pair in it, as in a file name that is not UTF-8: a checkpoint
-    and a sink's file cannot hold that.
+    """Return whether a text has no lone surrogates, as in a file name that is not UTF-8.
+
+    Neither a checkpoint nor a sink's file can hold them.
     """
     try:
         text.encode()
@@ -95,13 +96,13 @@ def _is_unicode(text: str) -> bool:
 
 
 def resolved(value: Value) -> Scalar:
-    """A number, waited for if it is on its way."""
+    """Return a number, after waiting for it if it is pending."""
     return value.result() if isinstance(value, PendingScalar) else value
 
 
 def as_tensors(values: dict[str, Value]) -> dict[str, Tensor]:
-    """Numbers as float64 tensors of shape ()."""
+    """Return numbers as float64 tensors of shape ()."""
     return {
         name: torch.tensor(resolved(value), dtype=torch.float64)
-        for name, value in values.copy().items()  # whoever strikes here may put another one
+        for name, value in values.copy().items()  # a signal handler may put another one meanwhile
     }

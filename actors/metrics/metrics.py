@@ -1,4 +1,4 @@
-"""Metrics: ``put`` is an event; ``log`` aggregates and then puts. The one place for both."""
+"""Metrics: records what is put, and aggregates what is logged."""
 
 import sys
 import threading
@@ -55,7 +55,7 @@ _LABELS_OF_LATEST = ("callbacks", "progress_bar", "loggers")
 
 
 class _Collection(NamedTuple):
-    """One ``log_dict`` call site that logs a MetricCollection."""
+    """One call site of ``log_dict`` with a MetricCollection."""
 
     collection: "MetricCollection"
     stage: str
@@ -64,11 +64,12 @@ class _Collection(NamedTuple):
 
 
 class Metrics:
-    """What a trainer knows of metrics.
+    """The metrics of a trainer.
 
     Args:
-        log_every_n_steps: how often step values go to sinks.
-        max_media_bytes: what an encoded image, text and the like may take.
+        bus: the bus of the run.
+        log_every_n_steps: steps between two step values for sinks.
+        max_media_bytes: maximum size of an encoded image, text or the like.
     """
 
     def __init__(self, bus: Bus, log_every_n_steps: int, max_media_bytes: int) -> None:
@@ -77,35 +78,38 @@ class Metrics:
         check_at_least("log_every_n_steps", log_every_n_steps, 1)
         self.log_every_n_steps = log_every_n_steps
         self.num_dataloaders = 1
-        self._module = nn.Module()  # whose run it is
-        self.batch: Any = None  # the batch of the step that goes on
-        self.muted = False  # nothing is recorded, while the sanity check runs say
-        # Values from before the sanity check, which shows its own meanwhile.
+        self._module = nn.Module()  # the module of the run
+        self.batch: Any = None  # of the current step
+        self.muted = False  # nothing is recorded, for example during the sanity check
+        # Values from before the sanity check, which has its own meanwhile.
         self._set_aside: list[dict[str, Value]] | None = None
-        self._batch_size = 1  # of the batch that _sized is
+        self._batch_size = 1  # of the batch in _sized
         self._sized: Any = _NO_BATCH
         self._warned_sizes = False
         self._callback: dict[str, Value] = {}
         self._progress_bar: dict[str, Value] = {}
         self._logged: dict[str, Value] = {}
         self._entries: dict[tuple[str, str, int], LogEntry] = {}
-        # Reductions out of a checkpoint whose function is not known yet.
+        # Reductions from a checkpoint whose function is not known yet.
         self._to_be_taken_up: dict[tuple[str, str, int], Reduction] = {}
         self._collections: dict[tuple[str, int, int], _Collection] = {}
         self._said_not_finite: set[str] = set()
-        self.heard: set[str] = set()  # destinations that somebody takes values for
-        self.unheard: Counter[str] = Counter()  # values put to others
-        self._directed: set[str] = set()  # names put to destinations that were chosen
+        self.heard: set[str] = set()  # destinations that some actor takes values for
+        self.unheard: Counter[str] = Counter()  # number of values put to other destinations
+        self._directed: set[str] = set()  # names put with explicit destinations
         self._monitors = Monitors()
-        self.running_loss: object = None  # what the bar shows of losses that nobody logged
-        self.step = _NO_STEP  # that values belong to; without one, that where training is
+        self.running_loss: object = None  # losses for the progress bar that no code logged
+        self.step = _NO_STEP  # that values belong to; the current one if unset
         self._stepped = self._step_before = _NO_STEP
 
     # -- which step --------------------------------------------------------------------------
 
     def begin_step(self, step: int) -> None:
-        """A batch of training begins that is the first of an optimizer step. What is recorded from
-        here on belongs to it, also when the optimizer has stepped and when the epoch ends.
+        """Begin the first training batch of an optimizer step.
+
+        What is recorded from here on belongs to this step, also after the optimizer has stepped and
+        at the
+        end of the epoch.
 
         Args:
             step: optimizer steps completed.
@@ -117,23 +121,24 @@ class Metrics:
         self.step = self._step_before = step
 
     def hand_on_every(self, steps: int) -> None:
-        """Hand step values to sinks every so many steps."""
+        """Set the number of steps between two step values for sinks."""
         check_at_least("log_every_n_steps", steps, 1)
         self.log_every_n_steps = steps
 
     def end_steps(self) -> None:
-        """What is recorded from here on belongs to no batch that was."""
+        """End the assignment of values to the last batch."""
         self.step = _NO_STEP
 
     @property
     def is_due(self) -> bool:
-        """Whether the step's values go to sinks: they do every ``log_every_n_steps``. Several
-        optimizers that step in one batch count for one.
+        """Return whether the step's values go to sinks, as every ``log_every_n_steps``.
+
+        Several optimizers that step in one batch count as one.
         """
         steps = self.bus.place.step if self.step == _NO_STEP else self._stepped
         return (steps + 1) % self.log_every_n_steps == 0
 
-    # -- who reads what ----------------------------------------------------------------------
+    # -- latest values -----------------------------------------------------------------------
 
     @property
     def callback_metrics(self) -> dict[str, Tensor]:
@@ -142,7 +147,7 @@ class Metrics:
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
-        """Latest value of each metric in the progress bar that somebody put or logged there."""
+        """Latest value of each metric that was put or logged for the progress bar."""
         return {
             name: float(resolved(value))
             for name, value in self._progress_bar.copy().items()
@@ -156,16 +161,16 @@ class Metrics:
 
     @property
     def in_progress_bar(self) -> Mapping[str, Value]:
-        """Latest value of each metric in the progress bar, as it was recorded."""
+        """Latest value of each metric in the progress bar, as recorded."""
         return self._progress_bar
 
     @property
     def names(self) -> set[str]:
-        """The metrics there were in this run."""
+        """The metrics of this run."""
         return {*self._callback, *self._progress_bar, *self._logged, *self._directed}
 
     def is_of_validation(self, name: str) -> bool:
-        """Whether a metric was logged in validation."""
+        """Return whether a metric was logged in validation."""
         return any(
             entry.stage == "validate" and (name == entry.name or name in entry.recorded_names)
             for entry in list(self._entries.values())
@@ -177,6 +182,12 @@ class Metrics:
         self, source: str, name: str, value: Any, destinations: Sequence[str] | None = None
     ) -> None:
         """Record a value as it is.
+
+        Args:
+            source: the name of the actor.
+            name: the metric.
+            value: a number or a one-element tensor.
+            destinations: labels of its destinations; the default ones if None.
 
         Raises:
             MetricError: name, value or destinations are not usable.
@@ -193,10 +204,16 @@ class Metrics:
     def put_media(
         self, source: str, name: str, media: EncodedMedia, destinations: Sequence[str] | None = None
     ) -> None:
-        """Record an image, a text and the like.
+        """Record an image, a text or the like.
+
+        Args:
+            source: the name of the actor.
+            name: its name.
+            media: the encoded value.
+            destinations: labels of its destinations; the default ones if None.
 
         Raises:
-            MetricError: the name is not usable, or it is too large.
+            MetricError: the name is not usable, or the value is too large.
         """
         self._check_name(name)
         kind, data = media
@@ -214,6 +231,10 @@ class Metrics:
 
     def emit(self, source: str, event: UserEvent) -> None:
         """Record an event that a user defined.
+
+        Args:
+            source: the name of the actor.
+            event: the event.
 
         Raises:
             UsageError: it cannot be recorded.
@@ -243,7 +264,7 @@ class Metrics:
                 self.unheard[label] += 1
 
     def _check_name(self, name: object) -> None:
-        # As is_name, which would be a call for each put.
+        # The same as is_name, without a call for each put.
         if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and name.isascii():
             return
         if not is_name(name):
@@ -257,7 +278,7 @@ class Metrics:
             self._show(name, value, labels)
             return
         if type(value) is float and value - value != 0.0:
-            self._say_not_finite(name, value)
+            self._warn_not_finite(name, value)
         bus = self.bus
         writer = bus.writer
         thread = threading.get_ident()
@@ -273,7 +294,7 @@ class Metrics:
                 bus.refuse_late_put(name, value, source)
                 return
             is_asked_for = True
-        # What is refused is not among the latest values.
+        # Refused values must not be among the latest.
         if "callbacks" in labels:
             self._callback[name] = value
         if "progress_bar" in labels:
@@ -290,7 +311,7 @@ class Metrics:
             value = resolved(value)
         place = bus.place
         step = self.step
-        writer.owner = NOBODY  # what strikes meanwhile, and puts, goes the way of other threads
+        writer.owner = NOBODY  # a signal handler that puts now is treated like another thread
         try:
             event = Put(
                 writer.next_seq(),
@@ -319,13 +340,13 @@ class Metrics:
             bus.have_handled(event)
 
     def _show(self, name: str, value: Value, labels: tuple[str, ...]) -> None:
-        """Have a value that is not recorded among the latest, if the sanity check runs."""
+        """Add a value that is not recorded to the latest ones, during the sanity check."""
         if self._set_aside is not None:
             for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
                 if label in labels:
                     latest[name] = value
 
-    def _say_not_finite(self, name: str, value: float) -> None:
+    def _warn_not_finite(self, name: str, value: float) -> None:
         """NaN and infinities are recorded as they are, and said once for each metric."""
         if name not in self._said_not_finite:
             self._said_not_finite.add(name)
@@ -353,7 +374,20 @@ class Metrics:
         add_dataloader_idx: bool,
         batch_size: int | None,
     ) -> None:
-        """``LoggingMixin.log``, which documents the arguments."""
+        """Aggregate and record a metric; see ``LoggingMixin.log``.
+
+        Args:
+            source: the name of the module or callback.
+            name: the metric.
+            value: a number, a one-element tensor or a torchmetrics Metric.
+            prog_bar: show it in the progress bar.
+            logger: pass it to sinks.
+            on_step: record each value.
+            on_epoch: record the epoch's reduction.
+            reduce_fx: how an epoch's values are reduced.
+            add_dataloader_idx: append the number of the dataloader, if there are several.
+            batch_size: weight for the mean; that of the batch if None.
+        """
         place = self.bus.place
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
@@ -387,12 +421,12 @@ class Metrics:
     # -- the sanity check --------------------------------------------------------------------
 
     def begin_trial(self) -> None:
-        """What is logged from here on is among the latest values, and is not recorded."""
+        """Keep what is logged from here on among the latest values, without recording it."""
         self.muted = True
         self._set_aside = [dict(values) for values in self._latest]
 
     def end_trial(self) -> None:
-        """The latest values are those from before the trial again."""
+        """Restore the latest values from before the trial."""
         before, self._set_aside = self._set_aside, None
         for values, known in zip(self._latest, before or [], strict=False):
             values.clear()
@@ -405,8 +439,9 @@ class Metrics:
 
     @property
     def thinned(self) -> list[str]:
-        """Names of the step values that sinks get only every ``log_every_n_steps`` steps, and of
-        whose epochs they get nothing.
+        """Return names of step values that sinks get only every ``log_every_n_steps`` steps.
+
+        Only those are included of whose epochs sinks get nothing.
         """
         return [
             entry.name
@@ -417,9 +452,16 @@ class Metrics:
     def log_known_collection(
         self, collection: "MetricCollection", options: Mapping[str, Any]
     ) -> bool:
-        """``LoggingMixin.log_dict`` of a MetricCollection, if this call site logged it before.
+        """Log a MetricCollection, if this call site logged it before.
 
-        To go through a collection costs more than to update it, so that is done once.
+        Iterating over a collection costs more than updating it, so that is done once.
+
+        Args:
+            collection: the collection.
+            options: of ``log``.
+
+        Returns:
+            Whether it was logged.
         """
         place = self.bus.place
         known = self._collections.get((place.hook, id(collection), place.dataloader_idx))
@@ -433,7 +475,13 @@ class Metrics:
     def remember_collection(
         self, collection: "MetricCollection", options: Mapping[str, Any], names: Iterable[str]
     ) -> None:
-        """Know a collection the next time, once its metrics were logged by these names."""
+        """Recognise a collection next time, after its metrics were logged.
+
+        Args:
+            collection: the collection.
+            options: of ``log``.
+            names: names under which its metrics were logged.
+        """
         place = self.bus.place
         entries = [self._entries[place.hook, name, place.dataloader_idx] for name in names]
         known = _Collection(collection, place.stage, dict(options), entries)
@@ -452,10 +500,14 @@ class Metrics:
     def _register(
         self, source: str, name: str, value: Any, options: LogOptions, before: LogEntry | None
     ) -> LogEntry:
-        """Know a call site from now on.
+        """Add a call site.
 
         Args:
-            before: what was known of it when it was looked for.
+            source: the name of the module or callback.
+            name: the metric.
+            value: the logged value.
+            options: the options of the call.
+            before: what was known of the call site.
         """
         place = self.bus.place
         key = (place.hook, name, place.dataloader_idx)
@@ -496,8 +548,8 @@ class Metrics:
             entry.reduction = reduction
         self._check_recorded_names(name, entry)
         entries = self._entries
-        # A signal's handler that struck meanwhile, and logs the same, was first; nothing strikes
-        # within the assignment, which has no call.
+        # A signal handler that logs the same meanwhile comes first; none can run within the
+        # assignment, which has no call.
         entries[key] = entries[key] if key in entries and entries[key] is not before else entry
         self._to_be_taken_up.pop(key, None)
         return entries[key]
@@ -505,7 +557,7 @@ class Metrics:
     def _check_is_attribute(self, source: str, name: str, metric: Any) -> None:
         if source == "module" and all(metric is not part for part in self._module.modules()):
             raise MetricError(
-                f"log({name!r}) got a {type(metric).__name__} that is no attribute of the "
+                f"log({name!r}) got a {type(metric).__name__} that is not an attribute of the "
                 "module, so it would not be moved to the device with it; assign it to self in "
                 "the module's __init__"
             )
@@ -520,7 +572,7 @@ class Metrics:
                 )
 
     def _take_up(self, key: tuple[str, str, int], entry: LogEntry) -> None:
-        """Go on with what a checkpoint had for this call site."""
+        """Continue with what a checkpoint had for this call site."""
         restored = self._entries.get(key)
         if restored is not None and restored.is_restored and restored.stage == entry.stage:
             entry.reduction = restored.reduction
@@ -528,13 +580,13 @@ class Metrics:
     # -- results -----------------------------------------------------------------------------
 
     def log_result(self, result: Result, hook: str, keeps: bool) -> None:
-        """Log what a step's result says.
+        """Log the metrics of a step's result.
 
         Args:
             result: of one batch.
             hook: the step it was returned from.
-            keeps: the epoch's values are logged by ``log_collected``, because the results are kept
-                until then.
+            keeps: results are kept until the epoch ends, so that ``log_collected`` logs the epoch's
+                values.
         """
         size = self._batch_size if self._sized is self.batch else self._size_of_batch()
         result.set_size(size)
@@ -574,11 +626,14 @@ class Metrics:
         return entry
 
     def log_collected(self, result: Result, hook: str) -> dict[str, Scalar]:
-        """Log an epoch's results, which ``*_epoch_end`` has seen; returns the values by name.
+        """Log an epoch's results after ``*_epoch_end``.
 
         Args:
             result: the epoch's, or one that ``*_epoch_end`` made.
-            hook: the step that they were returned from.
+            hook: the step that the results were returned from.
+
+        Returns:
+            Name -> value.
         """
         published: dict[str, Scalar] = {}
         for name, value, options in result.reduced():
@@ -590,8 +645,11 @@ class Metrics:
         return published
 
     def log_dicts(self, output: Mapping[str, Any], is_epoch_end: bool) -> None:
-        """Log what the ``log`` and ``progress_bar`` entries of a returned dict hold, as before
-        there were results: in a step, its values; at an epoch's end, the epoch's.
+        """Log the ``log`` and ``progress_bar`` entries of a returned dict, the form before results.
+
+        Args:
+            output: the dict.
+            is_epoch_end: the values are the epoch's; otherwise the step's.
         """
         for key, labels in (("log", ("callbacks", "loggers")), ("progress_bar", ("progress_bar",))):
             values = output.get(key)
@@ -605,11 +663,11 @@ class Metrics:
                     self.put("module", name, value, ("callbacks",))
 
     def log_epoch_end(self, returned: Any, outputs: Any, step: str) -> dict[int, dict[str, Scalar]]:
-        """Log what came of an epoch's results.
+        """Log an epoch's results.
 
         Args:
-            returned: by ``*_epoch_end``: a result, several, or a dict in the older style.
-            outputs: what it was called with, logged from if it returned nothing.
+            returned: returned by ``*_epoch_end``: a result, several, or a dict in the older style.
+            outputs: the argument of ``*_epoch_end``, which is logged if it returned nothing.
             step: the step whose outputs they are.
 
         Returns:
@@ -628,24 +686,24 @@ class Metrics:
         return published
 
     def _size_of_batch(self) -> int:
-        """The batch's samples, worked out once a batch."""
+        """Return the number of the batch's samples, computed once a batch."""
         sizes = sizes_of(self.batch)
         self._batch_size = sizes[0] if sizes else 1
-        self._sized = self.batch  # behind it, for whoever strikes here, and logs
+        self._sized = self.batch  # last, for a signal handler that logs
         if self._warned_sizes:
             return self._batch_size
         if len(set(sizes)) > 1:
             self._warned_sizes = True
             _log.warning(
                 "the parts of a batch differ in size; epoch means are weighted with the first "
-                "one's: give log(batch_size=...) to choose",
+                "one's: use log(batch_size=...) to choose",
                 sizes=sorted(set(sizes)),
                 taken=sizes[0],
             )
         elif not sizes and not isinstance(self.batch, Tensor | int | float | NoneType):
             self._warned_sizes = True
             _log.warning(
-                "the size of a batch cannot be found, so epoch means count each batch alike: give "
+                "the size of a batch cannot be found, so epoch means count each batch alike: use "
                 "log(batch_size=...)",
                 batch=type(self.batch).__name__,
             )
@@ -654,8 +712,9 @@ class Metrics:
     # -- the end of an epoch -----------------------------------------------------------------
 
     def publish_epoch(self) -> dict[int, dict[str, Scalar]]:
-        """Put the epoch's reductions of the current stage, and begin anew; Metrics begin anew with
-        ``end_epoch``.
+        """Put the epoch's reductions of the current stage, and start over.
+
+        Torchmetrics are reset by ``end_epoch``.
 
         Returns:
             Values by dataloader index and metric name; those of all loaders by ``ALL_LOADERS``.
@@ -665,7 +724,7 @@ class Metrics:
             self._record("module", name, value, ("callbacks",))
         published: dict[int, dict[str, Scalar]] = {}
         for known in list(self._collections.values()):
-            if known.stage == stage:  # metrics that share a state get it
+            if known.stage == stage:  # copies a shared state to each of its metrics
                 list(known.collection.values(copy_state=False))
         for entry in list(self._entries.values()):
             if entry.stage != stage or not entry.on_epoch:
@@ -689,8 +748,9 @@ class Metrics:
         return published
 
     def end_epoch(self) -> None:
-        """Reset the Metrics that were logged in the current stage: its epoch is over, and so are
-        the hooks at its end, which may ask for what they compute.
+        """Reset the Metrics that were logged in the current stage.
+
+        Called after the hooks at the end of its epoch, which may compute them.
         """
         stage = self.bus.place.stage
         logged = {}
@@ -703,7 +763,7 @@ class Metrics:
 
     @property
     def over(self) -> set[int]:
-        """The Metrics, by their id, whose epoch is over, though they are not reset yet."""
+        """Return the ids of Metrics whose epoch is over, though they are not reset yet."""
         return {
             id(entry.metric)
             for entry in list(self._entries.values())
@@ -714,9 +774,7 @@ class Metrics:
     # -- checkpoints -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What the training epoch has gathered so far, what is logged in which order, and the
-        latest values: plain data.
-        """
+        """Return the training epoch's values so far, the order of logging, and the latest values."""
         names = {id(part): plain_name(name) for name, part in self._module.named_modules()}
         return {
             "entries": [
@@ -752,7 +810,7 @@ class Metrics:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` gave, before the first value is logged."""
+        """Restore what ``state_dict`` returned, before the first value is logged."""
         submodules = plain_names(dict(self._module.named_modules()))
         for saved in state_dict["entries"]:
             key = (saved["hook"], saved["name"], saved["dataloader_idx"])
@@ -760,7 +818,7 @@ class Metrics:
             if saved["reduction"] is not None:
                 reduction = Reduction(saved["reduce_fx"])
                 reduction.load_state_dict(saved["reduction"])
-            if saved["reduce_fx"] is None:  # the function is known when it is logged again
+            if saved["reduce_fx"] is None:  # the function is known once it is logged again
                 if reduction is not None:
                     self._to_be_taken_up[key] = reduction
                 reduction = None
@@ -789,7 +847,12 @@ class Metrics:
             values.update(saved)
 
     def begin(self, bus: Bus, module: nn.Module) -> None:
-        """Drop all values and options: a new run of this module begins on another bus."""
+        """Drop all values and options, because a new run begins.
+
+        Args:
+            bus: the bus of the run.
+            module: the module of the run.
+        """
         self.bus = bus
         self._module = module
         self.muted = False
@@ -809,19 +872,19 @@ class Metrics:
         self._logged.clear()
 
     def latest(self) -> list[dict[str, Value]]:
-        """The latest values, for a copy that belongs to no run."""
+        """Return the latest values, for a copy that belongs to no run."""
         known = (self._callback, self._progress_bar, self._logged)
         return [{name: resolved(v) for name, v in values.copy().items()} for values in known]
 
     def take_latest(self, latest: Sequence[Mapping[str, Value]]) -> None:
-        """Take up what ``latest`` gave."""
+        """Restore what ``latest`` returned."""
         for mine, values in zip(
             (self._callback, self._progress_bar, self._logged), latest, strict=True
         ):
             mine.update(values)
 
     def drop_stage(self) -> None:
-        """Drop the call sites of the current stage, with what they gathered."""
+        """Drop the call sites of the current stage, with their values."""
         stage = self.bus.place.stage
         self._entries = {k: e for k, e in self._entries.copy().items() if e.stage != stage}
         self._collections = {k: c for k, c in self._collections.items() if c.stage != stage}
@@ -829,5 +892,5 @@ class Metrics:
 
 
 def _is_torchmetrics_metric(value: Any) -> bool:
-    torchmetrics = sys.modules.get("torchmetrics")  # not loaded for this
+    torchmetrics = sys.modules.get("torchmetrics")  # not imported for this
     return torchmetrics is not None and isinstance(value, torchmetrics.Metric)

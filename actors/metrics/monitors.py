@@ -1,4 +1,4 @@
-"""What results hold to be monitored: ``early_stop_on`` and ``checkpoint_on``."""
+"""Monitors: values of ``early_stop_on`` and ``checkpoint_on`` in results."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,19 +10,20 @@ from .results import Result
 
 
 class Monitors:
-    """Gathers the monitored values of an epoch. A choice that validation made stays, whatever
-    training says.
+    """Gathers the monitored values of an epoch.
+
+    Once validation has provided a value, values of training do not replace it.
     """
 
     def __init__(self) -> None:
-        self._reductions: dict[tuple[str, str], Reduction] = {}  # by kind of stage and name
+        self._reductions: dict[tuple[str, str], Reduction] = {}  # (kind of stage, name) -> values
         self._chosen_in_evaluation: set[str] = set()
 
     def add(self, stage: str, result: Result, size: int) -> None:
-        """Take in what a result holds.
+        """Add the values of a result.
 
         Args:
-            stage: where it comes from.
+            stage: the stage of the result.
             result: of a batch or an epoch.
             size: its weight.
         """
@@ -32,11 +33,11 @@ class Monitors:
             reduction.add(to_scalar(name, value), size)
 
     def take(self, stage: str, is_choice: bool) -> Iterator[tuple[str, Scalar]]:
-        """The epoch's values, by name; the next epoch begins anew.
+        """Yield the epoch's values by name, and start over.
 
         Args:
-            stage: whose epoch ends.
-            is_choice: whether evaluation chooses by it; the sanity check does not.
+            stage: the stage whose epoch ends.
+            is_choice: an evaluation's values take precedence; not those of the sanity check.
         """
         kind = "train" if stage == "train" else "evaluation"
         for name in ("early_stop_on", "checkpoint_on"):
@@ -48,11 +49,11 @@ class Monitors:
             yield name, reduction.compute()
 
     def drop(self) -> None:
-        """Forget what was gathered; a choice stays."""
+        """Drop the gathered values; the precedence of validation stays."""
         self._reductions.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the training epoch has gathered so far: plain data."""
+        """Return the training epoch's values so far, as plain data."""
         return {
             "monitors": {
                 name: reduction.state_dict()
@@ -63,7 +64,7 @@ class Monitors:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         for name, saved in state_dict["monitors"].items():
             reduction = self._reductions["train", name] = Reduction("mean")
             reduction.load_state_dict(saved)

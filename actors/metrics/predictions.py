@@ -1,7 +1,7 @@
-"""Predictions that EvalResults write to files, and reading them.
+"""Writes the predictions of EvalResults to files, and reads them.
 
-A file is one of safetensors. Values of all samples of a name are one tensor where they can be; what
-is no tensor is msgpack, as in a checkpoint, in a tensor of bytes.
+A file has the format safetensors. Values of a name are one tensor if possible; other values are
+msgpack, as in a checkpoint, in a tensor of bytes.
 """
 
 import contextlib
@@ -27,25 +27,25 @@ from ..checkpoints.values import decoder
 ENDING = ".safetensors"
 _STATE = "state.msgpack"
 _RANK = "_rank_"
-# How torch.save's files are called: names that scripts have given for long.
+# Endings of torch.save's files, which existing scripts use.
 _OF_TORCH = frozenset([".pt", ".pth", ".ckpt", ".bin", ".pkl", ENDING])
 
 _Values = Tensor | list[Any]
 
 
 class Predictions:
-    """Gathers what ``EvalResult.write`` was given, and writes it when the epoch ends."""
+    """Gathers the values of ``EvalResult.write``, and writes them when the epoch ends."""
 
     def __init__(self) -> None:
-        # By file name: parts whose batches have the same names, with each batch's values.
+        # File name -> parts, each with the values of consecutive batches with the same names.
         self._parts: dict[str, list[dict[str, list[_Values]]]] = {}
         self._told: set[str] = set()
 
     def add(self, writes: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        """Take what the results of one batch write: values of several calls are put together.
+        """Add the values of one batch's results, combining those of several calls.
 
         Raises:
-            UsageError: they differ in length, or a file cannot hold them.
+            UsageError: values differ in length, or a file cannot hold them.
         """
         by_file: dict[str, dict[str, Any]] = {}
         for filename, values in writes:
@@ -56,21 +56,21 @@ class Predictions:
                 raise UsageError(f"values written to {filename} differ in length: {lengths}")
             part = {name: _kept(entries) for name, entries in values.items()}
             parts = self._parts.setdefault(filename, [])
-            if not parts:  # said now, and not when all of them are lost
+            if not parts:  # checked now, before there is anything to lose
                 _check(filename, part)
             if not (parts and _joined(parts[-1], part)):
                 parts.append({name: [kept] for name, kept in part.items()})
 
     def write(self, root: Path, run_folder: Path | None, rank: int) -> None:
-        """Write the files, one for each process, and forget what is written.
+        """Write the files, one for each process, and drop the values.
 
         Args:
-            root: relative paths begin here where there is no run folder.
-            run_folder: else they begin here, and files in it are private.
-            rank: this process, which the files' names say.
+            root: base of relative paths, if there is no run folder.
+            run_folder: otherwise their base; files in it are private.
+            rank: of this process, for the files' names.
 
         Raises:
-            UsageError: a file cannot hold what it was given.
+            UsageError: a file cannot hold a value.
         """
         gathered, self._parts = self._parts, {}
         for filename, parts in gathered.items():
@@ -92,20 +92,20 @@ class Predictions:
 
 
 def load_predictions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read what ``EvalResult.write`` wrote.
+    """Return the predictions that ``EvalResult.write`` wrote.
 
     Nothing in the file is run, whoever made it.
 
     Args:
-        path: the file, ``predictions_rank_0.safetensors``; or what ``write`` was told, beside it
-            (``predictions.pt``), for the files of all processes one after the other.
+        path: the file, ``predictions_rank_0.safetensors``; or the name given to ``write``, in the
+            same folder (``predictions.pt``), for the files of all processes in order.
 
     Returns:
         A dict for each sample: name -> value.
 
     Raises:
         UsageError: there is no such file.
-        CheckpointError: it is none of predictions, or is damaged.
+        CheckpointError: it is not a file of predictions, or is damaged.
     """
     given = as_path(path)
     samples: list[dict[str, Any]] = []
@@ -129,8 +129,8 @@ def _files(given: Path) -> list[Path]:
                 ranks[int(rank)] = path
     if not ranks:
         raise UsageError(
-            f"there are no predictions {given}; give the file, or what EvalResult.write was told, "
-            "in the run's folder"
+            f"there are no predictions {given}; pass the file, or the name given to "
+            "EvalResult.write, in the run's folder"
         )
     return [ranks[rank] for rank in sorted(ranks)]
 
@@ -140,7 +140,7 @@ def _read(path: Path) -> Iterator[Mapping[str, Any]]:
         os.close(open_plain(path, CheckpointError))
         tensors = safetensors.torch.load_file(path)
         if _STATE not in tensors:
-            raise CheckpointError(f"{path} is no file of predictions: it holds tensors alone")
+            raise CheckpointError(f"{path} is not a file of predictions: it holds only tensors")
         state = tensors.pop(_STATE).numpy().tobytes()
         content = msgspec.msgpack.decode(state, ext_hook=decoder(tensors), strict=True)
         parts = content["state"]["predictions"]
@@ -158,11 +158,13 @@ def _read(path: Path) -> Iterator[Mapping[str, Any]]:
         msgspec.DecodeError,
         safetensors.SafetensorError,
     ) as error:
-        raise CheckpointError(f"{path} is no file of predictions, or is damaged: {error}") from None
+        raise CheckpointError(
+            f"{path} is not a file of predictions, or is damaged: {error}"
+        ) from None
 
 
 def _kept(entries: Any) -> _Values:
-    """A batch's values, on the CPU, apart from what may change."""
+    """Return a batch's values on the CPU, as copies if they may change."""
     if isinstance(entries, Tensor):
         return entries.detach().cpu().clone()
     return [
@@ -179,7 +181,7 @@ def _check(filename: str, part: Mapping[str, _Values]) -> None:
 
 
 def _joined(before: Mapping[str, list[_Values]], part: Mapping[str, _Values]) -> bool:
-    """Put a batch's values to those before it, if they are of the same names and kinds."""
+    """Append a batch's values to those before, if names and kinds are the same."""
     if before.keys() != part.keys():
         return False
     if not all(_goes_with(before[name][-1], values) for name, values in part.items()):
@@ -196,7 +198,7 @@ def _goes_with(left: _Values, right: _Values) -> bool:
 
 
 def _in_one(part: Mapping[str, Any]) -> dict[str, _Values]:
-    """The values of all batches of a part, in one tensor or list for each name."""
+    """Return the values of all batches of a part, in one tensor or list for each name."""
     return {
         name: torch.cat(batches)
         if isinstance(batches[0], Tensor)
@@ -206,17 +208,17 @@ def _in_one(part: Mapping[str, Any]) -> dict[str, _Values]:
 
 
 def _write(path: Path, parts: list[dict[str, _Values]], is_private: bool) -> None:
-    """Write a file so that it is there as a whole."""
+    """Write a file atomically."""
     try:
         snapshot = take_snapshot({"predictions": parts})
     except CheckpointError as error:
-        raise UsageError(f"the predictions for {path} cannot be written: {error}") from None
+        raise UsageError(f"cannot write the predictions for {path}: {error}") from None
     state = torch.frombuffer(bytearray(snapshot.state), dtype=torch.uint8)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600 if is_private else 0o666)
-    mode = stat.S_IMODE(os.fstat(fd).st_mode)  # as the umask has it
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)  # as the umask allows
     os.close(fd)
     try:
         safetensors.torch.save_file({**snapshot.tensors, _STATE: state}, temporary)

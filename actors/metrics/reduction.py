@@ -1,4 +1,4 @@
-"""What an epoch's values are reduced to: their mean, sum, extreme, or what a function says."""
+"""Reduction: reduces an epoch's values to a mean, a sum, an extreme, or by a function."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from torch import Tensor
 from ...bus.events import Scalar
 from .metric_values import PendingScalar, Value, resolved, to_scalar
 
-# What reduce_fx may be, besides a function of the user's -> how that is done.
+# reduce_fx, unless it is a function -> how it is done.
 REDUCTIONS: dict[Any, str] = {
     "mean": "mean",
     "avg": "mean",
@@ -24,14 +24,14 @@ REDUCTIONS: dict[Any, str] = {
 }
 
 
-_MAX_UNTAKEN = 1000  # values that wait to be reduced
+_MAX_UNTAKEN = 1000  # maximum number of values waiting to be reduced
 
 
 class Reduction:
-    """The values of an epoch, reduced in the order in which they come.
+    """The values of an epoch, reduced in their order.
 
-    A value may be added in the middle of anything here, by a signal's handler say, and none is
-    lost: it is queued, and taken out of the queue by whoever was reducing.
+    A signal handler may add a value at any point here without loss: it is queued, and the
+    interrupted code takes it from the queue.
     """
 
     def __init__(self, how: str | Callable[[Tensor], Any]) -> None:
@@ -44,7 +44,12 @@ class Reduction:
         self._is_taking = False
 
     def add(self, value: Value, weight: float) -> None:
-        """Take in a value; the weight counts for means alone."""
+        """Add a value.
+
+        Args:
+            value: the value.
+            weight: its weight, used only for means.
+        """
         if type(value) is PendingScalar:
             self._waiting.append((value, weight))
             return
@@ -54,13 +59,13 @@ class Reduction:
             self._take_all()
 
     def _take_all(self, waits: bool = False) -> None:
-        """Reduce what is queued.
+        """Reduce the queued values.
 
         Args:
-            waits: also what is on its way.
+            waits: wait for values still being copied.
         """
         if self._is_taking:
-            return  # in the middle of it; whoever began it goes on until nothing is queued
+            return  # the interrupted call goes on until the queue is empty
         self._is_taking = True
         try:
             while self._untaken:
@@ -89,21 +94,21 @@ class Reduction:
         return min(self._values) if self._how == "min" else max(self._values)
 
     def reduce_with(self, how: str | Callable[[Tensor], Any]) -> None:
-        """Use this function; what was gathered stays."""
+        """Use a function from now on, also for the values so far."""
         self._how = how
 
     def state_dict(self) -> dict[str, Any]:
-        """What was gathered: plain data."""
+        """Return the values so far, as plain data."""
         self._take_all(waits=True)
         return {"sum": self._sum, "weight": self._weight, "values": list(self._values)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         self._sum, self._weight = state_dict["sum"], state_dict["weight"]
         self._values = list(state_dict["values"])
 
     def compute(self) -> Scalar:
-        """What the values come to; waits for those that are on their way."""
+        """Return the reduced value, after waiting for those being copied."""
         self._take_all(waits=True)
         if self._how == "mean":
             return self._sum / self._weight if self._weight else float("nan")

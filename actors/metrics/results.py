@@ -1,4 +1,4 @@
-"""TrainResult and EvalResult: what a step returns when it says what to log, and how."""
+"""TrainResult and EvalResult: returned by a step with what to log."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ _MONITORS = ("early_stop_on", "checkpoint_on")
 
 
 class Logged(NamedTuple):
-    """How one metric of a result is logged.
+    """The options of one metric of a result.
 
     Attributes:
-        prog_bar, logger: where to.
-        on_step, on_epoch: when.
+        prog_bar, logger: its destinations.
+        on_step, on_epoch: when it is recorded.
         reduce_fx: reduces an epoch's values.
         tbptt_reduce_fx: reduces the values of one batch's splits.
     """
@@ -32,11 +32,17 @@ class Logged(NamedTuple):
 
 
 class Result:
-    """Metrics to log, and whatever else a step wants to have at the epoch's end.
+    """Metrics to log, and other values that a step keeps until the epoch ends.
 
     Attributes that you set are collected over the epoch: ``<train|validation|test>_epoch_end`` gets
-    one result whose attributes hold all batches, tensors stacked (scalars) or concatenated along
-    their first dimension, anything else in lists. Logged metrics are attributes too.
+    one
+    result whose attributes hold all batches, tensors stacked (scalars) or concatenated along their
+    first
+    dimension, anything else in lists. Logged metrics are attributes too.
+
+    Args:
+        early_stop_on: value for EarlyStopping, of shape ().
+        checkpoint_on: value for ModelCheckpoint, of shape ().
     """
 
     _logs_steps = True
@@ -80,7 +86,7 @@ class Result:
         return iter(self._attributes)
 
     def keys(self) -> list[str]:
-        """Names of the attributes that were set, logged metrics among them."""
+        """Return names of the attributes that were set, including logged metrics."""
         return list(self._attributes)
 
     def log(
@@ -99,23 +105,25 @@ class Result:
         sync_dist_op: Any = "mean",
         sync_dist_group: Any = None,
     ) -> None:
-        """Have a metric logged.
+        """Log a metric.
 
         Args:
             name: the metric.
             value: a number or a one-element tensor.
             prog_bar: show it in the progress bar.
-            logger: hand it to sinks.
-            on_step: this step's value; a TrainResult's default.
-            on_epoch: the epoch's reduction; an EvalResult's default. With both, ``step_name`` and
-                ``epoch_name`` are recorded.
+            logger: pass it to sinks.
+            on_step: record this step's value; the default for a TrainResult.
+            on_epoch: record the epoch's reduction; the default for an EvalResult. With both,
+                ``step_name`` and ``epoch_name`` are recorded.
             reduce_fx: torch.mean, weighted by batch size; any other function gets the epoch's
                 values as a tensor of shape (N,).
             tbptt_reduce_fx: the same for the splits of one batch.
             tbptt_pad_token: accepted for code that pads; numbers need no padding.
             enable_graph: keep the value's graph in the result's attribute.
-            sync_dist, sync_dist_op, sync_dist_group: reduce over processes; one process is
-                supported so far, so the value is exact.
+            sync_dist: reduce over processes; one process is supported so far, so the value is
+                exact.
+            sync_dist_op: see ``sync_dist``.
+            sync_dist_group: see ``sync_dist``.
 
         Raises:
             MetricError: it would be logged neither on step nor on epoch.
@@ -132,7 +140,12 @@ class Result:
         self._logged[name] = Logged(prog_bar, logger, step, epoch, reduce_fx, tbptt_reduce_fx)
 
     def log_dict(self, dictionary: Mapping[str, Any], **options: Any) -> None:
-        """``log`` for each item of a mapping."""
+        """Call ``log`` for each item of a mapping.
+
+        Args:
+            dictionary: name -> value.
+            options: of ``log``.
+        """
         for name, value in dictionary.items():
             self.log(name, value, **options)
 
@@ -155,16 +168,16 @@ class Result:
                 self._logged[new] = self._logged.pop(old)
 
     def drop_hiddens(self) -> None:
-        """Forget the hidden states."""
+        """Drop the hidden states."""
         self.hiddens = None
 
     def logged(self) -> Iterator[tuple[str, Any, Logged]]:
-        """Name, value and options of each metric."""
+        """Yield name, value and options of each metric."""
         for name, options in self._logged.items():
             yield name, self._attributes[name], options
 
     def detach(self) -> "Result":
-        """A copy without graphs and hidden states, to be kept until the epoch ends."""
+        """Return a copy without graphs and hidden states, to be kept until the epoch ends."""
         copy = type(self)()
         object.__setattr__(copy, "_logged", dict(self._logged))
         for name, value in self._attributes.items():
@@ -174,36 +187,36 @@ class Result:
         return copy
 
     def reduced(self) -> Iterator[tuple[str, Any, Logged]]:
-        """The epoch's value of each metric, of a result that ``*_epoch_end`` returned."""
+        """Yield the epoch's value of each metric, from a result that ``*_epoch_end`` returned."""
         return self.logged()
 
     def monitors(self) -> Iterator[tuple[str, Any]]:
-        """``early_stop_on`` and ``checkpoint_on``, those that were given."""
+        """Yield ``early_stop_on`` and ``checkpoint_on``, if given."""
         for name in _MONITORS:
             value = getattr(self, name)
             if value is not None:
                 yield name, value
 
     def set_size(self, size: int) -> None:
-        """Say how many samples the batch has: the weight of its values in means."""
+        """Set the number of the batch's samples: the weight of its values in means."""
         object.__setattr__(self, "_size", size)
 
     @property
     def size(self) -> int:
-        """How many samples the batch has."""
+        """Number of the batch's samples."""
         size: int = self.__dict__["_size"]
         return size
 
 
 class TrainResult(Result):
-    """What ``training_step`` returns to say what to minimize, to monitor and to log.
+    """Returned by ``training_step`` with what to minimize, monitor and log.
 
     The results of Lightning 0.9.
 
     Args:
-        minimize: the loss, of shape (), with its graph; None skips the optimizer's turn.
-        early_stop_on: what EarlyStopping monitors.
-        checkpoint_on: what ModelCheckpoint monitors; the loss if not given.
+        minimize: the loss, of shape (), with its graph; None skips the optimizer's step.
+        early_stop_on: value for EarlyStopping.
+        checkpoint_on: value for ModelCheckpoint; the loss if not given.
         hiddens: hidden states for the next split, with truncated back-propagation.
 
     Raises:
@@ -233,32 +246,36 @@ class TrainResult(Result):
 
 
 class EvalResult(Result):
-    """What ``validation_step`` and ``test_step`` return to say what to monitor and to log.
+    """Returned by ``validation_step`` and ``test_step`` with what to monitor and log.
 
     Args:
-        early_stop_on: what EarlyStopping monitors, instead of the training's.
-        checkpoint_on: what ModelCheckpoint monitors, instead of the training's.
+        early_stop_on: value for EarlyStopping, instead of that of training.
+        checkpoint_on: value for ModelCheckpoint, instead of that of training.
     """
 
     _logs_steps = False
     _logs_epochs = True
 
     def write(self, name: str, values: Any, filename: str = "predictions.pt") -> None:
-        """Have values written to a file when the epoch ends.
+        """Write values to a file when the epoch ends.
 
-        The files lie in the run's folder, one for each process, in the format of safetensors: of
+        The files are in the run's folder, one for each process, in the format safetensors: for
         ``predictions.pt``, ``predictions_rank_0.safetensors``. ``nightbus.load_predictions(path)``
         reads them: a list with a dict for each sample.
 
         Args:
-            name: what they are called.
+            name: the name of the values.
             values: a tensor or list with an entry for each sample of the batch.
             filename: the file.
         """
         self.write_dict({name: values}, filename)
 
     def write_dict(self, predictions: Mapping[str, Any], filename: str = "predictions.pt") -> None:
-        """``write`` several values of the same samples.
+        """Write several values of the same samples; see ``write``.
+
+        Args:
+            predictions: name -> values.
+            filename: the file.
 
         Raises:
             UsageError: they differ in length.
@@ -269,7 +286,7 @@ class EvalResult(Result):
         self._writes.append((filename, dict(predictions)))
 
     def writes(self) -> Sequence[tuple[str, dict[str, Any]]]:
-        """File name and values of each ``write``."""
+        """Return file name and values of each ``write``."""
         return list(self._writes)
 
 
@@ -282,10 +299,10 @@ def _monitored(name: str, value: Any) -> Any:
 
 
 class CollectedResult(Result):
-    """An epoch's results in one; what ``*_epoch_end`` gets, and may add to.
+    """An epoch's results in one; ``*_epoch_end`` gets it, and may add to it.
 
     Args:
-        results: of each batch.
+        results: those of each batch.
     """
 
     _logs_steps = False
@@ -304,9 +321,7 @@ class CollectedResult(Result):
         object.__setattr__(self, "_sizes", [result.size for result in results])
 
     def reduced(self) -> Iterator[tuple[str, Any, Logged]]:
-        """The epoch's value of each metric that is logged on epoch: reduced, unless
-        ``*_epoch_end`` did that.
-        """
+        """Yield the epoch's value of each metric logged on epoch, reduced unless it is already."""
         for name, value, options in self.logged():
             if not options.on_epoch:
                 continue
@@ -326,7 +341,7 @@ class CollectedResult(Result):
 
 
 def stacked(parts: Sequence[Any]) -> Any:
-    """Batches' values as one: scalars stacked, other tensors concatenated, the rest in a list."""
+    """Return batches' values as one: scalars stacked, tensors concatenated, others in a list."""
     if parts and all(isinstance(part, Tensor) for part in parts):
         if all(part.dim() == 0 for part in parts):
             return torch.stack(list(parts))

@@ -1,1 +1,1 @@
-"""Optimizers, learning rate schedulers, steps made by hand."""
+"""Optimizers, learning-rate schedulers, and manual steps."""

@@ -1,4 +1,4 @@
-"""Optimizers as users step them, and whose parameters require gradients meanwhile."""
+"""LightningOptimizer, and toggling of optimizers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,16 +13,23 @@ from ...bus.routes import HookHandler
 
 
 class LightningOptimizer(LeavesRunBehind):
-    """An optimizer as ``self.optimizers()`` and ``optimizer_step`` give it.
+    """An optimizer as ``self.optimizers()`` and ``optimizer_step`` provide it.
 
     ``step`` respects the precision and, from ``self.optimizers()``, is counted and announced.
-    Everything else is the wrapped optimizer's.
+    Everything
+    else is passed to the wrapped optimizer. A copy belongs to no run: its steps are those of the
+    wrapped
+    optimizer.
 
-    A copy belongs to no run: its steps are the wrapped optimizer's.
-
-    Attributes:
+    Args:
         optimizer: the torch optimizer.
         optimizer_idx: its position in what ``configure_optimizers`` returned.
+        step: makes a step, with optimizer, number and closure.
+        toggle: toggles the run's optimizers.
+
+    Attributes:
+        optimizer: as given.
+        optimizer_idx: as given.
     """
 
     _of_run: ClassVar[tuple[str, ...]] = ("_step", "_toggle")
@@ -44,7 +51,7 @@ class LightningOptimizer(LeavesRunBehind):
         """Step the optimizer.
 
         Args:
-            closure: computes the loss and its gradients anew; LBFGS needs one.
+            closure: computes the loss and its gradients; LBFGS needs one.
             kwargs: passed on to the optimizer's step.
 
         Returns:
@@ -54,7 +61,7 @@ class LightningOptimizer(LeavesRunBehind):
 
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Iterator[None]:
-        """Let only this optimizer's parameters require gradients within.
+        """Make only this optimizer's parameters require gradients within.
 
         Args:
             sync_grad: accepted for code written for several processes.
@@ -62,7 +69,7 @@ class LightningOptimizer(LeavesRunBehind):
         if self._toggle is None:
             raise UsageError(
                 "toggle_model() of a copy of an optimizer, which belongs to no run; call it on "
-                "what self.optimizers() gives"
+                "what self.optimizers() returns"
             )
         self._toggle.begin(self.optimizer_idx)
         try:
@@ -77,7 +84,7 @@ class LightningOptimizer(LeavesRunBehind):
         return optimizer.step(closure, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if "optimizer" not in self.__dict__:  # while a copy is made
+        if "optimizer" not in self.__dict__:  # while being copied
             raise AttributeError(name)
         return getattr(self.__dict__["optimizer"], name)
 
@@ -86,16 +93,16 @@ class LightningOptimizer(LeavesRunBehind):
 
 
 class OptimizerToggle:
-    """Lets one optimizer's parameters alone require gradients.
+    """Makes only one optimizer's parameters require gradients.
 
     Args:
-        optimizers: all of them.
+        optimizers: the run's optimizers.
     """
 
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self._optimizers = optimizers
         self._foreign: list[list[nn.Parameter]] = []
-        self._known_groups = -1  # parameters are looked up again when groups were added
+        self._known_groups = -1  # a changed number of groups means that parameters were added
         self._frozen: list[nn.Parameter] = []
 
     @property
@@ -104,7 +111,7 @@ class OptimizerToggle:
         return self._frozen
 
     def begin(self, optimizer_idx: int) -> None:
-        """Stop gradients of parameters that only other optimizers have."""
+        """Disable gradients of parameters that only other optimizers have."""
         if self._frozen:
             self.end()
         groups = 0
@@ -117,13 +124,13 @@ class OptimizerToggle:
             parameter.requires_grad = False
 
     def end(self) -> None:
-        """Let the parameters require gradients that did before ``begin``."""
+        """Enable gradients of the parameters that required them before ``begin``."""
         for parameter in self._frozen:
             parameter.requires_grad = True
         self._frozen = []
 
     def _find_foreign(self) -> list[list[nn.Parameter]]:
-        """For each optimizer, the parameters that only others have."""
+        """Return, for each optimizer, the parameters that only others have."""
         groups = [
             {id(p): p for group in optimizer.param_groups for p in group["params"]}
             for optimizer in self._optimizers
@@ -133,7 +140,7 @@ class OptimizerToggle:
 
 
 class Toggled:
-    """What ``toggle_optimizer`` returns: leaving ``with`` untoggles."""
+    """The context manager that ``toggle_optimizer`` returns; it untoggles at its end."""
 
     def __init__(self, toggle: OptimizerToggle) -> None:
         self._toggle = toggle
@@ -146,10 +153,11 @@ class Toggled:
 
 
 def default_step(optimizers: Sequence[Optimizer]) -> HookHandler:
-    """What ``optimizer_step`` does when the module does not override it.
+    """Return what ``optimizer_step`` does if the module does not override it.
 
-    torch's own optimizers, LBFGS apart, evaluate a closure once and first thing. Doing that for
-    them saves a change of grad mode, 3 us a step, and is the same to the bit.
+    torch's own optimizers, except LBFGS, evaluate a closure once and first. Doing that for them
+    saves a
+    change of grad mode, 3 us a step, with the same result to the bit.
     """
     if evaluates_first(optimizers):
 
@@ -168,7 +176,7 @@ def default_step(optimizers: Sequence[Optimizer]) -> HookHandler:
 
 
 def evaluates_first(optimizers: Sequence[Optimizer]) -> bool:
-    """Whether ``default_step`` does nothing before it evaluates the closure, once."""
+    """Return whether ``default_step`` begins by evaluating the closure, once."""
     return bool(optimizers) and all(_evaluates_closure_once(each) for each in optimizers)
 
 

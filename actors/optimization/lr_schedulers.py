@@ -1,4 +1,4 @@
-"""Learning-rate schedulers: when each advances, and with which metric."""
+"""LRSchedulers: advances learning-rate schedulers, each at its time and with its metric."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,17 +14,17 @@ _log = get_logger("nightbus.optimizers")
 
 
 class LRSchedulerConfig(msgspec.Struct):
-    """One scheduler and when it advances.
+    """One scheduler with its configuration.
 
     Attributes:
         scheduler: the torch scheduler.
         interval: ``epoch`` or ``step``: a step of the scheduler's own optimizer.
-        frequency: every so many epochs or steps.
-        monitor: metric that the scheduler's step is given.
-        strict: whether a missing monitor is an error; it is said and passed over otherwise.
+        frequency: epochs or steps between two advances.
+        monitor: metric for the scheduler's step.
+        strict: a missing monitor is an error; otherwise a warning is logged.
         name: for callbacks that show the learning rate.
-        reduce_on_plateau: whether step takes the monitored value; ReduceLROnPlateau's does.
-        optimizer_idx: which of the run's optimizers it belongs to.
+        reduce_on_plateau: step takes the monitored value, as ReduceLROnPlateau's does.
+        optimizer_idx: number of its optimizer.
     """
 
     scheduler: Any
@@ -38,7 +38,7 @@ class LRSchedulerConfig(msgspec.Struct):
 
     @property
     def needs_metric(self) -> bool:
-        """Whether its step takes a metric."""
+        """True if its step takes a metric."""
         return self.reduce_on_plateau or isinstance(self.scheduler, ReduceLROnPlateau)
 
 
@@ -47,18 +47,18 @@ class LRSchedulers:
 
     Args:
         configs: the schedulers.
-        routes: where ``lr_scheduler_step`` is called.
-        metrics: gives the latest value of each metric, for monitors.
+        routes: calls ``lr_scheduler_step``.
+        metrics: returns the latest value of each metric, for monitors.
         steps_by_optimizer: completed steps of each optimizer so far.
-        is_new: says of a metric whether its value came in the last so many epochs; one that did not
-            is not given to a scheduler by epochs again.
+        is_new: tells whether a metric got a value within the last epochs; a scheduler by epochs
+            does not get an old value again.
 
     Attributes:
-        wants_steps: one advances with the steps.
-        waiting: those that are due after the batch's validation, if there is one.
+        wants_steps: a scheduler advances with the steps.
+        waiting: schedulers due after the batch's validation, if there is one.
 
     Raises:
-        UsageError: a scheduler is given a metric, but not told which.
+        UsageError: a scheduler takes a metric, but has no monitor.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LRSchedulers:
         for config in configs:
             if config.needs_metric and config.monitor is None:
                 raise UsageError(
-                    f"{type(config.scheduler).__name__} needs to know what to watch: return "
+                    f"{type(config.scheduler).__name__} needs a metric to monitor: return "
                     '{"optimizer": ..., "lr_scheduler": {"scheduler": ..., "monitor": "val_loss"}}'
                 )
         self._by_step = [config for config in configs if config.interval == "step"]
@@ -85,8 +85,9 @@ class LRSchedulers:
         self.wants_steps = bool(self._by_step)
 
     def after_batch(self, steps_by_optimizer: Sequence[int]) -> int:
-        """Advance those whose optimizer has just made the steps they wait for; returns how many.
-        Those that are given a metric wait until ``after_validation``.
+        """Advance the schedulers that wait for the step just made; return their number.
+
+        Those with a metric wait until ``after_validation``.
         """
         advanced = 0
         for config in self._by_step:
@@ -100,8 +101,7 @@ class LRSchedulers:
         return advanced
 
     def after_validation(self) -> int:
-        """After a batch, and the validation that was due after it: advance those that wait for a
-        metric; returns how many.
+        """Advance the schedulers with a metric after a batch's validation; return their number.
 
         Raises:
             UsageError: a strict monitor was never recorded.
@@ -110,12 +110,14 @@ class LRSchedulers:
         return sum(map(self._advance, waiting))
 
     def after_epoch(self, epochs: int, is_whole: bool = True) -> int:
-        """Advance those that wait for epochs, of which so many are complete; returns how many.
+        """Advance the schedulers that wait for the end of an epoch.
 
         Args:
-            epochs: how many.
-            is_whole: whether the last one had all its batches: one that ended early may not have
-                come to what a scheduler monitors.
+            epochs: epochs completed.
+            is_whole: the last epoch had all its batches; one that ended early may lack a monitor.
+
+        Returns:
+            The number of schedulers advanced.
 
         Raises:
             UsageError: a strict monitor was never recorded.
@@ -140,7 +142,11 @@ class LRSchedulers:
 
 
 def monitored_value(config: LRSchedulerConfig, recorded: Mapping[str, Any]) -> Any:
-    """The metric that a scheduler is given, or None if it takes none or there is none.
+    """Return the metric for a scheduler, or None if it takes none or there is none.
+
+    Args:
+        config: the scheduler.
+        recorded: latest value of each metric.
 
     Raises:
         UsageError: the monitor was never recorded and the configuration is strict.
@@ -157,9 +163,9 @@ def monitored_value(config: LRSchedulerConfig, recorded: Mapping[str, Any]) -> A
     )
     if config.strict:
         raise UsageError(
-            message + "; log it, give the scheduler a frequency with which it comes after each "
+            message + "; log it, set the scheduler's frequency so that it comes after each "
             "validation (check_val_every_n_epoch by epochs, val_check_interval by steps), or set "
-            "strict=False to skip the scheduler until the metric is there"
+            "strict=False to skip the scheduler until the metric is recorded"
         )
     _log.warning(message)
     return None

@@ -1,4 +1,4 @@
-"""What ``configure_optimizers`` returned, checked and in one form."""
+"""Checks what ``configure_optimizers`` returned, and converts it to one form."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,13 +24,13 @@ _OPTIMIZER_KEYS = {"optimizer", "lr_scheduler", "monitor", "frequency"}
 
 
 class ConfiguredOptimizers(NamedTuple):
-    """What ``configure_optimizers`` asks for.
+    """The optimizers and schedulers of ``configure_optimizers``.
 
     Attributes:
         optimizers: in order; the position is the ``optimizer_idx``.
         schedulers: of any of them.
-        frequencies: for how many batches in a row each optimizer is used; empty when all are used
-            on every batch.
+        frequencies: number of consecutive batches for each optimizer; empty if all are used on
+            every batch.
     """
 
     optimizers: list[Optimizer]
@@ -39,17 +39,17 @@ class ConfiguredOptimizers(NamedTuple):
 
     @property
     def cycle(self) -> list[int]:
-        """The optimizer of each batch of a cycle of frequencies; empty when all are used."""
+        """Return the optimizer of each batch of a cycle of frequencies; empty if all are used."""
         return [idx for idx, n in enumerate(self.frequencies) for _ in range(n)]
 
 
 def parse_optimizers(returned: Any) -> ConfiguredOptimizers:
-    """Bring the forms of ``configure_optimizers`` into one.
+    """Convert the forms of ``configure_optimizers`` to one.
 
     Args:
         returned: an optimizer; a list or tuple of them; two lists, of optimizers and of schedulers
-            or their configurations; a dict with ``optimizer`` and maybe ``lr_scheduler``; several
-            of these dicts, maybe with ``frequency``; or None.
+            or their configurations; a dict with ``optimizer`` and optionally ``lr_scheduler``;
+            several of these dicts, optionally with ``frequency``; or None.
 
     Raises:
         UsageError: it is none of these, or a scheduler's configuration is wrong.
@@ -103,8 +103,8 @@ def _from_dicts(entries: Sequence[Mapping[str, Any]]) -> ConfiguredOptimizers:
         if unknown or "optimizer" not in entry:
             raise UsageError(
                 "configure_optimizers returned a dict with the keys "
-                f"{', '.join(sorted(map(str, entry)))}; there are 'optimizer' and, if you like, "
-                "'lr_scheduler', 'monitor' and 'frequency'; what concerns the scheduler belongs "
+                f"{', '.join(sorted(map(str, entry)))}; expected 'optimizer' and optionally "
+                "'lr_scheduler', 'monitor' and 'frequency'; options of the scheduler belong "
                 "into a dict under 'lr_scheduler'"
             )
     optimizers = [entry["optimizer"] for entry in entries]
@@ -125,7 +125,7 @@ def _frequencies(entries: Sequence[Mapping[str, Any]]) -> list[int]:
     if len(given) < len(found):
         raise UsageError(
             "'frequency' is given for some optimizers but not for all: "
-            f"{', '.join(map(str, found))}; give it to none or to all"
+            f"{', '.join(map(str, found))}; set it for none or for all"
         )
     for frequency in given:
         if isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
@@ -151,9 +151,11 @@ def _scheduler_config(
     scheduler = config.scheduler
     config.monitor = monitor if config.monitor is None else config.monitor
     if isinstance(scheduler, type):
-        raise UsageError(f"the type {scheduler.__name__} is no scheduler; give one made of it")
+        raise UsageError(
+            f"the type {scheduler.__name__} is not a scheduler; return an instance of it"
+        )
     if not isinstance(scheduler, LRScheduler) and not hasattr(scheduler, "step"):
-        raise UsageError(f"{type(scheduler).__name__} is no scheduler: it has no step()")
+        raise UsageError(f"{type(scheduler).__name__} is not a scheduler: it has no step()")
     if config.interval not in ("epoch", "step"):
         raise UsageError(f"a scheduler's interval is 'epoch' or 'step', not {config.interval!r}")
     frequency: Any = config.frequency
@@ -164,7 +166,7 @@ def _scheduler_config(
 
 
 def _owner(scheduler: Any, optimizers: Sequence[Optimizer]) -> int:
-    """Which optimizer a scheduler belongs to; the first if it does not say."""
+    """Return the number of a scheduler's optimizer; the first if it does not tell."""
     own = getattr(scheduler, "optimizer", None)
     if own is None:
         return 0

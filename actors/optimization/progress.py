@@ -1,4 +1,4 @@
-"""Counters of what a loop has done, saved in checkpoints.
+"""Progress: counters of a loop's iterations, saved in checkpoints.
 
 ``ready``: an iteration was begun; ``started``: its start hooks ran; ``processed``: its work is
 done; ``completed``: its end hooks ran. Counting starts at 0, so during the first iteration
@@ -10,7 +10,14 @@ from typing import Any
 
 
 class Counts:
-    """Four counters."""
+    """Four counters.
+
+    Args:
+        ready: iterations begun.
+        started: iterations whose start hooks ran.
+        processed: iterations whose work is done.
+        completed: iterations whose end hooks ran.
+    """
 
     __slots__ = ("completed", "processed", "ready", "started")
 
@@ -23,7 +30,7 @@ class Counts:
         self.completed = completed
 
     def state_dict(self) -> dict[str, int]:
-        """The counters as plain data."""
+        """Return the counters as plain data."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     def __eq__(self, other: object) -> bool:
@@ -39,7 +46,7 @@ class Progress:
     """A loop's counters: over the whole run, and in the current run of the loop.
 
     Attributes:
-        total: since training began; loops add to these alone.
+        total: counts since training began; loops add only to these.
     """
 
     __slots__ = ("_base", "total")
@@ -64,19 +71,19 @@ class Progress:
         self._base = Counts(**self.total.state_dict())
 
     def begin_interrupted(self) -> None:
-        """Go on with an iteration that was begun but not completed: begin it again."""
+        """Begin again the iteration that was begun but not completed."""
         completed = self.total.completed
         self.total = Counts(completed, completed, completed, completed)
 
     def complete(self, iterations: int) -> None:
-        """Go on where so many iterations of the current run of the loop are completed."""
+        """Set the number of completed iterations of the current run of the loop."""
         done = self._base.completed + iterations
         self.total = Counts(done, done, done, done)
         base = self._base.completed
         self._base = Counts(base, base, base, base)
 
     def state_dict(self) -> dict[str, dict[str, int]]:
-        """Counters as plain data."""
+        """Return the counters as plain data."""
         return {"total": self.total.state_dict(), "current": self.current.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Mapping[str, int]]) -> None:
@@ -89,13 +96,13 @@ class Progress:
 
 
 class OptimizationProgress:
-    """What was done to the optimizers of a run, however its loops do it.
+    """Counts of what was done to the optimizers of a run, whichever loops do it.
 
     Attributes:
         step: optimizer steps, of all optimizers together; ``step.total.completed`` is the
             trainer's ``global_step``.
-        zero_grad: how often gradients were cleared.
-        scheduler_step: how often schedulers advanced.
+        zero_grad: number of times that gradients were cleared.
+        scheduler_step: number of times that schedulers advanced.
         steps_by_optimizer: completed steps of each optimizer.
     """
 
@@ -108,7 +115,7 @@ class OptimizationProgress:
         self.steps_by_optimizer: list[int] = []
 
     def begin(self, num_optimizers: int) -> None:
-        """Get ready for a run with so many optimizers; what was counted before stays."""
+        """Prepare for a run with some number of optimizers; earlier counts stay."""
         for progress in (self.step, self.zero_grad, self.scheduler_step):
             progress.begin_interrupted()
             progress.begin()
@@ -116,13 +123,13 @@ class OptimizationProgress:
         self.steps_by_optimizer = [*self.steps_by_optimizer, *[0] * missing]
 
     def begin_at(self, steps: int) -> None:
-        """Go on where so many steps were made, nobody knows by which optimizer."""
+        """Continue after some steps, of which the optimizers are unknown."""
         self.step.complete(steps)
         if self.steps_by_optimizer:
             self.steps_by_optimizer[0] = steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters as plain data."""
+        """Return the counters as plain data."""
         return {
             "step": self.step.state_dict(),
             "zero_grad": self.zero_grad.state_dict(),

@@ -1,1 +1,1 @@
-"""The process that trains: its signals, its settings, whether it is one of several."""
+"""The training process: its signals, its settings, and whether it is one of several."""

@@ -1,4 +1,4 @@
-"""Whether this process is one of several that were started to train together."""
+"""Detects that this process is one of several started to train together."""
 
 import os
 import sys
@@ -9,26 +9,26 @@ from ...bus.errors import UnsupportedArgumentError
 _TORCHRUN = "start it with python, without torchrun, or with --nproc-per-node=1 --nnodes=1"
 _MPI = "start it with python, without mpirun, or with one process"
 _SRUN = "start it with srun --ntasks=1"
-# The variable that says how many there are, and the one that says which this is.
+# Variables with the number of processes, and with the rank of this one.
 _MPI_VARIABLES = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),  # Open MPI
     ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),  # MVAPICH
     ("PMI_SIZE", "PMI_RANK"),  # MPICH, Intel MPI
     ("JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"),  # jsrun of LSF
 )
-# Shells that a job was asked for to work in: the job's tasks are not this process's siblings.
+# Shells of interactive jobs: the job's tasks are not this process's siblings.
 _INTERACTIVE_JOBS = ("bash", "interactive")
 
 
 class _Several(NamedTuple):
-    """What says that there are several processes.
+    """Evidence that there are several processes.
 
     Attributes:
-        rank: which this one is.
-        number: how many there are.
-        said_by: the variable, with its value; or what was done.
+        rank: the rank of this one.
+        number: the number of processes.
+        said_by: the variable with its value, or another fact.
         advice: what to do instead.
-        variable: empty if there is none.
+        variable: name of the variable; empty if there is none.
     """
 
     rank: str
@@ -39,8 +39,7 @@ class _Several(NamedTuple):
 
 
 def refuse_several_processes() -> None:
-    """Refuse to be one of several processes: each would train a model of its own, as if it were
-    alone.
+    """Refuse to be one of several processes, each of which would train a model of its own.
 
     Raises:
         UnsupportedArgumentError: torchrun, srun or mpirun started several, or torch.distributed was
@@ -52,12 +51,12 @@ def refuse_several_processes() -> None:
     alone = ""
     if found.variable:
         alone = (
-            f" To have each train a model of its own, take {found.variable} out of os.environ "
-            "before the Trainer is made."
+            f" To train a model in each, remove {found.variable} from os.environ "
+            "before the Trainer is created."
         )
     raise UnsupportedArgumentError(
         f"this is process {found.rank} of {found.number} ({found.said_by}); nightbus trains in one "
-        f"process so far, they would not train together: {found.advice}.{alone}"
+        f"process so far, so they would not train together: {found.advice}.{alone}"
     )
 
 
@@ -68,13 +67,13 @@ def _by_torch() -> _Several | None:
     number = distributed.get_world_size()
     if number <= 1:
         return None
-    said_by = "torch.distributed was initialised for so many"
+    said_by = "torch.distributed was initialised for that number"
     return _Several(str(distributed.get_rank()), number, said_by, _TORCHRUN)
 
 
 def _by_torchrun() -> _Several | None:
     rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK")
-    if rank is None:  # a variable that somebody left there
+    if rank is None:  # a leftover variable
         return None
     return _found("WORLD_SIZE", rank, _TORCHRUN)
 
@@ -83,8 +82,8 @@ def _by_srun() -> _Several | None:
     if os.environ.get("SLURM_JOB_NAME") in _INTERACTIVE_JOBS:
         return None
     rank = os.environ.get("SLURM_PROCID", "0")
-    # Each of a step's processes has this, the script of sbatch does not: its SLURM_NTASKS says what
-    # srun would start.
+    # Each process of a step has this variable; the script of sbatch has only SLURM_NTASKS, the
+    # number that srun would start.
     if "SLURM_STEP_NUM_TASKS" in os.environ:
         return _found("SLURM_STEP_NUM_TASKS", rank, _SRUN)
     if rank != "0" or "SLURM_STEP_ID" in os.environ:

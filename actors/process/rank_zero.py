@@ -1,11 +1,12 @@
-"""Tells ``rank_zero_only`` of lightning_utilities, which projects decorate with, who this is."""
+"""Sets the rank for ``rank_zero_only`` of lightning_utilities, a decorator in many projects."""
 
 from importlib.util import find_spec
 
 
 def announce_rank() -> None:
-    """Say that this is the first process, as nobody else has said which it is: importing Lightning
-    does so, and the decorator raises without.
+    """Set the rank to that of the first process, unless it is set.
+
+    Importing Lightning does so, and the decorator raises without a rank.
     """
     if find_spec("lightning_utilities") is None:
         return

@@ -1,4 +1,4 @@
-"""SLURM: putting this job back into the queue."""
+"""Puts the SLURM job of this process back into the queue."""
 
 import os
 import shutil
@@ -13,20 +13,20 @@ _log = get_logger("nightbus.slurm")
 
 
 def check_requeue() -> None:
-    """See that this is a SLURM job that can be put back.
+    """Check that this is a SLURM job that can be requeued.
 
     Raises:
         UsageError: it is not.
     """
     if "SLURM_JOB_ID" not in os.environ or shutil.which("scontrol") is None:
         raise UsageError(
-            "slurm_requeue=True: this process is no SLURM job, or scontrol is not found; start it "
+            "slurm_requeue=True: this process is not a SLURM job, or there is no scontrol; start it "
             "with sbatch, or leave slurm_requeue out"
         )
 
 
 def requeue_job() -> bool:
-    """Have SLURM put this job back into its queue; returns whether it did."""
+    """Put this SLURM job back into its queue; return whether that worked."""
     job = os.environ["SLURM_JOB_ID"]
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -39,8 +39,8 @@ def requeue_job() -> bool:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        _log.error("the job could not be requeued", job=job, error=str(error))
+        _log.error("cannot requeue the job", job=job, error=str(error))
         return False
     if done.returncode != 0:
-        _log.error("the job could not be requeued", job=job, error=done.stderr.strip())
+        _log.error("cannot requeue the job", job=job, error=done.stderr.strip())
     return done.returncode == 0

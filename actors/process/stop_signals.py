@@ -1,4 +1,4 @@
-"""Signals that end a run in good order, or have it saved: Ctrl-C, SIGTERM, SIGHUP, SIGUSR1."""
+"""Handles signals that end or save a run: Ctrl-C, SIGTERM, SIGHUP, SIGUSR1."""
 
 import signal
 import threading
@@ -11,40 +11,41 @@ from ...bus.system.logging_setup import get_logger
 from ...bus.system.terminal_message import write_urgently
 
 PREEMPTED_EXIT_CODE = 128 + signal.SIGTERM
-"""What a process ends with that SIGTERM has ended, as schedulers know it."""
+"""Exit code of a process ended by SIGTERM, as schedulers expect it."""
 _TERMINATING = (signal.SIGTERM, signal.SIGHUP)
 
 _log = get_logger("nightbus.signals")
 
 
 class StopSignals:
-    """While it is entered on the main thread, signals are noted for the next safe point.
+    """Records signals for the next safe point, while it is entered on the main thread.
 
     - Ctrl-C (SIGINT) sets ``interrupted``; again, it raises KeyboardInterrupt at once.
-    - SIGTERM, and SIGHUP of a terminal that is closed, set ``preempted``; again, or where no safe
-      point will come, they raise SystemExit at once.
+    - SIGTERM, and SIGHUP of a closed terminal, set ``preempted``; again, or if no safe point will
+      come, they raise SystemExit at once.
     - SIGUSR1 sets ``save_requested``.
 
-    While a run is opened, signals are only noted, so that nothing is left half done; from
-    ``let_through`` on they are heeded. After one has raised, none raises until ``rearm``, and none
-    does while the run's end is recorded: it ends the wait there.
+    While a run is being opened, signals are only recorded, so that nothing is left half done; from
+    ``let_through`` on they take effect. After one has raised, none raises until ``rearm``, and
+    none does while the run's end is recorded: it ends the wait there.
 
-    A handler for SIGTERM, SIGHUP or SIGUSR1 that is there already is left alone, and so is that one
-    is ignored, as nohup has SIGHUP ignored.
+    An existing handler for SIGTERM, SIGHUP or SIGUSR1 is left alone, and so is an ignored signal,
+    as
+    SIGHUP with nohup.
 
     Args:
-        on_request: called in the signal handler when something was noted.
-        has_safe_points: whether a safe point will come.
+        on_request: called in the signal handler after a signal was recorded.
+        has_safe_points: returns whether a safe point will come.
 
     Attributes:
         interrupted: Ctrl-C was pressed.
         preempted: SIGTERM or SIGHUP came.
-        preempted_by: which of them; SIGTERM before.
-        save_requested: SIGUSR1 came; whoever saves sets it back.
-        at_once: the run is to end at once.
-        interrupts_while_ending: how often Ctrl-C was pressed while the end was recorded.
-        terminated_while_ending: SIGTERM or SIGHUP came meanwhile.
-        is_held: signals are only noted.
+        preempted_by: which of them; SIGTERM until then.
+        save_requested: SIGUSR1 came; reset by the code that saves.
+        at_once: the run has to end at once.
+        interrupts_while_ending: number of Ctrl-C while the end was recorded.
+        terminated_while_ending: SIGTERM or SIGHUP came while the end was recorded.
+        is_held: signals are only recorded.
     """
 
     def __init__(self, on_request: Callable[[], None], has_safe_points: Callable[[], bool]) -> None:
@@ -61,16 +62,16 @@ class StopSignals:
         leave_when_forked(self)
 
     def let_through(self) -> None:
-        """From now on somebody heeds what is noted.
+        """Let signals take effect from now on.
 
         Raises:
-            KeyboardInterrupt, SystemExit: something was noted already that ends the run.
+            KeyboardInterrupt, SystemExit: a recorded signal ends the run.
         """
         self.is_held = False
         self.raise_if_asked()
 
     def raise_if_asked(self) -> None:
-        """End the run, if a signal asked for it.
+        """End the run if a signal requested it.
 
         Raises:
             KeyboardInterrupt, SystemExit: one did.
@@ -80,12 +81,12 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int:
-        """What the process ends with if it was preempted, as shells and schedulers know it."""
+        """Exit code of a preempted process, as shells and schedulers expect it."""
         return 128 + self.preempted_by
 
     @property
     def ends_run(self) -> bool:
-        """Whether the run is to end at the next safe point."""
+        """True if the run has to end at the next safe point."""
         return self.interrupted or self.preempted
 
     def __enter__(self) -> "StopSignals":
@@ -102,7 +103,7 @@ class StopSignals:
             if (known := signal.getsignal(number)) == signal.SIG_DFL:
                 self._install(number, handler)
             elif known != signal.SIG_IGN:
-                _log.info("a handler is there already and is left alone", signal=number.name)
+                _log.info("an existing handler is left alone", signal=number.name)
         return self
 
     def _install(self, number: signal.Signals, handler: Callable[..., None]) -> None:
@@ -118,13 +119,15 @@ class StopSignals:
         while self._previous:
             signal.signal(*self._previous.popitem())
         if self.interrupted and isinstance(outer, StopSignals):
-            outer.interrupted = True  # who presses Ctrl-C means the run around this one too
+            outer.interrupted = True  # Ctrl-C ends the run around this one too
             outer._on_request()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: what ends or saves the run is its parent's to hear; the child's
-        signals do what they did before. Workers that load the parent's data live on until it has
-        come to its safe point: Ctrl-C and SIGUSR1 reach them too, from a terminal or a scheduler.
+        """Restore the previous handlers in a forked child, because the parent's run is not its own.
+
+        Workers that load the parent's data ignore Ctrl-C and SIGUSR1, which reach them too, and
+        live on
+        until the parent reaches its safe point.
         """
         while self._previous:
             number, previous = self._previous.popitem()
@@ -132,11 +135,11 @@ class StopSignals:
             signal.signal(number, _ignore if stays else previous)
 
     def hold(self, on_hurry: Callable[[], None]) -> None:
-        """The run ends: from now on signals raise nothing, but call ``on_hurry``."""
+        """Call ``on_hurry`` from now on instead of raising, because the run ends."""
         self._on_hurry = on_hurry
 
     def rearm(self) -> None:
-        """Let the next signal that is to raise do so, once: what comes now may hang, too."""
+        """Let the next signal raise again, once, because what follows may hang too."""
         self._has_raised = False
 
     def _raise(self, error: BaseException) -> None:
@@ -182,4 +185,4 @@ class StopSignals:
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """A handler, where SIG_IGN would be inherited by the processes that a worker starts."""
+    """Ignore a signal, without SIG_IGN, which processes started by a worker would inherit."""

@@ -1,4 +1,4 @@
-"""torch's settings for a run, and back to what they were."""
+"""Changes torch's settings for a run, and restores them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +11,16 @@ import torch
 def torch_settings(
     deterministic: bool | Literal["warn"], benchmark: bool, detect_anomaly: bool
 ) -> Iterator[None]:
-    """Switch on what is true within; what is false stays as it is."""
+    """Switch on the settings that are true within; others stay as they are.
+
+    Args:
+        deterministic: use deterministic algorithms; ``warn`` only warns where there is none.
+        benchmark: let cuDNN choose algorithms by measuring them.
+        detect_anomaly: find the operation behind a NaN gradient.
+
+    Returns:
+        A context manager.
+    """
     with ExitStack() as stack:
         if deterministic:
             before = torch.are_deterministic_algorithms_enabled()

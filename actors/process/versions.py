@@ -1,4 +1,4 @@
-"""Versions of the packages that shape a run."""
+"""Versions of the packages that affect a run."""
 
 import functools
 import platform
@@ -7,9 +7,9 @@ from importlib import metadata
 _PACKAGES = ("nightbus", "torch", "torchmetrics", "numpy")
 
 
-@functools.cache  # a process keeps what it has loaded, and looking takes 10 ms
+@functools.cache  # versions do not change in a process, and looking them up takes 10 ms
 def package_versions() -> dict[str, str]:
-    """Versions by package name; Python's too."""
+    """Return versions by package name, including Python's."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

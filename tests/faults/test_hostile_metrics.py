@@ -130,7 +130,7 @@ def test_an_event_of_ten_megabytes_is_refused_by_the_log_itself(tmp_path: Path, 
 def test_a_checkpoint_that_cannot_hold_the_state_is_refused_with_our_own_error(
     tmp_path: Path, state: Any
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"state\.mine.* a checkpoint cannot carry"):
+    with pytest.raises(CheckpointError, match=r"state\.mine.* a checkpoint cannot hold"):
         write_checkpoint(tmp_path / "checkpoint", {"mine": state})
 
     assert list(tmp_path.iterdir()) == []

@@ -265,7 +265,7 @@ def test_a_scheduler_is_conditioned_on_a_metric_that_log_made_available(tmp_path
 
 
 def test_a_scheduler_conditioned_on_a_value_needs_a_monitor(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match="ReduceLROnPlateau needs to know what to watch"):
+    with pytest.raises(nb.UsageError, match="ReduceLROnPlateau needs a metric to monitor"):
         trainer(tmp_path).fit(Plateau(), loader(8), loader(4))
 
 
