@@ -478,7 +478,7 @@ def test_a_type_that_needs_functions_is_refused_without_them() -> None:
 def test_one_name_is_not_given_to_two_types() -> None:
     nb.register_type(Point, name="taken")
 
-    with pytest.raises(nb.UsageError, match="called 'taken' in checkpoints already"):
+    with pytest.raises(nb.UsageError, match="named 'taken' in checkpoints already"):
         nb.register_type(Window, name="taken")
 
 

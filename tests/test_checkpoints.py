@@ -160,7 +160,7 @@ def test_what_a_hook_adds_that_cannot_be_saved_costs_that_save_alone(
     assert run.global_step == 18
     assert [fault.source for fault in faults] == ["checkpointer"] * 2
     assert all("mine" in fault.message for fault in faults)
-    assert "a checkpoint could not be saved" in capsys.readouterr().err
+    assert "cannot save a checkpoint" in capsys.readouterr().err
     assert len(list((tmp_path / "kept").iterdir())) == 2
     assert callback.best_model_path.endswith("step=18")
     assert read_checkpoint(Path(last(run)))["global_step"] == 18
@@ -315,7 +315,7 @@ def test_weights_alone_cannot_be_resumed_from(tmp_path: Path) -> None:
 
     trainer(tmp_path).fit(Saves(), loader())
 
-    with pytest.raises(CheckpointError, match="weights alone"):
+    with pytest.raises(CheckpointError, match="only weights"):
         trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path=tmp_path / "weights")
 
 
@@ -381,7 +381,7 @@ def test_a_state_whose_callback_is_gone_is_said(
 
     trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path=last(first))
 
-    assert "not here any more" in capsys.readouterr().err
+    assert "that are not in this run" in capsys.readouterr().err
 
 
 def test_a_layer_that_is_thawed_for_a_resumed_run_is_trained_in_it(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_last_says_which_newer_run_has_no_checkpoint(
     trainer(tmp_path, max_epochs=2).fit(Small(), loader(), ckpt_path="last")
 
     lines = capsys.readouterr().err.splitlines()
-    (said,) = [line for line in lines if "passed over" in line]
+    (said,) = [line for line in lines if "are skipped" in line]
     assert "skipped: they have no checkpoint to resume from" in said
     assert f"passed_over={killed.run_folder.info.id}" in said
     assert f"taken={first.run_folder.info.id}" in said

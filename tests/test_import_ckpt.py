@@ -80,7 +80,7 @@ def test_a_state_dict_is_taken_over_as_weights(tmp_path: Path) -> None:
     convert(tmp_path / "model.pt", tmp_path / "mine")
 
     assert read_checkpoint(tmp_path / "mine").keys() == {"state_dict", "hyper_parameters"}
-    with pytest.raises(nb.CheckpointError, match="weights alone"):
+    with pytest.raises(nb.CheckpointError, match="only weights"):
         trainer(tmp_path).fit(Small(), loader(), ckpt_path=tmp_path / "mine")
 
 

@@ -337,7 +337,7 @@ def test_a_monitor_of_validation_is_given_when_validation_is_over_and_by_epochs_
 
 
 def test_a_monitor_that_is_watched_too_early_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match=r"a frequency .*check_val_every_n_epoch"):
+    with pytest.raises(nb.UsageError, match=r"frequency .*check_val_every_n_epoch"):
         rates_of(tmp_path, Watched(), check_val_every_n_epoch=2)
 
 
@@ -503,7 +503,7 @@ def test_a_configuration_without_a_scheduler_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheduler", [3, "ExponentialLR", ExponentialLR])
 def test_what_is_no_scheduler_is_refused(tmp_path: Path, scheduler: Any) -> None:
-    refused(tmp_path, lambda o: ([o], [scheduler]), type(scheduler).__name__, "no scheduler")
+    refused(tmp_path, lambda o: ([o], [scheduler]), type(scheduler).__name__, "not a scheduler")
 
 
 def test_a_plateau_without_a_monitor_is_refused(tmp_path: Path) -> None:

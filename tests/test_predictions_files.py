@@ -125,7 +125,7 @@ def test_a_file_of_another_kind_is_refused_and_not_run(tmp_path: Path, content: 
 def test_tensors_of_others_are_no_predictions(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
 
-    with pytest.raises(nb.CheckpointError, match="tensors alone"):
+    with pytest.raises(nb.CheckpointError, match="only tensors"):
         nb.load_predictions(tmp_path / "a.safetensors")
 
 

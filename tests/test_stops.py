@@ -412,7 +412,7 @@ def test_requeueing_without_scontrol_is_refused(
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(nb.UsageError, match="scontrol is not found"):
+    with pytest.raises(nb.UsageError, match="scontrol is missing"):
         trainer(tmp_path, slurm_requeue=True)
 
 

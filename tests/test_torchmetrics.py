@@ -151,7 +151,9 @@ def test_a_metric_that_is_no_attribute_is_refused(tmp_path: Path) -> None:
             self.log("mean", torchmetrics.MeanMetric())
             return super().training_step(batch, batch_idx)
 
-    refused(tmp_path, Fresh(), r"MeanMetric that is not an attribute of the module.*assign it to self")
+    refused(
+        tmp_path, Fresh(), r"MeanMetric that is not an attribute of the module.*assign it to self"
+    )
 
 
 @pytest.mark.parametrize("second", ["metric", "number"])

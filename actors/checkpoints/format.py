@@ -185,7 +185,7 @@ def link_checkpoint(source: Path, folder: Path, replaces: bool = False) -> tuple
 
 @contextlib.contextmanager
 def _made_at(folder: Path, replaces: bool) -> Any:
-    """Provide a temporary folder for a checkpoint's files; at its end it becomes ``folder``, durably."""
+    """Provide a temporary folder for a checkpoint's files, which becomes ``folder`` at the end."""
     if os.path.lexists(folder) and not replaces:
         raise CheckpointError(
             f"{folder} exists already and is not overwritten; choose another path, or "

@@ -225,7 +225,7 @@ def begin_pass(loader: Any, key: PassKey | None = None) -> Iterator[Any]:
     if not had_workers or loader._iterator is not None:
         return owned(iter(loader))
     # Persistent workers draw a random number when they start, which the saved run did long ago. To
-    # continue as that run, it is drawn from another generator.
+    # continue as that run, another generator provides it.
     generator, loader.generator = loader.generator, torch.Generator()
     try:
         return owned(iter(loader))
@@ -276,8 +276,8 @@ def _drop(iterator: Iterator[Any], number: int, loader: Any) -> None:
         raise _too_short(dropped, number)
     if took_s > _TOLD_AFTER_S or isinstance(getattr(loader, "dataset", None), IterableDataset):
         _log.warning(
-            "batches were read again and dropped to reach the position; a loader with state_dict and "
-            "load_state_dict, such as torchdata's StatefulDataLoader, reaches it at once",
+            "batches were read again and dropped to reach the position; a loader with state_dict "
+            "and load_state_dict, such as torchdata's StatefulDataLoader, reaches it at once",
             batches=number,
             took_s=round(took_s, 1),
         )

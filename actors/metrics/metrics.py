@@ -774,7 +774,7 @@ class Metrics:
     # -- checkpoints -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the training epoch's values so far, the order of logging, and the latest values."""
+        """Return the training epoch's values so far, the order of logging, and latest values."""
         names = {id(part): plain_name(name) for name, part in self._module.named_modules()}
         return {
             "entries": [

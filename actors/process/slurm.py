@@ -20,7 +20,7 @@ def check_requeue() -> None:
     """
     if "SLURM_JOB_ID" not in os.environ or shutil.which("scontrol") is None:
         raise UsageError(
-            "slurm_requeue=True: this process is not a SLURM job, or there is no scontrol; start it "
+            "slurm_requeue=True: this process is not a SLURM job, or scontrol is missing; start it "
             "with sbatch, or leave slurm_requeue out"
         )
 

@@ -123,5 +123,5 @@ def test_a_class_name_that_is_code_is_not_shown_for_pasting(
     assert main(["replay", str(run.path), "--resume"]) != 0
 
     shown = capsys.readouterr().err
-    assert "no name of a class" in shown
+    assert "not a class name" in shown
     assert "sinks=[" not in shown
