@@ -173,9 +173,14 @@ def _register(kind: type[msgspec.Struct], name: str) -> NamedClass:
             f"{where}: array_like=True cannot be; its fields are recorded by their names"
         )
     reserved = next((_reserved[base] for base in kind.__mro__ if base in _reserved), ())
+    shape = ("an event" if reserved else "a command", *_shape_of(kind, reserved))
     _check_reserved(kind, reserved)
-    shape = _shape_of(kind, reserved)
     other = _by_name.get(name)
+    if other is not None and other.shape[0] != shape[0]:
+        raise UsageError(
+            f"{where}: {name!r} is the name of {other.shape[0]}, {other.kind.__module__}."
+            f"{other.kind.__qualname__}, and this is {shape[0]}; give it another name"
+        )
     if other is not None and other.shape != shape:
         raise UsageError(
             f"{name!r} is the name of {other.kind.__module__}.{other.kind.__qualname__}"

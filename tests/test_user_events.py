@@ -469,6 +469,15 @@ def test_another_class_of_the_same_name_is_refused() -> None:
     assert "give it another name, or restart the process" in said
 
 
+def test_an_event_and_a_command_have_names_of_their_own() -> None:
+    with pytest.raises(UsageError, match=r"is the name of an event, .*, and this is a command"):
+
+        class Sample(nb.Command, name="tests.SampleSeen"):
+            path: str
+            score: float
+            tags: tuple[str, ...] = ()
+
+
 @pytest.mark.parametrize(
     "name",
     [
