@@ -32,10 +32,11 @@ from .events import (
     UserEvent,
 )
 from .housekeeping import Housekeeping
-from .log.flight_recorder import FlightRecorder
-from .log.place import AT_ONCE, NEVER, Place
+from .log.flight_recorder import NOBODY, FlightRecorder
+from .log.hook_recorder import AT_ONCE, NEVER, recording_nothing
+from .log.place import Place
 from .log.segments import FolderStore, UnnamedStore
-from .log.writer import MAX_BUFFERED_EVENTS, MAX_BUFFERED_NS, NOBODY, LogWriter
+from .log.writer import MAX_BUFFERED_EVENTS, LogWriter
 from .mail.mailbox import Envelope, Mailbox, Told, Undelivered
 from .mail.reply import Reply
 from .media import EncodedMedia
@@ -190,7 +191,7 @@ class Bus(StaysInRun):
         self.take_puts(self._refuse_put, self._refuse_put, self._refuse_user_event)
         self.routes.refuse(lambda: refusal("training went on"))
         self.place.hook = ""
-        self.place.due_ns = AT_ONCE
+        self.place.recorder.flush_due_ns = AT_ONCE
         if self._threads.current() == self.post_office.bus_thread:
             self._scope.cancel()  # if a coroutine forked, the others end with it at once
 
@@ -214,8 +215,6 @@ class Bus(StaysInRun):
         """
         self.writer, self.store = writer, store
         self._attempt = writer.identity.attempt
-        if self.flight is not None:
-            self.flight.on_kept, writer.hand_over = writer.take_notes, self._hand_over
         self.routes.refresh()
 
     def keep_last_events(self, flight: FlightRecorder) -> None:
@@ -267,7 +266,7 @@ class Bus(StaysInRun):
             writer.owner = NOBODY
             try:
                 event = writer.event(kind, *fields, source=source)
-                self.append(event)
+                writer.append(event)
             finally:
                 writer.owner = thread
             self.have_handled(event)
@@ -276,13 +275,6 @@ class Bus(StaysInRun):
                 raise
             self._failures.append(error)
         return True
-
-    def append(self, event: Event) -> None:
-        """Add an event to the log, to be passed to plain handlers as soon as it is there."""
-        assert self.writer is not None
-        self.writer.append(event)
-        if self.flight is not None:
-            self.flight.add(event)
 
     def have_handled(self, event: Event) -> None:
         """Pass an event that is in the log to plain handlers."""
@@ -318,10 +310,9 @@ class Bus(StaysInRun):
 
     def flush(self) -> None:
         """Write pending events, so that observers see them."""
-        writer, place = self.writer, self.place
+        writer = self.writer
         if writer is None:
-            if self.flight is not None:
-                place.due_ns = NEVER
+            self.place.recorder.flush_due_ns = NEVER
             return
         owner = writer.owner
         if owner == NOBODY and writer.takes:
@@ -330,15 +321,12 @@ class Bus(StaysInRun):
             self._take_from_inbox(writer)
         writer.owner = NOBODY
         try:
-            if self.flight is not None:
-                place.due_ns = NEVER
-                self._hand_over()
             writer.flush()
         finally:
             writer.owner = owner
             # After the write: another thread may have requested an event since.
             if writer.others or writer.inbox:
-                place.due_ns = AT_ONCE
+                writer.recorder.flush_due_ns = AT_ONCE
 
     def _take_from_inbox(self, writer: LogWriter) -> None:
         """Take the events requested by now; later requests must not delay the step."""
@@ -347,7 +335,7 @@ class Bus(StaysInRun):
             writer.owner = NOBODY
             try:
                 event = writer.take_from_inbox()
-                self.append(event)
+                writer.append(event)
             finally:
                 writer.owner = owner
             self.have_handled(event)
@@ -359,20 +347,13 @@ class Bus(StaysInRun):
         worth.
         Anything else is written at once.
         """
-        place = self.place
-        if place.clock_ns() > place.due_ns:
+        recorder = self.place.recorder
+        if recorder.clock_ns() > recorder.flush_due_ns:
             self.flush()
-        if place.notes is not None and len(place.notes.words) > MAX_BUFFERED_EVENTS:
+        if len(recorder.trace.words) > MAX_BUFFERED_EVENTS:
             if self.flight is not None:
                 self.flight.keep()
             self.flush()
-
-    def _hand_over(self) -> None:
-        """Pass to the writer what the flight recorder kept for it."""
-        writer, flight, place = self.writer, self.flight, self.place
-        if writer is not None and flight is not None and (writer.hooks is None or writer.hooks):
-            flight.keep()
-            place.due_ns = place.clock_ns() + MAX_BUFFERED_NS
 
     # -- actors ------------------------------------------------------------------------------
 
@@ -490,14 +471,8 @@ class Bus(StaysInRun):
 
     def want_hooks(self, wanted: set[str] | None) -> None:
         """Record more hooks from now on; all of them with None."""
-        writer = self.writer
-        assert writer is not None
-        if writer.hooks is None:
-            return
-        if self.flight is not None:
-            self.flight.keep()  # what was recorded up to now is not for them
-            self.place.due_ns = AT_ONCE
-        writer.hooks = None if wanted is None else writer.hooks | wanted
+        assert self.writer is not None
+        self.writer.want_hooks(wanted)
 
     # -- for observers (observer.Host) -------------------------------------------------------
 
@@ -973,8 +948,6 @@ class Bus(StaysInRun):
         self._final_log = self.writer.statistics()
         self.take_no_more_puts()
         writer, self.writer = self.writer, None
-        if self.flight is not None:
-            self.flight.on_kept = None
         while writer.inbox:  # requested while the end was being recorded
             event = writer.take_from_inbox()
             fields = tuple(getattr(event, name) for name in _own_fields(type(event)))
@@ -983,7 +956,7 @@ class Bus(StaysInRun):
         self._final_log = writer.statistics()
         self.log_problems = writer.problems()
         if self.flight is None:
-            self.place.note_in(None)
+            self.place.recorder = recording_nothing()
             self.routes.refresh()
         if isinstance(self.store, UnnamedStore):
             self.store.close()

@@ -49,7 +49,7 @@ class Routes(StaysInRun):
     hook's objects. The result is -1 if a handler returned it, else the last that is not None.
 
     Args:
-        place: where training is; told which hook is running, and what is noted of it.
+        place: where training is; told which hook is running. Its recorder records what hooks do.
 
     Attributes:
         version: another number whenever something about the hooks changes, for who decides by
@@ -103,7 +103,7 @@ class Routes(StaysInRun):
         return self.are_handled(*names) or any(name in self._defaults for name in names)
 
     def handler(self, name: str) -> HookHandler | None:
-        """What is done in a hook, without noting it; None for nothing."""
+        """What is done in a hook, without recording it; None for nothing."""
         if self._refusal is not None:
             return self._refuse
         if handlers := self._handlers.get(name):
@@ -111,7 +111,7 @@ class Routes(StaysInRun):
         return self._defaults.get(name)
 
     def refresh(self) -> None:
-        """Work all out anew: something else is noted, or nothing any more."""
+        """Work all out anew: something else is recorded, or nothing any more."""
         self.version += 1
         for name in self._built:
             del self.__dict__[name]
@@ -135,14 +135,14 @@ class Routes(StaysInRun):
     def _build(self, name: str) -> HookHandler | None:
         handlers = self._handlers.get(name, ())
         default = self._defaults.get(name)
-        if self._place.notes is None:
-            return _unnoted(name, handlers, self._place) if handlers else default
+        if not self._place.recorder.is_on:
+            return _unrecorded(name, handlers, self._place) if handlers else default
         if default is not None and not handlers:
             handlers = (default,)
         if not handlers:
-            # Actions (backward, transfer_batch_to_device) are noted where something does them.
-            return _only_noted(name, self._place) if name.startswith("on_") else None
-        return _noted(name, handlers, self._place)
+            # Actions (backward, transfer_batch_to_device) are recorded where something does them.
+            return _only_recorded(name, self._place) if name.startswith("on_") else None
+        return _recorded(name, handlers, self._place)
 
 
 def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
@@ -169,7 +169,7 @@ def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
     return chain
 
 
-def _unnoted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
+def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
     handle = _chained(name, handlers)
 
     if getattr(handle, ANNOUNCES, False):
@@ -184,42 +184,41 @@ def _unnoted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> Hook
     return route
 
 
-def _only_noted(name: str, place: Place) -> HookHandler:
-    assert place.notes is not None
-    clock_ns, note_at = place.clock_ns, place.notes.noter(NOTICE, name)
+def _only_recorded(name: str, place: Place) -> HookHandler:
+    recorder = place.recorder
+    clock_ns, record_at = recorder.clock_ns, recorder.trace.appender(NOTICE, name)
 
     def route(*_: Any) -> None:
-        note_at(clock_ns())
+        record_at(clock_ns())
 
     return route
 
 
-def _noted(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
-    assert place.note is not None
-    handle = _chained(name, handlers)
-    note, clock_ns = place.note, place.clock_ns
+def _recorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
+    handle, recorder = _chained(name, handlers), place.recorder
+    record, clock_ns = recorder.record, recorder.clock_ns
     begins, ends = mark_of(BEGIN, name), mark_of(END, name)
     if begins is None or ends is None:
-        return _noted_by_name(name, handle, place)
+        return _recorded_by_name(name, handle, place)
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
-        note(clock_ns() + begins)
+        record(clock_ns() + begins)
         result = handle(*objects)
         end_ns = clock_ns()
-        note(end_ns + ends)
+        record(end_ns + ends)
         place.hook = outer
-        if end_ns > place.late_ns:
-            place.on_late()
+        if end_ns > recorder.flush_latest_ns:
+            recorder.flush_within_step()
         return result
 
     return route
 
 
-def _noted_by_name(name: str, handle: HookHandler, place: Place) -> HookHandler:
-    assert place.notes is not None
-    notes = place.notes
-    clock_ns, begin_at, end_at = place.clock_ns, notes.noter(BEGIN, name), notes.noter(END, name)
+def _recorded_by_name(name: str, handle: HookHandler, place: Place) -> HookHandler:
+    recorder = place.recorder
+    clock_ns, trace = recorder.clock_ns, recorder.trace
+    begin_at, end_at = trace.appender(BEGIN, name), trace.appender(END, name)
 
     def route(*objects: Any) -> Any:
         outer, place.hook = place.hook, name
@@ -228,8 +227,8 @@ def _noted_by_name(name: str, handle: HookHandler, place: Place) -> HookHandler:
         end_ns = clock_ns()
         end_at(end_ns)
         place.hook = outer
-        if end_ns > place.late_ns:
-            place.on_late()
+        if end_ns > recorder.flush_latest_ns:
+            recorder.flush_within_step()
         return result
 
     return route

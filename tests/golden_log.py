@@ -121,16 +121,17 @@ def write_run(root: Path) -> RunFolder:
         routes.call("on_train_batch_end")
         place.complete_step(step + 1)
         writer.flush()
+    recorder = place.recorder
     for step in range(24, 36):
         place.begin_batch(step)
-        place.note_now(notice(*BEFORE_THE_STEP))
+        recorder.record(recorder.clock_ns() + notice(*BEFORE_THE_STEP))
         routes.call("training_step")
         if step == 30:
             routes.call("backward")
             routes.call("on_mine")
             routes.call("on_other")
         place.complete_step(step + 1)
-        place.note_now(notice("on_train_batch_end", "on_batch_end"))
+        recorder.record(recorder.clock_ns() + notice("on_train_batch_end", "on_batch_end"))
         if step % 4 == 3:
             writer.flush()
     with place.in_stage("validate"):

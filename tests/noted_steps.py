@@ -1,4 +1,4 @@
-"""Notes of steps, made by hypothesis: moves, and hooks with and without marks of their own."""
+"""HookTrace of steps, made by hypothesis: moves, and hooks with and without marks of their own."""
 
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from nightbus.bus.log.marks import (
     SHIFT,
     STAGE,
     STEP,
-    Notes,
+    HookTrace,
 )
 
 MARKED = ("training_step", "backward", "on_train_batch_end")
@@ -24,22 +24,22 @@ HIGH_BYTES = (0, 1, 255)
 
 
 @st.composite
-def noted_steps(draw: st.DrawFn, named: tuple[str, ...] = NAMED, high: int = 0) -> Notes:
-    """Notes with anything in them; hooks end that never began, and begin anew.
+def noted_steps(draw: st.DrawFn, named: tuple[str, ...] = NAMED, high: int = 0) -> HookTrace:
+    """HookTrace with anything in them; hooks end that never began, and begin anew.
 
     Args:
         draw: hypothesis's.
         named: hooks without marks that may be in them.
         high: what the time in ns begins with, beyond its lower 56 bits.
     """
-    notes = Notes((draw(st.integers(0, 5)), 1, 2, NUMBER, 0), base_ns=high << SHIFT)
+    notes = HookTrace((draw(st.integers(0, 5)), 1, 2, NUMBER, 0), base_ns=high << SHIFT)
     time_ns = draw(st.sampled_from((1, NUMBER - 1000)))
     numbers = st.integers(0, NUMBER)
     for kind in draw(st.lists(st.sampled_from(["move", "hook", "together"]), max_size=25)):
         time_ns += draw(st.integers(0, 9))
         if kind == "hook":
             action = draw(st.sampled_from((NOTICE, BEGIN, END)))
-            notes.noter(action, draw(st.sampled_from(MARKED + named)))(time_ns)
+            notes.appender(action, draw(st.sampled_from(MARKED + named)))(time_ns)
         elif kind == "together":
             notes.words.append(draw(st.sampled_from(TOGETHER)) | time_ns)
         elif draw(st.booleans()):

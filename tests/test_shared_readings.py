@@ -210,9 +210,10 @@ def test_a_step_in_which_nobody_handles_anything_takes_five_readings(tmp_path: P
     class Counting(Plain):
         def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
             place = self.trainer.place
-            place.due_ns = place.late_ns = sys.maxsize  # nothing is written meanwhile
-            assert place.notes is not None
-            counts.append(len(place.notes.words))
+            recorder = place.recorder
+            # Nothing is written meanwhile.
+            recorder.flush_due_ns = recorder.flush_latest_ns = sys.maxsize
+            counts.append(len(recorder.trace.words))
             return super().training_step(batch, batch_idx)
 
     trainer(tmp_path, enable_checkpointing=False).fit(Counting(), loader())
@@ -484,8 +485,7 @@ class StopsOnce(Plain):
         self.steps += 1
         if self.steps == 2:
             raise StopIteration
-        notes = self.trainer.place.notes
-        assert notes is not None
+        notes = self.trainer.place.recorder.trace
         walk = Walk(notes.origin, notes.names, notes.base_ns)
         for _ in walk.hooks(notes.words):
             pass

@@ -111,7 +111,8 @@ class OpenRun(StaysInRun):
         store = run.store(self.attempt) if run is not None and self.records else UnnamedStore()
         hooks = None if trainer.recording == "all" else set[str]()
         kind = FastLogWriter if trainer.recording == "all" else LogWriter
-        writer = kind(store, LogIdentity(self._id, self.attempt), self.place, hooks=hooks)
+        identity, flight = LogIdentity(self._id, self.attempt), self.bus.flight
+        writer = kind(store, identity, self.place, hooks=hooks, flight=flight)
         if trainer.strict_recording:
             writer.on_loss = self.bus.stop_run
         self.bus.open_log(writer, store)

@@ -778,8 +778,7 @@ class Trainer(TrainerCopies):
     def safe_point(self) -> None:
         """Write what happened and take commands; called between two steps."""
         bus = self.bus
-        if self.place.notes is not None:
-            bus.end_step()
+        bus.end_step()
         if bus.attention:
             self.safe_points.attend()
 

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 from torch import Tensor, nn
 
 from ...bus.bus import Bus
 from ...bus.errors import CheckpointError, MetricError
 from ...bus.events import Event, Media, PlainUserEvent, Put, Scalar, UserEvent
-from ...bus.log.writer import NOBODY
+from ...bus.log.flight_recorder import NOBODY
 from ...bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from ...bus.system.logging_setup import get_logger
 from ...bus.user_events import encode_user_event
@@ -253,9 +252,8 @@ class Metrics:
                 bus.refuse_late_put(name, kind.__name__, source, kind)
             return
         with writer.alone():
-            event = writer.event(kind, *fields, source=source)
-            event = msgspec.structs.replace(event, step=self.step)
-            bus.append(event)
+            event = writer.event(kind, *fields, source=source, step=self.step)
+            writer.append(event)
         bus.have_handled(event)
 
     def _count_unheard(self, labels: Sequence[str]) -> None:
@@ -313,27 +311,19 @@ class Metrics:
         step = self.step
         writer.owner = NOBODY  # a signal handler that puts now is treated like another thread
         try:
-            event = Put(
+            event = place.put_here(
                 writer.next_seq(),
                 writer.clock_ns(),
-                place.rank,
-                place.stage,
-                place.epoch,
                 place.step if step < 0 else step,
-                place.batch_idx,
-                place.dataloader_idx,
                 source,
                 name,
-                value,  # type: ignore[arg-type]
+                value,
                 labels,
-                place.hook,
             )
             if type(value) is PendingScalar:
                 writer.append_pending(event)
             else:
                 writer.append(event)
-            if bus.flight is not None:
-                bus.flight.add(event)
         finally:
             writer.owner = thread
         if bus.has_step_handlers:

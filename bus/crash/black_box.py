@@ -68,7 +68,7 @@ class BlackBox:
         if hang_timeout_s is not None:
             place = bus.place
             watchdog = Watchdog(
-                hang_timeout_s, lambda: (place.mark(), iterations()), self._hang, is_waiting
+                hang_timeout_s, lambda: (place.as_tuple(), iterations()), self._hang, is_waiting
             )
             self._contexts.append(watchdog)
 
@@ -192,7 +192,7 @@ class BlackBox:
 
 def _listed(writer: LogWriter) -> str:
     """Return what a writer holds, as lines; another thread may keep adding to it."""
-    names = [hook.name for hook in writer.notes.hooks()]
+    names = [hook.name for hook in writer.trace.hooks()]
     names += [_in_a_word(event) for event in list(writer.others)]
     return "".join(f"  {name}\n" for name in names) or "  nothing\n"
 

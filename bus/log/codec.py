@@ -32,7 +32,7 @@ from ..events import (
 )
 from ..system.logging_setup import get_logger
 from .layout import WORDS_BEGIN, decode_words, encode_words, others_in
-from .marks import Notes, PlaceMark, count_hooks, shape_of
+from .marks import HookTrace, PlaceMark, count_hooks, shape_of
 
 HookSelection = Literal["all", "latest", "none"]
 DecodedEvent = Event | Unknown
@@ -107,7 +107,7 @@ def encode_events(others: Sequence[object]) -> bytes:
     return _encoder.encode(((), (), others))
 
 
-def encode_notes(notes: Notes, others: Sequence[object]) -> bytes:
+def encode_trace(notes: HookTrace, others: Sequence[object]) -> bytes:
     """Encode one frame's payload.
 
     Args:

@@ -17,10 +17,11 @@ from zlib import crc32
 
 from ..system.uninterrupted import uninterrupted
 from .codec import UNENCODABLE, encode_others
+from .flight_recorder import MAX_STEP_NS
 from .format import FRAME_HEAD, HAS_OTHERS, KIND_EVENTS, MAX_EVENTS_A_FRAME
 from .layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout
 from .marks import BATCH_IDX, NAME, NUMBER, SHIFT, STAGE_NUMBERS, count_hooks
-from .writer import COUNT_EVENTS_AT_ONCE, MAX_BUFFERED_NS, MAX_STEP_NS, LogWriter
+from .writer import COUNT_EVENTS_AT_ONCE, MAX_BUFFERED_NS, LogWriter
 
 COUNT_FRAMES_AT_ONCE = 128
 MAX_SHAPES = 64  # of steps, validation batches and so on, that are known
@@ -85,8 +86,8 @@ class FastLogWriter(LogWriter):
     def flush(self, wait: bool = False) -> None:
         # The processor's caches are full of other things at a step's end, so what counts is how
         # many functions and objects this takes: hence arrays all the way, and nothing of struct.
-        notes, shape = self.notes, self._shape
-        row = notes.words.tobytes()
+        trace, shape = self.trace, self._shape
+        row = trace.words.tobytes()
         marks = row[_MARK_AT::8]
         steps = len(marks) // shape.number
         if marks != shape.marks * steps:
@@ -97,12 +98,12 @@ class FastLogWriter(LogWriter):
         others = self.others
         count, size = shape.count * steps, _PAYLOAD_HEAD_BYTES + len(row)
         head = self._head
-        stage, head[4], head[5], head[6], head[7] = notes.origin
+        stage, head[4], head[5], head[6], head[7] = trace.origin
         head[3] = WORDS_BEGIN | len(marks) << 16 | stage << 48
-        head[2] = time_ns = self.place.clock_ns()
+        head[2] = time_ns = self.recorder.clock_ns()
         head[1] = self._flushed_seq
         head[0] = size | count << 32 | KIND_EVENTS << 48
-        body: array[int] | bytes = head + notes.words
+        body: array[int] | bytes = head + trace.words
         if others:
             try:
                 tail = encode_others(others)
@@ -112,7 +113,7 @@ class FastLogWriter(LogWriter):
             count += len(others)
             size += len(tail)
             head[0] = size | count << 32 | KIND_EVENTS << 48 | HAS_OTHERS << 56
-            body = (head + notes.words).tobytes() + tail
+            body = (head + trace.words).tobytes() + tail
         self._begin[0] = self._mark | crc32(body) << 32
         end = self._file.size - self._file.base + _HEAD_BYTES + size
         if end > self._file.room or size > _MAX_FAST_BYTES or count > MAX_EVENTS_A_FRAME:
@@ -146,8 +147,8 @@ class FastLogWriter(LogWriter):
             row: its words.
             shape: of each of its steps.
         """
-        file, notes, place, others = self._file, self.notes, self.place, self.others
-        begin = file.size - file.base
+        file, trace, place, others = self._file, self.trace, self.place, self.others
+        recorder, begin = self.recorder, file.size - file.base
         file.window[begin + 8 : end] = body
         file.window[begin : begin + 8] = self._begin
         file.size = file.base + end
@@ -155,16 +156,16 @@ class FastLogWriter(LogWriter):
         self.committed = (self._index, file.size)
         self._written_ns = time_ns
         self._shape = shape
-        place.due_ns = time_ns + MAX_BUFFERED_NS
-        place.late_ns = time_ns + MAX_STEP_NS
-        notes.origin = (
+        recorder.flush_due_ns = time_ns + MAX_BUFFERED_NS
+        recorder.flush_latest_ns = time_ns + MAX_STEP_NS
+        trace.origin = (
             STAGE_NUMBERS[place.stage],
             place.epoch,
             place.step,
             place.batch_idx & NUMBER,
             place.dataloader_idx,
         )
-        del notes.words[:]
+        del trace.words[:]
         self._counted_words = self._counted_hooks = 0
         shape.rows += (row,)
         self._uncounted += others
@@ -183,9 +184,9 @@ class FastLogWriter(LogWriter):
     def _flush_and_learn(self, wait: bool, marks: bytes) -> None:
         """Flush the plain way; a step in which the same happens is known from then on."""
         super().flush(wait)
-        if self.notes.base_ns or sys.byteorder != "little":
+        if self.trace.base_ns or sys.byteorder != "little":
             return
-        if self.notes.words or NAME >> SHIFT in marks or not 0 < count_hooks(marks) <= MAX_HOOKS:
+        if self.trace.words or NAME >> SHIFT in marks or not 0 < count_hooks(marks) <= MAX_HOOKS:
             return  # a hook goes on, or has to be named
         step = marks[: (marks + marks).find(marks, 1)]  # the shortest that they are repeated of
         if step in self._shapes:

@@ -1,6 +1,6 @@
-"""The last events of a run that keeps no full log, in memory: cheap to note, written when asked.
+"""The last events of a run that keeps no full log, in memory: cheap to record, written when asked.
 
-What a hook costs here is what noting it costs (marks.py), and a copy of the notes now and then.
+A hook costs here what it costs to record it (marks.py), and a copy of the trace now and then.
 """
 
 import itertools
@@ -14,29 +14,31 @@ from typing import Any
 
 import msgspec
 
-from ..events import Event, Gap, Media, PlainUserEvent, Put, RunStarted
-from .marks import EVENT, NUMBER, SHIFT, HookAt, Notes, Walk, count_hooks, shape_of
-from .place import AT_ONCE, Place
-from .writer import MAX_STEP_NS, NOBODY
+from ..events import Event, Gap, Media, Put, RunStarted
+from ..system.uninterrupted import uninterrupted
+from .hook_recorder import AT_ONCE, HookRecorder
+from .marks import EVENT, NUMBER, SHIFT, HookAt, HookTrace, Origin, Walk, count_hooks, shape_of
+from .place import Place
 
 CAPACITY = 2000
-MAX_KEPT_BYTES = 4096  # of the fields of a user's event
-_WORDS_AN_EVENT = 2  # the most that are noted before they are taken up, about
+MAX_STEP_NS = 100_000_000  # after which a step's trace is taken up although it goes on
+NOBODY = 0  # no thread's number
+_WORDS_AN_EVENT = 2  # the most that are recorded before they are taken up, about
 _EVENT_MARK = bytes([EVENT >> SHIFT])
 
 
 class FlightRecorder:
     """Keeps the last events.
 
-    Any thread may add events; hooks are noted on the training thread.
+    Any thread may add events; hooks are recorded on the training thread.
 
     Args:
-        place: where training is; it notes for the recorder from now on.
+        place: where training is; it has what hooks do recorded here from now on.
         capacity: how many events are kept; the older ones are forgotten.
         clock_ns: monotonic clock.
 
     Attributes:
-        notes: what happened since it was taken up last.
+        recorder: what records hooks.
         on_kept: called with what is taken up; None for nobody.
     """
 
@@ -48,23 +50,23 @@ class FlightRecorder:
     ) -> None:
         self.capacity = capacity
         self.clock_ns = clock_ns
-        self.notes = Notes()
-        self.on_kept: Callable[[Notes], None] | None = None
+        self.on_kept: Callable[[HookTrace], None] | None = None
         self._place = place
         self._owner = threading.get_ident()
         self._max_words = capacity * _WORDS_AN_EVENT
         self._started: RunStarted | None = None
-        self._events: dict[int, Event] = {}  # the last ones, by the number in the notes
+        self._events: dict[int, Event] = {}  # the last ones, by the number in the trace
         self._numbers = itertools.count()
-        self._kept: deque[tuple[Notes, int]] = deque()  # and how many events there are in them
+        self._kept: deque[tuple[HookTrace, int]] = deque()  # and how many events there are in them
         self._number = 0  # of events in all of them
         self._shape = b""  # of the last that were kept,
         self._count = 0  # and how many events that is
-        place.note_in(self.notes, clock_ns, self._keep_late)
-        place.late_ns = place.clock_ns() + MAX_STEP_NS
+        self.recorder = HookRecorder(place.origin(), clock_ns, self._keep_within_step)
+        self.recorder.flush_latest_ns = self.recorder.clock_ns() + MAX_STEP_NS
+        place.recorder = self.recorder
 
     def keep(self) -> None:
-        """Take up the notes since the last time; only the thread that made the recorder may. What
+        """Take up the trace since the last time; only the thread that made the recorder may. What
         strikes in the middle of it leaves it be.
         """
         owner = self._owner
@@ -77,46 +79,54 @@ class FlightRecorder:
             self._owner = owner
 
     def _keep(self) -> None:
-        notes, place = self.notes, self._place
-        words, kept = notes.words, notes.rest(notes.origin)
-        kept.words = words[:]
+        trace = self.recorder.trace
+        kept = trace.rest(trace.origin)
+        kept.words = trace.words[:]
         number, shape = len(kept.words), shape_of(kept.words)
         rest = array("Q")
         if shape != self._shape:
             self._count = count_hooks(shape) + shape.count(_EVENT_MARK)
             rest = kept.cut(count_hooks(shape)).rest.words
             self._shape = b"" if rest else shape
-        count, origin = self._count, place.origin()
-        place.late_ns = place.clock_ns() + MAX_STEP_NS
-        # Python changes threads, and delivers interrupts, at calls and at the ends of loops. From
-        # here to the next blank line there is neither, so that nobody finds half of it done.
-        words[:number] = rest  # another thread may have added an event meanwhile
-        notes.origin = origin
-        if count:
-            self._kept += ((kept, count),)
-            self._number += count
-
+        origin = self._place.origin()
+        self.recorder.flush_latest_ns = self.recorder.clock_ns() + MAX_STEP_NS
+        self._take_up(kept, number, rest, origin)
         while self._kept and self._number - self._kept[0][1] >= self.capacity:
             self._number -= self._kept.popleft()[1]
         if self.on_kept is not None:
             self.on_kept(kept)
 
-    def _keep_late(self) -> None:
-        """Take up the notes of a step that goes on; the rest of it is due at its end."""
+    @uninterrupted
+    def _take_up(self, kept: HookTrace, number: int, rest: "array[int]", origin: Origin) -> None:
+        """Move the first words of the trace to those that are kept.
+
+        Args:
+            kept: the words.
+            number: how many they are; another thread may have added an event behind them.
+            rest: what stays in their place, of hooks that go on.
+            origin: where training is.
+        """
+        trace, count = self.recorder.trace, self._count
+        trace.words[:number] = rest
+        trace.origin = origin
+        if count:
+            self._kept += ((kept, count),)
+            self._number += count
+
+    def _keep_within_step(self) -> None:
+        """Take up the trace of a step that goes on; the rest of it is due at its end."""
         self.keep()
-        self._place.due_ns = AT_ONCE
+        self.recorder.flush_due_ns = AT_ONCE
 
     def add(self, event: Event) -> None:
-        """Keep an event; images and the like, and users' events of their size, are not kept."""
+        """Keep an event; images and the like are not kept, which may be large."""
         if type(event) is RunStarted:
             self._started = event
-        elif type(event) is not Media and not (
-            type(event) is PlainUserEvent and len(event.data) > MAX_KEPT_BYTES
-        ):
+        elif type(event) is not Media:
             number = next(self._numbers)
             self._events[number] = event
             self._events.pop(number - self.capacity, None)
-            words = self.notes.words
+            words = self.recorder.trace.words
             if len(words) >= self._max_words:
                 if threading.get_ident() == self._owner:
                     self.keep()
@@ -125,33 +135,24 @@ class FlightRecorder:
             words.append(EVENT | number)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
-        """Keep an event that arises now."""
+        """Keep an event that arises now.
+
+        Args:
+            kind: its class.
+            fields: those that only its class has.
+            source: who it comes from.
+        """
         place = self._place
-        self.add(
-            kind(
-                0,  # its number is given when it is written
-                self.clock_ns(),
-                place.rank,
-                place.stage,
-                place.epoch,
-                place.step,
-                place.batch_idx,
-                place.dataloader_idx,
-                source,
-                *fields,
-            )
-        )
+        # Its place in the order is given when it is written.
+        self.add(place.event(kind, 0, self.clock_ns(), place.step, source, *fields))
 
     def last(self) -> list[Event | HookAt]:
         """The run's start, and the last events, oldest first; any thread may ask."""
         found: list[Event | HookAt] = []
-        notes = self.notes
-        # Without a call, as in keep.
-        kept, words, origin, events = [*self._kept], notes.words[:], notes.origin, {**self._events}
-
-        now = notes.rest(origin)
+        kept, words, origin, events = self._snapshot()
+        now = self.recorder.trace.rest(origin)
         now.words = words
-        parts = [*(notes for notes, _ in kept), now]
+        parts = [*(trace for trace, _ in kept), now]
         behind = _events_behind(parts, events)
         for part in parts:
             walk = Walk(part.origin, part.names, part.base_ns)
@@ -163,9 +164,18 @@ class FlightRecorder:
         start: list[Event | HookAt] = [] if self._started is None else [self._started]
         return start + found[-(self.capacity - len(start)) :]
 
+    @uninterrupted
+    def _snapshot(self) -> "_Snapshot":
+        """All that is kept, at one moment."""
+        trace = self.recorder.trace
+        return [*self._kept], trace.words[:], trace.origin, {**self._events}
 
-def _events_behind(parts: Sequence[Notes], events: dict[int, Event]) -> dict[int, list[Event]]:
-    """Which events a number in the notes stands for: its own, and those after it that have none."""
+
+_Snapshot = tuple[list[tuple[HookTrace, int]], "array[int]", Origin, dict[int, Event]]
+
+
+def _events_behind(parts: Sequence[HookTrace], events: dict[int, Event]) -> dict[int, list[Event]]:
+    """Which events a number in the trace stands for: its own, and those after it that have none."""
     noted = sorted(
         word & NUMBER for part in parts for word in part.words if word & ~NUMBER == EVENT
     )

@@ -33,7 +33,7 @@ from .marks import (
     NUMBER,
     SHIFT,
     STEP,
-    Notes,
+    HookTrace,
     PlaceMark,
     Walk,
     count_hooks,
@@ -160,7 +160,7 @@ def layout_of(shape: bytes) -> Layout:
     return _layout_of(shape) if len(shape) <= _MAX_SHAPE_BYTES else Layout(shape)
 
 
-def encode_words(notes: Notes) -> bytes:
+def encode_words(notes: HookTrace) -> bytes:
     """A frame's payload up to the other events.
 
     Raises:

@@ -263,7 +263,7 @@ class Walk:
         self.origin = tuple(parts)  # type: ignore[assignment]
 
 
-class Notes:
+class HookTrace:
     """Words, and what it takes to read them.
 
     Attributes:
@@ -297,11 +297,11 @@ class Notes:
         self.base_ns = now_ns & ~NUMBER
         return clock_ns if now_ns < _FAR_FROM_FULL else lambda: clock_ns() & NUMBER
 
-    def rest(self, origin: Origin) -> "Notes":
+    def rest(self, origin: Origin) -> "HookTrace":
         """Empty ones that go on with these."""
-        return Notes(origin, self.names, self.base_ns)
+        return HookTrace(origin, self.names, self.base_ns)
 
-    def noter(self, action: int, hook: str) -> Callable[[int], object]:
+    def appender(self, action: int, hook: str) -> Callable[[int], object]:
         """What notes, at a time in ns, what a hook does."""
         mark = mark_of(action, hook)
         if mark is not None:
@@ -334,7 +334,7 @@ class Notes:
         first.words += words[:at]
         rest = self.rest(walk.origin)
         for hook, begin_ns in walk.open.items():
-            rest.noter(BEGIN, hook)(begin_ns)
+            rest.appender(BEGIN, hook)(begin_ns)
         rest.words += words[at:]
         return Cut(first, hooks, rest)
 
@@ -356,7 +356,7 @@ class Notes:
                     singly.append(_marks[((action, name),)] | word & NUMBER)
         return singly
 
-    def selected(self, hooks: Collection[str] | None) -> "Notes":
+    def selected(self, hooks: Collection[str] | None) -> "HookTrace":
         """What was noted of some hooks only, without events.
 
         Args:
@@ -381,7 +381,7 @@ class Notes:
 
 
 class Cut(NamedTuple):
-    """Notes in two parts.
+    """HookTrace in two parts.
 
     Attributes:
         first: up to a hook.
@@ -389,9 +389,9 @@ class Cut(NamedTuple):
         rest: what follows; it begins with the hooks that go on.
     """
 
-    first: Notes
+    first: HookTrace
     hooks: list[HookAt]
-    rest: Notes
+    rest: HookTrace
 
 
 def shape_of(words: "array[int]") -> bytes:

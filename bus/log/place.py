@@ -1,12 +1,12 @@
 """Where training is, for whatever is recorded now."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic_ns
+from typing import Any, TypeVar
 
 from ..copies import StaysInRun
-from ..events import Stage
+from ..events import Event, Put, Stage
+from .hook_recorder import HookRecorder, recording_nothing
 from .marks import (
     BATCH_IDX,
     DATALOADER_IDX,
@@ -15,44 +15,35 @@ from .marks import (
     STAGE,
     STAGE_NUMBERS,
     STEP,
-    Notes,
     Origin,
     PlaceMark,
 )
 
-NEVER = sys.maxsize
-AT_ONCE = -1
+E = TypeVar("E", bound=Event)
 
 
 class Place(StaysInRun):
-    """Where training is; loops move it, every event carries it, what happens there is noted.
+    """Where training is; loops move it, and every event carries it.
+
+    Args:
+        rank: the process.
 
     Attributes:
         rank: the process.
         stage, epoch, step, batch_idx, dataloader_idx: as in an event; changed by moving.
         hook: the hook that is running; empty between hooks.
         failed_batch_idx: which batch of another stage an exception left last; None for none.
-        notes: what happened since they were taken up last; None while nothing is noted.
-        note: adds a word to them: ``note(clock_ns() + mark)``; None while nothing is noted.
-        clock_ns: monotonic clock, for what is noted.
-        due_ns: when what happened should be written at a step's end.
-        late_ns: when they should be taken up although a step goes on.
-        on_late: takes them up then.
+        recorder: told of every move, and of what hooks do.
     """
 
     __slots__ = (
         "batch_idx",
-        "clock_ns",
         "dataloader_idx",
-        "due_ns",
         "epoch",
         "failed_batch_idx",
         "hook",
-        "late_ns",
-        "note",
-        "notes",
-        "on_late",
         "rank",
+        "recorder",
         "stage",
         "step",
     )
@@ -66,57 +57,95 @@ class Place(StaysInRun):
         self.dataloader_idx = 0
         self.hook = ""
         self.failed_batch_idx: int | None = None
-        self.notes: Notes | None = None
-        self.note: Callable[[int], None] | None = None
-        self.clock_ns: Callable[[], int] = monotonic_ns
-        self.due_ns = self.late_ns = NEVER
-        self.on_late: Callable[[], object] = _nothing
+        self.recorder: HookRecorder = recording_nothing()
 
-    def note_in(
-        self,
-        notes: Notes | None,
-        clock_ns: Callable[[], int] = monotonic_ns,
-        on_late: Callable[[], object] | None = None,
-    ) -> None:
-        """Note what happens from now on, or nothing with None.
+    def event(
+        self, kind: type[E], seq: int, time_ns: int, step: int, source: str, *fields: Any
+    ) -> E:
+        """Make an event that arises here.
 
         Args:
-            notes: where.
-            clock_ns: monotonic clock.
-            on_late: takes the notes up when ``late_ns`` has come.
-        """
-        self.notes, self.note = notes, None
-        self.due_ns = self.late_ns = NEVER
-        self.on_late = on_late or _nothing
-        if notes is not None:
-            notes.origin, self.note = self.origin(), notes.words.append
-            self.clock_ns = notes.clock(clock_ns)
+            kind: its class.
+            seq: its place in the order.
+            time_ns: when it arose, on the log's clock.
+            step: the step it belongs to, mostly this one.
+            source: who it comes from.
+            fields: those that only its class has.
 
-    def note_now(self, mark: int) -> None:
-        """Note what happens now, if anything is noted; outside the hot path."""
-        if self.note is not None:
-            self.note(self.clock_ns() + mark)
+        Returns:
+            The event.
+        """
+        return kind(
+            seq,
+            time_ns,
+            self.rank,
+            self.stage,
+            self.epoch,
+            step,
+            self.batch_idx,
+            self.dataloader_idx,
+            source,
+            *fields,
+        )
+
+    def put_here(
+        self,
+        seq: int,
+        time_ns: int,
+        step: int,
+        source: str,
+        name: str,
+        value: Any,
+        destinations: tuple[str, ...],
+    ) -> Put:
+        """Make a Put that arises here, as ``event`` would; written out, that takes half the time.
+
+        Args:
+            seq: its place in the order.
+            time_ns: when it arose, on the log's clock.
+            step: the step it belongs to.
+            source: who puts it.
+            name: the metric.
+            value: the number, or one that is still on its way.
+            destinations: whom it is for.
+
+        Returns:
+            The event.
+        """
+        return Put(
+            seq,
+            time_ns,
+            self.rank,
+            self.stage,
+            self.epoch,
+            step,
+            self.batch_idx,
+            self.dataloader_idx,
+            source,
+            name,
+            value,
+            destinations,
+            self.hook,
+        )
 
     def origin(self) -> Origin:
-        """Where training is, as notes begin with it."""
+        """Where training is, as traces begin with it."""
         stage = STAGE_NUMBERS[self.stage]
         return stage, self.epoch, self.step, self.batch_idx & NUMBER, self.dataloader_idx
 
-    def mark(self) -> PlaceMark:
+    def as_tuple(self) -> PlaceMark:
         """Where training is, as a tuple."""
         return self.epoch, self.step, self.batch_idx, self.dataloader_idx, self.stage
 
     def begin_batch(self, batch_idx: int) -> None:
         """Move to a batch."""
         self.batch_idx = batch_idx
-        if self.note is not None:
-            self.note(batch_idx | BATCH_IDX)
+        self.recorder.record(batch_idx | BATCH_IDX)
 
     def complete_step(self, step: int) -> None:
         """Count an optimizer step."""
         self.step = step
-        if self.note is not None:
-            self.note(step | STEP)
+        self.recorder.record(step | STEP)
 
     def move(
         self,
@@ -127,14 +156,23 @@ class Place(StaysInRun):
         batch_idx: int | None = None,
         dataloader_idx: int | None = None,
     ) -> None:
-        """Move in any way, outside the hot path."""
+        """Move in any way, outside the hot path.
+
+        Args:
+            stage: the new stage; None for the one it is, as for all of these.
+            epoch: the new epoch.
+            step: optimizer steps completed.
+            batch_idx: the new batch, -1 for none.
+            dataloader_idx: the new dataloader.
+        """
         self.stage = self.stage if stage is None else stage
         self.epoch = self.epoch if epoch is None else epoch
         self.step = self.step if step is None else step
         self.batch_idx = self.batch_idx if batch_idx is None else batch_idx
         self.dataloader_idx = self.dataloader_idx if dataloader_idx is None else dataloader_idx
-        if self.notes is not None:
-            self.notes.words.extend(
+        if self.recorder.is_on:
+            # In one call: a signal finds all of it recorded or nothing.
+            self.recorder.trace.words.extend(
                 (
                     STAGE | STAGE_NUMBERS[self.stage],
                     EPOCH | self.epoch,
@@ -146,7 +184,7 @@ class Place(StaysInRun):
 
     @contextmanager
     def in_stage(self, stage: Stage) -> Iterator[None]:
-        """Be in another stage for a while, and then back where we were."""
+        """Be in another stage for a while, and then back where training was."""
         before = self.stage, self.batch_idx, self.dataloader_idx
         self.move(stage=stage, batch_idx=-1)
         self.failed_batch_idx = None
@@ -158,7 +196,3 @@ class Place(StaysInRun):
             raise
         finally:
             self.move(stage=before[0], batch_idx=before[1], dataloader_idx=before[2])
-
-
-def _nothing() -> None:
-    """What is done with notes that nobody takes up."""

@@ -20,7 +20,8 @@ from ..statistics import LogStatistics
 from ..system.forks import leave_when_forked, refusal
 from ..system.logging_setup import get_logger
 from ..system.uninterrupted import uninterrupted
-from .codec import UNENCODABLE, encodable, encode_notes
+from .codec import UNENCODABLE, encodable, encode_trace
+from .flight_recorder import MAX_STEP_NS, NOBODY, FlightRecorder
 from .format import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
@@ -34,6 +35,7 @@ from .format import (
     pack_frame,
     pack_header,
 )
+from .hook_recorder import AT_ONCE, NEVER, HookRecorder
 from .layout import (
     MAX_NAMES_BYTES,
     TooManyWords,
@@ -44,11 +46,11 @@ from .marks import (
     NOTICE,
     NUMBER,
     HookAt,
-    Notes,
+    HookTrace,
     count_hooks,
     shape_of,
 )
-from .place import AT_ONCE, Place
+from .place import Place
 from .segment_file import SegmentFile, open_segment_file
 from .segment_sync import SegmentSync
 from .segments import SegmentStore
@@ -59,11 +61,8 @@ DEFAULT_SEGMENT_BYTES = 16 << 20
 # nothing but hooks, several are written at once.
 MAX_BUFFERED_EVENTS = 4096
 MAX_BUFFERED_NS = 50_000_000
-MAX_STEP_NS = 100_000_000
 COUNT_EVENTS_AT_ONCE = 512
 MAX_REASON_CHARS = 1_000
-
-NOBODY = 0  # no thread's number
 
 _log = get_logger("nightbus.log")
 _by_seq = attrgetter("seq")
@@ -92,25 +91,25 @@ class PendingValue(Protocol):
 class LogWriter(StaysInRun):
     """Appends events to the segments of one log.
 
-    Only the thread that made it may call ``flush`` and ``close`` or append to ``notes`` and
-    ``others``, and only while it is the ``owner``; others use ``emit_from_any_thread``. While it is
-    at it, ``owner`` is nobody, so that what strikes in the middle and puts something, a signal's
-    handler, ``__del__`` or a trace function, goes the way of other threads.
+    Only the thread that made it may call ``flush`` and ``close`` or append events, and only while
+    it is the ``owner``; others use ``emit_from_any_thread``. While it is at it, ``owner`` is
+    nobody, so that what strikes in the middle and puts something, a signal's handler, ``__del__``
+    or a trace function, goes the way of other threads.
 
     Args:
         store: where segments lie.
         identity: which log this is.
-        place: what events copy their place from. The writer has it note hooks, if all are to be
-            written; where somebody else has already, it writes what that one hands over.
+        place: where training is. It has what hooks do recorded here from now on, unless somebody
+            else records it already.
         segment_bytes: size at which a segment is sealed and the next begins.
         clock_ns: monotonic clock.
         began_ns: when the first event arose, on that clock, if not now.
-        hooks: names of the hooks to write; None for all.
+        hooks: names of the hooks to write, of those that ``flight`` records; None for all.
+        flight: records hooks instead, and keeps the last events; None for nobody.
 
     Attributes:
         on_loss: called with the reason when the disk takes events for the first time; None for
             nobody.
-        hand_over: has notes of somebody else's handed over up to now; None where nobody has any.
         owner: the thread that may append now; ``NOBODY`` while it does, and when all is over.
         takes: whether others may ask for events; not any more once the end is recorded.
 
@@ -119,7 +118,6 @@ class LogWriter(StaysInRun):
     """
 
     on_loss: Callable[[str], None] | None = None
-    hand_over: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -130,13 +128,15 @@ class LogWriter(StaysInRun):
         clock_ns: Callable[[], int] = time.monotonic_ns,
         began_ns: int | None = None,
         hooks: set[str] | None = None,
+        flight: FlightRecorder | None = None,
     ) -> None:
         # The step's buffers; emptied in place by flush.
-        self.notes = Notes()
+        self.trace = HookTrace()
         self.others: list[Event] = []
         self.hooks = hooks
         self.place = place
-        self._counted_words = 0  # so many of the notes are counted,
+        self.flight = flight
+        self._counted_words = 0  # so many of the trace are counted,
         self._counted_hooks = 0  # and hold so many hooks
         self._singly = list[HookAt]()  # hooks that are written, to be counted
         self._hook_totals: dict[str, list[int]] = {}  # name -> [count, total ns], this segment
@@ -171,9 +171,14 @@ class LogWriter(StaysInRun):
         self._sync = SegmentSync(store, clock_ns, fd, self._end_segment_soon)
         # Segment and byte offset up to which live readers may read.
         self.committed = (0, self._file.size)
-        if place.notes is None and hooks is None:
-            place.note_in(self.notes, clock_ns, self._flush_late)
-            self._set_due(place.clock_ns())
+        if flight is not None:
+            flight.on_kept = self._select
+        elif hooks is None and not place.recorder.is_on:
+            place.recorder = HookRecorder(place.origin(), clock_ns, self._flush_within_step)
+            self.trace = place.recorder.trace
+        self.recorder = place.recorder
+        if self.trace is self.recorder.trace:
+            self._set_due(self.recorder.clock_ns())
         leave_when_forked(self)
 
     def leave_to_parent(self) -> None:
@@ -194,34 +199,32 @@ class LogWriter(StaysInRun):
     # -- appending ---------------------------------------------------------------------------
 
     def event(
-        self, kind: type[E_], *fields: Any, source: str = "", time_ns: int | None = None
+        self,
+        kind: type[E_],
+        *fields: Any,
+        source: str = "",
+        time_ns: int | None = None,
+        step: int | None = None,
     ) -> E_:
         """Make the next event: it arises here, now if not at ``time_ns``, and is to be appended
         before another is made.
         """
-        place = self.place
-        return kind(
-            self.next_seq(),
-            self.clock_ns() if time_ns is None else time_ns,
-            place.rank,
-            place.stage,
-            place.epoch,
-            place.step,
-            place.batch_idx,
-            place.dataloader_idx,
-            source,
-            *fields,
+        seq = self.next_seq()
+        if time_ns is None:
+            time_ns = self.clock_ns()
+        return self.place.event(
+            kind, seq, time_ns, self.place.step if step is None else step, source, *fields
         )
 
     def next_seq(self) -> int:
         """The sequence number of the event that is appended next."""
-        if self.hand_over is not None and (self.hooks is None or self.hooks):
-            self.hand_over()
-        return self._flushed_seq + self._count_noted() + len(self.others)
+        if self.flight is not None and (self.hooks is None or self.hooks):
+            self.flight.keep()  # which adds what is to be written of it
+        return self._flushed_seq + self._count_recorded() + len(self.others)
 
-    def _count_noted(self) -> int:
-        """How many hooks the notes hold; each note is looked at once."""
-        words = self.notes.words
+    def _count_recorded(self) -> int:
+        """How many hooks the trace holds; each word is looked at once."""
+        words = self.trace.words
         number = len(words)
         if self._counted_words < number:
             count = count_hooks(shape_of(words[self._counted_words : number]))
@@ -231,26 +234,41 @@ class LogWriter(StaysInRun):
     def append(self, event: Event) -> None:
         """Add an event to what the next flush writes."""
         self.others.append(event)
+        if self.flight is not None:
+            self.flight.add(event)
         if len(self.others) > MAX_BUFFERED_EVENTS:
             self.flush()
-        self.place.due_ns = AT_ONCE
+        self.recorder.flush_due_ns = AT_ONCE
 
     def append_pending(self, event: Put) -> None:
         """Add an event whose ``value`` is a PendingValue; what follows waits for it in order."""
         self.others.append(event)
         self._pending.append(event)
-        self.place.due_ns = AT_ONCE
+        if self.flight is not None:
+            self.flight.add(event)
+        self.recorder.flush_due_ns = AT_ONCE
 
-    def take_notes(self, notes: Notes) -> None:
-        """Add what somebody else had noted: that of the hooks that are to be written."""
-        if self.hooks is not None and not self.hooks:
+    def want_hooks(self, wanted: set[str] | None) -> None:
+        """Write hooks too that ``flight`` records, from now on.
+
+        Args:
+            wanted: their names; None for all.
+        """
+        if self.hooks is None:
             return
-        some = notes.selected(self.hooks)
-        mine = self.notes
-        mine.names, mine.base_ns = some.names, some.base_ns
-        if not mine.words:
-            mine.origin = some.origin
-        mine.words += some.words
+        if self.flight is not None:
+            self.flight.keep()  # what was recorded up to now is nothing that they want
+            self.recorder.flush_due_ns = AT_ONCE
+        self.hooks = None if wanted is None else self.hooks | wanted
+
+    def _select(self, kept: HookTrace) -> None:
+        """Add those of some recorded hooks that are to be written."""
+        if self.hooks is None or self.hooks:
+            some, mine = kept.selected(self.hooks), self.trace
+            mine.names, mine.base_ns = some.names, some.base_ns
+            if not mine.words:
+                mine.origin = some.origin
+            mine.words += some.words
 
     def add_hook(self, name: str, time_ns: int, duration_ns: int | None = None) -> None:
         """Add a hook that is over.
@@ -260,12 +278,12 @@ class LogWriter(StaysInRun):
             time_ns: when it was done.
             duration_ns: how long its handlers took; None for one without.
         """
-        notes = self.notes
+        trace = self.trace
         if duration_ns is None:
-            notes.noter(NOTICE, name)(time_ns & NUMBER)
+            trace.appender(NOTICE, name)(time_ns & NUMBER)
         else:
-            notes.noter(BEGIN, name)(time_ns - duration_ns & NUMBER)
-            notes.noter(END, name)(time_ns & NUMBER)
+            trace.appender(BEGIN, name)(time_ns - duration_ns & NUMBER)
+            trace.appender(END, name)(time_ns & NUMBER)
 
     def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
         """Have an event appended by the owner's next flush.
@@ -287,7 +305,7 @@ class LogWriter(StaysInRun):
         if not self.takes:
             return False
         self.inbox.append(make)
-        self.place.due_ns = AT_ONCE
+        self.recorder.flush_due_ns = AT_ONCE
         return True
 
     def take_from_inbox(self) -> Event:
@@ -308,7 +326,7 @@ class LogWriter(StaysInRun):
         """How much is recorded, buffered and lost; any thread may ask."""
         segment, size = self.committed
         written = self._flushed_seq
-        buffered = count_hooks(shape_of(self.notes.words)) + len(self.others)
+        buffered = count_hooks(shape_of(self.trace.words)) + len(self.others)
         return LogStatistics(
             events=written + buffered,
             buffered=buffered,
@@ -334,6 +352,11 @@ class LogWriter(StaysInRun):
         """
         if self._is_left:
             raise refusal("the log was to be written")
+        if self.flight is not None:
+            self.recorder.flush_due_ns = NEVER
+            if self.hooks is None or self.hooks:
+                self.flight.keep()
+                self.recorder.flush_due_ns = self.recorder.clock_ns() + MAX_BUFFERED_NS
         if self._underway is not None:
             self._finish_underway()
         if self._pending:
@@ -341,13 +364,13 @@ class LogWriter(StaysInRun):
             if self._pending:
                 self._write_before(self._pending[0].seq)
                 return
-        hook_count, other_count = self._count_noted(), len(self.others)
+        hook_count, other_count = self._count_recorded(), len(self.others)
         number = hook_count + other_count
         if not number:
-            self._keep_rest(self.notes.cut(0).rest)  # where training moved, without a hook
+            self._keep_rest(self.trace.cut(0).rest)  # where training moved, without a hook
             return
         try:
-            payload = encode_notes(self.notes, self.others)
+            payload = encode_trace(self.trace, self.others)
         except (*UNENCODABLE, TooManyWords):
             self._write_before(self._flushed_seq + number)
             return
@@ -356,15 +379,16 @@ class LogWriter(StaysInRun):
             return
         self._write_frame(payload, hook_count, other_count)
 
-    def _flush_late(self) -> None:
+    def _flush_within_step(self) -> None:
         """Write a step that goes on; the rest of it is then written at its end."""
         with self.alone():
             self.flush()
-        self.place.due_ns = AT_ONCE
+        self.recorder.flush_due_ns = AT_ONCE
 
     def _set_due(self, time_ns: int) -> None:
-        place = self.place
-        place.due_ns, place.late_ns = time_ns + MAX_BUFFERED_NS, time_ns + MAX_STEP_NS
+        recorder = self.recorder
+        recorder.flush_due_ns = time_ns + MAX_BUFFERED_NS
+        recorder.flush_latest_ns = time_ns + MAX_STEP_NS
 
     def flush_end(self) -> bool:
         """Write the last of the events, for which some space was kept back.
@@ -392,7 +416,7 @@ class LogWriter(StaysInRun):
             elif number > 1:
                 at_once = number // 2
             else:
-                event = str(self.others[:other_count] or self.notes.cut(hook_count).hooks)
+                event = str(self.others[:other_count] or self.trace.cut(hook_count).hooks)
                 refused = MetricError(
                     f"one event takes more than {MAX_PAYLOAD_BYTES} bytes, the most a log takes, "
                     f"or has a hook's name of more than {MAX_NAMES_BYTES}: "
@@ -404,18 +428,18 @@ class LogWriter(StaysInRun):
 
     def _encode_first(self, hook_count: int, other_count: int) -> bytes | None:
         """A frame's payload; None where it would hold too much."""
-        notes = self.notes.cut(hook_count).first
+        trace = self.trace.cut(hook_count).first
         try:
-            return encode_notes(notes, self.others[:other_count])
+            return encode_trace(trace, self.others[:other_count])
         except TooManyWords:
             return None
         except UNENCODABLE:
             self.others[:other_count] = [encodable(event) for event in self.others[:other_count]]
-            return encode_notes(notes, self.others[:other_count])
+            return encode_trace(trace, self.others[:other_count])
 
     def _write_frame(self, payload: bytes, hook_count: int, other_count: int) -> None:
         time_ns = self._written_ns = self.clock_ns()
-        if self.notes is self.place.notes:
+        if self.trace is self.recorder.trace:
             self._set_due(time_ns & NUMBER)
         flags = HAS_OTHERS if other_count else 0
         number, seq = hook_count + other_count, self._flushed_seq
@@ -448,9 +472,9 @@ class LogWriter(StaysInRun):
         """Take the first events out of the buffers: they are written, or lost by an error."""
         number = hook_count + other_count
         gap: list[Event] = []
-        if error is not None:  # first, because it may have notes handed over
+        if error is not None:  # first, because more hooks may be taken from the flight recorder
             gap.append(self._gap(number, self.others[:other_count], error))
-        _, hooks, rest = self.notes.cut(hook_count)
+        _, hooks, rest = self.trace.cut(hook_count)
         if error is not None:
             is_first_loss = not self.lost_events
             self._lose_frame(number, other_count, rest, error, gap)
@@ -465,7 +489,7 @@ class LogWriter(StaysInRun):
 
     @uninterrupted
     def _commit_frame(
-        self, number: int, other_count: int, hooks: list[HookAt], rest: Notes
+        self, number: int, other_count: int, hooks: list[HookAt], rest: HookTrace
     ) -> None:
         """The first events are written.
 
@@ -473,41 +497,41 @@ class LogWriter(StaysInRun):
             number: how many.
             other_count: how many of them were no hooks.
             hooks: the others.
-            rest: what was noted behind them.
+            rest: what was recorded behind them.
         """
-        notes, others = self.notes, self.others
+        trace, others = self.trace, self.others
         self._flushed_seq = self._readable_seq = self._flushed_seq + number
         self._underway = None
         self.committed = (self._index, self._file.size)
         self._singly += hooks
         self._uncounted += others[:other_count]
         del others[:other_count]
-        notes.words[:] = rest.words
-        notes.origin = rest.origin
+        trace.words[:] = rest.words
+        trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0
 
     @uninterrupted
     def _lose_frame(
-        self, number: int, other_count: int, rest: Notes, error: Exception, gap: list[Event]
+        self, number: int, other_count: int, rest: HookTrace, error: Exception, gap: list[Event]
     ) -> None:
         """The first events are lost.
 
         Args:
             number: how many.
             other_count: how many of them were no hooks.
-            rest: what was noted behind them.
+            rest: what was recorded behind them.
             error: why.
             gap: what tells of them in the log.
         """
-        notes, others = self.notes, self.others
+        trace, others = self.trace, self.others
         self._flushed_seq += number
         self._underway = None
         self.lost_events += number
         self._loss = error
         del others[:other_count]
         others += gap
-        notes.words[:] = rest.words
-        notes.origin = rest.origin
+        trace.words[:] = rest.words
+        trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0
 
     def _say_loss(self, error: OSError) -> None:
@@ -519,10 +543,10 @@ class LogWriter(StaysInRun):
                 error=str(error),
             )
 
-    def _keep_rest(self, rest: Notes) -> None:
-        notes = self.notes
-        notes.words[:] = rest.words
-        notes.origin = rest.origin
+    def _keep_rest(self, rest: HookTrace) -> None:
+        trace = self.trace
+        trace.words[:] = rest.words
+        trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0
 
     def _gap(self, number: int, lost: Sequence[Event], error: Exception) -> Gap:
@@ -708,6 +732,8 @@ class LogWriter(StaysInRun):
             self._rotate()
         self._tell_of_failed_syncs()
         self._flush_rest()
+        if self.flight is not None:
+            self.flight.on_kept = None
         self._complete_summary()
         self._seal(_Ended(self._index, self._file, self._mark, self._summary))
         self.committed = (self._index, self._file.size)

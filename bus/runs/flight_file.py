@@ -131,7 +131,7 @@ def write_flight_file(path: Path, identity: LogIdentity, notes: Sequence[Event |
     )
     for note in notes:
         if isinstance(note, HookAt):
-            if note.mark != place.mark():
+            if note.mark != place.as_tuple():
                 epoch, step, batch_idx, dataloader_idx, stage = note.mark
                 place.move(
                     stage=stage,

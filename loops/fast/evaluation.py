@@ -64,7 +64,8 @@ class FastEvaluation(FastPath):
     def run(self) -> bool:
         if not self.may_go():
             return False
-        loop, bus, place, words = self._loop, self._bus, self._place, self._words
+        loop, bus, recorder = self._loop, self._bus, self._recorder
+        words = recorder.trace.words
         read = loop.iterator.__next__
         while True:
             batch = read()
@@ -72,7 +73,11 @@ class FastEvaluation(FastPath):
                 loop.work_on(batch)
             else:
                 now_ns = self._work_on(batch)
-                if bus.attention or now_ns > place.due_ns or len(words) > MAX_BUFFERED_EVENTS:
+                if (
+                    bus.attention
+                    or now_ns > recorder.flush_due_ns
+                    or len(words) > MAX_BUFFERED_EVENTS
+                ):
                     self._trainer.between_batches()
             if loop.batch_idx == self._last_idx or not self.is_current():
                 return True
@@ -102,8 +107,8 @@ class FastEvaluation(FastPath):
         note(now_ns + ended)
         place.hook = outer
         counts.processed += 1
-        if now_ns > place.late_ns:
-            place.on_late()
+        if now_ns > self._recorder.flush_latest_ns:
+            self._recorder.flush_within_step()
         if self._batch_end is not None:
             self._batch_end(output, batch, batch_idx, self._dataloader_idx)
         else:

@@ -1,7 +1,6 @@
 """FastPath: when a shorter way to do a loop's iterations may be taken."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .as_built import is_as_built
@@ -30,9 +29,8 @@ class FastPath(ABC):
         self._version = -1
         self._states: list[dict[str, Any]] = []  # what is set on the loops,
         self._sizes: list[int] = []  # and how much that is
-        self._note: Callable[[int], object] = _forget
-        self._clock_ns = self._place.clock_ns
-        self._words: Sequence[int] = ()
+        self._recorder = self._place.recorder
+        self._note, self._clock_ns = self._recorder.record, self._recorder.clock_ns
 
     def may_go(self) -> bool:
         """Whether iterations may be done in this way now."""
@@ -49,10 +47,8 @@ class FastPath(ABC):
         self._version = self._routes.version
         self._states = [vars(loop) for loop in loops]
         self._sizes = [*map(len, self._states)]
-        place = self._place
-        self._clock_ns = place.clock_ns
-        self._note = _forget if place.note is None else place.note
-        self._words = () if place.notes is None else place.notes.words
+        self._recorder = self._place.recorder
+        self._note, self._clock_ns = self._recorder.record, self._recorder.clock_ns
         self._is_possible = all(map(is_as_built, loops)) and self._prepare()
 
     @abstractmethod
@@ -70,7 +66,3 @@ class FastPath(ABC):
         Returns:
             Whether there were any.
         """
-
-
-def _forget(_: int) -> None:
-    """What is noted where nothing is."""

@@ -87,7 +87,8 @@ class FastTraining(FastTurns):
         loop, place, steps = self._loop, self._place, self._steps
         if not self.may_go() or place.batch_idx != loop.batch_idx or place.step != steps.completed:
             return False
-        trainer, bus, stops, words = self._trainer, self._bus, self._stops, self._words
+        trainer, bus, stops, recorder = self._trainer, self._bus, self._stops, self._recorder
+        words = recorder.trace.words
         while True:
             batch = loop.next_batch()
             if batch is None or batch is loop.END:
@@ -97,7 +98,7 @@ class FastTraining(FastTurns):
                 now_ns = self._train_on(batch)
             if loop.validates or loop.waits_for_validation:
                 loop.on_advance_end()
-            if bus.attention or now_ns > place.due_ns or len(words) > MAX_BUFFERED_EVENTS:
+            if bus.attention or now_ns > recorder.flush_due_ns or len(words) > MAX_BUFFERED_EVENTS:
                 trainer.safe_point()
             if loop.is_last_batch or stops.any or self._may_be_done() or not self.is_current():
                 return True

@@ -95,8 +95,8 @@ class FastTurns(FastPath):
         optimizer = self._optimization.optimizers[0]
         place.hook, now_ns = "optimizer_zero_grad", clock_ns()
         note(now_ns + begins)
-        if now_ns > place.late_ns:
-            place.on_late()
+        if now_ns > self._recorder.flush_latest_ns:
+            self._recorder.flush_within_step()
         if self._zero_grad is None:
             optimizer.zero_grad()
         else:
@@ -111,8 +111,8 @@ class FastTurns(FastPath):
         now_ns = clock_ns()
         note(now_ns + BACKWARD_ENDS_BEFORE_STEP)
         place.hook = "optimizer_step"
-        if now_ns > place.late_ns:
-            place.on_late()
+        if now_ns > self._recorder.flush_latest_ns:
+            self._recorder.flush_within_step()
 
     def _turn(self, idx: int, *arguments: Any) -> Any:
         """An optimizer's turn.
@@ -177,8 +177,8 @@ class FastTurns(FastPath):
         if idx not in own.cleared:
             place.hook, now_ns = "optimizer_zero_grad", clock_ns()
             note(now_ns + (CLEARING_BEGINS if is_noted else TRAINING_ENDS_CLEARING_BEGINS))
-            if now_ns > place.late_ns:
-                place.on_late()
+            if now_ns > self._recorder.flush_latest_ns:
+                self._recorder.flush_within_step()
             if self._zero_grad is None:
                 optimizer.zero_grad()
             else:
@@ -202,8 +202,8 @@ class FastTurns(FastPath):
             note(now_ns + BACKWARD_ENDS)
             note(now_ns + AFTER_BACKWARD)
         place.hook = "optimizer_step" if own.will_step else ""
-        if now_ns > place.late_ns:
-            place.on_late()
+        if now_ns > self._recorder.flush_latest_ns:
+            self._recorder.flush_within_step()
 
     def _part_of(self, loss: Tensor, idx: int) -> Tensor:
         """The loss's share of an accumulation."""

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 import nightbus as nb
 from nightbus.bus.bus import Bus
 from nightbus.bus.log.flight_recorder import FlightRecorder
+from nightbus.bus.log.hook_recorder import recording_nothing
 
 
 class TinyOfThread(Tiny):
@@ -46,7 +47,7 @@ def kept(recording: str) -> Callable[[Path], float]:
 
 def stop_noting(bus: Bus, _: FlightRecorder) -> None:
     """Instead of keeping the last events."""
-    bus.place.note_in(None)
+    bus.place.recorder = recording_nothing()
 
 
 def none_kept(recording: str) -> Callable[[Path], float]:

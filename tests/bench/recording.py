@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nightbus as nb
-from nightbus.bus.log.marks import Notes
+from nightbus.bus.log.hook_recorder import recording_nothing
 from nightbus.bus.log.reader import LogReader
 
 US_AN_EVENT = 100.0  # 10,000 events a second
@@ -78,7 +78,7 @@ class Switched(nb.LightningModule):
         self.recorded = list[Times]()
         self.unrecorded = list[Times]()
         self._stretches = self.recorded
-        self._notes: Notes | None = None
+        self._other = recording_nothing()
         self._stopped_ns = 0
         self._begin = (0.0, 0.0)
 
@@ -101,18 +101,16 @@ class Switched(nb.LightningModule):
 
     def _switch(self, is_on: bool) -> None:
         place, now_ns = self.trainer.place, time.monotonic_ns()
-        if is_on == (place.notes is not None):
+        if is_on == place.recorder.is_on:
             return
+        # The log does not know where training went meanwhile, and nobody reads it.
+        place.recorder, self._other = self._other, place.recorder
         if is_on:
-            # Not by Place.note_in, which would begin the 50 ms anew. The log does not know where
-            # training went meanwhile, and nobody reads it.
-            assert self._notes is not None
-            place.notes, place.note = self._notes, self._notes.words.append
-            place.due_ns += now_ns - self._stopped_ns
-            place.late_ns += now_ns - self._stopped_ns
+            place.recorder.flush_due_ns += now_ns - self._stopped_ns
+            place.recorder.flush_latest_ns += now_ns - self._stopped_ns
         else:
-            self._notes, self._stopped_ns = place.notes, now_ns
-            place.notes = place.note = None
+            self._stopped_ns = now_ns
+        self.trainer.routes.refresh()
         self._stretches = self.recorded if is_on else self.unrecorded
 
     def on_train_epoch_end(self) -> None:

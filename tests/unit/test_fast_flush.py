@@ -98,8 +98,7 @@ class Steps:
 
     def do(self, action: int, hook: str) -> None:
         self.now_ns += 10
-        assert self.place.notes is not None
-        self.place.notes.noter(action, hook)(self.now_ns)
+        self.place.recorder.trace.appender(action, hook)(self.now_ns)
 
     def put(self, value: Any = 1.0) -> Put:
         self.now_ns += 10
@@ -109,7 +108,7 @@ class Steps:
         """A step; something happens within one of its hooks."""
         self.place.begin_batch(self.place.batch_idx + 1)
         self.now_ns += 10
-        self.place.note_now(notice(*BEFORE_THE_STEP))
+        self.place.recorder.record(self.now_ns + notice(*BEFORE_THE_STEP))
         self.do(BEGIN, "training_step")
         inside()
         self.do(END, "training_step")

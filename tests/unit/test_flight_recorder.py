@@ -133,7 +133,7 @@ def test_only_the_last_events_are_kept() -> None:
     last = recorder.flight.last()
 
     assert [event.value for event in last if isinstance(event, nb.Put)] == list(range(990, 1000))
-    assert len(recorder.flight.notes.words) <= 20
+    assert len(recorder.flight.recorder.trace.words) <= 20
 
 
 def test_of_hooks_too_only_the_last_are_kept() -> None:
@@ -161,7 +161,7 @@ def test_events_of_other_threads_take_no_more_memory_while_training_hangs() -> N
     recorder.routes.call("on_a")
     in_thread(lambda: recorder.put_many(1000))
 
-    assert len(recorder.flight.notes.words) <= 20
+    assert len(recorder.flight.recorder.trace.words) <= 20
     assert recorder.told() == [str(value) for value in range(990, 1000)]
 
 
@@ -184,7 +184,7 @@ def test_a_long_step_of_many_hooks_is_bounded_too() -> None:
     for _ in range(1000):
         recorder.routes.call("backward")
 
-    assert len(recorder.flight.notes.words) < 100
+    assert len(recorder.flight.recorder.trace.words) < 100
     assert recorder.told() == ["backward"] * 10
 
 

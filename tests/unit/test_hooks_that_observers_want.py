@@ -33,6 +33,7 @@ class Metrics:
             self.place,
             clock_ns=lambda: self.now_ns,
             hooks=set(),
+            flight=self.flight,
         )
         self.bus.open_log(self.writer, self.store)
 
@@ -190,7 +191,7 @@ def test_a_run_that_puts_in_every_step_keeps_no_more_than_the_last_events(
         metrics.hooks("on_a")
         metrics.put(step)
         metrics.bus.end_step()
-        assert len(metrics.flight.notes.words) <= MAX_BUFFERED_EVENTS + 10
+        assert len(metrics.flight.recorder.trace.words) <= MAX_BUFFERED_EVENTS + 10
 
     assert len(metrics.kept()) == CAPACITY
 
@@ -202,7 +203,7 @@ def test_a_run_without_a_log_keeps_no_more_than_the_last_events() -> None:
     for _ in range(3 * MAX_BUFFERED_EVENTS):
         bus.routes.call("on_a")
         bus.end_step()
-        assert len(flight.notes.words) <= MAX_BUFFERED_EVENTS + 10
+        assert len(flight.recorder.trace.words) <= MAX_BUFFERED_EVENTS + 10
 
 
 def test_hooks_of_steps_that_the_disk_refused_leave_the_numbers_in_order(
@@ -233,5 +234,5 @@ def test_nothing_is_handed_to_a_log_that_is_closed(metrics: Metrics) -> None:
     metrics.hooks("on_a")
     metrics.flight.keep()
 
-    assert len(metrics.writer.notes.words) == 0
+    assert len(metrics.writer.trace.words) == 0
     assert metrics.kept() == ["on_a"]

@@ -13,7 +13,7 @@ from noted_steps import HIGH_BYTES, noted_steps
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Hook, Put
 from nightbus.bus.log import layout
-from nightbus.bus.log.codec import decode_events, encode_notes
+from nightbus.bus.log.codec import decode_events, encode_trace
 from nightbus.bus.log.layout import (
     MAX_HOOKS,
     MAX_NAMES_BYTES,
@@ -37,7 +37,7 @@ from nightbus.bus.log.marks import (
     STAGE,
     STEP,
     HookAt,
-    Notes,
+    HookTrace,
     begin,
     end,
     notice,
@@ -83,13 +83,13 @@ def a_put(seq: int) -> Put:
 
 @settings(max_examples=300, deadline=None)
 @given(notes=st.sampled_from(HIGH_BYTES).flatmap(lambda high: noted_steps(named=(), high=high)))
-def test_hooks_with_marks_come_back_as_they_were_noted(notes: Notes) -> None:
+def test_hooks_with_marks_come_back_as_they_were_noted(notes: HookTrace) -> None:
     assert decoded(encode_words(notes)) == list(notes.hooks())
 
 
 @settings(max_examples=300, deadline=None)
 @given(notes=st.sampled_from(HIGH_BYTES).flatmap(lambda high: noted_steps(high=high)))
-def test_hooks_with_names_come_back_as_they_were_noted(notes: Notes) -> None:
+def test_hooks_with_names_come_back_as_they_were_noted(notes: HookTrace) -> None:
     assert decoded(encode_words(notes)) == list(notes.hooks())
 
 
@@ -104,11 +104,11 @@ def test_parts_of_notes_come_back_as_the_whole(data: st.DataObject) -> None:
 
 
 def test_other_events_follow_the_words_and_keep_their_places_among_the_hooks() -> None:
-    notes = Notes()
+    notes = HookTrace()
     for hook in ("on_mine", "backward", "on_other"):
-        notes.noter(NOTICE, hook)(1)
+        notes.appender(NOTICE, hook)(1)
 
-    payload = encode_notes(notes, [a_put(1), a_put(4)])
+    payload = encode_trace(notes, [a_put(1), a_put(4)])
 
     events = decode_events(payload, 0, 0)
     assert [event.seq for event in events] == [0, 1, 2, 3, 4]
@@ -117,15 +117,15 @@ def test_other_events_follow_the_words_and_keep_their_places_among_the_hooks() -
 
 
 def test_notes_without_hooks_are_written_without_words() -> None:
-    notes = Notes()
+    notes = HookTrace()
     notes.words.extend((STEP | 1, 5 | begin("backward")))
 
-    assert encode_notes(notes, [])[0] != WORDS_BEGIN
+    assert encode_trace(notes, [])[0] != WORDS_BEGIN
 
 
 def test_a_frame_has_only_the_names_that_it_needs() -> None:
-    notes = Notes(names=[f"on_hook_{number}" for number in range(1000)])
-    notes.noter(NOTICE, "on_hook_999")(1)
+    notes = HookTrace(names=[f"on_hook_{number}" for number in range(1000)])
+    notes.appender(NOTICE, "on_hook_999")(1)
 
     payload = encode_words(notes)
 
@@ -134,8 +134,8 @@ def test_a_frame_has_only_the_names_that_it_needs() -> None:
 
 
 def test_encoding_leaves_the_notes_as_they_were() -> None:
-    notes = Notes(names=["on_first", "on_second"])
-    notes.noter(NOTICE, "on_second")(1)
+    notes = HookTrace(names=["on_first", "on_second"])
+    notes.appender(NOTICE, "on_second")(1)
     before = notes.words[:]
 
     encode_words(notes)
@@ -146,8 +146,8 @@ def test_encoding_leaves_the_notes_as_they_were() -> None:
 def test_a_machine_of_the_other_byte_order_turns_its_words_around(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    notes = Notes()
-    notes.noter(NOTICE, "backward")(5)
+    notes = HookTrace()
+    notes.appender(NOTICE, "backward")(5)
     before = notes.words[:]
     payload = encode_words(notes)
     monkeypatch.setattr(sys, "byteorder", "big" if sys.byteorder == "little" else "little")
@@ -160,7 +160,7 @@ def test_a_machine_of_the_other_byte_order_turns_its_words_around(
 
 
 def test_no_more_words_fit_than_the_head_can_count() -> None:
-    notes = Notes()
+    notes = HookTrace()
     notes.words.extend([A_NOTICE | 1] * MAX_WORDS)
     assert len(decoded(encode_words(notes))) == MAX_WORDS
 
@@ -170,11 +170,11 @@ def test_no_more_words_fit_than_the_head_can_count() -> None:
 
 
 def test_no_more_names_fit_than_the_head_can_count() -> None:
-    notes = Notes()
-    notes.noter(NOTICE, "x" * (MAX_NAMES_BYTES - 4))(1)  # 4: of an array of one long string
+    notes = HookTrace()
+    notes.appender(NOTICE, "x" * (MAX_NAMES_BYTES - 4))(1)  # 4: of an array of one long string
     assert len(decoded(encode_words(notes))) == 1
 
-    notes.noter(NOTICE, "y")(1)
+    notes.appender(NOTICE, "y")(1)
     with pytest.raises(TooManyWords):
         encode_words(notes)
 

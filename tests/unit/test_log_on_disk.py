@@ -268,7 +268,7 @@ def test_a_log_that_is_to_hold_no_hooks_has_none_noted(tmp_path: Path) -> None:
 def test_who_asks_what_is_not_written_yet_hears_what_it_was_when_asked(log: Recording) -> None:
     log.hook("on_a")
     log.hook("on_b")
-    unwritten = log.writer.notes.hooks()
+    unwritten = log.writer.trace.hooks()
     log.writer.flush()
 
     assert [hook.name for hook in unwritten] == ["on_a", "on_b"]
@@ -279,7 +279,7 @@ def test_moves_without_events_take_no_memory(log: Recording) -> None:
         log.place.begin_batch(batch_idx)
         log.place.complete_step(batch_idx)
         log.writer.flush()
-    assert len(log.writer.notes.words) == 0
+    assert len(log.writer.trace.words) == 0
     log.hook()
     log.writer.close()
 

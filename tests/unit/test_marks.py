@@ -22,7 +22,7 @@ from nightbus.bus.log.marks import (
     STAGE,
     STEP,
     HookAt,
-    Notes,
+    HookTrace,
     PlaceMark,
     Walk,
     begin,
@@ -41,7 +41,7 @@ def hooks_of(
     *words: int, names: tuple[str, ...] = (), base_ns: int = 0
 ) -> list[tuple[str, int, int]]:
     """Name, time and duration of what words say."""
-    walk = Walk(Notes().origin, names, base_ns)
+    walk = Walk(HookTrace().origin, names, base_ns)
     return [hook[:3] for hook in walk.hooks(words)]
 
 
@@ -99,28 +99,28 @@ def test_a_hook_that_ends_a_second_time_takes_no_time() -> None:
 
 @pytest.mark.parametrize("hook", ["backward", "on_mine"])
 def test_a_noter_notes_a_hook_whether_it_has_a_mark_or_a_name(hook: str) -> None:
-    notes = Notes()
-    notes.noter(BEGIN, hook)(3)
-    notes.noter(END, hook)(8)
-    notes.noter(NOTICE, hook)(9)
+    notes = HookTrace()
+    notes.appender(BEGIN, hook)(3)
+    notes.appender(END, hook)(8)
+    notes.appender(NOTICE, hook)(9)
 
     assert list(notes.hooks()) == [HookAt(hook, 8, 5, NOWHERE), HookAt(hook, 9, 0, NOWHERE)]
 
 
 def test_a_name_is_kept_once() -> None:
-    notes = Notes()
+    notes = HookTrace()
     for hook in ("on_mine", "on_other", "on_mine"):
-        notes.noter(NOTICE, hook)(1)
+        notes.appender(NOTICE, hook)(1)
 
     assert notes.names == ["on_mine", "on_other"]
 
 
 def test_a_hook_is_where_training_was_moved_to_before_it() -> None:
     words = (STAGE | 1, EPOCH | 2, STEP | 3, BATCH_IDX | 4, DATALOADER_IDX | 5)
-    notes = Notes()
-    notes.noter(NOTICE, "backward")(1)
+    notes = HookTrace()
+    notes.appender(NOTICE, "backward")(1)
     notes.words.extend(words)
-    notes.noter(NOTICE, "backward")(2)
+    notes.appender(NOTICE, "backward")(2)
 
     assert [hook.mark for hook in notes.hooks()] == [NOWHERE, (2, 3, 4, 5, "train")]
 
@@ -159,7 +159,7 @@ FULL_STEP = (
 
 
 def test_five_words_are_a_step_that_nobody_handles_anything_in() -> None:
-    notes = Notes((1, 2, 7, NUMBER, 0))
+    notes = HookTrace((1, 2, 7, NUMBER, 0))
     notes.words.extend(FULL_STEP)
 
     begun: PlaceMark = (2, 7, 0, 0, "train")
@@ -183,7 +183,7 @@ def test_five_words_are_a_step_that_nobody_handles_anything_in() -> None:
 
 
 def test_training_goes_on_by_one_from_wherever_it_was_moved_to() -> None:
-    notes = Notes()
+    notes = HookTrace()
     notes.words.extend((FULL_STEP[0], STEP | 70, BATCH_IDX | 30, *FULL_STEP, FULL_STEP[-1]))
 
     places = [hook.mark[1:3] for hook in notes.hooks() if hook.name == "on_batch_end"]
@@ -196,14 +196,14 @@ def test_training_goes_on_by_one_from_wherever_it_was_moved_to() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(notes=noted_steps())
-def test_hooks_are_counted_by_their_marks(notes: Notes) -> None:
+def test_hooks_are_counted_by_their_marks(notes: HookTrace) -> None:
     assert count_hooks(shape_of(notes.words)) == len(list(notes.hooks()))
 
 
 def test_a_shape_is_a_byte_for_each_word_and_no_times() -> None:
-    notes = Notes()
+    notes = HookTrace()
     notes.words.extend((STEP | 3, 70 | notice("backward")))
-    later = Notes()
+    later = HookTrace()
     later.words.extend((STEP | 4, 99 | notice("backward")))
 
     assert shape_of(notes.words) == bytes((2, notice("backward") >> SHIFT))
@@ -230,7 +230,9 @@ def test_both_parts_say_what_the_whole_says_wherever_it_is_cut(
 
 @settings(max_examples=100, deadline=None)
 @given(notes=noted_steps())
-def test_notes_that_are_cut_at_each_hook_say_the_same_with_one_hook_a_part(notes: Notes) -> None:
+def test_notes_that_are_cut_at_each_hook_say_the_same_with_one_hook_a_part(
+    notes: HookTrace,
+) -> None:
     whole = list(notes.hooks())
     found = []
 
@@ -254,22 +256,22 @@ def test_cutting_leaves_the_notes_as_they_were(data: st.DataObject) -> None:
 
 
 def test_the_rest_begins_with_hooks_that_go_on() -> None:
-    notes = Notes()
-    notes.noter(BEGIN, "backward")(3)
-    notes.noter(BEGIN, "on_mine")(4)
-    notes.noter(NOTICE, "on_batch_start")(5)
+    notes = HookTrace()
+    notes.appender(BEGIN, "backward")(3)
+    notes.appender(BEGIN, "on_mine")(4)
+    notes.appender(NOTICE, "on_batch_start")(5)
 
     rest = notes.cut(1).rest
-    rest.noter(END, "on_mine")(8)
-    rest.noter(END, "backward")(9)
+    rest.appender(END, "on_mine")(8)
+    rest.appender(END, "backward")(9)
 
     assert [hook[:3] for hook in rest.hooks()] == [("on_mine", 8, 4), ("backward", 9, 6)]
 
 
 def test_the_rest_knows_where_training_is() -> None:
-    notes = Notes()
+    notes = HookTrace()
     notes.words.extend((STAGE | 1, STEP | 7))
-    notes.noter(NOTICE, "backward")(1)
+    notes.appender(NOTICE, "backward")(1)
 
     assert place_of(notes.cut(1).rest.origin) == (0, 7, -1, 0, "train")
 
@@ -280,7 +282,7 @@ def test_the_rest_knows_where_training_is() -> None:
 @settings(max_examples=200, deadline=None)
 @given(notes=noted_steps(), wanted=st.none() | st.sets(st.sampled_from(MARKED + NAMED)))
 def test_what_is_selected_is_what_was_noted_of_these_hooks(
-    notes: Notes, wanted: set[str] | None
+    notes: HookTrace, wanted: set[str] | None
 ) -> None:
     expected = [hook for hook in notes.hooks() if wanted is None or hook.name in wanted]
 
@@ -288,9 +290,9 @@ def test_what_is_selected_is_what_was_noted_of_these_hooks(
 
 
 def test_events_beside_the_words_are_not_selected() -> None:
-    notes = Notes()
+    notes = HookTrace()
     notes.words.append(EVENT | 3)
-    notes.noter(NOTICE, "backward")(1)
+    notes.appender(NOTICE, "backward")(1)
 
     assert len(notes.selected(None).words) == 1
 
@@ -300,9 +302,9 @@ def test_events_beside_the_words_are_not_selected() -> None:
 
 @pytest.mark.parametrize("now_ns", [0, 12_345, FULL_RANGE - 1, FULL_RANGE, 3 * FULL_RANGE + 17])
 def test_a_time_comes_back_however_long_the_machine_has_been_up(now_ns: int) -> None:
-    notes = Notes()
+    notes = HookTrace()
     clock_ns = notes.clock(lambda: now_ns)
-    notes.noter(NOTICE, "backward")(clock_ns())
+    notes.appender(NOTICE, "backward")(clock_ns())
 
     assert [hook.time_ns for hook in notes.hooks()] == [now_ns]
 
@@ -314,9 +316,9 @@ def test_a_hook_without_mark_or_name_is_refused(action: int) -> None:
 
 
 def test_parts_and_selections_count_from_the_same_time() -> None:
-    notes = Notes()
+    notes = HookTrace()
     notes.clock(lambda: 5 * FULL_RANGE)
-    notes.noter(NOTICE, "backward")(1)
+    notes.appender(NOTICE, "backward")(1)
 
     first, _, rest = notes.cut(1)
 
@@ -325,7 +327,7 @@ def test_parts_and_selections_count_from_the_same_time() -> None:
 
 def test_a_clock_that_outgrows_a_word_leaves_the_marks_as_they_are() -> None:
     now_ns = NUMBER - 5
-    notes = Notes()
+    notes = HookTrace()
     clock_ns = notes.clock(lambda: now_ns)
     now_ns += 10
     notes.words.append(clock_ns() | notice("on_train_batch_end", "on_batch_end"))

@@ -10,7 +10,8 @@ from nightbus.bus.errors import MetricError
 from nightbus.bus.events import ActorStopped, Put
 from nightbus.bus.log.fast_flush import FastLogWriter
 from nightbus.bus.log.flight_recorder import FlightRecorder
-from nightbus.bus.log.place import NEVER, Place
+from nightbus.bus.log.hook_recorder import NEVER
+from nightbus.bus.log.place import Place
 from nightbus.bus.log.segments import FolderStore
 from nightbus.bus.log.writer import MAX_BUFFERED_EVENTS, LogIdentity
 
@@ -135,9 +136,8 @@ def test_what_nobody_writes_is_bounded_after_a_slow_step_too() -> None:
         bus.routes.call("on_batch_end")
         bus.end_step()
 
-    assert place.notes is not None
-    assert len(place.notes.words) <= MAX_BUFFERED_EVENTS
-    assert place.due_ns == NEVER
+    assert len(place.recorder.trace.words) <= MAX_BUFFERED_EVENTS
+    assert place.recorder.flush_due_ns == NEVER
 
 
 def test_what_is_asked_for_while_an_event_is_refused_is_written_at_the_next_steps_end(
@@ -145,7 +145,7 @@ def test_what_is_asked_for_while_an_event_is_refused_is_written_at_the_next_step
 ) -> None:
     def refuse() -> None:
         steps.writer.emit_from_any_thread(ActorStopped, "slow", 0, source="an actor")
-        steps.place.due_ns = steps.now_ns + 50 * MS
+        steps.place.recorder.flush_due_ns = steps.now_ns + 50 * MS
         raise MetricError("too large")
 
     with monkeypatch.context() as patched:
