@@ -1,9 +1,8 @@
 """MAML: learn to learn two digits from ten examples, by loops within a loop.
 
-The outer loop draws tasks, each of which is to distinguish two digits. For each task, the inner
-loop takes a gradient step from the shared weights, and the outer step changes these so that such
-steps lead to a small loss on other examples (Finn, Abbeel, Levine, 2017). Digits 7, 8 and 9 are
-kept for the test.
+The outer loop draws tasks: distinguish two digits. For each, the inner loop takes a gradient step
+from the shared weights, and the outer step changes these so that such steps lead to a small loss
+on other examples (Finn, Abbeel, Levine, 2017). Digits 7, 8 and 9 are kept for the test.
 
 python -m examples.maml
 """
@@ -32,10 +31,7 @@ class Tasks(nb.LightningDataModule):
         self.shots = shots
 
     def draw(self, digits: tuple[int, int]) -> tuple[Examples, Examples]:
-        """Draw examples to adapt to, and 15 others of each digit.
-
-        Which digit is class 0 is random, so that only the examples define the task.
-        """
+        """Draw examples to adapt to, and 15 others of each digit; class 0 is a random one."""
         support, query = [], []
         for place in torch.randperm(2).tolist():
             digit = digits[place]
