@@ -27,7 +27,7 @@ Plain = None | bool | int | float | str
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What every event carries.
+    """The base of all events, with the fields that each has.
 
     Attributes:
         seq: place in the log of this attempt and rank, gapless from 0.
@@ -36,10 +36,10 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
         stage: what the trainer was doing.
         epoch: epochs completed before this one, so the first is 0.
         step: optimizer steps completed. Values and media of a training batch, of the validation
-            after it and of the hooks that end its epoch have all that of the batch's begin.
+            after it and of the hooks that end its epoch all have that of the batch's start.
         batch_idx: batch within the epoch, from 0; -1 outside a batch.
-        dataloader_idx: which of several dataloaders, from 0.
-        source: name of the actor it came from; empty for hooks, which belong to nobody.
+        dataloader_idx: number of the dataloader, from 0.
+        source: name of the actor it came from; empty for hooks, which belong to no actor.
     """
 
     seq: int
@@ -71,7 +71,7 @@ class Put(Event, frozen=True, array_like=True, tag=2, gc=False):
     Attributes:
         name: the metric.
         value: a number, bit-exact; NaN and infinities are kept.
-        destinations: the labels of those it is for.
+        destinations: labels of its destinations.
         hook: the hook it was put from; empty between hooks.
     """
 
@@ -100,7 +100,7 @@ class RunStarted(Event, frozen=True, array_like=True, tag=3, gc=False):
 
     Attributes:
         run: the run's id.
-        attempt: which start of the run, from 0.
+        attempt: number of the attempt, from 0.
         fn: fit, validate, test or predict.
         wall_ns: wall clock in ns since 1970 at this event's ``time_ns``.
         config: the trainer's arguments, as plain values.
@@ -152,7 +152,7 @@ class Fault(Event, frozen=True, array_like=True, tag=6, gc=False):
     Attributes:
         error: the exception's type.
         message: its text.
-        traceback: where, at most 16 KiB.
+        traceback: its traceback, at most 16 KiB.
         hook: the hook or phase it happened in.
     """
 
@@ -178,8 +178,8 @@ class ActorRestarted(Event, frozen=True, array_like=True, tag=8, gc=False):
     """An observer was restarted after a fault.
 
     Attributes:
-        restarts: how often so far.
-        delay_s: the back-off that was waited.
+        restarts: number of restarts so far.
+        delay_s: the back-off before this one.
     """
 
     restarts: int
@@ -199,7 +199,7 @@ class ActorStopped(Event, frozen=True, array_like=True, tag=9, gc=False):
 
 
 class DeadLetter(Event, frozen=True, array_like=True, tag=10, gc=False):
-    """A command that reached nobody; ``source`` is who sent it.
+    """A command that reached no actor; ``source`` is who sent it.
 
     Attributes:
         target: the name it was sent to.
@@ -218,7 +218,7 @@ class CheckpointSaved(Event, frozen=True, array_like=True, tag=11, gc=False):
     Attributes:
         path: relative to the run's folder.
         digest: blake2b-128 of its files.
-        size_bytes: what it takes on disk.
+        size_bytes: its size on disk.
     """
 
     path: str
@@ -230,8 +230,8 @@ class Gap(Event, frozen=True, array_like=True, tag=12, gc=False):
     """Events that could not be written.
 
     Attributes:
-        count: how many are missing before this one; their sequence numbers are not used again.
-        reason: the operating system's words.
+        count: number missing before this event; their sequence numbers are not used again.
+        reason: the text of the operating system.
     """
 
     count: int
@@ -242,7 +242,7 @@ class LoopStarted(Event, frozen=True, array_like=True, tag=13, gc=False):
     """A loop began to run; ``source`` names it.
 
     Attributes:
-        total: how many iterations it expects; None when it cannot know.
+        total: iterations it expects; None if unknown.
         unit: what one iteration is: epoch, batch, ...
     """
 
@@ -264,7 +264,7 @@ class Media(Event, frozen=True, array_like=True, tag=15, gc=False):
     """A value that is more than a number.
 
     Attributes:
-        name: what it is called, as a metric is.
+        name: its name, as of a metric.
         kind: image and figure are PNG; text is UTF-8; a table is JSON with ``columns`` and
             ``rows``; a histogram is JSON with ``edges`` (one more than) and ``counts``.
         data: its bytes.
@@ -290,13 +290,13 @@ class LoopAdvanced(Event, frozen=True, array_like=True, tag=16, gc=False):
 
 
 class CommandsDropped(Event, frozen=True, array_like=True, tag=17, gc=False):
-    """Commands that a full mailbox dropped, as its policy says; ``source`` is who sent them.
+    """Commands that a full mailbox dropped by its policy; ``source`` is who sent them.
 
     Attributes:
-        target: whose mailbox.
+        target: the actor with the mailbox.
         command: the commands' type.
         policy: the overflow policy: drop_oldest, drop_newest or coalesce.
-        count: how many since the last event that says so.
+        count: number dropped since the last such event.
     """
 
     target: str
@@ -308,20 +308,20 @@ class CommandsDropped(Event, frozen=True, array_like=True, tag=17, gc=False):
 class ActorTotals(Event, frozen=True, array_like=True, tag=18, gc=False):
     """What an actor did in an attempt, recorded at its end; ``source`` names it.
 
-    Only those are recorded that worked beside the step, or that commands were sent to, which are
-    ``sent == delivered + dropped + dead``; those that still wait then are too late to be counted.
+    Recorded only for actors that worked on the bus thread or were sent commands. Of the commands,
+    ``sent == delivered + dropped + dead``; those still waiting at the end are not counted.
 
     Attributes:
         kind: its class.
-        state: ``drained`` when only RunEnded was left for it; ``stopped`` when it gave up or was
-            detached; ``cancelled`` when it was not done in time; ``finished``; or ``in step`` for
-            one that had no work beside it.
-        events: events it was given beside the step.
-        lag: how many events it had not passed, up to RunEnded.
-        restarts, faults: how often it was restarted, and failed.
+        state: ``drained`` if only RunEnded was left for it; ``stopped`` if it gave up or was
+            detached; ``cancelled`` if it was not done in time; ``finished``; or ``in step`` for
+            one without work on the bus thread.
+        events: number of events it got on the bus thread.
+        lag: number of events up to RunEnded that it had not passed.
+        restarts, faults: number of restarts and failures.
         sent, delivered, dropped, dead: commands: all, those it took, those that the overflow policy
-            dropped, and those that reached nobody.
-        most_waiting: the most commands that waited at once.
+            dropped, and dead letters.
+        most_waiting: highest number of commands that waited at once.
     """
 
     kind: str
@@ -338,7 +338,7 @@ class ActorTotals(Event, frozen=True, array_like=True, tag=18, gc=False):
 
 
 class Resumed(Event, frozen=True, array_like=True, tag=19, gc=False):
-    """A resumed run goes on here: what came before in this attempt was set-up."""
+    """A resumed run continues here; what came before in this attempt was set-up."""
 
 
 # So that type checkers know: what derives from it is frozen without saying so.
@@ -383,7 +383,7 @@ class PlainUserEvent(UserEvent, frozen=True, array_like=True, tag=20, gc=False):
     """An event of a user's as it is recorded; read as this where its class is not defined.
 
     Attributes:
-        name: its type's name, ``myteam.SampleSeen`` say.
+        name: its type's name, such as ``myteam.SampleSeen``.
         data: its fields by name, as a msgpack map.
     """
 
@@ -402,10 +402,10 @@ class PlainUserEvent(UserEvent, frozen=True, array_like=True, tag=20, gc=False):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Its fields, as plain data.
+        """Return its fields as plain data.
 
         Raises:
-            LogFormatError: ``data`` is no such map.
+            LogFormatError: ``data`` is not such a map.
         """
         try:
             found = _fields.decode(self.data)
@@ -420,11 +420,11 @@ _fields = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 def is_deeper(value: object, depth: int) -> bool:
-    """Return whether lists and dicts are nested more than so many deep.
+    """Return whether lists and dicts are nested deeper than a limit.
 
     Args:
         value: plain data.
-        depth: how many; 0 for a number.
+        depth: the limit; a number has depth 0.
     """
     level = [value]
     for _ in range(depth + 1):
@@ -484,7 +484,7 @@ class Pause(Command, name="nightbus.Pause", frozen=True, kw_only=True):
 
 
 class Resume(Command, name="nightbus.Resume", frozen=True, kw_only=True):
-    """Go on after Pause."""
+    """Continue after Pause."""
 
 
 class SaveCheckpoint(Command, name="nightbus.SaveCheckpoint", frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Who handles which hook, in order: worked out when someone subscribes, never in the step."""
+"""Routes: the handlers of each hook in order, determined when an actor subscribes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ from .log.marks import BEGIN, END, NOTICE, mark_of
 from .log.place import Place
 
 HookHandler = Callable[..., Any]
-ANNOUNCES = "_announces"  # attribute of a handler that tells Place.hook itself where it runs
-SKIP = -1  # what a handler returns to skip the rest
+ANNOUNCES = "_announces"  # attribute of a handler that sets Place.hook itself
+SKIP = -1  # returned by a handler to skip the rest
 # Of the notices, those whose handlers return something; actions always do.
 HOOKS_WITH_RESULT = {
     "on_train_batch_start",
@@ -19,10 +19,14 @@ HOOKS_WITH_RESULT = {
 
 
 class HookCall:
-    """A hook as an actor in the step sees it: its name and the live objects it is called with.
+    """A hook as a plain handler sees it: its name and live objects.
 
-    The objects are attributes under the names that HOOKS gives them: ``hook.batch``,
-    ``hook.outputs``, ``hook.optimizer``; ``hook.trainer`` and ``hook.module`` always.
+    The objects are attributes under the names in HOOKS: ``hook.batch``, ``hook.outputs``,
+    ``hook.optimizer``; ``hook.trainer`` and ``hook.module`` always exist.
+
+    Args:
+        name: the hook.
+        objects: its objects by name.
     """
 
     def __init__(self, name: str, objects: Mapping[str, Any]) -> None:
@@ -43,32 +47,31 @@ class HookCall:
 
 
 class Routes(StaysInRun):
-    """One callable for each hook, an attribute of the hook's name; None where nothing is to do.
+    """Has a callable for each hook, as an attribute; None if there is nothing to do.
 
     Loops ask ``call = routes.on_train_batch_start`` and, if it is not None, call it with the
-    hook's objects. The result is -1 if a handler returned it, else the last that is not None.
+    hook's objects. The result is -1 if a handler returned it, otherwise the last that is not None.
 
     Args:
         place: where training is; told which hook is running. Its recorder records what hooks do.
 
     Attributes:
-        version: another number whenever something about the hooks changes, for who decides by
-            them how something is done.
+        version: changes whenever handlers of hooks change, for code that depends on them.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._built: list[str] = []  # hooks whose routes are worked out
+        self._built: list[str] = []  # hooks with known routes
         self._handlers: dict[str, tuple[HookHandler, ...]] = {}
         self._defaults: dict[str, HookHandler] = {}
         self.version = 0
         self._refusal: Callable[[], Exception] | None = None
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
-        """Have every hook raise from now on.
+        """Make every hook raise from now on.
 
         Args:
-            refusal: makes what is raised.
+            refusal: returns the exception to raise.
         """
         self._refusal = refusal
         self.refresh()
@@ -81,29 +84,37 @@ class Routes(StaysInRun):
         """Replace all handlers.
 
         Args:
-            handlers: hook name -> callables in the order in which they run.
-            defaults: hook name -> what is done when there are no handlers: the library's own
-                code, which need not be told which hook it runs in.
+            handlers: hook name -> callables in their order.
+            defaults: hook name -> what is done without handlers: the library's own code, which
+                does not need to know its hook.
         """
         self._defaults = dict(defaults or {})
         self._handlers = {name: tuple(entries) for name, entries in handlers.items()}
         self.refresh()
 
     def call(self, name: str, *objects: Any) -> Any:
-        """Run a hook by name, where it does not matter how long the look-up takes."""
+        """Run a hook by name, if the cost of the look-up does not matter.
+
+        Args:
+            name: the hook.
+            objects: its arguments.
+
+        Returns:
+            The hook's result.
+        """
         route = getattr(self, name)
         return None if route is None else route(*objects)
 
     def are_handled(self, *names: str) -> bool:
-        """Whether somebody handles one of these hooks, or may: not only what is done by default."""
+        """Return whether one of these hooks has, or may have, handlers other than defaults."""
         return self._refusal is not None or any(name in self._handlers for name in names)
 
     def do_something(self, *names: str) -> bool:
-        """Whether something is done in one of these hooks, by whoever handles it or by default."""
+        """Return whether one of these hooks does something, by handlers or by default."""
         return self.are_handled(*names) or any(name in self._defaults for name in names)
 
     def handler(self, name: str) -> HookHandler | None:
-        """What is done in a hook, without recording it; None for nothing."""
+        """Return what a hook does, without recording it; None for nothing."""
         if self._refusal is not None:
             return self._refuse
         if handlers := self._handlers.get(name):
@@ -111,7 +122,7 @@ class Routes(StaysInRun):
         return self._defaults.get(name)
 
     def refresh(self) -> None:
-        """Work all out anew: something else is recorded, or nothing any more."""
+        """Determine all routes again, because the recorded hooks changed."""
         self.version += 1
         for name in self._built:
             del self.__dict__[name]

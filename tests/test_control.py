@@ -559,7 +559,7 @@ def test_a_client_says_nothing_to_another_users_socket(
     listening = listen(run.path)
     monkeypatch.setattr(control_socket, "peer_of", lambda _: Peer(os.geteuid() + 1, 1))
 
-    with pytest.raises(ControlError, match="a run is steered by its owner alone"):
+    with pytest.raises(ControlError, match="only its owner can steer a run"):
         send(run, Request("stop"))
 
     connection, _ = listening.socket.accept()

@@ -16,18 +16,9 @@ NO_PRODUCT = frozenset({"tests", "examples", "build", "dist", "runs"})
 # Files whose docstrings are still to be completed.
 PENDING = frozenset(
     {
-        "bus/control/server.py",
-        "bus/control/socket.py",
         "bus/log/codec.py",
-        "bus/log/fast_flush.py",
-        "bus/log/flight_recorder.py",
-        "bus/log/format.py",
         "bus/log/marks.py",
-        "bus/log/place.py",
-        "bus/log/segments.py",
-        "bus/log/summary.py",
         "bus/log/writer.py",
-        "bus/routes.py",
         "loops/context.py",
         "loops/loop.py",
         "loops/outputs.py",

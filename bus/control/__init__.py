@@ -1,1 +1,1 @@
-"""The control socket of a run that goes on: what steers it from outside."""
+"""The control socket of a running run, through which it is steered from outside."""

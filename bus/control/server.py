@@ -1,7 +1,7 @@
-"""The run's end of the control socket, on the bus thread: training never waits for it.
+"""ControlServer: the run's end of the control socket, on the bus thread.
 
-Nobody who connects can hold anything up: one request a connection, a deadline for each part, a
-few connections at a time. What makes no sense is answered with an error.
+Training never waits for it, and no client can block it: one request a connection, a deadline for
+each part, a few connections at a time. A malformed request is answered with an error.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Steered(NamedTuple):
 
     Attributes:
         target: the actor that takes commands.
-        takes_commands: whether it has safe points, where commands are taken.
+        takes_commands: it has safe points, where commands are taken.
         status: where the run is; called on the bus thread, so it only looks.
     """
 
@@ -52,10 +52,20 @@ class Steered(NamedTuple):
 
 
 class Postbox(Protocol):
-    """Who delivers commands: the bus."""
+    """Delivers commands: the bus."""
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
-        """Deliver a command, or make a dead letter of it."""
+        """Deliver a command, or make a dead letter of it.
+
+        Args:
+            target: the address of the actor.
+            command: the command.
+            sender: the name of the sender.
+            reply: where to set the reply; None if none is expected.
+
+        Returns:
+            An awaitable that waits for room in the mailbox.
+        """
 
 
 class ControlServer:
@@ -64,7 +74,7 @@ class ControlServer:
     Args:
         folder: the run's folder.
         steered: the run.
-        postbox: who delivers commands.
+        postbox: delivers commands.
         directory: knows who takes which commands.
     """
 
@@ -80,7 +90,10 @@ class ControlServer:
         self._listening: ListeningSocket | None = None
 
     async def run(self) -> None:
-        """Serve until cancelled. A socket that cannot be made is said, and does no harm."""
+        """Serve until cancelled.
+
+        If the socket cannot be created, a warning is logged and the run goes on.
+        """
         try:
             listening = listen(self._folder)
         except (OSError, ControlError) as error:
@@ -93,8 +106,9 @@ class ControlServer:
             listening.close()
 
     def withdraw(self) -> None:
-        """Take the socket away from another thread, where that which serves it does not let go of
-        it: the run is over, and nobody is to connect.
+        """Remove the socket from another thread, because the thread that serves it is blocked.
+
+        The run is over, and no client should connect.
         """
         if self._listening is not None:
             self._listening.withdraw()
@@ -105,12 +119,12 @@ class ControlServer:
             try:
                 await trio.serve_listeners(self._attend, [listener], handler_nursery=connections)
             finally:
-                # The run is over: what is still waited for does not come, and is answered so.
+                # The run is over: pending requests will not be done, and are answered so.
                 for reply in self._unanswered:
                     reply.fail(ActorStoppedError("the run ended before it was done"))
 
     async def _attend(self, stream: trio.SocketStream) -> None:
-        """One connection from begin to end; nothing that it does gets further than here."""
+        """Serve one connection; its errors do not go beyond this."""
         self._connections += 1
         try:
             async with stream:
@@ -136,7 +150,7 @@ class ControlServer:
         except ControlError as error:
             await _send(stream, Answer("refused", str(error)))
             return
-        # The end of the run does not cut an answer off: all commands are taken or buried by then.
+        # The end of the run does not cut off an answer: all commands are taken or dead by then.
         with trio.CancelScope(shield=True):
             answer = await self._answer(stream, request, f"nightbus send (pid {peer.pid})")
             if answer is not None:
@@ -145,7 +159,7 @@ class ControlServer:
     async def _answer(
         self, stream: trio.SocketStream, request: Request, sender: str
     ) -> Answer | None:
-        """What comes of a request; None when nobody waits for it any more."""
+        """Return the answer to a request; None if the client has disconnected."""
         status, target = self._steered.status, self._steered.target
         if request.verb == STATUS:
             return Answer("done", status=status())
@@ -222,7 +236,7 @@ async def _unless_hung_up(
 
 
 async def _receive_line(stream: trio.SocketStream) -> bytes:
-    """One line.
+    """Return one line.
 
     Raises:
         ControlError: it is too long, cut off, or does not come.
@@ -245,4 +259,4 @@ async def _send(stream: trio.SocketStream, answer: Answer) -> None:
     with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
         await stream.send_all(encode_line(answer))
     if scope.cancelled_caught:
-        _log.debug("nobody took an answer", kind=answer.kind)
+        _log.debug("a client did not take an answer", kind=answer.kind)

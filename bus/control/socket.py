@@ -1,4 +1,4 @@
-"""The socket in a run's folder: made, found and checked with the standard library alone.
+"""The socket in a run's folder: created, found and checked with the standard library only.
 
 A socket is reached only by its owner: its folder is 0700, it is 0600 before anyone can connect,
 and both sides ask the kernel who the other one is.
@@ -22,7 +22,7 @@ from ..system.forks import keep_when_forked, leave_when_forked
 SOCKET_NAME = "control.sock"
 BACKLOG = 16
 _BACKLOG_PAUSE_S = 0.01
-# The kernels' own limits, the closing NUL taken off.
+# The kernels' limits, without the final NUL.
 MAX_PATH_BYTES = (108 if sys.platform == "linux" else 104) - 1
 _OPEN_FOLDERS = Path("/proc/self/fd")
 
@@ -32,14 +32,14 @@ _SOL_LOCAL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2  # macOS names that Python
 
 
 class Peer(NamedTuple):
-    """The process at the other end, as the kernel says it."""
+    """The process at the other end, according to the kernel."""
 
     uid: int
     pid: int
 
 
 def peer_of(getsockopt: Callable[..., Any]) -> Peer:
-    """Who is at the other end of the connection with this ``getsockopt``.
+    """Return the process at the other end of the connection with this ``getsockopt``.
 
     Raises:
         OSError: the connection is gone.
@@ -52,17 +52,17 @@ def peer_of(getsockopt: Callable[..., Any]) -> Peer:
 
 
 def check_peer(getsockopt: Callable[..., Any]) -> Peer:
-    """Who is at the other end, if it is the same user.
+    """Return the process at the other end, after checking that it is of the same user.
 
     Raises:
-        ControlError: it is someone else.
+        ControlError: it is another user's.
         OSError: the connection is gone.
     """
     peer = peer_of(getsockopt)
     if peer.uid != os.geteuid():
         raise ControlError(
             f"user {peer.uid} is at the other end of the control socket, this is user "
-            f"{os.geteuid()}; a run is steered by its owner alone"
+            f"{os.geteuid()}; only its owner can steer a run"
         )
     return peer
 
@@ -70,9 +70,13 @@ def check_peer(getsockopt: Callable[..., Any]) -> Peer:
 class ListeningSocket:
     """A run's control socket, listening.
 
+    Args:
+        listening: the socket.
+        path: its path.
+
     Attributes:
-        socket: where connections come in.
-        path: where it lies.
+        socket: as given.
+        path: as given.
     """
 
     def __init__(self, listening: socket.socket, path: Path) -> None:
@@ -82,29 +86,29 @@ class ListeningSocket:
         leave_when_forked(self)
 
     def leave_to_parent(self) -> None:
-        """A child, a dataloader's worker say, must not keep a killed run's socket open."""
+        """Close the socket in a forked child, such as a dataloader worker."""
         self.socket.close()
 
     def close(self) -> None:
-        """Stop listening, and take the socket away unless another one has replaced it."""
+        """Stop listening, and remove the socket unless another one has replaced it."""
         keep_when_forked(self)
         self.socket.close()
         self.withdraw()
 
     def withdraw(self) -> None:
-        """Take the socket away unless another one has replaced it."""
+        """Remove the socket unless another one has replaced it."""
         if self._identity is not None and _identity(self.path) == self._identity:
             self.path.unlink(missing_ok=True)
 
 
 def listen(folder: Path) -> ListeningSocket:
-    """Make the control socket in a folder; one that a killed process left is replaced.
+    """Create the control socket in a folder, replacing one that a killed process left.
 
-    It is made under another name, closed to others, and moved to its place when it listens: nobody
-    finds it half made, and of two processes that begin at once neither takes the other's away.
+    It is created under another name, closed to others, and renamed once it listens: no client finds
+    it unfinished, and of two processes that begin at once neither removes the other's.
 
     Raises:
-        ControlError: another process listens there, or something else bears the name.
+        ControlError: another process listens there, or something else has the name.
         OSError: the file system has no room for it, or no sockets.
     """
     path = folder / SOCKET_NAME
@@ -115,7 +119,7 @@ def listen(folder: Path) -> ListeningSocket:
     try:
         with reachable(temporary) as address:
             listening.bind(address)
-        temporary.chmod(0o600)  # nobody can connect before listen()
+        temporary.chmod(0o600)  # no client can connect before listen()
         listening.listen(BACKLOG)
         listening.setblocking(False)
         temporary.rename(path)
@@ -127,13 +131,17 @@ def listen(folder: Path) -> ListeningSocket:
 
 
 def connect(folder: Path, timeout_s: float) -> socket.socket:
-    """Connect to a run's control socket.
+    """Return a connection to a run's control socket.
+
+    Args:
+        folder: the run's folder.
+        timeout_s: how long to wait, in s.
 
     Raises:
-        FileNotFoundError: the run has none.
-        ConnectionRefusedError: nobody listens: its process is gone.
-        TimeoutError: whoever listens does not take connections.
-        ControlError: it is no socket, or another user's.
+        FileNotFoundError: the run has no socket.
+        ConnectionRefusedError: no process listens, because it is gone.
+        TimeoutError: the process that listens does not take connections.
+        ControlError: it is not a socket, or another user's.
     """
     path = folder / SOCKET_NAME
     _check_is_socket(path)
@@ -146,11 +154,11 @@ def connect(folder: Path, timeout_s: float) -> socket.socket:
                 with reachable(path) as address:
                     connection.connect(address)
                 break
-            except BlockingIOError:  # so many wait already
+            except BlockingIOError:  # the queue is full
                 if time.monotonic() > deadline_s:
                     raise TimeoutError("the run takes no connections") from None
                 time.sleep(_BACKLOG_PAUSE_S)
-        check_peer(connection.getsockopt)  # before anything is said
+        check_peer(connection.getsockopt)  # before anything is sent
     except BaseException:
         connection.close()
         raise
@@ -158,14 +166,14 @@ def connect(folder: Path, timeout_s: float) -> socket.socket:
 
 
 def is_listening(path: Path) -> bool:
-    """Whether a process listens at a socket."""
+    """Return whether a process listens at a socket."""
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     probe.setblocking(False)
     try:
         with reachable(path) as address:
             probe.connect(address)
     except BlockingIOError:
-        return True  # so many wait already
+        return True  # the queue is full
     except (ConnectionRefusedError, FileNotFoundError):
         return False
     finally:
@@ -201,7 +209,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def reachable(path: Path) -> Iterator[str]:
-    """A name for a socket's path that is short enough for the kernel, while it is needed.
+    """Provide a name for a socket's path that is short enough for the kernel.
 
     Raises:
         ControlError: there is no short name.

@@ -37,13 +37,13 @@ from .marks import HookTrace, PlaceMark, count_hooks, shape_of
 HookSelection = Literal["all", "latest", "none"]
 DecodedEvent = Event | Unknown
 
-# What msgspec raises on what it cannot encode: types, text with half a surrogate pair as in a file
-# name that is not UTF-8, integers beyond 64 bits.
+# Errors of msgspec for values that it cannot encode: types, text with lone surrogates, as in a file
+# name that is not UTF-8, integers over 64 bits.
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 class PlaceRecord(msgspec.Struct, array_like=True, gc=False):
-    """Where the hooks from ``first`` on arose."""
+    """The place of the hooks from ``first`` on."""
 
     first: int
     epoch: int
@@ -54,7 +54,7 @@ class PlaceRecord(msgspec.Struct, array_like=True, gc=False):
 
 
 class HookRecord(msgspec.Struct, array_like=True, gc=False):
-    """One hook as the log keeps it."""
+    """One hook in the form of logs of format 1.0."""
 
     name: str
     time_ns: int
@@ -62,12 +62,12 @@ class HookRecord(msgspec.Struct, array_like=True, gc=False):
 
 
 class FrameParts(NamedTuple):
-    """What a frame holds.
+    """The content of a frame.
 
     Attributes:
-        places: where training was: from which of the hooks on, and where.
-        names, times_ns, begun_ns: of the hooks in order, when each was done, and when its handlers
-            began; the same for a hook without.
+        places: the places in training, each with the number of the first hook there.
+        names, times_ns, begun_ns: of the hooks in order: their names, when each was done, and when
+            its handlers began, which is the same for a hook without handlers.
         others: the other events, in order.
     """
 
@@ -96,13 +96,13 @@ _warned_tags: set[int] = set()
 
 
 def encode_events(others: Sequence[object]) -> bytes:
-    """Encode the payload of a frame without hooks.
+    """Return the payload of a frame without hooks.
 
     Args:
         others: its events.
 
     Raises:
-        UNENCODABLE: an event holds what a log cannot; ``encodable`` says what goes in its stead.
+        UNENCODABLE: an event holds what a log cannot; ``encodable`` returns what replaces it.
     """
     return _encoder.encode(((), (), others))
 
@@ -124,7 +124,7 @@ def encode_trace(notes: HookTrace, others: Sequence[object]) -> bytes:
 
 
 def encode_others(others: Sequence[object]) -> bytes:
-    """Encode what follows the numbers in a frame's payload.
+    """Return the part of a payload after the hooks.
 
     Raises:
         UNENCODABLE: as ``encode_events``.
@@ -133,8 +133,10 @@ def encode_others(others: Sequence[object]) -> bytes:
 
 
 def encodable(event: Event) -> Event:
-    """The event as it is if it can be encoded, or else what comes closest to it: text with
-    backslash escapes, a huge integer as a float, or a Fault that says what is missing.
+    """Return the event if it can be encoded, otherwise the closest event that can.
+
+    That is: text with backslash escapes, a huge integer as a float, or a Fault that says what is
+    missing.
     """
     try:
         _encoder.encode(event)
@@ -148,7 +150,7 @@ def encodable(event: Event) -> Event:
             return closest
         except UNENCODABLE:
             head = mended[: len(Event.__struct_fields__)]
-            message = f"a {type(event).__name__} could not be recorded: {error}"
+            message = f"a {type(event).__name__} cannot be recorded: {error}"
             return Fault(*[*head, type(error).__name__, message, "", ""])
     return event
 
@@ -164,7 +166,7 @@ def _mended(value: Any) -> Any:
 
 
 def as_float(value: int) -> float:
-    """A huge integer as what comes closest: a float, or an infinity."""
+    """Return a huge integer as the closest float, or an infinity."""
     try:
         return float(value)
     except OverflowError:
@@ -174,13 +176,13 @@ def as_float(value: int) -> float:
 def decode_events(
     payload: bytes | memoryview, first_seq: int, rank: int, hooks: bool = True
 ) -> list[DecodedEvent]:
-    """Decode one frame's payload into events in order.
+    """Return the events in a frame's payload, in order.
 
     Args:
         payload: the frame's payload, its checksum already verified.
         first_seq: the first sequence number in the frame.
         rank: the log's rank.
-        hooks: whether to decode Hook events or to skip them.
+        hooks: decode Hook events; otherwise skip them.
 
     Raises:
         LogFormatError: the payload is not what the format says.
@@ -189,11 +191,11 @@ def decode_events(
 
 
 def decode_parts(payload: bytes | memoryview, hooks: bool = True) -> FrameParts:
-    """Decode one frame's payload, but leave its events as they are laid out.
+    """Return the parts of a frame's payload, without making an event of each hook.
 
     Args:
         payload: the frame's payload, its checksum already verified.
-        hooks: whether to decode hooks or to skip them.
+        hooks: decode hooks; otherwise skip them.
 
     Raises:
         LogFormatError: the payload is not what the format says.
@@ -250,10 +252,10 @@ def _decode_others(raw: bytes | memoryview) -> list[DecodedEvent]:
 
 
 def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEvent]:
-    """The events of a frame in order: hooks with their places, and the others between them.
+    """Return the events of a frame in order: hooks with their places, and the others between them.
 
     Args:
-        parts: what the frame holds.
+        parts: the content of the frame.
         first_seq: the first sequence number in it.
         rank: the log's rank.
     """
@@ -324,7 +326,7 @@ def _decode_one(raw: msgspec.Raw) -> DecodedEvent:
         return decoder.decode(raw)
     if tag not in _warned_tags:
         _warned_tags.add(tag)
-        _log.warning("events of a type this version does not know are passed over", tag=tag)
+        _log.warning("events of a type this version does not know are skipped", tag=tag)
     return Unknown(seq=_integer.decode(head[1]), tag=tag, raw=bytes(raw))
 
 

@@ -26,29 +26,29 @@ KIND_HEADER = 0
 KIND_EVENTS = 1
 KIND_FOOTER = 2
 
-HAS_OTHERS = 1  # flag of an events frame that holds more than hooks
+HAS_OTHERS = 1  # flag of an events frame with events other than hooks
 
 FRAME_HEAD = struct.Struct("<IIIHBBQQ")
-CHECKED_HEAD = struct.Struct("<IHBBQQ")  # what the checksum covers besides the payload
+CHECKED_HEAD = struct.Struct("<IHBBQQ")  # covered by the checksum, with the payload
 MARK_AND_CRC = struct.Struct("<II")
 TRAILER = struct.Struct("<Q8s")
 
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_EVENTS_A_FRAME = 0xFFFF
-MAX_SEQ = (1 << 63) - 1  # so that counting on from an event stays within what can be encoded
+MAX_SEQ = (1 << 63) - 1  # so that numbers of later events can still be encoded
 
 
 class SegmentHeader(msgspec.Struct):
-    """First frame of a segment.
+    """The first frame of a segment.
 
     Attributes:
         format: major and minor version of the format.
-        run, attempt, rank, world_size, segment: which log this is a part of.
+        run, attempt, rank, world_size, segment: of the log and this part of it.
         first_seq: sequence number of the first event that may follow.
         mark: the number every frame of this file begins with.
         wall_ns, mono_ns: the two clocks read together.
         schema: event type names by tag, and their fields in order.
-        schema_version: which vocabulary wrote it.
+        schema_version: version of the event types.
     """
 
     format: tuple[int, int]
@@ -66,12 +66,12 @@ class SegmentHeader(msgspec.Struct):
 
 
 class Footer(msgspec.Struct):
-    """Last frame of a sealed segment.
+    """The last frame of a sealed segment.
 
     Attributes:
         next_seq: the sequence number that the next segment begins with.
         body_bytes: bytes before the footer, uncompressed.
-        summary: what the segment holds.
+        summary: counts of the segment's events.
     """
 
     next_seq: int
@@ -80,7 +80,7 @@ class Footer(msgspec.Struct):
 
 
 class Frame(NamedTuple):
-    """One frame as read: where it lies and what it holds."""
+    """One frame as read, with its position and content."""
 
     offset: int
     end: int
@@ -94,7 +94,7 @@ class Frame(NamedTuple):
 _header_decoder = msgspec.msgpack.Decoder(SegmentHeader)
 _footer_decoder = msgspec.msgpack.Decoder(Footer)
 _encode = msgspec.msgpack.Encoder().encode
-# Looked up once: a reader does it with each frame.
+# Looked up once, because a reader needs it for each frame.
 _unpack_head, _HEAD_BYTES, _CHECKED_FROM = (
     FRAME_HEAD.unpack_from,
     FRAME_HEAD.size,
@@ -111,20 +111,35 @@ def pack_frame(
     time_ns: int = 0,
     flags: int = 0,
 ) -> bytes:
-    """Put head and checksum before a payload."""
+    """Return a payload with its head and checksum.
+
+    Args:
+        mark: the number that every frame of the segment begins with.
+        kind: the kind of frame.
+        payload: the payload.
+        count: number of events in it.
+        first_seq: sequence number of the first event.
+        time_ns: monotonic clock, in ns.
+        flags: the frame's flags.
+    """
     checked = CHECKED_HEAD.pack(len(payload), count, kind, flags, first_seq, time_ns) + payload
     return MARK_AND_CRC.pack(mark, crc32(checked)) + checked
 
 
 def pack_header(header: SegmentHeader) -> bytes:
-    """Magic and header frame: how a segment begins."""
+    """Return the first bytes of a segment: magic and header frame."""
     return MAGIC + pack_frame(header.mark, KIND_HEADER, _encode(header))
 
 
 def pack_footer(mark: int, footer: Footer, footer_offset: int) -> bytes:
-    """Footer frame and trailer: how a sealed segment ends.
+    """Return the last bytes of a sealed segment: footer frame and trailer.
 
-    A summary that is too large for a frame is shrunk until it is not.
+    A summary that is too large for a frame is shrunk.
+
+    Args:
+        mark: the number that every frame of the segment begins with.
+        footer: the footer.
+        footer_offset: offset of the footer frame in the segment, uncompressed.
     """
     while len(payload := _encode(footer)) > MAX_PAYLOAD_BYTES:
         footer.summary.shrink()
@@ -133,12 +148,14 @@ def pack_footer(mark: int, footer: Footer, footer_offset: int) -> bytes:
 
 
 class BadFrame(Exception):
-    """Control flow inside the reader: no whole, sound frame lies at this offset.
+    """Control flow inside the reader: there is no complete, sound frame at this offset.
 
-    The reason is empty where nothing was written yet.
+    Args:
+        reason: why; empty if nothing was written yet.
+        needed: bytes from the offset on that the frame would take, if it may just be unfinished.
 
     Attributes:
-        needed: bytes from the offset on that the frame would take, if it may just be unfinished.
+        needed: as given.
     """
 
     def __init__(self, reason: str, needed: int | None = None) -> None:
@@ -147,16 +164,16 @@ class BadFrame(Exception):
 
 
 def unpack_frame(data: memoryview, at: int, base: int, mark: int | None) -> Frame:
-    """Read the frame at ``data[at]``.
+    """Return the frame at ``data[at]``.
 
     Args:
         data: bytes of the segment.
-        at: where in data the frame begins.
+        at: index in data of the frame.
         base: offset in the segment of ``data[0]``.
-        mark: what the frame must begin with; None accepts any, for the header.
+        mark: the number that the frame must begin with; None accepts any, for the header.
 
     Raises:
-        BadFrame: no sound frame is there.
+        BadFrame: there is no sound frame.
     """
     if len(data) - at < _HEAD_BYTES:
         reason = "ends inside a frame's head" if any(data[at:]) else ""
@@ -180,10 +197,10 @@ def unpack_frame(data: memoryview, at: int, base: int, mark: int | None) -> Fram
 
 
 def unpack_header(data: memoryview) -> tuple[SegmentHeader, int]:
-    """Read magic and header frame; also returns where the first events frame begins.
+    """Return the header, and the offset of the first events frame.
 
     Raises:
-        LogFormatError: this is no event log, or its head is damaged.
+        LogFormatError: this is not an event log, or its head is damaged.
         NewerFormatError: it is from a newer major version.
         BadFrame: the file ends inside its head, as after a kill at that moment.
     """
@@ -206,7 +223,7 @@ def unpack_header(data: memoryview) -> tuple[SegmentHeader, int]:
 
 
 def unpack_footer(payload: memoryview) -> Footer:
-    """Read a footer frame's payload.
+    """Return the footer in a footer frame's payload.
 
     Raises:
         LogFormatError: it does not hold a footer.

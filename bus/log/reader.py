@@ -1,4 +1,4 @@
-"""Reading a log: from any place, while it grows, up to the exact end of what is sound."""
+"""LogReader: reads a log from any event, while it grows, up to the end of its sound part."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -22,28 +22,28 @@ from .format import (
 from .segments import SegmentStore, Source
 
 READ_BYTES = 1 << 18
-# Of parts, which are used at once: what stays in the processor's caches, and is gone before the
-# garbage collector looks for it. With READ_BYTES a comparison takes a sixth longer.
+# For parts, which are used at once: few enough for the processor's caches and to be gone before the
+# garbage collector runs. With READ_BYTES, a comparison takes a sixth longer.
 _PARTS_BYTES = 1 << 14
 _MAX_HEADER_BYTES = FRAME_HEAD.size + MAX_PAYLOAD_BYTES + 8
 
 
 class EndKind(Enum):
-    """How a log ends, as far as it can be seen now."""
+    """How a log ends, as seen now."""
 
     SEALED = "sealed"
     """The writer closed it."""
     OPEN = "open"
-    """It ends with a whole frame but no footer: it is being written, or its writer was killed."""
+    """It ends with a complete frame, without a footer: the writer is writing, or was killed."""
     TORN = "torn"
-    """It ends inside a frame, or in bytes that are no frame."""
+    """It ends inside a frame, or in bytes that are not a frame."""
 
 
 class LogEnd(NamedTuple):
     """Where the sound part of a log ends.
 
     Attributes:
-        kind: how.
+        kind: how it ends.
         segment: number of the segment.
         offset: byte offset in it, uncompressed.
         next_seq: the first sequence number that is missing.
@@ -58,7 +58,7 @@ class LogEnd(NamedTuple):
 
     @property
     def is_damage(self) -> bool:
-        """Whether it ends otherwise than a kill leaves it, which may be in the last frame."""
+        """Return whether the end is not what a kill leaves, which may cut the last frame."""
         return self.kind is EndKind.TORN and not self.reason.startswith("ends inside")
 
 
@@ -71,14 +71,16 @@ class _OpenSegment:
         self.header: SegmentHeader | None = None
         self.offset = 0
         self.sealed = False
-        self.problem = "ends inside the segment's header"  # why there is no header
+        self.problem = (
+            "ends inside the segment's header"  # why there is no header, until there is one
+        )
 
     def read_header(self) -> SegmentHeader | None:
-        """The header, or None while it is not whole; closes the segment if it raises.
+        """Return the header, or None while it is incomplete; close the segment on errors.
 
         Raises:
             LogFormatError: the segment's head is damaged.
-            NewerFormatError: written by a newer major version.
+            NewerFormatError: it was written by a newer major version.
         """
         if self.header is None:
             try:
@@ -98,16 +100,16 @@ class LogReader:
     """Reads the log of one attempt and rank from its first event on.
 
     Args:
-        store: where the segments lie.
-        limit: for a reader in the writer's process: how far is committed.
+        store: the segments.
+        limit: for a reader in the writer's process: returns how much is committed.
     """
 
     def __init__(
         self, store: SegmentStore, limit: Callable[[], tuple[int, int]] | None = None
     ) -> None:
         self.next_seq = 0
-        self.has_more = False  # whether the last read ended because it was full
-        self.passed_over = 0  # events that are not there, by the numbers of those that are
+        self.has_more = False  # the last read ended because it was full
+        self.passed_over = 0  # number of missing events, from the numbers of the others
         self._store = store
         self._limit = limit
         self._segment: _OpenSegment | None = None
@@ -117,11 +119,11 @@ class LogReader:
 
     @property
     def segment(self) -> int:
-        """Number of the segment being read; segments before it are not needed any more."""
+        """Number of the segment being read; earlier ones are not needed any more."""
         return self._segment.index if self._segment else 0
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._problem = ""
         self.has_more = False
         if self._segment:
@@ -129,7 +131,7 @@ class LogReader:
             self._segment = None
 
     def seek(self, seq: int) -> None:
-        """Go to the event with this sequence number, without decoding what comes before."""
+        """Go to an event by its sequence number, without decoding those before."""
         self.close()
         self.next_seq = 0
         for index in reversed(self._store.indices()):
@@ -139,7 +141,7 @@ class LogReader:
                 segment = _OpenSegment(index, self._store.open(index))
                 header = segment.read_header()
             except (FileNotFoundError, LogFormatError):
-                continue  # given up just now; or damaged, which is said when reading comes to it
+                continue  # just released; or damaged, which reading will report
             if header is not None and header.first_seq <= seq:
                 self._segment = segment
                 self.next_seq = header.first_seq
@@ -148,16 +150,17 @@ class LogReader:
         self._skip_before = seq
 
     def read(self, hooks: HookSelection = "all", max_bytes: int = READ_BYTES) -> list[DecodedEvent]:
-        """Events that follow, at most about ``max_bytes`` of them; empty when there are none now.
+        """Return the next events, about ``max_bytes`` at most; an empty list if there are none now.
 
         Args:
-            hooks: which Hook events: all, none, or only those of the last frame that was read.
-            max_bytes: how much to read at once, in bytes.
+            hooks: Hook events to return: all, none, or only those of the last frame read.
+            max_bytes: bytes to read at once.
 
         Raises:
             LogFormatError: a segment's head is damaged, or a sound frame does not hold events.
-                Everything before it was returned, and reading again raises again.
-            NewerFormatError: written by a newer major version.
+                Everything
+                before it was returned, and reading again raises again.
+            NewerFormatError: the log was written by a newer major version.
         """
         events: list[DecodedEvent] = []
         frames = self._frames(max_bytes, skip_hooks=hooks != "all")
@@ -182,7 +185,7 @@ class LogReader:
         self._problem = problem
 
     def events(self, hooks: HookSelection = "all") -> Iterator[DecodedEvent]:
-        """All events from here to the end of what is there now."""
+        """Yield all events up to the present end."""
         while True:
             before = self.next_seq
             yield from self.read(hooks)
@@ -190,11 +193,13 @@ class LogReader:
                 return
 
     def parts(self, hooks: bool = True) -> Iterator[tuple[Frame, FrameParts]]:
-        """All frames of events from here to the end of what is there now, with what they hold: for
-        whoever need not have an event of each hook.
+        """Yield all frames of events up to the present end, with their content.
+
+        For callers that do not need an event of each hook.
 
         Raises:
-            LogFormatError, NewerFormatError: as ``read``, once everything before was given.
+            LogFormatError: as ``read``, after everything before.
+            NewerFormatError: as ``read``, after everything before.
         """
         while True:
             before = self.next_seq
@@ -209,7 +214,7 @@ class LogReader:
                 return
 
     def end(self) -> LogEnd:
-        """Where the log ends, once ``read`` returned nothing more."""
+        """Return where the log ends, once ``read`` returned nothing more."""
         segment = self._segment
         if segment is None:
             return LogEnd(EndKind.OPEN, 0, 0, self.next_seq, "there is no event yet")
@@ -220,16 +225,16 @@ class LogReader:
             return LogEnd(EndKind.SEALED, *at, "the log is complete")
         if self._problem:
             return LogEnd(EndKind.TORN, *at, self._problem)
-        return LogEnd(EndKind.OPEN, *at, "the log goes on, or its writer was killed")
+        return LogEnd(EndKind.OPEN, *at, "the log is being written, or its writer was killed")
 
     # -- frames ------------------------------------------------------------------------------
 
     def _frames(self, max_bytes: int, skip_hooks: bool) -> list[Frame]:
-        """Whole frames of events from the current offset on, in one segment.
+        """Return complete frames of events from the current offset on, in one segment.
 
         Args:
-            max_bytes: read about so many bytes at once.
-            skip_hooks: frames of nothing but hooks may be left out, except for the last.
+            max_bytes: bytes to read at once, about.
+            skip_hooks: frames with only hooks may be left out, except for the last.
         """
         while True:
             segment = self._segment
@@ -264,7 +269,7 @@ class LogReader:
             data = memoryview(segment.source.read_at(segment.offset, size))
             self.has_more = len(data) >= max_bytes
             frames, needed = self._parse_block(segment, data, mark, skip_hooks)
-            # A frame longer than the block: read it whole, unless that is all there is.
+            # A frame longer than the block: read all of it, unless there is no more.
             if (
                 frames
                 or segment.sealed
@@ -310,7 +315,7 @@ class LogReader:
         return frames, needed
 
     def _advance(self) -> bool:
-        """Open the next segment, if it is there and goes on where this one ends."""
+        """Open the next segment, if it exists and continues where this one ends."""
         current = self._segment
         index = current.index + 1 if current else 0
         if current is None:
@@ -318,7 +323,7 @@ class LogReader:
             if not indices:
                 return False
             index = indices[0]
-        # Whether the writer said that it went on there, which may be before the footer is written.
+        # Whether the writer continued there, which may be before it writes the footer.
         is_known = self._limit is not None and index <= self._limit()[0]
         if self._limit is not None and not is_known:
             return False
@@ -328,7 +333,7 @@ class LogReader:
             return False
         following = _OpenSegment(index, source)
         header = following.read_header()
-        # Where a footer should be and is not, the next segment tells whether this one is whole.
+        # Without a footer, the next segment tells whether this one is complete.
         follows = is_known or (header is not None and header.first_seq == self.next_seq)
         if current is not None and not current.sealed and not follows:
             source.close()
@@ -351,10 +356,10 @@ class LogReader:
 
 
 def _after_hook_frames(data: memoryview, at: int, mark: int) -> int:
-    """Pass over frames of nothing but hooks, up to the first other one or the last of the block.
+    """Skip frames with only hooks, up to the first other one or the last of the block.
 
     Only for a reader in the writer's process, which need not check what was just written: with
-    two observers it saves 4 us a step.
+    two observers this saves 4 us a step.
     """
     before, total = at, len(data)
     while total - at >= FRAME_HEAD.size:

@@ -1,10 +1,11 @@
-"""How bytes get into a segment's file.
+"""Writes bytes to a segment's file.
 
-A frame is written after each step. In a training process a write(2) of half a kilobyte costs
-5.6 us more than a copy into a mapped page, most of it in what the kernel's work evicts from the
-caches. A copy is as safe against kill -9: both end in the page cache. Space is allocated before
-it is mapped, so that a full disk is an error here and not a signal later. Where a file system
-cannot do that, write(2) is used.
+A frame is written after each step. In a training process a write(2) of half a kilobyte costs 5.6 us
+more than a copy into a mapped page, mostly because the kernel's work evicts the caches. A copy is
+as
+safe against kill -9: both end in the page cache. Space is allocated before it is mapped, so that a
+full disk is an error here and not a signal later. If a file system cannot do that, write(2) is
+used.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import os
 from typing import Any, Protocol
 
 CHUNK_BYTES = 1 << 18
-RESERVE_BYTES = 1 << 14  # beyond each chunk, for the run's end and the footer on a full disk
+RESERVE_BYTES = 1 << 14  # after each chunk, for the run's end and the footer on a full disk
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of Linux 5.14, which the mmap module does not name
 _CANNOT_MAP = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EACCES}
 
@@ -24,9 +25,9 @@ class SegmentFile(Protocol):
 
     Attributes:
         size: bytes written.
-        window: a buffer in which ``FastLogWriter`` puts bytes itself; it counts them in ``size``.
-        base: offset in the file of the window's begin.
-        room: bytes in the window that may be used; 0 for none.
+        window: a buffer into which ``FastLogWriter`` writes directly; it adds to ``size``.
+        base: offset of the window in the file.
+        room: usable bytes in the window; 0 for none.
     """
 
     size: int
@@ -35,20 +36,20 @@ class SegmentFile(Protocol):
     room: int
 
     def open_reserve(self) -> None:
-        """What is appended from now on may use what was kept back for the end."""
+        """Let ``append`` use the space kept back for the end."""
 
     def append(self, data: bytes) -> None:
-        """Add all of ``data``, or nothing of it and raise OSError."""
+        """Append all of ``data``, or nothing of it and raise OSError."""
 
     def finish(self) -> None:
-        """Give back what was allocated ahead; nothing is appended after that."""
+        """Release space that was allocated ahead; nothing is appended afterwards."""
 
     def leave_to_parent(self) -> None:
-        """In a forked child: nothing can be written any more, and ``room`` is 0."""
+        """Make a forked child unable to write; ``room`` is 0 then."""
 
 
 def open_segment_file(fd: int) -> SegmentFile:
-    """The fastest way to append to a new, empty file that works on its file system.
+    """Return the fastest way to append to a new, empty file that works on its file system.
 
     Raises:
         OSError: there is no space for it.
@@ -69,15 +70,15 @@ class _MappedFile:
         self.size = 0
         self._fd = fd
         self._may_use_reserve = False
-        self.base = 0  # offset in the file of the mapped chunk
+        self.base = 0  # offset of the mapped chunk in the file
         self.room = CHUNK_BYTES
         self.window: Any = self._allocate(0)
 
     def _allocate(self, base: int) -> mmap.mmap:
         os.posix_fallocate(self._fd, base, CHUNK_BYTES + RESERVE_BYTES)
         chunk = mmap.mmap(self._fd, CHUNK_BYTES + RESERVE_BYTES, offset=base)
-        # All of a chunk's page faults at once: 0.4 us a step instead of 1.6. Older kernels do not
-        # know how, and take them one by one.
+        # All page faults of a chunk at once: 0.4 us a step instead of 1.6. Older kernels cannot do
+        # this, and take them one by one.
         with contextlib.suppress(OSError):
             chunk.madvise(_POPULATE_WRITE)
         return chunk
@@ -119,7 +120,7 @@ class _MappedFile:
         os.ftruncate(self._fd, self.size)
 
     def leave_to_parent(self) -> None:
-        self.window.close()  # in the child alone
+        self.window.close()  # only in the child
         self._fd, self.room = -1, 0
 
 
@@ -133,7 +134,7 @@ class _WrittenFile:
         self.base = self.room = 0
 
     def open_reserve(self) -> None:
-        """Nothing can be kept back here."""
+        """Do nothing, because no space can be kept back here."""
 
     def append(self, data: bytes) -> None:
         written = 0
@@ -143,7 +144,7 @@ class _WrittenFile:
                     self._fd, data[written:] if written else data, self.size + written
                 )
         except OSError:
-            # If a part cannot be cut off either, the next frame is written over it.
+            # If a part cannot be cut off either, the next frame overwrites it.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self.size)
             raise

@@ -1,4 +1,4 @@
-"""Makes the segments of a log durable, beside whoever writes them."""
+"""SegmentSync: makes the segments of a log durable, on the bus thread."""
 
 import contextlib
 import os
@@ -17,23 +17,23 @@ _log = get_logger("nightbus.log")
 
 
 class SegmentSync:
-    """Makes durable what is written, and knows what the disk failed to.
+    """Makes durable what is written, and keeps what the disk failed to.
 
-    A segment that could not be made durable is not tried again: the system may since call clean
-    what never reached the disk, and would say that all is well. The writer says so in the log, and
-    goes on in a new segment.
+    A segment that could not be made durable is not tried again: the system may since consider clean
+    what never reached the disk, and report success. The writer records this in the log, and
+    continues in a new segment.
 
     Args:
-        store: where the segments lie.
+        store: the segments.
         clock_ns: monotonic clock.
         fd: of the first segment, which is being written.
-        give_up: called when the segment being written is to be ended.
+        give_up: called when the segment being written has to be ended.
 
     Attributes:
         current: the segment being written and its file descriptor; -1 once the log is closed.
         sealed: durable segments, ready to be compressed.
-        untold: (segment, why) of what the disk failed to make durable, to be said in the log.
-        last_error: why, the last time; empty if it never failed.
+        untold: (segment, reason) of failures still to be recorded in the log.
+        last_error: reason of the last failure; empty if there was none.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class SegmentSync:
         self._retired: deque[tuple[int, int]] = deque()  # (segment, fd) complete, to be synced
         self._lock = threading.Lock()
         self._unsound: set[int] = set()  # fds of segments that the disk failed to make durable
-        self._failures = 0  # in a row
-        self._again_ns = 0  # not before
+        self._failures = 0  # consecutive
+        self._again_ns = 0  # time of the next attempt
         self._named_fd = -1  # of the segment whose name is durable
         self._is_left = False  # in a forked child
-        # Else a power cut could leave the second segment without the first: a log that begins in
-        # its middle, and looks whole. Without a later one it ends early, and says so.
-        with contextlib.suppress(OSError):  # the first sync tries again, and tells
+        # Otherwise a power cut could leave the second segment without the first: a log that begins
+        # in its middle, and looks complete. Without a later one it visibly ends early.
+        with contextlib.suppress(OSError):  # the first sync tries again, and reports it
             store.sync_names()
             self._named_fd = fd
 
     def leave_to_parent(self) -> None:
-        """In a forked child: close the files, and refuse to sync."""
+        """Close the files in a forked child, and refuse to sync."""
         self._is_left = True
         fds = self.open_fds
         self.current = (self.current[0], -1)
@@ -72,11 +72,11 @@ class SegmentSync:
 
     @property
     def open_fds(self) -> list[int]:
-        """File descriptors of the segments that are not closed yet."""
+        """Return the file descriptors of the segments that are not closed yet."""
         return [fd for fd in (self.current[1], *(fd for _, fd in self._retired)) if fd >= 0]
 
     def retire(self, segment: int, fd: int) -> None:
-        """Take a segment that is complete: the next sync makes it durable and closes it.
+        """Take a complete segment: the next sync makes it durable and closes it.
 
         Args:
             segment: its number.
@@ -85,9 +85,9 @@ class SegmentSync:
         self._retired.append((segment, fd))
 
     def sync(self) -> None:
-        """Make what is written durable. Any thread may call it.
+        """Make what is written durable; any thread may call this.
 
-        After failures in a row it takes longer until the next try, so that segments do not pile up.
+        After consecutive failures the next attempt comes later, so that segments do not pile up.
 
         Raises:
             OSError: the disk failed.
@@ -137,26 +137,26 @@ class SegmentSync:
         except OSError as error:
             if error.errno not in NO_DESCRIPTOR:
                 raise
-            return  # nothing was asked of the disk: the next sync tries again
+            return  # the disk was not used: the next sync tries again
         self._named_fd = fd
 
     def sync_all(self) -> None:
-        """Make all durable now, whatever was before; a failure is a warning."""
-        for _ in range(len(self._retired) + 1):  # each failure is of another segment
+        """Make everything durable now, whatever failed before; a failure is a warning."""
+        for _ in range(len(self._retired) + 1):  # each failure concerns another segment
             self._again_ns = 0
             try:
                 self.sync()
                 return
             except OSError as error:
-                _log.warning("the event log could not be made durable", error=str(error))
+                _log.warning("cannot make the event log durable", error=str(error))
 
     @property
     def is_unsound(self) -> bool:
-        """Whether the disk failed to make the segment durable that is being written."""
+        """True if the disk failed to make the segment being written durable."""
         return self.current[1] in self._unsound
 
     def close(self) -> None:
-        """Close the last segment; nothing is written any more."""
+        """Close the last segment; nothing is written afterwards."""
         with self._lock:
             index, fd = self.current
             os.close(fd)

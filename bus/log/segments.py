@@ -1,4 +1,4 @@
-"""Where segments lie: in a run's folder, or unnamed while recording is off."""
+"""Stores of segments: in a run's folder, or unnamed while recording is off."""
 
 import contextlib
 import os
@@ -28,38 +28,48 @@ _NAME = re.compile(r"(\d{6,})\.nlog(\.zst)?")
 
 
 class Source(Protocol):
-    """Bytes of one segment, as if never compressed."""
+    """Bytes of one segment, decompressed."""
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Up to ``size`` bytes from ``offset``; fewer at the end of what is there."""
+        """Return bytes from an offset on; fewer at the present end.
+
+        Args:
+            offset: where to begin.
+            size: maximum number of bytes.
+        """
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class SegmentStore(Protocol):
-    """Numbered segments of one log: one writer creates them, any number of readers open them."""
+    """Numbered segments of one log, created by one writer and opened by any number of readers."""
 
     def indices(self) -> list[int]:
-        """Numbers of the segments there are, ascending."""
+        """Return the numbers of the segments, ascending."""
 
     def create(self, index: int) -> int:
-        """A new, empty segment's file descriptor, read-write; the caller closes it."""
+        """Return the file descriptor of a new, empty segment, read-write; the caller closes it."""
 
     def open(self, index: int) -> Source:
-        """A segment for reading; FileNotFoundError when there is none of that number."""
+        """Return a segment for reading; FileNotFoundError if there is none of that number."""
 
     def discard(self, index: int) -> None:
-        """Take back a segment that was created but could not be begun."""
+        """Remove a segment that was created but could not be begun."""
 
     def discard_leftovers(self) -> None:
-        """Take back those that ``discard`` could not, at the log's end."""
+        """Remove, at the log's end, segments that ``discard`` could not."""
 
     def begins_after(self, index: int, seq: int) -> bool:
-        """Whether a segment is known, without opening it, to begin after an event."""
+        """Return whether a segment certainly begins after an event, without opening it.
+
+        Args:
+            index: the segment's number.
+            seq: the event.
+        """
 
     def sync_names(self) -> None:
-        """Make durable that the segments are there; OSError if the disk fails."""
+        """Make the names of segments durable; OSError if the disk fails."""
 
 
 class FileSource:
@@ -76,7 +86,7 @@ class FileSource:
 
 
 class _MemorySource:
-    """A compressed segment, decompressed as a whole: at most MAX_SEGMENT_BYTES."""
+    """A compressed segment, decompressed completely: at most MAX_SEGMENT_BYTES."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -92,7 +102,7 @@ class FolderStore:
     """Segments as files ``000000.nlog`` of one folder, readable by their owner alone.
 
     Args:
-        folder: the rank's folder; made by ``create`` when missing.
+        folder: the rank's folder; ``create`` makes it if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,7 +117,7 @@ class FolderStore:
         return sorted({int(match[1]) for name in names if (match := _NAME.fullmatch(name))})
 
     def other_names(self) -> dict[str, int]:
-        """Names of files that have the number of a segment, but are not called as it is."""
+        """Return names of files with the number of a segment, but another name."""
         try:
             names = os.listdir(self.folder)
         except OSError:
@@ -120,15 +130,15 @@ class FolderStore:
         }
 
     def path(self, index: int) -> Path:
-        """The plain segment's path."""
+        """Return the plain segment's path."""
         return self.folder / f"{index:06d}.nlog"
 
     def compressed_path(self, index: int) -> Path:
-        """The compressed segment's path."""
+        """Return the compressed segment's path."""
         return self.folder / f"{index:06d}.nlog.zst"
 
     def path_there(self, index: int) -> Path:
-        """The path of the two that a segment is read from; the plain one when there is none."""
+        """Return the path that a segment is read from; the plain one if there is none."""
         plain, packed = self.path(index), self.compressed_path(index)
         is_packed = os.path.lexists(packed) and not os.path.lexists(plain)
         return packed if is_packed else plain
@@ -136,7 +146,7 @@ class FolderStore:
     def create(self, index: int) -> int:
         path = self.path(index)
         try:
-            if index == 0:  # later, a folder that is gone was removed, and does not come back
+            if index == 0:  # a folder missing later was removed, and is not made again
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             how = os.O_TRUNC if index in self._leftovers else os.O_EXCL
             fd = os.open(path, os.O_RDWR | os.O_CREAT | how | os.O_CLOEXEC, 0o600)
@@ -152,7 +162,7 @@ class FolderStore:
         try:
             self.path(index).unlink()
             self._leftovers.discard(index)
-        except OSError:  # a broken disk; it stays empty, to be begun anew or discarded later
+        except OSError:  # a broken disk: it stays empty, to be used or discarded later
             self._leftovers.add(index)
 
     def discard_leftovers(self) -> None:
@@ -177,13 +187,19 @@ class FolderStore:
 
     def begins_after(self, index: int, seq: int) -> bool:
         footer = None
-        with contextlib.suppress(LogFormatError):  # damaged: the segment itself will tell
+        with contextlib.suppress(LogFormatError):  # damaged: reading the segment reports it
             footer = read_footer(self, index - 1) if index else None
         return footer is not None and footer.next_seq > seq
 
 
 class Stretch(FolderStore):
-    """Some segments of a log, as if there were no others: what comes before need not be opened."""
+    """Some segments of a log, as if there were no others, so that earlier ones need not be opened.
+
+    Args:
+        store: the log's segments.
+        first: number of the first segment.
+        last: number of the last segment.
+    """
 
     def __init__(self, store: FolderStore, first: int, last: int) -> None:
         super().__init__(store.folder)
@@ -208,7 +224,7 @@ class Stretch(FolderStore):
 class UnnamedStore:
     """Segments in unnamed temporary files, for live observers while recording is off.
 
-    A segment's disk space is given back once ``release_before`` says nobody needs it.
+    A segment's disk space is released by ``release_before``, once no observer needs it.
     """
 
     def __init__(self) -> None:
@@ -217,7 +233,7 @@ class UnnamedStore:
         leave_when_forked(self)
 
     def leave_to_parent(self) -> None:
-        """A forked child does not keep disk space that its parent gives back."""
+        """Close the files in a forked child, which would keep disk space that its parent frees."""
         self._lock = threading.Lock()
         self.close()
 
@@ -242,7 +258,7 @@ class UnnamedStore:
                 os.close(self._fds.pop(index))
 
     def discard_leftovers(self) -> None:
-        """There are none."""
+        """Do nothing, because there are none."""
 
     def open(self, index: int) -> Source:
         with self._lock:
@@ -251,19 +267,19 @@ class UnnamedStore:
             return FileSource(os.dup(self._fds[index]))
 
     def begins_after(self, index: int, seq: int) -> bool:
-        return False  # opening it costs no more than knowing
+        return False  # opening it is just as cheap
 
     def sync_names(self) -> None:
-        """They have no names."""
+        """Do nothing, because they have no names."""
 
     def release_before(self, index: int) -> None:
-        """Give up all segments before ``index``."""
+        """Release all segments before ``index``."""
         with self._lock:
             for old in [i for i in self._fds if i < index]:
                 os.close(self._fds.pop(old))
 
     def close(self) -> None:
-        """Give up everything."""
+        """Release all segments."""
         with self._lock:
             while self._fds:
                 os.close(self._fds.popitem()[1])
@@ -272,8 +288,12 @@ class UnnamedStore:
 def read_footer_bytes(
     fd: int, size: int, most: int = MAX_SEGMENT_BYTES
 ) -> tuple[int, bytes] | None:
-    """Offset and bytes of the footer frame and trailer, or None when the file has none, or a
-    larger one than ``most``.
+    """Return offset and bytes of footer and trailer; None if there is no footer up to ``most``.
+
+    Args:
+        fd: file descriptor of the segment.
+        size: size of the file, in bytes.
+        most: maximum size of the footer, in bytes.
     """
     if size < len(MAGIC) + TRAILER.size:
         return None
@@ -286,7 +306,11 @@ def read_footer_bytes(
 
 
 def read_footer(store: FolderStore, index: int) -> Footer | None:
-    """A sealed segment's footer without reading its body; None when it is not sealed.
+    """Return a sealed segment's footer without reading its body; None if it is not sealed.
+
+    Args:
+        store: the log's segments.
+        index: the segment's number.
 
     Raises:
         LogFormatError: there is a footer, but it is damaged.
@@ -313,11 +337,15 @@ def read_footer(store: FolderStore, index: int) -> Footer | None:
 def compress_segment(store: FolderStore, index: int) -> None:
     """Replace a sealed segment by its compressed form; readers that have it open keep the old.
 
-    Runs in a worker thread: zstandard works without holding the interpreter.
+    Runs in a worker thread, because zstandard works without the interpreter's lock.
+
+    Args:
+        store: the log's segments.
+        index: the segment's number.
 
     Raises:
         LogFormatError: the segment is not sealed, or too large to be read once compressed.
-        OSError: the disk is full, say; the plain segment is then left as it is.
+        OSError: for example a full disk; the plain segment is then unchanged.
     """
     import zstandard
 
@@ -373,7 +401,12 @@ def _decompress(path: Path) -> bytes:
 
 
 def holds_the_same(plain: Path, packed: Path) -> bool:
-    """Whether a compressed segment is one of a plain one; a part of each is in memory at a time."""
+    """Return whether a compressed segment has the content of a plain one, reading them in parts.
+
+    Args:
+        plain: path of the plain segment.
+        packed: path of the compressed segment.
+    """
     import zstandard
 
     try:

@@ -1,4 +1,4 @@
-"""What a segment holds, in numbers: counted while writing, kept in its footer.
+"""Summaries of segments: counted while writing, kept in footers.
 
 Because every sealed segment carries its summary, ``nightbus show`` reads footers and the last
 few megabytes, whatever the run's size.
@@ -20,14 +20,14 @@ MAX_KINDS = 1_000  # of events; more of users' are counted as one
 
 
 class HookTotal(msgspec.Struct, array_like=True):
-    """How often a hook ran and how long in all, in ns."""
+    """Number of a hook's runs, and their total time in ns."""
 
     count: int = 0
     total_ns: int = 0
 
 
 class MetricTotal(msgspec.Struct, array_like=True):
-    """Last, smallest and largest value of a metric and where they arose; NaN counts apart."""
+    """Last, smallest and largest value of a metric with their places; NaN is counted apart."""
 
     count: int = 0
     last: Scalar = 0.0
@@ -40,7 +40,13 @@ class MetricTotal(msgspec.Struct, array_like=True):
     non_finite: int = 0
 
     def add(self, value: Scalar, epoch: int, step: int) -> None:
-        """Count one value."""
+        """Count one value.
+
+        Args:
+            value: the value.
+            epoch: its epoch.
+            step: its optimizer step.
+        """
         self.count += 1
         self.last, self.last_epoch, self.last_step = value, epoch, step
         if self.low <= value <= self.high:
@@ -49,12 +55,12 @@ class MetricTotal(msgspec.Struct, array_like=True):
             self.non_finite += 1
             return
         if value < self.low:
-            self.low, self.low_step = +value, step  # a number, also of a bool
+            self.low, self.low_step = +value, step  # a number, even if it is a bool
         if value > self.high:
             self.high, self.high_step = +value, step
 
     def merge(self, later: "MetricTotal") -> None:
-        """Take in what a later segment counted."""
+        """Add the counts of a later segment."""
         self.count += later.count
         self.last, self.last_epoch, self.last_step = later.last, later.last_epoch, later.last_step
         self.non_finite += later.non_finite
@@ -73,7 +79,7 @@ class Summary(msgspec.Struct):
         hooks: by hook name.
         metrics: by metric name, at most MAX_METRICS of them.
         faults: the first MAX_FAULTS.
-        started, ended: the attempt's begin and end, where this stretch holds them.
+        started, ended: the attempt's start and end, if this stretch has them.
         first_time_ns, last_time_ns: monotonic times of the stretch; 0 when empty.
         epoch, step: the last seen.
     """
@@ -90,7 +96,14 @@ class Summary(msgspec.Struct):
     step: int = 0
 
     def count_metric(self, name: str, value: Scalar, epoch: int, step: int) -> None:
-        """Count one put."""
+        """Count one put.
+
+        Args:
+            name: the metric.
+            value: its value.
+            epoch: its epoch.
+            step: its optimizer step.
+        """
         total = self.metrics.get(name)
         if total is None:
             if len(self.metrics) >= MAX_METRICS:
@@ -99,7 +112,7 @@ class Summary(msgspec.Struct):
         total.add(value, epoch, step)
 
     def add_other(self, event: DecodedEvent) -> None:
-        """Count an event that is no hook."""
+        """Count an event that is not a hook."""
         if type(event) is Put:
             self.events["Put"] = self.events.get("Put", 0) + 1
             self.count_metric(event.name, event.value, event.epoch, event.step)
@@ -136,7 +149,7 @@ class Summary(msgspec.Struct):
             self.epoch, self.step = last.epoch, last.step
 
     def shrink(self) -> None:
-        """Leave out what takes most: half of the metrics, or else details."""
+        """Drop what takes most space: half of the metrics, or else details."""
         if self.metrics:
             for name in list(self.metrics)[len(self.metrics) // 2 :]:
                 del self.metrics[name]
@@ -146,7 +159,7 @@ class Summary(msgspec.Struct):
             self.started = self.ended = None
 
     def merge(self, later: "Summary") -> None:
-        """Take in what a later stretch of the same run counted."""
+        """Add the counts of a later stretch of the same run."""
         for name, count in later.events.items():
             self.events[name] = self.events.get(name, 0) + count
         for name, hook in later.hooks.items():
