@@ -354,7 +354,7 @@ class Process:
         self.lock.release()
         writer = getattr(self, "writer", None)
         if writer is not None:
-            for fd in {fd for _, fd in (*writer._retired, writer._current)} - {-1}:
+            for fd in writer._sync.open_fds:
                 os.close(fd)
         for observer in self.bus.observers:
             file = getattr(observer.actor, "_file", None)

@@ -228,7 +228,7 @@ def determined_by(
         # What reaches the disk is worked out, so the real one need not be waited for.
         patch.setattr(os, "fsync", lambda fd: None)
         patch.setattr(os, "fdatasync", lambda fd: None)
-        patch.setattr(logging_setup.Logger, "_say", lambda *message: said(message[3]))
+        patch.setattr(logging_setup.Logger, "_log", lambda *message: said(message[3]))
         patch.setattr(bus, "notify_user", said)
         try:
             yield patch
