@@ -25,6 +25,8 @@ from nightbus.bus.errors import LogFormatError, OutsideRunError, UsageError
 from nightbus.bus.events import MAX_FIELD_DEPTH
 from nightbus.bus.inspection.recover import recover
 from nightbus.bus.log.codec import decode_events, encode_events
+from nightbus.bus.log.flight_recorder import FlightRecorder
+from nightbus.bus.log.place import Place
 from nightbus.bus.runs import typed_events
 from nightbus.bus.runs.typed_events import typed
 from nightbus.bus.user_events import MAX_EVENT_BYTES, encode_user_event
@@ -336,6 +338,16 @@ def test_a_file_of_last_events_has_it(tmp_path: Path) -> None:
     assert run.run_folder is not None
     (flight,) = run.run_folder.path.glob("crash-*-events.nlog")
     assert "tests.SampleSeen path 5.png" in nightbus("tail", flight, "--kind", "UserEvent")
+
+
+def test_a_large_one_is_not_kept_among_the_last_events_in_memory() -> None:
+    flight = FlightRecorder(Place())
+    for size in (1, 10_000, 2):
+        flight.emit(nb.PlainUserEvent, "", "tests.Sized", bytes(size))
+
+    kept = [len(event.data) for event in flight.last() if isinstance(event, nb.PlainUserEvent)]
+
+    assert kept == [1, 2]
 
 
 # -- what changes between versions ---------------------------------------------------------------

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 
-from ..events import Event, Gap, Media, Put, RunStarted
+from ..events import Event, Gap, Media, PlainUserEvent, Put, RunStarted
 from ..system.uninterrupted import uninterrupted
 from .hook_recorder import AT_ONCE, HookRecorder
 from .marks import EVENT, NUMBER, SHIFT, HookAt, HookTrace, Origin, Walk, count_hooks, shape_of
 from .place import Place
 
 CAPACITY = 2000
+MAX_KEPT_BYTES = 4096  # of the fields of a user's event; the last events must not take much memory
 MAX_STEP_NS = 100_000_000  # after which a step's trace is taken up although it goes on
 NOBODY = 0  # no thread's number
 _WORDS_AN_EVENT = 2  # the most that are recorded before they are taken up, about
@@ -122,7 +123,7 @@ class FlightRecorder:
         """Keep an event; images and the like are not kept, which may be large."""
         if type(event) is RunStarted:
             self._started = event
-        elif type(event) is not Media:
+        elif type(event) is not Media and not _is_large(event):
             number = next(self._numbers)
             self._events[number] = event
             self._events.pop(number - self.capacity, None)
@@ -172,6 +173,10 @@ class FlightRecorder:
 
 
 _Snapshot = tuple[list[tuple[HookTrace, int]], "array[int]", Origin, dict[int, Event]]
+
+
+def _is_large(event: Event) -> bool:
+    return type(event) is PlainUserEvent and len(event.data) > MAX_KEPT_BYTES
 
 
 def _events_behind(parts: Sequence[HookTrace], events: dict[int, Event]) -> dict[int, list[Event]]:
