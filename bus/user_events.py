@@ -52,6 +52,24 @@ def encode_user_event(event: object) -> tuple[str, bytes]:
     return named.name, data
 
 
+def decoded_user_event(kind: type[UserEvent], data: bytes) -> UserEvent | None:
+    """Make an event of its fields as they are recorded, without saying where it arose.
+
+    Args:
+        kind: its class, which has a name.
+        data: as ``encode_user_event`` returns it.
+
+    Returns:
+        The event; None if what was struck out leaves a field that does not fit.
+    """
+    named = named_class(kind)
+    try:
+        made: UserEvent | None = None if named is None else named.decoder.decode(data)
+    except msgspec.DecodeError:
+        return None
+    return made
+
+
 def _item(value: Any) -> Any:
     """Return a tensor or array of one element as a number.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, UsageError
 from ..bus.event_kinds import kind_of, own_fields
+from ..bus.named_types import label_of
 from ..bus.runs.find_run import find_events, find_run
 from ..bus.runs.run_folder import RunFolder
 from ..sinks.refill import refill
@@ -228,7 +229,7 @@ def _emitted(replayed: "Replayed") -> list[dict[str, object]]:
     for told in replayed.commands:
         emitted.append(
             {
-                "ask" if told.asked else "tell": type(told.command).__name__,
+                "ask" if told.asked else "tell": label_of(type(told.command)),
                 "target": told.target,
                 "arguments": told.command,
                 "source": told.sender,

@@ -179,6 +179,50 @@ def test_what_actors_emit_in_replay_is_in_its_result(trained: Trained) -> None:
     assert (source, event.path) == ("again", "again 2.png")  # type: ignore[attr-defined]
 
 
+AGAIN = """
+import numpy as np
+import nightbus as nb
+
+class Louder(nb.UserEvent, name="tests.Louder"):
+    score: float
+    raw: bytes = b"x"
+
+class Ask(nb.Command, name="tests.Ask"):
+    number: int
+
+class Again(nb.Actor):
+    @nb.on(nb.UserEvent, where=lambda event: event.step == 1)
+    async def again(self, event):
+        self.emit(Louder(score=np.float32(0.5)))
+        self.tell("fit", Ask(number=3))
+"""
+
+
+def test_the_replay_verb_prints_what_actors_emit_by_its_name(
+    trained: Trained, tmp_path: Path
+) -> None:
+    (tmp_path / "again.py").write_text(AGAIN)
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "nightbus", "replay", str(trained.folder.path)),
+            *("--actor", "again:Again"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+
+    emitted, told = map(json.loads, done.stdout.splitlines())
+    assert emitted == {
+        "emit": "tests.Louder",
+        "fields": {"score": 0.5, "raw": "eA=="},
+        "source": "again",
+    }
+    assert (told["tell"], told["arguments"]) == ("tests.Ask", {"number": 3})
+
+
 def test_whoever_wants_any_event_of_users_gets_all(trained: Trained) -> None:
     class Any(nb.Actor):
         def __init__(self) -> None:

@@ -21,6 +21,7 @@ from ..log.reader import EndKind, LogReader
 from ..mail.mailbox import Told, Undelivered
 from ..mail.reply import Reply
 from ..media import EncodedMedia
+from ..named_types import label_of
 from ..observer import Observer, text_of
 from ..runs.cursor import AttemptLog, CursorFile, Position, RunReader, attempt_logs
 from ..runs.find_run import find_events
@@ -32,7 +33,7 @@ from ..statistics import ActorStatistics, BusStatistics
 from ..subscription import subscriptions_of
 from ..system.paths import as_path
 from ..system.streams import notify_user
-from ..user_events import encode_user_event
+from ..user_events import decoded_user_event, encode_user_event
 from .check import check_what_is_named
 from .missing_events import missing_events
 from .observer import ReplayObserver
@@ -157,7 +158,7 @@ class _ReplayHost:
         asked = reply is not None
         self.commands.append(ToldCommand(sender, target, command, at, epoch, step, asked))
         if reply is not None:
-            reply.fail(NobodyInReplayError(target, type(command).__name__))
+            reply.fail(NobodyInReplayError(target, label_of(type(command))))
         return Told()
 
     def put(
@@ -171,8 +172,9 @@ class _ReplayHost:
         self.puts.append(_Emitted(self._place_of(source), source, name, media))
 
     def emit_user_event(self, source: str, event: UserEvent) -> None:
-        name, _ = encode_user_event(event)  # what would be refused live is refused here
-        self.emitted.append(_Emitted(self._place_of(source), source, name, event))
+        name, data = encode_user_event(event)  # refused as in a live run
+        made = decoded_user_event(type(event), data) or event
+        self.emitted.append(_Emitted(self._place_of(source), source, name, made))
 
     def _place_of(self, name: str) -> Position:
         return self.observers[name].position if name in self.observers else Position(0, 0)
