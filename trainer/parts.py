@@ -5,9 +5,9 @@ from abc import abstractmethod
 from typing import Any
 
 from ..bus.actor import Actor
+from .call_arguments import CallArguments
 from .enrolment import Enrolment
 from .for_loggers import ForLoggers
-from .given import Given
 from .open_run import OpenRun
 from .properties import TrainerProperties
 from .safe_points import SafePoints
@@ -52,7 +52,7 @@ class TrainerParts(TrainerProperties):
         return None if self.open_run is None else self.open_run.function
 
     @abstractmethod
-    def adopt(self, given: Given) -> None:
+    def adopt(self, given: CallArguments) -> None:
         """Check and keep the arguments of a run, before anything is created for it."""
 
     @abstractmethod

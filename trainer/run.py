@@ -13,8 +13,8 @@ from ..bus.system.logging_setup import bind_run
 from ..bus.system.streams import notify_user
 from ..loops.running_loss import RunningLoss
 from .advice import add_advice
+from .call_arguments import CallArguments
 from .functions import tear_down
-from .given import Given
 from .lent import lent_module
 from .open_run import OpenRun
 from .parts import TrainerParts
@@ -26,7 +26,7 @@ def run(
     trainer: TrainerParts,
     function: Function,
     body: Callable[[dict[str, Any] | None], Any],
-    given: Given,
+    given: CallArguments,
 ) -> Any:
     """Run ``body`` as one attempt, whose end is always recorded.
 
@@ -115,7 +115,7 @@ def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, s
 
 
 def _open(
-    trainer: TrainerParts, function: Function, given: Given
+    trainer: TrainerParts, function: Function, given: CallArguments
 ) -> tuple[OpenRun, dict[str, Any] | None]:
     """Create or find the run's folder, begin an attempt, and start the bus.
 

@@ -58,10 +58,10 @@ from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from . import functions
+from .call_arguments import CallArguments
 from .copies import TrainerCopies
 from .enrolment import Enrolment
 from .for_loggers import ForLoggers
-from .given import Given
 from .open_run import OpenRun
 from .participants import Participants
 from .results_table import print_results
@@ -382,7 +382,7 @@ class Trainer(TrainerCopies):
             )
         check_weights_only("fit", weights_only)
         loaders = {"train": train_dataloaders, "validate": val_dataloaders}
-        given = Given(model, loaders, datamodule, ckpt_path)
+        given = CallArguments(model, loaders, datamodule, ckpt_path)
         run(self, "fit", partial(functions.fit, self), given)
 
     def validate(
@@ -417,7 +417,7 @@ class Trainer(TrainerCopies):
         """
         refuse_unknown_of("validate", unknown, self.validate)
         check_weights_only("validate", weights_only)
-        given = Given(model, {"validate": dataloaders}, datamodule, ckpt_path)
+        given = CallArguments(model, {"validate": dataloaders}, datamodule, ckpt_path)
         return self._evaluate("validate", given, verbose)
 
     def test(
@@ -449,7 +449,7 @@ class Trainer(TrainerCopies):
         """
         refuse_unknown_of("test", unknown, self.test)
         check_weights_only("test", weights_only)
-        given = Given(model, {"test": dataloaders}, datamodule, ckpt_path)
+        given = CallArguments(model, {"test": dataloaders}, datamodule, ckpt_path)
         return self._evaluate("test", given, verbose)
 
     def predict(
@@ -484,11 +484,11 @@ class Trainer(TrainerCopies):
         refuse_unknown_of("predict", unknown, self.predict)
         check_weights_only("predict", weights_only)
         loaders = {"predict": dataloaders}
-        given = Given(model, loaders, datamodule, ckpt_path)
+        given = CallArguments(model, loaders, datamodule, ckpt_path)
         return run(self, "predict", partial(functions.predict, self), given)
 
     def _evaluate(
-        self, function: Literal["validate", "test"], given: Given, verbose: bool
+        self, function: Literal["validate", "test"], given: CallArguments, verbose: bool
     ) -> list[dict[str, Scalar]]:
         results = run(self, function, partial(functions.evaluate, self, function), given) or []
         if verbose and results:
@@ -631,7 +631,7 @@ class Trainer(TrainerCopies):
 
     # -- a run -------------------------------------------------------------------------------
 
-    def adopt(self, given: Given) -> None:
+    def adopt(self, given: CallArguments) -> None:
         """Check and keep the arguments of a run, before anything is created for it.
 
         Raises:

@@ -12,7 +12,7 @@ from ..actors.module import LightningModule
 from ..bus.errors import UsageError
 
 
-class Given(NamedTuple):
+class CallArguments(NamedTuple):
     """The arguments of ``fit``, ``validate``, ``test`` or ``predict``.
 
     Attributes:
@@ -27,7 +27,7 @@ class Given(NamedTuple):
     datamodule: LightningDataModule | None
     ckpt_path: str | os.PathLike[str] | None
 
-    def checked(self) -> "Given":
+    def checked(self) -> "CallArguments":
         """Return the checked arguments; a datamodule given as first loader becomes `datamodule`.
 
         Raises:
@@ -61,4 +61,4 @@ class Given(NamedTuple):
         if datamodule is not None and not isinstance(datamodule, LightningDataModule):
             found = described(datamodule)
             raise UsageError(f"expected a nightbus.LightningDataModule, not {found}")
-        return Given(model, loaders, datamodule, self.ckpt_path)
+        return CallArguments(model, loaders, datamodule, self.ckpt_path)
