@@ -1,4 +1,4 @@
-"""Loops: what is done again and again, from epochs down to one optimizer's turn."""
+"""Loops, from epochs down to one optimizer's turn."""
 
 from ..actors.optimization.progress import Counts, OptimizationProgress, Progress
 from .evaluation import EvaluationEpochLoop, EvaluationLoop

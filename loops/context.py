@@ -1,4 +1,4 @@
-"""LoopContext: what loops know of the run, and have done for them."""
+"""LoopContext: the run as loops see it."""
 
 from abc import abstractmethod
 from typing import Any
@@ -13,15 +13,15 @@ from .stop_requests import StopRequests
 
 
 class LoopContext(RunContext):
-    """The parts that loops use besides what all parts share; the trainer is one.
+    """The parts that only loops use, besides those shared by all parts.
 
     Attributes:
-        optimization: optimizers and schedulers, and whose turn it is.
-        wiring: what may be left out because nobody handles it.
-        checkpointer: is told what a checkpoint needs to know: where an epoch was cut, for one.
-        predictions: what EvalResults write to files.
-        stops: who wants training to end.
-        running_loss: takes the losses of the progress bar; None without one.
+        optimization: the optimizers and schedulers.
+        wiring: tells what may be left out because it has no handler.
+        checkpointer: gets what a checkpoint needs to know, such as where an epoch was cut.
+        predictions: writes the predictions of EvalResults.
+        stops: requests to end training.
+        running_loss: gets the losses for the progress bar; None without one.
     """
 
     optimization: RunOptimization
@@ -33,45 +33,72 @@ class LoopContext(RunContext):
 
     @abstractmethod
     def safe_point(self) -> None:
-        """Between two steps: write what happened, and take commands."""
+        """Write events and take commands, between two steps."""
 
     @abstractmethod
     def between_batches(self) -> None:
-        """Between two evaluation batches: write what happened; only signals are heeded."""
+        """Write events, between two evaluation batches; only signals take effect."""
 
     @abstractmethod
     def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
-        """A batch on the device, through the three transfer hooks."""
+        """Return a batch on the device, through the three transfer hooks.
+
+        Args:
+            batch: the batch of the dataloader.
+            dataloader_idx: the number of the dataloader, from 0.
+        """
 
     @abstractmethod
     def announce_loop(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
-        """Record that a loop begins."""
+        """Record that a loop begins.
+
+        Args:
+            name: the loop's name.
+            total: iterations it expects; None if unknown.
+            unit: what one iteration is.
+            done: iterations completed before.
+        """
 
     @abstractmethod
     def announce_iteration(self, name: str, completed: int) -> None:
-        """Record that a loop of the user's own did one more iteration."""
+        """Record an iteration of a user's loop.
+
+        Args:
+            name: the loop's name.
+            completed: iterations completed in this run of the loop.
+        """
 
     @abstractmethod
     def announce_loop_end(self, name: str, completed: int) -> None:
-        """Record that a loop ended."""
+        """Record that a loop ended.
+
+        Args:
+            name: the loop's name.
+            completed: iterations completed in this run of the loop.
+        """
 
     @abstractmethod
     def loop_connected(self, loop: Any, former: Any) -> None:
-        """A loop was put in another one's place, or was added, maybe in the middle of a run."""
+        """Handle that a loop replaced another or was added, perhaps during a run.
+
+        Args:
+            loop: the new loop.
+            former: the loop that it replaced, if any.
+        """
 
     @abstractmethod
     def write_predictions(self) -> None:
-        """Write what EvalResults had to be written."""
+        """Write the predictions of EvalResults."""
 
     @property
     @abstractmethod
     def writes_predictions_at_end(self) -> bool:
-        """Whether a callback wants all predictions at the epoch's end."""
+        """Return whether a callback writes all predictions at the end of the epoch."""
 
     @property
     @abstractmethod
     def should_stop(self) -> bool:
-        """Whether training ends at the next safe point, once it may."""
+        """True if training ends at the next safe point, once it may."""
 
     @should_stop.setter
     @abstractmethod
@@ -89,29 +116,29 @@ class LoopContext(RunContext):
     @property
     @abstractmethod
     def may_stop(self) -> bool:
-        """Whether min_epochs and min_steps are reached."""
+        """True if min_epochs and min_steps are reached."""
 
     @property
     @abstractmethod
     def has_deadline(self) -> bool:
-        """Whether max_time was given."""
+        """True if max_time was given."""
 
     @property
     @abstractmethod
     def out_of_time(self) -> bool:
-        """Whether max_time is over."""
+        """True if max_time is over."""
 
     @property
     @abstractmethod
     def sanity_checking(self) -> bool:
-        """Whether the validation before training runs."""
+        """True during the validation before training."""
 
     @property
     @abstractmethod
     def num_training_batches(self) -> int | None:
-        """Batches of an epoch; None when the loader cannot say."""
+        """Batches of an epoch; None if the loader does not know."""
 
     @property
     @abstractmethod
     def is_last_batch(self) -> bool:
-        """Whether the training batch is the epoch's last."""
+        """True if the training batch is the epoch's last."""

@@ -1,4 +1,4 @@
-"""DataloaderLoop: the batches of one dataloader that nothing is trained on."""
+"""DataloaderLoop: the batches of one dataloader, without training."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from .loop import Loop
 
 
 class HookNames(NamedTuple):
-    """Names of the hooks of one stage's batches, put together once instead of for each batch."""
+    """Names of the hooks of a stage's batches, built once instead of for each batch."""
 
     batch_start: str
     step: str
@@ -20,7 +20,7 @@ class HookNames(NamedTuple):
 
     @classmethod
     def of(cls, kind: str) -> "HookNames":
-        """The names of a stage: ``validation``, ``test`` or ``predict``."""
+        """Return the names of a stage: ``validation``, ``test`` or ``predict``."""
         return cls(
             f"on_{kind}_batch_start", f"{kind}_step", f"{kind}_step_end", f"on_{kind}_batch_end"
         )
@@ -32,7 +32,7 @@ HOOK_NAMES = {kind: HookNames.of(kind) for kind in ("validation", "test", "predi
 class DataloaderLoop(Loop):
     """Runs the batches of one dataloader, with the hooks of a stage.
 
-    An iteration, of validation say, is::
+    An iteration, here of validation, is::
 
         batch = trainer.move_batch(next(iterator), dataloader_idx)
         on_validation_batch_start(batch, batch_idx, dataloader_idx)
@@ -41,11 +41,11 @@ class DataloaderLoop(Loop):
         self.take(output)
         trainer.between_batches()
 
-    Where the loop is as it is here, ``fast/`` does the same with fewer calls and readings of the
+    If the loop is not overridden, ``fast/`` does the same with fewer calls and readings of the
     clock.
     """
 
-    safe_points = False  # commands wait until training goes on, or the run ends
+    safe_points = False  # commands wait until training continues or the run ends
     passes_over_none: ClassVar[bool] = True
     """Whether a batch that is None is no batch."""
     _of_run: ClassVar[tuple[str, ...]] = ("iterator", "_fast")
@@ -72,11 +72,11 @@ class DataloaderLoop(Loop):
     def begin(
         self, iterator: Iterator[Any], limit: int | None, dataloader_idx: int, kind: str
     ) -> None:
-        """Get ready for the batches of a dataloader.
+        """Prepare for the batches of a dataloader.
 
         Args:
-            iterator: gives them.
-            limit: at most so many; None for all.
+            iterator: yields them.
+            limit: maximum number of batches; None for all.
             dataloader_idx: the dataloader's number.
             kind: of the hooks: ``validation``, ``test`` or ``predict``.
         """
@@ -92,7 +92,7 @@ class DataloaderLoop(Loop):
         self.work_on(self.next_batch())
 
     def next_batch(self) -> Any:
-        """The dataloader's next batch.
+        """Return the dataloader's next batch.
 
         Raises:
             StopIteration: there is none.
@@ -100,7 +100,7 @@ class DataloaderLoop(Loop):
         return next(self.iterator)
 
     def work_on(self, batch: Any) -> None:
-        """Do what is done with what ``next_batch`` returned."""
+        """Process what ``next_batch`` returned."""
         trainer = self.trainer
         routes, names, counts = trainer.routes, self.names, self.batch_progress.total
         self.batch_idx = batch_idx = self.batch_idx + 1
@@ -125,10 +125,10 @@ class DataloaderLoop(Loop):
         """Move the batch to the device, and announce it.
 
         Args:
-            batch: as it was read.
+            batch: the batch of the dataloader.
 
         Returns:
-            The batch as the step gets it.
+            The batch for the step.
         """
         trainer = self.trainer
         batch = trainer.move_batch(batch, self.dataloader_idx)
@@ -149,7 +149,7 @@ class DataloaderLoop(Loop):
 
     @abstractmethod
     def take(self, output: Any) -> None:
-        """Keep what the step returned, if it is to be kept."""
+        """Keep the output of the step, if it is needed later."""
 
     def _close(self) -> None:
         end_pass(self.iterator)

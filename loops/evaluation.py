@@ -18,7 +18,7 @@ from .outputs import in_one
 
 
 class EvaluationEpochLoop(DataloaderLoop):
-    """Runs the batches of one dataloader; a batch that is None is passed over."""
+    """Runs the batches of one dataloader; a batch that is None is skipped."""
 
     _of_run: ClassVar[tuple[str, ...]] = ("outputs", "_loader")
     outputs: list[Any] | None = None
@@ -62,7 +62,7 @@ class EvaluationEpochLoop(DataloaderLoop):
 class EvaluationLoop(Loop):
     """Evaluates on each dataloader in turn, without gradients and in eval mode.
 
-    A run, of validation say, is::
+    A run, here of validation, is::
 
         on_validation_model_eval, on_validation_start, on_epoch_start, on_validation_epoch_start
         for loader in loaders:
@@ -71,10 +71,10 @@ class EvaluationLoop(Loop):
         on_validation_model_train  # if the module was in train mode before
 
     Args:
-        stage: what it is for.
+        stage: validate or test.
     """
 
-    safe_points = False  # commands wait until training goes on
+    safe_points = False  # commands wait until training continues
 
     def __init__(self, stage: Literal["validate", "test"] = "validate") -> None:
         self.epoch_loop = EvaluationEpochLoop()
@@ -85,7 +85,7 @@ class EvaluationLoop(Loop):
         self._results: dict[int, dict[str, Scalar]] = {}
 
     def serve(self, stage: Literal["validate", "test"]) -> None:
-        """Be for this stage from now on; the trainer says so to its validate and test loops."""
+        """Set the stage; called by the trainer for its validate and test loops."""
         self.stage = self.name = stage
         self._kind = "validation" if stage == "validate" else "test"
 
@@ -125,7 +125,7 @@ class EvaluationLoop(Loop):
         trainer.announce_loop(trainer.place.stage, total, "batch")
         trainer.lightning_module.eval()
         trainer.routes.call(f"on_{kind}_model_eval")
-        if not trainer.is_accumulating:  # gradients of a step to come stay
+        if not trainer.is_accumulating:  # gradients for a step to come stay
             trainer.lightning_module.zero_grad()
         trainer.routes.call(f"on_{kind}_start")
         trainer.routes.call("on_epoch_start")
@@ -176,13 +176,13 @@ class EvaluationLoop(Loop):
             self._results.setdefault(idx, {}).update(values)
 
     def run(self, *args: Any, **kwargs: Any) -> list[dict[str, Scalar]]:
-        """Evaluate, also in the middle of training; the module is in its modes again afterwards."""
+        """Evaluate, also in the middle of training; restore the module's modes afterwards."""
         trainer = self.trainer
         modes = Modes(trainer.lightning_module)
         place = trainer.place
         is_there = place.stage in (self.stage, "sanity_check")
         if place.stage == "train" and place.batch_idx >= 0:
-            # An observer may have passed over the hooks of the last batches before.
+            # An observer may have skipped the hooks of the last batches before.
             trainer.announce_iteration("train", place.batch_idx + 1)
         with torch.no_grad(), nullcontext() if is_there else trainer.place.in_stage(self.stage):
             result = super().run(*args, **kwargs)

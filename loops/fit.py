@@ -1,4 +1,4 @@
-"""FitLoop: epochs."""
+"""FitLoop: the epochs of a fit."""
 
 from typing import Any
 
@@ -11,32 +11,32 @@ from .loop import Loop
 from .outputs import in_one
 from .training_epoch import TrainingEpochLoop
 
-# Gradients that are accumulated by hand, over epochs too, make no step for at least so long.
+# Manual accumulation, perhaps over epochs, may make no step for this many batches.
 _IDLE_BATCHES = 100
 
 
 class FitLoop(Loop):
-    """Runs epochs until one of the limits is reached or a stop is asked for.
+    """Runs epochs until a limit is reached or a stop is requested.
 
     Takes the command RunValidation too.
 
-    An epoch without an optimizer step is said; where max_steps alone could end the fit, and as many
-    batches in a row, and at least 100, led to no step, it ends with an error.
+    A warning reports an epoch without an optimizer step. If only max_steps could end the fit, it
+    ends with an error after as many batches, at least 100, without a step.
 
     Args:
-        min_epochs: a stop is not honoured before so many epochs.
-        max_epochs: at most so many; None or -1 for no limit.
-        min_steps: a stop is not honoured before so many optimizer steps.
-        max_steps: at most so many optimizer steps; -1 for no limit.
+        min_epochs: number of epochs before a stop takes effect.
+        max_epochs: maximum number of epochs; None or -1 for no limit.
+        min_steps: number of optimizer steps before a stop takes effect.
+        max_steps: maximum number of optimizer steps; -1 for no limit.
     """
 
     name = "fit"
-    shows_iterations = False  # it says itself how far it is
+    shows_iterations = False  # it announces its position itself
     _outputs: list[Any] | None = None
-    _resumes_epoch = False  # the next epoch is one that a checkpoint was made in
-    _finishes_epoch = False  # a checkpoint was made in the last hooks of an epoch
+    _resumes_epoch = False  # the next epoch continues one in which a checkpoint was saved
+    _finishes_epoch = False  # a checkpoint was saved in the last hooks of an epoch
     _steps_before = 0  # this epoch
-    _idle = 0  # batches in a row, of whole epochs, without an optimizer step
+    _idle = 0  # consecutive batches, of whole epochs, without an optimizer step
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class FitLoop(Loop):
 
     @property
     def min_steps(self) -> int | None:
-        """A stop is not honoured before so many optimizer steps."""
+        """Number of optimizer steps before a stop takes effect."""
         return self._min_steps
 
     @min_steps.setter
@@ -63,7 +63,7 @@ class FitLoop(Loop):
 
     @property
     def max_steps(self) -> int:
-        """At most so many optimizer steps; -1 for no limit."""
+        """Maximum number of optimizer steps; -1 for no limit."""
         return self._max_steps
 
     @max_steps.setter
@@ -72,7 +72,7 @@ class FitLoop(Loop):
 
     @property
     def max_epochs(self) -> int | None:
-        """At most so many epochs; None for no limit."""
+        """Maximum number of epochs; None for no limit."""
         return self._max_epochs
 
     @max_epochs.setter
@@ -81,16 +81,16 @@ class FitLoop(Loop):
 
     @property
     def batch_idx(self) -> int:
-        """Which batch of the epoch it is; -1 before the first."""
+        """Number of the batch in its epoch; -1 before the first."""
         return int(getattr(self.epoch_loop, "batch_idx", self.trainer.place.batch_idx))
 
     @property
     def total_batch_idx(self) -> int:
-        """Which batch it is, counted over all epochs; -1 before the first."""
+        """Number of the batch over all epochs; -1 before the first."""
         return int(getattr(self.epoch_loop, "total_batch_idx", self.batch_idx))
 
     def adopt_limits(self, other: "FitLoop") -> None:
-        """Take another loop's limits if this one was made without any."""
+        """Take another loop's limits if this one was created without any."""
         mine = (self.min_epochs, self.max_epochs, self.min_steps, self.max_steps)
         if mine == (None, None, None, -1):
             self.min_epochs, self.max_epochs = other.min_epochs, other.max_epochs
@@ -108,7 +108,7 @@ class FitLoop(Loop):
 
     @property
     def reached_limit(self) -> bool:
-        """Whether max_epochs or max_steps are done."""
+        """True if max_epochs or max_steps are done."""
         if self.max_epochs is not None and self.current_epoch >= self.max_epochs:
             return True
         return 0 <= self.max_steps <= self.global_step
@@ -125,7 +125,7 @@ class FitLoop(Loop):
 
     @property
     def may_stop(self) -> bool:
-        """Whether min_epochs and min_steps are reached."""
+        """True if min_epochs and min_steps are reached."""
         return self.current_epoch >= (self.min_epochs or 0) and self.global_step >= (
             self.min_steps or 0
         )
@@ -145,14 +145,16 @@ class FitLoop(Loop):
 
     def on_run_start(self) -> None:
         trainer = self.trainer
-        # A run that was complete when it was saved is still at its last epoch.
+        # A run that was saved when complete is still at its last epoch.
         ended = 1 if self.done and self.current_epoch else 0
         trainer.place.move(epoch=self.current_epoch - ended, batch_idx=-1)
         trainer.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
         trainer.lightning_module.train()
         trainer.routes.call("on_train_start")
         trainer.checkpointer.begin_training()
-        if not self._resumes_epoch:  # which does it itself, when it has found its place in the data
+        if (
+            not self._resumes_epoch
+        ):  # the epoch loop does it once it has found its place in the data
             trainer.checkpointer.restore_rng()
         if self._finishes_epoch:
             self._finishes_epoch = False
@@ -200,11 +202,10 @@ class FitLoop(Loop):
         self._check_that_it_ends()
 
     def _check_that_it_ends(self) -> None:
-        """Where only max_steps could end the fit, there have to be steps.
+        """Check that there are steps, if only max_steps could end the fit.
 
         Raises:
-            UsageError: as many batches as there were to be steps led to none, and more than steps
-                that are made by hand may need.
+            UsageError: there was no step in as many batches, and more than manual steps may need.
         """
         steps, before = self.global_step, self._steps_before
         self._steps_before = steps
@@ -235,7 +236,7 @@ class FitLoop(Loop):
 
     @on(RunValidation)
     def run_validation(self, _: RunValidation) -> str:
-        """Validate now."""
+        """Validate at this safe point."""
         val_loop = getattr(self.epoch_loop, "val_loop", None)
         if val_loop is None or not self.trainer.loaders.can_validate:
             return "there is nothing to validate on"

@@ -1,4 +1,4 @@
-"""The base of all loops."""
+"""Loop: the base of all loops."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class _NoTrainerYet:
-    """Explains a missing trainer; an instance's own attribute hides it at no cost."""
+    """Raises an error about a missing trainer; an instance's own attribute hides it."""
 
     def __get__(self, loop: object, owner: type) -> Any:
         raise UsageError(
             f"{owner.__name__} belongs to no trainer yet; assign it (trainer.fit_loop = MyLoop()) "
-            "and use trainer from the run on"
+            "and use its trainer only during a run"
         )
 
 
 class Loop(Actor):
-    """Something done again and again until it is done; an actor with a name and commands.
+    """Repeats iterations until it is done; an actor with a name and commands.
 
     Override ``done`` and ``advance``. Attributes that are loops are its children: they get the
     trainer, and their state is saved with its own, by attribute name. It takes the commands Stop,
@@ -41,7 +41,7 @@ class Loop(Actor):
             self.on_advance_start(*args)
             self.advance(*args)          # StopIteration ends the loop
             self.on_advance_end()
-            # Safe point: what happened is written, commands are taken, Ctrl-C is heeded;
+            # Safe point: events are written, commands are taken, Ctrl-C takes effect;
             # trainer.should_stop ends the loop, after min_epochs and min_steps.
         return self.on_run_end()
     """
@@ -64,43 +64,69 @@ class Loop(Actor):
 
     @property
     def done(self) -> bool:
-        """Whether to stop."""
+        """True if the loop has to end."""
         raise UsageError(f"{type(self).__name__} must define the property done")
 
     @property
     def skip(self) -> bool:
-        """Whether not to run at all."""
+        """True if the loop has nothing to run."""
         return False
 
     def reset(self) -> None:
-        """Get ready for a new run; with ``self.restarting``, for going on with a restored one."""
+        """Prepare for a new run, or with ``self.restarting`` to continue a restored one."""
 
     def on_skip(self) -> Any:
-        """What ``run`` returns when it is skipped."""
+        """Return the result of ``run`` if it is skipped."""
 
     def on_run_start(self, *args: Any, **kwargs: Any) -> None:
-        """Called before the first iteration, with the arguments of ``run``."""
+        """Called before the first iteration.
+
+        Args:
+            args: of ``run``.
+            kwargs: of ``run``.
+        """
 
     def on_advance_start(self, *args: Any, **kwargs: Any) -> None:
-        """Called before each iteration, with the arguments of ``run``."""
+        """Called before each iteration.
+
+        Args:
+            args: of ``run``.
+            kwargs: of ``run``.
+        """
 
     def advance(self, *args: Any, **kwargs: Any) -> None:
-        """One iteration, with the arguments of ``run``; raise StopIteration to end the loop."""
+        """Run one iteration; raise StopIteration to end the loop.
+
+        Args:
+            args: of ``run``.
+            kwargs: of ``run``.
+
+        Raises:
+            UsageError: a subclass does not define it.
+        """
         raise UsageError(f"{type(self).__name__} must define advance()")
 
     def on_advance_end(self) -> None:
         """Called after each iteration."""
 
     def on_run_end(self) -> Any:
-        """Called after the last iteration; its value is run's."""
+        """Called after the last iteration; returns the result of ``run``."""
 
     def teardown(self) -> None:
-        """Called when the run ends, however it ends."""
+        """Clean up when the run ends, however it ends."""
 
     # -- running -----------------------------------------------------------------------------
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Run to the end; see the class."""
+        """Run to the end; see the class.
+
+        Args:
+            args: passed to ``on_run_start``, ``on_advance_start`` and ``advance``.
+            kwargs: as args.
+
+        Returns:
+            What ``on_run_end`` returns, or ``on_skip``.
+        """
         if self.skip:
             return self.on_skip()
         self.reset()
@@ -136,13 +162,14 @@ class Loop(Actor):
                     break
 
     def _go_fast(self) -> bool:
-        """Do iterations in a shorter way, their safe points included, as many as are possible;
-        returns whether there were any. The built-in loops that have one: ``fast/``.
+        """Run iterations on the fast path, including safe points; return whether there were any.
+
+        See ``fast/`` for the built-in loops that have one.
         """
         return False
 
     def hook(self, name: str, *values: Any) -> Any:
-        """Announce a hook: one that everybody knows, or one of this loop's own.
+        """Run a hook: one of nightbus, or one of this loop's own.
 
         It is recorded, and handled by the methods of that name: of callbacks, called with the
         trainer, the module and the values, of the module, called with the values, and by actors
@@ -150,45 +177,45 @@ class Loop(Actor):
 
         Args:
             name: the hook; ``on_...`` if it is the loop's own.
-            values: what its handlers are called with.
+            values: arguments of its handlers.
 
         Returns:
-            What the last handler returned that returned something.
+            The last result of a handler that is not None.
 
         Raises:
-            UsageError: the name is no name for a hook.
+            UsageError: the name cannot be a hook's.
         """
         return self.trainer.wiring.call_hook_of_loop(name, *values)
 
     # -- the tree ----------------------------------------------------------------------------
 
     def attach(self, trainer: Any) -> None:
-        """Give this loop and all below it their trainer; the trainer does it when a run begins."""
+        """Set the trainer of this loop and all below it, when a run begins."""
         self.trainer = trainer
         for _, child in self.children():
             child.attach(trainer)
 
     def children(self) -> Iterator[tuple[str, "Loop"]]:
-        """Child loops by attribute name."""
+        """Yield child loops by attribute name."""
         for name, value in vars(self).items():
             if isinstance(value, Loop):
                 yield name, value
 
     def walk(self) -> Iterator["Loop"]:
-        """This loop and all below it."""
+        """Yield this loop and all below it."""
         yield self
         for _, child in self.children():
             yield from child.walk()
 
     def connect(self, *in_order: "Loop", **loops: "Loop") -> None:
-        """Put loops in place of children.
+        """Replace children by other loops.
 
         Args:
             in_order: for the first children, in the order in which the loop defines them.
-            loops: by the child's name; a name that is no child yet becomes one.
+            loops: by the child's name; a new name becomes a child.
 
         Raises:
-            UsageError: there are not so many children, or something is no loop.
+            UsageError: there are fewer children, or an argument is not a loop.
         """
         names = [name for name, _ in self.children()]
         if len(in_order) > len(names):
@@ -201,7 +228,7 @@ class Loop(Actor):
 
     def _adopt(self, name: str, loop: "Loop") -> None:
         if not isinstance(loop, Loop):
-            raise UsageError(f"connect({name}=...) takes a loop, not {type(loop).__name__}")
+            raise UsageError(f"connect({name}=...) expects a loop, not {type(loop).__name__}")
         former = getattr(self, name, None)
         setattr(self, name, loop)
         if "trainer" in self.__dict__:
@@ -209,9 +236,9 @@ class Loop(Actor):
             self.trainer.loop_connected(loop, former if isinstance(former, Loop) else None)
 
     def replace(self, **loops: "Loop | type[Loop]") -> None:
-        """Replace children by instances, or by classes that are built as the old ones were.
+        """Replace children by instances, or by classes that are created like the old ones.
 
-        The grandchildren move over to the new loop where it has none of its own.
+        The grandchildren move to the new loop where it has none of its own.
 
         Raises:
             UsageError: there is no child of that name, or a class's ``__init__`` differs.
@@ -250,26 +277,26 @@ class Loop(Actor):
 
     @on(Resume)
     def _on_resume(self, _: Resume) -> str:
-        """Go on."""
+        """Continue."""
         self.trainer.paused = False
         return "running"
 
     @on(SaveCheckpoint)
     def _on_save(self, _: SaveCheckpoint) -> str:
-        """Save the run here; the reply comes when it is complete on disk."""
+        """Save the run at this safe point; the reply comes once it is complete on disk."""
         return str(self.trainer.checkpointer.save_now())
 
     # -- state -------------------------------------------------------------------------------
 
     def on_save_checkpoint(self) -> dict[str, Any]:
-        """This loop's own state: plain data and tensors."""
+        """Return this loop's own state: plain data and tensors."""
         return {}
 
     def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``on_save_checkpoint`` gave."""
+        """Restore what ``on_save_checkpoint`` returned."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Own state, progress and children, by attribute name."""
+        """Return own state, progress and children, by attribute name."""
         state: dict[str, Any] = {"state": self.on_save_checkpoint()}
         for name, value in vars(self).items():
             if isinstance(value, Progress | Loop):
@@ -277,7 +304,7 @@ class Loop(Actor):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore; the next run of the loop goes on from there."""
+        """Restore a state; the next run of the loop continues from there."""
         for name, value in vars(self).items():
             if isinstance(value, Progress | Loop) and name in state_dict:
                 value.load_state_dict(state_dict[name])
@@ -286,7 +313,7 @@ class Loop(Actor):
 
 
 class _Shown:
-    """Tells how far a loop is, with an event for each iteration.
+    """Records the position of a loop, with an event for each iteration.
 
     Args:
         trainer: the loop's.
@@ -301,7 +328,7 @@ class _Shown:
         self.completed = 0
 
     def advance(self) -> None:
-        """One more."""
+        """Record one more iteration."""
         self.completed += 1
         self._trainer.announce_iteration(self.name, self.completed)
 
@@ -312,6 +339,6 @@ def _built_like(old: Loop, new: type[Loop]) -> Loop:
     if wanted != offered:
         raise UsageError(
             f"{new.__name__}.__init__({', '.join(offered)}) has other parameters than "
-            f"{type(old).__name__}.__init__({', '.join(wanted)}); give an instance instead"
+            f"{type(old).__name__}.__init__({', '.join(wanted)}); pass an instance instead"
         )
     return new(**{name: getattr(old, name) for name in wanted})

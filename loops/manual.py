@@ -1,4 +1,4 @@
-"""ManualOptimization: the module's training_step does it all."""
+"""ManualOptimization: runs the module's training_step, which optimizes by itself."""
 
 from typing import Any, ClassVar
 

@@ -1,12 +1,12 @@
-"""Modes of a module's parts, kept over an evaluation."""
+"""Modes: keeps the modes of a module's parts over an evaluation."""
 
 from torch import nn
 
 
 class Modes:
-    """Which parts of a module are in train mode, so that they can be again.
+    """The train modes of a module's parts, to be restored later.
 
-    A part that a user froze in eval mode, batch normalisation say, stays in eval mode.
+    A part that a user froze in eval mode, such as batch normalisation, stays in eval mode.
 
     Args:
         module: the module.
@@ -17,7 +17,7 @@ class Modes:
         self._training = [(part, part.training) for part in module.modules()]
 
     def restore(self) -> bool:
-        """Put every part back into its mode; returns whether the module changed to train mode."""
+        """Restore every part's mode; return whether the module changed to train mode."""
         changed = self._training[0][1] and not self._module.training
         for part, training in self._training:
             part.training = training

@@ -17,7 +17,7 @@ Closure = Callable[[], Tensor]
 
 
 class SkipTurn(Exception):
-    """training_step returned None: leaves the optimizer's step before it changes anything."""
+    """Raised if training_step returned None, to leave the optimizer's step unchanged."""
 
 
 class OptimizerLoop(TrainingStepLoop):
@@ -40,12 +40,12 @@ class OptimizerLoop(TrainingStepLoop):
         if a step is due:
             self.before_step(optimizer, optimizer_idx)
 
-    Each of these can be overridden by itself. Where there are several optimizers, the parameters of
-    the others require no gradients meanwhile.
+    Each of these can be overridden separately. With several optimizers, the parameters of the
+    others require no gradients meanwhile.
 
     Attributes:
-        optimizer_idx: whose turn it is, or was last.
-        turns_skipped: how many turns there were without a loss.
+        optimizer_idx: number of the optimizer of the present or last turn.
+        turns_skipped: number of turns without a loss.
     """
 
     _of_run: ClassVar[tuple[str, ...]] = ("_batch", "_output")
@@ -61,7 +61,7 @@ class OptimizerLoop(TrainingStepLoop):
         self._turns_taken = 0
         self._outputs: dict[int, Any] = {}
         self.will_step = True
-        self._is_evaluated = False  # the closure of this turn, where that is not sure
+        self._is_evaluated = False  # the closure of this turn was called, if that is not certain
         self._turns_since_step: Counter[int] = Counter()  # by optimizer, with accumulation
         self.cleared: set[int] = set()  # optimizers whose gradients belong to this accumulation
 
@@ -86,8 +86,9 @@ class OptimizerLoop(TrainingStepLoop):
             self._take_turn(idx)
 
     def on_run_end(self) -> Any:
-        """One optimizer: what its training_step returned, without the graph, if somebody wants
-        it; several: a dict of that by optimizer_idx.
+        """Return the output of training_step without the graph, if a handler needs it.
+
+        With several optimizers, it is a dict by optimizer_idx.
         """
         self._batch = None
         if self.trainer.optimization.passes_optimizer_idx:
@@ -98,7 +99,7 @@ class OptimizerLoop(TrainingStepLoop):
     # -- what a turn consists of -------------------------------------------------------------
 
     def loss_of(self, output: Any) -> Tensor | None:
-        """The loss in what ``training_step`` returned; what that says to log is logged.
+        """Return the loss in the output of ``training_step``, and log what the output has to log.
 
         Args:
             output: a loss of shape (), a dict with ``loss``, a TrainResult, or None.
@@ -124,7 +125,7 @@ class OptimizerLoop(TrainingStepLoop):
         """Clear the gradients, with its hooks; not called while they are being accumulated.
 
         Args:
-            optimizer: whose turn it is.
+            optimizer: the optimizer of this turn.
             optimizer_idx: its number.
         """
         routes = self.trainer.routes
@@ -135,11 +136,11 @@ class OptimizerLoop(TrainingStepLoop):
         )
 
     def backward(self, loss: Tensor, optimizer: Optimizer, optimizer_idx: int) -> None:
-        """Add the loss's gradients to those that are there, with its hooks.
+        """Add the loss's gradients to the present ones, with its hooks.
 
         Args:
             loss: of shape (), divided by ``accumulate_grad_batches``, and scaled for 16-mixed.
-            optimizer: whose turn it is.
+            optimizer: the optimizer of this turn.
             optimizer_idx: its number.
         """
         routes = self.trainer.routes
@@ -150,10 +151,10 @@ class OptimizerLoop(TrainingStepLoop):
             hook()
 
     def before_step(self, optimizer: Optimizer, optimizer_idx: int) -> None:
-        """What is done with the gradients before a step: its hook, and clipping.
+        """Run the hook before a step, and clip gradients.
 
         Args:
-            optimizer: that is about to step.
+            optimizer: the optimizer about to step.
             optimizer_idx: its number.
         """
         trainer = self.trainer
@@ -171,12 +172,12 @@ class OptimizerLoop(TrainingStepLoop):
             )
 
     def optimizer_step(self, optimizer: Any, optimizer_idx: int, closure: Closure) -> None:
-        """Make a step, with its hook.
+        """Step the optimizer, with its hook.
 
         Args:
-            optimizer: that steps; a LightningOptimizer where the module overrides the hook.
+            optimizer: the optimizer; a LightningOptimizer if the module overrides the hook.
             optimizer_idx: its number.
-            closure: computes the loss and its gradients, and returns the loss. It has to be called.
+            closure: computes loss and gradients, and returns the loss; it has to be called.
         """
         trainer = self.trainer
         trainer.routes.optimizer_step(
@@ -186,7 +187,7 @@ class OptimizerLoop(TrainingStepLoop):
     # -- a turn ------------------------------------------------------------------------------
 
     def _take_toggled_turn(self, idx: int) -> None:
-        """A turn in which only this optimizer's parameters require gradients."""
+        """Take a turn in which only this optimizer's parameters require gradients."""
         optimization = self.trainer.optimization
         toggle = optimization.toggling_module
         if toggle is None:
@@ -232,7 +233,7 @@ class OptimizerLoop(TrainingStepLoop):
         self.trainer.place.complete_step(counts.completed)
 
     def _closure(self) -> Tensor:
-        """What an optimizer's step evaluates: whoever does it may do so without gradients."""
+        """Compute loss and gradients for an optimizer's step, which may run without gradients."""
         self._is_evaluated = True
         trainer, idx = self.trainer, self.optimizer_idx
         optimizers = trainer.optimization.optimizers
@@ -266,7 +267,7 @@ class OptimizerLoop(TrainingStepLoop):
     # -- accumulation ------------------------------------------------------------------------
 
     def accumulate(self, idx: int) -> bool:
-        """Find out whether this turn ends an accumulation; without one, each turn does."""
+        """Count a turn, and return whether it ends an accumulation; without one, each turn does."""
         trainer = self.trainer
         if trainer.accumulate_grad_batches > 1 or not self.will_step:
             turns = self._turns_since_step[idx] + 1
@@ -276,13 +277,14 @@ class OptimizerLoop(TrainingStepLoop):
 
     @property
     def is_accumulating(self) -> bool:
-        """Whether an accumulation has begun and not led to a step yet: also because training_step
-        returned None where the step was due.
+        """True if an accumulation has begun and not led to a step yet.
+
+        That may also be because training_step returned None where the step was due.
         """
         return bool(self.cleared) or any(self._turns_since_step.values())
 
     def end_accumulation(self) -> None:
-        """Step with the gradients that wait for batches which do not come any more."""
+        """Step with the gradients that wait for batches that will not come."""
         for idx in sorted(self.cleared):
             if self._turns_since_step[idx]:
                 self._turns_since_step[idx] = 0
@@ -290,7 +292,7 @@ class OptimizerLoop(TrainingStepLoop):
                 self._step_alone(idx)
 
     def _step_alone(self, idx: int) -> None:
-        """An optimizer step whose gradients are there already."""
+        """Step an optimizer whose gradients are computed already."""
         trainer = self.trainer
         is_prepared = False
 
@@ -308,14 +310,14 @@ class OptimizerLoop(TrainingStepLoop):
         trainer.optimization.step_schedulers()
 
     def on_save_checkpoint(self) -> dict[str, Any]:
-        """Where accumulations are."""
+        """Return the state of accumulations."""
         if not self.is_accumulating:
             return {}
         turns = {str(idx): number for idx, number in self._turns_since_step.items()}
         return {"turns": turns, "cleared": sorted(self.cleared), "will_step": self.will_step}
 
     def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up what ``on_save_checkpoint`` gave."""
+        """Restore what ``on_save_checkpoint`` returned."""
         turns = state_dict.get("turns", {})
         self._turns_since_step = Counter({int(idx): number for idx, number in turns.items()})
         self.cleared = set(state_dict.get("cleared", ()))
@@ -323,7 +325,7 @@ class OptimizerLoop(TrainingStepLoop):
 
 
 def _forgotten(optimizer: Any, is_overridden: bool) -> UsageError:
-    """The error for a closure that nobody called."""
+    """Return the error for a closure that was not called."""
     who = "optimizer_step" if is_overridden else f"{type(optimizer).__name__}.step"
     how = (
         "call optimizer.step(closure=optimizer_closure), or optimizer_closure() alone to "
@@ -339,7 +341,7 @@ def _forgotten(optimizer: Any, is_overridden: bool) -> UsageError:
 
 
 def _minimized(output: Any) -> Tensor | None:
-    """The loss in what training_step returned.
+    """Return the loss in the output of training_step.
 
     Raises:
         UsageError: there is none, or it cannot be differentiated.

@@ -1,4 +1,4 @@
-"""Outputs of training steps in the shapes in which hooks get them.
+"""Converts outputs of training steps to the forms in which hooks get them.
 
 With several optimizers, a batch's outputs are a dict by optimizer_idx; with truncated
 back-propagation, they are a list of that over the batch's splits.
@@ -17,7 +17,7 @@ _log = get_logger("nightbus.loops")
 
 
 def kept_output(output: Any) -> Any:
-    """What hooks and epoch ends get to see of a training step's output: without the graph."""
+    """Return a training step's output for hooks and epoch ends: without the graph."""
     if isinstance(output, Tensor):
         return {"loss": output.detach()}
     if isinstance(output, Mapping):
@@ -26,7 +26,7 @@ def kept_output(output: Any) -> Any:
 
 
 def detached(value: Any) -> Any:
-    """Tensors without their graph, in any nesting of dicts, lists and tuples."""
+    """Return tensors without their graph, in any nesting of dicts, lists and tuples."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, Mapping):
@@ -38,7 +38,7 @@ def detached(value: Any) -> Any:
 
 
 def in_one(batches: Any) -> Any:
-    """An epoch's outputs as ``*_epoch_end`` gets them: results become one result."""
+    """Return an epoch's outputs for ``*_epoch_end``: results become one result."""
     if isinstance(batches, list) and batches and isinstance(batches[0], Result):
         return CollectedResult(batches)
     if (
@@ -52,21 +52,22 @@ def in_one(batches: Any) -> Any:
 
 
 def carried(outputs: list[Any]) -> list[Any]:
-    """What a checkpoint takes of an epoch's outputs: all, or nothing if they are more than tensors
-    and plain data, which is said.
+    """Return the part of an epoch's outputs for a checkpoint: all of them or none.
+
+    None if they are more than tensors and plain data, which a warning reports.
     """
     if not outputs or is_plain(outputs):
         return outputs
     _log.warning(
-        "what training_step returned is not in the checkpoint; after a resume from it, the epoch's "
-        "end gets only what was returned since",
+        "outputs of training_step are not in the checkpoint; after a resume from it, the epoch's "
+        "end gets only those since",
         outputs=len(outputs),
     )
     return []
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is tensors and plain data only."""
+    """Return whether a value is only tensors and plain data."""
     if isinstance(value, Mapping):
         return all(isinstance(k, str | int) and is_plain(v) for k, v in value.items())
     if type(value) in (list, tuple):
@@ -76,15 +77,20 @@ def is_plain(value: Any) -> bool:
 
 
 def for_batch_end(outputs: Any) -> Any:
-    """For ``on_train_batch_end`` with several optimizers: a list over optimizers."""
+    """Return outputs for ``on_train_batch_end`` with several optimizers: a list over optimizers."""
     if isinstance(outputs, list):
         return [for_batch_end(split) for split in outputs]
     return list(outputs.values())
 
 
 def for_epoch_end(batches: Sequence[Any], num_optimizers: int) -> list[Any]:
-    """For ``training_epoch_end``: a list over batches; with several optimizers, a list of these
-    over optimizers. Where a step was skipped, there is nothing.
+    """Return outputs for ``training_epoch_end``: a list over batches, without skipped steps.
+
+    With several optimizers, it is a list over optimizers of such lists.
+
+    Args:
+        batches: the output of each batch.
+        num_optimizers: the number of optimizers.
     """
     if num_optimizers <= 1:
         kept = ([s for s in b if s is not None] if isinstance(b, list) else b for b in batches)

@@ -1,4 +1,4 @@
-"""PredictionLoop: predictions for each dataloader in turn."""
+"""PredictionLoop: predictions for each dataloader."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -17,7 +17,7 @@ from .modes import Modes
 class PredictionEpochLoop(DataloaderLoop):
     """Runs the batches of one dataloader."""
 
-    safe_points = False  # it is interrupted between batches, and takes no commands
+    safe_points = False  # it can be interrupted between batches, and takes no commands
     passes_over_none = False
 
     def __init__(self) -> None:
@@ -119,8 +119,13 @@ class PredictionLoop(Loop):
         self.epoch_loop.teardown()
 
     def batch_indices(self, dataloader_idx: int, batch_idx: int) -> Sequence[int] | None:
-        """Which samples of its dataset a batch holds; None when that cannot be known: only a
-        DataLoader that reads a dataset in order takes the same indices twice.
+        """Return the indices in the dataset of a batch's samples; None if unknown.
+
+        Only a DataLoader that reads a dataset in order takes the same indices twice.
+
+        Args:
+            dataloader_idx: the number of the dataloader, from 0.
+            batch_idx: the number of the batch, from 0.
         """
         if dataloader_idx not in self._indices:
             loader = self._loaders[dataloader_idx]
@@ -131,7 +136,7 @@ class PredictionLoop(Loop):
         return None if indices is None else indices[batch_idx]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict, also in the middle of training; the module is in its modes again afterwards."""
+        """Predict, also in the middle of training; restore the module's modes afterwards."""
         trainer = self.trainer
         modes = Modes(trainer.lightning_module)
         is_there = trainer.place.stage == "predict"
@@ -142,7 +147,7 @@ class PredictionLoop(Loop):
 
 
 def _on_cpu(prediction: Any) -> Any:
-    """Predictions do not pile up on the device."""
+    """Return a prediction on the CPU, so that predictions do not fill the device."""
     if isinstance(prediction, torch.Tensor):
         return prediction.detach().cpu()
     if isinstance(prediction, dict):

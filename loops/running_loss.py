@@ -1,4 +1,4 @@
-"""RunningLoss: the training loss in the progress bar, smoothed."""
+"""RunningLoss: the smoothed training loss in the progress bar."""
 
 import math
 import time
@@ -10,39 +10,41 @@ from torch import Tensor
 from ..actors.metrics.metrics import Metrics
 
 NAME = "loss"
-WINDOW = 20  # losses
+WINDOW = 20  # number of losses
 PUBLISH_EVERY_NS = 500_000_000
 _NEVER_NS = 1 << 62
 
 
 class RunningLoss:
-    """Puts the mean of the epoch's last 20 losses to the progress bar, twice a second and when the
-    epoch is over, unless the user has a training loss there.
+    """Puts the mean of the epoch's last 20 losses to the progress bar.
 
-    Where steps are fast it looks at 20 in a row and then pauses: to keep each loss would take 1 us
-    a step.
+    It does so twice a second and at the end of the epoch, unless the user has a training loss
+    there.
+    If steps are fast it reads 20 in a row and then pauses, because keeping each loss would take 1
+    us a
+    step.
 
     Args:
-        metrics: where to put it.
+        metrics: records it.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._recent: deque[Tensor] = deque(maxlen=WINDOW)
-        self._number = 0  # losses looked at since the last was published
+        self._number = 0  # losses read since the last was published
         self._is_fast = False
-        self._looks_at_ns = 0  # no loss before is looked at,
-        self._last_batches: float = math.inf  # but for those of these batches
+        self._looks_at_ns = 0  # time of the next loss to read,
+        self._last_batches: float = math.inf  # except from this batch on
         self._due_ns = 0
         self._put: object = None  # what was last put
         self._is_off = False
         self._clock_ns = time.monotonic_ns
 
     def begin_epoch(self, num_batches: int | None) -> None:
-        """An epoch begins.
+        """Begin an epoch.
 
         Args:
-            num_batches: how many batches it has; None when nobody knows.
+            num_batches: number of its batches; None if unknown.
         """
         self._recent.clear()
         self._number = 0
@@ -50,11 +52,11 @@ class RunningLoss:
             self._last_batches = math.inf if num_batches is None else num_batches - WINDOW
 
     def add(self, loss: Tensor, batch_idx: int) -> None:
-        """Take in a step's loss.
+        """Add a step's loss.
 
         Args:
             loss: of one element.
-            batch_idx: the batch it is of.
+            batch_idx: the number of its batch.
         """
         now_ns = self._clock_ns()
         if now_ns < self._looks_at_ns and batch_idx < self._last_batches:
@@ -72,7 +74,7 @@ class RunningLoss:
             self._looks_at_ns = self._due_ns
 
     def end_epoch(self) -> None:
-        """An epoch is over."""
+        """End an epoch."""
         if self._recent:
             self._publish()
 

@@ -1,12 +1,12 @@
-"""Who wants the run to stop, so that one may think better of it while others do not."""
+"""StopRequests: requests to stop the run, which can be withdrawn one by one."""
 
 
 class StopRequests:
-    """Requests to stop, which are honoured once min_epochs and min_steps are reached.
+    """Requests to stop, which take effect once min_epochs and min_steps are reached.
 
     Attributes:
-        any: whether there are any; loops look at it after each step.
-        reason: why, for the log: that of the request that came first.
+        any: there are requests; loops check it after each step.
+        reason: the reason of the first request, for the log.
     """
 
     def __init__(self) -> None:
@@ -15,7 +15,12 @@ class StopRequests:
         self._by: dict[object, str] = {}
 
     def add(self, who: object, reason: str) -> None:
-        """Ask for a stop, or say another reason for it."""
+        """Request a stop, or change the reason of one's request.
+
+        Args:
+            who: the requester.
+            reason: why, for the log.
+        """
         former = self._by.get(who, "")
         self._by[who] = reason
         self.any = True
@@ -23,7 +28,7 @@ class StopRequests:
             self.reason = reason
 
     def withdraw(self, who: object) -> None:
-        """Take back what ``who`` asked for, if anything."""
+        """Withdraw the request of ``who``, if any."""
         if who not in self._by:
             return
         former = self._by.pop(who)
@@ -32,6 +37,6 @@ class StopRequests:
             self.reason = next(iter(self._by.values()), "")
 
     def clear(self) -> None:
-        """Take everything back."""
+        """Withdraw all requests."""
         for who in list(self._by):
             self.withdraw(who)

@@ -1,4 +1,4 @@
-"""TrainingBatchLoop: what is done with one batch, whole or split along time."""
+"""TrainingBatchLoop: trains on one batch, whole or split along time."""
 
 from collections import deque
 from typing import Any
@@ -9,7 +9,7 @@ from .optimizer import OptimizerLoop
 
 
 class TrainingBatchLoop(Loop):
-    """Hands a batch to automatic or manual optimization.
+    """Passes a batch to automatic or manual optimization.
 
     It does::
 
@@ -20,7 +20,7 @@ class TrainingBatchLoop(Loop):
     with the hidden states of the one before.
     """
 
-    safe_points = False  # a batch is being worked on
+    safe_points = False  # a batch is being processed
 
     def __init__(self) -> None:
         self.optimizer_loop = OptimizerLoop()

@@ -1,4 +1,4 @@
-"""TrainingEpochLoop: the batches of one epoch, and validation when it is due."""
+"""TrainingEpochLoop: the batches of one epoch, and validation within it."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ class TrainingEpochLoop(Loop):
 
     An iteration is::
 
-        batch = the next one  # None is passed over
+        batch = the next one  # None is skipped
         batch = trainer.move_batch(batch)
         on_batch_start()
         on_train_batch_start(batch, batch_idx)  # returns -1 to end the epoch
@@ -30,21 +30,21 @@ class TrainingEpochLoop(Loop):
             self.val_loop.run()
         # safe point
 
-    Where nobody handles what is only announced, and the loops are as they are here, ``fast/`` does
-    the same with fewer calls and readings of the clock.
+    If the hooks that are only announced have no handlers, and the loops are not overridden,
+    ``fast/`` does the same with fewer calls and readings of the clock.
 
     Args:
-        min_steps: a stop is not honoured before so many optimizer steps.
-        max_steps: at most so many optimizer steps; -1 for no limit.
+        min_steps: number of optimizer steps before a stop takes effect.
+        max_steps: maximum number of optimizer steps; -1 for no limit.
     """
 
-    END: ClassVar[object] = object()  # instead of a batch: there are no more
+    END: ClassVar[object] = object()  # returned instead of a batch if there are no more
     name = "train"
-    shows_iterations = False  # hooks say how far it is
+    shows_iterations = False  # hooks tell its position
     _of_run: ClassVar[tuple[str, ...]] = ("_reader", "_position", "kept_outputs", "_fast")
     _fast: FastTraining | None = None
     _reader: Any = iter(())
-    _position: Mapping[str, Any] | None = None  # of an epoch to go on with
+    _position: Mapping[str, Any] | None = None  # of an epoch to continue
     kept_outputs: list[Any] | None = None
 
     def __init__(self, min_steps: int | None = None, max_steps: int = -1) -> None:
@@ -55,13 +55,13 @@ class TrainingEpochLoop(Loop):
         self.batch_progress = Progress()
         self.is_last_batch = False
         self.batch_idx = -1
-        self._ahead: list[Any] = []  # at most one batch, read to know whether it is the last
-        self._is_open = False  # an epoch is going on
-        self._validated = -1  # the batch after which validation was last done in this epoch
+        self._ahead: list[Any] = []  # at most one batch, read to know whether another is the last
+        self._is_open = False  # an epoch is running
+        self._validated = -1  # the batch after which validation last ran in this epoch
         self._limit: int | None = None
-        self._ended_early = False  # the data did, before the limit
-        self.waits_for_validation = False  # a scheduler, with its step after this batch
-        self._steps_before = -1  # the epoch
+        self._ended_early = False  # the data ended before the limit
+        self.waits_for_validation = False  # a scheduler waits, with its step after this batch
+        self._steps_before = -1  # optimizer steps before the epoch
         self._skipped_before = 0
         self.validates = False
 
@@ -72,7 +72,7 @@ class TrainingEpochLoop(Loop):
 
     @property
     def total_batch_idx(self) -> int:
-        """Which batch it is, counted over all epochs."""
+        """Number of the batch over all epochs."""
         return self.batch_progress.total.ready - 1
 
     @property
@@ -89,7 +89,7 @@ class TrainingEpochLoop(Loop):
 
     @property
     def resumes_epoch(self) -> bool:
-        """Whether the next run of it goes on in the middle of an epoch."""
+        """True if the next run continues in the middle of an epoch."""
         return self._position is not None
 
     def reset(self) -> None:
@@ -117,9 +117,9 @@ class TrainingEpochLoop(Loop):
         )
         self._ahead = list(position["ahead"]) if position else []
         self._is_open = True
-        self._steps_before = -1 if resumes else trainer.global_step  # what was before is not known
+        self._steps_before = -1 if resumes else trainer.global_step  # unknown if resumed
         self._skipped_before = self._turns_skipped()
-        if self._limit is None:  # only looking ahead tells which batch is the last
+        if self._limit is None:  # only reading ahead tells which batch is the last
             if not self._ahead:
                 self._read_ahead()
         elif position is not None and position.get("ended", False):
@@ -136,7 +136,7 @@ class TrainingEpochLoop(Loop):
         self._fast = FastTraining(self)
         trainer.announce_loop("train", self._limit, "batch")
         if resumes:
-            self.on_advance_end()  # the validation after the last batch, if it was not done
+            self.on_advance_end()  # the validation after the last batch, if it did not run
 
     def _read_ahead(self) -> None:
         self._ahead = [batch for batch in (next(self._reader, self.END),) if batch is not self.END]
@@ -149,7 +149,7 @@ class TrainingEpochLoop(Loop):
         self.work_on(self.next_batch())
 
     def work_on(self, batch: Any) -> None:
-        """Do what is done with what ``next_batch`` returned."""
+        """Process what ``next_batch`` returned."""
         if batch is self.END:
             self._end_early()
             return
@@ -165,8 +165,8 @@ class TrainingEpochLoop(Loop):
         """Train on a batch that was announced.
 
         Args:
-            batch: on the device.
-            batch_idx: its number in the epoch.
+            batch: the batch, on the device.
+            batch_idx: its number in the epoch, from 0.
         """
         trainer = self.trainer
         routes, counts = trainer.routes, self.batch_progress.total
@@ -184,10 +184,10 @@ class TrainingEpochLoop(Loop):
         counts.completed += 1
 
     def next_batch(self) -> Any:
-        """The epoch's next batch; ``END`` where the data ended before it was to.
+        """Return the epoch's next batch, or ``END`` if the data ended early.
 
         Raises:
-            StopIteration: there is none, whatever ``done`` says.
+            StopIteration: there is no batch, even if ``done`` is False.
         """
         if self._limit is None:
             if not self._ahead:
@@ -205,7 +205,7 @@ class TrainingEpochLoop(Loop):
         return batch
 
     def begin_batch(self) -> int:
-        """Count a batch that was read; returns its number in the epoch."""
+        """Count a batch that was read; return its number in the epoch."""
         trainer = self.trainer
         self.batch_idx += 1
         if trainer.metrics.step != trainer.place.step:
@@ -214,17 +214,17 @@ class TrainingEpochLoop(Loop):
         return self.batch_idx
 
     def start_batch(self, batch: Any, batch_idx: int) -> Any:
-        """Move to a batch, the batch to the device, and announce it.
+        """Set the place, move the batch to the device, and announce it.
 
         Args:
-            batch: as it was read.
-            batch_idx: its number in the epoch.
+            batch: the batch of the dataloader.
+            batch_idx: its number in the epoch, from 0.
 
         Returns:
-            The batch as it is trained on.
+            The batch to train on.
 
         Raises:
-            StopIteration: a hook wants the epoch to end.
+            StopIteration: a hook ends the epoch.
         """
         trainer = self.trainer
         routes = trainer.routes
@@ -239,13 +239,13 @@ class TrainingEpochLoop(Loop):
         return batch
 
     def step_schedulers(self) -> None:
-        """Advance the schedulers that are due after a step; some wait for the validation."""
+        """Advance the schedulers due after a step; some wait for the validation."""
         optimization = self.trainer.optimization
         optimization.step_schedulers()
         self.waits_for_validation = optimization.has_waiting_schedulers
 
     def _end_early(self) -> None:
-        """The data ended before what was to be the last batch: what waits for that is done now."""
+        """Do what waits for the last batch, because the data ended before it."""
         self.is_last_batch = self._ended_early = True
         self.trainer.loaders.report_early_end(self.batch_idx + 1)
         self._end_accumulation()
@@ -257,7 +257,7 @@ class TrainingEpochLoop(Loop):
         self.waits_for_validation = self.trainer.optimization.has_waiting_schedulers
 
     def _pass_over(self, batch_idx: int) -> None:
-        """The batch is None: nothing is trained on it."""
+        """Skip a batch that is None."""
         trainer = self.trainer
         trainer.loaders.report_none("training")
         trainer.place.begin_batch(batch_idx)
@@ -276,7 +276,7 @@ class TrainingEpochLoop(Loop):
         if self.validates and self.batch_idx > self._validated and self._is_validation_due():
             trainer = self.trainer
             trainer.checkpointer.begin_validation()
-            self.val_loop.run()  # if it fails, what is saved then is resumed from its begin
+            self.val_loop.run()  # if it fails, a checkpoint saved then is resumed from its start
             self._validated = self.batch_idx
             trainer.loaders.schedule.begin()
             trainer.checkpointer.end_validation()
@@ -299,7 +299,7 @@ class TrainingEpochLoop(Loop):
         )
 
     def on_run_end(self) -> list[Any] | None:
-        """What the training steps returned, without their graphs, if somebody wants it."""
+        """Return the outputs of training steps, without their graphs, if a handler needs them."""
         trainer = self.trainer
         if not self.is_last_batch:
             self._look_for_end()
@@ -335,7 +335,7 @@ class TrainingEpochLoop(Loop):
         return sum(loop.turns_skipped for loop in loops if isinstance(loop, OptimizerLoop))
 
     def _look_for_end(self) -> None:
-        """max_steps is reached: that may have been the last batch, though it was to be another."""
+        """Check, once max_steps is reached, whether the data ends with this batch."""
         trainer = self.trainer
         if self._limit is None or not 0 <= self.max_steps <= trainer.global_step:
             return
@@ -362,11 +362,11 @@ class TrainingEpochLoop(Loop):
     # -- state -------------------------------------------------------------------------------
 
     def on_save_checkpoint(self) -> dict[str, Any]:
-        """Where in the epoch it is; nothing between two epochs."""
+        """Return the position in the epoch; nothing between two epochs."""
         if not self._is_open:
             return {}
         batches = self.batch_progress.current.processed
-        underway = self.batch_idx + 1 - batches  # a batch, when a hook within it or an error saves
+        underway = self.batch_idx + 1 - batches  # 1 if a hook within a batch or an error saves
         ahead, unused = self._ahead, 0
         if self._reader.takes_back and (underway or not is_plain(ahead)):
             ahead, unused = [], underway + len(ahead)
@@ -381,5 +381,5 @@ class TrainingEpochLoop(Loop):
         }
 
     def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on in the epoch that a checkpoint was made in."""
+        """Continue in the epoch of a checkpoint."""
         self._position = state_dict or None

@@ -1,4 +1,4 @@
-"""What automatic and manual optimization share: calling training_step and keeping its output."""
+"""TrainingStepLoop: the base of automatic and manual optimization."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,11 @@ class TrainingStepLoop(Loop):
     """Runs ``training_step`` on one batch, or on one split of it.
 
     Attributes:
-        hiddens: hidden states of the split before, with truncated back-propagation; None at a
+        hiddens: hidden states of the previous split, with truncated back-propagation; None at a
             batch's first split.
     """
 
-    safe_points = False  # a batch is being worked on
+    safe_points = False  # a batch is being processed
 
     def __init__(self) -> None:
         self.hiddens: Any = None
@@ -25,16 +25,16 @@ class TrainingStepLoop(Loop):
 
     @property
     def asks_module(self) -> bool:
-        """Whether its ``training_step`` is the one below, which calls the module's."""
+        """True if ``training_step`` is not overridden, and calls the module's."""
         return getattr(self.training_step, "__func__", None) is TrainingStepLoop.training_step
 
     def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
-        """What the module's ``training_step`` returns; override it to get losses from elsewhere.
+        """Return the output of the module's ``training_step``; override it for other losses.
 
         Args:
             batch: the batch, or a split of it.
             batch_idx: its number in the epoch.
-            optimizer_idx: whose turn it is; passed on if there are several optimizers.
+            optimizer_idx: number of the optimizer; passed on if there are several.
 
         Returns:
             A loss of shape (), a dict with ``loss``, or None.

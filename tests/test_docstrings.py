@@ -16,14 +16,8 @@ NO_PRODUCT = frozenset({"tests", "examples", "build", "dist", "runs"})
 # Files whose docstrings are still to be completed.
 PENDING = frozenset(
     {
-        "bus/log/codec.py",
         "bus/log/marks.py",
         "bus/log/writer.py",
-        "loops/context.py",
-        "loops/loop.py",
-        "loops/outputs.py",
-        "loops/prediction.py",
-        "loops/stop_requests.py",
     }
 )
 NOTHING = frozenset({"None", "Never", "NoReturn"})

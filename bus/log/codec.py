@@ -108,15 +108,15 @@ def encode_events(others: Sequence[object]) -> bytes:
 
 
 def encode_trace(notes: HookTrace, others: Sequence[object]) -> bytes:
-    """Encode one frame's payload.
+    """Return the payload of a frame.
 
     Args:
         notes: the hooks.
-        others: events.
+        others: the other events.
 
     Raises:
-        UNENCODABLE: as ``encode_events``.
-        TooManyWords: there are too many notes for a frame.
+        UNENCODABLE: as for ``encode_events``.
+        TooManyWords: there are too many hooks for a frame.
     """
     if not count_hooks(shape_of(notes.words)):
         return encode_events(others)

@@ -294,4 +294,4 @@ def test_a_value_that_is_no_number_becomes_a_fault_in_its_place() -> None:
 
     assert isinstance(fault, Fault)
     assert (fault.seq, fault.source) == (3, "module")
-    assert "a Put could not be recorded" in fault.message
+    assert "a Put cannot be recorded" in fault.message
