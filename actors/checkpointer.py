@@ -754,9 +754,7 @@ class Checkpointer:
                 check_carried(state, f"the state of {name}")
 
     def restore_rng(self) -> None:
-        """Restore random number generators, as the last thing before training, because set-up may
-        draw.
-        """
+        """Restore random number generators, last before training, because set-up may draw."""
         if self._rng is not None:
             set_rng_state(self._rng)
             self._rng = None
@@ -767,9 +765,7 @@ class Checkpointer:
 
 
 def _check_classes(mine: Sequence[Any], saved: Sequence[str] | None) -> None:
-    """Refuse states of other classes, many of which torch would accept and fail with in the first
-    step.
-    """
+    """Refuse states of other classes; torch would accept many, and fail in the first step."""
     names = [type(each).__name__ for each in mine]
     if saved is not None and names != list(saved):
         raise CheckpointError(

@@ -246,8 +246,7 @@ class Loaders:
         return not all(map(knows_its_length, _parts(self.training)))
 
     def report_early_end(self, batches: int) -> None:
-        """Warn, once a run, that the training data ended after fewer batches than the loader
-        announced.
+        """Warn, once a run, that the training data had fewer batches than the loader announced.
 
         Batches that only a limit made one expect are not missing.
         """
@@ -294,8 +293,7 @@ class Loaders:
             )
 
     def begin_epoch(self, epoch: int, resumes: bool = False) -> None:
-        """Prepare an epoch of training: request new dataloaders if due, and pass its number to
-        samplers.
+        """Prepare an epoch of training: new dataloaders if due, and its number for samplers.
 
         Args:
             epoch: its number, from 0.

@@ -330,8 +330,10 @@ class Actor(LeavesRunBehind):
         destinations: Sequence[str] | None,
         encode: Callable[[], EncodedMedia],
     ) -> None:
-        """Record what ``encode`` makes; where the process lacks file descriptors or memory for it,
-        say that the value is lost instead.
+        """Record the result of ``encode``.
+
+        If the process lacks file descriptors or memory for it, a Fault records that the value is
+        lost.
         """
         context = self._require_context(verb)
         try:

@@ -556,8 +556,7 @@ class Bus(StaysInRun):
         raise self.why_refused(f"emit({type(event).__name__}(...)) was called")
 
     def why_refused(self, what: str) -> UsageError:
-        """Return the error for a record that is not possible: in a forked child, or while no run is
-        open.
+        """Return the error for a record in a forked child, or while no run is open.
 
         Args:
             what: what was to be recorded, such as a call.
@@ -615,8 +614,7 @@ class Bus(StaysInRun):
     # -- statistics --------------------------------------------------------------------------
 
     def statistics(self) -> BusStatistics:
-        """Return counts of log, mailboxes and cursors: the present ones, or the last if the run is
-        over.
+        """Return counts of log, mailboxes and cursors, the last ones if the run is over.
 
         Any thread may call this.
         """
@@ -659,9 +657,7 @@ class Bus(StaysInRun):
     # -- the bus thread ----------------------------------------------------------
 
     def serve_control(self, steered: Steered) -> None:
-        """Let other processes steer the run through a socket in its folder; to be called before the
-        start.
-        """
+        """Let others steer the run through a socket in its folder; to call before ``start``."""
         if self._run is not None:
             self._control = ControlServer(self._run.path, steered, self, self.post_office)
 
@@ -831,8 +827,7 @@ class Bus(StaysInRun):
                 self._failures.append(error)
 
     def _drain(self, timeout_s: float) -> None:
-        """Wait until observers have read what is recorded, and taken the commands sent to them by
-        then.
+        """Wait until observers have read the log and taken the commands sent to them by then.
 
         Those that have not in time are cancelled.
         """

@@ -27,9 +27,7 @@ _log = get_logger("nightbus.bus")
 
 
 class Recorder(Protocol):
-    """What a post office needs of the bus: it knows the actors, and records what becomes of
-    commands.
-    """
+    """The bus as a post office uses it: knows actors, and records what happens to commands."""
 
     writer: LogWriter | None
     attention: bool

@@ -106,8 +106,9 @@ class _Command(_StandsForVerb):
 
 
 class _Json(_StandsForVerb):
-    """``--json '{...}'`` gives fields, ``--json`` alone asks for JSON. A word that follows it is
-    the run or the verb, which come in this order.
+    """Parses ``--json '{...}'``, which sets fields, and ``--json`` alone, which requests JSON.
+
+    A word that follows it is the run or the verb, which come in this order.
     """
 
     def take(self, namespace: argparse.Namespace, value: str | None) -> None:

@@ -100,9 +100,7 @@ class LoopView:
         self._advance(self._before + hook.batch_idx + 1, hook.time_ns)
 
     def advance(self, advanced: LoopAdvanced) -> None:
-        """Handle the end of an iteration, of a loop of the user's own or of a batch before a
-        validation.
-        """
+        """Handle the end of an iteration: of a user's loop, or of a batch before a validation."""
         self._advance(advanced.completed, advanced.time_ns)
 
     def _advance(self, done: int, time_ns: int) -> None:

@@ -151,8 +151,7 @@ class Sink(LoggerCalls, Actor):
         """
 
     def refuse(self, names: Iterable[str], step: int, error: Exception) -> None:
-        """Leave out a record that the destination cannot hold, and continue; to be called in
-        ``write``.
+        """Leave out a record that the destination cannot hold; to be called in ``write``.
 
         A Fault in the log and a warning name the record. Further records of the same metrics are
         left out

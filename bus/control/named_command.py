@@ -33,8 +33,10 @@ class Directory(Protocol):
 
 
 def named_command(request: Request, target: str, directory: Directory) -> Command:
-    """Make the command that a request names. The name is looked up among the classes that this
-    process has defined, and among those what the actor takes; nothing else is made.
+    """Return the command that a request names.
+
+    The name is looked up among the classes that this process has defined, and among those that the
+    actor takes; nothing else is created.
 
     Args:
         request: the request.

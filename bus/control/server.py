@@ -205,8 +205,9 @@ class ControlServer:
 async def _unless_hung_up(
     stream: trio.SocketStream, reply: Reply, told: Told, timeout_s: float
 ) -> tuple[bool, Any]:
-    """Whether there is a reply, and the reply; there is none when the other side hangs up or talks
-    on before.
+    """Return whether there is a reply, and the reply.
+
+    There is none if the client disconnects or sends more before.
 
     Raises:
         AskTimeoutError: there is none in time.

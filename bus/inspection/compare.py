@@ -52,7 +52,8 @@ def compare_runs(
     set-up of its resumed attempts.
 
     Args:
-        left, right: the runs.
+        left: one of the runs.
+        right: the other.
         ignore: shell patterns of metrics that are not compared, such as those that measure time.
         hooks: compare hooks too; otherwise only what was put.
         rank: of which process.

@@ -1,1 +1,1 @@
-"""A rank's events on disk: how they are noted, laid out, written, read and compressed."""
+"""A rank's events on disk: how they are recorded, laid out, written, read and compressed."""

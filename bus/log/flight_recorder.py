@@ -1,6 +1,6 @@
-"""The last events of a run that keeps no full log, in memory: cheap to record, written when asked.
+"""FlightRecorder: keeps the last events of a run without a full log in memory.
 
-A hook costs here what it costs to record it (marks.py), and a copy of the trace now and then.
+A hook costs what recording it costs (marks.py), and a copy of the trace now and then.
 """
 
 import itertools
@@ -22,9 +22,9 @@ from .place import Place
 
 CAPACITY = 2000
 MAX_KEPT_BYTES = 4096  # of the fields of a user's event; the last events must not take much memory
-MAX_STEP_NS = 100_000_000  # after which a step's trace is taken up although it goes on
+MAX_STEP_NS = 100_000_000  # after which a step's trace is taken before it has ended
 NOBODY = 0  # no thread's number
-_WORDS_AN_EVENT = 2  # the most that are recorded before they are taken up, about
+_WORDS_AN_EVENT = 2  # about the most recorded before they are taken
 _EVENT_MARK = bytes([EVENT >> SHIFT])
 
 
@@ -34,13 +34,13 @@ class FlightRecorder:
     Any thread may add events; hooks are recorded on the training thread.
 
     Args:
-        place: where training is; it has what hooks do recorded here from now on.
-        capacity: how many events are kept; the older ones are forgotten.
+        place: the place in training, which has hooks recorded here from now on.
+        capacity: number of events kept; older ones are dropped.
         clock_ns: monotonic clock.
 
     Attributes:
-        recorder: what records hooks.
-        on_kept: called with what is taken up; None for nobody.
+        recorder: records hooks.
+        on_kept: called with each trace that is taken; None for no call.
     """
 
     def __init__(
@@ -67,8 +67,9 @@ class FlightRecorder:
         place.recorder = self.recorder
 
     def keep(self) -> None:
-        """Take up the trace since the last time; only the thread that made the recorder may. What
-        strikes in the middle of it leaves it be.
+        """Take the trace since the last time; only on the thread that created the recorder.
+
+        Code that interrupts it, such as a signal handler, does nothing.
         """
         owner = self._owner
         if owner == NOBODY:
@@ -99,13 +100,13 @@ class FlightRecorder:
 
     @uninterrupted
     def _take_up(self, kept: HookTrace, number: int, rest: "array[int]", origin: Origin) -> None:
-        """Move the first words of the trace to those that are kept.
+        """Move the first words of the trace to the kept ones.
 
         Args:
             kept: the words.
-            number: how many they are; another thread may have added an event behind them.
-            rest: what stays in their place, of hooks that go on.
-            origin: where training is.
+            number: how many they are; another thread may have added an event after them.
+            rest: their replacement, for hooks that have not ended.
+            origin: the place in training.
         """
         trace, count = self.recorder.trace, self._count
         trace.words[:number] = rest
@@ -115,7 +116,7 @@ class FlightRecorder:
             self._number += count
 
     def _keep_within_step(self) -> None:
-        """Take up the trace of a step that goes on; the rest of it is due at its end."""
+        """Take the trace before the step has ended; the rest of it is due at its end."""
         self.keep()
         self.recorder.flush_due_ns = AT_ONCE
 
@@ -132,23 +133,23 @@ class FlightRecorder:
                 if threading.get_ident() == self._owner:
                     self.keep()
                 elif shape_of(words[-1:]) == _EVENT_MARK:
-                    return  # it is found behind that one
+                    return  # it is found after that one
             words.append(EVENT | number)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
-        """Keep an event that arises now.
+        """Keep an event that happens now.
 
         Args:
             kind: its class.
-            fields: those that only its class has.
-            source: who it comes from.
+            fields: its own fields, in order.
+            source: the name of the actor it comes from.
         """
         place = self._place
-        # Its place in the order is given when it is written.
+        # It gets its sequence number when it is written.
         self.add(place.event(kind, 0, self.clock_ns(), place.step, source, *fields))
 
     def last(self) -> list[Event | HookAt]:
-        """The run's start, and the last events, oldest first; any thread may ask."""
+        """Return the run's start, and the last events, oldest first; any thread may call this."""
         found: list[Event | HookAt] = []
         kept, words, origin, events = self._snapshot()
         now = self.recorder.trace.rest(origin)
@@ -167,7 +168,7 @@ class FlightRecorder:
 
     @uninterrupted
     def _snapshot(self) -> "_Snapshot":
-        """All that is kept, at one moment."""
+        """Return everything kept, at one moment."""
         trace = self.recorder.trace
         return [*self._kept], trace.words[:], trace.origin, {**self._events}
 
@@ -180,7 +181,7 @@ def _is_large(event: Event) -> bool:
 
 
 def _events_behind(parts: Sequence[HookTrace], events: dict[int, Event]) -> dict[int, list[Event]]:
-    """Which events a number in the trace stands for: its own, and those after it that have none."""
+    """Return the events of each number in the trace: its own, and those after it without one."""
     noted = sorted(
         word & NUMBER for part in parts for word in part.words if word & ~NUMBER == EVENT
     )
@@ -193,14 +194,14 @@ def _events_behind(parts: Sequence[HookTrace], events: dict[int, Event]) -> dict
 
 
 def _arrived(event: Event) -> Event:
-    """The event with its value, where that was still on its way from an accelerator."""
+    """Return the event with its value, if that is still being copied from an accelerator."""
     if type(event) is not Put or isinstance(event.value, bool | int | float):
         return event
     try:
         if event.value.ready():
             return msgspec.structs.replace(event, value=event.value.result())
         missing = "had not arrived"
-    except Exception as error:  # the accelerator failed, which may be why the run is looked at
+    except Exception as error:  # the accelerator failed, which may be what is being examined
         missing = f"did not arrive: {error}"
     head = [getattr(event, name) for name in Event.__struct_fields__]
     return Gap(*head, 1, f"the value of {event.name!r} {missing}")

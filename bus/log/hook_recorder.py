@@ -1,4 +1,4 @@
-"""Records what hooks do as it happens: what loops and routes call."""
+"""HookRecorder: records what hooks do; called by loops and routes."""
 
 import sys
 from collections.abc import Callable
@@ -12,21 +12,21 @@ AT_ONCE = -1
 
 
 class HookRecorder(StaysInRun):
-    """Adds a word to a trace for each thing that happens, and knows when that is to be written.
+    """Adds a word to a trace for each thing that happens, and keeps when the trace is due.
 
     Args:
-        origin: where training is.
+        origin: the place in training.
         clock_ns: monotonic clock.
-        flush_within_step: writes the trace although a step goes on.
+        flush_within_step: writes the trace before the step has ended.
 
     Attributes:
-        is_on: whether anything is recorded.
-        trace: what happened since it was written last.
+        is_on: something is recorded.
+        trace: what happened since it was last written.
         record: adds a word: ``record(clock_ns() + code)``.
         clock_ns: monotonic clock, for the words.
         flush_due_ns: when the trace should be written at a step's end.
-        flush_latest_ns: when it should be written although a step goes on.
-        flush_within_step: does that.
+        flush_latest_ns: when it should be written even before the step has ended.
+        flush_within_step: does so.
     """
 
     __slots__ = (
@@ -54,7 +54,7 @@ class HookRecorder(StaysInRun):
 
 
 def recording_nothing() -> HookRecorder:
-    """A recorder for where nothing is recorded: it is never due, and what it is told is dropped."""
+    """Return a recorder that drops everything and is never due."""
     recorder = HookRecorder(HookTrace().origin, monotonic_ns, _do_nothing)
     recorder.is_on = False
     recorder.record = _drop
@@ -62,8 +62,8 @@ def recording_nothing() -> HookRecorder:
 
 
 def _drop(_: int) -> None:
-    """What happens to a word that nobody wants."""
+    """Drop a word."""
 
 
 def _do_nothing() -> None:
-    """How a trace is written that stays empty."""
+    """Write a trace that stays empty."""

@@ -1,14 +1,15 @@
-"""How a step's words (marks.py) lie in a frame, and how to read many steps that are alike.
+"""The layout of a step's words (marks.py) in a frame, and reading of many steps that are alike.
 
     payload = 0xc1 | time's high byte u8 | words u16 | bytes of names u16
               | stage u8 | 0 u8 | epoch u64 | step u64 | batch_idx u64 | dataloader_idx u64
               | word u64 ... | names | others                        (little endian)
 
-0xc1 is what msgpack begins nothing with. Stage and so on are where training was before the first
-word. Names is a msgpack array of the names of hooks without marks of their own, others one of
-events, if the frame says that it has any. A frame needs no other one to be read.
+No msgpack value begins with 0xc1. Stage and so on are the place before the first word. Names is a
+msgpack array of the names of hooks without marks of their own; others is one of events, if the
+frame
+has any. A frame can be read without any other.
 
-What happens in a step mostly happens in the next one too. So what its marks say is worked out once.
+A step is mostly like the one before, so its marks are interpreted only once.
 """
 
 import struct
@@ -48,7 +49,7 @@ MAX_HOOKS = 0xFFFF  # as many as a frame's head can count
 _MARK_AT = 7
 _ORIGIN_PARTS = 5
 _EVENT = EVENT >> SHIFT
-# What a log that was made up may have a reader keep stays small.
+# Limits what a malicious log can make a reader keep.
 _MAX_SHAPE_BYTES = 1024
 _MAX_LAYOUTS = 128
 
@@ -58,18 +59,18 @@ _names = msgspec.msgpack.Decoder(list[str])
 
 
 class TooManyWords(Exception):
-    """More than a frame holds: they are to be divided among several."""
+    """There are more words than fit into a frame, so they have to be divided."""
 
 
 class Steps(NamedTuple):
     """The hooks of a frame, in order.
 
     Attributes:
-        places: where training was: from which of the hooks on, and where.
+        places: the places in training, each with the number of the first hook there.
         names: of the hooks.
         times_ns: when each was done.
-        begun_ns: when its handlers began; the same for a hook without.
-        others: how the frame goes on.
+        begun_ns: when its handlers began; the same for a hook without handlers.
+        others: the rest of the frame.
     """
 
     places: list[tuple[int, PlaceMark]]
@@ -80,21 +81,21 @@ class Steps(NamedTuple):
 
 
 class Layout:
-    """What the words of a shape say, which has no names.
+    """The interpretation of a shape without names.
 
     Args:
         shape: the words' marks.
 
     Attributes:
         names: of the hooks that ran or ended, in order.
-        times: which word is each one's time.
-        begun: which is the time when it began; the same for a hook without handlers.
+        times: index of the word with each one's time.
+        begun: index of the word with the time when it began; the same without handlers.
         times_in, begun_in: take these out of an Origin and the words' numbers.
         places: from which of the hooks on, what takes where training was out of the same, and by
             how many steps and batches it went on since.
 
     Raises:
-        ValueError: a mark is none, or there are too many hooks for a frame.
+        ValueError: there is no such mark, or there are too many hooks for a frame.
     """
 
     __slots__ = ("begun", "begun_in", "names", "places", "times", "times_in")
@@ -135,7 +136,7 @@ class Layout:
 
 
 def _taking(words: Sequence[int]) -> _Take:
-    """What takes numbers of words."""
+    """Return a function that takes the numbers of words."""
     at = [_ORIGIN_PARTS + word for word in words]
     if len(at) > 1:
         return itemgetter(*at)
@@ -152,7 +153,7 @@ _layout_of = lru_cache(_MAX_LAYOUTS)(Layout)
 
 
 def layout_of(shape: bytes) -> Layout:
-    """The same, kept for the next step.
+    """Return the layout of a shape, kept for the next step.
 
     Raises:
         ValueError: as ``Layout``.
@@ -161,10 +162,10 @@ def layout_of(shape: bytes) -> Layout:
 
 
 def encode_words(notes: HookTrace) -> bytes:
-    """A frame's payload up to the other events.
+    """Return a frame's payload up to the other events.
 
     Raises:
-        TooManyWords: it does not hold so many, or so many names.
+        TooManyWords: there are too many words or names for a frame.
     """
     used: dict[int, int] = {}  # number of a name -> its number in the frame
     words = notes.words
@@ -185,10 +186,10 @@ def encode_words(notes: HookTrace) -> bytes:
 
 
 def decode_words(payload: bytes | memoryview) -> Steps:
-    """The hooks of a frame.
+    """Return the hooks of a frame.
 
     Raises:
-        MALFORMED: it is not what it says.
+        MALFORMED: the payload is malformed.
         struct.error: it ends early.
     """
     _, high, number, names_bytes, *origin = PAYLOAD_HEAD.unpack_from(payload)
@@ -221,7 +222,7 @@ def decode_words(payload: bytes | memoryview) -> Steps:
 
 
 def others_in(payload: bytes | memoryview) -> memoryview:
-    """How a frame goes on behind its hooks.
+    """Return the part of a payload after its hooks.
 
     Raises:
         ValueError, struct.error: it ends early.

@@ -1,4 +1,4 @@
-"""What is noted of a step as it goes: a 64-bit word for each thing that happens.
+"""The record of a step: a 64-bit word for each thing that happens.
 
 A word's high byte is its mark, which says what the number in its other 56 bits is: a part of where
 training is, or the time in ns at which hooks ran, began or were done. To note something is
@@ -17,12 +17,12 @@ from ..events import Stage
 
 SHIFT = 56
 NUMBER = (1 << SHIFT) - 1
-_FAR_FROM_FULL = 3 << SHIFT - 2  # 208 days before
+_FAR_FROM_FULL = 3 << SHIFT - 2  # reached 208 days before it is full
 
 NOTICE, BEGIN, END = 0, 1, 2
 """What a hook did: it ran, without handlers; its handlers began; they were done."""
 NEXT = 3
-"""Training went on by one, in its ``step`` or ``batch_idx``."""
+"""The ``step`` or ``batch_idx`` of the place increased by one."""
 
 Action = tuple[int, str]
 """NOTICE, BEGIN or END, and the hook; NEXT, and the part of where training is."""
@@ -37,10 +37,10 @@ STAGE_NUMBERS: dict[Stage, int] = {stage: number for number, stage in enumerate(
 
 # The number is the epoch, the step and so on. A batch_idx of -1 is NUMBER.
 STAGE, EPOCH, STEP, BATCH_IDX, DATALOADER_IDX = (mark << SHIFT for mark in range(5))
-# The number says which of the names is that of the hook that the next word is about.
+# The number selects the name of the hook of the next word.
 NAME = 5 << SHIFT
 NAMED = 6  # and the next two: what the hook of that name did
-# The number says which event, of those that somebody keeps beside the words. Not in a log.
+# The number selects an event kept apart from the words. Not in a log.
 EVENT = 9 << SHIFT
 _FIRST_HOOK = 10
 NEXT_PARTS = {"step": STEP, "batch_idx": BATCH_IDX}
@@ -115,12 +115,17 @@ _marks = {actions: number << SHIFT for number, actions in ACTIONS.items()}
 
 
 def mark_of(action: int, hook: str) -> int | None:
-    """The mark of what a hook does, shifted to its place; None for a hook that has none."""
+    """Return the mark of a hook's action, shifted to its position; None if there is none.
+
+    Args:
+        action: NOTICE, BEGIN or END.
+        hook: the hook.
+    """
     return _marks.get(((action, hook),))
 
 
 def notice(*hooks: str) -> int:
-    """The mark of hooks without handlers, which run one directly after the other.
+    """Return the mark of hooks without handlers that run one directly after the other.
 
     Raises:
         KeyError: there is none.
@@ -129,7 +134,11 @@ def notice(*hooks: str) -> int:
 
 
 def begin(hook: str, *before: str) -> int:
-    """The mark of a hook whose handlers begin, directly after others that have none.
+    """Return the mark of a hook whose handlers begin, directly after hooks without handlers.
+
+    Args:
+        hook: the hook.
+        before: the hooks before it.
 
     Raises:
         KeyError: there is none.
@@ -138,7 +147,11 @@ def begin(hook: str, *before: str) -> int:
 
 
 def end(hook: str, *after: str) -> int:
-    """The mark of a hook whose handlers are done, directly before others that have none.
+    """Return the mark of a hook whose handlers are done, directly before hooks without handlers.
+
+    Args:
+        hook: the hook.
+        after: the hooks after it.
 
     Raises:
         KeyError: there is none.
@@ -147,7 +160,7 @@ def end(hook: str, *after: str) -> int:
 
 
 def together(*actions: Action) -> int:
-    """The mark of what happens directly one after the other.
+    """Return the mark of actions that happen directly one after the other.
 
     Raises:
         KeyError: there is none.
@@ -156,13 +169,13 @@ def together(*actions: Action) -> int:
 
 
 class HookAt(NamedTuple):
-    """A hook that was noted.
+    """A recorded hook.
 
     Attributes:
         name: the hook.
         time_ns: when it was done.
         duration_ns: how long its handlers took.
-        mark: where training was.
+        mark: the place in training.
     """
 
     name: str
@@ -172,7 +185,12 @@ class HookAt(NamedTuple):
 
 
 def place_of(origin: Origin, steps: int = 0, batches: int = 0) -> PlaceMark:
-    """Where training is, so many steps and batches further than an origin.
+    """Return the place that is some steps and batches after an origin.
+
+    Args:
+        origin: the origin.
+        steps: number of optimizer steps since.
+        batches: number of batches since.
 
     Raises:
         ValueError: there is no stage of that number.
@@ -190,23 +208,28 @@ def place_of(origin: Origin, steps: int = 0, batches: int = 0) -> PlaceMark:
 
 
 def word_of_next(part: str, origin: Origin) -> int:
-    """The word that says that training went on by one."""
+    """Return the word that records that a part of the place increased by one.
+
+    Args:
+        part: ``step`` or ``batch_idx``.
+        origin: the place before.
+    """
     mark = NEXT_PARTS[part]
     return mark | origin[mark >> SHIFT] + 1 & NUMBER
 
 
 class Walk:
-    """Goes through words.
+    """Interprets words in order.
 
     Args:
-        origin: where training was before them.
+        origin: the place before them.
         names: of hooks without marks of their own.
-        base_ns: what the times in them are counted from.
+        base_ns: the time from which times in them are counted.
 
     Attributes:
-        origin: where training is.
-        open: hooks that have begun and not ended, and when. One that begins anew was left by an
-            exception before.
+        origin: the present place.
+        open: hooks that have begun and not ended, with their time. If one begins again, an
+            exception left it before.
     """
 
     def __init__(self, origin: Origin, names: Sequence[str], base_ns: int = 0) -> None:
@@ -217,10 +240,10 @@ class Walk:
         self._name: str | None = None  # of the hook that the next word is about
 
     def hooks(self, words: Sequence[int]) -> Iterator[HookAt]:
-        """The hooks that ran or ended.
+        """Yield the hooks that ran or ended.
 
         Raises:
-            ValueError: a word is none.
+            ValueError: a word is malformed.
         """
         for word in words:
             number = word & NUMBER
@@ -235,10 +258,10 @@ class Walk:
                     yield HookAt(name, time_ns, number - begun, place_of(self.origin))
 
     def actions(self, word: int) -> tuple[Action, ...]:
-        """What happens at a word's time, if it has one.
+        """Return what happens at a word's time, if it has one.
 
         Raises:
-            ValueError: the word is none.
+            ValueError: the word is malformed.
         """
         mark, number = word >> SHIFT, word & NUMBER
         if (actions := ACTIONS.get(mark)) is not None:
@@ -264,13 +287,19 @@ class Walk:
 
 
 class HookTrace:
-    """Words, and what it takes to read them.
+    """Words, and what is needed to read them.
+
+    Args:
+        origin: the place before the first word.
+        names: hooks without marks of their own.
+        base_ns: the time from which times in the words are counted.
 
     Attributes:
-        words: what happened since it was taken up last.
-        origin: where training was before.
-        names: hooks without marks of their own, by their number.
-        base_ns: what the times in the words are counted from: 0 in the first 833 days after the
+        words: what happened since they were last taken.
+        origin: the place before the first word.
+        names: hooks without marks of their own, by number.
+        base_ns: the time from which times in the words are counted: 0 in the first 833 days after
+            the
             machine's start, then 2 ** 56 and so on.
     """
 
@@ -288,21 +317,25 @@ class HookTrace:
         self.base_ns = base_ns
 
     def clock(self, clock_ns: Callable[[], int]) -> Callable[[], int]:
-        """What tells the time for the words, and sets ``base_ns``.
+        """Return the clock for the words, and set ``base_ns``.
 
-        Should a run go on past the moment at which it would change, its times jump back; a word's
-        mark stays what it is.
+        If a run continues past a change of ``base_ns``, its times jump back, but marks stay valid.
         """
         now_ns = clock_ns()
         self.base_ns = now_ns & ~NUMBER
         return clock_ns if now_ns < _FAR_FROM_FULL else lambda: clock_ns() & NUMBER
 
     def rest(self, origin: Origin) -> "HookTrace":
-        """Empty ones that go on with these."""
+        """Return an empty trace that continues this one."""
         return HookTrace(origin, self.names, self.base_ns)
 
     def appender(self, action: int, hook: str) -> Callable[[int], object]:
-        """What notes, at a time in ns, what a hook does."""
+        """Return a function that records, at a time in ns, a hook's action.
+
+        Args:
+            action: NOTICE, BEGIN or END.
+            hook: the hook.
+        """
         mark = mark_of(action, hook)
         if mark is not None:
             append = self.words.append
@@ -314,12 +347,12 @@ class HookTrace:
         return lambda time_ns: extend((name, time_ns | what))
 
     def hooks(self) -> Iterator[HookAt]:
-        """The hooks that ran or ended; any thread may ask."""
+        """Yield the hooks that ran or ended; any thread may call this."""
         origin, words = self.origin, self.words[:]
         return Walk(origin, self.names, self.base_ns).hooks(words)
 
     def cut(self, number: int) -> "Cut":
-        """Divide the words behind so many hooks."""
+        """Divide the words after some number of hooks."""
         walk, words = Walk(self.origin, self.names, self.base_ns), self.words
         first, hooks = self.rest(self.origin), list[HookAt]()
         if number < count_hooks(shape_of(words)):
@@ -339,7 +372,7 @@ class HookTrace:
         return Cut(first, hooks, rest)
 
     def _one_by_one(self) -> "array[int]":
-        """The words, with one for each thing that was noted together with others."""
+        """Return the words, with one for each thing that was recorded together with others."""
         singly: array[int] = array("Q")
         walk = Walk(self.origin, self.names, self.base_ns)
         for word in self.words:
@@ -357,7 +390,7 @@ class HookTrace:
         return singly
 
     def selected(self, hooks: Collection[str] | None) -> "HookTrace":
-        """What was noted of some hooks only, without events.
+        """Return the trace of some hooks only, without events.
 
         Args:
             hooks: names; None for all.
@@ -381,12 +414,12 @@ class HookTrace:
 
 
 class Cut(NamedTuple):
-    """HookTrace in two parts.
+    """A HookTrace in two parts.
 
     Attributes:
-        first: up to a hook.
-        hooks: that are in it.
-        rest: what follows; it begins with the hooks that go on.
+        first: the part up to a hook.
+        hooks: number of hooks in it.
+        rest: the other part; it begins with the hooks that have not ended.
     """
 
     first: HookTrace
@@ -395,7 +428,7 @@ class Cut(NamedTuple):
 
 
 def shape_of(words: "array[int]") -> bytes:
-    """The marks of words, a byte each: the same for steps in which the same happens."""
+    """Return the marks of words, a byte each: equal for steps in which the same happens."""
     return words.tobytes()[_MARK_AT::8]
 
 
@@ -407,5 +440,5 @@ _HOOKS_IN_MARK[NAMED + NOTICE] = _HOOKS_IN_MARK[NAMED + END] = 1
 
 
 def count_hooks(shape: bytes) -> int:
-    """How many hooks ran or ended."""
+    """Return how many hooks ran or ended."""
     return sum(shape.translate(_HOOKS_IN_MARK))

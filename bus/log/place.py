@@ -1,4 +1,4 @@
-"""Where training is, for whatever is recorded now."""
+"""Place: the place in training, which is recorded with each event."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,17 +23,17 @@ E = TypeVar("E", bound=Event)
 
 
 class Place(StaysInRun):
-    """Where training is; loops move it, and every event carries it.
+    """The place in training, set by loops and copied to every event.
 
     Args:
         rank: the process.
 
     Attributes:
         rank: the process.
-        stage, epoch, step, batch_idx, dataloader_idx: as in an event; changed by moving.
+        stage, epoch, step, batch_idx, dataloader_idx: as in an event; set by the methods below.
         hook: the hook that is running; empty between hooks.
-        failed_batch_idx: which batch of another stage an exception left last; None for none.
-        recorder: told of every move, and of what hooks do.
+        failed_batch_idx: the batch of another stage that an exception left last; None for none.
+        recorder: records changes of the place, and hooks.
     """
 
     __slots__ = (
@@ -62,15 +62,15 @@ class Place(StaysInRun):
     def event(
         self, kind: type[E], seq: int, time_ns: int, step: int, source: str, *fields: Any
     ) -> E:
-        """Make an event that arises here.
+        """Return an event at this place.
 
         Args:
             kind: its class.
-            seq: its place in the order.
-            time_ns: when it arose, on the log's clock.
+            seq: its sequence number.
+            time_ns: its time, on the log's clock.
             step: the step it belongs to, mostly this one.
-            source: who it comes from.
-            fields: those that only its class has.
+            source: the name of the actor it comes from.
+            fields: its own fields, in order.
 
         Returns:
             The event.
@@ -98,16 +98,16 @@ class Place(StaysInRun):
         value: Any,
         destinations: tuple[str, ...],
     ) -> Put:
-        """Make a Put that arises here, as ``event`` would; written out, that takes half the time.
+        """Return a Put at this place; written out, because ``event`` takes twice the time.
 
         Args:
-            seq: its place in the order.
-            time_ns: when it arose, on the log's clock.
+            seq: its sequence number.
+            time_ns: its time, on the log's clock.
             step: the step it belongs to.
-            source: who puts it.
+            source: the name of the actor it comes from.
             name: the metric.
-            value: the number, or one that is still on its way.
-            destinations: whom it is for.
+            value: the number, or one still being copied.
+            destinations: labels of its destinations.
 
         Returns:
             The event.
@@ -129,21 +129,21 @@ class Place(StaysInRun):
         )
 
     def origin(self) -> Origin:
-        """Where training is, as traces begin with it."""
+        """Return the place as the origin of a trace."""
         stage = STAGE_NUMBERS[self.stage]
         return stage, self.epoch, self.step, self.batch_idx & NUMBER, self.dataloader_idx
 
     def as_tuple(self) -> PlaceMark:
-        """Where training is, as a tuple."""
+        """Return the place as a tuple."""
         return self.epoch, self.step, self.batch_idx, self.dataloader_idx, self.stage
 
     def begin_batch(self, batch_idx: int) -> None:
-        """Move to a batch."""
+        """Set the batch."""
         self.batch_idx = batch_idx
         self.recorder.record(batch_idx | BATCH_IDX)
 
     def complete_step(self, step: int) -> None:
-        """Count an optimizer step."""
+        """Set the number of optimizer steps completed."""
         self.step = step
         self.recorder.record(step | STEP)
 
@@ -156,10 +156,10 @@ class Place(StaysInRun):
         batch_idx: int | None = None,
         dataloader_idx: int | None = None,
     ) -> None:
-        """Move in any way, outside the hot path.
+        """Set any part of the place; not for the hot path.
 
         Args:
-            stage: the new stage; None for the one it is, as for all of these.
+            stage: the new stage; None for no change, as for all of these.
             epoch: the new epoch.
             step: optimizer steps completed.
             batch_idx: the new batch, -1 for none.
@@ -171,7 +171,7 @@ class Place(StaysInRun):
         self.batch_idx = self.batch_idx if batch_idx is None else batch_idx
         self.dataloader_idx = self.dataloader_idx if dataloader_idx is None else dataloader_idx
         if self.recorder.is_on:
-            # In one call: a signal finds all of it recorded or nothing.
+            # In one call, so that a signal handler finds all of it recorded or nothing.
             self.recorder.trace.words.extend(
                 (
                     STAGE | STAGE_NUMBERS[self.stage],
@@ -184,14 +184,14 @@ class Place(StaysInRun):
 
     @contextmanager
     def in_stage(self, stage: Stage) -> Iterator[None]:
-        """Be in another stage for a while, and then back where training was."""
+        """Set another stage within, and restore the place at the end."""
         before = self.stage, self.batch_idx, self.dataloader_idx
         self.move(stage=stage, batch_idx=-1)
         self.failed_batch_idx = None
         try:
             yield
         except BaseException:
-            if self.failed_batch_idx is None:  # else of a stage within this one
+            if self.failed_batch_idx is None:  # otherwise of a stage within this one
                 self.failed_batch_idx = self.batch_idx
             raise
         finally:

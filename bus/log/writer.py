@@ -1,4 +1,4 @@
-"""The one writer of a rank's log: collects a step's events, writes them at once."""
+"""LogWriter: the only writer of a rank's log, which writes a step's events at once."""
 
 import contextlib
 import os
@@ -57,8 +57,8 @@ from .segments import SegmentStore
 from .summary import HookTotal, Summary
 
 DEFAULT_SEGMENT_BYTES = 16 << 20
-# A step that emits much is written in parts, and a long one while it goes on. Of fast ones with
-# nothing but hooks, several are written at once.
+# A step with many events is written in parts, and a long one before it has ended. Fast steps with
+# only hooks are written several at once.
 MAX_BUFFERED_EVENTS = 4096
 MAX_BUFFERED_NS = 50_000_000
 COUNT_EVENTS_AT_ONCE = 512
@@ -70,7 +70,7 @@ E_ = TypeVar("E_", bound=Event)
 
 
 class LogIdentity(NamedTuple):
-    """Which log this is."""
+    """Identifies a log."""
 
     run: str
     attempt: int = 0
@@ -79,42 +79,42 @@ class LogIdentity(NamedTuple):
 
 
 class PendingValue(Protocol):
-    """A number that is still on its way, from an accelerator say."""
+    """A number that is still being copied, for example from an accelerator."""
 
     def ready(self) -> bool:
-        """Whether ``result`` would return without waiting."""
+        """Return whether ``result`` would return without waiting."""
 
     def result(self) -> Scalar:
-        """The number; waits for it."""
+        """Return the number, after waiting for it."""
 
 
 class LogWriter(StaysInRun):
     """Appends events to the segments of one log.
 
-    Only the thread that made it may call ``flush`` and ``close`` or append events, and only while
-    it is the ``owner``; others use ``emit_from_any_thread``. While it is at it, ``owner`` is
-    nobody, so that what strikes in the middle and puts something, a signal's handler, ``__del__``
-    or a trace function, goes the way of other threads.
+    Only the thread that created it may call ``flush`` and ``close`` or append events, and only
+    while it is the ``owner``; others use ``emit_from_any_thread``. During these calls the owner is
+    ``NOBODY``, so that code that interrupts them and puts something (a signal handler, ``__del__``
+    or a trace function) is treated like another thread.
 
     Args:
-        store: where segments lie.
-        identity: which log this is.
-        place: where training is. It has what hooks do recorded here from now on, unless somebody
-            else records it already.
+        store: the segments.
+        identity: identifies the log.
+        place: the place in training, which has hooks recorded here from now on, unless another
+            recorder has them already.
         segment_bytes: size at which a segment is sealed and the next begins.
         clock_ns: monotonic clock.
-        began_ns: when the first event arose, on that clock, if not now.
+        began_ns: time of the first event on that clock; now if not given.
         hooks: names of the hooks to write, of those that ``flight`` records; None for all.
-        flight: records hooks instead, and keeps the last events; None for nobody.
+        flight: records hooks instead, and keeps the last events; None if there is none.
 
     Attributes:
-        on_loss: called with the reason when the disk takes events for the first time; None for
-            nobody.
-        owner: the thread that may append now; ``NOBODY`` while it does, and when all is over.
-        takes: whether others may ask for events; not any more once the end is recorded.
+        on_loss: called with the reason when the disk fails to take events for the first time; None
+            for no call.
+        owner: the thread that may append now; ``NOBODY`` while it does, and at the end.
+        takes: other threads may request events, which ends once the end is recorded.
 
     Raises:
-        RunFolderError: the first segment cannot be made.
+        RunFolderError: the first segment cannot be created.
     """
 
     on_loss: Callable[[str], None] | None = None
@@ -136,28 +136,28 @@ class LogWriter(StaysInRun):
         self.hooks = hooks
         self.place = place
         self.flight = flight
-        self._counted_words = 0  # so many of the trace are counted,
-        self._counted_hooks = 0  # and hold so many hooks
-        self._singly = list[HookAt]()  # hooks that are written, to be counted
+        self._counted_words = 0  # words of the trace counted so far,
+        self._counted_hooks = 0  # and hooks in them
+        self._singly = list[HookAt]()  # written hooks to be counted
         self._hook_totals: dict[str, list[int]] = {}  # name -> [count, total ns], this segment
         self.identity = identity
         self.clock_ns = clock_ns
         self.lost_events = 0
-        self._loss: Exception | None = None  # why the last of them are lost
+        self._loss: Exception | None = None  # why events were last lost
         self.owner = threading.get_ident()
         self.takes = True
         self._is_left = False  # in a forked child
-        self.inbox: deque[Callable[[], Event]] = deque()  # makers of other threads' events
+        self.inbox: deque[Callable[[], Event]] = deque()  # create the events of other threads
         self._store = store
         self._segment_bytes = segment_bytes
-        self._rotate_at = segment_bytes  # size at which this segment is to end
+        self._rotate_at = segment_bytes  # size at which this segment ends
         self._flushed_seq = 0
-        self._readable_seq = 0  # the same without those at the end that are lost
-        self._pending: deque[Put] = deque()  # those of the others whose value is on its way
-        # The frame being written and how many buffered hooks and others it holds; seen by a flush
-        # only after one that an interrupt ended.
+        self._readable_seq = 0  # the same without lost events at the end
+        self._pending: deque[Put] = deque()  # puts whose value is still being copied
+        # The frame being written, with its numbers of hooks and others; a flush sees it only after
+        # one that was interrupted.
         self._underway: tuple[bytes, int, int] | None = None
-        self._written_ns = clock_ns()  # when something was written last
+        self._written_ns = clock_ns()  # time of the last write
         self._summary = Summary(first_time_ns=clock_ns() if began_ns is None else began_ns)
         self._uncounted: list[Event] = []  # written, but not yet in the summary
         self._index = 0
@@ -182,14 +182,14 @@ class LogWriter(StaysInRun):
         leave_when_forked(self)
 
     def leave_to_parent(self) -> None:
-        """A forked child writes nothing: what is mapped is its parent's too."""
+        """Stop writing in a forked child, because the mapping is its parent's too."""
         self.takes, self.owner, self._is_left = False, NOBODY, True
         self._file.leave_to_parent()
         self._sync.leave_to_parent()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Have whatever strikes meanwhile go the way of other threads; outside the hot path."""
+        """Treat code that interrupts meanwhile like another thread; not for the hot path."""
         owner, self.owner = self.owner, NOBODY
         try:
             yield
@@ -206,8 +206,14 @@ class LogWriter(StaysInRun):
         time_ns: int | None = None,
         step: int | None = None,
     ) -> E_:
-        """Make the next event: it arises here, now if not at ``time_ns``, and is to be appended
-        before another is made.
+        """Return the next event, which has to be appended before another is made.
+
+        Args:
+            kind: its class.
+            *fields: its own fields, in order.
+            source: the name of the actor it comes from.
+            time_ns: its time, on the log's clock; now if not given.
+            step: the step it belongs to; the present one if not given.
         """
         seq = self.next_seq()
         if time_ns is None:
@@ -217,13 +223,13 @@ class LogWriter(StaysInRun):
         )
 
     def next_seq(self) -> int:
-        """The sequence number of the event that is appended next."""
+        """Sequence number of the next event."""
         if self.flight is not None and (self.hooks is None or self.hooks):
-            self.flight.keep()  # which adds what is to be written of it
+            self.flight.keep()  # which adds the hooks to be written
         return self._flushed_seq + self._count_recorded() + len(self.others)
 
     def _count_recorded(self) -> int:
-        """How many hooks the trace holds; each word is looked at once."""
+        """Return how many hooks the trace holds, reading each word once."""
         words = self.trace.words
         number = len(words)
         if self._counted_words < number:
@@ -232,7 +238,7 @@ class LogWriter(StaysInRun):
         return self._counted_hooks
 
     def append(self, event: Event) -> None:
-        """Add an event to what the next flush writes."""
+        """Add an event, to be written by the next flush."""
         self.others.append(event)
         if self.flight is not None:
             self.flight.add(event)
@@ -241,7 +247,7 @@ class LogWriter(StaysInRun):
         self.recorder.flush_due_ns = AT_ONCE
 
     def append_pending(self, event: Put) -> None:
-        """Add an event whose ``value`` is a PendingValue; what follows waits for it in order."""
+        """Add an event whose ``value`` is a PendingValue; later events wait for it."""
         self.others.append(event)
         self._pending.append(event)
         if self.flight is not None:
@@ -249,7 +255,7 @@ class LogWriter(StaysInRun):
         self.recorder.flush_due_ns = AT_ONCE
 
     def want_hooks(self, wanted: set[str] | None) -> None:
-        """Write hooks too that ``flight`` records, from now on.
+        """Write more of the hooks that ``flight`` records, from now on.
 
         Args:
             wanted: their names; None for all.
@@ -257,12 +263,12 @@ class LogWriter(StaysInRun):
         if self.hooks is None:
             return
         if self.flight is not None:
-            self.flight.keep()  # what was recorded up to now is nothing that they want
+            self.flight.keep()  # what was recorded up to now is not wanted
             self.recorder.flush_due_ns = AT_ONCE
         self.hooks = None if wanted is None else self.hooks | wanted
 
     def _select(self, kept: HookTrace) -> None:
-        """Add those of some recorded hooks that are to be written."""
+        """Add those of some recorded hooks that have to be written."""
         if self.hooks is None or self.hooks:
             some, mine = kept.selected(self.hooks), self.trace
             mine.names, mine.base_ns = some.names, some.base_ns
@@ -271,7 +277,7 @@ class LogWriter(StaysInRun):
             mine.words += some.words
 
     def add_hook(self, name: str, time_ns: int, duration_ns: int | None = None) -> None:
-        """Add a hook that is over.
+        """Add a hook that has ended.
 
         Args:
             name: the hook.
@@ -286,22 +292,27 @@ class LogWriter(StaysInRun):
             trace.appender(END, name)(time_ns & NUMBER)
 
     def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
-        """Have an event appended by the owner's next flush.
+        """Have the owner's next flush write an event.
+
+        Args:
+            kind: its class.
+            *fields: its own fields, in order.
+            source: the name of the actor it comes from.
 
         Returns:
-            Whether it will be; False when it is too late.
+            Whether it will be written; False if it is too late.
         """
         time_ns = self.clock_ns()
         return self.ask_for_event(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
 
     def ask_for_event(self, make: Callable[[], Event]) -> bool:
-        """Have an event appended by the owner's next flush, made only then; any thread may ask.
+        """Have the owner's next flush create and write an event; any thread may call this.
 
         Returns:
-            Whether it will be; False when it is too late.
+            Whether it will be written; False if it is too late.
         """
-        # Python changes threads at calls and at the ends of loops. There is neither between the
-        # look and the append, so whatever the inbox took is there when it is emptied at the end.
+        # Python switches threads at calls and at the ends of loops. There is neither between the
+        # check and the append, so what is in the inbox is there when it is emptied at the end.
         if not self.takes:
             return False
         self.inbox.append(make)
@@ -309,21 +320,21 @@ class LogWriter(StaysInRun):
         return True
 
     def take_from_inbox(self) -> Event:
-        """The next event that another thread asked for, with its place in the order; append it."""
+        """Return the next event requested by another thread, with its number, to be appended."""
         return self.inbox.popleft()()
 
     @property
     def written_seq(self) -> int:
-        """The sequence number of the first event that is not written yet."""
+        """Sequence number of the first event that is not written yet."""
         return self._flushed_seq
 
     @property
     def readable_seq(self) -> int:
-        """How far observers can read: ``written_seq``, unless the disk took not the last events."""
+        """Sequence number up to which observers can read, without lost events at the end."""
         return self._readable_seq
 
     def statistics(self) -> LogStatistics:
-        """How much is recorded, buffered and lost; any thread may ask."""
+        """Return how much is recorded, buffered and lost; any thread may call this."""
         segment, size = self.committed
         written = self._flushed_seq
         buffered = count_hooks(shape_of(self.trace.words)) + len(self.others)
@@ -339,9 +350,9 @@ class LogWriter(StaysInRun):
     # -- writing -----------------------------------------------------------------------------
 
     def flush(self, wait: bool = False) -> None:
-        """Write what was appended; afterwards observers may see it.
+        """Write what was appended, so that observers can see it.
 
-        An interrupt (Ctrl-C) may end it anywhere: the next flush goes on from there.
+        An interrupt (Ctrl-C) may end it anywhere; the next flush continues from there.
 
         Args:
             wait: also wait for pending values, so that everything is written.
@@ -367,7 +378,7 @@ class LogWriter(StaysInRun):
         hook_count, other_count = self._count_recorded(), len(self.others)
         number = hook_count + other_count
         if not number:
-            self._keep_rest(self.trace.cut(0).rest)  # where training moved, without a hook
+            self._keep_rest(self.trace.cut(0).rest)  # changes of the place, without a hook
             return
         try:
             payload = encode_trace(self.trace, self.others)
@@ -380,7 +391,7 @@ class LogWriter(StaysInRun):
         self._write_frame(payload, hook_count, other_count)
 
     def _flush_within_step(self) -> None:
-        """Write a step that goes on; the rest of it is then written at its end."""
+        """Write a step before it has ended; the rest of it is written at its end."""
         with self.alone():
             self.flush()
         self.recorder.flush_due_ns = AT_ONCE
@@ -391,7 +402,7 @@ class LogWriter(StaysInRun):
         recorder.flush_latest_ns = time_ns + MAX_STEP_NS
 
     def flush_end(self) -> bool:
-        """Write the last of the events, for which some space was kept back.
+        """Write the last events, for which some space was kept back.
 
         Returns:
             Whether the disk took them.
@@ -401,9 +412,7 @@ class LogWriter(StaysInRun):
         return self._readable_seq == self._flushed_seq
 
     def _write_before(self, limit: int) -> None:
-        """Write what comes before a sequence number: as several frames where one would be too
-        large.
-        """
+        """Write the events before a sequence number, in several frames if needed."""
         refused: MetricError | None = None
         at_once = MAX_EVENTS_A_FRAME
         while self._flushed_seq < limit:
@@ -427,7 +436,7 @@ class LogWriter(StaysInRun):
             raise refused
 
     def _encode_first(self, hook_count: int, other_count: int) -> bytes | None:
-        """A frame's payload; None where it would hold too much."""
+        """Return a frame's payload; None if it would be too large."""
         trace = self.trace.cut(hook_count).first
         try:
             return encode_trace(trace, self.others[:other_count])
@@ -453,8 +462,9 @@ class LogWriter(StaysInRun):
         self._finish_frame(hook_count, other_count, error)
 
     def _finish_underway(self) -> None:
-        """Go on where an interrupt ended ``_write_frame``: with the same bytes at the same place,
-        because another process may have read them already.
+        """Continue where an interrupt ended ``_write_frame``, with the same bytes and place.
+
+        Another process may have read them already.
         """
         assert self._underway is not None
         frame, hook_count, other_count = self._underway
@@ -469,7 +479,7 @@ class LogWriter(StaysInRun):
         self._finish_frame(hook_count, other_count, error)
 
     def _finish_frame(self, hook_count: int, other_count: int, error: Exception | None) -> None:
-        """Take the first events out of the buffers: they are written, or lost by an error."""
+        """Remove the first events from the buffers: they are written, or lost by an error."""
         number = hook_count + other_count
         gap: list[Event] = []
         if error is not None:  # first, because more hooks may be taken from the flight recorder
@@ -479,7 +489,7 @@ class LogWriter(StaysInRun):
             is_first_loss = not self.lost_events
             self._lose_frame(number, other_count, rest, error, gap)
             if is_first_loss and isinstance(error, OSError):
-                self._say_loss(error)
+                self._report_loss(error)
             return
         self._commit_frame(number, other_count, hooks, rest)
         if max(len(self._uncounted), len(self._singly)) > COUNT_EVENTS_AT_ONCE:
@@ -491,13 +501,13 @@ class LogWriter(StaysInRun):
     def _commit_frame(
         self, number: int, other_count: int, hooks: list[HookAt], rest: HookTrace
     ) -> None:
-        """The first events are written.
+        """Remove the first events, which are written.
 
         Args:
-            number: how many.
-            other_count: how many of them were no hooks.
-            hooks: the others.
-            rest: what was recorded behind them.
+            number: their number.
+            other_count: how many of them are not hooks.
+            hooks: the hooks.
+            rest: the trace after them.
         """
         trace, others = self.trace, self.others
         self._flushed_seq = self._readable_seq = self._flushed_seq + number
@@ -514,14 +524,14 @@ class LogWriter(StaysInRun):
     def _lose_frame(
         self, number: int, other_count: int, rest: HookTrace, error: Exception, gap: list[Event]
     ) -> None:
-        """The first events are lost.
+        """Remove the first events, which are lost.
 
         Args:
-            number: how many.
-            other_count: how many of them were no hooks.
-            rest: what was recorded behind them.
-            error: why.
-            gap: what tells of them in the log.
+            number: their number.
+            other_count: how many of them are not hooks.
+            rest: the trace after them.
+            error: why they are lost.
+            gap: the events that record the loss.
         """
         trace, others = self.trace, self.others
         self._flushed_seq += number
@@ -534,7 +544,7 @@ class LogWriter(StaysInRun):
         trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0
 
-    def _say_loss(self, error: OSError) -> None:
+    def _report_loss(self, error: OSError) -> None:
         if self.on_loss is not None:
             self.on_loss(f"the event log cannot be written: {error}")
         else:
@@ -550,12 +560,12 @@ class LogWriter(StaysInRun):
         self._counted_words = self._counted_hooks = 0
 
     def _gap(self, number: int, lost: Sequence[Event], error: Exception) -> Gap:
-        """What tells of lost events, also of those that a lost Gap told of."""
+        """Return a Gap for lost events, including those of a Gap that was lost."""
         unreported = sum(event.count for event in lost if type(event) is Gap)
         return self.event(Gap, number + unreported, str(error)[:MAX_REASON_CHARS])
 
     def _take_arrived(self, wait: bool) -> None:
-        """Put values that have arrived where they belong, up to the first that has not."""
+        """Replace pending values that have arrived, up to the first that has not."""
         others = self.others
         while self._pending:
             event = self._pending[0]
@@ -565,7 +575,7 @@ class LogWriter(StaysInRun):
                     return
                 arrived: Event = msgspec.structs.replace(event, value=value.result())
             except Exception as error:
-                # The accelerator failed. Training will hear of it by itself; the log goes on.
+                # The accelerator failed. Training will notice; the log goes on.
                 arrived = _never_arrived(event, error)
             others[bisect_left(others, event.seq, key=_by_seq)] = arrived
             self._pending.popleft()
@@ -573,8 +583,10 @@ class LogWriter(StaysInRun):
     # -- the summary -------------------------------------------------------------------------
 
     def _count(self) -> None:
-        """Bring the summary up to date; in batches, because a loop that stays in the caches costs
-        a third of the same work done step by step.
+        """Update the summary.
+
+        In batches, because a loop that stays in the caches costs a third of the same work step by
+        step.
         """
         counted = 0
         try:
@@ -588,7 +600,7 @@ class LogWriter(StaysInRun):
         del self._singly[:]
 
     def _totals_with(self, more: Iterable[tuple[str, int, int]]) -> dict[str, list[int]]:
-        """The hooks' totals and more, as something new: an interrupt must not count half of it."""
+        """Return the hooks' totals and more as a new object: an interrupt must not count half."""
         totals = {name: list(cell) for name, cell in self._hook_totals.items()}
         for name, count, duration_ns in more:
             cell = totals.setdefault(name, [0, 0])
@@ -597,7 +609,7 @@ class LogWriter(StaysInRun):
         return totals
 
     def _complete_summary(self) -> None:
-        """All that the segment holds, now that nothing more will be written to it."""
+        """Complete the summary of a segment to which nothing more will be written."""
         self._count()
         summary, place = self._summary, self.place
         summary.last_time_ns = self._written_ns
@@ -615,7 +627,7 @@ class LogWriter(StaysInRun):
     # -- segments ----------------------------------------------------------------------------
 
     def _begin_segment(self, index: int) -> tuple[int, SegmentFile, int]:
-        """A new segment with its header: file descriptor, file and mark.
+        """Create a segment with its header; return file descriptor, file and mark.
 
         Raises:
             RunFolderError: it cannot be created.
@@ -625,7 +637,7 @@ class LogWriter(StaysInRun):
         try:
             fd = self._store.create(index)
             file = open_segment_file(fd)
-            mark = secrets.randbits(32) | 1  # never 0, which is what unwritten space holds
+            mark = secrets.randbits(32) | 1  # never 0, the content of unwritten space
             header = SegmentHeader(
                 format=(FORMAT_MAJOR, FORMAT_MINOR),
                 run=self.identity.run,
@@ -652,14 +664,14 @@ class LogWriter(StaysInRun):
         return fd, file, mark
 
     def _rotate(self) -> None:
-        """Go on in a new segment and seal the old one; grow on while there is no room for one."""
-        self._tell_of_failed_syncs()
+        """Continue in a new segment and seal the old one, unless there is no room for one."""
+        self._record_failed_syncs()
         self._complete_summary()
         summary = Summary(first_time_ns=self.clock_ns())
         ended = _Ended(self._index, self._file, self._mark, self._summary)
         _, ended_fd = self._sync.current
         try:
-            # Before the old one is sealed, so that there is always one to write to.
+            # First, so that there is always a segment to write to.
             fd, file, mark = self._begin_segment(ended.number + 1)
         except (RunFolderError, OSError) as error:
             _log.warning("cannot begin a new log segment; the last one grows on", error=str(error))
@@ -667,7 +679,7 @@ class LogWriter(StaysInRun):
             return
         try:
             self._go_on_in(fd, file, mark, summary)
-        except BaseException:  # an interrupt, before it began: the segment is of no use
+        except BaseException:  # an interrupt before it began: the segment is useless
             os.close(fd)
             self._store.discard(ended.number + 1)
             raise
@@ -686,7 +698,7 @@ class LogWriter(StaysInRun):
         self.committed = (self._index, file.size)
 
     def _seal(self, ended: "_Ended") -> None:
-        """End a segment with its footer; without one, a reader finds its end by itself."""
+        """End a segment with its footer; a reader can find the end without one."""
         file = ended.file
         footer = Footer(self._flushed_seq, file.size, ended.summary)
         try:
@@ -695,10 +707,10 @@ class LogWriter(StaysInRun):
             finally:
                 file.finish()
         except OSError as error:
-            _log.warning("a log segment could not be sealed", error=str(error))
+            _log.warning("cannot seal a log segment", error=str(error))
 
     def sync(self) -> None:
-        """Make what is written durable; see ``SegmentSync.sync``. Any thread may call it.
+        """Make what is written durable; see ``SegmentSync.sync``; any thread may call this.
 
         Raises:
             OSError: the disk failed.
@@ -712,10 +724,10 @@ class LogWriter(StaysInRun):
         return self._sync.sealed
 
     def _end_segment_soon(self) -> None:
-        """Have the next flush go on in a new segment."""
+        """Have the next flush continue in a new segment."""
         self._rotate_at = 0
 
-    def _tell_of_failed_syncs(self) -> None:
+    def _record_failed_syncs(self) -> None:
         while self._sync.untold:
             index, why = self._sync.untold.popleft()
             message = (
@@ -725,12 +737,12 @@ class LogWriter(StaysInRun):
             self.others.append(self.event(Fault, "OSError", message, "", "", source="log"))
 
     def close(self) -> None:
-        """Write what is left, seal the last segment and make all durable."""
+        """Write what is left, seal the last segment and make everything durable."""
         self._flush_rest()
         self._sync.sync_all()
-        if self._sync.is_unsound:  # the log can still tell, in the next
+        if self._sync.is_unsound:  # the log can still record it, in the next segment
             self._rotate()
-        self._tell_of_failed_syncs()
+        self._record_failed_syncs()
         self._flush_rest()
         if self.flight is not None:
             self.flight.on_kept = None
@@ -742,7 +754,7 @@ class LogWriter(StaysInRun):
         self._sync.close()
 
     def problems(self) -> list[str]:
-        """What became of the log that its user should know at the run's end, a line each."""
+        """Return what the user should know about the log at the run's end, one line each."""
         found = []
         if self.lost_events:
             found.append(
@@ -757,15 +769,15 @@ class LogWriter(StaysInRun):
         return found
 
     def _flush_rest(self) -> None:
-        for _ in range(2):  # the second time for a Gap that tells what the first lost
+        for _ in range(2):  # the second time for a Gap about what the first lost
             try:
                 self.flush(wait=True)
             except MetricError as error:
-                _log.warning("an event could not be recorded", error=str(error))
+                _log.warning("cannot record an event", error=str(error))
 
 
 class _Ended(NamedTuple):
-    """A segment that is complete but for its footer."""
+    """A segment that is complete except for its footer."""
 
     number: int
     file: SegmentFile
@@ -774,7 +786,7 @@ class _Ended(NamedTuple):
 
 
 def _never_arrived(event: Put, error: Exception) -> Fault:
-    """What stands in a value's place when it cannot be had."""
+    """Return the replacement of a value that could not be obtained."""
     head = [getattr(event, name) for name in Event.__struct_fields__]
     message = f"the value of {event.name!r} did not arrive: {error}"
     return Fault(*[*head, type(error).__name__, message[:MAX_REASON_CHARS], "", event.hook])

@@ -19,8 +19,9 @@ def remember(*kinds: type[Loop]) -> None:
 
 
 def is_as_built(loop: object) -> bool:
-    """Whether a loop does what its class in this package says: no subclass of the user's, nothing
-    set on the instance, nothing patched in the class.
+    """Return whether a loop does what its class in this package does.
+
+    Otherwise it is a user's subclass, or something was set on the instance or patched in the class.
     """
     kind = type(loop)
     methods = _built.get(kind)  # type: ignore[arg-type]

@@ -26,8 +26,9 @@ from .path import FastPath
 
 
 class FastTurns(FastPath):
-    """What an OptimizerLoop does, for optimizers that evaluate their closure first and once: so
-    they need none.
+    """The fast path of an OptimizerLoop.
+
+    For optimizers that evaluate their closure first and once, so that they need none.
 
     Args:
         loop: the TrainingEpochLoop of the run.
