@@ -36,6 +36,9 @@ STEP_AND_BATCH_END = together(
 )
 BATCH_ENDS = notice("on_train_batch_end", "on_batch_end")
 
-# -- evaluation and prediction ---
+BATCH_STARTS = notice("on_batch_start")  # where only on_train_batch_start is handled
+BATCH_IS_OVER = notice("on_batch_end")  # where only on_train_batch_end is
+
+# -- all ---
 TRANSFERRED = notice("on_before_batch_transfer", "on_after_batch_transfer")
 """Of a batch that nobody moves anywhere."""

@@ -4,22 +4,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...bus.log.marks import BATCH_IDX
 from ...bus.log.writer import MAX_BUFFERED_EVENTS
+from ...bus.routes import SKIP, HookHandler
 from ..outputs import for_batch_end
-from .marks import BATCH_BEGINS, BATCH_ENDS, STEP_AND_BATCH_END
+from .marks import (
+    BATCH_BEGINS,
+    BATCH_ENDS,
+    BATCH_IS_OVER,
+    BATCH_STARTS,
+    STEP_AND_BATCH_END,
+    TRANSFERRED,
+)
 from .turns import FastTurns
 
 if TYPE_CHECKING:
     from ..loop import Loop
 
 # Hooks that the loops run one after the other, and that this leaves out but for the notes.
-_START = (
-    "on_before_batch_transfer",
-    "transfer_batch_to_device",
-    "on_after_batch_transfer",
-    "on_batch_start",
-    "on_train_batch_start",
-)
+_TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _MIDDLE = (
     "on_before_zero_grad",
     "on_before_backward",
@@ -27,6 +30,7 @@ _MIDDLE = (
     "on_before_optimizer_step",
     "optimizer_step",
 )
+_BATCH_START = ("on_batch_start", "on_train_batch_start")
 _BATCH_END = ("on_train_batch_end", "on_batch_end")
 
 
@@ -45,6 +49,8 @@ class FastTraining(FastTurns):
         self._loop = loop
         self._batches = loop.batch_progress.total
         self._stops = self._trainer.stops
+        self._start_hook: HookHandler | None = None
+        self._end_hook: HookHandler | None = None
 
     def _loops(self) -> "list[Loop]":
         self._batch_loop: Any = self._loop.batch_loop
@@ -68,8 +74,7 @@ class FastTraining(FastTurns):
     def _prepare(self) -> bool:
         trainer, routes, optimization = self._trainer, self._routes, self._optimization
         wiring, device = trainer.wiring, trainer.device
-        self._announces_start = routes.do_something(*_START) or device.dtype is not None
-        self._announces_end = routes.are_handled(*_BATCH_END)
+        self._prepare_ends()
         self._prepare_turns()
         return (
             bool(optimization.optimizers)
@@ -82,6 +87,18 @@ class FastTraining(FastTurns):
             and not routes.are_handled(*_MIDDLE)
             and torch.is_grad_enabled()
         )
+
+    def _prepare_ends(self) -> None:
+        """What is announced at a batch's begin and end; mostly, if anything, one hook each."""
+        routes = self._routes
+        self._start_hook = self._end_hook = None
+        moves = routes.do_something(*_TRANSFER) or self._trainer.device.dtype is not None
+        self._announces_start = moves or routes.are_handled(*_BATCH_START)
+        if self._announces_start and not (moves or routes.are_handled("on_batch_start")):
+            self._start_hook = routes.on_train_batch_start
+        self._announces_end = routes.are_handled(*_BATCH_END)
+        if self._announces_end and not routes.are_handled("on_batch_end"):
+            self._end_hook = routes.on_train_batch_end
 
     def run(self) -> bool:
         loop, place, steps = self._loop, self._place, self._steps
@@ -115,7 +132,7 @@ class FastTraining(FastTurns):
             metrics.begin_step(place.step)
         batches.ready += 1
         if self._announces_start:
-            batch = loop.start_batch(batch, batch_idx)
+            batch = self._announce_start(batch, batch_idx)
             if not self.is_current():  # a hook has set something
                 return self._train_plainly(batch, batch_idx)
         else:
@@ -164,8 +181,28 @@ class FastTraining(FastTurns):
                 outputs[idx] = output
         return outputs
 
+    def _announce_start(self, batch: Any, batch_idx: int) -> Any:
+        loop, note = self._loop, self._note
+        if self._start_hook is None:
+            return loop.start_batch(batch, batch_idx)
+        self._place.batch_idx = batch_idx
+        note(batch_idx | BATCH_IDX)
+        self._metrics.batch = batch
+        now_ns = self._clock_ns()
+        note(now_ns + TRANSFERRED)
+        note(now_ns + BATCH_STARTS)
+        if self._start_hook(batch, batch_idx) == SKIP:
+            loop.is_last_batch = True
+            raise StopIteration
+        return batch
+
     def _announce_end(self, outputs: Any, batch: Any, batch_idx: int) -> int:
         routes = self._routes
+        if self._end_hook is not None:
+            self._end_hook(outputs if self._is_alone else for_batch_end(outputs), batch, batch_idx)
+            now_ns = self._clock_ns()
+            self._note(now_ns + BATCH_IS_OVER)
+            return now_ns
         if (hook := routes.on_train_batch_end) is not None:
             hook(outputs if self._is_alone else for_batch_end(outputs), batch, batch_idx)
         if (hook := routes.on_batch_end) is not None:
