@@ -101,7 +101,8 @@ class LoggingMixin:
                     batch_size=batch_size,
                 )
             return
-        self.trainer.metrics.log(
+        trainer = self._trainer or self.trainer  # which says that there is none
+        trainer.metrics.log(
             self._address,
             name,
             value,

@@ -100,6 +100,7 @@ class Metrics:
         self.running_loss: object = None  # losses for the progress bar that no code logged
         self.step = _NO_STEP  # that values belong to; the current one if unset
         self._stepped = self._step_before = _NO_STEP
+        self._is_due = False  # is_due, of the step that goes on
 
     # -- which step --------------------------------------------------------------------------
 
@@ -118,11 +119,13 @@ class Metrics:
         elif step != self._step_before:
             self._stepped += 1
         self.step = self._step_before = step
+        self._is_due = (self._stepped + 1) % self.log_every_n_steps == 0
 
     def hand_on_every(self, steps: int) -> None:
         """Set the number of steps between two step values for sinks."""
         check_at_least("log_every_n_steps", steps, 1)
         self.log_every_n_steps = steps
+        self._is_due = self.is_due
 
     def end_steps(self) -> None:
         """End the assignment of values to the last batch."""
@@ -403,7 +406,8 @@ class Metrics:
                 reduction.add(scalar, self._size_of_batch())
 
     def _record_step(self, source: str, entry: LogEntry, scalar: Value) -> None:
-        labels = entry.to_step if self.is_due else entry.to_step_thinned
+        is_due = self.is_due if self.step == _NO_STEP else self._is_due
+        labels = entry.to_step if is_due else entry.to_step_thinned
         self._record(source, entry.step_name, scalar, labels)
         if entry.step_name is not entry.name and entry.stage == "train" and not self.muted:
             self._callback[entry.name] = scalar
@@ -832,6 +836,7 @@ class Metrics:
         self._monitors.load_state_dict(state_dict)
         if "steps" in state_dict:
             self.step, self._stepped, self._step_before = state_dict["steps"]
+            self._is_due = self.is_due
         latest = (self._callback, self._progress_bar, self._logged)
         for values, saved in zip(latest, state_dict["latest"], strict=True):
             values.update(saved)
