@@ -1,6 +1,5 @@
 """Commands that users define are sent from the shell to actors of a run in another process."""
 
-import contextlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ import msgspec
 import pytest
 from helpers import eventually
 from models import Small, events, loader, trainer
-from test_control import Training, nightbus, recorded, talk
+from steered_runs import Training, nightbus, recorded, talk, training
 
 import nightbus as nb
 from nightbus.__main__ import main
@@ -24,22 +23,9 @@ PROGRAM = Path(__file__).parent / "commanded_process.py"
 SET_RATE = ("--to", "rates", "--command", "tests.SetRate")
 
 
-@contextlib.contextmanager
-def commanded(folder: Path, *options: str) -> Iterator[Training]:
-    started = Training(folder, *options, program=PROGRAM)
-    try:
-        eventually(started.socket_path.exists)
-        yield started
-    finally:
-        started.kill()
-        for pipe in (started.process.stdout, started.process.stderr):
-            assert pipe is not None
-            pipe.close()
-
-
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Training]:
-    with commanded(tmp_path_factory.mktemp("commanded")) as started:
+    with training(tmp_path_factory.mktemp("commanded"), program=PROGRAM) as started:
         yield started
 
 
@@ -164,7 +150,7 @@ def test_the_runs_own_commands_can_be_sent_by_their_names(live: Training) -> Non
 
 
 def test_validation_takes_commands_for_actors_on_the_bus_thread_alone(tmp_path: Path) -> None:
-    with commanded(tmp_path, "--validate") as live:
+    with training(tmp_path, "--validate", program=PROGRAM) as live:
         described = sent(live, "--to", "knows", "--command", "tests.Describe")
         rate = sent(live, *SET_RATE, "--json", '{"rate": 1}')
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from helpers import DEADLINE_S, eventually
 from models import Small, events, loader, trainer
+from steered_runs import Training, nightbus, recorded, talk, training
 
 import nightbus as nb
 from nightbus.bus.bus import Bus
@@ -33,88 +34,6 @@ from nightbus.bus.control.protocol import (
 from nightbus.bus.control.socket import SOCKET_NAME, Peer, connect, is_listening, listen
 from nightbus.bus.errors import ControlError
 from nightbus.bus.inspection.control_client import send
-
-PROGRAM = Path(__file__).parent / "steered_process.py"
-
-
-def nightbus(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nightbus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=DEADLINE_S,
-    )
-
-
-class Training:
-    """A training process, and the folder of its run."""
-
-    def __init__(self, folder: Path, *options: str, program: Path = PROGRAM) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(program), str(folder), *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        line = self.read_until("batch")
-        self.run = nb.RunFolder.open(line.split(" ", 2)[2])
-        self._rest: list[str] = []
-        # So that a full pipe does not hold it up.
-        self._reading = threading.Thread(target=self._read_on, daemon=True)
-        self._reading.start()
-
-    def read_until(self, beginning: str) -> str:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith(beginning):
-                return line.strip()
-        assert self.process.stderr is not None
-        raise AssertionError(self.process.stderr.read())
-
-    def _read_on(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._rest = [*self._rest[-9:], line.strip()]
-
-    def end(self) -> str:
-        """Wait until it ends by itself; its last line."""
-        self.process.wait(DEADLINE_S)
-        self._reading.join(DEADLINE_S)
-        return self._rest[-1]
-
-    def freeze(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
-
-    def thaw(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(DEADLINE_S)
-
-    @property
-    def socket_path(self) -> Path:
-        return self.run.path / SOCKET_NAME
-
-    def step(self) -> int:
-        answer = send(self.run, Request("status"))
-        assert answer.status is not None
-        return answer.status.step
-
-
-@contextlib.contextmanager
-def training(folder: Path, *options: str) -> Iterator[Training]:
-    started = Training(folder, *options)
-    try:
-        eventually(started.socket_path.exists)
-        yield started
-    finally:
-        started.kill()
-        for pipe in (started.process.stdout, started.process.stderr):
-            assert pipe is not None
-            pipe.close()
 
 
 @pytest.fixture
@@ -152,18 +71,6 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
         )
         answer, _ = sender.communicate(timeout=DEADLINE_S)
         return Stopped(live.run, answer, sender.pid, live.end())
-
-
-def talk(path: Path, data: bytes) -> Answer:
-    """Say something to a run that need not make sense, and take its answer."""
-    with connect(path.parent, DEADLINE_S) as connection:
-        with contextlib.suppress(BrokenPipeError):  # it does not listen to the end
-            connection.sendall(data)
-        received = b""
-        with contextlib.suppress(ConnectionResetError):
-            while not received.endswith(b"\n") and (chunk := connection.recv(1 << 16)):
-                received += chunk
-    return decode_answer(received)
 
 
 # -- what a run does when it is told -------------------------------------------------------------
@@ -242,16 +149,6 @@ def test_the_log_says_who_sent_a_command(stopped: Stopped) -> None:
     assert (taken.command, taken.target) == ("Stop", "fit")
     assert taken.source == f"nightbus send (pid {stopped.sender_pid})"
     assert json.loads(taken.arguments) == {"reason": "seen enough"}
-
-
-def recorded(run: nb.RunFolder, attempt: int = 0) -> list[Any]:
-    from nightbus.bus.log.reader import LogReader
-
-    reader = LogReader(run.store(attempt))
-    try:
-        return list(reader.events("none"))
-    finally:
-        reader.close()
 
 
 def test_a_command_that_waits_for_a_safe_point_is_late_and_still_acted_on(tmp_path: Path) -> None:
