@@ -133,7 +133,7 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
         """Return the batch on the device; override it for batches of your own type."""
-        from .device import move_data_to_device
+        from .trees import move_data_to_device
 
         return move_data_to_device(batch, device)
 

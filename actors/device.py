@@ -1,15 +1,16 @@
 """Device: the device of training, and its precision: autocast and loss scaling."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from ..bus.errors import UsageError
 from ..bus.system.streams import notify_user
+from .trees import map_tensors
 
 Precision = Literal["64-true", "32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[object, Precision] = {
@@ -158,7 +159,7 @@ class Device:
         dtype = self.dtype
         if dtype is None:
             return batch
-        return _each_tensor(batch, lambda t: t.to(dtype) if t.is_floating_point() else t)
+        return map_tensors(batch, lambda t: t.to(dtype) if t.is_floating_point() else t)
 
     def step(self, optimizer: Optimizer, closure: Any, **kwargs: Any) -> Any:
         """Step an optimizer, and run its closure.
@@ -199,35 +200,3 @@ class Device:
         """Restore the scaler."""
         if self.scaler is not None and state_dict:
             self.scaler.load_state_dict(dict(state_dict))
-
-
-def move_data_to_device(batch: Any, device: torch.device) -> Any:
-    """Return a batch with every tensor in it on a device.
-
-    Args:
-        batch: tensors, or anything with ``to(device)``, in any nesting of dicts, lists, tuples.
-        device: the torch device.
-    """
-    return _each_tensor(
-        batch,
-        lambda tensor: tensor.to(device, non_blocking=True),
-        lambda other: other.to(device) if hasattr(other, "to") else other,
-    )
-
-
-def _each_tensor(
-    batch: Any,
-    change: Callable[[Tensor], Tensor],
-    change_other: Callable[[Any], Any] = lambda other: other,
-) -> Any:
-    """A batch with every tensor in it changed, in any nesting of dicts, lists, tuples."""
-    if isinstance(batch, Tensor):
-        return change(batch)
-    if isinstance(batch, Mapping):
-        changed = {key: _each_tensor(value, change, change_other) for key, value in batch.items()}
-        return changed if type(batch) is dict else type(batch)(changed)  # type: ignore[call-arg]
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_each_tensor(value, change, change_other) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(_each_tensor(value, change, change_other) for value in batch)
-    return change_other(batch)

@@ -13,13 +13,13 @@ from ..bus.errors import CheckpointError, UsageError
 from ..bus.system.paths import as_path
 from .checkpoints.weight_names import named_as_in
 from .checkpoints.weights_only import check_weights_only
-from .device import move_data_to_device
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
 from .misspelt_hooks import similar_name
 from .model_hooks import ModelHooks
 from .optimization.lightning_optimizer import Toggled
 from .process.rank_zero import announce_rank
+from .trees import move_data_to_device
 from .truncated_bptt import split_along_time
 
 if TYPE_CHECKING:

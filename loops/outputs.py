@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..actors.metrics.results import CollectedResult, Result
+from ..actors.trees import detached
 from ..bus.system.logging_setup import get_logger
 
 _log = get_logger("nightbus.loops")
@@ -23,18 +24,6 @@ def kept_output(output: Any) -> Any:
     if isinstance(output, Mapping):
         return {key: detached(value) for key, value in output.items() if key != "hiddens"}
     return output.detach() if isinstance(output, Result) else output
-
-
-def detached(value: Any) -> Any:
-    """Return tensors without their graph, in any nesting of dicts, lists and tuples."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, Mapping):
-        return {key: detached(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        entries = [detached(entry) for entry in value]
-        return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
-    return value
 
 
 def in_one(batches: Any) -> Any:

@@ -9,6 +9,7 @@ from torch.utils.data import SequentialSampler
 
 from ..actors.data.loader_workers import owned
 from ..actors.step_arguments import check_dataloader_idx
+from ..actors.trees import on_cpu
 from .dataloader import DataloaderLoop
 from .loop import Loop
 from .modes import Modes
@@ -31,7 +32,7 @@ class PredictionEpochLoop(DataloaderLoop):
 
     def take(self, output: Any) -> None:
         if self._keep:
-            self._predictions.append(_on_cpu(output))
+            self._predictions.append(on_cpu(output))
 
     def on_run_end(self) -> list[Any]:
         self._close()
@@ -144,14 +145,3 @@ class PredictionLoop(Loop):
             result = super().run(*args, **kwargs)
         modes.restore()
         return result
-
-
-def _on_cpu(prediction: Any) -> Any:
-    """Return a prediction on the CPU, so that predictions do not fill the device."""
-    if isinstance(prediction, torch.Tensor):
-        return prediction.detach().cpu()
-    if isinstance(prediction, dict):
-        return {key: _on_cpu(value) for key, value in prediction.items()}
-    if isinstance(prediction, list | tuple) and not hasattr(prediction, "_fields"):
-        return type(prediction)(_on_cpu(value) for value in prediction)
-    return prediction

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..actors.metrics.results import Result
+from ..actors.trees import detached
 from ..bus.errors import UsageError
 from .loop import Loop
-from .outputs import detached
 
 
 class TrainingStepLoop(Loop):

@@ -14,7 +14,6 @@ from nightbus.actors.callbacks import (
     DeviceStatsMonitor,
     LambdaCallback,
     ThroughputMonitor,
-    device_stats_monitor,
     throughput_monitor,
 )
 from nightbus.bus.errors import MissingPackageError, UnknownHookError
@@ -74,26 +73,10 @@ def test_the_cpu_can_be_left_out(tmp_path: Path) -> None:
     assert puts_of(run, "devicestatsmonitor") == []
 
 
-def test_without_psutil_the_numbers_come_from_proc(
+def test_without_psutil_the_extra_is_named_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setattr(device_stats_monitor, "PROC", tmp_path)
-    (tmp_path / "stat").write_text("cpu  100 0 0 100 0 0 0 0 0 0\ncpu0 1 2 3\n")
-    (tmp_path / "meminfo").write_text(
-        "MemTotal: 200 kB\nMemAvailable: 50 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
-    )
-    source = device_stats_monitor._cpu_source()
-    (tmp_path / "stat").write_text("cpu  120 10 0 150 20 0 0 0 0 0\ncpu0 1 2 3\n")
-
-    assert source.read() == {"cpu_percent": 30.0, "cpu_vm_percent": 75.0, "cpu_swap_percent": 0.0}
-
-
-def test_without_psutil_and_proc_the_package_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setattr(device_stats_monitor, "PROC", tmp_path)
     run = trainer(tmp_path, callbacks=[DeviceStatsMonitor()])
 
     with pytest.raises(MissingPackageError, match=r"needs the package psutil.*nightbus\[device\]"):

@@ -63,6 +63,7 @@ GROUND = {
             "hyperparameter_values",
             "logging_mixin",
             "trainer_type",
+            "trees",
         }
     ),
 }

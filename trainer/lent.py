@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..actors.metrics.metric_states import load_torchmetrics_state, torchmetrics_state
 from ..actors.module import LightningModule
 from ..actors.run_context import RunContext
+from ..actors.trees import detached
 from ..bus.actor import Actor
 from ..bus.bus import Bus
 from ..bus.system.logging_setup import bound_run
@@ -60,7 +61,7 @@ def lent_module(module: LightningModule) -> Iterator[None]:
             return
         modes, is_grad_enabled = Modes(module), torch.is_grad_enabled()
         gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
-        metrics = copy.deepcopy(_detached(torchmetrics_state(module)))
+        metrics = copy.deepcopy(detached(torchmetrics_state(module)))
         for parameter, _ in gradients:
             parameter.grad = None
         try:
@@ -72,16 +73,6 @@ def lent_module(module: LightningModule) -> Iterator[None]:
                 parameter.grad = gradient
             _reset_metrics(module)
             load_torchmetrics_state(module, metrics)
-
-
-def _detached(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, dict):
-        return {key: _detached(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_detached(entry) for entry in value]
-    return value
 
 
 def _reset_metrics(module: nn.Module) -> None:

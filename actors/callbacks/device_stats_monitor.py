@@ -1,7 +1,6 @@
 """DeviceStatsMonitor: records the load and memory use of the machine as metrics."""
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from ..module import LightningModule
     from ..trainer_type import Trainer
 
-PROC = Path("/proc")
 _CUDA_STATS = (
     "allocated_bytes.all.current",
     "allocated_bytes.all.peak",
@@ -35,8 +33,8 @@ class DeviceStatsMonitor(Callback):
 
     Metrics are called ``DeviceStatsMonitor.on_train_batch_end/NAME``. On a GPU, names are those
     of ``torch.cuda.memory_stats``, in bytes. For the CPU they are ``cpu_percent``, over all cores
-    since the value before, ``cpu_vm_percent`` and ``cpu_swap_percent``; these come from psutil, or
-    on Linux from /proc.
+    since the value before, ``cpu_vm_percent`` and ``cpu_swap_percent``; these need psutil, the
+    extra ``device``.
 
     Args:
         cpu_stats: record the CPU too; by default only if there is no GPU.
@@ -52,18 +50,18 @@ class DeviceStatsMonitor(Callback):
     def __init__(self, cpu_stats: bool | None = None) -> None:
         check_choice("cpu_stats", cpu_stats, (None, True, False))
         self._cpu_stats = cpu_stats
-        self._cpu: _ProcStats | _PsutilStats | None = None
+        self._cpu: _CpuStats | None = None
         self._evaluated = 0  # batches of evaluation
 
     def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
         """Choose the source of the numbers.
 
         Raises:
-            MissingPackageError: those of the CPU need psutil here.
+            MissingPackageError: the CPU's numbers are wanted, and psutil is not installed.
         """
         on_cpu = trainer.device.device.type == "cpu"
         wants_cpu = on_cpu if self._cpu_stats is None else self._cpu_stats
-        self._cpu = _cpu_source() if wants_cpu else None
+        self._cpu = _CpuStats() if wants_cpu else None
 
     def on_train_batch_end(
         self,
@@ -117,10 +115,13 @@ class DeviceStatsMonitor(Callback):
             self.put(f"DeviceStatsMonitor.{hook}/{name}", value, ("callbacks", "loggers"))
 
 
-class _PsutilStats:
-    def __init__(self, psutil: Any) -> None:
-        self._psutil = psutil
-        psutil.cpu_percent()  # the first call only starts the measurement
+class _CpuStats:
+    def __init__(self) -> None:
+        try:
+            self._psutil: Any = importlib.import_module("psutil")
+        except ImportError:
+            raise MissingPackageError("DeviceStatsMonitor", "psutil", "device") from None
+        self._psutil.cpu_percent()  # the first call only says from when on
 
     def read(self) -> dict[str, float]:
         return {
@@ -128,43 +129,3 @@ class _PsutilStats:
             "cpu_vm_percent": self._psutil.virtual_memory().percent,
             "cpu_swap_percent": self._psutil.swap_memory().percent,
         }
-
-
-class _ProcStats:
-    def __init__(self) -> None:
-        self._before = self._times()
-
-    def _times(self) -> tuple[int, int]:
-        """Time spent idle, and all time, of all cores since the machine started."""
-        first = (PROC / "stat").read_text().splitlines()[0]
-        times = [int(entry) for entry in first.split()[1:9]]  # guest time is in user time already
-        return times[3] + times[4], sum(times)
-
-    def read(self) -> dict[str, float]:
-        before, now = self._before, self._times()
-        self._before = now
-        idle, total = now[0] - before[0], now[1] - before[1]
-        lines = (PROC / "meminfo").read_text().splitlines()
-        memory = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
-        return {
-            "cpu_percent": _percent(total - idle, total),
-            "cpu_vm_percent": _percent(
-                memory["MemTotal"] - memory["MemAvailable"], memory["MemTotal"]
-            ),
-            "cpu_swap_percent": _percent(
-                memory["SwapTotal"] - memory["SwapFree"], memory["SwapTotal"]
-            ),
-        }
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100.0 * part / whole if whole else 0.0
-
-
-def _cpu_source() -> _PsutilStats | _ProcStats:
-    try:
-        return _PsutilStats(importlib.import_module("psutil"))
-    except ImportError:
-        if (PROC / "stat").is_file() and (PROC / "meminfo").is_file():
-            return _ProcStats()
-        raise MissingPackageError("DeviceStatsMonitor", "psutil", "device") from None

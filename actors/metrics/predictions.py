@@ -23,6 +23,7 @@ from ...bus.system.plain_file import open_plain
 from ...bus.system.streams import notify_user
 from ..checkpoints.format import check_carried, take_snapshot
 from ..checkpoints.values import decoder
+from ..trees import map_tensors
 
 ENDING = ".safetensors"
 _STATE = "state.msgpack"
@@ -167,9 +168,7 @@ def _kept(entries: Any) -> _Values:
     """Return a batch's values on the CPU, as copies if they may change."""
     if isinstance(entries, Tensor):
         return entries.detach().cpu().clone()
-    return [
-        entry.detach().cpu().clone() if isinstance(entry, Tensor) else entry for entry in entries
-    ]
+    return [map_tensors(entry, lambda tensor: tensor.detach().cpu().clone()) for entry in entries]
 
 
 def _check(filename: str, part: Mapping[str, _Values]) -> None:
