@@ -35,7 +35,7 @@ _log = get_logger("nightbus.actor")
 
 
 class Supervision(msgspec.Struct, frozen=True):
-    """What happens when a handler raises.
+    """The policy for handlers that raise.
 
     Attributes:
         restarts: maximum number of restarts within ``period_s``.
@@ -151,11 +151,11 @@ class Actor(LeavesRunBehind):
     poll_interval_s: float = 0.02
     stop_timeout_s: float = 5.0
     why_not_replayed: str = ""
-    _of_run: ClassVar[tuple[str, ...]] = ("_context", "_address", "_table", "_said_lost")
+    _of_run: ClassVar[tuple[str, ...]] = ("_context", "_address", "_table", "_reported_lost")
     _context: Context | None = None
     _address: str = ""
     _table: HandlerTable | None = None
-    _said_lost: frozenset[str] = frozenset()  # media whose loss was said
+    _reported_lost: frozenset[str] = frozenset()  # media whose loss was reported
 
     @property
     def uses_network(self) -> bool:
@@ -343,8 +343,8 @@ class Actor(LeavesRunBehind):
                 raise
             message = f"{verb}({name!r}) is lost: {type(error).__name__}: {error}"
             context.emit(Fault, type(error).__name__, message, "", verb, source=actor_name(self))
-            if name not in self._said_lost:
-                object.__setattr__(self, "_said_lost", self._said_lost | {name})
+            if name not in self._reported_lost:
+                object.__setattr__(self, "_reported_lost", self._reported_lost | {name})
                 _log.warning(message, actor=actor_name(self))
             return
         context.put_media(actor_name(self), name, media, destinations)

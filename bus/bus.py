@@ -305,7 +305,7 @@ class Bus(StaysInRun):
         if kind not in (ActorStopped, CommandTaken):
             shown = [str(field)[:200] for field in fields[:2]]
             _log.warning(
-                "too late for the log", event_type=kind.__name__, source=source, said=shown
+                "too late for the log", event_type=kind.__name__, source=source, fields=shown
             )
 
     def flush(self) -> None:
@@ -485,7 +485,7 @@ class Bus(StaysInRun):
         return RunReader([*self._earlier, live], start)
 
     def is_closing(self, observer: Observer) -> bool:
-        """Whether the log is complete and it is the observer's turn, so that its end is the end."""
+        """Return whether the log is complete and it is the observer's turn to stop."""
         turn = self._turns.get(observer)
         return turn is not None and turn.is_set()
 

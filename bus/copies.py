@@ -1,4 +1,4 @@
-"""What copies and pickles of an object leave out: they belong to no run."""
+"""Makes copies and pickles of an object leave out what ties it to a run."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""What types of events are called, and which of them are wanted."""
+"""Names of types of events, and filters by type."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from .named_types import is_a, label_of, named_class
 
 
 def kind_of(event: Event | Unknown) -> str:
-    """Return the name of an event's type; for a user's, that which it is recorded under.
+    """Return the name of an event's type; for a user's event, the name it is recorded under.
 
     Args:
         event: the event.
@@ -20,7 +20,7 @@ def kind_of(event: Event | Unknown) -> str:
 
 
 def own_fields(event: UserEvent) -> dict[str, Any]:
-    """Return the fields of a user's event, without those that say where it arose.
+    """Return the fields of a user's event, without those of its place.
 
     Args:
         event: an object of its class, which has a name.
@@ -95,7 +95,7 @@ class EventKinds:
 
     @property
     def has_hooks(self) -> bool:
-        """Whether Hook is one of them."""
+        """True if Hook is one of them."""
         return Hook in self._types
 
 

@@ -1,4 +1,4 @@
-"""The events and commands that users add, by the names under which they are recorded and sent.
+"""Events and commands that users define, under the names by which they are recorded and sent.
 
 A log, or a request from outside, has no more than such a name. It is looked up among the classes
 that this process has defined by itself: nothing is imported because of it.
@@ -22,7 +22,7 @@ _MORE_THAN_PLAIN = (types.CustomType, types.RawType, types.ExtType)
 
 
 class NamedClass(NamedTuple):
-    """A class that has a name.
+    """A class with a name.
 
     Attributes:
         name: the name.
@@ -83,7 +83,7 @@ def reserve_fields(kind: type[msgspec.Struct]) -> None:
 
 
 def named_class(kind: type) -> NamedClass | None:
-    """Return what is known of a class that has a name; None for one without.
+    """Return the properties of a class with a name; None for one without.
 
     Args:
         kind: the class.
@@ -142,7 +142,7 @@ def is_a(kind: type, wanted: type) -> bool:
 
 
 def label_of(kind: type) -> str:
-    """Return what a type is called in the log: its name, or else that of its class.
+    """Return the name of a type in the log: its own, otherwise that of its class.
 
     Args:
         kind: a type of events or commands.
@@ -232,7 +232,7 @@ def _shape_of(kind: type[msgspec.Struct], reserved: tuple[str, ...]) -> tuple[st
         info = types.type_info(kind)
     except NameError as error:
         raise UsageError(f"{kind.__qualname__}: its fields' types are not known: {error}") from None
-    except TypeError as error:  # a union of types that cannot be told apart, say
+    except TypeError as error:  # for example a union of types that cannot be distinguished
         raise UsageError(f"{kind.__qualname__}: its fields cannot be recorded: {error}") from None
     assert isinstance(info, types.StructType)
     shape = []
@@ -253,7 +253,7 @@ def _shape_of(kind: type[msgspec.Struct], reserved: tuple[str, ...]) -> tuple[st
 
 
 def _refused(kind: Any, seen: set[type]) -> str | None:
-    """Return what in a type is more than plain data; None if nothing is."""
+    """Return the part of a type that is not plain data; None if there is none."""
     if isinstance(kind, _MORE_THAN_PLAIN):
         return getattr(getattr(kind, "cls", type(kind)), "__name__", str(kind))
     within: list[Any] = []

@@ -1,4 +1,4 @@
-"""The events that users define: checked and encoded when they are emitted."""
+"""Checks and encodes events that users define, when they are emitted."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ MAX_EVENT_BYTES = 64 << 10  # of an event's fields, as they are recorded
 
 
 def encode_user_event(event: object) -> tuple[str, bytes]:
-    """Encode a user's event as it is recorded, secrets struck out.
+    """Encode a user's event for the log, without secrets.
 
     Args:
-        event: what was emitted.
+        event: the event.
 
     Returns:
         Its type's name, and its fields as a msgpack map.
 
     Raises:
-        UsageError: it is no such event, has no name, is too large, or a field does not hold what
-            its type says.
+        UsageError: it is not such an event, has no name, is too large, or a field does not fit its
+            type.
     """
     named = named_class(type(event))
     if named is None or not isinstance(event, UserEvent):
@@ -80,7 +80,7 @@ def _item(value: Any) -> Any:
         return value.item()
     except (AttributeError, ValueError, RuntimeError):
         what = type(value).__name__
-        raise TypeError(f"it holds a {what}, which is no plain data") from None
+        raise TypeError(f"it holds a {what}, which is not plain data") from None
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_item)
@@ -103,7 +103,7 @@ def _why_no_event(event: object) -> str:
             "nightbus.UserEvent"
         )
     if isinstance(event, type):
-        return f"emit({kind.__name__}): give an object of it"
+        return f"emit({kind.__name__}): pass an instance of it"
     return (
         f"{kind.__qualname__} has no name to be recorded under; give it one: "
         f"class {kind.__name__}(UserEvent, name='myteam.{kind.__name__}')"

@@ -1,4 +1,4 @@
-"""How a verb describes its argument RUN."""
+"""The description of a verb's argument RUN."""
 
 RUN_HELP = (
     "the run's folder or anything inside it; or below ./runs, its id, the beginning of its id, its "

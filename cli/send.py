@@ -21,19 +21,19 @@ def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     parser = verbs.add_parser(
         "send",
-        help="steer a run that goes on",
+        help="steer a running run",
         usage="nightbus send RUN VERB [--reason TEXT] [--timeout S] [--json]\n"
         "       nightbus send RUN [--to ACTOR] --command NAME [--json '{...}'] [--timeout S] "
         "[--json]",
-        description="Steer a run that goes on, through the socket in its folder: stop or pause it "
-        "after the step, let it go on, have it validate or save a checkpoint, or ask where it is. "
+        description="Steer a running run, through the socket in its folder: stop or pause it "
+        "after the step, resume it, have it validate or save a checkpoint, or ask where it is. "
         "Or send a command of your own to one of its actors.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     word = parser.add_argument(
         "verb", metavar="VERB", type=_word, help=f"what the run is to do: {', '.join(WORDS)}"
     )
-    parser.add_argument("--reason", default="", help="for stop: one line that the log will keep")
+    parser.add_argument("--reason", default="", help="for stop: one line for the log")
     parser.add_argument("--to", default="", metavar="ACTOR", help="who is to take --command (fit)")
     parser.add_argument(
         "--command",
@@ -48,7 +48,7 @@ def add(verbs: Any) -> None:
         type=float,
         default=None,
         metavar="S",
-        help="wait so long until it is done, in s (10; for validate and checkpoint 600)",
+        help="how long to wait until it is done, in s (10; for validate and checkpoint 600)",
     )
     parser.add_argument(
         "--json",
@@ -69,7 +69,7 @@ def _word(text: str) -> str:
 
 
 class _StandsForVerb(argparse.Action):
-    """An option with which no verb has to follow.
+    """An option after which no verb is required.
 
     Args:
         stands_for: the verb's own action.
@@ -152,7 +152,7 @@ def _asked_for(options: argparse.Namespace) -> tuple[str, Request]:
     """Return the run and what is asked of it.
 
     Raises:
-        UsageError: the options make no sense together.
+        UsageError: the options contradict each other.
     """
     words = [word for word in (options.before, options.run, options.verb) if word is not None]
     run_name, verb = words[0], _word_of(words[1:])
@@ -191,7 +191,7 @@ def _arguments(fields: str) -> Any:
     """Return the fields of a command in one line.
 
     Raises:
-        UsageError: they are no JSON.
+        UsageError: they are not JSON.
     """
     import msgspec
 
@@ -219,7 +219,7 @@ def _fields(answer: Answer) -> dict[str, Any]:
 
 
 def _what_the_log_says(run: Any) -> dict[str, Any]:
-    """Latest metrics and faults: read from the log, so that the run need not look for them."""
+    """Return latest metrics and faults, from the log, so that the run need not collect them."""
     from ..bus.inspection.report import summarise
 
     report = summarise(run)

@@ -178,7 +178,7 @@ def _hook_row(name: str, count: int, total_ns: int) -> tuple[str, ...]:
 
 
 def _print_user_events(report: "RunReport", console: "Console") -> None:
-    """How many there are of each event that users defined, whose names have a dot."""
+    """Print the numbers of each event that users defined, whose names have a dot."""
     counts: Counter[str] = Counter()
     for attempt in report.attempts:
         counts.update({kind: n for kind, n in attempt.events.items() if "." in kind})

@@ -102,7 +102,7 @@ def _json(tailed: Any) -> str:
 
 
 def _user_fields(event: Any) -> object:
-    """The fields of a user's event as JSON can hold them, or why they cannot be read."""
+    """Return the fields of a user's event for JSON, or why they cannot be read."""
     from ..bus.errors import LogFormatError
 
     try:

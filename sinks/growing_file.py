@@ -233,5 +233,5 @@ def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
 
 
 def temporary_name(path: Path) -> Path:
-    """What a sink's file is called that is to be called ``path`` once it is whole."""
+    """Return the name of a sink's file that becomes ``path`` once it is complete."""
     return path.with_name(f".{path.name}.tmp")

@@ -33,7 +33,7 @@ class MLflow(Sink):
     figures, histograms, texts and tables become artifacts ``<name>/<step>.png``, ``.json`` or
     ``.txt``.
 
-    Characters that MLflow does not take in names become ``_``. A resumed run goes on with the
+    Characters that MLflow does not take in names become ``_``. A resumed run continues with the
     same MLflow run. After a crash, what MLflow has already is not sent again.
 
     Needs the extra ``mlflow``, which brings the client. A database of one's own,

@@ -166,7 +166,7 @@ class ProgressBar(Sink):
             elif type(event) is RunEnded:
                 await self._in_thread(self._show_end)
         if self._has_lines():
-            await self._in_thread(self._say_lines)
+            await self._in_thread(self._print_lines)
         delivered(events[-1].seq + 1)
         self.poll_interval_s = self._gap_s
 
@@ -176,16 +176,16 @@ class ProgressBar(Sink):
 
     # -- lines -------------------------------------------------------------------------------
 
-    def _say_lines(self) -> None:
+    def _print_lines(self) -> None:
         with self._lock:
             view = self._view
             lines = [*view.notices, *view.epoch_lines]
             view.epoch_lines.clear()
             view.notices.clear()
         for line in lines:
-            self._say(line)
+            self._print_line(line)
 
-    def _say(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         if self._given_console is None and not self._is_live:
             notify_user(_printable(line))
             return
@@ -196,7 +196,7 @@ class ProgressBar(Sink):
 
     def _show_end(self) -> None:
         if not self._is_live:
-            self._say_lines()
+            self._print_lines()
         from rich.text import Text
 
         view = self._view
@@ -211,7 +211,7 @@ class ProgressBar(Sink):
         display = self._stop_drawing()
         if display is None:
             for line in lines:
-                self._say(line)
+                self._print_line(line)
             if table is not None and self._console is not None:
                 self._console.print(table)
             return

@@ -27,7 +27,7 @@ class WandB(Sink):
     """A run in Weights & Biases.
 
     Puts of one step are one row of its history, with ``trainer/global_step`` as the axis.
-    Hyperparameters become its config. A resumed run goes on with the same W&B run, and rows that
+    Hyperparameters become its config. A resumed run continues the same W&B run, and rows that
     it has are not added again.
 
     Offline, everything is written to ``wandb/`` in the run's folder; send it later with

@@ -679,7 +679,7 @@ wide: Any = Wide
         (lambda: wide(anything=nested(100_000)), "Wide cannot be recorded"),
         (lambda: nb.Put, "emit() takes an event of your own, not Put"),
         (lambda: {"path": "x"}, "emit() takes an event of your own, not dict"),
-        (lambda: SampleSeen, "emit(SampleSeen): give an object of it"),
+        (lambda: SampleSeen, "emit(SampleSeen): pass an instance of it"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_with_the_reason(

@@ -340,7 +340,7 @@ class Metrics:
                     latest[name] = value
 
     def _warn_not_finite(self, name: str, value: float) -> None:
-        """NaN and infinities are recorded as they are, and said once for each metric."""
+        """Warn, once for each metric, of NaN and infinities, which are recorded as they are."""
         if name not in self._said_not_finite:
             self._said_not_finite.add(name)
             place = self.bus.place

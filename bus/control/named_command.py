@@ -1,4 +1,4 @@
-"""Commands that are sent by their names: looked up, and made of what was sent."""
+"""Looks up commands that are sent by their names, and makes them of what was sent."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,10 +12,10 @@ from .protocol import MAX_LINE_BYTES, Request
 
 
 class Directory(Protocol):
-    """Who knows the actors of a run and what they take: the post office."""
+    """Knows the actors of a run and their commands: the post office."""
 
     def addresses(self) -> list[str]:
-        """Return where commands can be sent to, in order."""
+        """Return the addresses of actors, in order."""
 
     def commands_of(self, address: str) -> list[str]:
         """Return the names of the commands that an actor takes, in order.
@@ -74,7 +74,7 @@ def named_command(request: Request, target: str, directory: Directory) -> Comman
 
 
 def encoded_reply(reply: object) -> bytes:
-    """Encode what a handler returned, as JSON.
+    """Return the result of a handler as JSON.
 
     Args:
         reply: the value: plain data, a tensor of one element as a number; of anything else, its

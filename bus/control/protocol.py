@@ -1,4 +1,4 @@
-"""What goes over a run's control socket: one line of JSON each way, then the connection ends."""
+"""The protocol of a run's control socket: one line of JSON each way, then the connection ends."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ _NO_ARGUMENTS, _NO_REPLY = msgspec.Raw(b"{}"), msgspec.Raw(b"null")
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a client asks.
+    """The request of a client.
 
     Attributes:
         verb: what to do: one of the verbs of verbs.py, status, or command.
@@ -40,21 +40,21 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 class RunStatus(msgspec.Struct, frozen=True):
-    """Where a run is.
+    """The state of a run.
 
     Attributes:
-        pid: its process.
-        run, attempt: which.
+        pid: id of its process.
+        run, attempt: of the run.
         fn: fit, validate, test or predict.
         stage: what it is doing.
         epoch: epochs completed before this one, so the first is 0.
         step: optimizer steps completed.
         batch_idx: batch within the epoch, from 0; -1 outside a batch.
-        paused: whether it holds at a safe point.
-        stopping: whether it was asked to stop.
-        may_stop: whether min_epochs and min_steps are reached, so that it stops when asked to.
-        running_s: for how long the attempt has run, in s.
-        dead_letters: commands that reached nobody.
+        paused: it waits at a safe point.
+        stopping: it was asked to stop.
+        may_stop: min_epochs and min_steps are reached, so that it stops when asked to.
+        running_s: how long the attempt has run, in s.
+        dead_letters: number of commands that reached no actor.
     """
 
     pid: int
@@ -76,13 +76,13 @@ AnswerKind = Literal["done", "late", "busy", "refused", "failed"]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the run answers.
+    """The answer of the run.
 
     Attributes:
-        kind: done; late, when it may still be done; busy, when too many others are connected;
-            refused, when the request makes no sense; failed.
+        kind: done; late, if it may still be done; busy, if too many others are connected;
+            refused, if the request is wrong; failed.
         message: what was done, or why not.
-        status: where the run was then; None when the request was not understood.
+        status: the state of the run then; None if the request was not understood.
         reply: for a command, what its handler returned, as JSON.
     """
 
@@ -97,15 +97,15 @@ _answer_decoder = msgspec.json.Decoder(Answer)
 
 
 def encode_line(message: Request | Answer) -> bytes:
-    """A message as it goes over the socket."""
+    """Return a message as a line for the socket."""
     return msgspec.json.encode(message) + b"\n"
 
 
 def decode_request(line: bytes) -> Request:
-    """Read a request.
+    """Return the request in a line.
 
     Raises:
-        ControlError: it is none, or out of range.
+        ControlError: it is malformed, or out of range.
     """
     try:
         request = _request_decoder.decode(line)
@@ -115,7 +115,7 @@ def decode_request(line: bytes) -> Request:
         ) from None
     if request.version != CONTROL_VERSION:
         raise ControlError(
-            f"the request is of version {request.version}, this run speaks {CONTROL_VERSION}; use "
+            f"the request has version {request.version}, this run uses {CONTROL_VERSION}; use "
             "the nightbus that the run uses"
         )
     if not 0 <= request.timeout_s <= MAX_WAIT_S:
@@ -128,12 +128,14 @@ def decode_request(line: bytes) -> Request:
 
 
 def decode_answer(line: bytes) -> Answer:
-    """Read an answer.
+    """Return the answer in a line.
 
     Raises:
-        ControlError: it is none.
+        ControlError: it is malformed.
     """
     try:
         return _answer_decoder.decode(line)
     except MALFORMED as error:
-        raise ControlError(f"what answers is no run of this version of nightbus: {error}") from None
+        raise ControlError(
+            f"the answer is not that of a run of this version of nightbus: {error}"
+        ) from None

@@ -1,4 +1,4 @@
-"""The short words by which the shell sends a run its own commands: ``nightbus send RUN pause``."""
+"""The verbs by which the shell sends a run its own commands: ``nightbus send RUN pause``."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from .protocol import COMMAND, STATUS, Request, RunStatus
 
 
 class Verb(NamedTuple):
-    """A word for a command that the run itself takes.
+    """A verb for a command that the run itself takes.
 
     Attributes:
         command: the command.
-        outcome: says what was done, from the reply and where the run was then.
+        outcome: returns what was done, from the reply and the state of the run then.
         timeout_s: how long ``send`` waits by default, in s.
     """
 
@@ -35,17 +35,17 @@ VERBS = {
     "validate": Verb(RunValidation, lambda result, _: result, timeout_s=600.0),
 }
 WORDS = (*VERBS, STATUS)
-"""All that ``nightbus send RUN`` takes; a status asks nobody."""
+"""All verbs of ``nightbus send RUN``; ``status`` sends no command."""
 
 
 def command_of(request: Request) -> Command:
-    """Return the command that a word stands for.
+    """Return the command of a verb.
 
     Args:
-        request: the request; ``status`` stands for no command.
+        request: the request; ``status`` has no command.
 
     Raises:
-        ControlError: there is no such word.
+        ControlError: there is no such verb.
     """
     verb = VERBS.get(request.verb)
     if verb is None:

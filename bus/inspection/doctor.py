@@ -50,7 +50,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Examination(msgspec.Struct):
-    """What was checked, and what was found.
+    """The result of examining a run.
 
     Attributes:
         id, path: of the run.

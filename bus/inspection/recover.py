@@ -32,7 +32,7 @@ _RANK = re.compile(r"rank-(\d{5,6})")
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """What could not be recovered.
+    """A part that could not be recovered.
 
     Attributes:
         where: the segment's path within the run.

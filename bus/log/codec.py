@@ -3,7 +3,7 @@
 A frame's payload is either of two. Hooks are nine tenths of a full recording and come a dozen to a
 step: they are a row of words, see layout.py, with the other events after them. Without hooks it is
 one msgpack array of three: ``[places, hooks, others]``. Logs of format 1.0 have hooks in it: each
-is ``[name, time_ns, duration_ns]``, and where they arose is said once for all that follow, in
+is ``[name, time_ns, duration_ns]``, and their place is written once for all that follow, in
 ``places``: ``[index of the first hook it holds for, epoch, step, batch_idx, dataloader_idx,
 stage]``.
 

@@ -1,7 +1,7 @@
-"""The events that users define, typed again when they are delivered.
+"""Converts recorded events of users to objects of their classes when they are delivered.
 
-Readers of a log give what is recorded. Whoever delivers events to actors and sinks makes objects
-of the users' classes of them, where this process has defined those.
+Readers of a log return events as recorded. Code that delivers events to actors and sinks converts
+them to objects of the users' classes, if this process has defined those.
 """
 
 from typing import Any
@@ -21,14 +21,14 @@ _said_misfits: set[str] = set()
 
 
 def typed(event: DecodedEvent) -> DecodedEvent:
-    """Make a recorded event an object of its class, if this process has defined that.
+    """Return a recorded event as an object of its class, if this process has defined it.
 
     Args:
         event: any event.
 
     Returns:
-        The event as it is, if it is none of a user's, its class is not defined, or its fields do
-        not fit that; the last is said once for each name.
+        The event as it is, if it is not a user's, its class is not defined, or its fields do not
+        fit; a warning reports the last, once for each name.
     """
     if type(event) is not PlainUserEvent:
         return event
@@ -38,7 +38,7 @@ def typed(event: DecodedEvent) -> DecodedEvent:
     try:
         made = named.decoder.decode(event.data)
     except MALFORMED as error:
-        _say_misfit(named, error)
+        _report_misfit(named, error)
         return event
     where: dict[str, Any] = {field: getattr(event, field) for field in _HEAD}
     found: UserEvent = msgspec.structs.replace(made, **where)
@@ -56,7 +56,7 @@ def all_typed(events: list[DecodedEvent]) -> list[DecodedEvent]:
     return [typed(event) if type(event) is PlainUserEvent else event for event in events]
 
 
-def _say_misfit(named: NamedClass, error: Exception) -> None:
+def _report_misfit(named: NamedClass, error: Exception) -> None:
     if named.name not in _said_misfits:
         _said_misfits.add(named.name)
         _log.warning(

@@ -19,7 +19,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 
 class Where(Protocol):
-    """Where training is, as messages name it."""
+    """The place in training, as messages name it."""
 
     rank: int
     epoch: int

@@ -1,4 +1,4 @@
-"""What happens whole or not at all, whatever strikes in between."""
+"""Functions that signals and other threads cannot interrupt halfway."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,7 +7,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def uninterrupted(function: F) -> F:
-    """Declare that a function's body happens whole or not at all: it has no call and no loop.
+    """Declare that a function's body cannot be interrupted: it has no call and no loop.
 
     CPython runs signal handlers, which may raise KeyboardInterrupt, and lets other threads run only
     where its evaluation loop looks for such requests: when a function begins, when a call has
@@ -17,8 +17,8 @@ def uninterrupted(function: F) -> F:
     A test looks at the bytecode of every function that is declared so.
 
     Args:
-        function: whose arguments are worked out before; what it needs of methods and built-in
-            functions is an operator or a slice: ``list += other``, ``del list[:]``.
+        function: the function; instead of methods and built-in functions it uses operators and
+            slices: ``list += other``, ``del list[:]``.
 
     Returns:
         The function as it is.

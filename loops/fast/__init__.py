@@ -1,4 +1,4 @@
-"""Shorter ways to do what the built-in loops say, taken where they come to the same.
+"""Fast paths of the built-in loops, taken where their result is the same.
 
-What shares readings of the clock, and what leaves out calls, stands here and nowhere else.
+All code that shares readings of the clock, or leaves out calls, is here.
 """

@@ -1,4 +1,4 @@
-"""Whether loops are as they are built: nothing of them is overridden or set by a user."""
+"""Checks that a user has not overridden or set anything of the built-in loops."""
 
 from inspect import getattr_static
 from types import FunctionType
@@ -10,7 +10,7 @@ _built: dict[type[Loop], dict[str, Any]] = {}
 
 
 def remember(*kinds: type[Loop]) -> None:
-    """Take the methods of built-in loops for what they are now, before a user can change them."""
+    """Record the methods of built-in loops as they are now, before a user can change them."""
     for kind in kinds:
         found = ((name, getattr_static(kind, name)) for name in dir(kind))
         _built[kind] = {

@@ -1,4 +1,4 @@
-"""Batches of validation, test and prediction, of which the hooks may be handled or not."""
+"""FastEvaluation: batches of validation, test and prediction, with or without handlers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_b
 
 
 class FastEvaluation(FastPath):
-    """What a DataloaderLoop does.
+    """The fast path of a DataloaderLoop.
 
     Args:
         loop: the DataloaderLoop of the run.
@@ -83,7 +83,7 @@ class FastEvaluation(FastPath):
                 return True
 
     def _work_on(self, batch: Any) -> int:
-        """Do what is done with a batch; returns when its step ended, in ns."""
+        """Process a batch; return when its step ended, in ns."""
         loop, place, counts, note = self._loop, self._place, self._counts, self._note
         batch_idx = loop.batch_idx = loop.batch_idx + 1
         counts.ready += 1

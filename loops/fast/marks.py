@@ -1,8 +1,8 @@
-"""What the fast paths note of a batch.
+"""The marks that the fast paths record for a batch.
 
-Reading the clock and noting it costs about 1 us each time in a step, whose processor's caches are
-full of other things. So what follows directly on something else shares its reading: five are left
-of a training step in which nobody handles what is only announced. What is between two hooks that
+Reading the clock and recording it costs about 1 us each time in a step, because the processor's
+caches are full of other data. So what directly follows something else shares its reading: five are
+left in a training step without handlers for what is only announced. The time between two hooks that
 share one, 1 to 3 us of the loops' own, counts for the one that ended.
 """
 
@@ -41,4 +41,4 @@ BATCH_IS_OVER = notice("on_batch_end")  # where only on_train_batch_end is
 
 # -- all ---
 TRANSFERRED = notice("on_before_batch_transfer", "on_after_batch_transfer")
-"""Of a batch that nobody moves anywhere."""
+"""For a batch that no handler moves."""

@@ -1,4 +1,4 @@
-"""FastPath: when a shorter way to do a loop's iterations may be taken."""
+"""FastPath: the base of fast paths, which decides when they are taken."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,13 @@ if TYPE_CHECKING:
 
 
 class FastPath(ABC):
-    """Does iterations of a loop in a shorter way, as long as that comes to the same.
+    """Runs iterations of a loop on a fast path, as long as the result is the same.
 
-    A run of the loop makes one. Whether it comes to the same is worked out anew when hooks are
-    handled by others than before, and when something is set on the loop or on those below it,
-    which holds from the next batch on.
+    A run of the loop creates one. The choice is made again when handlers of hooks change, and when
+    something is set on the loop or on those below it, which takes effect from the next batch on.
 
     Args:
-        loop: whose iterations they are.
+        loop: the loop.
     """
 
     def __init__(self, loop: "Loop") -> None:
@@ -27,19 +26,19 @@ class FastPath(ABC):
         self._metrics, self._bus = self._trainer.metrics, self._trainer.bus
         self._is_possible = False
         self._version = -1
-        self._states: list[dict[str, Any]] = []  # what is set on the loops,
-        self._sizes: list[int] = []  # and how much that is
+        self._states: list[dict[str, Any]] = []  # attributes set on the loops,
+        self._sizes: list[int] = []  # and their number
         self._recorder = self._place.recorder
         self._note, self._clock_ns = self._recorder.record, self._recorder.clock_ns
 
     def may_go(self) -> bool:
-        """Whether iterations may be done in this way now."""
+        """Return whether iterations may take the fast path now."""
         if not self.is_current():
             self._choose()
         return self._is_possible
 
     def is_current(self) -> bool:
-        """Whether all is as it was when it was worked out whether this way is possible."""
+        """Return whether nothing has changed since the choice was made."""
         return self._routes.version == self._version and self._sizes == [*map(len, self._states)]
 
     def _choose(self) -> None:
@@ -53,15 +52,15 @@ class FastPath(ABC):
 
     @abstractmethod
     def _loops(self) -> "list[Loop]":
-        """The loops whose work this does."""
+        """Return the loops that the fast path replaces."""
 
     @abstractmethod
     def _prepare(self) -> bool:
-        """Work out what an iteration consists of; whether it comes to the same as the loops'."""
+        """Determine the parts of an iteration; return whether the fast path is possible."""
 
     @abstractmethod
     def run(self) -> bool:
-        """Do iterations until the loop ends or it may not go on in this way.
+        """Run iterations until the loop ends or the fast path may not be taken any more.
 
         Returns:
             Whether there were any.

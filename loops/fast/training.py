@@ -1,4 +1,4 @@
-"""Training batches in which nobody handles what is only announced in the middle of them."""
+"""FastTraining: training batches without handlers for what is only announced within them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from .turns import FastTurns
 if TYPE_CHECKING:
     from ..loop import Loop
 
-# Hooks that the loops run one after the other, and that this leaves out but for the notes.
+# Hooks that the loops run one after the other, and that this only records.
 _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _MIDDLE = (
     "on_before_zero_grad",
@@ -35,10 +35,10 @@ _BATCH_END = ("on_train_batch_end", "on_batch_end")
 
 
 class FastTraining(FastTurns):
-    """What TrainingEpochLoop, TrainingBatchLoop and OptimizerLoop do, safe points included.
+    """The fast path of TrainingEpochLoop, TrainingBatchLoop and OptimizerLoop, with safe points.
 
-    For automatic optimization with optimizers of torch's. Hooks at the begin and the end of batches
-    may be handled, those in between not.
+    For automatic optimization with torch's own optimizers. Hooks at the start and end of batches
+    may have handlers, those in between not.
 
     Args:
         loop: the TrainingEpochLoop of the run.
@@ -58,7 +58,7 @@ class FastTraining(FastTurns):
         return [self._loop, self._batch_loop, self._optimizer_loop or self._batch_loop]
 
     def is_current(self) -> bool:
-        # As the base has it, spelt out because it is asked after each batch.
+        # Like the base's, written out because it is called after each batch.
         if self._routes.version != self._version:
             return False
         epoch, batch, turn = self._states
@@ -121,11 +121,11 @@ class FastTraining(FastTurns):
                 return True
 
     def _may_be_done(self) -> bool:
-        """Whether the loop is to be asked whether it is done."""
+        """Return whether the loop's ``done`` has to be asked."""
         return self._trainer.has_deadline or 0 <= self._loop.max_steps <= self._steps.completed
 
     def _train_on(self, batch: Any) -> int:
-        """Train on a batch; returns when it ended, in ns."""
+        """Train on a batch; return when it ended, in ns."""
         loop, batches, metrics, place = self._loop, self._batches, self._metrics, self._place
         batch_idx = loop.batch_idx = loop.batch_idx + 1
         if metrics.step != place.step:
@@ -166,7 +166,7 @@ class FastTraining(FastTurns):
         return self._clock_ns()
 
     def _turns(self, batch: Any, batch_idx: int) -> dict[int, Any]:
-        """The turns of several optimizers; returns what each one's training_step returned."""
+        """Take the turns of several optimizers; return the output of each one's training_step."""
         optimization, outputs = self._optimization, dict[int, Any]()
         if not self._announces_start:
             now_ns, self._place.batch_idx = self._clock_ns(), batch_idx

@@ -1,4 +1,4 @@
-"""An optimizer's turn in which nobody handles what is only announced."""
+"""FastTurns: an optimizer's turn without handlers for what is only announced."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class FastTurns(FastPath):
         self._optimizer_loop: Any = None
         self._zero_grad: HookHandler | None = None
         self._backward: HookHandler | None = None
-        self._has_stepped = False  # which is noted with the batch's end
+        self._has_stepped = False  # recorded with the batch's end
         self._running_loss = self._trainer.running_loss
 
     def _prepare_turns(self) -> None:
@@ -56,7 +56,7 @@ class FastTurns(FastPath):
         self._training_step: Any = routes.handler("training_step")
         if trainer.device.wraps_steps:
             self._training_step = self._in_context
-        # None for what is done by default, without the call in between.
+        # None for a default, which is called directly.
         self._zero_grad = self._backward = None
         if routes.are_handled("optimizer_zero_grad"):
             self._zero_grad = routes.handler("optimizer_zero_grad")
@@ -69,14 +69,14 @@ class FastTurns(FastPath):
             return step(*arguments)
 
     def _short_turn(self, batch: Any, batch_idx: int) -> Any:
-        """What ``_turn`` does for the only optimizer, when each turn leads to a step."""
+        """Take a turn like ``_turn``, for the only optimizer, if each turn leads to a step."""
         place, note, now_ns = self._place, self._note, self._clock_ns()
         self._steps.ready += 1
         place.hook = "training_step"
         if self._announces_start:
             note(now_ns + STEP_BEGINS)
             note(now_ns + TRAINING_BEGINS)
-        else:  # nothing may come between a move and its note
+        else:  # nothing may come between a move and its record
             place.batch_idx = batch_idx
             note(now_ns + BATCH_STEP_AND_TRAINING_BEGIN)
         output = loss = self._training_step(batch, batch_idx)
@@ -91,7 +91,7 @@ class FastTurns(FastPath):
         return outputs
 
     def _minimize_at_once(self, loss: Tensor, batch_idx: int, begins: int) -> None:
-        """What ``_minimize`` does for a short turn; clearing gradients ``begins``."""
+        """Do the work of ``_minimize`` for a short turn; clearing gradients ``begins``."""
         place, note, clock_ns = self._place, self._note, self._clock_ns
         optimizer = self._optimization.optimizers[0]
         place.hook, now_ns = "optimizer_zero_grad", clock_ns()
@@ -116,14 +116,14 @@ class FastTurns(FastPath):
             self._recorder.flush_within_step()
 
     def _turn(self, idx: int, *arguments: Any) -> Any:
-        """An optimizer's turn.
+        """Take an optimizer's turn.
 
         Args:
             idx: the optimizer's number.
             arguments: of training_step.
 
         Returns:
-            What training_step returned, if somebody wants it.
+            The output of training_step, if a handler needs it.
         """
         own, batch_idx = self._optimizer_loop, arguments[1]
         own.optimizer_idx = idx
@@ -160,7 +160,7 @@ class FastTurns(FastPath):
             note(now_ns + TRAINING_BEGINS)
 
     def _loss_of(self, output: Any) -> Tensor | None:
-        """The loss in an output that is more than that; None where the turn ends without one."""
+        """Return the loss in an output with more than that; None if the turn ends without one."""
         own, place, steps = self._optimizer_loop, self._place, self._steps
         self._note(self._clock_ns() + TRAINING_ENDS)
         place.hook = "optimizer_step" if own.will_step else ""
@@ -207,7 +207,7 @@ class FastTurns(FastPath):
             self._recorder.flush_within_step()
 
     def _part_of(self, loss: Tensor, idx: int) -> Tensor:
-        """The loss's share of an accumulation."""
+        """Return the loss's share of an accumulation."""
         own = self._optimizer_loop
         if idx not in own.cleared:
             self._note(self._clock_ns() + CLEARING_ENDS)
@@ -216,7 +216,7 @@ class FastTurns(FastPath):
         return loss / self._trainer.accumulate_grad_batches
 
     def _step(self, idx: int, loss: Tensor, batch_idx: int) -> None:
-        """The optimizer's step, and what is done between backward and it."""
+        """Run the optimizer's step, and what comes between backward and it."""
         optimization, steps = self._optimization, self._steps
         if self._clips:
             trainer = self._trainer

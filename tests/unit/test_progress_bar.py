@@ -227,7 +227,7 @@ def test_an_epoch_that_is_gone_on_with_counts_only_what_is_done_now() -> None:
     _, train = story.picture()
     story.tell(LoopEnded, 60, by="train")
     story.tell(RunEnded, "stopped", "enough")
-    story.bar._say_lines()
+    story.bar._print_lines()
 
     assert re.search(r"60/100 +2.0 it/s +0:20 left", train)
     assert story.file.getvalue() == "epoch 0/2: 20 batches in 0:10, 2.0 it/s\n"
@@ -241,7 +241,7 @@ def test_a_resumed_run_says_from_where_and_at_which_batch() -> None:
     story.tell(LoopStarted, 3, "epoch", by="fit")
     story.tell(Resumed, batch=41, by="trainer")
 
-    story.bar._say_lines()
+    story.bar._print_lines()
 
     assert story.file.getvalue() == (
         "resumed r from checkpoints/epoch=1-step=101: epoch 1/4, after 42 batches\n"
@@ -255,7 +255,7 @@ def test_a_run_that_is_resumed_between_epochs_names_no_batch() -> None:
     story.tell(LoopStarted, 1, "epoch", by="fit")
     story.tell(Resumed)
 
-    story.bar._say_lines()
+    story.bar._print_lines()
 
     assert story.file.getvalue() == "resumed: epoch 2/3\n"
 
@@ -270,7 +270,7 @@ def test_a_run_that_was_complete_already_says_that_nothing_was_left() -> None:
     story.place = ("train", 3, 30)
     story.tell(RunEnded, "completed", "")
 
-    story.bar._say_lines()
+    story.bar._print_lines()
 
     assert story.file.getvalue() == "resumed: epoch 3/3\n"
     assert story.bar._view.end_text() == (
@@ -353,7 +353,7 @@ def test_an_epochs_line_has_as_many_metrics_and_counts_the_rest() -> None:
         story.put(f"m{number}", 0.5)
     story.tell(RunEnded, "completed", "")
 
-    story.bar._say_lines()
+    story.bar._print_lines()
 
     assert story.file.getvalue().endswith(", m6 0.5, m7 0.5, +52 more\n")
 
@@ -411,7 +411,7 @@ def test_an_epochs_line_has_what_was_logged_at_its_end() -> None:
     story.put("train_loss", 0.5)
     story.loop("train", 10, epoch=1)
 
-    story.bar._say_lines()
+    story.bar._print_lines()
 
     assert story.file.getvalue() == "epoch 0/2: 10 batches in 0:05, 2.0 it/s, train_loss 0.5\n"
 
@@ -426,7 +426,7 @@ def test_an_epochs_line_names_its_epoch_whatever_hook_is_the_latest() -> None:
     story.tell(Hook, "on_train_epoch_start", 0)
     story.loop("train", 10, epoch=1)
 
-    story.bar._say_lines()
+    story.bar._print_lines()
 
     assert story.file.getvalue() == "epoch 0/2: 10 batches in 0:05, 2.0 it/s\n"
 
@@ -437,10 +437,10 @@ def test_a_stopped_sink_is_told_of_at_once_and_a_restart_at_the_end() -> None:
     story.tell(Fault, "OSError", "disk full", "...", "running", by="csv")
     story.tell(ActorRestarted, 1, 0.1, by="csv")
     story.tell(ActorStopped, "gave up after 1 restart: ValueError: x", 7, by="mine")
-    story.bar._say_lines()
+    story.bar._print_lines()
     early = story.file.getvalue()
     story.tell(RunEnded, "completed", "")
-    story.bar._say_lines()
+    story.bar._print_lines()
 
     assert early == "mine stopped: gave up after 1 restart: ValueError: x\n"
     assert story.file.getvalue().removeprefix(early) == (
