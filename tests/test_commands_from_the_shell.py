@@ -9,15 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 from helpers import eventually
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models import Small, events, loader, trainer
 from steered_runs import Training, nightbus, recorded, talk, training
 
 import nightbus as nb
 from nightbus.__main__ import main
+from nightbus.bus.control.named_command import named_command
 from nightbus.bus.control.protocol import Request, encode_line
 from nightbus.bus.control.verbs import VERBS, WORDS
-from nightbus.bus.errors import UsageError
+from nightbus.bus.errors import ControlError, UsageError
 from nightbus.bus.inspection.control_client import send
+from nightbus.bus.named_types import names_below
 
 PROGRAM = Path(__file__).parent / "commanded_process.py"
 SET_RATE = ("--to", "rates", "--command", "tests.SetRate")
@@ -300,6 +304,51 @@ def test_what_makes_no_sense_is_refused_and_does_no_harm(
     assert asked(live, "rates", "tests.SetRate", '{"rate": 0.1}').kind == "done"
 
 
+class Ping(nb.Command, name="tests.Ping"):
+    number: int = 0
+
+
+class Everywhere:
+    """An actor that takes whatever there is."""
+
+    def addresses(self) -> list[str]:
+        return ["rates"]
+
+    def commands_of(self, address: str) -> list[str]:
+        return names_below(nb.Command)
+
+    def waits_for_safe_point(self, address: str) -> bool:
+        return True
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=6,
+)
+
+
+@given(
+    st.sampled_from(["tests.Ping", "nightbus.Stop", "os.system", ""]),
+    st.dictionaries(st.sampled_from(["number", "reason", "x"]), json_values).map(json.dumps)
+    | st.text(max_size=20)
+    | json_values.map(json.dumps),
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_sent_makes_a_command_of_its_class_or_an_error_of_ours(
+    name: str, fields: str
+) -> None:
+    raw = msgspec.Raw(fields.encode("utf-8", "surrogatepass"))
+    request = Request("command", to="rates", command=name, arguments=raw)
+
+    try:
+        command = named_command(request, "rates", Everywhere())
+    except ControlError as error:
+        assert name in str(error)  # noqa: PT017
+    else:
+        assert (type(command), name) in {(Ping, "tests.Ping"), (nb.Stop, "nightbus.Stop")}
+
+
 def test_a_request_of_a_verb_is_what_older_runs_understand() -> None:
     for verb in WORDS:
         fields = json.loads(encode_line(Request(verb, "enough", 3.0)))
@@ -307,10 +356,6 @@ def test_a_request_of_a_verb_is_what_older_runs_understand() -> None:
 
 
 # -- commands within a process -------------------------------------------------------------------
-
-
-class Ping(nb.Command, name="tests.Ping"):
-    number: int = 0
 
 
 def test_a_named_command_is_told_and_recorded_under_its_name(tmp_path: Path) -> None:

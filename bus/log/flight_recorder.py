@@ -122,9 +122,12 @@ class FlightRecorder:
 
     def add(self, event: Event) -> None:
         """Keep an event; images and the like are not kept, which may be large."""
-        if type(event) is RunStarted:
-            self._started = event
-        elif type(event) is not Media and not _is_large(event):
+        kind = type(event)
+        if kind is PlainUserEvent and len(event.data) > MAX_KEPT_BYTES:  # type: ignore[attr-defined]
+            return
+        if kind is RunStarted:
+            self._started = event  # type: ignore[assignment]
+        elif kind is not Media:
             number = next(self._numbers)
             self._events[number] = event
             self._events.pop(number - self.capacity, None)
@@ -174,10 +177,6 @@ class FlightRecorder:
 
 
 _Snapshot = tuple[list[tuple[HookTrace, int]], "array[int]", Origin, dict[int, Event]]
-
-
-def _is_large(event: Event) -> bool:
-    return type(event) is PlainUserEvent and len(event.data) > MAX_KEPT_BYTES
 
 
 def _events_behind(parts: Sequence[HookTrace], events: dict[int, Event]) -> dict[int, list[Event]]:
