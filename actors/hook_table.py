@@ -23,7 +23,6 @@ class HookSpec(NamedTuple):
 
 
 def _specs() -> dict[str, HookSpec]:
-    batch = ("batch", "batch_idx", "dataloader_idx")
     both = HookSpec()
     callback_only = HookSpec(module=False)
     module_only = HookSpec(callback=False)
@@ -66,6 +65,14 @@ def _specs() -> dict[str, HookSpec]:
         "on_save_checkpoint": HookSpec(("checkpoint",), datamodule=True),
         "on_load_checkpoint": HookSpec(("checkpoint",), datamodule=True),
     }
+    return {**specs, **_specs_by_stage()}
+
+
+def _specs_by_stage() -> dict[str, HookSpec]:
+    """Return the hooks whose names differ by stage alone."""
+    batch = ("batch", "batch_idx", "dataloader_idx")
+    both, module_only = HookSpec(), HookSpec(callback=False)
+    specs: dict[str, HookSpec] = {}
     for name in ("fit", "pretrain_routine", "train", "validation", "test", "predict"):
         specs[f"on_{name}_start"] = specs[f"on_{name}_end"] = both
     for name in ("", "train_", "validation_", "test_", "predict_"):

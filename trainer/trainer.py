@@ -206,14 +206,8 @@ class Trainer(TrainerCopies):
             listed("callbacks", callbacks, Callback, "a nightbus.Callback"),
             listed("actors", actors, Actor, "a nightbus.Actor; callbacks go to callbacks="),
         )
-        for callback in self.callbacks:
-            if is_overridden(callback, "on_init_start"):
-                callback.on_init_start(self)
-        if check_at_least("max_media_bytes", max_media_bytes, 0) > LARGEST_MEDIA_BYTES:  # type: ignore[operator]
-            raise UsageError(
-                f"max_media_bytes={max_media_bytes} is too large; expected at most "
-                f"{LARGEST_MEDIA_BYTES}, the maximum size in the log"
-            )
+        self._call_on_init("on_init_start")
+        _check_media_bytes(max_media_bytes)
         if slurm_requeue:
             check_requeue()
         self.slurm_requeue = slurm_requeue
@@ -238,13 +232,7 @@ class Trainer(TrainerCopies):
             multiple_trainloader_mode,
         )
         self.prepare_data_per_node = prepare_data_per_node
-        self.accumulate_grad_batches = (
-            check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
-        )
-        self.gradient_clip_val = check_not_negative("gradient_clip_val", gradient_clip_val)
-        self.gradient_clip_algorithm = check_choice(
-            "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
-        )
+        self._set_gradients(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm)
         self.deterministic = check_choice("deterministic", deterministic, (True, False, "warn"))
         self.benchmark = benchmark
         self.detect_anomaly = detect_anomaly
@@ -254,14 +242,7 @@ class Trainer(TrainerCopies):
         self.default_root_dir = as_path(default_root_dir or Path.cwd())
         self.max_time_s = parse_max_time(max_time)
         max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
-        made = make_sinks(sinks, logger)
-        self.silent_loggers = [SilentLogger()] if made and self.fast_dev_run else []
-        if not self.fast_dev_run:
-            self.sinks = made
-        self.participants.progress_bar = ProgressBar() if enable_progress_bar else None
-        has_summary = any(isinstance(entry, ModelSummary) for entry in self.callbacks)
-        if enable_model_summary and not has_summary:
-            self.callbacks.append(ModelSummary())
+        self._set_outputs(make_sinks(sinks, logger), enable_progress_bar, enable_model_summary)
         fit_loop = FitLoop(
             check_at_least("min_epochs", min_epochs, 0),
             max_epochs,
@@ -271,9 +252,39 @@ class Trainer(TrainerCopies):
         self._make_loops(fit_loop)
         self._make_parts(log_every_n_steps, max_media_bytes, OptimizationProgress())
         self._set_initial_state()
+        self._call_on_init("on_init_end")
+
+    def _call_on_init(self, hook: Literal["on_init_start", "on_init_end"]) -> None:
         for callback in self.callbacks:
-            if is_overridden(callback, "on_init_end"):
-                callback.on_init_end(self)
+            if is_overridden(callback, hook):
+                getattr(callback, hook)(self)
+
+    def _set_gradients(
+        self,
+        accumulate_grad_batches: int,
+        gradient_clip_val: float | None,
+        gradient_clip_algorithm: Literal["norm", "value"],
+    ) -> None:
+        """Check and keep what is done to gradients before a step."""
+        self.accumulate_grad_batches = (
+            check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
+        )
+        self.gradient_clip_val = check_not_negative("gradient_clip_val", gradient_clip_val)
+        self.gradient_clip_algorithm = check_choice(
+            "gradient_clip_algorithm", gradient_clip_algorithm, ("norm", "value")
+        )
+
+    def _set_outputs(
+        self, sinks: list[Sink], enable_progress_bar: bool, enable_model_summary: bool
+    ) -> None:
+        """Keep the destinations of events; a fast dev run writes nothing."""
+        self.silent_loggers = [SilentLogger()] if sinks and self.fast_dev_run else []
+        if not self.fast_dev_run:
+            self.sinks = sinks
+        self.participants.progress_bar = ProgressBar() if enable_progress_bar else None
+        has_summary = any(isinstance(entry, ModelSummary) for entry in self.callbacks)
+        if enable_model_summary and not has_summary:
+            self.callbacks.append(ModelSummary())
 
     def _make_loops(self, fit_loop: FitLoop) -> None:
         self.max_epochs_given, self.max_steps_given = fit_loop.max_epochs, fit_loop.max_steps
@@ -787,3 +798,12 @@ class Trainer(TrainerCopies):
         self.bus.end_step()
         if self.bus.attention:
             self.safe_points.handle_signals()
+
+
+def _check_media_bytes(max_media_bytes: int) -> None:
+    check_at_least("max_media_bytes", max_media_bytes, 0)
+    if max_media_bytes > LARGEST_MEDIA_BYTES:
+        raise UsageError(
+            f"max_media_bytes={max_media_bytes} is too large; expected at most "
+            f"{LARGEST_MEDIA_BYTES}, the maximum size in the log"
+        )
