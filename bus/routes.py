@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .copies import StaysInRun
-from .log.marks import BEGIN, END, NOTICE, mark_of
+from .log.codes import BEGIN, END, RAN, code_of
 from .log.place import Place
 
 HookHandler = Callable[..., Any]
@@ -197,7 +197,7 @@ def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> H
 
 def _only_recorded(name: str, place: Place) -> HookHandler:
     recorder = place.recorder
-    clock_ns, record_at = recorder.clock_ns, recorder.trace.appender(NOTICE, name)
+    clock_ns, record_at = recorder.clock_ns, recorder.trace.appender(RAN, name)
 
     def route(*_: Any) -> None:
         record_at(clock_ns())
@@ -208,7 +208,7 @@ def _only_recorded(name: str, place: Place) -> HookHandler:
 def _recorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
     handle, recorder = _chained(name, handlers), place.recorder
     record, clock_ns = recorder.record, recorder.clock_ns
-    begins, ends = mark_of(BEGIN, name), mark_of(END, name)
+    begins, ends = code_of(BEGIN, name), code_of(END, name)
     if begins is None or ends is None:
         return _recorded_by_name(name, handle, place)
 

@@ -38,8 +38,8 @@ from nightbus.bus.events import (
     RunStarted,
 )
 from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.codes import ran
 from nightbus.bus.log.format import FORMAT_MAJOR, FORMAT_MINOR, KIND_EVENTS, pack_frame
-from nightbus.bus.log.marks import notice
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.log.segments import compress_segment
@@ -124,14 +124,14 @@ def write_run(root: Path) -> RunFolder:
     recorder = place.recorder
     for step in range(24, 36):
         place.begin_batch(step)
-        recorder.record(recorder.clock_ns() + notice(*BEFORE_THE_STEP))
+        recorder.record(recorder.clock_ns() + ran(*BEFORE_THE_STEP))
         routes.call("training_step")
         if step == 30:
             routes.call("backward")
             routes.call("on_mine")
             routes.call("on_other")
         place.complete_step(step + 1)
-        recorder.record(recorder.clock_ns() + notice("on_train_batch_end", "on_batch_end"))
+        recorder.record(recorder.clock_ns() + ran("on_train_batch_end", "on_batch_end"))
         if step % 4 == 3:
             writer.flush()
     with place.in_stage("validate"):

@@ -1,25 +1,25 @@
-"""HookTrace of steps, made by hypothesis: moves, and hooks with and without marks of their own."""
+"""HookTrace of steps, made by hypothesis: moves, and hooks with and without codes of their own."""
 
 from hypothesis import strategies as st
 
-from nightbus.bus.log.marks import (
+from nightbus.bus.log.codes import (
     ACTIONS,
     BATCH_IDX,
     BEGIN,
     DATALOADER_IDX,
     END,
     EPOCH,
-    NOTICE,
     NUMBER,
+    RAN,
     SHIFT,
     STAGE,
     STEP,
-    HookTrace,
 )
+from nightbus.bus.log.trace import HookTrace
 
-MARKED = ("training_step", "backward", "on_train_batch_end")
+CODED = ("training_step", "backward", "on_train_batch_end")
 NAMED = ("on_mine", "größe", "")
-TOGETHER = [mark << SHIFT for mark, actions in ACTIONS.items() if len(actions) > 1]
+TOGETHER = [code << SHIFT for code, actions in ACTIONS.items() if len(actions) > 1]
 HIGH_BYTES = (0, 1, 255)
 
 
@@ -29,7 +29,7 @@ def noted_steps(draw: st.DrawFn, named: tuple[str, ...] = NAMED, high: int = 0) 
 
     Args:
         draw: hypothesis's.
-        named: hooks without marks that may be in them.
+        named: hooks without codes that may be in them.
         high: what the time in ns begins with, beyond its lower 56 bits.
     """
     notes = HookTrace((draw(st.integers(0, 5)), 1, 2, NUMBER, 0), base_ns=high << SHIFT)
@@ -38,8 +38,8 @@ def noted_steps(draw: st.DrawFn, named: tuple[str, ...] = NAMED, high: int = 0) 
     for kind in draw(st.lists(st.sampled_from(["move", "hook", "together"]), max_size=25)):
         time_ns += draw(st.integers(0, 9))
         if kind == "hook":
-            action = draw(st.sampled_from((NOTICE, BEGIN, END)))
-            notes.appender(action, draw(st.sampled_from(MARKED + named)))(time_ns)
+            action = draw(st.sampled_from((RAN, BEGIN, END)))
+            notes.appender(action, draw(st.sampled_from(CODED + named)))(time_ns)
         elif kind == "together":
             notes.words.append(draw(st.sampled_from(TOGETHER)) | time_ns)
         elif draw(st.booleans()):

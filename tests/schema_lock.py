@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from nightbus.bus.events import EVENT_TYPES, Fork
-from nightbus.bus.log import marks
+from nightbus.bus.log import codes
 from nightbus.bus.log.codec import HookRecord, PlaceRecord
 from nightbus.bus.log.format import Footer, SegmentHeader
 from nightbus.bus.log.layout import PAYLOAD_HEAD, WORDS_BEGIN
@@ -38,8 +38,8 @@ RECORDS: list[type[msgspec.Struct]] = [
 ]
 
 
-_ACTION_NAMES = {marks.NOTICE: "ran", marks.BEGIN: "began", marks.END: "ended"}
-_MEANINGS = {**_ACTION_NAMES, marks.NEXT: "is the next"}
+_ACTION_NAMES = {codes.RAN: "ran", codes.BEGIN: "began", codes.END: "ended"}
+_MEANINGS = {**_ACTION_NAMES, codes.NEXT: "is the next"}
 
 
 class Field(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -114,23 +114,23 @@ def _type_name(kind: Any) -> str:
 
 def _current_words() -> Words:
     fixed = {
-        marks.STAGE: "stage",
-        marks.EPOCH: "epoch",
-        marks.STEP: "step",
-        marks.BATCH_IDX: "batch_idx",
-        marks.DATALOADER_IDX: "dataloader_idx",
-        marks.NAME: "name",
-        marks.EVENT: "event",
+        codes.STAGE: "stage",
+        codes.EPOCH: "epoch",
+        codes.STEP: "step",
+        codes.BATCH_IDX: "batch_idx",
+        codes.DATALOADER_IDX: "dataloader_idx",
+        codes.NAME: "name",
+        codes.EVENT: "event",
     }
-    meanings = {mark >> marks.SHIFT: meaning for mark, meaning in fixed.items()}
+    meanings = {mark >> codes.SHIFT: meaning for mark, meaning in fixed.items()}
     for action, did in _ACTION_NAMES.items():
-        meanings[marks.NAMED + action] = f"the named hook {did}"
-    for mark, actions in marks.ACTIONS.items():
+        meanings[codes.NAMED + action] = f"the named hook {did}"
+    for mark, actions in codes.ACTIONS.items():
         meanings[mark] = ", ".join(f"{name} {_MEANINGS[action]}" for action, name in actions)
     return Words(
         WORDS_BEGIN,
         str(PAYLOAD_HEAD.format),
-        {number: stage for stage, number in marks.STAGE_NUMBERS.items()},
+        {number: stage for stage, number in codes.STAGE_NUMBERS.items()},
         dict(sorted(meanings.items())),
     )
 

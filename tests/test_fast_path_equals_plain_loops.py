@@ -195,7 +195,7 @@ def noted(seen: list[Any], run: Any, name: str, *objects: Any) -> None:
         (
             name,
             run.place.hook,
-            run.place.mark(),
+            run.place.as_tuple(),
             run.global_step,
             run.is_last_batch,
             epoch_loop.batch_progress.state_dict(),
@@ -436,7 +436,7 @@ def test_evaluation_is_the_same_in_either_way(
             hook = trainer.place.hook
             loop = getattr(trainer, f"{function}_loop").epoch_loop
             seen.append(
-                (hook, trainer.place.mark(), loop.batch_progress.state_dict(), objects[-2:])
+                (hook, trainer.place.as_tuple(), loop.batch_progress.state_dict(), objects[-2:])
             )
 
         if handled:

@@ -15,9 +15,9 @@ import nightbus as nb
 from nightbus.bus.events import EVENT_TYPES, Event, Unknown
 from nightbus.bus.inspection.recover import recover
 from nightbus.bus.log import codec
+from nightbus.bus.log.codes import NAME, SHIFT, STEP, PlaceTuple, begin
 from nightbus.bus.log.format import FORMAT_MAJOR, FORMAT_MINOR, unpack_header
 from nightbus.bus.log.layout import PAYLOAD_HEAD, WORDS_BEGIN, decode_words
-from nightbus.bus.log.marks import NAME, SHIFT, STEP, PlaceMark, begin
 from nightbus.bus.log.reader import EndKind, LogReader
 
 VERSIONS = sorted(path.parent.name for path in GOLDEN.glob("*/run"))
@@ -95,7 +95,7 @@ def words_in(row: bytes) -> int:
     return number
 
 
-def places_in(row: bytes) -> list[tuple[int, PlaceMark]]:
+def places_in(row: bytes) -> list[tuple[int, PlaceTuple]]:
     return decode_words(row).places
 
 

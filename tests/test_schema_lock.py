@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from schema_lock import Field, Lock, Schema, broken_rules, current, read_lock, schema_of
 
-from nightbus.bus.log.marks import ACTIONS, SHIFT, begin, end, notice
+from nightbus.bus.log.codes import ACTIONS, SHIFT, begin, end, ran
 
 
 def test_nothing_that_is_locked_was_changed() -> None:
@@ -150,7 +150,7 @@ def test_the_lock_sees_each_mark_that_a_hook_can_be_noted_with() -> None:
     noted = read_lock().words.marks
 
     assert set(ACTIONS) <= set(noted)
-    assert noted[mark_at(notice("on_after_backward", "on_before_optimizer_step"))] == (
+    assert noted[mark_at(ran("on_after_backward", "on_before_optimizer_step"))] == (
         "on_after_backward ran, on_before_optimizer_step ran"
     )
     assert noted[mark_at(begin("backward", "on_before_backward"))] == (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import nightbus as nb
 from nightbus.bus.events import Fault, Hook, Put
-from nightbus.bus.log.marks import Walk
+from nightbus.bus.log.trace import Walk
 from nightbus.loops.manual import ManualOptimization
 from nightbus.loops.optimizer import OptimizerLoop
 from nightbus.loops.training_batch import TrainingBatchLoop

@@ -31,8 +31,9 @@ from ..events import (
     Unknown,
 )
 from ..system.logging_setup import get_logger
+from .codes import PlaceTuple
 from .layout import WORDS_BEGIN, decode_words, encode_words, others_in
-from .marks import HookTrace, PlaceMark, count_hooks, shape_of
+from .trace import HookTrace, count_hooks, shape_of
 
 HookSelection = Literal["all", "latest", "none"]
 DecodedEvent = Event | Unknown
@@ -71,7 +72,7 @@ class FrameParts(NamedTuple):
         others: the other events, in order.
     """
 
-    places: Sequence[tuple[int, PlaceMark]]
+    places: Sequence[tuple[int, PlaceTuple]]
     names: Sequence[str]
     times_ns: Sequence[int]
     begun_ns: Sequence[int]
@@ -107,20 +108,20 @@ def encode_events(others: Sequence[object]) -> bytes:
     return _encoder.encode(((), (), others))
 
 
-def encode_trace(notes: HookTrace, others: Sequence[object]) -> bytes:
+def encode_trace(trace: HookTrace, others: Sequence[object]) -> bytes:
     """Return the payload of a frame.
 
     Args:
-        notes: the hooks.
+        trace: the hooks.
         others: the other events.
 
     Raises:
         UNENCODABLE: as for ``encode_events``.
         TooManyWords: there are too many hooks for a frame.
     """
-    if not count_hooks(shape_of(notes.words)):
+    if not count_hooks(shape_of(trace.words)):
         return encode_events(others)
-    return encode_words(notes) + encode_others(others)
+    return encode_words(trace) + encode_others(others)
 
 
 def encode_others(others: Sequence[object]) -> bytes:

@@ -4,7 +4,7 @@ A logged value is written at once, so a run that logs in each step writes at the
 There the fast path saves a quarter of a step (a tiny model, three values a step: 236 us a step
 instead of 311). A run with only hooks writes every 50 ms, and saves nothing.
 
-It writes the same bytes as ``LogWriter``, with less work: the marks of a step's words tell how many
+It writes the same bytes as ``LogWriter``, with less work: the codes of a step's words tell how many
 hooks there are, where their times are, and that no hook is open at the end.
 """
 
@@ -15,10 +15,11 @@ from zlib import crc32
 
 from ..system.uninterrupted import uninterrupted
 from .codec import UNENCODABLE, encode_others
+from .codes import BATCH_IDX, NAME, NUMBER, SHIFT, STAGE_NUMBERS
 from .flight_recorder import MAX_STEP_NS
 from .format import FRAME_HEAD, HAS_OTHERS, KIND_EVENTS, MAX_EVENTS_A_FRAME
 from .layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout
-from .marks import BATCH_IDX, NAME, NUMBER, SHIFT, STAGE_NUMBERS, count_hooks
+from .trace import count_hooks
 from .writer import COUNT_EVENTS_AT_ONCE, MAX_BUFFERED_NS, LogWriter
 
 COUNT_FRAMES_AT_ONCE = 128
@@ -27,33 +28,33 @@ MAX_SHAPES = 64  # maximum number of known shapes, of steps, validation batches 
 _HEAD_BYTES = FRAME_HEAD.size
 _PAYLOAD_HEAD_BYTES = PAYLOAD_HEAD.size
 _MAX_FAST_BYTES = PAYLOAD_HEAD.size + 8 * MAX_WORDS
-_MARK_AT = 7 if sys.byteorder == "little" else 0
+_CODE_AT = 7 if sys.byteorder == "little" else 0
 
 
 class StepShape:
     """The properties of steps in which the same happens.
 
     Args:
-        marks: of the words.
+        codes: of the words.
 
     Attributes:
-        marks: the same.
+        codes: the same.
         number: of words.
         count: hooks that ran or ended.
         hooks: name, which words are the times of its end and its begin, and by how much the two
-            differ because of their marks.
+            differ because of their codes.
         rows: words of steps that are written, to be counted.
     """
 
-    __slots__ = ("count", "hooks", "marks", "number", "rows")
+    __slots__ = ("codes", "count", "hooks", "number", "rows")
 
-    def __init__(self, marks: bytes) -> None:
-        layout = Layout(marks)
-        self.marks = marks
-        self.number = len(marks)
+    def __init__(self, codes: bytes) -> None:
+        layout = Layout(codes)
+        self.codes = codes
+        self.number = len(codes)
         self.count = len(layout.names)
         self.hooks = [
-            (name, at, begun, marks[at] - marks[begun] << SHIFT)
+            (name, at, begun, codes[at] - codes[begun] << SHIFT)
             for name, at, begun in zip(layout.names, layout.times, layout.begun, strict=True)
         ]
         self.rows: list[bytes] = []
@@ -71,7 +72,7 @@ class FastLogWriter(LogWriter):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._shapes: dict[bytes, StepShape] = {}  # of steps so far, by their marks
+        self._shapes: dict[bytes, StepShape] = {}  # of steps so far, by their codes
         self._shape = _NO_SHAPE  # of the last
         self._begin = array("Q", [0])  # of a frame: its segment's tag and its checksum,
         self._head = array("Q", [0] * 8)  # and what lies between those and the words
@@ -86,18 +87,18 @@ class FastLogWriter(LogWriter):
         # many functions and objects this takes: hence arrays all the way, and nothing of struct.
         trace, shape = self.trace, self._shape
         row = trace.words.tobytes()
-        marks = row[_MARK_AT::8]
-        steps = len(marks) // shape.number
-        if marks != shape.marks * steps:
-            shape, steps = self._shape_of(marks)
+        codes = row[_CODE_AT::8]
+        steps = len(codes) // shape.number
+        if codes != shape.codes * steps:
+            shape, steps = self._shape_of(codes)
         if not (steps and shape.count) or self._underway is not None or self._pending:
-            self._flush_and_learn(wait, marks)
+            self._flush_and_learn(wait, codes)
             return
         others = self.others
         count, size = shape.count * steps, _PAYLOAD_HEAD_BYTES + len(row)
         head = self._head
         stage, head[4], head[5], head[6], head[7] = trace.origin
-        head[3] = WORDS_BEGIN | len(marks) << 16 | stage << 48
+        head[3] = WORDS_BEGIN | len(codes) << 16 | stage << 48
         head[2] = time_ns = self.recorder.clock_ns()
         head[1] = self._flushed_seq
         head[0] = size | count << 32 | KIND_EVENTS << 48
@@ -171,22 +172,22 @@ class FastLogWriter(LogWriter):
 
     # -- which steps are known -----------------------------------------------------------------
 
-    def _shape_of(self, marks: bytes) -> tuple[StepShape, int]:
+    def _shape_of(self, codes: bytes) -> tuple[StepShape, int]:
         """Return the shape of one of several alike steps, and their number."""
         for shape in self._shapes.values():
-            steps = len(marks) // shape.number
-            if marks == shape.marks * steps:
+            steps = len(codes) // shape.number
+            if codes == shape.codes * steps:
                 return shape, steps
         return _NO_SHAPE, 0
 
-    def _flush_and_learn(self, wait: bool, marks: bytes) -> None:
+    def _flush_and_learn(self, wait: bool, codes: bytes) -> None:
         """Flush without the fast path; the shape of the step is known from then on."""
         super().flush(wait)
         if self.trace.base_ns or sys.byteorder != "little":
             return
-        if self.trace.words or NAME >> SHIFT in marks or not 0 < count_hooks(marks) <= MAX_HOOKS:
+        if self.trace.words or NAME >> SHIFT in codes or not 0 < count_hooks(codes) <= MAX_HOOKS:
             return  # a hook has not ended, or needs a name
-        step = marks[: (marks + marks).find(marks, 1)]  # the shortest that they are repeated of
+        step = codes[: (codes + codes).find(codes, 1)]  # the shortest that they are repeated of
         if step in self._shapes:
             return  # it was written the plain way for another reason, and has steps to be counted
         if len(self._shapes) >= MAX_SHAPES:
@@ -207,10 +208,10 @@ class FastLogWriter(LogWriter):
         if not number:
             return
         totals = self._totals_with(
-            (name, number, sum(words[at::width]) - sum(words[begun::width]) - number * marks)
+            (name, number, sum(words[at::width]) - sum(words[begun::width]) - number * codes)
             if at != begun
             else (name, number, 0)
-            for name, at, begun, marks in shape.hooks
+            for name, at, begun, codes in shape.hooks
         )
         self._hook_totals = totals
         del rows[:]

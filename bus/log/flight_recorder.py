@@ -1,6 +1,6 @@
 """FlightRecorder: keeps the last events of a run without a full log in memory.
 
-A hook costs what recording it costs (marks.py), and a copy of the trace now and then.
+A hook costs what recording it costs (codes.py), and a copy of the trace now and then.
 """
 
 import itertools
@@ -16,16 +16,17 @@ import msgspec
 
 from ..events import Event, Gap, Media, PlainUserEvent, Put, RunStarted
 from ..system.uninterrupted import uninterrupted
+from .codes import EVENT, NUMBER, SHIFT, Origin
 from .hook_recorder import AT_ONCE, HookRecorder
-from .marks import EVENT, NUMBER, SHIFT, HookAt, HookTrace, Origin, Walk, count_hooks, shape_of
 from .place import Place
+from .trace import HookAt, HookTrace, Walk, count_hooks, shape_of
 
 CAPACITY = 2000
 MAX_KEPT_BYTES = 4096  # of the fields of a user's event; the last events must not take much memory
 MAX_STEP_NS = 100_000_000  # after which a step's trace is taken before it has ended
 NOBODY = 0  # no thread's number
 _WORDS_AN_EVENT = 2  # about the most recorded before they are taken
-_EVENT_MARK = bytes([EVENT >> SHIFT])
+_EVENT_CODE = bytes([EVENT >> SHIFT])
 
 
 class FlightRecorder:
@@ -87,7 +88,7 @@ class FlightRecorder:
         number, shape = len(kept.words), shape_of(kept.words)
         rest = array("Q")
         if shape != self._shape:
-            self._count = count_hooks(shape) + shape.count(_EVENT_MARK)
+            self._count = count_hooks(shape) + shape.count(_EVENT_CODE)
             rest = kept.cut(count_hooks(shape)).rest.words
             self._shape = b"" if rest else shape
         origin = self._place.origin()
@@ -135,7 +136,7 @@ class FlightRecorder:
             if len(words) >= self._max_words:
                 if threading.get_ident() == self._owner:
                     self.keep()
-                elif shape_of(words[-1:]) == _EVENT_MARK:
+                elif shape_of(words[-1:]) == _EVENT_CODE:
                     return  # it is found after that one
             words.append(EVENT | number)
 
@@ -181,14 +182,14 @@ _Snapshot = tuple[list[tuple[HookTrace, int]], "array[int]", Origin, dict[int, E
 
 def _events_behind(parts: Sequence[HookTrace], events: dict[int, Event]) -> dict[int, list[Event]]:
     """Return the events of each number in the trace: its own, and those after it without one."""
-    noted = sorted(
+    recorded = sorted(
         word & NUMBER for part in parts for word in part.words if word & ~NUMBER == EVENT
     )
-    behind: dict[int, list[Event]] = {number: [] for number in noted}
+    behind: dict[int, list[Event]] = {number: [] for number in recorded}
     for number in sorted(events):
-        at = bisect_right(noted, number)
+        at = bisect_right(recorded, number)
         if at:
-            behind[noted[at - 1]].append(events[number])
+            behind[recorded[at - 1]].append(events[number])
     return behind
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from time import monotonic_ns
 
 from ..copies import StaysInRun
-from .marks import HookTrace, Origin
+from .codes import Origin
+from .trace import HookTrace
 
 NEVER = sys.maxsize
 AT_ONCE = -1

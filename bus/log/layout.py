@@ -1,15 +1,15 @@
-"""The layout of a step's words (marks.py) in a frame, and reading of many steps that are alike.
+"""The layout of a step's words (codes.py) in a frame, and reading of many steps that are alike.
 
     payload = 0xc1 | time's high byte u8 | words u16 | bytes of names u16
               | stage u8 | 0 u8 | epoch u64 | step u64 | batch_idx u64 | dataloader_idx u64
               | word u64 ... | names | others                        (little endian)
 
 No msgpack value begins with 0xc1. Stage and so on are the place before the first word. Names is a
-msgpack array of the names of hooks without marks of their own; others is one of events, if the
+msgpack array of the names of hooks without codes of their own; others is one of events, if the
 frame
 has any. A frame can be read without any other.
 
-A step is mostly like the one before, so its marks are interpreted only once.
+A step is mostly like the one before, so its codes are interpreted only once.
 """
 
 import struct
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .marks import (
+from .codes import (
     ACTIONS,
     BATCH_IDX,
     BEGIN,
@@ -34,19 +34,16 @@ from .marks import (
     NUMBER,
     SHIFT,
     STEP,
-    HookTrace,
-    PlaceMark,
-    Walk,
-    count_hooks,
-    place_of,
+    PlaceTuple,
 )
+from .trace import HookTrace, Walk, count_hooks, place_of
 
 WORDS_BEGIN = 0xC1
 PAYLOAD_HEAD = struct.Struct("<BBHHBxQQQQ")
 MAX_WORDS = 0xFFFF
 MAX_NAMES_BYTES = 0xFFFF
 MAX_HOOKS = 0xFFFF  # as many as a frame's head can count
-_MARK_AT = 7
+_CODE_AT = 7
 _ORIGIN_PARTS = 5
 _EVENT = EVENT >> SHIFT
 # Limits what a malicious log can make a reader keep.
@@ -73,7 +70,7 @@ class Steps(NamedTuple):
         others: the rest of the frame.
     """
 
-    places: list[tuple[int, PlaceMark]]
+    places: list[tuple[int, PlaceTuple]]
     names: Sequence[str]
     times_ns: Sequence[int]
     begun_ns: Sequence[int]
@@ -84,7 +81,7 @@ class Layout:
     """The interpretation of a shape without names.
 
     Args:
-        shape: the words' marks.
+        shape: the words' codes.
 
     Attributes:
         names: of the hooks that ran or ended, in order.
@@ -95,7 +92,7 @@ class Layout:
             how many steps and batches it went on since.
 
     Raises:
-        ValueError: there is no such mark, or there are too many hooks for a frame.
+        ValueError: there is no such code, or there are too many hooks for a frame.
     """
 
     __slots__ = ("begun", "begun_in", "names", "places", "times", "times_in")
@@ -110,13 +107,13 @@ class Layout:
         parts = list(range(_ORIGIN_PARTS))
         further = [0] * _ORIGIN_PARTS
         is_said = False
-        for at, mark in enumerate(shape):
-            if mark <= DATALOADER_IDX >> SHIFT:
-                parts[mark], further[mark], is_said = at + _ORIGIN_PARTS, 0, False
+        for at, code in enumerate(shape):
+            if code <= DATALOADER_IDX >> SHIFT:
+                parts[code], further[code], is_said = at + _ORIGIN_PARTS, 0, False
                 continue
-            if mark not in ACTIONS:
-                raise ValueError(f"there is no mark of the number {mark}")
-            for action, name in ACTIONS[mark]:
+            if code not in ACTIONS:
+                raise ValueError(f"there is no code of the number {code}")
+            for action, name in ACTIONS[code]:
                 if action == BEGIN:
                     begun[name] = at
                     continue
@@ -161,27 +158,27 @@ def layout_of(shape: bytes) -> Layout:
     return _layout_of(shape) if len(shape) <= _MAX_SHAPE_BYTES else Layout(shape)
 
 
-def encode_words(notes: HookTrace) -> bytes:
+def encode_words(trace: HookTrace) -> bytes:
     """Return a frame's payload up to the other events.
 
     Raises:
         TooManyWords: there are too many words or names for a frame.
     """
     used: dict[int, int] = {}  # number of a name -> its number in the frame
-    words = notes.words
-    if NAME >> SHIFT in (marks := [word >> SHIFT for word in words]):
+    words = trace.words
+    if NAME >> SHIFT in (codes := [word >> SHIFT for word in words]):
         words = words[:]
-        for at, mark in enumerate(marks):
-            if mark == NAME >> SHIFT:
+        for at, code in enumerate(codes):
+            if code == NAME >> SHIFT:
                 words[at] = NAME | used.setdefault(words[at] & NUMBER, len(used))
-    names = _encode([notes.names[number] for number in used]) if used else b""
+    names = _encode([trace.names[number] for number in used]) if used else b""
     if len(words) > MAX_WORDS or len(names) > MAX_NAMES_BYTES:
         raise TooManyWords
     if sys.byteorder != "little":
         words = words[:]
         words.byteswap()
-    high = notes.base_ns >> SHIFT
-    head = PAYLOAD_HEAD.pack(WORDS_BEGIN, high, len(words), len(names), *notes.origin)
+    high = trace.base_ns >> SHIFT
+    head = PAYLOAD_HEAD.pack(WORDS_BEGIN, high, len(words), len(names), *trace.origin)
     return head + words.tobytes() + names
 
 
@@ -200,11 +197,11 @@ def decode_words(payload: bytes | memoryview) -> Steps:
         raise ValueError("it ends among its words")
     words = struct.unpack_from(f"<{number}Q", view, begin)
     others = view[end + names_bytes :]
-    shape = bytes(view[begin + _MARK_AT : end : 8])
+    shape = bytes(view[begin + _CODE_AT : end : 8])
     if names_bytes:
         _refuse_too_many_hooks(shape)
         if _EVENT in shape:
-            raise ValueError(f"there is no mark of the number {_EVENT} in a log")
+            raise ValueError(f"there is no code of the number {_EVENT} in a log")
         names = _names.decode(view[end : end + names_bytes])
         walk = Walk(tuple(origin), names, high << SHIFT)
         return _read_singly(words, walk, others)
@@ -236,10 +233,10 @@ def others_in(payload: bytes | memoryview) -> memoryview:
 
 def _read_singly(words: Sequence[int], walk: Walk, others: memoryview) -> Steps:
     hooks = list(walk.hooks(words))
-    places: list[tuple[int, PlaceMark]] = []
+    places: list[tuple[int, PlaceTuple]] = []
     for at, hook in enumerate(hooks):
-        if not places or places[-1][1] != hook.mark:
-            places.append((at, hook.mark))
+        if not places or places[-1][1] != hook.place:
+            places.append((at, hook.place))
     return Steps(
         places,
         [hook.name for hook in hooks],

@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 
 from ..copies import StaysInRun
 from ..events import Event, Put, Stage
-from .hook_recorder import HookRecorder, recording_nothing
-from .marks import (
+from .codes import (
     BATCH_IDX,
     DATALOADER_IDX,
     EPOCH,
@@ -16,8 +15,9 @@ from .marks import (
     STAGE_NUMBERS,
     STEP,
     Origin,
-    PlaceMark,
+    PlaceTuple,
 )
+from .hook_recorder import HookRecorder, recording_nothing
 
 E = TypeVar("E", bound=Event)
 
@@ -133,7 +133,7 @@ class Place(StaysInRun):
         stage = STAGE_NUMBERS[self.stage]
         return stage, self.epoch, self.step, self.batch_idx & NUMBER, self.dataloader_idx
 
-    def as_tuple(self) -> PlaceMark:
+    def as_tuple(self) -> PlaceTuple:
         """Return the place as a tuple."""
         return self.epoch, self.step, self.batch_idx, self.dataloader_idx, self.stage
 

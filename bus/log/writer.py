@@ -21,6 +21,7 @@ from ..system.forks import leave_when_forked, refusal
 from ..system.logging_setup import get_logger
 from ..system.uninterrupted import uninterrupted
 from .codec import UNENCODABLE, encodable, encode_trace
+from .codes import BEGIN, END, NUMBER, RAN
 from .flight_recorder import MAX_STEP_NS, NOBODY, FlightRecorder
 from .format import (
     FORMAT_MAJOR,
@@ -40,21 +41,12 @@ from .layout import (
     MAX_NAMES_BYTES,
     TooManyWords,
 )
-from .marks import (
-    BEGIN,
-    END,
-    NOTICE,
-    NUMBER,
-    HookAt,
-    HookTrace,
-    count_hooks,
-    shape_of,
-)
 from .place import Place
 from .segment_file import SegmentFile, open_segment_file
 from .segment_sync import SegmentSync
 from .segments import SegmentStore
 from .summary import HookTotal, Summary
+from .trace import HookAt, HookTrace, count_hooks, shape_of
 
 DEFAULT_SEGMENT_BYTES = 16 << 20
 # A step with many events is written in parts, and a long one before it has ended. Fast steps with
@@ -286,7 +278,7 @@ class LogWriter(StaysInRun):
         """
         trace = self.trace
         if duration_ns is None:
-            trace.appender(NOTICE, name)(time_ns & NUMBER)
+            trace.appender(RAN, name)(time_ns & NUMBER)
         else:
             trace.appender(BEGIN, name)(time_ns - duration_ns & NUMBER)
             trace.appender(END, name)(time_ns & NUMBER)

@@ -9,9 +9,9 @@ from typing import Literal
 from ..errors import LogFormatError, RunFolderError
 from ..events import Event
 from ..log.format import BadFrame, SegmentHeader, unpack_header
-from ..log.marks import HookAt
 from ..log.place import Place
 from ..log.segments import MAX_SEGMENT_BYTES, FolderStore, Source
+from ..log.trace import HookAt
 from ..log.writer import LogIdentity, LogWriter
 from .run_folder import RunFolder, RunInfo
 
@@ -131,8 +131,8 @@ def write_flight_file(path: Path, identity: LogIdentity, notes: Sequence[Event |
     )
     for note in notes:
         if isinstance(note, HookAt):
-            if note.mark != place.as_tuple():
-                epoch, step, batch_idx, dataloader_idx, stage = note.mark
+            if note.place != place.as_tuple():
+                epoch, step, batch_idx, dataloader_idx, stage = note.place
                 place.move(
                     stage=stage,
                     epoch=epoch,

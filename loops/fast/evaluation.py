@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ...bus.log.marks import BATCH_IDX, begin, end, notice
+from ...bus.log.codes import BATCH_IDX, begin, end, ran
 from ...bus.log.writer import MAX_BUFFERED_EVENTS
 from .marks import TRANSFERRED
 from .path import FastPath
@@ -26,8 +26,8 @@ class FastEvaluation(FastPath):
         self._counts = loop.batch_progress.total
         names = loop.names
         self._hook, self._dataloader_idx = names.step, loop.dataloader_idx
-        self._begins = notice(names.batch_start), begin(names.step)
-        self._ends = end(names.step), notice(names.batch_end)
+        self._begins = ran(names.batch_start), begin(names.step)
+        self._ends = end(names.step), ran(names.batch_end)
         self._announces_start = False
         self._batch_end: Any = None
         self._keeps_none = not loop.passes_over_none

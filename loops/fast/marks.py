@@ -6,9 +6,9 @@ left in a training step without handlers for what is only announced. The time be
 share one, 1 to 3 us of the loops' own, counts for the one that ended.
 """
 
-from ...bus.log.marks import BATCH_BEGINS as _BATCH_BEGINS
-from ...bus.log.marks import BEGIN, END, NOTICE, begin, end, notice, together
-from ...bus.log.marks import STEP_AND_NEXT as _STEP_AND_NEXT
+from ...bus.log.codes import BATCH_BEGINS as _BATCH_BEGINS
+from ...bus.log.codes import BEGIN, END, RAN, begin, end, ran, together
+from ...bus.log.codes import STEP_AND_NEXT as _STEP_AND_NEXT
 
 # -- training ---
 BATCH_BEGINS = together(*_BATCH_BEGINS)
@@ -19,26 +19,24 @@ STEP_BEGINS = begin("optimizer_step")
 TRAINING_BEGINS = begin("training_step")
 TRAINING_ENDS = end("training_step")
 TRAINING_ENDS_CLEARING_BEGINS = together(
-    (END, "training_step"), (NOTICE, "on_before_zero_grad"), (BEGIN, "optimizer_zero_grad")
+    (END, "training_step"), (RAN, "on_before_zero_grad"), (BEGIN, "optimizer_zero_grad")
 )
 CLEARING_BEGINS = begin("optimizer_zero_grad", "on_before_zero_grad")
 CLEARING_ENDS = end("optimizer_zero_grad")
 CLEARING_ENDS_BACKWARD_BEGINS = together(
-    (END, "optimizer_zero_grad"), (NOTICE, "on_before_backward"), (BEGIN, "backward")
+    (END, "optimizer_zero_grad"), (RAN, "on_before_backward"), (BEGIN, "backward")
 )
 BACKWARD_BEGINS = begin("backward", "on_before_backward")
 BACKWARD_ENDS = end("backward")
-AFTER_BACKWARD = notice("on_after_backward")
+AFTER_BACKWARD = ran("on_after_backward")
 BACKWARD_ENDS_BEFORE_STEP = end("backward", "on_after_backward", "on_before_optimizer_step")
 STEP_AND_NEXT = together(*_STEP_AND_NEXT)
-STEP_AND_BATCH_END = together(
-    *_STEP_AND_NEXT, (NOTICE, "on_train_batch_end"), (NOTICE, "on_batch_end")
-)
-BATCH_ENDS = notice("on_train_batch_end", "on_batch_end")
+STEP_AND_BATCH_END = together(*_STEP_AND_NEXT, (RAN, "on_train_batch_end"), (RAN, "on_batch_end"))
+BATCH_ENDS = ran("on_train_batch_end", "on_batch_end")
 
-BATCH_STARTS = notice("on_batch_start")  # where only on_train_batch_start is handled
-BATCH_IS_OVER = notice("on_batch_end")  # where only on_train_batch_end is
+BATCH_STARTS = ran("on_batch_start")  # where only on_train_batch_start is handled
+BATCH_IS_OVER = ran("on_batch_end")  # where only on_train_batch_end is
 
 # -- all ---
-TRANSFERRED = notice("on_before_batch_transfer", "on_after_batch_transfer")
+TRANSFERRED = ran("on_before_batch_transfer", "on_after_batch_transfer")
 """For a batch that no handler moves."""

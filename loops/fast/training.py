@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...bus.log.marks import BATCH_IDX
+from ...bus.log.codes import BATCH_IDX
 from ...bus.log.writer import MAX_BUFFERED_EVENTS
 from ...bus.routes import SKIP, HookHandler
 from ..outputs import for_batch_end

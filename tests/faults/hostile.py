@@ -25,6 +25,7 @@ from nightbus.__main__ import _parser, main
 from nightbus.bus.errors import NightbusError
 from nightbus.bus.events import EVENT_TYPES, PlainUserEvent
 from nightbus.bus.inspection.report import summarise
+from nightbus.bus.log.codes import ran
 from nightbus.bus.log.format import (
     FRAME_HEAD,
     KIND_EVENTS,
@@ -37,7 +38,6 @@ from nightbus.bus.log.format import (
     pack_frame,
 )
 from nightbus.bus.log.layout import MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN
-from nightbus.bus.log.marks import notice
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.segments import compress_segment
 from nightbus.bus.log.summary import Summary
@@ -382,7 +382,7 @@ def crafted_logs() -> list[tuple[str, bytes]]:
         7, KIND_HEADER, msgspec.msgpack.encode(SegmentHeader((1, 0), "x", 0, 0, 1, 0, 0, 7, 0, 0))
     )
     huge = struct.pack(">BI", 0xDD, 0xFFFFFFFF)  # an array of 4 G entries
-    four_hooks = notice(
+    four_hooks = ran(
         "on_before_batch_transfer",
         "on_after_batch_transfer",
         "on_batch_start",

@@ -32,9 +32,9 @@ from nightbus.bus.bus import CANCEL_TIMEOUT_S, Bus
 from nightbus.bus.events import CheckpointSaved, Event, Fault, Fork, Gap
 from nightbus.bus.log.codec import DecodedEvent
 from nightbus.bus.log.fast_flush import FastLogWriter
-from nightbus.bus.log.marks import count_hooks, shape_of
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.trace import count_hooks, shape_of
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.mail.reply import Reply
 from nightbus.bus.observer import Observer

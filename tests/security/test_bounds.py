@@ -27,6 +27,7 @@ from nightbus.bus.errors import (
 )
 from nightbus.bus.log import layout
 from nightbus.bus.log.codec import decode_events
+from nightbus.bus.log.codes import ran
 from nightbus.bus.log.format import (
     FRAME_HEAD,
     MAX_PAYLOAD_BYTES,
@@ -35,14 +36,13 @@ from nightbus.bus.log.format import (
     unpack_frame,
 )
 from nightbus.bus.log.layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN
-from nightbus.bus.log.marks import notice
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.log.segments import MAX_SEGMENT_BYTES
 from nightbus.bus.runs.cursor import CursorFile
 from nightbus.bus.runs.run_folder import RunFolder
 
 DEEP = 200_000
-MARK_OF_FOUR = notice(
+MARK_OF_FOUR = ran(
     "on_before_batch_transfer",
     "on_after_batch_transfer",
     "on_batch_start",

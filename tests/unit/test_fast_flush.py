@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from nightbus.bus.events import Hook, Put
 from nightbus.bus.log.codec import DecodedEvent
+from nightbus.bus.log.codes import BEGIN, END, RAN, ran
 from nightbus.bus.log.fast_flush import MAX_SHAPES, FastLogWriter
-from nightbus.bus.log.marks import BEGIN, END, NOTICE, notice
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import EndKind
 from nightbus.bus.log.segments import FolderStore, read_footer
@@ -108,11 +108,11 @@ class Steps:
         """A step; something happens within one of its hooks."""
         self.place.begin_batch(self.place.batch_idx + 1)
         self.now_ns += 10
-        self.place.recorder.record(self.now_ns + notice(*BEFORE_THE_STEP))
+        self.place.recorder.record(self.now_ns + ran(*BEFORE_THE_STEP))
         self.do(BEGIN, "training_step")
         inside()
         self.do(END, "training_step")
-        self.do(NOTICE, "on_train_batch_end")
+        self.do(RAN, "on_train_batch_end")
         self.place.complete_step(self.place.step + 1)
 
     # What a kind of step is; each ends with its flush.
@@ -146,7 +146,7 @@ class Steps:
         self.writer.flush()
 
     def with_a_named_hook(self) -> None:
-        self.train(lambda: self.do(NOTICE, "on_mine"))
+        self.train(lambda: self.do(RAN, "on_mine"))
         self.writer.flush()
 
     def left_by_an_exception(self) -> None:
@@ -158,7 +158,7 @@ class Steps:
         with self.place.in_stage("validate"):
             for batch_idx in range(2):
                 self.place.begin_batch(batch_idx)
-                self.do(NOTICE, "validation_step")
+                self.do(RAN, "validation_step")
         self.writer.flush()
 
     def without_hooks(self) -> None:
@@ -282,7 +282,7 @@ def test_more_kinds_of_steps_than_are_kept_are_written_and_counted_all_the_same(
     def of(number: int) -> Callable[[Steps], None]:
         def step(run: Steps) -> None:
             for at in range(8):
-                run.do(NOTICE, "backward" if number >> at & 1 else "optimizer_step")
+                run.do(RAN, "backward" if number >> at & 1 else "optimizer_step")
             run.writer.flush()
 
         return step

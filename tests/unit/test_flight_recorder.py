@@ -14,10 +14,11 @@ from helpers import Arriving, tell
 import nightbus as nb
 from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Gap, Hook, Media, RunStarted
+from nightbus.bus.log.codes import Origin
 from nightbus.bus.log.flight_recorder import FlightRecorder
-from nightbus.bus.log.marks import HookAt, Origin
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import LogReader
+from nightbus.bus.log.trace import HookAt
 from nightbus.bus.log.writer import LogIdentity
 from nightbus.bus.routes import Routes
 from nightbus.bus.runs.flight_file import open_run, write_flight_file

@@ -14,6 +14,21 @@ from nightbus.bus.errors import LogFormatError
 from nightbus.bus.events import Hook, Put
 from nightbus.bus.log import layout
 from nightbus.bus.log.codec import decode_events, encode_trace
+from nightbus.bus.log.codes import (
+    ACTIONS,
+    BATCH_IDX,
+    BEGIN,
+    END,
+    NAME,
+    NUMBER,
+    RAN,
+    SHIFT,
+    STAGE,
+    STEP,
+    begin,
+    end,
+    ran,
+)
 from nightbus.bus.log.layout import (
     MAX_HOOKS,
     MAX_NAMES_BYTES,
@@ -25,26 +40,10 @@ from nightbus.bus.log.layout import (
     encode_words,
     layout_of,
 )
-from nightbus.bus.log.marks import (
-    ACTIONS,
-    BATCH_IDX,
-    BEGIN,
-    END,
-    NAME,
-    NOTICE,
-    NUMBER,
-    SHIFT,
-    STAGE,
-    STEP,
-    HookAt,
-    HookTrace,
-    begin,
-    end,
-    notice,
-)
+from nightbus.bus.log.trace import HookAt, HookTrace
 
-A_NOTICE = notice("backward")
-TRANSFER = notice(
+A_HOOK = ran("backward")
+TRANSFER = ran(
     "on_before_batch_transfer",
     "on_after_batch_transfer",
     "on_batch_start",
@@ -83,13 +82,13 @@ def a_put(seq: int) -> Put:
 
 @settings(max_examples=300, deadline=None)
 @given(notes=st.sampled_from(HIGH_BYTES).flatmap(lambda high: noted_steps(named=(), high=high)))
-def test_hooks_with_marks_come_back_as_they_were_noted(notes: HookTrace) -> None:
+def test_hooks_with_codes_come_back_as_they_were_recorded(notes: HookTrace) -> None:
     assert decoded(encode_words(notes)) == list(notes.hooks())
 
 
 @settings(max_examples=300, deadline=None)
 @given(notes=st.sampled_from(HIGH_BYTES).flatmap(lambda high: noted_steps(high=high)))
-def test_hooks_with_names_come_back_as_they_were_noted(notes: HookTrace) -> None:
+def test_hooks_with_names_come_back_as_they_were_recorded(notes: HookTrace) -> None:
     assert decoded(encode_words(notes)) == list(notes.hooks())
 
 
@@ -106,7 +105,7 @@ def test_parts_of_notes_come_back_as_the_whole(data: st.DataObject) -> None:
 def test_other_events_follow_the_words_and_keep_their_places_among_the_hooks() -> None:
     notes = HookTrace()
     for hook in ("on_mine", "backward", "on_other"):
-        notes.appender(NOTICE, hook)(1)
+        notes.appender(RAN, hook)(1)
 
     payload = encode_trace(notes, [a_put(1), a_put(4)])
 
@@ -125,7 +124,7 @@ def test_notes_without_hooks_are_written_without_words() -> None:
 
 def test_a_frame_has_only_the_names_that_it_needs() -> None:
     notes = HookTrace(names=[f"on_hook_{number}" for number in range(1000)])
-    notes.appender(NOTICE, "on_hook_999")(1)
+    notes.appender(RAN, "on_hook_999")(1)
 
     payload = encode_words(notes)
 
@@ -135,7 +134,7 @@ def test_a_frame_has_only_the_names_that_it_needs() -> None:
 
 def test_encoding_leaves_the_notes_as_they_were() -> None:
     notes = HookTrace(names=["on_first", "on_second"])
-    notes.appender(NOTICE, "on_second")(1)
+    notes.appender(RAN, "on_second")(1)
     before = notes.words[:]
 
     encode_words(notes)
@@ -147,7 +146,7 @@ def test_a_machine_of_the_other_byte_order_turns_its_words_around(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     notes = HookTrace()
-    notes.appender(NOTICE, "backward")(5)
+    notes.appender(RAN, "backward")(5)
     before = notes.words[:]
     payload = encode_words(notes)
     monkeypatch.setattr(sys, "byteorder", "big" if sys.byteorder == "little" else "little")
@@ -161,20 +160,20 @@ def test_a_machine_of_the_other_byte_order_turns_its_words_around(
 
 def test_no_more_words_fit_than_the_head_can_count() -> None:
     notes = HookTrace()
-    notes.words.extend([A_NOTICE | 1] * MAX_WORDS)
+    notes.words.extend([A_HOOK | 1] * MAX_WORDS)
     assert len(decoded(encode_words(notes))) == MAX_WORDS
 
-    notes.words.append(A_NOTICE | 1)
+    notes.words.append(A_HOOK | 1)
     with pytest.raises(TooManyWords):
         encode_words(notes)
 
 
 def test_no_more_names_fit_than_the_head_can_count() -> None:
     notes = HookTrace()
-    notes.appender(NOTICE, "x" * (MAX_NAMES_BYTES - 4))(1)  # 4: of an array of one long string
+    notes.appender(RAN, "x" * (MAX_NAMES_BYTES - 4))(1)  # 4: of an array of one long string
     assert len(decoded(encode_words(notes))) == 1
 
-    notes.appender(NOTICE, "y")(1)
+    notes.appender(RAN, "y")(1)
     with pytest.raises(TooManyWords):
         encode_words(notes)
 
@@ -185,13 +184,11 @@ NAMES = b"\x92\xa7on_mine\xa1b"
 SOUND = row(
     STAGE | 1,
     BATCH_IDX | NUMBER,
-    A_NOTICE | 5,
+    A_HOOK | 5,
     begin("backward", "on_before_backward") | 6,
     end("backward") | 7,
 )
-SOUND_WITH_NAMES = row(
-    NAME | 1, 6 << SHIFT | 5, A_NOTICE | 5, NAME | 0, 8 << SHIFT | 7, names=NAMES
-)
+SOUND_WITH_NAMES = row(NAME | 1, 6 << SHIFT | 5, A_HOOK | 5, NAME | 0, 8 << SHIFT | 7, names=NAMES)
 
 
 def test_the_sound_payloads_are_sound() -> None:
@@ -200,7 +197,7 @@ def test_the_sound_payloads_are_sound() -> None:
 
 
 @pytest.mark.parametrize("hooks", [True, False])
-@pytest.mark.parametrize("payload", [SOUND, SOUND_WITH_NAMES], ids=["marks", "names"])
+@pytest.mark.parametrize("payload", [SOUND, SOUND_WITH_NAMES], ids=["codes", "names"])
 def test_a_payload_that_ends_early_is_refused_at_each_of_its_bytes(
     payload: bytes, hooks: bool
 ) -> None:
@@ -209,7 +206,7 @@ def test_a_payload_that_ends_early_is_refused_at_each_of_its_bytes(
             decode_events(payload[:size], 0, 0, hooks)
 
 
-@pytest.mark.parametrize("payload", [SOUND, SOUND_WITH_NAMES], ids=["marks", "names"])
+@pytest.mark.parametrize("payload", [SOUND, SOUND_WITH_NAMES], ids=["codes", "names"])
 @pytest.mark.parametrize("at", range(PAYLOAD_HEAD.size))
 def test_each_wrong_byte_of_the_head_is_read_or_refused_with_our_own_error(
     payload: bytes, at: int
@@ -239,22 +236,22 @@ def test_a_mutated_payload_is_read_or_refused_with_our_own_error(
         decode_events(payload, 0, 0, hooks)
 
 
-NO_MARKS = sorted({*range(256)} - {*range(5)} - set(ACTIONS))
+NO_CODES = sorted({*range(256)} - {*range(5)} - set(ACTIONS))
 
 
-@pytest.mark.parametrize("mark", NO_MARKS)
-def test_a_mark_that_means_nothing_without_names_is_refused(mark: int) -> None:
-    with pytest.raises(LogFormatError, match="no mark"):
-        decode_events(row(A_NOTICE, mark << SHIFT), 0, 0)
+@pytest.mark.parametrize("code", NO_CODES)
+def test_a_code_that_means_nothing_without_names_is_refused(code: int) -> None:
+    with pytest.raises(LogFormatError, match="no code"):
+        decode_events(row(A_HOOK, code << SHIFT), 0, 0)
 
 
-@pytest.mark.parametrize("mark", sorted({*NO_MARKS} - {*range(5, 9)}))
-def test_a_mark_that_means_nothing_beside_names_is_refused(mark: int) -> None:
-    with pytest.raises(LogFormatError, match="no mark"):
-        decode_events(row(A_NOTICE, mark << SHIFT, names=NAMES), 0, 0)
+@pytest.mark.parametrize("code", sorted({*NO_CODES} - {*range(5, 9)}))
+def test_a_code_that_means_nothing_beside_names_is_refused(code: int) -> None:
+    with pytest.raises(LogFormatError, match="no code"):
+        decode_events(row(A_HOOK, code << SHIFT, names=NAMES), 0, 0)
 
 
-@pytest.mark.parametrize("action", [NOTICE, BEGIN, END])
+@pytest.mark.parametrize("action", [RAN, BEGIN, END])
 def test_a_hook_that_is_named_nothing_is_refused(action: int) -> None:
     with pytest.raises(LogFormatError, match="without a name"):
         decode_events(row((6 + action) << SHIFT, names=NAMES), 0, 0)
@@ -265,17 +262,17 @@ def test_a_hook_that_is_named_nothing_is_refused(action: int) -> None:
     [
         (row(NAME | 2, 6 << SHIFT, names=NAMES), "no name of the number 2"),
         (row(NAME | NUMBER, 6 << SHIFT, names=NAMES), "no name of the number"),
-        (row(A_NOTICE, names=b"\x91\x01"), "Expected `str`"),
-        (row(A_NOTICE, names=b"\xa7on_mine"), "Expected `array`"),
-        (row(A_NOTICE, names=b"\xdd\xff\xff\xff\xff"), "does not hold events"),
-        (row(A_NOTICE, names=NAMES + b"\xc0"), "trailing"),
-        (row(A_NOTICE, names=b"\x91\xa2\xff\xfe"), "does not hold events"),
-        (row(STAGE | 6, A_NOTICE), "no stage of the number 6"),
-        (row(STAGE | 6, A_NOTICE, names=NAMES), "no stage of the number 6"),
-        (row(A_NOTICE, stage=6), "no stage of the number 6"),
-        (row(A_NOTICE, number=2), "ends among its words"),
-        (row(A_NOTICE) + b"\x91\x02", "does not hold events"),
-        (row(A_NOTICE) + b"\x91" * 200_000, "does not hold events"),
+        (row(A_HOOK, names=b"\x91\x01"), "Expected `str`"),
+        (row(A_HOOK, names=b"\xa7on_mine"), "Expected `array`"),
+        (row(A_HOOK, names=b"\xdd\xff\xff\xff\xff"), "does not hold events"),
+        (row(A_HOOK, names=NAMES + b"\xc0"), "trailing"),
+        (row(A_HOOK, names=b"\x91\xa2\xff\xfe"), "does not hold events"),
+        (row(STAGE | 6, A_HOOK), "no stage of the number 6"),
+        (row(STAGE | 6, A_HOOK, names=NAMES), "no stage of the number 6"),
+        (row(A_HOOK, stage=6), "no stage of the number 6"),
+        (row(A_HOOK, number=2), "ends among its words"),
+        (row(A_HOOK) + b"\x91\x02", "does not hold events"),
+        (row(A_HOOK) + b"\x91" * 200_000, "does not hold events"),
     ],
 )
 def test_payloads_that_make_no_sense_are_refused(payload: bytes, problem: str) -> None:
@@ -283,7 +280,7 @@ def test_payloads_that_make_no_sense_are_refused(payload: bytes, problem: str) -
         decode_events(payload, 0, 0)
 
 
-@pytest.mark.parametrize("names", [b"", NAMES], ids=["marks", "names"])
+@pytest.mark.parametrize("names", [b"", NAMES], ids=["codes", "names"])
 def test_more_hooks_than_a_frame_can_count_are_refused(names: bytes) -> None:
     """A word may be of four hooks: 8 bytes would become half a kilobyte of events."""
     number = MAX_HOOKS // 4 + 1
@@ -295,28 +292,28 @@ def test_more_hooks_than_a_frame_can_count_are_refused(names: bytes) -> None:
 
 
 def test_the_layout_of_a_shape_is_worked_out_once() -> None:
-    shape = bytes([A_NOTICE >> SHIFT] * 3)
+    shape = bytes([A_HOOK >> SHIFT] * 3)
 
     assert layout_of(shape) is layout_of(bytes(bytearray(shape)))
 
 
 def test_of_layouts_only_so_many_are_kept_however_many_shapes_a_log_has() -> None:
     for number in range(2 * layout._MAX_LAYOUTS):
-        layout_of(bytes([A_NOTICE >> SHIFT] * (number + 1)))
+        layout_of(bytes([A_HOOK >> SHIFT] * (number + 1)))
 
     assert layout._layout_of.cache_info().currsize == layout._MAX_LAYOUTS
 
 
 def test_a_long_shape_is_not_kept() -> None:
     layout._layout_of.cache_clear()
-    decode_words(row(*[A_NOTICE] * (layout._MAX_SHAPE_BYTES + 1)))
+    decode_words(row(*[A_HOOK] * (layout._MAX_SHAPE_BYTES + 1)))
 
     assert layout._layout_of.cache_info().currsize == 0
 
 
 def test_a_shape_that_is_refused_is_not_kept() -> None:
     layout._layout_of.cache_clear()
-    with pytest.raises(ValueError, match="no mark"):
+    with pytest.raises(ValueError, match="no code"):
         decode_words(row(0xFF << SHIFT))
 
     assert layout._layout_of.cache_info().currsize == 0

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from noted_steps import MARKED, NAMED, noted_steps
+from noted_steps import CODED, NAMED, noted_steps
 
-from nightbus.bus.log import marks
-from nightbus.bus.log.marks import (
+from nightbus.bus.log import codes
+from nightbus.bus.log.codes import (
     ACTIONS,
     BATCH_IDX,
     BEGIN,
@@ -16,24 +16,19 @@ from nightbus.bus.log.marks import (
     END,
     EPOCH,
     EVENT,
-    NOTICE,
     NUMBER,
+    RAN,
     SHIFT,
     STAGE,
     STEP,
-    HookAt,
-    HookTrace,
-    PlaceMark,
-    Walk,
+    PlaceTuple,
     begin,
-    count_hooks,
-    mark_of,
-    notice,
-    place_of,
-    shape_of,
+    code_of,
+    ran,
 )
+from nightbus.bus.log.trace import HookAt, HookTrace, Walk, count_hooks, place_of, shape_of
 
-NOWHERE: PlaceMark = (0, 0, -1, 0, "")
+NOWHERE: PlaceTuple = (0, 0, -1, 0, "")
 FULL_RANGE = 1 << SHIFT
 
 
@@ -46,17 +41,17 @@ def hooks_of(
 
 
 def alone(action: int, hook: str) -> int:
-    """The mark of a hook that has one."""
-    mark = mark_of(action, hook)
-    assert mark is not None
-    return mark
+    """The code of a hook that has one."""
+    code = code_of(action, hook)
+    assert code is not None
+    return code
 
 
 # -- what words say ------------------------------------------------------------------------------
 
 
 def test_a_hook_without_handlers_takes_no_time() -> None:
-    assert hooks_of(7 | notice("on_batch_start")) == [("on_batch_start", 7, 0)]
+    assert hooks_of(7 | ran("on_batch_start")) == [("on_batch_start", 7, 0)]
 
 
 def test_a_hook_lasts_from_its_begin_to_its_end() -> None:
@@ -98,11 +93,11 @@ def test_a_hook_that_ends_a_second_time_takes_no_time() -> None:
 
 
 @pytest.mark.parametrize("hook", ["backward", "on_mine"])
-def test_a_noter_notes_a_hook_whether_it_has_a_mark_or_a_name(hook: str) -> None:
+def test_an_appender_records_a_hook_whether_it_has_a_code_or_a_name(hook: str) -> None:
     notes = HookTrace()
     notes.appender(BEGIN, hook)(3)
     notes.appender(END, hook)(8)
-    notes.appender(NOTICE, hook)(9)
+    notes.appender(RAN, hook)(9)
 
     assert list(notes.hooks()) == [HookAt(hook, 8, 5, NOWHERE), HookAt(hook, 9, 0, NOWHERE)]
 
@@ -110,7 +105,7 @@ def test_a_noter_notes_a_hook_whether_it_has_a_mark_or_a_name(hook: str) -> None
 def test_a_name_is_kept_once() -> None:
     notes = HookTrace()
     for hook in ("on_mine", "on_other", "on_mine"):
-        notes.appender(NOTICE, hook)(1)
+        notes.appender(RAN, hook)(1)
 
     assert notes.names == ["on_mine", "on_other"]
 
@@ -118,11 +113,11 @@ def test_a_name_is_kept_once() -> None:
 def test_a_hook_is_where_training_was_moved_to_before_it() -> None:
     words = (STAGE | 1, EPOCH | 2, STEP | 3, BATCH_IDX | 4, DATALOADER_IDX | 5)
     notes = HookTrace()
-    notes.appender(NOTICE, "backward")(1)
+    notes.appender(RAN, "backward")(1)
     notes.words.extend(words)
-    notes.appender(NOTICE, "backward")(2)
+    notes.appender(RAN, "backward")(2)
 
-    assert [hook.mark for hook in notes.hooks()] == [NOWHERE, (2, 3, 4, 5, "train")]
+    assert [hook.place for hook in notes.hooks()] == [NOWHERE, (2, 3, 4, 5, "train")]
 
 
 def test_a_batch_idx_of_minus_one_goes_through_a_word() -> None:
@@ -134,14 +129,14 @@ def test_a_stage_that_there_is_not_is_refused() -> None:
         place_of((6, 0, 0, 0, 0))
 
 
-@pytest.mark.parametrize("mark", sorted({*range(256)} - {*range(10)} - set(ACTIONS)))
-def test_a_mark_that_there_is_not_is_refused(mark: int) -> None:
-    with pytest.raises(ValueError, match=f"no mark of the number {mark}"):
-        hooks_of(mark << SHIFT)
+@pytest.mark.parametrize("code", sorted({*range(256)} - {*range(10)} - set(ACTIONS)))
+def test_a_code_that_there_is_not_is_refused(code: int) -> None:
+    with pytest.raises(ValueError, match=f"no code of the number {code}"):
+        hooks_of(code << SHIFT)
 
 
-@pytest.mark.parametrize("make", [notice, begin], ids=["notice", "begin"])
-def test_hooks_that_have_no_mark_together_cannot_be_noted_together(
+@pytest.mark.parametrize("make", [ran, begin], ids=["ran", "begin"])
+def test_hooks_that_have_no_code_together_cannot_be_recorded_together(
     make: Callable[..., int],
 ) -> None:
     with pytest.raises(KeyError):
@@ -162,8 +157,8 @@ def test_five_words_are_a_step_that_nobody_handles_anything_in() -> None:
     notes = HookTrace((1, 2, 7, NUMBER, 0))
     notes.words.extend(FULL_STEP)
 
-    begun: PlaceMark = (2, 7, 0, 0, "train")
-    over: PlaceMark = (2, 8, 0, 0, "train")
+    begun: PlaceTuple = (2, 7, 0, 0, "train")
+    over: PlaceTuple = (2, 8, 0, 0, "train")
     assert list(notes.hooks()) == [
         HookAt("on_before_batch_transfer", 10, 0, begun),
         HookAt("on_after_batch_transfer", 10, 0, begun),
@@ -186,7 +181,7 @@ def test_training_goes_on_by_one_from_wherever_it_was_moved_to() -> None:
     notes = HookTrace()
     notes.words.extend((FULL_STEP[0], STEP | 70, BATCH_IDX | 30, *FULL_STEP, FULL_STEP[-1]))
 
-    places = [hook.mark[1:3] for hook in notes.hooks() if hook.name == "on_batch_end"]
+    places = [hook.place[1:3] for hook in notes.hooks() if hook.name == "on_batch_end"]
 
     assert places == [(71, 31), (72, 31)]
 
@@ -196,17 +191,17 @@ def test_training_goes_on_by_one_from_wherever_it_was_moved_to() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(notes=noted_steps())
-def test_hooks_are_counted_by_their_marks(notes: HookTrace) -> None:
+def test_hooks_are_counted_by_their_codes(notes: HookTrace) -> None:
     assert count_hooks(shape_of(notes.words)) == len(list(notes.hooks()))
 
 
 def test_a_shape_is_a_byte_for_each_word_and_no_times() -> None:
     notes = HookTrace()
-    notes.words.extend((STEP | 3, 70 | notice("backward")))
+    notes.words.extend((STEP | 3, 70 | ran("backward")))
     later = HookTrace()
-    later.words.extend((STEP | 4, 99 | notice("backward")))
+    later.words.extend((STEP | 4, 99 | ran("backward")))
 
-    assert shape_of(notes.words) == bytes((2, notice("backward") >> SHIFT))
+    assert shape_of(notes.words) == bytes((2, ran("backward") >> SHIFT))
     assert shape_of(notes.words) == shape_of(later.words)
 
 
@@ -259,7 +254,7 @@ def test_the_rest_begins_with_hooks_that_go_on() -> None:
     notes = HookTrace()
     notes.appender(BEGIN, "backward")(3)
     notes.appender(BEGIN, "on_mine")(4)
-    notes.appender(NOTICE, "on_batch_start")(5)
+    notes.appender(RAN, "on_batch_start")(5)
 
     rest = notes.cut(1).rest
     rest.appender(END, "on_mine")(8)
@@ -271,7 +266,7 @@ def test_the_rest_begins_with_hooks_that_go_on() -> None:
 def test_the_rest_knows_where_training_is() -> None:
     notes = HookTrace()
     notes.words.extend((STAGE | 1, STEP | 7))
-    notes.appender(NOTICE, "backward")(1)
+    notes.appender(RAN, "backward")(1)
 
     assert place_of(notes.cut(1).rest.origin) == (0, 7, -1, 0, "train")
 
@@ -280,7 +275,7 @@ def test_the_rest_knows_where_training_is() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(notes=noted_steps(), wanted=st.none() | st.sets(st.sampled_from(MARKED + NAMED)))
+@given(notes=noted_steps(), wanted=st.none() | st.sets(st.sampled_from(CODED + NAMED)))
 def test_what_is_selected_is_what_was_noted_of_these_hooks(
     notes: HookTrace, wanted: set[str] | None
 ) -> None:
@@ -292,7 +287,7 @@ def test_what_is_selected_is_what_was_noted_of_these_hooks(
 def test_events_beside_the_words_are_not_selected() -> None:
     notes = HookTrace()
     notes.words.append(EVENT | 3)
-    notes.appender(NOTICE, "backward")(1)
+    notes.appender(RAN, "backward")(1)
 
     assert len(notes.selected(None).words) == 1
 
@@ -304,31 +299,31 @@ def test_events_beside_the_words_are_not_selected() -> None:
 def test_a_time_comes_back_however_long_the_machine_has_been_up(now_ns: int) -> None:
     notes = HookTrace()
     clock_ns = notes.clock(lambda: now_ns)
-    notes.appender(NOTICE, "backward")(clock_ns())
+    notes.appender(RAN, "backward")(clock_ns())
 
     assert [hook.time_ns for hook in notes.hooks()] == [now_ns]
 
 
-@pytest.mark.parametrize("action", [NOTICE, BEGIN, END])
-def test_a_hook_without_mark_or_name_is_refused(action: int) -> None:
+@pytest.mark.parametrize("action", [RAN, BEGIN, END])
+def test_a_hook_without_code_or_name_is_refused(action: int) -> None:
     with pytest.raises(ValueError, match="without a name"):
-        hooks_of(marks.NAMED + action << SHIFT)
+        hooks_of(codes.NAMED + action << SHIFT)
 
 
 def test_parts_and_selections_count_from_the_same_time() -> None:
     notes = HookTrace()
     notes.clock(lambda: 5 * FULL_RANGE)
-    notes.appender(NOTICE, "backward")(1)
+    notes.appender(RAN, "backward")(1)
 
     first, _, rest = notes.cut(1)
 
     assert {first.base_ns, rest.base_ns, notes.selected(None).base_ns} == {5 * FULL_RANGE}
 
 
-def test_a_clock_that_outgrows_a_word_leaves_the_marks_as_they_are() -> None:
+def test_a_clock_that_outgrows_a_word_leaves_the_codes_as_they_are() -> None:
     now_ns = NUMBER - 5
     notes = HookTrace()
     clock_ns = notes.clock(lambda: now_ns)
     now_ns += 10
-    notes.words.append(clock_ns() | notice("on_train_batch_end", "on_batch_end"))
+    notes.words.append(clock_ns() | ran("on_train_batch_end", "on_batch_end"))
     assert [hook.name for hook in notes.hooks()] == ["on_train_batch_end", "on_batch_end"]
