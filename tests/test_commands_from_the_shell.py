@@ -195,7 +195,7 @@ def test_validation_takes_commands_for_actors_on_the_bus_thread_alone(tmp_path: 
         (["--to", "rates", "--command", "nb.Put"], "no command 'nb.Put' is defined"),
         (
             [*SET_RATE],
-            "tests.SetRate does not fit: Object missing required field `rate`; its fields are: "
+            "the fields do not fit: Object missing required field `rate`; tests.SetRate has: "
             "rate: float, why: str",
         ),
         ([*SET_RATE, "--json", '{"rate": "high"}'], "Expected `float`, got `str` - at `$.rate`"),

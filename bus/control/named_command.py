@@ -68,7 +68,7 @@ def named_command(request: Request, target: str, directory: Directory) -> Comman
         command = msgspec.json.decode(request.arguments, type=named.kind)
     except MALFORMED as error:
         fields = declared_fields(named) or "none"
-        raise ControlError(f"{name} does not fit: {error}; its fields are: {fields}") from None
+        raise ControlError(f"the fields do not fit: {error}; {name} has: {fields}") from None
     assert isinstance(command, Command)
     return command
 
