@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS_READY := $(VENV)/.peers-ready
+# Processes that run tests side by side.
+WORKERS ?= 2
 MUTANTS ?= 1000000
 ROUNDS ?= 500
 SEED ?= 1
@@ -15,7 +17,7 @@ SEEDS ?= 20000
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz faults kill-trials simulate schemas lint format types check bench \
+.PHONY: help demo test test-all test-long fuzz faults kill-trials simulate schemas lint format types check bench \
 	bench-peers bench-replay bench-diff bench-checkpoints build clean
 
 help: ## list the targets
@@ -24,8 +26,11 @@ help: ## list the targets
 demo: $(READY) ## train a small model on the digits and look at its log
 	@$(BIN)/python -m examples.digits
 
-test: $(READY) ## run the tests
-	@$(BIN)/pytest
+test: $(READY) ## run the tests that one runs while working: all but the long ones
+	@$(BIN)/pytest -q -m "not long" -n $(WORKERS) --dist worksteal
+
+test-all: $(READY) ## run all tests: faults, examples, packaging and long cuts too
+	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
 fuzz: $(READY) ## feed 1,000,000 mutants to all that reads files; MUTANTS=... SEED=... for others
 	@$(BIN)/python tests/faults/fuzz_decoder.py --mutants $(MUTANTS) --seed $(SEED)
@@ -44,10 +49,10 @@ format: $(READY) ## repair what lint complains about, where that can be done
 types: $(READY) ## check types, strictly
 	@$(BIN)/mypy
 
-check: ## lint, types and test, in this order
+check: ## lint, types and test-all, in this order
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
-	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-all
 
 test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10,000 cuts, 10 million events
 	@NIGHTBUS_SCHEDULES=10000 $(BIN)/pytest -q tests/unit/test_mailbox.py

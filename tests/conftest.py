@@ -33,6 +33,13 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    faults = config.rootpath / "tests" / "faults"
+    for item in items:
+        if item.path.is_relative_to(faults):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_test_waits_for_the_disk() -> Iterator[None]:
     """Only a power cut can tell what was synced, and tests simulate it on top of these calls; a

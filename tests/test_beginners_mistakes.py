@@ -100,6 +100,7 @@ def test_so_does_one_of_the_modules_own(tmp_path: Path) -> None:
     assert notes == ["nightbus: raised in on_validation_batch_end of epoch 0, batch 1"]
 
 
+@pytest.mark.long
 def test_the_traceback_shows_it(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(

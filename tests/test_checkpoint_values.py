@@ -297,6 +297,7 @@ def test_tensors_whose_places_read_the_same_are_told_apart(tmp_path: Path, keys:
     assert round_trip(tmp_path, filled(state)) == filled(state)
 
 
+@pytest.mark.long
 def test_a_type_that_is_not_registered_where_it_is_read_is_said(tmp_path: Path) -> None:
     class Here(NamedTuple):
         x: int
@@ -315,6 +316,7 @@ def test_a_type_that_is_not_registered_where_it_is_read_is_said(tmp_path: Path) 
     )
 
 
+@pytest.mark.long
 def test_an_enum_is_found_only_where_it_is_imported_already(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "x", {"value": Color.RED})
     read = (

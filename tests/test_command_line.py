@@ -212,6 +212,7 @@ def test_show_never_loads_torch(run: Path) -> None:
     assert done.stdout.strip().endswith("loaded []")
 
 
+@pytest.mark.long
 def test_show_says_that_a_killed_run_was_cut_off(tmp_path: Path) -> None:
     script = Path(__file__).parent / "faults" / "training_process.py"
     with subprocess.Popen(
@@ -363,6 +364,7 @@ def test_resume_is_not_misled_by_what_others_recorded_after_a_sink_was_done(
     assert "csv had received everything already" in resumed.stderr
 
 
+@pytest.mark.long
 def test_resume_completes_the_files_of_a_killed_run(tmp_path: Path) -> None:
     program = f"""
 import os, sys

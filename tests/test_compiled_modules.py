@@ -120,6 +120,7 @@ def both_ways(make: Any, folder: Path, **arguments: Any) -> list[nb.Trainer]:
     return runs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "is_state_dict", [True, False], ids=["a state dict", "a checkpoint of Lightning"]
 )

@@ -273,6 +273,7 @@ class Holds(Small):
         return DataLoader(Pairs(self), 4, num_workers=1, multiprocessing_context="spawn")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("spawns")
 def test_a_module_in_a_run_goes_to_workers_that_are_spawned(tmp_path: Path) -> None:
     run = trainer(tmp_path)
@@ -344,6 +345,7 @@ print("steps", trainer.global_step)
 """
 
 
+@pytest.mark.long
 def test_classes_of_a_notebook_are_pickled_by_value_in_a_run_and_trained_elsewhere(
     tmp_path: Path,
 ) -> None:

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers import DEADLINE_S
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent
 

@@ -147,6 +147,7 @@ def by_event(run: nb.RunFolder, choice: Choice) -> list[ComparedEvent]:
     return [event for stretch in stretches for event in stretch.events()]
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(
     data=st.data(),

@@ -261,6 +261,7 @@ def of_noise(run: RunFolder, size: int) -> bytes:
     return b"".join(frames)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("content", [of_zeros, of_noise])
 def test_a_segment_of_64_mib_takes_doctor_less_memory_than_it_has(

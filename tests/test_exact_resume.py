@@ -752,6 +752,7 @@ def test_random_augmentations_in_seeded_workers_are_the_same_when_resumed(
     assert_same_run(whole, resumed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", AUGMENTED_OTHERWISE)
 @pytest.mark.parametrize("batches", [3, 7])
 def test_so_are_those_of_loaders_that_are_read_in_other_ways(
@@ -871,6 +872,7 @@ def fit_and_fail(folder: Path, batches: int, how: str) -> None:
     CASES["digits"].fit(folder, 1, every_step(), Fails(batches, how))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("how", "batches"), [("exception", 1), ("exception", 6), ("exception", 8), ("kill", 8)]
 )

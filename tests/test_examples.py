@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from helpers import DEADLINE_S
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 

@@ -274,6 +274,7 @@ def test_what_was_only_validated_is_tested_as_it_is(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_a_file_of_torch_is_refused_with_the_verb_that_converts_it(tmp_path: Path) -> None:
     torch.save(Small().state_dict(), tmp_path / "model.pt")
 

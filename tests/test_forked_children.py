@@ -71,6 +71,7 @@ def values(events: list[Any], name: str) -> list[Any]:
     return [event.value for event in events if isinstance(event, nb.Put) and event.name == name]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("way", "code"), WAYS.items(), ids=list(WAYS))
 def test_a_child_ends_as_its_way_has_it(parent: Parent, way: str, code: int) -> None:
     assert parent.ended[way] == code
@@ -115,6 +116,7 @@ def test_a_child_that_leaves_fit_tells_nothing_of_the_run(parent: Parent) -> Non
     assert "crash" not in parent.said
 
 
+@pytest.mark.long
 def test_a_child_that_leaves_fit_ends_no_worker_of_its_parents_loader(tmp_path: Path) -> None:
     parent = train(tmp_path, ["raises", "exits", "trains_on", "multiprocessing_raises"], workers=1)
 

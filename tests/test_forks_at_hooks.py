@@ -16,6 +16,8 @@ from nightbus.bus.inspection.doctor import examine
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.runs.run_folder import RunFolder
 
+pytestmark = pytest.mark.long
+
 RUNS = [
     ("fit", "all"),
     ("fit", "metrics"),

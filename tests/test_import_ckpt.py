@@ -14,6 +14,8 @@ from nightbus.__main__ import main
 from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
 from nightbus.actors.checkpoints.import_checkpoint import convert
 
+pytestmark = pytest.mark.long
+
 
 def of_lightning(folder: Path, **more: Any) -> tuple[Path, Small]:
     """A file as Lightning writes it, after one epoch of 6 steps."""

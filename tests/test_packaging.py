@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("bus", "actors", "cli", "loops", "sinks", "trainer")
 NOT_SHIPPED = ("tests", "examples")

@@ -253,6 +253,7 @@ def test_runs_of_which_none_has_a_metric_are_an_error(
     assert not (tmp_path / "a.png").exists()
 
 
+@pytest.mark.long
 def test_of_many_metrics_a_page_is_drawn_and_it_is_said_how_to_see_the_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -369,6 +369,7 @@ def test_attach_changes_nothing_in_the_runs_folder(tmp_path: Path) -> None:
     assert attached.end()[0] == 0
 
 
+@pytest.mark.long
 def test_attach_goes_on_where_ctrl_c_ended_it(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path).steps(5)
     out = tmp_path / "out"

@@ -41,6 +41,8 @@ from nightbus.bus.log.segments import MAX_SEGMENT_BYTES
 from nightbus.bus.runs.cursor import CursorFile
 from nightbus.bus.runs.run_folder import RunFolder
 
+pytestmark = pytest.mark.long
+
 DEEP = 200_000
 MARK_OF_FOUR = ran(
     "on_before_batch_transfer",

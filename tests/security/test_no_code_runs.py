@@ -17,6 +17,8 @@ from nightbus.bus.log.format import HAS_OTHERS, KIND_EVENTS, SegmentHeader, pack
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.runs.cursor import Cursor, CursorFile
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 ENVIRONMENT = {
     **os.environ,

@@ -25,6 +25,8 @@ from nightbus.bus.runs.run_folder import RunFolder, RunInfo, write_atomically
 from nightbus.bus.system.plain_file import MAX_SMALL_FILE_BYTES, open_plain, read_small
 from nightbus.sinks.growing_file import GrowingFile, replace_file
 
+pytestmark = pytest.mark.long
+
 SECRET = "outside-of-the-run"
 # What is read of a run, and what each of it may be replaced by.
 FILES = ("run.json", hostile.LOG, hostile.OTHER_LOG, "cursors/csv.json", "attempt-000/lock")

@@ -80,6 +80,7 @@ def a_put(seq: int) -> Put:
 # -- what goes in comes out ----------------------------------------------------------------------
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(notes=st.sampled_from(HIGH_BYTES).flatmap(lambda high: noted_steps(named=(), high=high)))
 def test_hooks_with_codes_come_back_as_they_were_recorded(notes: HookTrace) -> None:

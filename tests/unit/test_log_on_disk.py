@@ -288,6 +288,7 @@ def test_moves_without_events_take_no_memory(log: Recording) -> None:
     assert (hook.step, hook.batch_idx) == (999, 999)
 
 
+@pytest.mark.long
 def test_a_step_of_more_events_than_a_frame_holds_is_written_in_parts(log: Recording) -> None:
     for number in range(70_000):
         log.hook(f"on_{number % 7}")
@@ -532,6 +533,7 @@ def test_a_log_cut_at_any_byte_reads_as_its_exact_prefix(log: Recording, tmp_pat
             assert end.kind is (EndKind.OPEN if size in ends else EndKind.TORN)
 
 
+@pytest.mark.long
 def test_every_flipped_bit_is_noticed_or_changes_nothing(log: Recording, tmp_path: Path) -> None:
     log.steps(3)
     log.writer.close()

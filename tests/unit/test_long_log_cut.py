@@ -17,6 +17,8 @@ from nightbus.bus.log.format import FRAME_HEAD, KIND_EVENTS, MAGIC
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.log.segments import FolderStore, compress_segment, read_footer
 
+pytestmark = pytest.mark.long
+
 CUTS = int(os.environ.get("NIGHTBUS_CUTS", "200"))
 FORMS = 4  # of a log, so many of the cuts each
 SEED = 20261121

@@ -399,6 +399,7 @@ def peak_bytes(run: nb.RunFolder) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.long
 def test_memory_stays_flat_however_long_the_log(tmp_path: Path) -> None:
     short, long = nb.RunFolder.create(tmp_path, "short"), nb.RunFolder.create(tmp_path, "long")
     for run, number in ((short, 5_000), (long, 20_000)):

@@ -208,6 +208,7 @@ def test_a_shape_is_a_byte_for_each_word_and_no_times() -> None:
 # -- dividing them -------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(data=st.data(), high=st.sampled_from((0, 1)))
 def test_both_parts_say_what_the_whole_says_wherever_it_is_cut(
