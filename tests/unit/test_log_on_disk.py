@@ -352,6 +352,16 @@ def test_an_event_that_cannot_be_encoded_does_not_keep_others_from_being_written
     assert kept.message == "no file caf\\udce9"
 
 
+def test_hooks_can_be_left_out_or_only_the_latest_read(log: Recording) -> None:
+    log.steps(5)
+    log.writer.close()
+
+    latest = read_log(log.store, hooks="latest")
+
+    assert {type(event) for event in read_log(log.store, hooks="none")} == {Put}
+    assert [(e.name, e.step) for e in latest if isinstance(e, Hook)] == [("on_a", 5), ("on_b", 5)]
+
+
 # -- sealing, footers, compression ---------------------------------------------------------------
 
 
@@ -510,6 +520,17 @@ def test_files_and_folders_are_their_owners_alone_whatever_the_umask(tmp_path: P
 
     assert {stat.S_IMODE(path.stat().st_mode) for path in store.folder.iterdir()} == {0o600}
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+
+
+def test_merging_summaries_changes_neither_part() -> None:
+    first, second, third = Summary(), Summary(), Summary()
+    second.count_metric("x", 1.0, 0, 0)
+    third.count_metric("x", 2.0, 0, 1)
+
+    first.merge(second)
+    first.merge(third)
+
+    assert (first.metrics["x"].count, second.metrics["x"].count) == (2, 1)
 
 
 # -- torn and damaged ----------------------------------------------------------------------------
@@ -778,6 +799,33 @@ def test_a_segment_that_begins_with_events_read_before_is_refused(
 
     with pytest.raises(LogFormatError, match="segment 1 begins at event 0, which was read before"):
         read_log(two_segments)
+
+
+def test_a_missing_segment_ends_the_log_and_is_named(small_segments: Recording) -> None:
+    small_segments.steps(60)
+    small_segments.writer.close()
+    FolderStore(folder_of(small_segments)).path(1).unlink()
+
+    found, end = read_to_end(small_segments.store)
+
+    assert 0 < len(values(found)) < 60
+    assert end.kind is EndKind.TORN
+    assert "segment 1 is missing" in end.reason
+
+
+def test_an_empty_last_segment_is_the_end_as_after_a_power_cut(small_segments: Recording) -> None:
+    small_segments.steps(60)
+    small_segments.writer.close()
+    store = FolderStore(folder_of(small_segments))
+    for index in store.indices()[2:]:
+        store.path(index).unlink()
+    store.path(2).write_bytes(b"\0" * 5_000)
+
+    found, end = read_to_end(store)
+
+    assert 0 < len(values(found)) < 60
+    assert values(found) == list(range(len(values(found))))
+    assert end.kind is not EndKind.SEALED
 
 
 # -- values that arrive later --------------------------------------------------------------------
