@@ -87,7 +87,7 @@ def test_who_is_told_can_have_each_train_a_model_of_its_own(
 ) -> None:
     for name, value in SEVERAL["torchrun"].items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(nb.UsageError, match=r"take WORLD_SIZE out of os\.environ"):
+    with pytest.raises(nb.UsageError, match=r"remove WORLD_SIZE from os\.environ"):
         trainer(tmp_path)
 
     monkeypatch.delenv("WORLD_SIZE")

@@ -1,5 +1,5 @@
 """The event log as files: what was written is read, whatever became of the disk, the process or
-the file since. Cases that hypothesis explores are in test_log_machine.py.
+the file since. Cases that hypothesis explores are in test_event_log.py.
 """
 
 import contextlib
