@@ -9,6 +9,7 @@ from .errors import LogFormatError
 from .log.segments import FolderStore, UnnamedStore, compress_segment
 from .log.writer import LogWriter
 from .observer import Observer
+from .runs.run_folder import RunFolder
 from .system.logging_setup import get_logger
 
 SYNC_EVERY_S = 1.0
@@ -23,19 +24,19 @@ class KeptLog(Protocol):
     store: FolderStore | UnnamedStore | None
     observers: list[Observer]
 
-    def check_folder(self) -> None:
-        """Warn if the run's folder is gone."""
-
 
 class Housekeeping:
     """Makes the log durable, compresses sealed segments, and releases what all have read.
 
     Args:
         bus: the bus with the log.
+        run: the run's folder; None if nothing is kept.
     """
 
-    def __init__(self, bus: KeptLog) -> None:
+    def __init__(self, bus: KeptLog, run: RunFolder | None) -> None:
         self._bus = bus
+        self._run = run
+        self._reported_gone = False  # that the run's folder is gone
         self._last_problem = ""  # the last failure
 
     async def run(self) -> None:
@@ -43,7 +44,7 @@ class Housekeeping:
         bus = self._bus
         while True:
             await trio.sleep(SYNC_EVERY_S)
-            bus.check_folder()
+            self.check_folder()
             if isinstance(bus.store, UnnamedStore):
                 positions = [o.segment for o in bus.observers if not o.done.is_set()]
                 bus.store.release_before(min(positions, default=0))
@@ -54,6 +55,17 @@ class Housekeeping:
                     if str(error) != self._last_problem:
                         self._last_problem = str(error)
                         _log.warning("cannot maintain the log now", error=self._last_problem)
+
+    def check_folder(self) -> None:
+        """Warn, once, if the run's folder was removed or renamed."""
+        if self._run is None or self._reported_gone or self._run.is_there:
+            return
+        self._reported_gone = True
+        _log.warning(
+            f"the run's folder {self._run.path} was removed or renamed: training goes on, but no "
+            "checkpoint is saved in it any more, and sinks that write there stop; the recording "
+            "is only where the folder is now"
+        )
 
     def sync_and_compress(self) -> None:
         """Make durable what is written, and compress sealed segments."""

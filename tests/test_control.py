@@ -21,7 +21,7 @@ from models import Small, events, loader, trainer
 from steered_runs import Training, nightbus, recorded, talk, training
 
 import nightbus as nb
-from nightbus.bus.bus import Bus
+from nightbus.bus.bus_thread import BusThread
 from nightbus.bus.control import server as control
 from nightbus.bus.control import socket as control_socket
 from nightbus.bus.control.protocol import (
@@ -809,13 +809,13 @@ def test_a_copy_of_a_run_that_goes_on_is_not_the_run(lasting: Training, tmp_path
 def test_a_run_with_sinks_has_its_socket_however_soon_the_thread_beside_the_step_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = Bus._ensure_thread
+    begin = BusThread.ensure_started
 
-    def begin_at_once(bus: Bus) -> None:
-        begin(bus)
-        eventually(lambda: bus._token is not None)
+    def begin_at_once(thread: BusThread) -> None:
+        begin(thread)
+        eventually(lambda: thread._token is not None)
 
-    monkeypatch.setattr(Bus, "_ensure_thread", begin_at_once)
+    monkeypatch.setattr(BusThread, "ensure_started", begin_at_once)
     seen: list[bool] = []
 
     class Look(nb.Callback):

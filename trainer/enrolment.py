@@ -46,8 +46,8 @@ class Enrolment:
             everyone.append(trainer.datamodule)
         for loop in loops:
             self._register_loop(loop)
-        if function not in bus.addresses:
-            bus.add_alias(function, loops[0]._address)
+        if function not in bus.members.addresses:
+            bus.members.add_alias(function, loops[0]._address)
         for actor in participants.beside_module:
             bus.register(actor)
         self._has_loops_of_users = any(not _is_built_in(loop) for loop in loops)
@@ -98,7 +98,7 @@ class Enrolment:
         bus = self._trainer.bus
         wanted = loop.name or type(loop).__name__.lower()
         name, number = wanted, 1
-        while name in bus.addresses:
+        while name in bus.members.addresses:
             number += 1
             name = f"{wanted}-{number}"
         warn_of_misspelt_methods(loop)
@@ -112,13 +112,13 @@ class Enrolment:
             former: the loop that it replaced, whose address it takes over; None if it was added.
         """
         bus = self._trainer.bus
-        taken_over = former is not None and former._address in bus.addresses
+        taken_over = former is not None and former._address in bus.members.addresses
         for entry in loop.walk():
-            if entry._address in bus.addresses and entry._context is bus:
+            if entry._address in bus.members.addresses and entry._context is bus:
                 continue
             if entry is loop and taken_over:
                 assert former is not None
-                bus.hand_over(former, loop)
+                bus.members.hand_over(former, loop)
             else:
                 self._register_loop(entry)
 

@@ -61,7 +61,7 @@ class BlackBox:
         self._training = threading.get_ident()
         self._entered = contextlib.ExitStack()
         self._contexts: list[contextlib.AbstractContextManager[object]] = [QuitSignal(self._quit)]
-        turns = bus.turns
+        turns = bus.thread.turns
         self._contexts.append(
             Watchdog(HELD_UP_AFTER_S, lambda: turns.number, self._held_up, lambda: turns.is_idle)
         )
@@ -116,7 +116,7 @@ class BlackBox:
 
     def _held_up(self, still_s: float) -> None:
         """Report a coroutine that does not yield the bus thread."""
-        held_up = self._bus.held_up()
+        held_up = self._bus.thread.held_up()
         if held_up is None:  # it has yielded meanwhile
             return
         name, holder, seconds, where, stack = held_up
@@ -187,7 +187,7 @@ class BlackBox:
 
     def _stacks(self) -> str:
         threads = all_threads(self._training)
-        return f"{threads}\ntrio tasks\n{all_tasks(self._bus.root_task)}"
+        return f"{threads}\ntrio tasks\n{all_tasks(self._bus.thread.root_task)}"
 
 
 def _listed(writer: LogWriter) -> str:

@@ -28,7 +28,8 @@ from simulated_actors import (
 from virtual_threads import WALL_NS, VirtualClock, VirtualThreads
 
 import nightbus as nb
-from nightbus.bus.bus import CANCEL_TIMEOUT_S, Bus
+from nightbus.bus.bus import Bus
+from nightbus.bus.bus_thread import CANCEL_TIMEOUT_S
 from nightbus.bus.events import CheckpointSaved, Event, Fault, Fork, Gap
 from nightbus.bus.log.codec import DecodedEvent
 from nightbus.bus.log.fast_flush import FastLogWriter

@@ -219,7 +219,7 @@ def _check_end(process: Process, log: Log) -> None:
 def _check_commands_add_up(process: Process) -> None:
     """Each command was delivered, dropped, or is a dead letter."""
     bus, office, arrived = process.bus, process.bus.post_office, 0
-    boxes: list[tuple[str, Mailbox]] = [(m.name, m.mailbox) for m in bus._removed]
+    boxes: list[tuple[str, Mailbox]] = [(m.name, m.mailbox) for m in bus.members.removed]
     boxes += office.mailboxes.items()
     dead = office.unknown
     for name, mailbox in boxes:

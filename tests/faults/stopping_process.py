@@ -19,7 +19,8 @@ from pathlib import Path
 import trio
 
 import nightbus as nb
-from nightbus.bus.bus import CANCEL_TIMEOUT_S, END_TIMEOUT_S, Bus
+from nightbus.bus.bus import Bus
+from nightbus.bus.bus_thread import CANCEL_TIMEOUT_S, END_TIMEOUT_S
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import EndKind, LogReader
 from nightbus.bus.log.writer import LogIdentity, LogWriter
@@ -242,7 +243,7 @@ def run_with(folder: Path, bad: nb.Actor) -> dict[str, object]:
     def put(source: str, name: str, value: object, destinations: object) -> None:
         bus.emit(nb.Put, name, value, ("loggers",), "", source=source)
 
-    bus.record_put = put
+    bus.admission.record_put = put
     before, after = Good("before", stopped), Good("after", stopped)
     for actor in (before, bad, after):
         bus.register(actor)

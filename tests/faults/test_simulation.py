@@ -16,6 +16,8 @@ from simulation import DISK, World, search, simulate
 
 from nightbus.bus import housekeeping, observer
 from nightbus.bus.bus import Bus
+from nightbus.bus.closing import Closing
+from nightbus.bus.drain import Drain
 from nightbus.bus.log import segment_file, segments
 from nightbus.bus.log import writer as log_writer
 from nightbus.bus.log.codec import DecodedEvent
@@ -247,25 +249,25 @@ def does_not_back_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def waits_for_everyone(patch: pytest.MonkeyPatch) -> None:
-    await_ = Bus._await
+    await_ = Drain._await
     patch.setattr(
-        Bus,
+        Drain,
         "_await",
         lambda self, is_ready, timeout_s, until_s: await_(self, is_ready, timeout_s, until_s + 30),
     )
 
 
 def goes_on_after_the_end(patch: pytest.MonkeyPatch) -> None:
-    record_end = Bus._record_end
+    record_end = Closing._record_end
 
-    def record_and_go_on(self: Bus, ended: Any) -> None:
-        writer = self.writer
+    def record_and_go_on(self: Closing, ended: Any) -> None:
+        writer = self._recorder.writer
         assert writer is not None
         owner = writer.owner
         record_end(self, ended)
         writer.takes, writer.owner = True, owner
 
-    patch.setattr(Bus, "_record_end", record_and_go_on)
+    patch.setattr(Closing, "_record_end", record_and_go_on)
 
 
 def names_nobody(patch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ import outcome
 import pytest
 import trio
 
-from nightbus.bus import bus
+from nightbus.bus import drain
 from nightbus.bus.log import segment_file
 from nightbus.bus.system import logging_setup
 from nightbus.bus.threads import Threads
@@ -229,7 +229,7 @@ def determined_by(
         patch.setattr(os, "fsync", lambda fd: None)
         patch.setattr(os, "fdatasync", lambda fd: None)
         patch.setattr(logging_setup.Logger, "_log", lambda *message: said(message[3]))
-        patch.setattr(bus, "notify_user", said)
+        patch.setattr(drain, "notify_user", said)
         try:
             yield patch
         finally:
