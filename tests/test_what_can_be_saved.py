@@ -191,6 +191,7 @@ def test_a_checkpoint_that_cannot_be_read_again_is_a_fault_and_the_one_before_st
 ) -> None:
     class Breaks(nb.Callback):
         def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            trainer.checkpointer.wait()  # the checkpoint before is written, and read again
             monkeypatch.setattr(Fragile, "breaks", trainer.current_epoch == 1)
 
     nb.register_type(Fragile, lambda value: 0, made)
