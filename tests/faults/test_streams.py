@@ -56,7 +56,9 @@ class Says(Small):
 
 
 @pytest.mark.parametrize(
-    "stream", [Tee, Ascii, Breaks, BreaksWhereItIsAsked, closed, lambda: None], ids=str
+    "stream",
+    [Tee, Ascii, Breaks, BreaksWhereItIsAsked, closed, lambda: None],
+    ids=lambda stream: stream.__name__,
 )
 def test_a_run_says_what_it_can_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: Any
