@@ -198,20 +198,6 @@ def test_several_validation_loaders_are_told_apart(tmp_path: Path) -> None:
     assert results == [{"index/dataloader_idx_0": 0.0}, {"index/dataloader_idx_1": 1.0}]
 
 
-def test_new_dataloaders_are_asked_for_when_due(tmp_path: Path) -> None:
-    asked: list[int] = []
-
-    class Asks(Small):
-        def train_dataloader(self) -> Any:
-            asked.append(self.current_epoch)
-            return loader()
-
-    run = trainer(tmp_path, max_epochs=4, reload_dataloaders_every_n_epochs=2)
-    run.fit(Asks())
-
-    assert asked == [0, 2]
-
-
 def test_validate_and_test_return_their_metrics(tmp_path: Path) -> None:
     run, module = trainer(tmp_path), Small()
 

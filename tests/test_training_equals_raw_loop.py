@@ -106,29 +106,6 @@ def test_an_overridden_optimizer_step_gives_the_same_weights(tmp_path: Path) -> 
     assert_same(weights(module), by_hand())
 
 
-def test_lbfgs_gets_its_closure(tmp_path: Path) -> None:
-    class WithLBFGS(Small):
-        def configure_optimizers(self) -> Any:
-            return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=4)
-
-    module = WithLBFGS()
-    net = make_net()
-    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=4)
-
-    trainer(tmp_path).fit(module, loader())
-    for x, y in loader():
-
-        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(net(x), y)
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-
-    assert_same(weights(module), weights(net))
-
-
 def test_a_step_scheduler_and_an_epoch_scheduler_move_the_learning_rate(tmp_path: Path) -> None:
     class Scheduled(Small):
         def configure_optimizers(self) -> Any:

@@ -450,40 +450,6 @@ def test_train_dataloaders_may_be_nested(tmp_path: Path, form: str) -> None:
     assert module.shapes == [collection("xy", "xy")] * 5
 
 
-class CountsLoaders(Small):
-    """Notes in which epoch each dataloader is asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: dict[str, list[int]] = {"train": [], "val": []}
-
-    def train_dataloader(self) -> Any:
-        self.asked["train"].append(self.trainer.current_epoch)
-        return loader()
-
-    def val_dataloader(self) -> Any:
-        self.asked["val"].append(self.trainer.current_epoch)
-        return loader(8)
-
-
-@pytest.mark.parametrize("kind", ["train", "val"])
-def test_dataloaders_are_not_reloaded_unless_asked_for(tmp_path: Path, kind: str) -> None:
-    module = CountsLoaders()
-
-    trainer(tmp_path, max_epochs=3).fit(module)
-
-    assert module.asked[kind] == [0]
-
-
-@pytest.mark.parametrize("kind", ["train", "val"])
-def test_dataloaders_are_reloaded_every_n_epochs(tmp_path: Path, kind: str) -> None:
-    module = CountsLoaders()
-
-    trainer(tmp_path, max_epochs=5, reload_dataloaders_every_n_epochs=2).fit(module)
-
-    assert module.asked[kind] == [0, 2, 4]
-
-
 class CustomBatch:
     """A batch in a data structure of one's own."""
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from models import Small, events, loader, trainer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
@@ -79,18 +78,6 @@ def test_a_put_says_when_where_and_from_whom(tmp_path: Path) -> None:
     assert (last.source, last.hook) == ("module", "training_step")
     times = [event.time_ns for event in events(run, nb.Put)]
     assert times == sorted(times)
-
-
-def test_put_dict_puts_each_item(tmp_path: Path) -> None:
-    class Dicts(Small):
-        def on_train_start(self) -> None:
-            self.put_dict({"a": 1.0, "b": torch.tensor(2)}, ["callbacks"])
-
-    run = trainer(tmp_path)
-
-    run.fit(Dicts(), loader(12))
-
-    assert [run.callback_metrics[name].item() for name in ("a", "b")] == [1.0, 2.0]
 
 
 class PutsEverywhere(nb.LightningDataModule):
