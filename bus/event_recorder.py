@@ -7,11 +7,12 @@ from .actor import Actor
 from .admission import Admission
 from .copies import StaysInRun
 from .events import Event
+from .log.event_buffer import MAX_BUFFERED_EVENTS
 from .log.flight_recorder import NOBODY, FlightRecorder
 from .log.hook_recorder import AT_ONCE, NEVER, recording_nothing
 from .log.place import Place
 from .log.segments import FolderStore, UnnamedStore
-from .log.writer import MAX_BUFFERED_EVENTS, LogWriter
+from .log.writer import LogWriter
 from .routes import Routes
 from .runs.typed_events import typed
 from .statistics import LogStatistics

@@ -16,11 +16,12 @@ from zlib import crc32
 from ..system.uninterrupted import uninterrupted
 from .codec import UNENCODABLE, encode_others
 from .codes import BATCH_IDX, NAME, NUMBER, SHIFT, STAGE_NUMBERS
+from .event_buffer import MAX_BUFFERED_NS
 from .flight_recorder import MAX_STEP_NS
 from .format import FRAME_HEAD, HAS_OTHERS, KIND_EVENTS, MAX_EVENTS_A_FRAME
 from .layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout
 from .trace import count_hooks
-from .writer import COUNT_EVENTS_AT_ONCE, MAX_BUFFERED_NS, LogWriter
+from .writer import COUNT_EVENTS_AT_ONCE, LogWriter
 
 COUNT_FRAMES_AT_ONCE = 128
 MAX_SHAPES = 64  # maximum number of known shapes, of steps, validation batches and so on

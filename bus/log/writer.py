@@ -1,19 +1,16 @@
 """LogWriter: the only writer of a rank's log, which writes a step's events at once."""
 
-import contextlib
 import os
 import secrets
-import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ..copies import StaysInRun
 from ..errors import MetricError, RunFolderError
 from ..events import EVENT_TYPES, SCHEMA_VERSION, Event, Fault, Gap, Put, Scalar
 from ..statistics import LogStatistics
@@ -21,8 +18,9 @@ from ..system.forks import leave_when_forked, refusal
 from ..system.logging_setup import get_logger
 from ..system.uninterrupted import uninterrupted
 from .codec import UNENCODABLE, encodable, encode_trace
-from .codes import BEGIN, END, NUMBER, RAN
-from .flight_recorder import MAX_STEP_NS, NOBODY, FlightRecorder
+from .codes import NUMBER
+from .event_buffer import MAX_BUFFERED_NS, EventBuffer
+from .flight_recorder import NOBODY, FlightRecorder
 from .format import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
@@ -36,7 +34,7 @@ from .format import (
     pack_frame,
     pack_header,
 )
-from .hook_recorder import AT_ONCE, NEVER, HookRecorder
+from .hook_recorder import NEVER
 from .layout import (
     MAX_NAMES_BYTES,
     TooManyWords,
@@ -49,16 +47,11 @@ from .summary import HookTotal, Summary
 from .trace import HookAt, HookTrace, count_hooks, shape_of
 
 DEFAULT_SEGMENT_BYTES = 16 << 20
-# A step with many events is written in parts, and a long one before it has ended. Fast steps with
-# only hooks are written several at once.
-MAX_BUFFERED_EVENTS = 4096
-MAX_BUFFERED_NS = 50_000_000
 COUNT_EVENTS_AT_ONCE = 512
 MAX_REASON_CHARS = 1_000
 
 _log = get_logger("nightbus.log")
 _by_seq = attrgetter("seq")
-E_ = TypeVar("E_", bound=Event)
 
 
 class LogIdentity(NamedTuple):
@@ -80,13 +73,8 @@ class PendingValue(Protocol):
         """Return the number, after waiting for it."""
 
 
-class LogWriter(StaysInRun):
+class LogWriter(EventBuffer):
     """Appends events to the segments of one log.
-
-    Only the thread that created it may call ``flush`` and ``close`` or append events, and only
-    while it is the ``owner``; others use ``emit_from_any_thread``. During these calls the owner is
-    ``NOBODY``, so that code that interrupts them and puts something (a signal handler, ``__del__``
-    or a trace function) is treated like another thread.
 
     Args:
         store: the segments.
@@ -102,8 +90,6 @@ class LogWriter(StaysInRun):
     Attributes:
         on_loss: called with the reason when the disk fails to take events for the first time; None
             for no call.
-        owner: the thread that may append now; ``NOBODY`` while it does, and at the end.
-        takes: other threads may request events, which ends once the end is recorded.
 
     Raises:
         RunFolderError: the first segment cannot be created.
@@ -122,30 +108,17 @@ class LogWriter(StaysInRun):
         hooks: set[str] | None = None,
         flight: FlightRecorder | None = None,
     ) -> None:
-        # The step's buffers; emptied in place by flush.
-        self.trace = HookTrace()
-        self.others: list[Event] = []
-        self.hooks = hooks
-        self.place = place
-        self.flight = flight
-        self._counted_words = 0  # words of the trace counted so far,
-        self._counted_hooks = 0  # and hooks in them
+        super().__init__(place, clock_ns, hooks, flight)
         self._singly = list[HookAt]()  # written hooks to be counted
         self._hook_totals: dict[str, list[int]] = {}  # name -> [count, total ns], this segment
         self.identity = identity
-        self.clock_ns = clock_ns
         self.lost_events = 0
         self._loss: Exception | None = None  # why events were last lost
-        self.owner = threading.get_ident()
-        self.takes = True
         self._is_left = False  # in a forked child
-        self.inbox: deque[Callable[[], Event]] = deque()  # create the events of other threads
         self._store = store
         self._segment_bytes = segment_bytes
         self._rotate_at = segment_bytes  # size at which this segment ends
-        self._flushed_seq = 0
         self._readable_seq = 0  # the same without lost events at the end
-        self._pending: deque[Put] = deque()  # puts whose value is still being copied
         # The frame being written, with its numbers of hooks and others; a flush sees it only after
         # one that was interrupted.
         self._underway: tuple[bytes, int, int] | None = None
@@ -163,14 +136,7 @@ class LogWriter(StaysInRun):
         self._sync = SegmentSync(store, clock_ns, fd, self._end_segment_soon)
         # Segment and byte offset up to which live readers may read.
         self.committed = (0, self._file.size)
-        if flight is not None:
-            flight.on_kept = self._select
-        elif hooks is None and not place.recorder.is_on:
-            place.recorder = HookRecorder(place.origin(), clock_ns, self._flush_within_step)
-            self.trace = place.recorder.trace
-        self.recorder = place.recorder
-        if self.trace is self.recorder.trace:
-            self._set_due(self.recorder.clock_ns())
+        self._begin_recording()
         leave_when_forked(self)
 
     def leave_to_parent(self) -> None:
@@ -178,142 +144,6 @@ class LogWriter(StaysInRun):
         self.takes, self.owner, self._is_left = False, NOBODY, True
         self._file.leave_to_parent()
         self._sync.leave_to_parent()
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Treat code that interrupts meanwhile like another thread; not for the hot path."""
-        owner, self.owner = self.owner, NOBODY
-        try:
-            yield
-        finally:
-            self.owner = owner
-
-    # -- appending ---------------------------------------------------------------------------
-
-    def event(
-        self,
-        kind: type[E_],
-        *fields: Any,
-        source: str = "",
-        time_ns: int | None = None,
-        step: int | None = None,
-    ) -> E_:
-        """Return the next event, which has to be appended before another is made.
-
-        Args:
-            kind: its class.
-            *fields: its own fields, in order.
-            source: the name of the actor it comes from.
-            time_ns: its time, on the log's clock; now if not given.
-            step: the step it belongs to; the present one if not given.
-        """
-        seq = self.next_seq()
-        if time_ns is None:
-            time_ns = self.clock_ns()
-        return self.place.event(
-            kind, seq, time_ns, self.place.step if step is None else step, source, *fields
-        )
-
-    def next_seq(self) -> int:
-        """Sequence number of the next event."""
-        if self.flight is not None and (self.hooks is None or self.hooks):
-            self.flight.keep()  # which adds the hooks to be written
-        return self._flushed_seq + self._count_recorded() + len(self.others)
-
-    def _count_recorded(self) -> int:
-        """Return how many hooks the trace holds, reading each word once."""
-        words = self.trace.words
-        number = len(words)
-        if self._counted_words < number:
-            count = count_hooks(shape_of(words[self._counted_words : number]))
-            self._counted_words, self._counted_hooks = number, self._counted_hooks + count
-        return self._counted_hooks
-
-    def append(self, event: Event) -> None:
-        """Add an event, to be written by the next flush."""
-        self.others.append(event)
-        if self.flight is not None:
-            self.flight.add(event)
-        if len(self.others) > MAX_BUFFERED_EVENTS:
-            self.flush()
-        self.recorder.flush_due_ns = AT_ONCE
-
-    def append_pending(self, event: Put) -> None:
-        """Add an event whose ``value`` is a PendingValue; later events wait for it."""
-        self.others.append(event)
-        self._pending.append(event)
-        if self.flight is not None:
-            self.flight.add(event)
-        self.recorder.flush_due_ns = AT_ONCE
-
-    def want_hooks(self, wanted: set[str] | None) -> None:
-        """Write more of the hooks that ``flight`` records, from now on.
-
-        Args:
-            wanted: their names; None for all.
-        """
-        if self.hooks is None:
-            return
-        if self.flight is not None:
-            self.flight.keep()  # what was recorded up to now is not wanted
-            self.recorder.flush_due_ns = AT_ONCE
-        self.hooks = None if wanted is None else self.hooks | wanted
-
-    def _select(self, kept: HookTrace) -> None:
-        """Add those of some recorded hooks that have to be written."""
-        if self.hooks is None or self.hooks:
-            some, mine = kept.selected(self.hooks), self.trace
-            mine.names, mine.base_ns = some.names, some.base_ns
-            if not mine.words:
-                mine.origin = some.origin
-            mine.words += some.words
-
-    def add_hook(self, name: str, time_ns: int, duration_ns: int | None = None) -> None:
-        """Add a hook that has ended.
-
-        Args:
-            name: the hook.
-            time_ns: when it was done.
-            duration_ns: how long its handlers took; None for one without.
-        """
-        trace = self.trace
-        if duration_ns is None:
-            trace.appender(RAN, name)(time_ns & NUMBER)
-        else:
-            trace.appender(BEGIN, name)(time_ns - duration_ns & NUMBER)
-            trace.appender(END, name)(time_ns & NUMBER)
-
-    def emit_from_any_thread(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
-        """Have the owner's next flush write an event.
-
-        Args:
-            kind: its class.
-            *fields: its own fields, in order.
-            source: the name of the actor it comes from.
-
-        Returns:
-            Whether it will be written; False if it is too late.
-        """
-        time_ns = self.clock_ns()
-        return self.ask_for_event(lambda: self.event(kind, *fields, source=source, time_ns=time_ns))
-
-    def ask_for_event(self, make: Callable[[], Event]) -> bool:
-        """Have the owner's next flush create and write an event; any thread may call this.
-
-        Returns:
-            Whether it will be written; False if it is too late.
-        """
-        # Python switches threads at calls and at the ends of loops. There is neither between the
-        # check and the append, so what is in the inbox is there when it is emptied at the end.
-        if not self.takes:
-            return False
-        self.inbox.append(make)
-        self.recorder.flush_due_ns = AT_ONCE
-        return True
-
-    def take_from_inbox(self) -> Event:
-        """Return the next event requested by another thread, with its number, to be appended."""
-        return self.inbox.popleft()()
 
     @property
     def written_seq(self) -> int:
@@ -381,17 +211,6 @@ class LogWriter(StaysInRun):
             self._write_before(self._flushed_seq + number)
             return
         self._write_frame(payload, hook_count, other_count)
-
-    def _flush_within_step(self) -> None:
-        """Write a step before it has ended; the rest of it is written at its end."""
-        with self.alone():
-            self.flush()
-        self.recorder.flush_due_ns = AT_ONCE
-
-    def _set_due(self, time_ns: int) -> None:
-        recorder = self.recorder
-        recorder.flush_due_ns = time_ns + MAX_BUFFERED_NS
-        recorder.flush_latest_ns = time_ns + MAX_STEP_NS
 
     def flush_end(self) -> bool:
         """Write the last events, for which some space was kept back.

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ...bus.log.codes import BATCH_IDX, begin, end, ran
-from ...bus.log.writer import MAX_BUFFERED_EVENTS
+from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from .marks import TRANSFERRED
 from .path import FastPath
 

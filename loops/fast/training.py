@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...bus.log.codes import BATCH_IDX
-from ...bus.log.writer import MAX_BUFFERED_EVENTS
+from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from ...bus.routes import SKIP, HookHandler
 from ..outputs import for_batch_end
 from .marks import (

@@ -8,11 +8,12 @@ from helpers import no_space, read_log, seqs, tell
 
 from nightbus.bus.bus import Bus
 from nightbus.bus.events import Gap, Hook, Put
+from nightbus.bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from nightbus.bus.log.flight_recorder import CAPACITY, FlightRecorder
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.segments import FolderStore
 from nightbus.bus.log.trace import HookAt
-from nightbus.bus.log.writer import MAX_BUFFERED_EVENTS, LogIdentity, LogWriter
+from nightbus.bus.log.writer import LogIdentity, LogWriter
 
 MS = 1_000_000
 

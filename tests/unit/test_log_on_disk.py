@@ -39,6 +39,7 @@ from nightbus.bus.errors import (
 )
 from nightbus.bus.events import Event, Fault, Gap, Hook, Put
 from nightbus.bus.log import format as log_format
+from nightbus.bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from nightbus.bus.log.format import (
     FORMAT_MAJOR,
     FRAME_HEAD,
@@ -54,7 +55,6 @@ from nightbus.bus.log.format import (
 from nightbus.bus.log.reader import READ_BYTES, EndKind, LogReader
 from nightbus.bus.log.segments import FolderStore, UnnamedStore, compress_segment, read_footer
 from nightbus.bus.log.summary import Summary
-from nightbus.bus.log.writer import MAX_BUFFERED_EVENTS
 
 SMALL = 2700  # bytes: a header, which names all types of events, and a few frames
 

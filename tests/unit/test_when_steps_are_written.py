@@ -8,12 +8,13 @@ import pytest
 from nightbus.bus.bus import Bus
 from nightbus.bus.errors import MetricError
 from nightbus.bus.events import ActorStopped, Put
+from nightbus.bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from nightbus.bus.log.fast_flush import FastLogWriter
 from nightbus.bus.log.flight_recorder import FlightRecorder
 from nightbus.bus.log.hook_recorder import NEVER
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.segments import FolderStore
-from nightbus.bus.log.writer import MAX_BUFFERED_EVENTS, LogIdentity
+from nightbus.bus.log.writer import LogIdentity
 
 MS = 1_000_000
 
