@@ -210,7 +210,7 @@ class EventRecorder(StaysInRun):
         finally:
             writer.owner = owner
             # After the write: another thread may have requested an event since.
-            if writer.others or writer.inbox:
+            if writer.records or writer.inbox:
                 writer.recorder.flush_due_ns = AT_ONCE
 
     def flush_all(self) -> None:

@@ -17,7 +17,7 @@ import zstandard
 from nightbus.bus.events import CheckpointSaved, Fork, Put, RunEnded, RunStarted
 from nightbus.bus.inspection.doctor import examine
 from nightbus.bus.log.format import (
-    HAS_OTHERS,
+    HAS_RECORDS,
     KIND_EVENTS,
     KIND_HEADER,
     MAGIC,
@@ -46,7 +46,7 @@ def gap(seq: int, count: int) -> list[Any]:
 
 def frame(first: int, events: list[list[Any]]) -> bytes:
     payload = msgspec.msgpack.encode([[], [], events])
-    return pack_frame(MARK, KIND_EVENTS, payload, len(events), first, 1, HAS_OTHERS)
+    return pack_frame(MARK, KIND_EVENTS, payload, len(events), first, 1, HAS_RECORDS)
 
 
 def made(root: Path, *frames: bytes) -> RunFolder:

@@ -82,7 +82,7 @@ def test_the_first_golden_log_with_words_has_all_kinds_of_frames(payloads: list[
     assert any(NAME >> SHIFT in mark for mark in marks)
     assert any(NAME >> SHIFT not in mark for mark in marks)
     assert max(steps) == 4
-    assert any(decode_words(row).others for row in rows)
+    assert any(decode_words(row).records for row in rows)
     assert goes_on
     assert any(batch_idx == -1 for row in rows for _, (_, _, batch_idx, _, _) in places_in(row))
 
@@ -135,7 +135,7 @@ def older_version(monkeypatch: pytest.MonkeyPatch) -> set[int]:
         known = known | kind
     monkeypatch.setattr(
         codec,
-        "_others_part",
+        "_records_part",
         msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[known]]),
     )
     monkeypatch.setattr(

@@ -193,7 +193,7 @@ class BlackBox:
 def _listed(writer: LogWriter) -> str:
     """Return what a writer holds, as lines; another thread may keep adding to it."""
     names = [hook.name for hook in writer.trace.hooks()]
-    names += [_in_a_word(event) for event in list(writer.others)]
+    names += [_in_a_word(event) for event in list(writer.records)]
     return "".join(f"  {name}\n" for name in names) or "  nothing\n"
 
 

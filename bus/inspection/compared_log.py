@@ -159,7 +159,7 @@ class _Passage:
             return False
         if self._until is None:
             return True
-        others = parts.others
+        others = parts.records
         last_seq = first_seq + len(parts.names) + len(others) - 1
         return max(last_seq, others[-1].seq if others else 0) < self._until
 
@@ -290,7 +290,7 @@ class ComparedLog:
 
         Returns None for any other frame.
         """
-        others = parts.others
+        others = parts.records
         keys: list[Key] = list(parts.names)
         if not (passage.counts_all(parts, first_seq) and _OF_CHECKPOINTS.isdisjoint(keys)):
             return None

@@ -14,7 +14,7 @@ from ..log.codec import encode_events
 from ..log.format import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
-    HAS_OTHERS,
+    HAS_RECORDS,
     KIND_EVENTS,
     Footer,
     Frame,
@@ -233,7 +233,7 @@ class _RecoveredLog:
         head = (until - 1, self._time_ns, self._rank, stage, epoch, step, -1, 0, "")
         gap = Gap(*head, missing, reason)
         payload = encode_events((gap,))
-        raw = pack_frame(mark, KIND_EVENTS, payload, 1, until - 1, self._time_ns, flags=HAS_OTHERS)
+        raw = pack_frame(mark, KIND_EVENTS, payload, 1, until - 1, self._time_ns, flags=HAS_RECORDS)
         self._next_seq = until
         frame = Frame(0, 0, KIND_EVENTS, 1, until - 1, self._time_ns, memoryview(payload))
         return [SoundFrame(frame, [gap], raw)]

@@ -14,7 +14,7 @@ from ..errors import LogFormatError, NewerFormatError
 from ..log.codec import DecodedEvent, decode_events
 from ..log.format import (
     FRAME_HEAD,
-    HAS_OTHERS,
+    HAS_RECORDS,
     KIND_EVENTS,
     KIND_FOOTER,
     KIND_HEADER,
@@ -397,7 +397,7 @@ class Scan:
             for index in range(at - self._base, last + 1):
                 mark, _, length, count, kind, flags, _, _ = FRAME_HEAD.unpack_from(view, index)
                 # Cheap checks first, before a checksum over up to a megabyte.
-                if kind != KIND_EVENTS or flags > HAS_OTHERS or not 0 < count <= length:
+                if kind != KIND_EVENTS or flags > HAS_RECORDS or not 0 < count <= length:
                     continue
                 if length > MAX_PAYLOAD_BYTES or index + FRAME_HEAD.size + length > len(view):
                     continue

@@ -2,12 +2,12 @@
 
 A frame's payload is either of two. Hooks are nine tenths of a full recording and come a dozen to a
 step: they are a row of words, see layout.py, with the other events after them. Without hooks it is
-one msgpack array of three: ``[places, hooks, others]``. Logs of format 1.0 have hooks in it: each
+one msgpack array of three: ``[places, hooks, records]``. Logs of format 1.0 have hooks in it: each
 is ``[name, time_ns, duration_ns]``, and their place is written once for all that follow, in
 ``places``: ``[index of the first hook it holds for, epoch, step, batch_idx, dataloader_idx,
 stage]``.
 
-Either way a reader of metrics skips the hooks in no time. Others are whole events. Their sequence
+Either way a reader of metrics skips the hooks in no time. Records are whole events. Their sequence
 numbers are written out, the hooks take those between, in order.
 """
 
@@ -32,7 +32,7 @@ from ..events import (
 )
 from ..system.logging_setup import get_logger
 from .codes import PlaceTuple
-from .layout import WORDS_BEGIN, decode_words, encode_words, others_in
+from .layout import WORDS_BEGIN, decode_words, encode_words, records_in
 from .trace import HookTrace, count_hooks, shape_of
 
 HookSelection = Literal["all", "latest", "none"]
@@ -69,22 +69,22 @@ class FrameParts(NamedTuple):
         places: the places in training, each with the number of the first hook there.
         names, times_ns, begun_ns: of the hooks in order: their names, when each was done, and when
             its handlers began, which is the same for a hook without handlers.
-        others: the other events, in order.
+        records: the other events, in order.
     """
 
     places: Sequence[tuple[int, PlaceTuple]]
     names: Sequence[str]
     times_ns: Sequence[int]
     begun_ns: Sequence[int]
-    others: Sequence[DecodedEvent]
+    records: Sequence[DecodedEvent]
 
 
 _log = get_logger("nightbus.codec")
 _encoder = msgspec.msgpack.Encoder()
 _hooks_part = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], msgspec.Raw])
-_others_part = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[OtherEvent]])
+_records_part = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[OtherEvent]])
 _all_parts = msgspec.msgpack.Decoder(tuple[list[PlaceRecord], list[HookRecord], list[OtherEvent]])
-_raw_others = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]])
+_raw_records = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]])
 _events = msgspec.msgpack.Decoder(list[OtherEvent])
 _raw_events = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _head = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -96,41 +96,41 @@ _by_seq = attrgetter("seq")
 _warned_tags: set[int] = set()
 
 
-def encode_events(others: Sequence[object]) -> bytes:
+def encode_events(records: Sequence[object]) -> bytes:
     """Return the payload of a frame without hooks.
 
     Args:
-        others: its events.
+        records: its events.
 
     Raises:
         UNENCODABLE: an event holds what a log cannot; ``encodable`` returns what replaces it.
     """
-    return _encoder.encode(((), (), others))
+    return _encoder.encode(((), (), records))
 
 
-def encode_trace(trace: HookTrace, others: Sequence[object]) -> bytes:
+def encode_trace(trace: HookTrace, records: Sequence[object]) -> bytes:
     """Return the payload of a frame.
 
     Args:
         trace: the hooks.
-        others: the other events.
+        records: the other events.
 
     Raises:
         UNENCODABLE: as for ``encode_events``.
         TooManyWords: there are too many hooks for a frame.
     """
     if not count_hooks(shape_of(trace.words)):
-        return encode_events(others)
-    return encode_words(trace) + encode_others(others)
+        return encode_events(records)
+    return encode_words(trace) + encode_records(records)
 
 
-def encode_others(others: Sequence[object]) -> bytes:
+def encode_records(records: Sequence[object]) -> bytes:
     """Return the part of a payload after the hooks.
 
     Raises:
         UNENCODABLE: as ``encode_events``.
     """
-    return _encoder.encode(others) if others else b""
+    return _encoder.encode(records) if records else b""
 
 
 def encodable(event: Event) -> Event:
@@ -205,51 +205,51 @@ def decode_parts(payload: bytes | memoryview, hooks: bool = True) -> FrameParts:
         return _decode_words(payload, hooks)
     try:
         if not hooks:
-            return _without_hooks(_others_part.decode(payload)[2])
+            return _without_hooks(_records_part.decode(payload)[2])
         decoded: _Decoded = _all_parts.decode(payload)
     except MALFORMED:
         # Also the way to types from a newer version, which a typed decoder refuses.
         decoded = _decode_one_by_one(payload, hooks)
-    places, records, others = decoded
-    if records and not places:
+    places, hook_records, records = decoded
+    if hook_records and not places:
         _refuse(ValueError("hooks without a place"))
-    if not records:
-        return _without_hooks(others)
+    if not hook_records:
+        return _without_hooks(records)
     return FrameParts(
         [
             (at.first, (at.epoch, at.step, at.batch_idx, at.dataloader_idx, at.stage))
             for at in places
         ],
-        [record.name for record in records],
-        [record.time_ns for record in records],
-        [record.time_ns - record.duration_ns for record in records],
-        others,
+        [record.name for record in hook_records],
+        [record.time_ns for record in hook_records],
+        [record.time_ns - record.duration_ns for record in hook_records],
+        records,
     )
 
 
-def _without_hooks(others: Sequence[DecodedEvent]) -> FrameParts:
-    return FrameParts((), (), (), (), others)
+def _without_hooks(records: Sequence[DecodedEvent]) -> FrameParts:
+    return FrameParts((), (), (), (), records)
 
 
 def _decode_words(payload: bytes | memoryview, hooks: bool) -> FrameParts:
     try:
         if not hooks:
-            return _without_hooks(_decode_others(others_in(payload)))
+            return _without_hooks(_decode_records(records_in(payload)))
         steps = decode_words(payload)
-        return FrameParts(*steps[:-1], _decode_others(steps.others))
+        return FrameParts(*steps[:-1], _decode_records(steps.records))
     except (*MALFORMED, struct.error) as error:
         _refuse(error)
 
 
-def _decode_others(raw: bytes | memoryview) -> list[DecodedEvent]:
+def _decode_records(raw: bytes | memoryview) -> list[DecodedEvent]:
     if not raw:
         return []
     try:
         return _events.decode(raw)  # type: ignore[return-value]
     except MALFORMED:
-        others = [_decode_one(event) for event in _raw_events.decode(raw)]
-        others.sort(key=_by_seq)
-        return others
+        records = [_decode_one(event) for event in _raw_events.decode(raw)]
+        records.sort(key=_by_seq)
+        return records
 
 
 def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEvent]:
@@ -260,13 +260,13 @@ def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEve
         first_seq: the first sequence number in it.
         rank: the log's rank.
     """
-    places, names, times_ns, begun_ns, others = parts
+    places, names, times_ns, begun_ns, records = parts
     if not names:
-        return list(others)
+        return list(records)
     events: list[DecodedEvent] = []
     append = events.append
-    seq, taken, other_count = first_seq, 0, len(others)
-    next_other = others[0].seq if other_count else -1
+    seq, taken, record_count = first_seq, 0, len(records)
+    next_record = records[0].seq if record_count else -1
     bounds = [first for first, _ in places[1:]]
     bounds.append(len(names))
     begin = 0
@@ -276,11 +276,11 @@ def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEve
         epoch, step, batch_idx, dataloader_idx, stage = place
         hooks = zip(names[begin:end], times_ns[begin:end], begun_ns[begin:end], strict=True)
         for name, time_ns, begin_ns in hooks:
-            while seq == next_other:
-                append(others[taken])
+            while seq == next_record:
+                append(records[taken])
                 taken += 1
                 seq += 1
-                next_other = others[taken].seq if taken < other_count else -1
+                next_record = records[taken].seq if taken < record_count else -1
             append(
                 Hook(
                     seq,
@@ -298,7 +298,7 @@ def merge_parts(parts: FrameParts, first_seq: int, rank: int) -> list[DecodedEve
             )
             seq += 1
         begin = end
-    events += others[taken:]
+    events += records[taken:]
     return events
 
 
@@ -307,14 +307,14 @@ _Decoded = tuple[Sequence[PlaceRecord], Sequence[HookRecord], Sequence[DecodedEv
 
 def _decode_one_by_one(payload: bytes | memoryview, hooks: bool) -> _Decoded:
     try:
-        others = [_decode_one(raw) for raw in _raw_others.decode(payload)[2]]
-        others.sort(key=_by_seq)
+        records = [_decode_one(raw) for raw in _raw_records.decode(payload)[2]]
+        records.sort(key=_by_seq)
         if not hooks:
-            return (), (), others
-        places, records, _ = _hooks_part.decode(payload)
+            return (), (), records
+        places, hook_records, _ = _hooks_part.decode(payload)
     except MALFORMED as error:
         _refuse(error)
-    return places, records, others
+    return places, hook_records, records
 
 
 def _decode_one(raw: msgspec.Raw) -> DecodedEvent:

@@ -28,7 +28,7 @@ class EventBuffer(StaysInRun, ABC):
     """Numbers events, and keeps them until a flush: hooks in a trace, the others in a list.
 
     Only the thread that created it may call ``flush`` and ``close`` or append events, and only
-    while it is the ``owner``; others use ``emit_from_any_thread``. During these calls the owner is
+    while it is the ``owner``; records use ``emit_from_any_thread``. During these calls the owner is
     ``NOBODY``, so that code that interrupts them and puts something (a signal handler, ``__del__``
     or a trace function) is treated like another thread.
 
@@ -41,7 +41,7 @@ class EventBuffer(StaysInRun, ABC):
 
     Attributes:
         trace: hooks; emptied in place by flush.
-        others: events that are no hooks; emptied in place by flush.
+        records: events that are no hooks; emptied in place by flush.
         recorder: what records hooks, and is told when a flush is due.
         owner: the thread that may append now; ``NOBODY`` while it does, and at the end.
         takes: other threads may request events, which ends once the end is recorded.
@@ -56,7 +56,7 @@ class EventBuffer(StaysInRun, ABC):
         flight: FlightRecorder | None,
     ) -> None:
         self.trace = HookTrace()
-        self.others: list[Event] = []
+        self.records: list[Event] = []
         self.hooks = hooks
         self.place = place
         self.flight = flight
@@ -146,7 +146,7 @@ class EventBuffer(StaysInRun, ABC):
         """Sequence number of the next event."""
         if self.flight is not None and (self.hooks is None or self.hooks):
             self.flight.keep()  # which adds the hooks to be written
-        return self._flushed_seq + self._count_recorded() + len(self.others)
+        return self._flushed_seq + self._count_recorded() + len(self.records)
 
     def _count_recorded(self) -> int:
         """Return how many hooks the trace holds, reading each word once."""
@@ -159,16 +159,16 @@ class EventBuffer(StaysInRun, ABC):
 
     def append(self, event: Event) -> None:
         """Add an event, to be written by the next flush."""
-        self.others.append(event)
+        self.records.append(event)
         if self.flight is not None:
             self.flight.add(event)
-        if len(self.others) > MAX_BUFFERED_EVENTS:
+        if len(self.records) > MAX_BUFFERED_EVENTS:
             self.flush()
         self.recorder.flush_due_ns = AT_ONCE
 
     def append_pending(self, event: Put) -> None:
         """Add an event whose ``value`` is a PendingValue; later events wait for it."""
-        self.others.append(event)
+        self.records.append(event)
         self._pending.append(event)
         if self.flight is not None:
             self.flight.add(event)

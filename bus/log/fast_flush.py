@@ -14,11 +14,11 @@ from typing import Any
 from zlib import crc32
 
 from ..system.uninterrupted import uninterrupted
-from .codec import UNENCODABLE, encode_others
+from .codec import UNENCODABLE, encode_records
 from .codes import BATCH_IDX, NAME, NUMBER, SHIFT, STAGE_NUMBERS
 from .event_buffer import MAX_BUFFERED_NS
 from .flight_recorder import MAX_STEP_NS
-from .format import FRAME_HEAD, HAS_OTHERS, KIND_EVENTS, MAX_EVENTS_A_FRAME
+from .format import FRAME_HEAD, HAS_RECORDS, KIND_EVENTS, MAX_EVENTS_A_FRAME
 from .layout import MAX_HOOKS, MAX_WORDS, PAYLOAD_HEAD, WORDS_BEGIN, Layout
 from .trace import count_hooks
 from .writer import COUNT_EVENTS_AT_ONCE, LogWriter
@@ -95,7 +95,7 @@ class FastLogWriter(LogWriter):
         if not (steps and shape.count) or self._underway is not None or self._pending:
             self._flush_and_learn(wait, codes)
             return
-        others = self.others
+        records = self.records
         count, size = shape.count * steps, _PAYLOAD_HEAD_BYTES + len(row)
         head = self._head
         stage, head[4], head[5], head[6], head[7] = trace.origin
@@ -104,15 +104,15 @@ class FastLogWriter(LogWriter):
         head[1] = self._flushed_seq
         head[0] = size | count << 32 | KIND_EVENTS << 48
         body: array[int] | bytes = head + trace.words
-        if others:
+        if records:
             try:
-                tail = encode_others(others)
+                tail = encode_records(records)
             except UNENCODABLE:
                 super().flush(wait)
                 return
-            count += len(others)
+            count += len(records)
             size += len(tail)
-            head[0] = size | count << 32 | KIND_EVENTS << 48 | HAS_OTHERS << 56
+            head[0] = size | count << 32 | KIND_EVENTS << 48 | HAS_RECORDS << 56
             body = (head + trace.words).tobytes() + tail
         self._begin[0] = self._mark | crc32(body) << 32
         end = self._file.size - self._file.base + _HEAD_BYTES + size
@@ -147,7 +147,7 @@ class FastLogWriter(LogWriter):
             row: its words.
             shape: of each of its steps.
         """
-        file, trace, place, others = self._file, self.trace, self.place, self.others
+        file, trace, place, records = self._file, self.trace, self.place, self.records
         recorder, begin = self.recorder, file.size - file.base
         file.window[begin + 8 : end] = body
         file.window[begin : begin + 8] = self._begin
@@ -168,8 +168,8 @@ class FastLogWriter(LogWriter):
         del trace.words[:]
         self._counted_words = self._counted_hooks = 0
         shape.rows += (row,)
-        self._uncounted += others
-        del others[:]
+        self._uncounted += records
+        del records[:]
 
     # -- which steps are known -----------------------------------------------------------------
 

@@ -26,7 +26,7 @@ KIND_HEADER = 0
 KIND_EVENTS = 1
 KIND_FOOTER = 2
 
-HAS_OTHERS = 1  # flag of an events frame with events other than hooks
+HAS_RECORDS = 1  # flag of an events frame with events other than hooks
 
 FRAME_HEAD = struct.Struct("<IIIHBBQQ")
 CHECKED_HEAD = struct.Struct("<IHBBQQ")  # covered by the checksum, with the payload

@@ -2,10 +2,10 @@
 
     payload = 0xc1 | time's high byte u8 | words u16 | bytes of names u16
               | stage u8 | 0 u8 | epoch u64 | step u64 | batch_idx u64 | dataloader_idx u64
-              | word u64 ... | names | others                        (little endian)
+              | word u64 ... | names | records                        (little endian)
 
 No msgpack value begins with 0xc1. Stage and so on are the place before the first word. Names is a
-msgpack array of the names of hooks without codes of their own; others is one of events, if the
+msgpack array of the names of hooks without codes of their own; records is one of events, if the
 frame
 has any. A frame can be read without any other.
 
@@ -67,14 +67,14 @@ class Steps(NamedTuple):
         names: of the hooks.
         times_ns: when each was done.
         begun_ns: when its handlers began; the same for a hook without handlers.
-        others: the rest of the frame.
+        records: the rest of the frame.
     """
 
     places: list[tuple[int, PlaceTuple]]
     names: Sequence[str]
     times_ns: Sequence[int]
     begun_ns: Sequence[int]
-    others: memoryview
+    records: memoryview
 
 
 class Layout:
@@ -87,7 +87,7 @@ class Layout:
         names: of the hooks that ran or ended, in order.
         times: index of the word with each one's time.
         begun: index of the word with the time when it began; the same without handlers.
-        times_in, begun_in: take these out of an Origin and the words' numbers.
+        time_getter, begin_getter: take these out of an Origin and the words' numbers.
         places: from which of the hooks on, what takes where training was out of the same, and by
             how many steps and batches it went on since.
 
@@ -95,7 +95,7 @@ class Layout:
         ValueError: there is no such code, or there are too many hooks for a frame.
     """
 
-    __slots__ = ("begun", "begun_in", "names", "places", "times", "times_in")
+    __slots__ = ("begin_getter", "begun", "names", "places", "time_getter", "times")
 
     def __init__(self, shape: bytes) -> None:
         _refuse_too_many_hooks(shape)
@@ -128,8 +128,8 @@ class Layout:
                 self.names.append(name)
                 self.times.append(at)
                 self.begun.append(begun.pop(name, at) if action == END else at)
-        self.times_in = _taking(self.times)
-        self.begun_in = _taking(self.begun)
+        self.time_getter = _taking(self.times)
+        self.begin_getter = _taking(self.begun)
 
 
 def _taking(words: Sequence[int]) -> _Take:
@@ -196,7 +196,7 @@ def decode_words(payload: bytes | memoryview) -> Steps:
     if end + names_bytes > len(view):
         raise ValueError("it ends among its words")
     words = struct.unpack_from(f"<{number}Q", view, begin)
-    others = view[end + names_bytes :]
+    records = view[end + names_bytes :]
     shape = bytes(view[begin + _CODE_AT : end : 8])
     if names_bytes:
         _refuse_too_many_hooks(shape)
@@ -204,21 +204,21 @@ def decode_words(payload: bytes | memoryview) -> Steps:
             raise ValueError(f"there is no code of the number {_EVENT} in a log")
         names = _names.decode(view[end : end + names_bytes])
         walk = Walk(tuple(origin), names, high << SHIFT)
-        return _read_singly(words, walk, others)
+        return _read_singly(words, walk, records)
     layout = layout_of(shape)
     numbers = [*origin, *[word & NUMBER for word in words]]
     places = [
         (first, place_of(take(numbers), steps, batches))
         for first, take, steps, batches in layout.places
     ]
-    times_ns, begun_ns = layout.times_in(numbers), layout.begun_in(numbers)
+    times_ns, begun_ns = layout.time_getter(numbers), layout.begin_getter(numbers)
     if base_ns := high << SHIFT:
         times_ns = [base_ns + number for number in times_ns]
         begun_ns = [base_ns + number for number in begun_ns]
-    return Steps(places, layout.names, times_ns, begun_ns, others)
+    return Steps(places, layout.names, times_ns, begun_ns, records)
 
 
-def others_in(payload: bytes | memoryview) -> memoryview:
+def records_in(payload: bytes | memoryview) -> memoryview:
     """Return the part of a payload after its hooks.
 
     Raises:
@@ -231,7 +231,7 @@ def others_in(payload: bytes | memoryview) -> memoryview:
     return memoryview(payload)[end:]
 
 
-def _read_singly(words: Sequence[int], walk: Walk, others: memoryview) -> Steps:
+def _read_singly(words: Sequence[int], walk: Walk, records: memoryview) -> Steps:
     hooks = list(walk.hooks(words))
     places: list[tuple[int, PlaceTuple]] = []
     for at, hook in enumerate(hooks):
@@ -242,5 +242,5 @@ def _read_singly(words: Sequence[int], walk: Walk, others: memoryview) -> Steps:
         [hook.name for hook in hooks],
         [hook.time_ns for hook in hooks],
         [hook.time_ns - hook.duration_ns for hook in hooks],
-        others,
+        records,
     )

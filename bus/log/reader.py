@@ -9,7 +9,7 @@ from ..errors import LogError, LogFormatError
 from .codec import DecodedEvent, FrameParts, HookSelection, decode_events, decode_parts
 from .format import (
     FRAME_HEAD,
-    HAS_OTHERS,
+    HAS_RECORDS,
     KIND_EVENTS,
     KIND_FOOTER,
     MAX_PAYLOAD_BYTES,
@@ -365,7 +365,7 @@ def _after_hook_frames(data: memoryview, at: int, mark: int) -> int:
     while total - at >= FRAME_HEAD.size:
         found, _, length, _, kind, flags, _, _ = FRAME_HEAD.unpack_from(data, at)
         end = at + FRAME_HEAD.size + length
-        if found != mark or kind != KIND_EVENTS or flags & HAS_OTHERS or end > total:
+        if found != mark or kind != KIND_EVENTS or flags & HAS_RECORDS or end > total:
             return at
         before, at = at, end
     return before

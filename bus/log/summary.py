@@ -111,7 +111,7 @@ class Summary(msgspec.Struct):
             total = self.metrics[name] = MetricTotal()
         total.add(value, epoch, step)
 
-    def add_other(self, event: DecodedEvent) -> None:
+    def add_record(self, event: DecodedEvent) -> None:
         """Count an event that is not a hook."""
         if type(event) is Put:
             self.events["Put"] = self.events.get("Put", 0) + 1
@@ -140,7 +140,7 @@ class Summary(msgspec.Struct):
                 total.count += 1
                 total.total_ns += event.duration_ns
             else:
-                self.add_other(event)
+                self.add_record(event)
         first = next((event for event in events if isinstance(event, Event)), None)
         last = next((event for event in reversed(events) if isinstance(event, Event)), None)
         if first is not None and last is not None:

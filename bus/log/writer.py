@@ -24,7 +24,7 @@ from .flight_recorder import NOBODY, FlightRecorder
 from .format import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
-    HAS_OTHERS,
+    HAS_RECORDS,
     KIND_EVENTS,
     MAX_EVENTS_A_FRAME,
     MAX_PAYLOAD_BYTES,
@@ -159,7 +159,7 @@ class LogWriter(EventBuffer):
         """Return how much is recorded, buffered and lost; any thread may call this."""
         segment, size = self.committed
         written = self._flushed_seq
-        buffered = count_hooks(shape_of(self.trace.words)) + len(self.others)
+        buffered = count_hooks(shape_of(self.trace.words)) + len(self.records)
         return LogStatistics(
             events=written + buffered,
             buffered=buffered,
@@ -197,20 +197,20 @@ class LogWriter(EventBuffer):
             if self._pending:
                 self._write_before(self._pending[0].seq)
                 return
-        hook_count, other_count = self._count_recorded(), len(self.others)
-        number = hook_count + other_count
+        hook_count, record_count = self._count_recorded(), len(self.records)
+        number = hook_count + record_count
         if not number:
             self._keep_rest(self.trace.cut(0).rest)  # changes of the place, without a hook
             return
         try:
-            payload = encode_trace(self.trace, self.others)
+            payload = encode_trace(self.trace, self.records)
         except (*UNENCODABLE, TooManyWords):
             self._write_before(self._flushed_seq + number)
             return
         if number > MAX_EVENTS_A_FRAME or len(payload) > MAX_PAYLOAD_BYTES:
             self._write_before(self._flushed_seq + number)
             return
-        self._write_frame(payload, hook_count, other_count)
+        self._write_frame(payload, hook_count, record_count)
 
     def flush_end(self) -> bool:
         """Write the last events, for which some space was kept back.
@@ -228,49 +228,51 @@ class LogWriter(EventBuffer):
         at_once = MAX_EVENTS_A_FRAME
         while self._flushed_seq < limit:
             number = min(at_once, limit - self._flushed_seq)
-            other_count = bisect_left(self.others, self._flushed_seq + number, key=_by_seq)
-            hook_count = number - other_count
-            payload = self._encode_first(hook_count, other_count)
+            record_count = bisect_left(self.records, self._flushed_seq + number, key=_by_seq)
+            hook_count = number - record_count
+            payload = self._encode_first(hook_count, record_count)
             if payload is not None and len(payload) <= MAX_PAYLOAD_BYTES:
-                self._write_frame(payload, hook_count, other_count)
+                self._write_frame(payload, hook_count, record_count)
             elif number > 1:
                 at_once = number // 2
             else:
-                event = str(self.others[:other_count] or self.trace.cut(hook_count).hooks)
+                event = str(self.records[:record_count] or self.trace.cut(hook_count).hooks)
                 refused = MetricError(
                     f"one event takes more than {MAX_PAYLOAD_BYTES} bytes, the most a log takes, "
                     f"or has a hook's name of more than {MAX_NAMES_BYTES}: "
                     f"{event[:200]}..."
                 )
-                self._finish_frame(hook_count, other_count, refused)
+                self._finish_frame(hook_count, record_count, refused)
         if refused is not None:
             raise refused
 
-    def _encode_first(self, hook_count: int, other_count: int) -> bytes | None:
+    def _encode_first(self, hook_count: int, record_count: int) -> bytes | None:
         """Return a frame's payload; None if it would be too large."""
         trace = self.trace.cut(hook_count).first
         try:
-            return encode_trace(trace, self.others[:other_count])
+            return encode_trace(trace, self.records[:record_count])
         except TooManyWords:
             return None
         except UNENCODABLE:
-            self.others[:other_count] = [encodable(event) for event in self.others[:other_count]]
-            return encode_trace(trace, self.others[:other_count])
+            self.records[:record_count] = [
+                encodable(event) for event in self.records[:record_count]
+            ]
+            return encode_trace(trace, self.records[:record_count])
 
-    def _write_frame(self, payload: bytes, hook_count: int, other_count: int) -> None:
+    def _write_frame(self, payload: bytes, hook_count: int, record_count: int) -> None:
         time_ns = self._written_ns = self.clock_ns()
         if self.trace is self.recorder.trace:
             self._set_due(time_ns & NUMBER)
-        flags = HAS_OTHERS if other_count else 0
-        number, seq = hook_count + other_count, self._flushed_seq
+        flags = HAS_RECORDS if record_count else 0
+        number, seq = hook_count + record_count, self._flushed_seq
         frame = pack_frame(self._mark, KIND_EVENTS, payload, number, seq, time_ns, flags)
-        self._underway = frame, hook_count, other_count
+        self._underway = frame, hook_count, record_count
         error = None
         try:
             self._file.append(frame)
         except OSError as failure:
             error = failure
-        self._finish_frame(hook_count, other_count, error)
+        self._finish_frame(hook_count, record_count, error)
 
     def _finish_underway(self) -> None:
         """Continue where an interrupt ended ``_write_frame``, with the same bytes and place.
@@ -278,7 +280,7 @@ class LogWriter(EventBuffer):
         Another process may have read them already.
         """
         assert self._underway is not None
-        frame, hook_count, other_count = self._underway
+        frame, hook_count, record_count = self._underway
         error = None
         begin = self.committed[1]
         if self._file.size != begin + len(frame):
@@ -287,22 +289,22 @@ class LogWriter(EventBuffer):
                 self._file.append(frame)
             except OSError as failure:
                 error = failure
-        self._finish_frame(hook_count, other_count, error)
+        self._finish_frame(hook_count, record_count, error)
 
-    def _finish_frame(self, hook_count: int, other_count: int, error: Exception | None) -> None:
+    def _finish_frame(self, hook_count: int, record_count: int, error: Exception | None) -> None:
         """Remove the first events from the buffers: they are written, or lost by an error."""
-        number = hook_count + other_count
+        number = hook_count + record_count
         gap: list[Event] = []
         if error is not None:  # first, because more hooks may be taken from the flight recorder
-            gap.append(self._gap(number, self.others[:other_count], error))
+            gap.append(self._gap(number, self.records[:record_count], error))
         _, hooks, rest = self.trace.cut(hook_count)
         if error is not None:
             is_first_loss = not self.lost_events
-            self._lose_frame(number, other_count, rest, error, gap)
+            self._lose_frame(number, record_count, rest, error, gap)
             if is_first_loss and isinstance(error, OSError):
                 self._report_loss(error)
             return
-        self._commit_frame(number, other_count, hooks, rest)
+        self._commit_frame(number, record_count, hooks, rest)
         if max(len(self._uncounted), len(self._singly)) > COUNT_EVENTS_AT_ONCE:
             self._count()
         if self._file.size >= self._rotate_at:
@@ -310,47 +312,47 @@ class LogWriter(EventBuffer):
 
     @uninterrupted
     def _commit_frame(
-        self, number: int, other_count: int, hooks: list[HookAt], rest: HookTrace
+        self, number: int, record_count: int, hooks: list[HookAt], rest: HookTrace
     ) -> None:
         """Remove the first events, which are written.
 
         Args:
             number: their number.
-            other_count: how many of them are not hooks.
+            record_count: how many of them are not hooks.
             hooks: the hooks.
             rest: the trace after them.
         """
-        trace, others = self.trace, self.others
+        trace, records = self.trace, self.records
         self._flushed_seq = self._readable_seq = self._flushed_seq + number
         self._underway = None
         self.committed = (self._index, self._file.size)
         self._singly += hooks
-        self._uncounted += others[:other_count]
-        del others[:other_count]
+        self._uncounted += records[:record_count]
+        del records[:record_count]
         trace.words[:] = rest.words
         trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0
 
     @uninterrupted
     def _lose_frame(
-        self, number: int, other_count: int, rest: HookTrace, error: Exception, gap: list[Event]
+        self, number: int, record_count: int, rest: HookTrace, error: Exception, gap: list[Event]
     ) -> None:
         """Remove the first events, which are lost.
 
         Args:
             number: their number.
-            other_count: how many of them are not hooks.
+            record_count: how many of them are not hooks.
             rest: the trace after them.
             error: why they are lost.
             gap: the events that record the loss.
         """
-        trace, others = self.trace, self.others
+        trace, records = self.trace, self.records
         self._flushed_seq += number
         self._underway = None
         self.lost_events += number
         self._loss = error
-        del others[:other_count]
-        others += gap
+        del records[:record_count]
+        records += gap
         trace.words[:] = rest.words
         trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0
@@ -377,7 +379,7 @@ class LogWriter(EventBuffer):
 
     def _take_arrived(self, wait: bool) -> None:
         """Replace pending values that have arrived, up to the first that has not."""
-        others = self.others
+        records = self.records
         while self._pending:
             event = self._pending[0]
             value: PendingValue = event.value  # type: ignore[assignment]
@@ -388,7 +390,7 @@ class LogWriter(EventBuffer):
             except Exception as error:
                 # The accelerator failed. Training will notice; the log goes on.
                 arrived = _never_arrived(event, error)
-            others[bisect_left(others, event.seq, key=_by_seq)] = arrived
+            records[bisect_left(records, event.seq, key=_by_seq)] = arrived
             self._pending.popleft()
 
     # -- the summary -------------------------------------------------------------------------
@@ -402,7 +404,7 @@ class LogWriter(EventBuffer):
         counted = 0
         try:
             for event in self._uncounted:
-                self._summary.add_other(event)
+                self._summary.add_record(event)
                 counted += 1
         finally:
             del self._uncounted[:counted]
@@ -545,7 +547,7 @@ class LogWriter(EventBuffer):
                 f"segment {index} could not be made durable: {why}; a power cut may lose it, and "
                 "it is not tried again"
             )
-            self.others.append(self.event(Fault, "OSError", message, "", "", source="log"))
+            self.records.append(self.event(Fault, "OSError", message, "", "", source="log"))
 
     def close(self) -> None:
         """Write what is left, seal the last segment and make everything durable."""

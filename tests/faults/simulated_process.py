@@ -310,7 +310,7 @@ class Process:
 
     def _look_at_memory(self) -> None:
         writer, office = self.writer, self.bus.post_office
-        held = [event for event in writer.others if type(event) not in (Gap, Fault)]
+        held = [event for event in writer.records if type(event) not in (Gap, Fault)]
         hooks = count_hooks(shape_of(writer.trace.words))
         is_held = bool(hooks or held) and not writer._pending
         require(not is_held, "what is flushed is held no more")

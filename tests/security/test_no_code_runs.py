@@ -13,7 +13,7 @@ from helpers import encode_events
 
 from nightbus.__main__ import main
 from nightbus.bus.events import Unknown
-from nightbus.bus.log.format import HAS_OTHERS, KIND_EVENTS, SegmentHeader, pack_frame, pack_header
+from nightbus.bus.log.format import HAS_RECORDS, KIND_EVENTS, SegmentHeader, pack_frame, pack_header
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.runs.cursor import Cursor, CursorFile
 
@@ -92,7 +92,7 @@ def test_a_type_that_a_logs_schema_names_is_data(tmp_path: Path) -> None:
     header.schema = {99: ["os.system", "command"], 2: ["os.system", "command"]}
     call = (99, 0, f"touch {sentinel}")
     payload = encode_events((), (), (call,))
-    frame = pack_frame(7, KIND_EVENTS, payload, 1, 0, 1, HAS_OTHERS)
+    frame = pack_frame(7, KIND_EVENTS, payload, 1, 0, 1, HAS_RECORDS)
     run.store(0).path(0).write_bytes(pack_header(header) + frame)
 
     reader = LogReader(run.store(0))
