@@ -498,7 +498,7 @@ def test_a_client_does_not_follow_a_link_to_another_socket(tmp_path: Path) -> No
         (b"[" * 60_000 + b"\n", "the request cannot be read"),
         (b'{"verb": "explode"}\n', "explode"),
         (b'{"verb": "stop", "run": "rm"}\n', "unknown field"),
-        (b'{"verb": "stop", "version": 2}\n', "of version 2"),
+        (b'{"verb": "stop", "version": 2}\n', "has version 2"),
         (b'{"verb": "stop", "timeout_s": 1e300}\n', "expected 0 to 3600"),
         (b'{"verb": "stop", "reason": "' + b"x" * 2000 + b'"}\n', "at most 1000"),
     ],

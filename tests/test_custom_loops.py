@@ -380,7 +380,7 @@ def test_a_loop_runs_the_trainers_other_loops(tmp_path: Path) -> None:
 def test_assigning_no_loop_is_refused(tmp_path: Path) -> None:
     with pytest.raises(nb.UsageError, match=r"fit_loop is int; expected a nightbus\.Loop"):
         trainer(tmp_path).fit_loop = 3  # type: ignore[assignment]
-    with pytest.raises(nb.UsageError, match=r"connect\(epoch_loop=\.\.\.\) expects a loop, not str"):
+    with pytest.raises(nb.UsageError, match=r"connect\(epoch_loop=.*\) expects a loop, not str"):
         trainer(tmp_path).fit_loop.connect(epoch_loop="mine")
     with pytest.raises(nb.UsageError, match="has 2 child loops"):
         trainer(tmp_path).fit_loop.epoch_loop.connect(Steps(), Steps(), Steps())
