@@ -363,7 +363,7 @@ PLAIN = SetUp(
 
 
 @settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 @given(SET_UPS)
 @example(PLAIN)
