@@ -5,6 +5,8 @@ import errno
 import gc
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -43,6 +45,20 @@ def end_workers() -> None:
     for found in gc.get_objects():
         if type(found).__name__.endswith("MultiProcessingDataLoaderIter"):
             found._shutdown_workers()
+
+
+def nightbus(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "nightbus", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80", **environment},
+        timeout=DEADLINE_S,
+    )
 
 
 class Recording:

@@ -21,16 +21,6 @@ from nightbus.bus.log.reader import LogReader
 PROGRAM = Path(__file__).parent / "steered_process.py"
 
 
-def nightbus(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nightbus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=DEADLINE_S,
-    )
-
-
 class Training:
     """A training process, and the folder of its run."""
 

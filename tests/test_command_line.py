@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import DEADLINE_S
+from helpers import DEADLINE_S, nightbus
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -25,20 +25,6 @@ from nightbus.bus.log import format as log_format
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.runs.cursor import Cursor, CursorFile
-
-
-def nightbus(
-    *arguments: str | Path, cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "80", **environment}
-    return subprocess.run(
-        [sys.executable, "-m", "nightbus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment,
-        timeout=DEADLINE_S,
-    )
 
 
 def on_terminal(*arguments: str | Path, columns: int = 80) -> list[str]:
@@ -494,29 +480,6 @@ def test_replay_of_a_run_that_goes_on_delivers_what_there_is_and_says_so(tmp_pat
     assert done.returncode == 3
     assert "the run goes on" in done.stderr
     assert (tmp_path / "copy" / "metrics.csv").read_text().endswith("0,0,,0.5\n")
-
-
-# -- wrong calls ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["show", "nowhere"], 2, "is neither a run's folder nor an id or a name below ./runs"),
-        (["show", "ROOT"], 2, "is not a run; runs in"),
-        (["replay", "RUN"], 2, "name a destination"),
-        (["replay", "RUN", "--resume", "--csv", "x"], 2, "leave out --csv DIR"),
-    ],
-)
-def test_a_wrong_call_is_told_what_to_do(
-    run: Path, arguments: list[str], code: int, message: str
-) -> None:
-    paths = {"RUN": str(run), "ROOT": str(run.parent)}
-    done = nightbus(*[paths.get(word, word) for word in arguments])
-
-    assert done.returncode == code
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_log_of_a_newer_major_version_is_refused(run: Path, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers import eventually
+from helpers import eventually, nightbus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Small, events, loader, trainer
-from steered_runs import Training, nightbus, recorded, talk, training
+from steered_runs import Training, recorded, talk, training
 
 import nightbus as nb
 from nightbus.__main__ import main

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import DEADLINE_S, eventually
+from helpers import DEADLINE_S, eventually, nightbus
 from models import Small, events, loader, trainer
-from steered_runs import Training, nightbus, recorded, talk, training
+from steered_runs import Training, recorded, talk, training
 
 import nightbus as nb
 from nightbus.bus.bus_thread import BusThread
@@ -346,27 +346,6 @@ def test_a_process_that_hangs_is_said_not_to_answer(
             send(lasting.run, Request("status", timeout_s=0.1))
     finally:
         lasting.thaw()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere", "stop"], "is neither a run's folder nor an id"),
-        (["RUN", "explode"], "invalid choice: 'explode'"),
-        (["RUN", "stop", "--timeout", "-1"], "expected 0 to 3600 seconds"),
-        (["RUN", "stop", "--timeout", "nan"], "expected 0 to 3600 seconds"),
-    ],
-)
-def test_a_wrong_call_is_told_what_to_do(
-    tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    run = nb.RunFolder.create(tmp_path, "x").path
-
-    done = nightbus("send", *[str(run) if word == "RUN" else word for word in arguments])
-
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id_and_as_the_last_one(lasting: Training) -> None:

@@ -2,16 +2,13 @@
 
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import DEADLINE_S
+from helpers import nightbus
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -40,16 +37,6 @@ def fit(tmp_path: Path, **arguments: Any) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit(tmp_path_factory.mktemp("run"), max_epochs=4)
-
-
-def nightbus(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nightbus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "80"},
-        timeout=DEADLINE_S,
-    )
 
 
 def test_a_curve_has_steps_times_and_values_in_order(run: Path) -> None:
@@ -128,22 +115,6 @@ def test_a_figure_names_its_metrics_runs_and_axis(tmp_path: Path, run: Path) -> 
     assert "<!-- time (s) -->" in text
     assert f"<!-- {run.name} -->" in text
     assert "constant" not in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--metric", "lost"], "no metric lost; recorded: falling, constant, train_loss, val_loss"),
-        (["-o", "out.txt"], r"out\.txt: expected one of the endings"),
-    ],
-)
-def test_a_wrong_call_is_told_what_there_is(run: Path, arguments: list[str], said: str) -> None:
-    output = [] if "-o" in arguments else ["-o", "out.png"]
-
-    done = nightbus("plot", run, *output, *arguments)
-
-    assert done.returncode == 2
-    assert re.search(said, done.stderr)
 
 
 # -- whatever a log may hold ---------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import DEADLINE_S, Recording, eventually, read_log, seqs, values
+from helpers import DEADLINE_S, Recording, eventually, nightbus, read_log, seqs, values
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -30,19 +30,6 @@ from nightbus.bus.log.place import Place
 from nightbus.bus.log.segments import compress_segment
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.runs.run_folder import AttemptLock
-
-
-def nightbus(
-    *arguments: str | Path, cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nightbus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        timeout=DEADLINE_S,
-    )
 
 
 class Recorded:
@@ -257,18 +244,6 @@ def test_tail_reads_past_damage_and_says_so(tmp_path: Path) -> None:
     assert "segment 1 of attempt 0" in shown.stderr
     assert "loss = 89" in shown.stdout
     assert "loss = 0 " in shown.stdout
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [(["--kind", "Foo"], "there are no events of type Foo"), (["-n", "-1"], "expected 0 or more")],
-)
-def test_a_wrong_call_of_tail_is_told_what_to_do(
-    tmp_path: Path, options: list[str], message: str
-) -> None:
-    done = nightbus("tail", Recorded(tmp_path).end(), *options)
-
-    assert (done.returncode, message in done.stderr) == (2, True)
 
 
 def test_tail_of_a_strangers_run_sends_a_terminal_nothing_it_would_act_on(tmp_path: Path) -> None:
