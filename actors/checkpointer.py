@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..bus.actor import Actor, actor_name
@@ -683,19 +683,36 @@ class Checkpointer:
             raise CheckpointError(
                 "the checkpoint holds only weights, so training cannot be resumed from it"
             )
+        self._restore_optimizers(state)
+        if "imported" in state:  # a checkpoint of another library holds nothing else
+            context.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
+            return
+        context.fit_loop.load_state_dict(state["loops"]["fit_loop"])
+        context.optimization_progress.load_state_dict(state["optimization"])
+        context.device.load_state_dict(state["scaler"])
+        self._restore_actors(state["actors"])
+        if context.datamodule is not None and state["datamodule"]:
+            context.datamodule.load_state_dict(state["datamodule"])
+        context.loaders.load_state_dict(state["loaders"])
+        context.metrics.load_state_dict(state["metrics"])
+        load_torchmetrics_state(context.lightning_module, state["torchmetrics"])
+        _restore_gradients(context.lightning_module, state["gradients"])
+        self._rng = state["rng"]
+        self._saved_modes = state.get("modes")
+
+    def _restore_optimizers(self, state: Mapping[str, Any]) -> None:
+        optimizers = self._optimization.optimizers
+        schedulers = [config.scheduler for config in self._optimization.schedulers]
         for what, mine, saved in (
-            ("optimizers", self._optimization.optimizers, state["optimizer_states"]),
-            ("schedulers", self._optimization.schedulers, state["lr_schedulers"]),
+            ("optimizers", optimizers, state["optimizer_states"]),
+            ("schedulers", schedulers, state["lr_schedulers"]),
         ):
             if len(mine) != len(saved):
                 raise CheckpointError(
                     f"the checkpoint has {len(saved)} {what}, configure_optimizers gave {len(mine)}"
                 )
-        _check_classes(self._optimization.optimizers, state.get("optimizer_classes"))
-        schedulers = [config.scheduler for config in self._optimization.schedulers]
-        for optimizer, saved in zip(
-            self._optimization.optimizers, state["optimizer_states"], strict=True
-        ):
+        _check_classes(optimizers, state.get("optimizer_classes"))
+        for optimizer, saved in zip(optimizers, state["optimizer_states"], strict=True):
             try:
                 optimizer.load_state_dict(saved)
             except (ValueError, KeyError) as error:
@@ -707,13 +724,8 @@ class Checkpointer:
                 optimizer._opt_called = True  # type: ignore[attr-defined]  # schedulers ask for it
         for scheduler, saved in zip(schedulers, state["lr_schedulers"], strict=True):
             scheduler.load_state_dict(saved)
-        if "imported" in state:  # a checkpoint of another library holds nothing else
-            context.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
-            return
-        context.fit_loop.load_state_dict(state["loops"]["fit_loop"])
-        context.optimization_progress.load_state_dict(state["optimization"])
-        context.device.load_state_dict(state["scaler"])
-        saved_actors = state["actors"]
+
+    def _restore_actors(self, saved_actors: Mapping[str, Mapping[str, Any]]) -> None:
         present = self._actors_with_state()
         for name, actor in present.items():
             if name in saved_actors:
@@ -725,17 +737,6 @@ class Checkpointer:
                 "they are dropped",
                 names=", ".join(lost),
             )
-        if context.datamodule is not None and state["datamodule"]:
-            context.datamodule.load_state_dict(state["datamodule"])
-        context.loaders.load_state_dict(state["loaders"])
-        context.metrics.load_state_dict(state["metrics"])
-        load_torchmetrics_state(context.lightning_module, state["torchmetrics"])
-        parameters = plain_names(dict(context.lightning_module.named_parameters()))
-        for name, gradient in state["gradients"].items():
-            # With the parameter's own layout in memory, as backward makes them.
-            parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
-        self._rng = state["rng"]
-        self._saved_modes = state.get("modes")
 
     def begin_training(self) -> None:
         """Include, from now on, the modes of the module's parts in the run's state.
@@ -762,6 +763,13 @@ class Checkpointer:
                 self._modes.load_state_dict(self._saved_modes)
             self._context.bus.emit(Resumed)
             self.between_steps()
+
+
+def _restore_gradients(module: nn.Module, gradients: Mapping[str, Tensor]) -> None:
+    parameters = plain_names(dict(module.named_parameters()))
+    for name, gradient in gradients.items():
+        # With the parameter's own layout in memory, as backward makes them.
+        parameters[name].grad = torch.empty_like(parameters[name]).copy_(gradient)
 
 
 def _check_classes(mine: Sequence[Any], saved: Sequence[str] | None) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter
 from types import FrameType
 from typing import Any, NamedTuple
@@ -95,31 +95,8 @@ class HyperparametersMixin:
         given = self._arguments(calls)
         names = [entry for entry in args if isinstance(entry, str)]
         others = [entry for entry in args if not isinstance(entry, str)]
-        kept = self._kept_hparams
-        found: dict[str, Any] = {}
-        for config in others:
-            if config is None:
-                continue
-            items = items_of(config)
-            if items is None or len(others) > 1:
-                raise UsageError(
-                    f"save_hyperparameters got {type(config).__name__}; expected names of "
-                    "arguments, or one mapping, Namespace or dataclass whose items are kept"
-                )
-            found |= items
-            argument = _argument_of(config, calls, type(self))
-            kept = kept._replace(
-                argument=argument or kept.argument,
-                items=(*kept.items, *items),
-                shape=shape_of(config),
-            )
-        unknown = [name for name in names if name not in given]
-        if unknown:
-            raise UsageError(
-                f"save_hyperparameters({', '.join(map(repr, unknown))}): "
-                f"{type(self).__name__}.__init__ has no such argument; it has "
-                f"{', '.join(given) or 'none'}"
-            )
+        found, kept = self._items_of_config(others, calls)
+        self._check_names(names, given)
         if not calls and not others and not dataclasses.is_dataclass(self):
             raise UsageError(
                 f"save_hyperparameters() was called while {type(self).__name__}.__init__ does not "
@@ -132,10 +109,7 @@ class HyperparametersMixin:
         else:
             found |= given
             kept = kept._replace(star=calls[-1].star if calls else ())
-        for name in ignored:
-            self.hparams.pop(name, None)
-            if name in given and is_secret_name(name):
-                redact_setting(name, given[name])  # so that it is removed from texts of errors
+        self._forget(ignored, given)
         self.hparams.update({name: value for name, value in found.items() if name not in ignored})
         kept = kept._replace(
             items=tuple(name for name in kept.items if name in self.hparams),
@@ -143,6 +117,44 @@ class HyperparametersMixin:
         )
         object.__setattr__(self, "_hparams_kept", kept)
         object.__setattr__(self, "_logs_hparams", logger)
+
+    def _items_of_config(
+        self, configs: Sequence[Any], calls: list["_Call"]
+    ) -> tuple[dict[str, Any], _Kept]:
+        """Return the items of a mapping, Namespace or dataclass, and how they are to be kept."""
+        kept = self._kept_hparams
+        for config in configs:
+            if config is None:
+                continue
+            items = items_of(config)
+            if items is None or len(configs) > 1:
+                raise UsageError(
+                    f"save_hyperparameters got {type(config).__name__}; expected names of "
+                    "arguments, or one mapping, Namespace or dataclass whose items are kept"
+                )
+            kept = kept._replace(
+                argument=_argument_of(config, calls, type(self)) or kept.argument,
+                items=(*kept.items, *items),
+                shape=shape_of(config),
+            )
+            return dict(items), kept
+        return {}, kept
+
+    def _check_names(self, names: Sequence[str], given: Mapping[str, Any]) -> None:
+        unknown = [name for name in names if name not in given]
+        if unknown:
+            raise UsageError(
+                f"save_hyperparameters({', '.join(map(repr, unknown))}): "
+                f"{type(self).__name__}.__init__ has no such argument; it has "
+                f"{', '.join(given) or 'none'}"
+            )
+
+    def _forget(self, ignored: Iterable[str], given: Mapping[str, Any]) -> None:
+        """Drop hyperparameters kept before; secrets among them are not shown either."""
+        for name in ignored:
+            self.hparams.pop(name, None)
+            if name in given and is_secret_name(name):
+                redact_setting(name, given[name])  # so that it is removed from texts of errors
 
     def _arguments(self, calls: list["_Call"]) -> dict[str, Any]:
         """Return the arguments of all running ``__init__``; those of subclasses take precedence."""

@@ -282,12 +282,7 @@ def replay(
     listeners = _listeners(everyone)
     if not follow:  # before sinks open, so that a wrong call leaves no files
         _warn(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
-    files: dict[str, CursorFile] = {}
-    if resume:
-        files = {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
-    elif cursors is not None:
-        names = [actor_name(sink) for sink in destinations]
-        files = {name: CursorFile(folder, name, as_path(cursors)) for name in names}
+    files = _cursor_files(folder, everyone, destinations, resume, cursors)
     observers = [
         _observer(host, actor, selection, files.get(actor_name(actor)), resume)
         for actor in everyone
@@ -303,6 +298,29 @@ def replay(
     if cursors is not None:
         for file in files.values():
             file.path.unlink(missing_ok=True)
+    return _result(host, folder, observers)
+
+
+def _cursor_files(
+    folder: RunFolder,
+    everyone: Sequence[Actor],
+    destinations: Sequence[Actor],
+    resume: bool,
+    cursors: str | os.PathLike[str] | None,
+) -> dict[str, CursorFile]:
+    """Return where positions are committed, by the names of actors."""
+    if resume:
+        return {actor_name(actor): CursorFile(folder, actor_name(actor)) for actor in everyone}
+    if cursors is not None:
+        names = [actor_name(sink) for sink in destinations]
+        return {name: CursorFile(folder, name, as_path(cursors)) for name in names}
+    return {}
+
+
+def _result(
+    host: "_ReplayHost", folder: RunFolder, observers: Sequence[ReplayObserver]
+) -> Replayed:
+    """Return what the actors sent and put, in the order of the recording."""
     counts = {observer.name: observer.events_read for observer in observers}
     order = {name: number for number, name in enumerate(counts)}
     # The scheduler decides who reads first; the result is in the order of the recording.
