@@ -333,6 +333,7 @@ def test_an_enum_is_found_only_where_it_is_imported_already(tmp_path: Path) -> N
     assert "which is not imported" in done.stderr
 
 
+@pytest.mark.long
 def test_a_combination_of_flags_is_found_only_where_its_class_is(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "x", {"value": Way(0)})
     read = (
@@ -519,6 +520,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(value=plain)
 def test_any_nesting_of_plain_values_comes_back(

@@ -23,6 +23,8 @@ from nightbus.bus.errors import ControlError, UsageError
 from nightbus.bus.inspection.control_client import send
 from nightbus.bus.named_types import names_below
 
+pytestmark = pytest.mark.long
+
 PROGRAM = Path(__file__).parent / "commanded_process.py"
 SET_RATE = ("--to", "rates", "--command", "tests.SetRate")
 

@@ -35,6 +35,8 @@ from nightbus.bus.control.socket import SOCKET_NAME, Peer, connect, is_listening
 from nightbus.bus.errors import ControlError
 from nightbus.bus.inspection.control_client import send
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Training]:
@@ -83,7 +85,6 @@ def test_stop_ends_the_run_and_says_so(stopped: Stopped) -> None:
     assert stopped.last_line == "ended seen enough"
 
 
-@pytest.mark.long
 def test_stop_before_the_least_number_of_steps_says_when_it_ends(tmp_path: Path) -> None:
     with training(tmp_path, "--min-steps", "1000000") as live:
         done = nightbus("send", live.run.path, "stop")
@@ -104,7 +105,6 @@ def test_pause_holds_the_run_and_resume_lets_it_go_on(lasting: Training) -> None
     eventually(lambda: lasting.step() > held)
 
 
-@pytest.mark.long
 def test_a_run_that_is_paused_can_be_stopped(live: Training) -> None:
     nightbus("send", live.run.path, "pause")
 
@@ -622,7 +622,6 @@ def test_nothing_is_left_behind_at_the_end(stopped: Stopped) -> None:
     assert left == ["attempt-000", "checkpoints", "run.json"]
 
 
-@pytest.mark.long
 def test_the_next_attempt_replaces_the_socket_of_a_killed_run(tmp_path: Path) -> None:
     with training(tmp_path) as first:
         eventually(lambda: (first.run.path / "checkpoints").exists())
@@ -784,7 +783,6 @@ def test_a_copy_of_a_run_that_goes_on_is_not_the_run(lasting: Training, tmp_path
     assert "is not running" in done.stderr
 
 
-@pytest.mark.long
 def test_a_run_with_sinks_has_its_socket_however_soon_the_thread_beside_the_step_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

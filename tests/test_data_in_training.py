@@ -728,6 +728,7 @@ class FailsAtOnce(Small):
         raise ValueError("no")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seeded", [False, True])
 @pytest.mark.parametrize("model", [Small, FailsAtOnce])
 def test_workers_that_stay_from_epoch_to_epoch_end_with_the_run(

@@ -12,6 +12,8 @@ from models import Small, loader, trainer
 
 import nightbus as nb
 
+pytestmark = pytest.mark.long
+
 MENTIONED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
@@ -115,7 +117,6 @@ def run(folder: Path, *command: str) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.long
 def test_torchrun_with_two_processes_makes_nothing(tmp_path: Path) -> None:
     command = "-m torch.distributed.run --standalone --nproc-per-node 2 script.py torchrun"
 
@@ -127,7 +128,6 @@ def test_torchrun_with_two_processes_makes_nothing(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["script.py"]
 
 
-@pytest.mark.long
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
 def test_a_group_of_two_processes_that_the_user_initialised_makes_nothing(tmp_path: Path) -> None:
     processes = [run(tmp_path, "script.py", "torch.distributed", rank) for rank in "01"]

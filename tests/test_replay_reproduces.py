@@ -46,6 +46,7 @@ def file_of(kind: Any, folder: Path) -> bytes:
     return bytes((folder / kind.default_name).read_bytes())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [{}, {"rate": "x50"}, {"rate": 100, "clock": "wall"}])
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("which", ["ended", "killed"])

@@ -101,6 +101,7 @@ def check_equal(one: Any, other: Any) -> None:
     assert one[1:] == other[1:]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", LOADERS)
 def test_training_is_equal_to_the_bit_with_and_without_when_the_validation_loader(
     tmp_path: Path, kind: str

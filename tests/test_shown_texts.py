@@ -116,6 +116,7 @@ def test_the_command_that_a_verb_names_reaches_the_run_whatever_its_folder_is_ca
         assert done.stdout == os.fsencode(damaged) + b"\0"
 
 
+@pytest.mark.long
 def test_no_verb_shows_a_metrics_name_that_a_terminal_would_act_on(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "log")
     for sign in UNSEEN.values():

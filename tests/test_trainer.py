@@ -774,6 +774,7 @@ def test_the_learned_weights_stay_with_the_module(tmp_path: Path) -> None:
     assert module.current_epoch == 0  # no longer attached to a trainer
 
 
+@pytest.mark.long
 def test_showing_a_bar_or_a_message_draws_no_random_numbers_of_the_users(tmp_path: Path) -> None:
     """In processes of their own: libraries draw when they are loaded, which is once."""
     program = f"""

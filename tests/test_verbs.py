@@ -373,6 +373,7 @@ def test_plot_reports_what_it_drew(tmp_path: Path, capsys: Capture) -> None:
     assert report == {"path": str(figure), "x": "step", "metrics": ["loss"], "runs": [drawn]}
 
 
+@pytest.mark.long
 def test_import_ckpt_reports_the_new_checkpoint(tmp_path: Path, capsys: Capture) -> None:
     source, out = tmp_path / "model.pt", tmp_path / "imported"
     torch.save({"weight": torch.ones(2)}, source)

@@ -21,6 +21,8 @@ from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.bus.secrets.names import is_secret_name
 from nightbus.bus.secrets.redaction import redact, redact_setting, without_secrets
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 
 
