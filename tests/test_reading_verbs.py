@@ -386,7 +386,7 @@ def test_attach_without_a_destination_is_told_to_name_one(tmp_path: Path) -> Non
 
 
 def test_a_replay_does_not_take_two_kinds_of_cursors(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match="give one of them"):
+    with pytest.raises(nb.UsageError, match="give only one of them"):
         nb.replay(Recorded(tmp_path).end(), resume=True, cursors=tmp_path)
 
 
