@@ -37,3 +37,18 @@ def test_the_architecture_page_names_only_files_that_exist() -> None:
     named = re.findall(r"`((?:bus|actors|loops|sinks|docs|tests)/[\w./-]*)`", table)
 
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_architecture_page_names_every_file_in_its_room() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = dict(re.findall(r"^\*\*`([\w/]+)/`\*\*: (.+?)\n\n", page, re.MULTILINE | re.DOTALL))
+    folders = {init.parent for init in ROOT.glob("[a-z]*/**/__init__.py")}
+    there = {
+        folder.relative_to(ROOT).as_posix(): {
+            file.name for file in folder.glob("*.py") if file.name != "__init__.py"
+        }
+        for folder in folders
+        if folder.relative_to(ROOT).parts[0] not in ("examples", "tests", "build")
+    }
+
+    assert {room: set(re.findall(r"`([\w]+\.py)`", text)) for room, text in rooms.items()} == there
