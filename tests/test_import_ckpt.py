@@ -124,7 +124,7 @@ def test_a_torch_whose_reading_of_pickles_can_be_got_around_is_not_used(
     path, _ = of_lightning(tmp_path)
     monkeypatch.setattr(torch, "__version__", version)
 
-    with pytest.raises(nb.CheckpointError, match=r"take 2\.10 or newer"):
+    with pytest.raises(nb.CheckpointError, match=r"use 2\.10 or newer"):
         convert(path, tmp_path / "mine")
 
     assert not (tmp_path / "mine").exists()

@@ -159,6 +159,7 @@ def test_a_worker_that_is_not_forked_loads_no_more_of_nightbus_than_it_needs() -
         "nightbus._elsewhere",
         "nightbus._lazy",
         "nightbus.actors",
+        "nightbus.actors.data",
         "nightbus.actors.data.worker_seeds",
     ]
 
