@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...bus.log.codes import BATCH_IDX, begin, end, ran
 from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
-from .marks import TRANSFERRED
+from .codes import TRANSFERRED
 from .path import FastPath
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from ...bus.log.codes import BATCH_IDX
 from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from ...bus.routes import SKIP, HookHandler
 from ..outputs import for_batch_end
-from .marks import (
+from .codes import (
     BATCH_BEGINS,
     BATCH_ENDS,
     BATCH_IS_OVER,

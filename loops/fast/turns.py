@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ...bus.routes import HookHandler
 from ..outputs import kept_output
-from .marks import (
+from .codes import (
     AFTER_BACKWARD,
     BACKWARD_BEGINS,
     BACKWARD_ENDS,

@@ -1,4 +1,4 @@
-"""The marks that the fast paths record for a batch.
+"""The codes that the fast paths record for a batch.
 
 Reading the clock and recording it costs about 1 us each time in a step, because the processor's
 caches are full of other data. So what directly follows something else shares its reading: five are
