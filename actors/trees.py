@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map
 from ..bus.errors import UsageError
 
 _Change = Callable[[Any], Any]
+_CPU = torch.device("cpu")
 # What most values beside tensors are, and what is no container.
 _PLAIN = frozenset([type(None), bool, int, float, str, bytes])
 
@@ -97,7 +98,9 @@ def detached(value: Any) -> Any:
 
 def on_cpu(value: Any) -> Any:
     """Return a value with each tensor in it detached and on the CPU."""
-    return move_data_to_device(detached(value), torch.device("cpu"))
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    return value if type(value) in _PLAIN else move_data_to_device(detached(value), _CPU)
 
 
 def _detach(tensor: Tensor) -> Tensor:
