@@ -190,7 +190,7 @@ class EventRecorder(StaysInRun):
             self.flush()
         if len(recorder.trace.words) > MAX_BUFFERED_EVENTS:
             if self.flight is not None:
-                self.flight.keep()
+                self.flight.keep(is_step_end=True)
             self.flush()
 
     def flush(self) -> None:

@@ -67,21 +67,24 @@ class FlightRecorder:
         self.recorder.flush_latest_ns = self.recorder.clock_ns() + MAX_STEP_NS
         place.recorder = self.recorder
 
-    def keep(self) -> None:
+    def keep(self, is_step_end: bool = False) -> None:
         """Take the trace since the last time; only on the thread that created the recorder.
 
         Code that interrupts it, such as a signal handler, does nothing.
+
+        Args:
+            is_step_end: whether a step has ended, so that outside hooks none is open.
         """
         owner = self._owner
         if owner == NOBODY:
             return
         self._owner = NOBODY
         try:
-            self._keep()
+            self._keep(is_step_end and not self._place.hook)
         finally:
             self._owner = owner
 
-    def _keep(self) -> None:
+    def _keep(self, all_ended: bool) -> None:
         trace = self.recorder.trace
         kept = trace.rest(trace.origin)
         kept.words = trace.words[:]
@@ -89,7 +92,9 @@ class FlightRecorder:
         rest = array("Q")
         if shape != self._shape:
             self._count = count_hooks(shape) + shape.count(_EVENT_CODE)
-            rest = kept.cut(count_hooks(shape)).rest.words
+            # To walk the words for hooks that have not ended takes 1 us a step.
+            if not all_ended:
+                rest = kept.cut(count_hooks(shape)).rest.words
             self._shape = b"" if rest else shape
         origin = self._place.origin()
         self.recorder.flush_latest_ns = self.recorder.clock_ns() + MAX_STEP_NS

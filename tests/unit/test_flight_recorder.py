@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Arriving, tell
+from models import Small, loader, trainer
 
 import nightbus as nb
 from nightbus.bus.errors import LogFormatError
@@ -18,7 +19,7 @@ from nightbus.bus.log.codes import Origin
 from nightbus.bus.log.flight_recorder import FlightRecorder
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import LogReader
-from nightbus.bus.log.trace import HookAt
+from nightbus.bus.log.trace import HookAt, count_hooks, shape_of
 from nightbus.bus.log.writer import LogIdentity
 from nightbus.bus.routes import Routes
 from nightbus.bus.runs.flight_file import open_run, write_flight_file
@@ -366,3 +367,34 @@ def test_hooks_that_are_not_handled_are_kept_while_a_route_is_rebuilt(tmp_path: 
     found = recorder.written(tmp_path / "x.nlog")
 
     assert [event.name for event in found if isinstance(event, Hook)] == ["on_a", "on_a"]
+
+
+class Handles(nb.Callback):
+    """Has hooks in the middle of batches, so that the plain loops are used."""
+
+    def on_before_zero_grad(self, trainer: nb.Trainer, module: object, optimizer: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("callbacks", [[], [Handles()]], ids=["fast path", "plain loops"])
+@pytest.mark.parametrize("function", ["fit", "validate", "predict"])
+def test_no_hook_is_open_where_the_trace_is_taken_between_hooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, callbacks: list[nb.Callback]
+) -> None:
+    for module in ("bus.event_recorder", "loops.fast.evaluation", "loops.fast.training"):
+        monkeypatch.setattr(f"nightbus.{module}.MAX_BUFFERED_EVENTS", 0)
+    run = trainer(tmp_path, recording="off", max_epochs=2, callbacks=callbacks)
+    left: list[int] = []
+    keep = FlightRecorder._keep
+
+    def looked_at(self: FlightRecorder, all_ended: bool) -> None:
+        if all_ended:
+            trace = self.recorder.trace
+            left.append(len(trace.cut(count_hooks(shape_of(trace.words))).rest.words))
+        keep(self, all_ended)
+
+    monkeypatch.setattr(FlightRecorder, "_keep", looked_at)
+    getattr(run, function)(Small(), loader())
+
+    assert len(left) >= 6
+    assert not any(left)
