@@ -1,17 +1,15 @@
 """Bus: connects the log, the routes, the actors and the bus thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .actor import Actor
 from .bus_thread import BusThread
 from .closing import Closing
 from .control.server import ControlServer, Steered
 from .drain import Drain
-from .errors import UsageError
 from .event_recorder import EventRecorder
-from .events import Command, Ending, Event, Put, Stop, UserEvent
+from .events import Command, Ending, Stop, UserEvent
 from .housekeeping import Housekeeping
 from .live_host import LiveHost
 from .log.hook_recorder import AT_ONCE
@@ -106,27 +104,6 @@ class Bus(EventRecorder):
             ForkedChildError: it is one.
         """
         self.admission.check_is_here(what)
-
-    def why_refused(self, what: str) -> UsageError:
-        """Return the error for a record that is not possible; see ``Admission``.
-
-        Args:
-            what: what was to be recorded, such as a call.
-        """
-        return self.admission.why_refused(what)
-
-    def refuse_late_put(
-        self, name: str, value: object, source: str, kind: type[Event] = Put
-    ) -> None:
-        """Refuse a put, or another event of an actor, after the run's end; see ``Admission``.
-
-        Args:
-            name: of the metric, or of the event's type.
-            value: its value.
-            source: the name of the actor.
-            kind: the type of the event.
-        """
-        self.admission.refuse_late_put(name, value, source, kind)
 
     # -- from start to end -------------------------------------------------------------------
 
@@ -280,18 +257,3 @@ class Bus(EventRecorder):
             event: the event, with its own fields alone.
         """
         self.admission.record_user_event(source, event)
-
-    def take_puts(
-        self,
-        put: Callable[[str, str, Any, Sequence[str] | None], None],
-        put_media: Callable[[str, str, EncodedMedia, Sequence[str] | None], None],
-        emit: Callable[[str, UserEvent], None],
-    ) -> None:
-        """Set how puts and events of actors are recorded from now on.
-
-        Args:
-            put: records a metric.
-            put_media: records an image, a text or the like.
-            emit: records an event that a user defined.
-        """
-        self.admission.take_puts(put, put_media, emit)

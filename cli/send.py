@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ..bus.control.protocol import COMMAND, STATUS, Answer, Request, RunStatus
@@ -68,7 +69,7 @@ def _word(text: str) -> str:
     return text
 
 
-class _StandsForVerb(argparse.Action):
+class _StandsForVerb(argparse.Action, ABC):
     """An option after which no verb is required.
 
     Args:
@@ -90,6 +91,7 @@ class _StandsForVerb(argparse.Action):
         self._stands_for.required = False
         self.take(namespace, values)
 
+    @abstractmethod
     def take(self, namespace: argparse.Namespace, value: str | None) -> None:
         """Keep what was given.
 
@@ -97,7 +99,6 @@ class _StandsForVerb(argparse.Action):
             namespace: all options.
             value: what was given.
         """
-        raise NotImplementedError
 
 
 class _Command(_StandsForVerb):

@@ -137,7 +137,7 @@ class OpenRun(StaysInRun):
             self._hparams(),
         )
         metrics = self._trainer.metrics
-        self.bus.take_puts(metrics.put, metrics.put_media, metrics.emit)
+        self.bus.admission.take_puts(metrics.put, metrics.put_media, metrics.emit)
         self.bus.flush()
         if self._trainer.control:  # before an observer starts the thread, which checks this once
             root_loop = self._trainer.loop_of(self.function)

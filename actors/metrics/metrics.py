@@ -252,7 +252,7 @@ class Metrics:
         writer = bus.writer
         if self.step == _NO_STEP or writer is None or threading.get_ident() != writer.owner:
             if not bus.emit_in_time(kind, *fields, source=source):
-                bus.refuse_late_put(name, kind.__name__, source, kind)
+                bus.admission.refuse_late_put(name, kind.__name__, source, kind)
             return
         with writer.alone():
             event = writer.event(kind, *fields, source=source, step=self.step)
@@ -286,13 +286,13 @@ class Metrics:
         is_asked_for = False
         if writer is None:
             if bus.flight is None:
-                raise bus.why_refused(f"{name!r} was to be recorded")
+                raise bus.admission.why_refused(f"{name!r} was to be recorded")
         elif thread != writer.owner:
             value = resolved(value)
             if not writer.emit_from_any_thread(
                 Put, name, value, labels, bus.place.hook, source=source
             ):
-                bus.refuse_late_put(name, value, source)
+                bus.admission.refuse_late_put(name, value, source)
                 return
             is_asked_for = True
         # Refused values must not be among the latest.
