@@ -112,6 +112,7 @@ class Watches(nb.Actor):
     async def seen(self, put: Any) -> None: ...
 
 
+@pytest.mark.long
 def test_everything_is_copied_in_every_hook_and_training_goes_on(tmp_path: Path) -> None:
     copies = Copies()
     run = trainer(

@@ -708,6 +708,7 @@ PROCESSES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's
 @pytest.mark.parametrize("case", PROCESSES)
 @pytest.mark.parametrize("batches", [1, 6, 9])
@@ -742,6 +743,7 @@ AUGMENTED_OTHERWISE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", AUGMENTED)
 @pytest.mark.parametrize("batches", [1, 2, 3, 4, 5, 6, 7, 11])
 def test_random_augmentations_in_seeded_workers_are_the_same_when_resumed(
@@ -764,6 +766,7 @@ def test_so_are_those_of_loaders_that_are_read_in_other_ways(
     assert_same_run(whole, resumed)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are processors
 def test_seeded_workers_may_be_more_or_fewer_when_a_run_is_resumed(
     tmp_path: Path, whole_of: WholeOf
@@ -776,6 +779,7 @@ def test_seeded_workers_may_be_more_or_fewer_when_a_run_is_resumed(
     assert_same_run(whole, resumed)
 
 
+@pytest.mark.long
 def test_a_run_whose_workers_were_seeded_goes_on_so_whoever_resumes_it(tmp_path: Path) -> None:
     case = Case(data=lambda: augmented(2), seeds_workers=True)
     whole = case.fit(tmp_path / "whole", 1)

@@ -95,6 +95,7 @@ def test_show_draws_only_the_metrics_that_were_asked_for(run: Path) -> None:
     assert "(time (s))" in shown.stdout
 
 
+@pytest.mark.long
 def test_plot_writes_one_figure_for_several_runs(tmp_path: Path, run: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     other = fit(tmp_path)
