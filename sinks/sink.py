@@ -147,7 +147,8 @@ class Sink(LoggerCalls, Actor):
         it is new, or its process was killed at the very start.
 
         Args:
-            others: what the run's other sinks keep with their cursors.
+            others: what other sinks of the run, and of replays that keep their cursors in the same
+                folder, keep with their cursors.
         """
 
     def refuse(self, names: Iterable[str], step: int, error: Exception) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import nightbus as nb
 from nightbus.bus.log.reader import LogReader
-from nightbus.bus.runs.cursor import CursorFile
+from nightbus.bus.runs.cursor import Cursor, CursorFile
 from nightbus.bus.runs.lineage import consistent_logs
 
 SINKS: dict[str, Any] = {
@@ -273,6 +273,34 @@ def test_so_it_is_by_a_replay_that_delivers_the_rest(tmp_path: Path, name: str, 
     nb.replay(run.run_folder, sinks=[SINKS[name](folder)], resume=True)  # type: ignore[arg-type]
 
     assert sink.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_so_it_is_by_a_replay_that_keeps_its_cursors_elsewhere(tmp_path: Path, name: str) -> None:
+    run, sink = fit(tmp_path, [], epochs=1), SINKS[name](tmp_path / "out")
+    assert run.run_folder is not None
+    nb.replay(run.run_folder, sinks=[SINKS[name](tmp_path / "whole")])
+    sink.open(resumed=False)
+    sink.close()
+
+    nb.replay(run.run_folder, sinks=[SINKS[name](tmp_path / "out")], cursors=tmp_path / "out")
+
+    assert sink.path.read_bytes() == (tmp_path / "whole" / sink.path.name).read_bytes()
+
+
+def test_a_begun_file_of_another_runs_replay_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first, second = (fit(tmp_path / name, [], epochs=1) for name in ("first", "second"))
+    assert first.run_folder is not None
+    assert second.run_folder is not None
+    begun = nb.CSV(out)
+    begun.open(resumed=False)
+    begun.close()
+    state = CursorFile(first.run_folder, "csv", out)
+    state.commit(Cursor(0, 0, "CSV", begun.state()))
+
+    with pytest.raises(nb.NightbusError, match="exists already"):
+        nb.replay(second.run_folder, sinks=[nb.CSV(out)], cursors=out)
 
 
 def test_a_file_elsewhere_with_more_than_its_head_is_left_alone(tmp_path: Path) -> None:

@@ -450,8 +450,11 @@ def _observer(
         cursor = cursor_file.load()
         if cursor is not None:
             start = go_on(actor, cursor, host.logs())  # type: ignore[arg-type]
-        elif delivers_rest and (begin_anew := getattr(actor, "begin_anew", None)) is not None:
-            begin_anew(states_of_others(host.run))
+        elif (begin_anew := getattr(actor, "begin_anew", None)) is not None and (
+            # With cursors outside the run, what its folder holds is not the replay's to remove.
+            delivers_rest or not actor.needs_run_folder  # type: ignore[attr-defined]
+        ):
+            begin_anew([*states_of_others(host.run), *cursor_file.states_beside()])
 
     def pass_over(event: Event) -> None:
         if trainer is not None:

@@ -18,6 +18,7 @@ from .run_folder import RunFolder, write_atomically
 from .typed_events import all_typed
 
 PlainState = dict[str, Plain | list[Plain]]
+_OUTSIDE_PREFIX = ".nightbus-"  # of the files of cursors outside runs
 
 
 class AttemptLog(NamedTuple):
@@ -154,7 +155,8 @@ class CursorFile:
         if outside is None:
             self.path = run.path / "cursors" / name
         else:
-            self.path = outside / f".nightbus-{run.info.id}-{name}"
+            self.path = outside / f"{_OUTSIDE_PREFIX}{run.info.id}-{name}"
+        self._is_outside = outside is not None
 
     def load(self) -> Cursor | None:
         """Return the committed cursor, or None.
@@ -162,17 +164,19 @@ class CursorFile:
         Raises:
             RunFolderError: the file is damaged.
         """
-        try:
-            refuse_link(self.path.parent, RunFolderError)
-            data = read_small(self.path, RunFolderError)
-            cursor = msgspec.json.decode(data, type=Cursor)
-            return msgspec.structs.replace(cursor, state=_each(_from_json, cursor.state))
-        except FileNotFoundError:
-            return None
-        except (*MALFORMED, OSError) as error:
-            raise RunFolderError(
-                f"{self.path} is damaged: {error}; delete it to deliver the run from its start"
-            ) from error
+        return _load(self.path)
+
+    def states_beside(self) -> list[PlainState]:
+        """Return what other cursors keep in the same folder outside runs, whatever their runs.
+
+        Raises:
+            RunFolderError: one of their files is damaged.
+        """
+        if not self._is_outside:
+            return []
+        paths = sorted(self.path.parent.glob(f"{_OUTSIDE_PREFIX}*.json"))
+        found = (_load(path) for path in paths if path != self.path)
+        return [cursor.state for cursor in found if cursor is not None]
 
     def commit(self, cursor: Cursor) -> None:
         """Replace the committed cursor.
@@ -186,6 +190,21 @@ class CursorFile:
         write_atomically(
             self.path, msgspec.json.encode(msgspec.structs.replace(cursor, state=state))
         )
+
+
+def _load(path: Path) -> Cursor | None:
+    """Return the cursor that a file holds; None if there is no file."""
+    try:
+        refuse_link(path.parent, RunFolderError)
+        data = read_small(path, RunFolderError)
+        cursor = msgspec.json.decode(data, type=Cursor)
+        return msgspec.structs.replace(cursor, state=_each(_from_json, cursor.state))
+    except FileNotFoundError:
+        return None
+    except (*MALFORMED, OSError) as error:
+        raise RunFolderError(
+            f"{path} is damaged: {error}; delete it to deliver the run from its start"
+        ) from error
 
 
 _NOT_FINITE = {f"\0{value!r}": value for value in (math.inf, -math.inf, math.nan)}
