@@ -175,12 +175,13 @@ def recording_cost(pairs: int) -> Cost:
     return Cost(
         statistics.median(off.wall_us for _, off in both),
         events / statistics.median(on.wall_us for on, _ in both) * 1e6,
-        _ratio([on.wall_us / off.wall_us for on, off in both]),
-        _ratio([on.processor_us / off.processor_us for on, off in both]),
+        median_ratio([on.wall_us / off.wall_us for on, off in both]),
+        median_ratio([on.processor_us / off.processor_us for on, off in both]),
     )
 
 
-def _ratio(values: Sequence[float]) -> Ratio:
+def median_ratio(values: Sequence[float]) -> Ratio:
+    """Return the median of ratios, with its confidence interval by bootstrap."""
     chance = random.Random(0)
     medians = sorted(
         statistics.median(chance.choices(values, k=len(values))) for _ in range(RESAMPLES)
