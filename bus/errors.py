@@ -12,6 +12,9 @@ NightbusError
 ├── LogError                the event log
 │   ├── LogFormatError      not a log, or damaged where damage cannot be skipped
 │   └── NewerFormatError    written by a newer major version of the format
+├── RanksError              the processes that train together
+│   ├── RankMismatchError   ranks do different things where all have to do the same
+│   └── RankLostError       a rank raised, ended, hangs or is silent
 ├── SinkError               a destination cannot be written, or is not as it was left
 ├── CheckpointError         a checkpoint cannot be written or read
 ├── DeliveryError           a message to an actor was not answered
@@ -108,6 +111,18 @@ class LogFormatError(LogError):
 
 class NewerFormatError(LogError):
     """The log was written by a newer major version of the format."""
+
+
+class RanksError(NightbusError):
+    """The processes that train a model together cannot go on together."""
+
+
+class RankMismatchError(RanksError):
+    """Ranks do different things where all have to do the same."""
+
+
+class RankLostError(RanksError):
+    """A rank raised, ended, hangs or is silent, and the others cannot go on without it."""
 
 
 class SinkError(NightbusError):

@@ -82,9 +82,14 @@ ROOMS = {
     "actors/checkpoints": frozenset[str](),
     "actors/optimization": frozenset[str](),
     "actors/data": frozenset[str](),
-    "actors/metrics": frozenset({"checkpoints", "data"}),
-    "actors/hall": frozenset({"checkpoints", "data", "metrics", "optimization", "process"}),
-    "actors/callbacks": frozenset({"checkpoints", "data", "hall", "metrics", "optimization"}),
+    "actors/ranks": frozenset[str](),
+    "actors/metrics": frozenset({"checkpoints", "data", "ranks"}),
+    "actors/hall": frozenset(
+        {"checkpoints", "data", "metrics", "optimization", "process", "ranks"}
+    ),
+    "actors/callbacks": frozenset(
+        {"checkpoints", "data", "hall", "metrics", "optimization", "ranks"}
+    ),
 }
 # Users annotate the methods that they override, and those are handed a Trainer.
 NAMES_THE_TRAINER = "actors/trainer_type.py"

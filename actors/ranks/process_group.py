@@ -1,0 +1,143 @@
+"""ProcessGroup: the group of several processes, over a TCPStore and torch.distributed."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from ...bus.errors import RankMismatchError, UsageError
+from .group import Group
+from .world import World
+
+# No number of bytes that two processes of one run would exchange by mistake.
+_MAX_BYTES = 64 << 20
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-4, 0.02
+# Ranks that one store answers in the longest pause without being kept busy by it.
+_RANKS_A_PAUSE = 64
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class ProcessGroup(Group):
+    """The group of several processes.
+
+    What one rank waits for another one for has no time limit: preparing data may take hours, and a
+    rank that is lost is found and named by others means.
+
+    Args:
+        world: which rank this is.
+        store: client of the store of all ranks, for this object alone.
+        device_type: ``cpu`` or ``cuda``; where the tensors are.
+        timeout: of a collective operation; torch raises after it.
+
+    Raises:
+        UsageError: torch.distributed was initialised with another number of processes.
+    """
+
+    def __init__(self, world: World, store: Store, device_type: str, timeout: timedelta) -> None:
+        self.world = world
+        self._store = PrefixStore(f"nightbus/{world.restart}", store)
+        self._exchanges = 0
+        self._longest_pause_s = _LONGEST_PAUSE_S * max(1.0, world.size / _RANKS_A_PAUSE)
+        self._owns_group = not dist.is_initialized()
+        if self._owns_group:
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo",
+                store=PrefixStore("torch", self._store),
+                rank=world.rank,
+                world_size=world.size,
+                timeout=timeout,
+            )
+        elif (dist.get_rank(), dist.get_world_size()) != (world.rank, world.size):
+            raise UsageError(
+                f"torch.distributed was initialised as rank {dist.get_rank()} of "
+                f"{dist.get_world_size()}, and the launcher started this process as rank "
+                f"{world.rank} of {world.size}; leave init_process_group to the Trainer"
+            )
+
+    def close(self) -> None:
+        """End the process group, if this object has begun it."""
+        if self._owns_group and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def broadcast(self, what: str, value: Any) -> Any:
+        key = self._next_key("broadcast", what)
+        if self.world.rank == 0:
+            self._store.set(key, _encoded(what, value))
+            return value
+        self._until(lambda: self._store.check([key]))
+        found = msgspec.msgpack.decode(self._store.get(key))
+        self._forget([key], self.world.size - 1)
+        return found
+
+    def gather(self, what: str, value: Any) -> Sequence[Any]:
+        key = self._next_key("gather", what)
+        keys = [f"{key}/{rank}" for rank in range(self.world.size)]
+        self._store.set(keys[self.world.rank], _encoded(what, value))
+        self._until(lambda: self._store.check(keys))
+        found = [msgspec.msgpack.decode(each) for each in self._store.multi_get(keys)]
+        self._forget(keys, self.world.size)
+        return found
+
+    def wait_for_all(self, what: str) -> None:
+        key = self._next_key("wait_for_all", what)
+        self._store.add(key, 1)
+        self._until(lambda: self._store.add(key, 0) >= self.world.size)
+        self._forget([key], self.world.size)
+
+    def sum(self, values: Tensor) -> Tensor:
+        dist.all_reduce(values)
+        return values
+
+    def greatest(self, values: Tensor) -> Tensor:
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values
+
+    def _next_key(self, method: str, what: str) -> str:
+        """Return the key of the next exchange, after a look at whether all do the same."""
+        self._exchanges += 1
+        key, mine = f"exchange/{self._exchanges}", f"{method} of {what} by rank"
+        first = self._store.compare_set(f"{key}/what", "", f"{mine} {self.world.rank}").decode()
+        others, _, rank = first.rpartition(" ")
+        if others != mine:
+            raise RankMismatchError(
+                f"rank {self.world.rank} is at {method}({what!r}) where rank {rank} is at "
+                f"{others.removesuffix(' by rank')!r}: all ranks have to call the same in the same "
+                "order; move the call out of the `if` that only some ranks run"
+            )
+        return key
+
+    def _until(self, is_there: Callable[[], bool]) -> None:
+        """Ask until something is there; a wait within torch's store would hold signals up."""
+        pause_s = _FIRST_PAUSE_S
+        while not is_there():
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, self._longest_pause_s)
+
+    def _forget(self, keys: list[str], readers: int) -> None:
+        """Delete what all have read, so that the store does not grow."""
+        counter = f"exchange/{self._exchanges}/read"
+        if self._store.add(counter, 1) < readers:
+            return
+        for key in (*keys, counter, f"exchange/{self._exchanges}/what"):
+            self._store.delete_key(key)
+
+
+def _encoded(what: str, value: Any) -> str:
+    try:
+        encoded = _encoder.encode(value)
+    except TypeError as error:
+        raise UsageError(
+            f"{what} cannot be given to other ranks: {error}; use numbers, texts, lists and dicts"
+        ) from None
+    if len(encoded) > _MAX_BYTES:
+        raise UsageError(
+            f"{what} has {len(encoded):,} bytes, at most {_MAX_BYTES:,} can be given to other "
+            "ranks this way; use tensors and torch.distributed"
+        )
+    return encoded  # type: ignore[return-value]  # torch takes bytes too
