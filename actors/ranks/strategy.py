@@ -1,0 +1,75 @@
+"""DDPStrategy: how several ranks train copies of one module."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ...bus.errors import UsageError
+
+Backend = Literal["gloo", "nccl"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPStrategy:
+    """Trains a copy of the module on each rank, and averages the gradients in each backward.
+
+    ``Trainer(strategy="ddp")`` means ``DDPStrategy()``. The options are those of torch's
+    DistributedDataParallel.
+
+    Args:
+        find_unused_parameters: parameters may have no part in a step's loss. Without it, such a
+            step ends with an error that says so.
+        static_graph: the same parameters are used in the same order in each step.
+        gradient_as_bucket_view: gradients are views into the buffers that ranks exchange, which
+            saves memory.
+        broadcast_buffers: buffers, such as BatchNorm's means, are those of rank 0 before each
+            training step.
+        bucket_cap_mb: size of these buffers in MiB; torch's default if None.
+        process_group_backend: ``gloo`` or ``nccl``; by the device if None.
+        timeout: of an exchange of tensors; torch raises after it.
+
+    Raises:
+        UsageError: an option has no such value.
+    """
+
+    find_unused_parameters: bool = False
+    static_graph: bool = False
+    gradient_as_bucket_view: bool = False
+    broadcast_buffers: bool = True
+    bucket_cap_mb: float | None = None
+    process_group_backend: Backend | None = None
+    timeout: timedelta = timedelta(minutes=30)
+
+    def __post_init__(self) -> None:
+        if self.process_group_backend not in (None, "gloo", "nccl"):
+            raise UsageError(
+                f"process_group_backend={self.process_group_backend!r}: expected 'gloo', 'nccl' or "
+                "None"
+            )
+        if not isinstance(self.timeout, timedelta) or self.timeout <= timedelta():
+            raise UsageError(f"timeout={self.timeout!r}: expected a timedelta above 0")
+
+    def wrap(
+        self, module: nn.Module, *, finds_unused: bool = False, shares_buffers: bool = True
+    ) -> DistributedDataParallel:
+        """Return a module whose backward averages its gradients over the ranks.
+
+        The weights have to be the same on all ranks already.
+
+        Args:
+            module: its forward returns the loss.
+            finds_unused: parameters may have no part in a loss, whatever the options say.
+            shares_buffers: its forward may begin with an exchange of buffers.
+        """
+        return DistributedDataParallel(
+            module,
+            init_sync=False,
+            broadcast_buffers=self.broadcast_buffers and shares_buffers,
+            bucket_cap_mb=self.bucket_cap_mb,
+            find_unused_parameters=self.find_unused_parameters or finds_unused,
+            gradient_as_bucket_view=self.gradient_as_bucket_view,
+            static_graph=self.static_graph,
+        )
