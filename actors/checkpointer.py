@@ -155,7 +155,8 @@ class Checkpointer:
         folder = self._folder
         if folder is None:
             return
-        remove_unfinished(folder)
+        if self._context.group.world.is_global_zero:
+            remove_unfinished(folder)
         if fork is not None and state is not None:
             # Only names: a checkpoint may be a stranger's, and files that it names get removed.
             names = [str(name) for name in state.get("kept", ()) if Path(str(name)).name == name]
@@ -357,7 +358,7 @@ class Checkpointer:
         failed: Callable[[], object] | None = None,
         replaces: bool = False,
     ) -> None:
-        """Save a checkpoint at a path that does not exist yet; a thread writes it.
+        """Save a checkpoint at a path that does not exist yet; a thread of rank 0 writes it.
 
         If the run has been saved completely at this boundary, that checkpoint gets this name too.
         State
@@ -374,6 +375,8 @@ class Checkpointer:
             CheckpointError: a checkpoint cannot hold the weights.
         """
         self._context.bus.check_is_here(f"a checkpoint was to be saved at {path}")
+        if not self._context.group.world.is_global_zero:
+            return
         self.wait()  # before the state is copied again
         same = None if weights_only else self._saved_here
         snapshot, refused = None, None

@@ -16,6 +16,7 @@ from .loaders import Loaders
 from .metrics.metrics import Metrics
 from .module import LightningModule
 from .optimization.progress import OptimizationProgress, Progress
+from .ranks.group import Group
 
 
 class RunContext(ABC):
@@ -27,6 +28,7 @@ class RunContext(ABC):
         place: the place in training; each run has one of its own, as it has a bus.
         bus: carries the events and commands of the run.
         routes: call the handlers of hooks.
+        group: the ranks that train together; of this process alone until a run joins others.
         device: the device of training, and its precision.
         loaders: the dataloaders, and how many batches of each are read.
         metrics: records what is put and logged.
@@ -46,6 +48,7 @@ class RunContext(ABC):
     place: Place
     bus: Bus
     routes: Routes
+    group: Group
     device: Device
     loaders: Loaders
     metrics: Metrics

@@ -8,6 +8,7 @@ from ..loops import OptimizationProgress
 from .parts import TrainerParts
 
 _PARTS = (
+    "group",
     "place",
     "bus",
     "routes",

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..actors.arguments import as_plain
 from ..actors.process.versions import package_versions
+from ..actors.ranks.group import Group
 from ..bus.actor import Actor
 from ..bus.bus import Bus
 from ..bus.control.protocol import RunStatus
@@ -18,7 +19,7 @@ from ..bus.events import DeadLetter, Ending, Fork, Plain, Put, RunStarted
 from ..bus.log.fast_flush import FastLogWriter
 from ..bus.log.flight_recorder import FlightRecorder
 from ..bus.log.place import Place
-from ..bus.log.segments import UnnamedStore
+from ..bus.log.segments import FolderStore, UnnamedStore
 from ..bus.log.writer import LogIdentity, LogWriter
 from ..bus.observer import Observer
 from ..bus.runs.cursor import Position
@@ -69,13 +70,13 @@ class OpenRun(StaysInRun):
         self.attempt = trainer.attempt + 1
         earlier = []
         if run is not None and trainer.recording != "off":
-            earlier = logs_before(run, fork)
-            self._lock = run.begin_attempt()
+            earlier = logs_before(run, fork, trainer.global_rank)
+            self._lock = _begin_or_join_attempt(run, trainer.group)
             self.attempt = self._lock.attempt
-            if fork is not None:
+            if fork is not None and trainer.is_global_zero:
                 run.keep_fork(self.attempt, fork)
         counter = trainer.epoch_counter
-        self.place = Place()
+        self.place = Place(trainer.global_rank)
         self.place.move(
             stage=STAGE_OF[function],
             epoch=0 if counter is None else counter.current_epoch,
@@ -84,9 +85,12 @@ class OpenRun(StaysInRun):
         self.bus = Bus(self.place, earlier, run)
         if trainer.recording != "all":
             self.bus.keep_last_events(FlightRecorder(self.place))
+        self._identity = LogIdentity(
+            self._id, self.attempt, trainer.global_rank, trainer.world_size
+        )
         self.black_box = BlackBox(
             self.bus,
-            LogIdentity(self._id, self.attempt),
+            self._identity,
             trainer.default_root_dir,
             trainer.hang_timeout,
             lambda: trainer.announced_iterations,
@@ -108,11 +112,13 @@ class OpenRun(StaysInRun):
     def open_log(self) -> None:
         """Start to record events, in the run's folder or for live observers only."""
         trainer, run = self._trainer, self._trainer.run_folder
-        store = run.store(self.attempt) if run is not None and self.records else UnnamedStore()
+        store: FolderStore | UnnamedStore = UnnamedStore()
+        if run is not None and self.records:
+            store = run.store(self.attempt, trainer.global_rank)
         hooks = None if trainer.recording == "all" else set[str]()
         kind = FastLogWriter if trainer.recording == "all" else LogWriter
-        identity, flight = LogIdentity(self._id, self.attempt), self.bus.flight
-        writer = kind(store, identity, self.place, hooks=hooks, flight=flight)
+        flight = self.bus.flight
+        writer = kind(store, self._identity, self.place, hooks=hooks, flight=flight)
         if trainer.strict_recording:
             writer.on_loss = self.bus.stop_run
         self.bus.open_log(writer, store)
@@ -139,7 +145,9 @@ class OpenRun(StaysInRun):
         metrics = self._trainer.metrics
         self.bus.admission.take_puts(metrics.put, metrics.put_media, metrics.emit)
         self.bus.flush()
-        if self._trainer.control:  # before an observer starts the thread, which checks this once
+        if (
+            self._trainer.control and self._trainer.is_global_zero
+        ):  # before an observer starts the thread, which checks this once
             root_loop = self._trainer.loop_of(self.function)
             takes_commands = any(loop.safe_points for loop in root_loop.walk())
             self.bus.serve_control(Steered(self.function, takes_commands, self._status))
@@ -220,7 +228,7 @@ class OpenRun(StaysInRun):
         have other metrics.
         """
         trainer = self._trainer
-        if self.function != "fit" or self._fork is not None:
+        if self.function != "fit" or self._fork is not None or not trainer.is_global_zero:
             return
         everyone = [trainer.lightning_module, *trainer.participants.beside_module]
         every = trainer.metrics.log_every_n_steps
@@ -245,6 +253,18 @@ class OpenRun(StaysInRun):
             if run is not None and run.is_there and observer.resumes:
                 rest = f"; {_how_it_gets_the_rest(run, observer)}"
             notify_user(f"nightbus: {observer.name} stopped early: {why}{rest}")
+
+
+def _begin_or_join_attempt(run: RunFolder, group: Group) -> AttemptLock:
+    """Begin an attempt on rank 0, and take part in it on the others."""
+    begun: list[AttemptLock] = []
+
+    def begin() -> int:
+        begun.append(run.begin_attempt())
+        return begun[0].attempt
+
+    attempt = group.decide("the attempt", begin)
+    return begun[0] if begun else run.join_attempt(attempt, group.world.rank)
 
 
 def _how_it_gets_the_rest(run: RunFolder, observer: Observer) -> str:

@@ -56,6 +56,10 @@ class TrainerParts(TrainerProperties):
         """Check and keep the arguments of a run, before anything is created for it."""
 
     @abstractmethod
+    def join_ranks(self) -> None:
+        """Join the other ranks, if this is the first run of the process."""
+
+    @abstractmethod
     def enter_run(self, opened: OpenRun) -> None:
         """Use the bus and the place of a run that was opened."""
 

@@ -15,6 +15,7 @@ from ..actors.callbacks.prediction_writer import BasePredictionWriter
 from ..actors.optimization.lightning_optimizer import LightningOptimizer
 from ..actors.optimization.lr_schedulers import LRSchedulerConfig
 from ..actors.optimization.progress import Progress
+from ..actors.ranks.world import World
 from ..bus.actor import Actor
 from ..loops import FitLoop
 from ..loops.context import LoopContext
@@ -32,6 +33,7 @@ class TrainerProperties(LoopContext):
     """Reads the parts of a trainer; holds no state of its own.
 
     Attributes:
+        world: which of the processes that train together this one is.
         epoch_counter: the FitLoop that ``fit`` runs; None if the user's own loop contains none.
         max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
         silent_loggers: replace loggers that were given but are to write nothing.
@@ -42,6 +44,7 @@ class TrainerProperties(LoopContext):
     """
 
     _arguments: dict[str, Any]  # what the Trainer was made with
+    world: World
     epoch_counter: FitLoop | None
     max_epochs_given: int | None
     max_steps_given: int
@@ -175,32 +178,32 @@ class TrainerProperties(LoopContext):
     @property
     def is_global_zero(self) -> bool:
         """True in the process of rank 0."""
-        return self.place.rank == 0
+        return self.world.is_global_zero
 
     @property
     def global_rank(self) -> int:
         """Rank of this process among all processes."""
-        return self.place.rank
+        return self.world.rank
 
     @property
     def local_rank(self) -> int:
         """Rank of this process among those of this machine."""
-        return 0
+        return self.world.local_rank
 
     @property
     def node_rank(self) -> int:
         """Index of this machine."""
-        return 0
+        return self.world.node_rank
 
     @property
     def num_nodes(self) -> int:
         """Number of machines."""
-        return 1
+        return self.world.num_nodes
 
     @property
     def world_size(self) -> int:
         """Number of processes."""
-        return 1
+        return self.world.size
 
     @property
     def num_devices(self) -> int:

@@ -22,11 +22,13 @@ class Start(NamedTuple):
         state: state of the checkpoint to resume from or to take the weights from; None for none.
         fork: event of an earlier attempt behind which the run continues; None unless it resumes.
         run: run that is resumed, if there is a fork.
+        path: the checkpoint; None for none.
     """
 
     state: dict[str, Any] | None = None
     fork: Fork | None = None
     run: RunFolder | None = None
+    path: Path | None = None
 
 
 def best_of_training(
@@ -112,10 +114,10 @@ def find_start(
         run = next((r for r in list_runs(root) if r.info.id == state.get("run")), None)
     # A checkpoint that was moved into the folder of another run has no attempt there.
     if run is None or state.get("run") != run.info.id:
-        return Start(state)
+        return Start(state, path=found.path)
     if function != "fit" or "attempt" not in state:
-        return Start(state)
+        return Start(state, path=found.path)
     shown = str(found.path)
     if found.path.is_relative_to(run.path.resolve()):
         shown = str(found.path.relative_to(run.path.resolve()))
-    return Start(state, Fork(state["attempt"], state["seq"], shown), run)
+    return Start(state, Fork(state["attempt"], state["seq"], shown), run, found.path)

@@ -46,6 +46,7 @@ def run(
         SystemExit: a signal such as SIGTERM ended the run.
     """
     trainer.adopt(given)
+    trainer.join_ranks()
     module, signals = trainer.lightning_module, trainer.safe_points.signals
     first: BaseException | None = None
     how: Ending = "completed"
@@ -123,19 +124,7 @@ def _open(
         The open run, and the state of the checkpoint to restore, if any.
     """
     module = trainer.lightning_module
-    root = trainer.default_root_dir / "runs"
-    name = trainer.run_name or type(module).__name__
-    start, ckpt_path = Start(), given.ckpt_path
-    callbacks = trainer.checkpoint_callbacks
-    if ckpt_path is None and given.model is None and function != "fit" and trainer.global_step:
-        ckpt_path = best_of_training(function, callbacks, trainer.fast_dev_run)
-    if ckpt_path is not None:
-        best = [e.best_model_path for e in callbacks if hasattr(e, "best_model_path")]
-        start = find_start(function, ckpt_path, root, name, best)
-    if start.run is not None:
-        trainer.run_folder = start.run
-    elif trainer.run_folder is None and _needs_folder(trainer):
-        trainer.run_folder = RunFolder.create(root, name)
+    start = _agree_on_start(trainer, function, given)
     if function == "fit":
         trainer.checkpointer.begin(start.fork, start.state)
     opened = OpenRun(trainer, trainer.for_loggers, function, start.fork)
@@ -153,6 +142,51 @@ def _open(
         raise
     opened.start(trainer.config, observers)
     return opened, start.state
+
+
+def _agree_on_start(trainer: TrainerParts, function: Function, given: CallArguments) -> Start:
+    """Have rank 0 choose the checkpoint to start from and the run's folder; all ranks take both."""
+    begun: list[Start] = []
+
+    def choose() -> tuple[str | None, str | None]:
+        start = _find_start(trainer, function, given)
+        begun.append(start)
+        if start.run is not None:
+            trainer.run_folder = start.run
+        elif trainer.run_folder is None and _needs_folder(trainer):
+            trainer.run_folder = RunFolder.create(_root(trainer), _name(trainer))
+        folder = trainer.run_folder
+        return (
+            None if start.path is None else str(start.path),
+            None if folder is None else str(folder.path.absolute()),
+        )
+
+    path, folder = trainer.group.decide("the run and its start", choose)
+    if begun:
+        return begun[0]
+    if folder is not None and (
+        trainer.run_folder is None or str(trainer.run_folder.path) != folder
+    ):
+        trainer.run_folder = RunFolder.open(folder)
+    return Start() if path is None else find_start(function, path, _root(trainer), "", [])
+
+
+def _find_start(trainer: TrainerParts, function: Function, given: CallArguments) -> Start:
+    ckpt_path, callbacks = given.ckpt_path, trainer.checkpoint_callbacks
+    if ckpt_path is None and given.model is None and function != "fit" and trainer.global_step:
+        ckpt_path = best_of_training(function, callbacks, trainer.fast_dev_run)
+    if ckpt_path is None:
+        return Start()
+    best = [e.best_model_path for e in callbacks if hasattr(e, "best_model_path")]
+    return find_start(function, ckpt_path, _root(trainer), _name(trainer), best)
+
+
+def _root(trainer: TrainerParts) -> Path:
+    return trainer.default_root_dir / "runs"
+
+
+def _name(trainer: TrainerParts) -> str:
+    return trainer.run_name or type(trainer.lightning_module).__name__
 
 
 def _needs_folder(trainer: TrainerParts) -> bool:

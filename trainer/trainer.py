@@ -35,8 +35,10 @@ from ..actors.metrics.predictions import Predictions
 from ..actors.module import LightningModule
 from ..actors.optimization.progress import OptimizationProgress
 from ..actors.overrides import is_overridden
-from ..actors.process.launchers import refuse_several_processes
 from ..actors.process.slurm import check_requeue
+from ..actors.ranks.group import AloneGroup, Group
+from ..actors.ranks.joining import join
+from ..actors.ranks.world import ALONE, World, world_of_environment
 from ..actors.run_optimization import RunOptimization
 from ..actors.wiring import Wiring
 from ..bus.actor import Actor
@@ -199,7 +201,7 @@ class Trainer(TrainerCopies):
         slurm_requeue: bool = False,
         hang_timeout: float | None = None,
     ) -> None:
-        refuse_several_processes()
+        self.world: World = world_of_environment() or ALONE
         level()  # checks NIGHTBUS_LOG now rather than at the first message
         self.config = as_plain(self._arguments)
         self.participants = Participants(
@@ -277,11 +279,13 @@ class Trainer(TrainerCopies):
     def _set_outputs(
         self, sinks: list[Sink], enable_progress_bar: bool, enable_model_summary: bool
     ) -> None:
-        """Keep the destinations of events; a fast dev run writes nothing."""
-        self.silent_loggers = [SilentLogger()] if sinks and self.fast_dev_run else []
-        if not self.fast_dev_run:
+        """Keep the destinations of events; a fast dev run and ranks but 0 write nothing."""
+        writes = self.is_global_zero and not self.fast_dev_run
+        self.silent_loggers = [SilentLogger()] if sinks and not writes else []
+        if writes:
             self.sinks = sinks
-        self.participants.progress_bar = ProgressBar() if enable_progress_bar else None
+        shows = enable_progress_bar and self.is_global_zero
+        self.participants.progress_bar = ProgressBar() if shows else None
         has_summary = any(isinstance(entry, ModelSummary) for entry in self.callbacks)
         if enable_model_summary and not has_summary:
             self.callbacks.append(ModelSummary())
@@ -299,7 +303,8 @@ class Trainer(TrainerCopies):
         self, log_every_n_steps: int, max_media_bytes: int, progress: OptimizationProgress
     ) -> None:
         """Make the parts of the trainer."""
-        self.place = Place()
+        self.group: Group = AloneGroup()
+        self.place = Place(self.world.rank)
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
         self.metrics = Metrics(self.bus, log_every_n_steps, max_media_bytes)
@@ -502,7 +507,7 @@ class Trainer(TrainerCopies):
         self, function: Literal["validate", "test"], given: CallArguments, verbose: bool
     ) -> list[dict[str, Scalar]]:
         results = run(self, function, partial(functions.evaluate, self, function), given) or []
-        if verbose and results:
+        if verbose and results and self.is_global_zero:
             print_results(function, results)
         return results
 
@@ -646,10 +651,8 @@ class Trainer(TrainerCopies):
         """Check and keep the arguments of a run, before anything is created for it.
 
         Raises:
-            UsageError: the arguments are invalid, the trainer is running already, or this is one
-                of several processes.
+            UsageError: the arguments are invalid, or the trainer is running already.
         """
-        refuse_several_processes()  # torch.distributed may have been initialised meanwhile
         if self.open_run is not None:
             raise UsageError(f"the trainer is running {self.function}; it runs one thing at a time")
         model, loaders, datamodule, self.ckpt_path = given.checked()
@@ -660,6 +663,10 @@ class Trainer(TrainerCopies):
         if datamodule is not None or model is not None:
             self.datamodule = datamodule
         self.loaders.begin(loaders, module, self.datamodule, lambda: self.routes)
+
+    def join_ranks(self) -> None:
+        """Join the other ranks, if this is the first run of the process."""
+        self.group = join(self.world, self.device.device.type)
 
     def enter_run(self, opened: OpenRun) -> None:
         """Use the bus and the place of a run that was opened."""

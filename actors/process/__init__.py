@@ -1,1 +1,1 @@
-"""The training process: its signals, its settings, and whether it is one of several."""
+"""The training process: its signals and its settings."""

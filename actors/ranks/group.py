@@ -1,13 +1,16 @@
 """Group: what this rank's training thread exchanges with those of the other ranks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from ...bus.copies import StaysInRun
+from ...bus.errors import RanksError
 from .world import ALONE, World
+
+T = TypeVar("T")
 
 
 class Group(StaysInRun, ABC):
@@ -34,6 +37,32 @@ class Group(StaysInRun, ABC):
         Returns:
             The value of rank 0.
         """
+
+    def decide(self, what: str, decide: Callable[[], T]) -> T:
+        """Let rank 0 decide, and give all ranks its decision.
+
+        Args:
+            what: what is decided, for errors.
+            decide: called on rank 0 only; returns plain data, as msgpack knows it.
+
+        Returns:
+            The decision of rank 0.
+
+        Raises:
+            RanksError: it raised on rank 0, which passes its own exception on.
+        """
+        if self.world.rank == 0:
+            try:
+                decision = decide()
+            except Exception as error:
+                self.broadcast(what, [False, f"{type(error).__name__}: {error}"])
+                raise
+            self.broadcast(what, [True, decision])
+            return decision
+        is_decided, decision = self.broadcast(what, None)
+        if not is_decided:
+            raise RanksError(f"rank 0 failed at {what}: {decision}")
+        return decision
 
     @abstractmethod
     def gather(self, what: str, value: Any) -> Sequence[Any]:

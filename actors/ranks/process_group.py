@@ -44,6 +44,7 @@ class ProcessGroup(Group):
         self._store = PrefixStore(f"nightbus/{world.restart}", store)
         self._exchanges = 0
         self._longest_pause_s = _LONGEST_PAUSE_S * max(1.0, world.size / _RANKS_A_PAUSE)
+        self.wait_for_all("join")  # in short waits, unlike init_process_group, so Ctrl-C is handled
         self._owns_group = not dist.is_initialized()
         if self._owns_group:
             dist.init_process_group(

@@ -2,7 +2,7 @@
 
 runs/<run-id>/                        0700
     run.json                          what was started, once
-    attempt-000/rank-00000/*.nlog     the events of the first start
+    attempt-000/rank-00000/*.nlog     the events of the first start, of each rank
     attempt-001/...                   each later start of the same run
     checkpoints/  cursors/            and what sinks wrote
     control.sock                      while it runs: how it is steered from outside
@@ -228,6 +228,29 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(
                 f"cannot begin an attempt in {self.path}: {error.strerror}"
+            ) from error
+
+    def join_attempt(self, attempt: int, rank: int) -> "AttemptLock":
+        """Lock the folder of one more rank of an attempt, which rank 0 has begun.
+
+        Args:
+            attempt: the attempt.
+            rank: of this process.
+
+        Returns:
+            The lock.
+
+        Raises:
+            RunFolderError: the folder cannot be written, or another process is writing it.
+        """
+        folder = self.store(attempt, rank).folder
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return AttemptLock(attempt, folder / "lock")
+        except OSError as error:
+            raise RunFolderError(
+                f"rank {rank} cannot write in {folder}: {error.strerror}; all ranks need the run's "
+                "folder, so it has to be on a file system that all machines share"
             ) from error
 
     @contextmanager

@@ -1,0 +1,40 @@
+"""The store of all ranks: a small server of keys and values, run by rank 0 or its launcher."""
+
+from datetime import timedelta
+
+import torch.distributed as dist
+from torch._C._distributed_c10d import Store, TCPStore
+
+from ...bus.errors import RanksError
+from .world import World
+
+
+def connect(world: World, timeout: timedelta) -> Store:
+    """Connect to the store; serve it on rank 0, unless the launcher does.
+
+    Args:
+        world: which rank this is.
+        timeout: how long rank 0 may take to serve it.
+
+    Returns:
+        A client of the store.
+
+    Raises:
+        RanksError: the store cannot be served or reached.
+    """
+    serves = world.is_global_zero and not world.has_store
+    try:
+        return TCPStore(
+            world.address,
+            world.port,
+            is_master=serves,
+            timeout=timeout,
+            wait_for_workers=False,
+            multi_tenant=True,  # the user's own init_process_group may use the address, too
+        )
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        what = "serve" if serves else "reach"
+        raise RanksError(
+            f"rank {world.rank} cannot {what} the store of rank 0 at {world.address}:{world.port}: "
+            f"{error}; set MASTER_ADDR to the host of rank 0, and MASTER_PORT to a free port there"
+        ) from error
