@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import RandomSampler
 
-from ..bus.errors import UsageError
+from ..bus.errors import RankMismatchError, UsageError
 from ..bus.routes import Routes
 from ..bus.system.logging_setup import get_logger
 from .arguments import check_at_least, check_choice
@@ -39,10 +39,12 @@ from .data.data_position import (
     set_epoch,
 )
 from .data.rng import undrawn_from
+from .data.shard_sampler import sharded
 from .data.validation_schedule import Interval, ValidationSchedule
 from .data.worker_seeds import workers_seed
 from .hooks import similar_method
 from .overrides import is_overridden
+from .ranks.group import AloneGroup, Group
 
 if TYPE_CHECKING:
     from .datamodule import LightningDataModule
@@ -75,6 +77,8 @@ class Loaders:
     Attributes:
         schedule: when to validate within training.
         sanity_checking: the limits of the sanity check apply now.
+        use_distributed_sampler: each of several ranks reads its part of the data; otherwise,
+            what its loaders give.
     """
 
     def __init__(
@@ -102,6 +106,10 @@ class Loaders:
         self._training: Any = None
         self._num_training_batches: int | None = None
         self._workers_seed: int | None = None
+        self.use_distributed_sampler = True
+        self._group: Group = AloneGroup()
+        self._order_seed = 0
+        self._is_compared = False  # the training loader's length, with those of other ranks
         self._passes = 0  # over the training loader begun so far
         self._reported_length = False
         self._reported_empty: set[str] = set()  # stages with an empty loader
@@ -114,6 +122,7 @@ class Loaders:
             **vars(self),
             "sanity_checking": False,
             "_given": {},
+            "_group": AloneGroup(),
             "_routes": _not_yet,
             "_module": None,
             "_datamodule": None,
@@ -187,6 +196,26 @@ class Loaders:
         self._reported_none.clear()
         self._reported_unvalidated = False
 
+    def read_parts(self, group: Group) -> None:
+        """Read this rank's part of the data from now on, in an order that all ranks agree on.
+
+        Args:
+            group: the ranks.
+        """
+        self._group = group
+        self._order_seed = group.broadcast("the seed of the data's order", torch.initial_seed())
+
+    def _part(self, loader: Any, trains: bool) -> Any:
+        """Return the loader of this rank's part."""
+        world = self._group.world
+        if world.is_alone or not self.use_distributed_sampler:
+            return loader
+
+        def part(each: Any) -> Any:
+            return sharded(each, world.rank, world.size, self._order_seed, trains)
+
+        return loader.with_each(part) if isinstance(loader, CombinedLoader) else part(loader)
+
     # -- training ----------------------------------------------------------------------------
 
     @property
@@ -213,7 +242,9 @@ class Loaders:
                 + similar_method(self._datamodule or self._module, "train_dataloader")
             )
         loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
-        self._training = without_shuffling(loader) if self._overfit else loader
+        loader = without_shuffling(loader) if self._overfit else loader
+        self._training = self._part(loader, trains=True)
+        self._is_compared = False
         if num_batches(loader) == 0:
             _log.warning("the training dataloader is empty, so there is nothing to train")
         self._count_training()
@@ -303,6 +334,24 @@ class Loaders:
             self.forget("train")
             self.forget("validate")
         self.set_epoch("train", epoch)
+        if not self._is_compared:
+            self._is_compared = True
+            self._compare_lengths()
+
+    def _compare_lengths(self) -> None:
+        """Check that all ranks have the same number of training batches.
+
+        Raises:
+            RankMismatchError: they have not, so that some would wait for others for ever.
+        """
+        numbers = self._group.gather("the number of training batches", self.num_training_batches)
+        if len(set(numbers)) > 1:
+            counted = ", ".join(f"rank {rank}: {n}" for rank, n in enumerate(numbers))
+            raise RankMismatchError(
+                f"ranks have different numbers of training batches ({counted}), and would wait for "
+                "each other for ever; give all the same number, or limit_train_batches="
+                f"{min((n for n in numbers if n is not None), default=1)}"
+            )
 
     def set_epoch(self, stage: str, epoch: int) -> None:
         """Pass the epoch of training to the samplers of a stage's loaders that take it.
@@ -388,7 +437,7 @@ class Loaders:
                     f"{type(self._module).__name__} must define {step}() to {stage}{hint}"
                 )
             _warn_of_shuffling(loaders, hook)
-            self._evaluation[stage] = loaders
+            self._evaluation[stage] = [self._part(each, trains=False) for each in loaders]
             if stage == "validate" and not alone:
                 self.check_validation()
         return self._evaluation[stage]
@@ -446,12 +495,14 @@ class Loaders:
             **states,
             "workers_seed": self._workers_seed,
             "passes": self._passes,
+            "order_seed": self._order_seed,
             "schedule": self.schedule.state_dict(),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Request the loaders of the state, and restore what ``state_dict`` returned."""
         self._passes = state_dict.get("passes", 0)
+        self._order_seed = state_dict.get("order_seed", self._order_seed)
         self.schedule.load_state_dict(state_dict.get("schedule", {}))
         if (seed := state_dict.get("workers_seed")) is not None:
             self._workers_seed = seed

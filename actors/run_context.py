@@ -17,6 +17,7 @@ from .metrics.metrics import Metrics
 from .module import LightningModule
 from .optimization.progress import OptimizationProgress, Progress
 from .ranks.group import Group
+from .ranks.strategy import DDPStrategy
 
 
 class RunContext(ABC):
@@ -29,6 +30,7 @@ class RunContext(ABC):
         bus: carries the events and commands of the run.
         routes: call the handlers of hooks.
         group: the ranks that train together; of this process alone until a run joins others.
+        ddp: how they train together.
         device: the device of training, and its precision.
         loaders: the dataloaders, and how many batches of each are read.
         metrics: records what is put and logged.
@@ -49,6 +51,7 @@ class RunContext(ABC):
     bus: Bus
     routes: Routes
     group: Group
+    ddp: DDPStrategy
     device: Device
     loaders: Loaders
     metrics: Metrics

@@ -13,6 +13,7 @@ from .optimization.lightning_optimizer import LightningOptimizer, OptimizerToggl
 from .optimization.lr_schedulers import LRSchedulerConfig, LRSchedulers
 from .optimization.optimizers import parse_optimizers
 from .overrides import is_overridden
+from .ranks.replicas import Kind, Replicas
 from .run_context import RunContext
 from .step_arguments import ANY_STEP_ARGUMENTS, check_training_step
 
@@ -37,6 +38,7 @@ class RunOptimization:
         truncated_bptt_steps: time steps of the splits of a batch; 0 for whole batches.
         has_step_schedulers: a scheduler advances with the steps.
         has_waiting_schedulers: one is due after the validation of the batch, if there is any.
+        replicas: the copies of the module on several ranks; None for a process alone.
         step_arguments: names of the possible arguments of ``training_step``.
     """
 
@@ -52,6 +54,7 @@ class RunOptimization:
         self.passes_optimizer_idx = False
         self.truncated_bptt_steps = 0
         self.has_step_schedulers = self.has_waiting_schedulers = False
+        self.replicas: Replicas | None = None
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
         self._reported_untrained = False
         self._cycle: list[int] = []  # the optimizer of each batch of a cycle
@@ -61,6 +64,7 @@ class RunOptimization:
     def begin(self, module: LightningModule) -> None:
         """Prepare for another run, whose optimizers are not known yet."""
         self.is_manual = not module.automatic_optimization
+        self.replicas = None
         self._reported_untrained = False
         self.step_arguments = list(ANY_STEP_ARGUMENTS)
 
@@ -91,6 +95,7 @@ class RunOptimization:
         self.passes_optimizer_idx = len(optimizers) > 1 and not self.is_manual
         self._set_up_training_step(module, loops_call_training_step)
         self._progress.begin(len(optimizers))
+        self.replicas = self._replicas(module)
         plain = not is_overridden(module, "optimizer_step") and context.device.scaler is None
         self.stepping_optimizers = [
             optimizer
@@ -98,10 +103,24 @@ class RunOptimization:
             else LightningOptimizer(optimizer, idx, self._step_plainly, self.toggle)
             for idx, optimizer in enumerate(optimizers)
         ]
+        syncing = None if self.replicas is None else self.replicas.syncing
         self.lightning_optimizers = [
-            LightningOptimizer(optimizer, idx, self._step_by_hand, self.toggle)
+            LightningOptimizer(optimizer, idx, self._step_by_hand, self.toggle, syncing)
             for idx, optimizer in enumerate(optimizers)
         ]
+
+    def _replicas(self, module: LightningModule) -> Replicas | None:
+        context = self._context
+        if context.group.world.is_alone:
+            return None
+        if is_overridden(module, "training_step_end"):
+            raise UsageError(
+                "training_step_end has no effect on gradients of several ranks, which are averaged "
+                "for the loss that training_step returns: return the loss from training_step"
+            )
+        kind: Kind = "turns" if self.passes_optimizer_idx else "one"
+        kind = "manual" if self.is_manual else kind
+        return Replicas(context.group, context.ddp, module, self.optimizers, kind)
 
     def _check_manual(self) -> None:
         """Refuse arguments without effect for manual optimization."""
@@ -209,6 +228,8 @@ class RunOptimization:
         routes, scaler = self._context.routes, self._context.device.scaler
         if scaler is not None:
             loss = scaler.scale(loss)
+        if self.replicas is not None:
+            loss = self.replicas.prepared(loss)
         routes.call("on_before_backward", loss)
         module = self._context.lightning_module
         if (args or kwargs) and is_overridden(module, "backward"):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ..bus.errors import UsageError
-from ..bus.routes import HookHandler
+from ..bus.routes import HookHandler, chained
 from .hook_table import HOOKS
 from .hooks import HookOwners, base_method, hook_handlers
 from .module import LightningModule
@@ -63,6 +63,10 @@ class Wiring:
         handlers = hook_handlers(
             owners, defaults, arguments, self._hooks_of_loops, self._has_several, former
         )
+        if optimization.replicas is not None:
+            steps = handlers.get("training_step") or [defaults["training_step"]]
+            step = chained("training_step", steps)
+            handlers["training_step"] = [optimization.replicas.routed(step)]
         context.routes.set_handlers(handlers, defaults)
         self.evaluates_first = evaluates_first(optimization.optimizers)
         self.has_training_step_end = is_overridden(module, "training_step_end")

@@ -118,7 +118,7 @@ class Routes(StaysInRun):
         if self._refusal is not None:
             return self._refuse
         if handlers := self._handlers.get(name):
-            return _chained(name, handlers)
+            return chained(name, handlers)
         return self._defaults.get(name)
 
     def refresh(self) -> None:
@@ -156,7 +156,13 @@ class Routes(StaysInRun):
         return _recorded(name, handlers, self._place)
 
 
-def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
+def chained(name: str, handlers: Sequence[HookHandler]) -> HookHandler:
+    """Return one callable for all handlers of a hook.
+
+    Args:
+        name: the hook.
+        handlers: in their order; at least one.
+    """
     has_result = not name.startswith("on_") or name in HOOKS_WITH_RESULT
     if len(handlers) == 1:
         return handlers[0]
@@ -181,7 +187,7 @@ def _chained(name: str, handlers: tuple[HookHandler, ...]) -> HookHandler:
 
 
 def _unrecorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
-    handle = _chained(name, handlers)
+    handle = chained(name, handlers)
 
     if getattr(handle, ANNOUNCES, False):
         return handle
@@ -206,7 +212,7 @@ def _only_recorded(name: str, place: Place) -> HookHandler:
 
 
 def _recorded(name: str, handlers: tuple[HookHandler, ...], place: Place) -> HookHandler:
-    handle, recorder = _chained(name, handlers), place.recorder
+    handle, recorder = chained(name, handlers), place.recorder
     record, clock_ns = recorder.record, recorder.clock_ns
     begins, ends = code_of(BEGIN, name), code_of(END, name)
     if begins is None or ends is None:

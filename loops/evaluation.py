@@ -122,6 +122,8 @@ class EvaluationLoop(Loop):
         limits = self._limits
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
+        if trainer.optimization.replicas is not None:
+            trainer.optimization.replicas.share_buffers()
         trainer.announce_loop(trainer.place.stage, total, "batch")
         trainer.lightning_module.eval()
         trainer.routes.call(f"on_{kind}_model_eval")

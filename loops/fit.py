@@ -226,6 +226,8 @@ class FitLoop(Loop):
         total.ready = total.started = total.processed = total.completed = total.completed + 1
 
     def on_run_end(self) -> None:
+        if self.trainer.optimization.replicas is not None:
+            self.trainer.optimization.replicas.share_buffers()
         self.trainer.routes.call("on_train_end")
         self.trainer.announce_loop_end("fit", self.epoch_progress.current.completed)
 

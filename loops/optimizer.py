@@ -273,6 +273,8 @@ class OptimizerLoop(TrainingStepLoop):
             turns = self._turns_since_step[idx] + 1
             self.will_step = turns >= trainer.accumulate_grad_batches or trainer.is_last_batch
             self._turns_since_step[idx] = 0 if self.will_step else turns
+            if (replicas := trainer.optimization.replicas) is not None:
+                replicas.accumulate(idx, self.will_step, keeps=idx in self.cleared)
         return self.will_step
 
     @property
@@ -303,6 +305,8 @@ class OptimizerLoop(TrainingStepLoop):
                 self.before_step(trainer.optimization.optimizers[idx], idx)
             return torch.zeros(())
 
+        if trainer.optimization.replicas is not None:
+            trainer.optimization.replicas.average_gradients(idx)
         self._batch_idx = trainer.place.batch_idx
         trainer.optimization_progress.step.total.ready += 1
         self.optimizer_step(trainer.optimization.stepping_optimizers[idx], idx, closure)

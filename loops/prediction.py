@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..actors.data.loader_workers import owned
+from ..actors.data.shard_sampler import ShardSampler
 from ..actors.step_arguments import check_dataloader_idx
 from ..actors.trees import on_cpu
 from .dataloader import DataloaderLoop
@@ -131,7 +132,10 @@ class PredictionLoop(Loop):
         if dataloader_idx not in self._indices:
             loader = self._loaders[dataloader_idx]
             sampler = getattr(loader, "batch_sampler", None)
-            in_order = isinstance(getattr(loader, "sampler", None), SequentialSampler)
+            order = getattr(loader, "sampler", None)
+            in_order = isinstance(order, SequentialSampler) or (
+                isinstance(order, ShardSampler) and order.is_in_order
+            )
             self._indices[dataloader_idx] = list(sampler) if in_order and sampler else None
         indices = self._indices[dataloader_idx]
         return None if indices is None else indices[batch_idx]

@@ -131,6 +131,8 @@ class TrainingEpochLoop(Loop):
             self.waits_for_validation = trainer.optimization.has_waiting_schedulers
             trainer.place.move(batch_idx=self.batch_idx)
             trainer.checkpointer.restore_rng()
+        if trainer.optimization.replicas is not None:
+            trainer.optimization.replicas.refresh()
         if trainer.running_loss is not None:
             trainer.running_loss.begin_epoch(self._limit)
         self._fast = FastTraining(self)

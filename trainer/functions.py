@@ -7,6 +7,8 @@ import torch
 from ..actors.callback import Callback
 from ..actors.data.rng import undrawn, undrawn_from
 from ..actors.hooks import similar_method
+from ..actors.ranks.seeds import spread_seeds
+from ..actors.ranks.weights import share_weights
 from ..bus.errors import UsageError
 from ..bus.events import Scalar
 from ..bus.system.logging_setup import get_logger
@@ -174,6 +176,7 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     trainer.wiring.connect()
     if trainer.local_rank == 0 and (trainer.prepare_data_per_node or trainer.is_global_zero):
         routes.call("prepare_data")
+    trainer.group.wait_for_all("prepare_data")
     _adopt_module_callbacks(trainer)
     routes.call("on_before_accelerator_backend_setup")
     routes.call("setup", function)
@@ -187,6 +190,8 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     if checkpoint is not None:
         trainer.checkpointer.restore_module(checkpoint)
     trainer.device.place_module(module)
+    share_weights(trainer.group, module)
+    spread_seeds(trainer.group)
     routes.call("on_post_move_to_device")
 
 

@@ -38,6 +38,7 @@ from ..actors.overrides import is_overridden
 from ..actors.process.slurm import check_requeue
 from ..actors.ranks.group import AloneGroup, Group
 from ..actors.ranks.joining import join
+from ..actors.ranks.strategy import DDPStrategy
 from ..actors.ranks.world import ALONE, World, world_of_environment
 from ..actors.run_optimization import RunOptimization
 from ..actors.wiring import Wiring
@@ -304,6 +305,7 @@ class Trainer(TrainerCopies):
     ) -> None:
         """Make the parts of the trainer."""
         self.group: Group = AloneGroup()
+        self.ddp = DDPStrategy()
         self.place = Place(self.world.rank)
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
@@ -667,6 +669,7 @@ class Trainer(TrainerCopies):
     def join_ranks(self) -> None:
         """Join the other ranks, if this is the first run of the process."""
         self.group = join(self.world, self.device.device.type)
+        self.loaders.read_parts(self.group)
 
     def enter_run(self, opened: OpenRun) -> None:
         """Use the bus and the place of a run that was opened."""

@@ -1,7 +1,7 @@
 """CombinedLoader: reads several dataloaders together."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from torch.utils.data import Dataset
@@ -41,6 +41,14 @@ class CombinedLoader:
             raise UsageError("a collection of dataloaders is empty")
         for loader in self.flat:
             check_loader(loader, "a collection of dataloaders")
+
+    def with_each(self, change: Callable[[Any], Any]) -> "CombinedLoader":
+        """Return the same collection of changed loaders.
+
+        Args:
+            change: returns what takes the place of a loader.
+        """
+        return CombinedLoader(_like(self.loaders, map(change, self.flat)), self.mode)
 
     def __len__(self) -> int:
         lengths = [num_batches(loader) for loader in self.flat]

@@ -15,6 +15,7 @@ from torch.utils.data import (
 from ...bus.errors import UsageError
 from .combined_loader import CombinedLoader, CombineMode
 from .loader_copy import copy_loader, is_map_style
+from .shard_sampler import ShardSampler
 
 
 def training_loader(loaders: Any, mode: CombineMode) -> Any:
@@ -108,6 +109,7 @@ _SAMPLERS = (
     BatchSampler,
     RandomSampler,
     SequentialSampler,
+    ShardSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )

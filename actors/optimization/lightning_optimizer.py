@@ -1,7 +1,7 @@
 """LightningOptimizer, and toggling of optimizers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from torch import nn
@@ -26,14 +26,17 @@ class LightningOptimizer(LeavesRunBehind):
         optimizer_idx: its position in what ``configure_optimizers`` returned.
         step: makes a step, with optimizer, number and closure.
         toggle: toggles the run's optimizers.
+        syncing: on several ranks, returns the context in which their gradients are averaged, or
+            not.
 
     Attributes:
         optimizer: as given.
         optimizer_idx: as given.
     """
 
-    _of_run: ClassVar[tuple[str, ...]] = ("_step", "_toggle")
+    _of_run: ClassVar[tuple[str, ...]] = ("_step", "_toggle", "_syncing")
     _toggle: "OptimizerToggle | None" = None
+    _syncing: Callable[[bool], AbstractContextManager[None]] | None = None
 
     def __init__(
         self,
@@ -41,11 +44,13 @@ class LightningOptimizer(LeavesRunBehind):
         optimizer_idx: int,
         step: Callable[..., Any],
         toggle: "OptimizerToggle",
+        syncing: Callable[[bool], AbstractContextManager[None]] | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.optimizer_idx = optimizer_idx
         self._step = step  # type: ignore[method-assign]
         self._toggle = toggle
+        self._syncing = syncing
 
     def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
         """Step the optimizer.
@@ -64,7 +69,8 @@ class LightningOptimizer(LeavesRunBehind):
         """Make only this optimizer's parameters require gradients within.
 
         Args:
-            sync_grad: accepted for code written for several processes.
+            sync_grad: average gradients over several ranks in ``manual_backward`` within; without
+                it, they are accumulated for a later one.
         """
         if self._toggle is None:
             raise UsageError(
@@ -72,8 +78,10 @@ class LightningOptimizer(LeavesRunBehind):
                 "what self.optimizers() returns"
             )
         self._toggle.begin(self.optimizer_idx)
+        syncing = nullcontext() if self._syncing is None else self._syncing(sync_grad)
         try:
-            yield
+            with syncing:
+                yield
         finally:
             self._toggle.end()
 

@@ -1,7 +1,7 @@
 """Group: what this rank's training thread exchanges with those of the other ranks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -85,6 +85,14 @@ class Group(StaysInRun, ABC):
         """
 
     @abstractmethod
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give all ranks the tensors of rank 0, in place.
+
+        Args:
+            tensors: same number, shapes and dtypes on all ranks.
+        """
+
+    @abstractmethod
     def sum(self, values: Tensor) -> Tensor:
         """Add up a tensor over all ranks, in place.
 
@@ -119,6 +127,9 @@ class AloneGroup(Group):
         return [value]
 
     def wait_for_all(self, what: str) -> None:
+        pass
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
         pass
 
     def sum(self, values: Tensor) -> Tensor:

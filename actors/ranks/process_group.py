@@ -1,11 +1,12 @@
 """ProcessGroup: the group of several processes, over a TCPStore and torch.distributed."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 import msgspec
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
@@ -16,6 +17,7 @@ from .world import World
 
 # No number of bytes that two processes of one run would exchange by mistake.
 _MAX_BYTES = 64 << 20
+_CHUNK_BYTES = 32 << 20  # of tensors that are shared at once
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-4, 0.02
 # Ranks that one store answers in the longest pause without being kept busy by it.
 _RANKS_A_PAUSE = 64
@@ -91,6 +93,25 @@ class ProcessGroup(Group):
         self._until(lambda: self._store.add(key, 0) >= self.world.size)
         self._forget([key], self.world.size)
 
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for tensor in tensors:
+            by_device.setdefault(tensor.device, []).append(tensor)
+        for of_device in by_device.values():
+            for some in _in_chunks(of_device):
+                self._share_at_once(some)
+
+    @torch.no_grad()
+    def _share_at_once(self, tensors: list[Tensor]) -> None:
+        """Give all ranks some tensors of rank 0, as one row of bytes."""
+        row = torch.cat([tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors])
+        dist.broadcast(row, 0)
+        if self.world.rank == 0:
+            return
+        for tensor, part in zip(tensors, row.split([t.nbytes for t in tensors]), strict=True):
+            # A copy, because a view of another dtype has to begin where its numbers may.
+            tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
+
     def sum(self, values: Tensor) -> Tensor:
         dist.all_reduce(values)
         return values
@@ -127,6 +148,18 @@ class ProcessGroup(Group):
             return
         for key in (*keys, counter, f"exchange/{self._exchanges}/what"):
             self._store.delete_key(key)
+
+
+def _in_chunks(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield the tensors in groups of about a chunk's size."""
+    chunk: list[Tensor] = []
+    for tensor in tensors:
+        chunk.append(tensor)
+        if sum(each.nbytes for each in chunk) >= _CHUNK_BYTES:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _encoded(what: str, value: Any) -> str:

@@ -2,12 +2,20 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from inspect import signature
+from typing import Any, Literal
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...bus.errors import UsageError
+
+# The name that this version of torch has for it.
+_SHARES_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 
 Backend = Literal["gloo", "nccl"]
 
@@ -64,10 +72,11 @@ class DDPStrategy:
             finds_unused: parameters may have no part in a loss, whatever the options say.
             shares_buffers: its forward may begin with an exchange of buffers.
         """
+        buffers: dict[str, Any] = {_SHARES_BUFFERS: self.broadcast_buffers and shares_buffers}
         return DistributedDataParallel(
             module,
             init_sync=False,
-            broadcast_buffers=self.broadcast_buffers and shares_buffers,
+            **buffers,
             bucket_cap_mb=self.bucket_cap_mb,
             find_unused_parameters=self.find_unused_parameters or finds_unused,
             gradient_as_bucket_view=self.gradient_as_bucket_view,

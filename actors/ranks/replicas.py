@@ -1,0 +1,321 @@
+"""Replicas: the ranks' copies of a module in training, whose gradients are averaged."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import LBFGS, Optimizer
+
+from ...bus.copies import StaysInRun
+from ...bus.errors import UsageError
+from ...bus.routes import HookHandler
+from .group import Group
+from .strategy import DDPStrategy
+
+Kind = Literal["one", "turns", "manual"]
+
+
+class _Step(nn.Module):
+    """What DistributedDataParallel wraps: its forward is ``training_step``, and returns the loss.
+
+    It has a parameter of its own, which no optimizer sees, and which gets a gradient on ranks with
+    a loss: so that its mean, which comes with the others', tells whether there was any.
+
+    Args:
+        module: the user's.
+        ignored: names of its parameters whose gradients are not averaged here.
+        device: of the module.
+
+    Attributes:
+        step: the training step.
+        output: what it returned.
+        has_loss: that had a loss.
+    """
+
+    def __init__(self, module: nn.Module, ignored: Iterable[str], device: torch.device) -> None:
+        super().__init__()
+        self.module = module
+        self.takes_part = nn.Parameter(torch.zeros(1, device=device))
+        self._ddp_params_and_buffers_to_ignore = [f"module.{name}" for name in ignored]
+        self.step: HookHandler = _no_step
+        self.output: Any = None
+        self.has_loss = False
+
+    def forward(self, *arguments: Any) -> Any:
+        output = self.output = self.step(*arguments)
+        loss = _loss_in(output)
+        self.has_loss = loss is not None
+        if loss is None:
+            return self.nothing()
+        if not isinstance(loss, Tensor) or not loss.requires_grad:
+            return loss  # the loop, or torch, says what is wrong
+        return loss + self.takes_part.sum().to(loss.dtype)
+
+    def nothing(self) -> Tensor:
+        """Return a loss whose gradients are all zero."""
+        ignored = set(self._ddp_params_and_buffers_to_ignore)
+        none = torch.zeros((), device=self.takes_part.device)
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad and name not in ignored:
+                none = none + parameter.reshape(-1)[:0].sum()
+        return none
+
+
+class _Loss(nn.Module):
+    """What DistributedDataParallel wraps for ``manual_backward``: its forward gets the loss."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, loss: Tensor) -> Tensor:
+        return loss
+
+
+class _TakenUp(torch.autograd.Function):
+    """A loss of zero, whose backward gives parameters gradients that are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, restore: Callable[[], None]) -> Tensor:
+        ctx.restore = restore
+        return leaf.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        ctx.restore()
+        return torch.zeros_like(gradients[0]), None
+
+
+class Replicas(StaysInRun):
+    """The ranks' copies of a module: the gradients of each backward are those of all ranks.
+
+    With automatic optimization, DistributedDataParallel wraps a module whose forward is the
+    training step; with several optimizers, one for each, of its own parameters. With manual
+    optimization, it wraps what ``manual_backward`` gets. The user's module stays as it is.
+
+    Args:
+        group: the ranks.
+        strategy: the options.
+        module: the user's module, on its device, with the same weights on all ranks.
+        optimizers: in order.
+        kind: ``one`` optimizer, or several that take ``turns``, or ``manual`` optimization.
+
+    Raises:
+        UsageError: an optimizer cannot be used on several ranks.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        strategy: DDPStrategy,
+        module: nn.Module,
+        optimizers: Sequence[Optimizer],
+        kind: Kind,
+    ) -> None:
+        if any(isinstance(optimizer, LBFGS) for optimizer in optimizers):
+            raise UsageError(
+                "LBFGS decides by the loss how often it evaluates a step, and ranks have different "
+                "losses, so that they would wait for each other for ever; use another optimizer, "
+                "or one process"
+            )
+        self._group, self._strategy, self._module = group, strategy, module
+        self._optimizers, self._kind = optimizers, kind
+        self._syncs = True  # in the next backward; not while gradients are accumulated
+        self._keeps: set[int] = set()  # optimizers whose gradients belong to an accumulation
+        self._step: HookHandler = _no_step
+        self._wrapped: list[DistributedDataParallel] = []
+        self._known: object = None
+
+    # -- which parameters --------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Follow what was frozen, unfrozen or given to an optimizer since the last call.
+
+        Called before each epoch.
+        """
+        found = self._present()
+        if found == self._known:
+            return
+        self._known, strategy, module = found, self._strategy, self._module
+        if self._kind == "manual":
+            several = len(self._optimizers) > 1
+            loss = _Loss(module)
+            self._wrapped = [strategy.wrap(loss, finds_unused=several, shares_buffers=False)]
+            return
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        ignored = self._ignored() if self._kind == "turns" else [set[str]()]
+        steps = [_Step(module, names, device) for names in ignored]
+        self._wrapped = [strategy.wrap(step) for step in steps]
+        for step in steps:
+            step.step = self._step
+
+    def _present(self) -> object:
+        groups = [
+            [id(p) for group in optimizer.param_groups for p in group["params"]]
+            for optimizer in self._optimizers
+        ]
+        own = [(id(p), p.requires_grad) for p in self._module.parameters()]
+        return own, groups if self._kind == "turns" else None
+
+    def _ignored(self) -> list[set[str]]:
+        """Return, for each optimizer, names of the parameters that it does not have."""
+        named = list(self._module.named_parameters(remove_duplicate=False))
+        return [
+            {name for name, parameter in named if id(parameter) not in own}
+            for optimizer in self._optimizers
+            for own in [{id(p) for group in optimizer.param_groups for p in group["params"]}]
+        ]
+
+    # -- automatic optimization --------------------------------------------------------------
+
+    def routed(self, step: HookHandler) -> HookHandler:
+        """Return a training step whose backward averages the gradients.
+
+        Args:
+            step: the training step of this rank alone.
+        """
+        self._step = step
+        if self._kind == "manual":
+            return self._step_by_hand
+        for wrapped in self._wrapped:
+            wrapped.module.step = step
+        return self._train_one if self._kind == "one" else self._train_in_turn
+
+    def _train_one(self, *arguments: Any) -> Any:
+        return self._train(0, arguments)
+
+    def _train_in_turn(self, *arguments: Any) -> Any:
+        return self._train(arguments[2], arguments)
+
+    def _train(self, idx: int, arguments: tuple[Any, ...]) -> Any:
+        if not self._wrapped:  # a loop of the user's own
+            self.refresh()
+        wrapped = self._wrapped[idx]
+        step = wrapped.module
+        step.takes_part.grad = None
+        if self._syncs:
+            loss = wrapped(*arguments)
+        else:
+            with wrapped.no_sync():
+                loss = wrapped(*arguments)
+        output, step.output = step.output, None
+        if step.has_loss:
+            return _with_loss(output, loss)
+        return self._take_part(idx, step, loss) if self._syncs else output
+
+    def _take_part(self, idx: int, step: _Step, nothing: Tensor) -> Tensor | None:
+        """Average the gradients without any of this rank's, whose step returned None.
+
+        Returns:
+            A loss for the step that all ranks make, or None if no rank had one.
+        """
+        parameters = [p for p in step.module.parameters() if p.requires_grad]
+        if idx not in self._keeps:
+            for parameter in parameters:
+                parameter.grad = None
+        nothing.backward()
+        if not step.takes_part.grad:
+            return None
+        gradients = [parameter.grad for parameter in parameters]
+
+        def restore() -> None:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+
+        leaf = torch.zeros((), device=nothing.device, requires_grad=True)
+        loss: Tensor = _TakenUp.apply(leaf, restore)  # type: ignore[no-untyped-call]
+        return loss
+
+    def accumulate(self, idx: int, will_step: bool, keeps: bool) -> None:
+        """Be told of a turn of an accumulation, before its training step.
+
+        Args:
+            idx: number of the optimizer.
+            will_step: it will step after this turn, so that gradients are averaged.
+            keeps: its present gradients belong to the accumulation.
+        """
+        self._syncs = will_step
+        (self._keeps.add if keeps else self._keeps.discard)(idx)
+
+    def average_gradients(self, idx: int) -> None:
+        """Average gradients that were accumulated, because no batch will come to do it.
+
+        Args:
+            idx: number of the optimizer.
+        """
+        parameters = [p for group in self._optimizers[idx].param_groups for p in group["params"]]
+        if not parameters:
+            return
+        device = parameters[0].device
+        has = torch.tensor([float(p.grad is not None) for p in parameters], device=device)
+        known = self._group.greatest(has).tolist()
+        for parameter, is_there in zip(parameters, known, strict=True):
+            if is_there:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                self._group.sum(parameter.grad).div_(self._group.world.size)
+
+    def share_buffers(self) -> None:
+        """Give all ranks the buffers of rank 0, such as BatchNorm's means."""
+        if self._strategy.broadcast_buffers:
+            self._group.share(self._module.buffers())
+
+    # -- manual optimization -----------------------------------------------------------------
+
+    def _step_by_hand(self, *arguments: Any) -> Any:
+        self.share_buffers()
+        return self._step(*arguments)
+
+    def prepared(self, loss: Tensor) -> Tensor:
+        """Return the loss for ``manual_backward``, whose backward averages the gradients.
+
+        Args:
+            loss: of this rank.
+        """
+        if not self._wrapped:
+            self.refresh()
+        wrapped = self._wrapped[0]
+        if self._syncs:
+            return wrapped(loss)  # type: ignore[no-any-return]
+        with wrapped.no_sync():
+            return wrapped(loss)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def syncing(self, is_on: bool) -> Iterator[None]:
+        """Average gradients within, or leave that to a later backward.
+
+        Args:
+            is_on: average them.
+        """
+        before, self._syncs = self._syncs, is_on
+        try:
+            yield
+        finally:
+            self._syncs = before
+
+
+def _no_step(*_: Any) -> Any:
+    raise UsageError("training_step was called before the run's hooks were connected")
+
+
+def _loss_in(output: Any) -> Any:
+    """Return the loss in the output of ``training_step``, which is checked later."""
+    if isinstance(output, Tensor) or output is None:
+        return output
+    if isinstance(output, Mapping):
+        return output.get("loss", output)
+    return getattr(output, "minimize", None) if hasattr(output, "minimize") else output
+
+
+def _with_loss(output: Any, loss: Any) -> Any:
+    """Return the output of ``training_step`` with the loss that averages gradients."""
+    if isinstance(output, Tensor):
+        return loss
+    if isinstance(output, MutableMapping) and "loss" in output:
+        output["loss"] = loss
+    elif hasattr(output, "minimize"):
+        output.minimize = loss
+    return output

@@ -1,0 +1,55 @@
+"""Makes the weights of all ranks those of rank 0, after a look at whether they can be."""
+
+from hashlib import blake2b
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from ...bus.errors import RankMismatchError, UsageError
+from .group import Group
+
+_DIGEST_BYTES = 16
+
+
+def share_weights(group: Group, module: nn.Module) -> None:
+    """Give all ranks the parameters and buffers of rank 0.
+
+    Args:
+        group: the ranks.
+        module: on its device.
+
+    Raises:
+        RankMismatchError: the ranks' modules differ.
+        UsageError: a parameter has no shape yet.
+    """
+    if group.world.is_alone:
+        return
+    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    lazy = [name for name, tensor in named.items() if is_lazy(tensor)]
+    if lazy:
+        raise UsageError(
+            f"{', '.join(lazy)}: a lazy module has no weights before its first call, and ranks "
+            "begin with the same ones; call it once with a batch, in configure_model or before fit"
+        )
+    described = [f"{name} {t.dtype} {list(t.shape)}" for name, t in named.items()]
+    digest = blake2b("\n".join(described).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    digests = group.gather("the digest of the module's weights", digest)
+    if len(set(digests)) > 1:
+        raise _differ(group, described)
+    group.share(named.values())
+
+
+def _differ(group: Group, described: list[str]) -> RankMismatchError:
+    """Return the error for modules that differ, which names the first difference."""
+    first, *others = group.gather("the module's weights", described)
+    for rank, other in enumerate(others, 1):
+        if other == first:
+            continue
+        pairs = enumerate(zip([*first, ""], [*other, ""], strict=False))
+        at = next(number for number, (one, another) in pairs if one != another)
+        of_zero, of_other = ([*entries, "nothing more"][at] for entries in (first, other))
+        return RankMismatchError(
+            f"the module has {of_zero} on rank 0, and {of_other} on rank {rank}: all ranks have to "
+            "make the same module; make nothing of it depend on the rank or on data that differs"
+        )
+    raise AssertionError("the digests of equal lists differ")
