@@ -101,15 +101,15 @@ class DataloaderLoop(Loop):
 
     def work_on(self, batch: Any) -> None:
         """Process what ``next_batch`` returned."""
-        trainer = self.trainer
-        routes, names, counts = trainer.routes, self.names, self.batch_progress.total
+        context = self._loop_context
+        routes, names, counts = context.routes, self.names, self.batch_progress.total
         self.batch_idx = batch_idx = self.batch_idx + 1
         counts.ready += 1
-        trainer.place.begin_batch(batch_idx)
+        context.place.begin_batch(batch_idx)
         if batch is None and self.passes_over_none:
-            trainer.loaders.report_none(self.kind)
+            context.loaders.report_none(self.kind)
             counts.started = counts.processed = counts.completed = counts.ready
-            trainer.between_batches()
+            context.between_batches()
             return
         batch = self.start_batch(batch)
         counts.started += 1
@@ -119,7 +119,7 @@ class DataloaderLoop(Loop):
             hook(output, batch, batch_idx, self.dataloader_idx)
         self.take(output)
         counts.completed += 1
-        trainer.between_batches()
+        context.between_batches()
 
     def start_batch(self, batch: Any) -> Any:
         """Move the batch to the device, and announce it.
@@ -130,21 +130,21 @@ class DataloaderLoop(Loop):
         Returns:
             The batch for the step.
         """
-        trainer = self.trainer
-        batch = trainer.move_batch(batch, self.dataloader_idx)
-        trainer.metrics.batch = batch
-        if (hook := getattr(trainer.routes, self.names.batch_start)) is not None:
+        context = self._loop_context
+        batch = context.move_batch(batch, self.dataloader_idx)
+        context.metrics.batch = batch
+        if (hook := getattr(context.routes, self.names.batch_start)) is not None:
             hook(batch, self.batch_idx, self.dataloader_idx)
         return batch
 
     def _step(self, batch: Any) -> Any:
-        trainer, names = self.trainer, self.names
+        context, names = self._loop_context, self.names
         output = None
-        if (step := getattr(trainer.routes, names.step)) is not None:
-            with trainer.device.forward_context():
+        if (step := getattr(context.routes, names.step)) is not None:
+            with context.device.forward_context():
                 output = step(batch, self.batch_idx, self.dataloader_idx)
-        if trainer.wiring.has_step_end.get(self.kind, False):
-            output = trainer.routes.call(names.step_end, output)
+        if context.wiring.has_step_end.get(self.kind, False):
+            output = context.routes.call(names.step_end, output)
         return output
 
     @abstractmethod

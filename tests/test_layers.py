@@ -233,6 +233,17 @@ def test_no_files_name_each_other_in_a_circle() -> None:
     assert not waiting, "these name each other: " + ", ".join(sorted(waiting))
 
 
+def test_built_in_loops_know_the_run_only_by_their_context() -> None:
+    files = [ROOT / path for path in python_files() if path.startswith("loops/")]
+    found = [
+        f"{file.name}:{node.lineno}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "trainer"
+    ]
+    assert not found, "loops use what LoopContext declares, not trainer: " + ", ".join(found)
+
+
 def test_every_folder_and_root_module_has_a_place_in_the_layers() -> None:
     parts = {PurePosixPath(path).parts[0].removesuffix(".py") for path in python_files()}
     packages = {init.parent.name for init in ROOT.glob("*/__init__.py")}

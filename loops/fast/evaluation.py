@@ -40,25 +40,25 @@ class FastEvaluation(FastPath):
         return self._routes.version == self._version and len(self._states[0]) == self._sizes[0]
 
     def _prepare(self) -> bool:
-        routes, trainer, names = self._routes, self._trainer, self._loop.names
+        routes, context, names = self._routes, self._context, self._loop.names
         self._announces_start = (
             routes.do_something(*_TRANSFER)
             or routes.are_handled(names.batch_start)
-            or trainer.device.dtype is not None
+            or context.device.dtype is not None
         )
         self._batch_end = None
         if routes.are_handled(names.batch_end):
             self._batch_end = getattr(routes, names.batch_end)
         self._step: Any = routes.handler(self._hook)
-        if trainer.device.wraps_steps:
+        if context.device.wraps_steps:
             self._step = self._in_context
-        return routes.do_something(self._hook) and not trainer.wiring.has_step_end.get(
+        return routes.do_something(self._hook) and not context.wiring.has_step_end.get(
             self._loop.kind, False
         )
 
     def _in_context(self, *arguments: Any) -> Any:
         step: Any = self._routes.handler(self._hook)
-        with self._trainer.device.forward_context():
+        with self._context.device.forward_context():
             return step(*arguments)
 
     def run(self) -> bool:
@@ -78,7 +78,7 @@ class FastEvaluation(FastPath):
                     or now_ns > recorder.flush_due_ns
                     or len(words) > MAX_BUFFERED_EVENTS
                 ):
-                    self._trainer.between_batches()
+                    self._context.between_batches()
             if loop.batch_idx == self._last_idx or not self.is_current():
                 return True
 

@@ -21,9 +21,9 @@ class FastPath(ABC):
     """
 
     def __init__(self, loop: "Loop") -> None:
-        self._trainer: LoopContext = loop.trainer
-        self._routes, self._place = self._trainer.routes, self._trainer.place
-        self._metrics, self._bus = self._trainer.metrics, self._trainer.bus
+        self._context: LoopContext = loop._loop_context
+        self._routes, self._place = self._context.routes, self._context.place
+        self._metrics, self._bus = self._context.metrics, self._context.bus
         self._is_possible = False
         self._version = -1
         self._states: list[dict[str, Any]] = []  # attributes set on the loops,

@@ -48,7 +48,7 @@ class FastTraining(FastTurns):
         super().__init__(loop)
         self._loop = loop
         self._batches = loop.batch_progress.total
-        self._stops = self._trainer.stops
+        self._stops = self._context.stops
         self._start_hook: HookHandler | None = None
         self._end_hook: HookHandler | None = None
 
@@ -72,8 +72,8 @@ class FastTraining(FastTurns):
         )
 
     def _prepare(self) -> bool:
-        trainer, routes, optimization = self._trainer, self._routes, self._optimization
-        wiring, device = trainer.wiring, trainer.device
+        context, routes, optimization = self._context, self._routes, self._optimization
+        wiring, device = context.wiring, context.device
         self._prepare_ends()
         self._prepare_turns()
         return (
@@ -92,7 +92,7 @@ class FastTraining(FastTurns):
         """What is announced at a batch's begin and end; mostly, if anything, one hook each."""
         routes = self._routes
         self._start_hook = self._end_hook = None
-        moves = routes.do_something(*_TRANSFER) or self._trainer.device.dtype is not None
+        moves = routes.do_something(*_TRANSFER) or self._context.device.dtype is not None
         self._announces_start = moves or routes.are_handled(*_BATCH_START)
         if self._announces_start and not (moves or routes.are_handled("on_batch_start")):
             self._start_hook = routes.on_train_batch_start
@@ -104,7 +104,7 @@ class FastTraining(FastTurns):
         loop, place, steps = self._loop, self._place, self._steps
         if not self.may_go() or place.batch_idx != loop.batch_idx or place.step != steps.completed:
             return False
-        trainer, bus, stops, recorder = self._trainer, self._bus, self._stops, self._recorder
+        context, bus, stops, recorder = self._context, self._bus, self._stops, self._recorder
         words = recorder.trace.words
         while True:
             batch = loop.next_batch()
@@ -116,13 +116,13 @@ class FastTraining(FastTurns):
             if loop.validates or loop.waits_for_validation:
                 loop.on_advance_end()
             if bus.attention or now_ns > recorder.flush_due_ns or len(words) > MAX_BUFFERED_EVENTS:
-                trainer.safe_point()
+                context.safe_point()
             if loop.is_last_batch or stops.any or self._may_be_done() or not self.is_current():
                 return True
 
     def _may_be_done(self) -> bool:
         """Return whether the loop's ``done`` has to be asked."""
-        return self._trainer.has_deadline or 0 <= self._loop.max_steps <= self._steps.completed
+        return self._context.has_deadline or 0 <= self._loop.max_steps <= self._steps.completed
 
     def _train_on(self, batch: Any) -> int:
         """Train on a batch; return when it ended, in ns."""
@@ -140,7 +140,7 @@ class FastTraining(FastTurns):
         batches.started += 1
         if not self._is_alone:
             outputs: Any = self._turns(batch, batch_idx)
-        elif self._trainer.accumulate_grad_batches > 1 or not self._optimizer_loop.will_step:
+        elif self._context.accumulate_grad_batches > 1 or not self._optimizer_loop.will_step:
             outputs = self._turn(0, batch, batch_idx)
         else:
             outputs = self._short_turn(batch, batch_idx)
