@@ -3,10 +3,10 @@
 from abc import abstractmethod
 from typing import Any
 
-from ..actors.checkpointer import Checkpointer
 from ..actors.metrics.predictions import Predictions
 from ..actors.run_context import RunContext
 from ..actors.run_optimization import RunOptimization
+from ..actors.saving.checkpointer import Checkpointer
 from ..actors.wiring import Wiring
 from .running_loss import RunningLoss
 from .stop_requests import StopRequests

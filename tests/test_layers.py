@@ -84,6 +84,7 @@ ROOMS = {
     "actors/data": frozenset[str](),
     "actors/metrics": frozenset({"checkpoints", "data"}),
     "actors/hall": frozenset({"checkpoints", "data", "metrics", "optimization", "process"}),
+    "actors/saving": frozenset({"checkpoints", "data", "hall", "metrics"}),
     "actors/callbacks": frozenset({"checkpoints", "data", "hall", "metrics", "optimization"}),
 }
 # Users annotate the methods that they override, and those are handed a Trainer.

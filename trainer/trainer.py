@@ -22,7 +22,6 @@ from ..actors.arguments import (
 from ..actors.callback import Callback
 from ..actors.callbacks.model_summary import ModelSummary
 from ..actors.callbacks.timer import Timer
-from ..actors.checkpointer import Checkpointer
 from ..actors.checkpoints.weights_only import check_weights_only
 from ..actors.data.combined_loader import CombineMode
 from ..actors.data.validation_schedule import Interval
@@ -38,6 +37,7 @@ from ..actors.overrides import is_overridden
 from ..actors.process.launchers import refuse_several_processes
 from ..actors.process.slurm import check_requeue
 from ..actors.run_optimization import RunOptimization
+from ..actors.saving.checkpointer import Checkpointer
 from ..actors.wiring import Wiring
 from ..bus.actor import Actor
 from ..bus.bus import Bus
