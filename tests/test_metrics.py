@@ -45,7 +45,7 @@ def test_put_records_name_value_place_and_source(tmp_path: Path) -> None:
     (put,) = puts(run)
     assert (put.name, put.value, put.source, put.hook) == ("answer", 42, "module", "training_step")
     assert put.destinations == ("progress_bar", "callbacks", "loggers")
-    assert (put.stage, put.epoch, put.step, put.batch_idx) == ("train", 0, 0, 0)
+    assert (put.stage, put.epoch, put.step, put.batch_idx, put.rank) == ("train", 0, 0, 0, 0)
 
 
 def test_put_dict_puts_each_item(tmp_path: Path) -> None:
