@@ -120,7 +120,6 @@ def _current_words() -> Words:
         codes.BATCH_IDX: "batch_idx",
         codes.DATALOADER_IDX: "dataloader_idx",
         codes.NAME: "name",
-        codes.EVENT: "event",
     }
     meanings = {mark >> codes.SHIFT: meaning for mark, meaning in fixed.items()}
     for action, did in _ACTION_NAMES.items():
