@@ -49,6 +49,15 @@ Why it is so:
   agree on a point that it went past without acting.
 - **News of a lost rank outranks all else.** It ends every wait, whatever is agreed or undecided.
 
+What the caller has to do so that the count means the same on all ranks:
+
+- Where ranks have different numbers of batches, as in an evaluation without padding, those with
+  fewer come to the missing points without a batch.
+- A paused training thread waits for attention; then it comes to points, with no steps between, as
+  long as there is attention. So it comes to the point for Resume, which is the same on all ranks.
+- A rank stays, with its side thread, until all ranks have come to their last points. What waits in
+  ``Chair.asks`` and ``Member.unmet`` then was asked too late.
+
 The chair needs only how many answers there are of each sort, which a store counts. Its work does
 not grow with the number of ranks.
 
@@ -204,7 +213,7 @@ class Member:
 
         Args:
             kind: what is asked; asks of one kind are one.
-            payload: JSON with the rest.
+            payload: a line of JSON with the rest.
         """
         point = self.point
         is_held_there = self._held is not None and self._held.point == point

@@ -23,12 +23,13 @@ MAX_ASKS = 8  # of one proposal: with the largest payloads it is still one messa
 MAX_RANKS_OF_NODE = 512
 MAX_TEXT_CHARS = 4_000
 MIN_TOKEN_CHARS = 16
-MAX_SHOWN_CHARS = 200
+MAX_SHOWN_BYTES = 200
 _MAX_INT = (1 << 53) - 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_INT)]
+BatchIdx = Annotated[int, msgspec.Meta(ge=-1, le=_MAX_INT)]
 Kind = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
-Name = Annotated[str, msgspec.Meta(max_length=300)]
+Name = Annotated[str, msgspec.Meta(max_length=100)]
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 Token = Annotated[str, msgspec.Meta(min_length=MIN_TOKEN_CHARS, max_length=300)]
 
@@ -67,7 +68,7 @@ class Ask(_Message, frozen=True, tag="ask"):
             needs each of its asks acted on gives each a kind of its own, as by a number.
         rank: who asks.
         point: the last point that this rank had done with when it asked.
-        payload: JSON with the rest, such as the fields of the command.
+        payload: a line of JSON with the rest, such as the fields of the command.
     """
 
     kind: Kind
@@ -132,7 +133,7 @@ class Failure(_Message, frozen=True, tag="failure"):
     what: Text
     point: Count = 0
     hook: Name = ""
-    batch_idx: int = -1
+    batch_idx: BatchIdx = -1
 
 
 class Whereabouts(_Message, frozen=True, tag="whereabouts"):
@@ -155,7 +156,7 @@ class Whereabouts(_Message, frozen=True, tag="whereabouts"):
     point: Count
     progress: Count = 0
     hook: Name = ""
-    batch_idx: int = -1
+    batch_idx: BatchIdx = -1
     activity: Activity = "trains"
 
 
@@ -190,16 +191,13 @@ _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as bytes without a line's end.
+    """Return a message as bytes, without a line's end.
 
     Raises:
-        RankMessageError: it is too large.
+        RankMessageError: it is too large, or an ask whose payload is not a line of JSON.
     """
-    if isinstance(message, Ask) and (size := len(bytes(message.payload))) > MAX_PAYLOAD_BYTES:
-        raise RankMessageError(
-            f"the payload of the ask {message.kind!r} has {size} bytes; at most "
-            f"{MAX_PAYLOAD_BYTES} are sent to other ranks: send the name of a file instead"
-        )
+    if isinstance(message, Ask):
+        _check_payload(message)
     data = _encoder.encode(message)
     if len(data) > MAX_MESSAGE_BYTES:
         raise RankMessageError(
@@ -217,18 +215,39 @@ def decode(data: bytes) -> Message:
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise RankMessageError(
-            f"a message of {len(data)} bytes from another rank; expected {MAX_MESSAGE_BYTES} at "
-            "most"
+            f"a message of {len(data)} bytes came from another rank; expected "
+            f"{MAX_MESSAGE_BYTES} at most"
         )
     try:
-        return _decoder.decode(data)
+        message = _decoder.decode(data)
     except MALFORMED as error:
-        shown = repr(bytes(data[:MAX_SHOWN_CHARS]))
+        shown = bytes(data[:MAX_SHOWN_BYTES])
         raise RankMessageError(
-            f"a message from another rank cannot be read: {error}; it begins with {shown}. All "
+            f"a message from another rank cannot be read: {error}; it begins with {shown!r}. All "
             "ranks have to run the same version of nightbus, and nothing else may use their store "
-            "and socket"
+            "and sockets"
         ) from None
+    if isinstance(message, Ask):
+        _check_payload(message)
+    return message
+
+
+def _check_payload(ask: Ask) -> None:
+    """Refuse a payload that is too large, or would end the line that it is sent in."""
+    payload = bytes(ask.payload)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise RankMessageError(
+            f"the payload of the ask {ask.kind!r} has {len(payload)} bytes; at most "
+            f"{MAX_PAYLOAD_BYTES} are sent to other ranks: send the name of a file instead"
+        )
+    try:
+        msgspec.json.decode(payload)
+    except MALFORMED as error:
+        raise RankMessageError(
+            f"the payload of the ask {ask.kind!r} is not JSON: {error}"
+        ) from None
+    if b"\n" in payload:
+        raise RankMessageError(f"the payload of the ask {ask.kind!r} is to be one line of JSON")
 
 
 class Lines:

@@ -11,8 +11,8 @@ names its seed, and the same seed does the same again::
 
 A member's methods run one at a time, under a lock, but for ``come`` and the readings of ``point``,
 and there the other thread may get its turn: when the side thread reads the point, the training
-thread may come to further points before the reading and after it; when the training thread has
-counted a point, the side thread may take a message before attention is looked at.
+thread may come to further points before the reading and after it; while the training thread counts
+a point, before and after, and before it looks, the side thread may take messages.
 """
 
 import argparse
@@ -70,23 +70,35 @@ class World(NamedTuple):
 
 
 class Watched(Member):
-    """A member at whose readings of its point the other thread may get its turn."""
+    """A member at whose readings of its point the other thread may get its turn.
 
-    __slots__ = ("_count", "player")
-    player: "Rank"
+    Args:
+        rank: its rank.
+        player: plays its threads.
 
-    @property  # type: ignore[override]
+    Attributes:
+        count: the point, for those who are neither of its threads.
+    """
+
+    __slots__ = ("count", "player")
+
+    def __init__(self, rank: int, player: "Rank") -> None:
+        self.count, self.player = 0, player
+        super().__init__(rank)
+
+    @property
     def point(self) -> int:
         if not self.player.is_side_threads_turn:
-            return self._count
+            self.player.let_side_thread_go_on()
+            return self.count
         self.player.let_training_go_on()
-        count = self._count
+        count = self.count
         self.player.let_training_go_on()
         return count
 
     @point.setter
     def point(self, count: int) -> None:
-        self._count: int = count
+        self.count = count
         self.player.let_side_thread_go_on()
 
 
@@ -117,14 +129,12 @@ class Rank:
         step_s: float,
     ) -> None:
         self.world, self.number = world, number
-        self.is_side_threads_turn = self._is_nested = False
+        self.is_side_threads_turn = self._is_nested = self._is_counting = False
         self.is_side_thread_there = True
         watched = type("Watched", (Watched, member_type), {"__slots__": ()})
-        self.member: Member = watched.__new__(watched)
-        self.member.player = self  # type: ignore[attr-defined]
+        self.member: Watched = watched(number, self)
         self.phase = "steps"
         self.inbox: deque[Proposal | Decision] = deque()
-        self.member.__init__(number)  # type: ignore[misc]
         self.acted: list[tuple[int, tuple[str, ...]]] = []
         self.passed = 0
         self.will_hang = False
@@ -168,7 +178,10 @@ class Rank:
 
     def come(self) -> None:
         """Come to the next point, and look if that is needed; nothing here needs the lock."""
-        if self.member.come():
+        self._is_counting = True
+        attention = self.member.come()
+        self._is_counting = False
+        if attention:
             self.soon("attends", self.attend, self.world.little_s())
         else:
             self.pass_point()
@@ -215,6 +228,7 @@ class Rank:
         """Come to no further point."""
         self.world.tell(lambda: f"rank {self.number} leaves after {self.passed}")
         self.phase = "left"
+        self.world.has_left()
 
     # -- the side thread ---------------------------------------------------------------------
 
@@ -262,9 +276,14 @@ class Rank:
             progress = 1 if self.phase == "barrier" else 0
             activities: dict[str, Activity] = {"rests": "rests", "left": "left"}
             activity = activities.get(self.phase, "trains")
-            count: int = self.member._count  # type: ignore[attr-defined]
             where = Whereabouts(
-                self.number, self._beats, count, progress, self.phase, self._steps, activity
+                self.number,
+                self._beats,
+                self.member.count,
+                progress,
+                self.phase,
+                self._steps,
+                activity,
             )
             self.world.after(self.world.delay_s(), lambda: self.world.hear_beat(where))
             self.world.after(BEAT_S, self.beat)
@@ -280,8 +299,13 @@ class Rank:
             self._is_nested, self.is_side_threads_turn = False, True
 
     def let_side_thread_go_on(self) -> None:
-        """Let the side thread take a message."""
-        if self.inbox and not self._is_nested and self.world.chance.random() < 0.3:
+        """Let the side thread take a message, while the training thread counts a point."""
+        if (
+            self._is_counting
+            and self.inbox
+            and not self._is_nested
+            and self.world.chance.random() < 0.3
+        ):
             self._is_nested = True
             phase, self.phase = self.phase, "counts"
             self.take_message()
@@ -335,7 +359,7 @@ class Simulation:
         self.culprit = -1
         self.is_over = False
         self._cause = ""
-        self._arrived = 0
+        self._arrived = self._left = 0
         self._answers: dict[int, Counter[str]] = {}
         self._read = Counter[str]()
         self._is_chair_planned = False
@@ -434,6 +458,11 @@ class Simulation:
 
     # -- what all ranks share ----------------------------------------------------------------
 
+    def has_left(self) -> None:
+        """Come to the end, when all have come to their last points."""
+        self._left += 1
+        self.is_over |= self._left == len(self.ranks)
+
     def arrive(self) -> None:
         """Come to the collective of a step, which ends when all are there."""
         self._arrived += 1
@@ -525,7 +554,6 @@ class Simulation:
             limit -= 1
             if not limit:
                 raise Violated(f"it does not end; {self.phases()}")
-            self.is_over |= self.culprit < 0 and all(r.phase == "left" for r in self.ranks)
         self.check()
 
     def phases(self) -> str:
