@@ -23,7 +23,6 @@ MAX_ASKS = 8  # of one proposal: with the largest payloads it is still one messa
 MAX_RANKS_OF_NODE = 512
 MAX_TEXT_CHARS = 4_000
 MIN_TOKEN_CHARS = 16
-MAX_SHOWN_BYTES = 200
 _MAX_INT = (1 << 53) - 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_INT)]
@@ -221,11 +220,10 @@ def decode(data: bytes) -> Message:
     try:
         message = _decoder.decode(data)
     except MALFORMED as error:
-        shown = bytes(data[:MAX_SHOWN_BYTES])
         raise RankMessageError(
-            f"a message from another rank cannot be read: {error}; it begins with {shown!r}. All "
-            "ranks have to run the same version of nightbus, and nothing else may use their store "
-            "and sockets"
+            f"a message of {len(data)} bytes from another rank cannot be read: {error}. All ranks "
+            "have to run the same version of nightbus, and nothing else may use their store and "
+            "sockets"
         ) from None
     if isinstance(message, Ask):
         _check_payload(message)
