@@ -283,31 +283,16 @@ class Metrics:
         bus = self.bus
         writer = bus.writer
         thread = threading.get_ident()
-        is_asked_for = False
-        if writer is None:
-            if bus.flight is None:
-                raise bus.admission.why_refused(f"{name!r} was to be recorded")
-        elif thread != writer.owner:
-            value = resolved(value)
-            if not writer.emit_from_any_thread(
-                Put, name, value, labels, bus.place.hook, source=source
-            ):
-                bus.admission.refuse_late_put(name, value, source)
-                return
-            is_asked_for = True
-        # Refused values must not be among the latest.
+        if writer is None or thread != writer.owner:
+            self._record_elsewhere(source, name, value, labels)
+            return
+        # The same as _keep_latest, without a call for each put.
         if "callbacks" in labels:
             self._callback[name] = value
         if "progress_bar" in labels:
             self._progress_bar[name] = value
         if "loggers" in labels:
             self._logged[name] = value
-        if writer is None:
-            assert bus.flight is not None
-            bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
-            return
-        if is_asked_for:
-            return
         if bus.has_step_handlers:
             value = resolved(value)
         place = bus.place
@@ -335,9 +320,32 @@ class Metrics:
     def _show(self, name: str, value: Value, labels: tuple[str, ...]) -> None:
         """Add a value that is not recorded to the latest ones, during the sanity check."""
         if self._set_aside is not None:
-            for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
-                if label in labels:
-                    latest[name] = value
+            self._keep_latest(name, value, labels)
+
+    def _keep_latest(self, name: str, value: Value, labels: tuple[str, ...]) -> None:
+        for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
+            if label in labels:
+                latest[name] = value
+
+    def _record_elsewhere(
+        self, source: str, name: str, value: Value, labels: tuple[str, ...]
+    ) -> None:
+        """Record a value without a log, or have the log's owner record another thread's value."""
+        bus = self.bus
+        writer = bus.writer
+        if writer is not None:
+            value = resolved(value)
+            if not writer.emit_from_any_thread(
+                Put, name, value, labels, bus.place.hook, source=source
+            ):
+                bus.admission.refuse_late_put(name, value, source)
+                return  # refused values must not be among the latest
+            self._keep_latest(name, value, labels)
+            return
+        if bus.flight is None:
+            raise bus.admission.why_refused(f"{name!r} was to be recorded")
+        self._keep_latest(name, value, labels)
+        bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
 
     def _warn_not_finite(self, name: str, value: float) -> None:
         """Warn, once for each metric, of NaN and infinities, which are recorded as they are."""
