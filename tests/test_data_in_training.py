@@ -184,31 +184,6 @@ def test_a_share_of_a_stream_is_refused(tmp_path: Path, stage: str) -> None:
         run.fit(Notes(), stream(8), stream(8))
 
 
-def test_validation_within_a_stream_is_due_after_so_many_batches(tmp_path: Path) -> None:
-    module = Notes()
-
-    trainer(tmp_path, val_check_interval=2, max_epochs=2, **QUIET_START).fit(
-        module, stream(20), loader(4)
-    )
-
-    assert module.seen == [0, 1, "validation", 2, 3, "validation", 4] * 2
-
-
-def test_without_an_interval_a_stream_is_followed_by_validation(tmp_path: Path) -> None:
-    module = Notes()
-
-    trainer(tmp_path, max_epochs=2, **QUIET_START).fit(module, stream(8), loader(4))
-
-    assert module.seen == [0, 1, "validation"] * 2
-
-
-def test_a_share_of_a_stream_as_interval_is_refused(tmp_path: Path) -> None:
-    run = trainer(tmp_path, val_check_interval=0.5)
-
-    with pytest.raises(nb.UsageError, match=r"val_check_interval=0\.5 is a share, .* no length"):
-        run.fit(Notes(), stream(8), loader(4))
-
-
 def test_an_error_of_the_data_says_what_it_was(tmp_path: Path) -> None:
     class Breaks(IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:
@@ -653,11 +628,6 @@ def test_a_limit_holds_for_the_collection_as_a_whole(tmp_path: Path) -> None:
     trainer(tmp_path, limit_train_batches=1).fit(module, nested())
 
     assert module.shapes == [{"a": 4, "b": [2, {"c": 3}]}]
-
-
-def test_an_unknown_mode_of_combining_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match=r"multiple_trainloader_mode.*min_size"):
-        trainer(tmp_path, multiple_trainloader_mode="longest")
 
 
 @pytest.mark.parametrize(

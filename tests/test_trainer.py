@@ -567,6 +567,7 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
         ({"accelerator": "tpu"}, "expected 'auto', 'cpu', 'gpu' or 'mps'"),
         ({"accumulate_grad_batches": 0}, "at least 1"),
         ({"gradient_clip_algorithm": "L1"}, "expected one of 'norm', 'value'"),
+        ({"multiple_trainloader_mode": "longest"}, r"multiple_trainloader_mode.*min_size"),
         ({"recording": "some"}, "expected one of 'all', 'metrics', 'off'"),
         ({"max_time": "soon"}, "DD:HH:MM:SS"),
         ({"logger": object()}, r"log_metrics\(metrics, step\)"),

@@ -1,7 +1,5 @@
 """The last events in memory, and the file they are written to."""
 
-import os
-import stat
 import sys
 import threading
 import weakref
@@ -345,16 +343,6 @@ def test_a_value_still_on_the_device_is_not_waited_for_but_named(
 
     assert isinstance(gap, Gap)
     assert gap.reason.startswith(reason)
-
-
-def test_the_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        Recorder().written(tmp_path / "x.nlog")
-    finally:
-        os.umask(before)
-
-    assert stat.S_IMODE((tmp_path / "x.nlog").stat().st_mode) == 0o600
 
 
 def test_a_file_cut_in_its_head_is_refused_by_name(tmp_path: Path) -> None:
