@@ -2,31 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from ..actors.data.data_position import end_pass
 from ..actors.optimization.progress import Progress
 from .fast.evaluation import FastEvaluation
+from .hook_names import HOOK_NAMES
 from .loop import Loop
-
-
-class HookNames(NamedTuple):
-    """Names of the hooks of a stage's batches, built once instead of for each batch."""
-
-    batch_start: str
-    step: str
-    step_end: str
-    batch_end: str
-
-    @classmethod
-    def of(cls, kind: str) -> "HookNames":
-        """Return the names of a stage: ``validation``, ``test`` or ``predict``."""
-        return cls(
-            f"on_{kind}_batch_start", f"{kind}_step", f"{kind}_step_end", f"on_{kind}_batch_end"
-        )
-
-
-HOOK_NAMES = {kind: HookNames.of(kind) for kind in ("validation", "test", "predict")}
 
 
 class DataloaderLoop(Loop):
@@ -83,7 +65,7 @@ class DataloaderLoop(Loop):
         self.iterator, self.limit = iterator, limit
         self.dataloader_idx = dataloader_idx
         self.kind, self.names = kind, HOOK_NAMES[kind]
-        self._fast = FastEvaluation(self)
+        self._fast = FastEvaluation(self, self._loop_context)
 
     def _go_fast(self) -> bool:
         return self._fast is not None and self._fast.run()

@@ -133,7 +133,7 @@ class TrainingEpochLoop(Loop):
             context.checkpointer.restore_rng()
         if context.running_loss is not None:
             context.running_loss.begin_epoch(self._limit)
-        self._fast = FastTraining(self)
+        self._fast = FastTraining(self, context)
         context.announce_loop("train", self._limit, "batch")
         if resumes:
             self.on_advance_end()  # the validation after the last batch, if it did not run

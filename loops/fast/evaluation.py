@@ -1,14 +1,14 @@
 """FastEvaluation: batches of validation, test and prediction, with or without handlers."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from ...bus.log.codes import BATCH_IDX, begin, end, ran
 from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
+from ..context import LoopContext
 from .codes import TRANSFERRED
+from .loops import DataloaderBatches
 from .path import FastPath
-
-if TYPE_CHECKING:
-    from ..loop import Loop
 
 _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -17,11 +17,12 @@ class FastEvaluation(FastPath):
     """The fast path of a DataloaderLoop.
 
     Args:
-        loop: the DataloaderLoop of the run.
+        loop: a DataloaderLoop.
+        context: the run.
     """
 
-    def __init__(self, loop: Any) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: DataloaderBatches, context: LoopContext) -> None:
+        super().__init__(context)
         self._loop = loop
         self._counts = loop.batch_progress.total
         names = loop.names
@@ -33,7 +34,7 @@ class FastEvaluation(FastPath):
         self._keeps_none = not loop.passes_over_none
         self._last_idx = -1 if loop.limit is None else loop.limit - 1
 
-    def _loops(self) -> "list[Loop]":
+    def _loops(self) -> Sequence[object]:
         return [self._loop]
 
     def is_current(self) -> bool:

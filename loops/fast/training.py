@@ -1,12 +1,14 @@
 """FastTraining: training batches without handlers for what is only announced within them."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from ...bus.log.codes import BATCH_IDX
 from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from ...bus.routes import SKIP, HookHandler
+from ..context import LoopContext
 from ..outputs import for_batch_end
 from .codes import (
     BATCH_BEGINS,
@@ -16,10 +18,8 @@ from .codes import (
     STEP_AND_BATCH_END,
     TRANSFERRED,
 )
+from .loops import TrainingBatches
 from .turns import FastTurns
-
-if TYPE_CHECKING:
-    from ..loop import Loop
 
 # Hooks that the loops run one after the other, and that this only records.
 _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
@@ -41,21 +41,23 @@ class FastTraining(FastTurns):
     may have handlers, those in between not.
 
     Args:
-        loop: the TrainingEpochLoop of the run.
+        loop: a TrainingEpochLoop.
+        context: the run.
     """
 
-    def __init__(self, loop: Any) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: TrainingBatches, context: LoopContext) -> None:
+        super().__init__(context)
         self._loop = loop
         self._batches = loop.batch_progress.total
         self._stops = self._context.stops
         self._start_hook: HookHandler | None = None
         self._end_hook: HookHandler | None = None
 
-    def _loops(self) -> "list[Loop]":
-        self._batch_loop: Any = self._loop.batch_loop
-        self._optimizer_loop = getattr(self._batch_loop, "optimizer_loop", None)
-        return [self._loop, self._batch_loop, self._optimizer_loop or self._batch_loop]
+    def _loops(self) -> Sequence[object]:
+        self._batch_loop = self._loop.batch_loop
+        own: Any = getattr(self._batch_loop, "optimizer_loop", None)  # a user's may have none
+        self._optimizer_loop = own
+        return [self._loop, self._batch_loop, own or self._batch_loop]
 
     def is_current(self) -> bool:
         # Like the base's, written out because it is called after each batch.

@@ -5,6 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from ...bus.routes import HookHandler
+from ..context import LoopContext
+from ..optimizer import OptimizerLoop
 from ..outputs import kept_output
 from .codes import (
     AFTER_BACKWARD,
@@ -31,18 +33,19 @@ class FastTurns(FastPath):
     For optimizers that evaluate their closure first and once, so that they need none.
 
     Args:
-        loop: the TrainingEpochLoop of the run.
+        context: the run.
     """
 
-    def __init__(self, loop: Any) -> None:
-        super().__init__(loop)
+    _optimizer_loop: OptimizerLoop  # known once it was asked whether the path may be taken
+
+    def __init__(self, context: LoopContext) -> None:
+        super().__init__(context)
         self._optimization = self._context.optimization
         self._progress = self._context.optimization_progress
         self._steps = self._progress.step.total
         self._cleared = self._progress.zero_grad.total
         self._announces_start = self._announces_end = self._clips = False
         self._wants_outputs = self._is_alone = False
-        self._optimizer_loop: Any = None
         self._zero_grad: HookHandler | None = None
         self._backward: HookHandler | None = None
         self._has_stepped = False  # recorded with the batch's end
