@@ -37,12 +37,12 @@ class Asks:
 
     def add(self, ask: Ask) -> None:
         """Add an ask, unless it is one with an earlier one or overruled."""
+        if ask.point < self._points.get(ask.kind, 0):  # it may be older than what waits
+            return
         if _IS_NOT_ADDED_TO.get(ask.kind) in self._waiting:
             return
         opposite = _TAKES_THE_PLACE_OF.get(ask.kind, "")
         self._waiting.pop(opposite, None)
-        if ask.point < self._points.get(ask.kind, 0):
-            return
         self._points.pop(opposite, None)  # after Pause, Resume another Pause is a new one
         self._waiting.setdefault(ask.kind, ask)
 

@@ -64,6 +64,17 @@ def test_a_pause_after_resume_is_not_one_with_the_pause_before() -> None:
     assert [ask.kind for ask in asks] == [PAUSE]
 
 
+def test_a_stop_that_was_acted_on_does_not_take_the_place_of_a_later_pause() -> None:
+    asks = Asks()
+    asks.add(Ask(STOP, 0, 5))
+    asks.take(point=9)
+    asks.add(Ask(PAUSE, 0, 9))
+
+    asks.add(Ask(STOP, 1, 8))  # was long on its way
+
+    assert [ask.kind for ask in asks] == [PAUSE]
+
+
 def test_asks_of_a_dropped_proposal_wait_before_the_others() -> None:
     asks = Asks()
     asks.add(Ask("save", 0, 0))
