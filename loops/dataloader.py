@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from ..actors.data.data_position import end_pass
+from ..actors.data.position import end_pass
 from ..actors.optimization.progress import Progress
 from .fast.evaluation import FastEvaluation
 from .hook_names import HOOK_NAMES

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from ..actors.data.data_position import begin_pass
+from ..actors.data.position import begin_pass
 from ..actors.metrics.log_entry import ALL_LOADERS
 from ..actors.metrics.results import EvalResult, Result
 from ..actors.optimization.progress import Progress

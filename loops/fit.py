@@ -89,7 +89,7 @@ class FitLoop(Loop):
         """Number of the batch over all epochs; -1 before the first."""
         return int(getattr(self.epoch_loop, "total_batch_idx", self.batch_idx))
 
-    def adopt_limits(self, other: "FitLoop") -> None:
+    def copy_limits(self, other: "FitLoop") -> None:
         """Take another loop's limits if this one was created without any."""
         mine = (self.min_epochs, self.max_epochs, self.min_steps, self.max_steps)
         if mine == (None, None, None, -1):

@@ -280,10 +280,10 @@ class Late:
 def test_a_value_on_its_way_is_recorded_in_order_and_nobody_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nightbus.actors.metrics import metric_values, metrics, reduction
+    from nightbus.actors.metrics import metrics, reduction, values
 
     late = Late(0.25)
-    for module in (metric_values, metrics, reduction):
+    for module in (values, metrics, reduction):
         monkeypatch.setattr(module, "PendingScalar", Late)
     monkeypatch.setattr(metrics, "to_scalar", lambda name, value: late if name == "late" else value)
     seen: list[int] = []

@@ -53,7 +53,7 @@ from ..bus.system.paths import as_path
 from ..loops import EvaluationLoop, FitLoop, Loop, PredictionLoop, TrainingStepLoop
 from ..loops.running_loss import RunningLoss
 from ..loops.stop_requests import StopRequests
-from ..sinks.given import make_sinks
+from ..sinks.factory import make_sinks
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
@@ -627,7 +627,7 @@ class Trainer(TrainerCopies):
         loop.attach(self)
         self.find_epoch_counter()
         if former is not None and self.epoch_counter is not None:
-            self.epoch_counter.adopt_limits(former)
+            self.epoch_counter.copy_limits(former)
 
     def loop_connected(self, loop: Loop, former: Loop | None) -> None:
         """Connect a loop that was added, or that replaced another, possibly during a run.
@@ -642,7 +642,7 @@ class Trainer(TrainerCopies):
 
     # -- a run -------------------------------------------------------------------------------
 
-    def adopt(self, given: CallArguments) -> None:
+    def set_arguments(self, given: CallArguments) -> None:
         """Check and keep the arguments of a run, before anything is created for it.
 
         Raises:

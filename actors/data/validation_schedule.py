@@ -7,7 +7,7 @@ from typing import Any
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ..arguments import check_at_least, parse_time
-from .data import check_limit
+from .prepared_loaders import check_limit
 
 Interval = int | float | str | timedelta | Mapping[str, float]
 

@@ -29,7 +29,10 @@ from .log_entry import (
     clash,
     differ,
 )
-from .metric_values import (
+from .monitors import Monitors
+from .reduction import Reduction
+from .results import Logged, Result
+from .values import (
     MAX_NAME_CHARS,
     PendingScalar,
     Value,
@@ -38,9 +41,6 @@ from .metric_values import (
     resolved,
     to_scalar,
 )
-from .monitors import Monitors
-from .reduction import Reduction
-from .results import Logged, Result
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -121,7 +121,7 @@ class Metrics:
         self.step = self._step_before = step
         self._is_due = (self._stepped + 1) % self.log_every_n_steps == 0
 
-    def hand_on_every(self, steps: int) -> None:
+    def set_log_every_n_steps(self, steps: int) -> None:
         """Set the number of steps between two step values for sinks."""
         check_at_least("log_every_n_steps", steps, 1)
         self.log_every_n_steps = steps

@@ -13,7 +13,7 @@ from ..checkpoints.format import check_carried
 from ..checkpoints.module_modes import ModuleModes
 from ..checkpoints.weight_names import named_as_in, plain_name, plain_names
 from ..data.rng import rng_state, set_rng_state
-from ..metrics.metric_states import load_torchmetrics_state, torchmetrics_state
+from ..metrics.states import load_torchmetrics_state, torchmetrics_state
 from ..run_context import RunContext
 from ..run_optimization import RunOptimization
 from .optimizer_states import optimizer_states, restore_optimizers
