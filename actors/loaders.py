@@ -433,8 +433,7 @@ class Loaders:
         """Return the states of the requested loaders.
 
         These are the states of their own random number generators, whether their workers exist, and
-        the
-        seeds of workers.
+        the seeds of workers.
         """
         loaded = {"train": None if self._training is None else [self._training]}
         loaded["validate"] = self._evaluation.get("validate")

@@ -108,8 +108,7 @@ class ValidationSchedule:
         """Return whether to validate where the data ended before the announced number of batches.
 
         That is so if validation was due after the last announced batch, and is not due after this
-        one
-        anyway.
+        one anyway.
 
         Args:
             epoch: the epoch, from 0.

@@ -108,8 +108,7 @@ class Metrics:
         """Begin the first training batch of an optimizer step.
 
         What is recorded from here on belongs to this step, also after the optimizer has stepped and
-        at the
-        end of the epoch.
+        at the end of the epoch.
 
         Args:
             step: optimizer steps completed.

@@ -6,8 +6,7 @@
 
 No msgpack value begins with 0xc1. Stage and so on are the place before the first word. Names is a
 msgpack array of the names of hooks without codes of their own; records is one of events, if the
-frame
-has any. A frame can be read without any other.
+frame has any. A frame can be read without any other.
 
 A step is mostly like the one before, so its codes are interpreted only once.
 """

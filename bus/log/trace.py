@@ -159,8 +159,7 @@ class HookTrace:
         origin: the place before the first word.
         names: hooks without codes of their own, by number.
         base_ns: the time from which times in the words are counted: 0 in the first 833 days after
-            the
-            machine's start, then 2 ** 56 and so on.
+            the machine's start, then 2 ** 56 and so on.
     """
 
     __slots__ = ("base_ns", "names", "origin", "words")
