@@ -17,8 +17,8 @@ SEEDS ?= 20000
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-long fuzz faults kill-trials simulate schemas lint format types check bench \
-	bench-peers bench-replay bench-diff bench-checkpoints build clean
+.PHONY: help demo test test-all test-long fuzz faults kill-trials simulate simulate-ranks schemas \
+	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ kill-trials: $(READY) ## kill 1,000 recording processes at random, and check the
 
 simulate: $(READY) ## simulate 20,000 runs with faults; SEEDS=... SEED=... for others
 	@PYTHONPATH=tests $(BIN)/python tests/faults/simulation.py --seeds $(SEEDS) --seed $(SEED)
+
+simulate-ranks: $(READY) ## simulate ranks that agree, 20,000 times; SEEDS=... SEED=... for others
+	@$(BIN)/python tests/faults/ranks_simulation.py --seeds $(SEEDS) --seed $(SEED)
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation

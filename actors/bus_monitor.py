@@ -23,9 +23,8 @@ class BusMonitor(Actor):
         every_s: seconds between two reports; there is one more when the run ends.
         show: print a table to stderr.
         log: put the numbers as metrics for loggers: ``bus/lag/csv`` is the number of events that
-            the
-            actor ``csv`` has not passed, ``bus/waiting/csv`` the number of commands that wait for
-            it; ``bus/events``, ``bus/lost_events`` and ``bus/dead_letters`` count for the run.
+            the actor ``csv`` has not passed, ``bus/waiting/csv`` the number of commands that wait
+            for it; ``bus/events``, ``bus/lost_events`` and ``bus/dead_letters`` count for the run.
 
     Raises:
         UsageError: an argument is wrong.

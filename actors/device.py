@@ -165,8 +165,7 @@ class Device:
         """Step an optimizer, and run its closure.
 
         A scaled step cannot take a closure, and has to check the gradients first, so that it can
-        skip itself
-        when they overflowed.
+        skip itself when they overflowed.
 
         Args:
             optimizer: the torch optimizer.

@@ -15,7 +15,7 @@ P = ParamSpec("P")
 _ANY: Any = object()  # as a value: any given value is accepted
 
 
-class _NotTaken(NamedTuple):
+class _Unsupported(NamedTuple):
     """An argument of Lightning that the Trainer does not have.
 
     Attributes:
@@ -35,118 +35,124 @@ _CPU = {"accelerator": "cpu"}
 _NO_TUNER = "nothing: there is no tuner; try values yourself, with max_steps"
 _MIXED = "precision='16-mixed' or 'bf16-mixed'"
 
-_NOT_TAKEN: dict[str, _NotTaken] = {
+_UNSUPPORTED: dict[str, _Unsupported] = {
     # Devices and processes.
-    "gpus": _NotTaken(
+    "gpus": _Unsupported(
         "accelerator='gpu', devices=1", (None,), [(0, _CPU), ("0", _CPU), ([], _CPU)]
     ),
-    "auto_select_gpus": _NotTaken("accelerator='gpu', devices=1", (None, False)),
-    "tpu_cores": _NotTaken(_NO_TPU.format("TPUs"), (None, 0, [])),
-    "num_tpu_cores": _NotTaken(_NO_TPU.format("TPUs"), (None, 0, [])),
-    "ipus": _NotTaken(_NO_TPU.format("IPUs"), (None, 0)),
-    "hpus": _NotTaken(_NO_TPU.format("HPUs"), (None, 0)),
-    "num_processes": _NotTaken(_ONE_PROCESS, (None, 1, "1")),
-    "num_nodes": _NotTaken(_ONE_PROCESS, (None, 1, "1")),
-    "strategy": _NotTaken(_ONE_PROCESS, (None, "auto", "single_device")),
-    "distributed_backend": _NotTaken(_ONE_PROCESS),
+    "auto_select_gpus": _Unsupported("accelerator='gpu', devices=1", (None, False)),
+    "tpu_cores": _Unsupported(_NO_TPU.format("TPUs"), (None, 0, [])),
+    "num_tpu_cores": _Unsupported(_NO_TPU.format("TPUs"), (None, 0, [])),
+    "ipus": _Unsupported(_NO_TPU.format("IPUs"), (None, 0)),
+    "hpus": _Unsupported(_NO_TPU.format("HPUs"), (None, 0)),
+    "num_processes": _Unsupported(_ONE_PROCESS, (None, 1, "1")),
+    "num_nodes": _Unsupported(_ONE_PROCESS, (None, 1, "1")),
+    "strategy": _Unsupported(_ONE_PROCESS, (None, "auto", "single_device")),
+    "distributed_backend": _Unsupported(_ONE_PROCESS),
     # Settings without effect for one process.
-    "sync_batchnorm": _NotTaken(_ONE_PROCESS, (None, False, True)),
-    "use_distributed_sampler": _NotTaken(_ONE_PROCESS, (None, False, True)),
-    "replace_sampler_ddp": _NotTaken(_ONE_PROCESS, (None, False, True)),
-    "plugins": _NotTaken("precision= and accelerator=", (None, [], ())),
-    "amp_backend": _NotTaken(_MIXED, (None, "native")),
-    "amp_level": _NotTaken(_MIXED),
-    "use_amp": _NotTaken(_MIXED, (None, False)),
+    "sync_batchnorm": _Unsupported(_ONE_PROCESS, (None, False, True)),
+    "use_distributed_sampler": _Unsupported(_ONE_PROCESS, (None, False, True)),
+    "replace_sampler_ddp": _Unsupported(_ONE_PROCESS, (None, False, True)),
+    "plugins": _Unsupported("precision= and accelerator=", (None, [], ())),
+    "amp_backend": _Unsupported(_MIXED, (None, "native")),
+    "amp_level": _Unsupported(_MIXED),
+    "use_amp": _Unsupported(_MIXED, (None, False)),
     # Output.
-    "profiler": _NotTaken(
+    "profiler": _Unsupported(
         "nothing: every hook's time is in the log, see `nightbus show RUN`", (None, False)
     ),
-    "weights_summary": _NotTaken(
+    "weights_summary": _Unsupported(
         "enable_model_summary=, and ModelSummary(max_depth=-1) among callbacks",
         ("top",),
         [(None, {"enable_model_summary": False})],
     ),
-    "progress_bar_refresh_rate": _NotTaken(
+    "progress_bar_refresh_rate": _Unsupported(
         "enable_progress_bar=; the bar paces itself",
         (None, _ANY),
         [(0, {"enable_progress_bar": False})],
     ),
-    "show_progress_bar": _NotTaken(
+    "show_progress_bar": _Unsupported(
         "enable_progress_bar=", (None, True), [(False, {"enable_progress_bar": False})]
     ),
-    "process_position": _NotTaken("enable_progress_bar=", (None, 0)),
-    "checkpoint_callback": _NotTaken(
+    "process_position": _Unsupported("enable_progress_bar=", (None, 0)),
+    "checkpoint_callback": _Unsupported(
         "enable_checkpointing=, and ModelCheckpoint among callbacks",
         (None, True),
         [(False, {"enable_checkpointing": False})],
     ),
-    "early_stop_callback": _NotTaken("EarlyStopping among callbacks", (None, False)),
-    "flush_logs_every_n_steps": _NotTaken(
+    "early_stop_callback": _Unsupported("EarlyStopping among callbacks", (None, False)),
+    "flush_logs_every_n_steps": _Unsupported(
         "nothing: sinks write in the background, without delay", (None, 100)
     ),
-    "row_log_interval": _NotTaken("log_every_n_steps="),
-    "log_save_interval": _NotTaken("nothing: sinks write in the background, without delay"),
-    "log_gpu_memory": _NotTaken("DeviceStatsMonitor among callbacks"),
-    "weights_save_path": _NotTaken("default_root_dir="),
-    "default_save_path": _NotTaken("default_root_dir="),
-    "move_metrics_to_cpu": _NotTaken("nothing: recorded values are numbers", (None, False, True)),
-    "enable_autolog_hparams": _NotTaken(
+    "row_log_interval": _Unsupported("log_every_n_steps="),
+    "log_save_interval": _Unsupported("nothing: sinks write in the background, without delay"),
+    "log_gpu_memory": _Unsupported("DeviceStatsMonitor among callbacks"),
+    "weights_save_path": _Unsupported("default_root_dir="),
+    "default_save_path": _Unsupported("default_root_dir="),
+    "move_metrics_to_cpu": _Unsupported(
+        "nothing: recorded values are numbers", (None, False, True)
+    ),
+    "enable_autolog_hparams": _Unsupported(
         "save_hyperparameters(logger=False) in the module", (None, True)
     ),
-    "model_registry": _NotTaken("a callback that copies checkpoints where you want them"),
+    "model_registry": _Unsupported("a callback that copies checkpoints where you want them"),
     # Training.
-    "resume_from_checkpoint": _NotTaken("trainer.fit(..., ckpt_path=...)"),
-    "auto_lr_find": _NotTaken(_NO_TUNER, (None, False)),
-    "auto_scale_batch_size": _NotTaken(_NO_TUNER, (None, False)),
-    "track_grad_norm": _NotTaken(
+    "resume_from_checkpoint": _Unsupported("trainer.fit(..., ckpt_path=...)"),
+    "auto_lr_find": _Unsupported(_NO_TUNER, (None, False)),
+    "auto_scale_batch_size": _Unsupported(_NO_TUNER, (None, False)),
+    "track_grad_norm": _Unsupported(
         "an actor with @on('on_before_optimizer_step') that puts the norm", (None, -1, "-1")
     ),
-    "terminate_on_nan": _NotTaken(
+    "terminate_on_nan": _Unsupported(
         "detect_anomaly=, or an actor that sends Stop to 'fit'", (None, False)
     ),
-    "stochastic_weight_avg": _NotTaken("StochasticWeightAveraging among callbacks", (None, False)),
-    "reload_dataloaders_every_epoch": _NotTaken(
+    "stochastic_weight_avg": _Unsupported(
+        "StochasticWeightAveraging among callbacks", (None, False)
+    ),
+    "reload_dataloaders_every_epoch": _Unsupported(
         "reload_dataloaders_every_n_epochs=1",
         (None, False),
         [(True, {"reload_dataloaders_every_n_epochs": 1})],
     ),
-    "inference_mode": _NotTaken("nothing: evaluation runs without gradients", (None, True, False)),
-    "barebones": _NotTaken(
+    "inference_mode": _Unsupported(
+        "nothing: evaluation runs without gradients", (None, True, False)
+    ),
+    "barebones": _Unsupported(
         "recording='off', logger=False, enable_progress_bar=False, enable_checkpointing=False, "
         "enable_model_summary=False",
         (None, False),
     ),
-    "truncated_bptt_steps": _NotTaken("truncated_bptt_steps on the LightningModule", (None, 0)),
-    "automatic_optimization": _NotTaken(
+    "truncated_bptt_steps": _Unsupported("truncated_bptt_steps on the LightningModule", (None, 0)),
+    "automatic_optimization": _Unsupported(
         "self.automatic_optimization in the LightningModule", (None, True)
     ),
-    "max_nb_epochs": _NotTaken("max_epochs="),
-    "min_nb_epochs": _NotTaken("min_epochs="),
-    "train_percent_check": _NotTaken("limit_train_batches="),
-    "val_percent_check": _NotTaken("limit_val_batches="),
-    "test_percent_check": _NotTaken("limit_test_batches="),
-    "overfit_pct": _NotTaken("overfit_batches="),
-    "nb_sanity_val_steps": _NotTaken("num_sanity_val_steps="),
+    "max_nb_epochs": _Unsupported("max_epochs="),
+    "min_nb_epochs": _Unsupported("min_epochs="),
+    "train_percent_check": _Unsupported("limit_train_batches="),
+    "val_percent_check": _Unsupported("limit_val_batches="),
+    "test_percent_check": _Unsupported("limit_test_batches="),
+    "overfit_pct": _Unsupported("overfit_batches="),
+    "nb_sanity_val_steps": _Unsupported("num_sanity_val_steps="),
 }
 
-_OF_CALLBACKS: dict[str, dict[str, _NotTaken]] = {
+_OF_CALLBACKS: dict[str, dict[str, _Unsupported]] = {
     "EarlyStopping": {
-        "log_rank_zero_only": _NotTaken("verbose=", (None, False, True)),  # there is one process
+        "log_rank_zero_only": _Unsupported("verbose=", (None, False, True)),  # there is one process
     },
     "ModelCheckpoint": {
-        "save_on_exception": _NotTaken("OnExceptionCheckpoint among callbacks", (None, False)),
-        "enable_version_counter": _NotTaken(
+        "save_on_exception": _Unsupported("OnExceptionCheckpoint among callbacks", (None, False)),
+        "enable_version_counter": _Unsupported(
             "another filename: an existing checkpoint is never overwritten", (None, True)
         ),
-        "filepath": _NotTaken("dirpath= and filename="),
-        "prefix": _NotTaken("filename=", (None, "")),
-        "period": _NotTaken("every_n_epochs="),
+        "filepath": _Unsupported("dirpath= and filename="),
+        "prefix": _Unsupported("filename=", (None, "")),
+        "period": _Unsupported("every_n_epochs="),
     },
     "ThroughputMonitor": {
-        "length_fn": _NotTaken("an actor that puts the items per second"),
-        "available_flops": _NotTaken("an actor that puts them"),
-        "world_size": _NotTaken(_ONE_PROCESS, (None, 1)),
-        "separator": _NotTaken("nothing: names are as they are", (None, "/")),
+        "length_fn": _Unsupported("an actor that puts the items per second"),
+        "available_flops": _Unsupported("an actor that puts them"),
+        "world_size": _Unsupported(_ONE_PROCESS, (None, 1)),
+        "separator": _Unsupported("nothing: names are as they are", (None, "/")),
     },
 }
 
@@ -197,8 +203,8 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
         if name in defaults:
             is_default = value is None and name not in _NONE_IS_A_VALUE
             settled[name] = defaults[name] if is_default else value
-        elif name in _NOT_TAKEN:
-            implied |= _meaning("Trainer", name, value, _NOT_TAKEN[name])
+        elif name in _UNSUPPORTED:
+            implied |= _meaning("Trainer", name, value, _UNSUPPORTED[name])
         else:
             raise _unknown("Trainer", name, list(defaults))
     return {**implied, **settled}
@@ -229,7 +235,7 @@ def _unknown(owner: str, name: str, known: Sequence[str]) -> UsageError:
     return UsageError(f"{owner} has no argument {name!r}{hint}")
 
 
-def _meaning(owner: str, name: str, value: Any, argument: _NotTaken) -> Mapping[str, Any]:
+def _meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mapping[str, Any]:
     for meant, own in argument.means:
         if _is_same(value, meant):
             return own

@@ -20,16 +20,7 @@ from .data.combined_loader import (
     num_batches,
     read,
 )
-from .data.data import (
-    check_limit,
-    evaluation_loaders,
-    is_read_once,
-    knows_its_length,
-    limited,
-    training_loader,
-    without_shuffling,
-)
-from .data.data_position import (
+from .data.position import (
     end_new_workers,
     end_workers,
     generators_of,
@@ -37,6 +28,15 @@ from .data.data_position import (
     keep_warm,
     samplers_of,
     set_epoch,
+)
+from .data.prepared_loaders import (
+    check_limit,
+    evaluation_loaders,
+    is_read_once,
+    knows_its_length,
+    limited,
+    training_loader,
+    without_shuffling,
 )
 from .data.rng import undrawn_from
 from .data.shard_sampler import sharded
@@ -482,8 +482,7 @@ class Loaders:
         """Return the states of the requested loaders.
 
         These are the states of their own random number generators, whether their workers exist, and
-        the
-        seeds of workers.
+        the seeds of workers.
         """
         loaded = {"train": None if self._training is None else [self._training]}
         loaded["validate"] = self._evaluation.get("validate")

@@ -75,8 +75,7 @@ class RunOptimization:
 
         Args:
             loops_call_training_step: all loops call ``training_step`` in the built-in way, so that
-                its
-                parameters can be checked.
+                its parameters can be checked.
 
         Raises:
             UsageError: ``configure_optimizers`` returned something wrong.

@@ -12,9 +12,6 @@ NightbusError
 ├── LogError                the event log
 │   ├── LogFormatError      not a log, or damaged where damage cannot be skipped
 │   └── NewerFormatError    written by a newer major version of the format
-├── RanksError              the processes that train together
-│   ├── RankMismatchError   ranks do different things where all have to do the same
-│   └── RankLostError       a rank raised, ended, hangs or is silent
 ├── SinkError               a destination cannot be written, or is not as it was left
 ├── CheckpointError         a checkpoint cannot be written or read
 ├── DeliveryError           a message to an actor was not answered
@@ -26,6 +23,11 @@ NightbusError
 │   ├── ActorRaisedError    the actor's handler raised; the cause is its exception
 │   ├── ActorStoppedError   the actor stopped before it replied
 │   └── NobodyInReplayError   asked in a replay, where no actor acts on commands
+├── RankError               the ranks of one training
+│   ├── RankMismatchError   ranks do different things where all have to do the same
+│   ├── RankLostError       a rank failed, is silent or stuck; the message names it
+│   ├── RankMessageError    what came from another rank, or is to go there, is no message
+│   └── RankOrderError      messages of an agreement came in another order than they were sent
 ├── ControlError            a run cannot be steered from outside: gone, silent, or another user's
 └── NotRecorded             replay was asked for something the log does not hold
     └── MetricNotRecorded   a metric that had no value yet; a KeyError too, as it is live
@@ -113,18 +115,6 @@ class NewerFormatError(LogError):
     """The log was written by a newer major version of the format."""
 
 
-class RanksError(NightbusError):
-    """The processes that train a model together cannot go on together."""
-
-
-class RankMismatchError(RanksError):
-    """Ranks do different things where all have to do the same."""
-
-
-class RankLostError(RanksError):
-    """A rank raised, ended, hangs or is silent, and the others cannot go on without it."""
-
-
 class SinkError(NightbusError):
     """A destination cannot be written, or is not as it was left."""
 
@@ -195,6 +185,38 @@ class NobodyInReplayError(DeliveryError):
 
 class ControlError(NightbusError):
     """A run cannot be steered from outside: it is gone, silent, another user's, or refuses."""
+
+
+class RankError(NightbusError):
+    """Base of errors between the ranks of one training."""
+
+
+class RankMismatchError(RankError):
+    """Ranks do different things where all have to do the same."""
+
+
+class RankLostError(RankError):
+    """A rank failed, is silent or stuck, so that the others cannot go on.
+
+    Args:
+        rank: the culprit.
+        message: the same for people, with where it was.
+
+    Attributes:
+        rank: as given.
+    """
+
+    def __init__(self, rank: int, message: str) -> None:
+        self.rank = rank
+        super().__init__(message)
+
+
+class RankMessageError(RankError):
+    """What came from another rank, or is to go there, is no message of this version."""
+
+
+class RankOrderError(RankError):
+    """Messages of an agreement came in another order than they were sent: a defect of nightbus."""
 
 
 class NotRecorded(NightbusError):

@@ -189,8 +189,6 @@ class EventRecorder(StaysInRun):
         if recorder.clock_ns() > recorder.flush_due_ns:
             self.flush()
         if len(recorder.trace.words) > MAX_BUFFERED_EVENTS:
-            if self.flight is not None:
-                self.flight.keep(is_step_end=True)
             self.flush()
 
     def flush(self) -> None:
@@ -198,6 +196,8 @@ class EventRecorder(StaysInRun):
         writer = self.writer
         if writer is None:
             self.place.recorder.flush_due_ns = NEVER
+            if self.flight is not None:
+                self.flight.keep_if_long()
             return
         owner = writer.owner
         if owner == NOBODY and writer.takes:

@@ -260,8 +260,7 @@ class PostOffice:
         """Have plain handlers take the commands that wait for them; called at safe points.
 
         Commands that they send to one another wait for the next safe point; otherwise a cycle of
-        them would
-        never end.
+        them would never end.
         """
         self._agenda_filled.clear()
         for _ in range(len(self._agenda)):

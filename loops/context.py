@@ -3,23 +3,34 @@
 from abc import abstractmethod
 from typing import Any
 
-from ..actors.checkpointer import Checkpointer
 from ..actors.metrics.predictions import Predictions
 from ..actors.run_context import RunContext
 from ..actors.run_optimization import RunOptimization
+from ..actors.saving.checkpointer import Checkpointer
 from ..actors.wiring import Wiring
 from .running_loss import RunningLoss
 from .stop_requests import StopRequests
 
 
 class LoopContext(RunContext):
-    """The parts that only loops use, besides those shared by all parts.
+    """All that the built-in loops and their fast paths know of a run.
+
+    The trainer is the context of its loops, which get it as ``_loop_context`` when a run begins and
+    when they are connected. Loops of users know it as ``self.trainer``. Of what all parts share,
+    loops use:
+
+    - ``routes`` call the handlers of hooks, and ``place`` is where training has got to;
+    - ``loaders`` give the batches, tell how many there are, and when validation is due;
+    - ``metrics`` log results, and publish at an epoch's end what was logged in it;
+    - ``device`` gives the precision of steps, and the scaler of gradients;
+    - ``optimization_progress`` counts steps, and ``bus`` writes events at once.
 
     Attributes:
-        optimization: the optimizers and schedulers.
+        optimization: gives the optimizers and whose turn it is, and steps the schedulers.
         wiring: tells what may be left out because it has no handler.
-        checkpointer: gets what a checkpoint needs to know, such as where an epoch was cut.
-        predictions: writes the predictions of EvalResults.
+        checkpointer: saves the run, and is told what a checkpoint has to know, such as where an
+            epoch was cut.
+        predictions: collects the predictions of EvalResults.
         stops: requests to end training.
         running_loss: gets the losses for the progress bar; None without one.
     """

@@ -2,31 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from ..actors.data.data_position import end_pass
+from ..actors.data.position import end_pass
 from ..actors.optimization.progress import Progress
 from .fast.evaluation import FastEvaluation
+from .hook_names import HOOK_NAMES
 from .loop import Loop
-
-
-class HookNames(NamedTuple):
-    """Names of the hooks of a stage's batches, built once instead of for each batch."""
-
-    batch_start: str
-    step: str
-    step_end: str
-    batch_end: str
-
-    @classmethod
-    def of(cls, kind: str) -> "HookNames":
-        """Return the names of a stage: ``validation``, ``test`` or ``predict``."""
-        return cls(
-            f"on_{kind}_batch_start", f"{kind}_step", f"{kind}_step_end", f"on_{kind}_batch_end"
-        )
-
-
-HOOK_NAMES = {kind: HookNames.of(kind) for kind in ("validation", "test", "predict")}
 
 
 class DataloaderLoop(Loop):
@@ -83,7 +65,7 @@ class DataloaderLoop(Loop):
         self.iterator, self.limit = iterator, limit
         self.dataloader_idx = dataloader_idx
         self.kind, self.names = kind, HOOK_NAMES[kind]
-        self._fast = FastEvaluation(self)
+        self._fast = FastEvaluation(self, self._loop_context)
 
     def _go_fast(self) -> bool:
         return self._fast is not None and self._fast.run()
@@ -101,15 +83,15 @@ class DataloaderLoop(Loop):
 
     def work_on(self, batch: Any) -> None:
         """Process what ``next_batch`` returned."""
-        trainer = self.trainer
-        routes, names, counts = trainer.routes, self.names, self.batch_progress.total
+        context = self._loop_context
+        routes, names, counts = context.routes, self.names, self.batch_progress.total
         self.batch_idx = batch_idx = self.batch_idx + 1
         counts.ready += 1
-        trainer.place.begin_batch(batch_idx)
+        context.place.begin_batch(batch_idx)
         if batch is None and self.passes_over_none:
-            trainer.loaders.report_none(self.kind)
+            context.loaders.report_none(self.kind)
             counts.started = counts.processed = counts.completed = counts.ready
-            trainer.between_batches()
+            context.between_batches()
             return
         batch = self.start_batch(batch)
         counts.started += 1
@@ -119,7 +101,7 @@ class DataloaderLoop(Loop):
             hook(output, batch, batch_idx, self.dataloader_idx)
         self.take(output)
         counts.completed += 1
-        trainer.between_batches()
+        context.between_batches()
 
     def start_batch(self, batch: Any) -> Any:
         """Move the batch to the device, and announce it.
@@ -130,21 +112,21 @@ class DataloaderLoop(Loop):
         Returns:
             The batch for the step.
         """
-        trainer = self.trainer
-        batch = trainer.move_batch(batch, self.dataloader_idx)
-        trainer.metrics.batch = batch
-        if (hook := getattr(trainer.routes, self.names.batch_start)) is not None:
+        context = self._loop_context
+        batch = context.move_batch(batch, self.dataloader_idx)
+        context.metrics.batch = batch
+        if (hook := getattr(context.routes, self.names.batch_start)) is not None:
             hook(batch, self.batch_idx, self.dataloader_idx)
         return batch
 
     def _step(self, batch: Any) -> Any:
-        trainer, names = self.trainer, self.names
+        context, names = self._loop_context, self.names
         output = None
-        if (step := getattr(trainer.routes, names.step)) is not None:
-            with trainer.device.forward_context():
+        if (step := getattr(context.routes, names.step)) is not None:
+            with context.device.forward_context():
                 output = step(batch, self.batch_idx, self.dataloader_idx)
-        if trainer.wiring.has_step_end.get(self.kind, False):
-            output = trainer.routes.call(names.step_end, output)
+        if context.wiring.has_step_end.get(self.kind, False):
+            output = context.routes.call(names.step_end, output)
         return output
 
     @abstractmethod

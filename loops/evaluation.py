@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from ..actors.data.data_position import begin_pass
+from ..actors.data.position import begin_pass
 from ..actors.metrics.log_entry import ALL_LOADERS
 from ..actors.metrics.results import EvalResult, Result
 from ..actors.optimization.progress import Progress
@@ -35,17 +35,17 @@ class EvaluationEpochLoop(DataloaderLoop):
         if output is None:
             return
         if isinstance(output, Result):
-            trainer, step = self.trainer, self.names.step
-            trainer.metrics.log_result(output, step, self.outputs is not None)
-            if isinstance(output, EvalResult) and not trainer.sanity_checking:
-                trainer.predictions.add(output.writes())
+            context, step = self._loop_context, self.names.step
+            context.metrics.log_result(output, step, self.outputs is not None)
+            if isinstance(output, EvalResult) and not context.sanity_checking:
+                context.predictions.add(output.writes())
             output = output.detach()
         if self.outputs is not None:
             self.outputs.append(output)
 
     def on_run_end(self) -> list[Any] | None:
         if self.batch_idx < 0 and self.limit != 0:
-            self.trainer.loaders.report_empty(self.kind, self._loader)
+            self._loop_context.loaders.report_empty(self.kind, self._loader)
         self._close()
         outputs, self.outputs = self.outputs, None
         return outputs
@@ -99,45 +99,45 @@ class EvaluationLoop(Loop):
 
     @property
     def _loaders(self) -> list[Any]:
-        return self.trainer.loaders.evaluation(self.stage)
+        return self._loop_context.loaders.evaluation(self.stage)
 
     @property
     def _limits(self) -> list[int | None]:
-        return self.trainer.loaders.limits(self.stage)
+        return self._loop_context.loaders.limits(self.stage)
 
     def reset(self) -> None:
-        trainer = self.trainer
+        context = self._loop_context
         self._idx = 0
         self._outputs = []
         self._results = {}
-        trainer.metrics.num_dataloaders = len(self._loaders)
-        if trainer.is_training_under_way or trainer.sanity_checking:
-            trainer.loaders.set_epoch(self.stage, trainer.current_epoch)
+        context.metrics.num_dataloaders = len(self._loaders)
+        if context.is_training_under_way or context.sanity_checking:
+            context.loaders.set_epoch(self.stage, context.current_epoch)
         self.dataloader_progress.begin_interrupted()
         self.dataloader_progress.begin()
 
     def on_run_start(self) -> None:
-        trainer, kind = self.trainer, self._kind
-        check_dataloader_idx(trainer.lightning_module, f"{kind}_step", len(self._loaders))
+        context, kind = self._loop_context, self._kind
+        check_dataloader_idx(context.lightning_module, f"{kind}_step", len(self._loaders))
         limits = self._limits
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
-        if trainer.optimization.replicas is not None:
-            trainer.optimization.replicas.share_buffers()
-        trainer.announce_loop(trainer.place.stage, total, "batch")
-        trainer.lightning_module.eval()
-        trainer.routes.call(f"on_{kind}_model_eval")
-        if not trainer.is_accumulating:  # gradients for a step to come stay
-            trainer.lightning_module.zero_grad()
-        trainer.routes.call(f"on_{kind}_start")
-        trainer.routes.call("on_epoch_start")
-        trainer.routes.call(f"on_{kind}_epoch_start")
+        if context.optimization.replicas is not None:
+            context.optimization.replicas.share_buffers()
+        context.announce_loop(context.place.stage, total, "batch")
+        context.lightning_module.eval()
+        context.routes.call(f"on_{kind}_model_eval")
+        if not context.is_accumulating:  # gradients for a step to come stay
+            context.lightning_module.zero_grad()
+        context.routes.call(f"on_{kind}_start")
+        context.routes.call("on_epoch_start")
+        context.routes.call(f"on_{kind}_epoch_start")
 
     def advance(self) -> None:
-        trainer = self.trainer
-        trainer.place.move(dataloader_idx=self._idx)
+        context = self._loop_context
+        context.place.move(dataloader_idx=self._idx)
         self.dataloader_progress.total.ready += 1
-        keep = trainer.wiring.keeps_evaluation_outputs(self._kind)
+        keep = context.wiring.keeps_evaluation_outputs(self._kind)
         outputs = self.epoch_loop.run(
             self._loaders[self._idx], self._limits[self._idx], self._idx, self._kind, keep
         )
@@ -147,49 +147,49 @@ class EvaluationLoop(Loop):
         self._idx += 1
 
     def on_run_end(self) -> list[dict[str, Scalar]]:
-        trainer, kind = self.trainer, self._kind
-        trainer.place.move(dataloader_idx=0, batch_idx=-1)
+        context, kind = self._loop_context, self._kind
+        context.place.move(dataloader_idx=0, batch_idx=-1)
         several = len(self._loaders) > 1
         self._publish()
-        if trainer.wiring.keeps_evaluation_outputs(kind):
+        if context.wiring.keeps_evaluation_outputs(kind):
             outputs: Any = in_one(self._outputs if several else self._outputs[0])
-            returned = trainer.routes.call(f"{kind}_epoch_end", outputs)
-            for idx, values in trainer.metrics.log_epoch_end(
+            returned = context.routes.call(f"{kind}_epoch_end", outputs)
+            for idx, values in context.metrics.log_epoch_end(
                 returned, outputs, f"{kind}_step"
             ).items():
                 self._results.setdefault(idx, {}).update(values)
             self._publish()
-        trainer.write_predictions()
-        trainer.routes.call(f"on_{kind}_epoch_end")
+        context.write_predictions()
+        context.routes.call(f"on_{kind}_epoch_end")
         self._publish()
-        trainer.routes.call("on_epoch_end")
+        context.routes.call("on_epoch_end")
         self._publish()
-        trainer.routes.call(f"on_{kind}_end")
-        trainer.metrics.end_epoch()
-        trainer.announce_loop_end(trainer.place.stage, self.epoch_loop.batch_progress.current.ready)
-        trainer.bus.flush()
+        context.routes.call(f"on_{kind}_end")
+        context.metrics.end_epoch()
+        context.announce_loop_end(context.place.stage, self.epoch_loop.batch_progress.current.ready)
+        context.bus.flush()
         shared = self._results.get(ALL_LOADERS, {})
         return [
             {**self._results.get(idx, {}), **shared} for idx in range(max(1, len(self._loaders)))
         ]
 
     def _publish(self) -> None:
-        for idx, values in self.trainer.metrics.publish_epoch().items():
+        for idx, values in self._loop_context.metrics.publish_epoch().items():
             self._results.setdefault(idx, {}).update(values)
 
     def run(self, *args: Any, **kwargs: Any) -> list[dict[str, Scalar]]:
         """Evaluate, also in the middle of training; restore the module's modes afterwards."""
-        trainer = self.trainer
-        modes = Modes(trainer.lightning_module)
-        place = trainer.place
+        context = self._loop_context
+        modes = Modes(context.lightning_module)
+        place = context.place
         is_there = place.stage in (self.stage, "sanity_check")
         if place.stage == "train" and place.batch_idx >= 0:
             # An observer may have skipped the hooks of the last batches before.
-            trainer.announce_iteration("train", place.batch_idx + 1)
-        with torch.no_grad(), nullcontext() if is_there else trainer.place.in_stage(self.stage):
+            context.announce_iteration("train", place.batch_idx + 1)
+        with torch.no_grad(), nullcontext() if is_there else context.place.in_stage(self.stage):
             result = super().run(*args, **kwargs)
         if modes.restore():
-            trainer.routes.call(f"on_{self._kind}_model_train")
+            context.routes.call(f"on_{self._kind}_model_train")
         return result or []
 
     def teardown(self) -> None:

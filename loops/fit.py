@@ -82,14 +82,14 @@ class FitLoop(Loop):
     @property
     def batch_idx(self) -> int:
         """Number of the batch in its epoch; -1 before the first."""
-        return int(getattr(self.epoch_loop, "batch_idx", self.trainer.place.batch_idx))
+        return int(getattr(self.epoch_loop, "batch_idx", self._loop_context.place.batch_idx))
 
     @property
     def total_batch_idx(self) -> int:
         """Number of the batch over all epochs; -1 before the first."""
         return int(getattr(self.epoch_loop, "total_batch_idx", self.batch_idx))
 
-    def adopt_limits(self, other: "FitLoop") -> None:
+    def copy_limits(self, other: "FitLoop") -> None:
         """Take another loop's limits if this one was created without any."""
         mine = (self.min_epochs, self.max_epochs, self.min_steps, self.max_steps)
         if mine == (None, None, None, -1):
@@ -104,7 +104,7 @@ class FitLoop(Loop):
     @property
     def global_step(self) -> int:
         """Optimizer steps completed."""
-        return self.trainer.global_step
+        return self._loop_context.global_step
 
     @property
     def reached_limit(self) -> bool:
@@ -115,13 +115,13 @@ class FitLoop(Loop):
 
     @property
     def done(self) -> bool:
-        trainer = self.trainer
+        context = self._loop_context
         if self.reached_limit:
             return True
-        if trainer.out_of_time:
-            trainer.stop_reason = "max_time is over"
+        if context.out_of_time:
+            context.stop_reason = "max_time is over"
             return True
-        return trainer.stops.any and self.may_stop
+        return context.stops.any and self.may_stop
 
     @property
     def may_stop(self) -> bool:
@@ -132,7 +132,7 @@ class FitLoop(Loop):
 
     @property
     def skip(self) -> bool:
-        return self.trainer.num_training_batches == 0
+        return self._loop_context.num_training_batches == 0
 
     def reset(self) -> None:
         self._idle, self._steps_before = 0, self.global_step
@@ -144,61 +144,61 @@ class FitLoop(Loop):
         self._resumes_epoch = getattr(self.epoch_loop, "resumes_epoch", False)
 
     def on_run_start(self) -> None:
-        trainer = self.trainer
+        context = self._loop_context
         # A run that was saved when complete is still at its last epoch.
         ended = 1 if self.done and self.current_epoch else 0
-        trainer.place.move(epoch=self.current_epoch - ended, batch_idx=-1)
-        trainer.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
-        trainer.lightning_module.train()
-        trainer.routes.call("on_train_start")
-        trainer.checkpointer.begin_training()
+        context.place.move(epoch=self.current_epoch - ended, batch_idx=-1)
+        context.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
+        context.lightning_module.train()
+        context.routes.call("on_train_start")
+        context.checkpointer.begin_training()
         if (
             not self._resumes_epoch
         ):  # the epoch loop does it once it has found its place in the data
-            trainer.checkpointer.restore_rng()
+            context.checkpointer.restore_rng()
         if self._finishes_epoch:
             self._finishes_epoch = False
             self._complete_epoch()
 
     def on_advance_start(self) -> None:
-        trainer = self.trainer
+        context = self._loop_context
         if self._resumes_epoch:
             self._resumes_epoch = False
             self.epoch_progress.total.ready += 1
             self.epoch_progress.total.started += 1
-            trainer.place.move(epoch=self.current_epoch)
-            trainer.loaders.begin_epoch(self.current_epoch, resumes=True)
+            context.place.move(epoch=self.current_epoch)
+            context.loaders.begin_epoch(self.current_epoch, resumes=True)
             return
         self.epoch_progress.total.ready += 1
-        trainer.place.move(epoch=self.current_epoch, batch_idx=-1)
-        trainer.loaders.begin_epoch(self.current_epoch)
-        trainer.routes.call("on_epoch_start")
-        trainer.routes.call("on_train_epoch_start")
+        context.place.move(epoch=self.current_epoch, batch_idx=-1)
+        context.loaders.begin_epoch(self.current_epoch)
+        context.routes.call("on_epoch_start")
+        context.routes.call("on_train_epoch_start")
         self.epoch_progress.total.started += 1
 
     def advance(self) -> None:
         self._outputs = self.epoch_loop.run()
 
     def on_advance_end(self) -> None:
-        trainer, total = self.trainer, self.epoch_progress.total
+        context, total = self._loop_context, self.epoch_progress.total
         total.processed += 1
-        trainer.place.move(batch_idx=-1)
-        trainer.metrics.publish_epoch()
+        context.place.move(batch_idx=-1)
+        context.metrics.publish_epoch()
         outputs, self._outputs = self._outputs, None
-        if outputs is not None and trainer.wiring.logs_collected_training:
+        if outputs is not None and context.wiring.logs_collected_training:
             outputs = in_one(outputs)
-            trainer.metrics.log_epoch_end(
-                trainer.routes.call("training_epoch_end", outputs), outputs, "training_step"
+            context.metrics.log_epoch_end(
+                context.routes.call("training_epoch_end", outputs), outputs, "training_step"
             )
-            trainer.metrics.publish_epoch()
-        trainer.routes.call("on_train_epoch_end", outputs)
-        trainer.metrics.publish_epoch()
-        trainer.routes.call("on_epoch_end")
-        trainer.metrics.publish_epoch()
-        trainer.metrics.end_epoch()
-        trainer.metrics.end_steps()
+            context.metrics.publish_epoch()
+        context.routes.call("on_train_epoch_end", outputs)
+        context.metrics.publish_epoch()
+        context.routes.call("on_epoch_end")
+        context.metrics.publish_epoch()
+        context.metrics.end_epoch()
+        context.metrics.end_steps()
         self._complete_epoch(is_whole=getattr(self.epoch_loop, "is_last_batch", True))
-        trainer.checkpointer.between_epochs()
+        context.checkpointer.between_epochs()
         self._check_that_it_ends()
 
     def _check_that_it_ends(self) -> None:
@@ -210,7 +210,7 @@ class FitLoop(Loop):
         steps, before = self.global_step, self._steps_before
         self._steps_before = steps
         self._idle = 0 if steps > before else self._idle + max(1, self.batch_idx + 1)
-        if self.max_epochs is not None or self.trainer.has_deadline:
+        if self.max_epochs is not None or self._loop_context.has_deadline:
             return
         if self.max_steps > 0 and self._idle >= max(self.max_steps, _IDLE_BATCHES):
             raise UsageError(
@@ -221,15 +221,15 @@ class FitLoop(Loop):
             )
 
     def _complete_epoch(self, is_whole: bool = True) -> None:
-        self.trainer.optimization.step_epoch_schedulers(self.current_epoch + 1, is_whole)
+        self._loop_context.optimization.step_epoch_schedulers(self.current_epoch + 1, is_whole)
         total = self.epoch_progress.total
         total.ready = total.started = total.processed = total.completed = total.completed + 1
 
     def on_run_end(self) -> None:
-        if self.trainer.optimization.replicas is not None:
-            self.trainer.optimization.replicas.share_buffers()
-        self.trainer.routes.call("on_train_end")
-        self.trainer.announce_loop_end("fit", self.epoch_progress.current.completed)
+        if self._loop_context.optimization.replicas is not None:
+            self._loop_context.optimization.replicas.share_buffers()
+        self._loop_context.routes.call("on_train_end")
+        self._loop_context.announce_loop_end("fit", self.epoch_progress.current.completed)
 
     def teardown(self) -> None:
         self.epoch_loop.teardown()
@@ -240,12 +240,12 @@ class FitLoop(Loop):
     def run_validation(self, _: RunValidation) -> str:
         """Validate at this safe point."""
         val_loop = getattr(self.epoch_loop, "val_loop", None)
-        if val_loop is None or not self.trainer.loaders.can_validate:
+        if val_loop is None or not self._loop_context.loaders.can_validate:
             return "there is nothing to validate on"
-        self.trainer.checkpointer.begin_validation()
+        self._loop_context.checkpointer.begin_validation()
         val_loop.run()
-        self.trainer.loaders.schedule.begin()
-        self.trainer.checkpointer.end_validation()
+        self._loop_context.loaders.schedule.begin()
+        self._loop_context.checkpointer.end_validation()
         return "validated"
 
 

@@ -12,6 +12,7 @@ from ..bus.subscription import on
 
 if TYPE_CHECKING:
     from ..actors.trainer_type import Trainer
+    from .context import LoopContext
 
 
 class _NoTrainerYet:
@@ -22,6 +23,16 @@ class _NoTrainerYet:
             f"{owner.__name__} belongs to no trainer yet; assign it (trainer.fit_loop = MyLoop()) "
             "and use its trainer only during a run"
         )
+
+
+class _ItsTrainer:
+    """A loop's trainer, for the loops of users; those built in know it as a LoopContext."""
+
+    def __get__(self, loop: Any, owner: Any) -> Any:
+        return owner._loop_context if loop is None else loop._loop_context
+
+    def __set__(self, loop: Any, trainer: Any) -> None:
+        loop._loop_context = trainer
 
 
 class Loop(Actor):
@@ -46,11 +57,13 @@ class Loop(Actor):
         return self.on_run_end()
     """
 
-    _of_run: ClassVar[tuple[str, ...]] = ("trainer",)
+    _of_run: ClassVar[tuple[str, ...]] = ("_loop_context",)
     if TYPE_CHECKING:
         trainer: Trainer
+        _loop_context: LoopContext
     else:
-        trainer = _NoTrainerYet()
+        trainer = _ItsTrainer()
+        _loop_context = _NoTrainerYet()
     restarting: bool = False
     safe_points: bool = True
     """Whether the end of an iteration is a safe point: set it to False in a loop that runs while a
@@ -135,16 +148,16 @@ class Loop(Actor):
         if not (self.safe_points and self.shows_iterations):
             self._iterate(None, *args, **kwargs)
             return self.on_run_end()
-        shown = _Shown(self.trainer, actor_name(self))
-        self.trainer.announce_loop(shown.name, self.expected_iterations, "iteration")
+        shown = _Shown(self._loop_context, actor_name(self))
+        self._loop_context.announce_loop(shown.name, self.expected_iterations, "iteration")
         try:
             self._iterate(shown, *args, **kwargs)
         finally:
-            self.trainer.announce_loop_end(shown.name, shown.completed)
+            self._loop_context.announce_loop_end(shown.name, shown.completed)
         return self.on_run_end()
 
     def _iterate(self, shown: "_Shown | None", *args: Any, **kwargs: Any) -> None:
-        trainer = self.trainer if self.safe_points else None
+        context = self._loop_context if self.safe_points else None
         while not self.done:
             try:
                 if self._go_fast():
@@ -156,9 +169,9 @@ class Loop(Actor):
                 break
             if shown is not None:
                 shown.advance()
-            if trainer is not None:
-                trainer.safe_point()
-                if trainer.stops.any and trainer.may_stop:
+            if context is not None:
+                context.safe_point()
+                if context.stops.any and context.may_stop:
                     break
 
     def _go_fast(self) -> bool:
@@ -185,13 +198,13 @@ class Loop(Actor):
         Raises:
             UsageError: the name cannot be a hook's.
         """
-        return self.trainer.wiring.call_hook_of_loop(name, *values)
+        return self._loop_context.wiring.call_hook_of_loop(name, *values)
 
     # -- the tree ----------------------------------------------------------------------------
 
     def attach(self, trainer: Any) -> None:
         """Set the trainer of this loop and all below it, when a run begins."""
-        self.trainer = trainer
+        self._loop_context = trainer
         for _, child in self.children():
             child.attach(trainer)
 
@@ -231,9 +244,9 @@ class Loop(Actor):
             raise UsageError(f"connect({name}=...) expects a loop, not {type(loop).__name__}")
         former = getattr(self, name, None)
         setattr(self, name, loop)
-        if "trainer" in self.__dict__:
-            loop.attach(self.trainer)
-            self.trainer.loop_connected(loop, former if isinstance(former, Loop) else None)
+        if "_loop_context" in self.__dict__:
+            loop.attach(self._loop_context)
+            self._loop_context.loop_connected(loop, former if isinstance(former, Loop) else None)
 
     def replace(self, **loops: "Loop | type[Loop]") -> None:
         """Replace children by instances, or by classes that are created like the old ones.
@@ -263,28 +276,28 @@ class Loop(Actor):
     @on(Stop)
     def _on_stop(self, command: Stop) -> str:
         """End at this safe point, after min_epochs and min_steps."""
-        trainer = self.trainer
-        trainer.should_stop = True
-        trainer.stop_reason = command.reason or "a Stop command"
-        trainer.paused = False
+        context = self._loop_context
+        context.should_stop = True
+        context.stop_reason = command.reason or "a Stop command"
+        context.paused = False
         return "stopping"
 
     @on(Pause)
     def _on_pause(self, _: Pause) -> str:
         """Hold here until Resume or Stop."""
-        self.trainer.paused = True
+        self._loop_context.paused = True
         return "paused"
 
     @on(Resume)
     def _on_resume(self, _: Resume) -> str:
         """Continue."""
-        self.trainer.paused = False
+        self._loop_context.paused = False
         return "running"
 
     @on(SaveCheckpoint)
     def _on_save(self, _: SaveCheckpoint) -> str:
         """Save the run at this safe point; the reply comes once it is complete on disk."""
-        return str(self.trainer.checkpointer.save_now())
+        return str(self._loop_context.checkpointer.save_now())
 
     # -- state -------------------------------------------------------------------------------
 
@@ -316,21 +329,21 @@ class _Shown:
     """Records the position of a loop, with an event for each iteration.
 
     Args:
-        trainer: the loop's.
+        context: the loop's.
         name: the loop's.
 
     Attributes:
         completed: iterations.
     """
 
-    def __init__(self, trainer: "Trainer", name: str) -> None:
-        self._trainer, self.name = trainer, name
+    def __init__(self, context: "LoopContext", name: str) -> None:
+        self._context, self.name = context, name
         self.completed = 0
 
     def advance(self) -> None:
         """Record one more iteration."""
         self.completed += 1
-        self._trainer.announce_iteration(self.name, self.completed)
+        self._context.announce_iteration(self.name, self.completed)
 
 
 def _built_like(old: Loop, new: type[Loop]) -> Loop:

@@ -35,11 +35,11 @@ class ManualOptimization(TrainingStepLoop):
         self._done = True
         with torch.enable_grad():
             output = self.training_step(batch, batch_idx, 0)
-        trainer = self.trainer
+        context = self._loop_context
         if isinstance(output, Result):
-            keeps = trainer.wiring.logs_collected_training
-            trainer.metrics.log_result(output, "training_step", keeps)
-        if trainer.wiring.wants_training_outputs:
+            keeps = context.wiring.logs_collected_training
+            context.metrics.log_result(output, "training_step", keeps)
+        if context.wiring.wants_training_outputs:
             self._output = kept_output(output)
 
     def on_run_end(self) -> Any:

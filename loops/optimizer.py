@@ -70,7 +70,7 @@ class OptimizerLoop(TrainingStepLoop):
         return self._turns_taken >= len(self._turns)
 
     def reset(self) -> None:
-        optimization = self.trainer.optimization
+        optimization = self._loop_context.optimization
         self._turns_taken = 0
         self._turns = optimization.turns() if optimization.passes_optimizer_idx else (0,)
         self._outputs = {}
@@ -80,7 +80,7 @@ class OptimizerLoop(TrainingStepLoop):
         self._turns_taken += 1
         self._batch, self._batch_idx = batch, batch_idx
         self.accumulate(idx)
-        if self.trainer.optimization.passes_optimizer_idx:
+        if self._loop_context.optimization.passes_optimizer_idx:
             self._take_toggled_turn(idx)
         else:
             self._take_turn(idx)
@@ -91,7 +91,7 @@ class OptimizerLoop(TrainingStepLoop):
         With several optimizers, it is a dict by optimizer_idx.
         """
         self._batch = None
-        if self.trainer.optimization.passes_optimizer_idx:
+        if self._loop_context.optimization.passes_optimizer_idx:
             return self._outputs
         output, self._output = self._output, None
         return output
@@ -112,13 +112,13 @@ class OptimizerLoop(TrainingStepLoop):
         """
         if isinstance(output, Tensor):
             return output
-        trainer = self.trainer
+        context = self._loop_context
         if isinstance(output, Result):
-            keeps = trainer.wiring.logs_collected_training
-            trainer.metrics.log_result(output, "training_step", keeps)
+            keeps = context.wiring.logs_collected_training
+            context.metrics.log_result(output, "training_step", keeps)
             return getattr(output, "minimize", None)
         if isinstance(output, Mapping):
-            trainer.metrics.log_dicts(output, is_epoch_end=False)
+            context.metrics.log_dicts(output, is_epoch_end=False)
         return _minimized(output)
 
     def zero_grad(self, optimizer: Optimizer, optimizer_idx: int) -> None:
@@ -128,11 +128,11 @@ class OptimizerLoop(TrainingStepLoop):
             optimizer: the optimizer of this turn.
             optimizer_idx: its number.
         """
-        routes = self.trainer.routes
+        routes = self._loop_context.routes
         if (hook := routes.on_before_zero_grad) is not None:
             hook(optimizer)
         routes.optimizer_zero_grad(
-            self.trainer.place.epoch, self._batch_idx, optimizer, optimizer_idx
+            self._loop_context.place.epoch, self._batch_idx, optimizer, optimizer_idx
         )
 
     def backward(self, loss: Tensor, optimizer: Optimizer, optimizer_idx: int) -> None:
@@ -143,7 +143,7 @@ class OptimizerLoop(TrainingStepLoop):
             optimizer: the optimizer of this turn.
             optimizer_idx: its number.
         """
-        routes = self.trainer.routes
+        routes = self._loop_context.routes
         if (hook := routes.on_before_backward) is not None:
             hook(loss)
         routes.backward(loss, optimizer, optimizer_idx)
@@ -157,8 +157,8 @@ class OptimizerLoop(TrainingStepLoop):
             optimizer: the optimizer about to step.
             optimizer_idx: its number.
         """
-        trainer = self.trainer
-        routes, scaler = trainer.routes, trainer.device.scaler
+        context = self._loop_context
+        routes, scaler = context.routes, context.device.scaler
         if scaler is not None:
             scaler.unscale_(optimizer)
         if (hook := routes.on_before_optimizer_step) is not None:
@@ -167,8 +167,8 @@ class OptimizerLoop(TrainingStepLoop):
             hook(
                 optimizer,
                 optimizer_idx,
-                trainer.gradient_clip_val,
-                trainer.gradient_clip_algorithm,
+                context.gradient_clip_val,
+                context.gradient_clip_algorithm,
             )
 
     def optimizer_step(self, optimizer: Any, optimizer_idx: int, closure: Closure) -> None:
@@ -179,16 +179,16 @@ class OptimizerLoop(TrainingStepLoop):
             optimizer_idx: its number.
             closure: computes loss and gradients, and returns the loss; it has to be called.
         """
-        trainer = self.trainer
-        trainer.routes.optimizer_step(
-            trainer.place.epoch, self._batch_idx, optimizer, optimizer_idx, closure
+        context = self._loop_context
+        context.routes.optimizer_step(
+            context.place.epoch, self._batch_idx, optimizer, optimizer_idx, closure
         )
 
     # -- a turn ------------------------------------------------------------------------------
 
     def _take_toggled_turn(self, idx: int) -> None:
         """Take a turn in which only this optimizer's parameters require gradients."""
-        optimization = self.trainer.optimization
+        optimization = self._loop_context.optimization
         toggle = optimization.toggling_module
         if toggle is None:
             optimization.toggle.begin(idx)
@@ -205,61 +205,61 @@ class OptimizerLoop(TrainingStepLoop):
             self._outputs[idx], self._output = self._output, None
 
     def _take_turn(self, idx: int) -> None:
-        trainer = self.trainer
-        counts = trainer.optimization_progress.step.total
+        context = self._loop_context
+        counts = context.optimization_progress.step.total
         self._is_evaluated = False
         try:
-            if not self.will_step or not trainer.optimization.optimizers:
+            if not self.will_step or not context.optimization.optimizers:
                 self._closure()
                 return
             counts.ready += 1
-            optimizer = trainer.optimization.stepping_optimizers[idx]
+            optimizer = context.optimization.stepping_optimizers[idx]
             self.optimizer_step(optimizer, idx, self._closure)
             if not self._is_evaluated:
-                raise _forgotten(optimizer, trainer.routes.are_handled("optimizer_step"))
+                raise _forgotten(optimizer, context.routes.are_handled("optimizer_step"))
         except SkipTurn:
             self.turns_skipped += 1
-            trainer.place.hook = ""  # routes leave the name, for faults
+            context.place.hook = ""  # routes leave the name, for faults
             counts.ready = counts.completed
             return
         self._count_step(idx)
 
     def _count_step(self, idx: int) -> None:
-        progress = self.trainer.optimization_progress
+        progress = self._loop_context.optimization_progress
         counts = progress.step.total
         counts.completed += 1
         self.cleared.discard(idx)
         progress.steps_by_optimizer[idx] += 1
-        self.trainer.place.complete_step(counts.completed)
+        self._loop_context.place.complete_step(counts.completed)
 
     def _closure(self) -> Tensor:
         """Compute loss and gradients for an optimizer's step, which may run without gradients."""
         self._is_evaluated = True
-        trainer, idx = self.trainer, self.optimizer_idx
-        optimizers = trainer.optimization.optimizers
+        context, idx = self._loop_context, self.optimizer_idx
+        optimizers = context.optimization.optimizers
         with torch.enable_grad():
             output = self.training_step(self._batch, self._batch_idx, idx)
             loss = self.loss_of(output)
             if loss is None:
                 raise SkipTurn
-            if trainer.wiring.wants_training_outputs:
+            if context.wiring.wants_training_outputs:
                 self._output = kept_output(output)
             if optimizers:
                 self._compute_gradients(loss, optimizers[idx], idx)
-        if trainer.running_loss is not None:
-            trainer.running_loss.add(loss, self._batch_idx)
+        if context.running_loss is not None:
+            context.running_loss.add(loss, self._batch_idx)
         return loss
 
     def _compute_gradients(self, loss: Tensor, optimizer: Optimizer, idx: int) -> None:
-        trainer = self.trainer
+        context = self._loop_context
         if idx not in self.cleared:
             self.zero_grad(optimizer, idx)
-            trainer.optimization_progress.zero_grad.total.completed += 1
-        if trainer.accumulate_grad_batches > 1:
+            context.optimization_progress.zero_grad.total.completed += 1
+        if context.accumulate_grad_batches > 1:
             self.cleared.add(idx)
-            loss = loss / trainer.accumulate_grad_batches
-        if trainer.device.scaler is not None:
-            loss = trainer.device.scaler.scale(loss)
+            loss = loss / context.accumulate_grad_batches
+        if context.device.scaler is not None:
+            loss = context.device.scaler.scale(loss)
         self.backward(loss, optimizer, idx)
         if self.will_step:
             self.before_step(optimizer, idx)
@@ -268,12 +268,12 @@ class OptimizerLoop(TrainingStepLoop):
 
     def accumulate(self, idx: int) -> bool:
         """Count a turn, and return whether it ends an accumulation; without one, each turn does."""
-        trainer = self.trainer
-        if trainer.accumulate_grad_batches > 1 or not self.will_step:
+        context = self._loop_context
+        if context.accumulate_grad_batches > 1 or not self.will_step:
             turns = self._turns_since_step[idx] + 1
-            self.will_step = turns >= trainer.accumulate_grad_batches or trainer.is_last_batch
+            self.will_step = turns >= context.accumulate_grad_batches or context.is_last_batch
             self._turns_since_step[idx] = 0 if self.will_step else turns
-            if (replicas := trainer.optimization.replicas) is not None:
+            if (replicas := context.optimization.replicas) is not None:
                 replicas.accumulate(idx, self.will_step, keeps=idx in self.cleared)
         return self.will_step
 
@@ -295,23 +295,23 @@ class OptimizerLoop(TrainingStepLoop):
 
     def _step_alone(self, idx: int) -> None:
         """Step an optimizer whose gradients are computed already."""
-        trainer = self.trainer
+        context = self._loop_context
         is_prepared = False
 
         def closure() -> Tensor:
             nonlocal is_prepared
             if not is_prepared:  # an optimizer may evaluate it again
                 is_prepared = True
-                self.before_step(trainer.optimization.optimizers[idx], idx)
+                self.before_step(context.optimization.optimizers[idx], idx)
             return torch.zeros(())
 
-        if trainer.optimization.replicas is not None:
-            trainer.optimization.replicas.average_gradients(idx)
-        self._batch_idx = trainer.place.batch_idx
-        trainer.optimization_progress.step.total.ready += 1
-        self.optimizer_step(trainer.optimization.stepping_optimizers[idx], idx, closure)
+        if context.optimization.replicas is not None:
+            context.optimization.replicas.average_gradients(idx)
+        self._batch_idx = context.place.batch_idx
+        context.optimization_progress.step.total.ready += 1
+        self.optimizer_step(context.optimization.stepping_optimizers[idx], idx, closure)
         self._count_step(idx)
-        trainer.optimization.step_schedulers()
+        context.optimization.step_schedulers()
 
     def on_save_checkpoint(self) -> dict[str, Any]:
         """Return the state of accumulations."""

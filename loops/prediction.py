@@ -76,41 +76,41 @@ class PredictionLoop(Loop):
 
     @property
     def _loaders(self) -> list[Any]:
-        return self.trainer.loaders.evaluation("predict")
+        return self._loop_context.loaders.evaluation("predict")
 
     def reset(self) -> None:
         self._idx = 0
         self._predictions = []
-        self._keep = self.return_predictions or self.trainer.writes_predictions_at_end
+        self._keep = self.return_predictions or self._loop_context.writes_predictions_at_end
         self._indices = {}
 
     def on_run_start(self) -> None:
-        trainer = self.trainer
-        check_dataloader_idx(trainer.lightning_module, "predict_step", len(self._loaders))
-        limits = trainer.loaders.limits("predict")
+        context = self._loop_context
+        check_dataloader_idx(context.lightning_module, "predict_step", len(self._loaders))
+        limits = context.loaders.limits("predict")
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
-        trainer.announce_loop("predict", total, "batch")
-        trainer.lightning_module.eval()
-        trainer.routes.call("on_predict_start")
-        trainer.routes.call("on_predict_model_eval")
-        trainer.routes.call("on_predict_epoch_start")
+        context.announce_loop("predict", total, "batch")
+        context.lightning_module.eval()
+        context.routes.call("on_predict_start")
+        context.routes.call("on_predict_model_eval")
+        context.routes.call("on_predict_epoch_start")
 
     def advance(self) -> None:
-        trainer = self.trainer
-        trainer.place.move(dataloader_idx=self._idx)
-        limit = trainer.loaders.limits("predict")[self._idx]
+        context = self._loop_context
+        context.place.move(dataloader_idx=self._idx)
+        limit = context.loaders.limits("predict")[self._idx]
         self._predictions.append(
             self.epoch_loop.run(self._loaders[self._idx], limit, self._idx, self._keep)
         )
         self._idx += 1
 
     def on_run_end(self) -> Any:
-        trainer = self.trainer
-        trainer.place.move(dataloader_idx=0, batch_idx=-1)
-        trainer.routes.call("on_predict_epoch_end", self._predictions)
-        trainer.routes.call("on_predict_end")
-        trainer.announce_loop_end("predict", self.epoch_loop.batch_progress.current.ready)
+        context = self._loop_context
+        context.place.move(dataloader_idx=0, batch_idx=-1)
+        context.routes.call("on_predict_epoch_end", self._predictions)
+        context.routes.call("on_predict_end")
+        context.announce_loop_end("predict", self.epoch_loop.batch_progress.current.ready)
         predictions, self._predictions = self._predictions, []
         if not self.return_predictions:
             return None
@@ -142,10 +142,10 @@ class PredictionLoop(Loop):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Predict, also in the middle of training; restore the module's modes afterwards."""
-        trainer = self.trainer
-        modes = Modes(trainer.lightning_module)
-        is_there = trainer.place.stage == "predict"
-        with torch.no_grad(), nullcontext() if is_there else trainer.place.in_stage("predict"):
+        context = self._loop_context
+        modes = Modes(context.lightning_module)
+        is_there = context.place.stage == "predict"
+        with torch.no_grad(), nullcontext() if is_there else context.place.in_stage("predict"):
             result = super().run(*args, **kwargs)
         modes.restore()
         return result

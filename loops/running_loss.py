@@ -21,8 +21,7 @@ class RunningLoss:
     It does so twice a second and at the end of the epoch, unless the user has a training loss
     there.
     If steps are fast it reads 20 in a row and then pauses, because keeping each loss would take 1
-    us a
-    step.
+    us a step.
 
     Args:
         metrics: records it.

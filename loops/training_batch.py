@@ -33,9 +33,9 @@ class TrainingBatchLoop(Loop):
         return not self._splits
 
     def on_run_start(self, batch: Any, batch_idx: int) -> None:
-        trainer = self.trainer
-        size = trainer.optimization.truncated_bptt_steps
-        splits = trainer.lightning_module.tbptt_split_batch(batch, size) if size else [batch]
+        context = self._loop_context
+        size = context.optimization.truncated_bptt_steps
+        splits = context.lightning_module.tbptt_split_batch(batch, size) if size else [batch]
         self._splits = deque(splits)
         self._outputs = []
         self._inner.hiddens = None
@@ -48,8 +48,10 @@ class TrainingBatchLoop(Loop):
 
     def on_run_end(self) -> Any:
         outputs, self._outputs = self._outputs, []
-        return outputs if self.trainer.optimization.truncated_bptt_steps else outputs[0]
+        return outputs if self._loop_context.optimization.truncated_bptt_steps else outputs[0]
 
     @property
     def _inner(self) -> Any:
-        return self.manual_loop if self.trainer.optimization.is_manual else self.optimizer_loop
+        return (
+            self.manual_loop if self._loop_context.optimization.is_manual else self.optimizer_loop
+        )

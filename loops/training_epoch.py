@@ -68,7 +68,7 @@ class TrainingEpochLoop(Loop):
     @property
     def global_step(self) -> int:
         """Optimizer steps completed."""
-        return self.trainer.global_step
+        return self._loop_context.global_step
 
     @property
     def total_batch_idx(self) -> int:
@@ -77,15 +77,15 @@ class TrainingEpochLoop(Loop):
 
     @property
     def done(self) -> bool:
-        trainer = self.trainer
+        context = self._loop_context
         if self.is_last_batch or (
             self.max_steps >= 0
-            and trainer.optimization_progress.step.total.completed >= self.max_steps
+            and context.optimization_progress.step.total.completed >= self.max_steps
         ):
             return True
-        if trainer.stops.any and trainer.may_stop:
+        if context.stops.any and context.may_stop:
             return True
-        return trainer.has_deadline and trainer.out_of_time
+        return context.has_deadline and context.out_of_time
 
     @property
     def resumes_epoch(self) -> bool:
@@ -93,7 +93,7 @@ class TrainingEpochLoop(Loop):
         return self._position is not None
 
     def reset(self) -> None:
-        trainer = self.trainer
+        context = self._loop_context
         position = self._position
         if position is None:
             self.batch_progress.begin_interrupted()
@@ -103,21 +103,21 @@ class TrainingEpochLoop(Loop):
             self.batch_progress.complete(position["batches"])
             self.batch_idx, self._validated = position["batches"] - 1, position["validated"]
         self.is_last_batch = self._ended_early = False
-        self._limit = trainer.num_training_batches
-        self.validates = trainer.loaders.can_validate
+        self._limit = context.num_training_batches
+        self.validates = context.loaders.can_validate
         kept = [] if position is None else list(position["outputs"])
-        self.kept_outputs = kept if trainer.wiring.keeps_training_outputs else None
+        self.kept_outputs = kept if context.wiring.keeps_training_outputs else None
 
     def on_run_start(self) -> None:
-        trainer = self.trainer
+        context = self._loop_context
         position, self._position = self._position, None
         resumes = position is not None
-        self._reader = trainer.loaders.read_training(
-            trainer.global_rank, position["data"] if position else None
+        self._reader = context.loaders.read_training(
+            context.place.rank, position["data"] if position else None
         )
         self._ahead = list(position["ahead"]) if position else []
         self._is_open = True
-        self._steps_before = -1 if resumes else trainer.global_step  # unknown if resumed
+        self._steps_before = -1 if resumes else context.global_step  # unknown if resumed
         self._skipped_before = self._turns_skipped()
         if self._limit is None:  # only reading ahead tells which batch is the last
             if not self._ahead:
@@ -127,16 +127,16 @@ class TrainingEpochLoop(Loop):
         else:
             self.is_last_batch = self.batch_idx + 1 >= self._limit
         if position is not None:
-            trainer.optimization.waiting_schedulers = position.get("schedulers", [])
-            self.waits_for_validation = trainer.optimization.has_waiting_schedulers
-            trainer.place.move(batch_idx=self.batch_idx)
-            trainer.checkpointer.restore_rng()
-        if trainer.optimization.replicas is not None:
-            trainer.optimization.replicas.refresh()
-        if trainer.running_loss is not None:
-            trainer.running_loss.begin_epoch(self._limit)
-        self._fast = FastTraining(self)
-        trainer.announce_loop("train", self._limit, "batch")
+            context.optimization.waiting_schedulers = position.get("schedulers", [])
+            self.waits_for_validation = context.optimization.has_waiting_schedulers
+            context.place.move(batch_idx=self.batch_idx)
+            context.checkpointer.restore_rng()
+        if context.optimization.replicas is not None:
+            context.optimization.replicas.refresh()
+        if context.running_loss is not None:
+            context.running_loss.begin_epoch(self._limit)
+        self._fast = FastTraining(self, context)
+        context.announce_loop("train", self._limit, "batch")
         if resumes:
             self.on_advance_end()  # the validation after the last batch, if it did not run
 
@@ -170,16 +170,16 @@ class TrainingEpochLoop(Loop):
             batch: the batch, on the device.
             batch_idx: its number in the epoch, from 0.
         """
-        trainer = self.trainer
-        routes, counts = trainer.routes, self.batch_progress.total
+        context = self._loop_context
+        routes, counts = context.routes, self.batch_progress.total
         outputs = self.batch_loop.run(batch, batch_idx)
         counts.processed += 1
         if self.kept_outputs is not None:
             self.kept_outputs.append(outputs)
-        if trainer.optimization.has_step_schedulers:
+        if context.optimization.has_step_schedulers:
             self.step_schedulers()
         if (hook := routes.on_train_batch_end) is not None:
-            several = trainer.optimization.passes_optimizer_idx
+            several = context.optimization.passes_optimizer_idx
             hook(for_batch_end(outputs) if several else outputs, batch, batch_idx)
         if (hook := routes.on_batch_end) is not None:
             hook()
@@ -208,10 +208,10 @@ class TrainingEpochLoop(Loop):
 
     def begin_batch(self) -> int:
         """Count a batch that was read; return its number in the epoch."""
-        trainer = self.trainer
+        context = self._loop_context
         self.batch_idx += 1
-        if trainer.metrics.step != trainer.place.step:
-            trainer.metrics.begin_step(trainer.place.step)
+        if context.metrics.step != context.place.step:
+            context.metrics.begin_step(context.place.step)
         self.batch_progress.total.ready += 1
         return self.batch_idx
 
@@ -228,11 +228,11 @@ class TrainingEpochLoop(Loop):
         Raises:
             StopIteration: a hook ends the epoch.
         """
-        trainer = self.trainer
-        routes = trainer.routes
-        trainer.place.begin_batch(batch_idx)
-        batch = trainer.move_batch(batch, 0)
-        trainer.metrics.batch = batch
+        context = self._loop_context
+        routes = context.routes
+        context.place.begin_batch(batch_idx)
+        batch = context.move_batch(batch, 0)
+        context.metrics.batch = batch
         if (hook := routes.on_batch_start) is not None:
             hook()
         if (hook := routes.on_train_batch_start) is not None and hook(batch, batch_idx) == SKIP:
@@ -242,54 +242,54 @@ class TrainingEpochLoop(Loop):
 
     def step_schedulers(self) -> None:
         """Advance the schedulers due after a step; some wait for the validation."""
-        optimization = self.trainer.optimization
+        optimization = self._loop_context.optimization
         optimization.step_schedulers()
         self.waits_for_validation = optimization.has_waiting_schedulers
 
     def _end_early(self) -> None:
         """Do what waits for the last batch, because the data ended before it."""
         self.is_last_batch = self._ended_early = True
-        self.trainer.loaders.report_early_end(self.batch_idx + 1)
+        self._loop_context.loaders.report_early_end(self.batch_idx + 1)
         self._end_accumulation()
 
     def _end_accumulation(self) -> None:
         for loop in self.batch_loop.walk():
             if isinstance(loop, OptimizerLoop):
                 loop.end_accumulation()
-        self.waits_for_validation = self.trainer.optimization.has_waiting_schedulers
+        self.waits_for_validation = self._loop_context.optimization.has_waiting_schedulers
 
     def _pass_over(self, batch_idx: int) -> None:
         """Skip a batch that is None."""
-        trainer = self.trainer
-        trainer.loaders.report_none("training")
-        trainer.place.begin_batch(batch_idx)
-        trainer.metrics.batch = None
+        context = self._loop_context
+        context.loaders.report_none("training")
+        context.place.begin_batch(batch_idx)
+        context.metrics.batch = None
         counts = self.batch_progress.total
         counts.started += 1
         if self.is_last_batch:
             self._end_accumulation()
         counts.processed += 1
-        outputs: Any = [] if trainer.optimization.passes_optimizer_idx else None
-        trainer.routes.call("on_train_batch_end", outputs, None, batch_idx)
-        trainer.routes.call("on_batch_end")
+        outputs: Any = [] if context.optimization.passes_optimizer_idx else None
+        context.routes.call("on_train_batch_end", outputs, None, batch_idx)
+        context.routes.call("on_batch_end")
         counts.completed += 1
 
     def on_advance_end(self) -> None:
         if self.validates and self.batch_idx > self._validated and self._is_validation_due():
-            trainer = self.trainer
-            trainer.checkpointer.begin_validation()
+            context = self._loop_context
+            context.checkpointer.begin_validation()
             self.val_loop.run()  # if it fails, a checkpoint saved then is resumed from its start
             self._validated = self.batch_idx
-            trainer.loaders.schedule.begin()
-            trainer.checkpointer.end_validation()
+            context.loaders.schedule.begin()
+            context.checkpointer.end_validation()
         if self.waits_for_validation:
             self.waits_for_validation = False
-            self.trainer.optimization.step_waiting_schedulers()
+            self._loop_context.optimization.step_waiting_schedulers()
 
     def _is_validation_due(self) -> bool:
         schedule, epoch, idx = (
-            self.trainer.loaders.schedule,
-            self.trainer.place.epoch,
+            self._loop_context.loaders.schedule,
+            self._loop_context.place.epoch,
             self.batch_idx,
         )
         if schedule.is_due(epoch, idx, self.batch_progress.total.ready, self.is_last_batch):
@@ -302,35 +302,35 @@ class TrainingEpochLoop(Loop):
 
     def on_run_end(self) -> list[Any] | None:
         """Return the outputs of training steps, without their graphs, if a handler needs them."""
-        trainer = self.trainer
+        context = self._loop_context
         if not self.is_last_batch:
             self._look_for_end()
         if not self.is_last_batch:
-            trainer.checkpointer.end_epoch_early()
+            context.checkpointer.end_epoch_early()
         self._report_what_is_missing()
         self._close()
-        if trainer.running_loss is not None:
-            trainer.running_loss.end_epoch()
-        trainer.announce_loop_end("train", self.batch_idx + 1)
+        if context.running_loss is not None:
+            context.running_loss.end_epoch()
+        context.announce_loop_end("train", self.batch_idx + 1)
         outputs, self.kept_outputs = self.kept_outputs, None
         if outputs is None:
             return None
         return for_epoch_end(
             outputs,
-            len(trainer.optimization.optimizers)
-            if trainer.optimization.passes_optimizer_idx
+            len(context.optimization.optimizers)
+            if context.optimization.passes_optimizer_idx
             else 1,
         )
 
     def _report_what_is_missing(self) -> None:
-        trainer = self.trainer
-        epoch = trainer.place.epoch
+        context = self._loop_context
+        epoch = context.place.epoch
         if self.batch_idx < 0:
-            trainer.loaders.report_empty("training", trainer.loaders.training, f" in epoch {epoch}")
+            context.loaders.report_empty("training", context.loaders.training, f" in epoch {epoch}")
         elif (skipped := self._turns_skipped() - self._skipped_before) and (
-            trainer.global_step == self._steps_before
+            context.global_step == self._steps_before
         ):
-            trainer.optimization.report_untrained(epoch, skipped)
+            context.optimization.report_untrained(epoch, skipped)
 
     def _turns_skipped(self) -> int:
         loops = self.batch_loop.walk()
@@ -338,10 +338,10 @@ class TrainingEpochLoop(Loop):
 
     def _look_for_end(self) -> None:
         """Check, once max_steps is reached, whether the data ends with this batch."""
-        trainer = self.trainer
-        if self._limit is None or not 0 <= self.max_steps <= trainer.global_step:
+        context = self._loop_context
+        if self._limit is None or not 0 <= self.max_steps <= context.global_step:
             return
-        if self._reader.takes_back and not self._ahead and trainer.loaders.may_end_early:
+        if self._reader.takes_back and not self._ahead and context.loaders.may_end_early:
             batch = next(self._reader, self.END)
             if batch is self.END:
                 self._end_early()
@@ -379,7 +379,7 @@ class TrainingEpochLoop(Loop):
             "ahead": ahead,
             "data": self._reader.state_dict(unused),
             "ended": self._ended_early,
-            "schedulers": self.trainer.optimization.waiting_schedulers,
+            "schedulers": self._loop_context.optimization.waiting_schedulers,
         }
 
     def on_load_checkpoint(self, state_dict: Mapping[str, Any]) -> None:

@@ -39,25 +39,25 @@ class TrainingStepLoop(Loop):
         Returns:
             A loss of shape (), a dict with ``loss``, or None.
         """
-        trainer = self.trainer
-        step: Any = trainer.routes.training_step
-        if trainer.wiring.has_plain_training_step:
-            if trainer.optimization.passes_optimizer_idx:
+        context = self._loop_context
+        step: Any = context.routes.training_step
+        if context.wiring.has_plain_training_step:
+            if context.optimization.passes_optimizer_idx:
                 return step(batch, batch_idx, optimizer_idx)
             return step(batch, batch_idx)
         arguments = [batch, batch_idx]
-        if trainer.optimization.passes_optimizer_idx:
+        if context.optimization.passes_optimizer_idx:
             arguments.append(optimizer_idx)
-        if trainer.optimization.truncated_bptt_steps:
+        if context.optimization.truncated_bptt_steps:
             arguments.append(self.hiddens)
-        if trainer.device.wraps_steps:
-            with trainer.device.forward_context():
+        if context.device.wraps_steps:
+            with context.device.forward_context():
                 output = step(*arguments)
         else:
             output = step(*arguments)
-        if trainer.wiring.has_training_step_end:
-            output = trainer.routes.call("training_step_end", output)
-        if trainer.optimization.truncated_bptt_steps and output is not None:
+        if context.wiring.has_training_step_end:
+            output = context.routes.call("training_step_end", output)
+        if context.optimization.truncated_bptt_steps and output is not None:
             self.next_hiddens = detached(_hiddens_of(output))
         return output
 

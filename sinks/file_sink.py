@@ -72,8 +72,7 @@ class FileSink(Sink):
         """Remove a file that a killed process began.
 
         In the run's own folder that is a file that no other sink of the run has; elsewhere, a file
-        without
-        events.
+        without events.
         """
         mine = self._where_it_is()
         is_others = any(all(o.get(k) == v for k, v in mine.items()) for o in others)

@@ -41,8 +41,7 @@ class GrowingFile:
             path: where to create it.
             head: its first text or bytes.
             private: readable by its owner alone, like everything in a run's folder; otherwise the
-                umask
-                decides.
+                umask decides.
 
         Returns:
             The file, open for appending.

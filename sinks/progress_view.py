@@ -209,30 +209,46 @@ class ProgressView:
             case Hook():
                 self._take_place(event)
             case Put():
-                metric = self.metrics.get(event.name)
-                if metric is None:
-                    self.metrics[event.name] = MetricView(event.value, event.batch_idx < 0)
-                else:
-                    metric.add(event.value)
-            case LoopStarted():
-                self._take_loop(event)
-            case LoopAdvanced():
-                loop = self._loops.get(event.source)
-                if loop is not None:
-                    loop.advance(event)
-            case LoopEnded():
-                self._take_loop_end(event)
+                self._take_value(event)
+            case LoopStarted() | LoopAdvanced() | LoopEnded():
+                self._take_event_of_loop(event)
             case RunStarted():
-                self.fn, self._started_ns = event.fn, event.time_ns
-                if event.fork is not None:
-                    self.is_resumed = True
-                    self._origin = f" {event.run} from {event.fork.checkpoint}"
+                self._take_start(event)
             case Resumed():
                 self._show_resumed(event)
             case CheckpointSaved():
                 self.saved = event.path
             case RunEnded():
                 self._take_end(event)
+            case Fault() | ActorRestarted() | ActorStopped():
+                self._take_event_of_actor(event)
+
+    def _take_value(self, put: Put) -> None:
+        metric = self.metrics.get(put.name)
+        if metric is None:
+            self.metrics[put.name] = MetricView(put.value, put.batch_idx < 0)
+        else:
+            metric.add(put.value)
+
+    def _take_start(self, started: RunStarted) -> None:
+        self.fn, self._started_ns = started.fn, started.time_ns
+        if started.fork is not None:
+            self.is_resumed = True
+            self._origin = f" {started.run} from {started.fork.checkpoint}"
+
+    def _take_event_of_loop(self, event: LoopStarted | LoopAdvanced | LoopEnded) -> None:
+        match event:
+            case LoopStarted():
+                self._take_loop_start(event)
+            case LoopAdvanced():
+                loop = self._loops.get(event.source)
+                if loop is not None:
+                    loop.advance(event)
+            case LoopEnded():
+                self._take_loop_end(event)
+
+    def _take_event_of_actor(self, event: Fault | ActorRestarted | ActorStopped) -> None:
+        match event:
             case Fault():
                 self._faults[event.source] = event
             case ActorRestarted():
@@ -262,7 +278,7 @@ class ProgressView:
             if fit is not None:
                 fit.now_ns = hook.time_ns
 
-    def _take_loop(self, started: LoopStarted) -> None:
+    def _take_loop_start(self, started: LoopStarted) -> None:
         if started.source == "train":
             self._end_epoch()
         loop = self._loops[started.source] = LoopView(started)

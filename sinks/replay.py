@@ -7,7 +7,7 @@ from typing import ParamSpec
 from ..bus.actor import Actor
 from ..bus.replay.replay import Replayed, several
 from ..bus.replay.replay import replay as replay_into_actors
-from .given import sink_of
+from .factory import sink_of
 
 Arguments = ParamSpec("Arguments")
 

@@ -83,8 +83,7 @@ class Sink(LoggerCalls, Actor):
 
         Args:
             resumed: continue from the state given to ``load_state``; otherwise begin from nothing,
-                even if
-                the sink served another run before.
+                even if the sink served another run before.
         """
 
     def write(self, batch: list[Any]) -> Any:
@@ -155,8 +154,7 @@ class Sink(LoggerCalls, Actor):
         """Leave out a record that the destination cannot hold; to be called in ``write``.
 
         A Fault in the log and a warning name the record. Further records of the same metrics are
-        left out
-        silently.
+        left out silently.
 
         Args:
             names: the metrics in the record.

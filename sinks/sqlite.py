@@ -101,8 +101,7 @@ class SQLite(Sink):
         """Have superseded rows deleted when the database is open.
 
         The other rows are delivered again and replace themselves: a run that went back before may
-        have
-        restored rows that it had superseded then.
+        have restored rows that it had superseded then.
         """
         self.load_cursor_state(state)
         self._superseded = first_superseded

@@ -37,8 +37,7 @@ class StepRows:
     """Collects puts into rows.
 
     A row ends where the step changes or a name comes again, so rows depend on the puts alone, not
-    on
-    how they are delivered.
+    on how they are delivered.
     """
 
     def __init__(self) -> None:

@@ -79,65 +79,121 @@ def _plain(value: Any) -> Any:
     return value
 
 
+class _Recording:
+    """A log that is being written, the place in training, and hooks.
+
+    Args:
+        run: where the log is.
+        attempt: its number.
+    """
+
+    def __init__(self, run: RunFolder, attempt: int) -> None:
+        self.run = run
+        self.place, self.store = Place(), run.store(attempt)
+        self.writer = LogWriter(
+            self.store, LogIdentity(run.info.id), self.place, segment_bytes=4000
+        )
+        self.routes = Routes(self.place)
+        self.routes.set_handlers(
+            {
+                "training_step": [lambda: None],
+                "backward": [self.writer.flush],
+                "on_mine": [lambda: None],
+                "on_other": [self.writer.flush],
+            }
+        )
+
+    def emit(self, kind: type[Any], *fields: Any, source: str = "") -> None:
+        self.writer.append(self.writer.event(kind, *fields, source=source))
+
+    def record_at_once(self, *hooks: str) -> None:
+        recorder = self.place.recorder
+        recorder.record(recorder.clock_ns() + ran(*hooks))
+
+
 def write_run(root: Path) -> RunFolder:
     """A run with all that the format can hold: every type of event, a sealed segment, a compressed
-    one, one that was cut off by a kill, and events of a type that this version does not know; hooks
-    with and without marks of their own, with others at one time, and one that outlasts its frame;
-    frames with metrics among the hooks, with several steps, and without hooks.
+    one, one that was cut off by a kill, and events of a type that this version does not know.
     """
     run = RunFolder.create(root, "golden")
     lock = run.begin_attempt()
-    place, store = Place(), run.store(lock.attempt)
-    writer = LogWriter(store, LogIdentity(run.info.id), place, segment_bytes=4000)
-    routes = Routes(place)
-    routes.set_handlers(
-        {
-            "training_step": [lambda: None],
-            "backward": [writer.flush],
-            "on_mine": [lambda: None],
-            "on_other": [writer.flush],
-        }
-    )
+    log = _Recording(run, lock.attempt)
+    _begin(log)
+    _steps_with_metrics(log)
+    _steps_of_hooks(log)
+    _validation(log)
+    _other_events(log)
+    _event_of_another_version(log)
+    log.emit(LoopEnded, 10, source="fit")
+    log.emit(RunEnded, "stopped", "enough")
+    log.writer.flush()
+    last = log.store.path(log.store.indices()[-1])
+    killed = last.read_bytes()
+    log.writer.close()
+    lock.release()
+    last.write_bytes(killed.rstrip(b"\0") + bytes(64))
+    compress_segment(log.store, 1)
+    return run
 
-    def emit(kind: type[Any], *fields: Any, source: str = "") -> None:
-        writer.append(writer.event(kind, *fields, source=source))
 
+def _begin(log: _Recording) -> None:
+    """Frames without hooks, and a hook without a code of its own."""
+    emit, run = log.emit, log.run.info.id
     config = {"max_epochs": 2, "precision": "32", "lr": 0.1, "fast_dev_run": False, "none": None}
     fork = Fork(0, 41, "checkpoints/epoch=0")
-    emit(RunStarted, run.info.id, 1, "fit", 1, config, {"torch": "2"}, fork, {"lr": 0.1, "n": 3})
+    emit(RunStarted, run, 1, "fit", 1, config, {"torch": "2"}, fork, {"lr": 0.1, "n": 3})
     emit(ActorStarted, "CSV", 0, source="csv")
     emit(Resumed)
-    routes.call("on_fit_start")
-    place.move(stage="train")
+    log.routes.call("on_fit_start")
+    log.place.move(stage="train")
     emit(LoopStarted, 10, "epoch", source="fit")
     emit(LoopStarted, None, "round", source="mine")
     emit(LoopAdvanced, 1, source="mine")
-    writer.flush()
+    log.writer.flush()
+
+
+def _steps_with_metrics(log: _Recording) -> None:
+    """Frames of a step each, with metrics among the hooks."""
     for step in range(24):
-        place.begin_batch(step)
-        routes.call("on_train_batch_start")
+        log.place.begin_batch(step)
+        log.routes.call("on_train_batch_start")
         for number, value in enumerate(VALUES if step % 8 == 0 else VALUES[:1]):
-            emit(Put, f"value/{number}", value, ("loggers", "progress_bar"), "", source="module")
-        routes.call("on_train_batch_end")
-        place.complete_step(step + 1)
-        writer.flush()
-    recorder = place.recorder
+            labels = ("loggers", "progress_bar")
+            log.emit(Put, f"value/{number}", value, labels, "", source="module")
+        log.routes.call("on_train_batch_end")
+        log.place.complete_step(step + 1)
+        log.writer.flush()
+
+
+def _steps_of_hooks(log: _Recording) -> None:
+    """Frames of several steps: hooks with others at one time, with and without codes of their own,
+    and one that outlasts its frame.
+    """
     for step in range(24, 36):
-        place.begin_batch(step)
-        recorder.record(recorder.clock_ns() + ran(*BEFORE_THE_STEP))
-        routes.call("training_step")
+        log.place.begin_batch(step)
+        log.record_at_once(*BEFORE_THE_STEP)
+        log.routes.call("training_step")
         if step == 30:
-            routes.call("backward")
-            routes.call("on_mine")
-            routes.call("on_other")
-        place.complete_step(step + 1)
-        recorder.record(recorder.clock_ns() + ran("on_train_batch_end", "on_batch_end"))
+            log.routes.call("backward")
+            log.routes.call("on_mine")
+            log.routes.call("on_other")
+        log.place.complete_step(step + 1)
+        log.record_at_once("on_train_batch_end", "on_batch_end")
         if step % 4 == 3:
-            writer.flush()
-    with place.in_stage("validate"):
-        place.move(dataloader_idx=2)
-        routes.call("on_validation_start")
-    writer.flush()
+            log.writer.flush()
+
+
+def _validation(log: _Recording) -> None:
+    """Another stage, with a dataloader that is not the first."""
+    with log.place.in_stage("validate"):
+        log.place.move(dataloader_idx=2)
+        log.routes.call("on_validation_start")
+    log.writer.flush()
+
+
+def _other_events(log: _Recording) -> None:
+    """A frame with the other types of events, and a name beyond ASCII."""
+    emit = log.emit
     emit(Put, "ünïcode \U0001f68c", 1.5, (), "on_train_batch_end", source="größe")
     for kind in ("image", "figure", "histogram", "text", "table"):
         emit(Media, kind, kind, b"\x00\xff data", ("loggers",), "validation_step", source="module")
@@ -150,22 +206,17 @@ def write_run(root: Path) -> RunFolder:
     emit(DeadLetter, "nobody", "Pause", "there is no actor", source="control")
     emit(CheckpointSaved, "checkpoints/epoch=0", "ab" * 16, 1234, source="checkpoint")
     emit(Gap, 3, "[Errno 28] No space left on device")
-    writer.flush()
+    log.writer.flush()
+
+
+def _event_of_another_version(log: _Recording) -> None:
+    writer = log.writer
     seq = writer.written_seq
     unknown = [OF_ANOTHER_VERSION, seq, "a field", {"and": [1, 2.5, None]}]
     payload = encode_events([], [], [unknown])
     frame = pack_frame(writer._mark, KIND_EVENTS, payload, 1, seq, writer.clock_ns(), 1)
     writer._file.append(frame)
     writer._flushed_seq += 1
-    emit(LoopEnded, 10, source="fit")
-    emit(RunEnded, "stopped", "enough")
-    writer.flush()
-    killed = store.path(store.indices()[-1]).read_bytes()
-    writer.close()
-    lock.release()
-    store.path(store.indices()[-1]).write_bytes(killed.rstrip(b"\0") + bytes(64))
-    compress_segment(store, 1)
-    return run
 
 
 def main() -> int:

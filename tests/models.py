@@ -108,5 +108,11 @@ def weights(module: nn.Module) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in module.parameters()]
 
 
+def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
+    """Weights are equal to the bit."""
+    for mine, other in zip(found, expected, strict=True):
+        assert torch.equal(mine, other)
+
+
 def batches_of(data: DataLoader[Any]) -> Iterator[Any]:
     yield from data

@@ -5,7 +5,7 @@
 
 A log is read by versions that are years older and younger than the one that wrote it. So a field
 may only be appended, with a default; it keeps its name, place, type and default; the number of a
-type is never used again. The same goes for the marks of words and the numbers of stages: they are
+type is never used again. The same goes for the codes of words and the numbers of stages: they are
 only appended to. ``--extend`` refuses anything else. A type that is not written any more
 goes from ``types`` to ``retired`` by hand, and its number stays there.
 """
@@ -65,13 +65,13 @@ class Words(msgspec.Struct):
         begin: the first byte of its payload.
         head: layout of the payload's head, as the module struct writes it.
         stages: by number.
-        marks: what the number in a word is, or what happened at that time, by the word's mark.
+        codes: what the number in a word is, or what happened at that time, by the word's code.
     """
 
     begin: int
     head: str
     stages: dict[int, str]
-    marks: dict[int, str]
+    codes: dict[int, str]
 
 
 class Lock(msgspec.Struct):
@@ -120,13 +120,12 @@ def _current_words() -> Words:
         codes.BATCH_IDX: "batch_idx",
         codes.DATALOADER_IDX: "dataloader_idx",
         codes.NAME: "name",
-        codes.EVENT: "event",
     }
-    meanings = {mark >> codes.SHIFT: meaning for mark, meaning in fixed.items()}
+    meanings = {code >> codes.SHIFT: meaning for code, meaning in fixed.items()}
     for action, did in _ACTION_NAMES.items():
         meanings[codes.NAMED + action] = f"the named hook {did}"
-    for mark, actions in codes.ACTIONS.items():
-        meanings[mark] = ", ".join(f"{name} {_MEANINGS[action]}" for action, name in actions)
+    for code, actions in codes.ACTIONS.items():
+        meanings[code] = ", ".join(f"{name} {_MEANINGS[action]}" for action, name in actions)
     return Words(
         WORDS_BEGIN,
         str(PAYLOAD_HEAD.format),
@@ -170,7 +169,7 @@ def _broken_words(old: Words, new: Words) -> list[str]:
             f"the head of words was {old.begin:#x} {old.head}, is {new.begin:#x} {new.head}"
         )
     for what, before, after in (
-        ("mark", old.marks, new.marks),
+        ("code", old.codes, new.codes),
         ("stage", old.stages, new.stages),
     ):
         found += [

@@ -1,5 +1,6 @@
 """ModelCheckpoint: when it saves, what it keeps, and what it calls it."""
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -454,7 +455,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
             raise nb.CheckpointError(f"no room for {path.name}")
         return real(path, *rest)
 
-    monkeypatch.setattr("nightbus.actors.checkpointer.write_checkpoint", write)
+    monkeypatch.setattr("nightbus.actors.saving.writing.write_checkpoint", write)
 
 
 def test_a_save_that_fails_leaves_the_choice_as_it_was(
@@ -489,9 +490,9 @@ def test_a_save_that_fails_is_said_at_once(tmp_path: Path, monkeypatch: pytest.M
         """Gives the disk the time that it takes."""
 
         def on_train_batch_start(self, trainer: nb.Trainer, *_: Any) -> None:
-            writing = trainer.checkpointer._writing
-            if writing is not None:
-                writing.wait()
+            for thread in threading.enumerate():
+                if thread.name == "nightbus-checkpoint":
+                    thread.join()
 
     every = nb.ModelCheckpoint(every_n_train_steps=3)
     run = trainer(tmp_path, max_epochs=2, callbacks=[Waits(), every])

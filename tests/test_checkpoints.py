@@ -140,8 +140,12 @@ def test_hooks_can_add_to_a_checkpoint_and_take_it_back(tmp_path: Path) -> None:
     run.fit(Adds(), loader())
     trainer(tmp_path, max_epochs=2).fit(module, loader(), ckpt_path=last(run))
 
-    assert module.taken["words"] == ["a", "b"]
-    assert torch.equal(module.taken["tensor"], torch.arange(3))
+    evaluated = Adds()
+    trainer(tmp_path).validate(evaluated, loader(), ckpt_path=last(run), verbose=False)
+
+    for taken in (module.taken, evaluated.taken):
+        assert taken["words"] == ["a", "b"]
+        assert torch.equal(taken["tensor"], torch.arange(3))
 
 
 def test_what_a_hook_adds_that_cannot_be_saved_costs_that_save_alone(

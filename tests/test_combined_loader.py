@@ -96,28 +96,6 @@ def test_a_loader_without_batches_cannot_be_repeated() -> None:
         list(nb.CombinedLoader([Endless(2), Endless(0)]))
 
 
-class SeesPairs(Small):
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[int, int]] = []
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        first, second = batch
-        self.seen.append((len(first[1]), len(second[1])))
-        return self.loss(first) + self.loss(second)
-
-
-@pytest.mark.parametrize(("mode", "number"), [("max_size_cycle", 3), ("min_size", 2)])
-def test_training_combines_several_loaders_as_it_is_told(
-    tmp_path: Path, mode: Any, number: int
-) -> None:
-    module = SeesPairs()
-
-    trainer(tmp_path, multiple_trainloader_mode=mode).fit(module, [loader(12, 4), loader(4, 2)])
-
-    assert module.seen == [(4, 2)] * number
-
-
 def test_training_reads_a_combined_loader_as_it_is(tmp_path: Path) -> None:
     run = trainer(tmp_path)
 

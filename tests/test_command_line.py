@@ -185,19 +185,6 @@ def test_show_as_json_writes_nan_and_infinity_as_strings(tmp_path: Path) -> None
     assert metrics["a"]["low"] is None
 
 
-def test_show_never_loads_torch(run: Path) -> None:
-    code = (
-        "import sys; from nightbus.__main__ import main; "
-        f"main(['show', {str(run)!r}]); "
-        "print('loaded', [m for m in ('torch', 'numpy', 'trio') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S
-    )
-
-    assert done.stdout.strip().endswith("loaded []")
-
-
 @pytest.mark.long
 def test_show_says_that_a_killed_run_was_cut_off(tmp_path: Path) -> None:
     script = Path(__file__).parent / "faults" / "training_process.py"

@@ -225,32 +225,6 @@ def test_what_is_refused_is_no_dead_letter(live: Training) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["--command", "x.Y", "stop"], "the verb stop and --command x.Y: expected one of them"),
-        (["--command", "x.Y", "--reason", "z"], "--reason and --command x.Y: expected one of them"),
-        (["stop", "--to", "rates"], "--to goes with --command NAME"),
-        (["stop", "--json", '{"reason": "x"}'], "--json '{...}' goes with --command NAME"),
-        (["--json"], "what is the run to do? expected stop, checkpoint, pause, resume"),
-        ([], "the following arguments are required: VERB"),
-        (["--json", "explode"], "invalid choice: 'explode'"),
-        (["--command", "x.Y", "--json", "{rate: 1}"], "expected a JSON object"),
-        (["--command", "x.Y", "--json", "[1]"], "invalid choice: '[1]'"),
-    ],
-)
-def test_a_wrong_call_is_told_what_to_do(
-    tmp_path: Path, shell: Shell, arguments: list[str], why: str
-) -> None:
-    run = nb.RunFolder.create(tmp_path, "x").path
-
-    done = shell(run, *arguments)
-
-    assert done.returncode == 2
-    assert why in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
     "words",
     [["RUN", "status", "--json"], ["RUN", "--json", "status"], ["--json", "RUN", "status"]],
 )

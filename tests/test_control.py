@@ -364,18 +364,6 @@ def test_the_beginning_of_several_ids_is_refused(tmp_path: Path) -> None:
     assert "twin may be any of twin-" in done.stderr
 
 
-def test_send_loads_neither_torch_nor_trio() -> None:
-    code = (
-        "import sys, nightbus.cli.send, nightbus.bus.inspection.control_client; "
-        "print([m for m in ('torch', 'numpy', 'trio', 'rich') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S
-    )
-
-    assert done.stdout.strip() == "[]"
-
-
 def test_importing_nightbus_opens_no_socket() -> None:
     code = (
         "import sys\n"

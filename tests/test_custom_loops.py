@@ -358,6 +358,25 @@ def test_a_loop_that_is_connected_in_a_run_gets_the_trainer(tmp_path: Path) -> N
     assert run.global_step == 3
 
 
+def test_a_loop_that_is_no_ones_child_runs_once_it_is_given_the_trainer(tmp_path: Path) -> None:
+    class Several(Steps):
+        def on_run_start(self) -> None:
+            self.phases = [nb.FitLoop(max_epochs=1), nb.FitLoop(max_epochs=2)]
+
+        def advance(self) -> None:
+            for phase in self.phases:
+                for loop in phase.walk():
+                    loop.trainer = self.trainer
+                phase.run()
+            self.steps = 0
+
+    several = Several()
+
+    with_loop(tmp_path, several).fit(Small(), loader())
+
+    assert [phase.current_epoch for phase in several.phases] == [1, 2]
+
+
 def test_a_loop_runs_the_trainers_other_loops(tmp_path: Path) -> None:
     class Tests(Steps):
         results: Any = None

@@ -184,31 +184,6 @@ def test_a_share_of_a_stream_is_refused(tmp_path: Path, stage: str) -> None:
         run.fit(Notes(), stream(8), stream(8))
 
 
-def test_validation_within_a_stream_is_due_after_so_many_batches(tmp_path: Path) -> None:
-    module = Notes()
-
-    trainer(tmp_path, val_check_interval=2, max_epochs=2, **QUIET_START).fit(
-        module, stream(20), loader(4)
-    )
-
-    assert module.seen == [0, 1, "validation", 2, 3, "validation", 4] * 2
-
-
-def test_without_an_interval_a_stream_is_followed_by_validation(tmp_path: Path) -> None:
-    module = Notes()
-
-    trainer(tmp_path, max_epochs=2, **QUIET_START).fit(module, stream(8), loader(4))
-
-    assert module.seen == [0, 1, "validation"] * 2
-
-
-def test_a_share_of_a_stream_as_interval_is_refused(tmp_path: Path) -> None:
-    run = trainer(tmp_path, val_check_interval=0.5)
-
-    with pytest.raises(nb.UsageError, match=r"val_check_interval=0\.5 is a share, .* no length"):
-        run.fit(Notes(), stream(8), loader(4))
-
-
 def test_an_error_of_the_data_says_what_it_was(tmp_path: Path) -> None:
     class Breaks(IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:
@@ -405,7 +380,7 @@ class OfPoints(Small):
 
 def test_a_module_moves_batches_of_its_own_type(tmp_path: Path) -> None:
     class Moves(OfPoints):
-        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
+        def transfer_batch_to_device(self, batch: Any, device: Any) -> Any:  # type: ignore[override]
             return moved(batch, device)
 
     module = Moves()
@@ -443,44 +418,6 @@ def test_a_batch_of_an_unknown_type_comes_as_it_is(tmp_path: Path) -> None:
     trainer(tmp_path).fit(module, points())
 
     assert module.moves == [0, 0]
-
-
-def test_batches_are_altered_before_and_after_they_are_moved(tmp_path: Path) -> None:
-    class Alters(Small):
-        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-            return [*batch, "before"]
-
-        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int = 0) -> Any:
-            return [*batch, "moved"]
-
-        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-            return [*batch, "after"]
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            self.altered = batch[2:]
-            return self.loss(batch[:2])
-
-    module = Alters()
-
-    trainer(tmp_path).fit(module, loader())
-
-    assert module.altered == ["before", "moved", "after"]
-
-
-def test_transfer_hooks_are_told_the_dataloader(tmp_path: Path) -> None:
-    told: list[int] = []
-
-    class Told(Small):
-        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-            told.append(dataloader_idx)
-            return batch
-
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-            pass
-
-    trainer(tmp_path).validate(Told(), [loader(4), loader(8)], verbose=False)
-
-    assert told == [0, 1, 1]
 
 
 # -- datamodules -----------------------------------------------------------------------------
@@ -553,20 +490,6 @@ def test_each_function_sets_the_datamodule_up_for_itself(
 
     kept = [call for call in data.called if call != "val_dataloader"]
     assert kept == ["prepare_data", f"setup {function}", f"teardown {function}"]
-
-
-def test_a_module_prepares_data_too(tmp_path: Path) -> None:
-    class Prepares(Small):
-        called = 0
-
-        def prepare_data(self) -> None:
-            self.called += 1
-
-    module = Prepares()
-
-    trainer(tmp_path, max_epochs=2).fit(module, loader())
-
-    assert module.called == 1
 
 
 def test_a_datamodule_knows_its_trainer(tmp_path: Path) -> None:
@@ -705,11 +628,6 @@ def test_a_limit_holds_for_the_collection_as_a_whole(tmp_path: Path) -> None:
     trainer(tmp_path, limit_train_batches=1).fit(module, nested())
 
     assert module.shapes == [{"a": 4, "b": [2, {"c": 3}]}]
-
-
-def test_an_unknown_mode_of_combining_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match=r"multiple_trainloader_mode.*min_size"):
-        trainer(tmp_path, multiple_trainloader_mode="longest")
 
 
 @pytest.mark.parametrize(

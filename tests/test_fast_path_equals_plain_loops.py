@@ -4,11 +4,13 @@ Set-ups are drawn: modules, callbacks, options of the Trainer. Each is run twice
 loops of the same code whose classes are not the library's own, for which no fast path is taken.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -22,11 +24,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import nightbus as nb
-from nightbus.bus.events import ActorTotals, Fault, RunStarted
+from nightbus.bus.events import ActorTotals, CheckpointSaved, Fault, RunStarted
+from nightbus.loops import running_loss
 from nightbus.loops.fast.evaluation import FastEvaluation
 from nightbus.loops.fast.training import FastTraining
 
 BATCHES = 7
+COMMANDS: dict[str, nb.Command] = {
+    "validate": nb.RunValidation(),
+    "save": nb.SaveCheckpoint(),
+    "stop": nb.Stop(reason="enough"),
+}
 AT_THE_ENDS = ["on_batch_start", "on_train_batch_start", "on_train_batch_end", "on_batch_end"]
 IN_THE_MIDDLE = [
     "on_before_zero_grad",
@@ -58,6 +66,7 @@ class SetUp:
     attaches_at: int | None  # a callback for these:
     attached: frozenset[str]
     commands_at: int | None
+    command: str
     accumulates_from: int | None  # a callback changes accumulate_grad_batches
     accumulate: int
     clips: str
@@ -65,9 +74,16 @@ class SetUp:
     val_check_interval: float | int
     max_steps: int
     limit: int | None
-    has_length: bool
+    length: int | None  # what the loader says that it has; None if it does not know
+    samples: int  # of batches of 4; the last may have fewer
     none_at: int | None
+    shows_loss: bool  # in the progress bar
+    saves_every: int  # steps
     recording: str
+
+    @property
+    def saves(self) -> bool:
+        return self.saves_every > 0 or (self.command == "save" and self.commands_at is not None)
 
     @property
     def fast_optimizers(self) -> bool:
@@ -94,15 +110,19 @@ SET_UPS = st.builds(
     attaches_at=AT,
     attached=st.frozensets(st.sampled_from([*AT_THE_ENDS, *IN_THE_MIDDLE]), max_size=2),
     commands_at=AT,
+    command=st.sampled_from(sorted(COMMANDS)),
     accumulates_from=st.none() | AT,
     accumulate=st.sampled_from([1, 1, 2, 3]),
     clips=st.sampled_from(["", "norm", "value"]),
     precision=st.sampled_from(["32-true", "32-true", "bf16-mixed", "64-true"]),
     val_check_interval=st.sampled_from([1.0, 0.5, 2]),
-    max_steps=st.sampled_from([-1, -1, 3]),
+    max_steps=st.sampled_from([-1, -1, 3, BATCHES + 2]),
     limit=st.sampled_from([None, None, 4]),
-    has_length=st.booleans(),
+    length=st.sampled_from([None, BATCHES, BATCHES, BATCHES + 2]),
+    samples=st.sampled_from([BATCHES * 4, BATCHES * 4 - 3]),
     none_at=st.none() | AT,
+    shows_loss=st.booleans(),
+    saves_every=st.sampled_from([0, 0, 2]),
     recording=st.sampled_from(["all", "all", "metrics", "off"]),
 )
 
@@ -130,7 +150,7 @@ class Drawn(Small):
         if setup.logs:
             self.log("loss", loss, on_step=True, on_epoch=True)
         if batch_idx == setup.commands_at:
-            self.trainer.tell("fit", nb.RunValidation())
+            self.trainer.tell("fit", COMMANDS[setup.command])
         if batch_idx == setup.attaches_at:
             self.trainer.attach(Subscribing(setup.attached))
         if batch_idx in setup.skipped:
@@ -210,7 +230,9 @@ def handling(setup: SetUp, seen: list[Any]) -> nb.Callback:
     """A callback for the hooks that are to be handled."""
 
     class Handles(nb.Callback):
-        pass
+        def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: Any) -> None:
+            noted(seen, trainer, "on_save_checkpoint")
+            seen.append(repr(trainer.fit_loop.state_dict()))
 
     def make(name: str) -> Any:
         def handle(self: Any, trainer: Any, module: Any, *objects: Any) -> Any:
@@ -237,10 +259,10 @@ class Subscribing(nb.Callback):
 
 
 class Batches:
-    """Batches of which one may be None, and whose number may not be known."""
+    """Batches of which one may be None, and whose number may not be known, or wrong."""
 
     def __init__(self, setup: SetUp) -> None:
-        self._loader = DataLoader(dataset(BATCHES * 4), 4)
+        self._loader = DataLoader(dataset(setup.samples), 4)
         self._setup = setup
 
     def __iter__(self) -> Iterator[Any]:
@@ -250,7 +272,8 @@ class Batches:
 
 class SizedBatches(Batches):
     def __len__(self) -> int:
-        return BATCHES
+        assert self._setup.length is not None
+        return self._setup.length
 
 
 class PlainEpoch(nb.TrainingEpochLoop):
@@ -263,6 +286,15 @@ class PlainEvaluation(nb.EvaluationEpochLoop):
 
 class PlainPrediction(nb.PredictionEpochLoop):
     """The same, but not the library's own."""
+
+
+@contextmanager
+def steady_clock() -> Iterator[None]:
+    """Let the running loss find 200 ms between two losses, so that it is put at the same steps."""
+    ticks = itertools.count(1)
+    clock = SimpleNamespace(monotonic_ns=lambda: next(ticks) * 200_000_000)
+    with mock.patch.object(running_loss, "time", clock):
+        yield
 
 
 @contextmanager
@@ -280,13 +312,17 @@ def counted(kind: type, method: str) -> Iterator[list[int]]:
 
 
 def told(run: nb.Trainer) -> list[tuple[Any, ...]]:
-    """What a run recorded, times aside."""
+    """What a run recorded, times aside.
+
+    A thread writes checkpoints beside training, so what tells their end comes at any time.
+    """
     found = []
     for entry in events(run) if run.run_folder is not None and run.recording != "off" else []:
-        if isinstance(entry, RunStarted | ActorTotals):
+        if isinstance(entry, RunStarted | ActorTotals | CheckpointSaved):
             continue
         fields = msgspec.structs.asdict(entry)
-        for name in ("time_ns", "duration_ns", *(["traceback"] if type(entry) is Fault else [])):
+        aside = ["seq", "time_ns", "duration_ns", *(["traceback"] if type(entry) is Fault else [])]
+        for name in aside:
             fields.pop(name, None)
         found.append((type(entry).__name__, *map(repr, fields.values())))
     return found
@@ -296,6 +332,8 @@ def outcome(setup: SetUp, folder: Path, is_plain: bool) -> dict[str, Any]:
     """All that can be seen of a run."""
     seen: list[Any] = []
     module = Drawn(setup)
+    every = setup.saves_every
+    saving = [nb.ModelCheckpoint(every_n_train_steps=every, save_top_k=-1)] if every else []
     run = trainer(
         folder,
         max_epochs=2,
@@ -304,26 +342,29 @@ def outcome(setup: SetUp, folder: Path, is_plain: bool) -> dict[str, Any]:
         gradient_clip_val=0.5 if setup.clips else None,
         gradient_clip_algorithm=setup.clips or "norm",
         precision=setup.precision,
-        val_check_interval=setup.val_check_interval if setup.has_length else 1.0,
+        val_check_interval=1.0 if setup.length is None else setup.val_check_interval,
         limit_train_batches=1.0 if setup.limit is None else setup.limit,
         num_sanity_val_steps=1,
-        enable_checkpointing=False,
+        enable_progress_bar=setup.shows_loss,
+        enable_checkpointing=setup.saves,
         recording=setup.recording,
         log_every_n_steps=2,
-        callbacks=[handling(setup, seen)],
+        callbacks=[handling(setup, seen), *saving],
     )
     if is_plain:
         run.fit_loop.replace(epoch_loop=PlainEpoch)
         run.fit_loop.epoch_loop.val_loop.replace(epoch_loop=PlainEvaluation)
-    data = (SizedBatches if setup.has_length else Batches)(setup)
+    data = (Batches if setup.length is None else SizedBatches)(setup)
     error = ""
     try:
-        run.fit(module, data, DataLoader(dataset(8), 4))
+        with steady_clock():
+            run.fit(module, data, DataLoader(dataset(8), 4))
     except RuntimeError as raised:
         error = repr(raised)
     return {
         "error": error,
         "events": told(run),
+        "saved": sorted(path.name for path in folder.rglob("checkpoints/*")),
         "hooks": seen,
         "weights": weights(module),
         "metrics": {name: value.item() for name, value in run.callback_metrics.items()},
@@ -332,6 +373,8 @@ def outcome(setup: SetUp, folder: Path, is_plain: bool) -> dict[str, Any]:
         "rates": [o.param_groups[0]["lr"] for o in run.optimizers],
         "turns": run.fit_loop.epoch_loop.batch_loop.optimizer_loop.turns_skipped,
         "hook": run.place.hook,
+        "why it ended": run.stop_reason,
+        "shown": {name: float(value) for name, value in run.progress_bar_metrics.items()},
     }
 
 
@@ -349,6 +392,7 @@ PLAIN = SetUp(
     attaches_at=None,
     attached=frozenset(),
     commands_at=None,
+    command="validate",
     accumulates_from=None,
     accumulate=1,
     clips="",
@@ -356,8 +400,11 @@ PLAIN = SetUp(
     val_check_interval=1.0,
     max_steps=-1,
     limit=None,
-    has_length=True,
+    length=BATCHES,
+    samples=BATCHES * 4,
     none_at=None,
+    shows_loss=False,
+    saves_every=0,
     recording="all",
 )
 
@@ -367,6 +414,10 @@ PLAIN = SetUp(
 )
 @given(SET_UPS)
 @example(PLAIN)
+@example(replace(PLAIN, command="save", commands_at=2, skipped=frozenset({1, 4}), accumulate=2))
+@example(replace(PLAIN, command="stop", commands_at=3, shows_loss=True))
+@example(replace(PLAIN, saves_every=2, max_steps=BATCHES + 2, samples=BATCHES * 4 - 3))
+@example(replace(PLAIN, shows_loss=True, length=BATCHES + 2, accumulate=3, scheduler="step"))
 def test_training_is_the_same_in_either_way(setup: SetUp) -> None:
     with TemporaryDirectory() as folder, counted(FastTraining, "_train_on") as batches:
         fast = outcome(setup, Path(folder, "fast"), is_plain=False)

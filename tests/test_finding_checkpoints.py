@@ -328,7 +328,7 @@ def test_a_disk_that_fails_costs_a_checkpoint_and_not_the_run(
             raise CheckpointError("no space left on device")
         return real(*arguments)
 
-    monkeypatch.setattr("nightbus.actors.checkpointer.write_checkpoint", fails_once)
+    monkeypatch.setattr("nightbus.actors.saving.writing.write_checkpoint", fails_once)
     run = trainer(tmp_path, max_epochs=3)
     run.fit(Small(), loader())
 

@@ -72,15 +72,17 @@ def payloads() -> list[bytes]:
 
 def test_the_first_golden_log_with_words_has_all_kinds_of_frames(payloads: list[bytes]) -> None:
     rows = [payload for payload in payloads if payload[0] == WORDS_BEGIN]
-    marks = [row[PAYLOAD_HEAD.size + 7 : PAYLOAD_HEAD.size + 8 * words_in(row) : 8] for row in rows]
-    steps = [mark.count(STEP >> SHIFT) for mark in marks]
+    shapes = [
+        row[PAYLOAD_HEAD.size + 7 : PAYLOAD_HEAD.size + 8 * words_in(row) : 8] for row in rows
+    ]
+    steps = [shape.count(STEP >> SHIFT) for shape in shapes]
     goes_on = [
-        begun for before, begun in pairwise(marks) if before[-1] == begun[0] == BACKWARD_BEGAN
+        begun for before, begun in pairwise(shapes) if before[-1] == begun[0] == BACKWARD_BEGAN
     ]
 
     assert len(rows) < len(payloads)  # the others have no hooks
-    assert any(NAME >> SHIFT in mark for mark in marks)
-    assert any(NAME >> SHIFT not in mark for mark in marks)
+    assert any(NAME >> SHIFT in shape for shape in shapes)
+    assert any(NAME >> SHIFT not in shape for shape in shapes)
     assert max(steps) == 4
     assert any(decode_words(row).records for row in rows)
     assert goes_on

@@ -544,23 +544,32 @@ def test_the_log_holds_the_same_order(tmp_path: Path) -> None:
     ]
 
 
-def test_minus_one_from_on_train_batch_start_skips_the_rest_of_the_epoch(tmp_path: Path) -> None:
-    steps: list[int] = []
+@pytest.mark.parametrize("who", ["callback", "module"])
+def test_minus_one_from_on_train_batch_start_skips_the_rest_of_the_epoch(
+    tmp_path: Path, who: str
+) -> None:
+    steps: list[Any] = []
 
     class Skips(nb.Callback):
         def on_train_batch_start(
             self, trainer: Any, module: Any, batch: Any, idx: int
         ) -> int | None:
-            return -1 if idx == 2 else None
+            return -1 if who == "callback" and idx == 2 else None
 
     class Counts(Small):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+            return -1 if who == "module" and batch_idx == 2 else None
+
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             steps.append(batch_idx)
             return super().training_step(batch, batch_idx)
 
+        def on_train_epoch_end(self) -> None:
+            steps.append("end")
+
     trainer(tmp_path, max_epochs=2, callbacks=[Skips()]).fit(Counts(), loader())
 
-    assert steps == [0, 1, 0, 1]
+    assert steps == [0, 1, "end"] * 2
 
 
 def test_overrides_in_the_older_and_the_newer_style_are_both_called(tmp_path: Path) -> None:

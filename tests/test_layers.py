@@ -73,6 +73,7 @@ ROOMS = {
     "bus/log": frozenset({"system"}),
     "bus/runs": frozenset({"log", "secrets", "system"}),
     "bus/mail": frozenset[str](),
+    "bus/ranks": frozenset[str](),
     "bus/control": frozenset({"mail", "system"}),
     "bus/hall": frozenset({"control", "log", "mail", "runs", "secrets", "system"}),
     "bus/crash": frozenset({"hall", "log", "runs", "secrets", "system"}),
@@ -90,6 +91,7 @@ ROOMS = {
     "actors/callbacks": frozenset(
         {"checkpoints", "data", "hall", "metrics", "optimization", "ranks"}
     ),
+    "actors/saving": frozenset({"checkpoints", "data", "hall", "metrics", "ranks"}),
 }
 # Users annotate the methods that they override, and those are handed a Trainer.
 NAMES_THE_TRAINER = "actors/trainer_type.py"
@@ -238,6 +240,17 @@ def test_no_files_name_each_other_in_a_circle() -> None:
     assert not waiting, "these name each other: " + ", ".join(sorted(waiting))
 
 
+def test_built_in_loops_know_the_run_only_by_their_context() -> None:
+    files = [ROOT / path for path in python_files() if path.startswith("loops/")]
+    found = [
+        f"{file.name}:{node.lineno}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "trainer"
+    ]
+    assert not found, "loops use what LoopContext declares, not trainer: " + ", ".join(found)
+
+
 def test_every_folder_and_root_module_has_a_place_in_the_layers() -> None:
     parts = {PurePosixPath(path).parts[0].removesuffix(".py") for path in python_files()}
     packages = {init.parent.name for init in ROOT.glob("*/__init__.py")}
@@ -281,6 +294,7 @@ def test_reading_a_log_does_not_load_torch(package: str) -> None:
         ("bus/log/x.py", "from ..runs.cursor import Cursor", "bus/log may not import bus/runs"),
         ("bus/log/x.py", "from ..bus import Bus", "bus/log may not import bus/hall"),
         ("bus/mail/x.py", "from ..log import codec", "bus/mail may not import bus/log"),
+        ("bus/ranks/x.py", "from ..bus import Bus", "bus/ranks may not import bus/hall"),
         ("bus/errors.py", "from .actor import Actor", "bus/ground may not import bus/hall"),
         ("bus/x.py", "from .replay.pace import Pace", "bus/hall may not import bus/replay"),
         ("bus/runs/x.py", "from .. import actor", "bus/runs may not import bus/hall"),

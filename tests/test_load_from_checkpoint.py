@@ -35,16 +35,6 @@ def test_a_module_is_made_with_its_hyperparameters_and_weights(tmp_path: Path) -
     assert all(map(torch.equal, weights(found), weights(module)))
 
 
-def test_hyperparameters_keep_their_types(tmp_path: Path) -> None:
-    path = saved(tmp_path, Sized(5, act={"kind": "relu", "at": Path("x"), "sizes": (1, 2)}))
-
-    assert Sized.load_from_checkpoint(path).hparams.act == {
-        "kind": "relu",
-        "at": Path("x"),
-        "sizes": (1, 2),
-    }
-
-
 def test_arguments_given_win_over_the_checkpoints(tmp_path: Path) -> None:
     found = Sized.load_from_checkpoint(saved(tmp_path, Sized(5, depth=3)), depth=9)
 

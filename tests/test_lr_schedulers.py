@@ -53,6 +53,10 @@ def a_list(module: Rates) -> Any:
     return [module.sgd()]
 
 
+def a_dict_without_scheduler(module: Rates) -> Any:
+    return {"optimizer": module.sgd()}
+
+
 def two_lists(module: Rates) -> Any:
     optimizer = module.sgd()
     return [optimizer], [ExponentialLR(optimizer, 0.5)]
@@ -73,6 +77,13 @@ def dicts(module: Rates) -> Any:
 
 
 HALVED = [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+DEFAULT = {
+    "interval": "epoch",
+    "frequency": 1,
+    "monitor": "val_loss",
+    "strict": True,
+    "name": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -80,6 +91,7 @@ HALVED = [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     [
         (one, [1.0] * 6),
         (a_list, [1.0] * 6),
+        (a_dict_without_scheduler, [1.0] * 6),
         (two_lists, HALVED),
         (a_dict, HALVED),
         (a_dict_in_a_dict, HALVED),
@@ -117,6 +129,7 @@ def test_no_optimizer_is_no_scheduler(tmp_path: Path) -> None:
     ("config", "expected"),
     [
         ({}, HALVED),
+        (DEFAULT, HALVED),
         ({"interval": "epoch", "frequency": 2}, [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]),
         ({"interval": "step"}, [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]),
         ({"interval": "step", "frequency": 3}, [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]),
@@ -369,12 +382,6 @@ def test_reduce_on_plateau_true_gives_any_scheduler_its_monitor(tmp_path: Path) 
             return [optimizer], [config]
 
     assert rates_of(tmp_path, Custom()) == [1.0, 1.0, 3.0, 3.0, 2.0, 2.0]
-
-
-def test_a_scheduler_that_takes_no_metric_is_given_none_though_it_has_a_monitor(
-    tmp_path: Path,
-) -> None:
-    assert rates_of(tmp_path, Rates(monitor="val_loss")) == HALVED
 
 
 def test_a_monitor_that_was_not_recorded_is_refused_with_what_was(tmp_path: Path) -> None:

@@ -5,17 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from models import Small, loader, make_net, trainer, weights
+from models import Small, assert_same, loader, make_net, trainer, weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nightbus as nb
-
-
-def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
-    assert len(found) == len(expected)
-    for mine, other in zip(found, expected, strict=True):
-        assert torch.equal(mine, other)
 
 
 class ByHand(Small):
@@ -117,17 +111,6 @@ def test_a_closure_is_evaluated_and_its_loss_returned(tmp_path: Path) -> None:
     assert_same(weights(module), raw())
     assert len(pairs) == 12
     assert all(returned == loss for returned, loss in pairs)
-
-
-def test_a_run_resumed_between_epochs_is_the_same_run(tmp_path: Path) -> None:
-    first, resumed = trainer(tmp_path, max_epochs=1), ByHand()
-    first.fit(ByHand(), loader())
-    second = trainer(tmp_path, max_epochs=2)
-
-    second.fit(resumed, loader(), ckpt_path=first.checkpointer.last_path)
-
-    assert_same(weights(resumed), raw())
-    assert second.global_step == 12
 
 
 # -- two optimizers --------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_put_records_name_value_place_and_source(tmp_path: Path) -> None:
     (put,) = puts(run)
     assert (put.name, put.value, put.source, put.hook) == ("answer", 42, "module", "training_step")
     assert put.destinations == ("progress_bar", "callbacks", "loggers")
-    assert (put.stage, put.epoch, put.step, put.batch_idx) == ("train", 0, 0, 0)
+    assert (put.stage, put.epoch, put.step, put.batch_idx, put.rank) == ("train", 0, 0, 0, 0)
 
 
 def test_put_dict_puts_each_item(tmp_path: Path) -> None:
@@ -280,10 +280,10 @@ class Late:
 def test_a_value_on_its_way_is_recorded_in_order_and_nobody_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nightbus.actors.metrics import metric_values, metrics, reduction
+    from nightbus.actors.metrics import metrics, reduction, values
 
     late = Late(0.25)
-    for module in (metric_values, metrics, reduction):
+    for module in (values, metrics, reduction):
         monkeypatch.setattr(module, "PendingScalar", Late)
     monkeypatch.setattr(metrics, "to_scalar", lambda name, value: late if name == "late" else value)
     seen: list[int] = []

@@ -6,18 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from models import Small, loader, trainer, weights
+from models import Small, assert_same, loader, trainer, weights
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
 
 import nightbus as nb
-
-
-def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
-    assert len(found) == len(expected)
-    for mine, other in zip(found, expected, strict=True):
-        assert torch.equal(mine, other)
 
 
 class Parts(nn.Module):
@@ -108,16 +101,12 @@ def fit(tmp_path: Path, module: nb.LightningModule, **arguments: Any) -> list[Te
     return weights(module)
 
 
-def test_two_optimizers(tmp_path: Path) -> None:
-    assert_same(fit(tmp_path, Several()), by_hand(both))
-
-
-def test_two_optimizers_unrecorded(tmp_path: Path) -> None:
-    assert_same(fit(tmp_path, Several(), recording="off"), by_hand(both))
-
-
-def test_two_optimizers_with_clipping(tmp_path: Path) -> None:
-    assert_same(fit(tmp_path, Several(), gradient_clip_val=0.05), by_hand(both, clip=0.05))
+@pytest.mark.parametrize(
+    ("arguments", "clip"),
+    [({}, 0.0), ({"recording": "off"}, 0.0), ({"gradient_clip_val": 0.05}, 0.05)],
+)
+def test_two_optimizers(tmp_path: Path, arguments: dict[str, Any], clip: float) -> None:
+    assert_same(fit(tmp_path, Several(), **arguments), by_hand(both, clip=clip))
 
 
 def test_two_optimizers_with_disjoint_parameters_and_accumulation(tmp_path: Path) -> None:
@@ -312,26 +301,20 @@ def test_schedulers(tmp_path: Path, interval: str) -> None:
     assert_same(fit(tmp_path, Schedules()), weights(net))
 
 
+class ByHand(Several):
+    automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        for turn, optimizer in enumerate(self.optimizers()):
+            with self.toggle_optimizer(optimizer):
+                loss = self.parts.loss(batch, turn)
+                optimizer.zero_grad()
+                self.manual_backward(loss)
+                self.clip_gradients(optimizer, gradient_clip_val=0.05)
+                optimizer.step()
+
+
 def test_manual_optimization_of_two_optimizers(tmp_path: Path) -> None:
-    class ByHand(nb.LightningModule):
-        automatic_optimization = False
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.parts = Parts()
-
-        def training_step(self, batch: Any, batch_idx: int) -> None:
-            for turn, optimizer in enumerate(self.optimizers()):
-                with self.toggle_optimizer(optimizer):
-                    loss = self.parts.loss(batch, turn)
-                    optimizer.zero_grad()
-                    self.manual_backward(loss)
-                    self.clip_gradients(optimizer, gradient_clip_val=0.05)
-                    optimizer.step()
-
-        def configure_optimizers(self) -> Any:
-            return self.parts.optimizers()
-
     assert_same(fit(tmp_path, ByHand()), by_hand(both, clip=0.05))
 
 
@@ -339,7 +322,7 @@ def test_manual_optimization_with_closures(tmp_path: Path) -> None:
     def make(parameters: Any) -> torch.optim.Optimizer:
         return torch.optim.LBFGS(parameters, lr=0.1, max_iter=5)
 
-    class ByHand(Small):
+    class WithClosure(Small):
         automatic_optimization = False
 
         def training_step(self, batch: Any, batch_idx: int) -> None:
@@ -356,120 +339,7 @@ def test_manual_optimization_with_closures(tmp_path: Path) -> None:
         def configure_optimizers(self) -> Any:
             return make(self.parameters())
 
-    assert_same(fit(tmp_path, ByHand()), raw(make))
-
-
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(5)
-        self.rnn, self.head = nn.LSTM(2, 6, batch_first=True), nn.Linear(6, 1)
-
-    def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        out, state = self.rnn(x, state)
-        return self.head(out), state
-
-
-def sequences() -> DataLoader[Any]:
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(8, 10, 2, generator=generator)
-    return DataLoader(TensorDataset(x, x.cumsum(dim=1)[..., :1]), 4)
-
-
-@pytest.mark.parametrize("size", [5, 4], ids=["even", "the last split is shorter"])
-def test_truncated_back_propagation(tmp_path: Path, size: int) -> None:
-    class Truncated(nb.LightningModule):
-        truncated_bptt_steps = size
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = Recurrent()
-
-        def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:
-            x, y = batch
-            out, hiddens = self.net(x, hiddens)
-            return {"loss": F.mse_loss(out, y), "hiddens": hiddens}
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.Adam(self.parameters(), lr=0.01)
-
-    module = Truncated()
-    run = trainer(tmp_path, max_epochs=2)
-    run.fit(module, sequences())
-
-    net = Recurrent()
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    steps = 0
-    for _ in range(2):
-        for x, y in sequences():
-            state = None
-            for start in range(0, 10, size):
-                out, state = net(x[:, start : start + size], state)
-                state = tuple(part.detach() for part in state)
-                optimizer.zero_grad()
-                F.mse_loss(out, y[:, start : start + size]).backward()
-                optimizer.step()
-                steps += 1
-    assert_same(weights(module), weights(net))
-    assert run.global_step == steps
-
-
-def test_truncated_back_propagation_with_two_optimizers_starts_both_from_the_same_states(
-    tmp_path: Path,
-) -> None:
-    starts: list[tuple[int, Any]] = []
-
-    class Two(nb.LightningModule):
-        truncated_bptt_steps = 5
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = Recurrent()
-
-        def training_step(
-            self, batch: Any, batch_idx: int, optimizer_idx: int, hiddens: Any
-        ) -> Any:
-            starts.append((optimizer_idx, None if hiddens is None else hiddens[0].sum().item()))
-            x, y = batch
-            out, hiddens = self.net(x, hiddens)
-            return {"loss": F.mse_loss(out, y), "hiddens": hiddens}
-
-        def configure_optimizers(self) -> Any:
-            return [torch.optim.SGD(self.net.parameters(), lr=0.01) for _ in range(2)]
-
-    trainer(tmp_path).fit(Two(), sequences())
-
-    assert [idx for idx, _ in starts] == [0, 1] * 4
-    assert starts[0][1] is starts[1][1] is None
-    assert starts[2][1] == starts[3][1] is not None
-
-
-def fit_splits(tmp_path: Path, output: Any, times: tuple[int, int]) -> None:
-    class Fixed(nb.LightningModule):
-        truncated_bptt_steps = 5
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = Recurrent()
-
-        def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:
-            return output
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.01)
-
-    parts = [torch.zeros(4, time, 1) for time in times]
-    trainer(tmp_path).fit(Fixed(), DataLoader(TensorDataset(*parts), 4))
-
-
-def test_a_split_without_hidden_states_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match="'hiddens', the hidden states for the next split"):
-        fit_splits(tmp_path, {"loss": None}, (10, 10))
-
-
-def test_a_batch_whose_parts_differ_in_length_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(nb.UsageError, match="equally long; here part 0: 10, part 1: 9"):
-        fit_splits(tmp_path, None, (10, 9))
+    assert_same(fit(tmp_path, WithClosure()), raw(make))
 
 
 def test_without_an_optimizer_nothing_changes(tmp_path: Path) -> None:
@@ -510,7 +380,7 @@ class Scheduled(Several):
         return [{**first, "lr_scheduler": config}, second]
 
 
-@pytest.mark.parametrize("kind", [Several, Scheduled])
+@pytest.mark.parametrize("kind", [Several, Scheduled, ByHand])
 def test_a_run_that_is_resumed_between_epochs_goes_on_as_if_it_had_not_stopped(
     tmp_path: Path, kind: type[Several]
 ) -> None:

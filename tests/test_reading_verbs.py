@@ -19,6 +19,7 @@ from helpers import DEADLINE_S, Recording, eventually, nightbus, read_log, seqs,
 from models import Small, loader, trainer
 
 import nightbus as nb
+from nightbus.__main__ import main
 from nightbus.bus.control.socket import SOCKET_NAME
 from nightbus.bus.events import Gap
 from nightbus.bus.inspection.doctor import Finding, examine
@@ -152,19 +153,29 @@ def test_ls_of_no_folder_says_what_to_give(tmp_path: Path) -> None:
     assert "give the folder the runs lie in" in shown.stderr
 
 
-@pytest.mark.parametrize("verb", [["ls", "ROOT"], ["tail", "RUN"], ["doctor", "RUN"]])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["ls", "ROOT"],
+        ["tail", "RUN"],
+        ["doctor", "RUN"],
+        ["show", "RUN"],
+        ["send", "RUN", "status"],
+    ],
+)
 def test_a_reading_verb_loads_neither_torch_nor_trio(tmp_path: Path, verb: list[str]) -> None:
     path = Recorded(tmp_path).steps(3).end()
     arguments = [{"ROOT": str(tmp_path), "RUN": str(path)}.get(word, word) for word in verb]
+    unwanted = {"torch", "numpy", "trio"} | ({"rich"} if verb[0] != "show" else set())
     code = (
         f"import sys; from nightbus.__main__ import main; main({arguments!r}); "
-        "print('loaded', [m for m in ('torch', 'numpy', 'trio', 'rich') if m in sys.modules])"
+        f"print('loaded', *sorted({unwanted!r} & {{*sys.modules}}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S
     )
 
-    assert done.stdout.strip().endswith("loaded []")
+    assert done.stdout.splitlines()[-1] == "loaded"
 
 
 # -- tail ----------------------------------------------------------------------------------------
@@ -304,8 +315,18 @@ def test_tail_follows_a_killed_run_to_its_end(tmp_path: Path) -> None:
 def test_tail_follows_nothing_when_the_run_is_over(tmp_path: Path) -> None:
     done = nightbus("tail", "-f", Recorded(tmp_path).steps(1).end())
 
-    assert done.returncode == 0
+    assert (done.returncode, "killed" in done.stderr) == (0, False)
     assert done.stdout.splitlines()[-1].endswith("completed")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--metric", "loss"], ["-n", "0"]])
+def test_tail_of_a_run_that_was_killed_before_says_so_and_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    code = main(["tail", str(Recorded(tmp_path).steps(1).abandon()), "-f", *form])
+
+    assert "the run was killed: its process ended without a word" in capsys.readouterr().err
+    assert code == 0  # it is no error to look at one
 
 
 # -- attach --------------------------------------------------------------------------------------

@@ -67,24 +67,24 @@ BREAKING: dict[str, tuple[Callable[[Lock], object], str]] = {
         lambda lock: lock.records[0].fields.pop(),
         r"PlaceRecord\.stage is gone",
     ),
-    "a mark removed": (lambda lock: lock.words.marks.pop(10), "mark 10 was .*, is gone"),
-    "a mark used again": (
-        lambda lock: lock.words.marks.update({24: "on_other ran"}),
-        "mark 24 was 'on_train_batch_start ended', is 'on_other ran'",
+    "a code removed": (lambda lock: lock.words.codes.pop(10), "code 10 was .*, is gone"),
+    "a code used again": (
+        lambda lock: lock.words.codes.update({24: "on_other ran"}),
+        "code 24 was 'on_train_batch_start ended', is 'on_other ran'",
     ),
-    "marks moved by a hook among those that are there": (
-        lambda lock: lock.words.marks.update(
-            {mark + 1: meaning for mark, meaning in lock.words.marks.items() if mark >= 96}
+    "codes moved by a hook among those that are there": (
+        lambda lock: lock.words.codes.update(
+            {code + 1: meaning for code, meaning in lock.words.codes.items() if code >= 96}
         ),
-        "mark 97 was",
+        "code 97 was",
     ),
-    "another hook among those that a mark is of": (
-        lambda lock: lock.words.marks.update({97: lock.words.marks[97] + ", on_other ran"}),
-        "mark 97 was 'on_before_batch_transfer ran, on_after_batch_transfer ran', is",
+    "another hook among those that a code is of": (
+        lambda lock: lock.words.codes.update({97: lock.words.codes[97] + ", on_other ran"}),
+        "code 97 was 'on_before_batch_transfer ran, on_after_batch_transfer ran', is",
     ),
-    "a part of the place with another mark": (
-        lambda lock: lock.words.marks.update({2: "batch_idx", 3: "step"}),
-        "mark 2 was 'step', is 'batch_idx'",
+    "a part of the place with another code": (
+        lambda lock: lock.words.codes.update({2: "batch_idx", 3: "step"}),
+        "code 2 was 'step', is 'batch_idx'",
     ),
     "a stage of another number": (
         lambda lock: lock.words.stages.update({1: "validate", 2: "train"}),
@@ -127,7 +127,7 @@ def test_what_is_appended_breaks_nothing() -> None:
     now.types[90] = Schema("New", [])
     now.types[4].fields[9].choices.append("evicted")
     now.records.append(Schema("Other", []))
-    now.words.marks[max(now.words.marks) + 1] = "on_other ran"
+    now.words.codes[max(now.words.codes) + 1] = "on_other ran"
     now.words.stages[max(now.words.stages) + 1] = "calibrate"
 
     assert broken_rules(current(), now) == []
@@ -146,19 +146,19 @@ def test_the_lock_sees_names_types_defaults_and_choices() -> None:
     ]
 
 
-def test_the_lock_sees_each_mark_that_a_hook_can_be_noted_with() -> None:
-    noted = read_lock().words.marks
+def test_the_lock_sees_each_code_that_a_hook_can_be_recorded_with() -> None:
+    recorded = read_lock().words.codes
 
-    assert set(ACTIONS) <= set(noted)
-    assert noted[mark_at(ran("on_after_backward", "on_before_optimizer_step"))] == (
+    assert set(ACTIONS) <= set(recorded)
+    assert recorded[code_at(ran("on_after_backward", "on_before_optimizer_step"))] == (
         "on_after_backward ran, on_before_optimizer_step ran"
     )
-    assert noted[mark_at(begin("backward", "on_before_backward"))] == (
+    assert recorded[code_at(begin("backward", "on_before_backward"))] == (
         "on_before_backward ran, backward began"
     )
-    assert noted[mark_at(end("optimizer_step"))] == "optimizer_step ended"
+    assert recorded[code_at(end("optimizer_step"))] == "optimizer_step ended"
 
 
-def mark_at(mark: int) -> int:
-    """A mark as it stands in a word's high byte."""
-    return mark >> SHIFT
+def code_at(code: int) -> int:
+    """A code as it stands in a word's high byte."""
+    return code >> SHIFT

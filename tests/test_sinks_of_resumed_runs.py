@@ -329,12 +329,13 @@ def test_so_is_one_that_a_process_has_open(tmp_path: Path) -> None:
     sink.close()
 
 
-def test_a_run_that_begins_takes_over_no_file(tmp_path: Path) -> None:
-    begun = nb.CSV(tmp_path / "elsewhere")
+@pytest.mark.parametrize("name", FILES)
+def test_a_run_that_begins_takes_over_no_file(tmp_path: Path, name: str) -> None:
+    begun, sink = (SINKS[name](tmp_path / "elsewhere") for _ in range(2))
     begun.open(resumed=False)
     begun.close()
 
-    run = fit(tmp_path, [nb.CSV(tmp_path / "elsewhere")], epochs=1)
+    run = fit(tmp_path, [sink], epochs=1)
 
     assert "exists already" in str([fault.message for fault in events(run, nb.Fault)])
 

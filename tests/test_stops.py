@@ -15,9 +15,9 @@ from helpers import DEADLINE_S
 from models import Small, events, loader, trainer
 
 import nightbus as nb
-from nightbus.actors import checkpointer
 from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
 from nightbus.actors.process.stop_signals import PREEMPTED_EXIT_CODE, StopSignals
+from nightbus.actors.saving import checkpointer, writing
 from nightbus.bus.errors import CheckpointError
 from nightbus.trainer import safe_points
 
@@ -360,12 +360,12 @@ def test_slurm_is_asked_once_the_checkpoint_is_complete_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_write = threading.Event()
-    wait, write = checkpointer._Writing.wait, write_checkpoint
+    wait, write = writing.WritingThread.wait, write_checkpoint
     done: list[str] = []
 
-    def wait_for_it(writing: Any) -> None:
+    def wait_for_it(thread: Any) -> None:
         may_write.set()
-        wait(writing)
+        wait(thread)
 
     def write_late(*arguments: Any) -> Any:
         may_write.wait(DEADLINE_S)
@@ -373,8 +373,8 @@ def test_slurm_is_asked_once_the_checkpoint_is_complete_on_disk(
         done.append("written")
         return written
 
-    monkeypatch.setattr(checkpointer._Writing, "wait", wait_for_it)
-    monkeypatch.setattr(checkpointer, "write_checkpoint", write_late)
+    monkeypatch.setattr(writing.WritingThread, "wait", wait_for_it)
+    monkeypatch.setattr(writing, "write_checkpoint", write_late)
     monkeypatch.setattr(safe_points, "requeue_job", lambda: done.append("requeued"))
     fake_scontrol(tmp_path / "bin", monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
@@ -491,7 +491,7 @@ def test_a_second_ctrl_c_while_the_run_is_saved_leaves_a_whole_checkpoint(
 
     close_checkpointer = checkpointer.Checkpointer.close
     monkeypatch.setattr(checkpointer.Checkpointer, "close", close)
-    monkeypatch.setattr("nightbus.actors.checkpointer.write_checkpoint", write_when_the_run_ends)
+    monkeypatch.setattr("nightbus.actors.saving.writing.write_checkpoint", write_when_the_run_ends)
 
     with pytest.raises(KeyboardInterrupt):
         run.fit(Small(), loader())

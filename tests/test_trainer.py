@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import DEADLINE_S
 from models import QUIET, Small, dataset, events, loader, trainer, weights
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 import nightbus as nb
 from nightbus.bus.errors import RunFolderError, UnknownHookError, UnsupportedArgumentError
@@ -101,19 +101,6 @@ def test_no_training_batches_is_no_training(tmp_path: Path) -> None:
     assert fit(tmp_path, limit_train_batches=0).train == []
 
 
-@pytest.mark.parametrize(("interval", "expected"), [(1.0, [6]), (0.5, [3, 6]), (2, [2, 4, 6])])
-def test_val_check_interval_is_a_number_of_batches_or_a_share(
-    tmp_path: Path, interval: float, expected: list[int]
-) -> None:
-    assert fit(tmp_path, loader(), loader(8), val_check_interval=interval).validation == expected
-
-
-def test_check_val_every_n_epoch(tmp_path: Path) -> None:
-    steps = fit(tmp_path, loader(), loader(8), max_epochs=5, check_val_every_n_epoch=2)
-
-    assert steps.validation == [12, 24]
-
-
 def test_fast_dev_run_does_one_batch_of_each_and_writes_no_checkpoint(tmp_path: Path) -> None:
     steps = Steps()
     run = nb.Trainer(
@@ -157,96 +144,11 @@ def test_overfit_batches_starts_workers_as_the_loader_says(tmp_path: Path) -> No
     assert run.train_dataloader.multiprocessing_context.get_start_method() == "fork"
 
 
-def test_data_without_a_length_trains_to_its_end(tmp_path: Path) -> None:
-    class Stream(IterableDataset[Any]):
-        def __iter__(self) -> Any:
-            return iter(dataset(10))
-
-    lasts: list[bool] = []
-
-    class Notes(Small):
-        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-            lasts.append(self.trainer.is_last_batch)
-
-    fit(tmp_path, DataLoader(Stream(), 4), module=Notes())
-
-    assert lasts == [False, False, True]
-
-
-def test_several_training_loaders_come_as_one_collection(tmp_path: Path) -> None:
-    sizes: list[tuple[int, int]] = []
-
-    class Pairs(Small):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            sizes.append((len(batch["a"][0]), len(batch["b"][0])))
-            return self.loss(batch["a"])
-
-    fit(tmp_path, {"a": loader(24, 4), "b": loader(8, 2)}, module=Pairs())
-
-    assert sizes == [(4, 2)] * 6
-
-
-def test_several_validation_loaders_are_told_apart(tmp_path: Path) -> None:
-    class Two(Small):
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:  # type: ignore[override]
-            self.log("index", float(dataloader_idx))
-
-    run = trainer(tmp_path)
-
-    results = run.validate(Two(), [loader(8), loader(4)], verbose=False)
-
-    assert results == [{"index/dataloader_idx_0": 0.0}, {"index/dataloader_idx_1": 1.0}]
-
-
 def test_validate_and_test_return_their_metrics(tmp_path: Path) -> None:
     run, module = trainer(tmp_path), Small()
 
     assert set(run.validate(module, loader(), verbose=False)[0]) == {"val_loss"}
     assert set(run.test(module, loader(), verbose=False)[0]) == {"test_loss"}
-
-
-def test_predict_returns_a_prediction_for_each_batch(tmp_path: Path) -> None:
-    predictions = trainer(tmp_path).predict(Small(), loader(10))
-
-    assert [len(batch) for batch in predictions] == [4, 4, 2]
-
-
-def test_evaluation_leaves_gradients_and_mode_as_they_were(tmp_path: Path) -> None:
-    class Checks(Small):
-        def validation_step(self, batch: Any, batch_idx: int) -> None:
-            assert not self.training
-            assert not torch.is_grad_enabled()
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            assert self.training
-            return super().training_step(batch, batch_idx)
-
-    fit(tmp_path, loader(), loader(8), module=Checks(), val_check_interval=2)
-
-
-def test_a_datamodule_stands_in_for_loaders(tmp_path: Path) -> None:
-    class Data(nb.LightningDataModule):
-        def setup(self, stage: str) -> None:
-            self.stage = stage
-
-        def train_dataloader(self) -> Any:
-            return loader()
-
-        def val_dataloader(self) -> Any:
-            return loader(8)
-
-    data = Data()
-    steps = fit(tmp_path, data)
-
-    assert (data.stage, len(steps.train), steps.validation) == ("fit", 6, [6])
-
-
-def test_global_step_counts_optimizer_steps(tmp_path: Path) -> None:
-    run = trainer(tmp_path, accumulate_grad_batches=2)
-
-    run.fit(Small(), loader())
-
-    assert run.global_step == 3
 
 
 # -- actors and commands -------------------------------------------------------------------------
@@ -511,8 +413,9 @@ def test_sequence_numbers_have_no_gap_and_time_runs_forward(tmp_path: Path) -> N
 
     recorded = events(run)
     assert [event.seq for event in recorded] == list(range(len(recorded)))
-    times = [event.time_ns for event in recorded if isinstance(event, nb.Hook)]
-    assert times == sorted(times)
+    for kind in (nb.Hook, nb.Put):
+        times = [event.time_ns for event in recorded if isinstance(event, kind)]
+        assert times == sorted(times)
 
 
 def test_events_say_where_they_arose(tmp_path: Path) -> None:
@@ -664,6 +567,7 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
         ({"accelerator": "tpu"}, "expected 'auto', 'cpu', 'gpu' or 'mps'"),
         ({"accumulate_grad_batches": 0}, "at least 1"),
         ({"gradient_clip_algorithm": "L1"}, "expected one of 'norm', 'value'"),
+        ({"multiple_trainloader_mode": "longest"}, r"multiple_trainloader_mode.*min_size"),
         ({"recording": "some"}, "expected one of 'all', 'metrics', 'off'"),
         ({"max_time": "soon"}, "DD:HH:MM:SS"),
         ({"logger": object()}, r"log_metrics\(metrics, step\)"),
@@ -713,14 +617,6 @@ def test_a_handler_for_an_unknown_hook_is_refused_with_the_nearest_names(tmp_pat
         trainer(tmp_path, actors=[Misspelt()]).fit(Small(), loader())
 
 
-def test_a_callback_method_named_almost_like_a_hook_is_warned_of(tmp_path: Path) -> None:
-    class Misspelt(nb.Callback):
-        def on_train_epoch_ends(self, *_: Any) -> None: ...
-
-    with pytest.warns(UserWarning, match="did you mean on_train_epoch_end"):
-        trainer(tmp_path, callbacks=[Misspelt()]).fit(Small(), loader())
-
-
 def test_a_run_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     steps = Steps()
@@ -757,11 +653,6 @@ def test_two_actors_of_one_name_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(nb.UsageError, match="two actors are called 'watch'"):
         trainer(tmp_path, actors=[Named(), Named()]).fit(Small(), loader())
-
-
-def test_put_outside_a_run_is_refused() -> None:
-    with pytest.raises(nb.UsageError, match="outside a run"):
-        Small().put("loss", 1.0)
 
 
 def test_the_learned_weights_stay_with_the_module(tmp_path: Path) -> None:

@@ -168,19 +168,6 @@ def test_what_depends_on_the_data_is_not_known_before_there_is_a_run(name: str) 
         getattr(nb.Trainer(), name)
 
 
-def test_should_stop_ends_training_after_the_batch(tmp_path: Path) -> None:
-    class Stops(Small):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            self.trainer.should_stop = batch_idx == 2
-            return self.loss(batch)
-
-    run = trainer(tmp_path, max_epochs=5)
-
-    run.fit(Stops(), loader())
-
-    assert run.global_step == 3
-
-
 @pytest.mark.parametrize("function", ["validate", "test", "predict"])
 def test_an_evaluation_keeps_frozen_parts_in_eval_mode(tmp_path: Path, function: str) -> None:
     class Frozen(Small):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import Small, loader, make_net, trainer, weights
+from models import Small, assert_same, loader, make_net, trainer, weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,25 +39,30 @@ def by_hand(
     return weights(net)
 
 
-def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
-    for mine, other in zip(found, expected, strict=True):
-        assert torch.equal(mine, other)
-
-
-def test_plain_training_gives_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "same_by_hand"),
+    [
+        ({}, {}),
+        ({"recording": "off"}, {}),
+        ({"accumulate_grad_batches": 2}, {"accumulate": 2}),
+        ({"accumulate_grad_batches": 4}, {"accumulate": 4}),
+        ({"gradient_clip_val": 0.05}, {"clip": lambda p: nn.utils.clip_grad_norm_(p, 0.05)}),
+        (
+            {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
+            {"clip": lambda p: nn.utils.clip_grad_value_(p, 0.01)},
+        ),
+    ],
+)
+def test_training_gives_the_same_weights(
+    tmp_path: Path, arguments: dict[str, Any], same_by_hand: dict[str, Any]
+) -> None:
     module = Small()
+    run = trainer(tmp_path, max_epochs=2, **arguments)
 
-    trainer(tmp_path, max_epochs=2).fit(module, loader())
+    run.fit(module, loader())
 
-    assert_same(weights(module), by_hand())
-
-
-def test_training_unrecorded_gives_the_same_weights(tmp_path: Path) -> None:
-    module = Small()
-
-    trainer(tmp_path, max_epochs=2, recording="off").fit(module, loader())
-
-    assert_same(weights(module), by_hand())
+    assert_same(weights(module), by_hand(**same_by_hand))
+    assert run.global_step == 2 * -(-6 // same_by_hand.get("accumulate", 1))
 
 
 def test_validation_in_between_does_not_change_the_weights(tmp_path: Path) -> None:
@@ -68,94 +73,19 @@ def test_validation_in_between_does_not_change_the_weights(tmp_path: Path) -> No
     assert_same(weights(module), by_hand())
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulated_gradients_give_the_same_weights(tmp_path: Path, accumulate: int) -> None:
-    module = Small()
-
-    trainer(tmp_path, max_epochs=2, accumulate_grad_batches=accumulate).fit(module, loader())
-
-    assert_same(weights(module), by_hand(accumulate=accumulate))
-
-
-def test_clipping_by_norm_gives_the_same_weights(tmp_path: Path) -> None:
-    module = Small()
-
-    trainer(tmp_path, max_epochs=2, gradient_clip_val=0.05).fit(module, loader())
-
-    assert_same(weights(module), by_hand(clip=lambda p: nn.utils.clip_grad_norm_(p, 0.05)))
-
-
-def test_clipping_by_value_gives_the_same_weights(tmp_path: Path) -> None:
-    module = Small()
-    options = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"}
-
-    trainer(tmp_path, max_epochs=2, **options).fit(module, loader())
-
-    assert_same(weights(module), by_hand(clip=lambda p: nn.utils.clip_grad_value_(p, 0.01)))
-
-
-def test_an_overridden_optimizer_step_gives_the_same_weights(tmp_path: Path) -> None:
-    class Overrides(Small):
-        def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *rest: Any) -> None:  # type: ignore[override]
-            optimizer.step(closure=rest[-1])
-
-    module = Overrides()
-
-    trainer(tmp_path, max_epochs=2).fit(module, loader())
-
-    assert_same(weights(module), by_hand())
-
-
-def test_a_step_scheduler_and_an_epoch_scheduler_move_the_learning_rate(tmp_path: Path) -> None:
-    class Scheduled(Small):
-        def configure_optimizers(self) -> Any:
-            optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
-            by_step = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-            by_epoch = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
-            return [optimizer], [{"scheduler": by_step, "interval": "step"}, by_epoch]
-
-    module = Scheduled()
-    run = trainer(tmp_path, max_epochs=2)
-
-    run.fit(module, loader())
-
-    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.9**12 * 0.5**2)
-
-
-def test_reduce_on_plateau_gets_its_metric(tmp_path: Path) -> None:
-    class Plateau(Small):
-        def configure_optimizers(self) -> Any:
-            optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
-            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, patience=0, mode="max"
-            )
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {"scheduler": scheduler, "monitor": "falling"},
-            }
-
-        def on_train_epoch_end(self) -> None:
-            self.put("falling", -self.current_epoch)
-
-    run = trainer(tmp_path, max_epochs=3)
-
-    run.fit(Plateau(), loader())
-
-    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.01)
-
-
 def test_none_from_training_step_leaves_the_weights_alone(tmp_path: Path) -> None:
     class Skips(Small):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return None if batch_idx > 0 else super().training_step(batch, batch_idx)
 
-    once = Small()
-    skips = Skips()
+    once, skips = Small(), Skips()
+    run = trainer(tmp_path)
 
     trainer(tmp_path, max_steps=1).fit(once, loader())
-    trainer(tmp_path).fit(skips, loader())
+    run.fit(skips, loader())
 
     assert_same(weights(skips), weights(once))
+    assert run.global_step == 1
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])

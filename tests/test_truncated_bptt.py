@@ -6,18 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from models import trainer, weights
+from models import assert_same, trainer, weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import nightbus as nb
-
-
-def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
-    assert len(found) == len(expected)
-    for mine, other in zip(found, expected, strict=True):
-        assert torch.equal(mine, other)
 
 
 class Net(nn.Module):
@@ -220,6 +214,26 @@ def test_hiddens_start_as_none_in_each_batch_and_come_without_their_graph(tmp_pa
 
     states = [((1, 4, 6), False)] * 2
     assert found == [None, states, states] * 2
+
+
+def test_two_optimizers_start_a_split_from_the_same_hiddens(tmp_path: Path) -> None:
+    starts: list[tuple[int, Any]] = []
+
+    class Two(Truncated):
+        def training_step(  # type: ignore[override]
+            self, batch: Any, batch_idx: int, optimizer_idx: int, hiddens: Any
+        ) -> Any:
+            starts.append((optimizer_idx, None if hiddens is None else hiddens[0].sum().item()))
+            return super().training_step(batch, batch_idx, hiddens)
+
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(self.net.parameters(), lr=0.01) for _ in range(2)]
+
+    fit(tmp_path, Two(), max_epochs=1)
+
+    assert [idx for idx, _ in starts] == [0, 1] * 6
+    assert starts[0][1] is starts[1][1] is None
+    assert starts[2][1] == starts[3][1] is not None
 
 
 def test_hiddens_may_be_nested_and_hold_more_than_tensors(tmp_path: Path) -> None:

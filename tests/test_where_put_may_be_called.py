@@ -294,8 +294,16 @@ def test_everyone_who_takes_part_puts_under_their_own_name(tmp_path: Path) -> No
             return loader()
 
     class Back(nb.Callback):
-        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        def setup(self, trainer: Any, module: Any, stage: str) -> None:
             self.put("of_callback", 1)
+
+        def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+            self.put("of_callback_at_the_end", 1)
+
+    class Around(nb.FitLoop):
+        def on_run_start(self) -> None:
+            self.put("of_loop", 1)
+            super().on_run_start()
 
     class Beside(nb.Actor):
         @nb.on("on_train_start")
@@ -310,12 +318,15 @@ def test_everyone_who_takes_part_puts_under_their_own_name(tmp_path: Path) -> No
                 self.put("of_sink", 1)
 
     run = trainer(tmp_path, callbacks=[Back()], actors=[Beside()], sinks=[Out()])
+    run.fit_loop = Around()
     run.fit(Small(), datamodule=Data())
 
     sources = {put.name: put.source for put in events(run, nb.Put) if put.name.startswith("of_")}
     assert sources == {
         "of_data": "datamodule",
         "of_callback": "back",
+        "of_callback_at_the_end": "back",
+        "of_loop": "fit",
         "of_actor": "beside",
         "of_sink": "out",
     }

@@ -6,8 +6,8 @@ from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..loops import EvaluationLoop, Loop
 from ..sinks.sink import Sink
+from .borrowed import BorrowedActors
 from .for_loggers import ForLoggers
-from .lent import Lent
 from .open_run import OpenRun
 from .properties import TrainerProperties
 from .stages import FUNCTIONS, Function
@@ -21,13 +21,13 @@ class Enrolment:
         for_loggers: records the metrics and hyperparameters of sinks that are used as loggers.
 
     Attributes:
-        lent: participants that belong to another open run.
+        borrowed: participants that belong to another open run.
     """
 
     def __init__(self, trainer: TrainerProperties, for_loggers: ForLoggers) -> None:
         self._trainer, self._for_loggers = trainer, for_loggers
         self._has_loops_of_users = False
-        self.lent = Lent(trainer)
+        self.borrowed = BorrowedActors(trainer)
 
     def enrol_everyone(self, function: Function) -> list[Actor]:
         """Enrol all participants when a run opens; return those that work on the bus thread."""
@@ -38,7 +38,7 @@ class Enrolment:
         participants.module_callbacks = []  # of the previous run; set-up adds this one's
         for actor in (trainer.lightning_module, trainer.datamodule, *participants.beside_module):
             if actor is not None:
-                self.lent.remember(actor)
+                self.borrowed.remember(actor)
         bus.register(trainer.lightning_module, "module")
         everyone: list[Actor] = [trainer.lightning_module]
         if trainer.datamodule is not None:
@@ -64,7 +64,7 @@ class Enrolment:
             run: the open run.
         """
         trainer = self._trainer
-        self.lent.remember(actor)
+        self.borrowed.remember(actor)
         self._introduce(actor)
         trainer.bus.register(actor)
         if actor._is_observer():

@@ -177,7 +177,7 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     if trainer.local_rank == 0 and (trainer.prepare_data_per_node or trainer.is_global_zero):
         routes.call("prepare_data")
     trainer.group.wait_for_all("prepare_data")
-    _adopt_module_callbacks(trainer)
+    _add_module_callbacks(trainer)
     routes.call("on_before_accelerator_backend_setup")
     routes.call("setup", function)
     if checkpoint is not None:
@@ -195,12 +195,12 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     routes.call("on_post_move_to_device")
 
 
-def _adopt_module_callbacks(trainer: TrainerParts) -> None:
+def _add_module_callbacks(trainer: TrainerParts) -> None:
     found = trainer.routes.call("configure_callbacks")
     if not found:
         return
     added = [found] if isinstance(found, Callback) else list(found)
-    trainer.participants.adopt(added)
+    trainer.participants.add_module_callbacks(added)
     for callback in added:
         trainer.enrol(callback)
     trainer.wiring.connect()

@@ -46,7 +46,7 @@ class Participants:
         self.actors = [entry for entry in self.actors if entry is not actor]
         self.sinks = [entry for entry in self.sinks if entry is not actor]
 
-    def adopt(self, added: Sequence[Callback]) -> None:
+    def add_module_callbacks(self, added: Sequence[Callback]) -> None:
         """Add callbacks of the module, in place of callbacks of the same types."""
         kinds = {type(callback) for callback in added}
         self.callbacks = [entry for entry in self.callbacks if type(entry) not in kinds]

@@ -52,7 +52,7 @@ class TrainerParts(TrainerProperties):
         return None if self.open_run is None else self.open_run.function
 
     @abstractmethod
-    def adopt(self, given: CallArguments) -> None:
+    def set_arguments(self, given: CallArguments) -> None:
         """Check and keep the arguments of a run, before anything is created for it."""
 
     @abstractmethod

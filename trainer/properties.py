@@ -282,7 +282,9 @@ class TrainerProperties(LoopContext):
     reload_dataloaders_every_n_epochs = Assigned(
         lambda trainer, value: trainer.loaders.reload_every(value)
     )
-    log_every_n_steps = Assigned(lambda trainer, value: trainer.metrics.hand_on_every(value))
+    log_every_n_steps = Assigned(
+        lambda trainer, value: trainer.metrics.set_log_every_n_steps(value)
+    )
     overfit_batches = Assigned()
     precision = Assigned()
     accelerator = Assigned()

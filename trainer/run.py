@@ -13,9 +13,9 @@ from ..bus.system.logging_setup import bind_run
 from ..bus.system.streams import notify_user
 from ..loops.running_loss import RunningLoss
 from .advice import add_advice
+from .borrowed import borrowed_module
 from .call_arguments import CallArguments
 from .functions import tear_down
-from .lent import lent_module
 from .open_run import OpenRun
 from .parts import TrainerParts
 from .resuming import Start, best_of_training, find_start
@@ -45,14 +45,14 @@ def run(
     Raises:
         SystemExit: a signal such as SIGTERM ended the run.
     """
-    trainer.adopt(given)
+    trainer.set_arguments(given)
     trainer.join_ranks()
     module, signals = trainer.lightning_module, trainer.safe_points.signals
     first: BaseException | None = None
     how: Ending = "completed"
     reason = ""
     is_unsaved = False
-    with signals, lent_module(module):
+    with signals, borrowed_module(module):
         try:
             try:
                 opened, checkpoint = _open(trainer, function, given)
@@ -104,7 +104,7 @@ def run(
                             raise
                         _add_note(first, second)
                 module._attach(None)
-                trainer.enrolment.lent.give_back()
+                trainer.enrolment.borrowed.give_back()
 
 
 def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, str]:

@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Callable
 
-from ..actors.checkpointer import Checkpointer
 from ..actors.process.slurm import requeue_job
 from ..actors.process.stop_signals import StopSignals
 from ..actors.run_context import RunContext
+from ..actors.saving.checkpointer import Checkpointer
 from ..bus.actor import Actor
 from ..bus.errors import CheckpointError
 

@@ -22,7 +22,6 @@ from ..actors.arguments import (
 from ..actors.callback import Callback
 from ..actors.callbacks.model_summary import ModelSummary
 from ..actors.callbacks.timer import Timer
-from ..actors.checkpointer import Checkpointer
 from ..actors.checkpoints.weights_only import check_weights_only
 from ..actors.data.combined_loader import CombineMode
 from ..actors.data.validation_schedule import Interval
@@ -41,6 +40,7 @@ from ..actors.ranks.joining import join
 from ..actors.ranks.strategy import DDPStrategy
 from ..actors.ranks.world import ALONE, World, world_of_environment
 from ..actors.run_optimization import RunOptimization
+from ..actors.saving.checkpointer import Checkpointer
 from ..actors.wiring import Wiring
 from ..bus.actor import Actor
 from ..bus.bus import Bus
@@ -56,7 +56,7 @@ from ..bus.system.paths import as_path
 from ..loops import EvaluationLoop, FitLoop, Loop, PredictionLoop, TrainingStepLoop
 from ..loops.running_loss import RunningLoss
 from ..loops.stop_requests import StopRequests
-from ..sinks.given import make_sinks
+from ..sinks.factory import make_sinks
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
@@ -634,7 +634,7 @@ class Trainer(TrainerCopies):
         loop.attach(self)
         self.find_epoch_counter()
         if former is not None and self.epoch_counter is not None:
-            self.epoch_counter.adopt_limits(former)
+            self.epoch_counter.copy_limits(former)
 
     def loop_connected(self, loop: Loop, former: Loop | None) -> None:
         """Connect a loop that was added, or that replaced another, possibly during a run.
@@ -649,7 +649,7 @@ class Trainer(TrainerCopies):
 
     # -- a run -------------------------------------------------------------------------------
 
-    def adopt(self, given: CallArguments) -> None:
+    def set_arguments(self, given: CallArguments) -> None:
         """Check and keep the arguments of a run, before anything is created for it.
 
         Raises:

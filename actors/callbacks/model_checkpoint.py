@@ -320,18 +320,12 @@ class ModelCheckpoint(Checkpoint):
         if step == self._saved_step or not self._is_active:
             return
         trainer.checkpointer.wait()  # afterwards, checkpoints that failed are not kept any more
-        score = None
-        if only_last:
-            chosen = False
-        elif self.monitor is not None:
-            if self.monitor not in candidates:
+        chosen, score = False, None
+        if not only_last:
+            if self.monitor is not None and self.monitor not in candidates:
                 self._miss(trainer, candidates)
                 return
-            value = candidates[self.monitor]
-            score = self.current_score = _tensor(self._worst if math.isnan(value) else value)
-            chosen = self.check_monitor_top_k(trainer, score)
-        else:
-            chosen = self.save_top_k != 0
+            chosen, score = self._judge(trainer, candidates)
         if not chosen and not self.save_last:
             return
         self._warn_unknown_names(candidates)
@@ -351,9 +345,7 @@ class ModelCheckpoint(Checkpoint):
         def tidy_up() -> None:
             """Remove checkpoints no longer kept, once the new one is complete."""
             if link is not None:
-                point_at(link, Path(path))
-                if former_link not in ("", str(link)) and os.path.islink(former_link):
-                    os.unlink(former_link)
+                _move_link(former_link, link, Path(path))
             for former in dropped:
                 _remove(former)
 
@@ -367,6 +359,16 @@ class ModelCheckpoint(Checkpoint):
         if self.verbose:
             shown = "" if score is None else f", {self.monitor} {score.item():g}"
             notify_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
+
+    def _judge(
+        self, trainer: "Trainer", candidates: Mapping[str, float]
+    ) -> tuple[bool, Tensor | None]:
+        """Return whether a checkpoint saved now is one of the best, and its score."""
+        if self.monitor is None:
+            return self.save_top_k != 0, None
+        value = candidates[self.monitor]
+        score = self.current_score = _tensor(self._worst if math.isnan(value) else value)
+        return self.check_monitor_top_k(trainer, score), score
 
     def _staying(self, chosen: bool) -> set[str]:
         """Return the checkpoints still kept when the next one is saved.
@@ -598,6 +600,13 @@ def _is_checkpoint(path: str) -> bool:
 def _is_own(path: str) -> bool:
     """Return whether a saved checkpoint still is at its path, not replaced by a link."""
     return _is_checkpoint(path) and not os.path.islink(path)
+
+
+def _move_link(former: str, link: Path, path: Path) -> None:
+    """Point a link at a checkpoint, and remove the link that did so under another name."""
+    point_at(link, path)
+    if former not in ("", str(link)) and os.path.islink(former):
+        os.unlink(former)
 
 
 def _remove(path: str) -> None:

@@ -16,7 +16,7 @@ from ..callback import Callback
 from ..data.rng import rng_state, set_rng_state
 from ..hook_arguments import fitted
 from ..hooks import base_method
-from ..metrics.metric_states import load_torchmetrics_state, torchmetrics_state
+from ..metrics.states import load_torchmetrics_state, torchmetrics_state
 from ..optimization.lr_schedulers import LRSchedulerConfig
 from .weight_averaging import Weights
 

@@ -51,6 +51,15 @@ _encode = msgspec.msgpack.Encoder().encode
 _Ext = msgspec.msgpack.Ext
 _INT_RANGE = range(-(1 << 63), 1 << 64)
 _BASES: tuple[Callable[[Any], Any], ...] = (str, int, float, bytes, list, tuple)
+# Kinds that are written as a few bytes: how.
+_IN_BYTES: tuple[tuple[type, int, Callable[[Any], bytes]], ...] = (
+    (PurePath, _PATH, lambda path: str(path).encode("utf-8", "surrogateescape")),
+    (complex, _COMPLEX, lambda number: _encode([number.real, number.imag])),
+    (timedelta, _TIMEDELTA, lambda time: _encode([time.days, time.seconds, time.microseconds])),
+    (datetime, _DATETIME, lambda time: time.isoformat().encode()),
+    (torch.device, _DEVICE, lambda device: str(device).encode()),
+    (torch.dtype, _DTYPE, lambda dtype: str(dtype).removeprefix("torch.").encode()),
+)
 _CARRIED = (
     "numbers, strings, bytes, None, dense tensors, NumPy arrays, enums, paths, dates and times, "
     "lists, tuples, deques, dicts and sets of these, and types given to nightbus.register_type"
@@ -237,21 +246,12 @@ class Flattener:
     def _other(self, value: Any, path: str) -> Any:
         if isinstance(value, np.ndarray | np.generic):
             return self._array(value, path)
-        if isinstance(value, PurePath):
-            return _Ext(_PATH, str(value).encode("utf-8", "surrogateescape"))
+        for kind, code, content in _IN_BYTES:
+            if isinstance(value, kind):
+                return _Ext(code, content(value))
         if isinstance(value, set | frozenset):
             items = [self._plain(entry, f"{path}'s {entry!r}") for entry in value]
             return _Ext(_SET if isinstance(value, set) else _FROZENSET, _encode(items))
-        if isinstance(value, complex):
-            return _Ext(_COMPLEX, _encode([value.real, value.imag]))
-        if isinstance(value, timedelta):
-            return _Ext(_TIMEDELTA, _encode([value.days, value.seconds, value.microseconds]))
-        if isinstance(value, datetime):
-            return _Ext(_DATETIME, value.isoformat().encode())
-        if isinstance(value, torch.device):
-            return _Ext(_DEVICE, str(value).encode())
-        if isinstance(value, torch.dtype):
-            return _Ext(_DTYPE, str(value).removeprefix("torch.").encode())
         if isinstance(value, deque):
             return _Ext(_DEQUE, _encode([self._plain(list(value), path), value.maxlen]))
         if _has_fields(value):

@@ -14,8 +14,7 @@ def sizes_of(batch: Any) -> list[int]:
     """Return the sizes of a batch's parts, in order; empty if there are none.
 
     They are the first dimension of its tensors and arrays, and the sizes of batches of graphs and
-    of
-    packed sequences; without any of those, the length of its lists and of other objects with a
+    of packed sequences; without any of those, the length of its lists and of other objects with a
     length.
     """
     found = _Sizes()

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from ...bus.errors import CheckpointError, UsageError
 from ..arguments import described
-from .data_position import DataReader
+from .position import DataReader
 from .worker_seeds import PassKey
 
 CombineMode = Literal["max_size_cycle", "min_size", "max_size", "sequential"]

@@ -26,8 +26,7 @@ class _Passes:
         """Keep a forked child from ending its parent's workers.
 
         A deleted iterator ends its workers, and so does a process that exits if it was not forked
-        by
-        multiprocessing.
+        by multiprocessing.
         """
         for iterator in list(self.iterators):
             iterator._shutdown = True  # torch's flag: the workers were told already

@@ -7,7 +7,7 @@ from typing import Any
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
 from ..arguments import check_at_least, parse_time
-from .data import check_limit
+from .prepared_loaders import check_limit
 
 Interval = int | float | str | timedelta | Mapping[str, float]
 
@@ -108,8 +108,7 @@ class ValidationSchedule:
         """Return whether to validate where the data ended before the announced number of batches.
 
         That is so if validation was due after the last announced batch, and is not due after this
-        one
-        anyway.
+        one anyway.
 
         Args:
             epoch: the epoch, from 0.

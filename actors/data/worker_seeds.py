@@ -64,9 +64,8 @@ class SeededDataset:
     """A dataset for the entries of a SeededSampler.
 
     It seeds Python's, NumPy's and torch's random numbers before it fetches; collating the batch
-    draws
-    from them too. For other code, for example through ``get_worker_info()``, it is like the dataset
-    itself.
+    draws from them too. For other code, for example through ``get_worker_info()``, it is like the
+    dataset itself.
     """
 
     def __init__(self, dataset: Any) -> None:

@@ -29,7 +29,10 @@ from .log_entry import (
     clash,
     differ,
 )
-from .metric_values import (
+from .monitors import Monitors
+from .reduction import Reduction
+from .results import Logged, Result
+from .values import (
     MAX_NAME_CHARS,
     PendingScalar,
     Value,
@@ -38,9 +41,6 @@ from .metric_values import (
     resolved,
     to_scalar,
 )
-from .monitors import Monitors
-from .reduction import Reduction
-from .results import Logged, Result
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -108,8 +108,7 @@ class Metrics:
         """Begin the first training batch of an optimizer step.
 
         What is recorded from here on belongs to this step, also after the optimizer has stepped and
-        at the
-        end of the epoch.
+        at the end of the epoch.
 
         Args:
             step: optimizer steps completed.
@@ -121,7 +120,7 @@ class Metrics:
         self.step = self._step_before = step
         self._is_due = (self._stepped + 1) % self.log_every_n_steps == 0
 
-    def hand_on_every(self, steps: int) -> None:
+    def set_log_every_n_steps(self, steps: int) -> None:
         """Set the number of steps between two step values for sinks."""
         check_at_least("log_every_n_steps", steps, 1)
         self.log_every_n_steps = steps
@@ -283,31 +282,16 @@ class Metrics:
         bus = self.bus
         writer = bus.writer
         thread = threading.get_ident()
-        is_asked_for = False
-        if writer is None:
-            if bus.flight is None:
-                raise bus.admission.why_refused(f"{name!r} was to be recorded")
-        elif thread != writer.owner:
-            value = resolved(value)
-            if not writer.emit_from_any_thread(
-                Put, name, value, labels, bus.place.hook, source=source
-            ):
-                bus.admission.refuse_late_put(name, value, source)
-                return
-            is_asked_for = True
-        # Refused values must not be among the latest.
+        if writer is None or thread != writer.owner:
+            self._record_elsewhere(source, name, value, labels)
+            return
+        # The same as _keep_latest, without a call for each put.
         if "callbacks" in labels:
             self._callback[name] = value
         if "progress_bar" in labels:
             self._progress_bar[name] = value
         if "loggers" in labels:
             self._logged[name] = value
-        if writer is None:
-            assert bus.flight is not None
-            bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
-            return
-        if is_asked_for:
-            return
         if bus.has_step_handlers:
             value = resolved(value)
         place = bus.place
@@ -335,9 +319,32 @@ class Metrics:
     def _show(self, name: str, value: Value, labels: tuple[str, ...]) -> None:
         """Add a value that is not recorded to the latest ones, during the sanity check."""
         if self._set_aside is not None:
-            for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
-                if label in labels:
-                    latest[name] = value
+            self._keep_latest(name, value, labels)
+
+    def _keep_latest(self, name: str, value: Value, labels: tuple[str, ...]) -> None:
+        for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
+            if label in labels:
+                latest[name] = value
+
+    def _record_elsewhere(
+        self, source: str, name: str, value: Value, labels: tuple[str, ...]
+    ) -> None:
+        """Record a value without a log, or have the log's owner record another thread's value."""
+        bus = self.bus
+        writer = bus.writer
+        if writer is not None:
+            value = resolved(value)
+            if not writer.emit_from_any_thread(
+                Put, name, value, labels, bus.place.hook, source=source
+            ):
+                bus.admission.refuse_late_put(name, value, source)
+                return  # refused values must not be among the latest
+            self._keep_latest(name, value, labels)
+            return
+        if bus.flight is None:
+            raise bus.admission.why_refused(f"{name!r} was to be recorded")
+        self._keep_latest(name, value, labels)
+        bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
 
     def _warn_not_finite(self, name: str, value: float) -> None:
         """Warn, once for each metric, of NaN and infinities, which are recorded as they are."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...bus.events import Scalar
-from .metric_values import to_scalar
 from .reduction import Reduction
 from .results import Result
+from .values import to_scalar
 
 
 class Monitors:

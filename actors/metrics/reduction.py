@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...bus.events import Scalar
-from .metric_values import PendingScalar, Value, resolved, to_scalar
+from .values import PendingScalar, Value, resolved, to_scalar
 
 # reduce_fx, unless it is a function -> how it is done.
 REDUCTIONS: dict[Any, str] = {

@@ -35,10 +35,8 @@ class Result:
     """Metrics to log, and other values that a step keeps until the epoch ends.
 
     Attributes that you set are collected over the epoch: ``<train|validation|test>_epoch_end`` gets
-    one
-    result whose attributes hold all batches, tensors stacked (scalars) or concatenated along their
-    first
-    dimension, anything else in lists. Logged metrics are attributes too.
+    one result whose attributes hold all batches, tensors stacked (scalars) or concatenated along
+    their first dimension, anything else in lists. Logged metrics are attributes too.
 
     Args:
         early_stop_on: value for EarlyStopping, of shape ().

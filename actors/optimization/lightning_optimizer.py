@@ -18,8 +18,7 @@ class LightningOptimizer(LeavesRunBehind):
     ``step`` respects the precision and, from ``self.optimizers()``, is counted and announced.
     Everything
     else is passed to the wrapped optimizer. A copy belongs to no run: its steps are those of the
-    wrapped
-    optimizer.
+    wrapped optimizer.
 
     Args:
         optimizer: the torch optimizer.
@@ -164,8 +163,7 @@ def default_step(optimizers: Sequence[Optimizer]) -> HookHandler:
     """Return what ``optimizer_step`` does if the module does not override it.
 
     torch's own optimizers, except LBFGS, evaluate a closure once and first. Doing that for them
-    saves a
-    change of grad mode, 3 us a step, with the same result to the bit.
+    saves a change of grad mode, 3 us a step, with the same result to the bit.
     """
     if evaluates_first(optimizers):
 

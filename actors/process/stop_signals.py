@@ -126,8 +126,7 @@ class StopSignals:
         """Restore the previous handlers in a forked child, because the parent's run is not its own.
 
         Workers that load the parent's data ignore Ctrl-C and SIGUSR1, which reach them too, and
-        live on
-        until the parent reaches its safe point.
+        live on until the parent reaches its safe point.
         """
         while self._previous:
             number, previous = self._previous.popitem()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from ...bus.copies import StaysInRun
-from ...bus.errors import RanksError
+from ...bus.errors import RankError
 from .world import ALONE, World
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Group(StaysInRun, ABC):
             The decision of rank 0.
 
         Raises:
-            RanksError: it raised on rank 0, which passes its own exception on.
+            RankError: it raised on rank 0, which passes its own exception on.
         """
         if self.world.rank == 0:
             try:
@@ -61,7 +61,7 @@ class Group(StaysInRun, ABC):
             return decision
         is_decided, decision = self.broadcast(what, None)
         if not is_decided:
-            raise RanksError(f"rank 0 failed at {what}: {decision}")
+            raise RankError(f"rank 0 failed at {what}: {decision}")
         return decision
 
     @abstractmethod

@@ -48,7 +48,7 @@ def join(
     Raises:
         UsageError: this process has joined as another rank, or torch.distributed was initialised
             by the user without a launcher.
-        RanksError: the store of rank 0 cannot be reached.
+        RankError: the store of rank 0 cannot be reached.
     """
     joined = _Process.group
     if joined is not None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
-from ...bus.errors import RanksError
+from ...bus.errors import RankError
 from .world import World
 
 
@@ -20,7 +20,7 @@ def connect(world: World, timeout: timedelta) -> Store:
         A client of the store.
 
     Raises:
-        RanksError: the store cannot be served or reached.
+        RankError: the store cannot be served or reached.
     """
     serves = world.is_global_zero and not world.has_store
     try:
@@ -34,7 +34,7 @@ def connect(world: World, timeout: timedelta) -> Store:
         )
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         what = "serve" if serves else "reach"
-        raise RanksError(
+        raise RankError(
             f"rank {world.rank} cannot {what} the store of rank 0 at {world.address}:{world.port}: "
             f"{error}; set MASTER_ADDR to the host of rank 0, and MASTER_PORT to a free port there"
         ) from error

@@ -35,9 +35,7 @@ STAGE, EPOCH, STEP, BATCH_IDX, DATALOADER_IDX = (code << SHIFT for code in range
 # The number selects the name of the hook of the next word.
 NAME = 5 << SHIFT
 NAMED = 6  # and the next two: what the hook of that name did
-# The number selects an event kept apart from the words. Not in a log.
-EVENT = 9 << SHIFT
-_FIRST_HOOK = 10
+_FIRST_HOOK = 10  # 9 is not used
 NEXT_PARTS = {"step": STEP, "batch_idx": BATCH_IDX}
 """What goes on by one, and the code of a word that says how far it is."""
 _HOOKS = (

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from abc import ABC, abstractmethod
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 from ..copies import StaysInRun
 from ..events import Event, Put
 from ..system.uninterrupted import uninterrupted
-from .codes import BEGIN, END, NUMBER, RAN
+from .codes import BEGIN, END, NUMBER, RAN, Origin
 from .flight_recorder import MAX_STEP_NS, NOBODY, FlightRecorder
 from .hook_recorder import AT_ONCE, HookRecorder
 from .place import Place
@@ -40,7 +41,8 @@ class EventBuffer(StaysInRun, ABC):
         flight: records hooks instead, and keeps the last events; None if there is none.
 
     Attributes:
-        trace: hooks; emptied in place by flush.
+        trace: hooks to be written; emptied in place by flush. Without ``flight`` it is the trace of
+            the recorder, otherwise those selected from it.
         records: events that are no hooks; emptied in place by flush.
         recorder: what records hooks, and is told when a flush is due.
         owner: the thread that may append now; ``NOBODY`` while it does, and at the end.
@@ -69,18 +71,21 @@ class EventBuffer(StaysInRun, ABC):
         self._counted_hooks = 0  # and hooks in them
         self._flushed_seq = 0
         self._pending: deque[Put] = deque()  # puts whose value is still being copied
+        self._selects = flight is not None and hooks != set()
+        self._next_word = 0  # position of the first recorded one from which is to be selected,
+        self._next_origin = place.origin()  # and the place before it
 
     def _begin_recording(self) -> None:
-        """Have hooks recorded here, or take those that ``flight`` records."""
+        """Have hooks recorded here, or select from those that ``flight`` records."""
         place = self.place
-        if self.flight is not None:
-            self.flight.on_kept = self._select
-        elif self.hooks is None and not place.recorder.is_on:
+        if self.hooks is None and not place.recorder.is_on:
             place.recorder = HookRecorder(place.origin(), self.clock_ns, self._flush_within_step)
             self.trace = place.recorder.trace
         self.recorder = place.recorder
-        if self.trace is self.recorder.trace:
-            self._set_due(self.recorder.clock_ns())
+        if self.flight is not None:
+            self.recorder.flush_within_step = self._flush_within_step
+            self._skip_recorded()
+        self._set_due(self.recorder.clock_ns())
 
     @abstractmethod
     def flush(self, wait: bool = False) -> None:
@@ -144,8 +149,8 @@ class EventBuffer(StaysInRun, ABC):
 
     def next_seq(self) -> int:
         """Sequence number of the next event."""
-        if self.flight is not None and (self.hooks is None or self.hooks):
-            self.flight.keep()  # which adds the hooks to be written
+        if self._selects:
+            self._select()
         return self._flushed_seq + self._count_recorded() + len(self.records)
 
     def _count_recorded(self) -> int:
@@ -182,19 +187,34 @@ class EventBuffer(StaysInRun, ABC):
         """
         if self.hooks is None:
             return
-        if self.flight is not None:
-            self.flight.keep()  # what was recorded up to now is not wanted
-            self.recorder.flush_due_ns = AT_ONCE
+        if self._selects:
+            self._select()  # what was recorded up to now is not wanted
+        elif self.flight is not None:
+            self._skip_recorded()
         self.hooks = None if wanted is None else self.hooks | wanted
+        self._selects = self.flight is not None and self.hooks != set()
+        self.recorder.flush_due_ns = AT_ONCE
 
-    def _select(self, kept: HookTrace) -> None:
-        """Add those of some recorded hooks that have to be written."""
-        if self.hooks is None or self.hooks:
-            some, mine = kept.selected(self.hooks), self.trace
-            mine.names, mine.base_ns = some.names, some.base_ns
-            if not mine.words:
-                mine.origin = some.origin
-            mine.words += some.words
+    def _skip_recorded(self) -> None:
+        """Select from the hooks that are recorded from now on."""
+        recorded = self.recorder.trace
+        self.trace = recorded.rest(self.place.origin())
+        self._next_origin = self.trace.origin
+        self._next_word = self.recorder.moved + len(recorded.words)
+
+    def _select(self) -> None:
+        """Add those hooks recorded since the last time that have to be written."""
+        recorded = self.recorder.trace
+        new = recorded.rest(self._next_origin)
+        new.words = recorded.words[self._next_word - self.recorder.moved :]
+        if new.words:
+            number, origin = len(new.words), self.place.origin()
+            self._add_selected(new.selected(self.hooks).words, self._next_word + number, origin)
+
+    @uninterrupted
+    def _add_selected(self, words: "array[int]", next_word: int, origin: Origin) -> None:
+        self.trace.words += words
+        self._next_word, self._next_origin = next_word, origin
 
     def add_hook(self, name: str, time_ns: int, duration_ns: int | None = None) -> None:
         """Add a hook that has ended.

@@ -6,8 +6,7 @@
 
 No msgpack value begins with 0xc1. Stage and so on are the place before the first word. Names is a
 msgpack array of the names of hooks without codes of their own; records is one of events, if the
-frame
-has any. A frame can be read without any other.
+frame has any. A frame can be read without any other.
 
 A step is mostly like the one before, so its codes are interpreted only once.
 """
@@ -27,7 +26,6 @@ from .codes import (
     BEGIN,
     DATALOADER_IDX,
     END,
-    EVENT,
     NAME,
     NEXT,
     NEXT_PARTS,
@@ -45,7 +43,6 @@ MAX_NAMES_BYTES = 0xFFFF
 MAX_HOOKS = 0xFFFF  # as many as a frame's head can count
 _CODE_AT = 7
 _ORIGIN_PARTS = 5
-_EVENT = EVENT >> SHIFT
 # Limits what a malicious log can make a reader keep.
 _MAX_SHAPE_BYTES = 1024
 _MAX_LAYOUTS = 128
@@ -200,8 +197,6 @@ def decode_words(payload: bytes | memoryview) -> Steps:
     shape = bytes(view[begin + _CODE_AT : end : 8])
     if names_bytes:
         _refuse_too_many_hooks(shape)
-        if _EVENT in shape:
-            raise ValueError(f"there is no code of the number {_EVENT} in a log")
         names = _names.decode(view[end : end + names_bytes])
         walk = Walk(tuple(origin), names, high << SHIFT)
         return _read_singly(words, walk, records)

@@ -2,9 +2,8 @@
 
 A frame is written after each step. In a training process a write(2) of half a kilobyte costs 5.6 us
 more than a copy into a mapped page, mostly because the kernel's work evicts the caches. A copy is
-as
-safe against kill -9: both end in the page cache. Space is allocated before it is mapped, so that a
-full disk is an error here and not a signal later. If a file system cannot do that, write(2) is
+as safe against kill -9: both end in the page cache. Space is allocated before it is mapped, so that
+a full disk is an error here and not a signal later. If a file system cannot do that, write(2) is
 used.
 """
 

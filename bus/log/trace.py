@@ -10,7 +10,6 @@ from .codes import (
     BEGIN,
     DATALOADER_IDX,
     END,
-    EVENT,
     NAME,
     NAMED,
     NEXT,
@@ -137,7 +136,7 @@ class Walk:
             if self._name is None:
                 raise ValueError("there is a hook without a name")
             return ((code - NAMED, self._name),)
-        elif word & ~NUMBER != EVENT:
+        else:
             raise ValueError(f"there is no code of the number {code}")
         return ()
 
@@ -160,8 +159,7 @@ class HookTrace:
         origin: the place before the first word.
         names: hooks without codes of their own, by number.
         base_ns: the time from which times in the words are counted: 0 in the first 833 days after
-            the
-            machine's start, then 2 ** 56 and so on.
+            the machine's start, then 2 ** 56 and so on.
     """
 
     __slots__ = ("base_ns", "names", "origin", "words")
@@ -251,26 +249,24 @@ class HookTrace:
         return singly
 
     def selected(self, hooks: Collection[str] | None) -> "HookTrace":
-        """Return the trace of some hooks only, without events.
+        """Return the trace of some hooks only.
 
         Args:
             hooks: names; None for all.
         """
+        if hooks is None:
+            return self
         some = self.rest(self.origin)
         name = 0
         for word in self._one_by_one():
             code = word >> SHIFT
-            hook = None
             if code == NAME >> SHIFT:
                 name = word
             elif NAMED <= code <= NAMED + END:
-                hook = self.names[name & NUMBER]
-            elif code in ACTIONS:
-                hook = ACTIONS[code][0][1]
-            elif word & ~NUMBER != EVENT:
+                if self.names[name & NUMBER] in hooks:
+                    some.words.extend((name, word))
+            elif code not in ACTIONS or ACTIONS[code][0][1] in hooks:
                 some.words.append(word)
-            if hook is not None and (hooks is None or hook in hooks):
-                some.words.extend((word,) if code in ACTIONS else (name, word))
         return some
 
 
@@ -295,11 +291,33 @@ def shape_of(words: "array[int]") -> bytes:
 
 _CODE_AT = 7 if sys.byteorder == "little" else 0
 _HOOKS_IN_CODE = bytearray(256)
+_CODES_BY_SURPLUS: dict[int, bytes] = {}  # codes, by how many more hooks begin than end
 for _code, _actions in ACTIONS.items():
     _HOOKS_IN_CODE[_code] = sum(action in (RAN, END) for action, _ in _actions)
+    _surplus = sum((action == BEGIN) - (action == END) for action, _ in _actions)
+    _CODES_BY_SURPLUS[_surplus] = _CODES_BY_SURPLUS.get(_surplus, b"") + bytes([_code])
 _HOOKS_IN_CODE[NAMED + RAN] = _HOOKS_IN_CODE[NAMED + END] = 1
+_CODES_BY_SURPLUS[1] += bytes([NAMED + BEGIN])
+_CODES_BY_SURPLUS[-1] += bytes([NAMED + END])
+del _CODES_BY_SURPLUS[0]
+_CODES_WITH_HOOKS = bytes(code for code, hooks in enumerate(_HOOKS_IN_CODE) if hooks)
 
 
 def count_hooks(shape: bytes) -> int:
     """Return how many hooks ran or ended."""
     return sum(shape.translate(_HOOKS_IN_CODE))
+
+
+def may_be_open(shape: bytes) -> bool:
+    """Return whether hooks may be open at the end: more began than ended."""
+    surplus = sum(more * _count(shape, codes) for more, codes in _CODES_BY_SURPLUS.items())
+    return surplus != 0
+
+
+def words_of_hooks(shape: bytes) -> int:
+    """Return how many words hold hooks that ran or ended, a fast lower bound of these."""
+    return _count(shape, _CODES_WITH_HOOKS)
+
+
+def _count(shape: bytes, codes: bytes) -> int:
+    return len(shape) - len(shape.translate(None, codes))

@@ -19,7 +19,7 @@ from ..system.logging_setup import get_logger
 from ..system.uninterrupted import uninterrupted
 from .codec import UNENCODABLE, encodable, encode_trace
 from .codes import NUMBER
-from .event_buffer import MAX_BUFFERED_NS, EventBuffer
+from .event_buffer import EventBuffer
 from .flight_recorder import NOBODY, FlightRecorder
 from .format import (
     FORMAT_MAJOR,
@@ -34,7 +34,6 @@ from .format import (
     pack_frame,
     pack_header,
 )
-from .hook_recorder import NEVER
 from .layout import (
     MAX_NAMES_BYTES,
     TooManyWords,
@@ -186,10 +185,9 @@ class LogWriter(EventBuffer):
         if self._is_left:
             raise refusal("the log was to be written")
         if self.flight is not None:
-            self.recorder.flush_due_ns = NEVER
-            if self.hooks is None or self.hooks:
-                self.flight.keep()
-                self.recorder.flush_due_ns = self.recorder.clock_ns() + MAX_BUFFERED_NS
+            if self._selects:
+                self._select()
+            self.flight.keep_if_long()
         if self._underway is not None:
             self._finish_underway()
         if self._pending:
@@ -201,6 +199,7 @@ class LogWriter(EventBuffer):
         number = hook_count + record_count
         if not number:
             self._keep_rest(self.trace.cut(0).rest)  # changes of the place, without a hook
+            self._set_due(self.recorder.clock_ns())
             return
         try:
             payload = encode_trace(self.trace, self.records)
@@ -261,8 +260,7 @@ class LogWriter(EventBuffer):
 
     def _write_frame(self, payload: bytes, hook_count: int, record_count: int) -> None:
         time_ns = self._written_ns = self.clock_ns()
-        if self.trace is self.recorder.trace:
-            self._set_due(time_ns & NUMBER)
+        self._set_due(time_ns & NUMBER)
         flags = HAS_RECORDS if record_count else 0
         number, seq = hook_count + record_count, self._flushed_seq
         frame = pack_frame(self._mark, KIND_EVENTS, payload, number, seq, time_ns, flags)
@@ -558,7 +556,7 @@ class LogWriter(EventBuffer):
         self._record_failed_syncs()
         self._flush_rest()
         if self.flight is not None:
-            self.flight.on_kept = None
+            self.recorder.flush_within_step = self.flight.keep_within_step
         self._complete_summary()
         self._seal(_Ended(self._index, self._file, self._mark, self._summary))
         self.committed = (self._index, self._file.size)

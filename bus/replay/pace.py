@@ -49,8 +49,7 @@ class Jumping(trio.abc.Instrument):
     """Recorded time as fast as possible: the clock jumps from event to event.
 
     Only for a trio run with one observer, whose clock it is. A task that waits for a time between
-    two
-    events runs at that time.
+    two events runs at that time.
     """
 
     def __init__(self) -> None:

@@ -38,8 +38,7 @@ def is_gone(pid: int) -> bool:
     """Return whether the process with an id has ended.
 
     Where process ids start anew, as in a container, the id may be our own; we have nothing
-    unfinished
-    when this is called.
+    unfinished when this is called.
     """
     if pid == os.getpid():
         return True

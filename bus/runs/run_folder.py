@@ -200,8 +200,7 @@ class RunFolder:
 
         Raises:
             RunFolderError: the folder cannot be written, or another process, whose id is named, is
-                writing
-                the run.
+                writing the run.
         """
         try:
             with self._deciding():

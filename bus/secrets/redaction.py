@@ -35,8 +35,7 @@ def redact(arguments: Sequence[object]) -> list[str]:
     """Return a command line without what looks secret.
 
     That is: values of options with a secret's name, what follows such a name and ``=`` or ``:``
-    within
-    an argument, and what has the shape of a secret.
+    within an argument, and what has the shape of a secret.
     """
     shown: list[str] = []
     option = ""  # the option whose values follow

@@ -11,8 +11,7 @@ def random_numbers_elsewhere() -> Iterator[None]:
 
     rich draws some from Python's global generator when it is imported, which happens when there is
     something to show. Without this, a message or a progress bar would change the training of
-    everybody
-    who uses that generator.
+    everybody who uses that generator.
     """
     draw = random.getrandbits
     random.getrandbits = random.SystemRandom().getrandbits

@@ -44,8 +44,7 @@ def notify_user(message: str) -> None:
     """Print a line for people on standard error.
 
     If the program's own stream does not take it, the process's is used; if that fails too, the line
-    is
-    lost.
+    is lost.
     """
     stream = sys.stderr
     if stream is None:  # in a program without a console
@@ -63,8 +62,7 @@ def keep_standard_numbers() -> None:
     """Occupy the file descriptors of standard input, output and error if a program has closed them.
 
     Otherwise the next file, for example the event log, would get such a number, and printed text
-    would
-    be written into it.
+    would be written into it.
     """
     with contextlib.suppress(OSError):
         while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:

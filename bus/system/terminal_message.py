@@ -26,8 +26,7 @@ def write_urgently(message: str) -> None:
     """Write a message on stderr, from any thread or from a signal handler.
 
     The handler may run in the middle of a print. On a terminal the message begins a line, and
-    replaces
-    drawn lines, which are drawn again below it.
+    replaces drawn lines, which are drawn again below it.
     """
     text = f"nightbus: {message}\n"
     if lines := _Drawing.lines:

@@ -1,14 +1,14 @@
 """FastEvaluation: batches of validation, test and prediction, with or without handlers."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from ...bus.log.codes import BATCH_IDX, begin, end, ran
 from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
+from ..context import LoopContext
 from .codes import TRANSFERRED
+from .loops import DataloaderBatches
 from .path import FastPath
-
-if TYPE_CHECKING:
-    from ..loop import Loop
 
 _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -17,11 +17,12 @@ class FastEvaluation(FastPath):
     """The fast path of a DataloaderLoop.
 
     Args:
-        loop: the DataloaderLoop of the run.
+        loop: a DataloaderLoop.
+        context: the run.
     """
 
-    def __init__(self, loop: Any) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: DataloaderBatches, context: LoopContext) -> None:
+        super().__init__(context)
         self._loop = loop
         self._counts = loop.batch_progress.total
         names = loop.names
@@ -33,32 +34,32 @@ class FastEvaluation(FastPath):
         self._keeps_none = not loop.passes_over_none
         self._last_idx = -1 if loop.limit is None else loop.limit - 1
 
-    def _loops(self) -> "list[Loop]":
+    def _loops(self) -> Sequence[object]:
         return [self._loop]
 
     def is_current(self) -> bool:
         return self._routes.version == self._version and len(self._states[0]) == self._sizes[0]
 
     def _prepare(self) -> bool:
-        routes, trainer, names = self._routes, self._trainer, self._loop.names
+        routes, context, names = self._routes, self._context, self._loop.names
         self._announces_start = (
             routes.do_something(*_TRANSFER)
             or routes.are_handled(names.batch_start)
-            or trainer.device.dtype is not None
+            or context.device.dtype is not None
         )
         self._batch_end = None
         if routes.are_handled(names.batch_end):
             self._batch_end = getattr(routes, names.batch_end)
         self._step: Any = routes.handler(self._hook)
-        if trainer.device.wraps_steps:
+        if context.device.wraps_steps:
             self._step = self._in_context
-        return routes.do_something(self._hook) and not trainer.wiring.has_step_end.get(
+        return routes.do_something(self._hook) and not context.wiring.has_step_end.get(
             self._loop.kind, False
         )
 
     def _in_context(self, *arguments: Any) -> Any:
         step: Any = self._routes.handler(self._hook)
-        with self._trainer.device.forward_context():
+        with self._context.device.forward_context():
             return step(*arguments)
 
     def run(self) -> bool:
@@ -78,7 +79,7 @@ class FastEvaluation(FastPath):
                     or now_ns > recorder.flush_due_ns
                     or len(words) > MAX_BUFFERED_EVENTS
                 ):
-                    self._trainer.between_batches()
+                    self._context.between_batches()
             if loop.batch_idx == self._last_idx or not self.is_current():
                 return True
 

@@ -1,13 +1,11 @@
 """FastPath: the base of fast paths, which decides when they are taken."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
+from ..context import LoopContext
 from .as_built import is_as_built
-
-if TYPE_CHECKING:
-    from ..context import LoopContext
-    from ..loop import Loop
 
 
 class FastPath(ABC):
@@ -17,13 +15,13 @@ class FastPath(ABC):
     something is set on the loop or on those below it, which takes effect from the next batch on.
 
     Args:
-        loop: the loop.
+        context: the run.
     """
 
-    def __init__(self, loop: "Loop") -> None:
-        self._trainer: LoopContext = loop.trainer
-        self._routes, self._place = self._trainer.routes, self._trainer.place
-        self._metrics, self._bus = self._trainer.metrics, self._trainer.bus
+    def __init__(self, context: LoopContext) -> None:
+        self._context = context
+        self._routes, self._place = context.routes, context.place
+        self._metrics, self._bus = context.metrics, context.bus
         self._is_possible = False
         self._version = -1
         self._states: list[dict[str, Any]] = []  # attributes set on the loops,
@@ -51,7 +49,7 @@ class FastPath(ABC):
         self._is_possible = all(map(is_as_built, loops)) and self._prepare()
 
     @abstractmethod
-    def _loops(self) -> "list[Loop]":
+    def _loops(self) -> Sequence[object]:
         """Return the loops that the fast path replaces."""
 
     @abstractmethod

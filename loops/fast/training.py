@@ -1,12 +1,14 @@
 """FastTraining: training batches without handlers for what is only announced within them."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from ...bus.log.codes import BATCH_IDX
 from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from ...bus.routes import SKIP, HookHandler
+from ..context import LoopContext
 from ..outputs import for_batch_end
 from .codes import (
     BATCH_BEGINS,
@@ -16,10 +18,8 @@ from .codes import (
     STEP_AND_BATCH_END,
     TRANSFERRED,
 )
+from .loops import TrainingBatches
 from .turns import FastTurns
-
-if TYPE_CHECKING:
-    from ..loop import Loop
 
 # Hooks that the loops run one after the other, and that this only records.
 _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
@@ -41,21 +41,23 @@ class FastTraining(FastTurns):
     may have handlers, those in between not.
 
     Args:
-        loop: the TrainingEpochLoop of the run.
+        loop: a TrainingEpochLoop.
+        context: the run.
     """
 
-    def __init__(self, loop: Any) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: TrainingBatches, context: LoopContext) -> None:
+        super().__init__(context)
         self._loop = loop
         self._batches = loop.batch_progress.total
-        self._stops = self._trainer.stops
+        self._stops = self._context.stops
         self._start_hook: HookHandler | None = None
         self._end_hook: HookHandler | None = None
 
-    def _loops(self) -> "list[Loop]":
-        self._batch_loop: Any = self._loop.batch_loop
-        self._optimizer_loop = getattr(self._batch_loop, "optimizer_loop", None)
-        return [self._loop, self._batch_loop, self._optimizer_loop or self._batch_loop]
+    def _loops(self) -> Sequence[object]:
+        self._batch_loop = self._loop.batch_loop
+        own: Any = getattr(self._batch_loop, "optimizer_loop", None)  # a user's may have none
+        self._optimizer_loop = own
+        return [self._loop, self._batch_loop, own or self._batch_loop]
 
     def is_current(self) -> bool:
         # Like the base's, written out because it is called after each batch.
@@ -72,8 +74,8 @@ class FastTraining(FastTurns):
         )
 
     def _prepare(self) -> bool:
-        trainer, routes, optimization = self._trainer, self._routes, self._optimization
-        wiring, device = trainer.wiring, trainer.device
+        context, routes, optimization = self._context, self._routes, self._optimization
+        wiring, device = context.wiring, context.device
         self._prepare_ends()
         self._prepare_turns()
         return (
@@ -92,7 +94,7 @@ class FastTraining(FastTurns):
         """What is announced at a batch's begin and end; mostly, if anything, one hook each."""
         routes = self._routes
         self._start_hook = self._end_hook = None
-        moves = routes.do_something(*_TRANSFER) or self._trainer.device.dtype is not None
+        moves = routes.do_something(*_TRANSFER) or self._context.device.dtype is not None
         self._announces_start = moves or routes.are_handled(*_BATCH_START)
         if self._announces_start and not (moves or routes.are_handled("on_batch_start")):
             self._start_hook = routes.on_train_batch_start
@@ -104,7 +106,7 @@ class FastTraining(FastTurns):
         loop, place, steps = self._loop, self._place, self._steps
         if not self.may_go() or place.batch_idx != loop.batch_idx or place.step != steps.completed:
             return False
-        trainer, bus, stops, recorder = self._trainer, self._bus, self._stops, self._recorder
+        context, bus, stops, recorder = self._context, self._bus, self._stops, self._recorder
         words = recorder.trace.words
         while True:
             batch = loop.next_batch()
@@ -116,13 +118,13 @@ class FastTraining(FastTurns):
             if loop.validates or loop.waits_for_validation:
                 loop.on_advance_end()
             if bus.attention or now_ns > recorder.flush_due_ns or len(words) > MAX_BUFFERED_EVENTS:
-                trainer.safe_point()
+                context.safe_point()
             if loop.is_last_batch or stops.any or self._may_be_done() or not self.is_current():
                 return True
 
     def _may_be_done(self) -> bool:
         """Return whether the loop's ``done`` has to be asked."""
-        return self._trainer.has_deadline or 0 <= self._loop.max_steps <= self._steps.completed
+        return self._context.has_deadline or 0 <= self._loop.max_steps <= self._steps.completed
 
     def _train_on(self, batch: Any) -> int:
         """Train on a batch; return when it ended, in ns."""
@@ -140,7 +142,7 @@ class FastTraining(FastTurns):
         batches.started += 1
         if not self._is_alone:
             outputs: Any = self._turns(batch, batch_idx)
-        elif self._trainer.accumulate_grad_batches > 1 or not self._optimizer_loop.will_step:
+        elif self._context.accumulate_grad_batches > 1 or not self._optimizer_loop.will_step:
             outputs = self._turn(0, batch, batch_idx)
         else:
             outputs = self._short_turn(batch, batch_idx)

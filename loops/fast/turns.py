@@ -5,6 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from ...bus.routes import HookHandler
+from ..context import LoopContext
+from ..optimizer import OptimizerLoop
 from ..outputs import kept_output
 from .codes import (
     AFTER_BACKWARD,
@@ -31,30 +33,31 @@ class FastTurns(FastPath):
     For optimizers that evaluate their closure first and once, so that they need none.
 
     Args:
-        loop: the TrainingEpochLoop of the run.
+        context: the run.
     """
 
-    def __init__(self, loop: Any) -> None:
-        super().__init__(loop)
-        self._optimization = self._trainer.optimization
-        self._progress = self._trainer.optimization_progress
+    _optimizer_loop: OptimizerLoop  # known once it was asked whether the path may be taken
+
+    def __init__(self, context: LoopContext) -> None:
+        super().__init__(context)
+        self._optimization = self._context.optimization
+        self._progress = self._context.optimization_progress
         self._steps = self._progress.step.total
         self._cleared = self._progress.zero_grad.total
         self._announces_start = self._announces_end = self._clips = False
         self._wants_outputs = self._is_alone = False
-        self._optimizer_loop: Any = None
         self._zero_grad: HookHandler | None = None
         self._backward: HookHandler | None = None
         self._has_stepped = False  # recorded with the batch's end
-        self._running_loss = self._trainer.running_loss
+        self._running_loss = self._context.running_loss
 
     def _prepare_turns(self) -> None:
-        trainer, routes = self._trainer, self._routes
+        context, routes = self._context, self._routes
         self._clips = routes.do_something("configure_gradient_clipping")
-        self._wants_outputs = trainer.wiring.wants_training_outputs
+        self._wants_outputs = context.wiring.wants_training_outputs
         self._is_alone = not self._optimization.passes_optimizer_idx
         self._training_step: Any = routes.handler("training_step")
-        if trainer.device.wraps_steps:
+        if context.device.wraps_steps:
             self._training_step = self._in_context
         # None for a default, which is called directly.
         self._zero_grad = self._backward = None
@@ -65,7 +68,7 @@ class FastTurns(FastPath):
 
     def _in_context(self, *arguments: Any) -> Any:
         step: Any = self._routes.handler("training_step")
-        with self._trainer.device.forward_context():
+        with self._context.device.forward_context():
             return step(*arguments)
 
     def _short_turn(self, batch: Any, batch_idx: int) -> Any:
@@ -187,7 +190,7 @@ class FastTurns(FastPath):
             self._cleared.completed += 1
         elif not is_noted:
             note(clock_ns() + TRAINING_ENDS)
-        if self._trainer.accumulate_grad_batches > 1:
+        if self._context.accumulate_grad_batches > 1:
             loss = self._part_of(loss, idx)
             begins = BACKWARD_BEGINS
         place.hook = "backward"
@@ -213,18 +216,18 @@ class FastTurns(FastPath):
             self._note(self._clock_ns() + CLEARING_ENDS)
             own.cleared.add(idx)
         self._place.hook = "optimizer_step" if own.will_step else ""
-        return loss / self._trainer.accumulate_grad_batches
+        return loss / self._context.accumulate_grad_batches
 
     def _step(self, idx: int, loss: Tensor, batch_idx: int) -> None:
         """Run the optimizer's step, and what comes between backward and it."""
         optimization, steps = self._optimization, self._steps
         if self._clips:
-            trainer = self._trainer
+            context = self._context
             self._routes.configure_gradient_clipping(
                 optimization.optimizers[idx],
                 idx,
-                trainer.gradient_clip_val,
-                trainer.gradient_clip_algorithm,
+                context.gradient_clip_val,
+                context.gradient_clip_algorithm,
             )
         if self._running_loss is not None:
             self._running_loss.add(loss, batch_idx)

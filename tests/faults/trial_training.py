@@ -354,8 +354,8 @@ class _CountedCalls:
 @contextlib.contextmanager
 def _sabotaged(how: str) -> Any:
     """Put a fault into nightbus, to see that the trials find it."""
-    from nightbus.actors import checkpointer
+    from nightbus.actors.saving import run_state
 
     if how == "forgets random numbers":
-        setattr(checkpointer, "set_rng_state", lambda state: None)  # noqa: B010
+        setattr(run_state, "set_rng_state", lambda state: None)  # noqa: B010
     yield

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from guides.guide_data import MNIST, Plain
+from guides.guide_data import MNIST
 from models import Small, loader, make_net, trainer, weights
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,23 +42,6 @@ loss_function = F.cross_entropy
 
 
 # -- the standard loop -----------------------------------------------------------------------------
-
-
-def test_fit_gives_the_weights_of_the_standard_gradient_descent_loop(tmp_path: Path) -> None:
-    dataloader = loader()
-    model, optimizer = by_hand()
-    for _, batch in enumerate(dataloader):
-        x, y = batch
-        y_hat = model(x)
-        loss = loss_function(y_hat, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    module = Small()
-    trainer(tmp_path).fit(module, dataloader)
-
-    assert same(weights(module), weights(model))
 
 
 def scale_gradients(model: nn.Module, factor: Tensor) -> None:
@@ -116,33 +99,6 @@ def test_my_gradient_descent_loop_scales_gradients_by_a_validation_loss(
 
     assert same(weights(module), weights(model))
     assert run.current_epoch == 1
-
-
-def test_the_trainer_handles_what_is_left_when_research_moves_to_training_step(
-    tmp_path: Path,
-) -> None:
-    dataloader = loader()
-
-    class LitModel(Plain):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            x, y = batch  # moved to training_step
-            y_hat = self(x)  # moved to training_step
-            return loss_function(y_hat, y)  # moved to training_step
-
-    lightning_module = LitModel()
-    optimizer = lightning_module.configure_optimizers()
-    for i, batch in enumerate(dataloader):
-        loss = lightning_module.training_step(batch, i)
-
-        # Lightning handles automatically:
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    module = LitModel()
-    trainer(tmp_path).fit(module, dataloader)
-
-    assert same(weights(module), weights(lightning_module))
 
 
 def test_default_loop_of_the_guide_gives_the_same_weights_as_fit(tmp_path: Path) -> None:
@@ -237,32 +193,6 @@ def test_a_loops_state_is_saved_and_resumed(tmp_path: Path) -> None:
     assert loop.rounds.total.completed == 3
 
 
-def test_new_hooks_can_be_injected_at_any_point(tmp_path: Path) -> None:
-    heard: list[Any] = []
-
-    class Rounds(FitLoop):
-        def advance(self) -> None:
-            self.hook("on_round_start", self.current_epoch, "a")
-            super().advance()
-
-    class LitModel(Small):
-        def on_round_start(self, number: int, word: str) -> None:
-            heard.append(("module", number, word))
-
-    class Listens(nb.Callback):
-        def on_round_start(self, trainer: Any, module: Any, number: int, word: str) -> None:
-            heard.append(("callback", type(module).__name__, number, word))
-
-    run = trainer(tmp_path, callbacks=[Listens()])
-    run.fit_loop = Rounds(max_epochs=2)
-    run.fit(LitModel(), loader())
-
-    assert sorted(heard) == [
-        *[("callback", "LitModel", number, "a") for number in range(2)],
-        *[("module", number, "a") for number in range(2)],
-    ]
-
-
 # -- overriding the default loops ------------------------------------------------------------------
 
 
@@ -325,37 +255,21 @@ def test_a_fit_loop_made_without_limits_keeps_to_the_trainers(tmp_path: Path) ->
     assert run.current_epoch == 3
 
 
-def test_a_custom_validation_loop_is_used_by_validate(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stage", "metric"), [("validate", "val_loss"), ("test", "test_loss")])
+def test_a_custom_evaluation_loop_is_used(tmp_path: Path, stage: Any, metric: str) -> None:
     runs: list[str] = []
 
-    class CustomValLoop(EvaluationLoop):
-        def on_run_start(self) -> None:
-            runs.append(self.stage)
-            super().on_run_start()
-
-    val_loop = CustomValLoop()  # type: ignore[call-arg, unused-ignore]
-    run = trainer(tmp_path)
-    run.validate_loop = val_loop
-    (metrics,) = run.validate(Small(), loader(), verbose=False)
-
-    assert runs == ["validate"]
-    assert "val_loss" in metrics
-
-
-def test_a_custom_test_loop_is_used_by_test(tmp_path: Path) -> None:
-    runs: list[str] = []
-
-    class CustomTestLoop(EvaluationLoop):
+    class CustomLoop(EvaluationLoop):
         def on_run_start(self) -> None:
             runs.append(self.stage)
             super().on_run_start()
 
     run = trainer(tmp_path)
-    run.test_loop = CustomTestLoop("test")
-    (metrics,) = run.test(Small(), loader(), verbose=False)
+    setattr(run, f"{stage}_loop", CustomLoop() if stage == "validate" else CustomLoop(stage))
+    (metrics,) = getattr(run, stage)(Small(), loader(), verbose=False)
 
-    assert runs == ["test"]
-    assert "test_loss" in metrics
+    assert runs == [stage]
+    assert metric in metrics
 
 
 def test_a_custom_prediction_loop_is_used_by_predict(tmp_path: Path) -> None:
@@ -657,34 +571,10 @@ def test_each_for_loop_of_the_structure_is_a_loop(tmp_path: Path) -> None:
     assert type(epoch_loop) is TrainingEpochLoop
     assert type(epoch_loop.batch_loop) is TrainingBatchLoop
     assert type(epoch_loop.batch_loop.optimizer_loop) is OptimizerLoop
+    assert type(epoch_loop.batch_loop.manual_loop) is ManualOptimization
     assert type(epoch_loop.val_loop) is EvaluationLoop
     assert type(epoch_loop.val_loop.epoch_loop) is EvaluationEpochLoop
     assert all(isinstance(loop, Loop) for loop in fit_loop.walk())
-
-
-def test_manual_optimization_substitutes_the_optimizer_loop(tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    class LitModel(Plain):
-        automatic_optimization = False
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            calls.append(batch_idx)
-            optimizer = self.optimizers()
-            optimizer.zero_grad()
-            self.manual_backward(self.loss(batch))
-            optimizer.step()
-
-    def forbidden(*_: Any) -> None:
-        raise AssertionError("the optimizer loop ran")
-
-    run = trainer(tmp_path)
-    run.fit_loop.epoch_loop.batch_loop.optimizer_loop.advance = forbidden
-    run.fit(LitModel(), loader(12))
-
-    assert type(run.fit_loop.epoch_loop.batch_loop.manual_loop) is ManualOptimization
-    assert calls == [0, 1, 2]
-    assert run.global_step == 3
 
 
 # -- active learning -------------------------------------------------------------------------------

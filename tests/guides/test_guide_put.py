@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from models import Small, events, loader, trainer
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 import nightbus as nb
@@ -68,64 +68,6 @@ def test_a_destination_is_for_whom_it_names(tmp_path: Path) -> None:
     assert {"loss", "fancy_metric"} <= run.progress_bar_metrics.keys()
 
 
-def test_a_put_says_when_where_and_from_whom(tmp_path: Path) -> None:
-    run = trainer(tmp_path, max_epochs=2)
-
-    run.fit(Puts(), loader(12))
-
-    last = [event for event in events(run, nb.Put) if event.name == "loss"][-1]
-    assert (last.epoch, last.step, last.rank) == (1, 5, 0)
-    assert (last.source, last.hook) == ("module", "training_step")
-    times = [event.time_ns for event in events(run, nb.Put)]
-    assert times == sorted(times)
-
-
-class PutsEverywhere(nb.LightningDataModule):
-    """A datamodule, and with it a callback, a loop and an actor, that put."""
-
-    def train_dataloader(self) -> Any:
-        self.put("from_data", 1.0)
-        return loader(12)
-
-
-def test_everyone_may_put_at_any_time(tmp_path: Path) -> None:
-    class FromCallback(nb.Callback):
-        def setup(self, trainer: nb.Trainer, module: Any, stage: str) -> None:
-            self.put("from_callback", 1.0)
-
-        def teardown(self, trainer: nb.Trainer, module: Any, stage: str) -> None:
-            self.put("at_the_end", 1.0)
-
-    class FromLoop(nb.FitLoop):
-        def on_run_start(self) -> None:
-            self.put("from_loop", 1.0)
-            super().on_run_start()
-
-    class FromActor(nb.Actor):
-        @nb.on("on_train_start")
-        async def beside(self, _: nb.Hook) -> None:
-            self.put("from_actor", 1.0)
-
-    run = trainer(tmp_path, callbacks=[FromCallback()], actors=[FromActor()])
-    run.fit_loop = FromLoop()
-
-    run.fit(Small(), datamodule=PutsEverywhere())
-
-    names = {event.name for event in events(run, nb.Put)}
-    expected = {"from_data", "from_callback", "from_loop", "from_actor", "at_the_end"}
-    assert expected <= names
-
-
-def test_putting_before_a_run_is_an_error_that_says_where_to_put(tmp_path: Path) -> None:
-    class Early(Small):
-        def __init__(self) -> None:
-            super().__init__()
-            self.put("early", 1.0)
-
-    with pytest.raises(nb.UsageError, match=r"Early\.put\(\) was called outside a run"):
-        Early()
-
-
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_figure_of_all_predictions_is_put_at_the_epochs_end(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib").use("agg")
@@ -151,21 +93,3 @@ def test_a_figure_of_all_predictions_is_put_at_the_epochs_end(tmp_path: Path) ->
     (figure,) = events(run, nb.Media)
     assert (figure.name, figure.kind, figure.destinations) == ("confusion", "figure", ("loggers",))
     assert figure.data.startswith(b"\x89PNG")
-
-
-def test_a_collection_of_metrics_is_logged_at_the_epochs_end(tmp_path: Path) -> None:
-    class Collects(Small):
-        def __init__(self) -> None:
-            super().__init__()
-            self.metrics = MetricCollection({"accuracy": MulticlassAccuracy(2)}, prefix="val_")
-
-        def validation_step(self, batch: Any, batch_idx: int) -> Any:
-            x, y = batch
-            self.metrics.update(self(x), y)
-            self.log_dict(self.metrics)
-
-    run = trainer(tmp_path)
-
-    (found,) = run.validate(Collects(), loader(8), verbose=False)
-
-    assert set(found) == {"val_accuracy"}

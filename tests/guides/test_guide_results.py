@@ -206,16 +206,6 @@ def test_validations_choice_wins_over_trainings(tmp_path: Path) -> None:
     assert run.callback_metrics["early_stop_on"] == 2.0
 
 
-@pytest.mark.parametrize("with_dict", [False, True])
-def test_plain_returns_still_work(tmp_path: Path, with_dict: bool) -> None:
-    class Plain(Lit):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            loss = self.loss(batch)
-            return {"loss": loss} if with_dict else loss
-
-    assert fit(tmp_path, Plain()).global_step == 3
-
-
 def test_dicts_may_say_what_to_log_as_they_did_before_results(tmp_path: Path) -> None:
     class Older(Lit):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -250,6 +240,7 @@ def test_dicts_may_say_what_to_log_as_they_did_before_results(tmp_path: Path) ->
         ({"on_step": False, "on_epoch": True}, {"train_loss": 1}),
         ({"on_epoch": True}, {"step_train_loss": 3, "epoch_train_loss": 1}),
         ({"prog_bar": True, "logger": False}, {}),
+        ({"sync_dist": True}, {"train_loss": 3}),
     ],
 )
 def test_when_and_where_a_train_result_logs(
@@ -293,20 +284,6 @@ def test_an_eval_result_logs_at_the_end_of_an_epoch_by_default(tmp_path: Path) -
     assert run.test(module, loader(8), verbose=False) == [{"tested": 0.5}]
 
 
-def test_an_epochs_mean_is_weighted_by_batch_size(tmp_path: Path) -> None:
-    class Logs(Lit):
-        def validation_step(self, batch: Any, batch_idx: int) -> Any:
-            result = nb.EvalResult()
-            result.log("val", torch.tensor(float(batch_idx)))
-            return result
-
-    run = trainer(tmp_path)
-
-    (found,) = run.validate(Logs(), loader(6, 4), verbose=False)  # batches of 4 and of 2
-
-    assert found["val"] == pytest.approx(1 / 3)
-
-
 def my_reduce_fx(all_train_loss: Tensor) -> Tensor:
     return all_train_loss.max() - all_train_loss.min()
 
@@ -322,17 +299,6 @@ def test_reductions_of_ones_own(tmp_path: Path, reduce_fx: Any) -> None:
 
     expected = 6.0 if reduce_fx is torch.sum else 2.0
     assert values(fit(tmp_path, Logs()), "train_loss") == [expected]
-
-
-def test_sync_dist_is_exact_on_one_process(tmp_path: Path) -> None:
-    class Logs(Lit):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            loss = self.loss(batch)
-            result = nb.TrainResult(loss)
-            result.log("train_loss", loss, sync_dist=True)
-            return result
-
-    assert values(fit(tmp_path, Logs()), "train_loss") == losses(tmp_path)
 
 
 def test_a_dict_is_logged_at_once_and_names_can_be_changed() -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 from guides.guide_data import Board, Plain, TwoNets, torchvision
-from models import Small, loader, trainer, weights
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from models import Small, assert_same, loader, trainer, weights
+from torch import nn
 
 import nightbus as nb
 
@@ -73,28 +72,6 @@ def test_without_a_step_the_epoch_end_is_not_called(
     trainer(tmp_path).fit(module, loader(8), loader(8))
 
     assert calls == []
-
-
-def test_test_epoch_end_with_a_single_dataloader(tmp_path: Path) -> None:
-    def calc_all_results(predictions: Tensor) -> dict[str, Tensor]:
-        return {"share_of_ones": predictions.float().mean()}
-
-    class LitModel(Plain):
-        def test_step(self, batch: Any, batch_idx: int) -> Any:
-            return self(batch[0]).argmax(dim=1)
-
-        def test_epoch_end(self, outputs: Any) -> None:
-            # do something with the outputs of all test batches
-            all_test_preds = torch.cat(outputs)
-
-            some_result = calc_all_results(all_test_preds)
-            self.log_dict(some_result)
-
-    module = LitModel()
-    (metrics,) = trainer(tmp_path).test(module, loader(), verbose=False)
-
-    predictions = torch.cat([module(x).argmax(dim=1) for x, _ in loader()])
-    assert metrics == {"share_of_ones": pytest.approx(predictions.float().mean().item())}
 
 
 @KINDS
@@ -173,20 +150,6 @@ def test_none_from_a_step_skips_to_the_next_batch(tmp_path: Path, function: str,
 
 
 @KINDS
-def test_a_step_has_no_dataloader_idx_with_one_dataloader(
-    tmp_path: Path, function: str, kind: str
-) -> None:
-    seen: list[int] = []
-
-    def step(self: Any, batch: Any, batch_idx: int) -> None:
-        seen.append(batch_idx)
-
-    evaluate(tmp_path, function, module_with(**{f"{kind}_step": step}), loader(12))
-
-    assert seen == [0, 1, 2]
-
-
-@KINDS
 def test_case_1_a_single_data_set(tmp_path: Path, function: str, kind: str) -> None:
     short = {"validation": "val", "test": "test"}[kind]
 
@@ -223,23 +186,6 @@ def test_case_1_a_single_data_set(tmp_path: Path, function: str, kind: str) -> N
     }
     shapes = [(6, 4), (6, 4), (4, 4)]
     assert board.experiment.images == [("example_images", shape, 0) for shape in shapes]
-
-
-@KINDS
-def test_case_2_dataloader_idx_tells_which_data_set_this_is(
-    tmp_path: Path, function: str, kind: str
-) -> None:
-    sizes: list[tuple[int, int]] = []
-
-    def step(self: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
-        # dataloader_idx tells you which dataset this is.
-        sizes.append((dataloader_idx, len(batch[0])))
-
-    module = module_with(**{f"{kind}_step": step})
-
-    evaluate(tmp_path, function, module, [loader(2), loader(3), loader(1)])
-
-    assert sizes == [(0, 2), (1, 3), (2, 1)]
 
 
 @KINDS
@@ -318,14 +264,16 @@ def losses(outputs: Any) -> Any:
     return [losses(output) for output in outputs]
 
 
+@pytest.mark.parametrize("as_dict", [False, True])
 def test_training_epoch_end_gets_the_outputs_that_the_pseudocode_collects(
-    tmp_path: Path,
+    tmp_path: Path, as_dict: bool
 ) -> None:
     got: list[Any] = []
 
     class LitModel(Plain):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return self.loss(batch)
+            loss = self.loss(batch)
+            return {"loss": loss, "idx": batch_idx} if as_dict else loss
 
         def training_epoch_end(self, training_step_outputs: Any) -> None:
             # do something with all training_step outputs
@@ -338,31 +286,15 @@ def test_training_epoch_end_gets_the_outputs_that_the_pseudocode_collects(
     raw = LitModel()
     optimizer = raw.configure_optimizers()
     train_outs = []
-    for batch_idx, train_batch in enumerate(loader()):
-        out = raw.training_step(train_batch, batch_idx)
+    for train_batch in loader():
+        out = raw.loss(train_batch)
         optimizer.zero_grad()
         out.backward()
         optimizer.step()
         train_outs.append(out.item())
     assert [losses(outputs) for outputs in got] == [train_outs]
     assert not any(output["loss"].requires_grad for output in got[0])
-
-
-def test_training_epoch_end_gets_everything_in_the_dicts_that_steps_return(
-    tmp_path: Path,
-) -> None:
-    got: list[Any] = []
-
-    class LitModel(Plain):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return {"loss": self.loss(batch), "idx": batch_idx}
-
-        def training_epoch_end(self, outputs: Any) -> None:
-            got.extend(output["idx"] for output in outputs)
-
-    trainer(tmp_path).fit(LitModel(), loader(12))
-
-    assert got == [0, 1, 2]
+    assert [output.get("idx") for output in got[0]] == [i if as_dict else None for i in range(6)]
 
 
 class TakesTurns(TwoNets):
@@ -393,51 +325,6 @@ def test_with_multiple_optimizers_outputs_are_a_list_for_each_optimizer(tmp_path
 
     assert module.got == [module.losses]
     assert [len(own) for own in module.losses] == [3, 3]
-
-
-class Sequences(nb.LightningModule):
-    """The guide's recurrent net, on sequences of six in splits of two."""
-
-    truncated_bptt_steps = 2
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(7)
-        self.lstm = nn.LSTM(1, 3, batch_first=True)
-        self.hiddens: list[Any] = []
-        self.got: list[Any] = []
-
-    def training_step(self, batch: Any, batch_idx: int, hiddens: Any) -> Any:
-        # hiddens are the hidden states from the previous truncated backprop step
-        self.hiddens.append(hiddens)
-        data, target = batch
-        out, hiddens = self.lstm(data, hiddens)
-        loss = (out.mean(dim=2) - target).square().mean()
-        return {"loss": loss, "hiddens": hiddens}
-
-    def training_epoch_end(self, outputs: Any) -> None:
-        self.got.append(outputs)
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.5)
-
-
-def sequences() -> DataLoader[Any]:
-    generator = torch.Generator().manual_seed(1)
-    data = torch.randn(4, 6, 1, generator=generator)
-    return DataLoader(TensorDataset(data, data.squeeze(2).cumsum(dim=1)), batch_size=2)
-
-
-def test_with_truncated_back_propagation_each_output_is_a_list_over_splits(
-    tmp_path: Path,
-) -> None:
-    module = Sequences()
-
-    trainer(tmp_path).fit(module, sequences())
-
-    (outputs,) = module.got
-    assert [len(batch) for batch in outputs] == [3, 3]
-    assert all(isinstance(loss, float) for batch in losses(outputs) for loss in batch)
 
 
 def test_without_training_epoch_end_no_outputs_are_kept(tmp_path: Path) -> None:
@@ -478,104 +365,5 @@ def test_a_loss_tensor_and_a_dict_with_the_loss_train_alike(tmp_path: Path) -> N
         trainer(tmp_path).fit(module, loader())
 
     one, other = (weights(module) for module in modules)
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert_same(one, other)
     assert not torch.equal(one[0], before[0])
-
-
-def test_a_dict_must_include_the_loss(tmp_path: Path) -> None:
-    module = module_with(training_step=lambda self, batch, idx: {"no_loss": 1})
-
-    with pytest.raises(nb.UsageError, match="'loss'"):
-        trainer(tmp_path).fit(module, loader())
-
-
-def test_none_from_training_step_skips_to_the_next_batch(tmp_path: Path) -> None:
-    moved: list[bool] = []
-
-    class LitModel(Plain):
-        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            self.before = weights(self)
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            return None if batch_idx % 2 else self.loss(batch)
-
-        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-            moved.append(not torch.equal(weights(self)[0], self.before[0]))
-
-    run = trainer(tmp_path)
-    run.fit(LitModel(), loader())
-
-    assert moved == [True, False] * 3
-    assert run.global_step == 3
-
-
-def test_training_step_with_an_encoder_and_three_parts_of_a_batch(tmp_path: Path) -> None:
-    class LitModel(nb.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(2)
-            self.encoder = nn.Linear(4, 4)
-            self.loss = nn.MSELoss()
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            x, _y, _z = batch
-            out = self.encoder(x)
-            return self.loss(out, x)
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    triples = TensorDataset(torch.randn(8, 4), torch.zeros(8), torch.ones(8))
-    module, raw = LitModel(), LitModel()
-    trainer(tmp_path).fit(module, DataLoader(triples, batch_size=4))
-
-    optimizer = raw.configure_optimizers()
-    for x, _, _ in DataLoader(triples, batch_size=4):
-        optimizer.zero_grad()
-        raw.loss(raw.encoder(x), x).backward()
-        optimizer.step()
-    assert torch.equal(module.encoder.weight, raw.encoder.weight)
-
-
-def test_training_step_gets_an_optimizer_idx_with_multiple_optimizers(tmp_path: Path) -> None:
-    steps: list[str] = []
-
-    class LitModel(TakesTurns):
-        # Multiple optimizers (e.g.: GANs)
-        def training_step(self, batch: Any, batch_idx: int, optimizer_idx: int) -> Any:
-            if optimizer_idx == 0:
-                # do training_step with encoder
-                steps.append("encoder")
-            if optimizer_idx == 1:
-                # do training_step with decoder
-                steps.append("decoder")
-            return self.loss_of(batch, optimizer_idx)
-
-    run = trainer(tmp_path)
-    run.fit(LitModel(), loader(8))
-
-    assert steps == ["encoder", "decoder"] * 2
-    assert run.global_step == 4
-
-
-def test_truncated_back_propagation_gives_the_hidden_states_of_the_previous_step(
-    tmp_path: Path,
-) -> None:
-    module, raw = Sequences(), Sequences()
-    run = trainer(tmp_path)
-    run.fit(module, sequences())
-
-    optimizer = raw.configure_optimizers()
-    for data, target in sequences():
-        hiddens = None
-        for start in range(0, 6, 2):
-            split = data[:, start : start + 2], target[:, start : start + 2]
-            output = raw.training_step(split, 0, hiddens)
-            optimizer.zero_grad()
-            output["loss"].backward()
-            optimizer.step()
-            hiddens = tuple(state.detach() for state in output["hiddens"])
-    assert all(torch.equal(a, b) for a, b in zip(weights(module), weights(raw), strict=True))
-    assert [hidden is None for hidden in module.hiddens] == [True, False, False] * 2
-    assert not any(state.requires_grad for pair in module.hiddens if pair for state in pair)
-    assert run.global_step == 6

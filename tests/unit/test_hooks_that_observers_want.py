@@ -162,6 +162,17 @@ def test_hooks_of_a_long_step_are_written_at_its_end(metrics: Metrics) -> None:
     assert metrics.writer.written_seq == 1
 
 
+def test_a_long_step_is_written_before_it_ends_as_a_complete_log_is(metrics: Metrics) -> None:
+    def handler() -> None:
+        metrics.put(0.5)
+        metrics.now_ns += 101 * MS
+
+    metrics.bus.routes.set_handlers({"backward": [handler]})
+    metrics.hooks("backward")
+
+    assert metrics.writer.written_seq == 1
+
+
 def test_hooks_of_fast_steps_wait_for_50_ms_of_them(metrics: Metrics) -> None:
     metrics.want("on_a")
     waiting = []
@@ -229,11 +240,27 @@ def test_hooks_of_steps_that_the_disk_refused_leave_the_numbers_in_order(
     assert seqs(events) == [1, 2, 3]
 
 
-def test_nothing_is_handed_to_a_log_that_is_closed(metrics: Metrics) -> None:
-    metrics.want("on_a")
-    metrics.bus.close(0.0)
-    metrics.hooks("on_a")
-    metrics.flight.keep()
+def test_a_long_hook_once_the_log_is_closed_is_among_the_last_events_only(metrics: Metrics) -> None:
+    def handler() -> None:
+        metrics.now_ns += 101 * MS
 
-    assert len(metrics.writer.trace.words) == 0
-    assert metrics.kept() == ["on_a"]
+    metrics.want("backward")
+    metrics.bus.routes.set_handlers({"backward": [handler]})
+    recorded = metrics.recorded()
+    metrics.hooks("backward")
+
+    assert metrics.kept() == ["backward"]
+    assert recorded == []
+
+
+def test_a_step_of_very_many_hooks_is_recorded_and_does_not_pile_them_up(metrics: Metrics) -> None:
+    def handler() -> None:
+        metrics.now_ns += MS
+
+    metrics.want("backward")
+    metrics.bus.routes.set_handlers({"backward": [handler]})
+    for _ in range(2 * MAX_BUFFERED_EVENTS):
+        metrics.hooks("backward")
+        assert len(metrics.flight.recorder.trace.words) <= MAX_BUFFERED_EVENTS + 200
+
+    assert metrics.recorded() == ["backward"] * 2 * MAX_BUFFERED_EVENTS

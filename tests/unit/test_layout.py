@@ -5,13 +5,13 @@ import struct
 import sys
 
 import pytest
-from helpers import tell
+from helpers import encode_events, tell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from noted_steps import HIGH_BYTES, noted_steps
 
 from nightbus.bus.errors import LogFormatError
-from nightbus.bus.events import Hook, Put
+from nightbus.bus.events import Fault, Hook, Put
 from nightbus.bus.log import layout
 from nightbus.bus.log.codec import decode_events, encode_trace
 from nightbus.bus.log.codes import (
@@ -190,6 +190,11 @@ SOUND = row(
     end("backward") | 7,
 )
 SOUND_WITH_NAMES = row(NAME | 1, 6 << SHIFT | 5, A_HOOK | 5, NAME | 0, 8 << SHIFT | 7, names=NAMES)
+WITHOUT_WORDS = encode_events(
+    [(0, 1, 2, 3, 0, "train"), (2, 1, 3, 4, 0, "train")],
+    [("on_a", 5, 6)] * 4,
+    [a_put(1), [99, 2, "new"], Fault(5, 2, 0, "", 0, 0, 0, 0, "s", "E", "m", "t", "h")],
+)
 
 
 def test_the_sound_payloads_are_sound() -> None:
@@ -221,15 +226,15 @@ def test_each_wrong_byte_of_the_head_is_read_or_refused_with_our_own_error(
 
 @st.composite
 def mutants(draw: st.DrawFn) -> bytes:
-    data = bytearray(draw(st.sampled_from((SOUND, SOUND_WITH_NAMES))))
+    data = bytearray(draw(st.sampled_from((SOUND, SOUND_WITH_NAMES, WITHOUT_WORDS))))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
         data[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
     return bytes(data)
 
 
-@settings(max_examples=500, deadline=None)
-@given(payload=mutants(), hooks=st.booleans())
+@settings(max_examples=1_000, deadline=None)
+@given(payload=mutants() | st.binary(max_size=200), hooks=st.booleans())
 def test_a_mutated_payload_is_read_or_refused_with_our_own_error(
     payload: bytes, hooks: bool
 ) -> None:

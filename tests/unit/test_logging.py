@@ -1,11 +1,6 @@
 """The library's own messages: quiet, and when they speak, they say where the run is."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from helpers import DEADLINE_S
 
 import nightbus as nb
 from nightbus.bus.log.place import Place
@@ -48,32 +43,3 @@ def test_a_level_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(nb.UsageError, match="expected one of debug, info, warning"):
         nb.Trainer()
-
-
-def test_importing_nightbus_loads_no_torch_opens_no_socket_and_writes_nothing(
-    tmp_path: Path,
-) -> None:
-    program = """
-import sys
-seen = []
-def audit(event, arguments):
-    if event in ("socket.connect", "socket.bind", "subprocess.Popen", "os.mkdir", "os.remove"):
-        seen.append(event)
-    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax"):
-        seen.append(arguments)
-sys.dont_write_bytecode = True
-sys.addaudithook(audit)
-import nightbus
-nightbus.Put, nightbus.RunFolder, nightbus.NightbusError
-assert "torch" not in sys.modules
-print(seen)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=DEADLINE_S,
-    )
-
-    assert done.stdout.strip() == "[]", done.stderr

@@ -16,7 +16,7 @@ from nightbus.bus.errors import (
 )
 from nightbus.bus.mail.mailbox import Envelope, Mailbox
 from nightbus.bus.mail.reply import Reply
-from nightbus.bus.observer import Observer, RestartBudget
+from nightbus.bus.observer import Observer
 from nightbus.bus.runs.cursor import Position
 
 
@@ -73,41 +73,6 @@ async def test_a_failed_observer_gets_the_event_again_after_its_back_off(
     assert actor.starts == 2
     assert trio.current_time() - begin_s >= 3.0
     assert host.kinds() == ["ActorStarted", "Fault", "ActorRestarted"]
-
-
-async def test_an_observer_that_keeps_failing_stops_after_its_restarts(
-    host: Host, autojump_clock: MockClock
-) -> None:
-    actor = Collects(fails=lambda value: True)
-    actor.supervision = nb.Supervision(restarts=3)
-    host.put(1)
-
-    observer = await run_to_end(host, actor)
-
-    assert host.kinds().count("Fault") == 4
-    assert host.kinds()[-1] == "ActorStopped"
-    assert observer.gave_up == "ValueError: cannot take 1"
-    assert host.stopped == ""
-
-
-async def test_an_observer_may_stop_the_run_when_it_gives_up(
-    host: Host, autojump_clock: MockClock
-) -> None:
-    actor = Collects(fails=lambda value: True)
-    actor.supervision = nb.Supervision(restarts=0, then="stop_run")
-    host.put(1)
-
-    await run_to_end(host, actor)
-
-    assert "cannot take" in host.stopped
-
-
-def test_restarts_count_within_their_period_only() -> None:
-    budget = RestartBudget(nb.Supervision(restarts=2, period_s=10.0, backoff_s=1.0))
-
-    assert [budget.next_delay_s(now) for now in (0.0, 1.0)] == [1.0, 2.0]
-    assert budget.next_delay_s(2.0) is None
-    assert budget.next_delay_s(11.5) == 1.0
 
 
 class Answers(nb.Actor):

@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 import nightbus as nb
-from nightbus.bus.errors import LogFormatError, NewerFormatError
 from nightbus.bus.events import Fork, Gap
 from nightbus.bus.inspection.report import MAX_LISTED, AttemptReport, RunReport, summarise
-from nightbus.bus.log.format import SegmentHeader, pack_header
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.segments import compress_segment
 from nightbus.bus.log.writer import LogIdentity, LogWriter
@@ -366,25 +364,6 @@ def test_a_segment_that_is_missing_is_named(run: nb.RunFolder) -> None:
     found = the_attempt(summarise(run))
 
     assert (found.how, found.missing_segments) == ("completed", [1])
-
-
-def test_what_is_no_log_is_refused(run: nb.RunFolder) -> None:
-    attempt = Attempt(run)
-    attempt.end()
-    attempt.store.path(0).write_bytes(b"epoch,step,loss\n" * 10)
-
-    with pytest.raises(LogFormatError, match="not a nightbus event log"):
-        summarise(run)
-
-
-def test_a_log_of_a_newer_major_version_is_refused(run: nb.RunFolder) -> None:
-    attempt = Attempt(run)
-    attempt.end()
-    header = SegmentHeader((9, 0), run.info.id, 0, 0, 1, 0, 0, 7, 0, 0)
-    attempt.store.path(0).write_bytes(pack_header(header))
-
-    with pytest.raises(NewerFormatError, match="upgrade nightbus"):
-        summarise(run)
 
 
 # -- what it costs -------------------------------------------------------------------------------

@@ -126,8 +126,3 @@ def test_the_file_of_a_replayed_run_is_the_same_to_the_byte(tmp_path: Path, show
     nb.replay(shown, sinks=[TensorBoard(tmp_path / "again")])
 
     assert (tmp_path / "again" / FILE).read_bytes() == (shown / FILE).read_bytes()
-
-
-def test_a_file_that_is_there_is_not_overwritten(shown: Path) -> None:
-    with pytest.raises(nb.NightbusError, match="exists already and is not overwritten"):
-        nb.replay(shown, sinks=[TensorBoard(shown)])

@@ -15,7 +15,6 @@ from nightbus.bus.log.codes import (
     DATALOADER_IDX,
     END,
     EPOCH,
-    EVENT,
     NUMBER,
     RAN,
     SHIFT,
@@ -26,7 +25,16 @@ from nightbus.bus.log.codes import (
     code_of,
     ran,
 )
-from nightbus.bus.log.trace import HookAt, HookTrace, Walk, count_hooks, place_of, shape_of
+from nightbus.bus.log.trace import (
+    HookAt,
+    HookTrace,
+    Walk,
+    count_hooks,
+    may_be_open,
+    place_of,
+    shape_of,
+    words_of_hooks,
+)
 
 NOWHERE: PlaceTuple = (0, 0, -1, 0, "")
 FULL_RANGE = 1 << SHIFT
@@ -272,6 +280,34 @@ def test_the_rest_knows_where_training_is() -> None:
     assert place_of(notes.cut(1).rest.origin) == (0, 7, -1, 0, "train")
 
 
+@settings(max_examples=200, deadline=None)
+@given(notes=noted_steps())
+def test_of_what_begins_before_it_ends_the_codes_tell_that_nothing_is_open(
+    notes: HookTrace,
+) -> None:
+    trace = notes.rest(notes.origin)
+    begun = set[str]()
+    walk = Walk(notes.origin, notes.names)
+    for word in notes.words:
+        actions = walk.actions(word)
+        if all(action != END or name in begun for action, name in actions):
+            trace.words.append(word)
+            begun |= {name for action, name in actions if action == BEGIN}
+            begun -= {name for action, name in actions if action == END}
+
+    assert may_be_open(shape_of(trace.words)) or not begun
+
+
+@settings(max_examples=100, deadline=None)
+@given(notes=noted_steps())
+def test_there_are_no_fewer_hooks_than_words_of_hooks(notes: HookTrace) -> None:
+    shape = shape_of(notes.words)
+    number = words_of_hooks(shape)
+
+    assert bool(number) == bool(count_hooks(shape))
+    assert number <= count_hooks(shape)
+
+
 # -- some of them --------------------------------------------------------------------------------
 
 
@@ -283,14 +319,6 @@ def test_what_is_selected_is_what_was_noted_of_these_hooks(
     expected = [hook for hook in notes.hooks() if wanted is None or hook.name in wanted]
 
     assert list(notes.selected(wanted).hooks()) == expected
-
-
-def test_events_beside_the_words_are_not_selected() -> None:
-    notes = HookTrace()
-    notes.words.append(EVENT | 3)
-    notes.appender(RAN, "backward")(1)
-
-    assert len(notes.selected(None).words) == 1
 
 
 # -- the clock -----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 The device ``meta`` stands for a GPU: tensors are seen to be moved there on any machine.
 """
 
+import gc
+import weakref
 from collections import OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -313,3 +315,32 @@ def test_keys_and_their_order_stay() -> None:
     moved = move_data_to_device(batch, META)
 
     assert [list(entry) for entry in moved] == [["b", "a", 3], ["z", "y"]]
+
+
+class Large:
+    pass
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda large: {"x": large},
+        lambda large: OrderedDict(x=large),
+        lambda large: defaultdict(list, x=large),
+        lambda large: deque([large]),
+        Sample,
+        lambda large: Pair(large, 1),
+    ],
+)
+def test_what_was_in_a_container_is_freed_without_the_garbage_collector(
+    wrap: Callable[[Any], Any],
+) -> None:
+    large = Large()
+    freed = weakref.ref(large)
+    gc.disable()
+    try:
+        detached(wrap(large))
+        del large
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..actors.metrics.metric_states import load_torchmetrics_state, torchmetrics_state
+from ..actors.metrics.states import load_torchmetrics_state, torchmetrics_state
 from ..actors.module import LightningModule
 from ..actors.run_context import RunContext
 from ..actors.trees import detached
@@ -20,7 +20,7 @@ from ..loops.modes import Modes
 _TIES = ("_trainer", "_context", "_address", "_table", "_for_loggers")
 
 
-class Lent:
+class BorrowedActors:
     """Remembers actors that belong to another open run, and gives them back to it.
 
     Args:
@@ -49,8 +49,8 @@ class Lent:
 
 
 @contextmanager
-def lent_module(module: LightningModule) -> Iterator[None]:
-    """Lend a module to a run, and restore what another open run needs of it afterwards.
+def borrowed_module(module: LightningModule) -> Iterator[None]:
+    """Borrow a module for a run, and restore what another open run needs of it afterwards.
 
     That is all but its weights: its training modes, its gradients, the states of its metrics, and
     the run that the program's log names.

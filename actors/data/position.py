@@ -183,8 +183,7 @@ def _shut_down(iterator: Any) -> None:
 
     An exception holds the frames that it went through, and so the iterator. Left to the garbage
     collector, which empties its queues before the workers are told to end, torch waits 5 s for each
-    of
-    them, in the middle of whatever is running then.
+    of them, in the middle of whatever is running then.
     """
     shut_down = getattr(iterator, "_shutdown_workers", None)
     if callable(shut_down):
@@ -242,8 +241,7 @@ class _Remaining:
     """A sampler without its first entries.
 
     The order is drawn when the sampler alone would draw it; otherwise it would differ. Most
-    samplers
-    draw it when the first entry is requested, some when an iterator is.
+    samplers draw it when the first entry is requested, some when an iterator is.
     """
 
     def __init__(self, sampler: Iterable[Any], passed: int) -> None:

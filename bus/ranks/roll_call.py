@@ -1,0 +1,177 @@
+"""The roll call: from heartbeats decides which rank is lost, and why.
+
+There are three ways of being lost, in the order in which they are looked for:
+
+- **dead**: its process ended without saying that it was done; whoever kept its socket open, or
+  waited for it, knows.
+- **silent**: nothing new was heard of it for ``silence_s``: stopped, or its host is gone. A node's
+  heartbeat is a sign of life only of those ranks whose own beat has changed in it. That all ranks
+  of a node fall silent at once is the fault of the one that keeps its desk, the lowest.
+- **stuck**: it answers, but its training thread has stood still for ``hang_s``, and so have all
+  others that still train, none of them at rest. The culprit is the one that is behind: at the
+  least point, and there has done least. All others wait for it, those that have left too. If
+  nobody is behind, all are stuck together, by something that no rank is guilty of; nobody is lost.
+
+There is one culprit, the first; the first word stands. What others suffer from it (their sockets
+close, they fall silent) is no news.
+
+It knows no clock: times are passed in, all from one clock, and are those at which something was
+heard, so that the clocks of others do not matter. While nobody calls the roll, because its process
+was stopped or starved, nothing can be heard, so that this time counts against nobody.
+"""
+
+import signal
+from collections.abc import Iterable
+
+from ..errors import RankMessageError
+from .messages import Failure, Heartbeat, Whereabouts, failure
+
+
+class _Rank:
+    """What was heard of a rank."""
+
+    __slots__ = ("heard_s", "is_done", "moved_s", "rank", "where")
+
+    def __init__(self, rank: int, now_s: float) -> None:
+        self.rank = rank
+        self.where = Whereabouts(rank, 0, 0)
+        self.heard_s = self.moved_s = now_s
+        self.is_done = False
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """How far it has come."""
+        return self.where.point, self.where.progress
+
+
+class RollCall:
+    """Knows when each rank was last heard of and when it last moved, and names the one culprit.
+
+    Args:
+        ranks: how many there are.
+        silence_s: how long a rank may be silent.
+        hang_s: how long a rank may stand still while others wait for it.
+        now_s: what time it is.
+
+    Attributes:
+        culprit: the rank that is lost, and why; None as long as none is.
+    """
+
+    def __init__(self, ranks: int, silence_s: float, hang_s: float, now_s: float) -> None:
+        self.culprit: Failure | None = None
+        self._silence_s, self._hang_s = silence_s, hang_s
+        self._ranks = [_Rank(rank, now_s) for rank in range(ranks)]
+        self._called_s = now_s
+
+    # -- what was heard ----------------------------------------------------------------------
+
+    def heard(self, heartbeat: Heartbeat, now_s: float) -> None:
+        """Take a node's heartbeat.
+
+        Args:
+            heartbeat: what came.
+            now_s: when it came.
+
+        Raises:
+            RankMessageError: it names a rank that does not exist.
+        """
+        for where in heartbeat.ranks:
+            rank = self._of(where.rank)
+            if where.beat <= rank.where.beat:
+                continue  # its node passed on what it had: no sign of life of this rank
+            rank.heard_s = now_s
+            if where.activity != rank.where.activity or (
+                (where.point, where.progress) != rank.place
+            ):
+                rank.moved_s = now_s
+            rank.where = where
+
+    def done(self, rank: int) -> None:
+        """Take a rank's word that it is done: it may end and be silent from now on.
+
+        Raises:
+            RankMessageError: there is no such rank.
+        """
+        self._of(rank).is_done = True
+
+    def ended(self, rank: int, exit_code: int | None = None) -> None:
+        """Take notice that a rank's process has ended.
+
+        Args:
+            rank: which.
+            exit_code: minus the signal that killed it, as in ``subprocess``; None if only its
+                socket is known to be closed.
+
+        Raises:
+            RankMessageError: there is no such rank.
+        """
+        of = self._of(rank)
+        if not of.is_done:
+            self.word(failure(rank, "dead", _end_of(exit_code), of.where))
+
+    def word(self, failure: Failure) -> None:
+        """Take a word of a lost rank that comes from elsewhere, such as from itself."""
+        if self.culprit is None:
+            self.culprit = failure
+
+    # -- what follows from it ----------------------------------------------------------------
+
+    def call(self, now_s: float) -> Failure | None:
+        """Return the culprit, if a rank is lost; to be called several times in ``silence_s``."""
+        away_s, self._called_s = now_s - self._called_s, now_s
+        if away_s > self._silence_s / 2:
+            for rank in self._ranks:
+                rank.heard_s = min(now_s, rank.heard_s + away_s)
+                rank.moved_s = min(now_s, rank.moved_s + away_s)
+        if self.culprit is None:
+            self.culprit = self._silent(now_s) or self._stuck(now_s)
+        return self.culprit
+
+    def _silent(self, now_s: float) -> Failure | None:
+        """Return the word of the rank that has been silent longest, if that is too long."""
+        last = min(self._not_done(), key=lambda each: each.heard_s, default=None)
+        if last is None or now_s - last.heard_s < self._silence_s:
+            return None
+        what = f"it has been silent for {now_s - last.heard_s:.1f} s"
+        return failure(last.rank, "silent", what, last.where)
+
+    def _stuck(self, now_s: float) -> Failure | None:
+        """Return the word of the rank that is behind, if all that train stand still too long."""
+        train = [each for each in self._not_done() if each.where.activity == "trains"]
+        moved_s = max((each.moved_s for each in train), default=now_s)
+        if now_s - moved_s < self._hang_s:
+            return None
+        if any(each.where.activity == "rests" for each in self._not_done()):
+            return None
+        least = min(each.place for each in train)
+        behind = [each for each in train if each.place == least]
+        waiting = len(self._ranks) - len(behind)
+        if not waiting:
+            return None
+        guilty = behind[0]
+        what = f"it has stood still for {now_s - guilty.moved_s:.1f} s, and {waiting} wait for it"
+        if len(behind) > 1:
+            what += f"; with it stand {len(behind) - 1} more"
+        return failure(guilty.rank, "stuck", what, guilty.where)
+
+    def _not_done(self) -> Iterable[_Rank]:
+        return (each for each in self._ranks if not each.is_done)
+
+    def _of(self, rank: int) -> _Rank:
+        if not 0 <= rank < len(self._ranks):
+            raise RankMessageError(
+                f"a message names rank {rank}; expected 0 to {len(self._ranks) - 1}"
+            )
+        return self._ranks[rank]
+
+
+def _end_of(exit_code: int | None) -> str:
+    """Return how a process ended, for people."""
+    if exit_code is None:
+        return "its process ended without a word"
+    if exit_code >= 0:
+        return f"its process exited with code {exit_code} before it was done"
+    try:
+        return f"its process was killed by {signal.Signals(-exit_code).name}"
+    except ValueError:  # a real-time signal
+        return f"its process was killed by signal {-exit_code}"

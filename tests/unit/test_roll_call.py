@@ -1,0 +1,164 @@
+"""The roll call: a table of situations, and who is lost in each."""
+
+from typing import NamedTuple
+
+import pytest
+
+from nightbus.bus.errors import RankMessageError
+from nightbus.bus.ranks.messages import Activity, Failure, Heartbeat, Whereabouts
+from nightbus.bus.ranks.roll_call import RollCall
+
+SILENCE_S, HANG_S = 10.0, 60.0
+
+
+class Seen(NamedTuple):
+    """A rank as it is seen from some moment on: it sends this each second, until it is silent."""
+
+    point: int
+    progress: int = 0
+    hook: str = "training_step"
+    activity: Activity = "trains"
+    until_s: float = float("inf")
+    moves: bool = False
+
+
+def watch(ranks: list[Seen], seconds: int, done: tuple[int, ...] = ()) -> Failure | None:
+    """The culprit after so many seconds."""
+    roll = RollCall(len(ranks), SILENCE_S, HANG_S, 0.0)
+    for rank in done:
+        roll.done(rank)
+    for now_s in range(1, seconds + 1):
+        for rank, seen in enumerate(ranks):
+            if now_s <= seen.until_s:
+                point = seen.point + (now_s if seen.moves else 0)
+                where = Whereabouts(rank, now_s, point, seen.progress, seen.hook, 4, seen.activity)
+                roll.heard(Heartbeat(rank, (where,)), now_s)
+        if roll.call(now_s):
+            break
+    return roll.culprit
+
+
+@pytest.mark.parametrize(
+    ("ranks", "seconds", "rank", "cause"),
+    [
+        pytest.param(
+            [Seen(7, moves=True, until_s=3), Seen(7, moves=True)], 13, 0, "silent", id="silent"
+        ),
+        pytest.param(
+            [Seen(7, until_s=5), Seen(7, until_s=4), Seen(7)], 20, 1, "silent", id="silent longest"
+        ),
+        pytest.param(
+            [Seen(7), Seen(7, until_s=4), Seen(7, until_s=4)], 20, 1, "silent", id="a node's desk"
+        ),
+        pytest.param([Seen(8), Seen(7), Seen(8)], 61, 1, "stuck", id="at the least point"),
+        pytest.param([Seen(7, 5), Seen(7, 5), Seen(7, 2)], 61, 2, "stuck", id="has done least"),
+        pytest.param([Seen(8), Seen(7), Seen(7)], 61, 1, "stuck", id="two are behind"),
+        pytest.param([Seen(9, activity="left"), Seen(9)], 61, 1, "stuck", id="who has left waits"),
+    ],
+)
+def test_one_rank_is_lost(ranks: list[Seen], seconds: int, rank: int, cause: str) -> None:
+    word = watch(ranks, seconds)
+
+    assert word is not None
+    assert (word.rank, word.cause) == (rank, cause)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "seconds"),
+    [
+        pytest.param([Seen(7, moves=True), Seen(3, moves=True)], 200, id="all move"),
+        pytest.param(
+            [Seen(7, moves=True, until_s=3), Seen(7, moves=True)], 12, id="silent a while"
+        ),
+        pytest.param([Seen(8), Seen(7), Seen(8)], 60, id="behind for a while"),
+        pytest.param([Seen(7, 3), Seen(7, 3)], 200, id="stuck together"),
+        pytest.param([Seen(7)], 200, id="alone"),
+        pytest.param([Seen(8), Seen(7, moves=True)], 200, id="waited for, and moves"),
+        pytest.param([Seen(8, moves=True), Seen(7)], 200, id="behind, and nobody waits"),
+        pytest.param([Seen(8, activity="rests"), Seen(7, activity="rests")], 200, id="paused"),
+        pytest.param([Seen(8, activity="rests"), Seen(7)], 200, id="others are paused"),
+        pytest.param([Seen(8, activity="left")] * 2, 200, id="all have left"),
+    ],
+)
+def test_nobody_is_lost(ranks: list[Seen], seconds: int) -> None:
+    assert watch(ranks, seconds) is None
+
+
+def test_a_rank_that_is_done_may_be_silent() -> None:
+    assert watch([Seen(7, moves=True), Seen(7, until_s=0)], 200, done=(1,)) is None
+
+
+def test_the_word_says_where_the_stuck_rank_stands_and_how_many_wait() -> None:
+    word = watch([Seen(8), Seen(7, hook="on_train_batch_end"), Seen(8)], 61)
+
+    assert word == Failure(
+        1, "stuck", "it has stood still for 60.0 s, and 2 wait for it", 7, "on_train_batch_end", 4
+    )
+
+
+def test_others_that_stand_with_it_are_counted() -> None:
+    word = watch([Seen(8), Seen(7), Seen(7)], 61)
+
+    assert word is not None
+    assert word.what.endswith("1 wait for it; with it stand 1 more")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "what"),
+    [
+        (None, "its process ended without a word"),
+        (-9, "its process was killed by SIGKILL"),
+        (-40, "its process was killed by signal 40"),
+        (3, "its process exited with code 3 before it was done"),
+    ],
+)
+def test_a_process_that_ended_is_dead(exit_code: int | None, what: str) -> None:
+    roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
+    roll.heard(Heartbeat(0, (Whereabouts(1, 1, 7, 0, "training_step", 4),)), 1.0)
+    roll.ended(1, exit_code)
+
+    assert roll.call(1.0) == Failure(1, "dead", what, 7, "training_step", 4)
+
+
+def test_a_process_that_is_done_may_end() -> None:
+    roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
+    roll.done(1)
+    roll.ended(1)
+
+    assert roll.call(1.0) is None
+
+
+def test_the_first_word_stands() -> None:
+    roll = RollCall(3, SILENCE_S, HANG_S, 0.0)
+    raised = Failure(2, "raised", "ValueError: no data")
+    roll.word(raised)
+    roll.ended(1, -9)
+
+    assert roll.call(100.0) == raised
+
+
+def test_a_beat_that_its_node_passes_on_again_is_no_sign_of_life() -> None:
+    roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
+    for now_s in range(1, 12):
+        stopped = Whereabouts(1, 1, 7)
+        roll.heard(Heartbeat(0, (Whereabouts(0, now_s, 7), stopped)), now_s)
+        roll.call(now_s)
+
+    assert roll.culprit is not None
+    assert (roll.culprit.rank, roll.culprit.cause) == (1, "silent")
+
+
+def test_while_nobody_calls_the_roll_nobody_is_taken_for_silent_or_stuck() -> None:
+    roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
+    for now_s in (*range(1, 5), *range(1000, 1008)):  # its host was asleep meanwhile
+        beats = tuple(Whereabouts(rank, now_s, 7 + rank) for rank in range(2))
+        if now_s != 1000:
+            roll.heard(Heartbeat(0, beats), now_s)
+        assert roll.call(now_s) is None
+
+
+def test_a_rank_that_does_not_exist_is_refused() -> None:
+    roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
+
+    with pytest.raises(RankMessageError, match="names rank 2; expected 0 to 1"):
+        roll.heard(Heartbeat(0, (Whereabouts(2, 1, 0),)), 1.0)
