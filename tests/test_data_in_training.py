@@ -381,6 +381,7 @@ class OfPoints(Small):
 def test_a_module_moves_batches_of_its_own_type(tmp_path: Path) -> None:
     class Moves(OfPoints):
         def transfer_batch_to_device(self, batch: Any, device: Any) -> Any:  # type: ignore[override]
+            assert device == self.device
             return moved(batch, device)
 
     module = Moves()

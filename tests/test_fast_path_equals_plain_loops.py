@@ -414,6 +414,7 @@ PLAIN = SetUp(
 )
 @given(SET_UPS)
 @example(PLAIN)
+@example(replace(PLAIN, handled=frozenset({"on_train_batch_start", "on_train_batch_end"})))
 @example(replace(PLAIN, command="save", commands_at=2, skipped=frozenset({1, 4}), accumulate=2))
 @example(replace(PLAIN, command="stop", commands_at=3, shows_loss=True))
 @example(replace(PLAIN, saves_every=2, max_steps=BATCHES + 2, samples=BATCHES * 4 - 3))
