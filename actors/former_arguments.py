@@ -50,8 +50,6 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     "strategy": _Unsupported(_ONE_PROCESS, (None, "auto", "single_device")),
     "distributed_backend": _Unsupported(_ONE_PROCESS),
     # Settings without effect for one process.
-    "sync_batchnorm": _Unsupported(_ONE_PROCESS, (None, False, True)),
-    "use_distributed_sampler": _Unsupported(_ONE_PROCESS, (None, False, True)),
     "replace_sampler_ddp": _Unsupported(_ONE_PROCESS, (None, False, True)),
     "plugins": _Unsupported("precision= and accelerator=", (None, [], ())),
     "amp_backend": _Unsupported(_MIXED, (None, "native")),

@@ -51,7 +51,7 @@ class LoggingMixin:
         on_epoch: bool | None = None,
         reduce_fx: ReduceFx = "mean",
         enable_graph: bool = False,
-        sync_dist: bool = False,
+        sync_dist: bool | None = None,
         sync_dist_group: Any = None,
         add_dataloader_idx: bool = True,
         batch_size: int | None = None,
@@ -74,14 +74,17 @@ class LoggingMixin:
             reduce_fx: mean (weighted by batch size), sum, min, max, or a function of the epoch's
                 values as a tensor of shape (N,).
             enable_graph: accepted for code written for Lightning; no graph is kept.
-            sync_dist: reduce over processes; without effect, since only one process is supported.
-            sync_dist_group: process group to reduce over; without effect.
+            sync_dist: reduce over all ranks: True also each step's value, in training; False leaves
+                the epoch's value to each rank too. By default the epoch's value is that of all
+                ranks. A mean is weighted by batch size. Not all ranks have to log the metric.
+            sync_dist_group: accepted for code written for Lightning, without effect: all ranks
+                are reduced over.
             add_dataloader_idx: append ``/dataloader_idx_N`` if there are several dataloaders.
             batch_size: weight for the mean; by default the first dimension of the batch's tensors
                 and arrays, or the length of its lists. If it cannot be found, a warning says so
                 once.
             metric_attribute: accepted for code written for Lightning, without effect.
-            rank_zero_only: record in the process of rank 0 only; without effect.
+            rank_zero_only: record in the process of rank 0 only, and its value alone.
 
         Raises:
             MetricError: the metric cannot be logged here or in this way; the message says what to
@@ -98,10 +101,16 @@ class LoggingMixin:
                     on_epoch,
                     reduce_fx,
                     add_dataloader_idx=add_dataloader_idx,
+                    sync_dist=sync_dist,
                     batch_size=batch_size,
+                    rank_zero_only=rank_zero_only,
                 )
             return
         trainer = self._trainer or self.trainer  # which says that there is none
+        if rank_zero_only:
+            if not trainer.is_global_zero:
+                return
+            sync_dist = False
         trainer.metrics.log(
             self._address,
             name,
@@ -113,6 +122,7 @@ class LoggingMixin:
             reduce_fx,
             add_dataloader_idx,
             batch_size,
+            sync_dist,
         )
 
     def log_dict(

@@ -63,10 +63,14 @@ class Wiring:
         handlers = hook_handlers(
             owners, defaults, arguments, self._hooks_of_loops, self._has_several, former
         )
+        wants_outputs = "on_train_batch_end" in handlers
         if optimization.replicas is not None:
             steps = handlers.get("training_step") or [defaults["training_step"]]
             step = chained("training_step", steps)
             handlers["training_step"] = [optimization.replicas.routed(step)]
+            # First, because callbacks read the values of all ranks.
+            ends = handlers.get("on_train_batch_end", ())
+            handlers["on_train_batch_end"] = [self._sync_step, *ends]
         context.routes.set_handlers(handlers, defaults)
         self.evaluates_first = evaluates_first(optimization.optimizers)
         self.has_training_step_end = is_overridden(module, "training_step_end")
@@ -79,12 +83,13 @@ class Wiring:
         self.keeps_training_outputs = self.logs_collected_training or any(
             takes_argument(owner, "on_train_epoch_end", "outputs") for owner in (module, *callbacks)
         )
-        self.wants_training_outputs = (
-            self.keeps_training_outputs or "on_train_batch_end" in handlers
-        )
+        self.wants_training_outputs = self.keeps_training_outputs or wants_outputs
         self.has_step_end = {
             kind: is_overridden(module, f"{kind}_step_end") for kind in ("validation", "test")
         }
+
+    def _sync_step(self, *_: Any) -> None:
+        self._context.metrics.sync_step()
 
     def _has_several(self, numbered: str) -> bool:
         """Return whether there are several of what an argument numbers.

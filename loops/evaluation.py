@@ -95,7 +95,9 @@ class EvaluationLoop(Loop):
 
     @property
     def skip(self) -> bool:
-        return not any(limit != 0 for limit in self._limits)
+        reads = any(limit != 0 for limit in self._limits)
+        # A rank without a batch still takes part in what all ranks do at the end.
+        return not any(self._loop_context.group.gather("whether there is a batch", reads))
 
     @property
     def _loaders(self) -> list[Any]:

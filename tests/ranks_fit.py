@@ -5,8 +5,7 @@ Cases share the processes, because starting them takes most of the time.
 
 import json
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import nightbus as nb
 
-CASES: dict[str, Callable[[], Any]] = {}
+CASES: list[Callable[[], Any]] = []
 SAMPLES, FEATURES, SEED = 36, 5, 40
 
 
 def case(function: Callable[[], Any]) -> Callable[[], Any]:
-    CASES[function.__name__] = function
+    CASES.append(function)
     return function
 
 
@@ -195,18 +194,16 @@ def other_weights_on_each_rank() -> list[float]:
     return weights(module)
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], cases: Sequence[Callable[[], Any]]) -> None:
+    """Run the cases of these names, or all, and keep what they find."""
     found: dict[str, Any] = {}
-    for name in names or CASES:
-        try:
-            found[name] = CASES[name]()
-        except BaseException:
-            found[name] = traceback.format_exc()
-            raise
-        finally:
-            rank = dist.get_rank() if dist.is_initialized() else 0
-            Path(f"found-{rank}.json").write_text(json.dumps(found))
+    for each in cases:
+        if names and each.__name__ not in names:
+            continue
+        found[each.__name__] = each()
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        Path(f"found-{rank}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:], CASES)

@@ -8,7 +8,7 @@ from ..actors.callback import Callback
 from ..actors.data.rng import undrawn, undrawn_from
 from ..actors.hooks import similar_method
 from ..actors.ranks.seeds import spread_seeds
-from ..actors.ranks.weights import share_weights
+from ..actors.ranks.weights import share_weights, synchronize_batchnorm
 from ..bus.errors import UsageError
 from ..bus.events import Scalar
 from ..bus.system.logging_setup import get_logger
@@ -189,6 +189,8 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     module._attach(trainer)  # also its submodules that configure_model has created
     if checkpoint is not None:
         trainer.checkpointer.restore_module(checkpoint)
+    if function == "fit" and trainer.sync_batchnorm and not trainer.group.world.is_alone:
+        synchronize_batchnorm(module, trainer.device.device)
     trainer.device.place_module(module)
     share_weights(trainer.group, module)
     spread_seeds(trainer.group)

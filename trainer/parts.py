@@ -27,8 +27,8 @@ class TrainerParts(TrainerProperties):
         ckpt_path: argument of the function that runs.
         interrupted: True if Ctrl-C ended the last run.
         predict_loop: the loop that ``predict`` runs.
-        fast_dev_run, deterministic, benchmark, detect_anomaly, prepare_data_per_node: arguments of
-            the Trainer.
+        fast_dev_run, deterministic, benchmark, detect_anomaly, prepare_data_per_node,
+            sync_batchnorm: arguments of the Trainer.
     """
 
     open_run: OpenRun | None
@@ -44,6 +44,7 @@ class TrainerParts(TrainerProperties):
     benchmark: bool
     detect_anomaly: bool
     prepare_data_per_node: bool
+    sync_batchnorm: bool
     predict_loop: Any
 
     @property

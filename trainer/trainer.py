@@ -140,6 +140,12 @@ class Trainer(TrainerCopies):
             CombinedLoader.
         prepare_data_per_node: call ``prepare_data`` on each machine; if False, on the first only.
             Several machines are not supported yet.
+        use_distributed_sampler: on several ranks, read each a part of the data: in training as
+            torch's DistributedSampler would, in evaluation and prediction each sample exactly once.
+            A loader with a DistributedSampler keeps it. False leaves the parts to you, and so does
+            a stream (IterableDataset).
+        sync_batchnorm: on several ranks with GPUs, normalise by the batches of all ranks: makes
+            torch's SyncBatchNorm of the module's BatchNorms when fit begins.
         max_media_bytes: maximum encoded size of an image, figure, histogram, text or table in the
             log, in bytes; 1,000,000 or less.
         drain_timeout: how long sinks may take to finish at the end, in seconds.
@@ -197,6 +203,8 @@ class Trainer(TrainerCopies):
         reload_dataloaders_every_n_epochs: int = 0,
         multiple_trainloader_mode: CombineMode = "max_size_cycle",
         prepare_data_per_node: bool = True,
+        use_distributed_sampler: bool = True,
+        sync_batchnorm: bool = False,
         drain_timeout: float = 30.0,
         max_media_bytes: int = DEFAULT_MEDIA_BYTES,
         slurm_requeue: bool = False,
@@ -234,6 +242,8 @@ class Trainer(TrainerCopies):
             reload_dataloaders_every_n_epochs,
             multiple_trainloader_mode,
         )
+        self.loaders.use_distributed_sampler = use_distributed_sampler
+        self.sync_batchnorm = sync_batchnorm
         self.prepare_data_per_node = prepare_data_per_node
         self._set_gradients(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm)
         self.deterministic = check_choice("deterministic", deterministic, (True, False, "warn"))
@@ -669,6 +679,7 @@ class Trainer(TrainerCopies):
     def join_ranks(self) -> None:
         """Join the other ranks, if this is the first run of the process."""
         self.group = join(self.world, self.device.device.type)
+        self.metrics.group = self.group
         self.loaders.read_parts(self.group)
 
     def enter_run(self, opened: OpenRun) -> None:

@@ -95,6 +95,8 @@ class LogEntry:
         "source",
         "stage",
         "step_name",
+        "syncs_epoch",
+        "syncs_step",
         "to_epoch",
         "to_step",
         "to_step_thinned",
@@ -118,6 +120,7 @@ class LogEntry:
         self.dataloader_idx = 0
         self.metric: Any = None
         self.published_updates = 0  # the Metric's number of updates when its value was recorded
+        self.syncs_epoch = self.syncs_step = False  # with the other ranks
         self.is_restored = False  # from a checkpoint, not logged since
         prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
         by_rule = LOG_RULES[hook]

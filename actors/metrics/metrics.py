@@ -20,6 +20,7 @@ from ..arguments import check_at_least
 from ..checkpoints.weight_names import plain_name, plain_names, wrapped_by
 from ..data.batch_size import sizes_of
 from ..logging_mixin import ReduceFx
+from ..ranks.group import AloneGroup, Group
 from .log_entry import (
     ALL_LOADERS,
     EVALUATION_STEP,
@@ -32,6 +33,7 @@ from .log_entry import (
 from .monitors import Monitors
 from .reduction import Reduction
 from .results import Logged, Result
+from .synced import NO_RESULT, Synced, SyncedMetrics
 from .values import (
     MAX_NAME_CHARS,
     PendingScalar,
@@ -45,6 +47,7 @@ from .values import (
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
+_BATCH_END = ("on_train_batch_end", "on_batch_end")
 _NO_BATCH = object()
 _NO_STEP = -1
 _log = get_logger("nightbus.metrics")
@@ -97,6 +100,8 @@ class Metrics:
         self.unheard: Counter[str] = Counter()  # number of values put to other destinations
         self._directed: set[str] = set()  # names put with explicit destinations
         self._monitors = Monitors()
+        self.group: Group = AloneGroup()
+        self._synced: SyncedMetrics | None = None
         self.running_loss: object = None  # losses for the progress bar that no code logged
         self.step = _NO_STEP  # that values belong to; the current one if unset
         self._stepped = self._step_before = _NO_STEP
@@ -373,6 +378,7 @@ class Metrics:
         reduce_fx: ReduceFx,
         add_dataloader_idx: bool,
         batch_size: int | None,
+        sync_dist: bool | None = None,
     ) -> None:
         """Aggregate and record a metric; see ``LoggingMixin.log``.
 
@@ -387,12 +393,14 @@ class Metrics:
             reduce_fx: how an epoch's values are reduced.
             add_dataloader_idx: append the number of the dataloader, if there are several.
             batch_size: weight for the mean; that of the batch if None.
+            sync_dist: reduce over ranks; None does that for the epoch's value only.
         """
         place = self.bus.place
         options = (prog_bar, logger, on_step, on_epoch, reduce_fx, add_dataloader_idx)
         entry = self._entries.get((place.hook, name, place.dataloader_idx))
         if entry is None or entry.stage != place.stage or entry.is_restored:
             entry = self._register(source, name, value, options, entry)
+            self._choose_syncing(entry, sync_dist)
         if entry.source != source or (entry.options != options and differ(entry.options, options)):
             raise clash(entry, source, options)
         if entry.metric is not None:
@@ -400,7 +408,10 @@ class Metrics:
             return
         scalar = to_scalar(name, value)
         if entry.on_step:
-            self._record_step(source, entry, scalar)
+            if entry.syncs_step:
+                self._keep_for_ranks(entry, scalar, batch_size)
+            else:
+                self._record_step(source, entry, scalar)
         if entry.on_epoch:
             reduction = entry.reduction or entry.begin()
             if not entry.weighted or place.batch_idx < 0:
@@ -411,6 +422,43 @@ class Metrics:
                 reduction.add(scalar, self._batch_size)
             else:
                 reduction.add(scalar, self._size_of_batch())
+
+    def _choose_syncing(self, entry: LogEntry, sync_dist: bool | None) -> None:
+        """Determine which values of a call site are those of all ranks."""
+        if self._synced is not None:
+            entry.syncs_epoch = sync_dist is not False
+            # Evaluations may have another number of batches on each rank; and what is logged at
+            # the end of a batch comes after all ranks have reduced their values.
+            is_in_time = entry.stage == "train" and entry.hook not in _BATCH_END
+            entry.syncs_step = bool(sync_dist) and is_in_time and entry.metric is None
+
+    def _keep_for_ranks(self, entry: LogEntry, scalar: Value, batch_size: int | None) -> None:
+        """Keep a step's value until all ranks reduce theirs."""
+        assert self._synced is not None
+        is_due = self.is_due if self.step == _NO_STEP else self._is_due
+        labels = entry.to_step if is_due else entry.to_step_thinned
+        size = self._size_of_batch() if batch_size is None else batch_size
+        self._synced.add_step(entry, scalar, float(size), labels)
+
+    def sync_step(self) -> None:
+        """Record the step's values of all ranks; called on all of them at the end of a batch."""
+        if self._synced is not None:
+            for synced in self._synced.of_step():
+                self._record_synced(synced)
+
+    def _record_synced(self, synced: Synced) -> None:
+        """Record a value of all ranks: in the log of rank 0; others record what was their own."""
+        (source, name, recorded, labels, *_), value, own = synced
+        if self.group.world.is_global_zero or self.muted:
+            self._record(source, recorded, value, labels)
+        else:
+            if own is not None:
+                self._record(source, recorded, own, ("rank",))
+            for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
+                if label in labels:
+                    latest[recorded] = value
+        if recorded != name and (self._set_aside is not None or not self.muted):
+            self._callback[name] = value
 
     def _record_step(self, source: str, entry: LogEntry, scalar: Value) -> None:
         is_due = self.is_due if self.step == _NO_STEP else self._is_due
@@ -594,7 +642,9 @@ class Metrics:
         for name, value, options in result.logged():
             entry = self._result_entry(hook, name, options)
             scalar = to_scalar(name, value)
-            if entry.on_step:
+            if entry.on_step and entry.syncs_step:
+                self._keep_for_ranks(entry, scalar, size)
+            elif entry.on_step:
                 self._record_step(entry.source, entry, scalar)
             if entry.on_epoch and not keeps:
                 reduction = entry.reduction or entry.begin()
@@ -622,6 +672,7 @@ class Metrics:
             if entry.on_step and entry.on_epoch:
                 entry.step_name, entry.epoch_name = f"step_{shown}", f"epoch_{shown}"
             entry.dataloader_idx = place.dataloader_idx
+            self._choose_syncing(entry, options.sync_dist or None)
             self._take_up(key, entry)
             self._entries[key] = entry
         return entry
@@ -640,6 +691,9 @@ class Metrics:
         for name, value, options in result.reduced():
             entry = self._result_entry(hook, name, options)
             scalar = resolved(to_scalar(name, value))
+            if entry.syncs_epoch:  # with the next values of the epoch that are recorded
+                (entry.reduction or entry.begin()).add(scalar, 1)
+                continue
             self._record(entry.source, entry.epoch_name, scalar, entry.to_epoch)
             published[entry.epoch_name] = scalar
         self._monitors.add(self.bus.place.stage, result, 1)
@@ -721,15 +775,24 @@ class Metrics:
             Values by dataloader index and metric name; those of all loaders by ``ALL_LOADERS``.
         """
         stage = self.bus.place.stage
-        for name, value in self._monitors.take(stage, is_choice=not self.muted):
-            self._record("module", name, value, ("callbacks",))
+        monitored = self._monitors.end(stage, is_choice=not self.muted)
         published: dict[int, dict[str, Scalar]] = {}
         for known in list(self._collections.values()):
             if known.stage == stage:  # copies a shared state to each of its metrics
                 list(known.collection.values(copy_state=False))
-        for entry in list(self._entries.values()):
-            if entry.stage != stage or not entry.on_epoch:
-                continue
+        entries = [e for e in self._entries.values() if e.stage == stage and e.on_epoch]
+        if self._synced is not None:
+            of_ranks = [entry for entry in entries if entry.syncs_epoch]
+            for synced in self._synced.of_epoch(stage, of_ranks, monitored):
+                self._record_synced(synced)
+                about = synced.about
+                if about.of_loader != NO_RESULT:
+                    published.setdefault(about.of_loader, {})[about.recorded] = synced.value
+            entries = [entry for entry in entries if not entry.syncs_epoch]
+            monitored = {}
+        for name, of_epoch in monitored.items():
+            self._record("module", name, of_epoch.compute(), ("callbacks",))
+        for entry in entries:
             if entry.metric is not None:
                 updates = entry.metric._update_count
                 if not updates or updates == entry.published_updates:
@@ -831,6 +894,7 @@ class Metrics:
             entry.dataloader_idx, entry.reduction = saved["dataloader_idx"], reduction
             entry.step_name, entry.epoch_name = saved["step_name"], saved["epoch_name"]
             entry.is_restored = True
+            entry.syncs_epoch = self._synced is not None
             if saved["metric"]:
                 try:
                     entry.metric = wrapped_by(submodules[saved["metric"]])
@@ -867,6 +931,8 @@ class Metrics:
         self.unheard.clear()
         self._directed.clear()
         self._monitors = Monitors()
+        is_alone = self.group.world.is_alone
+        self._synced = None if is_alone else SyncedMetrics(self.group, module)
         self.step = self._stepped = self._step_before = _NO_STEP
         self.running_loss = None
         self._callback.clear()

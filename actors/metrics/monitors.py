@@ -1,9 +1,8 @@
 """Monitors: values of ``early_stop_on`` and ``checkpoint_on`` in results."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ...bus.events import Scalar
 from .reduction import Reduction
 from .results import Result
 from .values import to_scalar
@@ -32,21 +31,23 @@ class Monitors:
             reduction = self._reductions.setdefault((kind, name), Reduction("mean"))
             reduction.add(to_scalar(name, value), size)
 
-    def take(self, stage: str, is_choice: bool) -> Iterator[tuple[str, Scalar]]:
-        """Yield the epoch's values by name, and start over.
+    def end(self, stage: str, is_choice: bool) -> dict[str, Reduction]:
+        """Return the epoch's reductions by name, and start over.
 
         Args:
             stage: the stage whose epoch ends.
             is_choice: an evaluation's values take precedence; not those of the sanity check.
         """
         kind = "train" if stage == "train" else "evaluation"
+        found = {}
         for name in ("early_stop_on", "checkpoint_on"):
             reduction = self._reductions.pop((kind, name), None)
             if reduction is None or (kind == "train" and name in self._chosen_in_evaluation):
                 continue
             if kind == "evaluation" and is_choice:
                 self._chosen_in_evaluation.add(name)
-            yield name, reduction.compute()
+            found[name] = reduction
+        return found
 
     def drop(self) -> None:
         """Drop the gathered values; the precedence of validation stays."""

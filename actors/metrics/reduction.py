@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...bus.events import Scalar
+from ..ranks.fused_reduce import Share
 from .values import PendingScalar, Value, resolved, to_scalar
 
 # reduce_fx, unless it is a function -> how it is done.
@@ -96,6 +97,12 @@ class Reduction:
     def reduce_with(self, how: str | Callable[[Tensor], Any]) -> None:
         """Use a function from now on, also for the values so far."""
         self._how = how
+
+    def share(self) -> Share:
+        """Return this rank's share of the value of all ranks."""
+        self._take_all(waits=True)
+        values = [float(value) for value in self._values]
+        return Share(float(self._sum), self._weight if self._how == "mean" else 1.0, values)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values so far, as plain data."""

@@ -21,6 +21,7 @@ class Logged(NamedTuple):
         on_step, on_epoch: when it is recorded.
         reduce_fx: reduces an epoch's values.
         tbptt_reduce_fx: reduces the values of one batch's splits.
+        sync_dist: each step's value is reduced over ranks, too.
     """
 
     prog_bar: bool
@@ -29,6 +30,7 @@ class Logged(NamedTuple):
     on_epoch: bool
     reduce_fx: Reduce
     tbptt_reduce_fx: Reduce
+    sync_dist: bool = False
 
 
 class Result:
@@ -135,7 +137,9 @@ class Result:
         if isinstance(value, Tensor) and not enable_graph:
             value = value.detach()
         self._attributes[name] = value
-        self._logged[name] = Logged(prog_bar, logger, step, epoch, reduce_fx, tbptt_reduce_fx)
+        self._logged[name] = Logged(
+            prog_bar, logger, step, epoch, reduce_fx, tbptt_reduce_fx, bool(sync_dist)
+        )
 
     def log_dict(self, dictionary: Mapping[str, Any], **options: Any) -> None:
         """Call ``log`` for each item of a mapping.

@@ -2,6 +2,7 @@
 
 from hashlib import blake2b
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -37,6 +38,23 @@ def share_weights(group: Group, module: nn.Module) -> None:
     if len(set(digests)) > 1:
         raise _differ(group, described)
     group.share(named.values())
+
+
+def synchronize_batchnorm(module: nn.Module, device: torch.device) -> None:
+    """Replace a module's BatchNorms by those that normalise by the batches of all ranks.
+
+    Args:
+        module: the module.
+        device: that it will be on.
+
+    Raises:
+        UsageError: torch has none for the device.
+    """
+    if device.type == "cpu":
+        raise UsageError(
+            "sync_batchnorm=True: torch's SyncBatchNorm needs GPUs; leave it out on a CPU"
+        )
+    nn.SyncBatchNorm.convert_sync_batchnorm(module)
 
 
 def _differ(group: Group, described: list[str]) -> RankMismatchError:

@@ -1,0 +1,189 @@
+"""SyncedMetrics: values that the ranks log, reduced over all of them."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ...bus.copies import StaysInRun
+from ...bus.events import Scalar
+from ..checkpoints.weight_names import plain_name
+from ..ranks.fused_reduce import FusedReduce, Share, Slot, Whole
+from ..ranks.group import Group
+from .log_entry import LogEntry
+from .reduction import Reduction
+from .values import Value, resolved, to_scalar
+
+NO_RESULT = -2  # instead of a dataloader: for callbacks alone
+
+
+class About(NamedTuple):
+    """What a rank that has not logged a metric has to know of it.
+
+    Attributes:
+        source: name of the module or callback that logged it.
+        name: as it was logged.
+        recorded: the name under which it is recorded.
+        labels: of its destinations.
+        of_loader: the dataloader of its values; NO_RESULT if it is no result of an evaluation.
+        metric: path in the module of a torchmetrics Metric; empty for other values.
+    """
+
+    source: str
+    name: str
+    recorded: str
+    labels: tuple[str, ...]
+    of_loader: int
+    metric: str = ""
+
+
+class Synced(NamedTuple):
+    """A metric of all ranks.
+
+    Attributes:
+        about: what it is.
+        value: of all ranks.
+        own: of this rank; None if it has logged none, or has none of its own.
+    """
+
+    about: About
+    value: Scalar
+    own: Scalar | None
+
+
+class SyncedMetrics(StaysInRun):
+    """Reduces the values that ranks log, of an epoch or of a step.
+
+    Args:
+        group: the ranks.
+        module: of the run, whose torchmetrics synchronise themselves.
+    """
+
+    def __init__(self, group: Group, module: nn.Module) -> None:
+        self._group, self._module = group, module
+        self._of_epochs: dict[str, FusedReduce] = {}  # by stage
+        self._of_steps = FusedReduce(group)
+        self._steps: dict[str, tuple[LogEntry, Value, float, tuple[str, ...]]] = {}
+        self._agrees = True  # on names of step values, after the next batch
+
+    # -- epochs ------------------------------------------------------------------------------
+
+    def of_epoch(
+        self, stage: str, entries: Iterable[LogEntry], others: dict[str, Reduction]
+    ) -> Iterator[Synced]:
+        """Yield the epoch's values of all ranks, and start over.
+
+        Args:
+            stage: whose epoch ends.
+            entries: call sites that are synchronised.
+            others: further reductions by name, for callbacks alone.
+        """
+        shares: dict[str, Share] = {}
+        slots: dict[str, Slot] = {}
+        by_key: dict[str, LogEntry] = {}
+        for entry in entries:
+            key = f"{entry.hook} {entry.dataloader_idx} {entry.name}"
+            share = self._share_of(entry)
+            if share is not None:
+                shares[key], slots[key] = share, self._slot_of(entry)
+            by_key[key] = entry
+        for name, reduction in others.items():
+            shares[name] = reduction.share()
+            slots[name] = Slot("mean", About("module", name, name, ("callbacks",), NO_RESULT))
+        if stage not in self._of_epochs:
+            self._of_epochs[stage] = FusedReduce(self._group)
+        for key, whole in self._of_epochs[stage].reduce(shares, slots).items():
+            yield from self._synced(whole, by_key.get(key), shares.get(key))
+        self._agrees = True
+
+    def _share_of(self, entry: LogEntry) -> Share | None:
+        if entry.metric is not None:
+            updates = entry.metric._update_count
+            return Share() if updates and updates != entry.published_updates else None
+        reduction = entry.end()
+        return None if reduction is None else reduction.share()
+
+    def _slot_of(self, entry: LogEntry) -> Slot:
+        path = ""
+        if entry.metric is not None:
+            parts = self._module.named_modules()
+            path = next((plain_name(name) for name, part in parts if part is entry.metric), "")
+        about = About(
+            entry.source, entry.name, entry.epoch_name, entry.to_epoch, entry.of_loader, path
+        )
+        if entry.metric is not None:
+            return Slot("flag", about)
+        return Slot(entry.how if isinstance(entry.how, str) else "values", about)  # type: ignore[arg-type]
+
+    def _synced(self, whole: Whole, entry: LogEntry | None, mine: Share | None) -> Iterator[Synced]:
+        slot, share, _ = whole
+        source, name, recorded, labels, of_loader, metric = slot.about
+        about = About(source, name, recorded, tuple(labels), of_loader, metric)
+        if slot.how == "flag":
+            yield from self._computed(about, entry)
+        elif slot.how != "values":
+            own = None if mine is None else mine.result(slot.how)
+            yield Synced(about, share.result(slot.how), own)
+        elif entry is not None:  # only ranks that have logged it know the function
+            reduction = Reduction(entry.how)
+            for value in share.values:
+                reduction.add(value, 1)
+            yield Synced(about, reduction.compute(), None)
+
+    def _computed(self, about: About, entry: LogEntry | None) -> Iterator[Synced]:
+        """Yield what a Metric computes, which exchanges its states with those of other ranks."""
+        metric: Any = entry.metric if entry is not None else None
+        if metric is None:
+            named = {plain_name(name): part for name, part in self._module.named_modules()}
+            metric = named[about.metric]
+        value = resolved(to_scalar(about.name, metric.compute()))
+        if entry is not None:
+            entry.published_updates = metric._update_count
+        yield Synced(about, value, None)
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def add_step(
+        self, entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...]
+    ) -> None:
+        """Keep a step's value until the step ends.
+
+        Args:
+            entry: the call site.
+            value: of this rank.
+            weight: its weight in a mean.
+            labels: of its destinations.
+        """
+        key = f"{entry.hook} {entry.dataloader_idx} {entry.name}"
+        self._steps[key] = entry, value, weight, labels
+
+    def of_step(self) -> Iterator[Synced]:
+        """Yield the step's values of all ranks, and those of names that are not agreed on yet."""
+        kept, self._steps = self._steps, {}
+        shares: dict[str, Share] = {}
+        slots: dict[str, Slot] = {}
+        for key, (entry, value, weight, labels) in kept.items():
+            number = float(resolved(value))
+            how = entry.how if isinstance(entry.how, str) else "mean"
+            total = number * weight if how == "mean" else number
+            shares[key] = Share(total, weight, [number] if how in ("min", "max") else ())
+            about = About(entry.source, entry.name, entry.step_name, labels, entry.of_loader)
+            slots[key] = Slot(how, about)  # type: ignore[arg-type]
+        if self._agrees:
+            self._agrees = False
+            self._of_steps.agree(slots)
+        agreed = self._of_steps.reduce_agreed(shares)
+        for key, whole in agreed.items():
+            yield from self._synced_step(whole, shares.get(key), slots.get(key))
+        for key, slot in slots.items():
+            if key not in agreed:
+                yield Synced(slot.about, shares[key].result(slot.how), None)
+
+    def _synced_step(self, whole: Whole, mine: Share | None, slot: Slot | None) -> Iterator[Synced]:
+        # Whether sinks get this step is the same on all ranks, and not in what was agreed on.
+        how, (source, name, recorded, labels, of_loader, _) = whole.slot
+        if slot is not None:
+            labels = slot.about.labels
+        own = None if mine is None else mine.result(how)
+        about = About(source, name, recorded, tuple(labels), of_loader)
+        yield Synced(about, whole.share.result(how), own)

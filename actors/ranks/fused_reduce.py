@@ -1,0 +1,165 @@
+"""FusedReduce: numbers of all ranks under agreed names, reduced in one exchange."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from ...bus.copies import StaysInRun
+from .group import Group
+
+How = Literal["mean", "sum", "min", "max", "values", "flag"]
+_COLUMNS = 4  # of a slot: total, weight, ranks that have it, NaNs
+
+
+class Slot(NamedTuple):
+    """What all ranks have to know of a number that one of them has.
+
+    Attributes:
+        how: it is reduced: ``values`` gathers what each rank has; ``flag`` only tells that one of
+            them has it.
+        about: plain data, as msgpack knows it.
+    """
+
+    how: How
+    about: Any
+
+
+class Share(NamedTuple):
+    """What a rank has of a number.
+
+    Attributes:
+        total: sum of its values, each times its weight.
+        weight: sum of their weights.
+        values: the extreme for ``min`` and ``max``; all of them for ``values``.
+    """
+
+    total: float = 0.0
+    weight: float = 1.0
+    values: Sequence[float] = ()
+
+    def result(self, how: How) -> float:
+        """Return the number that this is a share of."""
+        if how == "mean":
+            return self.total / self.weight if self.weight else math.nan
+        return self.values[0] if how in ("min", "max") else self.total
+
+
+class Whole(NamedTuple):
+    """What all ranks together have.
+
+    Attributes:
+        slot: what it is.
+        share: of all ranks.
+        ranks: how many have it.
+    """
+
+    slot: Slot
+    share: Share
+    ranks: int
+
+
+class FusedReduce(StaysInRun):
+    """Reduces numbers of all ranks, each under a name.
+
+    A rank need not have all of them: it adds nothing to those that it has not. A name that is new
+    is agreed on over the store, once; its number is part of the result all the same.
+
+    All ranks call each method in the same order.
+
+    Args:
+        group: the ranks.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._slots: dict[str, Slot] = {}
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The agreed names."""
+        return list(self._slots)
+
+    def agree(self, slots: Mapping[str, Slot]) -> None:
+        """Agree on the names that any rank has, over the store.
+
+        Args:
+            slots: this rank's names.
+        """
+        new = [[name, *slot] for name, slot in slots.items() if name not in self._slots]
+        for of_rank in self._group.gather("names of metrics", new):
+            for name, how, about in of_rank:
+                self._slots.setdefault(name, Slot(how, about))
+
+    def reduce(self, mine: Mapping[str, Share], slots: Mapping[str, Slot]) -> dict[str, Whole]:
+        """Return the numbers of all ranks together, those that one of them has.
+
+        Args:
+            mine: this rank's shares by name.
+            slots: what they are, at least of the new ones.
+        """
+        new = {name: slots[name] for name in mine if name not in self._slots}
+        row = self._sum(mine, len(new))
+        if row[0]:
+            self.agree(new)
+            row = self._sum(mine, 0)
+        return self._wholes(mine, row)
+
+    def reduce_agreed(self, mine: Mapping[str, Share]) -> dict[str, Whole]:
+        """Return those of the agreed names alone; without any, nothing is exchanged.
+
+        Args:
+            mine: this rank's shares by name.
+        """
+        return self._wholes(mine, self._sum(mine, 0)) if self._slots else {}
+
+    def _sum(self, mine: Mapping[str, Share], new: int) -> list[float]:
+        row = [float(new)]
+        for name in self._slots:
+            share = mine.get(name)
+            if share is None:
+                row += [0.0] * _COLUMNS
+            else:
+                nans = sum(value != value for value in share.values)
+                row += [share.total, share.weight, 1.0, float(nans)]
+        found = torch.tensor(row, dtype=torch.float64)
+        return self._group.sum(found).tolist()
+
+    def _wholes(self, mine: Mapping[str, Share], row: list[float]) -> dict[str, Whole]:
+        extremes, values = self._extremes(mine), self._values(mine)
+        found = {}
+        for number, (name, slot) in enumerate(self._slots.items()):
+            begin = 1 + number * _COLUMNS
+            total, weight, ranks, nans = row[begin : begin + _COLUMNS]
+            if not ranks:
+                continue
+            share = Share(total, weight, values.get(name, ()))
+            if name in extremes:
+                share = share._replace(values=[math.nan if nans else extremes[name]])
+            found[name] = Whole(slot, share, int(ranks))
+        return found
+
+    def _extremes(self, mine: Mapping[str, Share]) -> dict[str, float]:
+        """Return the greatest or least of what ranks have; all as maxima, in one exchange."""
+        signs = {
+            name: 1.0 if slot.how == "max" else -1.0
+            for name, slot in self._slots.items()
+            if slot.how in ("min", "max")
+        }
+        if not signs:
+            return {}
+        row = []
+        for name, sign in signs.items():
+            has = name in mine and mine[name].values[0] == mine[name].values[0]
+            row.append(sign * mine[name].values[0] if has else -math.inf)
+        greatest = self._group.greatest(torch.tensor(row, dtype=torch.float64)).tolist()
+        return {n: sign * each for (n, sign), each in zip(signs.items(), greatest, strict=True)}
+
+    def _values(self, mine: Mapping[str, Share]) -> dict[str, list[float]]:
+        names = [name for name, slot in self._slots.items() if slot.how == "values"]
+        if not names:
+            return {}
+        own = {name: list(mine[name].values) for name in names if name in mine}
+        of_ranks = self._group.gather("values of metrics", own)
+        return {name: [v for of_rank in of_ranks for v in of_rank.get(name, ())] for name in names}

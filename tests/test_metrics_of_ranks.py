@@ -1,0 +1,108 @@
+"""Two ranks evaluate each sample once, and log, monitor and stop by the values of both."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import read_to_end
+from ranks import TESTS, run_ranks
+from ranks_fit import trainer
+from ranks_log import SAMPLES, Evaluated, numbered
+
+from nightbus.bus.events import Put
+
+pytestmark = pytest.mark.long
+Found = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the program has run."""
+    where = tmp_path_factory.mktemp("ranks")
+    ended = run_ranks(where, TESTS / "ranks_log.py")
+    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
+    return where
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Found:
+    """What the cases found, by rank."""
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("case", ["validated", "tested_with_torchmetrics"])
+def test_an_evaluation_reads_each_sample_exactly_once(case: str, found: Found) -> None:
+    seen = [number for of_rank in found for number in of_rank[case]["seen"]]
+    assert sorted(seen) == list(range(SAMPLES))
+
+
+def test_a_validation_has_the_results_of_one_process(found: Found) -> None:
+    results = trainer().validate(Evaluated(), numbered(), verbose=False)
+    for of_rank in found:
+        spread = of_rank["validated"]["results"][0].pop("val_spread")
+        assert spread == 8.0  # a function gets the values of all ranks' batches
+        assert of_rank["validated"]["results"] == [
+            {name: value for name, value in results[0].items() if name != "val_spread"}
+        ]
+
+
+def test_torchmetrics_have_the_value_of_one_process(found: Found) -> None:
+    results = trainer().test(Evaluated(), numbered(), verbose=False)
+    for of_rank in found:
+        assert of_rank["tested_with_torchmetrics"]["results"] == results
+
+
+def test_a_rank_without_a_batch_has_the_results_of_the_others(found: Found) -> None:
+    for of_rank in found:
+        assert of_rank["validated_on_one_sample"][0]["val_mean"] == 0.0
+
+
+def test_predictions_of_a_rank_are_those_of_its_part(found: Found) -> None:
+    assert [of_rank["predicted"] for of_rank in found] == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
+
+
+def test_with_sync_dist_callbacks_read_the_steps_value_of_all_ranks(found: Found) -> None:
+    for of_rank in found:
+        for read in of_rank["logged"]["at_batches"]:
+            assert (read["both"], read["both_step"]) == (0.5, 0.5)
+            assert read["most"] == 1.0
+
+
+def test_a_mean_over_ranks_is_weighted_by_batch_size(found: Found) -> None:
+    for of_rank in found:
+        assert of_rank["logged"]["at_batches"][0]["weighted"] == 0.75
+
+
+def test_what_one_rank_alone_logs_is_known_to_all(found: Found) -> None:
+    for of_rank in found:
+        assert of_rank["logged"]["at_batches"][0]["of_one"] == 7.0
+        assert of_rank["logged"]["at_end"]["of_one_epoch"] == 7.0
+
+
+def test_without_sync_dist_or_on_rank_zero_only_a_value_is_the_ranks_own(found: Found) -> None:
+    first, second = (of_rank["logged"]["at_end"] for of_rank in found)
+    assert (first["own"], second["own"]) == (0.0, 1.0)
+    assert first["of_zero"] == 5.0
+    assert "of_zero" not in second
+
+
+def test_each_rank_has_its_own_values_in_its_log_and_rank_0_those_of_all(folder: Path) -> None:
+    puts: list[set[float]] = []
+    for rank in (0, 1):
+        (log,) = folder.glob(f"runs/*/attempt-000/rank-{rank:05}")
+        events, _ = read_to_end(log)
+        puts.append({e.value for e in events if isinstance(e, Put) and e.name == "both_step"})
+    assert puts == [{0.5}, {1.0}]
+
+
+def test_early_stopping_and_schedulers_decide_the_same_on_all_ranks(found: Found) -> None:
+    assert found[0]["stopped_early"] == found[1]["stopped_early"]
+    assert found[0]["stopped_early"]["epochs"] == 3
+    assert found[0]["stopped_early"]["rate"] < 0.05
+
+
+def test_loaders_of_different_lengths_are_refused_with_their_lengths(found: Found) -> None:
+    for of_rank in found:
+        assert "rank 0: 4, rank 1: 2" in of_rank["uneven_loaders"]
+        assert "limit_train_batches=2" in of_rank["uneven_loaders"]
