@@ -21,9 +21,14 @@ CASES: list[Callable[[], Any]] = []
 SAMPLES, FEATURES, SEED = 36, 5, 40
 
 
-def case(function: Callable[[], Any]) -> Callable[[], Any]:
-    CASES.append(function)
-    return function
+def case(cases: list[Callable[[], Any]]) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    """Make a function one of the cases of a program."""
+
+    def add(function: Callable[[], Any]) -> Callable[[], Any]:
+        cases.append(function)
+        return function
+
+    return add
 
 
 def data(samples: int = SAMPLES) -> Any:
@@ -137,17 +142,17 @@ def both(samples: int = SAMPLES, normalizes: bool = False, **options: Any) -> li
     return [bits(module), bits(by_hand)]
 
 
-@case
+@case(CASES)
 def plain() -> list[str]:
     return both()
 
 
-@case
+@case(CASES)
 def uneven() -> list[str]:
     return both(samples=35)
 
 
-@case
+@case(CASES)
 def with_hooks() -> list[str]:
     """The loops themselves, which the fast path leaves out."""
 
@@ -158,34 +163,34 @@ def with_hooks() -> list[str]:
     return both(callbacks=[Heard()])
 
 
-@case
+@case(CASES)
 def buffers() -> list[str]:
     return both(normalizes=True)
 
 
-@case
+@case(CASES)
 def accumulated() -> list[str]:
     return both(accumulate_grad_batches=2)
 
 
-@case
+@case(CASES)
 def clipped() -> list[str]:
     return both(gradient_clip_val=0.1)
 
 
-@case
+@case(CASES)
 def bf16() -> list[str]:
     return both(precision="bf16-mixed")
 
 
-@case
+@case(CASES)
 def double_batch() -> list[float]:
     module = Net()
     trainer().fit(module, loader(4))
     return weights(module)
 
 
-@case
+@case(CASES)
 def other_weights_on_each_rank() -> list[float]:
     module = Net()
     if dist.get_rank():
