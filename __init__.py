@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .actors.metrics.results import EvalResult as EvalResult
     from .actors.metrics.results import TrainResult as TrainResult
     from .actors.optimization.lightning_optimizer import LightningOptimizer as LightningOptimizer
+    from .actors.ranks.strategy import DDPStrategy as DDPStrategy
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
     from .bus.clock import monotonic as monotonic
@@ -163,6 +164,7 @@ _HOME_OF = {
     "CSV": ".sinks.csv",
     "Callback": ".actors",
     "CombinedLoader": ".actors",
+    "DDPStrategy": ".actors.ranks.strategy",
     "EvalResult": ".actors.metrics.results",
     "HOOKS": ".actors",
     "JSONLines": ".sinks.json_lines",

@@ -2,7 +2,7 @@
 
 _ALL_HERE = "everything is in nightbus itself: use nightbus"
 _LOGGED = "use sinks: Trainer(sinks=[nightbus"
-_ONE_PROCESS = "use nothing instead: there is one process with one device so far"
+_DDP = "use Trainer(devices=..., strategy=...), where a strategy is DDPStrategy"
 _INSTEAD = {
     **dict.fromkeys(
         ("TQDMProgressBar", "RichProgressBar", "ProgressBarBase"),
@@ -37,12 +37,12 @@ _INSTEAD = {
     "LightningLite": "use Trainer with a loop of your own (Loop), or manual optimization",
     **dict.fromkeys(
         ("rank_zero_only", "rank_zero_info", "rank_zero_warn", "rank_zero_debug"),
-        "use plain functions: there is one process so far",
+        "use `if trainer.is_global_zero:`",
     ),
     "MisconfigurationException": "use UsageError",
     **dict.fromkeys(
-        ("DDPStrategy", "FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "Strategy"),
-        _ONE_PROCESS,
+        ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "Strategy"),
+        _DDP,
     ),
     **dict.fromkeys(
         ("SimpleProfiler", "AdvancedProfiler", "PyTorchProfiler", "profiler", "profilers"),
@@ -57,7 +57,7 @@ _INSTEAD = {
     "tuner": "use a loop over short fits instead: there is no tuner",
     "overrides": f"{_ALL_HERE}.LightningModule",
     "fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
-    **dict.fromkeys(("strategies", "accelerators", "plugins"), f"{_ONE_PROCESS}; see accelerator="),
+    **dict.fromkeys(("strategies", "accelerators", "plugins"), f"{_DDP}; see accelerator="),
     "demos": "use the scripts in examples/",
     "metrics": "use the package torchmetrics",
     "Metric": "use the package torchmetrics",

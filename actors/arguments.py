@@ -1,10 +1,10 @@
 """Checks and converts arguments of the Trainer and of callbacks that have several forms."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from ..bus.errors import UnsupportedArgumentError, UsageError
+from ..bus.errors import UsageError
 from ..bus.secrets.redaction import redact_setting, without_secrets
 
 T = TypeVar("T")
@@ -115,38 +115,6 @@ def described(given: object) -> str:
             return f"{name}, which is that of {package}; import nightbus's own"
         return f"{name}, whose {base.__name__} is that of {package}; derive it from nightbus's own"
     return name
-
-
-def parse_devices(devices: Any) -> int | None:
-    """Return the number of the device of its kind that is meant, from 0; None for any.
-
-    Args:
-        devices: ``"auto"``, 1, -1 for all devices, or a list or text with the number of one.
-
-    Raises:
-        UnsupportedArgumentError: several are meant.
-        UsageError: it is none of these.
-    """
-    given = devices
-    if isinstance(devices, str) and devices.strip() not in ("auto", ""):
-        numbers = devices.strip().rstrip(",").split(",")
-        if all(number.strip().lstrip("-").isdigit() for number in numbers):
-            several = "," in devices
-            devices = [int(number) for number in numbers] if several else int(numbers[0])
-    if devices in ("auto", None) or (type(devices) is int and devices in (1, -1)):
-        return None
-    if isinstance(devices, Sequence) and not isinstance(devices, str):
-        if len(devices) == 1 and type(devices[0]) is int and devices[0] >= 0:
-            return int(devices[0])
-        if len(devices) > 1 or list(devices) == [-1]:
-            devices = 2
-    if type(devices) is int and devices > 1:
-        raise UnsupportedArgumentError(
-            f"devices={given!r}: one process with one device is supported so far; use devices=1"
-        )
-    raise UsageError(
-        f"devices={given!r}: expected 1, 'auto', or a list with one device's number, such as [0]"
-    )
 
 
 def parse_max_time(max_time: Any) -> float | None:

@@ -63,8 +63,8 @@ def choose_device(accelerator: str, index: int | None = None) -> torch.device:
     accelerator = {"cuda": "gpu"}.get(accelerator, accelerator)
     if accelerator not in available:
         raise UsageError(
-            f"accelerator={accelerator!r}: expected 'auto', 'cpu', 'gpu' or 'mps'; one process "
-            "with one device is supported so far"
+            f"accelerator={accelerator!r}: expected 'auto', 'cpu', 'gpu' or 'mps'; for several "
+            "processes give devices="
         )
     if not available[accelerator]:
         here = [name for name, is_there in available.items() if is_there]
@@ -73,7 +73,10 @@ def choose_device(accelerator: str, index: int | None = None) -> torch.device:
         )
     count = torch.cuda.device_count() if accelerator == "gpu" else 1
     if index is not None and index >= count:
-        raise UsageError(f"devices=[{index}]: this machine has {count} for {accelerator!r}, from 0")
+        raise UsageError(
+            f"devices=[{index}]: this machine has {count} for {accelerator!r}, from 0"
+            + "; give a number, such as devices=2, for several processes" * (accelerator == "cpu")
+        )
     if accelerator == "gpu" and index is not None:
         return torch.device("cuda", index)
     return torch.device({"cpu": "cpu", "gpu": "cuda", "mps": "mps"}[accelerator])

@@ -29,7 +29,6 @@ class _Unsupported(NamedTuple):
     means: Sequence[tuple[Any, Mapping[str, Any]]] = ()
 
 
-_ONE_PROCESS = "nothing: one process with one device is supported so far"
 _NO_TPU = "accelerator='cpu', 'gpu' or 'mps': {} are not supported"
 _CPU = {"accelerator": "cpu"}
 _NO_TUNER = "nothing: there is no tuner; try values yourself, with max_steps"
@@ -45,12 +44,10 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     "num_tpu_cores": _Unsupported(_NO_TPU.format("TPUs"), (None, 0, [])),
     "ipus": _Unsupported(_NO_TPU.format("IPUs"), (None, 0)),
     "hpus": _Unsupported(_NO_TPU.format("HPUs"), (None, 0)),
-    "num_processes": _Unsupported(_ONE_PROCESS, (None, 1, "1")),
-    "num_nodes": _Unsupported(_ONE_PROCESS, (None, 1, "1")),
-    "strategy": _Unsupported(_ONE_PROCESS, (None, "auto", "single_device")),
-    "distributed_backend": _Unsupported(_ONE_PROCESS),
+    "num_processes": _Unsupported("devices=", (None, 1, "1")),
+    "distributed_backend": _Unsupported("strategy="),
     # Settings without effect for one process.
-    "replace_sampler_ddp": _Unsupported(_ONE_PROCESS, (None, False, True)),
+    "replace_sampler_ddp": _Unsupported("use_distributed_sampler=", (None, True)),
     "plugins": _Unsupported("precision= and accelerator=", (None, [], ())),
     "amp_backend": _Unsupported(_MIXED, (None, "native")),
     "amp_level": _Unsupported(_MIXED),
@@ -149,7 +146,7 @@ _OF_CALLBACKS: dict[str, dict[str, _Unsupported]] = {
     "ThroughputMonitor": {
         "length_fn": _Unsupported("an actor that puts the items per second"),
         "available_flops": _Unsupported("an actor that puts them"),
-        "world_size": _Unsupported(_ONE_PROCESS, (None, 1)),
+        "world_size": _Unsupported("nothing: the Trainer knows it", (None, 1)),
         "separator": _Unsupported("nothing: names are as they are", (None, "/")),
     },
 }

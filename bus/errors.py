@@ -199,7 +199,7 @@ class RankLostError(RankError):
     """A rank failed, is silent or stuck, so that the others cannot go on.
 
     Args:
-        rank: the culprit.
+        rank: the culprit; -1 if unknown.
         message: the same for people, with where it was.
 
     Attributes:

@@ -58,7 +58,7 @@ class TrainerParts(TrainerProperties):
 
     @abstractmethod
     def join_ranks(self) -> None:
-        """Join the other ranks, if this is the first run of the process."""
+        """Join the other ranks, and start them before if no launcher has."""
 
     @abstractmethod
     def enter_run(self, opened: OpenRun) -> None:

@@ -207,8 +207,8 @@ class TrainerProperties(LoopContext):
 
     @property
     def num_devices(self) -> int:
-        """Number of devices that this process trains on."""
-        return 1
+        """Number of devices of this machine that train, each in a process of its own."""
+        return self.world.local_size
 
     @property
     def device_ids(self) -> list[int]:
@@ -289,6 +289,7 @@ class TrainerProperties(LoopContext):
     precision = Assigned()
     accelerator = Assigned()
     devices = Assigned()
+    strategy = Assigned()
     max_time = Assigned()
     enable_progress_bar = Assigned()
     enable_model_summary = Assigned()

@@ -1,11 +1,15 @@
 """Runs fit, validate, test or predict from its arguments to its end, which is always recorded."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..actors.process.stop_signals import StopSignals
 from ..actors.process.torch_settings import torch_settings
+from ..actors.ranks.group import Group
+from ..bus.errors import RankLostError
 from ..bus.events import Ending, Fault
 from ..bus.observer import describe
 from ..bus.runs.run_folder import RunFolder
@@ -20,6 +24,10 @@ from .open_run import OpenRun
 from .parts import TrainerParts
 from .resuming import Start, best_of_training, find_start
 from .stages import Function
+
+RANK_LOST_EXIT_CODE = 75
+"""Exit code of a rank that ends because another one has; that of the other says why."""
+_AFTER_CULPRIT_S = 0.3  # a launcher that looks at its processes sees the other's end first
 
 
 def run(
@@ -43,10 +51,24 @@ def run(
         The result of ``body``; None if Ctrl-C ended it.
 
     Raises:
-        SystemExit: a signal such as SIGTERM ended the run.
+        SystemExit: a signal such as SIGTERM ended the run, or another rank has ended.
     """
     trainer.set_arguments(given)
-    trainer.join_ranks()
+    try:
+        trainer.join_ranks()
+        return _run(trainer, function, body, given)
+    except RankLostError as error:
+        notify_user(f"nightbus: rank {trainer.global_rank} ends: {error}")
+        time.sleep(_AFTER_CULPRIT_S)
+        raise SystemExit(RANK_LOST_EXIT_CODE) from error
+
+
+def _run(
+    trainer: TrainerParts,
+    function: Function,
+    body: Callable[[dict[str, Any] | None], Any],
+    given: CallArguments,
+) -> Any:
     module, signals = trainer.lightning_module, trainer.safe_points.signals
     first: BaseException | None = None
     how: Ending = "completed"
@@ -55,7 +77,8 @@ def run(
     with signals, borrowed_module(module):
         try:
             try:
-                opened, checkpoint = _open(trainer, function, given)
+                with _telling_others(trainer.group):
+                    opened, checkpoint = _open(trainer, function, given)
             except BaseException as error:
                 how, reason = _how_it_ended(error, signals)
                 add_advice(error, trainer.place, "")
@@ -67,7 +90,8 @@ def run(
                     ):
                         signals.let_through()
                         trainer.bus.attention |= signals.save_requested  # during the set-up
-                        result = body(checkpoint)
+                        with _telling_others(trainer.group):
+                            result = body(checkpoint)
                         opened.bus.check_is_here(f"{function} ended")
                     if function == "fit" and (trainer.should_stop or trainer.stop_reason):
                         how, reason = "stopped", trainer.stop_reason or "should_stop was set"
@@ -105,6 +129,20 @@ def run(
                         _add_note(first, second)
                 module._attach(None)
                 trainer.enrolment.borrowed.give_back()
+
+
+@contextmanager
+def _telling_others(group: Group) -> Iterator[None]:
+    """Tell the other ranks of an exception, or raise RankLostError if it came from them."""
+    try:
+        yield
+    except RankLostError:
+        raise
+    except Exception as error:
+        lost = group.lost(error)
+        if lost is None:
+            raise
+        raise lost from error
 
 
 def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, str]:

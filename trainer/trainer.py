@@ -15,7 +15,6 @@ from ..actors.arguments import (
     check_not_negative,
     check_seconds,
     listed,
-    parse_devices,
     parse_max_time,
     refuse_unknown_of,
 )
@@ -35,10 +34,9 @@ from ..actors.module import LightningModule
 from ..actors.optimization.progress import OptimizationProgress
 from ..actors.overrides import is_overridden
 from ..actors.process.slurm import check_requeue
+from ..actors.ranks.devices import parse_devices
 from ..actors.ranks.group import AloneGroup, Group
-from ..actors.ranks.joining import join
-from ..actors.ranks.strategy import DDPStrategy
-from ..actors.ranks.world import ALONE, World, world_of_environment
+from ..actors.ranks.strategy import DDPStrategy, parse_strategy
 from ..actors.run_optimization import RunOptimization
 from ..actors.saving.checkpointer import Checkpointer
 from ..actors.wiring import Wiring
@@ -65,6 +63,7 @@ from .call_arguments import CallArguments
 from .copies import TrainerCopies
 from .enrolment import Enrolment
 from .for_loggers import ForLoggers
+from .launch import launch_and_join
 from .open_run import OpenRun
 from .participants import Participants
 from .results_table import print_results
@@ -107,8 +106,12 @@ class Trainer(TrainerCopies):
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``64-true``, ``bf16-true`` and
             ``16-true`` convert the weights and batches themselves.
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
-        devices: a single device: 1, ``auto``, or a list with the index of one. Several are not
-            supported yet.
+        devices: number of devices of this machine, each of which gets a process of its own; -1 for
+            all, or a list of their indices. On the CPU, the number of processes. ``auto`` means
+            as many as a launcher such as torchrun has started, or one. See docs/distributed.md.
+        num_nodes: number of machines, which a launcher has to start; by default what it says.
+        strategy: how several processes train: ``auto``, ``ddp``,
+            ``ddp_find_unused_parameters_true`` or a DDPStrategy.
         deterministic: use deterministic algorithms only; ``"warn"`` warns about an operation that
             has none.
         benchmark: let cuDNN choose the fastest algorithms.
@@ -139,7 +142,6 @@ class Trainer(TrainerCopies):
         multiple_trainloader_mode: how batches of several training loaders are combined; see
             CombinedLoader.
         prepare_data_per_node: call ``prepare_data`` on each machine; if False, on the first only.
-            Several machines are not supported yet.
         use_distributed_sampler: on several ranks, read each a part of the data: in training as
             torch's DistributedSampler would, in evaluation and prediction each sample exactly once.
             A loader with a DistributedSampler keeps it. False leaves the parts to you, and so does
@@ -185,6 +187,8 @@ class Trainer(TrainerCopies):
         precision: str | int = "32-true",
         accelerator: str = "auto",
         devices: Any = "auto",
+        num_nodes: int | None = None,
+        strategy: str | DDPStrategy = "auto",
         deterministic: bool | Literal["warn"] = False,
         benchmark: bool = False,
         detect_anomaly: bool = False,
@@ -210,7 +214,9 @@ class Trainer(TrainerCopies):
         slurm_requeue: bool = False,
         hang_timeout: float | None = None,
     ) -> None:
-        self.world: World = world_of_environment() or ALONE
+        asked = parse_devices(devices, accelerator)
+        self.world = asked.world(num_nodes)
+        self.ddp: DDPStrategy = parse_strategy(strategy)
         level()  # checks NIGHTBUS_LOG now rather than at the first message
         self.config = as_plain(self._arguments)
         self.participants = Participants(
@@ -222,7 +228,7 @@ class Trainer(TrainerCopies):
         if slurm_requeue:
             check_requeue()
         self.slurm_requeue = slurm_requeue
-        self.device = Device(accelerator, precision, parse_devices(devices))
+        self.device = Device(accelerator, precision, asked.index_of(self.world, accelerator))
         self._arguments["precision"] = self.device.precision
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
         self.strict_recording = strict_recording
@@ -315,7 +321,6 @@ class Trainer(TrainerCopies):
     ) -> None:
         """Make the parts of the trainer."""
         self.group: Group = AloneGroup()
-        self.ddp = DDPStrategy()
         self.place = Place(self.world.rank)
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
@@ -677,8 +682,8 @@ class Trainer(TrainerCopies):
         self.loaders.begin(loaders, module, self.datamodule, lambda: self.routes)
 
     def join_ranks(self) -> None:
-        """Join the other ranks, if this is the first run of the process."""
-        self.group = join(self.world, self.device.device.type)
+        """Join the other ranks, and start them before if no launcher has."""
+        self.group = launch_and_join(self.world, self.device.device.type, self.ddp.timeout)
         self.metrics.group = self.group
         self.loaders.read_parts(self.group)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from ...bus.copies import StaysInRun
-from ...bus.errors import RankError
+from ...bus.errors import RankLostError
 from .world import ALONE, World
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Group(StaysInRun, ABC):
             The decision of rank 0.
 
         Raises:
-            RankError: it raised on rank 0, which passes its own exception on.
+            RankLostError: it raised on rank 0, which passes its own exception on.
         """
         if self.world.rank == 0:
             try:
@@ -61,7 +61,7 @@ class Group(StaysInRun, ABC):
             return decision
         is_decided, decision = self.broadcast(what, None)
         if not is_decided:
-            raise RankError(f"rank 0 failed at {what}: {decision}")
+            raise RankLostError(0, f"rank 0 failed at {what}: {decision}")
         return decision
 
     @abstractmethod
@@ -90,6 +90,18 @@ class Group(StaysInRun, ABC):
 
         Args:
             tensors: same number, shapes and dtypes on all ranks.
+        """
+
+    @abstractmethod
+    def lost(self, error: Exception) -> RankLostError | None:
+        """Tell the others of an exception that ends this rank, unless they have caused it.
+
+        Args:
+            error: the exception.
+
+        Returns:
+            What to raise instead if it came because another rank has ended; None if it is this
+            rank's own.
         """
 
     @abstractmethod
@@ -131,6 +143,9 @@ class AloneGroup(Group):
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         pass
+
+    def lost(self, error: Exception) -> RankLostError | None:
+        return None
 
     def sum(self, values: Tensor) -> Tensor:
         return values

@@ -1,5 +1,6 @@
 """Joins this process to the other ranks, once for all Trainers of the process."""
 
+import atexit
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 """How long a collective operation may take; what torch uses for gloo."""
 
+_LAST_READS_S = 30.0  # that other ranks may take until they need the store of this one no more
+
 
 class _Process:
-    """What this process has joined; torch.distributed is one for the process, too."""
+    """What this process has joined, if anything; torch.distributed is one for it, too."""
 
     group: "ProcessGroup | None" = None
+    has_run_alone = False
 
 
 def joined_group() -> "ProcessGroup | None":
@@ -60,19 +64,30 @@ def join(
         return joined
     if world.is_alone:
         _refuse_a_group_of_users()
+        _Process.has_run_alone = True
         return AloneGroup()
     from .process_group import ProcessGroup  # torch may be built without torch.distributed
     from .store import connect
 
+    atexit.register(leave)
     _Process.group = ProcessGroup(world, store or connect(world, timeout), device_type, timeout)
     return _Process.group
 
 
+def has_run_alone() -> bool:
+    """Return whether a Trainer of this process has run without other ranks."""
+    return _Process.has_run_alone
+
+
 def leave() -> None:
-    """End the group that this process has joined, if any."""
-    if _Process.group is not None:
-        _Process.group.close()
-        _Process.group = None
+    """Leave the group that this process has joined, if any, because the process ends."""
+    group, _Process.group = _Process.group, None
+    if group is None:
+        return
+    error = getattr(sys, "last_value", None)  # an exception that has ended the script
+    group.close("" if error is None else f"{type(error).__name__}: {error}")
+    if group.world.is_global_zero and not group.world.has_store:
+        group.wait_until_all_left(_LAST_READS_S)
 
 
 def _refuse_a_group_of_users() -> None:

@@ -1,5 +1,6 @@
 """ProcessGroup: the group of several processes, over a TCPStore and torch.distributed."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from ...bus.errors import RankMismatchError, UsageError
+from ...bus.errors import RankLostError, RankMismatchError, UsageError
 from .group import Group
 from .world import World
 
@@ -21,6 +22,9 @@ _CHUNK_BYTES = 32 << 20  # of tensors that are shared at once
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-4, 0.02
 # Ranks that one store answers in the longest pause without being kept busy by it.
 _RANKS_A_PAUSE = 64
+
+_FAILED = "failed"
+_WAIT_FOR_WORD_S = 1.0  # for who ends a process to say so, after its connections were closed
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -37,13 +41,17 @@ class ProcessGroup(Group):
         device_type: ``cpu`` or ``cuda``; where the tensors are.
         timeout: of a collective operation; torch raises after it.
 
+    Attributes:
+        has_lost: another rank has ended, so that this one cannot go on.
+
     Raises:
         UsageError: torch.distributed was initialised with another number of processes.
     """
 
     def __init__(self, world: World, store: Store, device_type: str, timeout: timedelta) -> None:
         self.world = world
-        self._store = PrefixStore(f"nightbus/{world.restart}", store)
+        self._store = _of_nightbus(store, world)
+        self.has_lost = False
         self._exchanges = 0
         self._longest_pause_s = _LONGEST_PAUSE_S * max(1.0, world.size / _RANKS_A_PAUSE)
         self.wait_for_all("join")  # in short waits, unlike init_process_group, so Ctrl-C is handled
@@ -63,10 +71,61 @@ class ProcessGroup(Group):
                 f"{world.rank} of {world.size}; leave init_process_group to the Trainer"
             )
 
-    def close(self) -> None:
-        """End the process group, if this object has begun it."""
+    def close(self, failure: str) -> None:
+        """Leave the others: who waits for this rank gets an error from now on.
+
+        Args:
+            failure: why this rank ends; empty if it ends well.
+        """
+        with contextlib.suppress(dist.DistError, RuntimeError):  # the store's process has ended
+            if failure:
+                self._tell_failure(self.world.rank, f"failed: {failure}")
+            self._store.add("left", 1)
+            self._store.set(f"left/{self.world.rank}", "")
         if self._owns_group and dist.is_initialized():
             dist.destroy_process_group()
+
+    def wait_until_all_left(self, limit_s: float) -> None:
+        """Wait until all ranks have left, or one has failed.
+
+        Args:
+            limit_s: how long at most.
+        """
+        end_s = time.monotonic() + limit_s
+        while time.monotonic() < end_s and self._store.add("left", 0) < self.world.size:
+            if self._store.check([_FAILED]):
+                return
+            time.sleep(self._longest_pause_s)
+
+    # -- who has failed ----------------------------------------------------------------------
+
+    def _tell_failure(self, rank: int, how: str) -> None:
+        self._store.compare_set(_FAILED, "", f"{rank} {how}")
+
+    def lost(self, error: Exception) -> RankLostError | None:
+        try:
+            if not _is_of_transport(error):
+                self._tell_failure(
+                    f"rank {self.world.rank} failed: {type(error).__name__}: {error}"
+                )
+                return None
+            self.has_lost = True
+            return _lost(self._failure())
+        except (dist.DistError, RuntimeError):
+            return RankLostError(0, "rank 0, which serves the store, has ended")
+
+    def _failure(self) -> bytes:
+        """Return what is known of the rank that has ended, waiting a moment for its word."""
+        end_s = time.monotonic() + _WAIT_FOR_WORD_S
+        while not self._store.check([_FAILED]):
+            if time.monotonic() > end_s:
+                ranks = range(self.world.size)
+                left = (rank for rank in ranks if self._store.check([f"left/{rank}"]))
+                self._tell_failure(next(left, -1), "has ended, so the others cannot go on")
+            time.sleep(self._longest_pause_s)
+        return self._store.get(_FAILED)
+
+    # -- exchanges ---------------------------------------------------------------------------
 
     def broadcast(self, what: str, value: Any) -> Any:
         key = self._next_key("broadcast", what)
@@ -138,6 +197,9 @@ class ProcessGroup(Group):
         """Ask until something is there; a wait within torch's store would hold signals up."""
         pause_s = _FIRST_PAUSE_S
         while not is_there():
+            if self._store.check([_FAILED]):
+                self.has_lost = True
+                raise _lost(self._store.get(_FAILED))
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, self._longest_pause_s)
 
@@ -160,6 +222,37 @@ def _in_chunks(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
             chunk = []
     if chunk:
         yield chunk
+
+
+def _lost(word: bytes) -> RankLostError:
+    """Return the error for what ``tell_failure`` has told."""
+    rank, _, how = word.decode(errors="replace").partition(" ")
+    who = "another rank" if rank == "-1" else f"rank {rank}"
+    return RankLostError(int(rank), f"{who} {how}")
+
+
+def tell_failure(store: Store, world: World, rank: int, how: str) -> None:
+    """Tell all ranks, also those that have not joined yet, why they cannot go on.
+
+    Args:
+        store: the store of all ranks.
+        world: which rank this is.
+        rank: which one is to blame.
+        how: what it did; the first word stands.
+    """
+    _of_nightbus(store, world).compare_set(_FAILED, "", f"{rank} {how}")
+
+
+def _of_nightbus(store: Store, world: World) -> Store:
+    """Return the part of the store that no other use of it touches, nor an earlier start."""
+    return PrefixStore(f"nightbus/{world.restart}", store)
+
+
+def _is_of_transport(error: Exception) -> bool:
+    """Return whether an exchange failed, as it does when another rank has ended."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and "gloo" in str(error)
 
 
 def _encoded(what: str, value: Any) -> str:

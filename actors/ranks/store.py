@@ -1,12 +1,14 @@
 """The store of all ranks: a small server of keys and values, run by rank 0 or its launcher."""
 
+import os
+import socket
 from datetime import timedelta
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import Store, TCPStore
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from ...bus.errors import RankError
-from .world import World
+from .world import LOOPBACK, TOKEN, World
 
 
 def connect(world: World, timeout: timedelta) -> Store:
@@ -24,7 +26,7 @@ def connect(world: World, timeout: timedelta) -> Store:
     """
     serves = world.is_global_zero and not world.has_store
     try:
-        return TCPStore(
+        store = TCPStore(
             world.address,
             world.port,
             is_master=serves,
@@ -38,3 +40,33 @@ def connect(world: World, timeout: timedelta) -> Store:
             f"rank {world.rank} cannot {what} the store of rank 0 at {world.address}:{world.port}: "
             f"{error}; set MASTER_ADDR to the host of rank 0, and MASTER_PORT to a free port there"
         ) from error
+    return known_to_ranks(store, os.environ.get(TOKEN, ""))
+
+
+def serve_on_loopback(timeout: timedelta) -> TCPStore:
+    """Serve a store for ranks of this machine, on a port that the system chooses.
+
+    Args:
+        timeout: of a request that waits for a key.
+    """
+    with socket.socket() as listening:
+        listening.bind((LOOPBACK, 0))
+        return TCPStore(
+            LOOPBACK,
+            listening.getsockname()[1],
+            is_master=True,
+            timeout=timeout,
+            wait_for_workers=False,
+            multi_tenant=True,
+            master_listen_fd=listening.detach(),
+        )
+
+
+def known_to_ranks(store: Store, token: str) -> Store:
+    """Return the part of a store whose keys nobody knows but the ranks that nightbus starts.
+
+    Args:
+        store: the store.
+        token: what they know; empty for ranks that a launcher has started.
+    """
+    return PrefixStore(token, store) if token else store

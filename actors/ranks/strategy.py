@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ...bus.errors import UsageError
+from ...bus.errors import UnsupportedArgumentError, UsageError
 
 # The name that this version of torch has for it.
 _SHARES_BUFFERS = (
@@ -82,3 +82,45 @@ class DDPStrategy:
             gradient_as_bucket_view=self.gradient_as_bucket_view,
             static_graph=self.static_graph,
         )
+
+
+_NAMES = {
+    "ddp": DDPStrategy(),
+    "ddp_find_unused_parameters_false": DDPStrategy(),
+    "ddp_find_unused_parameters_true": DDPStrategy(find_unused_parameters=True),
+}
+_STARTING = "'ddp', whose processes are started as scripts: nothing is forked, nor pickled"
+_NOT_THERE = "'ddp', which keeps a copy of the module on each device"
+_INSTEAD = {
+    **dict.fromkeys(("ddp_spawn", "ddp_fork", "ddp_notebook"), _STARTING),
+    **dict.fromkeys(("dp", "ddp2", "fsdp", "fsdp2", "deepspeed"), _NOT_THERE),
+}
+
+
+def parse_strategy(strategy: object) -> DDPStrategy:
+    """Return the strategy that the Trainer's argument means.
+
+    Args:
+        strategy: ``"auto"``, a name such as ``"ddp"``, or a DDPStrategy.
+
+    Raises:
+        UnsupportedArgumentError: it is one of Lightning that does not exist here.
+        UsageError: it is none.
+    """
+    if isinstance(strategy, DDPStrategy):
+        return strategy
+    if strategy in (None, "auto", "single_device"):
+        return DDPStrategy()
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    if name in _NAMES and isinstance(strategy, str):
+        return _NAMES[name]
+    instead = next((_INSTEAD[known] for known in _INSTEAD if name.startswith(known)), None)
+    if name == "DDPStrategy":
+        instead = "nightbus.DDPStrategy(...), which has the same options"
+    if instead is not None or not isinstance(strategy, str):
+        raise UnsupportedArgumentError(
+            f"strategy={name if isinstance(strategy, str) else strategy!r} is not supported; use "
+            f"{instead or _NOT_THERE}"
+        )
+    expected = ", ".join(map(repr, ("auto", *_NAMES)))
+    raise UsageError(f"strategy={strategy!r}: expected {expected} or a nightbus.DDPStrategy")

@@ -7,14 +7,14 @@ from typing import Literal, NamedTuple
 
 from ...bus.errors import UsageError
 
-# Variables of those that nightbus starts itself.
-RUN_TOKEN = "NIGHTBUS_RANKS_TOKEN"
-STARTED_BY_NIGHTBUS = "NIGHTBUS_RANKS_STARTED_BY"
+# Variables of those that nightbus starts itself: the process that did, and what only they know.
+STARTED_BY = "NIGHTBUS_RANKS_STARTED_BY"
+TOKEN = "NIGHTBUS_RANKS_TOKEN"
 
 Launcher = Literal["nobody", "nightbus", "torchrun", "slurm", "mpi"]
 # Of SLURM: shells of interactive jobs, whose tasks are not this process's siblings.
 _INTERACTIVE_JOBS = ("bash", "interactive")
-_LOOPBACK = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _PORTS_OF_JOBS = 15_000  # and up, by the last digits of a job's number
 
 
@@ -68,7 +68,7 @@ class World:
     local_size: int = 1
     node_rank: int = 0
     started_by: Launcher = "nobody"
-    address: str = _LOOPBACK
+    address: str = LOOPBACK
     port: int = 0
     has_store: bool = False
     restart: int = 0
@@ -111,12 +111,14 @@ def _by_torchrun(variables: Mapping[str, str]) -> World | None:
     """Return the world of torchrun, or of nightbus, which sets the same variables."""
     if "RANK" not in variables and "LOCAL_RANK" not in variables:  # leftovers, such as WORLD_SIZE
         return None
+    by_nightbus = STARTED_BY in variables
+    if by_nightbus and variables[STARTED_BY] != str(os.getppid()):
+        return None  # a program that a rank has started, which has inherited its variables
     size = _number(variables, "WORLD_SIZE", 1)
     if size <= 1:
         return None
     rank = _number(variables, "RANK")
     local_size = _number(variables, "LOCAL_WORLD_SIZE", size)
-    by_nightbus = STARTED_BY_NIGHTBUS in variables
     return _checked(
         World(
             rank=rank,
@@ -227,5 +229,5 @@ def _first_host(node_list: str) -> str:
     name, bracket, ranges = node_list.partition("[")
     first = name.partition(",")[0]
     if not bracket or "," in name:
-        return first or _LOOPBACK
+        return first or LOOPBACK
     return first + ranges.partition("]")[0].replace("-", ",").partition(",")[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..bus import Bus
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, RankLostError, UsageError
 from ..event_kinds import kind_of
 from ..events import Event, Fault, Put
 from ..log.writer import LogIdentity, LogWriter
@@ -95,9 +95,10 @@ class BlackBox:
     def crash(self, error: Exception) -> None:
         """Write the files for an exception that ends the run.
 
-        Errors of usage and unusable checkpoints write nothing: their messages say what to do.
+        Errors of usage and unusable checkpoints write nothing: their messages say what to do. Nor
+        does the end of another rank, which writes its own.
         """
-        if not isinstance(error, UsageError | CheckpointError):
+        if not isinstance(error, UsageError | CheckpointError | RankLostError):
             trace = "".join(traceback.format_exception(error))
             text = f"\nthread {threading.current_thread().name} (training)\n{trace}"
             self._write("crash", f"the run crashed: {type(error).__name__}: {error}", text)

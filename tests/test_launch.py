@@ -1,0 +1,126 @@
+"""Trainer(devices=2) starts the other rank, and whatever happens, both end and say why."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import eventually
+from ranks import Ended, environment_alone, run_alone, script_file, started
+
+pytestmark = pytest.mark.long
+
+SCRIPT = """
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import nightbus as nb
+from models import Small, loader
+
+how, culprit = sys.argv[1], int(sys.argv[2])
+
+def fail():
+    if how == "raise":
+        raise ValueError("on purpose")
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "leave":
+        sys.exit(0)
+
+class Exchanging(Small):
+    def on_train_batch_end(self, *_):
+        if how == "hang" and self.trainer.global_step == 3:
+            Path(f"pid-{self.trainer.global_rank}").write_text(str(os.getpid()))
+            signal.pause()
+        if self.trainer.global_rank == culprit and self.trainer.global_step == 3:
+            fail()
+        self.trainer.group.sum(torch.zeros(1))
+
+if how == "raise early" and os.environ.get("RANK") == "1":
+    raise ValueError("on purpose")
+trainer = nb.Trainer(max_epochs=2, accelerator="cpu", devices=2, logger=False)
+trainer.fit(Exchanging(), loader())
+trainer.test(Exchanging(), loader(), verbose=False)
+print("done", trainer.global_rank, trainer.world_size, flush=True)
+if how == "raise late" and trainer.global_rank == culprit:
+    raise ValueError("on purpose")
+"""
+
+
+def run(folder: Path, how: str, culprit: int = -1) -> Ended:
+    """What rank 0 of the script ends with; both ranks write on its streams."""
+    ended = run_alone(folder, SCRIPT, how, str(culprit))
+    for line in ended.err.splitlines():
+        assert "gloo" not in line or line.startswith(("RuntimeError", "    "))
+    return ended
+
+
+def test_a_script_that_asks_for_two_devices_runs_in_two_processes(tmp_path: Path) -> None:
+    ended = run(tmp_path, "well")
+
+    assert ended.code == 0, ended.err
+    assert sorted(ended.out.splitlines()) == ["done 0 2", "done 1 2"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert [p.name for p in (folder / "attempt-000").glob("rank-*")] != []
+    assert ended.err.count("fit completed") == 1
+
+
+@pytest.mark.parametrize("culprit", [0, 1])
+def test_a_rank_that_raises_in_a_step_ends_the_other(tmp_path: Path, culprit: int) -> None:
+    ended = run(tmp_path, "raise", culprit)
+
+    assert ended.code == (75 if culprit else 1)
+    assert ended.err.count("ValueError: on purpose") >= 1
+    other = 1 - culprit
+    assert f"rank {other} ends: rank {culprit} failed: ValueError: on purpose" in ended.err
+
+
+def test_a_rank_that_is_killed_ends_the_other(tmp_path: Path) -> None:
+    ended = run(tmp_path, "kill", 1)
+
+    assert ended.code == 75
+    assert "nightbus: rank 0 ends: rank 1 was killed by signal 9" in ended.err
+
+
+def test_a_rank_that_leaves_ends_the_other(tmp_path: Path) -> None:
+    ended = run(tmp_path, "leave", 1)
+
+    assert ended.code == 75
+    assert "nightbus: rank 0 ends: rank 1 has ended" in ended.err
+
+
+def test_a_rank_that_fails_before_it_joins_ends_the_other(tmp_path: Path) -> None:
+    ended = run(tmp_path, "raise early")
+
+    assert ended.code == 75
+    assert "nightbus: rank 0 ends: rank 1 ended with exit code 1" in ended.err
+
+
+@pytest.mark.parametrize("culprit", [0, 1])
+def test_a_rank_that_fails_after_its_runs_shows_in_the_exit_code(
+    tmp_path: Path, culprit: int
+) -> None:
+    ended = run(tmp_path, "raise late", culprit)
+
+    assert ended.code == 1
+    assert sorted(ended.out.splitlines()) == ["done 0 2", "done 1 2"]
+
+
+def test_no_rank_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+    command = [sys.executable, str(script_file(tmp_path, SCRIPT)), "hang", "0"]
+    with started([command], [environment_alone()], tmp_path) as (process,):
+        pids = [tmp_path / f"pid-{rank}" for rank in range(2)]
+        eventually(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+        process.kill()
+
+        eventually(lambda: not is_running(int(pids[1].read_text())))
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in "ZX"
+    return False
