@@ -105,9 +105,7 @@ class ProcessGroup(Group):
     def lost(self, error: Exception) -> RankLostError | None:
         try:
             if not _is_of_transport(error):
-                self._tell_failure(
-                    f"rank {self.world.rank} failed: {type(error).__name__}: {error}"
-                )
+                self._tell_failure(self.world.rank, f"failed: {type(error).__name__}: {error}")
                 return None
             self.has_lost = True
             return _lost(self._failure())
