@@ -114,7 +114,8 @@ def parse_strategy(strategy: object) -> DDPStrategy:
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     if name in _NAMES and isinstance(strategy, str):
         return _NAMES[name]
-    instead = next((_INSTEAD[known] for known in _INSTEAD if name.startswith(known)), None)
+    known = (known for known in _INSTEAD if name == known or name.startswith(f"{known}_"))
+    instead = next(map(_INSTEAD.__getitem__, known), None)
     if name == "DDPStrategy":
         instead = "nightbus.DDPStrategy(...), which has the same options"
     if instead is not None or not isinstance(strategy, str):
