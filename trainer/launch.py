@@ -32,7 +32,9 @@ if sys.platform == "linux":
         sys.exit(1)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-_AFTER_FAILURE_S = 30.0  # that the others may take to end once one has failed
+# That the others may take to end once one has failed. One that waits for this rank within gloo does
+# not end by itself: its connections close with this process only.
+_AFTER_FAILURE_S = 5.0
 
 
 def launch_and_join(world: World, device_type: str, timeout: timedelta) -> Group:
