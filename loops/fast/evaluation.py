@@ -108,8 +108,7 @@ class FastEvaluation(FastPath):
         except StopIteration as error:
             raise exhausted(self._hook) from error
         now_ns = self._clock_ns()
-        ended, end_announced = self._ends
-        note(now_ns + ended)
+        note(now_ns + self._ends[0])
         place.hook = outer
         counts.processed += 1
         if now_ns > self._recorder.flush_latest_ns:
@@ -117,7 +116,7 @@ class FastEvaluation(FastPath):
         if self._batch_end is not None:
             self._batch_end(output, batch, batch_idx, self._dataloader_idx)
         else:
-            note(now_ns + end_announced)
+            note(now_ns + self._ends[1])
         if output is not None or self._keeps_none:
             loop.take(output)
         counts.completed += 1
