@@ -61,7 +61,9 @@ if TYPE_CHECKING:
     from .bus.events import ActorStarted as ActorStarted
     from .bus.events import ActorStopped as ActorStopped
     from .bus.events import ActorTotals as ActorTotals
+    from .bus.events import Agreed as Agreed
     from .bus.events import CheckpointSaved as CheckpointSaved
+    from .bus.events import ClockOffset as ClockOffset
     from .bus.events import Command as Command
     from .bus.events import CommandsDropped as CommandsDropped
     from .bus.events import CommandTaken as CommandTaken
@@ -77,6 +79,9 @@ if TYPE_CHECKING:
     from .bus.events import Pause as Pause
     from .bus.events import PlainUserEvent as PlainUserEvent
     from .bus.events import Put as Put
+    from .bus.events import RankLost as RankLost
+    from .bus.events import RankStarted as RankStarted
+    from .bus.events import Resharded as Resharded
     from .bus.events import Resume as Resume
     from .bus.events import Resumed as Resumed
     from .bus.events import RunEnded as RunEnded

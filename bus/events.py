@@ -341,6 +341,87 @@ class Resumed(Event, frozen=True, array_like=True, tag=19, gc=False):
     """A resumed run continues here; what came before in this attempt was set-up."""
 
 
+class RankStarted(Event, frozen=True, array_like=True, tag=21, gc=False):
+    """A rank of several takes part in the run from here on.
+
+    Attributes:
+        world_size: how many ranks there are.
+        local_rank: this one among those of its machine, from 0.
+        node: its machine, from 0.
+        host: the machine's name.
+        pid: of its process.
+        device: what it trains on.
+        restart: how often the launcher has started all processes again.
+    """
+
+    world_size: int
+    local_rank: int
+    node: int
+    host: str
+    pid: int
+    device: str
+    restart: int
+
+
+class Agreed(Event, frozen=True, array_like=True, tag=22, gc=False):
+    """All ranks act here on something that was asked on one of them.
+
+    Attributes:
+        point: the count of safe points, which is the same on all ranks.
+        what: what was asked, such as ``nightbus.Stop``.
+        asked_by: the rank.
+    """
+
+    point: int
+    what: str
+    asked_by: int
+
+
+class RankLost(Event, frozen=True, array_like=True, tag=23, gc=False):
+    """A rank was lost, so that no rank goes on.
+
+    Attributes:
+        lost_rank: which one.
+        cause: it ``raised``, its process is ``dead``, it was ``silent``, or ``stuck`` while others
+            waited for it.
+        what: what happened, for people.
+        point: the safe points that it had come to, as far as is known.
+        hook: the hook that it was in; empty if that is not known.
+    """
+
+    lost_rank: int
+    cause: str
+    what: str
+    point: int
+    hook: str
+
+
+class ClockOffset(Event, frozen=True, array_like=True, tag=24, gc=False):
+    """How far this rank's clock is from that of rank 0.
+
+    Attributes:
+        offset_ns: what is to be added to this log's ``time_ns`` to have rank 0's.
+        bound_ns: how wrong that can be.
+    """
+
+    offset_ns: int
+    bound_ns: int
+
+
+class Resharded(Event, frozen=True, array_like=True, tag=25, gc=False):
+    """A run goes on with another number of ranks than it was saved with.
+
+    Attributes:
+        was: how many ranks there were.
+        now: how many there are.
+        exact: whether the data goes on where it was, sample by sample.
+    """
+
+    was: int
+    now: int
+    exact: bool
+
+
 # So that type checkers know: what derives from it is frozen without saying so.
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class UserEvent(Event, metaclass=NamedType, frozen=True, array_like=False, kw_only=True, gc=True):

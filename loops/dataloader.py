@@ -9,6 +9,7 @@ from ..actors.optimization.progress import Progress
 from .fast.evaluation import FastEvaluation
 from .hook_names import HOOK_NAMES
 from .loop import Loop
+from .step_errors import exhausted
 
 
 class DataloaderLoop(Loop):
@@ -124,7 +125,10 @@ class DataloaderLoop(Loop):
         output = None
         if (step := getattr(context.routes, names.step)) is not None:
             with context.device.forward_context():
-                output = step(batch, self.batch_idx, self.dataloader_idx)
+                try:
+                    output = step(batch, self.batch_idx, self.dataloader_idx)
+                except StopIteration as error:
+                    raise exhausted(names.step) from error
         if context.wiring.has_step_end.get(self.kind, False):
             output = context.routes.call(names.step_end, output)
         return output

@@ -6,6 +6,7 @@ import torch
 
 from ..actors.metrics.results import Result
 from .outputs import kept_output
+from .step_errors import exhausted
 from .training_step import TrainingStepLoop
 
 
@@ -34,7 +35,10 @@ class ManualOptimization(TrainingStepLoop):
     def advance(self, batch: Any, batch_idx: int) -> None:
         self._done = True
         with torch.enable_grad():
-            output = self.training_step(batch, batch_idx, 0)
+            try:
+                output = self.training_step(batch, batch_idx, 0)
+            except StopIteration as error:
+                raise exhausted("training_step") from error
         context = self._loop_context
         if isinstance(output, Result):
             keeps = context.wiring.logs_collected_training

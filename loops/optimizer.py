@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from ..actors.metrics.results import Result
 from ..bus.errors import UsageError
 from .outputs import kept_output
+from .step_errors import exhausted
 from .training_step import TrainingStepLoop
 
 Closure = Callable[[], Tensor]
@@ -238,7 +239,10 @@ class OptimizerLoop(TrainingStepLoop):
         context, idx = self._loop_context, self.optimizer_idx
         optimizers = context.optimization.optimizers
         with torch.enable_grad():
-            output = self.training_step(self._batch, self._batch_idx, idx)
+            try:
+                output = self.training_step(self._batch, self._batch_idx, idx)
+            except StopIteration as error:
+                raise exhausted("training_step") from error
             loss = self.loss_of(output)
             if loss is None:
                 raise SkipTurn

@@ -430,3 +430,46 @@ def test_an_optimizer_that_is_given_the_method_parameters_says_to_call_it(tmp_pa
     with pytest.raises(TypeError) as caught:
         trainer(tmp_path).fit(Forgets(), loader())
     assert "call it, as in self.parameters()" in " ".join(caught.value.__notes__)
+
+
+class ReadsItself(Small):
+    """Reads an iterator of its own in each step, which is exhausted at once."""
+
+    own = iter(())
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return next(self.own)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        return next(self.own)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return next(self.own)
+
+
+class LooksWithin(nb.Callback):
+    """Handles what the fast paths leave out."""
+
+    def on_before_zero_grad(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        pass
+
+
+class ByHand(ReadsItself):
+    automatic_optimization = False
+
+
+@pytest.mark.parametrize(
+    ("function", "step", "module", "callbacks"),
+    [
+        ("fit", "training_step", ReadsItself, []),
+        ("fit", "training_step", ReadsItself, [LooksWithin()]),
+        ("fit", "training_step", ByHand, []),
+        ("validate", "validation_step", ReadsItself, []),
+        ("predict", "predict_step", ReadsItself, []),
+    ],
+)
+def test_an_iterator_that_ends_within_a_step_does_not_end_the_epoch_silently(
+    function: str, step: str, module: Any, callbacks: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(nb.UsageError, match=f"{step} raised StopIteration.*give next.. a default"):
+        getattr(trainer(tmp_path, callbacks=callbacks), function)(module(), loader())

@@ -211,7 +211,7 @@ def test_doctor_does_not_say_again_that_an_empty_segments_events_are_missing(
     tmp_path: Path, capsys: Capture
 ) -> None:
     run = RecordedRun(tmp_path)
-    attempt = run.attempt(segment_bytes=3_000)
+    attempt = run.attempt(segment_bytes=3_650)
     attempt.steps(60)
     attempt.end()
     store = run.folder.store(0)

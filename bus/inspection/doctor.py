@@ -21,7 +21,7 @@ from ..runs.cursor import CursorFile, list_cursors
 from ..runs.run_folder import RunFolder
 from ..shown_text import quoted
 from .order_of_events import OrderOfEvents, wrong_in_event, wrong_in_footer
-from .recover import missing_text, ranks_of, with_missing
+from .recover import missing_text, with_missing
 from .salvage import Damage, Scan, SegmentBytes
 
 Level = Literal["problem", "note"]
@@ -115,7 +115,7 @@ class _Doctor:
             self._is_written = run.is_being_written(attempt)
             if self._is_written:
                 self._report_writer(attempt)
-            ranks = ranks_of(run, attempt)
+            ranks = run.ranks(attempt)
             if 0 not in ranks:
                 self._find_empty_attempt(attempt)
                 continue
@@ -364,7 +364,7 @@ class _Doctor:
         for attempt in self._run.attempts():
             folder = self._run.attempt_path(attempt)
             yield folder
-            for rank in ranks_of(self._run, attempt):
+            for rank in self._run.ranks(attempt):
                 yield self._run.store(attempt, rank).folder
                 yield from self._run.store(attempt, rank).folder.glob("*.nlog*")
 

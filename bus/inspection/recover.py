@@ -1,7 +1,6 @@
 """Copies all readable events of a damaged run to a new run folder."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +26,6 @@ from ..log.segments import FolderStore, sync_folder
 from ..log.summary import Summary
 from ..runs.run_folder import RunFolder, write_atomically
 from .salvage import Salvage, SoundFrame, salvage_segment
-
-_RANK = re.compile(r"rank-(\d{5,6})")
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -98,23 +95,11 @@ def _recover_into(run: RunFolder, out: Path) -> Recovery:
     target = RunFolder(out, run.info)
     for attempt in run.attempts():
         target.attempt_path(attempt).mkdir(mode=0o700)
-        for rank in ranks_of(run, attempt):
+        for rank in run.ranks(attempt):
             target.store(attempt, rank).folder.mkdir(mode=0o700)
             log = _RecoveredLog(run, attempt, rank, target.store(attempt, rank), recovery)
             log.write()
     return recovery
-
-
-def ranks_of(run: RunFolder, attempt: int) -> list[int]:
-    """Return the ranks that an attempt has logs of.
-
-    Args:
-        run: the run.
-        attempt: the attempt.
-    """
-    with os.scandir(run.attempt_path(attempt)) as entries:
-        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return sorted(int(match[1]) for name in names if (match := _RANK.fullmatch(name)))
 
 
 def with_missing(indices: list[int]) -> Iterator[tuple[int, int]]:

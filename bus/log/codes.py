@@ -77,8 +77,8 @@ BATCH_BEGINS: tuple[Action, ...] = (
     (RAN, "on_train_batch_start"),
 )
 STEP_AND_NEXT: tuple[Action, ...] = ((END, "optimizer_step"), (NEXT, "step"))
-# What loops record at one reading of the clock. What is new, alone or together, goes behind its
-# last, so that the codes before it stay what they are.
+# What loops record at one reading of the clock. What is new, alone or together, goes behind the
+# last of all, so that the codes before it stay what they are.
 _TOGETHER: tuple[tuple[Action, ...], ...] = (
     ((RAN, "on_before_batch_transfer"), (RAN, "on_after_batch_transfer")),
     (
@@ -101,8 +101,13 @@ _TOGETHER: tuple[tuple[Action, ...], ...] = (
     (*STEP_AND_NEXT, (RAN, "on_train_batch_end"), (RAN, "on_batch_end")),
 )
 
+GRADIENTS_READY = "on_gradients_ready"
+"""Recorded within ``backward`` on each of several ranks: its own gradients are there, and what is
+left of ``backward`` is to wait for those of other ranks."""
+
 _ALONE = (((action, hook),) for hook in _HOOKS for action in (RAN, BEGIN, END))
-ACTIONS: dict[int, tuple[Action, ...]] = dict(enumerate((*_ALONE, *_TOGETHER), _FIRST_HOOK))
+_ALL = (*_ALONE, *_TOGETHER, ((RAN, GRADIENTS_READY),))
+ACTIONS: dict[int, tuple[Action, ...]] = dict(enumerate(_ALL, _FIRST_HOOK))
 """What happens at the time in a word, by the word's code as it stands in the high byte."""
 _codes = {actions: number << SHIFT for number, actions in ACTIONS.items()}
 

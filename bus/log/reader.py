@@ -63,17 +63,46 @@ class LogEnd(NamedTuple):
 
 
 class _OpenSegment:
-    """One segment being read, forward from an offset."""
+    """One segment being read, forward from an offset.
 
-    def __init__(self, index: int, source: Source) -> None:
+    Args:
+        store: the segments.
+        index: its number.
+
+    Raises:
+        FileNotFoundError: there is none of that number.
+    """
+
+    def __init__(self, store: SegmentStore, index: int) -> None:
         self.index = index
-        self.source = source
+        self._store = store
+        self._source: Source | None = store.open(index)
         self.header: SegmentHeader | None = None
         self.offset = 0
         self.sealed = False
         self.problem = (
             "ends inside the segment's header"  # why there is no header, until there is one
         )
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return bytes from an offset on, opening the file again if it was closed.
+
+        Args:
+            offset: where to begin.
+            size: maximum number of bytes.
+
+        Raises:
+            FileNotFoundError: it was closed, and is gone.
+        """
+        if self._source is None:
+            self._source = self._store.open(self.index)
+        return self._source.read_at(offset, size)
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
 
     def read_header(self) -> SegmentHeader | None:
         """Return the header, or None while it is incomplete; close the segment on errors.
@@ -84,14 +113,14 @@ class _OpenSegment:
         """
         if self.header is None:
             try:
-                data = memoryview(self.source.read_at(0, _MAX_HEADER_BYTES))
+                data = memoryview(self.read_at(0, _MAX_HEADER_BYTES))
                 self.header, self.offset = unpack_header(data)
             except BadFrame as error:
                 if error.needed is None:
                     self.problem = f"the segment's header: {error}"
                 return None
             except LogError:
-                self.source.close()
+                self.close()
                 raise
         return self.header
 
@@ -127,8 +156,13 @@ class LogReader:
         self._problem = ""
         self.has_more = False
         if self._segment:
-            self._segment.source.close()
+            self._segment.close()
             self._segment = None
+
+    def let_go(self) -> None:
+        """Close the file and keep the place: to read on opens it again."""
+        if self._segment:
+            self._segment.close()
 
     def seek(self, seq: int) -> None:
         """Go to an event by its sequence number, without decoding those before."""
@@ -138,7 +172,7 @@ class LogReader:
             if self._store.begins_after(index, seq):
                 continue
             try:
-                segment = _OpenSegment(index, self._store.open(index))
+                segment = _OpenSegment(self._store, index)
                 header = segment.read_header()
             except (FileNotFoundError, LogFormatError):
                 continue  # just released; or damaged, which reading will report
@@ -146,7 +180,7 @@ class LogReader:
                 self._segment = segment
                 self.next_seq = header.first_seq
                 break
-            segment.source.close()
+            segment.close()
         self._skip_before = seq
 
     def read(self, hooks: HookSelection = "all", max_bytes: int = READ_BYTES) -> list[DecodedEvent]:
@@ -266,7 +300,7 @@ class LogReader:
                     size = min(size, offset - segment.offset)
                     if size <= 0:
                         return []
-            data = memoryview(segment.source.read_at(segment.offset, size))
+            data = memoryview(segment.read_at(segment.offset, size))
             self.has_more = len(data) >= max_bytes
             frames, needed = self._parse_block(segment, data, mark, skip_hooks)
             # A frame longer than the block: read all of it, unless there is no more.
@@ -328,15 +362,14 @@ class LogReader:
         if self._limit is not None and not is_known:
             return False
         try:
-            source = self._store.open(index)
+            following = _OpenSegment(self._store, index)
         except FileNotFoundError:
             return False
-        following = _OpenSegment(index, source)
         header = following.read_header()
         # Without a footer, the next segment tells whether this one is complete.
         follows = is_known or (header is not None and header.first_seq == self.next_seq)
         if current is not None and not current.sealed and not follows:
-            source.close()
+            following.close()
             if header is not None and not self._problem:
                 self._problem = (
                     f"events {self.next_seq} to {header.first_seq - 1} are missing before "
@@ -344,12 +377,12 @@ class LogReader:
                 )
             return False
         if header is not None and header.first_seq < self.next_seq:
-            source.close()
+            following.close()
             raise LogFormatError(
                 f"segment {index} begins at event {header.first_seq}, which was read before"
             )
         if current is not None:
-            current.source.close()
+            current.close()
         self._segment = following
         self._problem = ""
         return True

@@ -64,9 +64,13 @@ class FlightFile(RunFolder):
     def __init__(self, path: Path, header: SegmentHeader) -> None:
         super().__init__(path, RunInfo(header.run, "flight recorder", header.wall_ns, []))
         self._attempt = header.attempt
+        self._rank = header.rank
 
     def attempts(self) -> list[int]:
         return [self._attempt]
+
+    def ranks(self, attempt: int) -> list[int]:
+        return [self._rank]
 
     def store(self, attempt: int, rank: int = 0) -> FolderStore:
         return _FileStore(self.path)

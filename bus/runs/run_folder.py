@@ -32,6 +32,7 @@ from .crash_leftovers import remove_leftovers
 
 RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 _ATTEMPT = re.compile(r"attempt-(\d{3,6})")
+_RANK = re.compile(r"rank-(\d{5,6})")
 FORK = "fork.json"
 
 
@@ -154,6 +155,12 @@ class RunFolder:
         with os.scandir(self.path) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         return sorted(int(match[1]) for name in names if (match := _ATTEMPT.fullmatch(name)))
+
+    def ranks(self, attempt: int) -> list[int]:
+        """Return the ranks that an attempt has logs of, ascending."""
+        with os.scandir(self.attempt_path(attempt)) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return sorted(int(match[1]) for name in names if (match := _RANK.fullmatch(name)))
 
     def attempt_path(self, attempt: int) -> Path:
         """Return one attempt's folder."""

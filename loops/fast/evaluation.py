@@ -6,6 +6,7 @@ from typing import Any
 from ...bus.log.codes import BATCH_IDX, begin, end, ran
 from ...bus.log.event_buffer import MAX_BUFFERED_EVENTS
 from ..context import LoopContext
+from ..step_errors import exhausted
 from .codes import TRANSFERRED
 from .loops import DataloaderBatches
 from .path import FastPath
@@ -102,10 +103,12 @@ class FastEvaluation(FastPath):
         counts.started += 1
         outer, place.hook = place.hook, self._hook
         note(now_ns + begins)
-        output = self._step(batch, batch_idx, self._dataloader_idx)
+        try:
+            output = self._step(batch, batch_idx, self._dataloader_idx)
+        except StopIteration as error:
+            raise exhausted(self._hook) from error
         now_ns = self._clock_ns()
-        ended, end_announced = self._ends
-        note(now_ns + ended)
+        note(now_ns + self._ends[0])
         place.hook = outer
         counts.processed += 1
         if now_ns > self._recorder.flush_latest_ns:
@@ -113,7 +116,7 @@ class FastEvaluation(FastPath):
         if self._batch_end is not None:
             self._batch_end(output, batch, batch_idx, self._dataloader_idx)
         else:
-            note(now_ns + end_announced)
+            note(now_ns + self._ends[1])
         if output is not None or self._keeps_none:
             loop.take(output)
         counts.completed += 1

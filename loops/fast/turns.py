@@ -8,6 +8,7 @@ from ...bus.routes import HookHandler
 from ..context import LoopContext
 from ..optimizer import OptimizerLoop
 from ..outputs import kept_output
+from ..step_errors import exhausted
 from .codes import (
     AFTER_BACKWARD,
     BACKWARD_BEGINS,
@@ -82,7 +83,10 @@ class FastTurns(FastPath):
         else:  # nothing may come between a move and its record
             place.batch_idx = batch_idx
             note(now_ns + BATCH_STEP_AND_TRAINING_BEGIN)
-        output = loss = self._training_step(batch, batch_idx)
+        try:
+            output = loss = self._training_step(batch, batch_idx)
+        except StopIteration as error:
+            raise exhausted("training_step") from error
         begins = TRAINING_ENDS_CLEARING_BEGINS
         if not isinstance(output, Tensor):
             loss, begins = self._loss_of(output), CLEARING_BEGINS
@@ -133,7 +137,10 @@ class FastTurns(FastPath):
         own.accumulate(idx)
         self._steps.ready += own.will_step
         self._begin_turn(batch_idx, own.will_step)
-        output = loss = self._training_step(*arguments)
+        try:
+            output = loss = self._training_step(*arguments)
+        except StopIteration as error:
+            raise exhausted("training_step") from error
         is_noted = not isinstance(output, Tensor)
         if is_noted:
             loss = self._loss_of(output)

@@ -159,7 +159,7 @@ class Written:
         self.run = nb.RunFolder.create(root, "written")
         self.lock = self.run.begin_attempt()
         self.store = self.run.store(self.lock.attempt)
-        self.log = Recording(self.store, segment_bytes=3_000)
+        self.log = Recording(self.store, segment_bytes=3_650)
 
     def end(self) -> None:
         self.log.writer.close()

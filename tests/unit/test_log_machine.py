@@ -22,7 +22,7 @@ class WriterCrashReader(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
         self.folder = self.root / "live"
-        self.log = Recording(self.folder, segment_bytes=3_000)
+        self.log = Recording(self.folder, segment_bytes=3_650)
         self.flushed = 0  # numbers put, each followed by a hook
         self.follower = LogReader(self.log.store, lambda: self.log.writer.committed)
         self.followed: list[int] = []
