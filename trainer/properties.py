@@ -121,6 +121,15 @@ class TrainerProperties(LoopContext):
         """
         self.stops.add(id(who), reason)
 
+    def agreed(self, what: str, value: Any) -> Any:
+        """Return the value of rank 0, on all ranks, which call this at the same point.
+
+        Args:
+            what: what it is, for errors.
+            value: plain data.
+        """
+        return self.group.broadcast(what, value)
+
     def withdraw_stop(self, who: object) -> None:
         """Withdraw the request that an object made with ``ask_to_stop``; others remain."""
         self.stops.withdraw(id(who))

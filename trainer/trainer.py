@@ -723,7 +723,10 @@ class Trainer(TrainerCopies):
     @property
     def out_of_time(self) -> bool:
         """True once max_time is over."""
-        return self._deadline_s is not None and time.monotonic() > self._deadline_s
+        if self._deadline_s is None:
+            return False
+        is_over = time.monotonic() > self._deadline_s
+        return bool(self.group.broadcast("whether max_time is over", is_over))  # by one clock
 
     # -- what loops call ---------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ class EarlyStopping(Callback):
         if trainer.sanity_checking or not self._is_fitting:
             return
         self._validated = True
-        if self._checks_at == "" and self.monitor in trainer.callback_metrics:
+        if self._checks_at == "" and self._value(trainer) is not None:
             self._checks_at = "validation"
         if self._checks_at == "validation":
             self._check(trainer)
@@ -138,7 +138,7 @@ class EarlyStopping(Callback):
             return  # of validation
         self._epoch_is_over = False
         if self._checks_at == "":
-            if self.monitor in trainer.callback_metrics:
+            if self._value(trainer) is not None:
                 self._checks_at = "epoch"
             elif self._validated or not _may_validate(trainer):
                 self._miss(trainer)
@@ -156,11 +156,11 @@ class EarlyStopping(Callback):
     # -- what --------------------------------------------------------------------------------
 
     def _check(self, trainer: "Trainer") -> None:
-        metrics = trainer.callback_metrics
-        if self.monitor not in metrics:
+        value = self._value(trainer)
+        if value is None:
             self._miss(trainer)
             return
-        reason = self.stopping_reason = self.evaluate(float(metrics[self.monitor]))
+        reason = self.stopping_reason = self.evaluate(value)
         if not reason:
             self.stopped_epoch = 0
             trainer.withdraw_stop(self)
@@ -169,6 +169,13 @@ class EarlyStopping(Callback):
             trainer.ask_to_stop(self, reason)
             if self.verbose:
                 notify_user(f"EarlyStopping: {reason}")
+
+    def _value(self, trainer: "Trainer") -> float | None:
+        """Return the metric's value, that of rank 0 on all ranks; None if there is none."""
+        value = trainer.callback_metrics.get(self.monitor)
+        own = None if value is None else float(value)
+        found: float | None = trainer.agreed(f"the value of {self.monitor}", own)
+        return found
 
     def evaluate(self, current: float) -> str:
         """Judge a new value of the metric.

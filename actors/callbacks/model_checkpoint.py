@@ -224,7 +224,8 @@ class ModelCheckpoint(Checkpoint):
             self._looked_at_step = step
         elif self.train_time_interval is not None:
             now = monotonic()
-            if now - self._looked_at_s >= self.train_time_interval.total_seconds():
+            is_due = now - self._looked_at_s >= self.train_time_interval.total_seconds()
+            if trainer.agreed("whether a checkpoint is due", is_due):
                 self._looked_at_s = now
                 self._take_due(trainer)
 
@@ -292,9 +293,11 @@ class ModelCheckpoint(Checkpoint):
 
     @staticmethod
     def _candidates(trainer: "Trainer") -> dict[str, float]:
-        """Return the values for names and for the monitored metric."""
+        """Return the values for names and for the monitored metric, the same on all ranks."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        return metrics | {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        metrics |= {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        found: dict[str, float] = trainer.agreed("values for ModelCheckpoint", metrics)
+        return found
 
     # -- which -------------------------------------------------------------------------------
 
@@ -332,6 +335,7 @@ class ModelCheckpoint(Checkpoint):
         before = {*self._kept, self._newest}
         leaving = {path for path in before - self._staying(chosen) if _is_own(path)}
         path = str(self._unused(Path(self.format_checkpoint_name(candidates)), leaving))
+        path = trainer.agreed("the name of a checkpoint", path)
         choice = self._choice()
         if chosen:
             self._choose(path, score)

@@ -86,6 +86,35 @@ def take_snapshot(state: Mapping[str, Any]) -> Snapshot:
     return Snapshot(packed, flattener.tensors)
 
 
+def packed_state(state: Mapping[str, Any]) -> bytes:
+    """Return a state as bytes, which a checkpoint can hold.
+
+    Args:
+        state: plain data and tensors.
+
+    Raises:
+        CheckpointError: a checkpoint cannot hold a value in it.
+    """
+    snapshot = take_snapshot(state)
+    return _encode((snapshot.state, safetensors.torch.save(snapshot.tensors)))
+
+
+def unpacked_state(packed: bytes) -> dict[str, Any]:
+    """Return what ``packed_state`` got; it is data, whoever wrote it.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        state, tensors = msgspec.msgpack.decode(packed, type=tuple[bytes, bytes])
+        content = _decode(state, safetensors.torch.load(tensors))["state"]
+    except _DAMAGE as error:
+        raise CheckpointError(f"a rank's part of the checkpoint is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError("a rank's part of the checkpoint is damaged: it holds no state")
+    return content
+
+
 def check_carried(state: Mapping[str, Any], path: str = "state") -> None:
     """Check that a state can be saved and read again.
 

@@ -199,7 +199,7 @@ class Checkpointer:
 
     # -- saving ------------------------------------------------------------------------------
 
-    def save_run(self, epoch: int | None = None) -> Path | None:
+    def save_run(self, epoch: int | None = None, by_all: bool = True) -> Path | None:
         """Save the run in its folder, and point ``last`` at it.
 
         Earlier ones are removed, except for the newest, which remains in case this one gets
@@ -207,6 +207,7 @@ class Checkpointer:
 
         Args:
             epoch: for the name; the current one by default.
+            by_all: all ranks are here; see ``save``.
 
         Returns:
             The checkpoint; None if the run has no folder.
@@ -219,7 +220,7 @@ class Checkpointer:
             return None
         self.wait()  # the writing thread removes old checkpoints until it ends
         path = self._kept.add(folder, self._context.current_epoch if epoch is None else epoch)
-        self.save(path)
+        self.save(path, by_all=by_all)
         return path
 
     def save(
@@ -229,6 +230,7 @@ class Checkpointer:
         then: Callable[[], object] | None = None,
         failed: Callable[[], object] | None = None,
         replaces: bool = False,
+        by_all: bool = True,
     ) -> None:
         """Save a checkpoint at a path that does not exist yet; a thread of rank 0 writes it.
 
@@ -241,27 +243,37 @@ class Checkpointer:
             then: called by the writing thread when it is complete on disk.
             failed: called at the next boundary if it could not be written.
             replaces: replace the checkpoint at the path, which exists until then.
+            by_all: all ranks save at this boundary, and each adds what is its own; otherwise,
+                that of rank 0 has to do.
 
         Raises:
             CheckpointError: a checkpoint cannot hold the weights.
         """
         self._context.bus.check_is_here(f"a checkpoint was to be saved at {path}")
-        if not self._context.group.world.is_global_zero:
+        group = self._context.group
+        writes = group.world.is_global_zero
+        if not writes and not by_all:
             return
         self.wait()  # before the state is copied again
-        content: Snapshot | Path | CheckpointError
-        if self._saved_here is not None and not weights_only:
+        content: Snapshot | Path | CheckpointError | None
+        is_saved = self._saved_here is not None
+        if by_all:
+            is_saved = group.broadcast("whether the run is saved here already", is_saved)
+        if is_saved and not weights_only:
             content = self._saved_here
         else:
-            content = self._snapshot(weights_only)
+            content = self._snapshot(weights_only, by_all)
         if not weights_only:
             self._saved_here, self._saved_step = path, self._context.global_step
-        self._writer.start(ToWrite(path, content, weights_only, replaces, then, failed))
+        if writes and content is not None:
+            self._writer.start(ToWrite(path, content, weights_only, replaces, then, failed))
 
-    def _snapshot(self, weights_only: bool) -> Snapshot | CheckpointError:
-        """Return a copy of the state, or why a checkpoint cannot hold it."""
+    def _snapshot(self, weights_only: bool, by_all: bool) -> Snapshot | CheckpointError | None:
+        """Return a copy of the state, or why a checkpoint cannot hold it; None but on rank 0."""
         resume_point = self._validation or self._cut
-        state = self._state.gather(weights_only, resume_point, self._kept.names)
+        state = self._state.gather(weights_only, resume_point, self._kept.names, by_all)
+        if not self._context.group.world.is_global_zero:
+            return None
         try:
             return take_snapshot(state)
         except CheckpointError as error:
@@ -301,14 +313,14 @@ class Checkpointer:
         self.wait()
         if path is None:
             self._saved_here = None
-            path = self.save_run()
+            path = self.save_run(by_all=False)
             if path is None:
                 raise CheckpointError(
                     "the run has no folder to save a checkpoint in; give Trainer a recording or "
                     "enable_checkpointing=True, or a path to save_checkpoint"
                 )
         else:
-            self.save(path, weights_only)
+            self.save(path, weights_only, by_all=False)
         failed = self._writer.wait()
         if failed is not None and failed.error is not None:
             self._saved_here = None

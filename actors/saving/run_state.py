@@ -17,6 +17,7 @@ from ..metrics.states import load_torchmetrics_state, torchmetrics_state
 from ..run_context import RunContext
 from ..run_optimization import RunOptimization
 from .optimizer_states import optimizer_states, restore_optimizers
+from .rank_states import state_of_rank, states_of_ranks
 from .saved_hyperparameters import SavedHyperparameters
 
 _log = get_logger("nightbus.checkpoint")
@@ -47,7 +48,11 @@ class RunState:
     # -- gathering ---------------------------------------------------------------------------
 
     def gather(
-        self, weights_only: bool, resume_point: Mapping[str, Any] | None, kept: Sequence[str]
+        self,
+        weights_only: bool,
+        resume_point: Mapping[str, Any] | None,
+        kept: Sequence[str],
+        by_all: bool,
     ) -> dict[str, Any]:
         """Return what a checkpoint holds: plain data and tensors.
 
@@ -56,6 +61,7 @@ class RunState:
             resume_point: an earlier one, from which the run is to be resumed; by default, it is
                 resumed from here.
             kept: names of the run's own checkpoints.
+            by_all: all ranks are here, and each adds what is its own.
         """
         context = self._context
         module = context.lightning_module
@@ -72,6 +78,8 @@ class RunState:
             return state
         state |= resume_point or self.resume_point()
         state["kept"] = list(kept)
+        if not context.group.world.is_alone:
+            state |= states_of_ranks(context.group, state, by_all)
         context.routes.call("on_save_checkpoint", state)
         return state
 
@@ -149,6 +157,7 @@ class RunState:
             CheckpointError: the checkpoint holds only weights, or another set-up.
         """
         context = self._context
+        state = state_of_rank(context.group, state)
         if "loops" not in state and "imported" not in state:
             raise CheckpointError(
                 "the checkpoint holds only weights, so training cannot be resumed from it"

@@ -85,6 +85,15 @@ class RecordedTrainer:
         """
         self.stop_reason, self._should_stop = reason, True
 
+    def agreed(self, what: str, value: Any) -> Any:
+        """Return the value, because a replay has one rank.
+
+        Args:
+            what: what it is.
+            value: plain data.
+        """
+        return value
+
     def withdraw_stop(self, who: object) -> None:
         """Do nothing: the first request to stop ends a replay."""
 

@@ -1,0 +1,57 @@
+"""Two ranks that are stopped and resumed go on as if they had not been, to the bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ranks import TESTS, run_ranks
+from ranks_resume import fit
+
+from nightbus.bus.errors import CheckpointError
+
+pytestmark = pytest.mark.long
+Found = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What the cases found, by rank."""
+    folder = tmp_path_factory.mktemp("ranks")
+    ended = run_ranks(folder, TESTS / "ranks_resume.py")
+    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("case", ["between_epochs", "in_the_middle_of_an_epoch"])
+def test_a_resumed_run_has_the_weights_and_metrics_of_one_that_was_not_stopped(
+    case: str, found: Found
+) -> None:
+    for of_rank in found:
+        resumed, unstopped = of_rank[case]
+        assert resumed == unstopped
+    assert found[0][case] == found[1][case]
+
+
+def test_all_ranks_know_the_same_best_checkpoint(found: Found) -> None:
+    assert found[0]["best"] == found[1]["best"]
+    assert Path(found[0]["best"]).is_dir()
+
+
+def test_a_limit_of_time_ends_all_ranks_after_the_same_step(found: Found) -> None:
+    assert found[0]["timed"] == found[1]["timed"]
+
+
+def test_another_number_of_ranks_goes_on_from_between_two_epochs(
+    found: Found, tmp_path: Path
+) -> None:
+    between, _ = found[0]["left_for_one_process"]
+    assert fit(str(tmp_path), between).current_epoch == 3
+
+
+def test_another_number_of_ranks_is_refused_in_the_middle_of_an_epoch(
+    found: Found, tmp_path: Path
+) -> None:
+    _, within = found[0]["left_for_one_process"]
+    with pytest.raises(CheckpointError, match="middle of an epoch of 2 ranks"):
+        fit(str(tmp_path), within)
