@@ -45,7 +45,9 @@ class Bus(EventRecorder):
         threads: instead of this process's own.
 
     Attributes:
-        attention: there is something to do at the next safe point.
+        attention: loops have to come to the next safe point; where several ranks train together,
+            they come to all of them.
+        has_requests: something was requested here for the next safe point.
         is_open: it was started, and is not closed.
         post_office: delivers commands.
         members: the actors, by their addresses.
@@ -63,7 +65,7 @@ class Bus(EventRecorder):
     ) -> None:
         threads = threads or Threads()
         super().__init__(place, threads)
-        self.attention = False
+        self.attention = self.has_requests = False
         self.is_open = False
         self._run = run
         self.post_office = PostOffice(self, threads)
@@ -78,6 +80,14 @@ class Bus(EventRecorder):
             self, self.thread, self._drain, self.post_office, self._counts, self.housekeeping
         )
         leave_when_forked(self)
+
+    def call_attention(self) -> None:
+        """Have the training thread look at what was requested, at the next safe point.
+
+        Any thread, and a signal handler, may call this.
+        """
+        self.has_requests = True
+        self.attention = True
 
     # -- a forked child ----------------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 """EventRecorder: records events in the log and in memory, and passes them to plain handlers."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .actor import Actor
 from .admission import Admission
 from .copies import StaysInRun
-from .events import Event
+from .events import Ending, Event, RunEnded
 from .log.event_buffer import MAX_BUFFERED_EVENTS
 from .log.flight_recorder import NOBODY, FlightRecorder
 from .log.hook_recorder import AT_ONCE, NEVER, recording_nothing
@@ -15,9 +16,12 @@ from .log.segments import FolderStore, UnnamedStore
 from .log.writer import LogWriter
 from .routes import Routes
 from .runs.typed_events import typed
+from .secrets.redaction import without_secrets
 from .statistics import LogStatistics
 from .subscription import HandlerTable, Subscription
 from .threads import Threads
+
+_NEVER_SWITCH_S = 3600.0  # to another Python thread
 
 
 class EventRecorder(StaysInRun):
@@ -235,6 +239,27 @@ class EventRecorder(StaysInRun):
             finally:
                 writer.owner = owner
             self.have_handled(event)
+
+    def write_last(self, how: Ending, reason: str) -> None:
+        """Write pending events and the run's end on another thread, as the last act of a process.
+
+        For a training thread that does not come back from where it is. It is kept from going on
+        meanwhile: it would write, too. If it is writing, nothing can be done.
+
+        Args:
+            how: how the run ended.
+            reason: why.
+        """
+        sys.setswitchinterval(_NEVER_SWITCH_S)
+        writer = self.writer
+        if writer is None or writer.owner == NOBODY:
+            return
+        writer.owner = NOBODY
+        while writer.inbox:
+            writer.append(writer.take_from_inbox())
+        writer.takes = False
+        writer.append(writer.event(RunEnded, how, without_secrets(reason)))
+        writer.flush_end()
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -30,7 +30,9 @@ class Recorder(Protocol):
     """The bus as a post office uses it: knows actors, and records what happens to commands."""
 
     writer: LogWriter | None
-    attention: bool
+
+    def call_attention(self) -> None:
+        """Have the training thread look at what waits, at the next safe point."""
 
     def actor_at(self, address: str) -> Actor:
         """Return the actor at an address."""
@@ -68,6 +70,8 @@ class PostOffice:
         dead_letters: number of commands that reached no actor.
         unknown: number of those sent to an unknown name.
         bus_thread: ident of the bus thread, once it runs.
+        share: takes a command that all ranks have to handle at the same safe point, and returns
+            whether it did; None if this process trains alone.
     """
 
     def __init__(self, bus: Recorder, threads: Threads) -> None:
@@ -78,6 +82,7 @@ class PostOffice:
         self.unknown = 0
         self._reported_unknown: set[str] = set()  # unknown addresses
         self.bus_thread: int | None = None
+        self.share: Callable[[str, Envelope], bool] | None = None
         self._training_thread = threads.current()
         self._drops: dict[
             tuple[str, str, str], int
@@ -249,7 +254,7 @@ class PostOffice:
 
     def _put_on_agenda(self, address: str) -> None:
         self._agenda.append(address)
-        self._bus.attention = True
+        self._bus.call_attention()
         self._agenda_filled.set()
 
     def wait_for_command(self, timeout_s: float) -> None:
@@ -268,10 +273,26 @@ class PostOffice:
             mailbox = self.mailboxes.get(address)
             # None if it was removed; with ``arrived`` unset if it runs on the bus thread by now.
             envelope = mailbox.take() if mailbox is not None and mailbox.arrived else None
-            if mailbox is not None and envelope is not None:
-                self._have_handled(address, mailbox, envelope)
+            if mailbox is None or envelope is None:
+                continue
+            if self.share is None or not self.share(address, envelope):
+                self.have_handled(address, envelope)
 
-    def _have_handled(self, address: str, mailbox: Mailbox, envelope: Envelope) -> None:
+    def have_handled(self, address: str, envelope: Envelope) -> Any:
+        """Have a plain handler take a command now; on the training thread.
+
+        Args:
+            address: the actor's address.
+            envelope: the command.
+
+        Returns:
+            What the handler returned; None if there is none.
+        """
+        mailbox = self.mailboxes.get(address)
+        if mailbox is None:
+            reason = f"there is no {address} on this rank any more"
+            self.make_dead_letter(Undelivered(address, envelope, reason))
+            return None
         command, reply = envelope.command, envelope.reply
         kind = label_of(type(command))
         handler = command_handler(self._bus.actor_at(address), command, is_async=False)
@@ -279,7 +300,7 @@ class PostOffice:
             mailbox.refuse()
             reason = f"{address} has no handler for {kind}"
             self.make_dead_letter(Undelivered(address, envelope, reason, UnhandledCommandError))
-            return
+            return None
         self._bus.emit(CommandTaken, address, kind, to_json(command), source=envelope.sender)
         try:
             value = handler(command)
@@ -294,3 +315,4 @@ class PostOffice:
             raise
         if reply:
             reply.set(value)
+        return value

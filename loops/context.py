@@ -51,6 +51,17 @@ class LoopContext(RunContext):
         """Write events, between two evaluation batches; only signals take effect."""
 
     @abstractmethod
+    def ends_epoch_here(self) -> bool:
+        """Have the training epoch end early; return whether it ends at this batch.
+
+        On several ranks it goes on until all end it.
+        """
+
+    @abstractmethod
+    def share_stops(self) -> None:
+        """Take the requests to stop of other ranks, at the end of an epoch."""
+
+    @abstractmethod
     def move_batch(self, batch: Any, dataloader_idx: int) -> Any:
         """Return a batch on the device, through the three transfer hooks.
 

@@ -199,6 +199,7 @@ class FitLoop(Loop):
         context.metrics.end_steps()
         self._complete_epoch(is_whole=getattr(self.epoch_loop, "is_last_batch", True))
         context.checkpointer.between_epochs()
+        context.share_stops()
         self._check_that_it_ends()
 
     def _check_that_it_ends(self) -> None:

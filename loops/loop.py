@@ -277,7 +277,7 @@ class Loop(Actor):
     def _on_stop(self, command: Stop) -> str:
         """End at this safe point, after min_epochs and min_steps."""
         context = self._loop_context
-        context.should_stop = True
+        context.stops.add("should_stop", "")
         context.stop_reason = command.reason or "a Stop command"
         context.paused = False
         return "stopping"

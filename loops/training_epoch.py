@@ -236,9 +236,18 @@ class TrainingEpochLoop(Loop):
         if (hook := routes.on_batch_start) is not None:
             hook()
         if (hook := routes.on_train_batch_start) is not None and hook(batch, batch_idx) == SKIP:
+            self.end_early()
+        return batch
+
+    def end_early(self) -> None:
+        """End the epoch before this batch, or let all ranks end it soon.
+
+        Raises:
+            StopIteration: it ends here.
+        """
+        if self._loop_context.ends_epoch_here():
             self.is_last_batch = True
             raise StopIteration
-        return batch
 
     def step_schedulers(self) -> None:
         """Advance the schedulers due after a step; some wait for the validation."""

@@ -73,14 +73,15 @@ def launch_and_join(world: World, device_type: str, timeout: timedelta) -> Group
         _environment(world, store.port, token),
         lambda rank, how: tell_failure(mine, world, rank, how),
     )
-    atexit.register(others.end)
     try:
         for rank in range(1, world.size):
             others.start(rank)
-        return join(world, device_type, timeout, mine)
+        group = join(world, device_type, timeout, mine)
     except BaseException:
         others.kill()
         raise
+    atexit.register(others.end)  # which comes before what join has registered
+    return group
 
 
 class OtherRanks:
@@ -147,6 +148,9 @@ class OtherRanks:
         self._failed.append(rank)
         how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
         self._tell_failure(rank, how)
+        group = joined_group()
+        if group is not None and group.link is not None:
+            group.link.process_ended(rank, code)
 
     def kill(self) -> None:
         """Kill those that are left."""
@@ -164,7 +168,8 @@ class OtherRanks:
         If this process ends well and one of them does not, its exit code becomes 1.
         """
         group, error = joined_group(), getattr(sys, "last_value", None)
-        has_failed = group is None or group.has_lost or error is not None
+        link = None if group is None else group.link
+        has_failed = link is None or link.has_raised or error is not None
         leave()
         self._join(_AFTER_FAILURE_S if has_failed or self._failed else None)
         self.kill()

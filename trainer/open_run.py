@@ -94,7 +94,7 @@ class OpenRun(StaysInRun):
             trainer.default_root_dir,
             trainer.hang_timeout,
             lambda: trainer.announced_iterations,
-            lambda: trainer.paused,
+            lambda: trainer.paused or (trainer.world_size > 1 and self.place.batch_idx >= 0),
         )
 
     @property

@@ -92,14 +92,14 @@ class TrainerProperties(LoopContext):
 
         Set it to True to stop training, to False to withdraw all requests to stop.
         """
-        return self.stops.any
+        return self.stops.any_here
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
         if value:
-            self.stops.add("should_stop", "")
+            self.stops.request("should_stop", "")
         else:
-            self.stops.clear()
+            self.stops.withdraw_all()
 
     @property
     def stop_reason(self) -> str:
@@ -110,7 +110,7 @@ class TrainerProperties(LoopContext):
     def stop_reason(self, reason: str) -> None:
         self.stops.reason = reason
 
-    def ask_to_stop(self, who: object, reason: str) -> None:
+    def ask_to_stop(self, who: object, reason: str, alike: bool = False) -> None:
         """Request that training ends, as ``should_stop`` does.
 
         The same object can withdraw the request until min_epochs and min_steps are reached.
@@ -118,8 +118,12 @@ class TrainerProperties(LoopContext):
         Args:
             who: object that makes the request.
             reason: why training is to end, for the log.
+            alike: all ranks make this request at the same place, so that they need not agree on it.
         """
-        self.stops.add(id(who), reason)
+        if alike:
+            self.stops.add(id(who), reason)
+        else:
+            self.stops.request(id(who), reason)
 
     def agreed(self, what: str, value: Any) -> Any:
         """Return the value of rank 0, on all ranks, which call this at the same point.

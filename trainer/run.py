@@ -1,6 +1,7 @@
 """Runs fit, validate, test or predict from its arguments to its end, which is always recorded."""
 
-import time
+import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 from ..actors.process.stop_signals import StopSignals
 from ..actors.process.torch_settings import torch_settings
-from ..actors.ranks.group import Group
+from ..actors.ranks.last_act import OTHERS_EXIT_CODE
+from ..actors.ranks.link import LinkedRun
 from ..bus.errors import RankLostError
-from ..bus.events import Ending, Fault
+from ..bus.events import Ending, Fault, RankStarted
 from ..bus.observer import describe
 from ..bus.runs.run_folder import RunFolder
 from ..bus.system.logging_setup import bind_run
@@ -51,16 +53,16 @@ def run(
         The result of ``body``; None if Ctrl-C ended it.
 
     Raises:
-        SystemExit: a signal such as SIGTERM ended the run, or another rank has ended.
+        SystemExit: a signal such as SIGTERM ended the run, or another rank was lost.
     """
     trainer.set_arguments(given)
     try:
         trainer.join_ranks()
         return _run(trainer, function, body, given)
     except RankLostError as error:
-        notify_user(f"nightbus: rank {trainer.global_rank} ends: {error}")
-        time.sleep(_AFTER_CULPRIT_S)
-        raise SystemExit(RANK_LOST_EXIT_CODE) from error
+        if trainer.group.link is None:  # it would have told the user
+            notify_user(f"nightbus: rank {trainer.global_rank} ends: {error}")
+        raise SystemExit(OTHERS_EXIT_CODE) from error
 
 
 def _run(
@@ -77,7 +79,7 @@ def _run(
     with signals, borrowed_module(module):
         try:
             try:
-                with _telling_others(trainer.group):
+                with _telling_others(trainer):
                     opened, checkpoint = _open(trainer, function, given)
             except BaseException as error:
                 how, reason = _how_it_ended(error, signals)
@@ -88,10 +90,12 @@ def _run(
                     with torch_settings(
                         trainer.deterministic, trainer.benchmark, trainer.detect_anomaly
                     ):
-                        signals.let_through()
-                        trainer.bus.attention |= signals.save_requested  # during the set-up
-                        with _telling_others(trainer.group):
+                        with _telling_others(trainer):
+                            _link(trainer, opened)
+                            trainer.safe_points.begin()
+                            signals.let_through()
                             result = body(checkpoint)
+                            _unlink(trainer)
                         opened.bus.check_is_here(f"{function} ended")
                     if function == "fit" and (trainer.should_stop or trainer.stop_reason):
                         how, reason = "stopped", trainer.stop_reason or "should_stop was set"
@@ -132,17 +136,59 @@ def _run(
 
 
 @contextmanager
-def _telling_others(group: Group) -> Iterator[None]:
+def _telling_others(trainer: TrainerParts) -> Iterator[None]:
     """Tell the other ranks of an exception, or raise RankLostError if it came from them."""
+    signals = trainer.safe_points.signals
     try:
         yield
     except RankLostError:
         raise
-    except Exception as error:
-        lost = group.lost(error)
+    except BaseException as error:
+        agreed = signals.ends_run and not signals.at_once  # so all ranks end here
+        if agreed and isinstance(error, SystemExit | KeyboardInterrupt):
+            _unlink(trainer)
+            raise
+        lost = trainer.group.lost(error)
         if lost is None:
             raise
         raise lost from error
+
+
+def _link(trainer: TrainerParts, opened: OpenRun) -> None:
+    """Have the link to the other ranks know of this run."""
+    link, world = trainer.group.link, trainer.world
+    if link is None:
+        return
+    trainer.bus.emit(
+        RankStarted,
+        world.size,
+        world.local_rank,
+        world.node_rank,
+        platform.node(),
+        os.getpid(),
+        str(trainer.device.device),
+        world.restart,
+        source="ranks",
+    )
+    bus = trainer.bus
+    link.begin_run(
+        LinkedRun(
+            trainer.place,
+            lambda: trainer.paused,
+            bus.emit,
+            lambda reason: bus.write_last("failed", reason),
+            opened.black_box.hang,
+            trainer.hang_timeout,
+        )
+    )
+
+
+def _unlink(trainer: TrainerParts) -> None:
+    """Wait until all ranks have come to the last safe point of this run."""
+    link = trainer.group.link
+    if link is not None:
+        link.end_run()
+        trainer.group.wait_for_all("the end of the run")
 
 
 def _how_it_ended(error: BaseException, signals: StopSignals) -> tuple[Ending, str]:
@@ -276,6 +322,7 @@ def _close(
 ) -> None:
     """Record the end, let sinks finish, and report what went wrong."""
     trainer.is_training_under_way = False
+    trainer.safe_points.end()
     trainer.checkpointer.close()
     trainer.place.move(epoch=trainer.current_epoch, batch_idx=-1)
     try:

@@ -1,14 +1,18 @@
 """Handles signals, commands, changes of the participants and pauses between two steps."""
 
+import signal
 from collections import deque
 from collections.abc import Callable
 
 from ..actors.process.slurm import requeue_job
 from ..actors.process.stop_signals import StopSignals
-from ..actors.run_context import RunContext
 from ..actors.saving.checkpointer import Checkpointer
 from ..bus.actor import Actor
 from ..bus.errors import CheckpointError
+from ..loops.context import LoopContext
+from .shared_requests import Due, SharedRequests
+
+_PAUSE_S = 0.1
 
 
 class SafePoints:
@@ -19,38 +23,84 @@ class SafePoints:
         checkpointer: saves the run.
         attach: adds an actor or sink to the run.
         detach: removes an actor or sink from the run.
+        end_epoch: has the training epoch end at this safe point.
         requeues: put the job back into SLURM's queue after a signal has had the run saved.
 
     Attributes:
         signals: signals that end a run or save it.
+        shared: what is asked on one rank and done on all; None if this process trains alone.
     """
 
     def __init__(
         self,
-        context: RunContext,
+        context: LoopContext,
         checkpointer: Checkpointer,
         attach: Callable[[Actor], None],
         detach: Callable[[Actor], None],
+        end_epoch: Callable[[], None],
         requeues: bool,
     ) -> None:
-        self._context, self._checkpointer = context, checkpointer
+        self._context, self._checkpointer, self._end_epoch = context, checkpointer, end_epoch
         self._attach, self._detach, self._requeues = attach, detach, requeues
-        self.signals = StopSignals(self._ask_for_attention, self._has_safe_points)
+        self.signals = StopSignals(lambda: context.bus.call_attention(), self._has_safe_points)
+        self.shared: SharedRequests | None = None
         self._to_attach: deque[Actor] = deque()
         self._to_detach: deque[Actor] = deque()
 
     def attach_later(self, actor: Actor) -> None:
         """Add an actor or sink at the next safe point; from any thread."""
         self._to_attach.append(actor)
-        self._ask_for_attention()
+        self._context.bus.call_attention()
 
     def detach_later(self, actor: Actor) -> None:
         """Remove an actor or sink at the next safe point; from any thread."""
         self._to_detach.append(actor)
-        self._ask_for_attention()
+        self._context.bus.call_attention()
 
-    def _ask_for_attention(self) -> None:
-        self._context.bus.attention = True
+    def begin(self) -> None:
+        """Prepare for the safe points of a run that was opened."""
+        context, bus = self._context, self._context.bus
+        if self.signals.save_requested:  # during the set-up
+            bus.call_attention()
+        link = context.group.link
+        self.shared = None
+        if link is not None:
+            self.shared = SharedRequests(link, bus.post_office, bus.emit)
+            bus.post_office.share = self.shared.share
+            bus.attention = True  # all safe points are counted
+            context.stops.share = self._share_stop
+            self.signals.is_outranked = lambda: link.is_lost
+            self.signals.announces_interrupts = context.group.world.is_global_zero
+
+    def end(self) -> None:
+        """Come to no more safe points: the run is over."""
+        if self.shared is not None:
+            self.shared.end()
+
+    def _share_stop(self, reason: str | None) -> None:
+        assert self.shared is not None
+        if reason is None:
+            self.shared.ask("do not stop")
+        else:
+            self.shared.ask("stop", reason)
+
+    def share_stops(self) -> None:
+        """Take, at the end of an epoch, the requests to stop that ranks have made in it."""
+        stops, group = self._context.stops, self._context.group
+        if self.shared is not None:
+            for reason in group.gather("requests to stop", stops.shared):
+                if reason is not None:
+                    stops.add("should_stop", reason)
+
+    def ends_epoch_here(self) -> bool:
+        """End the epoch as a hook has asked; on several ranks, ask that all do.
+
+        Returns:
+            Whether it ends here; otherwise, it goes on until all ranks end it.
+        """
+        if self.shared is not None:
+            self.shared.ask("end of epoch")
+        return self.shared is None
 
     def _has_safe_points(self) -> bool:
         """Return whether a running loop will reach a safe point."""
@@ -64,16 +114,92 @@ class SafePoints:
     def attend(self) -> None:
         """Handle all requests, and wait while the run is paused; called between two steps."""
         context, bus = self._context, self._context.bus
-        bus.attention = False
+        if self.shared is not None:
+            self._attend_with_others(self.shared)
+            return
+        bus.attention = bus.has_requests = False
         while True:
             self.handle_signals()
-            self._checkpointer.between_steps()
-            self._attach_and_detach()
-            bus.post_office.take_commands()
-            bus.flush()
+            self._attend_here()
             if not context.paused:
                 return
-            bus.post_office.wait_for_command(0.1)
+            bus.post_office.wait_for_command(_PAUSE_S)
+
+    def _attend_here(self) -> None:
+        bus = self._context.bus
+        self._checkpointer.between_steps()
+        self._attach_and_detach()
+        bus.post_office.take_commands()
+        bus.flush()
+
+    def _attend_with_others(self, shared: SharedRequests) -> None:
+        """Count a safe point, do what all ranks do here, and pass on what is requested here."""
+        context, bus = self._context, self._context.bus
+        self._do(shared.come())
+        if bus.has_requests:
+            self._pass_on(shared)
+        while context.paused:  # comes to points without steps, as long as something is asked
+            if shared.needs_attention:
+                self._do(shared.come())
+            elif not bus.has_requests:
+                bus.post_office.wait_for_command(_PAUSE_S)
+            if bus.has_requests:
+                self._pass_on(shared)
+
+    def _pass_on(self, shared: SharedRequests) -> None:
+        self._context.bus.has_requests = False
+        self._pass_on_signals(shared)
+        self._attend_here()
+
+    def _pass_on_signals(self, shared: SharedRequests) -> None:
+        signals = self.signals
+        if signals.save_requested:
+            signals.save_requested = False
+            shared.ask("save")
+        if signals.ends_run:
+            number = signals.preempted_by if signals.preempted else signal.SIGINT
+            shared.ask("end", number=number)
+
+    def _do(self, dues: list[Due]) -> None:
+        """Do what all ranks do at this safe point.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: a signal ends the run.
+        """
+        assert self.shared is not None
+        for due in dues:
+            request = due.request
+            if request.kind == "command":
+                self.shared.handle(due)
+            elif request.kind == "save":
+                self._save_for_signal()
+            elif request.kind == "stop":
+                self._context.stops.add("should_stop", request.reason)
+            elif request.kind == "do not stop":
+                self._context.stops.clear()
+            elif request.kind == "max_time":
+                self.shared.is_out_of_time = True
+            elif request.kind == "end of epoch":
+                self._end_epoch()
+            else:
+                self.signals.take_over(signal.Signals(request.signal))
+                self._save()
+                self.signals.raise_if_asked()
+        if dues:
+            self._context.bus.flush()
+
+    def attend_between_batches(self) -> None:
+        """Handle signals between two evaluation batches; on several ranks, pass them on.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: a signal ends the run.
+            RankLostError: a rank is lost.
+        """
+        if self.shared is None:
+            self.handle_signals()
+            return
+        self.shared.check()
+        self._pass_on_signals(self.shared)
 
     def _attach_and_detach(self) -> None:
         while self._to_attach:
@@ -90,12 +216,15 @@ class SafePoints:
         signals = self.signals
         if signals.save_requested:
             signals.save_requested = False
-            self._save()
-            if self._requeues:
-                requeue_job()
+            self._save_for_signal()
         if signals.ends_run:
             self._save()
         signals.raise_if_asked()
+
+    def _save_for_signal(self) -> None:
+        self._save()
+        if self._requeues and self._context.group.world.is_global_zero:
+            requeue_job()
 
     def _save(self) -> None:
         """Save the run; a failure is reported and does not keep it from ending."""

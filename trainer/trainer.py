@@ -335,7 +335,12 @@ class Trainer(TrainerCopies):
         )
         self.enrolment = Enrolment(self, self.for_loggers)
         self.safe_points = SafePoints(
-            self, self.checkpointer, self._attach_now, self._detach_now, self.slurm_requeue
+            self,
+            self.checkpointer,
+            self._attach_now,
+            self._detach_now,
+            self._end_epoch_now,
+            self.slurm_requeue,
         )
 
     def _set_initial_state(self) -> None:
@@ -710,6 +715,10 @@ class Trainer(TrainerCopies):
         self.bus.remove(actor, "detached")
         self.wiring.connect()
 
+    def _end_epoch_now(self) -> None:
+        if self.epoch_loop is not None:
+            self.epoch_loop.is_last_batch = True
+
     def begin_max_time(self) -> None:
         """Start to count max_time, if it was given."""
         if self.max_time_s is not None:
@@ -722,11 +731,14 @@ class Trainer(TrainerCopies):
 
     @property
     def out_of_time(self) -> bool:
-        """True once max_time is over."""
-        if self._deadline_s is None:
-            return False
-        is_over = time.monotonic() > self._deadline_s
-        return bool(self.group.broadcast("whether max_time is over", is_over))  # by one clock
+        """True once max_time is over; on several ranks, once all have agreed that it is."""
+        is_over = self._deadline_s is not None and time.monotonic() > self._deadline_s
+        shared = self.safe_points.shared
+        if shared is None:
+            return is_over
+        if is_over:
+            shared.ask_for_end_of_time()
+        return shared.is_out_of_time
 
     # -- what loops call ---------------------------------------------------------------------
 
@@ -826,7 +838,18 @@ class Trainer(TrainerCopies):
         """Write what happened and handle signals; called between two evaluation batches."""
         self.bus.end_step()
         if self.bus.attention:
-            self.safe_points.handle_signals()
+            self.safe_points.attend_between_batches()
+
+    def ends_epoch_here(self) -> bool:
+        """Have the training epoch end early; return whether it ends at this batch.
+
+        On several ranks it goes on until all end it.
+        """
+        return self.safe_points.ends_epoch_here()
+
+    def share_stops(self) -> None:
+        """Take the requests to stop of other ranks, at the end of an epoch."""
+        self.safe_points.share_stops()
 
 
 def _check_media_bytes(max_media_bytes: int) -> None:

@@ -117,7 +117,7 @@ class EarlyStopping(Callback):
             if trainer.may_stop:
                 self.stopping_reason = ""  # it ended the run, which was resumed nevertheless
             else:
-                trainer.ask_to_stop(self, self.stopping_reason)
+                trainer.ask_to_stop(self, self.stopping_reason, alike=True)
 
     def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         if trainer.sanity_checking or not self._is_fitting:
@@ -166,7 +166,7 @@ class EarlyStopping(Callback):
             trainer.withdraw_stop(self)
         else:
             self.stopped_epoch = trainer.current_epoch
-            trainer.ask_to_stop(self, reason)
+            trainer.ask_to_stop(self, reason, alike=True)
             if self.verbose:
                 notify_user(f"EarlyStopping: {reason}")
 

@@ -133,10 +133,7 @@ class Timer(Callback):
 
     def _stop_if_over(self, trainer: "Trainer") -> None:
         remaining = self.time_remaining()
-        if remaining is None or self._is_over:
-            return
-        # Ranks stop together, by the clock of one.
-        if trainer.agreed("whether the Timer's time is over", remaining <= 0):
+        if remaining is not None and remaining <= 0 and not self._is_over:
             self._is_over = True
             reason = f"the Timer's {timedelta(seconds=self._duration_s or 0)} are over"
             trainer.ask_to_stop(self, reason)

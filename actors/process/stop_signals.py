@@ -46,6 +46,9 @@ class StopSignals:
         interrupts_while_ending: number of Ctrl-C while the end was recorded.
         terminated_while_ending: SIGTERM or SIGHUP came while the end was recorded.
         is_held: signals are only recorded.
+        is_outranked: returns whether something ends the process that goes before any signal.
+        announces_interrupts: say on the terminal what Ctrl-C does; it reaches all ranks, and one
+            says it.
     """
 
     def __init__(self, on_request: Callable[[], None], has_safe_points: Callable[[], bool]) -> None:
@@ -58,6 +61,8 @@ class StopSignals:
         self._on_hurry: Callable[[], None] | None = None
         self._has_raised = False
         self.is_held = True
+        self.is_outranked: Callable[[], bool] = lambda: False
+        self.announces_interrupts = True
         self._previous: dict[int, Any] = {}
         leave_when_forked(self)
 
@@ -141,6 +146,17 @@ class StopSignals:
         """Let the next signal raise again, once, because what follows may hang too."""
         self._has_raised = False
 
+    def take_over(self, number: signal.Signals) -> None:
+        """Take a signal that another rank got for one of this process.
+
+        Args:
+            number: the signal.
+        """
+        if number == signal.SIGINT:
+            self.interrupted = True
+        else:
+            self.preempted, self.preempted_by = True, number
+
     def _raise(self, error: BaseException) -> None:
         if not self._has_raised:
             self._has_raised = True
@@ -157,9 +173,12 @@ class StopSignals:
             return
         self.interrupted = True
         self._on_request()
-        write_urgently(f"ending the run {self._when}; Ctrl-C again ends it at once")
+        if self.announces_interrupts:
+            write_urgently(f"ending the run {self._when}; Ctrl-C again ends it at once")
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        if self.is_outranked():
+            return
         if not self.preempted and not self.terminated_while_ending:
             self.preempted_by = signal.Signals(number)
         if self._on_hurry is not None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...bus.copies import StaysInRun
 from ...bus.errors import RankLostError
+from .link import Link
 from .world import ALONE, World
 
 T = TypeVar("T")
@@ -22,9 +23,11 @@ class Group(StaysInRun, ABC):
 
     Attributes:
         world: which rank this is.
+        link: to the other ranks, by which they agree and hear who is lost; None if there are none.
     """
 
     world: World
+    link: Link | None = None
 
     @abstractmethod
     def broadcast(self, what: str, value: Any) -> Any:
@@ -93,15 +96,14 @@ class Group(StaysInRun, ABC):
         """
 
     @abstractmethod
-    def lost(self, error: Exception) -> RankLostError | None:
+    def lost(self, error: BaseException) -> RankLostError | None:
         """Tell the others of an exception that ends this rank, unless they have caused it.
 
         Args:
             error: the exception.
 
         Returns:
-            What to raise instead if it came because another rank has ended; None if it is this
-            rank's own.
+            What to raise instead, if another rank was lost first; None if it is this rank's own.
         """
 
     @abstractmethod
@@ -144,7 +146,7 @@ class AloneGroup(Group):
     def share(self, tensors: Iterable[Tensor]) -> None:
         pass
 
-    def lost(self, error: Exception) -> RankLostError | None:
+    def lost(self, error: BaseException) -> RankLostError | None:
         return None
 
     def sum(self, values: Tensor) -> Tensor:

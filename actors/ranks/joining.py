@@ -66,12 +66,15 @@ def join(
         _refuse_a_group_of_users()
         _Process.has_run_alone = True
         return AloneGroup()
+    from .linking import link_with
     from .process_group import ProcessGroup  # torch may be built without torch.distributed
     from .store import connect
 
     atexit.register(leave)
-    _Process.group = ProcessGroup(world, store or connect(world, timeout), device_type, timeout)
-    return _Process.group
+    group = ProcessGroup(world, store or connect(world, timeout), device_type, timeout)
+    _Process.group = group
+    group.link = link_with(group)
+    return group
 
 
 def has_run_alone() -> bool:
@@ -86,7 +89,8 @@ def leave() -> None:
         return
     error = getattr(sys, "last_value", None)  # an exception that has ended the script
     group.close("" if error is None else f"{type(error).__name__}: {error}")
-    if group.world.is_global_zero and not group.world.has_store:
+    is_lost = group.link is not None and group.link.is_lost
+    if group.world.is_global_zero and not group.world.has_store and not is_lost:
         group.wait_until_all_left(_LAST_READS_S)
 
 

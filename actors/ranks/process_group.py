@@ -14,6 +14,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from ...bus.errors import RankLostError, RankMismatchError, UsageError
 from .group import Group
+from .link import ANSWER_WITHIN_S
 from .world import World
 
 # No number of bytes that two processes of one run would exchange by mistake.
@@ -24,7 +25,6 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-4, 0.02
 _RANKS_A_PAUSE = 64
 
 _FAILED = "failed"
-_WAIT_FOR_WORD_S = 1.0  # for who ends a process to say so, after its connections were closed
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -41,9 +41,6 @@ class ProcessGroup(Group):
         device_type: ``cpu`` or ``cuda``; where the tensors are.
         timeout: of a collective operation; torch raises after it.
 
-    Attributes:
-        has_lost: another rank has ended, so that this one cannot go on.
-
     Raises:
         UsageError: torch.distributed was initialised with another number of processes.
     """
@@ -51,7 +48,6 @@ class ProcessGroup(Group):
     def __init__(self, world: World, store: Store, device_type: str, timeout: timedelta) -> None:
         self.world = world
         self._store = _of_nightbus(store, world)
-        self.has_lost = False
         self._exchanges = 0
         self._longest_pause_s = _LONGEST_PAUSE_S * max(1.0, world.size / _RANKS_A_PAUSE)
         self.wait_for_all("join")  # in short waits, unlike init_process_group, so Ctrl-C is handled
@@ -77,11 +73,14 @@ class ProcessGroup(Group):
         Args:
             failure: why this rank ends; empty if it ends well.
         """
+        if self.link is not None:
+            if failure:
+                self.link.fail(failure)
+            self.link.leave()
         with contextlib.suppress(dist.DistError, RuntimeError):  # the store's process has ended
             if failure:
-                self._tell_failure(self.world.rank, f"failed: {failure}")
+                self._store.compare_set(_FAILED, "", f"{self.world.rank} failed: {failure}")
             self._store.add("left", 1)
-            self._store.set(f"left/{self.world.rank}", "")
         if self._owns_group and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -96,32 +95,6 @@ class ProcessGroup(Group):
             if self._store.check([_FAILED]):
                 return
             time.sleep(self._longest_pause_s)
-
-    # -- who has failed ----------------------------------------------------------------------
-
-    def _tell_failure(self, rank: int, how: str) -> None:
-        self._store.compare_set(_FAILED, "", f"{rank} {how}")
-
-    def lost(self, error: Exception) -> RankLostError | None:
-        try:
-            if not _is_of_transport(error):
-                self._tell_failure(self.world.rank, f"failed: {type(error).__name__}: {error}")
-                return None
-            self.has_lost = True
-            return _lost(self._failure())
-        except (dist.DistError, RuntimeError):
-            return RankLostError(0, "rank 0, which serves the store, has ended")
-
-    def _failure(self) -> bytes:
-        """Return what is known of the rank that has ended, waiting a moment for its word."""
-        end_s = time.monotonic() + _WAIT_FOR_WORD_S
-        while not self._store.check([_FAILED]):
-            if time.monotonic() > end_s:
-                ranks = range(self.world.size)
-                left = (rank for rank in ranks if self._store.check([f"left/{rank}"]))
-                self._tell_failure(next(left, -1), "has ended, so the others cannot go on")
-            time.sleep(self._longest_pause_s)
-        return self._store.get(_FAILED)
 
     # -- exchanges ---------------------------------------------------------------------------
 
@@ -169,6 +142,12 @@ class ProcessGroup(Group):
             # A copy, because a view of another dtype has to begin where its numbers may.
             tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
 
+    def lost(self, error: BaseException) -> RankLostError | None:
+        assert self.link is not None
+        if _is_of_transport(error) and (lost := self.link.lost(ANSWER_WITHIN_S)) is not None:
+            return lost
+        return self.link.fail(f"{type(error).__name__}: {error}")
+
     def sum(self, values: Tensor) -> Tensor:
         dist.all_reduce(values)
         return values
@@ -195,8 +174,9 @@ class ProcessGroup(Group):
         """Ask until something is there; a wait within torch's store would hold signals up."""
         pause_s = _FIRST_PAUSE_S
         while not is_there():
-            if self._store.check([_FAILED]):
-                self.has_lost = True
+            if self.link is not None:
+                self.link.check()
+            elif self._store.check([_FAILED]):
                 raise _lost(self._store.get(_FAILED))
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, self._longest_pause_s)
@@ -225,12 +205,11 @@ def _in_chunks(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 def _lost(word: bytes) -> RankLostError:
     """Return the error for what ``tell_failure`` has told."""
     rank, _, how = word.decode(errors="replace").partition(" ")
-    who = "another rank" if rank == "-1" else f"rank {rank}"
-    return RankLostError(int(rank), f"{who} {how}")
+    return RankLostError(int(rank), f"rank {rank} {how}")
 
 
 def tell_failure(store: Store, world: World, rank: int, how: str) -> None:
-    """Tell all ranks, also those that have not joined yet, why they cannot go on.
+    """Tell ranks that have not joined yet why they cannot go on; who has, has a link.
 
     Args:
         store: the store of all ranks.
@@ -246,7 +225,7 @@ def _of_nightbus(store: Store, world: World) -> Store:
     return PrefixStore(f"nightbus/{world.restart}", store)
 
 
-def _is_of_transport(error: Exception) -> bool:
+def _is_of_transport(error: BaseException) -> bool:
     """Return whether an exchange failed, as it does when another rank has ended."""
     if isinstance(error, dist.DistError):
         return True

@@ -128,7 +128,7 @@ class Checkpointer:
         Requests are served in their order.
         """
         self._wanted.append(save)
-        self._context.bus.attention = True
+        self._context.bus.call_attention()
 
     def between_steps(self) -> None:
         """Save what was requested, at a boundary between two steps."""

@@ -130,7 +130,7 @@ class CheckpointWriter:
 
     def _request_attention(self) -> None:
         """Request a check at the next boundary; any thread may call this."""
-        self._context.bus.attention = True
+        self._context.bus.call_attention()
 
     def _write(self, checkpoint: ToWrite) -> None:
         path, content = checkpoint.path, checkpoint.content

@@ -33,6 +33,8 @@ from .verbs import command_of
 MAX_CONNECTIONS = 8
 REQUEST_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 2.0
+SENDER = "nightbus send"
+"""How the name begins under which commands come from the socket."""
 
 _log = get_logger("nightbus.control")
 
@@ -152,7 +154,7 @@ class ControlServer:
             return
         # The end of the run does not cut off an answer: all commands are taken or dead by then.
         with trio.CancelScope(shield=True):
-            answer = await self._answer(stream, request, f"nightbus send (pid {peer.pid})")
+            answer = await self._answer(stream, request, f"{SENDER} (pid {peer.pid})")
             if answer is not None:
                 await _send(stream, answer)
 

@@ -103,6 +103,14 @@ class BlackBox:
             text = f"\nthread {threading.current_thread().name} (training)\n{trace}"
             self._write("crash", f"the run crashed: {type(error).__name__}: {error}", text)
 
+    def hang(self, why: str) -> None:
+        """Write the files for a hang that ends the run, as ranks have found it.
+
+        Args:
+            why: what has hung.
+        """
+        self._write("hang", why, self._unwritten())
+
     def _quit(self) -> None:
         self._write("sigquit", "SIGQUIT arrived; the run goes on", self._unwritten())
 

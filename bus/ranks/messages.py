@@ -1,10 +1,10 @@
 """What the ranks of one training send each other, as bytes and back.
 
-A rank has two ways to the others. The desk of its node is a Unix socket, over which every rank of
-the node sends lines: first ``Hello``, with the token of the run, then ``Whereabouts``, ``Ask``,
-``Answer`` and ``Failure``, at last ``Done``. The store is what all nodes share. A desk puts there
-one ``Heartbeat`` for its node, passes on asks and failures, and adds up answers, for which the
-store has counters. The chair puts ``Proposal`` and ``Decision`` there.
+Rank 0 keeps a desk: a Unix socket for the ranks of its machine, a TCP port for those of others.
+Each rank holds one connection to it open. It sends ``Hello`` first, with the token of the run, then
+``Whereabouts``, ``Ask``, ``Answer``, ``Failure`` and ``Ping``, at last ``Done``. The desk sends all
+of them ``Proposal`` and ``Decision``, ``Failure``, ``Ended`` and rank 0's own ``Whereabouts`` and
+``Done``, and to whom it concerns ``Pong``.
 
 A message is one line of JSON of a declared type, with a tag. Ranks trust each other as far as the
 token goes; what comes in is checked all the same, because whatever can connect can send: nothing
@@ -20,7 +20,6 @@ from ..errors import MALFORMED, RankMessageError
 MAX_MESSAGE_BYTES = 256 << 10
 MAX_PAYLOAD_BYTES = 16 << 10
 MAX_ASKS = 8  # of one proposal: with the largest payloads it is still one message
-MAX_RANKS_OF_NODE = 512
 MAX_TEXT_CHARS = 4_000
 MIN_TOKEN_CHARS = 16
 _MAX_INT = (1 << 53) - 1
@@ -140,7 +139,7 @@ class Whereabouts(_Message, frozen=True, tag="whereabouts"):
 
     Attributes:
         rank: whose.
-        beat: how many of these the rank has sent: one that is passed on again is no sign of life.
+        beat: how many of these the rank has sent.
         point: the safe points that it has come to.
         progress: what it has done since that point, such as the hooks that it has called: of two
             ranks at one point, that with less is behind.
@@ -159,18 +158,6 @@ class Whereabouts(_Message, frozen=True, tag="whereabouts"):
     activity: Activity = "trains"
 
 
-class Heartbeat(_Message, frozen=True, tag="heartbeat"):
-    """A node's sign of life, with what its desk last heard from each of its ranks.
-
-    Attributes:
-        node: the number of the node.
-        ranks: where they are.
-    """
-
-    node: Count
-    ranks: Annotated[tuple[Whereabouts, ...], msgspec.Meta(max_length=MAX_RANKS_OF_NODE)]
-
-
 class Done(_Message, frozen=True, tag="done"):
     """The last line of a rank, once all have come to their last points: it may end now.
 
@@ -183,7 +170,41 @@ class Done(_Message, frozen=True, tag="done"):
     point: Count
 
 
-Message = Hello | Ask | Proposal | Answer | Decision | Failure | Whereabouts | Heartbeat | Done
+class Ended(_Message, frozen=True, tag="ended"):
+    """Word of the desk that the process of a rank, which is lost, has ended.
+
+    Attributes:
+        rank: which.
+    """
+
+    rank: Count
+
+
+class Ping(_Message, frozen=True, tag="ping"):
+    """A question for the time at the desk.
+
+    Attributes:
+        sent_ns: when it was sent, on the sender's clock.
+    """
+
+    sent_ns: Count
+
+
+class Pong(_Message, frozen=True, tag="pong"):
+    """The answer to a Ping.
+
+    Attributes:
+        sent_ns: of the Ping.
+        desk_ns: when it was answered, on the clock of rank 0.
+    """
+
+    sent_ns: Count
+    desk_ns: Count
+
+
+Message = (
+    Hello | Ask | Proposal | Answer | Decision | Failure | Whereabouts | Done | Ended | Ping | Pong
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

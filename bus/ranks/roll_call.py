@@ -1,15 +1,14 @@
-"""The roll call: from heartbeats decides which rank is lost, and why.
+"""The roll call: from signs of life decides which rank is lost, and why.
 
 There are three ways of being lost, in the order in which they are looked for:
 
 - **dead**: its process ended without saying that it was done; whoever kept its socket open, or
   waited for it, knows.
-- **silent**: nothing new was heard of it for ``silence_s``: stopped, or its host is gone. A node's
-  heartbeat is a sign of life only of those ranks whose own beat has changed in it. That all ranks
-  of a node fall silent at once is the fault of the one that keeps its desk, the lowest.
-- **stuck**: it answers, but its training thread has stood still for ``hang_s``, and so have all
-  others that still train, none of them at rest. The culprit is the one that is behind: at the
-  least point, and there has done least. All others wait for it, those that have left too. If
+- **silent**: nothing new was heard of it for ``silence_s``: stopped, or its host is gone. Code that
+  keeps Python's lock makes a rank silent too, so a process that is seen to run is not.
+- **stuck**: it answers, but its training thread has stood still in a batch for ``hang_s``, and so
+  have all others that still train, none of them at rest. The culprit is the one that is behind: at
+  the least point, and there has done least. All others wait for it, those that have left too. If
   nobody is behind, all are stuck together, by something that no rank is guilty of; nobody is lost.
 
 There is one culprit, the first; the first word stands. What others suffer from it (their sockets
@@ -24,7 +23,7 @@ import signal
 from collections.abc import Iterable
 
 from ..errors import RankMessageError
-from .messages import Failure, Heartbeat, Whereabouts, failure
+from .messages import Failure, Whereabouts, failure
 
 
 class _Rank:
@@ -55,36 +54,51 @@ class RollCall:
 
     Attributes:
         culprit: the rank that is lost, and why; None as long as none is.
+        hang_s: as given.
     """
 
     def __init__(self, ranks: int, silence_s: float, hang_s: float, now_s: float) -> None:
         self.culprit: Failure | None = None
-        self._silence_s, self._hang_s = silence_s, hang_s
+        self._silence_s, self.hang_s = silence_s, hang_s
         self._ranks = [_Rank(rank, now_s) for rank in range(ranks)]
         self._called_s = now_s
 
     # -- what was heard ----------------------------------------------------------------------
 
-    def heard(self, heartbeat: Heartbeat, now_s: float) -> None:
-        """Take a node's heartbeat.
+    def heard(self, where: Whereabouts, now_s: float) -> None:
+        """Take a rank's sign of life.
 
         Args:
-            heartbeat: what came.
+            where: what came.
             now_s: when it came.
 
         Raises:
             RankMessageError: it names a rank that does not exist.
         """
-        for where in heartbeat.ranks:
-            rank = self._of(where.rank)
-            if where.beat <= rank.where.beat:
-                continue  # its node passed on what it had: no sign of life of this rank
-            rank.heard_s = now_s
-            if where.activity != rank.where.activity or (
-                (where.point, where.progress) != rank.place
-            ):
-                rank.moved_s = now_s
-            rank.where = where
+        rank = self._of(where.rank)
+        if where.beat <= rank.where.beat:
+            return  # a message that was repeated is no sign of life
+        rank.heard_s = now_s
+        if where.activity != rank.where.activity or (where.point, where.progress) != rank.place:
+            rank.moved_s = now_s
+        rank.where = where
+
+    def runs(self, rank: int, now_s: float) -> None:
+        """Take notice that a rank's process runs, though nothing is heard of it.
+
+        Args:
+            rank: which.
+            now_s: when that was seen.
+        """
+        self._of(rank).heard_s = now_s
+
+    def silent_for_s(self, now_s: float) -> list[tuple[int, float]]:
+        """Return how long each rank that is not done has been silent.
+
+        Args:
+            now_s: what time it is.
+        """
+        return [(each.rank, now_s - each.heard_s) for each in self._not_done()]
 
     def done(self, rank: int) -> None:
         """Take a rank's word that it is done: it may end and be silent from now on.
@@ -139,7 +153,7 @@ class RollCall:
         """Return the word of the rank that is behind, if all that train stand still too long."""
         train = [each for each in self._not_done() if each.where.activity == "trains"]
         moved_s = max((each.moved_s for each in train), default=now_s)
-        if now_s - moved_s < self._hang_s:
+        if now_s - moved_s < self.hang_s:
             return None
         if any(each.where.activity == "rests" for each in self._not_done()):
             return None
@@ -149,6 +163,8 @@ class RollCall:
         if not waiting:
             return None
         guilty = behind[0]
+        if guilty.where.batch_idx < 0:
+            return None
         what = f"it has stood still for {now_s - guilty.moved_s:.1f} s, and {waiting} wait for it"
         if len(behind) > 1:
             what += f"; with it stand {len(behind) - 1} more"

@@ -76,12 +76,13 @@ class RecordedTrainer:
     def should_stop(self, value: bool) -> None:
         self._should_stop = value
 
-    def ask_to_stop(self, who: object, reason: str) -> None:
+    def ask_to_stop(self, who: object, reason: str, alike: bool = False) -> None:
         """Record that a callback would stop the run.
 
         Args:
             who: the callback.
             reason: why.
+            alike: all ranks request it at the same place.
         """
         self.stop_reason, self._should_stop = reason, True
 

@@ -49,6 +49,9 @@ class TrainingBatches(Protocol):
             batch_idx: its number in the epoch, from 0.
         """
 
+    def end_early(self) -> None:
+        """End the epoch before this batch, or let all ranks end it soon."""
+
     def step_schedulers(self) -> None:
         """Advance the schedulers due after a step."""
 

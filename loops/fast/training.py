@@ -194,8 +194,7 @@ class FastTraining(FastTurns):
         note(now_ns + TRANSFERRED)
         note(now_ns + BATCH_STARTS)
         if self._start_hook(batch, batch_idx) == SKIP:
-            loop.is_last_batch = True
-            raise StopIteration
+            loop.end_early()
         return batch
 
     def _announce_end(self, outputs: Any, batch: Any, batch_idx: int) -> int:

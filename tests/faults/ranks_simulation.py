@@ -34,7 +34,6 @@ from nightbus.bus.ranks.messages import (
     Ask,
     Decision,
     Failure,
-    Heartbeat,
     Proposal,
     Whereabouts,
     decode,
@@ -481,8 +480,8 @@ class Simulation:
             self.after(self.chance.uniform(0, 2), lambda: self.ask(rank, RESUME))
 
     def hear_beat(self, where: Whereabouts) -> None:
-        """Hear a heartbeat."""
-        self.roll.heard(Heartbeat(where.rank, (where,)), self.now_s)
+        """Hear a sign of life."""
+        self.roll.heard(where, self.now_s)
 
     def call_roll(self) -> None:
         """Look who is lost, and tell everybody."""

@@ -11,24 +11,24 @@ from nightbus.bus.ranks.messages import (
     MAX_ASKS,
     MAX_MESSAGE_BYTES,
     MAX_PAYLOAD_BYTES,
-    MAX_RANKS_OF_NODE,
     MAX_TEXT_CHARS,
     Answer,
     Ask,
     Decision,
     Done,
+    Ended,
     Failure,
-    Heartbeat,
     Hello,
     Lines,
     Message,
+    Ping,
+    Pong,
     Proposal,
     Whereabouts,
     decode,
     encode,
     failure,
 )
-from nightbus.bus.ranks.store_keys import StoreKeys
 
 ASK = Ask("nightbus.Stop", 3, 17, msgspec.Raw(b'{"reason": "enough"}'))
 WHERE = Whereabouts(1, 5, 100, 7, "training_step", 12)
@@ -40,8 +40,11 @@ MESSAGES: list[Message] = [
     Decision(2, holds=True),
     Failure(1, "stuck", "it has stood still for 60.0 s", 100, "training_step", 12),
     WHERE,
-    Heartbeat(0, (WHERE, Whereabouts(2, 6, 100, activity="rests"))),
+    Whereabouts(2, 6, 100, activity="rests"),
     Done(1, 200),
+    Ended(1),
+    Ping(123_456_789),
+    Pong(123_456_789, 223_456_789),
 ]
 
 
@@ -124,15 +127,6 @@ def test_a_proposal_of_the_largest_asks_can_be_sent() -> None:
     assert decode(encode(largest)) == largest
 
 
-def test_a_heartbeat_of_the_largest_node_can_be_sent() -> None:
-    most = tuple(
-        Whereabouts(rank, 10**6, 10**9, 10**6, "x" * 100, 10**9)
-        for rank in range(MAX_RANKS_OF_NODE)
-    )
-
-    assert decode(encode(Heartbeat(0, most))) == Heartbeat(0, most)
-
-
 def test_a_message_that_is_too_large_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MAX_MESSAGE_BYTES", 20)
 
@@ -162,16 +156,3 @@ def test_the_word_of_a_lost_rank_is_cut_to_what_may_be_sent() -> None:
 
     assert decode(encode(word)) == word
     assert (word.point, word.hook, word.batch_idx) == (100, "training_step", 12)
-
-
-def test_keys_of_runs_attempts_restarts_and_sessions_differ() -> None:
-    identities = [("a", 0, 0, 0), ("b", 0, 0, 0), ("a", 1, 0, 0), ("a", 0, 1, 0), ("a", 0, 0, 1)]
-    made = [StoreKeys(*identity) for identity in identities]
-    keys = [
-        {each.failure, each.asks, each.left, each.heartbeat(0), each.proposal(0), each.decision(0)}
-        | {each.answers("ready", 0), each.answers("late", 0)}
-        for each in made
-    ]
-
-    assert [len(each) for each in keys] == [8] * len(made)
-    assert len(set().union(*keys)) == 8 * len(made)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from nightbus.bus.errors import RankMessageError
-from nightbus.bus.ranks.messages import Activity, Failure, Heartbeat, Whereabouts
+from nightbus.bus.ranks.messages import Activity, Failure, Whereabouts
 from nightbus.bus.ranks.roll_call import RollCall
 
 SILENCE_S, HANG_S = 10.0, 60.0
@@ -32,7 +32,7 @@ def watch(ranks: list[Seen], seconds: int, done: tuple[int, ...] = ()) -> Failur
             if now_s <= seen.until_s:
                 point = seen.point + (now_s if seen.moves else 0)
                 where = Whereabouts(rank, now_s, point, seen.progress, seen.hook, 4, seen.activity)
-                roll.heard(Heartbeat(rank, (where,)), now_s)
+                roll.heard(where, now_s)
         if roll.call(now_s):
             break
     return roll.culprit
@@ -114,7 +114,7 @@ def test_others_that_stand_with_it_are_counted() -> None:
 )
 def test_a_process_that_ended_is_dead(exit_code: int | None, what: str) -> None:
     roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
-    roll.heard(Heartbeat(0, (Whereabouts(1, 1, 7, 0, "training_step", 4),)), 1.0)
+    roll.heard(Whereabouts(1, 1, 7, 0, "training_step", 4), 1.0)
     roll.ended(1, exit_code)
 
     assert roll.call(1.0) == Failure(1, "dead", what, 7, "training_step", 4)
@@ -137,11 +137,12 @@ def test_the_first_word_stands() -> None:
     assert roll.call(100.0) == raised
 
 
-def test_a_beat_that_its_node_passes_on_again_is_no_sign_of_life() -> None:
+def test_a_beat_that_comes_again_is_no_sign_of_life() -> None:
     roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
     for now_s in range(1, 12):
         stopped = Whereabouts(1, 1, 7)
-        roll.heard(Heartbeat(0, (Whereabouts(0, now_s, 7), stopped)), now_s)
+        roll.heard(Whereabouts(0, now_s, 7), now_s)
+        roll.heard(stopped, now_s)
         roll.call(now_s)
 
     assert roll.culprit is not None
@@ -151,9 +152,9 @@ def test_a_beat_that_its_node_passes_on_again_is_no_sign_of_life() -> None:
 def test_while_nobody_calls_the_roll_nobody_is_taken_for_silent_or_stuck() -> None:
     roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
     for now_s in (*range(1, 5), *range(1000, 1008)):  # its host was asleep meanwhile
-        beats = tuple(Whereabouts(rank, now_s, 7 + rank) for rank in range(2))
-        if now_s != 1000:
-            roll.heard(Heartbeat(0, beats), now_s)
+        for rank in range(2):
+            if now_s != 1000:
+                roll.heard(Whereabouts(rank, now_s, 7 + rank), now_s)
         assert roll.call(now_s) is None
 
 
@@ -161,4 +162,4 @@ def test_a_rank_that_does_not_exist_is_refused() -> None:
     roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
 
     with pytest.raises(RankMessageError, match="names rank 2; expected 0 to 1"):
-        roll.heard(Heartbeat(0, (Whereabouts(2, 1, 0),)), 1.0)
+        roll.heard(Whereabouts(2, 1, 0), 1.0)
