@@ -123,6 +123,13 @@ def test_what_is_asked_on_one_rank_ends_all_after_the_same_step(
     assert not list(tmp_path.glob("named-*"))
 
 
+def test_sigterm_on_one_rank_saves_the_run_before_it_ends(tmp_path: Path) -> None:
+    ranks = run_ranks(tmp_path, SCRIPT, 2, FAULT="SIGTERM", CULPRIT="1", CHECKPOINTS="1")
+
+    assert [each.code for each in ranks] == [143, 143]
+    assert len(list(tmp_path.glob("runs/*/checkpoints/last"))) == 1
+
+
 def test_a_stop_command_to_one_rank_reaches_all(tmp_path: Path) -> None:
     ranks = run(tmp_path, "tells", 2)
 
