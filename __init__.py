@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .actors.metrics.results import EvalResult as EvalResult
     from .actors.metrics.results import TrainResult as TrainResult
     from .actors.optimization.lightning_optimizer import LightningOptimizer as LightningOptimizer
+    from .actors.process.rank_zero import is_main as is_main
+    from .actors.process.rank_zero import rank_zero_only as rank_zero_only
     from .actors.ranks.strategy import DDPStrategy as DDPStrategy
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
@@ -194,7 +196,9 @@ _HOME_OF = {
     "UsageError": ".bus.errors",
     "on": ".bus.subscription",
     "CheckpointError": ".bus.errors",
+    "is_main": ".actors.process.rank_zero",
     "load_predictions": ".actors.metrics.predictions",
+    "rank_zero_only": ".actors.process.rank_zero",
     "register_type": ".actors.checkpoints.values",
     "monotonic": ".bus.clock",
     "replay": ".sinks.replay",

@@ -36,8 +36,8 @@ _INSTEAD = {
     "Fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
     "LightningLite": "use Trainer with a loop of your own (Loop), or manual optimization",
     **dict.fromkeys(
-        ("rank_zero_only", "rank_zero_info", "rank_zero_warn", "rank_zero_debug"),
-        "use `if trainer.is_global_zero:`",
+        ("rank_zero_info", "rank_zero_warn", "rank_zero_debug"),
+        "use `if nightbus.is_main():`, or the decorator nightbus.rank_zero_only",
     ),
     "MisconfigurationException": "use UsageError",
     **dict.fromkeys(

@@ -455,6 +455,16 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         return torch.get_default_dtype()
 
     @property
+    def global_rank(self) -> int:
+        """Rank of this process among all processes."""
+        return self._trainer.global_rank if self._trainer is not None else 0
+
+    @property
+    def local_rank(self) -> int:
+        """Rank of this process among those of this machine."""
+        return self._trainer.local_rank if self._trainer is not None else 0
+
+    @property
     def logger(self) -> Any:
         """The first sink, or the Lightning logger that it wraps; None if there is no sink."""
         return self.trainer.logger
@@ -490,6 +500,20 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         """
         if self._trainer is None or self._trainer.is_global_zero:
             print(*args, **kwargs)
+
+    def all_gather(self, data: Any, group: Any = None, sync_grads: bool = False) -> Any:
+        """Give all ranks the tensors of all; see ``Trainer.all_gather``.
+
+        Args:
+            data: tensors or numbers, in any nesting of containers.
+            group: None.
+            sync_grads: let gradients flow back to the ranks that the tensors come from.
+
+        Returns:
+            The same containers, with tensors of shape (world_size, *shape); of shape (*shape) if
+            there is one process only.
+        """
+        return self.trainer.all_gather(data, group, sync_grads)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add plain data or tensors to a checkpoint."""

@@ -15,6 +15,7 @@ from dataclasses import fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import SUPPORTED_NODES
@@ -89,6 +90,29 @@ def move_data_to_device(value: Any, device: torch.device) -> Any:
         return movable if moved is None else moved
 
     return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=non_blocking), move)
+
+
+def as_tensors(value: Any, device: torch.device) -> Any:
+    """Return a value with each number, array and tensor in it as a tensor on a device.
+
+    Args:
+        value: numbers, arrays and tensors in any nesting of containers; texts and the like are left
+            as they are.
+        device: the torch device.
+
+    Returns:
+        The changed value; containers keep their type.
+
+    Raises:
+        UsageError: a container cannot be made again.
+    """
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, bool | int | float | np.ndarray | np.number | np.bool_):
+        return torch.as_tensor(value, device=device)
+    if type(value) in _PLAIN:
+        return value
+    return _made_again(value, lambda entry: as_tensors(entry, device))
 
 
 def detached(value: Any) -> Any:

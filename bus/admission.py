@@ -102,6 +102,23 @@ class Admission(StaysInRun):
         if self.is_left:
             raise refusal(what)
 
+    def check_is_training_thread(self, what: str) -> None:
+        """Check that this is the thread that trains.
+
+        Args:
+            what: what is about to be done.
+
+        Raises:
+            UsageError: it is another one.
+            ForkedChildError: this is a forked child.
+        """
+        self.check_is_here(what)
+        if self._threads.current() != self._training_thread:
+            raise UsageError(
+                f"{what} was called on another thread than the one that trains; call it in a hook, "
+                "in a loop or in a method of an actor that is no coroutine"
+            )
+
     def refuse_late_put(
         self, name: str, value: object, source: str, kind: type[Event] = Put
     ) -> None:

@@ -79,7 +79,7 @@ ROOMS = {
     "bus/crash": frozenset({"hall", "log", "runs", "secrets", "system"}),
     "bus/inspection": frozenset({"control", "log", "runs", "system"}),
     "bus/replay": frozenset({"hall", "inspection", "log", "mail", "runs", "system"}),
-    "actors/process": frozenset[str](),
+    "actors/process": frozenset({"ranks"}),
     "actors/checkpoints": frozenset[str](),
     "actors/optimization": frozenset[str](),
     "actors/data": frozenset[str](),

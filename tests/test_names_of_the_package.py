@@ -28,7 +28,7 @@ ELSEWHERE = [
     "plugins",
     "profilers",
     "pytorch",
-    "rank_zero_only",
+    "rank_zero_warn",
     "strategies",
     "utilities",
 ]

@@ -14,10 +14,15 @@ class Assigned:
     Args:
         take: checks and applies a new value; called with the trainer and the value. None for an
             argument that is used when the Trainer is created only: assigning it is an error.
+        read: returns what is read instead of the argument; called with the trainer.
     """
 
-    def __init__(self, take: Callable[[Any, Any], None] | None = None) -> None:
-        self._take = take
+    def __init__(
+        self,
+        take: Callable[[Any, Any], None] | None = None,
+        read: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._take, self._read = take, read
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -26,6 +31,8 @@ class Assigned:
         arguments = {} if trainer is None else vars(trainer).get("_arguments", {})
         if self._name not in arguments:
             raise AttributeError(f"Trainer has no {self._name} before it is created")
+        if self._read is not None:
+            return self._read(trainer)
         return arguments[self._name]
 
     def __set__(self, trainer: Any, value: Any) -> None:

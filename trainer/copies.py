@@ -9,6 +9,7 @@ from .parts import TrainerParts
 
 _PARTS = (
     "group",
+    "collectives",
     "place",
     "bus",
     "routes",

@@ -12,6 +12,7 @@ from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.early_stopping import EarlyStopping
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
+from ..actors.collectives import Collectives
 from ..actors.optimization.lightning_optimizer import LightningOptimizer
 from ..actors.optimization.lr_schedulers import LRSchedulerConfig
 from ..actors.optimization.progress import Progress
@@ -34,6 +35,7 @@ class TrainerProperties(LoopContext):
 
     Attributes:
         world: which of the processes that train together this one is.
+        collectives: what users have the processes exchange; ``strategy`` reads as this.
         epoch_counter: the FitLoop that ``fit`` runs; None if the user's own loop contains none.
         max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
         silent_loggers: replace loggers that were given but are to write nothing.
@@ -45,6 +47,7 @@ class TrainerProperties(LoopContext):
 
     _arguments: dict[str, Any]  # what the Trainer was made with
     world: World
+    collectives: Collectives
     epoch_counter: FitLoop | None
     max_epochs_given: int | None
     max_steps_given: int
@@ -302,7 +305,7 @@ class TrainerProperties(LoopContext):
     precision = Assigned()
     accelerator = Assigned()
     devices = Assigned()
-    strategy = Assigned()
+    strategy = Assigned(read=lambda trainer: trainer.collectives)
     max_time = Assigned()
     enable_progress_bar = Assigned()
     enable_model_summary = Assigned()

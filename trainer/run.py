@@ -56,9 +56,23 @@ def run(
         SystemExit: a signal such as SIGTERM ended the run, or another rank was lost.
     """
     trainer.set_arguments(given)
-    try:
+    with ending_with_others(trainer):
         trainer.join_ranks()
         return _run(trainer, function, body, given)
+
+
+@contextmanager
+def ending_with_others(trainer: TrainerParts) -> Iterator[None]:
+    """End this process if another rank has ended, so that this one cannot go on.
+
+    Args:
+        trainer: trainer of the ranks.
+
+    Raises:
+        SystemExit: another rank has ended.
+    """
+    try:
+        yield
     except RankLostError as error:
         if trainer.group.link is None:  # it would have told the user
             notify_user(f"nightbus: rank {trainer.global_rank} ends: {error}")

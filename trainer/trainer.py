@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..actors.callback import Callback
 from ..actors.callbacks.model_summary import ModelSummary
 from ..actors.callbacks.timer import Timer
 from ..actors.checkpoints.weights_only import check_weights_only
+from ..actors.collectives import Collectives
 from ..actors.data.combined_loader import CombineMode
 from ..actors.data.validation_schedule import Interval
 from ..actors.datamodule import LightningDataModule
@@ -67,7 +69,7 @@ from .launch import launch_and_join
 from .open_run import OpenRun
 from .participants import Participants
 from .results_table import print_results
-from .run import run
+from .run import ending_with_others, run
 from .safe_points import SafePoints
 
 _log = get_logger("nightbus.trainer")
@@ -321,6 +323,7 @@ class Trainer(TrainerCopies):
     ) -> None:
         """Make the parts of the trainer."""
         self.group: Group = AloneGroup()
+        self.collectives = Collectives(self.world, self.device, self._exchanging)
         self.place = Place(self.world.rank)
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
@@ -536,8 +539,11 @@ class Trainer(TrainerCopies):
     def attach(self, actor: Actor) -> None:
         """Add an actor or sink, at the next safe point if a run is open; from any thread.
 
-        A sink receives the run's events from its start, an actor those after the safe point.
+        A sink receives the run's events from its start, an actor those after the safe point. Of
+        several ranks, rank 0 alone has sinks; on others, nothing is done with one.
         """
+        if isinstance(actor, Sink) and not self.is_global_zero:
+            return
         self.bus.check_is_here(f"{type(actor).__name__} was to be attached")
         if self.open_run is None:
             self.participants.add(actor)
@@ -552,6 +558,8 @@ class Trainer(TrainerCopies):
         Raises:
             UsageError: the actor is not attached.
         """
+        if isinstance(actor, Sink) and not self.is_global_zero:
+            return
         if actor not in self.participants:
             raise UsageError(f"{type(actor).__name__} is not attached to this trainer")
         self.bus.check_is_here(f"{type(actor).__name__} was to be detached")
@@ -616,6 +624,97 @@ class Trainer(TrainerCopies):
             CheckpointError: a value in the state cannot be saved, or the disk failed.
         """
         self.checkpointer.save_now(as_path(filepath), weights_only)
+
+    # -- between the ranks -------------------------------------------------------------------
+
+    def barrier(self, name: str | None = None) -> None:
+        """Wait until all ranks are here, without a time limit.
+
+        Like ``broadcast``, ``all_gather`` and ``reduce``, it is called on all ranks, in the same
+        order, on the thread that trains, within a run or not. If no run has begun yet, the ranks
+        join, and are started, as for a run. In one process it does nothing.
+
+        Args:
+            name: what they wait for, for errors.
+
+        Raises:
+            RankMismatchError: another rank calls something else.
+            UsageError: this is another thread than the one that trains.
+        """
+        self.collectives.barrier(name)
+
+    def broadcast(self, value: Any, src: int = 0) -> Any:
+        """Give all ranks the value of one; nothing is pickled.
+
+        Args:
+            value: the value: anything that a checkpoint can hold, with tensors of any size;
+                ignored on other ranks.
+            src: the rank whose value it is.
+
+        Returns:
+            The value of that rank.
+
+        Raises:
+            RankMismatchError: another rank calls something else.
+            UsageError: there is no such rank, the value has another type, or this is another
+                thread than the one that trains.
+        """
+        return self.collectives.broadcast(value, src)
+
+    def all_gather(self, data: Any, group: Any = None, sync_grads: bool = False) -> Any:
+        """Give all ranks the tensors of all.
+
+        Args:
+            data: tensors or numbers, in any nesting of containers; the same number of them, with
+                the same shapes and types, on all ranks.
+            group: None; use torch.distributed for a part of the ranks.
+            sync_grads: let gradients flow back to the ranks that the tensors come from.
+
+        Returns:
+            The same containers, with tensors of shape (world_size, *shape) on the device of the
+            run; of shape (*shape) if there is one process only.
+
+        Raises:
+            RankMismatchError: another rank calls something else, or its tensors differ in shape or
+                type.
+            UsageError: this is another thread than the one that trains.
+        """
+        return self.collectives.all_gather(data, group, sync_grads)
+
+    def reduce(self, tensor: Any, reduce_op: str = "mean") -> Any:
+        """Reduce tensors of all ranks to one.
+
+        Args:
+            tensor: tensors or numbers, as for ``all_gather``; they are not changed.
+            reduce_op: ``mean``, ``sum`` or ``max``.
+
+        Returns:
+            The same containers, with the reduced tensors, which are the same on all ranks.
+
+        Raises:
+            RankMismatchError: another rank calls something else, or its tensors differ in shape or
+                type.
+            UsageError: there is no such reduction, or this is another thread than the one that
+                trains.
+        """
+        return self.collectives.reduce(tensor, reduce_op=reduce_op)
+
+    @contextmanager
+    def _exchanging(self, what: str) -> Iterator[Group]:
+        """Give the group of all ranks for an exchange, if this thread may begin one.
+
+        Args:
+            what: the exchange, for errors.
+        """
+        self.bus.check_is_here(f"{what} was called")
+        if self.open_run is not None:
+            self.bus.admission.check_is_training_thread(what)
+            yield self.group
+            return
+        with ending_with_others(self):
+            if self.group.world.size != self.world.size:
+                self.join_ranks()
+            yield self.group
 
     # -- module and loops --------------------------------------------------------------------
 

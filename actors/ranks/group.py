@@ -30,15 +30,16 @@ class Group(StaysInRun, ABC):
     link: Link | None = None
 
     @abstractmethod
-    def broadcast(self, what: str, value: Any) -> Any:
-        """Give all ranks the value of rank 0.
+    def broadcast(self, what: str, value: Any, src: int = 0) -> Any:
+        """Give all ranks the value of one.
 
         Args:
             what: what it is, for errors.
             value: plain data, as msgpack knows it; ignored on other ranks.
+            src: the rank whose value it is.
 
         Returns:
-            The value of rank 0.
+            The value of that rank.
         """
 
     def decide(self, what: str, decide: Callable[[], T]) -> T:
@@ -88,11 +89,23 @@ class Group(StaysInRun, ABC):
         """
 
     @abstractmethod
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give all ranks the tensors of rank 0, in place.
+    def share(self, tensors: Iterable[Tensor], src: int = 0) -> None:
+        """Give all ranks the tensors of one, in place.
 
         Args:
             tensors: same number, shapes and dtypes on all ranks.
+            src: the rank whose tensors they are.
+        """
+
+    @abstractmethod
+    def stack(self, tensor: Tensor) -> Tensor:
+        """Give all ranks the tensors of all.
+
+        Args:
+            tensor: same shape and dtype on all ranks.
+
+        Returns:
+            Tensor of shape (world_size, *shape), in the order of ranks.
         """
 
     @abstractmethod
@@ -134,7 +147,7 @@ class AloneGroup(Group):
 
     world = ALONE
 
-    def broadcast(self, what: str, value: Any) -> Any:
+    def broadcast(self, what: str, value: Any, src: int = 0) -> Any:
         return value
 
     def gather(self, what: str, value: Any) -> Sequence[Any]:
@@ -143,8 +156,11 @@ class AloneGroup(Group):
     def wait_for_all(self, what: str) -> None:
         pass
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def share(self, tensors: Iterable[Tensor], src: int = 0) -> None:
         pass
+
+    def stack(self, tensor: Tensor) -> Tensor:
+        return tensor.unsqueeze(0)
 
     def lost(self, error: BaseException) -> RankLostError | None:
         return None

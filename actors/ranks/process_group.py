@@ -98,9 +98,9 @@ class ProcessGroup(Group):
 
     # -- exchanges ---------------------------------------------------------------------------
 
-    def broadcast(self, what: str, value: Any) -> Any:
+    def broadcast(self, what: str, value: Any, src: int = 0) -> Any:
         key = self._next_key("broadcast", what)
-        if self.world.rank == 0:
+        if self.world.rank == src:
             self._store.set(key, _encoded(what, value))
             return value
         self._until(lambda: self._store.check([key]))
@@ -123,20 +123,20 @@ class ProcessGroup(Group):
         self._until(lambda: self._store.add(key, 0) >= self.world.size)
         self._forget([key], self.world.size)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def share(self, tensors: Iterable[Tensor], src: int = 0) -> None:
         by_device: dict[torch.device, list[Tensor]] = {}
         for tensor in tensors:
             by_device.setdefault(tensor.device, []).append(tensor)
         for of_device in by_device.values():
             for some in _in_chunks(of_device):
-                self._share_at_once(some)
+                self._share_at_once(some, src)
 
     @torch.no_grad()
-    def _share_at_once(self, tensors: list[Tensor]) -> None:
-        """Give all ranks some tensors of rank 0, as one row of bytes."""
+    def _share_at_once(self, tensors: list[Tensor], src: int) -> None:
+        """Give all ranks some tensors of one, as one row of bytes."""
         row = torch.cat([tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors])
-        dist.broadcast(row, 0)
-        if self.world.rank == 0:
+        dist.broadcast(row, src)
+        if self.world.rank == src:
             return
         for tensor, part in zip(tensors, row.split([t.nbytes for t in tensors]), strict=True):
             # A copy, because a view of another dtype has to begin where its numbers may.
@@ -147,6 +147,13 @@ class ProcessGroup(Group):
         if _is_of_transport(error) and (lost := self.link.lost(ANSWER_WITHIN_S)) is not None:
             return lost
         return self.link.fail(f"{type(error).__name__}: {error}")
+
+    @torch.no_grad()
+    def stack(self, tensor: Tensor) -> Tensor:
+        mine = tensor.contiguous().reshape(-1).view(torch.uint8)
+        rows = mine.new_empty((self.world.size, mine.numel()))
+        dist.all_gather(list(rows), mine)
+        return rows.view(tensor.dtype).view(self.world.size, *tensor.shape)
 
     def sum(self, values: Tensor) -> Tensor:
         dist.all_reduce(values)
