@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +58,7 @@ def in_a_step() -> Any:
                 mine = torch.full((2,), float(self.global_rank), requires_grad=True)
                 all_of_them = self.all_gather(mine, sync_grads=True)
                 weights = torch.tensor([[1.0], [10.0]]) * (self.global_rank + 1)
-                torch.autograd.backward((all_of_them * weights).sum())
+                (all_of_them * weights).sum().backward()
                 assert mine.grad is not None
                 self.gradient = mine.grad.tolist()
                 self.keeps_none = not self.all_gather(mine).requires_grad
@@ -73,13 +74,14 @@ def what_differs() -> list[str]:
     run = trainer()
     rank = run.global_rank
     found = []
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: run.all_gather(torch.zeros(2 + rank)),
         lambda: run.reduce({"a": torch.zeros(2)} if rank else {}),
         lambda: run.broadcast(1, src=2),
         lambda: run.all_gather(torch.zeros(1), group=torch.distributed.group.WORLD),
         lambda: run.reduce(1.0, "product"),
-    ):
+    ]
+    for call in calls:
         try:
             call()
         except nb.NightbusError as error:

@@ -144,12 +144,8 @@ def test_the_strategy_says_where_this_process_is(tmp_path: Path) -> None:
 def test_a_rank_above_0_that_a_launcher_has_started_is_not_the_main_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in {
-        "RANK": "1",
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "a",
-        "MASTER_PORT": "1",
-    }.items():
+    variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
     assert not nb.is_main()
