@@ -78,7 +78,12 @@ def last_clock(store: FolderStore) -> RankClock:
 
 
 def corrected(event: DecodedEvent, clock: RankClock) -> DecodedEvent:
-    """Return an event with rank 0's time."""
+    """Return an event with rank 0's time.
+
+    Args:
+        event: of any rank.
+        clock: that of its rank.
+    """
     if clock.is_rank_0s or not isinstance(event, Event):
         return event
     return msgspec.structs.replace(event, time_ns=clock.time_ns(event.time_ns))
