@@ -12,12 +12,38 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
-from .cli import attach, diff, doctor, import_ckpt, ls, plot, recover, replay, send, show, tail
+from .cli import (
+    attach,
+    diff,
+    doctor,
+    import_ckpt,
+    ls,
+    plot,
+    ranks,
+    recover,
+    replay,
+    send,
+    show,
+    tail,
+)
 from .cli.text import ERROR, OK, REFUSED, USAGE, print_note
 
 INTERRUPTED = 130  # as shells do: 128 + SIGINT
 
-_VERBS = (ls, show, plot, diff, tail, send, attach, replay, doctor, recover, import_ckpt)
+_VERBS = (
+    ls,
+    show,
+    plot,
+    diff,
+    tail,
+    ranks,
+    send,
+    attach,
+    replay,
+    doctor,
+    recover,
+    import_ckpt,
+)
 
 _EXIT_CODES = """\
 exit codes:

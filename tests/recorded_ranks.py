@@ -6,7 +6,7 @@ from typing import Any
 
 import nightbus as nb
 from nightbus.bus.events import RankStarted
-from nightbus.bus.log.codes import BEGIN, END, GRADIENTS_READY, RAN, code_of
+from nightbus.bus.log.codes import BEGIN, END, GRADIENTS_READY, RAN
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 
@@ -60,9 +60,7 @@ class RecordedRank:
         self._record(END, name)
 
     def _record(self, action: int, name: str) -> None:
-        code = code_of(action, name)
-        assert code is not None
-        self.place.recorder.record(self.now_ns + code)
+        self.place.recorder.trace.appender(action, name)(self.now_ns)
 
     def step(
         self,
@@ -83,7 +81,7 @@ class RecordedRank:
             optimizer: from there to the batch's end.
             is_marked: whether it is recorded when its own gradients are there.
         """
-        place, recorder = self.place, self.place.recorder
+        place = self.place
         self.now_ns += data
         place.move(batch_idx=place.batch_idx + 1)
         self._record(RAN, "on_train_batch_start")
@@ -91,9 +89,7 @@ class RecordedRank:
         self._record(BEGIN, "backward")
         self.now_ns += backward
         if is_marked:
-            ready = code_of(RAN, GRADIENTS_READY)
-            assert ready is not None
-            recorder.record(self.now_ns + ready)
+            self._record(RAN, GRADIENTS_READY)
         self.now_ns += waits
         self._record(END, "backward")
         self.hook("optimizer_step", optimizer)

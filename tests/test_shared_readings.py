@@ -474,17 +474,18 @@ def test_a_fault_that_a_loop_overlooks_leaves_later_steps_their_numbers(
 
 
 class StopsOnce(Plain):
-    """Ends an epoch in a step, and looks which steps of the optimizer are recorded as begun."""
+    """Ends an epoch with its second batch, and looks which optimizer steps have begun."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps = 0
+        self.batches = 0
         self.stepping = list[tuple[int, bool]]()
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        self.batches += 1
+        return -1 if self.batches == 2 else None
+
     def training_step(self, batch: Any, batch_idx: int, *_: Any) -> Any:
-        self.steps += 1
-        if self.steps == 2:
-            raise StopIteration
         notes = self.trainer.place.recorder.trace
         walk = Walk(notes.origin, notes.names, notes.base_ns)
         for _ in walk.hooks(notes.words):
@@ -503,8 +504,8 @@ def test_no_optimizer_step_begins_in_a_batch_that_only_accumulates(tmp_path: Pat
     )
     module = StopsOnce()
     run.fit(module, loader())
-    # What the epoch before had accumulated counts.
-    assert module.stepping[1:] == [(0, False), (1, True), (2, False), (3, True)]
+    # The epoch that ended early has stepped with what it had accumulated.
+    assert module.stepping[1:] == [(0, False), (1, False), (2, False), (3, True)]
 
 
 class Undividable(Tensor):

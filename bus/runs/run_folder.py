@@ -162,6 +162,24 @@ class RunFolder:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         return sorted(int(match[1]) for name in names if (match := _RANK.fullmatch(name)))
 
+    def refuse_missing_rank(self, rank: int) -> None:
+        """Refuse a rank that no attempt has a log of.
+
+        Args:
+            rank: the rank.
+
+        Raises:
+            RunFolderError: there is no log of it.
+        """
+        known = sorted({each for attempt in self.attempts() for each in self.ranks(attempt)})
+        if rank in known:
+            return
+        if not known:
+            raise RunFolderError(f"{self.path} has no log of rank {rank}, nor of another")
+        are_all = known == list(range(len(known))) and len(known) > 2
+        there = f"0 to {known[-1]}" if are_all else ", ".join(map(str, known[:20]))
+        raise RunFolderError(f"{self.path} has no log of rank {rank}; it has logs of rank {there}")
+
     def attempt_path(self, attempt: int) -> Path:
         """Return one attempt's folder."""
         return self.path / f"attempt-{attempt:03d}"
