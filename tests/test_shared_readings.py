@@ -504,8 +504,8 @@ def test_no_optimizer_step_begins_in_a_batch_that_only_accumulates(tmp_path: Pat
     )
     module = StopsOnce()
     run.fit(module, loader())
-    # The epoch that ended early has stepped with what it had accumulated.
-    assert module.stepping[1:] == [(0, False), (1, False), (2, False), (3, True)]
+    # What the epoch before had accumulated counts.
+    assert module.stepping[1:] == [(0, False), (1, False), (2, True), (3, True)]
 
 
 class Undividable(Tensor):
