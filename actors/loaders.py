@@ -44,6 +44,7 @@ from .data.validation_schedule import Interval, ValidationSchedule
 from .data.worker_seeds import workers_seed
 from .hooks import similar_method
 from .overrides import is_overridden
+from .ranks.common_end import CommonEnd
 from .ranks.group import AloneGroup, Group
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Loaders:
     Attributes:
         schedule: when to validate within training.
         sanity_checking: the limits of the sanity check apply now.
+        common_end: of the epoch on several ranks, if the data of one may end unexpectedly.
         use_distributed_sampler: each of several ranks reads its part of the data; otherwise,
             what its loaders give.
     """
@@ -109,9 +111,10 @@ class Loaders:
         self.use_distributed_sampler = True
         self._group: Group = AloneGroup()
         self._order_seed = 0
+        self.common_end: CommonEnd | None = None
         self._is_compared = False  # the training loader's length, with those of other ranks
         self._passes = 0  # over the training loader begun so far
-        self._reported_length = False
+        self._reported_length = self._reported_unread = False
         self._reported_empty: set[str] = set()  # stages with an empty loader
         self._reported_none: set[str] = set()
         self._reported_unvalidated = False
@@ -123,6 +126,7 @@ class Loaders:
             "sanity_checking": False,
             "_given": {},
             "_group": AloneGroup(),
+            "common_end": None,
             "_routes": _not_yet,
             "_module": None,
             "_datamodule": None,
@@ -191,7 +195,7 @@ class Loaders:
         self._evaluation = {}
         self._training = None
         self._workers_seed = workers_seed()
-        self._reported_length = False
+        self._reported_length = self._reported_unread = False
         self._reported_empty.clear()
         self._reported_none.clear()
         self._reported_unvalidated = False
@@ -294,6 +298,21 @@ class Loaders:
             "workers that read a stream with drop_last=True each drop their own rest"
         )
 
+    def report_unread(self, batches: int, epoch: int, left: str) -> None:
+        """Warn, once a run, that an epoch of several ranks ended with the data of one of them.
+
+        Args:
+            batches: of the epoch.
+            epoch: its number.
+            left: which ranks have left how many unread.
+        """
+        if left and not self._reported_unread and self._group.world.rank == 0:
+            self._reported_unread = True
+            _log.warning(
+                f"after {batches} training batches of epoch {epoch}, {left}; give all ranks the "
+                "same number of batches to use all of them"
+            )
+
     def report_empty(self, what: str, loader: Any, where: str = "") -> None:
         """Warn, once a run, that a loader had no batches.
 
@@ -341,10 +360,20 @@ class Loaders:
     def _compare_lengths(self) -> None:
         """Check that all ranks have the same number of training batches.
 
+        If it is unknown, or one may have fewer, they end their epochs together.
+
         Raises:
             RankMismatchError: they have not, so that some would wait for others for ever.
         """
-        numbers = self._group.gather("the number of training batches", self.num_training_batches)
+        self.common_end = None
+        if self._group.world.is_alone:
+            return
+        number = self.num_training_batches
+        is_certain = number is not None and not self.may_end_early
+        found = self._group.gather("the number of training batches", [number, is_certain])
+        numbers = [each[0] for each in found]
+        if not all(each[1] for each in found):
+            self.common_end = CommonEnd(self._group)
         if len(set(numbers)) > 1:
             counted = ", ".join(f"rank {rank}: {n}" for rank, n in enumerate(numbers))
             raise RankMismatchError(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..actors.optimization.progress import Progress
+from ..actors.ranks.common_end import CommonEnd
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .fast.training import FastTraining
@@ -41,8 +42,15 @@ class TrainingEpochLoop(Loop):
     END: ClassVar[object] = object()  # returned instead of a batch if there are no more
     name = "train"
     shows_iterations = False  # hooks tell its position
-    _of_run: ClassVar[tuple[str, ...]] = ("_reader", "_position", "kept_outputs", "_fast")
+    _of_run: ClassVar[tuple[str, ...]] = (
+        "_reader",
+        "_position",
+        "kept_outputs",
+        "_fast",
+        "common_end",
+    )
     _fast: FastTraining | None = None
+    common_end: CommonEnd | None = None
     _reader: Any = iter(())
     _position: Mapping[str, Any] | None = None  # of an epoch to continue
     kept_outputs: list[Any] | None = None
@@ -119,13 +127,10 @@ class TrainingEpochLoop(Loop):
         self._is_open = True
         self._steps_before = -1 if resumes else context.global_step  # unknown if resumed
         self._skipped_before = self._turns_skipped()
-        if self._limit is None:  # only reading ahead tells which batch is the last
-            if not self._ahead:
-                self._read_ahead()
-        elif position is not None and position.get("ended", False):
-            self.is_last_batch = self._ended_early = True
-        else:
-            self.is_last_batch = self.batch_idx + 1 >= self._limit
+        self.common_end = context.loaders.common_end
+        self._find_last(has_ended=position is not None and position.get("ended", False))
+        if self.common_end is not None:
+            self._find_common_last(self.common_end, resumes)
         if position is not None:
             context.optimization.waiting_schedulers = position.get("schedulers", [])
             self.waits_for_validation = context.optimization.has_waiting_schedulers
@@ -140,9 +145,45 @@ class TrainingEpochLoop(Loop):
         if resumes:
             self.on_advance_end()  # the validation after the last batch, if it did not run
 
-    def _read_ahead(self) -> None:
-        self._ahead = [batch for batch in (next(self._reader, self.END),) if batch is not self.END]
+    def _find_last(self, has_ended: bool) -> None:
+        """Find out, at the begin, whether there is a batch."""
+        if has_ended:
+            self.is_last_batch = self._ended_early = True
+        elif self._limit is not None and self.common_end is None:
+            self.is_last_batch = self.batch_idx + 1 >= self._limit
+        elif not self._ahead:
+            self._read_ahead(self.batch_idx + 1)
+
+    def _find_common_last(self, end: CommonEnd, resumes: bool) -> None:
+        """Find out, at the begin, whether all ranks have a batch."""
+        context = self._loop_context
+        replicas = context.optimization.replicas
+        if resumes:
+            self._end_with_others(end.go_on(self.is_last_batch, replicas))
+        else:
+            end.begin(not self.is_last_batch, context.place.epoch, replicas)
+
+    def _read_ahead(self, batch_idx: int) -> None:
+        """Read the batch of this number, if there is one."""
+        self._ahead = []
+        if self._limit is None or batch_idx < self._limit:
+            batch = next(self._reader, self.END)
+            if batch is not self.END:
+                self._ahead = [batch]
+            elif self._limit is not None:
+                self._ended_early = True
+                self._loop_context.loaders.report_early_end(batch_idx)
         self.is_last_batch = not self._ahead
+
+    def _end_with_others(self, is_last: bool) -> None:
+        """End the epoch with the present batch if it is the last of another rank."""
+        if is_last and not self.is_last_batch:
+            self.is_last_batch = self._ended_early = True
+
+    def learn_of_last(self) -> None:
+        """Find out, after a step, whether the batch is the last of another rank."""
+        assert self.common_end is not None
+        self._end_with_others(self.common_end.after_batch())
 
     def _go_fast(self) -> bool:
         return self._fast is not None and self._fast.run()
@@ -173,6 +214,8 @@ class TrainingEpochLoop(Loop):
         context = self._loop_context
         routes, counts = context.routes, self.batch_progress.total
         outputs = self.batch_loop.run(batch, batch_idx)
+        if self.common_end is not None and self.common_end.rides:
+            self.learn_of_last()
         counts.processed += 1
         if self.kept_outputs is not None:
             self.kept_outputs.append(outputs)
@@ -191,11 +234,13 @@ class TrainingEpochLoop(Loop):
         Raises:
             StopIteration: there is no batch, even if ``done`` is False.
         """
-        if self._limit is None:
+        if self._limit is None or self.common_end is not None:  # only the next batch tells
             if not self._ahead:
                 raise StopIteration
             batch = self._ahead.pop()
-            self._read_ahead()
+            self._read_ahead(self.batch_idx + 2)
+            if self.common_end is not None:
+                self._tell_of_last(self.common_end)
             return batch
         self.is_last_batch = self.batch_idx + 2 >= self._limit
         try:
@@ -205,6 +250,14 @@ class TrainingEpochLoop(Loop):
         if batch is self.END and (self._ended_early or self.batch_idx + 1 >= self._limit):
             raise StopIteration
         return batch
+
+    def _tell_of_last(self, end: CommonEnd) -> None:
+        """Tell other ranks whether the batch is the last, and learn of theirs."""
+        context = self._loop_context
+        steps = context.accumulate_grad_batches == 1 and not (
+            context.optimization.truncated_bptt_steps
+        )
+        self._end_with_others(end.before_batch(self.is_last_batch, steps))
 
     def begin_batch(self) -> int:
         """Count a batch that was read; return its number in the epoch."""
@@ -317,6 +370,7 @@ class TrainingEpochLoop(Loop):
         if not self.is_last_batch:
             context.checkpointer.end_epoch_early()
         self._report_what_is_missing()
+        self._report_what_is_left()
         self._close()
         if context.running_loss is not None:
             context.running_loss.end_epoch()
@@ -340,6 +394,15 @@ class TrainingEpochLoop(Loop):
             context.global_step == self._steps_before
         ):
             context.optimization.report_untrained(epoch, skipped)
+
+    def _report_what_is_left(self) -> None:
+        """Tell which ranks have more data, if the epoch ended with that of another."""
+        if self.common_end is None or not self.is_last_batch:
+            return
+        context, batches = self._loop_context, self.batch_idx + 1
+        announced = None if self._limit is None else self._limit - batches
+        left = self.common_end.left_unread(len(self._ahead), announced)
+        context.loaders.report_unread(batches, context.place.epoch, left)
 
     def _turns_skipped(self) -> int:
         loops = self.batch_loop.walk()
@@ -387,7 +450,7 @@ class TrainingEpochLoop(Loop):
             "outputs": carried(self.kept_outputs or []),
             "ahead": ahead,
             "data": self._reader.state_dict(unused),
-            "ended": self._ended_early,
+            "ended": self._ended_early and not underway,
             "schedulers": self._loop_context.optimization.waiting_schedulers,
         }
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    DistributedSampler,
     RandomSampler,
     SequentialSampler,
     SubsetRandomSampler,
@@ -107,6 +108,7 @@ def without_shuffling(loader: Any) -> Any:
 
 _SAMPLERS = (
     BatchSampler,
+    DistributedSampler,
     RandomSampler,
     SequentialSampler,
     ShardSampler,

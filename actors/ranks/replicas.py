@@ -21,8 +21,8 @@ Kind = Literal["one", "turns", "manual"]
 class _Step(nn.Module):
     """What DistributedDataParallel wraps: its forward is ``training_step``, and returns the loss.
 
-    It has a parameter of its own, which no optimizer sees, and which gets a gradient on ranks with
-    a loss: so that its mean, which comes with the others', tells whether there was any.
+    It has a parameter of its own, which no optimizer sees. Its gradient is what this rank tells the
+    others: that it has a loss, and its flag. The mean of both comes with the other gradients.
 
     Args:
         module: the user's.
@@ -33,16 +33,22 @@ class _Step(nn.Module):
         step: the training step.
         output: what it returned.
         has_loss: that had a loss.
+        flag: of this rank.
     """
 
     def __init__(self, module: nn.Module, ignored: Iterable[str], device: torch.device) -> None:
         super().__init__()
         self.module = module
-        self.takes_part = nn.Parameter(torch.zeros(1, device=device))
+        self.told = nn.Parameter(torch.zeros(2, device=device))
+        self._tells = {
+            (has_loss, flag): torch.tensor([float(has_loss), float(flag)], device=device)
+            for has_loss in (False, True)
+            for flag in (False, True)
+        }
         self._ddp_params_and_buffers_to_ignore = [f"module.{name}" for name in ignored]
         self.step: HookHandler = _no_step
         self.output: Any = None
-        self.has_loss = False
+        self.has_loss = self.flag = False
 
     def forward(self, *arguments: Any) -> Any:
         output = self.output = self.step(*arguments)
@@ -52,16 +58,30 @@ class _Step(nn.Module):
             return self.nothing()
         if not isinstance(loss, Tensor) or not loss.requires_grad:
             return loss  # the loop, or torch, says what is wrong
-        return loss + self.takes_part.sum().to(loss.dtype)
+        return _Tells.apply(loss, self.told, self._tells[True, self.flag])  # type: ignore[no-untyped-call]
 
     def nothing(self) -> Tensor:
         """Return a loss whose gradients are all zero."""
         ignored = set(self._ddp_params_and_buffers_to_ignore)
-        none = torch.zeros((), device=self.takes_part.device)
+        none = torch.zeros((), device=self.told.device)
         for name, parameter in self.named_parameters():
             if parameter.requires_grad and name not in ignored:
                 none = none + parameter.reshape(-1)[:0].sum()
-        return none
+        told: Tensor = _Tells.apply(none, self.told, self._tells[False, self.flag])  # type: ignore[no-untyped-call]
+        return told
+
+
+class _Tells(torch.autograd.Function):
+    """A loss as it is, whose backward also gives a parameter a gradient of our choice."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, parameter: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        return gradients[0], ctx.gradient, None
 
 
 class _Loss(nn.Module):
@@ -103,6 +123,9 @@ class Replicas(StaysInRun):
         optimizers: in order.
         kind: ``one`` optimizer, or several that take ``turns``, or ``manual`` optimization.
 
+    Attributes:
+        flag: of this rank, which the next averaging of gradients tells the others.
+
     Raises:
         UsageError: an optimizer cannot be used on several ranks.
     """
@@ -124,6 +147,7 @@ class Replicas(StaysInRun):
         self._group, self._strategy, self._module = group, strategy, module
         self._optimizers, self._kind = optimizers, kind
         self._syncs = True  # in the next backward; not while gradients are accumulated
+        self.flag = False
         self._keeps: set[int] = set()  # optimizers whose gradients belong to an accumulation
         self._step: HookHandler = _no_step
         self._wrapped: list[DistributedDataParallel] = []
@@ -195,7 +219,8 @@ class Replicas(StaysInRun):
             self.refresh()
         wrapped = self._wrapped[idx]
         step = wrapped.module
-        step.takes_part.grad = None
+        step.told.grad = None
+        step.flag = self.flag
         if self._syncs:
             loss = wrapped(*arguments)
         else:
@@ -205,6 +230,18 @@ class Replicas(StaysInRun):
         if step.has_loss:
             return _with_loss(output, loss)
         return self._take_part(idx, step, loss) if self._syncs else output
+
+    @property
+    def takes_flags(self) -> bool:
+        """True if gradients are averaged once a step, and can be read without waiting for them."""
+        device = next((p.device for p in self._module.parameters()), torch.device("cpu"))
+        return self._kind == "one" and device.type == "cpu"
+
+    @property
+    def flagged(self) -> float:
+        """Share of the ranks whose flag was set when gradients were averaged last."""
+        gradient = self._wrapped[0].module.told.grad
+        return 0.0 if gradient is None else float(gradient[1])
 
     def _take_part(self, idx: int, step: _Step, nothing: Tensor) -> Tensor | None:
         """Average the gradients without any of this rank's, whose step returned None.
@@ -217,7 +254,7 @@ class Replicas(StaysInRun):
             for parameter in parameters:
                 parameter.grad = None
         nothing.backward()
-        if not step.takes_part.grad:
+        if step.told.grad is None or not step.told.grad[0]:
             return None
         gradients = [parameter.grad for parameter in parameters]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol
 
 from ...actors.optimization.progress import Progress
+from ...actors.ranks.common_end import CommonEnd
 from ..hook_names import HookNames
 from ..training_batch import TrainingBatchLoop
 
@@ -23,6 +24,7 @@ class TrainingBatches(Protocol):
     validates: bool
     waits_for_validation: bool
     kept_outputs: list[Any] | None
+    common_end: CommonEnd | None
 
     def next_batch(self) -> Any:
         """Return the epoch's next batch, or ``END`` if the data ended early."""
@@ -54,6 +56,9 @@ class TrainingBatches(Protocol):
 
     def step_schedulers(self) -> None:
         """Advance the schedulers due after a step."""
+
+    def learn_of_last(self) -> None:
+        """Find out, after a step, whether the batch is the last of another rank."""
 
     def on_advance_end(self) -> None:
         """Run the validation that is due."""

@@ -146,6 +146,8 @@ class FastTraining(FastTurns):
             outputs = self._turn(0, batch, batch_idx)
         else:
             outputs = self._short_turn(batch, batch_idx)
+        if (end := loop.common_end) is not None and end.rides:
+            loop.learn_of_last()
         batches.processed += 1
         if loop.kept_outputs is not None:
             loop.kept_outputs.append(outputs)
