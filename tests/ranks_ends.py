@@ -12,7 +12,6 @@ from ranks_fit import FEATURES, Net, bits, case, loader, main, trainer
 from ranks_steps import ByHand, InTurn
 
 import nightbus as nb
-from nightbus.bus.errors import RankMismatchError
 
 CASES: list[Any] = []
 
@@ -166,15 +165,6 @@ def resumed_before_the_common_end() -> Any:
 @case(CASES)
 def resumed_at_the_common_end() -> Any:
     return resumed("at", 5)
-
-
-@case(CASES)
-def nothing_on_rank_1() -> str:
-    try:
-        trainer().fit(Net(), Stream(3, 0))
-    except RankMismatchError as error:
-        return str(error)
-    return "trained"
 
 
 if __name__ == "__main__":

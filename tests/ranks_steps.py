@@ -9,7 +9,6 @@ from ranks_fit import FEATURES, Net, bits, case, loader, main, trainer, weights
 from torch import nn
 
 import nightbus as nb
-from nightbus.bus.errors import UsageError
 
 CASES: list[Any] = []
 
@@ -154,21 +153,6 @@ def short_accumulation() -> Any:
     fitting = trainer(max_epochs=1, accumulate_grad_batches=2)
     fitting.fit(module, Short())
     return {"bits": bits(module), "steps": fitting.global_step}
-
-
-@case(CASES)
-def lbfgs() -> str:
-    """Last, because an error of a run ends the ranks' exchanges."""
-
-    class Searches(Net):
-        def configure_optimizers(self) -> Any:
-            return torch.optim.LBFGS(self.parameters())
-
-    try:
-        trainer().fit(Searches(), loader())
-    except UsageError as error:
-        return str(error)
-    return "trained"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,11 @@ from ranks import TESTS, run_ranks
 from ranks_fit import Net, loader, trainer, weights
 from ranks_steps import ByHand, InTurn, Unfreezes
 
+from nightbus.actors.ranks.group import AloneGroup
+from nightbus.actors.ranks.replicas import Replicas
+from nightbus.actors.ranks.strategy import DDPStrategy
+from nightbus.bus.errors import UsageError
+
 pytestmark = pytest.mark.long
 Found = list[dict[str, Any]]
 TWICE = 8  # the batch of one process that has the samples of both ranks' batches
@@ -83,6 +88,8 @@ def test_what_is_unfrozen_during_training_is_averaged_too(found: Found) -> None:
     assert_close(found[0]["unfrozen"]["weights"], weights(alone))
 
 
-def test_lbfgs_is_refused_because_ranks_would_evaluate_it_differently_often(found: Found) -> None:
-    assert "losses" in found[0]["lbfgs"]
-    assert "use another optimizer" in found[1]["lbfgs"]
+def test_lbfgs_is_refused_because_ranks_would_evaluate_it_differently_often() -> None:
+    module = Net()
+    searches = torch.optim.LBFGS(module.parameters())
+    with pytest.raises(UsageError, match=r"losses.*use another optimizer"):
+        Replicas(AloneGroup(), DDPStrategy(), module, [searches], "one")
