@@ -7,6 +7,7 @@ Names are loaded on first use, so that reading a log never loads torch.
 
 from typing import TYPE_CHECKING
 
+from . import _began_in as _began_in  # before the script may change to another folder
 from ._elsewhere import instead_of
 from ._lazy import lazy_names
 

@@ -30,12 +30,13 @@ class Layer:
 LAYERS = {
     "_lazy": Layer(frozenset(), without=TORCH),
     "_elsewhere": Layer(frozenset(), without=TORCH),
+    "_began_in": Layer(frozenset(), without=TORCH),
     "bus": Layer(frozenset({"_lazy"}), without=TORCH),
     "sinks": Layer(frozenset({"_lazy", "bus"}), without=TORCH),
     "cli": Layer(frozenset({"_lazy", "bus", "sinks"}), without=TORCH),
     "actors": Layer(frozenset({"_lazy", "bus"})),
     "loops": Layer(frozenset({"_lazy", "bus", "actors"})),
-    "trainer": Layer(frozenset({"_lazy", "bus", "actors", "loops", "sinks"})),
+    "trainer": Layer(frozenset({"_began_in", "_lazy", "bus", "actors", "loops", "sinks"})),
 }
 # Rooms of a layer: what the files of one may import of the others. What lies in the layer itself
 # is its "ground", which every room may know, and the rest, its "hall".

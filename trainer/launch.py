@@ -15,13 +15,13 @@ from datetime import timedelta
 
 import torch
 
+from .._began_in import BEGAN_IN
 from ..actors.ranks.group import Group
 from ..actors.ranks.joining import has_run_alone, join, joined_group, leave
 from ..actors.ranks.world import STARTED_BY, TOKEN, World
 from ..bus.errors import UsageError
 from ..bus.system.streams import notify_user
 
-_BEGAN_IN = os.getcwd()
 # Runs in a new rank before the script does: it dies with the process that has started it.
 _BOOT = """
 import os, sys
@@ -137,7 +137,7 @@ class OtherRanks:
     def _start(self, rank: int) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BOOT, *self._command],
-            cwd=_BEGAN_IN,
+            cwd=BEGAN_IN,
             env={**self._environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdin=subprocess.DEVNULL,
         )
