@@ -1,12 +1,14 @@
 """Trainer(devices=2) starts the other rank, and whatever happens, both end and say why."""
 
 import contextlib
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 from helpers import eventually
-from ranks import Ended, environment_alone, run_alone, script_file, started
+from ranks import Ended, ended, environment_alone, run_alone, script_file, started
 
 pytestmark = pytest.mark.long
 
@@ -39,7 +41,8 @@ class Exchanging(Small):
     def on_train_batch_end(self, *_):
         if how == "hang" and self.trainer.global_step == 3:
             Path(f"pid-{self.trainer.global_rank}").write_text(str(os.getpid()))
-            signal.pause()
+            while True:
+                signal.pause()
         if self.trainer.global_rank == culprit and self.trainer.global_step == 3:
             fail()
         self.trainer.group.sum(torch.zeros(1))
@@ -62,64 +65,64 @@ if how == "raise late" and trainer.global_rank == culprit:
 
 def run(folder: Path, how: str, culprit: int = -1) -> Ended:
     """What rank 0 of the script ends with; both ranks write on its streams."""
-    ended = run_alone(folder, SCRIPT, how, str(culprit))
-    for line in ended.err.splitlines():
+    of_all = run_alone(folder, SCRIPT, how, str(culprit))
+    for line in of_all.err.splitlines():
         assert "gloo" not in line or line.startswith(("RuntimeError", "    "))
-    return ended
+    return of_all
 
 
 def test_a_script_that_asks_for_two_devices_runs_in_two_processes(tmp_path: Path) -> None:
-    ended = run(tmp_path, "well")
+    of_all = run(tmp_path, "well")
 
-    assert ended.code == 0, ended.err
-    assert sorted(ended.out.splitlines()) == ["done 0 2", "done 1 2"]
+    assert of_all.code == 0, of_all.err
+    assert sorted(of_all.out.splitlines()) == ["done 0 2", "done 1 2"]
     (folder,) = (tmp_path / "of-rank-0" / "runs").iterdir()
     assert [p.name for p in (folder / "attempt-000").glob("rank-*")] != []
-    assert ended.err.count("fit completed") == 1
+    assert of_all.err.count("fit completed") == 1
     # Both began in one folder, which rank 0 had left when it started the other.
     assert sorted(each.name for each in tmp_path.glob("of-*")) == ["of-others", "of-rank-0"]
 
 
 def test_a_rank_that_raises_in_a_step_ends_rank_0(tmp_path: Path) -> None:
-    ended = run(tmp_path, "raise", 1)
+    of_all = run(tmp_path, "raise", 1)
 
-    assert ended.code == 75
-    assert ended.err.count("nightbus: rank 1 is lost: ValueError: on purpose") == 1
+    assert of_all.code == 75
+    assert of_all.err.count("nightbus: rank 1 is lost: ValueError: on purpose") == 1
 
 
 def test_rank_0_that_raises_in_a_step_ends_the_others_with_it(tmp_path: Path) -> None:
-    ended = run(tmp_path, "raise", 0)
+    of_all = run(tmp_path, "raise", 0)
 
-    assert ended.code == 1
-    assert "ValueError: on purpose" in ended.err
+    assert of_all.code == 1
+    assert "ValueError: on purpose" in of_all.err
 
 
 def test_a_rank_that_is_killed_ends_the_other(tmp_path: Path) -> None:
-    ended = run(tmp_path, "kill", 1)
+    of_all = run(tmp_path, "kill", 1)
 
-    assert ended.code == 75
-    assert "nightbus: rank 1 is lost: its process was killed by SIGKILL" in ended.err
+    assert of_all.code == 75
+    assert "nightbus: rank 1 is lost: its process was killed by SIGKILL" in of_all.err
 
 
 def test_a_rank_that_leaves_ends_the_other(tmp_path: Path) -> None:
-    ended = run(tmp_path, "leave", 1)
+    of_all = run(tmp_path, "leave", 1)
 
-    assert ended.code == 75
-    assert "nightbus: rank 1 is lost: SystemExit: 0" in ended.err
+    assert of_all.code == 75
+    assert "nightbus: rank 1 is lost: SystemExit: 0" in of_all.err
 
 
 def test_a_rank_that_fails_before_it_joins_ends_the_other(tmp_path: Path) -> None:
-    ended = run(tmp_path, "raise early")
+    of_all = run(tmp_path, "raise early")
 
-    assert ended.code == 75
-    assert "nightbus: rank 0 ends: rank 1 ended with exit code 1" in ended.err
+    assert of_all.code == 75
+    assert "nightbus: rank 0 ends: rank 1 ended with exit code 1" in of_all.err
 
 
 def test_a_rank_that_fails_after_its_runs_shows_in_the_exit_code(tmp_path: Path) -> None:
-    ended = run(tmp_path, "raise late", 1)
+    of_all = run(tmp_path, "raise late", 1)
 
-    assert ended.code == 1
-    assert sorted(ended.out.splitlines()) == ["done 0 2", "done 1 2"]
+    assert of_all.code == 1
+    assert sorted(of_all.out.splitlines()) == ["done 0 2", "done 1 2"]
 
 
 def test_no_rank_outlives_the_process_that_started_it(tmp_path: Path) -> None:
@@ -130,6 +133,21 @@ def test_no_rank_outlives_the_process_that_started_it(tmp_path: Path) -> None:
         process.kill()
 
         eventually(lambda: not is_running(int(pids[1].read_text())))
+
+
+def test_a_second_ctrl_c_ends_all_ranks_at_once_as_an_interrupted_run(tmp_path: Path) -> None:
+    command = [sys.executable, str(script_file(tmp_path, SCRIPT)), "hang", "-1"]
+    with started([command], [environment_alone()], tmp_path) as processes:
+        pids = [tmp_path / f"pid-{rank}" for rank in range(2)]
+        eventually(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+        os.killpg(processes[0].pid, signal.SIGINT)
+        eventually(lambda: "Ctrl-C again ends it at once" in (tmp_path / "err-0").read_text())
+        os.killpg(processes[0].pid, signal.SIGINT)
+
+        (of_rank_0,) = ended(processes, tmp_path)
+
+    assert of_rank_0.code == -signal.SIGINT
+    assert "fit interrupted (Ctrl-C)" in of_rank_0.err
 
 
 def is_running(pid: int) -> bool:

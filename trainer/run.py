@@ -163,7 +163,7 @@ def _telling_others(trainer: TrainerParts) -> Iterator[None]:
             _unlink(trainer)
             raise
         lost = trainer.group.lost(error)
-        if lost is None:
+        if lost is None or isinstance(error, KeyboardInterrupt):  # Ctrl-C ends each by itself
             raise
         raise lost from error
 
