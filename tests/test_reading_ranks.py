@@ -224,6 +224,14 @@ def test_doctor_misses_a_rank_that_left_no_log(
     assert "2 segments" in shown.stdout
 
 
+def test_doctor_finds_nothing_wrong_in_a_clock_that_is_ahead(
+    tmp_path: Path, nightbus: Verb
+) -> None:
+    run = record_ranks(tmp_path, range(2), lambda rank: rank.add(ClockOffset, -3_892, 1), 2)
+
+    assert nightbus("doctor", run.path).returncode == 0
+
+
 def test_doctor_finds_a_log_that_is_another_ranks(tmp_path: Path, nightbus: Verb) -> None:
     run = _run(tmp_path)
     shutil.copy(run.store(0, 1).path(0), run.store(0, 2).path(0))
