@@ -2,13 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..bus.runs.find_run import find_run
-from .find import RUN_HELP
+from ..bus.runs.run_folder import RunFolder
+from .find import RUN_HELP, add_rank_option
 from .text import DIFFERS, LOSSY, OK, as_json, how_many, one_line, plain, print_note
 
 if TYPE_CHECKING:
+    from ..bus.inspection.compare import Difference
     from ..bus.inspection.compared_log import ComparedEvent
 
 
@@ -30,38 +33,87 @@ def add(verbs: Any) -> None:
         help="leave out metrics of this name, or of this pattern, as *_seconds; may be repeated",
     )
     parser.add_argument("--metrics", action="store_true", help="compare metrics only, no hooks")
+    add_rank_option(parser, "compare this rank only; otherwise all, one after the other")
     parser.add_argument("--json", action="store_true", help="the result for programs")
     parser.set_defaults(command=_diff)
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from ..bus.inspection.compare import compare_runs
+    from ..bus.inspection.compare import ranks_of_both
 
     left, right = find_run(options.left), find_run(options.right)
-    equal, difference, missing = compare_runs(
-        left, right, ignore=tuple(options.ignore), hooks=not options.metrics
-    )
+    if options.rank is None:
+        ranks = ranks_of_both(left, right)
+    else:
+        ranks = [options.rank]
+        for run in (left, right):
+            run.refuse_missing_rank(options.rank)
+    equal, rank, difference, missing = _compare(left, right, ranks, options)
     if options.json:
         shown = {
             "equal": difference is None,
             "events": equal,
             "missing": missing,
+            "rank": rank,
             "left": None if difference is None else _fields(difference.left),
             "right": None if difference is None else _fields(difference.right),
         }
         sys.stdout.write(as_json(shown))
-    elif difference is None:
-        how = "equal as far as both can be read" if missing else "equal"
-        print(f"{how}: {how_many(equal, 'event')} compared")
     else:
-        print(f"they differ after {how_many(equal, 'equal event')}:")
-        print(plain(f"  {left.path.name}: {_shown(difference.left)}"))
-        print(plain(f"  {right.path.name}: {_shown(difference.right)}"))
+        names = left.path.name, right.path.name
+        of_rank = f" of rank {rank}" if len(ranks) > 1 or options.rank is not None else ""
+        sys.stdout.write(_text(names, equal, difference, bool(missing), of_rank))
     for line in missing:
         print_note(one_line(line))
     if missing:  # where events are missing, nobody knows whether the runs did the same
         return LOSSY
     return OK if difference is None else DIFFERS
+
+
+def _compare(
+    left: RunFolder, right: RunFolder, ranks: Sequence[int], options: argparse.Namespace
+) -> "tuple[int, int | None, Difference | None, list[str]]":
+    """Compare one rank after the other, up to the first that differs.
+
+    Args:
+        left: one of the runs.
+        right: the other.
+        ranks: which ones.
+        options: what is compared.
+
+    Returns:
+        The number of equal events, the rank that differs and how, and what is missing.
+    """
+    from ..bus.inspection.compare import compare_runs
+
+    number, missing = 0, list[str]()
+    for rank in ranks:
+        equal, difference, lacks = compare_runs(
+            left, right, ignore=tuple(options.ignore), hooks=not options.metrics, rank=rank
+        )
+        number += equal
+        missing += [f"rank {rank}: {line}" if len(ranks) > 1 else line for line in lacks]
+        if difference is not None:
+            return number, rank, difference, missing
+    return number, None, None, missing
+
+
+def _text(
+    names: tuple[str, str],
+    equal: int,
+    difference: "Difference | None",
+    lacks_some: bool,
+    of_rank: str,
+) -> str:
+    if difference is None:
+        how = "equal as far as both can be read" if lacks_some else "equal"
+        return f"{how}: {how_many(equal, 'event')} compared\n"
+    lines = (
+        f"they differ after {how_many(equal, 'equal event')}{of_rank}:",
+        plain(f"  {names[0]}: {_shown(difference.left)}"),
+        plain(f"  {names[1]}: {_shown(difference.right)}"),
+    )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _shown(event: "ComparedEvent | None") -> str:

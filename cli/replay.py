@@ -98,6 +98,17 @@ def _add_playback(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also deliver what a resumed attempt has superseded",
     )
+    group.add_argument(
+        "--rank",
+        type=_rank,
+        default=0,
+        metavar="N",
+        help="what this rank recorded (0); all for all in one, in the order of time, for actors",
+    )
+
+
+def _rank(text: str) -> int | str:
+    return text if text == "all" else int(text)
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +136,7 @@ def _playback(options: argparse.Namespace) -> dict[str, Any]:
         "start": options.start,
         "until": options.until,
         "all_attempts": options.all_attempts,
+        "rank": options.rank,
         "metrics": options.metric,
         "hooks": options.hook,
         "events": options.event,
@@ -150,6 +162,10 @@ def _replay(options: argparse.Namespace) -> int:
         return _resume(find_run(options.run), options.json)
     if not folders and not options.actor:
         raise UsageError(f"name a destination: {WANTED}; or --actor MODULE:CLASS, or --resume")
+    if options.rank == "all" and folders:
+        raise UsageError(
+            "--rank all is for actors: a file has the metrics of one rank, named with --rank N"
+        )
     run = find_events(options.run)
     return _replay_into(run, folders, options.actor, playback, options.json)
 
@@ -166,7 +182,7 @@ def _replay_into(
     from ..bus.replay.selection import Selection
 
     # Before anything is written, so that a wrong call leaves no files behind.
-    unselective = ("rate", "clock", "all_attempts")
+    unselective = ("rate", "clock", "all_attempts", "rank")
     try:
         parse_rate(playback["rate"])
         Selection(**{name: value for name, value in playback.items() if name not in unselective})

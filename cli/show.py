@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import UsageError
 from ..bus.runs.find_run import find_events
-from .find import LAST_EVENTS_HELP
+from .find import LAST_EVENTS_HELP, add_rank_option, chosen_rank
 from .plot import add_plot_options, drawn_in_terminal
 from .text import LOSSY, OK, as_json, duration, how_many, moment, one_line, plain, print_problem
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..bus.inspection.rank_facts import RanksReport
     from ..bus.inspection.report import (
         AttemptReport,
         CursorReport,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_KIND_ROWS = 20
 MAX_HOOK_ROWS = 12
+MAX_HOSTS = 8
 
 
 def add(verbs: Any) -> None:
@@ -47,6 +49,7 @@ def add(verbs: Any) -> None:
         action="store_true",
         help="also show metrics and hooks that a resumed attempt has superseded",
     )
+    add_rank_option(parser, "what this rank recorded; of several, rank 0 is shown")
     parser.set_defaults(command=_show)
 
 
@@ -59,9 +62,12 @@ def _show(options: argparse.Namespace) -> int:
             "table and --json have all metrics"
         )
     run = find_events(options.run)
-    report = summarise(run, all_attempts=options.all_attempts)
+    rank = chosen_rank(run, options.rank) or 0
+    report = summarise(run, rank, all_attempts=options.all_attempts)
     drawn = ""
     if options.plot:
+        if rank:
+            raise UsageError("--plot draws what rank 0 recorded; leave out --rank, or --plot")
         drawn = "\n" + drawn_in_terminal(run, options, options.all_attempts)
     sys.stdout.write((as_json(report) if options.json else _as_text(report)) + drawn)
     problems = [
@@ -126,6 +132,7 @@ def _attempt_lines(attempt: "AttemptReport") -> list[str]:
             f"{how_many(attempt.epochs, 'epoch')}, {how_many(attempt.steps, 'step')}, "
             f"{how_many(sum(attempt.events.values()), 'event')}",
         ]
+    lines += _rank_lines(attempt.ranks)
     fork, end = attempt.fork, attempt.log_end
     if fork is not None:
         lines.append(f"  resumed attempt {fork.attempt} from {fork.checkpoint}")
@@ -141,6 +148,21 @@ def _attempt_lines(attempt: "AttemptReport") -> list[str]:
     if attempt.missing_segments:
         missing = ", ".join(map(str, attempt.missing_segments))
         lines.append(f"  segments are missing: {missing}")
+    return lines
+
+
+def _rank_lines(ranks: "RanksReport") -> list[str]:
+    if ranks.world_size == 1:
+        return []
+    names = ", ".join(ranks.hosts[:MAX_HOSTS]) + (" ..." if len(ranks.hosts) > MAX_HOSTS else "")
+    where = f" on {how_many(len(ranks.hosts), 'host')}: {one_line(names)}" if ranks.hosts else ""
+    lines = [f"  {how_many(ranks.world_size, 'rank')}{where}"]
+    if missing := ranks.without_log:
+        first = ", ".join(map(str, missing[:MAX_HOSTS])) + (" ..." if missing[MAX_HOSTS:] else "")
+        lines.append(f"  without a log: rank {first}")
+    lines += [
+        f"  lost: rank {lost.rank}, {lost.cause}: {one_line(lost.what)}" for lost in ranks.lost
+    ]
     return lines
 
 

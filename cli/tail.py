@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..bus.event_kinds import fields_as_text, kind_of
 from ..bus.runs.find_run import find_events
 from ..bus.runs.run_folder import RunFolder
-from .find import LAST_EVENTS_HELP
+from .find import LAST_EVENTS_HELP, add_rank_option, chosen_rank
 from .text import (
     LOSSY,
     OK,
@@ -43,6 +43,7 @@ def add(verbs: Any) -> None:
         "--kind", default="", metavar="A,B", help="only these types: Put,Fault; all adds hooks"
     )
     parser.add_argument("--metric", metavar="NAME", help="only values of this metric")
+    add_rank_option(parser, "only this rank; otherwise all in one, in the order of time")
     parser.add_argument("--json", action="store_true", help="one object a line, for programs")
     parser.set_defaults(command=_tail)
 
@@ -57,12 +58,14 @@ def _tail(options: argparse.Namespace) -> int:
     wanted = EventFilter(kinds, options.metric)
     run = find_events(options.run)
     goes_on = run.is_running()
-    tail = last_events(run, options.n, wanted)
-    _write(tail.events, options.json)
+    rank = chosen_rank(run, options.rank)
+    tail = last_events(run, options.n, wanted, rank)
+    line = _json if options.json else _line if _is_one_rank(run, rank) else _line_of_rank
+    _write(tail.events, line)
     shown = len(tail.events)
     if options.follow:
-        for events in follow(run, tail.after, wanted):
-            _write(events, options.json)
+        for events in follow(run, tail.after, wanted, rank):
+            _write(events, line)
             shown += len(events)
     killed = killed_because(run) if options.follow else ""
     if killed:
@@ -85,9 +88,13 @@ def _print_recorded_metrics(run: RunFolder, metric: str, kinds: Sequence[str]) -
     print_note(f"no metric {metric} was recorded{of_kinds}; recorded metrics: {one_line(recorded)}")
 
 
-def _write(events: Sequence[Any], as_json: bool) -> None:
+def _is_one_rank(run: RunFolder, rank: int | None) -> bool:
+    return rank is not None or all(len(run.ranks(attempt)) < 2 for attempt in run.attempts())
+
+
+def _write(events: Sequence[Any], line: Callable[[Any], str]) -> None:
     if events:
-        sys.stdout.write("".join(_json(each) if as_json else _line(each) for each in events))
+        sys.stdout.write("".join(map(line, events)))
         sys.stdout.flush()
 
 
@@ -120,6 +127,10 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_for_json(each) for each in value]
     return value if isinstance(value, _JSON_TYPES) else str(value)
+
+
+def _line_of_rank(tailed: Any) -> str:
+    return f"{getattr(tailed.event, 'rank', ''):>4}  {_line(tailed)}"
 
 
 def _line(tailed: Any) -> str:

@@ -1,11 +1,15 @@
 """Runs of several ranks recorded without training: each rank its log, as its own clock tells."""
 
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import nightbus as nb
-from nightbus.bus.events import RankStarted
+from nightbus.__main__ import main
+from nightbus.bus.events import Fork, RankStarted
 from nightbus.bus.log.codes import BEGIN, END, GRADIENTS_READY, RAN
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.writer import LogIdentity, LogWriter
@@ -30,6 +34,7 @@ class RecordedRank:
         host: str = "alpha",
         attempt: int = 0,
         segment_bytes: int = 1 << 20,
+        fork: Fork | None = None,
     ) -> None:
         self.rank = rank
         self.now_ns = now_ns
@@ -39,7 +44,7 @@ class RecordedRank:
         self.writer = LogWriter(
             self.store, identity, self.place, segment_bytes, lambda: self.now_ns
         )
-        self.add(nb.RunStarted, run.info.id, attempt, "fit", self.now_ns, {}, {})
+        self.add(nb.RunStarted, run.info.id, attempt, "fit", self.now_ns, {}, {}, fork)
         if world_size > 1:
             started = world_size, rank, 0, host, 1_000 + rank, "cpu", 0
             self.add(RankStarted, *started)
@@ -126,4 +131,18 @@ def record_ranks(
         recorded = RecordedRank(run, rank, world_size)
         record(recorded)
         recorded.end()
+    return run
+
+
+Verb = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def verbs_in(capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Return a function that runs a verb of the command line in this process."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
     return run

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import nightbus
-from recorded_ranks import MS, RecordedRank, record_ranks
+from recorded_ranks import MS, RecordedRank, Verb, record_ranks, verbs_in
 
 import nightbus as nb
 from nightbus.bus.events import RankLost
@@ -16,6 +15,11 @@ from nightbus.bus.inspection.waits import Straggler, WaitReport, compare_ranks
 RANKS = 4
 Late = Callable[[int, int], tuple[int, int, int, int]]
 """Of a rank and a step: the ns more in data, forward, backward and optimizer."""
+
+
+@pytest.fixture
+def nightbus(capsys: pytest.CaptureFixture[str]) -> Verb:
+    return verbs_in(capsys)
 
 
 def _nobody(rank: int, step: int) -> tuple[int, int, int, int]:
@@ -85,7 +89,7 @@ def test_without_the_mark_only_a_slow_backward_stays_hidden(tmp_path: Path, phas
     assert hidden.stragglers == []
 
 
-def test_ranks_that_are_alike_are_not_accused(tmp_path: Path) -> None:
+def test_ranks_that_are_alike_are_not_accused(tmp_path: Path, nightbus: Verb) -> None:
     run = _record(tmp_path, _nobody)
 
     report = compare_ranks(run)
@@ -109,7 +113,9 @@ def test_a_rank_that_is_last_by_next_to_nothing_is_not_accused(tmp_path: Path) -
     assert compare_ranks(_record(tmp_path / "long", of_a_second)).stragglers == []
 
 
-def test_a_stretch_in_which_a_rank_was_slow_is_told_with_its_steps(tmp_path: Path) -> None:
+def test_a_stretch_in_which_a_rank_was_slow_is_told_with_its_steps(
+    tmp_path: Path, nightbus: Verb
+) -> None:
     def late(rank: int, step: int) -> tuple[int, int, int, int]:
         return (0, 8 * MS * (rank == 3 and 200 <= step < 400), 0, 0)
 
@@ -122,7 +128,7 @@ def test_a_stretch_in_which_a_rank_was_slow_is_told_with_its_steps(tmp_path: Pat
     assert "rank 3 was waited for in 100% of the steps 200 to 399, for " in shown
 
 
-def test_fewer_steps_than_a_window_accuse_nobody(tmp_path: Path) -> None:
+def test_fewer_steps_than_a_window_accuse_nobody(tmp_path: Path, nightbus: Verb) -> None:
     run = _record(tmp_path, _slow(1, 0), steps=99)
 
     assert compare_ranks(run).stragglers == []
@@ -175,7 +181,9 @@ def test_validation_between_batches_is_no_waiting_for_data(tmp_path: Path) -> No
     assert report.ranks[0].data_ms == pytest.approx(1, rel=0.3)
 
 
-def test_the_ranks_are_listed_with_where_they_ran_and_what_was_lost(tmp_path: Path) -> None:
+def test_the_ranks_are_listed_with_where_they_ran_and_what_was_lost(
+    tmp_path: Path, nightbus: Verb
+) -> None:
     def record(rank: RecordedRank) -> None:
         for _ in range(3):
             rank.step(data=2 * MS, forward=3 * MS)
@@ -197,7 +205,9 @@ def test_the_ranks_are_listed_with_where_they_ran_and_what_was_lost(tmp_path: Pa
     assert "lost: rank 1: rank 1 ended: its process is gone" in shown
 
 
-def test_of_many_ranks_those_are_listed_that_were_waited_for_most(tmp_path: Path) -> None:
+def test_of_many_ranks_those_are_listed_that_were_waited_for_most(
+    tmp_path: Path, nightbus: Verb
+) -> None:
     run = _record(tmp_path, _slow(17, 1), steps=100, ranks=20)
 
     lines = nightbus("ranks", run.path).stdout.splitlines()
@@ -207,7 +217,9 @@ def test_of_many_ranks_those_are_listed_that_were_waited_for_most(tmp_path: Path
     assert len(json.loads(nightbus("ranks", run.path, "--json").stdout)["ranks"]) == 20
 
 
-def test_a_run_without_hooks_is_refused_with_what_would_record_them(tmp_path: Path) -> None:
+def test_a_run_without_hooks_is_refused_with_what_would_record_them(
+    tmp_path: Path, nightbus: Verb
+) -> None:
     run = record_ranks(tmp_path, range(2), RecordedRank.put, 2)
 
     shown = nightbus("ranks", run.path)
@@ -217,7 +229,9 @@ def test_a_run_without_hooks_is_refused_with_what_would_record_them(tmp_path: Pa
     assert "recording='all'" in shown.stderr
 
 
-def test_an_attempt_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+def test_an_attempt_that_is_not_there_is_refused_with_those_that_are(
+    tmp_path: Path, nightbus: Verb
+) -> None:
     run = _record(tmp_path, _nobody, steps=2)
 
     shown = nightbus("ranks", run.path, "--attempt", "3")
@@ -226,7 +240,7 @@ def test_an_attempt_that_is_not_there_is_refused_with_those_that_are(tmp_path: P
     assert "has no attempt 3; its attempts are: 0" in shown.stderr
 
 
-def test_damage_of_one_log_is_said_and_the_rest_is_compared(tmp_path: Path) -> None:
+def test_damage_of_one_log_is_said_and_the_rest_is_compared(tmp_path: Path, nightbus: Verb) -> None:
     run = _record(tmp_path, _nobody, steps=300)
     path = run.store(0, 1).path(0)
     content = bytearray(path.read_bytes())

@@ -591,7 +591,7 @@ def test_doctor_finds_a_segment_of_another_run(tmp_path: Path) -> None:
 
     (wrong,) = findings(path, "identity")
 
-    assert wrong.what == f"it says run {other.path.name}, attempt 0, segment 0"
+    assert wrong.what == f"it says run {other.path.name}, attempt 0, rank 0, segment 0"
 
 
 def test_doctor_takes_a_gap_that_the_writer_told_of_for_what_it_is(tmp_path: Path) -> None:

@@ -79,6 +79,28 @@ def compare_runs(
     return Comparison(number, difference, tuple(line for _, line in missing))
 
 
+def ranks_of_both(left: RunFolder, right: RunFolder) -> list[int]:
+    """Return the ranks that both runs have logs of, if these are the same ones.
+
+    Args:
+        left: one of the runs.
+        right: the other.
+
+    Raises:
+        UsageError: they have logs of other ranks.
+    """
+    mine, others = (
+        sorted({rank for attempt in run.attempts() for rank in run.ranks(attempt)})
+        for run in (left, right)
+    )
+    if mine != others and mine and others:
+        raise UsageError(
+            f"{left.path} has logs of {len(mine)} ranks, {right.path} of {len(others)}; name one "
+            f"that both have, as with --rank {min({*mine} & {*others}, default=0)}"
+        )
+    return mine or [0]
+
+
 class _Side:
     """One of the runs, with the events read so far.
 

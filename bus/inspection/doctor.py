@@ -21,6 +21,7 @@ from ..runs.cursor import CursorFile, list_cursors
 from ..runs.run_folder import RunFolder
 from ..shown_text import quoted
 from .order_of_events import OrderOfEvents, wrong_in_event, wrong_in_footer
+from .rank_facts import MAX_RANKS
 from .recover import missing_text, with_missing
 from .salvage import Damage, Scan, SegmentBytes
 
@@ -89,6 +90,7 @@ class _Doctor:
         self.examination = Examination(run.info.id, str(run.path))
         self._run = run
         self._recover = f"nightbus recover {quoted(run.path)} -o OUT"
+        self._world_size = 1  # of the attempt being checked
         self._is_written = False  # the attempt being checked is being written
         self._save = f"save what is there: {self._recover}"
         self._was_killed = False  # one of its attempts was
@@ -116,11 +118,13 @@ class _Doctor:
             if self._is_written:
                 self._report_writer(attempt)
             ranks = run.ranks(attempt)
-            if 0 not in ranks:
+            if not ranks:
                 self._find_empty_attempt(attempt)
                 continue
+            self._world_size = max(ranks) + 1
             for rank in ranks:
-                self._look_at_log(attempt, run.store(attempt, rank))
+                self._look_at_log(attempt, rank, run.store(attempt, rank))
+            self._look_for_missing_ranks(attempt, ranks)
         self._look_for_missing_attempts(attempts)
         self._look_for_links()
         self._look_at_permissions()
@@ -161,7 +165,16 @@ class _Doctor:
         if not self._is_written:
             self._find("note", "structure", self._run.attempt_path(attempt), what)
 
-    def _look_at_log(self, attempt: int, store: FolderStore) -> None:
+    def _look_for_missing_ranks(self, attempt: int, ranks: list[int]) -> None:
+        if self._is_written:
+            return  # it may still come
+        missing = sorted({*range(self._world_size)} - {*ranks})
+        for rank in missing[:MAX_FINDINGS]:
+            fix = "bring it back from a copy; what the other ranks recorded is read without it"
+            what = f"rank {rank} of {self._world_size} has no log"
+            self._find("problem", "ranks", self._run.attempt_path(attempt), what, fix)
+
+    def _look_at_log(self, attempt: int, rank: int, store: FolderStore) -> None:
         indices = store.indices()
         self._look_for_other_names(store)
         end = _End()
@@ -187,7 +200,9 @@ class _Doctor:
                 continue
             try:
                 order = OrderOfEvents(None if follows_empty else end.next_seq)
-                footer = self._look_at_segment(path, source, attempt, index, order, is_last, end)
+                footer = self._look_at_segment(
+                    path, source, (attempt, rank, index), order, is_last, end
+                )
             except NewerFormatError as error:
                 self.examination.is_newer = True
                 self._find("problem", "format", path, str(error), "upgrade nightbus")
@@ -208,8 +223,7 @@ class _Doctor:
         self,
         path: Path,
         source: SegmentBytes,
-        attempt: int,
-        index: int,
+        identity: tuple[int, int, int],
         order: OrderOfEvents,
         is_last: bool,
         end: "_End",
@@ -236,7 +250,7 @@ class _Doctor:
             self._report_damage(path, damage, is_torn)
         if scan.mark is None and not damages and not (is_last and self._is_written):
             self._find("note", "structure", path, "the segment is empty, as after a power cut")
-        self._look_at_header(path, scan.header, attempt, index)
+        self._look_at_header(path, scan.header, identity)
         if scan.footer is not None:
             for what in wrong_in_footer(scan.footer):
                 self._find("problem", "numbers", path, what, self._save)
@@ -287,14 +301,16 @@ class _Doctor:
             self._find("problem", "segments", path, f"{what}; this file is not read", fix)
 
     def _look_at_header(
-        self, path: Path, header: SegmentHeader | None, attempt: int, index: int
+        self, path: Path, header: SegmentHeader | None, identity: tuple[int, int, int]
     ) -> None:
+        """Check whose segment it says it is: attempt, rank and number."""
         if header is None:
             return
-        said = (header.run, header.attempt, header.segment)
-        found = (self._run.info.id, attempt, index)
-        if said != found:
-            what = "it says run {}, attempt {}, segment {}".format(*said)
+        said = (header.run, header.attempt, header.rank, header.segment)
+        if said == (self._run.info.id, *identity):
+            self._world_size = max(self._world_size, min(header.world_size, MAX_RANKS))
+        else:
+            what = "it says run {}, attempt {}, rank {}, segment {}".format(*said)
             fix = "find out where it comes from: a segment of another run was put here"
             self._find("problem", "identity", path, what, fix)
 

@@ -12,7 +12,7 @@ from .salvage import REPEATS, Damage, SoundFrame
 
 MAX_HOLES = 1_000
 _SHOWN = 5
-_MAY_BE_NEGATIVE = frozenset(["time_ns", "batch_idx", "seq"])
+_MAY_BE_NEGATIVE = frozenset(["time_ns", "batch_idx", "seq", "offset_ns"])
 
 
 class OrderOfEvents:

@@ -22,6 +22,7 @@ from ..runs.cursor import CursorFile, list_cursors
 from ..runs.flight_file import left_behind
 from ..runs.lineage import consistent_logs
 from ..runs.run_folder import RunFolder
+from .rank_facts import RanksReport, ranks_report
 
 MAX_LISTED = 20
 MAX_ACTORS_LISTED = 100
@@ -170,6 +171,7 @@ class AttemptReport(msgspec.Struct, frozen=True):
         superseded_from: the first superseded event; 0 for the whole attempt, None if there is none.
         damage: parts of the log that cannot be read, a line each, as far as they were met: of most
             sealed segments only the footers are read.
+        ranks: how many there are, on which hosts, and which were lost.
     """
 
     attempt: int
@@ -186,6 +188,7 @@ class AttemptReport(msgspec.Struct, frozen=True):
     missing_segments: list[int]
     superseded_from: int | None = None
     damage: list[str] = []
+    ranks: RanksReport = RanksReport()
 
 
 class RunReport(msgspec.Struct, frozen=True):
@@ -229,7 +232,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
 
     Args:
         run: the run.
-        rank: of which process.
+        rank: of which process; attempts that it has no log of are left out.
         all_attempts: also count superseded metrics and hooks.
 
     Returns:
@@ -244,12 +247,15 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
     faults: list[FaultReport] = []
     recorded: dict[int, int] = {}  # attempt -> number of events
     for attempt in run.attempts():
+        if rank and rank not in run.ranks(attempt):
+            continue
         # Asked before its log is read, so that a run that ends meanwhile is not called cut off.
         is_written = run.is_being_written(attempt)
         log = _AttemptLog(run.store(attempt, rank), attempt, listed)
         log.read()
         until = ends.get(attempt, 0)
-        attempts.append(_attempt_report(log, is_written, run.ends_because, until))
+        of_log = _attempt_report(log, is_written, run.ends_because, until)
+        attempts.append(msgspec.structs.replace(of_log, ranks=ranks_report(run, attempt)))
         faults += _fault_reports(log)
         recorded[attempt] = log.next_seq
         held.merge(log.summary if until is None or all_attempts else log.summary_until(until))
@@ -268,7 +274,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         gaps=listed.gaps,
         left_behind=[str(path) for path in left_behind(run.path)],
         actors=listed.actors,
-        cursors=_cursor_reports(run, recorded),
+        cursors=[] if rank else _cursor_reports(run, recorded),  # sinks read rank 0's log
     )
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import trio
@@ -35,6 +35,7 @@ from ..system.paths import as_path
 from ..system.streams import notify_user
 from ..user_events import decoded_user_event, encode_user_event
 from .check import check_what_is_named
+from .merged_reader import MergedRunReader
 from .missing_events import missing_events
 from .observer import ReplayObserver
 from .pace import ClockName, Jumping, Waiting, parse_rate
@@ -108,10 +109,14 @@ class _ReplayHost:
         run: the run.
         follow: continue until the run has ended.
         all_attempts: also read superseded events.
+        rank: of which process; ``all`` for all in one.
     """
 
-    def __init__(self, run: RunFolder, follow: bool, all_attempts: bool) -> None:
+    def __init__(
+        self, run: RunFolder, follow: bool, all_attempts: bool, rank: int | Literal["all"] = 0
+    ) -> None:
         self.run = run
+        self.rank = rank
         self._attempts = run.attempts() if follow else []
         self._all_attempts = all_attempts
         self.run_path = run.path
@@ -122,13 +127,18 @@ class _ReplayHost:
         self.timeline = Timeline(self.logs())
 
     def logs(self) -> list[AttemptLog]:
-        """Return the logs of the attempts that are read."""
-        return attempt_logs(self.run) if self._all_attempts else consistent_logs(self.run)
+        """Return the logs of the attempts that are read; of all ranks in one, rank 0's."""
+        rank = 0 if self.rank == "all" else self.rank
+        if self._all_attempts:
+            return attempt_logs(self.run, rank)
+        return consistent_logs(self.run, rank)
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Record nothing: failures of observers are raised at the end."""
 
     def open_reader(self, start: Position) -> RunReader:
+        if self.rank == "all":
+            return MergedRunReader(self.run, self._all_attempts)
         return RunReader(self.logs(), start)
 
     def is_closing(self, observer: Observer) -> bool:
@@ -200,6 +210,7 @@ def replay(
     follow: bool = False,
     cursors: str | os.PathLike[str] | None = None,
     allow_network: bool = False,
+    rank: int | Literal["all"] = 0,
 ) -> Replayed:
     """Deliver a recorded run to actors and sinks, as if it happened now.
 
@@ -246,6 +257,8 @@ def replay(
             continues from there. It is empty once everything is delivered.
         allow_network: allow sinks and actors that send data to other machines, such as MLflow with
             a server and W&B online.
+        rank: of several ranks, whose log is delivered; ``all`` for all in one, in the order of
+            rank 0's clock, to actors alone.
 
     Returns:
         What the actors sent and put, and how much was read.
@@ -273,7 +286,8 @@ def replay(
         raise UsageError(f"clock={clock!r}: expected recorded or wall")
     _check_together(selection, speed, clock, resume, follow, cursors is not None)
     folder = run if isinstance(run, RunFolder) else find_events(os.fspath(run))
-    host = _ReplayHost(folder, follow, all_attempts)
+    _check_rank(folder, rank, bool(several(sinks)) or resume, follow)
+    host = _ReplayHost(folder, follow, all_attempts, rank)
     destinations = [_checked("sinks", sink) for sink in several(sinks)]
     everyone = [*(_checked("actors", actor) for actor in several(actors)), *destinations]
     if not allow_network:
@@ -331,7 +345,8 @@ def _result(
     own = [(emitted.source, emitted.value) for emitted in host.emitted]
     is_end_of_another = isinstance(folder, FlightFile)  # a flight file, which never had the rest
     lacks = 0 if is_end_of_another else missing_events(host.logs())
-    return Replayed(counts, host.commands, puts, _unclean_end(folder), lacks, own)
+    unclean = _unclean_end(folder, 0 if host.rank == "all" else host.rank)
+    return Replayed(counts, host.commands, puts, unclean, lacks, own)
 
 
 def _raise_failures(observers: Iterable[ReplayObserver]) -> None:
@@ -413,6 +428,16 @@ def _check_together(
         raise UsageError(
             "follow=True follows a running run, on the machine's clock; leave out clock"
         )
+
+
+def _check_rank(run: RunFolder, rank: int | Literal["all"], has_sinks: bool, follow: bool) -> None:
+    """Refuse a rank that is not there, and all ranks where there can be only one."""
+    if rank == "all":
+        if has_sinks or follow:
+            what = "follow=True follows" if follow else "sinks write the metrics of"
+            raise UsageError(f"rank='all' is for actors, {what} one rank; name it with rank=N")
+    elif rank:
+        run.refuse_missing_rank(rank)
 
 
 def _name_everyone(everyone: Sequence[Actor], host: _ReplayHost) -> None:
@@ -575,11 +600,11 @@ def _run_all(
         raise
 
 
-def _unclean_end(run: RunFolder) -> str:
+def _unclean_end(run: RunFolder, rank: int) -> str:
     """Return why the last attempt's log ends early, or an empty string."""
     if isinstance(run, FlightFile):
         return run.ends_because
-    logs = attempt_logs(run)
+    logs = attempt_logs(run, rank)
     if not logs:
         return "nothing was recorded"
     reader = LogReader(logs[-1].store)
