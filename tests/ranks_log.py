@@ -10,7 +10,6 @@ from ranks_fit import Net, loader, main, trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 import nightbus as nb
-from nightbus.bus.errors import RankMismatchError
 
 SAMPLES = 11
 
@@ -129,16 +128,6 @@ def stopped_early() -> Any:
     return {"epochs": fitting.current_epoch, "rate": rate, "step": fitting.global_step}
 
 
-def uneven_loaders() -> str:
-    samples = 8 if dist.get_rank() else 16
-    fitting = trainer(use_distributed_sampler=False)
-    try:
-        fitting.fit(Net(), loader(samples=samples))
-    except RankMismatchError as error:
-        return str(error)
-    return "trained"
-
-
 if __name__ == "__main__":
     main(
         sys.argv[1:],
@@ -149,6 +138,5 @@ if __name__ == "__main__":
             predicted,
             logged,
             stopped_early,
-            uneven_loaders,
         ],
     )

@@ -106,3 +106,18 @@ def test_a_rank_without_any_batch_is_an_error_before_the_epoch(tmp_path: Path) -
     )
     assert 0 not in [each.code for each in ended]
     assert any("rank 1 has no batches to train on in epoch 0" in each.err for each in ended)
+
+
+def test_loaders_of_different_lengths_are_refused_with_their_lengths(tmp_path: Path) -> None:
+    ended = run_ranks(
+        tmp_path,
+        """
+        import os
+        from ranks_fit import Net, loader, trainer
+        samples = 8 if os.environ["RANK"] == "1" else 16
+        trainer(use_distributed_sampler=False).fit(Net(), loader(samples=samples))
+        """,
+    )
+    assert 0 not in [each.code for each in ended]
+    assert any("(rank 0: 4, rank 1: 2)" in each.err for each in ended)
+    assert any("limit_train_batches=2" in each.err for each in ended)

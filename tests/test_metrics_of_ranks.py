@@ -100,9 +100,3 @@ def test_early_stopping_and_schedulers_decide_the_same_on_all_ranks(found: Found
     assert found[0]["stopped_early"] == found[1]["stopped_early"]
     assert found[0]["stopped_early"]["epochs"] == 3
     assert found[0]["stopped_early"]["rate"] < 0.05
-
-
-def test_loaders_of_different_lengths_are_refused_with_their_lengths(found: Found) -> None:
-    for of_rank in found:
-        assert "rank 0: 4, rank 1: 2" in of_rank["uneven_loaders"]
-        assert "limit_train_batches=2" in of_rank["uneven_loaders"]

@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from random_data import SIZE, Drawing, DrawingBatches, Telling, collate_drawing,
 from torch.utils.data import DataLoader
 
 import nightbus as nb
-from nightbus.bus.log.place import Place
 
 BATCHES = 6
 EPOCHS = 2
@@ -158,6 +156,7 @@ def test_a_worker_that_is_not_forked_loads_no_more_of_nightbus_than_it_needs() -
 
     assert found.stdout.split() == [
         "nightbus",
+        "nightbus._began_in",
         "nightbus._elsewhere",
         "nightbus._lazy",
         "nightbus.actors",
@@ -216,7 +215,7 @@ def test_each_process_of_a_run_draws_its_own(
     batches: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = batches(drawing(1))
-    monkeypatch.setattr(Place, "__init__", partialmethod(Place.__init__, rank=1))
+    monkeypatch.setattr(nb.Trainer, "global_rank", 1)
     second = batches(drawing(1))
 
     assert indices(first) == indices(second)

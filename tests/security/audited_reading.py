@@ -28,6 +28,7 @@ from fuzz_decoder import MESSAGES, sample_state
 import nightbus as nb
 from nightbus.actors.checkpoints.format import STATE, TENSORS, read_checkpoint, write_checkpoint
 from nightbus.bus.errors import NightbusError
+from nightbus.bus.system.logging_setup import get_logger
 
 FORBIDDEN = frozenset(
     [
@@ -141,6 +142,7 @@ class Readings:
 
     def all_ways(self) -> None:
         """Each way to read once, so that what is loaded on first use is loaded."""
+        get_logger("nightbus.tests").warning("the first warning loads what writes warnings")
         for verb in VERBS:
             hostile.read_with_verb(verb, self.run)
         hostile.read_run(self.run)

@@ -51,7 +51,12 @@ def events_of(kind: type[Event], seq: st.SearchStrategy[int] = integers) -> st.S
         "fork": st.none() | st.builds(Fork, integers, integers, texts),
         "total": st.none() | integers,
     }
-    by_type: dict[Any, st.SearchStrategy[Any]] = {int: integers, float: floats, str: texts}
+    by_type: dict[Any, st.SearchStrategy[Any]] = {
+        bool: st.booleans(),
+        int: integers,
+        float: floats,
+        str: texts,
+    }
     fields = msgspec.structs.fields(kind)
     if kind is Media:
         special["kind"] = st.sampled_from(get_args(MediaKind))
