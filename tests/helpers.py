@@ -197,3 +197,10 @@ def encode_events(
 ) -> bytes:
     """A frame's payload as a log of format 1.0 has it; without hooks, as any has."""
     return msgspec.msgpack.encode((places, hooks, others))
+
+
+def damage_the_middle(path: Path) -> None:
+    """Flip all bits of the byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)

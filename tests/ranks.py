@@ -1,5 +1,6 @@
 """Starts ranks of a script, and waits for their end; whatever happens, none is left running."""
 
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from helpers import DEADLINE_S
 
@@ -142,6 +144,18 @@ def run_ranks(folder: Path, script: Path | str, size: int = 2, **more: str) -> l
     environments = [environment_of_rank(rank, size, port, **more) for rank in range(size)]
     with started(commands, environments, folder) as processes:
         return ended(processes, folder)
+
+
+def found_by_ranks(folder: Path, program: str) -> list[dict[str, Any]]:
+    """Run one of the programs of cases on two ranks; return what each rank's cases found.
+
+    Args:
+        folder: where they run.
+        program: file of the tests.
+    """
+    ended = run_ranks(folder, TESTS / program)
+    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def run_alone(folder: Path, script: Path | str, *arguments: str, **more: str) -> Ended:

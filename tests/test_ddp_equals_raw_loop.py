@@ -1,12 +1,10 @@
 """Two ranks train what a DDP loop of PyTorch alone trains, and what one process would."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ranks import TESTS, run_ranks
+from ranks import found_by_ranks
 from ranks_fit import SAMPLES, Net, data, trainer, weights
 from torch.utils.data import DataLoader
 
@@ -16,10 +14,7 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the cases found, by rank."""
-    folder = tmp_path_factory.mktemp("ranks")
-    ended = run_ranks(folder, TESTS / "ranks_fit.py")
-    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
-    return [json.loads((Path(folder) / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_fit.py")
 
 
 @pytest.mark.parametrize(

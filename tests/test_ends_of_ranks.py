@@ -1,11 +1,10 @@
 """Ranks whose data ends after different numbers of batches end their epochs together."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks import TESTS, run_ranks
+from ranks import found_by_ranks, run_ranks
 
 pytestmark = pytest.mark.long
 Found = list[dict[str, Any]]
@@ -15,10 +14,7 @@ TWO_EPOCHS_OF_5 = [*range(5), *range(5)]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What the cases found, by rank."""
-    folder = tmp_path_factory.mktemp("ranks")
-    ended = run_ranks(folder, TESTS / "ranks_ends.py")
-    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
-    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_ends.py")
 
 
 @pytest.mark.parametrize(

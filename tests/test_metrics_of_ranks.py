@@ -1,12 +1,11 @@
 """Two ranks evaluate each sample once, and log, monitor and stop by the values of both."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import read_to_end
-from ranks import TESTS, run_ranks
+from ranks import found_by_ranks
 from ranks_fit import trainer
 from ranks_log import SAMPLES, Evaluated, numbered
 
@@ -18,17 +17,14 @@ Found = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the program has run."""
-    where = tmp_path_factory.mktemp("ranks")
-    ended = run_ranks(where, TESTS / "ranks_log.py")
-    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
-    return where
+    """Where the program runs."""
+    return tmp_path_factory.mktemp("ranks")
 
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Found:
     """What the cases found, by rank."""
-    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+    return found_by_ranks(folder, "ranks_log.py")
 
 
 @pytest.mark.parametrize("case", ["validated", "tested_with_torchmetrics"])
@@ -87,6 +83,7 @@ def test_without_sync_dist_or_on_rank_zero_only_a_value_is_the_ranks_own(found: 
     assert "of_zero" not in second
 
 
+@pytest.mark.usefixtures("found")
 def test_each_rank_has_its_own_values_in_its_log_and_rank_0_those_of_all(folder: Path) -> None:
     puts: list[set[float]] = []
     for rank in (0, 1):

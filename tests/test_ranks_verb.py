@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import damage_the_middle
 from recorded_ranks import MS, RecordedRank, Verb, record_ranks, verbs_in
 
 import nightbus as nb
@@ -242,10 +243,7 @@ def test_an_attempt_that_is_not_there_is_refused_with_those_that_are(
 
 def test_damage_of_one_log_is_said_and_the_rest_is_compared(tmp_path: Path, nightbus: Verb) -> None:
     run = _record(tmp_path, _nobody, steps=300)
-    path = run.store(0, 1).path(0)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
+    damage_the_middle(run.store(0, 1).path(0))
 
     shown = nightbus("ranks", run.path)
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import read_log
+from helpers import damage_the_middle, read_log
 from recorded_ranks import BEGAN_NS, MS, RecordedRank, Verb, record_ranks, verbs_in
 
 import nightbus as nb
@@ -199,10 +199,7 @@ def test_diff_of_runs_with_other_ranks_asks_for_one_that_both_have(
 def test_doctor_checks_all_ranks(tmp_path: Path, nightbus: Verb) -> None:
     run = _run(tmp_path)
     assert nightbus("doctor", run.path).returncode == 0
-    path = run.store(0, 2).path(0)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
+    damage_the_middle(run.store(0, 2).path(0))
 
     shown = nightbus("doctor", run.path)
 

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import DEADLINE_S, Recording, eventually, nightbus, read_log, seqs, values
+from helpers import (
+    DEADLINE_S,
+    Recording,
+    damage_the_middle,
+    eventually,
+    nightbus,
+    read_log,
+    seqs,
+    values,
+)
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -757,10 +766,7 @@ def test_recover_saves_what_is_sound_of_a_damaged_compressed_segment(tmp_path: P
     path = recorded.end()
     expected = values(read_log(recorded.run.store(0)))
     compress_segment(recorded.run.store(0), 0)
-    packed = recorded.run.store(0).compressed_path(0)
-    data = bytearray(packed.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    packed.write_bytes(data)
+    damage_the_middle(recorded.run.store(0).compressed_path(0))
 
     recover(nb.RunFolder.open(path), tmp_path / "out")
 

@@ -1,11 +1,10 @@
 """Two ranks that are stopped and resumed go on as if they had not been, to the bit."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks import TESTS, run_ranks
+from ranks import found_by_ranks
 from ranks_resume import fit
 
 from nightbus.bus.errors import CheckpointError
@@ -17,10 +16,7 @@ Found = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What the cases found, by rank."""
-    folder = tmp_path_factory.mktemp("ranks")
-    ended = run_ranks(folder, TESTS / "ranks_resume.py")
-    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
-    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_resume.py")
 
 
 @pytest.mark.parametrize("case", ["between_epochs", "in_the_middle_of_an_epoch"])

@@ -1,11 +1,10 @@
 """Two ranks step alike where a rank has no loss, with several optimizers, and by hand."""
 
-import json
 from typing import Any
 
 import pytest
 import torch
-from ranks import TESTS, run_ranks
+from ranks import found_by_ranks
 from ranks_fit import Net, loader, trainer, weights
 from ranks_steps import ByHand, InTurn, Unfreezes
 
@@ -22,10 +21,7 @@ TWICE = 8  # the batch of one process that has the samples of both ranks' batche
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What the cases found, by rank."""
-    folder = tmp_path_factory.mktemp("ranks")
-    ended = run_ranks(folder, TESTS / "ranks_steps.py")
-    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
-    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_steps.py")
 
 
 def assert_close(found: list[float], expected: list[float]) -> None:

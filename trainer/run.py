@@ -136,17 +136,32 @@ def _run(
             try:
                 signals.hold(trainer.bus.hurry)
             finally:
-                if trainer.open_run is not None and trainer.open_run.is_left:
-                    trainer.open_run = None
-                elif trainer.open_run is not None:
-                    try:
-                        _close(trainer, trainer.open_run, how, reason, is_unsaved)
-                    except Exception as second:
-                        if first is None:
-                            raise
-                        _add_note(first, second)
-                module._attach(None)
-                trainer.enrolment.borrowed.give_back()
+                _end(trainer, first, how, reason, is_unsaved)
+
+
+def _end(
+    trainer: TrainerParts,
+    first: BaseException | None,
+    how: Ending,
+    reason: str,
+    is_unsaved: bool,
+) -> None:
+    """Close the run, and let go of the module; an error meanwhile is added to the first as a note.
+
+    A forked child leaves the run to its parent.
+    """
+    opened = trainer.open_run
+    if opened is not None and opened.is_left:
+        trainer.open_run = None
+    elif opened is not None:
+        try:
+            _close(trainer, opened, how, reason, is_unsaved)
+        except Exception as second:
+            if first is None:
+                raise
+            _add_note(first, second)
+    trainer.lightning_module._attach(None)
+    trainer.enrolment.borrowed.give_back()
 
 
 @contextmanager
