@@ -37,12 +37,12 @@ os.execv(sys.argv[1], sys.argv[1:])
 _AFTER_FAILURE_S = 5.0
 
 
-def launch_and_join(world: World, device_type: str, timeout: timedelta) -> Group:
+def launch_and_join(world: World, backends: str, timeout: timedelta) -> Group:
     """Join the other ranks, and start them before if no launcher has; once for a process.
 
     Args:
         world: which rank this is.
-        device_type: ``cpu`` or ``cuda``; where the tensors are.
+        backends: of torch.distributed, by device, see ``DDPStrategy.backends``.
         timeout: of a collective operation.
 
     Returns:
@@ -53,7 +53,7 @@ def launch_and_join(world: World, device_type: str, timeout: timedelta) -> Group
     """
     starts = world.started_by == "nightbus" and world.rank == 0
     if not starts or joined_group() is not None:
-        return join(world, device_type, timeout)
+        return join(world, backends, timeout)
     if has_run_alone():
         raise UsageError(
             f"a Trainer of this process has run alone, and this one asks for {world.size} devices: "
@@ -76,7 +76,7 @@ def launch_and_join(world: World, device_type: str, timeout: timedelta) -> Group
     try:
         for rank in range(1, world.size):
             others.start(rank)
-        group = join(world, device_type, timeout, mine)
+        group = join(world, backends, timeout, mine)
     except BaseException:
         others.kill()
         raise

@@ -787,7 +787,8 @@ class Trainer(TrainerCopies):
 
     def join_ranks(self) -> None:
         """Join the other ranks, and start them before if no launcher has."""
-        self.group = launch_and_join(self.world, self.device.device.type, self.ddp.timeout)
+        backends = self.ddp.backends(self.device.device.type)
+        self.group = launch_and_join(self.world, backends, self.ddp.timeout)
         self.metrics.group = self.group
         self.loaders.read_parts(self.group)
 

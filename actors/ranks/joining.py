@@ -34,7 +34,7 @@ def joined_group() -> "ProcessGroup | None":
 
 def join(
     world: World,
-    device_type: str,
+    backends: str,
     timeout: timedelta = DEFAULT_TIMEOUT,
     store: "Store | None" = None,
 ) -> Group:
@@ -42,7 +42,7 @@ def join(
 
     Args:
         world: which rank this is.
-        device_type: ``cpu`` or ``cuda``; where the tensors are.
+        backends: of torch.distributed, by device, see ``DDPStrategy.backends``.
         timeout: of a collective operation.
         store: client of the store of all ranks; connected to here if not given.
 
@@ -71,7 +71,7 @@ def join(
     from .store import connect
 
     atexit.register(leave)
-    group = ProcessGroup(world, store or connect(world, timeout), device_type, timeout)
+    group = ProcessGroup(world, store or connect(world, timeout), backends, timeout)
     _Process.group = group
     group.link = link_with(group)
     return group

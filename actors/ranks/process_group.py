@@ -38,14 +38,14 @@ class ProcessGroup(Group):
     Args:
         world: which rank this is.
         store: client of the store of all ranks, for this object alone.
-        device_type: ``cpu`` or ``cuda``; where the tensors are.
+        backends: of torch.distributed, by device, see ``DDPStrategy.backends``.
         timeout: of a collective operation; torch raises after it.
 
     Raises:
         UsageError: torch.distributed was initialised with another number of processes.
     """
 
-    def __init__(self, world: World, store: Store, device_type: str, timeout: timedelta) -> None:
+    def __init__(self, world: World, store: Store, backends: str, timeout: timedelta) -> None:
         self.world = world
         self._store = _of_nightbus(store, world)
         self._exchanges = 0
@@ -54,7 +54,7 @@ class ProcessGroup(Group):
         self._owns_group = not dist.is_initialized()
         if self._owns_group:
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo",
+                backends,
                 store=PrefixStore("torch", self._store),
                 rank=world.rank,
                 world_size=world.size,

@@ -36,7 +36,8 @@ class DDPStrategy:
         broadcast_buffers: buffers, such as BatchNorm's means, are those of rank 0 before each
             training step.
         bucket_cap_mb: size of these buffers in MiB; torch's default if None.
-        process_group_backend: ``gloo`` or ``nccl``; by the device if None.
+        process_group_backend: ``gloo`` or ``nccl``, for tensors of a GPU; ``nccl`` if None. Tensors
+            of the CPU are always exchanged by gloo.
         timeout: of an exchange of tensors; torch raises after it.
 
     Raises:
@@ -59,6 +60,25 @@ class DDPStrategy:
             )
         if not isinstance(self.timeout, timedelta) or self.timeout <= timedelta():
             raise UsageError(f"timeout={self.timeout!r}: expected a timedelta above 0")
+
+    def backends(self, device_type: str) -> str:
+        """Return torch's text for the backends of a process group.
+
+        Args:
+            device_type: ``cpu`` or ``cuda``; where the module is.
+
+        Raises:
+            UsageError: the chosen backend cannot exchange tensors of that device.
+        """
+        chosen = self.process_group_backend
+        if device_type == "cuda":
+            return f"cpu:gloo,cuda:{chosen or 'nccl'}"
+        if chosen == "nccl":
+            raise UsageError(
+                "process_group_backend='nccl': it exchanges tensors of GPUs, and the run is on "
+                f"{device_type!r}; leave it out, or give accelerator='gpu'"
+            )
+        return "gloo"
 
     def wrap(
         self, module: nn.Module, *, finds_unused: bool = False, shares_buffers: bool = True
