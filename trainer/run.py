@@ -27,10 +27,6 @@ from .parts import TrainerParts
 from .resuming import Start, best_of_training, find_start
 from .stages import Function
 
-RANK_LOST_EXIT_CODE = 75
-"""Exit code of a rank that ends because another one has; that of the other says why."""
-_AFTER_CULPRIT_S = 0.3  # a launcher that looks at its processes sees the other's end first
-
 
 def run(
     trainer: TrainerParts,
