@@ -291,7 +291,8 @@ def _find_start(trainer: TrainerParts, function: Function, given: CallArguments)
 
 
 def _root(trainer: TrainerParts) -> Path:
-    return trainer.default_root_dir / "runs"
+    root = trainer.default_root_dir / "runs"
+    return root if trainer.group.world.is_alone else root.absolute()  # the same on all ranks
 
 
 def _name(trainer: TrainerParts) -> str:
@@ -359,7 +360,7 @@ def _close(
     opened.report(unfinished)
     if how == "completed":
         opened.report_missed_names()
-    if is_unsaved:
+    if is_unsaved and trainer.is_global_zero:
         _report_unsaved(trainer.checkpointer.last_path)
     signals = trainer.safe_points.signals
     if signals.terminated_while_ending:

@@ -623,7 +623,7 @@ class Trainer(TrainerCopies):
         Raises:
             CheckpointError: a value in the state cannot be saved, or the disk failed.
         """
-        self.checkpointer.save_now(as_path(filepath), weights_only)
+        self.checkpointer.save_now(as_path(filepath), weights_only, by_all=False)
 
     # -- between the ranks -------------------------------------------------------------------
 
