@@ -1,6 +1,7 @@
 """A program of two ranks whose checkpoints cannot all be written, or are asked for at any time."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -12,10 +13,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from helpers import DEADLINE_S
-from ranks_fit import SEED, case, loader, main, trainer
+from ranks_fit import SEED, bits, case, loader, main, trainer
 from ranks_resume import Noisy, what_it_has
 
 import nightbus as nb
+from nightbus.actors.saving import users_save
 
 CASES: list[Any] = []
 
@@ -160,6 +162,40 @@ def saved_by_sigusr1() -> Any:
 @case(CASES)
 def ended_by_sigterm() -> Any:
     return resumed(lambda _: os.kill(os.getpid(), signal.SIGTERM), 3, 1)
+
+
+@case(CASES)
+def saved_by_user() -> Any:
+    """In a hook of a batch, and after the run."""
+    saved = lambda trainer: trainer.save_checkpoint("in-a-hook")  # noqa: E731
+    first = with_trainer("user", callbacks=[Asks(saved, 5, (0, 1))], max_epochs=1)
+    first.save_checkpoint("after")
+    first.save_checkpoint("weights", weights_only=True)
+    loaded = Noisy.load_from_checkpoint("weights")
+    return {
+        "resumed": [
+            what_it_has(with_trainer("user", path, max_epochs=2)) for path in ("in-a-hook", "after")
+        ],
+        "has_weights": bits(loaded) == bits(first.lightning_module),
+    }
+
+
+@case(CASES)
+def saved_by_user_on_one_rank() -> Any:
+    """In training, on rank 0 and on rank 1; and in the end."""
+    users_save.MEET_WITHIN_S = 0.3
+
+    def asks(where: str) -> Any:
+        return lambda trainer: trainer.save_checkpoint(where)
+
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        callbacks = [Asks(asks("zero"), 3, (0,)), Asks(asks("one"), 4, (1,))]
+        fitting = with_trainer("alone", callbacks=callbacks, max_epochs=1)
+        if fitting.is_global_zero:
+            fitting.save_checkpoint("zero-after")
+    found = [path for path in ("zero", "one", "zero-after") if Path(path).exists()]
+    return {"found": found, "warnings": told.getvalue(), "steps": fitting.global_step}
 
 
 if __name__ == "__main__":

@@ -40,3 +40,23 @@ def test_what_was_saved_on_request_in_an_epoch_is_resumed_to_the_bit(
 ) -> None:
     for of_rank in found:
         assert of_rank[case] == of_rank["unstopped"]
+
+
+def test_what_all_ranks_save_with_save_checkpoint_is_resumed_to_the_bit(found: Found) -> None:
+    for of_rank in found:
+        saved = of_rank["saved_by_user"]
+        assert saved["resumed"] == [of_rank["unstopped"]] * 2
+        assert saved["has_weights"]
+
+
+def test_save_checkpoint_on_one_rank_alone_ends_with_a_warning_that_names_the_line(
+    found: Found,
+) -> None:
+    of_zero, of_one = (of_rank["saved_by_user_on_one_rank"] for of_rank in found)
+    assert of_zero["steps"] == of_one["steps"] == 18
+    assert of_zero["found"] == ["zero", "zero-after"]
+    assert of_zero["warnings"].count("holds the state of rank 0 only") == 2
+    assert of_one["warnings"].count("this rank saves nothing") == 1
+    for each in (of_zero, of_one):
+        assert "move the call out of the `if`" in each["warnings"]
+        assert "ranks_saving.py:" in each["warnings"]
