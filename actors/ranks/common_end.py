@@ -72,6 +72,8 @@ class CommonEnd(StaysInRun):
     def _begin(self, replicas: Replicas | None) -> None:
         takes_flags = replicas is not None and replicas.takes_flags
         self._replicas = replicas if takes_flags else None
+        if self._replicas is not None:
+            self._replicas.tells_flags = True
         self.rides, self._share = False, 0.0
 
     def before_batch(self, is_last: bool, steps_in_each: bool) -> bool:

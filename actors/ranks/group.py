@@ -89,17 +89,19 @@ class Group(StaysInRun, ABC):
         """
 
     @abstractmethod
-    def meets(self, what: str, within_s: float) -> bool:
-        """Return whether all ranks call this, between the same two exchanges.
-
-        Unlike the other methods, it may be called on some ranks only.
+    def note(self, what: str) -> None:
+        """Say that something is so on this rank; the others need not call this.
 
         Args:
-            what: what they meet for; the same on all ranks.
-            within_s: how long to wait for the others.
+            what: under the same words on all ranks.
+        """
 
-        Returns:
-            The same on all ranks that call it; False if one did not in time.
+    @abstractmethod
+    def noted(self, what: str) -> int:
+        """Return on how many ranks something is so, once all that it holds for have said so.
+
+        Args:
+            what: as it was noted, by this rank too.
         """
 
     @abstractmethod
@@ -170,8 +172,11 @@ class AloneGroup(Group):
     def wait_for_all(self, what: str) -> None:
         pass
 
-    def meets(self, what: str, within_s: float) -> bool:
-        return True
+    def note(self, what: str) -> None:
+        pass
+
+    def noted(self, what: str) -> int:
+        return 1
 
     def share(self, tensors: Iterable[Tensor], src: int = 0) -> None:
         pass

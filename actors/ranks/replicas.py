@@ -12,85 +12,69 @@ from torch.optim import LBFGS, Optimizer
 from ...bus.copies import StaysInRun
 from ...bus.errors import UsageError
 from ...bus.routes import HookHandler
-from ...bus.system.logging_setup import get_logger
 from .group import Group
 from .strategy import DDPStrategy
-from .weights import differing_weights
+from .told import Told
 
 Kind = Literal["one", "turns", "manual"]
 
-_log = get_logger("nightbus.ranks")
-# torch's words, in the step after one in which parameters had no part in the loss
-_NOT_ALL_USED = "Expected to have finished reduction in the prior iteration"
-_MAX_NAMES = 5  # in a message
 
-
-class _Step(nn.Module):
-    """What DistributedDataParallel wraps: its forward is ``training_step``, and returns the loss.
-
-    It has a parameter of its own, which no optimizer sees. Its gradient is what this rank tells the
-    others: that it has a loss, and its flag. The mean of both comes with the other gradients.
-
-    Args:
-        module: the user's.
-        ignored: names of its parameters whose gradients are not averaged here.
-        device: of the module.
+class _Turn:
+    """A training step under way; no module, whose attributes take long to set.
 
     Attributes:
         step: the training step.
         output: what it returned.
         has_loss: that had a loss.
-        flag: of this rank.
     """
 
-    def __init__(self, module: nn.Module, ignored: Iterable[str], device: torch.device) -> None:
-        super().__init__()
-        self.module = module
-        self.told = nn.Parameter(torch.zeros(2, device=device))
-        self._tells = {
-            (has_loss, flag): torch.tensor([float(has_loss), float(flag)], device=device)
-            for has_loss in (False, True)
-            for flag in (False, True)
-        }
-        self._ddp_params_and_buffers_to_ignore = [f"module.{name}" for name in ignored]
+    __slots__ = ("has_loss", "output", "step")
+
+    def __init__(self) -> None:
         self.step: HookHandler = _no_step
         self.output: Any = None
-        self.has_loss = self.flag = False
+        self.has_loss = False
+
+
+class _Step(nn.Module):
+    """What DistributedDataParallel wraps: its forward is ``training_step``, and returns the loss.
+
+    Args:
+        module: the user's.
+        ignored: names of its parameters whose gradients are not averaged here.
+        turn: the training step.
+        told: what ranks tell each other with the gradients; None for nothing.
+    """
+
+    def __init__(
+        self, module: nn.Module, ignored: Iterable[str], turn: _Turn, told: Told | None
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.turn, self.told = turn, told
+        self.numbers = None if told is None else told.parameter
+        self._ddp_params_and_buffers_to_ignore = [f"module.{name}" for name in ignored]
 
     def forward(self, *arguments: Any) -> Any:
-        output = self.output = self.step(*arguments)
-        loss = _loss_in(output)
-        self.has_loss = loss is not None
+        turn = self.turn
+        output = turn.output = turn.step(*arguments)
+        loss = output if isinstance(output, Tensor) else _loss_in(output)
+        turn.has_loss = loss is not None
         if loss is None:
-            return self.nothing()
-        if not isinstance(loss, Tensor) or not loss.requires_grad:
-            return loss  # the loop, or torch, says what is wrong
-        if self.flag:
-            return _Tells.apply(loss, self.told, self._tells[True, True])  # type: ignore[no-untyped-call]
-        return loss + self.told.dot(self._tells[True, False]).to(loss.dtype)  # in less time
+            loss = self.nothing()
+        elif self.told is None or not isinstance(loss, Tensor) or not loss.requires_grad:
+            return loss  # if there is something wrong with it, the loop says so, or torch
+        return loss if self.told is None else self.told.joined_to(loss)
 
     def nothing(self) -> Tensor:
         """Return a loss whose gradients are all zero."""
         ignored = set(self._ddp_params_and_buffers_to_ignore)
-        none = torch.zeros((), device=self.told.device)
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad and name not in ignored:
-                none = none + parameter.reshape(-1)[:0].sum()
-        told: Tensor = _Tells.apply(none, self.told, self._tells[False, self.flag])  # type: ignore[no-untyped-call]
-        return told
-
-
-class _Tells(torch.autograd.Function):
-    """A loss as it is, whose backward also gives a parameter a gradient of our choice."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, parameter: Tensor, gradient: Tensor) -> Tensor:
-        ctx.gradient = gradient
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        return gradients[0], ctx.gradient, None
+        zeros = (
+            parameter.reshape(-1)[:0].sum()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad and name not in ignored
+        )
+        return sum(zeros, start=torch.zeros(()))
 
 
 class _Loss(nn.Module):
@@ -134,6 +118,7 @@ class Replicas(StaysInRun):
 
     Attributes:
         flag: of this rank, which the next averaging of gradients tells the others.
+        tells_flags: it does, from the next epoch on; the same on all ranks.
 
     Raises:
         UsageError: an optimizer cannot be used on several ranks.
@@ -156,14 +141,13 @@ class Replicas(StaysInRun):
         self._group, self._strategy, self._module = group, strategy, module
         self._optimizers, self._kind = optimizers, kind
         self._syncs = True  # in the next backward; not while gradients are accumulated
-        self.flag = False
+        self.flag = self.tells_flags = False
         self._keeps: set[int] = set()  # optimizers whose gradients belong to an accumulation
-        self._step: HookHandler = _no_step
+        self._turn = _Turn()
+        self._told: Told | None = None
+        self._averaged = 0  # training steps so far with whose gradients ranks have averaged theirs
         self._wrapped: list[DistributedDataParallel] = []
         self._known: object = None
-        self._frozen: list[nn.Parameter] = []  # which no gradients are averaged for
-        self._runs_own_step = False  # of a loop, which may call the module's
-        self._has_told_difference = False
 
     # -- which parameters --------------------------------------------------------------------
 
@@ -176,33 +160,15 @@ class Replicas(StaysInRun):
         if found == self._known:
             return
         self._known, strategy, module = found, self._strategy, self._module
-        self._frozen = [p for p in module.parameters() if not p.requires_grad]
         if self._kind == "manual":
             several = len(self._optimizers) > 1
             loss = _Loss(module)
             self._wrapped = [strategy.wrap(loss, finds_unused=several, shares_buffers=False)]
             return
-        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        self._told = Told(1, _precision(module)) if self.tells_flags else None
         ignored = self._ignored() if self._kind == "turns" else [set[str]()]
-        steps = [_Step(module, names, device) for names in ignored]
+        steps = [_Step(module, names, self._turn, self._told) for names in ignored]
         self._wrapped = [strategy.wrap(step) for step in steps]
-        for step in steps:
-            step.step = self._step
-
-    def _follow_unfrozen(self) -> None:
-        """Average gradients of parameters that were unfrozen within an epoch, too."""
-        if not any(parameter.requires_grad for parameter in self._frozen):
-            return
-        if self._kind == "one":
-            self.refresh()
-            return
-        frozen = {id(parameter) for parameter in self._frozen}
-        named = self._module.named_parameters()
-        raise UsageError(
-            f"{_listed(n for n, p in named if id(p) in frozen and p.requires_grad)}: unfrozen "
-            "within an epoch, when the ranks' gradients are averaged for the parameters that "
-            "required them at its beginning; do it in on_train_epoch_start"
-        )
 
     def _present(self) -> object:
         groups = [
@@ -210,7 +176,7 @@ class Replicas(StaysInRun):
             for optimizer in self._optimizers
         ]
         own = [(id(p), p.requires_grad) for p in self._module.parameters()]
-        return own, groups if self._kind == "turns" else None
+        return own, groups if self._kind == "turns" else None, self.tells_flags
 
     def _ignored(self) -> list[set[str]]:
         """Return, for each optimizer, names of the parameters that it does not have."""
@@ -229,77 +195,35 @@ class Replicas(StaysInRun):
         Args:
             step: the training step of this rank alone.
         """
-        self._step = step
+        self._turn.step = step
         if self._kind == "manual":
             return self._step_by_hand
-        for wrapped in self._wrapped:
-            wrapped.module.step = step
         return self._train_one if self._kind == "one" else self._train_in_turn
 
-    def run_own_step(self, step: HookHandler, batch: Any, batch_idx: int, idx: int) -> Any:
-        """Run the training step of a loop, so that its backward averages the gradients.
-
-        Args:
-            step: what the loop does, which may call the module's.
-            batch: the batch.
-            batch_idx: its number.
-            idx: number of the optimizer.
-
-        Returns:
-            Its output.
-        """
-        if not self._wrapped:
-            self.refresh()
-        wrapped = self._wrapped[idx].module
-        self._runs_own_step, wrapped.step = True, step
-        try:
-            return self._train(idx, (batch, batch_idx, idx))
-        finally:
-            self._runs_own_step, wrapped.step = False, self._step
-
     def _train_one(self, *arguments: Any) -> Any:
-        return self._step(*arguments) if self._runs_own_step else self._train(0, arguments)
+        return self._train(0, arguments)
 
     def _train_in_turn(self, *arguments: Any) -> Any:
-        if self._runs_own_step:
-            return self._step(*arguments)
         return self._train(arguments[2], arguments)
 
     def _train(self, idx: int, arguments: tuple[Any, ...]) -> Any:
         if not self._wrapped:  # a loop of the user's own
             self.refresh()
-        if self._frozen:
-            self._follow_unfrozen()
-        wrapped = self._wrapped[idx]
-        step = wrapped.module
-        step.told.grad = None
-        step.flag = self.flag
-        try:
-            if self._syncs:
+        wrapped, turn = self._wrapped[idx], self._turn
+        if self._syncs:
+            self._averaged += 1
+            loss = wrapped(*arguments)
+            if self._told is not None:
+                self._told.tell((self.flag,))
+        else:
+            with wrapped.no_sync():
                 loss = wrapped(*arguments)
-            else:
-                with wrapped.no_sync():
-                    loss = wrapped(*arguments)
-        except RuntimeError as error:
-            if str(error).startswith(_NOT_ALL_USED):
-                raise self._unused(step) from error
-            raise
-        output, step.output = step.output, None
-        if step.has_loss:
+        output, turn.output = turn.output, None
+        if output is loss:
+            return output
+        if turn.has_loss:
             return _with_loss(output, loss)
-        return self._take_part(idx, step, loss) if self._syncs else output
-
-    def _unused(self, step: _Step) -> UsageError:
-        """Return the error for a step before this one that did not use all parameters."""
-        ignored = {name.removeprefix("module.") for name in step._ddp_params_and_buffers_to_ignore}
-        named = step.module.named_parameters()
-        unused = [name for name, p in named if p.grad is None and name not in ignored]
-        names = _listed(unused) or "a parameter"
-        return UsageError(
-            f"{names}: no part in the loss of the step before, so that ranks would wait for their "
-            "gradients; leave out what is not used, freeze it before the epoch begins, or give "
-            "strategy='ddp_find_unused_parameters_true'"
-        )
+        return self._take_part(idx, loss) if self._syncs else output
 
     @property
     def takes_flags(self) -> bool:
@@ -310,21 +234,22 @@ class Replicas(StaysInRun):
     @property
     def flagged(self) -> float:
         """Share of the ranks whose flag was set when gradients were averaged last."""
-        gradient = self._wrapped[0].module.told.grad
-        return 0.0 if gradient is None else float(gradient[1])
+        return 0.0 if self._told is None else self._told.heard()[0]
 
-    def _take_part(self, idx: int, step: _Step, nothing: Tensor) -> Tensor | None:
+    def _take_part(self, idx: int, nothing: Tensor) -> Tensor | None:
         """Average the gradients without any of this rank's, whose step returned None.
 
         Returns:
             A loss for the step that all ranks make, or None if no rank had one.
         """
-        parameters = [p for p in step.module.parameters() if p.requires_grad]
+        parameters = [p for p in self._module.parameters() if p.requires_grad]
         if idx not in self._keeps:
             for parameter in parameters:
                 parameter.grad = None
+        here = f"no loss in step {self._averaged}"
+        self._group.note(here)  # before it takes part, so after that all have noted it
         nothing.backward()
-        if step.told.grad is None or not step.told.grad[0]:
+        if self._group.noted(here) == self._group.world.size:
             return None
         gradients = [parameter.grad for parameter in parameters]
 
@@ -365,20 +290,6 @@ class Replicas(StaysInRun):
                     parameter.grad = torch.zeros_like(parameter)
                 self._group.sum(parameter.grad).div_(self._group.world.size)
 
-    def compare_weights(self) -> None:
-        """Warn, once, if the ranks' weights are not the same any more."""
-        if self._has_told_difference:
-            return
-        names = differing_weights(self._group, self._module)
-        if names:
-            self._has_told_difference = True
-            _log.warning(
-                "the weights differ between ranks: they were changed by something else than "
-                "gradients that training_step's loss or manual_backward gave, or by random numbers "
-                "that each rank drew for itself",
-                parameters=_listed(names),
-            )
-
     def share_buffers(self) -> None:
         """Give all ranks the buffers of rank 0, such as BatchNorm's means."""
         if self._strategy.broadcast_buffers:
@@ -388,7 +299,7 @@ class Replicas(StaysInRun):
 
     def _step_by_hand(self, *arguments: Any) -> Any:
         self.share_buffers()
-        return self._step(*arguments)
+        return self._turn.step(*arguments)
 
     def prepared(self, loss: Tensor) -> Tensor:
         """Return the loss for ``manual_backward``, whose backward averages the gradients.
@@ -398,8 +309,6 @@ class Replicas(StaysInRun):
         """
         if not self._wrapped:
             self.refresh()
-        if self._frozen:
-            self._follow_unfrozen()
         wrapped = self._wrapped[0]
         if self._syncs:
             return wrapped(loss)  # type: ignore[no-any-return]
@@ -424,11 +333,10 @@ def _no_step(*_: Any) -> Any:
     raise UsageError("training_step was called before the run's hooks were connected")
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Return some names as text, of many the first."""
-    known = list(names)
-    more = len(known) - _MAX_NAMES
-    return ", ".join(known[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+def _precision(module: nn.Module) -> torch.dtype:
+    """Return float64 if all of its parameters have that, and otherwise float32."""
+    found = {parameter.dtype for parameter in module.parameters() if parameter.requires_grad}
+    return torch.float64 if found == {torch.float64} else torch.float32
 
 
 def _loss_in(output: Any) -> Any:

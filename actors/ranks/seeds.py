@@ -11,23 +11,24 @@ _SEEDS = 2**32  # of NumPy and Python
 
 
 class _Process:
-    """The generators of this process, which are one for all its Trainers."""
+    """What was done to the generators of this process, which are one for all its Trainers."""
 
-    seed: int | None = None  # that this rank was given
+    are_spread = False
 
 
 def spread_seeds(group: Group) -> None:
-    """Seed Python's, NumPy's and torch's generators with torch's seed + the rank.
+    """Seed Python's, NumPy's and torch's generators with their seed + the rank, once a process.
 
-    Those of rank 0 stay as they are, and so do others that were not seeded again since.
+    Those of rank 0 stay as they are.
 
     Args:
         group: the ranks.
     """
     rank = group.world.rank
-    if rank == 0 or torch.initial_seed() == _Process.seed:
+    if rank == 0 or _Process.are_spread:
         return
-    seed = _Process.seed = (torch.initial_seed() + rank) % 2**63
-    torch.manual_seed(seed)
+    _Process.are_spread = True
+    seed = torch.initial_seed() + rank
+    torch.manual_seed(seed % 2**63)
     random.seed(seed % _SEEDS)
     np.random.seed(seed % _SEEDS)
