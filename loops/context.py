@@ -51,6 +51,10 @@ class LoopContext(RunContext):
         """Write events, between two evaluation batches; only signals take effect."""
 
     @abstractmethod
+    def wait_for_others(self) -> None:
+        """Wait, at the end of an evaluation, for ranks that have more batches."""
+
+    @abstractmethod
     def ends_epoch_here(self) -> bool:
         """Have the training epoch end early; return whether it ends at this batch.
 

@@ -67,6 +67,7 @@ class EvaluationLoop(Loop):
         on_validation_model_eval, on_validation_start, on_epoch_start, on_validation_epoch_start
         for loader in loaders:
             outputs = self.epoch_loop.run(loader)
+        trainer.wait_for_others()
         validation_epoch_end(outputs), on_validation_epoch_end, on_epoch_end, on_validation_end
         on_validation_model_train  # if the module was in train mode before
 
@@ -151,6 +152,7 @@ class EvaluationLoop(Loop):
     def on_run_end(self) -> list[dict[str, Scalar]]:
         context, kind = self._loop_context, self._kind
         context.place.move(dataloader_idx=0, batch_idx=-1)
+        context.wait_for_others()
         several = len(self._loaders) > 1
         self._publish()
         if context.wiring.keeps_evaluation_outputs(kind):

@@ -53,6 +53,7 @@ class PredictionLoop(Loop):
         on_predict_start, on_predict_model_eval, on_predict_epoch_start
         for loader in loaders:
             predictions += [self.epoch_loop.run(loader)]
+        trainer.wait_for_others()
         on_predict_epoch_end(predictions), on_predict_end
 
     Attributes:
@@ -108,6 +109,7 @@ class PredictionLoop(Loop):
     def on_run_end(self) -> Any:
         context = self._loop_context
         context.place.move(dataloader_idx=0, batch_idx=-1)
+        context.wait_for_others()
         context.routes.call("on_predict_epoch_end", self._predictions)
         context.routes.call("on_predict_end")
         context.announce_loop_end("predict", self.epoch_loop.batch_progress.current.ready)

@@ -282,7 +282,7 @@ def test_a_signal_while_the_run_is_opened_does_not_keep_its_begin_out_of_the_log
 
 def test_after_a_signal_has_ended_the_run_at_once_the_next_does_not_until_it_may() -> None:
     with StopSignals(on_request=lambda: None, has_safe_points=lambda: False) as signals:
-        signals.let_through()
+        signals.is_held = False
 
         with pytest.raises(SystemExit):
             signal.raise_signal(signal.SIGTERM)

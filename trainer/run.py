@@ -107,7 +107,6 @@ def _run(
                         with _telling_others(trainer):
                             _link(trainer, opened)
                             trainer.safe_points.begin()
-                            signals.let_through()
                             result = body(checkpoint)
                             _unlink(trainer)
                         opened.bus.check_is_here(f"{function} ended")
@@ -173,8 +172,8 @@ def _telling_others(trainer: TrainerParts) -> Iterator[None]:
     except RankLostError:
         raise
     except BaseException as error:
-        agreed = signals.ends_run and not signals.at_once  # so all ranks end here
-        if agreed and isinstance(error, SystemExit | KeyboardInterrupt):
+        agreed = trainer.safe_points.has_agreed_to_end and not signals.at_once
+        if agreed and isinstance(error, SystemExit | KeyboardInterrupt):  # all ranks end here
             _unlink(trainer)
             raise
         lost = trainer.group.lost(error)
@@ -217,6 +216,7 @@ def _unlink(trainer: TrainerParts) -> None:
     link = trainer.group.link
     if link is not None:
         link.end_run()
+        trainer.safe_points.share_signals()
         trainer.group.wait_for_all("the end of the run")
 
 

@@ -13,6 +13,7 @@ from ..loops.context import LoopContext
 from .shared_requests import Due, SharedRequests
 
 _PAUSE_S = 0.1
+_OF_SIGNALS = ("save", "end")
 
 
 class SafePoints:
@@ -29,6 +30,7 @@ class SafePoints:
     Attributes:
         signals: signals that end a run or save it.
         shared: what is asked on one rank and done on all; None if this process trains alone.
+        has_agreed_to_end: a signal ends the run on all ranks at this safe point.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class SafePoints:
         self._attach, self._detach, self._requeues = attach, detach, requeues
         self.signals = StopSignals(lambda: context.bus.call_attention(), self._has_safe_points)
         self.shared: SharedRequests | None = None
+        self.has_agreed_to_end = self._has_asked_to_end = False
+        self._put_off: list[Due] = []  # what all ranks do once training goes on
         self._to_attach: deque[Actor] = deque()
         self._to_detach: deque[Actor] = deque()
 
@@ -58,19 +62,28 @@ class SafePoints:
         self._context.bus.call_attention()
 
     def begin(self) -> None:
-        """Prepare for the safe points of a run that was opened."""
-        context, bus = self._context, self._context.bus
-        if self.signals.save_requested:  # during the set-up
-            bus.call_attention()
+        """Prepare for the safe points of a run that was opened, and let signals take effect.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: one came before; on several ranks, all end later.
+        """
+        context, bus, signals = self._context, self._context.bus, self.signals
         link = context.group.link
         self.shared = None
+        self.has_agreed_to_end = self._has_asked_to_end = False
+        self._put_off = []
         if link is not None:
             self.shared = SharedRequests(link, bus.post_office, bus.emit)
             bus.post_office.share = self.shared.share
             bus.attention = True  # all safe points are counted
             context.stops.share = self._share_stop
-            self.signals.is_outranked = lambda: link.is_lost
-            self.signals.announces_interrupts = context.group.world.is_global_zero
+            signals.is_outranked = lambda: link.is_lost
+            signals.announces_interrupts = context.group.world.is_global_zero
+        signals.is_held = False
+        if signals.save_requested or (self.shared is not None and signals.ends_run):
+            bus.call_attention()  # to signals that came while the run was opened
+        if self.shared is None:
+            signals.raise_if_asked()
 
     def end(self) -> None:
         """Come to no more safe points: the run is over."""
@@ -103,12 +116,12 @@ class SafePoints:
         return self.shared is None
 
     def _has_safe_points(self) -> bool:
-        """Return whether a running loop will reach a safe point."""
+        """Return whether a running loop will reach a safe point; several ranks wait for one."""
         context = self._context
-        return context.is_training_under_way or context.place.stage in (
-            "validate",
-            "test",
-            "predict",
+        return (
+            self.shared is not None
+            or context.is_training_under_way
+            or context.place.stage in ("validate", "test", "predict")
         )
 
     def attend(self) -> None:
@@ -135,7 +148,8 @@ class SafePoints:
     def _attend_with_others(self, shared: SharedRequests) -> None:
         """Count a safe point, do what all ranks do here, and pass on what is requested here."""
         context, bus = self._context, self._context.bus
-        self._do(shared.come())
+        dues, self._put_off = self._put_off, []
+        self._do(dues + shared.come())
         if bus.has_requests:
             self._pass_on(shared)
         while context.paused:  # comes to points without steps, as long as something is asked
@@ -156,9 +170,9 @@ class SafePoints:
         if signals.save_requested:
             signals.save_requested = False
             shared.ask("save")
-        if signals.ends_run:
-            number = signals.preempted_by if signals.preempted else signal.SIGINT
-            shared.ask("end", number=number)
+        if signals.ends_run and not self._has_asked_to_end:
+            self._has_asked_to_end = True
+            shared.ask("end", number=signals.number)
 
     def _do(self, dues: list[Due]) -> None:
         """Do what all ranks do at this safe point.
@@ -182,6 +196,7 @@ class SafePoints:
             elif request.kind == "end of epoch":
                 self._end_epoch()
             else:
+                self.has_agreed_to_end = True
                 self.signals.take_over(signal.Signals(request.signal))
                 self._save()
                 self.signals.raise_if_asked()
@@ -189,7 +204,7 @@ class SafePoints:
             self._context.bus.flush()
 
     def attend_between_batches(self) -> None:
-        """Handle signals between two evaluation batches; on several ranks, pass them on.
+        """Handle signals between two evaluation batches; on several ranks, come to a safe point.
 
         Raises:
             KeyboardInterrupt, SystemExit: a signal ends the run.
@@ -197,9 +212,40 @@ class SafePoints:
         """
         if self.shared is None:
             self.handle_signals()
+        else:
+            self._come_between_batches(self.shared)
+
+    def wait_for_others(self) -> None:
+        """Wait, at the end of an evaluation, for ranks that have more batches.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: a signal ends the run.
+            RankLostError: a rank is lost.
+        """
+        shared = self.shared
+        if shared is None:
             return
-        self.shared.check()
-        self._pass_on_signals(self.shared)
+        shared.arrive()
+        while not shared.has_met(_PAUSE_S):
+            if shared.is_behind:
+                self._come_between_batches(shared)
+            else:
+                self._pass_on_signals(shared)
+
+    def _come_between_batches(self, shared: SharedRequests) -> None:
+        """Come to a safe point, and do what signals ask for; the rest once training goes on."""
+        if dues := shared.come():
+            self._put_off += [due for due in dues if due.request.kind not in _OF_SIGNALS]
+            self._do([due for due in dues if due.request.kind in _OF_SIGNALS])
+        self._pass_on_signals(shared)
+
+    def share_signals(self) -> None:
+        """Take, at the end of the run, what signals have asked of other ranks too late for it."""
+        signals = self.signals
+        if self.shared is not None and not self.has_agreed_to_end:
+            asked = self._context.group.gather("signals", signals.number)
+            for number in filter(None, asked):
+                signals.take_over(signal.Signals(number))
 
     def _attach_and_detach(self) -> None:
         while self._to_attach:

@@ -32,8 +32,6 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What is asked, as it is sent to the other ranks.
 
     Attributes:
-        run: how many runs these processes had before: what comes too late for one is not done in
-            the next.
         kind: what.
         reason: of a stop.
         signal: that ends the run.
@@ -42,7 +40,6 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         fields: its fields, as JSON.
     """
 
-    run: int
     kind: Kind
     reason: str = ""
     signal: int = 0
@@ -93,8 +90,7 @@ class SharedRequests:
             reason: of a stop.
             number: of the signal that ends the run.
         """
-        request = Request(self._link.runs, kind, reason, number)
-        self._link.ask(f"{kind} {self._link.runs}", msgspec.json.encode(request))
+        self._link.ask(kind, msgspec.json.encode(Request(kind, reason, number)))
 
     def ask_for_end_of_time(self) -> None:
         """Say that max_time is over here."""
@@ -123,9 +119,7 @@ class SharedRequests:
             return False
         kind = named.name if is_of_run else f"{named.name} {next(self._numbers)}"
         fields = msgspec.json.encode(command).decode()
-        request = Request(
-            self._link.runs, "command", address=address, command=named.name, fields=fields
-        )
+        request = Request("command", address=address, command=named.name, fields=fields)
         payload = msgspec.json.encode(request)
         if len(payload) > MAX_PAYLOAD_BYTES:
             reason = f"it has {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} reach all ranks"
@@ -135,18 +129,30 @@ class SharedRequests:
         self._link.ask(kind, payload)
         return True
 
+    def arrive(self) -> None:
+        """Arrive at the end of an evaluation, where all ranks meet; ``has_met`` is to follow."""
+        self._link.arrive()
+
+    def has_met(self, within_s: float) -> bool:
+        """Return whether all ranks are at the end of the evaluation, and have as many points.
+
+        Args:
+            within_s: how long to wait for that, or for something else to do.
+
+        Raises:
+            RankLostError: a rank is lost.
+        """
+        return self._link.has_met(within_s)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether this rank, at the end of an evaluation, has to come to a further safe point."""
+        return self._link.member.is_behind
+
     @property
     def needs_attention(self) -> bool:
         """Whether something is asked for which this rank has to come to further safe points."""
         return self._link.member.attention
-
-    def check(self) -> None:
-        """Check that no rank is lost.
-
-        Raises:
-            RankLostError: one is.
-        """
-        self._link.check()
 
     def come(self) -> list[Due]:
         """Come to the next safe point; return what all ranks do there.
@@ -157,10 +163,9 @@ class SharedRequests:
         asks = self._link.come()
         due = []
         for ask in asks:
-            request = _decode(bytes(ask.payload))
-            if request.run == self._link.runs:
+            if ask.run == self._link.runs:  # not one that came too late for the run before
                 self._emit(Agreed, self._link.member.point, ask.kind, ask.rank, source="ranks")
-                due.append(Due(request, ask.rank, ask.kind))
+                due.append(Due(_decode(bytes(ask.payload)), ask.rank, ask.kind))
         return due
 
     def handle(self, due: Due) -> None:

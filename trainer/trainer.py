@@ -940,6 +940,10 @@ class Trainer(TrainerCopies):
         if self.bus.attention:
             self.safe_points.attend_between_batches()
 
+    def wait_for_others(self) -> None:
+        """Wait, at the end of an evaluation, for ranks that have more batches."""
+        self.safe_points.wait_for_others()
+
     def ends_epoch_here(self) -> bool:
         """Have the training epoch end early; return whether it ends at this batch.
 

@@ -25,8 +25,8 @@ class StopSignals:
       come, they raise SystemExit at once.
     - SIGUSR1 sets ``save_requested``.
 
-    While a run is being opened, signals are only recorded, so that nothing is left half done; from
-    ``let_through`` on they take effect. After one has raised, none raises until ``rearm``, and
+    While a run is being opened, signals are only recorded, so that nothing is left half done; they
+    take effect once ``is_held`` is False. After one has raised, none raises until ``rearm``, and
     none does while the run's end is recorded: it ends the wait there.
 
     An existing handler for SIGTERM, SIGHUP or SIGUSR1 is left alone, and so is an ignored signal,
@@ -66,15 +66,6 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
         leave_when_forked(self)
 
-    def let_through(self) -> None:
-        """Let signals take effect from now on.
-
-        Raises:
-            KeyboardInterrupt, SystemExit: a recorded signal ends the run.
-        """
-        self.is_held = False
-        self.raise_if_asked()
-
     def raise_if_asked(self) -> None:
         """End the run if a signal requested it.
 
@@ -88,6 +79,13 @@ class StopSignals:
     def exit_code(self) -> int:
         """Exit code of a preempted process, as shells and schedulers expect it."""
         return 128 + self.preempted_by
+
+    @property
+    def number(self) -> int:
+        """The signal that ends the run; 0 if none does."""
+        if self.preempted:
+            return self.preempted_by
+        return signal.SIGINT if self.interrupted else 0
 
     @property
     def ends_run(self) -> bool:

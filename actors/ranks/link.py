@@ -27,6 +27,7 @@ from ...bus.ranks.messages import (
     Failure,
     Hello,
     Message,
+    Met,
     Pong,
     Proposal,
     Whereabouts,
@@ -51,8 +52,6 @@ ANSWER_WITHIN_S = 1.0
 """How long one waits for the word of the rank that is lost, or for one's own to arrive."""
 LEAVE_WITHIN_S = 5.0
 _LOOK_S = 0.05  # between looks at whether the culprit's process has ended
-_EVALUATES = ("validate", "test", "predict", "sanity_check")
-_BATCH, _DATALOADER = 1 << 12, 1 << 40  # weights of places within a point
 
 _log = get_logger("nightbus.ranks")
 
@@ -141,6 +140,8 @@ class Link(StaysInRun):
         self._offset: Offset | None = None
         self._run: LinkedRun | None = None
         self.runs = 0
+        self._meetings = 0  # of the run
+        self._is_waiting = False  # at one
         self._words_at_point = 0
         self._is_over = self._is_left = False
         self._last_act = LastAct(world)
@@ -181,6 +182,7 @@ class Link(StaysInRun):
         with self._changed:
             self._run = run
             self.runs += 1
+            self._meetings, self._is_waiting = 0, False
             if self._office is not None:
                 self._office.hang_s = run.hang_s
             self._send_whereabouts()
@@ -223,6 +225,35 @@ class Link(StaysInRun):
                 raise self._loss()
             return self.member.take()
 
+    def arrive(self) -> None:
+        """Arrive at the end of an evaluation, where all ranks meet; ``has_met`` is to follow."""
+        with self._changed:
+            self._meetings += 1
+            self._is_waiting = True
+            self._to_send.append(self.member.arrive(self.runs, self._meetings))
+            self._send_whereabouts()
+        self._wake()
+
+    def has_met(self, within_s: float) -> bool:
+        """Return whether all ranks have arrived, and this one has come as far as they all do.
+
+        Args:
+            within_s: how long to wait for that, or for a further point to come to.
+
+        Raises:
+            RankLostError: a rank is lost.
+        """
+        member = self.member
+        with self._changed:
+            self._changed.wait_for(
+                lambda: member.has_met or member.is_behind or member.failure is not None, within_s
+            )
+            if member.failure is not None:
+                raise self._loss()
+            if member.has_met:
+                self._is_waiting = False
+            return member.has_met
+
     def ask(self, kind: str, payload: bytes = b"{}") -> None:
         """Ask that all ranks act on something at the same point.
 
@@ -231,7 +262,7 @@ class Link(StaysInRun):
             payload: a line of JSON with the rest.
         """
         with self._changed:
-            ask = self.member.ask(kind, payload)
+            ask = self.member.ask(kind, payload, self.runs)
             encode(ask)  # so that what is wrong with it is raised here
             self._to_send.append(ask)
         self._wake()
@@ -392,7 +423,7 @@ class Link(StaysInRun):
     def _take(self, message: Message, now_s: float) -> None:
         """Take a message of the desk."""
         self._desk_heard_s = now_s
-        if isinstance(message, Proposal | Decision | Failure):
+        if isinstance(message, Proposal | Decision | Met | Failure):
             answer: Answer | None = self.member.receive(message)
             if answer is not None:
                 self._send(answer)
@@ -451,11 +482,10 @@ class Link(StaysInRun):
             return Whereabouts(self.world.rank, self._beats, point, activity="left")
         place = run.place
         words = len(place.recorder.trace.words)
-        since = words - self._words_at_point if words >= self._words_at_point else words
-        progress = min(since, _BATCH - 1)
-        if place.stage in _EVALUATES:
-            progress += (place.batch_idx + 2) * _BATCH + place.dataloader_idx * _DATALOADER
+        progress = words - self._words_at_point if words >= self._words_at_point else words
         activity: Activity = "rests" if run.is_paused() else "trains"
+        if self._is_waiting:
+            activity = "waits"
         hook, batch_idx = place.hook[:100], place.batch_idx
         return Whereabouts(self.world.rank, self._beats, point, progress, hook, batch_idx, activity)
 

@@ -51,8 +51,10 @@ Why it is so:
 
 What the caller has to do so that the count means the same on all ranks:
 
-- Where ranks have different numbers of batches, as in an evaluation without padding, those with
-  fewer come to the missing points without a batch.
+- Where ranks have different numbers of batches, as in an evaluation without padding, they meet at
+  its end. Who has arrived there comes to agreed points without batches. When all have, the chair
+  says to which point all come before they go on: the highest that one has come to or that was
+  proposed. So no rank acts before the end of the meeting at a point at which another acts after.
 - A paused training thread waits for attention; then it comes to points, with no steps between, as
   long as there is attention. So it comes to the point for Resume, which is the same on all ranks.
 - A rank stays, with its side thread, until all ranks have come to their last points. What waits in
@@ -75,7 +77,17 @@ import msgspec
 
 from ..errors import RankLostError, RankOrderError
 from .asks import Asks
-from .messages import Answer, Ask, Decision, Failure, Proposal, Readiness, describe
+from .messages import (
+    Answer,
+    Arrived,
+    Ask,
+    Decision,
+    Failure,
+    Met,
+    Proposal,
+    Readiness,
+    describe,
+)
 
 FIRST_AHEAD = 2
 
@@ -105,6 +117,8 @@ class Chair:
         self._number = 0  # of the next proposal
         self._highest = 0  # of all points that were proposed
         self._ahead = FIRST_AHEAD
+        self._meeting = (0, 0)  # the latest that a rank has arrived at: its run and number
+        self._arrived: dict[int, int] = {}  # rank -> its point
 
     def hear(self, ask: Ask) -> None:
         """Take an ask of any rank, unless it is one with an earlier one or overruled."""
@@ -149,6 +163,27 @@ class Chair:
             self._ahead = FIRST_AHEAD
         return Decision(proposal.number, holds=not late)
 
+    def meet(self, rank: int, arrived: Arrived) -> Met | None:
+        """Take notice that a rank has arrived at a meeting.
+
+        Args:
+            rank: which.
+            arrived: where, and at which point it is.
+
+        Returns:
+            What all members are to be told, if all have arrived.
+        """
+        meeting = arrived.run, arrived.number
+        if meeting > self._meeting:  # an earlier one was left, because the run ended
+            self._meeting, self._arrived = meeting, {}
+        if meeting == self._meeting:
+            self._arrived[rank] = arrived.point
+        if len(self._arrived) < self._ranks:
+            return None
+        furthest = max(self._arrived.values())
+        self._arrived = {}
+        return Met(*meeting, max(furthest, self._highest))
+
 
 class Member:
     """One rank's part: answers proposals, and tells the training thread where to act.
@@ -162,7 +197,17 @@ class Member:
         failure: the first word of a lost rank.
     """
 
-    __slots__ = ("_agreed", "_held", "_next", "attention", "failure", "point", "rank")
+    __slots__ = (
+        "_agreed",
+        "_goal",
+        "_held",
+        "_meeting",
+        "_next",
+        "attention",
+        "failure",
+        "point",
+        "rank",
+    )
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
@@ -172,6 +217,8 @@ class Member:
         self._held: Proposal | None = None
         self._agreed: deque[Agreed] = deque()
         self._next = 0  # the number of the proposal to be answered next
+        self._meeting = (0, 0)  # its run and number
+        self._goal: int | None = None  # the point to come to there, once all have arrived
 
     # -- the training thread -----------------------------------------------------------------
 
@@ -206,24 +253,48 @@ class Member:
         self._look_again()
         return asks
 
+    def arrive(self, run: int, number: int) -> Arrived:
+        """Arrive at a meeting.
+
+        Args:
+            run: how many runs these processes have begun.
+            number: of the meeting within the run.
+
+        Returns:
+            Word of it, to be sent to the chair.
+        """
+        self._meeting, self._goal = (run, number), None
+        return Arrived(run, number, self.point)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the training thread, at a meeting, has to come to a further point."""
+        return bool(self._agreed) if self._goal is None else self.point < self._goal
+
+    @property
+    def has_met(self) -> bool:
+        """Whether the meeting is over for this rank."""
+        return self._goal is not None and self.point >= self._goal
+
     # -- either thread -----------------------------------------------------------------------
 
-    def ask(self, kind: str, payload: bytes = b"{}") -> Ask:
+    def ask(self, kind: str, payload: bytes = b"{}", run: int = 0) -> Ask:
         """Return the ask that is to be sent to the chair, for something decided on this rank.
 
         Args:
             kind: what is asked; asks of one kind are one.
             payload: a line of JSON with the rest.
+            run: how many runs these processes have begun.
         """
         point = self.point
         is_held_there = self._held is not None and self._held.point == point
         if is_held_there or (self._agreed and self._agreed[0].point == point):
             point -= 1  # it is there, and has not acted yet
-        return Ask(kind, self.rank, point, msgspec.Raw(payload))
+        return Ask(kind, self.rank, point, msgspec.Raw(payload), run)
 
     # -- the side thread ---------------------------------------------------------------------
 
-    def receive(self, message: Proposal | Decision | Failure) -> Answer | None:
+    def receive(self, message: Proposal | Decision | Met | Failure) -> Answer | None:
         """Take a message; return the answer to send, if it is a proposal.
 
         Raises:
@@ -235,6 +306,9 @@ class Member:
             self._look_again()
         elif isinstance(message, Proposal):
             return Answer(message.number, self._answer(message))
+        elif isinstance(message, Met):
+            if (message.run, message.number) == self._meeting:  # not one that was left
+                self._goal = message.point
         else:
             self._decide(message)
         return None

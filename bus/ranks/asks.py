@@ -2,7 +2,8 @@
 
 Asks of one kind are one: the first stands, with its payload. Two Ctrl-C's stop a run once. If the
 first has a point already, an ask is one with it as long as its own rank has not done with that
-point: it is acted on there, after it was asked.
+point: it is acted on there, after it was asked. An ask of a later run is none with those before it,
+which came too late for theirs.
 
 Some asks overrule others that wait with them, so that what is acted on at one point makes sense:
 
@@ -28,6 +29,7 @@ class Asks:
     def __init__(self) -> None:
         self._waiting: dict[str, Ask] = {}
         self._points: dict[str, int] = {}  # of a kind: that of its last proposal, if not dropped
+        self._run = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -37,6 +39,10 @@ class Asks:
 
     def add(self, ask: Ask) -> None:
         """Add an ask, unless it is one with an earlier one or overruled."""
+        if ask.run < self._run:
+            return
+        if ask.run > self._run:
+            self._run, self._waiting, self._points = ask.run, {}, {}
         if ask.point < self._points.get(ask.kind, 0):  # it may be older than what waits
             return
         if _IS_NOT_ADDED_TO.get(ask.kind) in self._waiting:

@@ -2,9 +2,9 @@
 
 Rank 0 keeps a desk: a Unix socket for the ranks of its machine, a TCP port for those of others.
 Each rank holds one connection to it open. It sends ``Hello`` first, with the token of the run, then
-``Whereabouts``, ``Ask``, ``Answer``, ``Failure`` and ``Ping``, at last ``Done``. The desk sends all
-of them ``Proposal`` and ``Decision``, ``Failure``, ``Ended`` and rank 0's own ``Whereabouts`` and
-``Done``, and to whom it concerns ``Pong``.
+``Whereabouts``, ``Ask``, ``Answer``, ``Arrived``, ``Failure`` and ``Ping``, at last ``Done``. The
+desk sends all of them ``Proposal`` and ``Decision``, ``Met``, ``Failure``, ``Ended`` and rank 0's
+own ``Whereabouts`` and ``Done``, and to whom it concerns ``Pong``.
 
 A message is one line of JSON of a declared type, with a tag. Ranks trust each other as far as the
 token goes; what comes in is checked all the same, because whatever can connect can send: nothing
@@ -33,7 +33,7 @@ Token = Annotated[str, msgspec.Meta(min_length=MIN_TOKEN_CHARS, max_length=300)]
 
 Readiness = Literal["ready", "late"]
 Cause = Literal["raised", "dead", "silent", "stuck"]
-Activity = Literal["trains", "rests", "left"]
+Activity = Literal["trains", "waits", "rests", "left"]
 
 _NO_PAYLOAD = msgspec.Raw(b"{}")
 
@@ -67,12 +67,15 @@ class Ask(_Message, frozen=True, tag="ask"):
         rank: who asks.
         point: the last point that this rank had done with when it asked.
         payload: a line of JSON with the rest, such as the fields of the command.
+        run: how many runs these processes had begun: what comes too late for one is not for the
+            next.
     """
 
     kind: Kind
     rank: Count
     point: Count
     payload: msgspec.Raw = _NO_PAYLOAD
+    run: Count = 0
 
 
 class Proposal(_Message, frozen=True, tag="proposal"):
@@ -113,6 +116,34 @@ class Decision(_Message, frozen=True, tag="decision"):
     holds: bool
 
 
+class Arrived(_Message, frozen=True, tag="arrived"):
+    """Word of a rank that it is at the end of an evaluation, and waits there for the others.
+
+    Attributes:
+        run: how many runs these processes have begun.
+        number: of the meeting within the run, from 1.
+        point: the safe points that the rank has come to.
+    """
+
+    run: Count
+    number: Count
+    point: Count
+
+
+class Met(_Message, frozen=True, tag="met"):
+    """Word of the chair that all ranks have arrived at a meeting.
+
+    Attributes:
+        run: as in Arrived.
+        number: as in Arrived.
+        point: the one to which all come before they go on.
+    """
+
+    run: Count
+    number: Count
+    point: Count
+
+
 class Failure(_Message, frozen=True, tag="failure"):
     """Word that a rank is lost to the others; the first word stands.
 
@@ -145,8 +176,8 @@ class Whereabouts(_Message, frozen=True, tag="whereabouts"):
             ranks at one point, that with less is behind.
         hook: the hook that it is in; empty outside of hooks.
         batch_idx: its batch within the epoch, from 0; -1 outside a batch.
-        activity: it trains; it rests, because the run is paused; or it has left: it has come to
-            its last point, and waits for the others.
+        activity: it trains; it waits for the others at the end of an evaluation; it rests, because
+            the run is paused; or it has left: it is in no run, or has come to its last point.
     """
 
     rank: Count
@@ -203,7 +234,19 @@ class Pong(_Message, frozen=True, tag="pong"):
 
 
 Message = (
-    Hello | Ask | Proposal | Answer | Decision | Failure | Whereabouts | Done | Ended | Ping | Pong
+    Hello
+    | Ask
+    | Proposal
+    | Answer
+    | Decision
+    | Arrived
+    | Met
+    | Failure
+    | Whereabouts
+    | Done
+    | Ended
+    | Ping
+    | Pong
 )
 
 _encoder = msgspec.json.Encoder()

@@ -7,6 +7,7 @@ from .agreement import Chair, Member
 from .desk import Desk
 from .messages import (
     Answer,
+    Arrived,
     Ask,
     Done,
     Ended,
@@ -100,6 +101,11 @@ class Office:
             self._chair.hear(message)
         elif isinstance(message, Answer):
             self._count(message)
+        elif isinstance(message, Arrived):
+            met = self._chair.meet(rank, message)
+            if met is not None:
+                self.desk.send_all(met)
+                self._member.receive(met)
         elif isinstance(message, Failure):
             self._roll_call.word(message)
         elif isinstance(message, Ping):

@@ -8,7 +8,8 @@ There are three ways of being lost, in the order in which they are looked for:
   keeps Python's lock makes a rank silent too, so a process that is seen to run is not.
 - **stuck**: it answers, but its training thread has stood still in a batch for ``hang_s``, and so
   have all others that still train, none of them at rest. The culprit is the one that is behind: at
-  the least point, and there has done least. All others wait for it, those that have left too. If
+  the least point, and there has done least. All others wait for it, those that wait at the end of
+  an evaluation or have left too. If
   nobody is behind, all are stuck together, by something that no rank is guilty of; nobody is lost.
 
 There is one culprit, the first; the first word stands. What others suffer from it (their sockets

@@ -31,9 +31,11 @@ from nightbus.bus.ranks.asks import PAUSE, RESUME, STOP
 from nightbus.bus.ranks.messages import (
     Activity,
     Answer,
+    Arrived,
     Ask,
     Decision,
     Failure,
+    Met,
     Proposal,
     Whereabouts,
     decode,
@@ -44,6 +46,7 @@ from nightbus.bus.ranks.roll_call import RollCall
 
 BEAT_S, ROLL_S, SILENCE_S, HANG_S, GRACE_S = 1.0, 0.5, 3.0, 6.0, 0.3
 MAX_EVENTS_OF_RANK = 100_000
+END = "end"  # of a run by a signal: at once, also in an evaluation
 # What an ask is overruled by: acting on it is as good as acting on the ask.
 AS_GOOD = {PAUSE: {PAUSE, RESUME, STOP}, RESUME: {RESUME, PAUSE, STOP}}
 CAUSES = {"raises": "raised", "dies": "dead", "stops": "silent", "hangs": "stuck"}
@@ -113,8 +116,9 @@ class Rank:
 
     Attributes:
         phase: what its training thread is doing: it ``steps``, stands at a ``barrier``, is
-            ``released`` from it, ``attends``, ``waits`` for a decision, ``rests``, ``leaves``, has
-            ``left``, ``hangs``, is ``lost`` because of another, or ``gone``.
+            ``released`` from it, ``attends``, ``waits`` for a decision, ``meets`` the others after
+            an evaluation, ``rests``, ``leaves``, has ``left``, ``hangs``, is ``lost`` because of
+            another, or ``gone``.
         acted: the points at which it acted, and on what.
         passed: the last point that it has done with.
     """
@@ -133,16 +137,24 @@ class Rank:
         watched = type("Watched", (Watched, member_type), {"__slots__": ()})
         self.member: Watched = watched(number, self)
         self.phase = "steps"
-        self.inbox: deque[Proposal | Decision] = deque()
+        self.inbox: deque[Proposal | Decision | Met] = deque()
         self.acted: list[tuple[int, tuple[str, ...]]] = []
         self.passed = 0
         self.will_hang = False
         self._steps, self._step_s = steps, step_s
         self._is_paused = False
+        self._steps_done = self._meetings = 0
+        self._batches: int | None = None  # left of an evaluation; None outside of one
+        self._put_off: list[str] = []  # until training goes on
         self._turn = 0  # what was planned for an earlier one is void
         self._beats = 0
+        self._is_at_meeting = False
 
     # -- the training thread -----------------------------------------------------------------
+
+    def take_steps(self, steps: int) -> None:
+        """Do so many steps, if nothing stops it."""
+        self._steps = steps
 
     def soon(self, phase: str, do: Callable[[], None], delay_s: float) -> None:
         """Be in a phase, and then do something, unless something else comes before."""
@@ -152,8 +164,12 @@ class Rank:
         self.world.after(delay_s, lambda: do() if turn == self._turn else None)
 
     def go_on(self) -> None:
-        """Begin the next step, rest, or leave."""
-        if self._is_paused:
+        """Begin the next step or batch of an evaluation, meet the others, rest, or leave."""
+        if self.phase == "left":
+            return
+        if self._batches == 0:
+            self.look_at_meeting()
+        elif self._is_paused:
             if self.member.attention:
                 self.soon("released", self.come, self.world.little_s())
             else:
@@ -164,12 +180,38 @@ class Rank:
             self.world.has_failed(self, "hangs")
             self.phase = "hangs"
         else:
-            self._steps -= 1
+            self._begin_step()
             self.soon("steps", self.finish_step, self._step_s * self.world.chance.uniform(0.5, 1.5))
+
+    def _begin_step(self) -> None:
+        if self._batches is not None:
+            self._batches -= 1
+            return
+        self._steps -= 1
+        self._steps_done += 1
+
+    def look_at_meeting(self) -> None:
+        """Arrive after an evaluation, with the lock, and wait there until all have."""
+        member, world = self.member, self.world
+        if self.phase != "meets" and not self._is_at_meeting:
+            self._is_at_meeting = True
+            self._meetings += 1
+            arrived = member.arrive(1, self._meetings)
+            world.after(world.delay_s(), lambda: world.meet(self.number, arrived))
+        self.phase = "meets"
+        if member.failure is not None:
+            self.phase = "lost"
+        elif member.has_met:
+            self._batches, self._is_at_meeting = None, False
+            world.counts["meetings"] += 1
+            self.go_on()
+        elif member.is_behind:
+            world.counts["points without a batch"] += 1
+            self.soon("released", self.come, world.little_s())
 
     def finish_step(self) -> None:
         """Come to the next point, together with the others where they are kept together."""
-        if self.world.is_lockstep:
+        if self.world.is_lockstep and self._batches is None:
             self.phase = "barrier"
             self.world.arrive()
         else:
@@ -209,18 +251,29 @@ class Rank:
         if self.world.decided.get(point) != kinds:
             raise Violated(f"rank {self.number} acts at {point} on {kinds}, which is not decided")
         self.acted.append((point, kinds))
-        for kind in kinds:
+        self._put_off += kinds
+        if END in kinds:
+            self.passed = point
+            self.leave()
+
+    def _do_what_was_put_off(self) -> None:
+        for kind in self._put_off:
             if kind == PAUSE:
                 self._is_paused = True
-                self.world.was_paused(point)
+                self.world.was_paused(self.member.count)
             elif kind == RESUME:
                 self._is_paused = False
             elif kind == STOP:
                 self._is_paused, self._steps = False, 0
+        self._put_off = []
 
     def pass_point(self) -> None:
-        """Have done with a point."""
-        self.passed = self.member.point
+        """Have done with a point; training goes on, unless it was in an evaluation."""
+        self.passed = self.member.count
+        if self._batches is None:
+            self._do_what_was_put_off()
+            if not self._is_paused and self._steps:
+                self._batches = self.world.batches(self.number, self._steps_done)
         self.go_on()
 
     def leave(self) -> None:
@@ -231,7 +284,7 @@ class Rank:
 
     # -- the side thread ---------------------------------------------------------------------
 
-    def get(self, message: Proposal | Decision) -> None:
+    def get(self, message: Proposal | Decision | Met) -> None:
         """Find a message in the store, after a while."""
         self.inbox.append(message)
         self.world.after(self.world.delay_s(), self.take_message)
@@ -241,7 +294,7 @@ class Rank:
         if self.inbox and self.is_side_thread_there:
             self.hand_over(self.inbox.popleft())
 
-    def hand_over(self, message: Proposal | Decision | Failure) -> None:
+    def hand_over(self, message: Proposal | Decision | Met | Failure) -> None:
         """Give a message to the member, send its answer, and wake the training thread."""
         self.is_side_threads_turn = True
         answer = self.member.receive(message)
@@ -251,6 +304,8 @@ class Rank:
             self.world.after(self.world.delay_s(), lambda: self.world.answer(answer))
         if self.phase == "waits":
             self.soon("waits", self.attend, self.world.little_s())
+        elif self.phase == "meets":
+            self.soon("meets", self.look_at_meeting, self.world.little_s())
         elif self.phase == "rests" and self.member.attention:
             self.soon("released", self.come, self.world.little_s())
 
@@ -262,7 +317,7 @@ class Rank:
 
     def end_by_force(self) -> None:
         """Be ended by the side thread, whatever the training thread is doing."""
-        if self.phase in ("waits", "attends"):
+        if self.phase in ("waits", "attends", "meets"):
             raise Violated(f"rank {self.number} waits though a rank is lost")
         if self.phase not in ("left", "gone"):
             self._turn += 1
@@ -274,7 +329,7 @@ class Rank:
             self._beats += 1
             progress = 1 if self.phase == "barrier" else 0
             activities: dict[str, Activity] = {"rests": "rests", "left": "left"}
-            activity = activities.get(self.phase, "trains")
+            activity = activities.get(self.phase, "waits" if self._is_at_meeting else "trains")
             where = Whereabouts(
                 self.number,
                 self._beats,
@@ -351,6 +406,16 @@ class Simulation:
             )
             for number in range(ranks)
         ]
+        self._evaluations: dict[int, list[int]] = {}  # after a step: batches of each rank
+        if chance.random() < 0.5:
+            for _ in range(chance.choice([1, 2, 5])):
+                longest = chance.choice([1, 3, 20])
+                self._evaluations[chance.randrange(1, 40)] = [
+                    chance.randrange(longest + 1) for _ in range(ranks)
+                ]
+            if not self.is_lockstep:  # all come to all of them
+                for rank in self.ranks:
+                    rank.take_steps(steps)
         self.chair = chair_type(ranks)
         self.roll = RollCall(ranks, SILENCE_S, HANG_S, 0.0)
         self.decided: dict[int, tuple[str, ...]] = {}
@@ -449,13 +514,27 @@ class Simulation:
         self.publish(decision)
         self.chair_soon()
 
-    def publish(self, message: Proposal | Decision) -> None:
+    def meet(self, rank: int, arrived: Arrived) -> None:
+        """Have the chair hear that a rank has arrived at a meeting."""
+        if not self.ranks[0].is_side_thread_there:
+            return
+        met = self.chair.meet(rank, arrived)
+        if met is not None:
+            self.tell(lambda: f"meeting {met.number} goes on at {met.point}")
+            self.publish(met)
+
+    def publish(self, message: Proposal | Decision | Met) -> None:
         """Put a message where all ranks find it."""
         message = decode(encode(message))  # type: ignore[assignment]
         for rank in self.ranks:
             rank.get(message)
 
     # -- what all ranks share ----------------------------------------------------------------
+
+    def batches(self, rank: int, steps_done: int) -> int | None:
+        """How many batches a rank evaluates after a step; None for no evaluation."""
+        of_ranks = self._evaluations.get(steps_done)
+        return None if of_ranks is None else of_ranks[rank]
 
     def has_left(self) -> None:
         """Come to the end, when all have come to their last points."""
@@ -535,7 +614,7 @@ class Simulation:
             Violated: a promise was not kept.
         """
         chance = self.chance
-        kinds = (STOP, PAUSE, PAUSE, RESUME, "save", "save", "validate", "attach 1", "attach 2")
+        kinds = (STOP, PAUSE, PAUSE, RESUME, "save", "save", "validate", "attach 1", END)
         for _ in range(chance.choice([1, 2, 3, 8])):
             rank, kind = chance.choice(self.ranks), chance.choice(kinds)
             self.after(chance.uniform(0, 0.5), lambda r=rank, k=kind: self.ask(r, k))  # type: ignore[misc]

@@ -7,7 +7,7 @@ from ranks_simulation import CAUSES, search, simulate
 
 from nightbus.bus.ranks.agreement import Chair, Member
 from nightbus.bus.ranks.asks import Asks
-from nightbus.bus.ranks.messages import Ask, Decision, Proposal, Readiness
+from nightbus.bus.ranks.messages import Arrived, Ask, Decision, Met, Proposal, Readiness
 
 SEEDS = 500
 SEEDS_TO_FIND = 300
@@ -19,7 +19,14 @@ def test_no_seed_violates_a_promise(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert violations == 0, capsys.readouterr().out
     # And it was worth looking.
-    for what in ("waits", "pauses", *CAUSES, *(f"found {cause}" for cause in CAUSES.values())):
+    for what in (
+        "waits",
+        "pauses",
+        "meetings",
+        "points without a batch",
+        *CAUSES,
+        *(f"found {cause}" for cause in CAUSES.values()),
+    ):
         assert counts[what] > 0, what
     assert counts["proposals"] > counts["agreed"]  # some were dropped
 
@@ -89,6 +96,20 @@ class WaitsThoughARankIsLost(Member):
         return self._held is not None and self.point >= self._held.point
 
 
+class ComesToNoPointAtAMeeting(Member):
+    """All others end at an agreed point, and it waits for them."""
+
+    @property
+    def is_behind(self) -> bool:
+        return self._goal is not None and super().is_behind
+
+
+class LeavesAMeetingWhereItIs(Member):
+    @property
+    def has_met(self) -> bool:
+        return self._goal is not None
+
+
 class IsNeverLate(Member):
     def _answer(self, proposal: Proposal) -> Readiness:
         super()._answer(proposal)
@@ -106,6 +127,16 @@ class ForgetsWhatIsDropped(Chair):
 class DoesNotCountTheLast(Chair):
     def count(self, ready: int, late: int) -> Decision | None:
         return super().count(ready + 1, late)
+
+
+class MeetsBeforeWhatWasProposed(Chair):
+    """Who has arrived comes to an agreed point that another comes to after the meeting."""
+
+    def meet(self, rank: int, arrived: Arrived) -> Met | None:
+        highest, self._highest = self._highest, 0
+        met = super().meet(rank, arrived)
+        self._highest = highest
+        return met
 
 
 class ProposesAnyPoint(Chair):
@@ -131,6 +162,8 @@ class TakesAskForThatOfBefore(Chair):
         DoesNotWait,
         WaitsThoughARankIsLost,
         IsNeverLate,
+        ComesToNoPointAtAMeeting,
+        LeavesAMeetingWhereItIs,
     ],
 )
 def test_a_broken_member_is_found(broken: type[Member]) -> None:
@@ -141,7 +174,13 @@ def test_a_broken_member_is_found(broken: type[Member]) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [ForgetsWhatIsDropped, DoesNotCountTheLast, ProposesAnyPoint, TakesAskForThatOfBefore],
+    [
+        ForgetsWhatIsDropped,
+        DoesNotCountTheLast,
+        ProposesAnyPoint,
+        TakesAskForThatOfBefore,
+        MeetsBeforeWhatWasProposed,
+    ],
 )
 def test_a_broken_chair_is_found(broken: type[Chair]) -> None:
     found = find(lambda seed: simulate(seed, chair_type=broken).violation)

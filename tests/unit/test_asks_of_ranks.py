@@ -34,6 +34,33 @@ def test_what_waits_together_makes_sense_together(came: tuple[str, ...], wait: l
     assert waiting(*came) == wait
 
 
+def test_an_ask_of_a_later_run_takes_the_place_of_all_before_it() -> None:
+    asks = Asks()
+    for ask in (Ask(STOP, 0, 9, run=1), Ask("save", 0, 9, run=1), Ask(STOP, 1, 10, run=2)):
+        asks.add(ask)
+
+    assert list(asks) == [Ask(STOP, 1, 10, run=2)]
+
+
+def test_an_ask_is_none_with_one_of_an_earlier_run_that_has_a_point() -> None:
+    asks = Asks()
+    asks.add(Ask(STOP, 0, 9, run=1))
+    asks.take(50)
+    asks.add(Ask(STOP, 1, 10, run=2))
+
+    assert list(asks) == [Ask(STOP, 1, 10, run=2)]
+
+
+def test_an_ask_that_comes_too_late_for_its_run_is_dropped() -> None:
+    asks = Asks()
+    late = Ask(STOP, 0, 9, run=1)
+    asks.add(Ask("save", 1, 10, run=2))
+    asks.add(late)
+    asks.put_back([late])
+
+    assert [ask.kind for ask in asks] == ["save"]
+
+
 def test_the_first_of_a_kind_stands() -> None:
     asks = Asks()
     asks.add(Ask("save", 2, 5))
