@@ -34,6 +34,15 @@ class Noisy(Net):
         self.log("val", self.loss(batch) + self.trainer.global_rank)
 
 
+class MoreOnRank0(nb.Callback):
+    """Makes the log of rank 0 longer than that of rank 1."""
+
+    def on_train_batch_end(self, trainer: nb.Trainer, *_: Any) -> None:
+        if trainer.is_global_zero:
+            for number in range(9):
+                self.put("more", number)
+
+
 def fit(folder: str, ckpt_path: Any = None, **options: Any) -> nb.Trainer:
     torch.manual_seed(SEED)  # of the data's order; the noise differs
     module = Noisy()
@@ -84,6 +93,17 @@ def best() -> Any:
     saving = nb.ModelCheckpoint(monitor="val", save_top_k=1)
     fit(str(Path("best").absolute()), callbacks=[saving])
     return saving.best_model_path
+
+
+@case(CASES)
+def from_the_past() -> str:
+    """A run that goes on from the first of two epochs; its path."""
+    folder, saving = str(Path("past").absolute()), nb.ModelCheckpoint(save_top_k=-1)
+    fit(folder, callbacks=[saving, MoreOnRank0()], max_epochs=2)
+    (first,) = Path(saving.best_model_path).parent.glob("epoch=0-*")
+    again = fit(folder, first, callbacks=[nb.ModelCheckpoint(save_top_k=-1)], max_epochs=2)
+    assert again.run_folder is not None
+    return str(again.run_folder.path)
 
 
 @case(CASES)

@@ -1,5 +1,6 @@
 """Two ranks that are stopped and resumed go on as if they had not been, to the bit."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from ranks import found_by_ranks
 from ranks_resume import fit
 
+import nightbus as nb
 from nightbus.bus.errors import CheckpointError
 
 pytestmark = pytest.mark.long
@@ -32,6 +34,26 @@ def test_a_resumed_run_has_the_weights_and_metrics_of_one_that_was_not_stopped(
 def test_all_ranks_know_the_same_best_checkpoint(found: Found) -> None:
     assert found[0]["best"] == found[1]["best"]
     assert Path(found[0]["best"]).is_dir()
+
+
+class Steps(nb.Actor):
+    """Counts the steps of each rank."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[int, int]] = Counter()
+
+    @nb.on(nb.Hook, name="optimizer_step")
+    async def count(self, hook: nb.Hook) -> None:
+        self.counts[hook.rank, hook.step] += 1
+
+
+def test_each_rank_supersedes_of_its_own_log_what_came_after_the_checkpoint(found: Found) -> None:
+    steps = Steps()
+    nb.replay(found[0]["from_the_past"], actors=[steps], rank="all")
+
+    assert {rank for rank, _ in steps.counts} == {0, 1}
+    assert set(steps.counts.values()) == {1}
+    assert len(steps.counts) == 2 * len({step for _, step in steps.counts})
 
 
 def test_a_limit_of_time_ends_all_ranks_after_the_same_step(found: Found) -> None:

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from ..actors.process.stop_signals import StopSignals
 from ..actors.process.torch_settings import torch_settings
 from ..actors.ranks.last_act import OTHERS_EXIT_CODE
 from ..actors.ranks.link import LinkedRun
+from ..actors.saving.rank_states import seq_of_rank
 from ..bus.errors import RankLostError
 from ..bus.events import Ending, Fault, RankStarted
 from ..bus.observer import describe
@@ -281,7 +284,13 @@ def _agree_on_start(trainer: TrainerParts, function: Function, given: CallArgume
         trainer.run_folder is None or str(trainer.run_folder.path) != folder
     ):
         trainer.run_folder = RunFolder.open(folder)
-    return Start() if path is None else find_start(function, path, _root(trainer), "", [])
+    if path is None:
+        return Start()
+    found = find_start(function, path, _root(trainer), "", [])
+    if found.fork is None or found.state is None:
+        return found
+    seq = seq_of_rank(trainer.global_rank, found.state)
+    return found._replace(fork=structs.replace(found.fork, seq=seq))
 
 
 def _find_start(trainer: TrainerParts, function: Function, given: CallArguments) -> Start:

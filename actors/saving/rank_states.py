@@ -9,7 +9,7 @@ from ..data.rng import rng_state
 from ..ranks.group import Group
 
 # Everything else is the same on all ranks.
-_OWN = ("rng", "loaders", "loops", "metrics", "torchmetrics", "gradients")
+_OWN = ("seq", "rng", "loaders", "loops", "metrics", "torchmetrics", "gradients")
 
 
 def states_of_ranks(group: Group, state: Mapping[str, Any], by_all: bool) -> dict[str, Any]:
@@ -55,6 +55,18 @@ def state_of_rank(group: Group, state: Mapping[str, Any]) -> Mapping[str, Any]:
     if saved_by == world.size and world.rank < len(parts) and parts[world.rank]:
         return {**state, **unpacked_state(parts[world.rank])}
     return {**state, "rng": rng_state()}
+
+
+def seq_of_rank(rank: int, state: Mapping[str, Any]) -> int:
+    """Return the last event in a rank's log before a checkpoint.
+
+    Args:
+        rank: which one.
+        state: of the checkpoint.
+    """
+    parts = state.get("ranks", ())
+    own = unpacked_state(parts[rank]) if rank and rank < len(parts) and parts[rank] else {}
+    return int(own.get("seq", state["seq"]))
 
 
 def _is_in_epoch(loops: Any) -> bool:
