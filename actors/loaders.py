@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .module import LightningModule
 
 _log = get_logger("nightbus.loaders")
+_log_of_all = get_logger("nightbus.loaders", of_all_ranks=True)
 _STEPS = {"validate": "validation_step", "test": "test_step"}
 
 
@@ -250,7 +251,7 @@ class Loaders:
         self._training = self._part(loader, trains=True)
         self._is_compared = False
         if num_batches(loader) == 0:
-            _log.warning("the training dataloader is empty, so there is nothing to train")
+            _log_of_all.warning("the training dataloader is empty, so there is nothing to train")
         self._count_training()
 
     def _count_training(self) -> None:
@@ -434,7 +435,7 @@ class Loaders:
         else:
             return
         self._reported_unvalidated = True
-        _log.warning(
+        _log_of_all.warning(
             f"{what}: nothing is validated; limit_val_batches=0 states that this is intended{hint}"
         )
 
@@ -577,7 +578,7 @@ def _warn_of_shuffling(loaders: Iterable[Any], hook: str) -> None:
     """Warn that an evaluation reads in random order, so that its batches differ each time."""
     for loader in loaders:
         if isinstance(getattr(loader, "sampler", None), RandomSampler):
-            _log.warning(
+            _log_of_all.warning(
                 f"{hook} has a DataLoader that shuffles, so its batches differ each time it is "
                 "read; set shuffle=False"
             )

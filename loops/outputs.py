@@ -14,7 +14,7 @@ from ..actors.metrics.results import CollectedResult, Result
 from ..actors.trees import detached
 from ..bus.system.logging_setup import get_logger
 
-_log = get_logger("nightbus.loops")
+_log = get_logger("nightbus.loops", of_all_ranks=True)
 
 
 def kept_output(output: Any) -> Any:

@@ -33,7 +33,7 @@ from ..bus.system.forks import leave_when_forked
 from ..bus.system.import_rng_guard import random_numbers_elsewhere
 from ..bus.system.logging_setup import get_logger
 from ..bus.system.streams import is_terminal, notify_user
-from ..bus.system.terminal_message import STDERR, drawn_lines
+from ..bus.system.terminal_message import STDERR, drawing_is_over, drawn_lines
 from .progress_view import Bar, ProgressView, number
 from .sink import Sink
 
@@ -457,17 +457,22 @@ class _Terminal:
             redirect_stderr=is_terminal(sys.stderr),
         )
         self._is_on_stderr = False
+        self._lines = 0
         with contextlib.suppress(OSError, ValueError):  # not a file
             self._is_on_stderr = console.file.fileno() == STDERR
         self._live.start()
 
     def update(self, picture: "Text") -> None:
+        if self._is_on_stderr and drawing_is_over():
+            return
         self._live.update(picture, refresh=True)
         if self._is_on_stderr:
-            lines = picture.plain.count("\n") + 1
-            drawn_lines(min(lines, self._live.console.height))
+            self._lines = min(picture.plain.count("\n") + 1, self._live.console.height)
+            drawn_lines(self._lines)
 
     def stop(self) -> None:
+        if self._is_on_stderr and drawing_is_over():  # what follows erases as many lines as before
+            self._live.console.file.write("\n" * (self._lines - 1))
         self._live.stop()
         if self._is_on_stderr:
             drawn_lines(0)

@@ -36,6 +36,8 @@ def fail():
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "leave":
         sys.exit(0)
+    if how == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
 
 class Exchanging(Small):
     def on_train_batch_end(self, *_):
@@ -102,6 +104,14 @@ def test_a_rank_that_is_killed_ends_the_other(tmp_path: Path) -> None:
 
     assert of_all.code == 75
     assert "nightbus: rank 1 is lost: its process was killed by SIGKILL" in of_all.err
+
+
+def test_sigterm_to_a_rank_is_the_end_of_all_and_no_failure(tmp_path: Path) -> None:
+    of_all = run(tmp_path, "terminate", 1)
+
+    assert of_all.code == 128 + signal.SIGTERM
+    assert "fit preempted (SIGTERM)" in of_all.err
+    assert "failed" not in of_all.err
 
 
 def test_a_rank_that_leaves_ends_the_other(tmp_path: Path) -> None:

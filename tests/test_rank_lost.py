@@ -58,6 +58,8 @@ def test_a_rank_that_raises_is_named_by_all(tmp_path: Path, culprit: int) -> Non
 
     assert ranks[culprit].code == 1
     assert "ValueError: no such batch" in ranks[culprit].err
+    frames = [line for line in ranks[culprit].err.splitlines() if 'File "' in line]
+    assert [line.rpartition(" ")[2] for line in frames] == ["<module>", "training_step", "fail"]
     check_that_it_is_named(tmp_path, ranks, "ValueError: no such batch", culprit)
     assert lost(tmp_path, culprit).cause == "raised"
     assert lost(tmp_path, culprit).hook == "training_step"

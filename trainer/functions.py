@@ -16,7 +16,7 @@ from ..bus.system.streams import notify_user
 from .parts import TrainerParts
 from .stages import Function
 
-_log = get_logger("nightbus.trainer")
+_log = get_logger("nightbus.trainer", of_all_ranks=True)
 
 
 def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:

@@ -16,6 +16,7 @@ from datetime import timedelta
 import torch
 
 from .._began_in import BEGAN_IN
+from ..actors.process.stop_signals import TERMINATING
 from ..actors.ranks.group import Group
 from ..actors.ranks.joining import has_run_alone, join, joined_group, leave
 from ..actors.ranks.world import STARTED_BY, TOKEN, World
@@ -35,6 +36,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 # That the others may take to end once one has failed. One that waits for this rank within gloo does
 # not end by itself: its connections close with this process only.
 _AFTER_FAILURE_S = 5.0
+_EXIT_CODES_OF_SIGNALS = {128 + number for number in TERMINATING}
 
 
 def launch_and_join(world: World, backends: str, timeout: timedelta) -> Group:
@@ -145,7 +147,8 @@ class OtherRanks:
     def _ended(self, rank: int, code: int) -> None:
         if code == 0:
             return
-        self._failed.append(rank)
+        if code not in _EXIT_CODES_OF_SIGNALS:  # by which all end together, as was agreed
+            self._failed.append(rank)
         how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
         self._tell_failure(rank, how)
         group = joined_group()

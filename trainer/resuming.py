@@ -12,7 +12,7 @@ from ..bus.events import Fork
 from ..bus.runs.run_folder import RunFolder, list_runs
 from ..bus.system.logging_setup import get_logger
 
-_log = get_logger("nightbus.trainer")
+_log = get_logger("nightbus.trainer", of_all_ranks=True)
 
 
 class Start(NamedTuple):

@@ -51,7 +51,7 @@ from ..bus.mail.reply import Reply, check_deadline
 from ..bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
 from ..bus.runs.run_folder import RunFolder
 from ..bus.statistics import BusStatistics
-from ..bus.system.logging_setup import get_logger, level
+from ..bus.system.logging_setup import bind_rank, get_logger, level
 from ..bus.system.paths import as_path
 from ..loops import EvaluationLoop, FitLoop, Loop, PredictionLoop, TrainingStepLoop
 from ..loops.running_loss import RunningLoss
@@ -218,6 +218,7 @@ class Trainer(TrainerCopies):
     ) -> None:
         asked = parse_devices(devices, accelerator)
         self.world = asked.world(num_nodes)
+        bind_rank(self.world.rank)
         self.ddp: DDPStrategy = parse_strategy(strategy)
         level()  # checks NIGHTBUS_LOG now rather than at the first message
         self.config = as_plain(self._arguments)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..module import LightningModule
     from ..trainer_type import Trainer
 
-_log = get_logger("nightbus.early_stopping")
+_log = get_logger("nightbus.early_stopping", of_all_ranks=True)
 
 
 class EarlyStopping(Callback):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..module import LightningModule
     from ..trainer_type import Trainer
 
-_log = get_logger("nightbus.finetuning")
+_log = get_logger("nightbus.finetuning", of_all_ranks=True)
 Modules = nn.Module | Iterable["Modules"]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..optimization.lr_schedulers import LRSchedulerConfig
     from ..trainer_type import Trainer
 
-_log = get_logger("nightbus.learning_rate_monitor")
+_log = get_logger("nightbus.learning_rate_monitor", of_all_ranks=True)
 
 
 class LearningRateMonitor(Callback):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..module import LightningModule
     from ..trainer_type import Trainer
 
-_log = get_logger("nightbus.checkpoint")
+_log = get_logger("nightbus.checkpoint", of_all_ranks=True)
 
 
 class ModelCheckpoint(Checkpoint):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..trainer_type import Trainer
 
 _ARGUMENTS = ("batch", "batch_idx")
-_log = get_logger("nightbus.stochastic_weight_averaging")
+_log = get_logger("nightbus.stochastic_weight_averaging", of_all_ranks=True)
 
 
 class StochasticWeightAveraging(Callback):

@@ -17,7 +17,7 @@ from .replaced import restore_replaced
 
 MAX_NAMED_RUNS = 5  # of those skipped
 
-_log = get_logger("nightbus.checkpoint")
+_log = get_logger("nightbus.checkpoint", of_all_ranks=True)
 
 
 class Found(NamedTuple):

@@ -3,7 +3,7 @@
 from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
 
-_log = get_logger("nightbus.checkpoint")
+_log = get_logger("nightbus.checkpoint", of_all_ranks=True)
 _said: list[str] = []  # holds an entry once the warning was logged
 
 

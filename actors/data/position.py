@@ -17,7 +17,7 @@ from .rng import rng_state, set_rng_state
 from .seeded_loader import forget_seeded, seeded_loader, seeded_rest, seeds_workers
 from .worker_seeds import PassKey
 
-_log = get_logger("nightbus.data")
+_log = get_logger("nightbus.data", of_all_ranks=True)
 _TOLD_AFTER_S = 1.0
 
 

@@ -10,7 +10,7 @@ from ...bus.errors import UsageError
 from ...bus.routes import Routes
 from ...bus.system.logging_setup import get_logger
 
-_log = get_logger("nightbus.optimizers")
+_log = get_logger("nightbus.optimizers", of_all_ranks=True)
 
 
 class LRSchedulerConfig(msgspec.Struct):

@@ -10,7 +10,7 @@ from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
 from .lr_schedulers import LRSchedulerConfig
 
-_log = get_logger("nightbus.optimizers")
+_log = get_logger("nightbus.optimizers", of_all_ranks=True)
 _SCHEDULER_KEYS = {
     "scheduler",
     "interval",

@@ -12,7 +12,7 @@ from ...bus.system.terminal_message import write_urgently
 
 PREEMPTED_EXIT_CODE = 128 + signal.SIGTERM
 """Exit code of a process ended by SIGTERM, as schedulers expect it."""
-_TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+TERMINATING = (signal.SIGTERM, signal.SIGHUP)
 
 _log = get_logger("nightbus.signals")
 
@@ -101,7 +101,7 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return self
         self._install(signal.SIGINT, self._on_interrupt)
-        handlers = dict.fromkeys(_TERMINATING, self._on_terminate)
+        handlers = dict.fromkeys(TERMINATING, self._on_terminate)
         for number, handler in {**handlers, signal.SIGUSR1: self._on_save}.items():
             if (known := signal.getsignal(number)) == signal.SIG_DFL:
                 self._install(number, handler)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...bus.ranks.messages import Failure, describe
-from ...bus.system.terminal_message import write_urgently
+from ...bus.system.terminal_message import end_drawing, write_urgently
 from .world import World
 
 CULPRIT_EXIT_CODE = 1
@@ -46,9 +46,12 @@ class LastAct:
         self._is_culprit = False
         self._began_s = 0.0
         self._culprit_ended_s: float | None = None
+        self._untold = ""  # who is lost, and why
 
     def begin(self, word: Failure, now_s: float) -> None:
         """Name the culprit, on one rank, and to the launcher on the culprit itself.
+
+        If it raised, its traceback comes first, so that what is read last says which rank it was.
 
         Args:
             word: who is lost.
@@ -61,16 +64,27 @@ class LastAct:
         )
         if not waits_for_culprit:
             self._culprit_ended_s = now_s - AFTER_CULPRIT_S
+        if self._world.is_global_zero:
+            end_drawing()
         names_it = self._world.rank == (1 if word.rank == 0 else 0)
         if names_it and not self.has_own_failure:
-            write_urgently(describe(word))
+            self._untold = describe(word)
+        if word.cause != "raised" or not waits_for_culprit:
+            self.name_culprit()
         if self._is_culprit:
             _write_error_file(describe(word))
+
+    def name_culprit(self) -> None:
+        """Tell the user who is lost and why, if this rank is to and has not yet."""
+        told, self._untold = self._untold, ""
+        if told:
+            write_urgently(told)
 
     def culprit_has_ended(self, now_s: float) -> None:
         """Take notice that the culprit's process has ended."""
         if self._culprit_ended_s is None:
             self._culprit_ended_s = now_s
+        self.name_culprit()
 
     @property
     def is_others_turn(self) -> bool:
@@ -100,6 +114,7 @@ class LastAct:
         limit = threading.Timer(_WRITING_S, os._exit, (code,))
         limit.daemon = True
         limit.start()
+        self.name_culprit()
         try:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()

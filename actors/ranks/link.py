@@ -318,6 +318,7 @@ class Link(StaysInRun):
         if self.has_raised:
             with self._changed:
                 self._changed.wait_for(lambda: self._last_act.is_others_turn, ENDING_S)
+            self._last_act.name_culprit()
         with self._changed:
             if self.member.failure is None:
                 self._to_send.append(Done(self.world.rank, self.member.point))

@@ -15,6 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from ...bus.errors import RankLostError, RankMismatchError, UsageError
 from .group import Group
 from .link import ANSWER_WITHIN_S
+from .own_frames import show_own_frames
 from .world import World
 
 # No number of bytes that two processes of one run would exchange by mistake.
@@ -52,6 +53,7 @@ class ProcessGroup(Group):
         self._longest_pause_s = _LONGEST_PAUSE_S * max(1.0, world.size / _RANKS_A_PAUSE)
         self.wait_for_all("join")  # in short waits, unlike init_process_group, so Ctrl-C is handled
         self._owns_group = not dist.is_initialized()
+        show_own_frames()  # before torch puts the rank before each line
         if self._owns_group:
             dist.init_process_group(
                 backends,
@@ -160,7 +162,7 @@ class ProcessGroup(Group):
         assert self.link is not None
         if _is_of_transport(error) and (lost := self.link.lost(ANSWER_WITHIN_S)) is not None:
             return lost
-        return self.link.fail(f"{type(error).__name__}: {error}")
+        return self.link.fail(f"{type(error).__name__}: {error}".removesuffix(": "))
 
     @torch.no_grad()
     def stack(self, tensor: Tensor) -> Tensor:

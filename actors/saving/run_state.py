@@ -20,7 +20,7 @@ from .optimizer_states import optimizer_states, restore_optimizers
 from .rank_states import state_of_rank, states_of_ranks
 from .saved_hyperparameters import SavedHyperparameters
 
-_log = get_logger("nightbus.checkpoint")
+_log = get_logger("nightbus.checkpoint", of_all_ranks=True)
 
 
 class RunState:

@@ -11,7 +11,7 @@ from ..checkpoints.values import is_registered, registered_without_secrets
 from ..hyperparameter_values import carried
 from ..hyperparameters import HyperparametersMixin, become_mappings, unknown_arguments
 
-_log = get_logger("nightbus.checkpoint")
+_log = get_logger("nightbus.checkpoint", of_all_ranks=True)
 
 
 class SavedHyperparameters:

@@ -356,6 +356,5 @@ def describe(failure: Failure) -> str:
     where = f"point {failure.point}"
     if failure.batch_idx >= 0:
         where = f"batch {failure.batch_idx}, {where}"
-    if failure.hook:
-        where = f"{failure.hook}, {where}"
-    return f"rank {failure.rank} is lost: {failure.what} (last seen in {where})"
+    where = f"in {failure.hook}, {where}" if failure.hook else f"at {where}"
+    return f"rank {failure.rank} is lost: {failure.what} (last seen {where})"

@@ -31,6 +31,7 @@ class _Context:
 
     run: str = ""
     place: Where | None = None
+    rank: int = 0
 
 
 def level() -> int:
@@ -55,6 +56,15 @@ def bind_run(run: str, place: Where | None) -> None:
     _Context.run, _Context.place = run, place
 
 
+def bind_rank(rank: int) -> None:
+    """Have only rank 0 log what all ranks find.
+
+    Args:
+        rank: this process.
+    """
+    _Context.rank = rank
+
+
 @contextmanager
 def bound_run() -> Iterator[None]:
     """Restore, at its end, what messages named before."""
@@ -68,8 +78,9 @@ def bound_run() -> Iterator[None]:
 class Logger:
     """A module's logger; get it with ``get_logger``."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, of_all_ranks: bool) -> None:
         self._name = name
+        self._of_all_ranks = of_all_ranks
         self._logger: Any = None
 
     def debug(self, event: str, **values: Any) -> None:
@@ -109,7 +120,7 @@ class Logger:
         self._log(logging.ERROR, "error", event, values)
 
     def _log(self, severity: int, method: str, event: str, values: dict[str, Any]) -> None:
-        if severity < level():
+        if severity < level() or (self._of_all_ranks and _Context.rank):
             return
         try:
             if self._logger is None:
@@ -121,9 +132,14 @@ class Logger:
             _print_plainly(method, event, values, error)
 
 
-def get_logger(name: str) -> Logger:
-    """Return a module's logger."""
-    return Logger(name)
+def get_logger(name: str, of_all_ranks: bool = False) -> Logger:
+    """Return a module's logger.
+
+    Args:
+        name: of the logger.
+        of_all_ranks: what it logs is found by all ranks alike, so that rank 0 alone says it.
+    """
+    return Logger(name, of_all_ranks)
 
 
 def _structlog_logger(name: str) -> Any:

@@ -11,6 +11,7 @@ class _Drawing:
     """The number of lines drawn again and again at the terminal's end; 0 if there are none."""
 
     lines = 0
+    is_over = False
 
 
 def drawn_lines(count: int) -> None:
@@ -20,6 +21,23 @@ def drawn_lines(count: int) -> None:
         count: number of lines; the cursor is in the last one. 0 once they are gone.
     """
     _Drawing.lines = count
+
+
+def end_drawing() -> None:
+    """Erase drawn lines, and have none drawn from now on; from any thread.
+
+    Other processes write on the same terminal at their end, and drawing would erase that.
+    """
+    _Drawing.is_over = True
+    lines, _Drawing.lines = _Drawing.lines, 0
+    if lines:
+        with contextlib.suppress(OSError):
+            os.write(STDERR, (_ERASE_LINE + (_UP + _ERASE_LINE) * (lines - 1)).encode())
+
+
+def drawing_is_over() -> bool:
+    """Return whether nothing may be drawn any more."""
+    return _Drawing.is_over
 
 
 def write_urgently(message: str) -> None:

@@ -12,7 +12,7 @@ from nightbus.bus.log.place import Place
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.runs.cursor import Position
 from nightbus.bus.runs.run_folder import RunFolder
-from nightbus.bus.system.terminal_message import write_urgently
+from nightbus.bus.system.terminal_message import STDERR, end_drawing, write_urgently
 
 EPOCHS = 2
 STEPS = 40
@@ -57,6 +57,9 @@ def act(what: str, number: int) -> None:
         print(f"line {number} of the user")
     elif what == "says urgently":
         write_urgently(f"message {number}")
+    elif what == "leaves the terminal to others":
+        end_drawing()
+        os.write(STDERR, f"line {number} of another process\n".encode())
     elif what == "fork" and number == 0:
         worker = os.fork()
         if worker == 0:

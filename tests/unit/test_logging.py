@@ -4,7 +4,7 @@ import pytest
 
 import nightbus as nb
 from nightbus.bus.log.place import Place
-from nightbus.bus.system.logging_setup import bind_run, get_logger
+from nightbus.bus.system.logging_setup import bind_rank, bind_run, get_logger
 
 
 def test_nightbus_is_quiet_by_default(capfd: pytest.CaptureFixture[str]) -> None:
@@ -43,3 +43,18 @@ def test_a_level_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(nb.UsageError, match="expected one of debug, info, warning"):
         nb.Trainer()
+
+
+def test_what_all_ranks_find_is_said_by_rank_0_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        for rank in (0, 1):
+            bind_rank(rank)
+            get_logger("test", of_all_ranks=True).warning(f"of all, said by rank {rank}")
+            get_logger("test").warning(f"of its own, said by rank {rank}")
+    finally:
+        bind_rank(0)
+
+    said = capfd.readouterr().err
+    assert "of all, said by rank 0" in said
+    assert "of all, said by rank 1" not in said
+    assert "of its own, said by rank 1" in said

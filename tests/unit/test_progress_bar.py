@@ -580,6 +580,16 @@ def test_an_urgent_message_stays_and_takes_the_place_of_what_was_drawn(tmp_path:
     assert shown[-4].startswith("fit completed")
 
 
+def test_what_other_processes_write_stays_once_drawing_is_over(tmp_path: Path) -> None:
+    terminal = Terminal(str(tmp_path), "leaves the terminal to others")
+    terminal.finish()
+
+    shown = screen(terminal.output)
+
+    assert shown[:5] == [f"line {number} of another process" for number in range(5)]
+    assert shown[5].startswith("fit completed")
+
+
 def test_output_that_goes_into_a_file_stays_there(tmp_path: Path) -> None:
     with open(tmp_path / "out", "w") as file:
         shown = Terminal(str(tmp_path), "prints", stdout=file).finish()
