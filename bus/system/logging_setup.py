@@ -76,7 +76,12 @@ def bound_run() -> Iterator[None]:
 
 
 class Logger:
-    """A module's logger; get it with ``get_logger``."""
+    """A module's logger; get it with ``get_logger``.
+
+    Args:
+        name: as there.
+        of_all_ranks: as there.
+    """
 
     def __init__(self, name: str, of_all_ranks: bool) -> None:
         self._name = name
