@@ -11,7 +11,7 @@ from ..bus.errors import NightbusError, UsageError
 from ..bus.runs.find_run import find_events
 from ..bus.runs.run_folder import RunFolder
 from ..bus.system.paths import as_path
-from .find import LAST_EVENTS_HELP
+from .find import LAST_EVENTS_HELP, add_rank_option, chosen_rank
 from .text import LOSSY, OK, as_json, how_many, one_line, plain, print_note, print_problem
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def add(verbs: Any) -> None:
         "-o", "--output", metavar="FILE", required=True, help="a .png, .svg or .pdf to write"
     )
     add_plot_options(parser)
+    add_rank_option(parser, "what this rank recorded; of several, rank 0 is drawn")
     parser.add_argument("--json", action="store_true", help="what was drawn, for programs")
     parser.set_defaults(command=_plot)
 
@@ -65,7 +66,7 @@ def drawn_in_terminal(
 
     Args:
         run: the run.
-        options: of ``add_plot_options``.
+        options: of ``add_plot_options``, and the rank.
         all_attempts: also draw superseded values.
 
     Raises:
@@ -73,7 +74,7 @@ def drawn_in_terminal(
     """
     from ..bus.inspection.plots import draw_in_terminal
 
-    read = _read(run, options.metric, all_attempts)
+    read = _read(run, options.metric, options.rank or 0, all_attempts)
     if not read.curves:
         raise UsageError(f"{run.path} has {read.lacks}")
     page = _page(list(read.curves), options.page)
@@ -92,7 +93,8 @@ def _plot(options: argparse.Namespace) -> int:
     for given in options.runs:
         try:
             run = find_events(given)
-            read = _read(run, options.metric)
+            rank = chosen_rank(run, options.rank) or 0
+            read = _read(run, options.metric, rank)
         except (NightbusError, OSError) as error:
             left_out.append(error)
             if len(options.runs) > 1:
@@ -155,14 +157,16 @@ class _Read(NamedTuple):
     lacks: str
 
 
-def _read(run: RunFolder, metrics: Sequence[str], all_attempts: bool = False) -> _Read:
+def _read(run: RunFolder, metrics: Sequence[str], rank: int, all_attempts: bool = False) -> _Read:
     from ..bus.inspection.metric_series import read_curves
 
     problems: list[str] = []
-    curves = read_curves(run, frozenset(metrics), all_attempts=all_attempts, problems=problems)
+    wanted = frozenset(metrics)
+    curves = read_curves(run, wanted, rank, all_attempts=all_attempts, problems=problems)
     known = ""
     if not curves and metrics:
-        known = one_line(", ".join(read_curves(run, all_attempts=all_attempts, problems=[])))
+        every = read_curves(run, rank=rank, all_attempts=all_attempts, problems=[])
+        known = one_line(", ".join(every))
     what = f"no metric {', '.join(metrics)}" if metrics else "no metrics"
     return _Read(
         {name: curves[name] for name in metrics or curves if name in curves},

@@ -66,8 +66,6 @@ def _show(options: argparse.Namespace) -> int:
     report = summarise(run, rank, all_attempts=options.all_attempts)
     drawn = ""
     if options.plot:
-        if rank:
-            raise UsageError("--plot draws what rank 0 recorded; leave out --rank, or --plot")
         drawn = "\n" + drawn_in_terminal(run, options, options.all_attempts)
     sys.stdout.write((as_json(report) if options.json else _as_text(report)) + drawn)
     problems = [

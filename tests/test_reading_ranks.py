@@ -77,6 +77,28 @@ def test_show_says_nothing_of_ranks_where_there_is_one(tmp_path: Path, nightbus:
     assert summarise(run).attempts[0].ranks.world_size == 1
 
 
+def test_plots_are_of_rank_0_or_of_the_one_that_is_named(tmp_path: Path, nightbus: Verb) -> None:
+    def record(rank: RecordedRank) -> None:
+        rank.put("of_all")
+        if rank.rank == 1:
+            rank.put("of_rank_1")
+
+    run = record_ranks(tmp_path, range(2), record, 2)
+    figure = tmp_path / "figure.svg"
+
+    drawn = [
+        json.loads(nightbus("plot", run.path, "-o", figure, "--json", *rank).stdout)["metrics"]
+        for rank in ((), ("--rank", "1"))
+    ]
+    in_terminal = nightbus("show", run.path, "--plot", "--rank", "1").stdout
+    refused = nightbus("plot", run.path, "-o", figure, "--rank", "7")
+
+    assert drawn == [["of_all"], ["of_all", "of_rank_1"]]
+    assert "of_rank_1" in in_terminal
+    assert refused.returncode == 2
+    assert "has no log of rank 7; it has logs of rank 0, 1" in refused.stderr
+
+
 @pytest.mark.parametrize("verb", ["show", "tail"])
 def test_a_rank_that_is_not_there_is_refused_with_those_that_are(
     tmp_path: Path, nightbus: Verb, verb: str
@@ -302,6 +324,30 @@ def test_a_resumed_run_is_replayed_without_what_any_rank_superseded(tmp_path: Pa
 
     assert sorted(value for _, value, _ in actor.seen) == [0, 0, 1, 1, 2.1, 2.1, 3.1, 3.1]
     assert len(everything.seen) == 12
+
+
+def test_a_replay_of_all_ranks_says_whose_log_ends_early_or_lacks_events(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    damage_the_middle(run.store(0, 2).path(0))
+
+    replayed = nb.replay(run.path, actors=[Losses()], rank="all")
+
+    assert replayed.unclean.startswith("rank 2: ")
+    assert replayed.missing > 0
+    assert nb.replay(run.path, actors=[Losses()]).unclean == ""
+
+
+def test_a_replay_of_all_ranks_finds_what_only_one_has_recorded(tmp_path: Path) -> None:
+    def record(rank: RecordedRank) -> None:
+        if rank.rank == 1:
+            rank.put("of_rank_1")
+
+    run, of_all = record_ranks(tmp_path, range(3), record, 3), Losses()
+    nb.replay(run.path, actors=[of_all], rank="all", metrics=["of_rank_1"])
+
+    assert [rank for rank, *_ in of_all.seen] == [1]
+    with pytest.raises(nb.NotRecorded, match="of_nobody"):
+        nb.replay(run.path, actors=[Losses()], rank="all", metrics=["of_nobody"])
 
 
 def test_a_sink_takes_one_rank(tmp_path: Path, nightbus: Verb) -> None:

@@ -126,12 +126,23 @@ class _ReplayHost:
         self.observers: dict[str, ReplayObserver] = {}
         self.timeline = Timeline(self.logs())
 
-    def logs(self) -> list[AttemptLog]:
-        """Return the logs of the attempts that are read; of all ranks in one, rank 0's."""
-        rank = 0 if self.rank == "all" else self.rank
+    def logs(self, rank: int | None = None) -> list[AttemptLog]:
+        """Return the logs of the attempts that are read; of all ranks in one, rank 0's.
+
+        Args:
+            rank: of this one.
+        """
+        if rank is None:
+            rank = self.ranks()[0]
         if self._all_attempts:
             return attempt_logs(self.run, rank)
         return consistent_logs(self.run, rank)
+
+    def ranks(self) -> list[int]:
+        """Return the ranks whose logs are read."""
+        if self.rank != "all":
+            return [self.rank]
+        return sorted({rank for attempt in self.run.attempts() for rank in self.run.ranks(attempt)})
 
     def emit(self, kind: type[Event], *fields: Any, source: str = "") -> None:
         """Record nothing: failures of observers are raised at the end."""
@@ -295,7 +306,7 @@ def replay(
     _name_everyone(everyone, host)
     listeners = _listeners(everyone)
     if not follow:  # before sinks open, so that a wrong call leaves no files
-        _warn(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
+        _warn(_check_what_is_named(host, selection, listeners))
     files = _cursor_files(folder, everyone, destinations, resume, cursors)
     observers = [
         _observer(host, actor, selection, files.get(actor_name(actor)), resume)
@@ -308,7 +319,7 @@ def replay(
         _run_in_time(observers, Waiting(speed, _begin_s(host, selection), clock), clock)
     _raise_failures(observers)
     if follow:  # until now, it might have been recorded
-        _warn(check_what_is_named(host.logs(), selection, host.timeline.seconds, listeners))
+        _warn(_check_what_is_named(host, selection, listeners))
     if cursors is not None:
         for file in files.values():
             file.path.unlink(missing_ok=True)
@@ -344,8 +355,11 @@ def _result(
     puts = [(put.source, put.name, put.value) for put in host.puts]
     own = [(emitted.source, emitted.value) for emitted in host.emitted]
     is_end_of_another = isinstance(folder, FlightFile)  # a flight file, which never had the rest
-    lacks = 0 if is_end_of_another else missing_events(host.logs())
-    unclean = _unclean_end(folder, 0 if host.rank == "all" else host.rank)
+    lacks = 0 if is_end_of_another else sum(missing_events(host.logs(r)) for r in host.ranks())
+    ends = {rank: end for rank in host.ranks() if (end := _unclean_end(folder, rank))}
+    unclean = "; ".join(
+        f"rank {rank}: {end}" if host.rank == "all" else end for rank, end in ends.items()
+    )
     return Replayed(counts, host.commands, puts, unclean, lacks, own)
 
 
@@ -428,6 +442,32 @@ def _check_together(
         raise UsageError(
             "follow=True follows a running run, on the machine's clock; leave out clock"
         )
+
+
+def _check_what_is_named(
+    host: _ReplayHost, selection: Selection, listeners: dict[str, str]
+) -> list[str]:
+    """Check that a rank that is read has what is named; return notes about what none has.
+
+    Raises:
+        NotRecorded: no rank has it.
+    """
+    refusal: NotRecorded | None = None
+    fewest: list[str] | None = None
+    for rank in host.ranks():
+        try:
+            notes = check_what_is_named(
+                host.logs(rank), selection, host.timeline.seconds, listeners
+            )
+        except NotRecorded as error:
+            refusal = refusal or error
+            continue
+        if not notes:
+            return []
+        fewest = notes if fewest is None or len(notes) < len(fewest) else fewest
+    if fewest is None and refusal is not None:
+        raise refusal
+    return fewest or []
 
 
 def _check_rank(run: RunFolder, rank: int | Literal["all"], has_sinks: bool, follow: bool) -> None:
