@@ -200,6 +200,8 @@ class FitLoop(Loop):
         self._complete_epoch(is_whole=getattr(self.epoch_loop, "is_last_batch", True))
         context.checkpointer.between_epochs()
         context.share_stops()
+        if context.optimization.replicas is not None:
+            context.optimization.replicas.compare_weights()
         self._check_that_it_ends()
 
     def _check_that_it_ends(self) -> None:

@@ -240,7 +240,7 @@ class OptimizerLoop(TrainingStepLoop):
         optimizers = context.optimization.optimizers
         with torch.enable_grad():
             try:
-                output = self.training_step(self._batch, self._batch_idx, idx)
+                output = self._call_training_step(idx)
             except StopIteration as error:
                 raise exhausted("training_step") from error
             loss = self.loss_of(output)
@@ -253,6 +253,12 @@ class OptimizerLoop(TrainingStepLoop):
         if context.running_loss is not None:
             context.running_loss.add(loss, self._batch_idx)
         return loss
+
+    def _call_training_step(self, idx: int) -> Any:
+        replicas = self._loop_context.optimization.replicas
+        if self.asks_module or replicas is None:
+            return self.training_step(self._batch, self._batch_idx, idx)
+        return replicas.run_own_step(self.training_step, self._batch, self._batch_idx, idx)
 
     def _compute_gradients(self, loss: Tensor, optimizer: Optimizer, idx: int) -> None:
         context = self._loop_context

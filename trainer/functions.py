@@ -56,7 +56,11 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
     torch.set_grad_enabled(True)
     trainer.is_training_under_way = True
     trainer.fit_loop.run()
+    if trainer.optimization.replicas is not None:
+        trainer.optimization.replicas.compare_weights()
     trainer.is_training_under_way = False
+    if not trainer.group.world.is_alone:
+        trainer.checkpointer.wait()  # all ranks have to know how the last save ended
     routes.call("on_fit_end")
     tear_down(trainer, "fit")
 

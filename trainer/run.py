@@ -30,10 +30,6 @@ from .parts import TrainerParts
 from .resuming import Start, best_of_training, find_start
 from .stages import Function
 
-RANK_LOST_EXIT_CODE = 75
-"""Exit code of a rank that ends because another one has; that of the other says why."""
-_AFTER_CULPRIT_S = 0.3  # a launcher that looks at its processes sees the other's end first
-
 
 def run(
     trainer: TrainerParts,
@@ -304,7 +300,8 @@ def _find_start(trainer: TrainerParts, function: Function, given: CallArguments)
 
 
 def _root(trainer: TrainerParts) -> Path:
-    return trainer.default_root_dir / "runs"
+    root = trainer.default_root_dir / "runs"
+    return root if trainer.group.world.is_alone else root.absolute()  # the same on all ranks
 
 
 def _name(trainer: TrainerParts) -> str:
@@ -372,7 +369,7 @@ def _close(
     opened.report(unfinished)
     if how == "completed":
         opened.report_missed_names()
-    if is_unsaved:
+    if is_unsaved and trainer.is_global_zero:
         _report_unsaved(trainer.checkpointer.last_path)
     signals = trainer.safe_points.signals
     if signals.terminated_while_ending:

@@ -41,6 +41,7 @@ from ..actors.ranks.group import AloneGroup, Group
 from ..actors.ranks.strategy import DDPStrategy, parse_strategy
 from ..actors.run_optimization import RunOptimization
 from ..actors.saving.checkpointer import Checkpointer
+from ..actors.saving.users_save import line_of_caller, save_for_user
 from ..actors.wiring import Wiring
 from ..bus.actor import Actor
 from ..bus.bus import Bus
@@ -617,6 +618,10 @@ class Trainer(TrainerCopies):
         moment: a resumed run repeats a batch that was in progress, and skips the hooks that
         followed the save in a batch that was already counted.
 
+        On several ranks, all call it at the same point, with the same path, and the checkpoint
+        holds the state of all. If only some do, the others are waited for in vain for 10 seconds;
+        then rank 0 saves its own state, and a warning says so.
+
         Args:
             filepath: path of the checkpoint; must not exist yet.
             weights_only: leave out what is needed to resume.
@@ -624,7 +629,8 @@ class Trainer(TrainerCopies):
         Raises:
             CheckpointError: a value in the state cannot be saved, or the disk failed.
         """
-        self.checkpointer.save_now(as_path(filepath), weights_only)
+        path, line = as_path(filepath), line_of_caller(1)
+        save_for_user(self.checkpointer, self.group, path, weights_only, line)
 
     # -- between the ranks -------------------------------------------------------------------
 

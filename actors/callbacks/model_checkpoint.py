@@ -205,7 +205,8 @@ class ModelCheckpoint(Checkpoint):
             )
         if not self._has_own_dirpath and trainer.run_folder is not None:
             self.dirpath = str(trainer.run_folder.path / "checkpoints")
-        if self._is_active and self._has_own_dirpath and self.dirpath is not None:
+        cleans_up = self._is_active and trainer.is_global_zero
+        if cleans_up and self._has_own_dirpath and self.dirpath is not None:
             remove_unfinished(Path(self.dirpath))
 
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
@@ -329,27 +330,28 @@ class ModelCheckpoint(Checkpoint):
                 self._miss(trainer, candidates)
                 return
             chosen, score = self._judge(trainer, candidates)
+            chosen = trainer.agreed("whether a checkpoint is one of the best", chosen)
         if not chosen and not self.save_last:
             return
         self._warn_unknown_names(candidates)
         before = {*self._kept, self._newest}
         leaving = {path for path in before - self._staying(chosen) if _is_own(path)}
         path = str(self._unused(Path(self.format_checkpoint_name(candidates)), leaving))
-        path = trainer.agreed("the name of a checkpoint", path)
+        link = str(self._last_link(candidates)) if self.save_last else ""
+        path, link = trainer.agreed("the name of a checkpoint", [path, link])
         choice = self._choice()
         if chosen:
             self._choose(path, score)
-        link = self._last_link(candidates) if self.save_last else None
         former_link = self.last_model_path
-        if link is not None:
-            self._newest, self.last_model_path = path, str(link)
+        if link:
+            self._newest, self.last_model_path = path, link
         self._saved_step = step
         dropped = before - {*self._kept, self._newest, ""}
 
         def tidy_up() -> None:
             """Remove checkpoints no longer kept, once the new one is complete."""
-            if link is not None:
-                _move_link(former_link, link, Path(path))
+            if link:
+                _move_link(former_link, Path(link), Path(path))
             for former in dropped:
                 _remove(former)
 

@@ -24,6 +24,8 @@ class OnExceptionCheckpoint(Checkpoint):
     failed remain: with several optimizers, one may have stepped. To continue exactly, resume from
     a checkpoint that was saved between steps.
 
+    If one rank of several fails, the others end too, and rank 0 saves its own state.
+
     These checkpoints are never removed. After Ctrl-C, SIGTERM and commands the run is saved
     without a callback.
 
@@ -44,12 +46,14 @@ class OnExceptionCheckpoint(Checkpoint):
     ) -> None:
         if not (isinstance(exception, Exception) and trainer.checkpointer.can_save):
             return
+        if not trainer.is_global_zero:  # which saves, for other ranks need not come here
+            return
         folder = self.dirpath or (trainer.run_folder and trainer.run_folder.path / "checkpoints")
         if not folder:
             return
         path = free_name(Path(folder) / self.filename)
         try:
-            trainer.save_checkpoint(path)
+            trainer.checkpointer.save_now(path, by_all=False)
         except CheckpointError as error:  # the user has to see the exception itself
             trainer.checkpointer.report(error)
         else:

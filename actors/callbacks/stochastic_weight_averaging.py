@@ -34,7 +34,8 @@ class StochasticWeightAveraging(Callback):
     When the first of these epochs begins, the learning rate leaves its schedule and is annealed
     to ``swa_lrs``. When fit ends, the module gets the average, and the statistics of its batch
     normalisation are measured again on the training data, by running ``training_step`` once more
-    without recording and without gradients. Checkpoints saved before hold the weights themselves,
+    without recording and without gradients; on several ranks, each measures its part of the data,
+    and all get the mean. Checkpoints saved before hold the weights themselves,
     and the average as this callback's state; ``trainer.save_checkpoint`` after fit saves the module
     with the average.
 
@@ -235,6 +236,7 @@ class StochasticWeightAveraging(Callback):
                 else:
                     place.hook, trainer.metrics.muted = "training_step", True
                     self._run_training_steps(trainer, module)
+            _average_over_ranks(trainer, module)
         finally:
             place.hook, trainer.metrics.muted = outer, False
             trainer.metrics.drop_stage()
@@ -295,6 +297,15 @@ class StochasticWeightAveraging(Callback):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, when fit begins."""
         self._loaded = state_dict
+
+
+def _average_over_ranks(trainer: "Trainer", module: nn.Module) -> None:
+    """Give all ranks the means of what they have measured."""
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and not trainer.world.is_alone:
+            for buffer in part.buffers():
+                if buffer.is_floating_point():
+                    trainer.group.sum(buffer).div_(trainer.world.size)
 
 
 def _is_rate(value: object) -> bool:

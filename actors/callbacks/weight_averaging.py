@@ -153,6 +153,7 @@ class WeightAveraging(Callback):
 
     def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         if self._stage == "fit" and self.n_averaged > 0:
+            self._share_buffers(trainer)
             self._swap(module)
 
     def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
@@ -167,6 +168,7 @@ class WeightAveraging(Callback):
     def on_fit_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Give the module the average."""
         if self.n_averaged > 0:
+            self._share_buffers(trainer)
             self._swap(module)
 
     def on_save_checkpoint(
@@ -202,6 +204,11 @@ class WeightAveraging(Callback):
     def _update(self, module: nn.Module) -> None:
         assert self._average is not None
         self._average.update_parameters(module)
+
+    def _share_buffers(self, trainer: "Trainer") -> None:
+        """Give all ranks rank 0's averages of buffers, as they get its buffers themselves."""
+        assert self._average is not None
+        trainer.group.share(self._average.module.buffers())
 
     def _named(self, module: nn.Module) -> list[tuple[str, Tensor, Tensor]]:
         """Return name in a checkpoint, tensor of the module, and its counterpart."""

@@ -116,7 +116,7 @@ class SyncedMetrics(StaysInRun):
         return Slot(entry.how if isinstance(entry.how, str) else "values", about)  # type: ignore[arg-type]
 
     def _synced(self, whole: Whole, entry: LogEntry | None, mine: Share | None) -> Iterator[Synced]:
-        slot, share, _ = whole
+        slot, share = whole
         source, name, recorded, labels, of_loader, metric = slot.about
         about = About(source, name, recorded, tuple(labels), of_loader, metric)
         if slot.how == "flag":

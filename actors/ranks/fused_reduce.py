@@ -52,12 +52,10 @@ class Whole(NamedTuple):
     Attributes:
         slot: what it is.
         share: of all ranks.
-        ranks: how many have it.
     """
 
     slot: Slot
     share: Share
-    ranks: int
 
 
 class FusedReduce(StaysInRun):
@@ -75,11 +73,6 @@ class FusedReduce(StaysInRun):
     def __init__(self, group: Group) -> None:
         self._group = group
         self._slots: dict[str, Slot] = {}
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The agreed names."""
-        return list(self._slots)
 
     def agree(self, slots: Mapping[str, Slot]) -> None:
         """Agree on the names that any rank has, over the store.
@@ -137,7 +130,7 @@ class FusedReduce(StaysInRun):
             share = Share(total, weight, values.get(name, ()))
             if name in extremes:
                 share = share._replace(values=[math.nan if nans else extremes[name]])
-            found[name] = Whole(slot, share, int(ranks))
+            found[name] = Whole(slot, share)
         return found
 
     def _extremes(self, mine: Mapping[str, Share]) -> dict[str, float]:

@@ -89,6 +89,20 @@ class Group(StaysInRun, ABC):
         """
 
     @abstractmethod
+    def meets(self, what: str, within_s: float) -> bool:
+        """Return whether all ranks call this, between the same two exchanges.
+
+        Unlike the other methods, it may be called on some ranks only.
+
+        Args:
+            what: what they meet for; the same on all ranks.
+            within_s: how long to wait for the others.
+
+        Returns:
+            The same on all ranks that call it; False if one did not in time.
+        """
+
+    @abstractmethod
     def note(self, what: str) -> None:
         """Say that something is so on this rank; the others need not call this.
 
@@ -171,6 +185,9 @@ class AloneGroup(Group):
 
     def wait_for_all(self, what: str) -> None:
         pass
+
+    def meets(self, what: str, within_s: float) -> bool:
+        return True
 
     def note(self, what: str) -> None:
         pass

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from .process_group import ProcessGroup
 
-DEFAULT_TIMEOUT = timedelta(minutes=30)
-"""How long a collective operation may take; what torch uses for gloo."""
-
 _LAST_READS_S = 30.0  # that other ranks may take until they need the store of this one no more
 
 
@@ -35,7 +32,7 @@ def joined_group() -> "ProcessGroup | None":
 def join(
     world: World,
     backends: str,
-    timeout: timedelta = DEFAULT_TIMEOUT,
+    timeout: timedelta,
     store: "Store | None" = None,
 ) -> Group:
     """Join the other ranks; a second call returns the group of the first.

@@ -1,6 +1,5 @@
 """Link: the side thread of a rank, by which it agrees with the others and hears who is lost."""
 
-import os
 import selectors
 import socket
 import threading
@@ -10,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ...bus.copies import StaysInRun
-from ...bus.errors import RankLostError
-from ...bus.events import ClockOffset, Event, RankLost
+from ...bus.errors import RankLostError, RankMessageError
+from ...bus.events import ClockOffset, Event, Fault, RankLost
 from ...bus.log.place import Place
 from ...bus.ranks.agreement import Member
 from ...bus.ranks.clock_offset import ClockExchange, Offset
@@ -144,6 +143,7 @@ class Link(StaysInRun):
         self._is_waiting = False  # at one
         self._words_at_point = 0
         self._is_over = self._is_left = False
+        self._refused_to_report = 1
         self._last_act = LastAct(world)
         self._wake_reader, self._wake_writer = socket.socketpair()
         for end in (self._wake_reader, self._wake_writer):
@@ -151,7 +151,7 @@ class Link(StaysInRun):
         selector.register(self._wake_reader, selectors.EVENT_READ, self._be_woken)
         if connection is not None:
             selector.register(connection, selectors.EVENT_READ, self._hear_desk)
-            connection.send(Hello(token, world.rank, os.getpid()))
+            connection.send(Hello(token, world.rank))
         self._arrived: deque[Message] = deque()
         self._thread = threading.Thread(target=self._work, name="nightbus-ranks", daemon=True)
         leave_when_forked(self)
@@ -321,7 +321,7 @@ class Link(StaysInRun):
             self._last_act.name_culprit()
         with self._changed:
             if self.member.failure is None:
-                self._to_send.append(Done(self.world.rank, self.member.point))
+                self._to_send.append(Done())
             self._is_over = True
         self._wake()
         self._thread.join(LEAVE_WITHIN_S)
@@ -468,9 +468,17 @@ class Link(StaysInRun):
         self._send(where)
         if self._office is not None:
             self._office.desk.send_all(where)
+            self._report_refused(self._office.desk.refused)
         elif now_s >= self._clock_due_s and self.member.failure is None:
             self._clock_due_s = now_s + CLOCK_EVERY_S
             self._send(self._clock.begin(time.monotonic_ns()))
+
+    def _report_refused(self, refused: int) -> None:
+        """Record how many connections were refused, again when their number has doubled."""
+        if self._run is not None and refused >= self._refused_to_report:
+            self._refused_to_report = 2 * refused
+            what = f"{refused} connections to rank 0 were refused: they are not of this run's ranks"
+            self._run.emit(Fault, RankMessageError.__name__, what, "", "")
 
     def _send_whereabouts(self) -> None:
         self._to_send.append(self._whereabouts())
@@ -504,7 +512,7 @@ class Link(StaysInRun):
     def _say_goodbye(self) -> None:
         """Send what is left, and close everything."""
         if self._office is not None:
-            self._office.desk.send_all(Done(0, self.member.point))
+            self._office.desk.send_all(Done())
             self._office.desk.close()
         elif self._connection is not None:
             self._connection.close()

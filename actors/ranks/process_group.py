@@ -125,6 +125,27 @@ class ProcessGroup(Group):
         self._until(lambda: self._store.add(key, 0) >= self.world.size)
         self._forget([key], self.world.size)
 
+    def meets(self, what: str, within_s: float) -> bool:
+        key = f"meeting/{self._exchanges}/{what}"
+        answer = f"{key}/answer"
+        if self._store.add(key, 1) == self.world.size:
+            self._store.compare_set(answer, "", "yes")
+        end_s = time.monotonic() + within_s
+
+        def is_answered() -> bool:
+            if time.monotonic() > end_s:
+                self._store.compare_set(answer, "", "no")  # the first answer stands
+            return self._store.check([answer])
+
+        self._until(is_answered)
+        if self._store.get(answer) != b"yes":
+            return False
+        self.wait_for_all(what)  # so that nobody needs the answer any more
+        if self.world.is_global_zero:
+            self._store.delete_key(key)
+            self._store.delete_key(answer)
+        return True
+
     def note(self, what: str) -> None:
         self._store.add(self._noted(what), 1)
 

@@ -12,11 +12,18 @@ from torch.optim import LBFGS, Optimizer
 from ...bus.copies import StaysInRun
 from ...bus.errors import UsageError
 from ...bus.routes import HookHandler
+from ...bus.system.logging_setup import get_logger
 from .group import Group
 from .strategy import DDPStrategy
 from .told import Told
+from .weights import differing_weights
 
 Kind = Literal["one", "turns", "manual"]
+
+_log = get_logger("nightbus.ranks")
+# torch's words, in the step after one in which parameters had no part in the loss
+_NOT_ALL_USED = "Expected to have finished reduction in the prior iteration"
+_MAX_NAMES = 5  # in a message
 
 
 class _Turn:
@@ -143,11 +150,15 @@ class Replicas(StaysInRun):
         self._syncs = True  # in the next backward; not while gradients are accumulated
         self.flag = self.tells_flags = False
         self._keeps: set[int] = set()  # optimizers whose gradients belong to an accumulation
+        self._step: HookHandler = _no_step
         self._turn = _Turn()
         self._told: Told | None = None
         self._averaged = 0  # training steps so far with whose gradients ranks have averaged theirs
         self._wrapped: list[DistributedDataParallel] = []
         self._known: object = None
+        self._frozen: list[nn.Parameter] = []  # which no gradients are averaged for
+        self._runs_own_step = False  # of a loop, which may call the module's
+        self._has_told_difference = False
 
     # -- which parameters --------------------------------------------------------------------
 
@@ -160,6 +171,7 @@ class Replicas(StaysInRun):
         if found == self._known:
             return
         self._known, strategy, module = found, self._strategy, self._module
+        self._frozen = [p for p in module.parameters() if not p.requires_grad]
         if self._kind == "manual":
             several = len(self._optimizers) > 1
             loss = _Loss(module)
@@ -169,6 +181,21 @@ class Replicas(StaysInRun):
         ignored = self._ignored() if self._kind == "turns" else [set[str]()]
         steps = [_Step(module, names, self._turn, self._told) for names in ignored]
         self._wrapped = [strategy.wrap(step) for step in steps]
+
+    def _follow_unfrozen(self) -> None:
+        """Average gradients of parameters that were unfrozen within an epoch, too."""
+        if not any(parameter.requires_grad for parameter in self._frozen):
+            return
+        if self._kind == "one":
+            self.refresh()
+            return
+        frozen = {id(parameter) for parameter in self._frozen}
+        named = self._module.named_parameters()
+        raise UsageError(
+            f"{_listed(n for n, p in named if id(p) in frozen and p.requires_grad)}: unfrozen "
+            "within an epoch, when the ranks' gradients are averaged for the parameters that "
+            "required them at its beginning; do it in on_train_epoch_start"
+        )
 
     def _present(self) -> object:
         groups = [
@@ -195,35 +222,76 @@ class Replicas(StaysInRun):
         Args:
             step: the training step of this rank alone.
         """
-        self._turn.step = step
+        self._step = self._turn.step = step
         if self._kind == "manual":
             return self._step_by_hand
         return self._train_one if self._kind == "one" else self._train_in_turn
 
+    def run_own_step(self, step: HookHandler, batch: Any, batch_idx: int, idx: int) -> Any:
+        """Run the training step of a loop, so that its backward averages the gradients.
+
+        Args:
+            step: what the loop does, which may call the module's.
+            batch: the batch.
+            batch_idx: its number.
+            idx: number of the optimizer.
+
+        Returns:
+            Its output.
+        """
+        if not self._wrapped:
+            self.refresh()
+        self._runs_own_step, self._turn.step = True, step
+        try:
+            return self._train(idx, (batch, batch_idx, idx))
+        finally:
+            self._runs_own_step, self._turn.step = False, self._step
+
     def _train_one(self, *arguments: Any) -> Any:
-        return self._train(0, arguments)
+        return self._step(*arguments) if self._runs_own_step else self._train(0, arguments)
 
     def _train_in_turn(self, *arguments: Any) -> Any:
+        if self._runs_own_step:
+            return self._step(*arguments)
         return self._train(arguments[2], arguments)
 
     def _train(self, idx: int, arguments: tuple[Any, ...]) -> Any:
         if not self._wrapped:  # a loop of the user's own
             self.refresh()
+        if self._frozen:
+            self._follow_unfrozen()
         wrapped, turn = self._wrapped[idx], self._turn
-        if self._syncs:
-            self._averaged += 1
-            loss = wrapped(*arguments)
-            if self._told is not None:
-                self._told.tell((self.flag,))
-        else:
-            with wrapped.no_sync():
+        try:
+            if self._syncs:
+                self._averaged += 1
                 loss = wrapped(*arguments)
+                if self._told is not None:
+                    self._told.tell((self.flag,))
+            else:
+                with wrapped.no_sync():
+                    loss = wrapped(*arguments)
+        except RuntimeError as error:
+            if str(error).startswith(_NOT_ALL_USED):
+                raise self._unused(wrapped.module) from error
+            raise
         output, turn.output = turn.output, None
         if output is loss:
             return output
         if turn.has_loss:
             return _with_loss(output, loss)
         return self._take_part(idx, loss) if self._syncs else output
+
+    def _unused(self, step: _Step) -> UsageError:
+        """Return the error for a step before this one that did not use all parameters."""
+        ignored = {name.removeprefix("module.") for name in step._ddp_params_and_buffers_to_ignore}
+        named = step.module.named_parameters()
+        unused = [name for name, p in named if p.grad is None and name not in ignored]
+        names = _listed(unused) or "a parameter"
+        return UsageError(
+            f"{names}: no part in the loss of the step before, so that ranks would wait for their "
+            "gradients; leave out what is not used, freeze it before the epoch begins, or give "
+            "strategy='ddp_find_unused_parameters_true'"
+        )
 
     @property
     def takes_flags(self) -> bool:
@@ -290,6 +358,20 @@ class Replicas(StaysInRun):
                     parameter.grad = torch.zeros_like(parameter)
                 self._group.sum(parameter.grad).div_(self._group.world.size)
 
+    def compare_weights(self) -> None:
+        """Warn, once, if the ranks' weights are not the same any more."""
+        if self._has_told_difference:
+            return
+        names = differing_weights(self._group, self._module)
+        if names:
+            self._has_told_difference = True
+            _log.warning(
+                "the weights differ between ranks: they were changed by something else than "
+                "gradients that training_step's loss or manual_backward gave, or by random numbers "
+                "that each rank drew for itself",
+                parameters=_listed(names),
+            )
+
     def share_buffers(self) -> None:
         """Give all ranks the buffers of rank 0, such as BatchNorm's means."""
         if self._strategy.broadcast_buffers:
@@ -309,6 +391,8 @@ class Replicas(StaysInRun):
         """
         if not self._wrapped:
             self.refresh()
+        if self._frozen:
+            self._follow_unfrozen()
         wrapped = self._wrapped[0]
         if self._syncs:
             return wrapped(loss)  # type: ignore[no-any-return]
@@ -331,6 +415,13 @@ class Replicas(StaysInRun):
 
 def _no_step(*_: Any) -> Any:
     raise UsageError("training_step was called before the run's hooks were connected")
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return some names as text, of many the first."""
+    known = list(names)
+    more = len(known) - _MAX_NAMES
+    return ", ".join(known[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _precision(module: nn.Module) -> torch.dtype:

@@ -11,24 +11,23 @@ _SEEDS = 2**32  # of NumPy and Python
 
 
 class _Process:
-    """What was done to the generators of this process, which are one for all its Trainers."""
+    """The generators of this process, which are one for all its Trainers."""
 
-    are_spread = False
+    seed: int | None = None  # that this rank was given
 
 
 def spread_seeds(group: Group) -> None:
-    """Seed Python's, NumPy's and torch's generators with their seed + the rank, once a process.
+    """Seed Python's, NumPy's and torch's generators with torch's seed + the rank.
 
-    Those of rank 0 stay as they are.
+    Those of rank 0 stay as they are, and so do others that were not seeded again since.
 
     Args:
         group: the ranks.
     """
     rank = group.world.rank
-    if rank == 0 or _Process.are_spread:
+    if rank == 0 or torch.initial_seed() == _Process.seed:
         return
-    _Process.are_spread = True
-    seed = torch.initial_seed() + rank
-    torch.manual_seed(seed % 2**63)
+    seed = _Process.seed = (torch.initial_seed() + rank) % 2**63
+    torch.manual_seed(seed)
     random.seed(seed % _SEEDS)
     np.random.seed(seed % _SEEDS)

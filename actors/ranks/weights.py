@@ -1,15 +1,17 @@
 """Makes the weights of all ranks those of rank 0, after a look at whether they can be."""
 
+from collections.abc import Collection
 from hashlib import blake2b
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ...bus.errors import RankMismatchError, UsageError
 from .group import Group
 
 _DIGEST_BYTES = 16
+_WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
 def share_weights(group: Group, module: nn.Module) -> None:
@@ -55,6 +57,35 @@ def synchronize_batchnorm(module: nn.Module, device: torch.device) -> None:
             "sync_batchnorm=True: torch's SyncBatchNorm needs GPUs; leave it out on a CPU"
         )
     nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+
+def differing_weights(group: Group, module: nn.Module) -> list[str]:
+    """Return the names of parameters that are not the same on all ranks, bit for bit.
+
+    Args:
+        group: the ranks.
+        module: with parameters of the same shapes on all ranks.
+    """
+    named = dict(module.named_parameters())
+    sums = _sums(named.values())
+    # Each sum has a factor of its own, so that two that are swapped do not go unseen.
+    total = (sums * torch.arange(1, 2 * len(sums), 2)).sum()
+    greatest, less_than_least = group.greatest(torch.stack([total, ~total])).tolist()
+    if greatest == ~less_than_least:
+        return []
+    found = group.gather("sums of the module's weights", sums.tolist())
+    return [name for name, *of_ranks in zip(named, *found, strict=True) if len(set(of_ranks)) > 1]
+
+
+@torch.no_grad()
+def _sums(tensors: Collection[Tensor]) -> Tensor:
+    """Return, for each tensor, a sum of its bits, which no rounding changes."""
+    sums = torch.zeros(len(tensors), dtype=torch.int64)
+    for number, tensor in enumerate(tensors):
+        if tensor.layout is torch.strided:
+            whole = _WHOLE_NUMBERS.get(tensor.element_size(), torch.int64)
+            sums[number] = tensor.detach().reshape(-1).view(whole).sum()
+    return sums
 
 
 def _differ(group: Group, described: list[str]) -> RankMismatchError:

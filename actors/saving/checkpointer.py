@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...bus.errors import CheckpointError, UsageError
 from ...bus.events import Fault, Fork, Resumed
@@ -22,6 +22,20 @@ from .writing import CheckpointWriter, ToWrite
 _log = get_logger("nightbus.checkpoint")
 
 
+class _Begun(NamedTuple):
+    """A checkpoint that all ranks have saved, of which they do not know yet how it ended.
+
+    Attributes:
+        path: the checkpoint.
+        is_of_run: it can become ``last``.
+        failed: takes back what was noted of it.
+    """
+
+    path: Path
+    is_of_run: bool
+    failed: Callable[[], object] | None
+
+
 class Checkpointer:
     """Saves the run and restores it.
 
@@ -30,6 +44,9 @@ class Checkpointer:
     goes on; a second save waits for the first.
 
     In the run's folder, ``checkpoints/last`` is a link to the newest checkpoint.
+
+    Of several ranks, rank 0 writes, and tells the others how it ended before the next save begins,
+    so that all decide alike what is saved next.
 
     Args:
         context: the run to save.
@@ -53,6 +70,9 @@ class Checkpointer:
         self._cut: dict[str, Any] | None = None
         self._saved_here: Path | None = None  # a checkpoint of the whole run at this boundary
         self._saved_step = -1  # global_step of that checkpoint
+        self._begun: _Begun | None = None
+        self._error: BaseException | None = None  # why it could not be written
+        self._reported: BaseException | None = None
         self._reported_gone = False  # that saving stopped because the run's folder is gone
 
     def leave_to_parent(self) -> None:
@@ -133,7 +153,7 @@ class Checkpointer:
     def between_steps(self) -> None:
         """Save what was requested, at a boundary between two steps."""
         if self._writer.has_failed:
-            self.wait()
+            self._wait_here()
         if self._wanted:
             self._saved_here = None
             self._save_wanted()
@@ -169,7 +189,9 @@ class Checkpointer:
     @property
     def _is_saved_here(self) -> bool:
         """Return whether the run's folder has a checkpoint of this boundary."""
-        return self._saved_here is not None and self._saved_here.parent == self._kept.folder
+        is_saved = self._saved_here is not None and self._saved_here.parent == self._kept.folder
+        found: bool = self._context.group.broadcast("whether the run is saved here", is_saved)
+        return found
 
     def _save_wanted(self) -> None:
         while self._wanted:
@@ -199,15 +221,14 @@ class Checkpointer:
 
     # -- saving ------------------------------------------------------------------------------
 
-    def save_run(self, epoch: int | None = None, by_all: bool = True) -> Path | None:
-        """Save the run in its folder, and point ``last`` at it.
+    def save_run(self, epoch: int | None = None) -> Path | None:
+        """Save the run in its folder, and point ``last`` at it; all ranks call this.
 
         Earlier ones are removed, except for the newest, which remains in case this one gets
         damaged.
 
         Args:
             epoch: for the name; the current one by default.
-            by_all: all ranks are here; see ``save``.
 
         Returns:
             The checkpoint; None if the run has no folder.
@@ -220,7 +241,7 @@ class Checkpointer:
             return None
         self.wait()  # the writing thread removes old checkpoints until it ends
         path = self._kept.add(folder, self._context.current_epoch if epoch is None else epoch)
-        self.save(path, by_all=by_all)
+        self.save(path)
         return path
 
     def save(
@@ -250,23 +271,26 @@ class Checkpointer:
             CheckpointError: a checkpoint cannot hold the weights.
         """
         self._context.bus.check_is_here(f"a checkpoint was to be saved at {path}")
-        group = self._context.group
-        writes = group.world.is_global_zero
-        if not writes and not by_all:
+        world = self._context.group.world
+        by_all = by_all or world.is_alone
+        if not by_all and not world.is_global_zero:
             return
-        self.wait()  # before the state is copied again
-        content: Snapshot | Path | CheckpointError | None
-        is_saved = self._saved_here is not None
         if by_all:
-            is_saved = group.broadcast("whether the run is saved here already", is_saved)
-        if is_saved and not weights_only:
+            self.wait()  # before the state is copied again
+        else:
+            self._wait_here()
+        content: Snapshot | Path | CheckpointError | None
+        if self._saved_here is not None and by_all and not weights_only:
             content = self._saved_here
         else:
             content = self._snapshot(weights_only, by_all)
-        if not weights_only:
-            self._saved_here, self._saved_step = path, self._context.global_step
-        if writes and content is not None:
-            self._writer.start(ToWrite(path, content, weights_only, replaces, then, failed))
+        if by_all:
+            is_of_run = path.parent == self._kept.folder and not weights_only
+            self._begun = _Begun(path, is_of_run, failed)
+            if not weights_only:
+                self._saved_here, self._saved_step = path, self._context.global_step
+        if content is not None and world.is_global_zero:
+            self._writer.start(ToWrite(path, content, weights_only, replaces, then))
 
     def _snapshot(self, weights_only: bool, by_all: bool) -> Snapshot | CheckpointError | None:
         """Return a copy of the state, or why a checkpoint cannot hold it; None but on rank 0."""
@@ -283,24 +307,62 @@ class Checkpointer:
             return error  # for example about what on_save_checkpoint added
 
     def wait(self) -> None:
-        """Wait until the checkpoint being written is complete.
+        """Wait until the checkpoint being written is complete; all ranks call this.
 
         If writing failed, the log and the program's log report it; training goes on, and the
         checkpoint before still exists.
         """
-        failed = self._writer.wait()
-        if failed is not None and failed.error is not None:
-            self._saved_here = None
-            if failed.failed is not None:
-                failed.failed()
-            self.report(failed.error)
+        error = self._outcome()
+        if error is not None:
+            self.report(error)
 
-    def save_now(self, path: Path | None = None, weights_only: bool = False) -> Path:
+    def _wait_here(self) -> None:
+        """Wait until this rank writes no checkpoint, and report if that failed.
+
+        Other ranks, which may be elsewhere, take note of it in ``wait``.
+        """
+        if self._context.group.world.is_alone:
+            self.wait()
+            return
+        error = self._writer.wait()
+        if error is not None:
+            self.report(error)
+            self._error = error
+
+    def _outcome(self) -> BaseException | None:
+        """Wait until the checkpoint being written is complete, and take note of how it ended.
+
+        Returns:
+            Why it could not be written, the same on all ranks; None if it is complete.
+        """
+        error = self._writer.wait() or self._error
+        begun, self._begun, self._error = self._begun, None, None
+        if begun is None:
+            return error
+        group = self._context.group
+        if not group.world.is_alone:
+            why = None if error is None else str(error)
+            told = group.broadcast("how the saving of a checkpoint ended", why)
+            if told is not None and error is None:
+                error = CheckpointError(told)
+        if error is not None:
+            self._saved_here = None
+            if begun.failed is not None:
+                begun.failed()
+        elif begun.is_of_run and not group.world.is_global_zero:
+            self._kept.note_written(begun.path)
+        return error
+
+    def save_now(
+        self, path: Path | None = None, weights_only: bool = False, by_all: bool = True
+    ) -> Path:
         """Save a checkpoint, and return its path once it is complete on disk.
 
         Args:
-            path: the checkpoint; by default one in the run's folder, to which ``last`` then points.
+            path: the checkpoint; by default one in the run's folder, to which ``last`` then points,
+                saved by all ranks.
             weights_only: leave out what only resuming needs.
+            by_all: all ranks call this at the same point; see ``save``.
 
         Returns:
             The checkpoint's path.
@@ -310,25 +372,29 @@ class Checkpointer:
                 folder.
         """
         self._context.bus.check_is_here("a checkpoint was to be saved")
-        self.wait()
         if path is None:
             self._saved_here = None
-            path = self.save_run(by_all=False)
+            path = self.save_run()
             if path is None:
                 raise CheckpointError(
                     "the run has no folder to save a checkpoint in; give Trainer a recording or "
                     "enable_checkpointing=True, or a path to save_checkpoint"
                 )
         else:
-            self.save(path, weights_only, by_all=False)
-        failed = self._writer.wait()
-        if failed is not None and failed.error is not None:
-            self._saved_here = None
-            raise failed.error
+            self.save(path, weights_only, by_all=by_all)
+        error = self._outcome() if by_all else self._writer.wait()
+        if error is not None:
+            raise error
         return path
 
     def report(self, error: BaseException) -> None:
-        """Report in the log and the program's log that a checkpoint could not be saved."""
+        """Report in the log and the program's log that a checkpoint could not be saved.
+
+        Rank 0, which writes them all, reports it; once.
+        """
+        if error is self._reported or not self._context.group.world.is_global_zero:
+            return
+        self._reported = error
         run = self._context.run_folder
         is_gone = run is not None and not run.is_there
         if not (is_gone and self._reported_gone):
@@ -345,7 +411,7 @@ class Checkpointer:
 
     def close(self) -> None:
         """Wait until the checkpoint being written is complete, because the run ends."""
-        self.wait()
+        self._wait_here()
         self._state.record_last_event()
 
     # -- restoring ---------------------------------------------------------------------------

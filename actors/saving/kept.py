@@ -57,20 +57,36 @@ class KeptCheckpoints:
         if fork is not None and state is not None:
             # Only names: a checkpoint may be a stranger's, and files that it names get removed.
             names = [str(name) for name in state.get("kept", ()) if Path(str(name)).name == name]
-            self._own = [folder / name for name in names if is_checkpoint(folder / name)]
-            resumed = folder / Path(fork.checkpoint).name
-            self.last_path = resumed if is_checkpoint(resumed) else None
+            names.append(Path(fork.checkpoint).name)
+            found = [is_checkpoint(folder / name) for name in names]
+            *are_there, is_last = self._context.group.broadcast("which checkpoints exist", found)
+            *own, resumed = [folder / name for name in names]
+            self._own = [path for path, is_there in zip(own, are_there, strict=True) if is_there]
+            self.last_path = resumed if is_last else None
 
     def add(self, folder: Path, epoch: int) -> Path:
         """Return the path of a new checkpoint, which counts as one of the run's own from now on.
+
+        All ranks call this; rank 0 sees which names are in use.
 
         Args:
             folder: where the run's checkpoints are.
             epoch: for the name.
         """
-        path = free_name(folder / f"epoch={epoch}-step={self._context.global_step}")
+        name = free_name(folder / f"epoch={epoch}-step={self._context.global_step}").name
+        agreed: str = self._context.group.broadcast("the name of a checkpoint", name)
+        path = folder / agreed
         self._own.append(path)
         return path
+
+    def note_written(self, path: Path) -> None:
+        """Take note, on another rank than 0, that rank 0 has written a checkpoint.
+
+        Args:
+            path: the checkpoint, which is the newest.
+        """
+        former, self.last_path = self.last_path, path
+        self._own = [each for each in self._own if each in (path, former)]
 
     def make_last(self, path: Path) -> Path | None:
         """Point ``last`` at a checkpoint that was written.

@@ -25,7 +25,6 @@ class ToWrite:
         weights_only: it holds only what is needed for inference.
         replaces: a checkpoint at the path is replaced, and exists until then.
         then: called by the writing thread when it is complete on disk.
-        failed: called on the training thread if it could not be written.
     """
 
     path: Path
@@ -33,7 +32,6 @@ class ToWrite:
     weights_only: bool
     replaces: bool
     then: Callable[[], object] | None
-    failed: Callable[[], object] | None
 
 
 class WritingThread:
@@ -41,18 +39,11 @@ class WritingThread:
 
     Args:
         work: writes the checkpoint.
-        failed: called on the training thread if it could not be written.
         announce_failure: called by the thread if the work failed.
     """
 
-    def __init__(
-        self,
-        work: Callable[[], object],
-        failed: Callable[[], object] | None,
-        announce_failure: Callable[[], object],
-    ) -> None:
+    def __init__(self, work: Callable[[], object], announce_failure: Callable[[], object]) -> None:
         self.error: BaseException | None = None
-        self.failed = failed
         self._work, self._announce_failure = work, announce_failure
         self._is_over = threading.Event()
         # Not a daemon: the interpreter waits for it, so that a checkpoint is completed.
@@ -105,9 +96,7 @@ class CheckpointWriter:
         Args:
             checkpoint: the checkpoint.
         """
-        self._writing = WritingThread(
-            lambda: self._write(checkpoint), checkpoint.failed, self._request_attention
-        )
+        self._writing = WritingThread(lambda: self._write(checkpoint), self._request_attention)
         self._writing.start()  # only now that the run's end will wait for it
 
     @property
@@ -115,18 +104,18 @@ class CheckpointWriter:
         """Return whether the last checkpoint could not be written, which nobody reported yet."""
         return self._writing is not None and self._writing.error is not None
 
-    def wait(self) -> WritingThread | None:
+    def wait(self) -> BaseException | None:
         """Wait until no checkpoint is being written.
 
         Returns:
-            The thread that could not write it, if one could not; once only.
+            Why it could not be written, if it could not; once only.
         """
         writing = self._writing
         if writing is None:
             return None
         writing.wait()  # if a second Ctrl-C interrupts this, the run's end waits instead
         self._writing = None
-        return None if writing.error is None else writing
+        return writing.error
 
     def _request_attention(self) -> None:
         """Request a check at the next boundary; any thread may call this."""

@@ -58,12 +58,11 @@ What the caller has to do so that the count means the same on all ranks:
 - A paused training thread waits for attention; then it comes to points, with no steps between, as
   long as there is attention. So it comes to the point for Resume, which is the same on all ranks.
 - A rank stays, with its side thread, until all ranks have come to their last points. What waits in
-  ``Chair.asks`` and ``Member.unmet`` then was asked too late.
+  ``Chair.asks`` then, or was agreed on for a later point, was asked too late.
 
-The chair needs only how many answers there are of each sort, which a store counts. Its work does
-not grow with the number of ranks.
+The chair needs only how many answers there are of each sort.
 
-Nothing here knows a store, a thread, a clock or torch. The caller hands messages over in the order
+Nothing here knows a socket, a thread, a clock or torch. The caller hands messages over in the order
 in which they were sent, and sees to it that a member's methods do not run at the same time, with a
 lock; the exceptions are ``come`` and reading ``attention`` and ``point``, which need none. While
 ``must_wait`` is true the training thread waits on a condition with that lock, which is notified
@@ -312,11 +311,6 @@ class Member:
         else:
             self._decide(message)
         return None
-
-    @property
-    def unmet(self) -> tuple[Ask, ...]:
-        """What was agreed on for points that are still to come: too late, if none does."""
-        return tuple(ask for agreed in self._agreed for ask in agreed.asks)
 
     def _answer(self, proposal: Proposal) -> Readiness:
         if self._held is not None or proposal.number != self._next:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import RankMessageError
 from .connection import Connection
-from .messages import Hello, Message
+from .messages import Hello, Message, failure
 
 GREETING_S = 10.0
 """How long a process may be connected before it has said which rank it is."""
@@ -50,7 +50,7 @@ class Desk:
         path: the Unix socket for ranks of this machine, in a folder that only its user can enter.
         port: the TCP port for those of others; 0 if there is none.
         arrived: messages with their senders, to be taken out; None for a connection that ended.
-        refused: how many connections were.
+        refused: how many connections were, and how many ranks that sent what ranks do not send.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Desk:
         try:
             self._listen_at(socket.AF_UNIX, str(self.path))
             if takes_other_machines:
-                self._listen_at(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET, ("", 0))
+                self._listen_at(_family_of_machines(), ("", 0))
                 self.port = int(self._listening[-1].getsockname()[1])
         except OSError:
             self.close()
@@ -141,9 +141,9 @@ class Desk:
         connection.send_on()
         try:
             self.arrived += ((rank, message) for message in connection.receive())
-        except RankMessageError:
-            self.refused += 1
-            connection.has_ended = True
+        except RankMessageError as error:
+            self.refuse(rank, error)
+            return
         self._settle(rank)
 
     def _settle(self, rank: int) -> None:
@@ -156,9 +156,16 @@ class Desk:
         if self._selector.get_key(connection).events != events:
             self._selector.modify(connection, events, lambda: self._receive(rank))
 
-    def refuse(self, rank: int) -> None:
-        """Close the connection of a rank that sent what ranks do not send."""
+    def refuse(self, rank: int, why: RankMessageError) -> None:
+        """Close the connection of a rank that sent what ranks do not send.
+
+        Args:
+            rank: which; it is lost.
+            why: what it sent.
+        """
         self.refused += 1
+        word = failure(rank, "dead", f"it sent what ranks do not send: {why}")
+        self.arrived.append((rank, word))
         if rank in self._connections:
             self._drop(rank)
 
@@ -233,18 +240,24 @@ class Desk:
         """Close the sockets in a forked child; the selector and the folder are its parent's."""
         for listening in self._listening:
             listening.close()
-        for connection in self._connections.values():
+        for connection in self._all_connections():
             connection.close()
 
     def close(self) -> None:
         """Close everything."""
         self._stop_listening()
-        for connection in [
-            *self._connections.values(),
-            *(stranger.connection for stranger in self._strangers),
-        ]:
+        for connection in self._all_connections():
             self._close(connection)
         self._connections, self._strangers = {}, []
+
+    def _all_connections(self) -> list[Connection]:
+        strangers = (stranger.connection for stranger in self._strangers)
+        return [*self._connections.values(), *strangers]
+
+
+def _family_of_machines() -> socket.AddressFamily:
+    """Return the family of a socket that takes connections of IPv4 and, if it can, of IPv6."""
+    return socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 
 
 def _private_folder() -> Path:

@@ -23,9 +23,11 @@ MAX_ASKS = 8  # of one proposal: with the largest payloads it is still one messa
 MAX_TEXT_CHARS = 4_000
 MIN_TOKEN_CHARS = 16
 _MAX_INT = (1 << 53) - 1
+_MAX_NS = (1 << 63) - 1  # a clock in ns exceeds 53 bits after 104 days
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_INT)]
 BatchIdx = Annotated[int, msgspec.Meta(ge=-1, le=_MAX_INT)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=_MAX_NS)]
 Kind = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 Name = Annotated[str, msgspec.Meta(max_length=100)]
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
@@ -45,17 +47,15 @@ class _Message(
 
 
 class Hello(_Message, frozen=True, tag="hello"):
-    """The first line of a rank to the desk of its node.
+    """The first line of a rank to the desk.
 
     Attributes:
         token: that of the run, which only its processes know.
         rank: the sender.
-        pid: of its process.
     """
 
     token: Token
     rank: Count
-    pid: Count
 
 
 class Ask(_Message, frozen=True, tag="ask"):
@@ -190,25 +190,11 @@ class Whereabouts(_Message, frozen=True, tag="whereabouts"):
 
 
 class Done(_Message, frozen=True, tag="done"):
-    """The last line of a rank, once all have come to their last points: it may end now.
-
-    Attributes:
-        rank: the sender.
-        point: its last.
-    """
-
-    rank: Count
-    point: Count
+    """The last line of a rank: its process may end now."""
 
 
 class Ended(_Message, frozen=True, tag="ended"):
-    """Word of the desk that the process of a rank, which is lost, has ended.
-
-    Attributes:
-        rank: which.
-    """
-
-    rank: Count
+    """Word of the desk that the process of the rank that is lost has ended."""
 
 
 class Ping(_Message, frozen=True, tag="ping"):
@@ -218,7 +204,7 @@ class Ping(_Message, frozen=True, tag="ping"):
         sent_ns: when it was sent, on the sender's clock.
     """
 
-    sent_ns: Count
+    sent_ns: Nanoseconds
 
 
 class Pong(_Message, frozen=True, tag="pong"):
@@ -229,8 +215,8 @@ class Pong(_Message, frozen=True, tag="pong"):
         desk_ns: when it was answered, on the clock of rank 0.
     """
 
-    sent_ns: Count
-    desk_ns: Count
+    sent_ns: Nanoseconds
+    desk_ns: Nanoseconds
 
 
 Message = (

@@ -1,6 +1,7 @@
 """Office: what rank 0 does for all ranks: it leads their agreement, and knows who is lost."""
 
 import time
+from typing import NamedTuple
 
 from ..errors import RankMessageError
 from .agreement import Chair, Member
@@ -17,7 +18,6 @@ from .messages import (
     Ping,
     Pong,
     Whereabouts,
-    failure,
 )
 from .processes import runs
 from .roll_call import RollCall
@@ -25,6 +25,18 @@ from .roll_call import RollCall
 LAST_WORDS_S = 0.1
 """How long a rank whose connection has ended is not dead yet: its word that it raised, or how its
 process ended, may still be under way."""
+
+
+class _Gone(NamedTuple):
+    """A rank whose connection or process has ended.
+
+    Attributes:
+        dead_s: when it counts as dead.
+        exit_code: of its process; None if only its connection is known to be closed.
+    """
+
+    dead_s: float
+    exit_code: int | None
 
 
 class Office:
@@ -47,13 +59,11 @@ class Office:
         now_s: float,
     ) -> None:
         self.desk = desk
-        self._ranks, self._member, self._silence_s = ranks, member, silence_s
+        self._member, self._silence_s = member, silence_s
         self._chair = Chair(ranks)
         self._roll_call = RollCall(ranks, silence_s, float("inf"), now_s)
         self._ready = self._late = 0  # answers to the proposal under way
-        self._gone: dict[int, tuple[float, int | None]] = {}  # rank -> when it counts as dead
-        self._at_home: set[int] = set()  # ranks that are in no run
-        self._done: set[int] = set()
+        self._gone: dict[int, _Gone] = {}
         self._has_told_end = False  # of the culprit's process
 
     @property
@@ -80,8 +90,8 @@ class Office:
                 continue
             try:
                 self.take(rank, message, now_s)
-            except RankMessageError:
-                self.desk.refuse(rank)
+            except RankMessageError as error:
+                self.desk.refuse(rank, error)
 
     def take(self, rank: int, message: Message, now_s: float) -> None:
         """Take a message of a rank, which speaks for itself alone.
@@ -94,9 +104,11 @@ class Office:
         Raises:
             RankMessageError: ranks do not send this to the desk.
         """
+        if isinstance(message, Whereabouts | Ask | Failure) and message.rank != rank:
+            what = type(message).__name__
+            raise RankMessageError(f"rank {rank} sent the {what} of rank {message.rank}")
         if isinstance(message, Whereabouts):
-            self._roll_call.heard(_of(rank, message), now_s)
-            (self._at_home.add if message.activity == "left" else self._at_home.discard)(rank)
+            self._roll_call.heard(message, now_s)
         elif isinstance(message, Ask):
             self._chair.hear(message)
         elif isinstance(message, Answer):
@@ -112,7 +124,6 @@ class Office:
             self.desk.send(rank, Pong(message.sent_ns, time.monotonic_ns()))
         elif isinstance(message, Done):
             self._roll_call.done(rank)
-            self._done.add(rank)
         elif not isinstance(message, Hello):
             raise RankMessageError(f"rank {rank} sent a {type(message).__name__} to the desk")
 
@@ -125,9 +136,8 @@ class Office:
                 closed.
             now_s: what time it is.
         """
-        if rank not in self._gone or exit_code is not None:
-            self._gone.setdefault(rank, (now_s + LAST_WORDS_S, None))
-            self._gone[rank] = self._gone[rank][0], exit_code
+        known = self._gone.get(rank, _Gone(now_s + LAST_WORDS_S, exit_code))
+        self._gone[rank] = known if exit_code is None else known._replace(exit_code=exit_code)
 
     def _count(self, answer: Answer) -> None:
         proposal = self._chair.proposal
@@ -145,10 +155,9 @@ class Office:
         """
         self.desk.look(now_s)
         self._agree()
-        self._look_for_deserters()
-        for rank, (dead_s, exit_code) in list(self._gone.items()):
-            if now_s >= dead_s:
-                self._roll_call.ended(rank, exit_code)
+        for rank, gone in self._gone.items():
+            if now_s >= gone.dead_s:
+                self._roll_call.ended(rank, gone.exit_code)
         self._look_for_running(now_s)
         culprit = self._roll_call.call(now_s)
         if culprit is not None and self._member.failure is None:
@@ -156,7 +165,7 @@ class Office:
             self._member.receive(culprit)
         if culprit is not None and culprit.rank in self._gone and not self._has_told_end:
             self._has_told_end = True
-            self.desk.send_all(Ended(culprit.rank))
+            self.desk.send_all(Ended())
 
     def _agree(self) -> None:
         """Go on with the agreement as far as it goes without other ranks."""
@@ -184,14 +193,6 @@ class Office:
             if self.desk.waits_for(rank) or runs(self.desk.pid_of(rank)):
                 self._roll_call.runs(rank, now_s)
 
-    def _look_for_deserters(self) -> None:
-        """Take a rank for lost whose process has ended, if others are in a run that needs it."""
-        if self._done and len(self._at_home | self._done) < self._ranks:
-            rank = min(self._done)
-            needing = min(set(range(self._ranks)) - self._at_home - self._done)
-            what = f"its script has ended, and rank {needing} is in a run that needs it"
-            self._roll_call.word(failure(rank, "dead", what))
-
     def has_ended(self, rank: int) -> bool:
         """Return whether a rank's connection or process has ended."""
         return rank in self._gone
@@ -204,16 +205,5 @@ class Office:
         """
         if self._member.failure is not None or not self._gone:
             return None
-        dues = [dead_s - now_s for dead_s, _ in self._gone.values() if dead_s > now_s]
+        dues = [gone.dead_s - now_s for gone in self._gone.values() if gone.dead_s > now_s]
         return max(0.0, min(dues)) if dues else None
-
-
-def _of(rank: int, where: Whereabouts) -> Whereabouts:
-    """Check that a rank speaks of itself.
-
-    Raises:
-        RankMessageError: it does not.
-    """
-    if where.rank != rank:
-        raise RankMessageError(f"rank {rank} sent the whereabouts of rank {where.rank}")
-    return where

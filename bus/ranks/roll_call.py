@@ -3,7 +3,7 @@
 There are three ways of being lost, in the order in which they are looked for:
 
 - **dead**: its process ended without saying that it was done; whoever kept its socket open, or
-  waited for it, knows.
+  waited for it, knows. So is one that was done while others are in a run that needs it.
 - **silent**: nothing new was heard of it for ``silence_s``: stopped, or its host is gone. Code that
   keeps Python's lock makes a rank silent too, so a process that is seen to run is not.
 - **stuck**: it answers, but its training thread has stood still in a batch for ``hang_s``, and so
@@ -34,7 +34,7 @@ class _Rank:
 
     def __init__(self, rank: int, now_s: float) -> None:
         self.rank = rank
-        self.where = Whereabouts(rank, 0, 0)
+        self.where = Whereabouts(rank, 0, 0, activity="left")  # it says so when it is in a run
         self.heard_s = self.moved_s = now_s
         self.is_done = False
 
@@ -139,8 +139,17 @@ class RollCall:
                 rank.heard_s = min(now_s, rank.heard_s + away_s)
                 rank.moved_s = min(now_s, rank.moved_s + away_s)
         if self.culprit is None:
-            self.culprit = self._silent(now_s) or self._stuck(now_s)
+            self.culprit = self._deserter() or self._silent(now_s) or self._stuck(now_s)
         return self.culprit
+
+    def _deserter(self) -> Failure | None:
+        """Return the word of a rank whose script has ended, if others are in a run."""
+        done = [each.rank for each in self._ranks if each.is_done]
+        needing = [each.rank for each in self._not_done() if each.where.activity != "left"]
+        if not done or not needing:
+            return None
+        what = f"its script has ended, and rank {needing[0]} is in a run that needs it"
+        return failure(done[0], "dead", what)
 
     def _silent(self, now_s: float) -> Failure | None:
         """Return the word of the rank that has been silent longest, if that is too long."""

@@ -220,13 +220,6 @@ def test_an_ask_made_while_its_rank_waits_at_a_point_is_met_there() -> None:
     assert member.ask("save").point == 1
 
 
-def test_what_is_agreed_on_beyond_the_last_point_is_unmet() -> None:
-    member = member_at(1)
-    agree(member, 0, 3)
-
-    assert member.unmet == (SAVE,)
-
-
 def test_messages_out_of_order_are_refused() -> None:
     member = member_at(0)
 

@@ -1,6 +1,5 @@
 """The desk of rank 0: who has the token is connected, and all else is refused and counted."""
 
-import os
 import random
 import selectors
 import socket
@@ -14,6 +13,7 @@ from nightbus.bus.ranks.desk import GREETING_S, MAX_STRANGERS, Desk
 from nightbus.bus.ranks.messages import (
     Answer,
     Decision,
+    Failure,
     Hello,
     Message,
     Whereabouts,
@@ -41,7 +41,7 @@ class Room:
     def rank(self, rank: int, token: str = TOKEN) -> Connection:
         """A rank that has said who it is."""
         connection = Connection(self.connect())
-        connection.send(Hello(token, rank, os.getpid()))
+        connection.send(Hello(token, rank))
         self.turn()
         return connection
 
@@ -86,7 +86,7 @@ def test_what_the_desk_sends_reaches_all_ranks(room: Room) -> None:
 def test_a_rank_of_another_machine_comes_over_tcp(room: Room) -> None:
     connected = socket.create_connection(("127.0.0.1", room.desk.port))
     room.sockets.append(connected)
-    connected.sendall(encode(Hello(TOKEN, 1, 1)) + b"\n" + encode(Answer(0, "late")) + b"\n")
+    connected.sendall(encode(Hello(TOKEN, 1)) + b"\n" + encode(Answer(0, "late")) + b"\n")
 
     assert (1, Answer(0, "late")) in room.turn()
 
@@ -115,9 +115,9 @@ def test_only_the_user_can_enter_the_folder_of_the_socket(room: Room) -> None:
 @pytest.mark.parametrize(
     "greeting",
     [
-        encode(Hello("f" * 16, 1, 1)),
-        encode(Hello(TOKEN, 0, 1)),
-        encode(Hello(TOKEN, 3, 1)),
+        encode(Hello("f" * 16, 1)),
+        encode(Hello(TOKEN, 0)),
+        encode(Hello(TOKEN, 3)),
         encode(Answer(0, "ready")),
         b"GET / HTTP/1.1",
         b"\x80\x04\x95",
@@ -155,7 +155,10 @@ def test_a_rank_that_sends_no_messages_is_dropped(room: Room) -> None:
     room.rank(1)
     room.sockets[-1].send(b'{"type": "answer"}\n')
 
-    assert room.turn() == [(1, None)]
+    (word, end) = room.turn()
+    assert isinstance(word[1], Failure)
+    assert word[1].what.startswith("it sent what ranks do not send: a message of 18 bytes")
+    assert end == (1, None)
     assert room.desk.refused == 1
 
 
@@ -179,8 +182,7 @@ def test_only_so_many_may_be_there_without_a_greeting(room: Room) -> None:
 def test_mutants_of_messages_never_do_more_than_drop_their_connection() -> None:
     chance = random.Random(7)
     valid = b"".join(
-        encode(each) + b"\n"
-        for each in (Hello(TOKEN, 1, 1), Whereabouts(1, 1, 7), Answer(0, "late"))
+        encode(each) + b"\n" for each in (Hello(TOKEN, 1), Whereabouts(1, 1, 7), Answer(0, "late"))
     )
     for _ in range(200):
         room = Room()

@@ -33,7 +33,7 @@ from nightbus.bus.ranks.messages import (
 ASK = Ask("nightbus.Stop", 3, 17, msgspec.Raw(b'{"reason": "enough"}'))
 WHERE = Whereabouts(1, 5, 100, 7, "training_step", 12)
 MESSAGES: list[Message] = [
-    Hello("0123456789abcdef", 1, 4711),
+    Hello("0123456789abcdef", 1),
     ASK,
     Proposal(2, 19, (ASK, Ask("save", 0, 17))),
     Answer(2, "late"),
@@ -41,10 +41,12 @@ MESSAGES: list[Message] = [
     Failure(1, "stuck", "it has stood still for 60.0 s", 100, "training_step", 12),
     WHERE,
     Whereabouts(2, 6, 100, activity="rests"),
-    Done(1, 200),
-    Ended(1),
+    Done(),
+    Ended(),
     Ping(123_456_789),
     Pong(123_456_789, 223_456_789),
+    Ping((1 << 53) + 1),  # of a machine that has been up for more than 104 days
+    Pong((1 << 53) + 1, (1 << 63) - 1),
 ]
 
 
@@ -70,8 +72,12 @@ def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
         (b'{"type": "decision", "number": 1, "holds": true, "x": 1}', "unknown field `x`"),
         (b'{"type": "answer", "number": 1, "readiness": "maybe"}', "Invalid enum value 'maybe'"),
         (b'{"type": "proposal", "number": 1, "point": 2, "asks": []}', "length >= 1"),
-        (b'{"type": "hello", "token": "short", "rank": 0, "pid": 1}', "length >= 16"),
-        (b'{"type": "done", "rank": 99999999999999999999, "point": 1}', r"\$.rank"),
+        (b'{"type": "hello", "token": "short", "rank": 0}', "length >= 16"),
+        (
+            b'{"type": "hello", "token": "0123456789abcdef", "rank": 99999999999999999999}',
+            r"\$.rank",
+        ),
+        (b'{"type": "ping", "sent_ns": 9223372036854775808}', r"\$.sent_ns"),
         (b"[" * 100_000, "Expected `object`, got `array`"),
         (b'{"type": "ask", "kind": "a", "rank": 0, "point": 0, "payload": {}} x', "trailing"),
     ],
@@ -130,8 +136,8 @@ def test_a_proposal_of_the_largest_asks_can_be_sent() -> None:
 def test_a_message_that_is_too_large_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MAX_MESSAGE_BYTES", 20)
 
-    with pytest.raises(RankMessageError, match=r"a Done of \d+ bytes is too large"):
-        encode(Done(1, 2))
+    with pytest.raises(RankMessageError, match=r"a Ping of \d+ bytes is too large"):
+        encode(Ping(1))
 
 
 def test_messages_come_in_whatever_pieces() -> None:

@@ -85,7 +85,15 @@ def test_nobody_is_lost(ranks: list[Seen], seconds: int) -> None:
 
 
 def test_a_rank_that_is_done_may_be_silent() -> None:
-    assert watch([Seen(7, moves=True), Seen(7, until_s=0)], 200, done=(1,)) is None
+    assert watch([Seen(7, activity="left"), Seen(7, until_s=0)], 200, done=(1,)) is None
+
+
+def test_a_rank_that_is_done_is_lost_to_those_in_a_run_that_needs_it() -> None:
+    left = Seen(7, activity="left")
+
+    assert watch([left, left, Seen(7, moves=True)], 200, done=(0,)) == Failure(
+        0, "dead", "its script has ended, and rank 2 is in a run that needs it"
+    )
 
 
 def test_the_word_says_where_the_stuck_rank_stands_and_how_many_wait() -> None:

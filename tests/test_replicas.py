@@ -1,0 +1,93 @@
+"""What the ranks' copies of a module refuse, tried by a process group of one rank."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+
+from nightbus.actors.ranks.group import AloneGroup
+from nightbus.actors.ranks.replicas import Kind, Replicas
+from nightbus.actors.ranks.strategy import DDPStrategy
+from nightbus.bus.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def group_of_torch() -> Iterator[None]:
+    """A process group, which DistributedDataParallel needs."""
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+class Three(nn.Module):
+    """Its loss depends on those of its layers that are in use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+        self.used = [0, 1, 2]
+
+    def training_step(self, batch: Tensor, *_: Any) -> Tensor:
+        for number in self.used:
+            batch = self.layers[number](batch)
+        return batch.sum()
+
+
+def replicas_of(module: Three, kind: Kind = "one", optimizers: int = 1, **options: Any) -> Replicas:
+    parts = [list(module.layers[number].parameters()) for number in range(optimizers)]
+    steps = [torch.optim.SGD(part) for part in parts]
+    made = Replicas(AloneGroup(), DDPStrategy(**options), module, steps, kind)
+    made.refresh()
+    return made
+
+
+def take_step(replicas: Replicas, module: Three, *numbers: int) -> None:
+    replicas.routed(module.training_step)(torch.ones(1, 2), 0, *numbers).backward()
+
+
+def by_hand(replicas: Replicas) -> None:
+    replicas.prepared(torch.ones((), requires_grad=True)).backward()
+
+
+def test_parameters_without_a_part_in_the_loss_are_named_in_the_next_step() -> None:
+    module = Three()
+    replicas = replicas_of(module)
+    module.used = [0, 2]
+    take_step(replicas, module)
+    with pytest.raises(UsageError, match=r"^layers\.1\.weight, layers\.1\.bias: no part in") as e:
+        take_step(replicas, module)
+    assert "ddp_find_unused_parameters_true" in str(e.value)
+
+
+def test_with_find_unused_parameters_they_are_not_missed() -> None:
+    module = Three()
+    replicas = replicas_of(module, find_unused_parameters=True)
+    module.used = [0, 2]
+    take_step(replicas, module)
+    take_step(replicas, module)
+
+
+def test_of_many_parameters_the_first_are_named_and_the_rest_counted() -> None:
+    module = Three()
+    module.layers.extend(nn.Linear(2, 2) for _ in range(2))
+    replicas = replicas_of(module)
+    module.used = [0]
+    take_step(replicas, module)
+    with pytest.raises(UsageError, match=r"layers\.3\.weight and 3 more: no part"):
+        take_step(replicas, module)
+
+
+@pytest.mark.parametrize("kind", ["turns", "manual"])
+def test_what_several_optimizers_train_is_unfrozen_between_epochs(kind: Kind) -> None:
+    module = Three()
+    module.layers[2].requires_grad_(False)
+    replicas = replicas_of(module, kind, 2)
+    module.layers[2].weight.requires_grad_(True)
+    steps = {"turns": partial(take_step, replicas, module, 0), "manual": partial(by_hand, replicas)}
+    with pytest.raises(UsageError, match=r"^layers\.2\.weight: unfrozen within an epoch"):
+        steps[kind]()
