@@ -255,6 +255,7 @@ class RunOptimization:
             lambda: context.metrics.callback_metrics,
             self._progress.steps_by_optimizer,
             self._is_new,
+            context.group.broadcast,
         )
         self.has_waiting_schedulers = False
         self.has_step_schedulers = self._lr_schedulers.wants_steps

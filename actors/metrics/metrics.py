@@ -590,6 +590,7 @@ class Metrics:
         value = wrapped_by(value)
         if _is_torchmetrics_metric(value):
             self._check_is_attribute(source, name, value)
+            self._check_exchanges(name, value)
             entry.metric = value
         self._take_up(key, entry)
         if (reduction := self._to_be_taken_up.get(key)) is not None:
@@ -609,6 +610,15 @@ class Metrics:
                 f"log({name!r}) got a {type(metric).__name__} that is not an attribute of the "
                 "module, so it would not be moved to the device with it; assign it to self in "
                 "the module's __init__"
+            )
+
+    def _check_exchanges(self, name: str, metric: Any) -> None:
+        evaluates = LOG_RULES[self.bus.place.hook] is EVALUATION_STEP
+        if self._synced is not None and evaluates and metric.dist_sync_on_step:
+            raise MetricError(
+                f"log({name!r}) got a {type(metric).__name__} with dist_sync_on_step=True, so "
+                "that ranks wait for each other in each batch, of which they may have different "
+                "numbers in evaluation; leave it out: the epoch's value is that of all ranks"
             )
 
     def _check_recorded_names(self, name: str, entry: LogEntry) -> None:
@@ -822,7 +832,8 @@ class Metrics:
             if entry.stage == stage and entry.metric is not None:
                 logged[id(entry.metric)] = entry.metric
                 entry.published_updates = 0
-        for metric in logged.values():
+        of_others = [] if self._synced is None else self._synced.take_computed_for_others()
+        for metric in (*logged.values(), *of_others):
             metric.reset()
 
     @property

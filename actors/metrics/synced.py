@@ -1,11 +1,13 @@
 """SyncedMetrics: values that the ranks log, reduced over all of them."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from ...bus.copies import StaysInRun
+from ...bus.errors import MetricError
 from ...bus.events import Scalar
 from ..checkpoints.weight_names import plain_name
 from ..ranks.fused_reduce import FusedReduce, Share, Slot, Whole
@@ -65,6 +67,7 @@ class SyncedMetrics(StaysInRun):
         self._of_steps = FusedReduce(group)
         self._steps: dict[str, tuple[LogEntry, Value, float, tuple[str, ...]]] = {}
         self._agrees = True  # on names of step values, after the next batch
+        self._computed_for_others: list[Any] = []  # Metrics that this rank has not logged
 
     # -- epochs ------------------------------------------------------------------------------
 
@@ -116,30 +119,62 @@ class SyncedMetrics(StaysInRun):
         return Slot(entry.how if isinstance(entry.how, str) else "values", about)  # type: ignore[arg-type]
 
     def _synced(self, whole: Whole, entry: LogEntry | None, mine: Share | None) -> Iterator[Synced]:
-        slot, share = whole
+        slot, share, ranks = whole
         source, name, recorded, labels, of_loader, metric = slot.about
         about = About(source, name, recorded, tuple(labels), of_loader, metric)
         if slot.how == "flag":
-            yield from self._computed(about, entry)
-        elif slot.how != "values":
+            yield Synced(about, self._computed(about, entry, ranks), None)
+        elif slot.how == "values":
+            yield Synced(about, self._by_function(about, entry, share, ranks), None)
+        else:
             own = None if mine is None else mine.result(slot.how)
             yield Synced(about, share.result(slot.how), own)
-        elif entry is not None:  # only ranks that have logged it know the function
-            reduction = Reduction(entry.how)
-            for value in share.values:
-                reduction.add(value, 1)
-            yield Synced(about, reduction.compute(), None)
 
-    def _computed(self, about: About, entry: LogEntry | None) -> Iterator[Synced]:
-        """Yield what a Metric computes, which exchanges its states with those of other ranks."""
+    def _by_function(
+        self, about: About, entry: LogEntry | None, share: Share, ranks: int
+    ) -> Scalar:
+        """Return what a function makes of all values; only ranks that logged any know it."""
+        value = None
+        if entry is not None and callable(entry.how):
+            reduction = Reduction(entry.how)
+            for each in share.values:
+                reduction.add(each, 1)
+            value = reduction.compute()
+        if ranks == self._group.world.size and value is not None:
+            return value
+        of_ranks = self._group.gather(f"the value of {about.name}", value)
+        found: Scalar = next(each for each in of_ranks if each is not None)
+        return found
+
+    def _computed(self, about: About, entry: LogEntry | None, ranks: int) -> Scalar:
+        """Return what a Metric computes, which exchanges its states with those of other ranks.
+
+        Raises:
+            MetricError: not all ranks know it.
+        """
         metric: Any = entry.metric if entry is not None else None
-        if metric is None:
+        if metric is None and about.metric:
             named = {plain_name(name): part for name, part in self._module.named_modules()}
             metric = named[about.metric]
-        value = resolved(to_scalar(about.name, metric.compute()))
+            self._computed_for_others.append(metric)
+        elif not about.metric and ranks < self._group.world.size:
+            raise MetricError(
+                f"{about.source} logs the Metric {about.name!r}, which is no attribute of the "
+                f"module and was updated on {ranks} of {self._group.world.size} ranks; all ranks "
+                "compute it together, so assign it to an attribute of the module, where all find it"
+            )
+        with warnings.catch_warnings():
+            if not metric._update_count:  # torchmetrics warns of it; other ranks have updates
+                warnings.simplefilter("ignore", UserWarning)
+            value = resolved(to_scalar(about.name, metric.compute()))
         if entry is not None:
             entry.published_updates = metric._update_count
-        yield Synced(about, value, None)
+        return value
+
+    def take_computed_for_others(self) -> list[Any]:
+        """Return the Metrics that were computed since the last call and not logged here."""
+        taken, self._computed_for_others = self._computed_for_others, []
+        return taken
 
     # -- steps -------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ...bus.errors import UsageError
@@ -52,6 +53,7 @@ class LRSchedulers:
         steps_by_optimizer: completed steps of each optimizer so far.
         is_new: tells whether a metric got a value within the last epochs; a scheduler by epochs
             does not get an old value again.
+        agreed: given what it is and this rank's value, returns that of rank 0.
 
     Attributes:
         wants_steps: a scheduler advances with the steps.
@@ -68,6 +70,7 @@ class LRSchedulers:
         metrics: Callable[[], Mapping[str, Any]],
         steps_by_optimizer: Sequence[int],
         is_new: Callable[[str, int], bool] = lambda monitor, epochs: True,
+        agreed: Callable[[str, Any], Any] = lambda what, value: value,
     ) -> None:
         for config in configs:
             if config.needs_metric and config.monitor is None:
@@ -80,6 +83,7 @@ class LRSchedulers:
         self._routes = routes
         self._metrics = metrics
         self._is_new = is_new
+        self._agreed = agreed
         self._seen = list(steps_by_optimizer)
         self.waiting: list[LRSchedulerConfig] = []
         self.wants_steps = bool(self._by_step)
@@ -122,23 +126,33 @@ class LRSchedulers:
         Raises:
             UsageError: a strict monitor was never recorded.
         """
-        due = [
-            config
-            for config in self._by_epoch
-            if epochs % config.frequency == 0
-            and (not config.needs_metric or self._is_new(config.monitor or "", config.frequency))
-        ]
-        if not is_whole:
-            known = self._metrics()
-            due = [c for c in due if not c.needs_metric or c.monitor in known]
+        by_epoch = [config for config in self._by_epoch if epochs % config.frequency == 0]
+        due = [c for c in by_epoch if not c.needs_metric or self._is_due(c, is_whole)]
         return sum(map(self._advance, due))
 
+    def _is_due(self, config: LRSchedulerConfig, is_whole: bool) -> bool:
+        """Return whether a scheduler's metric has got a value, on rank 0."""
+        is_new = self._is_new(config.monitor or "", config.frequency)
+        own = is_new and (is_whole or config.monitor in self._metrics())
+        return bool(self._agreed("whether a learning rate scheduler is due", own))
+
     def _advance(self, config: LRSchedulerConfig) -> bool:
-        metric = monitored_value(config, self._metrics())
+        metric = monitored_value(config, self._recorded_for(config))
         if metric is None and config.needs_metric:
             return False
         self._routes.call("lr_scheduler_step", config.scheduler, config.optimizer_idx, metric)
         return True
+
+    def _recorded_for(self, config: LRSchedulerConfig) -> Mapping[str, Any]:
+        """Return the latest value of each metric; of the monitored one, that of rank 0."""
+        if not config.needs_metric:
+            return {}
+        recorded, monitor = dict(self._metrics()), config.monitor or ""
+        own = recorded.pop(monitor, None)
+        value = self._agreed(f"the value of {monitor}", None if own is None else float(own))
+        if value is not None:
+            recorded[monitor] = torch.tensor(value, dtype=torch.float64)
+        return recorded
 
 
 def monitored_value(config: LRSchedulerConfig, recorded: Mapping[str, Any]) -> Any:

@@ -52,10 +52,12 @@ class Whole(NamedTuple):
     Attributes:
         slot: what it is.
         share: of all ranks.
+        ranks: how many have it.
     """
 
     slot: Slot
     share: Share
+    ranks: int
 
 
 class FusedReduce(StaysInRun):
@@ -130,7 +132,7 @@ class FusedReduce(StaysInRun):
             share = Share(total, weight, values.get(name, ()))
             if name in extremes:
                 share = share._replace(values=[math.nan if nans else extremes[name]])
-            found[name] = Whole(slot, share)
+            found[name] = Whole(slot, share, int(ranks))
         return found
 
     def _extremes(self, mine: Mapping[str, Share]) -> dict[str, float]:
