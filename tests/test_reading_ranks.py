@@ -251,6 +251,24 @@ def test_doctor_finds_nothing_wrong_in_a_clock_that_is_ahead(
     assert nightbus("doctor", run.path).returncode == 0
 
 
+def test_doctor_tells_a_rank_that_wrote_the_end_from_one_that_was_killed(
+    tmp_path: Path, nightbus: Verb
+) -> None:
+    run = nb.RunFolder.create(tmp_path, "ranks")
+    run.begin_attempt().release()
+    for number in range(2):
+        rank = RecordedRank(run, number, 2)
+        if number == 0:
+            rank.add(nb.RunEnded, "failed", "rank 1 is lost")
+        rank.abandon()
+
+    shown = nightbus("doctor", run.path)
+
+    assert shown.returncode == 0
+    assert "rank-00000: the run's end is recorded" in shown.stdout
+    assert "rank-00001: its process ended without a word" in shown.stdout
+
+
 def test_doctor_finds_a_log_that_is_another_ranks(tmp_path: Path, nightbus: Verb) -> None:
     run = _run(tmp_path)
     shutil.copy(run.store(0, 1).path(0), run.store(0, 2).path(0))

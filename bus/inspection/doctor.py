@@ -339,8 +339,11 @@ class _Doctor:
         if not end.started:
             self._find("note", "structure", store.folder, "no event says that the run began")
         self._was_killed |= not end.ended
-        if not end.ended or not end.sealed:
+        if not end.ended:
             what = "its process ended without a word: the log ends after its last whole frame"
+            self._find("note", "end", store.folder, what)
+        elif not end.sealed:
+            what = "the run's end is recorded; its process ended before it had closed the log"
             self._find("note", "end", store.folder, what)
 
     # -- the folder --------------------------------------------------------------------------
