@@ -39,7 +39,7 @@ from .data.prepared_loaders import (
     without_shuffling,
 )
 from .data.rng import undrawn_from
-from .data.shard_sampler import sharded
+from .data.shard_sampler import samples_a_batch, sharded
 from .data.validation_schedule import Interval, ValidationSchedule
 from .data.worker_seeds import workers_seed
 from .hooks import similar_method
@@ -82,6 +82,8 @@ class Loaders:
         common_end: of the epoch on several ranks, if the data of one may end unexpectedly.
         use_distributed_sampler: each of several ranks reads its part of the data; otherwise,
             what its loaders give.
+        in_parts: the training data has an order on which ranks agree, also if there is only one
+            rank, because the run that is resumed had several.
     """
 
     def __init__(
@@ -107,8 +109,10 @@ class Loaders:
         self._routes: Callable[[], Routes] = _not_yet
         self._evaluation: dict[str, list[Any]] = {}
         self._training: Any = None
+        self._whole: Any = None  # the loader of which this rank trains on a part
         self._num_training_batches: int | None = None
         self._workers_seed: int | None = None
+        self.in_parts = False
         self.use_distributed_sampler = True
         self._group: Group = AloneGroup()
         self._order_seed = 0
@@ -133,6 +137,7 @@ class Loaders:
             "_datamodule": None,
             "_evaluation": {},
             "_training": None,
+            "_whole": None,
         }
 
     def set_limit(self, stage: str, limit: float | None) -> None:
@@ -194,7 +199,7 @@ class Loaders:
             routes,
         )
         self._evaluation = {}
-        self._training = None
+        self._training = self._whole = None
         self._workers_seed = workers_seed()
         self._reported_length = self._reported_unread = False
         self._reported_empty.clear()
@@ -208,12 +213,13 @@ class Loaders:
             group: the ranks.
         """
         self._group = group
+        self.in_parts = self.use_distributed_sampler and not group.world.is_alone
         self._order_seed = group.broadcast("the seed of the data's order", torch.initial_seed())
 
     def _part(self, loader: Any, trains: bool) -> Any:
         """Return the loader of this rank's part."""
         world = self._group.world
-        if world.is_alone or not self.use_distributed_sampler:
+        if not self.in_parts or (world.is_alone and not trains):
             return loader
 
         def part(each: Any) -> Any:
@@ -248,7 +254,7 @@ class Loaders:
             )
         loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
         loader = without_shuffling(loader) if self._overfit else loader
-        self._training = self._part(loader, trains=True)
+        self._whole, self._training = loader, self._part(loader, trains=True)
         self._is_compared = False
         if num_batches(loader) == 0:
             _log_of_all.warning("the training dataloader is empty, so there is nothing to train")
@@ -258,6 +264,21 @@ class Loaders:
         total = num_batches(self._training)
         self._num_training_batches = limited(total, self._limits["train"], _name("train"))
         self.schedule.fit_to(self._num_training_batches, self.can_validate)
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of the training data's order, the same on all ranks."""
+        return self._order_seed
+
+    @property
+    def samples_a_batch(self) -> int | None:
+        """Samples of a rank's training batch; None if those of other ranks do not follow from it.
+
+        None as well if no training loader has been requested.
+        """
+        if self._training is None or not (self.in_parts or self._group.world.is_alone):
+            return None
+        return samples_a_batch(self._training)
 
     def read_training(self, rank: int, state: Mapping[str, Any] | None) -> Any:
         """Begin or continue a pass over the training loader.
@@ -525,13 +546,14 @@ class Loaders:
             "workers_seed": self._workers_seed,
             "passes": self._passes,
             "order_seed": self._order_seed,
+            "in_parts": self.in_parts,
             "schedule": self.schedule.state_dict(),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Request the loaders of the state, and restore what ``state_dict`` returned."""
         self._passes = state_dict.get("passes", 0)
-        self._order_seed = state_dict.get("order_seed", self._order_seed)
+        self._take_over_order(state_dict)
         self.schedule.load_state_dict(state_dict.get("schedule", {}))
         if (seed := state_dict.get("workers_seed")) is not None:
             self._workers_seed = seed
@@ -546,6 +568,16 @@ class Loaders:
                 for part, has_workers in zip(_parts(loader), state["warm"], strict=False):
                     if has_workers:
                         keep_warm(part)
+
+    def _take_over_order(self, state_dict: Mapping[str, Any]) -> None:
+        """Read the training data in the order of the run that is resumed."""
+        if not state_dict.get("in_parts", not self._group.world.is_alone):
+            return
+        self._order_seed = state_dict.get("order_seed", self._order_seed)
+        self.in_parts = self.use_distributed_sampler
+        if self._training is not None:  # requested before, perhaps for its length
+            self._training = self._part(self._whole, trains=True)
+            self._count_training()
 
 
 def _parts(loader: Any) -> list[Any]:

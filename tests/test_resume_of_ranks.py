@@ -9,7 +9,6 @@ from ranks import found_by_ranks
 from ranks_resume import fit
 
 import nightbus as nb
-from nightbus.bus.errors import CheckpointError
 
 pytestmark = pytest.mark.long
 Found = list[dict[str, Any]]
@@ -63,13 +62,5 @@ def test_a_limit_of_time_ends_all_ranks_after_the_same_step(found: Found) -> Non
 def test_another_number_of_ranks_goes_on_from_between_two_epochs(
     found: Found, tmp_path: Path
 ) -> None:
-    between, _ = found[0]["left_for_one_process"]
+    between = found[0]["left_for_one_process"]
     assert fit(str(tmp_path), between).current_epoch == 3
-
-
-def test_another_number_of_ranks_is_refused_in_the_middle_of_an_epoch(
-    found: Found, tmp_path: Path
-) -> None:
-    _, within = found[0]["left_for_one_process"]
-    with pytest.raises(CheckpointError, match="middle of an epoch of 2 ranks"):
-        fit(str(tmp_path), within)

@@ -15,6 +15,7 @@ from .loader_copy import copy_in_order, index_sampler, is_map_style
 from .loader_workers import owned
 from .rng import rng_state, set_rng_state
 from .seeded_loader import forget_seeded, seeded_loader, seeded_rest, seeds_workers
+from .shard_sampler import ShardSampler
 from .worker_seeds import PassKey
 
 _log = get_logger("nightbus.data", of_all_ranks=True)
@@ -62,6 +63,7 @@ class DataReader:
             self._iterator: Iterator[Any] = owned(iter(loader))
         elif state is None:
             self._is_warm = is_warm(loader)
+            self._draws_as_alone = False
             self._began = self._first = rng_state()
             self._generators = [generator.get_state() for generator in generators_of(loader)]
             self._iterator = begin_pass(loader, key)
@@ -98,6 +100,7 @@ class DataReader:
             "generators": self._generators,
             "batches": self._read - unused,
             "key": self.key,
+            "draws_as_alone": self._draws_as_alone,
         }
 
     def close(self) -> None:
@@ -111,6 +114,10 @@ class DataReader:
         self._began, self._first = state["began"], state["first"]
         self._generators, self._is_warm = state["generators"], state["is_warm"]
         self.key = state.get("key")
+        self._draws_as_alone = state.get("draws_as_alone", False)
+        for sampler in samplers_of(self._loader):
+            if isinstance(sampler, ShardSampler):
+                sampler.draws_as_alone = self._draws_as_alone
         generators = generators_of(self._loader)
         if len(generators) != len(self._generators):
             raise _other_loader(self._loader)

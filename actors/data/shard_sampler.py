@@ -42,18 +42,30 @@ class ShardSampler(Sampler[Any]):
         seed: of the order; the same on all ranks.
         pads: repeat entries from the order's begin, so that all ranks have the same number.
             Otherwise each entry is read exactly once, and numbers may differ by one.
+
+    Attributes:
+        seed: as given.
+        epoch: adds to the seed.
+        draws_as_alone: the next pass has the order that the sampler alone would draw, from the
+            generators of the run, whose states have to be the same on all ranks.
     """
 
     def __init__(self, sampler: Iterable[Any], rank: int, size: int, seed: int, pads: bool) -> None:
         self.sampler = sampler
         self.seed = seed
         self.epoch = 0
+        self.draws_as_alone = False
         self._rank, self._size, self._pads = rank, size, pads
 
     @property
     def is_in_order(self) -> bool:
         """True if each pass reads the dataset from its begin to its end."""
         return type(self.sampler) is SequentialSampler
+
+    @property
+    def generator(self) -> Any:
+        """That of the sampler of all entries, if it has one of its own."""
+        return getattr(self.sampler, "generator", None)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw another order for another epoch."""
@@ -71,9 +83,18 @@ class ShardSampler(Sampler[Any]):
         return len(range(self._rank, number, self._size))
 
     def __iter__(self) -> Iterator[Any]:
+        if self.draws_as_alone:
+            self.draws_as_alone = False
+            return self._drawn_as_alone()
         if self.is_in_order and not self._pads:
             return iter(range(self._rank, len(self.sampler), self._size))  # type: ignore[arg-type]
-        order = self._order()
+        return self._part_of(self._order())
+
+    def _drawn_as_alone(self) -> Iterator[Any]:
+        """Yield the part of an order that is drawn when the first entry is requested."""
+        yield from self._part_of(list(self.sampler))
+
+    def _part_of(self, order: list[Any]) -> Iterator[Any]:
         number = len(order)
         if self._pads and number:
             number += -number % self._size
@@ -157,3 +178,24 @@ def _reads_its_part(loader: "DataLoader[Any]") -> bool:
     batches = loader.batch_sampler
     samplers = (loader.sampler, batches, getattr(batches, "sampler", None))
     return any(isinstance(sampler, DistributedSampler | ShardSampler) for sampler in samplers)
+
+
+def samples_a_batch(loader: Any) -> int | None:
+    """Return how many samples a rank reads for each batch.
+
+    Args:
+        loader: of a rank's part, or of all data if there is one rank.
+
+    Returns:
+        None if other ranks' batches do not follow from it: the data has no indices, or an order or
+        batches that the user has divided.
+    """
+    if not is_map_style(loader):
+        return None
+    batches = loader.batch_sampler
+    sampler = loader.sampler if batches is None else getattr(batches, "sampler", None)
+    if isinstance(sampler, DistributedSampler):
+        return None
+    if batches is None:
+        return 1
+    return batches.batch_size if type(batches) is BatchSampler else None

@@ -1,8 +1,9 @@
 """Saves and restores the states of a module's torchmetrics Metrics."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from ...bus.errors import CheckpointError
@@ -61,6 +62,54 @@ def load_torchmetrics_state(module: nn.Module, state: Mapping[str, Mapping[str, 
         for key, value in saved.get("beside", {}).items():
             if key in _BESIDE_STATES:
                 setattr(metric, key, _on(value, metric.device))
+
+
+def merged_torchmetrics_states(
+    module: nn.Module, of_ranks: Sequence[Mapping[str, Mapping[str, Any]]]
+) -> dict[str, dict[str, Any]]:
+    """Return the states of several ranks as those of one.
+
+    Args:
+        module: the module.
+        of_ranks: what ``torchmetrics_state`` returned on each rank.
+
+    Raises:
+        CheckpointError: a Metric does not say how its states are merged.
+    """
+    metrics = plain_names(dict(_metrics(module)))
+    names = dict.fromkeys(name for of_rank in of_ranks for name in of_rank)
+    return {
+        name: _merged(
+            name, metrics[name], [of_rank[name] for of_rank in of_ranks if name in of_rank]
+        )
+        for name in names
+        if name in metrics  # the others are refused when they are loaded
+    }
+
+
+def _merged(name: str, metric: Any, saved: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if len(saved) == 1:
+        return dict(saved[0])
+    states: dict[str, Any] = {}
+    for state, reduction in metric._reductions.items():
+        values = [each["states"][state] for each in saved]
+        how = getattr(reduction, "__name__", "")
+        if how == "dim_zero_cat":
+            lists = [value if isinstance(value, list) else [value] for value in values]
+            states[state] = [entry for value in lists for entry in value]
+        elif how in ("dim_zero_sum", "dim_zero_max", "dim_zero_min"):
+            states[state] = reduction(torch.stack(values))
+        else:
+            raise CheckpointError(
+                f"the Metric {name} has gathered values in this epoch on {len(saved)} ranks, and "
+                f"its state {state} does not say how they are added up; resume with as many "
+                "devices, or from a checkpoint between two epochs"
+            )
+    return {
+        "update_count": sum(each["update_count"] for each in saved),
+        "states": states,
+        "beside": saved[0].get("beside", {}),
+    }
 
 
 def _grow_trackers(module: nn.Module, names: Collection[str]) -> None:

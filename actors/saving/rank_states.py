@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...bus.errors import CheckpointError
+from ...bus.system.logging_setup import get_logger
 from ..checkpoints.format import packed_state, unpacked_state
 from ..data.rng import rng_state
 from ..ranks.group import Group
+
+_log = get_logger("nightbus.checkpoint")
 
 # Everything else is the same on all ranks.
 _OWN = ("seq", "rng", "loaders", "loops", "metrics", "torchmetrics", "gradients")
@@ -23,37 +26,43 @@ def states_of_ranks(group: Group, state: Mapping[str, Any], by_all: bool) -> dic
     found: dict[str, Any] = {"world_size": group.world.size}
     if by_all:
         try:
-            own = packed_state({name: state[name] for name in _OWN})
+            own = b""
+            if not group.world.is_global_zero:  # whose own is in the state itself
+                own = packed_state({name: state[name] for name in _OWN})
         except CheckpointError:  # of the same values in the state of rank 0, which is reported
             own = b""
         found["ranks"] = list(group.gather("the states of ranks", own))
     return found
 
 
+def states_by_rank(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what is a rank's own in a checkpoint, by rank; of rank 0 alone if others are missing.
+
+    Args:
+        state: of the checkpoint.
+    """
+    parts = state.get("ranks", ())
+    own = {name: state[name] for name in _OWN}
+    if not all(parts[1:]):
+        return [own]
+    return [own, *(unpacked_state(part) for part in parts[1:])]
+
+
 def state_of_rank(group: Group, state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the state of a checkpoint for this rank.
+    """Return the state of a checkpoint for this rank, which as many ranks have saved.
 
     Without a part of its own, a rank goes on with its present random numbers.
 
     Args:
         group: the ranks.
         state: of the checkpoint.
-
-    Raises:
-        CheckpointError: another number of ranks saved it in the middle of an epoch.
     """
-    world, saved_by = group.world, state.get("world_size", 1)
-    if saved_by != world.size and _is_in_epoch(state.get("loops", {})):
-        raise CheckpointError(
-            f"the checkpoint is from the middle of an epoch of {saved_by} ranks, which had other "
-            f"parts of the data than {world.size} have: resume with {saved_by} devices, or from a "
-            "checkpoint between two epochs"
-        )
-    if world.rank == 0:
+    rank = group.world.rank
+    if rank == 0:
         return state
     parts = state.get("ranks", ())
-    if saved_by == world.size and world.rank < len(parts) and parts[world.rank]:
-        return {**state, **unpacked_state(parts[world.rank])}
+    if rank < len(parts) and parts[rank]:
+        return {**state, **unpacked_state(parts[rank])}
     return {**state, "rng": rng_state()}
 
 
@@ -69,9 +78,19 @@ def seq_of_rank(rank: int, state: Mapping[str, Any]) -> int:
     return int(own.get("seq", state["seq"]))
 
 
-def _is_in_epoch(loops: Any) -> bool:
-    """Return whether a loop has a position in the data."""
-    if not isinstance(loops, Mapping):
-        return False
-    has = isinstance(own := loops.get("state"), Mapping) and "data" in own
-    return has or any(map(_is_in_epoch, loops.values()))
+def report_missing(group: Group, state: Mapping[str, Any]) -> None:
+    """Warn, on rank 0, that a checkpoint has the state of rank 0 alone.
+
+    Args:
+        group: the ranks.
+        state: of the checkpoint.
+    """
+    world = group.world
+    parts = state.get("ranks", ())
+    if world.is_alone or not world.is_global_zero or (len(parts) == world.size and all(parts[1:])):
+        return
+    _log.warning(
+        "the checkpoint was saved on rank 0 alone: others take over its place in the data and its "
+        "metrics, and have other random numbers, so that the run differs from the one that was "
+        "saved"
+    )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...bus.actor import Actor, actor_name
 from ...bus.errors import CheckpointError
+from ...bus.events import Resharded
 from ...bus.system.logging_setup import get_logger
 from ..checkpoints.format import check_carried
 from ..checkpoints.module_modes import ModuleModes
@@ -17,7 +18,8 @@ from ..metrics.states import load_torchmetrics_state, torchmetrics_state
 from ..run_context import RunContext
 from ..run_optimization import RunOptimization
 from .optimizer_states import optimizer_states, restore_optimizers
-from .rank_states import state_of_rank, states_of_ranks
+from .rank_states import report_missing, state_of_rank, states_of_ranks
+from .resharding import Resharding
 from .saved_hyperparameters import SavedHyperparameters
 
 _log = get_logger("nightbus.checkpoint", of_all_ranks=True)
@@ -98,6 +100,10 @@ class RunState:
             "optimization": context.optimization_progress.state_dict(),
             "actors": self._states_of_actors(),
             "loaders": context.loaders.state_dict(),
+            "batches": {
+                "samples": context.loaders.samples_a_batch,
+                "accumulate": context.accumulate_grad_batches,
+            },
             "datamodule": context.datamodule.state_dict() if context.datamodule else {},
             "metrics": context.metrics.state_dict(),
             "torchmetrics": torchmetrics_state(context.lightning_module, context.metrics.over),
@@ -157,11 +163,11 @@ class RunState:
             CheckpointError: the checkpoint holds only weights, or another set-up.
         """
         context = self._context
-        state = state_of_rank(context.group, state)
         if "loops" not in state and "imported" not in state:
             raise CheckpointError(
                 "the checkpoint holds only weights, so training cannot be resumed from it"
             )
+        state = self._of_this_rank(state)
         restore_optimizers(self._optimization, state)
         if "imported" in state:  # a checkpoint of another library holds nothing else
             context.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
@@ -178,6 +184,22 @@ class RunState:
         _restore_gradients(context.lightning_module, state["gradients"])
         self._rng = state["rng"]
         self._saved_modes = state.get("modes")
+
+    def _of_this_rank(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the state for this rank, whichever ranks have saved it."""
+        context = self._context
+        world, was = context.group.world, state.get("world_size", 1)
+        if "loops" not in state:
+            return state
+        if was == world.size:
+            report_missing(context.group, state)
+            return state_of_rank(context.group, state)
+        resharding = Resharding(state, world, context.lightning_module)
+        found = resharding.state(context.loaders, context.accumulate_grad_batches)
+        context.bus.emit(Resharded, was, world.size, resharding.is_exact, source="ranks")
+        if world.is_global_zero:
+            resharding.report()
+        return found
 
     def _restore_actors(self, saved_actors: Mapping[str, Mapping[str, Any]]) -> None:
         present = self._actors_with_state()
