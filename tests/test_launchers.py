@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -116,6 +117,17 @@ def test_variables_that_make_no_sense_are_refused(how: str) -> None:
 
     with pytest.raises(nb.UsageError, match=message):
         world_of_environment(variables)
+
+
+@pytest.mark.parametrize("devices", ["--1", "1,,2", "one", 0, -2, [1, 1]])
+def test_devices_that_are_none_are_refused(devices: Any) -> None:
+    with pytest.raises(nb.UsageError, match="expected a number, -1 for all"):
+        nb.Trainer(devices=devices, accelerator="cpu")
+
+
+def test_a_strategy_for_one_process_is_refused_with_several_devices() -> None:
+    with pytest.raises(nb.UsageError, match="strategy='single_device': 2 processes train"):
+        nb.Trainer(devices=2, accelerator="cpu", strategy="single_device")
 
 
 TRAINING = """

@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -19,9 +20,11 @@ from .._began_in import BEGAN_IN
 from ..actors.process.stop_signals import TERMINATING
 from ..actors.ranks.group import Group
 from ..actors.ranks.joining import has_run_alone, join, joined_group, leave
+from ..actors.ranks.last_act import OTHERS_EXIT_CODE
 from ..actors.ranks.world import STARTED_BY, TOKEN, World
 from ..bus.errors import UsageError
 from ..bus.system.streams import notify_user
+from ..bus.system.terminal_message import write_urgently
 
 # Runs in a new rank before the script does: it dies with the process that has started it.
 _BOOT = """
@@ -39,13 +42,13 @@ _AFTER_FAILURE_S = 5.0
 _EXIT_CODES_OF_SIGNALS = {128 + number for number in TERMINATING}
 
 
-def launch_and_join(world: World, backends: str, timeout: timedelta) -> Group:
+def launch_and_join(world: World, backends: str, timeout: timedelta | None) -> Group:
     """Join the other ranks, and start them before if no launcher has; once for a process.
 
     Args:
         world: which rank this is.
         backends: of torch.distributed, by device, see ``DDPStrategy.backends``.
-        timeout: of a collective operation.
+        timeout: of a collective operation; torch's default if None.
 
     Returns:
         The group of all ranks; that of this process alone if it trains alone.
@@ -63,25 +66,26 @@ def launch_and_join(world: World, backends: str, timeout: timedelta) -> Group:
             "again, each for itself; give all Trainers the same devices, or write two scripts"
         )
     from ..actors.ranks.process_group import tell_failure
-    from ..actors.ranks.store import known_to_ranks, serve_on_loopback  # torch may lack it
+    from ..actors.ranks.store import client_of, known_to_ranks, serve_on_loopback  # optional
 
     command = _command_line(world.size)
     if sys.platform == "linux":  # all are on this machine, whatever its name leads to
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store, token = serve_on_loopback(timeout), secrets.token_hex(16)
-    mine = known_to_ranks(store, token)
-    others = OtherRanks(
-        command,
-        _environment(world, store.port, token),
-        lambda rank, how: tell_failure(mine, world, rank, how),
-    )
+    store, token = serve_on_loopback(), secrets.token_hex(16)
+
+    def tell(rank: int, how: str) -> None:
+        # By a client of its own: that of the training thread may be in use.
+        tell_failure(known_to_ranks(client_of(store), token), world, rank, how)
+
+    others = OtherRanks(command, _environment(world, store.port, token), tell)
     try:
         for rank in range(1, world.size):
             others.start(rank)
-        group = join(world, backends, timeout, mine)
+        group = join(world, backends, timeout, known_to_ranks(store, token))
     except BaseException:
         others.kill()
         raise
+    others.startup_is_over.set()
     atexit.register(others.end)  # which comes before what join has registered
     return group
 
@@ -92,7 +96,10 @@ class OtherRanks:
     Args:
         command: their command line.
         environment: their variables, without those that say which rank one is.
-        tell_failure: tells all ranks that one has failed.
+        tell_failure: tells all ranks that one has failed, from the thread that watches it.
+
+    Attributes:
+        startup_is_over: set once all ranks have joined, or none will.
     """
 
     def __init__(
@@ -106,6 +113,7 @@ class OtherRanks:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._threads: list[threading.Thread] = []
         self._failed: list[int] = []
+        self.startup_is_over = threading.Event()
 
     def start(self, rank: int) -> None:
         """Start a rank, and watch it.
@@ -149,21 +157,27 @@ class OtherRanks:
             return
         if code not in _EXIT_CODES_OF_SIGNALS:  # by which all end together, as was agreed
             self._failed.append(rank)
-        how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
-        self._tell_failure(rank, how)
         group = joined_group()
         if group is not None and group.link is not None:
             group.link.process_ended(rank, code)
+        how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
+        self._tell_failure(rank, how)
+        if not self.startup_is_over.wait(_AFTER_FAILURE_S):
+            # This rank waits for it within torch, which does not hear of it.
+            write_urgently(f"rank {rank} {how} before all ranks had joined")
+            os._exit(OTHERS_EXIT_CODE)
 
     def kill(self) -> None:
         """Kill those that are left."""
+        self.startup_is_over.set()
         for process in self._processes.values():
             process.kill()
         self._join(None)
 
     def _join(self, limit_s: float | None) -> None:
+        end_s = None if limit_s is None else time.monotonic() + limit_s
         for thread in self._threads:
-            thread.join(limit_s)
+            thread.join(None if end_s is None else max(0.0, end_s - time.monotonic()))
 
     def end(self) -> None:
         """Wait for their ends when this process ends; if it fails, or one of them, for a moment.

@@ -220,7 +220,7 @@ class Trainer(TrainerCopies):
         asked = parse_devices(devices, accelerator)
         self.world = asked.world(num_nodes)
         bind_rank(self.world.rank)
-        self.ddp: DDPStrategy = parse_strategy(strategy)
+        self.ddp: DDPStrategy = parse_strategy(strategy, self.world.size)
         level()  # checks NIGHTBUS_LOG now rather than at the first message
         self.config = as_plain(self._arguments)
         self.participants = Participants(

@@ -108,7 +108,7 @@ def _numbers(text: str) -> Any:
     if text.strip() in ("auto", ""):
         return "auto"
     numbers = text.strip().rstrip(",").split(",")
-    if not all(number.strip().lstrip("-").isdecimal() for number in numbers):
+    if not all(number.strip().removeprefix("-").isdecimal() for number in numbers):
         return text
     return [int(number) for number in numbers] if "," in text else int(numbers[0])
 

@@ -32,7 +32,7 @@ def joined_group() -> "ProcessGroup | None":
 def join(
     world: World,
     backends: str,
-    timeout: timedelta,
+    timeout: timedelta | None,
     store: "Store | None" = None,
 ) -> Group:
     """Join the other ranks; a second call returns the group of the first.
@@ -40,15 +40,15 @@ def join(
     Args:
         world: which rank this is.
         backends: of torch.distributed, by device, see ``DDPStrategy.backends``.
-        timeout: of a collective operation.
+        timeout: of a collective operation; torch's default if None.
         store: client of the store of all ranks; connected to here if not given.
 
     Returns:
         The group of all ranks.
 
     Raises:
-        UsageError: this process has joined as another rank, or torch.distributed was initialised
-            by the user without a launcher.
+        UsageError: this process has joined as another rank or for other exchanges, or
+            torch.distributed was initialised by the user without a launcher.
         RankError: the store of rank 0 cannot be reached.
     """
     joined = _Process.group
@@ -58,6 +58,7 @@ def join(
                 f"this process is rank {joined.world.rank} of {joined.world.size}, so all its "
                 "Trainers are; create this one with devices='auto', or use a script of its own"
             )
+        joined.check_options(backends, timeout)
         return joined
     if world.is_alone:
         _refuse_a_group_of_users()

@@ -10,7 +10,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore, Store, get_backend_config
 
 from ...bus.errors import RankLostError, RankMismatchError, UsageError
 from .group import Group
@@ -40,15 +40,19 @@ class ProcessGroup(Group):
         world: which rank this is.
         store: client of the store of all ranks, for this object alone.
         backends: of torch.distributed, by device, see ``DDPStrategy.backends``.
-        timeout: of a collective operation; torch raises after it.
+        timeout: of a collective operation; torch raises after it. Torch's default if None.
 
     Raises:
-        UsageError: torch.distributed was initialised with another number of processes.
+        UsageError: torch.distributed was initialised with another number of processes, or for other
+            exchanges than these.
     """
 
-    def __init__(self, world: World, store: Store, backends: str, timeout: timedelta) -> None:
+    def __init__(
+        self, world: World, store: Store, backends: str, timeout: timedelta | None
+    ) -> None:
         self.world = world
         self._store = _of_nightbus(store, world)
+        self._timeout = timeout
         self._exchanges = 0
         self._longest_pause_s = _LONGEST_PAUSE_S * max(1.0, world.size / _RANKS_A_PAUSE)
         self.wait_for_all("join")  # in short waits, unlike init_process_group, so Ctrl-C is handled
@@ -67,6 +71,35 @@ class ProcessGroup(Group):
                 f"torch.distributed was initialised as rank {dist.get_rank()} of "
                 f"{dist.get_world_size()}, and the launcher started this process as rank "
                 f"{world.rank} of {world.size}; leave init_process_group to the Trainer"
+            )
+        else:
+            self._timeout = None
+            self.check_options(backends, timeout)
+
+    def check_options(self, backends: str, timeout: timedelta | None) -> None:
+        """Check that exchanges are as a Trainer asks, which did not begin them.
+
+        Args:
+            backends: of torch.distributed, by device.
+            timeout: of a collective operation; None for any.
+
+        Raises:
+            UsageError: they are not.
+        """
+        began = "the first one was" if self._owns_group else "init_process_group was"
+        present = _by_device(get_backend_config())
+        wanted = _by_device(backends)
+        if not wanted.items() <= present.items():
+            raise UsageError(
+                f"this Trainer exchanges tensors by {_shown(wanted)}, and {began} told "
+                f"{_shown(present)}: give all Trainers of a script the same accelerator and "
+                "strategy, and leave init_process_group to them"
+            )
+        if timeout not in (None, self._timeout):
+            raise UsageError(
+                f"timeout={timeout}: {began} told {self._timeout or 'none'}, which holds for all "
+                "exchanges of these processes: give all Trainers of a script one strategy, and "
+                "leave init_process_group to them"
             )
 
     def close(self, failure: str) -> None:
@@ -232,6 +265,18 @@ class ProcessGroup(Group):
             return
         for key in (*keys, counter, f"exchange/{self._exchanges}/what"):
             self._store.delete_key(key)
+
+
+def _by_device(backends: str) -> dict[str, str]:
+    """Return the backend for tensors of each device, from torch's text for them."""
+    if ":" not in backends:
+        return {"cpu": backends}
+    pairs = (pair.partition(":") for pair in backends.split(","))
+    return {device: backend for device, _, backend in pairs}
+
+
+def _shown(by_device: dict[str, str]) -> str:
+    return ", ".join(f"{backend} ({device})" for device, backend in by_device.items())
 
 
 def _in_chunks(tensors: list[Tensor]) -> Iterator[list[Tensor]]:

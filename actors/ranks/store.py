@@ -10,13 +10,15 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from ...bus.errors import RankError
 from .world import LOOPBACK, TOKEN, World
 
+_TIMEOUT = timedelta(minutes=30)  # torch's own
 
-def connect(world: World, timeout: timedelta) -> Store:
+
+def connect(world: World, timeout: timedelta | None) -> Store:
     """Connect to the store; serve it on rank 0, unless the launcher does.
 
     Args:
         world: which rank this is.
-        timeout: how long rank 0 may take to serve it.
+        timeout: how long rank 0 may take to serve it; 30 minutes if None.
 
     Returns:
         A client of the store.
@@ -30,7 +32,7 @@ def connect(world: World, timeout: timedelta) -> Store:
             world.address,
             world.port,
             is_master=serves,
-            timeout=timeout,
+            timeout=timeout or _TIMEOUT,
             wait_for_workers=False,
             multi_tenant=True,  # the user's own init_process_group may use the address, too
         )
@@ -43,23 +45,28 @@ def connect(world: World, timeout: timedelta) -> Store:
     return known_to_ranks(store, os.environ.get(TOKEN, ""))
 
 
-def serve_on_loopback(timeout: timedelta) -> TCPStore:
-    """Serve a store for ranks of this machine, on a port that the system chooses.
-
-    Args:
-        timeout: of a request that waits for a key.
-    """
+def serve_on_loopback() -> TCPStore:
+    """Serve a store for ranks of this machine, on a port that the system chooses."""
     with socket.socket() as listening:
         listening.bind((LOOPBACK, 0))
         return TCPStore(
             LOOPBACK,
             listening.getsockname()[1],
             is_master=True,
-            timeout=timeout,
+            timeout=_TIMEOUT,
             wait_for_workers=False,
             multi_tenant=True,
             master_listen_fd=listening.detach(),
         )
+
+
+def client_of(store: TCPStore) -> TCPStore:
+    """Return a further client of a store that this process serves, for another thread.
+
+    Args:
+        store: what ``serve_on_loopback`` has returned.
+    """
+    return TCPStore(LOOPBACK, store.port, is_master=False, wait_for_workers=False)
 
 
 def known_to_ranks(store: Store, token: str) -> Store:

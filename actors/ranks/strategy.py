@@ -38,7 +38,7 @@ class DDPStrategy:
         bucket_cap_mb: size of these buffers in MiB; torch's default if None.
         process_group_backend: ``gloo`` or ``nccl``, for tensors of a GPU; ``nccl`` if None. Tensors
             of the CPU are always exchanged by gloo.
-        timeout: of an exchange of tensors; torch raises after it.
+        timeout: of an exchange of tensors; torch raises after it. Torch's default if None.
 
     Raises:
         UsageError: an option has no such value.
@@ -50,7 +50,7 @@ class DDPStrategy:
     broadcast_buffers: bool = True
     bucket_cap_mb: float | None = None
     process_group_backend: Backend | None = None
-    timeout: timedelta = timedelta(minutes=30)
+    timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.process_group_backend not in (None, "gloo", "nccl"):
@@ -58,8 +58,9 @@ class DDPStrategy:
                 f"process_group_backend={self.process_group_backend!r}: expected 'gloo', 'nccl' or "
                 "None"
             )
-        if not isinstance(self.timeout, timedelta) or self.timeout <= timedelta():
-            raise UsageError(f"timeout={self.timeout!r}: expected a timedelta above 0")
+        timeout = self.timeout
+        if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta()):
+            raise UsageError(f"timeout={timeout!r}: expected a timedelta above 0, or None")
 
     def backends(self, device_type: str) -> str:
         """Return torch's text for the backends of a process group.
@@ -117,16 +118,22 @@ _INSTEAD = {
 }
 
 
-def parse_strategy(strategy: object) -> DDPStrategy:
+def parse_strategy(strategy: object, ranks: int) -> DDPStrategy:
     """Return the strategy that the Trainer's argument means.
 
     Args:
         strategy: ``"auto"``, a name such as ``"ddp"``, or a DDPStrategy.
+        ranks: how many processes train.
 
     Raises:
         UnsupportedArgumentError: it is one of Lightning that does not exist here.
-        UsageError: it is none.
+        UsageError: it is none, or is for one process, and there are several.
     """
+    if strategy == "single_device" and ranks > 1:
+        raise UsageError(
+            f"strategy='single_device': {ranks} processes train, a device each; use 'ddp', or "
+            "start one process, with devices=1"
+        )
     if isinstance(strategy, DDPStrategy):
         return strategy
     if strategy in (None, "auto", "single_device"):

@@ -1,0 +1,69 @@
+"""The group of several processes: what Trainers that share it may ask of it."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
+
+from nightbus.actors.ranks.process_group import ProcessGroup
+from nightbus.actors.ranks.world import World
+from nightbus.bus.errors import UsageError
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def own_group() -> Iterator[None]:
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def joined(timeout: timedelta | None = None) -> ProcessGroup:
+    """A group of one process, which is enough for what is agreed on."""
+    return ProcessGroup(World(), HashStore(), "gloo", timeout)
+
+
+def test_trainers_of_a_script_may_ask_for_the_same() -> None:
+    group = joined(HOUR)
+
+    group.check_options("gloo", None)
+    group.check_options("cpu:gloo", HOUR)
+
+
+def test_another_backend_than_the_first_trainers_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"nccl \(cuda\), and the first one was told gloo \(cpu\)"):
+        joined().check_options("cpu:gloo,cuda:nccl", None)
+
+
+def test_another_timeout_than_the_first_trainers_is_refused() -> None:
+    with pytest.raises(UsageError, match="timeout=1:00:00: the first one was told none"):
+        joined().check_options("gloo", HOUR)
+
+
+def begin_as_users(backends: str) -> None:
+    dist.init_process_group(backends, store=HashStore(), rank=0, world_size=1)
+
+
+def test_a_group_that_the_user_began_is_used_if_it_has_the_backend() -> None:
+    begin_as_users("gloo")
+    group = joined()
+    group.close("")
+
+    assert dist.is_initialized()
+
+
+def test_a_group_that_the_user_began_for_other_devices_is_refused() -> None:
+    begin_as_users("cuda:gloo")
+
+    with pytest.raises(UsageError, match=r"init_process_group was told gloo \(cuda\)"):
+        joined()
+
+
+def test_a_timeout_that_the_users_group_may_not_have_is_refused() -> None:
+    begin_as_users("gloo")
+
+    with pytest.raises(UsageError, match="timeout=1:00:00: init_process_group was told none"):
+        joined(HOUR)
