@@ -22,7 +22,7 @@ from .messages import (
 from .processes import runs
 from .roll_call import RollCall
 
-LAST_WORDS_S = 0.1
+LAST_WORDS_S = 0.3
 """How long a rank whose connection has ended is not dead yet: its word that it raised, or how its
 process ended, may still be under way."""
 
