@@ -16,6 +16,8 @@ from nightbus.bus.inspection.doctor import examine
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.runs.run_folder import RunFolder
 
+pytestmark = pytest.mark.long
+
 LEAVE = {"raises": 0, "exits": 3, "forks_again": 0}
 GO_ELSEWHERE = {"leaves_at_once": 4, "becomes_another_program": 5, "thread_forks": 4}
 TRAIN = {"trains_another": 0, "trains_the_same": 0}

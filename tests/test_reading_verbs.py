@@ -758,6 +758,7 @@ def read_values(segment: Path) -> list[Any]:
     ]
 
 
+@pytest.mark.long
 def test_recover_saves_what_is_sound_of_a_damaged_compressed_segment(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
     chance = random.Random(11)

@@ -162,6 +162,7 @@ class Traced(Striking):
         return self._trace
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recording", ["all", "metrics"])
 def test_a_trace_function_puts_at_each_line_of_the_bus(tmp_path: Path, recording: Any) -> None:
     run, module = trainer(tmp_path, recording=recording), Traced()
@@ -462,6 +463,7 @@ def alarms(strike: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, former)
 
 
+@pytest.mark.long
 def test_a_put_at_the_interpreters_exit_is_refused(tmp_path: Path) -> None:
     program = """
 import atexit, sys
@@ -512,6 +514,7 @@ def test_what_a_forked_worker_would_record_is_refused_with_what_to_do(
         trainer(tmp_path).fit(module, loading)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("spawns")
 def test_a_copy_in_a_spawned_worker_is_in_no_run_and_says_so(tmp_path: Path) -> None:
     data = Putting(_put_as_copy)

@@ -22,7 +22,10 @@ BATCHES = 6
 EPOCHS = 2
 
 # Whether there are more workers than processors is up to the machine.
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+]
 
 
 class Keeps(nb.LightningModule):

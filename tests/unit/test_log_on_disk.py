@@ -536,6 +536,7 @@ def test_merging_summaries_changes_neither_part() -> None:
 # -- torn and damaged ----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_log_cut_at_any_byte_reads_as_its_exact_prefix(log: Recording, tmp_path: Path) -> None:
     log.steps(6)
     log.writer.close()
@@ -1056,6 +1057,7 @@ def test_a_gap_comes_after_what_is_held_back_and_is_counted_once(
     assert holes(events) == 2
 
 
+@pytest.mark.long
 def test_parts_of_a_large_step_that_are_lost_leave_the_others_in_order(
     log: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

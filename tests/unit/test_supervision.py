@@ -103,6 +103,7 @@ async def test_each_wait_is_twice_the_one_before_up_to_the_longest(
     assert waits_s(actor) == pytest.approx([1.0, 2.0, 4.0, 8.0, 10.0, 10.0])
 
 
+@pytest.mark.long
 async def test_a_very_long_crash_loop_comes_to_its_end(autojump_clock: MockClock) -> None:
     host = Host()
     host.put(1)

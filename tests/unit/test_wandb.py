@@ -11,6 +11,7 @@ from models import Small, loader, trainer
 import nightbus as nb
 
 wandb = pytest.importorskip("wandb")
+pytestmark = pytest.mark.long  # each starts the process that W&B writes with
 
 
 def records(folder: Path) -> list[Any]:
