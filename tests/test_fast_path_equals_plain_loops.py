@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import nightbus as nb
-from nightbus.bus.events import ActorTotals, CheckpointSaved, Fault, RunStarted
+from nightbus.bus.events import ActorStarted, ActorTotals, CheckpointSaved, Fault, RunStarted
 from nightbus.loops import running_loss
 from nightbus.loops.fast.evaluation import FastEvaluation
 from nightbus.loops.fast.training import FastTraining
@@ -314,11 +314,12 @@ def counted(kind: type, method: str) -> Iterator[list[int]]:
 def told(run: nb.Trainer) -> list[tuple[Any, ...]]:
     """What a run recorded, times aside.
 
-    A thread writes checkpoints beside training, so what tells their end comes at any time.
+    A thread writes checkpoints beside training and another one starts actors, so what tells of that
+    comes at any time.
     """
     found = []
     for entry in events(run) if run.run_folder is not None and run.recording != "off" else []:
-        if isinstance(entry, RunStarted | ActorTotals | CheckpointSaved):
+        if isinstance(entry, RunStarted | ActorStarted | ActorTotals | CheckpointSaved):
             continue
         fields = msgspec.structs.asdict(entry)
         aside = ["seq", "time_ns", "duration_ns", *(["traceback"] if type(entry) is Fault else [])]
