@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -61,33 +62,35 @@ def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
 
 
+@cache
 def _methods(owner: ast.ClassDef) -> set[str]:
     return {member.name for member in owner.body if isinstance(member, Function)}
 
 
 def _all_bases(
-    owner: ast.ClassDef, classes: dict[str, list[ast.ClassDef]]
+    owner: ast.ClassDef, classes: dict[str, list[ast.ClassDef]], protocols: list[ast.ClassDef]
 ) -> Iterator[ast.ClassDef]:
     """The base classes within the package, and the protocols that a class has all methods of."""
     for base in owner.bases:
         for known in classes.get(_name(base), []):
             if known is not owner:
                 yield known
-                yield from _all_bases(known, classes)
-    for every in classes.values():
-        for known in every:
-            is_protocol = "Protocol" in map(_name, known.bases) and known is not owner
-            if is_protocol and _methods(known) and _methods(known) <= _methods(owner):
-                yield known
+                yield from _all_bases(known, classes, protocols)
+    for known in protocols:
+        if known is not owner and _methods(known) and _methods(known) <= _methods(owner):
+            yield known
 
 
-def _public_functions() -> list[Public]:
+@cache
+def public_functions() -> list[Public]:
     trees = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in _sources()}
     classes: dict[str, list[ast.ClassDef]] = {}
     for tree in trees.values():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 classes.setdefault(node.name, []).append(node)
+    known = (owner for owners in classes.values() for owner in owners)
+    protocols = [owner for owner in known if "Protocol" in map(_name, owner.bases)]
 
     def found(path: str, body: list[ast.stmt], owner: ast.ClassDef | None) -> Iterator[Public]:
         for node in body:
@@ -99,15 +102,17 @@ def _public_functions() -> list[Public]:
                 if {"overload", "setter", "deleter"} & set(map(_name, node.decorator_list)):
                     continue
                 name = f"{owner.name}.{node.name}" if owner else node.name
-                bases = list(_all_bases(owner, classes)) if owner else []
+                bases = list(_all_bases(owner, classes, protocols)) if owner else []
                 yield Public(f"{path}:{node.lineno} {name}", node, owner, bases)
 
     return [each for path, tree in trees.items() for each in found(path, tree.body, None)]
 
 
-FUNCTIONS = _public_functions()
-# An override is documented where it is first defined, a single argument in the first line.
-WITH_ARGUMENTS = [f for f in FUNCTIONS if len(f.arguments) > 1 and not f.overrides]
+def with_arguments() -> list[Public]:
+    """Functions whose docstrings have sections: an override is documented where it is first
+    defined, a single argument in the first line.
+    """
+    return [f for f in public_functions() if len(f.arguments) > 1 and not f.overrides]
 
 
 def _section(doc: str, *names: str) -> str:
@@ -128,7 +133,9 @@ def _documented(each: Public) -> set[str]:
 
 def test_every_public_function_has_a_docstring() -> None:
     missing = [
-        each.where for each in FUNCTIONS if not each.doc and not each.overrides and not each.is_init
+        each.where
+        for each in public_functions()
+        if not each.doc and not each.overrides and not each.is_init
     ]
     assert missing == []
 
@@ -136,7 +143,7 @@ def test_every_public_function_has_a_docstring() -> None:
 def test_args_of_a_docstring_are_the_arguments() -> None:
     missing = {
         each.where: sorted(set(each.arguments) - _documented(each))
-        for each in WITH_ARGUMENTS
+        for each in with_arguments()
         if not set(each.arguments) <= _documented(each)
     }
     assert missing == {}
@@ -148,7 +155,7 @@ def test_what_is_returned_is_said() -> None:
 
     missing = [
         each.where
-        for each in WITH_ARGUMENTS
+        for each in with_arguments()
         if each.function.returns is not None and not each.is_init
         if ast.unparse(each.function.returns) not in NOTHING and not says(each.doc)
     ]
@@ -172,7 +179,7 @@ def test_errors_raised_are_said() -> None:
 
     missing = {
         each.where: sorted(unsaid)
-        for each in WITH_ARGUMENTS
+        for each in with_arguments()
         if (unsaid := {n for n in raised(each) if f"{n}:" not in _section(each.doc, "Raises")})
     }
     assert missing == {}

@@ -11,12 +11,11 @@ from models import Small, loader, trainer
 import nightbus as nb
 from nightbus.sinks.testing import SinkContract
 
-mlflow = pytest.importorskip("mlflow")
-
 
 @pytest.fixture(autouse=True)
 def file_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client alone has no database; files do for a test."""
+    pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
 
@@ -24,8 +23,14 @@ def store(folder: Path) -> str:
     return (folder / "mlruns").as_uri()
 
 
+def client_of(folder: Path) -> Any:
+    import mlflow  # takes seconds, so not while tests are collected
+
+    return mlflow.MlflowClient(store(folder))
+
+
 def runs(folder: Path) -> list[Any]:
-    client = mlflow.MlflowClient(store(folder))
+    client = client_of(folder)
     experiment = client.get_experiment_by_name("nightbus")
     found: list[Any] = client.search_runs([experiment.experiment_id]) if experiment else []
     return found
@@ -33,7 +38,7 @@ def runs(folder: Path) -> list[Any]:
 
 def history(folder: Path, name: str) -> list[tuple[int, float]]:
     (run,) = runs(folder)
-    client = mlflow.MlflowClient(store(folder))
+    client = client_of(folder)
     return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
 
 

@@ -10,8 +10,12 @@ from models import Small, loader, trainer
 
 import nightbus as nb
 
-wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.long  # each starts the process that W&B writes with
+
+
+@pytest.fixture(autouse=True)
+def _needs_wandb() -> None:
+    pytest.importorskip("wandb")  # takes seconds, so not while tests are collected
 
 
 def records(folder: Path) -> list[Any]:
