@@ -6,13 +6,13 @@ import gc
 import os
 import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
+from programs import run_program
 
 from nightbus.bus.events import Event, Hook, Put, Unknown
 from nightbus.bus.log.codec import DecodedEvent, HookSelection
@@ -51,10 +51,10 @@ def nightbus(
     *arguments: str | Path, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the command line to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "nightbus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
+    return run_program(
+        "-m",
+        "nightbus",
+        *map(str, arguments),
         cwd=cwd,
         env={**os.environ, "COLUMNS": "80", **environment},
         timeout=DEADLINE_S,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import DEADLINE_S
+from programs import Program
 
 TESTS = Path(__file__).parent
 # What whoever runs the tests may have of a launcher's variables.
@@ -76,9 +77,15 @@ def environment_of_rank(rank: int, size: int, port: int, **more: str) -> dict[st
 @contextmanager
 def started(
     commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str, str]], folder: Path
-) -> Iterator[list["subprocess.Popen[str]"]]:
-    """Processes that run meanwhile, each in a session of its own, which is killed in the end."""
-    processes: list[subprocess.Popen[str]] = []
+) -> Iterator[list[Program]]:
+    """Python programs that run meanwhile, each in a session of its own, which is killed in the end.
+
+    Args:
+        commands: each begins with this Python.
+        environments: of each.
+        folder: where they run, and where their outputs are kept.
+    """
+    processes: list[Program] = []
     try:
         for number, (command, environment) in enumerate(zip(commands, environments, strict=True)):
             with (
@@ -86,14 +93,13 @@ def started(
                 (folder / f"err-{number}").open("w") as err,
             ):
                 processes.append(
-                    subprocess.Popen(
-                        list(command),
+                    Program(
+                        command[1:],
                         cwd=folder,
-                        env=dict(environment),
+                        env=environment,
                         stdin=subprocess.DEVNULL,
                         stdout=out,
                         stderr=err,
-                        text=True,
                         start_new_session=True,
                     )
                 )
@@ -108,7 +114,7 @@ def started(
             process.wait()
 
 
-def ended(processes: Sequence["subprocess.Popen[str]"], folder: Path) -> list[Ended]:
+def ended(processes: Sequence[Program], folder: Path) -> list[Ended]:
     """How the processes of ``started`` ended; those that do not in time have failed."""
     deadline_s = time.monotonic() + DEADLINE_S
     late = []

@@ -1,16 +1,16 @@
 """Runs in other processes, which tests steer through their sockets."""
 
 import contextlib
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from helpers import DEADLINE_S, eventually
+from programs import Program
 
 import nightbus as nb
 from nightbus.bus.control.protocol import Answer, Request, decode_answer
@@ -25,11 +25,8 @@ class Training:
     """A training process, and the folder of its run."""
 
     def __init__(self, folder: Path, *options: str, program: Path = PROGRAM) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(program), str(folder), *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self.process = Program(
+            [str(program), str(folder), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         line = self.read_until("batch")
         self.run = nb.RunFolder.open(line.split(" ", 2)[2])
@@ -59,7 +56,7 @@ class Training:
 
     def freeze(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+        eventually(lambda: psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
 
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)

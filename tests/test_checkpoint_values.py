@@ -3,8 +3,6 @@
 import dataclasses
 import math
 import re
-import subprocess
-import sys
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -22,6 +20,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import run_program
 
 import nightbus as nb
 from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
@@ -316,7 +315,7 @@ def test_a_type_that_is_not_registered_where_it_is_read_is_said(tmp_path: Path) 
         "from nightbus.actors.checkpoints.format import read_checkpoint\n"
         f"read_checkpoint(Path({str(tmp_path / 'x')!r}))\n"
     )
-    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)
+    done = run_program("-c", read)
 
     assert "CheckpointError: the checkpoint holds a mine.Here, which is not registered" in (
         done.stderr
@@ -333,7 +332,7 @@ def test_an_enum_is_found_only_where_it_is_imported_already(tmp_path: Path) -> N
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         f"read_checkpoint(Path({str(tmp_path / 'x')!r}))\n"
     )
-    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)
+    done = run_program("-c", read)
 
     assert "Color.RED, an enum of" in done.stderr
     assert "which is not imported" in done.stderr
@@ -347,7 +346,7 @@ def test_a_combination_of_flags_is_found_only_where_its_class_is(tmp_path: Path)
         "from nightbus.actors.checkpoints.format import read_checkpoint\n"
         f"read_checkpoint(Path({str(tmp_path / 'x')!r}))\n"
     )
-    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)
+    done = run_program("-c", read)
 
     assert "Way.0, an enum of" in done.stderr
     assert "which is not imported" in done.stderr

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from helpers import DEADLINE_S, nightbus
 from models import Small, loader, trainer
+from programs import Program, run_program
 
 import nightbus as nb
 from nightbus.bus.events import Fork, Gap
@@ -188,9 +189,7 @@ def test_show_as_json_writes_nan_and_infinity_as_strings(tmp_path: Path) -> None
 @pytest.mark.long
 def test_show_says_that_a_killed_run_was_cut_off(tmp_path: Path) -> None:
     script = Path(__file__).parent / "faults" / "training_process.py"
-    with subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with Program([str(script), str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("batch 20"):
@@ -355,7 +354,7 @@ nb.Trainer(max_epochs=99, default_root_dir={str(tmp_path)!r}, log_every_n_steps=
     Dies(), loader()
 )
 """
-    subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=DEADLINE_S)
+    run_program("-c", program, timeout=DEADLINE_S)
     (run,) = (tmp_path / "runs").iterdir()
     replayed = tmp_path / "again"
 

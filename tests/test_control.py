@@ -9,7 +9,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from helpers import DEADLINE_S, eventually, nightbus
 from models import Small, events, loader, trainer
+from programs import Program, run_program
 from steered_runs import Training, recorded, talk, training
 
 import nightbus as nb
@@ -63,13 +63,9 @@ class Stopped(NamedTuple):
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     with training(tmp_path_factory.mktemp("stopped")) as live:
-        sender = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "nightbus", "send", str(live.run.path)),
-                *("stop", "--reason", "seen enough"),
-            ],
+        sender = Program(
+            ["-m", "nightbus", "send", str(live.run.path), *("stop", "--reason", "seen enough")],
             stdout=subprocess.PIPE,
-            text=True,
         )
         answer, _ = sender.communicate(timeout=DEADLINE_S)
         return Stopped(live.run, answer, sender.pid, live.end())
@@ -302,7 +298,7 @@ writer.flush()
 listening = listen(run.path)
 os.kill(os.getpid(), 9)
 """
-    subprocess.run([sys.executable, "-c", program, str(root)], timeout=DEADLINE_S)
+    run_program("-c", program, root, timeout=DEADLINE_S)
     (path,) = (root / "runs").iterdir()
     return path
 
@@ -374,9 +370,7 @@ def test_importing_nightbus_opens_no_socket() -> None:
         "import nightbus.bus.inspection.control_client\n"
         "print(opened)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S
-    )
+    done = run_program("-c", code, timeout=DEADLINE_S)
 
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -719,9 +713,7 @@ if child == 0:
 os.write(1, f"{child}\\n".encode())
 os.kill(os.getpid(), 9)
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with Program(["-c", program, str(tmp_path)], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
     try:

@@ -3,8 +3,6 @@
 import copy
 import io
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import torch
 import torchmetrics
 from models import Small, dataset, loader, trainer
+from programs import run_program
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -352,9 +351,7 @@ def test_classes_of_a_notebook_are_pickled_by_value_in_a_run_and_trained_elsewhe
 ) -> None:
     pytest.importorskip("cloudpickle")
     for program in (NOTEBOOK, ELSEWHERE):
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
-        )
+        done = run_program("-c", program, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
     assert "steps 12" in done.stdout

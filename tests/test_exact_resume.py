@@ -4,8 +4,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import torch
 from helpers import end_workers
 from models import OrderByEpoch, Small, dataset, trainer
+from programs import run_program
 from random_data import Augmented
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -893,7 +892,7 @@ def test_after_an_exception_or_a_kill_the_last_checkpoint_goes_on_exactly(
             "from test_exact_resume import fit_and_fail\n"
             f"fit_and_fail(Path({str(tmp_path / 'b')!r}), {batches}, 'kill')\n"
         )
-        done = subprocess.run([sys.executable, "-c", call], capture_output=True, check=False)
+        done = run_program("-c", call)
         assert done.returncode == -signal.SIGKILL
     else:
         fit_and_fail(tmp_path / "b", batches, how)

@@ -2,14 +2,13 @@
 
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from forking_process import REFUSED, STEPS
 from helpers import DEADLINE_S, seqs
+from programs import run_program
 
 import nightbus as nb
 from nightbus.bus.inspection.doctor import examine
@@ -48,13 +47,7 @@ class Parent(NamedTuple):
 def train(folder: Path, ways: list[str], workers: int = 0) -> Parent:
     """A training of STEPS steps, the first of which fork children that go these ways."""
     program = Path(__file__).with_name("forking_process.py")
-    done = subprocess.run(
-        [sys.executable, str(program), str(folder), str(workers), *ways],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    done = run_program(str(program), str(folder), str(workers), *ways, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     run = RunFolder.open(told["run"])

@@ -1,8 +1,6 @@
 """Children that are forked at the hooks of every function, while a checkpoint is saved, too."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +8,7 @@ import pytest
 from forking_at_hooks import EXITED, HOOKS
 from forking_process import REFUSED
 from helpers import DEADLINE_S, seqs
+from programs import run_program
 
 import nightbus as nb
 from nightbus.bus.inspection.doctor import examine
@@ -45,12 +44,8 @@ class Told(NamedTuple):
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Told:
     function, recording = request.param
     program = Path(__file__).with_name("forking_at_hooks.py")
-    done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path_factory.mktemp("run")), function, recording],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
+    done = run_program(
+        str(program), str(tmp_path_factory.mktemp("run")), function, recording, timeout=DEADLINE_S
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

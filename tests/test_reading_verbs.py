@@ -26,6 +26,7 @@ from helpers import (
     values,
 )
 from models import Small, loader, trainer
+from programs import Program
 
 import nightbus as nb
 from nightbus.__main__ import main
@@ -280,11 +281,8 @@ class Following:
     """A ``nightbus`` process whose lines are read as they come."""
 
     def __init__(self, *arguments: str | Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "nightbus", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self.process = Program(
+            ["-m", "nightbus", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
     def line(self) -> str:

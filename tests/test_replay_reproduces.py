@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from models import Small, loader, trainer
+from programs import Program
 from recorded_runs import RecordedRun
 
 import nightbus as nb
@@ -31,8 +32,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed while it wrote files; the rest of what it recorded was delivered."""
     folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, str(PROCESS), str(folder), "--files"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with Program([PROCESS, folder, "--files"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line == "batch 60\n":

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from helpers import DEADLINE_S
 from models import Small, events, loader, trainer
+from programs import Program
 
 import nightbus as nb
 from nightbus.actors.checkpoints.format import read_checkpoint, write_checkpoint
@@ -596,15 +596,8 @@ def test_another_process_can_have_the_run_saved_and_is_told_where(tmp_path: Path
 
         def on_train_batch_end(self, trainer: nb.Trainer, *_: Any) -> None:
             if self.process is None:
-                asks = [
-                    sys.executable,
-                    "-m",
-                    "nightbus",
-                    "send",
-                    str(trainer.log_dir),
-                    "checkpoint",
-                ]
-                self.process = subprocess.Popen(asks, stdout=subprocess.PIPE, text=True)
+                asks = ["-m", "nightbus", "send", str(trainer.log_dir), "checkpoint"]
+                self.process = Program(asks, stdout=subprocess.PIPE)
             elif self.process.poll() is not None:
                 done.append(self.process.communicate()[0])
                 trainer.should_stop = True

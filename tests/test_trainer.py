@@ -2,8 +2,6 @@
 
 import random
 import re
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import torch
 from helpers import DEADLINE_S
 from models import QUIET, Small, dataset, events, loader, trainer, weights
+from programs import run_program
 from torch.utils.data import DataLoader
 
 import nightbus as nb
@@ -683,9 +682,7 @@ for shows in ("a bar", "a message"):
         os._exit(0)
     os.wait()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    done = run_program("-c", program)
 
     drawn = random.Random(1).random()
     assert done.stdout.splitlines() == [f"a bar {drawn}", f"a message {drawn}"], done.stderr

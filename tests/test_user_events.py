@@ -3,8 +3,6 @@
 import datetime
 import enum
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from helpers import DEADLINE_S, eventually, read_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Small, events, loader, trainer
+from programs import run_program
 from recorded_runs import RecordedRun
 
 import nightbus as nb
@@ -101,13 +100,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def nightbus(*arguments: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "nightbus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=True,
-    )
+    done = run_program("-m", "nightbus", *map(str, arguments), timeout=DEADLINE_S)
     return done.stdout
 
 
@@ -204,15 +197,13 @@ def test_the_replay_verb_prints_what_actors_emit_by_its_name(
 ) -> None:
     (tmp_path / "again.py").write_text(AGAIN)
 
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "nightbus", "replay", str(trained.folder.path)),
-            *("--actor", "again:Again"),
-        ],
-        capture_output=True,
-        text=True,
+    done = run_program(
+        "-m",
+        "nightbus",
+        "replay",
+        str(trained.folder.path),
+        *("--actor", "again:Again"),
         cwd=tmp_path,
-        check=True,
     )
 
     emitted, told = map(json.loads, done.stdout.splitlines())
@@ -297,12 +288,7 @@ print("test_user_events" in sys.modules)
 
 
 def test_another_process_gets_it_as_plain_data_and_imports_nothing(trained: Trained) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(trained.folder.path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program("-c", ELSEWHERE, str(trained.folder.path))
 
     assert done.stdout == "PlainUserEvent tests.SampleSeen 1.png 1\nFalse\n"
 
@@ -357,11 +343,7 @@ def test_diff_compares_it(trained: Trained, tmp_path: Path) -> None:
 
     def compare(path: Path) -> tuple[int, str]:
         (found,) = (path / "runs").iterdir()
-        done = subprocess.run(
-            [sys.executable, "-m", "nightbus", "diff", "--metrics", trained.folder.path, found],
-            capture_output=True,
-            text=True,
-        )
+        done = run_program("-m", "nightbus", "diff", "--metrics", trained.folder.path, found)
         return done.returncode, done.stdout
 
     assert compare(same) == (0, "equal: 12 events compared\n")

@@ -3,7 +3,6 @@
 import gc
 import logging
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from helpers import DEADLINE_S, seqs
 from models import Small, dataset, events, loader, trainer
+from programs import run_program
 from torch.utils.data import DataLoader, Dataset
 
 import nightbus as nb
@@ -472,14 +472,7 @@ module = Small()
 atexit.register(lambda: module.put("at_exit", 1.0))
 trainer(sys.argv[1]).fit(module, loader())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    done = run_program("-c", program, str(tmp_path), cwd=Path(__file__).parent, timeout=DEADLINE_S)
 
     assert "OutsideRunError: put('at_exit') was called after the run's end" in done.stderr
 

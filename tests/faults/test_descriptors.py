@@ -4,8 +4,6 @@ lost is said.
 
 import contextlib
 import errno
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 import torch
 from helpers import DEADLINE_S
 from models import Small, loader, trainer, weights
+from programs import run_program
 from trial_shortages import no_descriptors
 
 import nightbus as nb
@@ -89,12 +88,7 @@ def test_a_checkpoint_that_no_file_can_be_opened_for_is_a_fault_and_not_the_end(
 
 def test_an_image_that_no_file_can_be_opened_for_is_a_fault_and_not_the_end(tmp_path: Path) -> None:
     program = Path(__file__).with_name("starved_images.py")
-    done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path), "0", "3"],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    done = run_program(str(program), str(tmp_path), "0", "3", timeout=DEADLINE_S)
 
     assert done.returncode == 0, done.stderr
     events = list(RunReader(attempt_logs(nb.RunFolder.open(done.stdout.strip()))).events())

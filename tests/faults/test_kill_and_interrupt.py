@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from helpers import DEADLINE_S
+from programs import Program, run_program
 
 import nightbus as nb
 from nightbus.bus.log.reader import EndKind, LogReader
@@ -18,12 +18,9 @@ SCRIPT = Path(__file__).parent / "training_process.py"
 
 
 @contextmanager
-def training(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(folder), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def training(folder: Path, *options: str) -> Iterator[Program]:
+    process = Program(
+        [str(SCRIPT), str(folder), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         yield process
@@ -32,7 +29,7 @@ def training(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def read_until(process: subprocess.Popen[str], line: str) -> list[str]:
+def read_until(process: Program, line: str) -> list[str]:
     assert process.stdout is not None
     lines = []
     for found in process.stdout:
@@ -125,9 +122,7 @@ class Hangs(Small):
 
 nb.Trainer(max_epochs=1, default_root_dir={str(tmp_path)!r}, **QUIET).fit(Hangs(), loader())
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", hangs], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = Program(["-c", hangs], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         read_until(process, "hanging")
         process.send_signal(signal.SIGINT)
@@ -163,9 +158,7 @@ run = nb.Trainer(
 run.fit(Small(), loader())
 print("trained", run.global_step, flush=True)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S
-    )
+    done = run_program("-c", program, timeout=DEADLINE_S)
 
     class Collects(nb.Sink):
         name = "blocks"

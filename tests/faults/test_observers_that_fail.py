@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from models import Small, events, loader, trainer, weights
+from programs import run_program
 
 import nightbus as nb
 
@@ -186,9 +187,7 @@ def test_the_files_of_a_sink_that_died_are_refilled_to_the_byte(
     (said,) = [line for line in capfd.readouterr().err.splitlines() if "dies" in line]
     command = said.partition("deliver the rest with: nightbus ")[2]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "nightbus", *command.split()], capture_output=True, text=True
-    )
+    done = run_program("-m", "nightbus", *command.split())
 
     assert before != whole.read_bytes()
     assert "dies" in done.stderr, done.stderr

@@ -3,14 +3,13 @@ advised works.
 """
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import DEADLINE_S, eventually
 from models import Small, loader, trainer
+from programs import run_program
 
 import nightbus as nb
 
@@ -88,9 +87,7 @@ def test_what_is_advised_for_a_removed_file_writes_it_anew(
     (line,) = (line for line in said.splitlines() if "stopped early" in line)
     assert f"{name} was removed or renamed while it was written" in line
     _, _, command = line.partition("deliver the rest with: nightbus ")
-    subprocess.run(
-        [sys.executable, "-m", "nightbus", *command.split()], check=True, timeout=DEADLINE_S
-    )
+    assert run_program("-m", "nightbus", *command.split(), timeout=DEADLINE_S).returncode == 0
     path = Path(str(run.log_dir))
     whole = fit(tmp_path / "whole", lambda path: None)
     assert (path / name).exists()

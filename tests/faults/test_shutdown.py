@@ -5,8 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import trio
 from helpers import DEADLINE_S
 from models import Small, loader, trainer
+from programs import run_program
 
 import nightbus as nb
 from nightbus.bus.log.reader import EndKind, LogReader
@@ -47,12 +46,7 @@ HOLD_THE_THREAD = ["HoldsTheThread", "HoldsTheThreadAsItStops"]
 def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """How runs with each of the bad actors ended."""
     folder = tmp_path_factory.mktemp("stopping")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    done = run_program(str(SCRIPT), str(folder), timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return {each["bad"]: each for each in found}

@@ -5,7 +5,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import pytest
 from helpers import DEADLINE_S, eventually
 from models import Small, loader, trainer
+from programs import Program
 from torch.utils.data import DataLoader, Dataset
 
 import nightbus as nb
@@ -649,13 +649,12 @@ def test_a_hang_in_another_thread_is_found_there(tmp_path: Path) -> None:
 
 
 @contextmanager
-def training(folder: Path, how: str) -> Iterator[subprocess.Popen[str]]:
+def training(folder: Path, how: str) -> Iterator[Program]:
     """A process that trains, once it has begun its fourth batch; with children it leads a group."""
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(folder), how],
+    process = Program(
+        [str(SCRIPT), str(folder), how],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         start_new_session=True,
     )
     try:

@@ -2,13 +2,12 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers import DEADLINE_S, Recording, read_log, values
 from models import Small, loader, trainer
+from programs import Program, run_program
 
 import nightbus as nb
 from nightbus.bus.errors import RunFolderError
@@ -27,11 +26,8 @@ class Holder:
     """Another process that writes a run, until it is killed."""
 
     def __init__(self, run: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(run)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        self.process = Program(
+            ["-c", HOLD, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self.process.stdout is not None
         self.attempt = int(self.process.stdout.readline())
@@ -90,11 +86,11 @@ sys.stdin.read()
 
 
 def test_a_worker_that_outlives_a_killed_writer_holds_nothing(trained: Path) -> None:
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", WITH_WORKER, str(trained)], **pipes) as writer:
+    pipe = subprocess.PIPE
+    with Program(["-c", WITH_WORKER, trained], stdin=pipe, stdout=pipe) as writer:
         assert writer.wait(DEADLINE_S) == -signal.SIGKILL
         assert writer.stdout is not None
-        assert writer.stdout.readline() == b"\n"
+        assert writer.stdout.readline() == "\n"
 
         assert resume(trained) == 12
 
@@ -135,12 +131,7 @@ for _ in range(40):
 
 
 def test_of_processes_that_begin_at_once_exactly_one_writes(tmp_path: Path) -> None:
-    done = subprocess.Popen(
-        [sys.executable, "-c", RACE, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    done = Program(["-c", RACE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert done.stdout is not None
 
     winners = [int(line) for line in done.stdout]
@@ -195,12 +186,7 @@ def test_a_reader_changes_nothing_and_waits_for_no_lock(tmp_path: Path, verb: li
     written = Written(tmp_path)
     written.log.steps(40)
 
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, *verb, str(written.run.path)],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    done = run_program("-c", WATCHED, *verb, str(written.run.path), timeout=DEADLINE_S)
     written.end()
 
     assert done.stdout
@@ -213,9 +199,7 @@ def test_a_reader_that_stands_still_in_the_middle_does_not_hold_up_the_writer(
     written = Written(tmp_path)
     written.log.steps(1)
     command = ["tail", "-f", "-n", "1", "--metric", "x", str(written.run.path)]
-    reader = subprocess.Popen(
-        [sys.executable, "-m", "nightbus", *command], stdout=subprocess.PIPE, text=True
-    )
+    reader = Program(["-m", "nightbus", *command], stdout=subprocess.PIPE)
     assert reader.stdout is not None
     assert "x = 0" in reader.stdout.readline()
 

@@ -4,14 +4,13 @@ import errno
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import pytest
 import torch
+from programs import run_program
 
 import nightbus as nb
 from nightbus.actors.checkpoints.format import link_checkpoint, read_checkpoint, write_checkpoint
@@ -57,13 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         "HF_TOKEN": "canary-environment",
         "ANYTHING": "canary-environment",
     }
-    done = subprocess.run(
-        [sys.executable, str(HERE / "canary_training.py"), str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    done = run_program(str(HERE / "canary_training.py"), str(folder), *arguments, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     (run,) = (folder / "runs").iterdir()
     return Trained(RunFolder.open(run), json.loads(done.stdout.splitlines()[-1]))

@@ -2,8 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import secret_shapes
 import torch
 import zstandard
+from programs import run_program
 
 import nightbus as nb
 from nightbus.actors.checkpoints.format import read_checkpoint
@@ -30,22 +29,16 @@ HERE = Path(__file__).parent
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs with all secrets, of which the second crashed, and what other sinks wrote."""
     folder = tmp_path_factory.mktemp("secrets")
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(HERE / "secret_training.py"),
-            str(folder),
-            *secret_shapes.arguments(),
-        ],
-        capture_output=True,
-        text=True,
+    done = run_program(
+        str(HERE / "secret_training.py"),
+        str(folder),
+        *secret_shapes.arguments(),
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
             "MLFLOW_ALLOW_FILE_STORE": "true",
             "HUB_TOKEN": secret_shapes.SECRETS["the environment"],
         },
-        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return folder

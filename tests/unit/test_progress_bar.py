@@ -8,8 +8,6 @@ import re
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from helpers import DEADLINE_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import Program
 from rich.console import Console
 
 import nightbus as nb
@@ -486,8 +485,8 @@ class Terminal:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-        self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), *arguments],
+        self.process = Program(
+            [PROGRAM, *arguments],
             stdin=slave,
             stdout=stdout or slave,
             stderr=slave,
