@@ -1,9 +1,11 @@
-"""What the ranks' copies of a module refuse, tried by a process group of one rank."""
+"""What the ranks' copies of a module refuse; by a process group of one rank, or a pretended one."""
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import models
 import pytest
 import torch
 import torch.distributed as dist
@@ -13,7 +15,9 @@ from torch._C._distributed_c10d import HashStore
 from nightbus.actors.ranks.group import AloneGroup
 from nightbus.actors.ranks.replicas import Kind, Replicas
 from nightbus.actors.ranks.strategy import DDPStrategy
-from nightbus.bus.errors import UsageError
+from nightbus.actors.ranks.weights import share_weights
+from nightbus.actors.ranks.world import World
+from nightbus.bus.errors import RankMismatchError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +95,51 @@ def test_what_several_optimizers_train_is_unfrozen_between_epochs(kind: Kind) ->
     steps = {"turns": partial(take_step, replicas, module, 0), "manual": partial(by_hand, replicas)}
     with pytest.raises(UsageError, match=r"^layers\.2\.weight: unfrozen within an epoch"):
         steps[kind]()
+
+
+class AnotherModule(AloneGroup):
+    """The group of rank 0 of two; rank 1 has made another module.
+
+    Args:
+        described: what rank 1 says of it.
+    """
+
+    world = World(rank=0, size=2)
+
+    def __init__(self, described: list[str]) -> None:
+        self._described = described
+
+    def gather(self, what: str, value: Any) -> Any:
+        return [value, "another digest" if isinstance(value, str) else self._described]
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        (
+            ["weight torch.float32 [1, 3]"],
+            r"has weight torch.float32 \[1, 2\] on rank 0, and weight",
+        ),
+        (
+            ["bias torch.float32 [1]", "weight torch.float32 [1, 2]"],
+            "on rank 0, and bias .* rank 1",
+        ),
+        (["weight torch.float32 [1, 2]"], r"bias torch.float32 \[1\] on rank 0, and nothing more"),
+    ],
+)
+def test_modules_of_other_shapes_order_or_number_are_refused_with_the_first_difference(
+    described: list[str], words: str
+) -> None:
+    with pytest.raises(RankMismatchError, match=words):
+        share_weights(AnotherModule(described), nn.Linear(2, 1))
+
+
+def test_training_step_end_is_refused_on_several_ranks(tmp_path: Path) -> None:
+    class Ends(models.Small):
+        def training_step_end(self, output: Any) -> Any:
+            return output
+
+    fitting = models.trainer(tmp_path)
+    fitting.group = AnotherModule([])
+    with pytest.raises(UsageError, match="training_step_end has no effect on gradients of several"):
+        fitting.optimization._replicas(Ends())
