@@ -15,8 +15,10 @@ import torch.distributed as dist
 from helpers import DEADLINE_S
 from ranks_fit import SEED, bits, case, loader, main, trainer
 from ranks_resume import Noisy, what_it_has
+from torchmetrics import CatMetric
 
 import nightbus as nb
+from nightbus.actors.ranks import process_group
 from nightbus.actors.saving import users_save
 
 CASES: list[Any] = []
@@ -196,6 +198,53 @@ def saved_by_user_on_one_rank() -> Any:
             fitting.save_checkpoint("zero-after")
     found = [path for path in ("zero", "one", "zero-after") if Path(path).exists()]
     return {"found": found, "warnings": told.getvalue(), "steps": fitting.global_step}
+
+
+class Gathers(Noisy):
+    """Each rank gathers something in a Metric that no other has."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        super().__init__()
+        self.all = CatMetric()
+        self.values = values
+
+    def on_train_start(self) -> None:
+        if not self.all._update_count:
+            self.all.update(0.0)
+            values: Any = self.all.value
+            values.append(self.values[self.global_rank])
+
+
+def gathered(folder: str, *values: Any) -> Any:
+    fitting = trainer(
+        enable_checkpointing=True, recording="all", default_root_dir=folder, max_epochs=1
+    )
+    fitting.fit(Gathers(values), loader())
+    return fitting
+
+
+@case(CASES)
+def with_large_states() -> Any:
+    """A rank's own state is larger than what may go over the store."""
+    numbers = [torch.full((3000,), float(rank)) for rank in (0, 1)]
+    before, process_group._MAX_BYTES = process_group._MAX_BYTES, 1000
+    try:
+        first = gathered("large", *numbers)
+    finally:
+        process_group._MAX_BYTES = before
+    module = Gathers([None, None])
+    options: Any = {"max_epochs": 2, "default_root_dir": "large"}
+    trainer(**options).fit(module, loader(), ckpt_path=first.checkpointer.last_path)
+    return [float(part.sum()) for part in module.all.value]
+
+
+@case(CASES)
+def with_a_state_that_cannot_be_saved() -> Any:
+    """Of rank 1; that of rank 0 can."""
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        fitting = gathered("cannot", torch.zeros(1), object())
+    return [str(fitting.checkpointer.last_path), fitting.current_epoch, told.getvalue()]
 
 
 if __name__ == "__main__":

@@ -60,3 +60,18 @@ def test_save_checkpoint_on_one_rank_alone_ends_with_a_warning_that_names_the_li
     for each in (of_zero, of_one):
         assert "move the call out of the `if`" in each["warnings"]
         assert "ranks_saving.py:" in each["warnings"]
+
+
+def test_what_a_rank_has_gathered_may_be_of_any_size(found: Found) -> None:
+    assert [of_rank["with_large_states"] for of_rank in found] == [[0.0, 0.0], [0.0, 3000.0]]
+
+
+def test_a_state_of_one_rank_that_cannot_be_saved_is_reported_and_training_goes_on(
+    found: Found,
+) -> None:
+    (last, epochs, told), of_one = (
+        of_rank["with_a_state_that_cannot_be_saved"] for of_rank in found
+    )
+    assert (last, epochs) == ("None", 1)
+    assert "the state of rank 1: " in told
+    assert of_one[:2] == ["None", 1]

@@ -81,6 +81,18 @@ class Group(StaysInRun, ABC):
         """
 
     @abstractmethod
+    def collect(self, what: str, data: bytes) -> list[bytes]:
+        """Give rank 0 the bytes of all ranks, of any size.
+
+        Args:
+            what: what they are, for errors.
+            data: of this rank.
+
+        Returns:
+            On rank 0, the bytes in the order of ranks; empty on the others.
+        """
+
+    @abstractmethod
     def wait_for_all(self, what: str) -> None:
         """Wait until all ranks are here, without a time limit.
 
@@ -182,6 +194,9 @@ class AloneGroup(Group):
 
     def gather(self, what: str, value: Any) -> Sequence[Any]:
         return [value]
+
+    def collect(self, what: str, data: bytes) -> list[bytes]:
+        return [data]
 
     def wait_for_all(self, what: str) -> None:
         pass

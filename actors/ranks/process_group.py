@@ -20,7 +20,7 @@ from .world import World
 
 # No number of bytes that two processes of one run would exchange by mistake.
 _MAX_BYTES = 64 << 20
-_CHUNK_BYTES = 32 << 20  # of tensors that are shared at once
+_CHUNK_BYTES = 32 << 20  # of what goes over the process group at once
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-4, 0.02
 # Ranks that one store answers in the longest pause without being kept busy by it.
 _RANKS_A_PAUSE = 64
@@ -150,6 +150,24 @@ class ProcessGroup(Group):
         self._until(lambda: self._store.check(keys))
         found = [msgspec.msgpack.decode(each) for each in self._store.multi_get(keys)]
         self._forget(keys, self.world.size)
+        return found
+
+    def collect(self, what: str, data: bytes) -> list[bytes]:
+        sizes = self.gather(f"the size of {what}", len(data))
+        if self.world.rank:
+            if data:
+                for some in torch.frombuffer(bytearray(data), dtype=torch.uint8).split(
+                    _CHUNK_BYTES
+                ):
+                    dist.send(some, 0)
+            return []
+        found = [data]
+        for rank, size in enumerate(sizes[1:], 1):
+            row = torch.empty(size, dtype=torch.uint8)
+            if size:
+                for some in row.split(_CHUNK_BYTES):
+                    dist.recv(some, rank)
+            found.append(row.numpy().tobytes())
         return found
 
     def wait_for_all(self, what: str) -> None:

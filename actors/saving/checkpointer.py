@@ -295,11 +295,10 @@ class Checkpointer:
     def _snapshot(self, weights_only: bool, by_all: bool) -> Snapshot | CheckpointError | None:
         """Return a copy of the state, or why a checkpoint cannot hold it; None but on rank 0."""
         resume_point = self._validation or self._cut
-        state = self._state.gather(weights_only, resume_point, self._kept.names, by_all)
-        if not self._context.group.world.is_global_zero:
-            return None
+        is_zero = self._context.group.world.is_global_zero
         try:
-            return take_snapshot(state)
+            state = self._state.gather(weights_only, resume_point, self._kept.names, by_all)
+            return take_snapshot(state) if is_zero else None
         except CheckpointError as error:
             # If the weights are to blame, no save will succeed, so the run ends now.
             weights = self._context.lightning_module.state_dict()

@@ -11,6 +11,7 @@ from ..ranks.group import Group
 
 _log = get_logger("nightbus.checkpoint")
 
+_CANNOT = b"\0cannot be saved: "  # what was packed begins with another byte
 # Everything else is the same on all ranks.
 _OWN = ("seq", "rng", "loaders", "loops", "metrics", "torchmetrics", "gradients")
 
@@ -25,14 +26,29 @@ def states_of_ranks(group: Group, state: Mapping[str, Any], by_all: bool) -> dic
     """
     found: dict[str, Any] = {"world_size": group.world.size}
     if by_all:
-        try:
-            own = b""
-            if not group.world.is_global_zero:  # whose own is in the state itself
+        own = b""
+        if not group.world.is_global_zero:  # whose own is in the state itself
+            try:
                 own = packed_state({name: state[name] for name in _OWN})
-        except CheckpointError:  # of the same values in the state of rank 0, which is reported
-            own = b""
-        found["ranks"] = list(group.gather("the states of ranks", own))
+            except CheckpointError as error:
+                own = _CANNOT + str(error).encode(errors="replace")
+        found["ranks"] = group.collect("the states of ranks", own)
     return found
+
+
+def check_states_of_ranks(state: Mapping[str, Any]) -> None:
+    """Check that all ranks could add their own states to a checkpoint.
+
+    Args:
+        state: with what ``states_of_ranks`` returned.
+
+    Raises:
+        CheckpointError: a rank could not.
+    """
+    for rank, part in enumerate(state.get("ranks", ())):
+        if part.startswith(_CANNOT):
+            why = part.removeprefix(_CANNOT).decode()
+            raise CheckpointError(f"the state of rank {rank}: {why}")
 
 
 def states_by_rank(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:

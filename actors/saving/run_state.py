@@ -18,7 +18,7 @@ from ..metrics.states import load_torchmetrics_state, torchmetrics_state
 from ..run_context import RunContext
 from ..run_optimization import RunOptimization
 from .optimizer_states import optimizer_states, restore_optimizers
-from .rank_states import report_missing, state_of_rank, states_of_ranks
+from .rank_states import check_states_of_ranks, report_missing, state_of_rank, states_of_ranks
 from .resharding import Resharding
 from .saved_hyperparameters import SavedHyperparameters
 
@@ -64,6 +64,9 @@ class RunState:
                 resumed from here.
             kept: names of the run's own checkpoints.
             by_all: all ranks are here, and each adds what is its own.
+
+        Raises:
+            CheckpointError: a rank's own state cannot be saved; raised on rank 0.
         """
         context = self._context
         module = context.lightning_module
@@ -83,6 +86,7 @@ class RunState:
         if not context.group.world.is_alone:
             state |= states_of_ranks(context.group, state, by_all)
         context.routes.call("on_save_checkpoint", state)
+        check_states_of_ranks(state)
         return state
 
     def resume_point(self) -> dict[str, Any]:
