@@ -122,6 +122,15 @@ class Device:
                 f"operations lack it; use {better!r} instead"
             )
 
+    def make_current(self) -> None:
+        """Make the device that which ``"cuda"`` means in this process, if its number was given.
+
+        What code of users or torch makes there without a number would else be on device 0, where
+        each rank would also keep memory for that.
+        """
+        if self.device.type == "cuda" and self.device.index is not None:
+            torch.cuda.set_device(self.device)
+
     @property
     def moves_batches(self) -> bool:
         """True if batches have to be moved from the CPU, or converted."""

@@ -195,8 +195,12 @@ class EventRecorder(StaysInRun):
         if len(recorder.trace.words) > MAX_BUFFERED_EVENTS:
             self.flush()
 
-    def flush(self) -> None:
-        """Write pending events, so that observers see them."""
+    def flush(self, wait: bool = False) -> None:
+        """Write pending events, so that observers see them.
+
+        Args:
+            wait: also wait for values that are on their way from a GPU.
+        """
         writer = self.writer
         if writer is None:
             self.place.recorder.flush_due_ns = NEVER
@@ -210,7 +214,7 @@ class EventRecorder(StaysInRun):
             self._take_from_inbox(writer)
         writer.owner = NOBODY
         try:
-            writer.flush()
+            writer.flush(wait)
         finally:
             writer.owner = owner
             # After the write: another thread may have requested an event since.

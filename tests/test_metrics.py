@@ -1,6 +1,7 @@
 """put and log: what is recorded, when, for whom; and what is refused."""
 
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -310,11 +311,73 @@ def test_a_value_on_its_way_is_recorded_in_order_and_nobody_waits_for_it(
     assert [event.seq for event in recorded] == list(range(len(recorded)))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_cuda_tensor_is_recorded_without_waiting(tmp_path: Path) -> None:
-    run = fit(tmp_path, Small(), accelerator="gpu")
+def test_a_value_on_its_way_that_is_not_finite_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from nightbus.actors.metrics import metrics, reduction, values
 
-    assert all(math.isfinite(put.value) for put in puts(run, "train_loss"))
+    for module in (values, metrics, reduction):
+        monkeypatch.setattr(module, "PendingScalar", Late)
+    monkeypatch.setattr(metrics, "to_scalar", lambda name, value: Late(value))
+
+    class Diverges(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.put("bad", float("nan"))
+            self.put("fine", 1.0)
+            return self.loss(batch)
+
+    fit(tmp_path, Diverges())
+
+    said = capfd.readouterr().err
+    assert said.count("a metric is not finite") == 1
+    assert "metric=bad" in said
+
+
+def test_values_that_have_arrived_do_not_wait_for_the_end_of_the_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from nightbus.actors.metrics import reduction
+
+    monkeypatch.setattr(reduction, "PendingScalar", Late)
+    found, first = reduction.Reduction("mean"), Late(1.0)
+    kept = weakref.ref(first)
+    found.add(first, 1)  # type: ignore[arg-type]
+    first.arrived = True
+    del first
+
+    for _ in range(100):
+        found.add(Late(3.0), 1)  # type: ignore[arg-type]
+
+    assert kept() is None
+    assert found.compute() == pytest.approx(301 / 101)
+
+
+def test_a_checkpoint_waits_for_values_on_their_way_so_that_a_resumed_run_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nightbus.actors.checkpoints.format import read_checkpoint
+    from nightbus.actors.metrics import metrics, reduction, values
+
+    for module in (values, metrics, reduction):
+        monkeypatch.setattr(module, "PendingScalar", Late)
+    to_scalar = values.to_scalar
+    monkeypatch.setattr(
+        metrics, "to_scalar", lambda n, v: Late(0.5) if n == "late" else to_scalar(n, v)
+    )
+
+    class Saves(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.put("late", 0.5)
+            return self.loss(batch)
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.trainer.save_checkpoint(tmp_path / "checkpoint")
+
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(Saves(), loader())
+
+    (put,) = (put for put in puts(run, "late"))
+    assert put.seq <= read_checkpoint(tmp_path / "checkpoint")["seq"]
 
 
 def test_a_metric_that_is_not_finite_is_recorded_and_said_once(

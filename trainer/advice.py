@@ -64,6 +64,11 @@ _KNOWN = [
         "register_buffer, and move batches of your own types in transfer_batch_to_device",
     ),
     _Known(
+        r"Duplicate GPU detected",
+        "two ranks are on one GPU, which NCCL refuses: start as many ranks as there are GPUs, or "
+        'give strategy=nb.DDPStrategy(process_group_backend="gloo")',
+    ),
+    _Known(
         r"must have the same dtype, but got|expected scalar type|have the same dtype"
         r"|[Ii]nput type .* should be the same",
         "a batch has another dtype than the weights: convert it, for example with .float(), in the "

@@ -119,6 +119,7 @@ class OpenRun(StaysInRun):
         kind = FastLogWriter if trainer.recording == "all" else LogWriter
         flight = self.bus.flight
         writer = kind(store, self._identity, self.place, hooks=hooks, flight=flight)
+        writer.not_finite = trainer.metrics.warn_not_finite
         if trainer.strict_recording:
             writer.on_loss = self.bus.stop_run
         self.bus.open_log(writer, store)

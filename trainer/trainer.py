@@ -794,6 +794,7 @@ class Trainer(TrainerCopies):
 
     def join_ranks(self) -> None:
         """Join the other ranks, and start them before if no launcher has."""
+        self.device.make_current()
         backends = self.ddp.backends(self.device.device.type)
         self.group = launch_and_join(self.world, backends, self.ddp.timeout)
         self.metrics.group = self.group

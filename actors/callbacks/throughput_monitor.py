@@ -132,7 +132,7 @@ class ThroughputMonitor(Callback):
         window = self._windows[stage]
         due = (window.batches + 1) % trainer.metrics.log_every_n_steps == 0
         if due and trainer.device.device.type == "cuda":
-            torch.cuda.synchronize()  # kernels may still be running
+            torch.cuda.synchronize(trainer.device.device)  # kernels may still be running
         window.add(self._batch_size_fn(batch), monotonic())
         if due:
             for name, value in window.metrics().items():

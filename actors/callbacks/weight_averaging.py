@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
@@ -81,7 +81,8 @@ class WeightAveraging(Callback):
         self._multi_avg_fn = multi_avg_fn or _Averaging()
         self._device = device if device is None else torch.device(device)
         self._use_buffers = use_buffers
-        self._average: AveragedModel | None = None
+        self._average: Weights | None = None
+        self._updates = 0
         self._module_has_average = False
         self._updated_at = 0  # global_step of the last update
         self._stage = ""
@@ -99,7 +100,7 @@ class WeightAveraging(Callback):
     @property
     def n_averaged(self) -> int:
         """Number of updates of the average."""
-        return 0 if self._average is None else int(self._average.n_averaged)
+        return 0 if self._average is None else self._updates
 
     @property
     def averaged_weights(self) -> list[Tensor]:
@@ -112,29 +113,24 @@ class WeightAveraging(Callback):
             raise UsageError(f"{type(self).__name__} has no average: fit was not called")
         if self._module_has_average:
             return [parameter.detach() for parameter in self._of.parameters()]
-        return [parameter.detach() for parameter in self._average.module.parameters()]
+        return [parameter.detach() for parameter in self._average.parameters()]
 
     # -- hooks -------------------------------------------------------------------------------
 
     def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
         self._stage = stage
         if stage == "fit":
-            self._average, self._module_has_average = None, False
+            self._average, self._updates, self._module_has_average = None, 0, False
             self._loaded, self._updated_at = None, 0
 
     def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Begin with the module's weights, or with what a checkpoint had."""
         self._of = module
-        self._average = AveragedModel(
-            Weights(module),
-            device=self._device or next((p.device for p in module.parameters()), None),
-            multi_avg_fn=self._multi_avg_fn,
-            use_buffers=self._use_buffers,
-        )
+        self._average, self._updates = Weights(module).to(self._device), 0
         self._updated_at = trainer.global_step
         if self._loaded is not None:
             loaded, self._loaded = self._loaded, None
-            self._average.n_averaged.fill_(loaded["n_averaged"])
+            self._updates = loaded["n_averaged"]
             for name, _, average in self._named(module):
                 if name not in loaded["averages"]:
                     raise CheckpointError(f"the checkpoint's average lacks {name}")
@@ -202,8 +198,25 @@ class WeightAveraging(Callback):
     # -- averages ----------------------------------------------------------------------------
 
     def _update(self, module: nn.Module) -> None:
+        """Update the average; unlike torch's AveragedModel without a wait for a GPU."""
         assert self._average is not None
-        self._average.update_parameters(module)
+        mine, others = _tensors(self._average), _tensors(module)
+        averaged = len(mine) if self._use_buffers else len(list(module.parameters()))
+        averaged = averaged if self._updates else 0
+        groups: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+        for idx, (average, other) in enumerate(zip(mine, others, strict=True)):
+            if idx < averaged:
+                averages, weights = groups.setdefault((average.device, average.dtype), ([], []))
+                averages.append(average.detach())
+                weights.append(other.detach().to(average.device))
+            else:
+                average.detach().copy_(other.detach())
+        for (device, dtype), (averages, weights) in groups.items():
+            number: Any = self._updates  # our own functions would wait for a tensor of a GPU
+            if not isinstance(self._multi_avg_fn, _Averaging) or not dtype.is_floating_point:
+                number = torch.full((), self._updates, device=device)
+            self._multi_avg_fn(averages, weights, number)
+        self._updates += 1
 
     def _share_buffers(self, trainer: "Trainer") -> None:
         """Give all ranks rank 0's averages of buffers, as they get its buffers themselves."""
@@ -213,7 +226,7 @@ class WeightAveraging(Callback):
     def _named(self, module: nn.Module) -> list[tuple[str, Tensor, Tensor]]:
         """Return name in a checkpoint, tensor of the module, and its counterpart."""
         assert self._average is not None
-        pairs = zip(_tensors(module), _tensors(self._average.module), strict=True)
+        pairs = zip(_tensors(module), _tensors(self._average), strict=True)
         counterparts = {id(mine): other.detach() for mine, other in pairs}
         return [
             (plain_name(name), tensor, counterparts[id(tensor)])
@@ -225,7 +238,7 @@ class WeightAveraging(Callback):
         """Swap the module's weights with their counterparts."""
         assert self._average is not None
         with torch.no_grad():
-            for mine, other in zip(_tensors(module), _tensors(self._average.module), strict=True):
+            for mine, other in zip(_tensors(module), _tensors(self._average), strict=True):
                 kept = mine.detach().clone()
                 mine.copy_(other)
                 other.copy_(kept)

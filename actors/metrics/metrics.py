@@ -13,6 +13,7 @@ from ...bus.bus import Bus
 from ...bus.errors import CheckpointError, MetricError
 from ...bus.events import Event, Media, PlainUserEvent, Put, Scalar, UserEvent
 from ...bus.log.flight_recorder import NOBODY
+from ...bus.log.place import Place
 from ...bus.media import LARGEST_MEDIA_BYTES, EncodedMedia
 from ...bus.system.logging_setup import get_logger
 from ...bus.user_events import encode_user_event
@@ -31,12 +32,12 @@ from .log_entry import (
     differ,
 )
 from .monitors import Monitors
+from .pending_scalar import PendingScalar
 from .reduction import Reduction
 from .results import Logged, Result
 from .synced import NO_RESULT, Synced, SyncedMetrics
 from .values import (
     MAX_NAME_CHARS,
-    PendingScalar,
     Value,
     as_tensors,
     is_name,
@@ -283,7 +284,7 @@ class Metrics:
             self._show(name, value, labels)
             return
         if type(value) is float and value - value != 0.0:
-            self._warn_not_finite(name, value)
+            self._warn_not_finite(name, value, self.bus.place)
         bus = self.bus
         writer = bus.writer
         thread = threading.get_ident()
@@ -351,11 +352,18 @@ class Metrics:
         self._keep_latest(name, value, labels)
         bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
 
-    def _warn_not_finite(self, name: str, value: float) -> None:
+    def warn_not_finite(self, put: Put) -> None:
+        """Warn of a recorded value that has come from a GPU and is not finite.
+
+        Args:
+            put: the event.
+        """
+        self._warn_not_finite(put.name, put.value, put)
+
+    def _warn_not_finite(self, name: str, value: Scalar, place: Place | Put) -> None:
         """Warn, once for each metric, of NaN and infinities, which are recorded as they are."""
         if name not in self._said_not_finite:
             self._said_not_finite.add(name)
-            place = self.bus.place
             _log.warning(
                 "a metric is not finite",
                 metric=name,

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...bus.events import Scalar
 from ..ranks.fused_reduce import Share
-from .values import PendingScalar, Value, resolved, to_scalar
+from .pending_scalar import PendingScalar
+from .values import Value, resolved, to_scalar
 
 # reduce_fx, unless it is a function -> how it is done.
 REDUCTIONS: dict[Any, str] = {
@@ -26,6 +27,7 @@ REDUCTIONS: dict[Any, str] = {
 
 
 _MAX_UNTAKEN = 1000  # maximum number of values waiting to be reduced
+_MAX_WAITING = 32  # of a GPU's; above, those that have arrived are reduced
 
 
 class Reduction:
@@ -53,6 +55,8 @@ class Reduction:
         """
         if type(value) is PendingScalar:
             self._waiting.append((value, weight))
+            if len(self._waiting) > _MAX_WAITING:
+                self._take_all()
             return
         untaken = self._untaken
         untaken.append((value, weight))  # type: ignore[arg-type]
@@ -60,7 +64,7 @@ class Reduction:
             self._take_all()
 
     def _take_all(self, waits: bool = False) -> None:
-        """Reduce the queued values.
+        """Reduce the queued values, those of a GPU as far as they have arrived.
 
         Args:
             waits: wait for values still being copied.
@@ -71,7 +75,7 @@ class Reduction:
         try:
             while self._untaken:
                 self._take(*self._untaken.popleft())
-            while waits and self._waiting:
+            while self._waiting and (waits or self._waiting[0][0].ready()):
                 value, weight = self._waiting.popleft()
                 self._take(value.result(), weight)
         finally:

@@ -8,27 +8,9 @@ from torch import Tensor
 from ...bus.errors import MetricError
 from ...bus.events import Scalar
 from ...bus.log.codec import as_float
+from .pending_scalar import PendingScalar
 
 MAX_NAME_CHARS = 1000
-
-
-class PendingScalar:
-    """A one-element tensor on a GPU that is being copied to the host."""
-
-    def __init__(self, value: Tensor) -> None:
-        self._host = torch.empty((), dtype=value.dtype, pin_memory=True)
-        self._host.copy_(value.detach().reshape(()), non_blocking=True)
-        self._arrived = torch.cuda.Event()
-        self._arrived.record(torch.cuda.current_stream(value.device))
-
-    def ready(self) -> bool:
-        """Return whether ``result`` would return without waiting."""
-        return bool(self._arrived.query())
-
-    def result(self) -> Scalar:
-        """Return the number, after waiting for it."""
-        self._arrived.synchronize()
-        return self._host.item()
 
 
 Value = Scalar | PendingScalar
@@ -48,7 +30,7 @@ def to_scalar(name: str, value: Any) -> Value:
     if kind is float or kind is bool or (kind is int and -(1 << 63) <= value < 1 << 64):
         return value  # type: ignore[no-any-return]
     if isinstance(value, Tensor):
-        if value.is_cuda and value.numel() == 1:
+        if value.is_cuda and value.numel() == 1 and not value.is_complex():
             return PendingScalar(value)
         try:
             number = value.item()

@@ -124,7 +124,7 @@ class RunState:
 
     def _last_seq(self) -> int:
         """Return the number of the last event in the log."""
-        self._context.bus.flush()
+        self._context.bus.flush(wait=True)  # as for the weights, which are copied next
         writer = self._context.bus.writer
         return self._end_seq if writer is None else writer.written_seq - 1
 

@@ -71,6 +71,7 @@ class EventBuffer(StaysInRun, ABC):
         self._counted_hooks = 0  # and hooks in them
         self._flushed_seq = 0
         self._pending: deque[Put] = deque()  # puts whose value is still being copied
+        self.not_finite: Callable[[Put], object] = id  # is told of such a value of them
         self._selects = flight is not None and hooks != set()
         self._next_word = 0  # position of the first recorded one from which is to be selected,
         self._next_origin = place.origin()  # and the place before it

@@ -384,12 +384,14 @@ class LogWriter(EventBuffer):
             try:
                 if not wait and not value.ready():
                     return
-                arrived: Event = msgspec.structs.replace(event, value=value.result())
+                arrived: Put | Fault = msgspec.structs.replace(event, value=value.result())
             except Exception as error:
                 # The accelerator failed. Training will notice; the log goes on.
                 arrived = _never_arrived(event, error)
             records[bisect_left(records, event.seq, key=_by_seq)] = arrived
             self._pending.popleft()
+            if isinstance(arrived, Put) and arrived.value - arrived.value != 0:
+                self.not_finite(arrived)
 
     # -- the summary -------------------------------------------------------------------------
 
