@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import Recording
 
 # Models here are small: threads that compute together would wait for each other most of the time,
@@ -35,9 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     faults = config.rootpath / "tests" / "faults"
+    has_gpu = torch.cuda.is_available()
     for item in items:
         if item.path.is_relative_to(faults):
             item.add_marker(pytest.mark.long)
+        if not has_gpu and item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.fixture(scope="session", autouse=True)

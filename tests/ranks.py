@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from helpers import DEADLINE_S
 from programs import Program
 
 TESTS = Path(__file__).parent
+# What two ranks train on: processors, or one GPU that they share.
+DEVICES = ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)]
 # What whoever runs the tests may have of a launcher's variables.
 _OF_LAUNCHERS = (
     "SLURM_",
@@ -152,16 +155,20 @@ def run_ranks(folder: Path, script: Path | str, size: int = 2, **more: str) -> l
         return ended(processes, folder)
 
 
-def found_by_ranks(folder: Path, program: str) -> list[dict[str, Any]]:
+def found_by_ranks(
+    folder: Path, program: str, device: str = "cpu", size: int = 2
+) -> list[dict[str, Any]]:
     """Run one of the programs of cases on two ranks; return what each rank's cases found.
 
     Args:
         folder: where they run.
         program: file of the tests.
+        device: what they train on, see ``ranks_fit.ON``.
+        size: number of ranks.
     """
-    ended = run_ranks(folder, TESTS / program)
-    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
-    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+    ended = run_ranks(folder, TESTS / program, size, RANKS_ON=device)
+    assert [each.code for each in ended] == [0] * size, [each.err for each in ended]
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(size)]
 
 
 def run_alone(folder: Path, script: Path | str, *arguments: str, **more: str) -> Ended:

@@ -72,7 +72,8 @@ if __name__ == "__main__":
     trainer = nb.Trainer(
         max_steps=int(os.environ.get("MAX_STEPS", "300")),
         max_epochs=-1,
-        accelerator="cpu",
+        accelerator=os.environ.get("RANKS_ON", "cpu"),
+        strategy=nb.DDPStrategy(process_group_backend="gloo"),
         hang_timeout=5 if FAULT == "hangs" else None,
         callbacks=[Ended()],
         run_name="failing",

@@ -4,6 +4,7 @@ Cases share the processes, because starting them takes most of the time.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,11 @@ import nightbus as nb
 
 CASES: list[Callable[[], Any]] = []
 SAMPLES, FEATURES, SEED = 36, 5, 40
+# What the ranks train on: "cpu", "gpu" for one that all share, "nccl" for one rank on one of them.
+ON = os.environ.get("RANKS_ON", "cpu")
+DEVICE = torch.device("cpu" if ON == "cpu" else "cuda")
+if ON == "nccl":
+    import ranks_alone  # noqa: F401
 
 
 def case(cases: list[Callable[[], Any]]) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
@@ -65,7 +71,8 @@ class Net(nb.LightningModule):
 def trainer(**options: Any) -> nb.Trainer:
     plain: dict[str, Any] = {
         "max_epochs": 2,
-        "accelerator": "cpu",
+        "accelerator": "cpu" if ON == "cpu" else "gpu",
+        "strategy": nb.DDPStrategy(process_group_backend="nccl" if ON == "nccl" else "gloo"),
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
@@ -77,7 +84,7 @@ def trainer(**options: Any) -> nb.Trainer:
 
 def bits(module: nn.Module) -> str:
     """The bytes of all weights."""
-    return "".join(t.detach().numpy().tobytes().hex() for t in module.state_dict().values())
+    return "".join(t.detach().cpu().numpy().tobytes().hex() for t in module.state_dict().values())
 
 
 def weights(module: nn.Module) -> list[float]:
@@ -97,6 +104,7 @@ def trained_by_hand(
     precision: torch.dtype | None = None,
 ) -> Net:
     """What a loop of PyTorch alone makes of the module."""
+    module.to(DEVICE)
     wrapped = DistributedDataParallel(module)
     optimizer: Any = module.configure_optimizers()
     order: Any = batches.sampler
@@ -105,11 +113,12 @@ def trained_by_hand(
         order.set_epoch(epoch)
         turns = list(batches)
         for number, (x, y) in enumerate(turns, 1):
+            x, y = x.to(DEVICE), y.to(DEVICE)
             steps = number % accumulate == 0 or number == len(turns)
             if (number - 1) % accumulate == 0:
                 optimizer.zero_grad()
             wrapped.require_backward_grad_sync = steps
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision is not None):
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision is not None):
                 loss = nn.functional.mse_loss(wrapped(x), y)
             (loss / accumulate).backward()
             if steps:

@@ -4,17 +4,19 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import found_by_ranks
+from ranks import DEVICES, found_by_ranks
 from ranks_fit import SAMPLES, Net, data, trainer, weights
 from torch.utils.data import DataLoader
 
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module", params=DEVICES)
+def found(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
     """What the cases found, by rank."""
-    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_fit.py")
+    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_fit.py", request.param)
 
 
 @pytest.mark.parametrize(

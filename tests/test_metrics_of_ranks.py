@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from helpers import read_to_end
-from ranks import found_by_ranks
+from ranks import DEVICES, found_by_ranks
 from ranks_fit import trainer
 from ranks_log import SAMPLES, Evaluated, numbered
 
@@ -15,16 +15,22 @@ pytestmark = pytest.mark.long
 Found = list[dict[str, Any]]
 
 
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Any:
+    """What the ranks are on."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(device: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the program runs."""
     return tmp_path_factory.mktemp("ranks")
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> Found:
+def found(folder: Path, device: str) -> Found:
     """What the cases found, by rank."""
-    return found_by_ranks(folder, "ranks_log.py")
+    return found_by_ranks(folder, "ranks_log.py", device)
 
 
 @pytest.mark.parametrize("case", ["validated", "tested_with_torchmetrics"])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks import found_by_ranks
+from ranks import DEVICES, found_by_ranks
 from ranks_resume import fit
 
 import nightbus as nb
@@ -14,10 +14,10 @@ pytestmark = pytest.mark.long
 Found = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+@pytest.fixture(scope="module", params=DEVICES)
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What the cases found, by rank."""
-    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_resume.py")
+    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_resume.py", request.param)
 
 
 @pytest.mark.parametrize("case", ["between_epochs", "in_the_middle_of_an_epoch"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import found_by_ranks
+from ranks import DEVICES, found_by_ranks
 from ranks_fit import Net, loader, trainer, weights
 from ranks_steps import ByHand, InTurn, Unfreezes
 
@@ -18,10 +18,10 @@ Found = list[dict[str, Any]]
 TWICE = 8  # the batch of one process that has the samples of both ranks' batches
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+@pytest.fixture(scope="module", params=DEVICES)
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What the cases found, by rank."""
-    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_steps.py")
+    return found_by_ranks(tmp_path_factory.mktemp("ranks"), "ranks_steps.py", request.param)
 
 
 def assert_close(found: list[float], expected: list[float]) -> None:

@@ -559,7 +559,10 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
         ({"devices": []}, r"devices=\[\]: expected a number, -1 for all, 'auto', or a list"),
         ({"num_nodes": 2}, "start the script on each machine with torchrun"),
         ({"strategy": "dpp"}, "strategy='dpp': expected 'auto', 'ddp'"),
-        ({"devices": [3]}, r"devices=\[3\]: this machine has 1 for 'cpu'"),
+        (
+            {"devices": [3], "accelerator": "cpu"},
+            r"devices=\[3\]: this machine has 1 for 'cpu'",
+        ),
         ({"accelerator": "ddp"}, "for several processes give devices="),
         ({"deterministic": "sometimes"}, "expected one of True, False, 'warn'"),
         ({"accelerator": "tpu"}, "expected 'auto', 'cpu', 'gpu' or 'mps'"),
