@@ -221,7 +221,7 @@ class WeightAveraging(Callback):
     def _share_buffers(self, trainer: "Trainer") -> None:
         """Give all ranks rank 0's averages of buffers, as they get its buffers themselves."""
         assert self._average is not None
-        trainer.group.share(self._average.module.buffers())
+        trainer.group.share(self._average.buffers())
 
     def _named(self, module: nn.Module) -> list[tuple[str, Tensor, Tensor]]:
         """Return name in a checkpoint, tensor of the module, and its counterpart."""
