@@ -119,7 +119,9 @@ class RunOptimization:
             )
         kind: Kind = "turns" if self.passes_optimizer_idx else "one"
         kind = "manual" if self.is_manual else kind
-        return Replicas(context.group, context.ddp, module, self.optimizers, kind)
+        replicas = Replicas(context.group, context.ddp, module, self.optimizers, kind)
+        context.metrics.ride_with(replicas)
+        return replicas
 
     def _check_manual(self) -> None:
         """Refuse arguments without effect for manual optimization."""

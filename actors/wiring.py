@@ -36,6 +36,8 @@ class Wiring:
     def __init__(self, context: RunContext, optimization: RunOptimization) -> None:
         self._context, self._optimization = context, optimization
         self._hooks_of_loops: set[str] = set()  # announced by loops of the user's own
+        # Whether ranks reduce what they log in steps; while none does, a step ends without that.
+        self._syncs_steps, self._begins_epochs = True, False
         self.has_training_step_end = False
         self.has_plain_training_step = True
         self.evaluates_first = False
@@ -47,6 +49,14 @@ class Wiring:
     def forget_hooks_of_loops(self) -> None:
         """Prepare for another run, perhaps of other loops."""
         self._hooks_of_loops = set()
+        self._syncs_steps, self._begins_epochs = True, False
+
+    def begin_epoch_of_ranks(self) -> None:
+        """Have the ranks find out in the epoch's first step what they log in steps."""
+        self._begins_epochs = True
+        if not self._syncs_steps:
+            self._syncs_steps = True
+            self.connect()
 
     def connect(self) -> None:
         """Determine the handlers of each hook."""
@@ -68,9 +78,9 @@ class Wiring:
             steps = handlers.get("training_step") or [defaults["training_step"]]
             step = chained("training_step", steps)
             handlers["training_step"] = [optimization.replicas.routed(step)]
-            # First, because callbacks read the values of all ranks.
-            ends = handlers.get("on_train_batch_end", ())
-            handlers["on_train_batch_end"] = [self._sync_step, *ends]
+            if self._syncs_steps:  # first, because callbacks read the values of all ranks
+                ends = handlers.get("on_train_batch_end", ())
+                handlers["on_train_batch_end"] = [self._sync_step, *ends]
         context.routes.set_handlers(handlers, defaults)
         self.evaluates_first = evaluates_first(optimization.optimizers)
         self.has_training_step_end = is_overridden(module, "training_step_end")
@@ -90,6 +100,9 @@ class Wiring:
 
     def _sync_step(self, *_: Any) -> None:
         self._context.metrics.sync_step()
+        if self._begins_epochs and not self._context.metrics.has_steps_of_ranks:
+            self._syncs_steps = False
+            self.connect()
 
     def _has_several(self, numbered: str) -> bool:
         """Return whether there are several of what an argument numbers.

@@ -138,6 +138,7 @@ class TrainingEpochLoop(Loop):
             context.checkpointer.restore_rng()
         if context.optimization.replicas is not None:
             context.optimization.replicas.refresh()
+            context.wiring.begin_epoch_of_ranks()
         if context.running_loss is not None:
             context.running_loss.begin_epoch(self._limit)
         self._fast = FastTraining(self, context)
@@ -321,13 +322,17 @@ class TrainingEpochLoop(Loop):
         self.waits_for_validation = self._loop_context.optimization.has_waiting_schedulers
 
     def _pass_over(self, batch_idx: int) -> None:
-        """Skip a batch that is None."""
+        """Skip a batch that is None; of several ranks, this one takes part without a loss."""
         context = self._loop_context
         context.loaders.report_none("training")
         context.place.begin_batch(batch_idx)
         context.metrics.batch = None
         counts = self.batch_progress.total
         counts.started += 1
+        if (replicas := context.optimization.replicas) is not None:
+            replicas.check_gap(batch_idx, context.optimization.truncated_bptt_steps > 0)
+            self.train_on(None, batch_idx)
+            return
         if self.is_last_batch:
             self._end_accumulation()
         counts.processed += 1

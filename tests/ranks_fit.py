@@ -3,6 +3,7 @@
 Cases share the processes, because starting them takes most of the time.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -190,6 +191,43 @@ def clipped() -> list[str]:
 @case(CASES)
 def bf16() -> list[str]:
     return both(precision="bf16-mixed")
+
+
+class Wide(Net):
+    """Its gradients take more than one bucket, and the ranks tell a value with them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, width), nn.Linear(width, width), nn.Linear(width, 1)
+        )
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.log("loss", loss, sync_dist=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=1e-4)
+
+
+def both_wide(width: int) -> list[str]:
+    module, samples = Wide(width), 3 * 8
+    torch.manual_seed(SEED)
+    trainer(max_epochs=1).fit(module, loader(shuffle=True, samples=samples))
+    by_hand = trained_by_hand(Wide(width), own_part(4, True, samples), epochs=1)
+    return [hashlib.sha256(bits(each).encode()).hexdigest() for each in (module, by_hand)]
+
+
+@case(CASES)
+def wide() -> list[str]:
+    return both_wide(550)  # 1.2 MB; torch's first bucket has 1
+
+
+@case(CASES)
+def very_wide() -> list[str]:
+    return both_wide(2600)  # 27 MB; its others have 25
 
 
 @case(CASES)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torchmetrics
-from ranks_fit import Net, loader, main, trainer
+from ranks_fit import Net, bits, loader, main, trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 import nightbus as nb
@@ -107,6 +107,84 @@ def logged() -> Any:
     return {"at_batches": reads.read, "at_end": at_end}
 
 
+class LogsInSteps(Net):
+    """Logs what ranks tell each other with the gradients, and what they cannot."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        rank = float(dist.get_rank())
+        self.log("loss", loss, sync_dist=True)
+        self.log("sum", rank + 1, sync_dist=True, reduce_fx="sum")
+        self.log("broken", float("nan") if rank else 1.0, sync_dist=True)
+        if batch_idx != 2:
+            self.log("not_always", rank, sync_dist=True)
+        if batch_idx == 2 and rank == 1:
+            return None
+        return loss
+
+    def on_after_backward(self) -> None:
+        self.log("late", float(dist.get_rank()), sync_dist=True)
+
+
+class Silent(LogsInSteps):
+    def log(self, *arguments: Any, **options: Any) -> None:
+        """Log nothing."""
+
+
+class Counts(Reads):
+    """Keeps, too, how many exchanges there were until each batch's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+        self._all_reduce = dist.all_reduce
+        self._number = 0
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        dist.all_reduce = self._counted
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        dist.all_reduce = self._all_reduce
+
+    def _counted(self, *arguments: Any, **options: Any) -> Any:
+        self._number += 1
+        return self._all_reduce(*arguments, **options)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        super().on_train_batch_end(*arguments)
+        self.calls.append(self._number)
+
+
+def logged_in_steps(**options: Any) -> Any:
+    counts, module = Counts(), LogsInSteps()
+    trainer(max_epochs=1, callbacks=[counts], **options).fit(module, loader())
+    silent = Silent()
+    trainer(max_epochs=1, **options).fit(silent, loader())
+    is_same = bits(module) == bits(silent)
+    return {"at_batches": counts.read, "calls": counts.calls, "trains_the_same": is_same}
+
+
+def logged_with_gradients() -> Any:
+    return logged_in_steps()
+
+
+def logged_while_accumulating() -> Any:
+    return logged_in_steps(accumulate_grad_batches=2)
+
+
+class LogsALoss(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss, sync_dist=True)
+        return loss
+
+
+def exchanges_for_a_mean() -> Any:
+    counts = Counts()
+    trainer(max_epochs=1, callbacks=[counts]).fit(LogsALoss(), loader())
+    return counts.calls
+
+
 class Rises(Net):
     """Its validation gets worse on rank 0, and better on rank 1, but less."""
 
@@ -137,6 +215,9 @@ if __name__ == "__main__":
             validated_on_one_sample,
             predicted,
             logged,
+            logged_with_gradients,
+            logged_while_accumulating,
+            exchanges_for_a_mean,
             stopped_early,
         ],
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from ranks_fit import FEATURES, Net, bits, case, loader, main, trainer, weights
+from ranks_fit import FEATURES, Net, bits, case, data, loader, main, trainer, weights
 from torch import nn
 
 import nightbus as nb
@@ -70,6 +70,45 @@ def none_while_accumulating() -> Any:
     fitting = trainer(max_epochs=1, accumulate_grad_batches=2)
     fitting.fit(module, loader())
     return {"bits": bits(module), "steps": fitting.global_step}
+
+
+class Gaps:
+    """Batches, with None instead of the second one on the ranks that it is told."""
+
+    def __init__(self, *ranks: int) -> None:
+        self.ranks = ranks
+
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self) -> Any:
+        rank, size = dist.get_rank(), dist.get_world_size()
+        x, y = (tensor[rank::size].contiguous() for tensor in data().tensors)
+        for number in range(5):
+            part = slice(4 * number, 4 * number + 4)
+            yield None if number == 1 and rank in self.ranks else (x[part], y[part])
+
+
+def with_gaps(*ranks: int, **options: Any) -> Any:
+    module = Net()
+    fitting = trainer(max_epochs=1, **options)
+    fitting.fit(module, Gaps(*ranks))
+    return {"bits": bits(module), "steps": fitting.global_step}
+
+
+@case(CASES)
+def gap_on_rank_1() -> Any:
+    return with_gaps(1)
+
+
+@case(CASES)
+def gap_on_all() -> Any:
+    return with_gaps(0, 1)
+
+
+@case(CASES)
+def gap_while_accumulating() -> Any:
+    return with_gaps(1, accumulate_grad_batches=2)
 
 
 class Gan(nb.LightningModule):

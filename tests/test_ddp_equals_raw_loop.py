@@ -20,7 +20,18 @@ def found(
 
 
 @pytest.mark.parametrize(
-    "case", ["plain", "uneven", "with_hooks", "buffers", "accumulated", "clipped", "bf16"]
+    "case",
+    [
+        "plain",
+        "uneven",
+        "with_hooks",
+        "buffers",
+        "accumulated",
+        "clipped",
+        "bf16",
+        "wide",
+        "very_wide",
+    ],
 )
 def test_fit_gives_the_weights_of_a_loop_of_pytorch_alone_bit_for_bit(
     case: str, found: list[dict[str, Any]]

@@ -1,5 +1,6 @@
 """Two ranks evaluate each sample once, and log, monitor and stop by the values of both."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,37 @@ def test_what_one_rank_alone_logs_is_known_to_all(found: Found) -> None:
     for of_rank in found:
         assert of_rank["logged"]["at_batches"][0]["of_one"] == 7.0
         assert of_rank["logged"]["at_end"]["of_one_epoch"] == 7.0
+
+
+RIDING = ["logged_with_gradients", "logged_while_accumulating"]
+
+
+@pytest.mark.parametrize("case", RIDING)
+def test_values_of_a_step_are_those_of_all_ranks_however_they_are_exchanged(
+    case: str, found: Found
+) -> None:
+    first, second = (of_rank[case]["at_batches"] for of_rank in found)
+    assert len(first) == 5
+    for batch_idx, (mine, others) in enumerate(zip(first, second, strict=True)):
+        assert (mine["sum"], mine["not_always"]) == (3.0, 0.5)
+        assert batch_idx == 2 or mine["late"] == 0.5  # there, rank 1 may have no backward
+        assert math.isnan(mine["broken"])
+        assert mine["loss"] == others["loss"]
+
+
+@pytest.mark.parametrize("case", RIDING)
+def test_what_is_logged_changes_nothing_in_training_even_if_it_is_not_finite(
+    case: str, found: Found
+) -> None:
+    assert all(of_rank[case]["trains_the_same"] for of_rank in found)
+
+
+def test_means_that_are_logged_before_the_backward_take_no_exchange_of_their_own(
+    found: Found,
+) -> None:
+    for of_rank in found:
+        calls = of_rank["exchanges_for_a_mean"]
+        assert calls == [calls[0]] * 5  # the first is where the name is agreed on
 
 
 def test_without_sync_dist_or_on_rank_zero_only_a_value_is_the_ranks_own(found: Found) -> None:

@@ -38,6 +38,9 @@ def assert_close(found: list[float], expected: list[float]) -> None:
         "by_hand",
         "unfrozen",
         "short_accumulation",
+        "gap_on_rank_1",
+        "gap_on_all",
+        "gap_while_accumulating",
     ],
 )
 def test_all_ranks_have_the_same_weights_in_the_end(case: str, found: Found) -> None:
@@ -58,6 +61,20 @@ def test_a_step_is_skipped_if_no_rank_has_a_loss(found: Found) -> None:
     trainer(max_epochs=1).fit(alone, loader(TWICE))
     assert found[0]["none_on_all"]["steps"] == 4
     assert_close(found[0]["none_on_all"]["weights"], weights(alone))
+
+
+@pytest.mark.parametrize(
+    ("gap", "none"),
+    [
+        ("gap_on_rank_1", "none_on_rank_1"),
+        ("gap_on_all", "none_on_all"),
+        ("gap_while_accumulating", "none_while_accumulating"),
+    ],
+)
+def test_a_batch_that_is_none_on_a_rank_is_a_step_without_a_loss_there(
+    gap: str, none: str, found: Found
+) -> None:
+    assert found[0][gap] == {name: found[0][none][name] for name in ("bits", "steps")}
 
 
 def test_gradients_are_averaged_at_the_end_of_an_accumulation_that_data_cuts_short(

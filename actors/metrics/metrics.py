@@ -22,6 +22,7 @@ from ..checkpoints.weight_names import plain_name, plain_names, wrapped_by
 from ..data.batch_size import sizes_of
 from ..logging_mixin import ReduceFx
 from ..ranks.group import AloneGroup, Group
+from ..ranks.replicas import Replicas
 from .log_entry import (
     ALL_LOADERS,
     EVALUATION_STEP,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
 _BATCH_END = ("on_train_batch_end", "on_batch_end")
+_EARLY = ("on_batch_start", "on_train_batch_start", "training_step")  # before backward
 _NO_BATCH = object()
 _NO_STEP = -1
 _log = get_logger("nightbus.metrics")
@@ -417,7 +419,7 @@ class Metrics:
         scalar = to_scalar(name, value)
         if entry.on_step:
             if entry.syncs_step:
-                self._keep_for_ranks(entry, scalar, batch_size)
+                self._keep_for_ranks(entry, scalar, batch_size, is_early=entry.hook in _EARLY)
             else:
                 self._record_step(source, entry, scalar)
         if entry.on_epoch:
@@ -440,19 +442,35 @@ class Metrics:
             is_in_time = entry.stage == "train" and entry.hook not in _BATCH_END
             entry.syncs_step = bool(sync_dist) and is_in_time and entry.metric is None
 
-    def _keep_for_ranks(self, entry: LogEntry, scalar: Value, batch_size: int | None) -> None:
-        """Keep a step's value until all ranks reduce theirs."""
+    def _keep_for_ranks(
+        self, entry: LogEntry, scalar: Value, batch_size: int | None, is_early: bool = False
+    ) -> None:
+        """Keep a step's value until all ranks reduce theirs; early ones are there for backward."""
         assert self._synced is not None
         is_due = self.is_due if self.step == _NO_STEP else self._is_due
         labels = entry.to_step if is_due else entry.to_step_thinned
         size = self._size_of_batch() if batch_size is None else batch_size
-        self._synced.add_step(entry, scalar, float(size), labels)
+        self._synced.add_step(entry, scalar, float(size), labels, is_early)
+
+    def ride_with(self, replicas: Replicas) -> None:
+        """Have the ranks exchange values of steps with the gradients, where that can be.
+
+        Args:
+            replicas: what averages the gradients.
+        """
+        if self._synced is not None and replicas.carries:
+            self._synced.ride_with(replicas)
 
     def sync_step(self) -> None:
         """Record the step's values of all ranks; called on all of them at the end of a batch."""
         if self._synced is not None:
             for synced in self._synced.of_step():
                 self._record_synced(synced)
+
+    @property
+    def has_steps_of_ranks(self) -> bool:
+        """Whether the ranks reduce some value of each step; the same on all."""
+        return self._synced is not None and self._synced.has_steps
 
     def _record_synced(self, synced: Synced) -> None:
         """Record a value of all ranks: in the log of rank 0; others record what was their own."""

@@ -10,13 +10,15 @@ from ...bus.copies import StaysInRun
 from ...bus.errors import MetricError
 from ...bus.events import Scalar
 from ..checkpoints.weight_names import plain_name
-from ..ranks.fused_reduce import FusedReduce, Share, Slot, Whole
+from ..ranks.fused_reduce import COLUMNS, FusedReduce, Share, Slot, Whole
 from ..ranks.group import Group
+from ..ranks.replicas import Replicas
 from .log_entry import LogEntry
 from .reduction import Reduction
 from .values import Value, resolved, to_scalar
 
 NO_RESULT = -2  # instead of a dataloader: for callbacks alone
+_EARLY = "before backward: "  # in names of step values
 
 
 class About(NamedTuple):
@@ -66,6 +68,8 @@ class SyncedMetrics(StaysInRun):
         self._of_epochs: dict[str, FusedReduce] = {}  # by stage
         self._of_steps = FusedReduce(group)
         self._steps: dict[str, tuple[LogEntry, Value, float, tuple[str, ...]]] = {}
+        self._replicas: Replicas | None = None
+        self._riding: dict[str, None] = {}  # names of values that ranks tell with the gradients
         self._agrees = True  # on names of step values, after the next batch
         self._computed_for_others: list[Any] = []  # Metrics that this rank has not logged
 
@@ -178,8 +182,29 @@ class SyncedMetrics(StaysInRun):
 
     # -- steps -------------------------------------------------------------------------------
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether there are names of step values that the ranks have agreed on."""
+        return bool(self._of_steps.slots)
+
+    def ride_with(self, replicas: Replicas) -> None:
+        """Exchange values with the gradients, from the step on after their names are agreed on.
+
+        That is for means and sums that are logged before the backward, and in float32, if the
+        module is. All others take an exchange of their own.
+
+        Args:
+            replicas: what averages the gradients.
+        """
+        self._replicas = replicas
+        replicas.numbers = self._numbers
+
+    def _numbers(self) -> list[float]:
+        """Return what is told of the present step with its gradients."""
+        return self._of_steps.row(self._shares(), self._riding) if self._riding else []
+
     def add_step(
-        self, entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...]
+        self, entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...], is_early: bool
     ) -> None:
         """Keep a step's value until the step ends.
 
@@ -188,37 +213,71 @@ class SyncedMetrics(StaysInRun):
             value: of this rank.
             weight: its weight in a mean.
             labels: of its destinations.
+            is_early: it is there before the step's backward.
         """
         key = f"{entry.hook} {entry.dataloader_idx} {entry.name}"
-        self._steps[key] = entry, value, weight, labels
+        self._steps[_EARLY + key if is_early else key] = entry, value, weight, labels
 
     def of_step(self) -> Iterator[Synced]:
         """Yield the step's values of all ranks, and those of names that are not agreed on yet."""
+        shares = self._shares()
         kept, self._steps = self._steps, {}
-        shares: dict[str, Share] = {}
-        slots: dict[str, Slot] = {}
-        for key, (entry, value, weight, labels) in kept.items():
-            number = float(resolved(value))
-            how = entry.how if isinstance(entry.how, str) else "mean"
-            total = number * weight if how == "mean" else number
-            shares[key] = Share(total, weight, [number] if how in ("min", "max") else ())
-            about = About(entry.source, entry.name, entry.step_name, labels, entry.of_loader)
-            slots[key] = Slot(how, about)  # type: ignore[arg-type]
-        if self._agrees:
-            self._agrees = False
-            self._of_steps.agree(slots)
-        agreed = self._of_steps.reduce_agreed(shares)
+        agrees, self._agrees = self._agrees, False
+        if agrees:
+            self._of_steps.agree({key: _slot_of_step(*each) for key, each in kept.items()})
+        agreed = self._reduced(shares)
+        if agrees and self._replicas is not None:
+            self._board(self._replicas)
         for key, whole in agreed.items():
-            yield from self._synced_step(whole, shares.get(key), slots.get(key))
-        for key, slot in slots.items():
+            labels = kept[key][3] if key in kept else None
+            yield self._synced_step(whole, shares.get(key), labels)
+        for key, each in kept.items():
             if key not in agreed:
+                slot = _slot_of_step(*each)
                 yield Synced(slot.about, shares[key].result(slot.how), None)
 
-    def _synced_step(self, whole: Whole, mine: Share | None, slot: Slot | None) -> Iterator[Synced]:
+    def _shares(self) -> dict[str, Share]:
+        found = {}
+        for key, (entry, value, weight, _) in self._steps.items():
+            number, how = float(resolved(value)), entry.how
+            total = number if how in ("sum", "min", "max") else number * weight
+            found[key] = Share(total, weight, [number] if how in ("min", "max") else ())
+        return found
+
+    def _reduced(self, shares: dict[str, Share]) -> dict[str, Whole]:
+        """Return the values of all ranks: those that were told with the gradients, and the rest."""
+        heard = None
+        if self._replicas is not None and self._riding:
+            heard = self._replicas.heard()
+        if heard is None:
+            return self._of_steps.reduce_agreed(shares, list(self._of_steps.slots))
+        rest = [name for name in self._of_steps.slots if name not in self._riding]
+        told = self._of_steps.wholes(shares, self._riding, heard)
+        return told | self._of_steps.reduce_agreed(shares, rest)
+
+    def _board(self, replicas: Replicas) -> None:
+        """Let the values ride, from the next step on, of whose names that can be said."""
+        riding = {
+            name: None
+            for name, slot in self._of_steps.slots.items()
+            if name.startswith(_EARLY) and slot.how in ("mean", "sum")
+        }
+        if riding != self._riding:
+            self._riding = riding
+            replicas.carry(len(riding) * COLUMNS)
+
+    def _synced_step(
+        self, whole: Whole, mine: Share | None, labels: tuple[str, ...] | None
+    ) -> Synced:
+        how, (source, name, recorded, agreed_labels, of_loader, _) = whole.slot
         # Whether sinks get this step is the same on all ranks, and not in what was agreed on.
-        how, (source, name, recorded, labels, of_loader, _) = whole.slot
-        if slot is not None:
-            labels = slot.about.labels
+        labels = tuple(agreed_labels) if labels is None else labels
         own = None if mine is None else mine.result(how)
-        about = About(source, name, recorded, tuple(labels), of_loader)
-        yield Synced(about, whole.share.result(how), own)
+        about = About(source, name, recorded, labels, of_loader)
+        return Synced(about, whole.share.result(how), own)
+
+
+def _slot_of_step(entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...]) -> Slot:
+    how = entry.how if isinstance(entry.how, str) else "mean"
+    about = About(entry.source, entry.name, entry.step_name, labels, entry.of_loader)
+    return Slot(how, about)  # type: ignore[arg-type]

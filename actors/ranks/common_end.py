@@ -70,8 +70,8 @@ class CommonEnd(StaysInRun):
         return any(over)
 
     def _begin(self, replicas: Replicas | None) -> None:
-        takes_flags = replicas is not None and replicas.takes_flags
-        self._replicas = replicas if takes_flags else None
+        carries = replicas is not None and replicas.carries
+        self._replicas = replicas if carries else None
         if self._replicas is not None:
             self._replicas.tells_flags = True
         self.rides, self._share = False, 0.0

@@ -1,7 +1,7 @@
 """FusedReduce: numbers of all ranks under agreed names, reduced in one exchange."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,7 +10,8 @@ from ...bus.copies import StaysInRun
 from .group import Group
 
 How = Literal["mean", "sum", "min", "max", "values", "flag"]
-_COLUMNS = 4  # of a slot: total, weight, ranks that have it, NaNs
+COLUMNS = 4
+"""Of a slot: total, weight, ranks that have it, NaNs."""
 
 
 class Slot(NamedTuple):
@@ -76,6 +77,11 @@ class FusedReduce(StaysInRun):
         self._group = group
         self._slots: dict[str, Slot] = {}
 
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """What was agreed on, by name."""
+        return self._slots
+
     def agree(self, slots: Mapping[str, Slot]) -> None:
         """Agree on the names that any rank has, over the store.
 
@@ -95,51 +101,71 @@ class FusedReduce(StaysInRun):
             slots: what they are, at least of the new ones.
         """
         new = {name: slots[name] for name in mine if name not in self._slots}
-        row = self._sum(mine, len(new))
-        if row[0]:
+        number, *row = self._sum([float(len(new)), *self.row(mine, self._slots)])
+        if number:
             self.agree(new)
-            row = self._sum(mine, 0)
-        return self._wholes(mine, row)
+            row = self._sum(self.row(mine, self._slots))
+        return self.wholes(mine, self._slots, row)
 
-    def reduce_agreed(self, mine: Mapping[str, Share]) -> dict[str, Whole]:
-        """Return those of the agreed names alone; without any, nothing is exchanged.
+    def reduce_agreed(self, mine: Mapping[str, Share], names: Iterable[str]) -> dict[str, Whole]:
+        """Return agreed numbers; without any name, nothing is exchanged.
 
         Args:
             mine: this rank's shares by name.
+            names: the agreed names to reduce; the same on all ranks.
         """
-        return self._wholes(mine, self._sum(mine, 0)) if self._slots else {}
+        return self.wholes(mine, names, self._sum(self.row(mine, names))) if names else {}
 
-    def _sum(self, mine: Mapping[str, Share], new: int) -> list[float]:
-        row = [float(new)]
-        for name in self._slots:
+    def _sum(self, row: list[float]) -> list[float]:
+        found: list[float] = self._group.sum(torch.tensor(row, dtype=torch.float64)).tolist()
+        return found
+
+    def row(self, mine: Mapping[str, Share], names: Iterable[str]) -> list[float]:
+        """Return this rank's part of a sum over the ranks.
+
+        Args:
+            mine: this rank's shares by name.
+            names: the agreed names that the sum is for, in order.
+        """
+        row: list[float] = []
+        for name in names:
             share = mine.get(name)
             if share is None:
-                row += [0.0] * _COLUMNS
+                row += [0.0] * COLUMNS
             else:
                 nans = sum(value != value for value in share.values)
                 row += [share.total, share.weight, 1.0, float(nans)]
-        found = torch.tensor(row, dtype=torch.float64)
-        return self._group.sum(found).tolist()
+        return row
 
-    def _wholes(self, mine: Mapping[str, Share], row: list[float]) -> dict[str, Whole]:
-        extremes, values = self._extremes(mine), self._values(mine)
+    def wholes(
+        self, mine: Mapping[str, Share], names: Iterable[str], row: Sequence[float]
+    ) -> dict[str, Whole]:
+        """Return the numbers of all ranks together, those that one of them has.
+
+        Args:
+            mine: this rank's shares by name.
+            names: the agreed names in the row.
+            row: the sum of all ranks' rows.
+        """
+        slots = {name: self._slots[name] for name in names}
+        extremes, values = self._extremes(mine, slots), self._values(mine, slots)
         found = {}
-        for number, (name, slot) in enumerate(self._slots.items()):
-            begin = 1 + number * _COLUMNS
-            total, weight, ranks, nans = row[begin : begin + _COLUMNS]
+        for number, (name, slot) in enumerate(slots.items()):
+            begin = number * COLUMNS
+            total, weight, ranks, nans = row[begin : begin + COLUMNS]
             if not ranks:
                 continue
             share = Share(total, weight, values.get(name, ()))
             if name in extremes:
                 share = share._replace(values=[math.nan if nans else extremes[name]])
-            found[name] = Whole(slot, share, int(ranks))
+            found[name] = Whole(slot, share, round(ranks))
         return found
 
-    def _extremes(self, mine: Mapping[str, Share]) -> dict[str, float]:
+    def _extremes(self, mine: Mapping[str, Share], slots: Mapping[str, Slot]) -> dict[str, float]:
         """Return the greatest or least of what ranks have; all as maxima, in one exchange."""
         signs = {
             name: 1.0 if slot.how == "max" else -1.0
-            for name, slot in self._slots.items()
+            for name, slot in slots.items()
             if slot.how in ("min", "max")
         }
         if not signs:
@@ -151,8 +177,10 @@ class FusedReduce(StaysInRun):
         greatest = self._group.greatest(torch.tensor(row, dtype=torch.float64)).tolist()
         return {n: sign * each for (n, sign), each in zip(signs.items(), greatest, strict=True)}
 
-    def _values(self, mine: Mapping[str, Share]) -> dict[str, list[float]]:
-        names = [name for name, slot in self._slots.items() if slot.how == "values"]
+    def _values(
+        self, mine: Mapping[str, Share], slots: Mapping[str, Slot]
+    ) -> dict[str, list[float]]:
+        names = [name for name, slot in slots.items() if slot.how == "values"]
         if not names:
             return {}
         own = {name: list(mine[name].values) for name in names if name in mine}

@@ -64,7 +64,8 @@ class _Step(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         turn = self.turn
-        output = turn.output = turn.step(*arguments)
+        # A batch that is None on this rank may be one on others, who need its part.
+        output = turn.output = None if arguments[0] is None else turn.step(*arguments)
         loss = output if isinstance(output, Tensor) else _loss_in(output)
         turn.has_loss = loss is not None
         if loss is None:
@@ -126,6 +127,7 @@ class Replicas(StaysInRun):
     Attributes:
         flag: of this rank, which the next averaging of gradients tells the others.
         tells_flags: it does, from the next epoch on; the same on all ranks.
+        numbers: returns what else it tells, once the training step has been done.
 
     Raises:
         UsageError: an optimizer cannot be used on several ranks.
@@ -149,6 +151,9 @@ class Replicas(StaysInRun):
         self._optimizers, self._kind = optimizers, kind
         self._syncs = True  # in the next backward; not while gradients are accumulated
         self.flag = self.tells_flags = False
+        self.numbers: Callable[[], Sequence[float]] = tuple[float]
+        self._places = 0  # for these numbers
+        self._has_told = False  # in the backward of the present batch
         self._keeps: set[int] = set()  # optimizers whose gradients belong to an accumulation
         self._step: HookHandler = _no_step
         self._turn = _Turn()
@@ -177,7 +182,10 @@ class Replicas(StaysInRun):
             loss = _Loss(module)
             self._wrapped = [strategy.wrap(loss, finds_unused=several, shares_buffers=False)]
             return
-        self._told = Told(1, _precision(module)) if self.tells_flags else None
+        self._told = None
+        if self.tells_flags or self._places:
+            self._told = Told(1 + self._places, _precision(module))
+        self._wrapped = []  # or the next would need memory beside them
         ignored = self._ignored() if self._kind == "turns" else [set[str]()]
         steps = [_Step(module, names, self._turn, self._told) for names in ignored]
         self._wrapped = [strategy.wrap(step) for step in steps]
@@ -203,7 +211,8 @@ class Replicas(StaysInRun):
             for optimizer in self._optimizers
         ]
         own = [(id(p), p.requires_grad) for p in self._module.parameters()]
-        return own, groups if self._kind == "turns" else None, self.tells_flags
+        of_turns = groups if self._kind == "turns" else None
+        return own, of_turns, self.tells_flags, self._places
 
     def _ignored(self) -> list[set[str]]:
         """Return, for each optimizer, names of the parameters that it does not have."""
@@ -266,7 +275,8 @@ class Replicas(StaysInRun):
                 self._averaged += 1
                 loss = wrapped(*arguments)
                 if self._told is not None:
-                    self._told.tell((self.flag,))
+                    self._told.tell((self.flag, *self.numbers()))
+                    self._has_told = True
             else:
                 with wrapped.no_sync():
                     loss = wrapped(*arguments)
@@ -294,8 +304,11 @@ class Replicas(StaysInRun):
         )
 
     @property
-    def takes_flags(self) -> bool:
-        """True if gradients are averaged once a step, and can be read without waiting for them."""
+    def carries(self) -> bool:
+        """True if ranks can tell each other numbers with the gradients of a step.
+
+        For that, they are averaged once a step, and can be read without waiting for them.
+        """
         device = next((p.device for p in self._module.parameters()), torch.device("cpu"))
         return self._kind == "one" and device.type == "cpu"
 
@@ -303,6 +316,27 @@ class Replicas(StaysInRun):
     def flagged(self) -> float:
         """Share of the ranks whose flag was set when gradients were averaged last."""
         return 0.0 if self._told is None else self._told.heard()[0]
+
+    def carry(self, places: int) -> None:
+        """Make room for numbers that ranks tell each other from the next step on.
+
+        Args:
+            places: how many; the same on all ranks.
+        """
+        self._places = places
+        self.refresh()
+
+    def heard(self) -> list[float] | None:
+        """Return the sums of the numbers that ranks have told since the last call.
+
+        Returns:
+            None if they have not, as in a step that accumulates gradients.
+        """
+        has_told, self._has_told = self._has_told, False
+        if self._told is None or not has_told:
+            return None
+        size = self._group.world.size
+        return [mean * size for mean in self._told.heard()[1:]]
 
     def _take_part(self, idx: int, nothing: Tensor) -> Tensor | None:
         """Average the gradients without any of this rank's, whose step returned None.
@@ -376,6 +410,23 @@ class Replicas(StaysInRun):
         """Give all ranks the buffers of rank 0, such as BatchNorm's means."""
         if self._strategy.broadcast_buffers:
             self._group.share(self._module.buffers())
+
+    def check_gap(self, batch_idx: int, splits: bool) -> None:
+        """Check that this rank can take part in a step without a batch.
+
+        Args:
+            batch_idx: the number of the batch that is None.
+            splits: batches are split along time.
+
+        Raises:
+            UsageError: the module's own code says how often the ranks meet in a step.
+        """
+        if self._kind == "manual" or splits:
+            how = "manual optimization" if self._kind == "manual" else "truncated_bptt_steps"
+            raise UsageError(
+                f"batch {batch_idx} is None on rank {self._group.world.rank}, and with {how} it is "
+                "not known how often the others wait for it in this batch; give each rank a batch"
+            )
 
     # -- manual optimization -----------------------------------------------------------------
 
