@@ -182,6 +182,22 @@ class SyncsSteps(Net):
         return super().training_step(batch, batch_idx)
 
 
+class LogsLate(Net):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("in_time", float(dist.get_rank()), sync_dist=True)
+        return super().training_step(batch, batch_idx)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.log("late", float(dist.get_rank()), sync_dist=True)
+
+
+@case(CASES)
+def logged_late() -> Any:
+    fitting = trainer(max_epochs=1, limit_train_batches=2)
+    fitting.fit(LogsLate(), loader())
+    return {name: float(value) for name, value in fitting.callback_metrics.items()}
+
+
 @case(CASES)
 def metric_of_steps() -> Any:
     fitting = trainer(max_epochs=1, limit_train_batches=2)

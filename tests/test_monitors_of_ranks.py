@@ -75,6 +75,13 @@ def test_a_metric_that_exchanges_its_state_in_each_step_does(found: Found) -> No
         }
 
 
+def test_a_step_value_logged_after_the_ranks_have_reduced_theirs_is_the_ranks_own(
+    found: Found,
+) -> None:
+    assert [of_rank["logged_late"]["late"] for of_rank in found] == [0.0, 1.0]
+    assert [of_rank["logged_late"]["in_time"] for of_rank in found] == [0.5, 0.5]
+
+
 @pytest.mark.parametrize(
     ("case", "expected"),
     [

