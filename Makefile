@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-long fuzz faults kill-trials simulate simulate-ranks schemas \
-	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks build clean
+	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,9 @@ bench-checkpoints: $(READY) ## measure resuming, the stall of a save, and memory
 
 bench-ranks: $(PEERS_READY) ## measure a step on two ranks over a raw loop with DistributedDataParallel
 	@$(BIN)/python tests/bench/two_ranks.py
+
+bench-gpu: $(PEERS_READY) ## measure a step on a GPU over a raw loop
+	@$(BIN)/python tests/bench/on_gpu.py
 
 schemas: $(READY) ## put new events and fields into schemas.lock
 	@$(BIN)/python tests/schema_lock.py --extend
