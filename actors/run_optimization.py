@@ -13,6 +13,7 @@ from .optimization.lightning_optimizer import LightningOptimizer, OptimizerToggl
 from .optimization.lr_schedulers import LRSchedulerConfig, LRSchedulers
 from .optimization.optimizers import parse_optimizers
 from .overrides import is_overridden
+from .ranks.gradients_ready import GradientsReady
 from .ranks.replicas import Kind, Replicas
 from .run_context import RunContext
 from .step_arguments import ANY_STEP_ARGUMENTS, check_training_step
@@ -119,7 +120,9 @@ class RunOptimization:
             )
         kind: Kind = "turns" if self.passes_optimizer_idx else "one"
         kind = "manual" if self.is_manual else kind
-        replicas = Replicas(context.group, context.ddp, module, self.optimizers, kind)
+        records_hooks = context.bus.flight is None  # otherwise, the last ones are kept in memory
+        ready = GradientsReady(context.place) if records_hooks else None
+        replicas = Replicas(context.group, context.ddp, module, self.optimizers, kind, ready)
         context.metrics.ride_with(replicas)
         return replicas
 

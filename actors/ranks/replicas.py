@@ -14,6 +14,7 @@ from ...bus.copies import StaysInRun
 from ...bus.errors import UsageError
 from ...bus.routes import HookHandler
 from ...bus.system.logging_setup import get_logger
+from .gradients_ready import GradientsReady
 from .group import Group
 from .strategy import DDPStrategy
 from .told import Told
@@ -125,6 +126,7 @@ class Replicas(StaysInRun):
         module: the user's module, on its device, with the same weights on all ranks.
         optimizers: in order.
         kind: ``one`` optimizer, or several that take ``turns``, or ``manual`` optimization.
+        ready: records when this rank's gradients are there; None if nobody will read that.
 
     Attributes:
         flag: of this rank, which the next averaging of gradients tells the others.
@@ -142,6 +144,7 @@ class Replicas(StaysInRun):
         module: nn.Module,
         optimizers: Sequence[Optimizer],
         kind: Kind,
+        ready: GradientsReady | None = None,
     ) -> None:
         if any(isinstance(optimizer, LBFGS) for optimizer in optimizers):
             raise UsageError(
@@ -151,6 +154,7 @@ class Replicas(StaysInRun):
             )
         self._group, self._strategy, self._module = group, strategy, module
         self._optimizers, self._kind = optimizers, kind
+        self._ready = ready
         self._syncs = True  # in the next backward; not while gradients are accumulated
         self.flag = self.tells_flags = False
         self.numbers: Callable[[], Sequence[float]] = tuple[float]
@@ -177,8 +181,15 @@ class Replicas(StaysInRun):
         found = self._present()
         if found == self._known:
             return
-        self._known, strategy, module = found, self._strategy, self._module
-        self._frozen = [p for p in module.parameters() if not p.requires_grad]
+        self._known = found
+        self._frozen = [p for p in self._module.parameters() if not p.requires_grad]
+        self._wrapped = []  # or the next would need memory beside them
+        self._wrap()
+        if self._ready is not None:
+            self._ready.watch(self._optimizers)
+
+    def _wrap(self) -> None:
+        strategy, module = self._strategy, self._module
         if self._kind == "manual":
             several = len(self._optimizers) > 1
             loss = _Loss(module)
@@ -187,7 +198,6 @@ class Replicas(StaysInRun):
         self._told = None
         if self.tells_flags or self._places:
             self._told = Told(1 + self._places, _precision(module))
-        self._wrapped = []  # or the next would need memory beside them
         ignored = self._ignored() if self._kind == "turns" else [set[str]()]
         steps = [_Step(module, names, self._turn, self._told) for names in ignored]
         self._wrapped = [strategy.wrap(step) for step in steps]
