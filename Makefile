@@ -17,7 +17,7 @@ SEEDS ?= 20000
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-long fuzz faults kill-trials simulate simulate-ranks schemas \
+.PHONY: help demo test test-all test-long fuzz faults faults-of-ranks kill-trials simulate simulate-ranks schemas \
 	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu build clean
 
 help: ## list the targets
@@ -37,6 +37,9 @@ fuzz: $(READY) ## feed 1,000,000 mutants to all that reads files; MUTANTS=... SE
 
 faults: $(READY) ## stop trainings at random, 500 times; ROUNDS=... SEED=... for others
 	@$(BIN)/python tests/faults/training_trials.py --rounds $(ROUNDS) --seed $(SEED)
+
+faults-of-ranks: $(READY) ## let one of several ranks fail at random; ROUNDS=... SEED=...
+	@$(BIN)/python tests/faults/rank_trials.py --rounds $(ROUNDS) --seed $(SEED)
 
 lint: $(READY) ## check style and formatting
 	@$(BIN)/ruff check
