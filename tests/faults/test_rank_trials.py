@@ -1,4 +1,4 @@
-"""A short form of rank_trials.py; the long one, ``make faults-of-ranks``, has hundreds of rounds."""
+"""A short form of rank_trials.py; ``make faults-of-ranks`` runs hundreds of rounds."""
 
 import json
 import subprocess
