@@ -47,7 +47,7 @@ class Parent(NamedTuple):
 def train(folder: Path, ways: list[str], workers: int = 0) -> Parent:
     """A training of STEPS steps, the first of which fork children that go these ways."""
     program = Path(__file__).with_name("forking_process.py")
-    done = run_program(str(program), str(folder), str(workers), *ways, timeout=DEADLINE_S)
+    done = run_program(str(program), str(folder), str(workers), *ways, timeout=2 * DEADLINE_S)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     run = RunFolder.open(told["run"])

@@ -108,8 +108,8 @@ def test_what_another_thread_asks_for_during_a_write_is_written_at_the_next_step
 ) -> None:
     write = steps.writer.flush
 
-    def write_while_somebody_asks() -> None:
-        write()
+    def write_while_somebody_asks(wait: bool) -> None:
+        write(wait)
         steps.writer.emit_from_any_thread(ActorStopped, "slow", 0, source="an actor")
 
     steps.step()
@@ -144,7 +144,7 @@ def test_what_nobody_writes_is_bounded_after_a_slow_step_too() -> None:
 def test_what_is_asked_for_while_an_event_is_refused_is_written_at_the_next_steps_end(
     steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def refuse(wait: bool) -> None:
         steps.writer.emit_from_any_thread(ActorStopped, "slow", 0, source="an actor")
         steps.place.recorder.flush_due_ns = steps.now_ns + 50 * MS
         raise MetricError("too large")
