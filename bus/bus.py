@@ -137,6 +137,19 @@ class Bus(EventRecorder):
         """Stop waiting for observers, but end properly; for signal handlers."""
         self._drain.hurry()
 
+    def write_last(self, how: Ending, reason: str) -> None:
+        """Remove the run's socket, and write pending events and the run's end.
+
+        For another thread, as the last act of a process whose training thread does not come back.
+
+        Args:
+            how: how the run ended.
+            reason: why.
+        """
+        if self.thread.control is not None:
+            self.thread.control.withdraw()
+        super().write_last(how, reason)
+
     def close(
         self, drain_timeout_s: float, ended: tuple[Ending, str] | None = None
     ) -> list[Observer]:
