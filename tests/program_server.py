@@ -8,6 +8,7 @@ client removes, is for compiled modules if Python writes none elsewhere. What of
 needs it imports by itself; what Python reads as it starts, such as PYTHONHASHSEED, is the server's.
 """
 
+import gc
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 PRELOADED = (
-    *("msgspec", "numpy", "psutil", "safetensors.torch", "structlog", "torch", "torch.distributed"),
+    *("msgspec", "numpy", "psutil", "safetensors.torch", "structlog", "torch", "torch._dynamo"),
     *("torch.nn.parallel", "torch.utils.data", "torchmetrics", "trio"),
 )
 
@@ -116,8 +117,15 @@ def run(arguments: list[str]) -> None:
 if __name__ == "__main__":
     for module in PRELOADED:
         __import__(module)
+    gc.freeze()  # a program that ends would look at all of it, and so copy it
     if sys.dont_write_bytecode:  # the programs compile nightbus once, for all of them
         sys.dont_write_bytecode, sys.pycache_prefix = False, sys.argv[2]
     its_request = serve(socket.socket(fileno=int(sys.argv[1])))
     become(its_request)
-    run(its_request["arguments"])
+    try:
+        run(its_request["arguments"])
+    except BaseException as error:
+        # As Python would show it, without the calls of this file.
+        while error.__traceback__ and error.__traceback__.tb_frame.f_code.co_filename == __file__:
+            error.__traceback__ = error.__traceback__.tb_next
+        raise
