@@ -3,10 +3,17 @@
     python tests/bench/two_ranks.py
     make bench-ranks
 
-Two processes train the same tiny model on the same batches in memory, with gloo; rounds alternate
-between all contenders, in the same two processes. Shown are the processor time of rank 0's training
-thread, which does all that a trainer adds, the time on the wall, and how many collective operations
-a step has. Where two ranks share two cores with others, the wall tells nothing below 300 us.
+Two processes train the same tiny model on the same batches in memory, with gloo. Blocks of a few
+steps alternate with as many of the raw loop, in the same two processes: what the machine does
+otherwise comes to both. The raw loop's block is run where the contender reads its next batch. Shown
+is, of rank 0's training thread, which does all that a trainer adds, the processor time of a step of
+the raw loop, and how much more a step of the contender takes: median and quartiles of the
+differences between neighbouring blocks. A collective is a call besides those of
+DistributedDataParallel.
+
+``floor`` is no trainer: the raw loop whose loss is computed within DistributedDataParallel, as
+trainers do, with calls of as many functions as nightbus makes in a bare step. It says what plain
+Python costs between operations that have filled the processor's caches with other data.
 """
 
 import argparse
@@ -15,69 +22,258 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from common import BARE, Batches, make_net, quiet
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
 
 import nightbus as nb
 
 RANKS = 2
-STEPS = 300
-SKIPPED = (
-    20  # steps at the begin of an epoch, in which DistributedDataParallel arranges its buckets
-)
-ROUNDS = 8
+BLOCK = 20  # steps
+BLOCKS = 26  # of a contender in a round
+SKIPPED = 2  # blocks, in which DistributedDataParallel arranges its buckets
+STEPS = BLOCK * BLOCKS
+ROUNDS = 2
 METRICS = ("loss", "twice", "half")
-RAW = "raw"
+CALLS = 60
+"""Of Python functions that a bare step of nightbus has more than the raw loop, about."""
 _COLLECTIVES = ("all_reduce", "broadcast", "barrier", "all_gather", "all_gather_into_tensor")
 
-
-class Times(NamedTuple):
-    """Of a step, in us: processor time of the training thread, and on the wall's clock."""
-
-    processor_us: float
-    wall_us: float
-    collectives: float
+Run = Callable[[Path, Any], None]
+Loader = Callable[["Turns | None"], Iterable[Any]]
 
 
-class Watch:
-    """Times the steps of an epoch, from the skipped ones on, and counts collective operations."""
+# -- blocks by turns -----------------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        self._begin = self._end = (0.0, 0.0)
-        self._calls = self.calls = 0
 
-    def step(self, batch_idx: int) -> None:
-        if batch_idx == SKIPPED:
-            self._calls = self.calls
-            self._begin = time.thread_time(), time.perf_counter()
+class Turns:
+    """Has blocks of the raw loop and of a contender alternate, and times them.
 
-    def end(self) -> None:
-        self._end = time.thread_time(), time.perf_counter()
-        self._calls = self.calls - self._calls
+    Args:
+        raw: makes a step of the raw loop each time that it is asked for the next.
+
+    Attributes:
+        raw_us: processor time of a step, in each block of the raw loop.
+        own_us: the same of the contender's block that follows.
+        calls: of collective operations.
+    """
+
+    def __init__(self, raw: Iterator[None]) -> None:
+        self._raw, self._batches = raw, 0
+        self._begin_s = 0.0
+        self.raw_us: list[float] = []
+        self.own_us: list[float] = []
+        self.calls = 0
+
+    def on_batch(self) -> None:
+        """Be told that the contender reads a batch."""
+        if self._batches % BLOCK == 0:
+            self._change()
+        self._batches += 1
+
+    def _change(self) -> None:
+        begin_s = time.thread_time()
+        if self._batches:
+            self.own_us.append((begin_s - self._begin_s) / BLOCK * 1e6)
+        for _ in range(BLOCK):
+            next(self._raw)
+        self._begin_s = time.thread_time()
+        self.raw_us.append((self._begin_s - begin_s) / BLOCK * 1e6)
 
     @property
-    def times(self) -> Times:
-        processor_s, wall_s = (e - b for b, e in zip(self._begin, self._end, strict=True))
-        steps = STEPS - SKIPPED
-        return Times(processor_s / steps * 1e6, wall_s / steps * 1e6, self._calls / steps)
+    def pairs(self) -> list[tuple[float, float]]:
+        """Times of neighbouring blocks: of the raw loop, and of the contender."""
+        return list(zip(self.raw_us, self.own_us, strict=False))[SKIPPED:]
+
+    @property
+    def collectives(self) -> float:
+        return self.calls / self._batches
+
+
+class Prepared(Dataset[Any]):
+    """Batches in memory, read by their numbers."""
+
+    def __init__(self, turns: Turns | None) -> None:
+        self._batches, self._turns = list(Batches(STEPS)), turns
+
+    def __len__(self) -> int:
+        return RANKS * STEPS
+
+    def __getitem__(self, number: int) -> Any:
+        if self._turns is not None:
+            self._turns.on_batch()
+        return self._batches[number % STEPS]
+
+
+class Stream:
+    """The same batches, of which no rank knows how many another has."""
+
+    def __init__(self, turns: Turns | None) -> None:
+        self._batches, self._turns = list(Batches(STEPS)), turns
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._batches:
+            if self._turns is not None:
+                self._turns.on_batch()
+            yield batch
+
+
+def dataloader(turns: Turns | None) -> Iterable[Any]:
+    return DataLoader(Prepared(turns), batch_size=None)
+
+
+# -- the raw loop, and the floor -----------------------------------------------------------------
+
+
+def raw_steps(loader: Iterable[Any]) -> Iterator[None]:
+    net = DistributedDataParallel(make_net())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    for x, y in loader:
+        loss = F.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield
+
+
+class Loss(nn.Module):
+    """The model with its loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = make_net()
+
+    def forward(self, batch: Any) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(self.net(x), y)
+
+
+def different_functions(count: int) -> list[Callable[[Any], Any]]:
+    """Return functions that do little, each with code of its own."""
+    space: dict[str, Any] = {}
+    for number in range(count):
+        lines = f"def f{number}(it):\n it.n{number} = it.calls + {number}\n return it.n{number}"
+        exec(compile(lines, f"f{number}", "exec"), space)
+    return [space[f"f{number}"] for number in range(count)]
+
+
+def floor(folder: Path, turns: Turns) -> None:
+    net = DistributedDataParallel(Loss())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    functions = different_functions(CALLS)
+    before, between, after = (functions[part::3] for part in range(3))
+    for batch in dataloader(turns):
+        for function in before:
+            function(turns)
+        loss = net(batch)
+        for function in between:
+            function(turns)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for function in after:
+            function(turns)
+
+
+# -- the contenders ------------------------------------------------------------------------------
+
+
+def module_class(base: Any, logs: bool) -> Any:
+    """The contender's module, of nightbus or Lightning."""
+
+    class Module(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = make_net()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            x, y = batch
+            loss = F.cross_entropy(self.net(x), y)
+            if logs:
+                for factor, name in enumerate(METRICS):
+                    self.log(name, loss.detach() * factor, sync_dist=True)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    return Module
+
+
+def options_of(folder: Path) -> dict[str, Any]:
+    return {
+        "accelerator": "cpu",
+        "devices": RANKS,
+        "max_epochs": 1,
+        "default_root_dir": str(folder),
+        "log_every_n_steps": 1,
+    }
+
+
+def nightbus(loader: Loader, logs: bool, **options: Any) -> Run:
+    def run(folder: Path, turns: Turns) -> None:
+        trainer = nb.Trainer(**options_of(folder), **(BARE | options))
+        trainer.fit(module_class(nb.LightningModule, logs)(), loader(turns))
+
+    return run
+
+
+def lightning_contenders() -> dict[str, tuple[Loader, Run]]:
+    import logging
+
+    import lightning
+
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    def contender(logs: bool) -> Run:
+        def run(folder: Path, turns: Turns) -> None:
+            off = dict.fromkeys(set(BARE) - {"recording"}, False)
+            peer = lightning.Trainer(**options_of(folder), **off, strategy="ddp")
+            peer.fit(module_class(lightning.LightningModule, logs)(), dataloader(turns))
+
+        return run
+
+    return {
+        "lightning ddp": (dataloader, contender(False)),
+        "lightning ddp, 3 synced": (dataloader, contender(True)),
+    }
+
+
+def contenders() -> dict[str, tuple[Loader, Run]]:
+    """Return what is measured, and how its raw loop reads the batches."""
+    found: dict[str, tuple[Loader, Run]] = {
+        "floor": (dataloader, floor),
+        "bare": (dataloader, nightbus(dataloader, logs=False)),
+        "bare, of a stream": (Stream, nightbus(Stream, logs=False)),
+        "recorded": (dataloader, nightbus(dataloader, logs=False, recording="all")),
+        "3 synced": (dataloader, nightbus(dataloader, logs=True)),
+        "3 synced, recorded": (dataloader, nightbus(dataloader, logs=True, recording="all")),
+    }
+    with contextlib.suppress(ImportError):
+        found |= lightning_contenders()
+    return found
+
+
+# -- measuring -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def counted(watch: Watch) -> Iterator[None]:
+def counted(turns: Turns) -> Iterator[None]:
     """Count the calls of collective operations; those of DistributedDataParallel are not calls."""
     originals = {name: getattr(dist, name) for name in _COLLECTIVES}
 
     def counting(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            watch.calls += 1
+            turns.calls += 1
             return original(*arguments, **options)
 
         return call
@@ -91,148 +287,47 @@ def counted(watch: Watch) -> Iterator[None]:
             setattr(dist, name, original)
 
 
-def raw(folder: Path, watch: Watch) -> None:
-    net = DistributedDataParallel(make_net())
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    for batch_idx, (x, y) in enumerate(Batches(STEPS)):
-        watch.step(batch_idx)
-        loss = F.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    watch.end()
-
-
-def module_class(base: Any, logs: bool) -> Any:
-    """The contender's module, of nightbus or Lightning."""
-
-    class Module(base):  # type: ignore[misc]
-        def __init__(self, watch: Watch) -> None:
-            super().__init__()
-            self.net = make_net()
-            self.watch = watch
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            self.watch.step(batch_idx)
-            x, y = batch
-            loss = F.cross_entropy(self.net(x), y)
-            if logs:
-                for factor, name in enumerate(METRICS):
-                    self.log(name, loss.detach() * factor, sync_dist=True)
-            return loss
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.01)
-
-        def on_train_epoch_end(self) -> None:
-            self.watch.end()
-
-    return Module
-
-
-def trainer(folder: Path, **options: Any) -> nb.Trainer:
-    return nb.Trainer(
-        accelerator="cpu",
-        devices=RANKS,
-        max_epochs=1,
-        default_root_dir=folder,
-        log_every_n_steps=1,
-        **(BARE | options),
-    )
-
-
-def nightbus(logs: bool, **options: Any) -> Callable[[Path, Watch], None]:
-    def run(folder: Path, watch: Watch) -> None:
-        module = module_class(nb.LightningModule, logs)(watch)
-        trainer(folder, **options).fit(module, Batches(STEPS))
-
-    return run
-
-
-def lightning_contenders() -> dict[str, Callable[[Path, Watch], None]]:
-    import logging
-
-    import lightning
-
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-    def contender(logs: bool) -> Callable[[Path, Watch], None]:
-        def run(folder: Path, watch: Watch) -> None:
-            peer = lightning.Trainer(
-                accelerator="cpu",
-                devices=RANKS,
-                strategy="ddp",
-                max_epochs=1,
-                default_root_dir=str(folder),
-                log_every_n_steps=1,
-                logger=False,
-                enable_progress_bar=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-            )
-            peer.fit(module_class(lightning.LightningModule, logs)(watch), Batches(STEPS))
-
-        return run
-
-    return {"lightning ddp": contender(False), "lightning ddp, 3 synced": contender(True)}
-
-
-def contenders() -> dict[str, Callable[[Path, Watch], None]]:
-    found = {
-        RAW: raw,
-        "bare": nightbus(False),
-        "recorded": nightbus(False, recording="all"),
-        "3 synced": nightbus(True),
-        "3 synced, recorded": nightbus(True, recording="all"),
-    }
-    with contextlib.suppress(ImportError):
-        found |= lightning_contenders()
-    return found
-
-
-def measure(rounds: int) -> dict[str, list[Times]]:
-    runs = contenders()
-    results: dict[str, list[Times]] = {name: [] for name in runs}
+def measure(names: list[str], rounds: int) -> dict[str, list[Turns]]:
+    chosen = {name: found for name, found in contenders().items() if name in names or not names}
+    results: dict[str, list[Turns]] = {name: [] for name in chosen}
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(rounds + 1):
-            for name, run in runs.items():
-                watch = Watch()
-                with quiet(), counted(watch):
-                    run(Path(folder), watch)
+        for _ in range(rounds):
+            for name, (loader, run) in chosen.items():
+                turns = Turns(raw_steps(loader(None)))
+                with quiet(), counted(turns):
+                    run(Path(folder), turns)
                 dist.barrier()
-                if number:  # the first round warms up
-                    results[name].append(watch.times)
+                results[name].append(turns)
     return results
 
 
-def show(results: dict[str, list[Times]]) -> None:
-    """Print medians, and medians of the differences to the raw loop of the same round."""
-    print(
-        f"{'':26}{'processor':>10}{'over raw':>10}{'wall':>10}{'over raw':>10}{'collectives':>13}"
-    )
+def show(results: dict[str, list[Turns]]) -> None:
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(f"us of processor time a step; {os.cpu_count()} cores, load {load}")
+    print(f"{'':26}{'raw':>8}{'over raw':>10}{'quartiles':>18}{'collectives':>13}")
     for name, values in results.items():
-        row = f"{name:26}"
-        for index in (0, 1):
-            of_raw = [each[index] for each in results[RAW]]
-            own = [each[index] for each in values]
-            over = statistics.median(a - b for a, b in zip(own, of_raw, strict=True))
-            row += f"{statistics.median(own):10.0f}{over:10.0f}"
-        print(f"{row}{statistics.median(each.collectives for each in values):13.2f}")
+        pairs = [pair for turns in values for pair in turns.pairs]
+        raw = statistics.median(raw for raw, _ in pairs)
+        first, median, third = statistics.quantiles([own - raw for raw, own in pairs], n=4)
+        quartiles = f"{first:.0f} .. {third:.0f}"
+        collectives = statistics.median(turns.collectives for turns in values)
+        print(f"{name:26}{raw:8.0f}{median:10.0f}{quartiles:>18}{collectives:13.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", nargs="*", default=[], help="names of contenders")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, quiet():
         # Starts the other rank, and joins it.
-        trainer(Path(folder)).fit(module_class(nb.LightningModule, False)(Watch()), Batches(2))
+        trainer = nb.Trainer(**options_of(Path(folder)), **BARE, limit_train_batches=2)
+        trainer.fit(module_class(nb.LightningModule, False)(), Stream(None))
     rank = dist.get_rank()
     # As torchrun would set them: Lightning joins what is there.
     os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE=str(RANKS))
-    results = measure(options.rounds)
+    results = measure(options.only, options.rounds)
     if rank == 0:
         show(results)
 
