@@ -45,9 +45,7 @@ class Bus(EventRecorder):
         threads: instead of this process's own.
 
     Attributes:
-        attention: loops have to come to the next safe point; where several ranks train together,
-            they come to all of them.
-        has_requests: something was requested here for the next safe point.
+        attention: something was requested for the next safe point.
         is_open: it was started, and is not closed.
         post_office: delivers commands.
         members: the actors, by their addresses.
@@ -65,7 +63,7 @@ class Bus(EventRecorder):
     ) -> None:
         threads = threads or Threads()
         super().__init__(place, threads)
-        self.attention = self.has_requests = False
+        self.attention = False
         self.is_open = False
         self._run = run
         self.post_office = PostOffice(self, threads)
@@ -86,7 +84,6 @@ class Bus(EventRecorder):
 
         Any thread, and a signal handler, may call this.
         """
-        self.has_requests = True
         self.attention = True
 
     # -- a forked child ----------------------------------------------------------------------

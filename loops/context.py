@@ -1,6 +1,7 @@
 """LoopContext: the run as loops see it."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from ..actors.metrics.predictions import Predictions
@@ -49,6 +50,22 @@ class LoopContext(RunContext):
     @abstractmethod
     def between_batches(self) -> None:
         """Write events, between two evaluation batches; only signals take effect."""
+
+    @property
+    @abstractmethod
+    def count_point(self) -> Callable[[int], bool] | None:
+        """Counts a safe point where there is nothing to write; None in one process.
+
+        It is given how many words are recorded, and returns whether ranks do something there.
+        """
+
+    @abstractmethod
+    def attend(self) -> None:
+        """Do what was requested, between two steps, at a safe point that was counted."""
+
+    @abstractmethod
+    def attend_between_batches(self) -> None:
+        """Do what signals ask for, between two evaluation batches, at one that was counted."""
 
     @abstractmethod
     def wait_for_others(self) -> None:

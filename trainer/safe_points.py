@@ -30,6 +30,8 @@ class SafePoints:
     Attributes:
         signals: signals that end a run or save it.
         shared: what is asked on one rank and done on all; None if this process trains alone.
+        count_point: counts a safe point, given how much has been recorded, and returns whether all
+            ranks do something there; None if this process trains alone.
         has_agreed_to_end: a signal ends the run on all ranks at this safe point.
     """
 
@@ -46,6 +48,7 @@ class SafePoints:
         self._attach, self._detach, self._requeues = attach, detach, requeues
         self.signals = StopSignals(lambda: context.bus.call_attention(), self._has_safe_points)
         self.shared: SharedRequests | None = None
+        self.count_point: Callable[[int], bool] | None = None
         self.has_agreed_to_end = self._has_asked_to_end = False
         self._put_off: list[Due] = []  # what all ranks do once training goes on
         self._to_attach: deque[Actor] = deque()
@@ -69,13 +72,13 @@ class SafePoints:
         """
         context, bus, signals = self._context, self._context.bus, self.signals
         link = context.group.link
-        self.shared = None
+        self.shared = self.count_point = None
         self.has_agreed_to_end = self._has_asked_to_end = False
         self._put_off = []
         if link is not None:
             self.shared = SharedRequests(link, bus.post_office, bus.emit)
+            self.count_point = self.shared.count_point
             bus.post_office.share = self.shared.share
-            bus.attention = True  # all safe points are counted
             context.stops.share = self._share_stop
             signals.is_outranked = lambda: link.is_lost
             signals.announces_interrupts = context.group.world.is_global_zero
@@ -124,13 +127,20 @@ class SafePoints:
             or context.place.stage in ("validate", "test", "predict")
         )
 
+    def come(self) -> bool:
+        """Come to a safe point; return whether there is something to do."""
+        bus, count = self._context.bus, self.count_point
+        # Counted in any case.
+        is_due = count is not None and count(len(bus.place.recorder.trace.words))
+        return is_due or bus.attention
+
     def attend(self) -> None:
         """Handle all requests, and wait while the run is paused; called between two steps."""
         context, bus = self._context, self._context.bus
         if self.shared is not None:
             self._attend_with_others(self.shared)
             return
-        bus.attention = bus.has_requests = False
+        bus.attention = False
         while True:
             self.handle_signals()
             self._attend_here()
@@ -146,22 +156,23 @@ class SafePoints:
         bus.flush()
 
     def _attend_with_others(self, shared: SharedRequests) -> None:
-        """Count a safe point, do what all ranks do here, and pass on what is requested here."""
+        """Do what all ranks do at this safe point, and pass on what is requested here."""
         context, bus = self._context, self._context.bus
         dues, self._put_off = self._put_off, []
-        self._do(dues + shared.come())
-        if bus.has_requests:
+        self._do(dues + shared.take())
+        if bus.attention:
             self._pass_on(shared)
         while context.paused:  # comes to points without steps, as long as something is asked
             if shared.needs_attention:
-                self._do(shared.come())
-            elif not bus.has_requests:
+                self.come()
+                self._do(shared.take())
+            elif not bus.attention:
                 bus.post_office.wait_for_command(_PAUSE_S)
-            if bus.has_requests:
+            if bus.attention:
                 self._pass_on(shared)
 
     def _pass_on(self, shared: SharedRequests) -> None:
-        self._context.bus.has_requests = False
+        self._context.bus.attention = False
         self._pass_on_signals(shared)
         self._attend_here()
 
@@ -204,7 +215,7 @@ class SafePoints:
             self._context.bus.flush()
 
     def attend_between_batches(self) -> None:
-        """Handle signals between two evaluation batches; on several ranks, come to a safe point.
+        """Handle signals between two evaluation batches, and what all ranks do there.
 
         Raises:
             KeyboardInterrupt, SystemExit: a signal ends the run.
@@ -213,7 +224,7 @@ class SafePoints:
         if self.shared is None:
             self.handle_signals()
         else:
-            self._come_between_batches(self.shared)
+            self._attend_between_batches(self.shared)
 
     def wait_for_others(self) -> None:
         """Wait, at the end of an evaluation, for ranks that have more batches.
@@ -228,15 +239,18 @@ class SafePoints:
         shared.arrive()
         while not shared.has_met(_PAUSE_S):
             if shared.is_behind:
-                self._come_between_batches(shared)
+                self.come()
+                self._attend_between_batches(shared)
             else:
                 self._pass_on_signals(shared)
 
-    def _come_between_batches(self, shared: SharedRequests) -> None:
-        """Come to a safe point, and do what signals ask for; the rest once training goes on."""
-        if dues := shared.come():
+    def _attend_between_batches(self, shared: SharedRequests) -> None:
+        """Do what signals ask for; the rest once training goes on."""
+        if dues := shared.take():
             self._put_off += [due for due in dues if due.request.kind not in _OF_SIGNALS]
             self._do([due for due in dues if due.request.kind in _OF_SIGNALS])
+        if self._put_off:
+            self._context.bus.call_attention()  # to it, at the next step's end
         self._pass_on_signals(shared)
 
     def share_signals(self) -> None:

@@ -154,15 +154,19 @@ class SharedRequests:
         """Whether something is asked for which this rank has to come to further safe points."""
         return self._link.member.attention
 
-    def come(self) -> list[Due]:
-        """Come to the next safe point; return what all ranks do there.
+    @property
+    def count_point(self) -> Callable[[int], bool]:
+        """Counts a safe point, given how much has been recorded; returns whether to ``take``."""
+        return self._link.member.come
+
+    def take(self) -> list[Due]:
+        """Return what all ranks do at the safe point that was counted.
 
         Raises:
             RankLostError: a rank is lost.
         """
-        asks = self._link.come()
         due = []
-        for ask in asks:
+        for ask in self._link.take():
             if ask.run == self._link.runs:  # not one that came too late for the run before
                 self._emit(Agreed, self._link.member.point, ask.kind, ask.rank, source="ranks")
                 due.append(Due(_decode(bytes(ask.payload)), ask.rank, ask.kind))

@@ -937,16 +937,28 @@ class Trainer(TrainerCopies):
 
     def safe_point(self) -> None:
         """Write what happened and take commands; called between two steps."""
-        bus = self.bus
-        bus.end_step()
-        if bus.attention:
+        self.bus.end_step()
+        if self.safe_points.come():
             self.safe_points.attend()
+
+    @property
+    def count_point(self) -> Callable[[int], bool] | None:
+        """Counts a safe point of several ranks; see SafePoints."""
+        return self.safe_points.count_point
+
+    def attend(self) -> None:
+        """Do what was requested, at a safe point that was counted."""
+        self.safe_points.attend()
 
     def between_batches(self) -> None:
         """Write what happened and handle signals; called between two evaluation batches."""
         self.bus.end_step()
-        if self.bus.attention:
+        if self.safe_points.come():
             self.safe_points.attend_between_batches()
+
+    def attend_between_batches(self) -> None:
+        """Do what was requested, between evaluation batches, at a safe point that was counted."""
+        self.safe_points.attend_between_batches()
 
     def wait_for_others(self) -> None:
         """Wait, at the end of an evaluation, for ranks that have more batches."""

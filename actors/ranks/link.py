@@ -97,7 +97,8 @@ class Link(StaysInRun):
     """The side thread of a rank, from joining the others to the end of the process.
 
     It never touches a process group, and waits in one place, without asking again and again. The
-    training thread calls ``come`` at each safe point, and the rest where there is a reason.
+    training thread has its member come to each safe point, and calls the rest where there is a
+    reason.
 
     Args:
         world: which rank this is.
@@ -141,7 +142,6 @@ class Link(StaysInRun):
         self.runs = 0
         self._meetings = 0  # of the run
         self._is_waiting = False  # at one
-        self._words_at_point = 0
         self._is_over = self._is_left = False
         self._refused_to_report = 1
         self._last_act = LastAct(world)
@@ -207,17 +207,12 @@ class Link(StaysInRun):
         if self.member.failure is not None:
             raise self._loss()
 
-    def come(self) -> tuple[Ask, ...]:
-        """Come to the next safe point; return the asks on which all ranks act there.
+    def take(self) -> tuple[Ask, ...]:
+        """Return the asks on which all ranks act at the safe point that this one has come to.
 
         Raises:
             RankLostError: a rank is lost.
         """
-        run = self._run
-        if run is not None:
-            self._words_at_point = len(run.place.recorder.trace.words)
-        if not self.member.come():
-            return ()
         with self._changed:
             while self.member.must_wait:
                 self._changed.wait()
@@ -491,7 +486,8 @@ class Link(StaysInRun):
             return Whereabouts(self.world.rank, self._beats, point, activity="left")
         place = run.place
         words = len(place.recorder.trace.words)
-        progress = words - self._words_at_point if words >= self._words_at_point else words
+        at_point = self.member.recorded
+        progress = words - at_point if words >= at_point else words
         activity: Activity = "rests" if run.is_paused() else "trains"
         if self._is_waiting:
             activity = "waits"

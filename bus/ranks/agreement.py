@@ -192,6 +192,7 @@ class Member:
 
     Attributes:
         point: the safe points that the training thread has come to; only ``come`` changes it.
+        recorded: what had been recorded there, as it was told to ``come``.
         attention: the training thread has to look, by ``must_wait`` and ``take``.
         failure: the first word of a lost rank.
     """
@@ -206,11 +207,12 @@ class Member:
         "failure",
         "point",
         "rank",
+        "recorded",
     )
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
-        self.point = 0
+        self.point = self.recorded = 0
         self.attention = False
         self.failure: Failure | None = None
         self._held: Proposal | None = None
@@ -221,8 +223,16 @@ class Member:
 
     # -- the training thread -----------------------------------------------------------------
 
-    def come(self) -> bool:
-        """Come to the next safe point; return whether it has to look, by must_wait and take."""
+    def come(self, recorded: int = 0) -> bool:
+        """Come to the next safe point.
+
+        Args:
+            recorded: how much this rank has recorded so far.
+
+        Returns:
+            Whether the training thread has to look, by must_wait and take.
+        """
+        self.recorded = recorded
         self.point += 1  # before attention is read: see the module
         return self.attention
 

@@ -66,8 +66,8 @@ class FastEvaluation(FastPath):
     def run(self) -> bool:
         if not self.may_go():
             return False
-        loop, bus, recorder = self._loop, self._bus, self._recorder
-        words = recorder.trace.words
+        loop, bus, recorder, context = self._loop, self._bus, self._recorder, self._context
+        words, count_point = recorder.trace.words, context.count_point
         read = loop.iterator.__next__
         while True:
             batch = read()
@@ -80,7 +80,9 @@ class FastEvaluation(FastPath):
                     or now_ns > recorder.flush_due_ns
                     or len(words) > MAX_BUFFERED_EVENTS
                 ):
-                    self._context.between_batches()
+                    context.between_batches()
+                elif count_point is not None and count_point(len(words)):
+                    context.attend_between_batches()
             if loop.batch_idx == self._last_idx or not self.is_current():
                 return True
 

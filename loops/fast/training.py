@@ -107,7 +107,7 @@ class FastTraining(FastTurns):
         if not self.may_go() or place.batch_idx != loop.batch_idx or place.step != steps.completed:
             return False
         context, bus, stops, recorder = self._context, self._bus, self._stops, self._recorder
-        words = recorder.trace.words
+        words, count_point = recorder.trace.words, context.count_point
         while True:
             batch = loop.next_batch()
             if batch is None or batch is loop.END:
@@ -119,6 +119,8 @@ class FastTraining(FastTurns):
                 loop.on_advance_end()
             if bus.attention or now_ns > recorder.flush_due_ns or len(words) > MAX_BUFFERED_EVENTS:
                 context.safe_point()
+            elif count_point is not None and count_point(len(words)):
+                context.attend()
             if loop.is_last_batch or stops.any or self._may_be_done() or not self.is_current():
                 return True
 

@@ -78,7 +78,7 @@ class ReadsThePointBeforeTheHold(Member):
 
 
 class LooksBeforeItCounts(Member):
-    def come(self) -> bool:
+    def come(self, recorded: int = 0) -> bool:
         attention = self.attention
         super().come()
         return attention
