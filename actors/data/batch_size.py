@@ -17,6 +17,8 @@ def sizes_of(batch: Any) -> list[int]:
     of packed sequences; without any of those, the length of its lists and of other objects with a
     length.
     """
+    if type(batch) in (tuple, list) and all(type(part) is Tensor for part in batch):
+        return [part.size(0) for part in batch if part.dim()]  # the same, for most batches
     found = _Sizes()
     found.look_at(batch)
     return found.of_arrays or found.of_lists

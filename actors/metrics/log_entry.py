@@ -81,6 +81,7 @@ class LogEntry:
 
     __slots__ = (
         "dataloader_idx",
+        "early_key",
         "epoch_name",
         "hook",
         "how",
@@ -94,6 +95,7 @@ class LogEntry:
         "reduction",
         "source",
         "stage",
+        "step_key",
         "step_name",
         "syncs_epoch",
         "syncs_step",
@@ -121,6 +123,8 @@ class LogEntry:
         self.metric: Any = None
         self.published_updates = 0  # the Metric's number of updates when its value was recorded
         self.syncs_epoch = self.syncs_step = False  # with the other ranks
+        self.step_key: str | None = None  # names its step values among those of ranks,
+        self.early_key = ""  # and these if they are there before backward
         self.is_restored = False  # from a checkpoint, not logged since
         prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options
         by_rule = LOG_RULES[hook]

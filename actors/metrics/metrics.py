@@ -449,7 +449,9 @@ class Metrics:
         assert self._synced is not None
         is_due = self.is_due if self.step == _NO_STEP else self._is_due
         labels = entry.to_step if is_due else entry.to_step_thinned
-        size = self._size_of_batch() if batch_size is None else batch_size
+        size = batch_size
+        if size is None:
+            size = self._batch_size if self._sized is self.batch else self._size_of_batch()
         self._synced.add_step(entry, scalar, float(size), labels, is_early)
 
     def ride_with(self, replicas: Replicas) -> None:
@@ -474,7 +476,7 @@ class Metrics:
 
     def _record_synced(self, synced: Synced) -> None:
         """Record a value of all ranks: in the log of rank 0; others record what was their own."""
-        (source, name, recorded, labels, *_), value, own = synced
+        (source, name, recorded, labels, _, _), value, own = synced
         if self.group.world.is_global_zero or self.muted:
             self._record(source, recorded, value, labels)
         else:

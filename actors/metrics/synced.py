@@ -1,7 +1,8 @@
 """SyncedMetrics: values that the ranks log, reduced over all of them."""
 
+import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -10,7 +11,7 @@ from ...bus.copies import StaysInRun
 from ...bus.errors import MetricError
 from ...bus.events import Scalar
 from ..checkpoints.weight_names import plain_name
-from ..ranks.fused_reduce import COLUMNS, FusedReduce, Share, Slot, Whole
+from ..ranks.fused_reduce import FusedReduce, Share, Slot, Whole
 from ..ranks.group import Group
 from ..ranks.replicas import Replicas
 from .log_entry import LogEntry
@@ -19,6 +20,11 @@ from .values import Value, resolved, to_scalar
 
 NO_RESULT = -2  # instead of a dataloader: for callbacks alone
 _EARLY = "before backward: "  # in names of step values
+_COLUMNS = 3  # of a value that rides: total, weight, ranks that have it
+_NOTHING = [0.0] * _COLUMNS
+
+_Kept = tuple[LogEntry, Value, float, tuple[str, ...]]
+"""A value of this rank's step: its call site, its weight in a mean, labels of destinations."""
 
 
 class About(NamedTuple):
@@ -67,9 +73,10 @@ class SyncedMetrics(StaysInRun):
         self._group, self._module = group, module
         self._of_epochs: dict[str, FusedReduce] = {}  # by stage
         self._of_steps = FusedReduce(group)
-        self._steps: dict[str, tuple[LogEntry, Value, float, tuple[str, ...]]] = {}
+        self._steps: dict[str, _Kept] = {}
         self._replicas: Replicas | None = None
-        self._riding: dict[str, None] = {}  # names of values that ranks tell with the gradients
+        self._riders: list[_Rider] = []  # values that ranks tell with the gradients
+        self._rest: list[str] = []  # names of step values that do not ride
         self._agrees = True  # on names of step values, after the next batch
         self._computed_for_others: list[Any] = []  # Metrics that this rank has not logged
 
@@ -201,7 +208,16 @@ class SyncedMetrics(StaysInRun):
 
     def _numbers(self) -> list[float]:
         """Return what is told of the present step with its gradients."""
-        return self._of_steps.row(self._shares(), self._riding) if self._riding else []
+        steps, row = self._steps, list[float]()
+        for rider in self._riders:
+            kept = steps.get(rider.key)
+            if kept is None:
+                row += _NOTHING
+            else:
+                _, value, weight, _ = kept
+                number = value if type(value) is float else float(resolved(value))
+                row += number * weight if rider.is_mean else number, weight, 1.0
+        return row
 
     def add_step(
         self, entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...], is_early: bool
@@ -215,66 +231,119 @@ class SyncedMetrics(StaysInRun):
             labels: of its destinations.
             is_early: it is there before the step's backward.
         """
-        key = f"{entry.hook} {entry.dataloader_idx} {entry.name}"
-        self._steps[_EARLY + key if is_early else key] = entry, value, weight, labels
+        if entry.step_key is None:
+            entry.step_key = f"{entry.hook} {entry.dataloader_idx} {entry.name}"
+            entry.early_key = _EARLY + entry.step_key
+        self._steps[entry.early_key if is_early else entry.step_key] = entry, value, weight, labels
 
-    def of_step(self) -> Iterator[Synced]:
-        """Yield the step's values of all ranks, and those of names that are not agreed on yet."""
-        shares = self._shares()
+    def of_step(self) -> list[Synced]:
+        """Return the step's values of all ranks, and those of names that are not agreed on yet."""
         kept, self._steps = self._steps, {}
         agrees, self._agrees = self._agrees, False
         if agrees:
             self._of_steps.agree({key: _slot_of_step(*each) for key, each in kept.items()})
-        agreed = self._reduced(shares)
+            self._find_rest()
+        heard = None
+        if self._replicas is not None and self._riders:
+            heard = self._replicas.heard()
+        if heard is None:
+            found, names = [], list(self._of_steps.slots)
+        else:
+            found, names = self._told(heard, kept), self._rest
+        if kept or names:
+            found += self._exchanged(kept, names)
         if agrees and self._replicas is not None:
             self._board(self._replicas)
-        for key, whole in agreed.items():
-            labels = kept[key][3] if key in kept else None
-            yield self._synced_step(whole, shares.get(key), labels)
+        return found
+
+    def _told(self, heard: Sequence[float], kept: dict[str, _Kept]) -> list[Synced]:
+        """Return values that were told with the gradients, and take them out of those kept.
+
+        Args:
+            heard: the sums of all ranks' numbers.
+            kept: this rank's values.
+        """
+        found = []
+        for begin, rider in zip(range(0, len(heard), _COLUMNS), self._riders, strict=True):
+            ranks = heard[begin + 2]
+            if not ranks:
+                continue
+            value, own, about = heard[begin], None, rider.about
+            if rider.is_mean:
+                weight = heard[begin + 1]
+                value = value / weight if weight else math.nan
+            mine = kept.pop(rider.key, None)
+            if mine is not None:
+                _, number, weight, labels = mine
+                own = float(resolved(number)) if weight or not rider.is_mean else math.nan
+                # Whether sinks get this step is the same on all ranks, and not in what was agreed.
+                if labels is not about.labels:
+                    about = rider.about = about._replace(labels=labels)
+            found.append(Synced(about, value, own))
+        return found
+
+    def _exchanged(self, kept: Mapping[str, _Kept], names: Sequence[str]) -> list[Synced]:
+        """Return values that take an exchange of their own, and those that are not agreed on.
+
+        Args:
+            kept: this rank's values.
+            names: what is to be exchanged.
+        """
+        shares = {key: _share_of_step(*each) for key, each in kept.items()}
+        agreed = self._of_steps.reduce_agreed(shares, names)
+        found = []
+        for key, (slot, share, _) in agreed.items():
+            about = About(*slot.about)
+            labels = kept[key][3] if key in kept else tuple(about.labels)
+            own = shares[key].result(slot.how) if key in kept else None
+            found.append(Synced(about._replace(labels=labels), share.result(slot.how), own))
         for key, each in kept.items():
             if key not in agreed:
                 slot = _slot_of_step(*each)
-                yield Synced(slot.about, shares[key].result(slot.how), None)
-
-    def _shares(self) -> dict[str, Share]:
-        found = {}
-        for key, (entry, value, weight, _) in self._steps.items():
-            number, how = float(resolved(value)), entry.how
-            total = number if how in ("sum", "min", "max") else number * weight
-            found[key] = Share(total, weight, [number] if how in ("min", "max") else ())
+                found.append(Synced(slot.about, shares[key].result(slot.how), None))
         return found
-
-    def _reduced(self, shares: dict[str, Share]) -> dict[str, Whole]:
-        """Return the values of all ranks: those that were told with the gradients, and the rest."""
-        heard = None
-        if self._replicas is not None and self._riding:
-            heard = self._replicas.heard()
-        if heard is None:
-            return self._of_steps.reduce_agreed(shares, list(self._of_steps.slots))
-        rest = [name for name in self._of_steps.slots if name not in self._riding]
-        told = self._of_steps.wholes(shares, self._riding, heard)
-        return told | self._of_steps.reduce_agreed(shares, rest)
 
     def _board(self, replicas: Replicas) -> None:
         """Let the values ride, from the next step on, of whose names that can be said."""
-        riding = {
-            name: None
+        riders = [
+            _Rider(name, slot)
             for name, slot in self._of_steps.slots.items()
             if name.startswith(_EARLY) and slot.how in ("mean", "sum")
-        }
-        if riding != self._riding:
-            self._riding = riding
-            replicas.carry(len(riding) * COLUMNS)
+        ]
+        if [rider.key for rider in riders] != [rider.key for rider in self._riders]:
+            self._riders = riders
+            self._find_rest()
+            replicas.carry(len(riders) * _COLUMNS)
 
-    def _synced_step(
-        self, whole: Whole, mine: Share | None, labels: tuple[str, ...] | None
-    ) -> Synced:
-        how, (source, name, recorded, agreed_labels, of_loader, _) = whole.slot
-        # Whether sinks get this step is the same on all ranks, and not in what was agreed on.
-        labels = tuple(agreed_labels) if labels is None else labels
-        own = None if mine is None else mine.result(how)
-        about = About(source, name, recorded, labels, of_loader)
-        return Synced(about, whole.share.result(how), own)
+    def _find_rest(self) -> None:
+        riding = {rider.key for rider in self._riders}
+        self._rest = [name for name in self._of_steps.slots if name not in riding]
+
+
+class _Rider:
+    """A value that ranks tell with the gradients.
+
+    Args:
+        key: the name that was agreed on.
+        slot: what was.
+
+    Attributes:
+        is_mean: it is weighted; otherwise a sum.
+        about: what it is, with the labels that it had here last.
+    """
+
+    __slots__ = ("about", "is_mean", "key")
+
+    def __init__(self, key: str, slot: Slot) -> None:
+        self.key, self.is_mean = key, slot.how == "mean"
+        about = About(*slot.about)
+        self.about = about._replace(labels=tuple(about.labels))
+
+
+def _share_of_step(entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...]) -> Share:
+    number, how = float(resolved(value)), entry.how
+    total = number if how in ("sum", "min", "max") else number * weight
+    return Share(total, weight, [number] if how in ("min", "max") else ())
 
 
 def _slot_of_step(entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...]) -> Slot:

@@ -10,8 +10,7 @@ from ...bus.copies import StaysInRun
 from .group import Group
 
 How = Literal["mean", "sum", "min", "max", "values", "flag"]
-COLUMNS = 4
-"""Of a slot: total, weight, ranks that have it, NaNs."""
+_COLUMNS = 4  # of a slot: total, weight, ranks that have it, NaNs
 
 
 class Slot(NamedTuple):
@@ -101,11 +100,11 @@ class FusedReduce(StaysInRun):
             slots: what they are, at least of the new ones.
         """
         new = {name: slots[name] for name in mine if name not in self._slots}
-        number, *row = self._sum([float(len(new)), *self.row(mine, self._slots)])
+        number, *row = self._sum([float(len(new)), *self._row(mine, self._slots)])
         if number:
             self.agree(new)
-            row = self._sum(self.row(mine, self._slots))
-        return self.wholes(mine, self._slots, row)
+            row = self._sum(self._row(mine, self._slots))
+        return self._wholes(mine, self._slots, row)
 
     def reduce_agreed(self, mine: Mapping[str, Share], names: Iterable[str]) -> dict[str, Whole]:
         """Return agreed numbers; without any name, nothing is exchanged.
@@ -114,13 +113,13 @@ class FusedReduce(StaysInRun):
             mine: this rank's shares by name.
             names: the agreed names to reduce; the same on all ranks.
         """
-        return self.wholes(mine, names, self._sum(self.row(mine, names))) if names else {}
+        return self._wholes(mine, names, self._sum(self._row(mine, names))) if names else {}
 
     def _sum(self, row: list[float]) -> list[float]:
         found: list[float] = self._group.sum(torch.tensor(row, dtype=torch.float64)).tolist()
         return found
 
-    def row(self, mine: Mapping[str, Share], names: Iterable[str]) -> list[float]:
+    def _row(self, mine: Mapping[str, Share], names: Iterable[str]) -> list[float]:
         """Return this rank's part of a sum over the ranks.
 
         Args:
@@ -131,13 +130,13 @@ class FusedReduce(StaysInRun):
         for name in names:
             share = mine.get(name)
             if share is None:
-                row += [0.0] * COLUMNS
+                row += [0.0] * _COLUMNS
             else:
                 nans = sum(value != value for value in share.values)
                 row += [share.total, share.weight, 1.0, float(nans)]
         return row
 
-    def wholes(
+    def _wholes(
         self, mine: Mapping[str, Share], names: Iterable[str], row: Sequence[float]
     ) -> dict[str, Whole]:
         """Return the numbers of all ranks together, those that one of them has.
@@ -151,8 +150,8 @@ class FusedReduce(StaysInRun):
         extremes, values = self._extremes(mine, slots), self._values(mine, slots)
         found = {}
         for number, (name, slot) in enumerate(slots.items()):
-            begin = number * COLUMNS
-            total, weight, ranks, nans = row[begin : begin + COLUMNS]
+            begin = number * _COLUMNS
+            total, weight, ranks, nans = row[begin : begin + _COLUMNS]
             if not ranks:
                 continue
             share = Share(total, weight, values.get(name, ()))
