@@ -56,7 +56,6 @@ _NO_STEP = -1
 _log = get_logger("nightbus.metrics")
 
 DEFAULT_DESTINATIONS = ("progress_bar", "callbacks", "loggers")
-_LABELS_OF_LATEST = ("callbacks", "progress_bar", "loggers")
 
 
 class _Collection(NamedTuple):
@@ -330,9 +329,12 @@ class Metrics:
             self._keep_latest(name, value, labels)
 
     def _keep_latest(self, name: str, value: Value, labels: tuple[str, ...]) -> None:
-        for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
-            if label in labels:
-                latest[name] = value
+        if "callbacks" in labels:
+            self._callback[name] = value
+        if "progress_bar" in labels:
+            self._progress_bar[name] = value
+        if "loggers" in labels:
+            self._logged[name] = value
 
     def _record_elsewhere(
         self, source: str, name: str, value: Value, labels: tuple[str, ...]
@@ -482,9 +484,7 @@ class Metrics:
         else:
             if own is not None:
                 self._record(source, recorded, own, ("rank",))
-            for label, latest in zip(_LABELS_OF_LATEST, self._latest, strict=True):
-                if label in labels:
-                    latest[recorded] = value
+            self._keep_latest(recorded, value, labels)
         if recorded != name and (self._set_aside is not None or not self.muted):
             self._callback[name] = value
 

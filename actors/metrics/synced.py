@@ -208,7 +208,8 @@ class SyncedMetrics(StaysInRun):
 
     def _numbers(self) -> list[float]:
         """Return what is told of the present step with its gradients."""
-        steps, row = self._steps, list[float]()
+        steps = self._steps
+        row: list[float] = []
         for rider in self._riders:
             kept = steps.get(rider.key)
             if kept is None:

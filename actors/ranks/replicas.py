@@ -157,7 +157,7 @@ class Replicas(StaysInRun):
         self._ready = ready
         self._syncs = True  # in the next backward; not while gradients are accumulated
         self.flag = self.tells_flags = False
-        self.numbers: Callable[[], Sequence[float]] = tuple[float]
+        self.numbers: Callable[[], Sequence[float]] = tuple
         self._places = 0  # for these numbers
         self._has_told = False  # in the backward of the present batch
         self._keeps: set[int] = set()  # optimizers whose gradients belong to an accumulation
@@ -287,7 +287,7 @@ class Replicas(StaysInRun):
                 self._averaged += 1
                 loss = wrapped(*arguments)
                 if self._told is not None:
-                    self._told.tell((self.flag, *self.numbers()))
+                    self._told.tell(self.flag, self.numbers() if self._places else ())
                     self._has_told = True
             else:
                 with wrapped.no_sync():
@@ -327,7 +327,7 @@ class Replicas(StaysInRun):
     @property
     def flagged(self) -> float:
         """Share of the ranks whose flag was set when gradients were averaged last."""
-        return 0.0 if self._told is None else self._told.heard()[0]
+        return 0.0 if self._told is None else self._told.flagged()
 
     def carry(self, places: int) -> None:
         """Make room for numbers that ranks tell each other from the next step on.
@@ -348,7 +348,7 @@ class Replicas(StaysInRun):
         if self._told is None or not has_told:
             return None
         size = self._group.world.size
-        return [mean * size for mean in self._told.heard()[1:]]
+        return [mean * size for mean in self._told.heard()]
 
     def _take_part(self, idx: int, nothing: Tensor) -> Tensor | None:
         """Average the gradients without any of this rank's, whose step returned None.

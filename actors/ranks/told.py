@@ -10,14 +10,14 @@ from ...bus.copies import StaysInRun
 
 
 class Told(StaysInRun):
-    """Numbers of each rank, of which all get the mean with the next gradients.
+    """A flag and numbers of each rank, of which all get the mean with the next gradients.
 
     They are the gradient of one more parameter, which no optimizer sees. They are written into it
     before the backward, which adds zero, so that no scale of the loss changes them, and a number
     that is not finite changes nothing but itself. They are as precise as the parameter.
 
     Args:
-        size: how many.
+        size: how many, with the flag.
         dtype: of the module's parameters, or they would take an exchange of their own.
 
     Attributes:
@@ -35,19 +35,25 @@ class Told(StaysInRun):
         nothing = self.parameter.dot(self._nothing)
         return loss + (nothing if nothing.dtype is loss.dtype else nothing.to(loss.dtype))
 
-    def tell(self, numbers: Sequence[float]) -> None:
-        """Set the numbers of this rank, before the backward; those that are left out are zero.
+    def tell(self, flag: bool, numbers: Sequence[float]) -> None:
+        """Set the flag and the numbers of this rank, before the backward.
 
         Args:
-            numbers: at most as many as there is place for.
+            flag: the flag.
+            numbers: as many as there is place for, or none, which means zeros.
         """
         row = self._seen()
-        row[: len(numbers)] = numbers
-        row[len(numbers) :] = 0.0
+        row[0] = flag
+        if len(row) > 1:
+            row[1:] = numbers or 0.0
+
+    def flagged(self) -> float:
+        """Return the share of the ranks whose flag is set, after the backward."""
+        return float(self._seen()[0])
 
     def heard(self) -> list[float]:
         """Return the mean of the ranks' numbers, after the backward."""
-        found: list[float] = self._seen().tolist()
+        found: list[float] = self._seen()[1:].tolist()
         return found
 
     def _seen(self) -> Any:

@@ -186,8 +186,8 @@ def floor(folder: Path, turns: Turns) -> None:
 # -- the contenders ------------------------------------------------------------------------------
 
 
-def module_class(base: Any, logs: bool) -> Any:
-    """The contender's module, of nightbus or Lightning."""
+def module_class(base: Any, logs: bool, syncs: bool = True) -> Any:
+    """The contender's module, of nightbus or Lightning; it logs nothing, or three values."""
 
     class Module(base):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -199,7 +199,7 @@ def module_class(base: Any, logs: bool) -> Any:
             loss = F.cross_entropy(self.net(x), y)
             if logs:
                 for factor, name in enumerate(METRICS):
-                    self.log(name, loss.detach() * factor, sync_dist=True)
+                    self.log(name, loss.detach() * factor, sync_dist=syncs)
             return loss
 
         def configure_optimizers(self) -> Any:
@@ -218,10 +218,10 @@ def options_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def nightbus(loader: Loader, logs: bool, **options: Any) -> Run:
+def nightbus(loader: Loader, logs: bool, syncs: bool = True, **options: Any) -> Run:
     def run(folder: Path, turns: Turns) -> None:
         trainer = nb.Trainer(**options_of(folder), **(BARE | options))
-        trainer.fit(module_class(nb.LightningModule, logs)(), loader(turns))
+        trainer.fit(module_class(nb.LightningModule, logs, syncs)(), loader(turns))
 
     return run
 
@@ -255,6 +255,7 @@ def contenders() -> dict[str, tuple[Loader, Run]]:
         "bare": (dataloader, nightbus(dataloader, logs=False)),
         "bare, of a stream": (Stream, nightbus(Stream, logs=False)),
         "recorded": (dataloader, nightbus(dataloader, logs=False, recording="all")),
+        "3 logged": (dataloader, nightbus(dataloader, logs=True, syncs=False)),
         "3 synced": (dataloader, nightbus(dataloader, logs=True)),
         "3 synced, recorded": (dataloader, nightbus(dataloader, logs=True, recording="all")),
     }
