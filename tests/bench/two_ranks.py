@@ -21,13 +21,13 @@ import contextlib
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from by_turns import BLOCK, Turns
 from common import BARE, Batches, make_net, quiet
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,65 +37,20 @@ from torch.utils.data import DataLoader, Dataset
 import nightbus as nb
 
 RANKS = 2
-BLOCK = 20  # steps
 BLOCKS = 26  # of a contender in a round
-SKIPPED = 2  # blocks, in which DistributedDataParallel arranges its buckets
 STEPS = BLOCK * BLOCKS
 ROUNDS = 2
 METRICS = ("loss", "twice", "half")
-CALLS = 60
-"""Of Python functions that a bare step of nightbus has more than the raw loop, about."""
+CALLS = 15
+"""Of Python functions that a bare step of nightbus has more than a raw loop that wraps its loss."""
+LINES = 8  # in each
 _COLLECTIVES = ("all_reduce", "broadcast", "barrier", "all_gather", "all_gather_into_tensor")
 
 Run = Callable[[Path, Any], None]
 Loader = Callable[["Turns | None"], Iterable[Any]]
 
 
-# -- blocks by turns -----------------------------------------------------------------------------
-
-
-class Turns:
-    """Has blocks of the raw loop and of a contender alternate, and times them.
-
-    Args:
-        raw: makes a step of the raw loop each time that it is asked for the next.
-
-    Attributes:
-        raw_us: processor time of a step, in each block of the raw loop.
-        own_us: the same of the contender's block that follows.
-        calls: of collective operations.
-    """
-
-    def __init__(self, raw: Iterator[None]) -> None:
-        self._raw, self._batches = raw, 0
-        self._begin_s = 0.0
-        self.raw_us: list[float] = []
-        self.own_us: list[float] = []
-        self.calls = 0
-
-    def on_batch(self) -> None:
-        """Be told that the contender reads a batch."""
-        if self._batches % BLOCK == 0:
-            self._change()
-        self._batches += 1
-
-    def _change(self) -> None:
-        begin_s = time.thread_time()
-        if self._batches:
-            self.own_us.append((begin_s - self._begin_s) / BLOCK * 1e6)
-        for _ in range(BLOCK):
-            next(self._raw)
-        self._begin_s = time.thread_time()
-        self.raw_us.append((self._begin_s - begin_s) / BLOCK * 1e6)
-
-    @property
-    def pairs(self) -> list[tuple[float, float]]:
-        """Times of neighbouring blocks: of the raw loop, and of the contender."""
-        return list(zip(self.raw_us, self.own_us, strict=False))[SKIPPED:]
-
-    @property
-    def collectives(self) -> float:
-        return self.calls / self._batches
+# -- the data -----------------------------------------------------------------------------------
 
 
 class Prepared(Dataset[Any]):
@@ -157,11 +112,11 @@ class Loss(nn.Module):
 
 
 def different_functions(count: int) -> list[Callable[[Any], Any]]:
-    """Return functions that do little, each with code of its own."""
+    """Return functions of a few lines, each with code of its own."""
     space: dict[str, Any] = {}
     for number in range(count):
-        lines = f"def f{number}(it):\n it.n{number} = it.calls + {number}\n return it.n{number}"
-        exec(compile(lines, f"f{number}", "exec"), space)
+        lines = [f" it.n{number} = it.calls + {line}" for line in range(LINES)]
+        exec(compile("\n".join([f"def f{number}(it):", *lines]), f"f{number}", "exec"), space)
     return [space[f"f{number}"] for number in range(count)]
 
 
