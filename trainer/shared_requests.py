@@ -19,6 +19,7 @@ from ..bus.events import (
     Stop,
 )
 from ..bus.mail.mailbox import Envelope, Undelivered
+from ..bus.mail.reply import Reply
 from ..bus.named_types import find_named, named_class
 from ..bus.post_office import PostOffice
 from ..bus.ranks.messages import MAX_PAYLOAD_BYTES
@@ -180,10 +181,11 @@ class SharedRequests:
             command = _command_of(due.request)
             own = [(address, Envelope(command, f"rank {due.asked_by}", None))]
         (address, envelope), *others = own
-        value = self._post_office.have_handled(address, envelope)
+        reply = envelope.reply or Reply()
         for _, other in others:  # the same command, sent again before it was done
             if other.reply is not None:
-                other.reply.set(value)
+                reply.pass_on(other.reply)
+        self._post_office.have_handled(address, envelope._replace(reply=reply))
 
     def end(self) -> None:
         """Make dead letters of the commands that came too late for the run."""

@@ -28,6 +28,22 @@ class Reply:
         with contextlib.suppress(InvalidStateError):
             self._future.set_exception(error)
 
+    def pass_on(self, other: "Reply") -> None:
+        """Give another command the same reply, once it is there.
+
+        Args:
+            other: its reply.
+        """
+
+        def pass_on(found: Future[Any]) -> None:
+            error = found.exception()
+            if isinstance(error, Exception):
+                other.fail(error)
+            else:
+                other.set(found.result())
+
+        self._future.add_done_callback(pass_on)
+
     def wait(self, timeout_s: float) -> Any:
         """Block until the reply is there.
 
