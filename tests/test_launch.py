@@ -36,6 +36,8 @@ def fail():
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "leave":
         sys.exit(0)
+    if how == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
     if how == "terminate":
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -58,6 +60,8 @@ if how == "well":
     trainer.barrier("data")
     assert Path("../data").exists()
 trainer.fit(Exchanging(), loader())
+if trainer.interrupted:
+    sys.exit(128 + signal.SIGINT)
 trainer.test(Exchanging(), loader(), verbose=False)
 print("done", trainer.global_rank, trainer.world_size, flush=True)
 if how == "raise late" and trainer.global_rank == culprit:
@@ -111,6 +115,16 @@ def test_sigterm_to_a_rank_is_the_end_of_all_and_no_failure(tmp_path: Path) -> N
 
     assert of_all.code == 128 + signal.SIGTERM
     assert "fit preempted (SIGTERM)" in of_all.err
+    assert "failed" not in of_all.err
+
+
+@pytest.mark.parametrize("culprit", [0, 1])
+def test_a_script_that_ends_with_130_after_ctrl_c_has_not_failed(
+    tmp_path: Path, culprit: int
+) -> None:
+    of_all = run(tmp_path, "interrupt", culprit)
+
+    assert of_all.code == 128 + signal.SIGINT
     assert "failed" not in of_all.err
 
 

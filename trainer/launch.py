@@ -7,6 +7,7 @@ command line, and get as far as it by themselves; they are killed when its proce
 import atexit
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -39,7 +40,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 # That the others may take to end once one has failed. One that waits for this rank within gloo does
 # not end by itself: its connections close with this process only.
 _AFTER_FAILURE_S = 5.0
-_EXIT_CODES_OF_SIGNALS = {128 + number for number in TERMINATING}
+_EXIT_CODES_OF_SIGNALS = {128 + number for number in (signal.SIGINT, *TERMINATING)}
 
 
 def launch_and_join(world: World, backends: str, timeout: timedelta | None) -> Group:
