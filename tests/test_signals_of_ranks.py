@@ -38,7 +38,6 @@ def test_a_signal_before_training_ends_all_after_the_same_step(
 @pytest.mark.parametrize(
     ("case", "rank", "stage"),
     [
-        ("in_the_sanity_check", 1, "sanity_check"),
         ("in_validation_of_the_rank_with_fewer_batches", 0, "validate"),
         ("in_prediction_without_a_batch", 0, "predict"),
         ("in_validation_within_training", 1, "validate"),
@@ -49,6 +48,15 @@ def test_sigterm_in_an_evaluation_ends_all_in_it_whatever_batches_they_have(
 ) -> None:
     assert agreed(case, found) == ("end", rank, stage)
     assert [of_rank[case]["code"] for of_rank in found] == [SIGTERM_CODE] * 2
+
+
+def test_sigterm_in_the_sanity_check_ends_all_in_it_or_before_the_first_step(found: Found) -> None:
+    what, asked_by, stage = agreed("in_the_sanity_check", found)
+
+    assert (what, asked_by) == ("end", 1)
+    assert stage in ("sanity_check", "train")  # it has two batches
+    assert [of_rank["in_the_sanity_check"]["code"] for of_rank in found] == [SIGTERM_CODE] * 2
+    assert [of_rank["in_the_sanity_check"]["steps"] <= 1 for of_rank in found] == [True, True]
 
 
 def test_ctrl_c_in_an_evaluation_interrupts_it_on_all_ranks(found: Found) -> None:
