@@ -112,12 +112,18 @@ class ProcessGroup(Group):
             if failure:
                 self.link.fail(failure)
             self.link.leave()
-        with contextlib.suppress(dist.DistError, RuntimeError):  # the store's process has ended
-            if failure:
-                self._store.compare_set(_FAILED, "", f"{self.world.rank} failed: {failure}")
-            self._store.add("left", 1)
+        if not self._has_lost_another:  # whose machine may be that of the store
+            with contextlib.suppress(dist.DistError, RuntimeError):  # the store's process has ended
+                if failure:
+                    self._store.compare_set(_FAILED, "", f"{self.world.rank} failed: {failure}")
+                self._store.add("left", 1)
         if self._owns_group and dist.is_initialized():
             dist.destroy_process_group()
+
+    @property
+    def _has_lost_another(self) -> bool:
+        word = None if self.link is None else self.link.member.failure
+        return word is not None and word.rank != self.world.rank
 
     def wait_until_all_left(self, limit_s: float) -> None:
         """Wait until all ranks have left, or one has failed.

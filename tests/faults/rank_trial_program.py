@@ -1,5 +1,6 @@
 """Trains on several ranks from its run's last checkpoint on; one of them may fail, as TRIAL says.
 
+``rank_trial_start.py`` runs it.
 Each rank writes its process id into ``pid-RANK`` when training begins, and its weights into
 ``final-RANK`` when it is complete.
 """
@@ -16,12 +17,13 @@ from typing import Any
 
 import torch
 from models import QUIET, Small, loader
+from two_machines import take_network_down
 
 import nightbus as nb
 from nightbus.actors.ranks import link
 
 TRIAL: dict[str, Any] = json.loads(os.environ["TRIAL"])
-SILENCE_S, HANG_S = 2.0, 10.0
+SILENCE_S, HANG_S = 3.0, 6.0
 
 
 class Trained(Small):
@@ -72,13 +74,17 @@ class Trained(Small):
                 held = key.fileobj
                 if hasattr(held, "has_ended"):
                     held._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        if fault == "network down":
+            take_network_down()
         if fault.startswith("SIG"):
             os.kill(os.getpid(), signal.Signals[fault])
 
 
 def main() -> None:
     """Train."""
-    link.SILENCE_S = SILENCE_S
+    torch.set_num_threads(1)
+    link.SILENCE_S = link.SILENCE_OF_MACHINES_S = SILENCE_S
+    link.BEAT_S = SILENCE_S / 10
     nb.seed_everything(5)
     module = Trained()
     devices = {"devices": TRIAL["size"]} if TRIAL["launches"] else {}
@@ -97,8 +103,3 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     weights = [float(w) for t in module.state_dict().values() for w in t.flatten()]
     Path(f"final-{trainer.global_rank}").write_text(json.dumps([trainer.global_step, *weights]))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()

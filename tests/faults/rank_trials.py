@@ -5,8 +5,9 @@
 
 A trial is a training that fails once, and then goes on to its end: two rounds. Ranks are started by
 ``devices=`` or as by torchrun. One is killed, stopped, told to end by SIGTERM, raises, leaves,
-hangs, has a full disk, or loses its connection to rank 0, whose socket is shut down as when a
-network is gone; or all are killed with the process that has started them. Checked is that
+hangs, has a full disk, or loses its connection to rank 0, whose socket is shut down; the network
+between two machines goes down; or all are killed with the process that has started them. Checked is
+that
 
 - all processes end, with the documented exit codes, and the one to blame is named once,
 - the log of each rank is read to its end, without a gap, and doctor finds nothing wrong with it,
@@ -30,12 +31,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ranks import environment_alone, environment_of_rank, free_port, started
+from two_machines import two_machines, why_not
 
 import nightbus as nb
 from nightbus.actors.ranks.last_act import OTHERS_EXIT_CODE
@@ -43,7 +46,7 @@ from nightbus.bus.inspection.doctor import examine
 from nightbus.bus.log.reader import LogReader
 from nightbus.bus.runs.run_folder import list_runs
 
-PROGRAM = Path(__file__).parent / "rank_trial_program.py"
+PROGRAM = Path(__file__).parent / "rank_trial_start.py"
 DEADLINE_S = 120.0
 GONE_S = 20.0  # by which a process has found out that the one that started it is gone
 PREEMPTED = 128 + signal.SIGTERM
@@ -57,6 +60,7 @@ FAULTS = {
     "hang": 2,
     "disk full": 2,
     "cut": 2,
+    "network down": 2,
     "launcher killed": 2,
 }
 
@@ -86,11 +90,15 @@ class Trial:
 
     def __init__(self, folder: Path, seed: int, number: int) -> None:
         chance = random.Random(f"{seed}/{number}")
-        self.folder = folder
+        self.folder, self.number = folder, number
         self.fault = chance.choices(list(FAULTS), list(FAULTS.values()))[0]
         self.size = chance.choice([2, 2, 3])
         self.launches = self.fault == "launcher killed" or chance.random() < 0.4
         self.culprit = 0 if self.fault == "launcher killed" else chance.randrange(self.size)
+        if self.launches and self.culprit == 0 and self.fault == "SIGKILL":
+            self.fault = "launcher killed"
+        if self.fault == "network down":
+            self.size, self.launches, self.culprit = 2, False, chance.randrange(2)
         self.where = chance.choice(["training_step", "training_step", "validation_step"])
         self.batch = chance.randint(1, 7)
         self.file_limit = chance.choice([0, 1_000, 10_000])
@@ -163,6 +171,7 @@ class Trial:
             "launches": self.launches,
             "culprit": self.culprit if fault else -1,
             "fault": "SIGKILL" if fault == "launcher killed" else fault,
+            "forks": self.launches and fault != "launcher killed",
             "where": self.where,
             "batch": self.batch,
             "file_limit": self.file_limit,
@@ -175,7 +184,12 @@ class Trial:
                 environment_of_rank(rank, self.size, port, **more) for rank in range(self.size)
             ]
         commands = [[sys.executable, str(PROGRAM)]] * len(environments)
-        with started(commands, environments, folder) as processes:
+        with ExitStack() as held:
+            if fault == "network down":
+                machines = held.enter_context(two_machines())
+                for environment, machine in zip(environments, machines, strict=True):
+                    environment.update(machine)
+            processes = held.enter_context(started(commands, environments, folder))
             problems = self._wait(folder, fault, [process.poll for process in processes])
             pids = [int(each.read_text()) for each in folder.glob("pid-*")]
             problems += _left_alive(pids)
@@ -188,7 +202,10 @@ class Trial:
                 )
         problems += self._of_words(fault, said)
         problems += _of_logs(folder, fault, self.culprit, self.size)
-        problems += _left_behind(folder, port, shared, pids, fault)
+        is_killed = fault == "launcher killed" or (
+            self.culprit == 0 and fault in ("SIGKILL", "SIGSTOP")
+        )
+        problems += _left_behind(folder, port, shared, pids, is_killed)
         self.rounds.append(Round(fault, ended, problems))
 
     def _wait(self, folder: Path, fault: str, polls: list[Any]) -> list[str]:
@@ -219,6 +236,9 @@ class Trial:
         elif fault == "cut":
             if not named:
                 yield f"nobody is named: {said[-3000:]}"
+        elif fault == "network down":  # each can blame the other only
+            if sorted(line.split()[2] for line in named) != ["0", "1"]:
+                yield f"each is to be named once: {named}"
         elif len(names) != 1 or len(named) != 1:
             yield f"rank {self.culprit} is to be named once: {named}"
 
@@ -262,24 +282,27 @@ def _of_logs(folder: Path, fault: str, culprit: int, size: int) -> Iterator[str]
                 lost = [event for event in events if isinstance(event, nb.RankLost)]
                 if [event.lost_rank for event in lost] != [culprit]:
                     yield f"the log of rank {rank} tells of {lost}"
+            if fault == "network down":
+                lost = [event for event in events if isinstance(event, nb.RankLost)]
+                if [event.lost_rank for event in lost] != [1 - rank]:
+                    yield f"the log of rank {rank} tells of {lost}"
         if fault != "disk full":
             found = examine(run).problems
             yield from (f"doctor: {one.where}: {one.what}" for one in found)
 
 
 def _left_behind(
-    folder: Path, port: int, shared: set[str], pids: list[int], fault: str
+    folder: Path, port: int, shared: set[str], pids: list[int], rank_0_is_killed: bool
 ) -> Iterator[str]:
     """No file of a socket, no port that is taken, no shared memory."""
-    if fault != "launcher killed":
-        for path in (folder / "tmp").iterdir():
-            if path.name.startswith("nightbus"):
-                yield f"{path.name} is left in the folder of temporary files"
+    for path in (folder / "tmp").iterdir():
+        if path.name.startswith("nightbus"):
+            yield f"{path.name} is left in the folder of temporary files"
     shutil.rmtree(folder / "tmp")
     newest = max((folder / "runs").iterdir(), key=lambda run: run.stat().st_mtime_ns)
     for path in (folder / "runs").rglob("*"):
-        # Who is killed, or ends its process by force, leaves it to the next that starts.
-        if path.is_socket() and not fault and path.parent == newest:
+        # A rank 0 that is killed leaves it to the next that starts.
+        if path.is_socket() and not rank_0_is_killed and path.parent == newest:
             yield f"a socket is left behind: {path.relative_to(folder)}"
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -330,15 +353,20 @@ def run_trials(rounds: int, seed: int, first: int = 0, keep: bool = False) -> li
     while len(done) < rounds:
         folder = Path(tempfile.mkdtemp(prefix="nightbus-ranks-trial-"))
         trial = Trial(folder, seed, number)
+        number += 1
+        if trial.fault == "network down" and why_not():
+            folder.rmdir()
+            continue
         found = trial.run(expected)
         done += found
         problems = [problem for one in found for problem in one.problems]
         if problems:
             shown = "\n  ".join(problems)
             print(
-                f"seed {seed}, trial {number}: {trial}\n  codes {[one.codes for one in found]}\n"
+                f"seed {seed}, trial {trial.number}: {trial}\n"
+                f"  codes {[one.codes for one in found]}\n"
                 f"  {shown}\n"
-                f"  again: python tests/faults/rank_trials.py --seed {seed} --trial {number}",
+                f"  again: python tests/faults/rank_trials.py --seed {seed} --trial {trial.number}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -346,7 +374,6 @@ def run_trials(rounds: int, seed: int, first: int = 0, keep: bool = False) -> li
             print(f"  kept: {folder}", file=sys.stderr, flush=True)
         else:
             shutil.rmtree(folder)
-        number += 1
     return done
 
 
@@ -365,6 +392,7 @@ def main() -> int:
         "rounds": len(done),
         "seed": options.seed,
         "violations": violations,
+        "without": f"network down: {why_not()}" if why_not() else "",
         "faults": dict(sorted(Counter(one.fault or "none" for one in done).items())),
         "seconds": round(time.monotonic() - began_s),
     }
