@@ -36,6 +36,8 @@ def fail():
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "leave":
         sys.exit(0)
+    if how == "leave with 3":
+        sys.exit(3)
     if how == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
     if how == "terminate":
@@ -133,6 +135,13 @@ def test_a_rank_that_leaves_ends_the_other(tmp_path: Path) -> None:
 
     assert of_all.code == 75
     assert "nightbus: rank 1 is lost: SystemExit: 0" in of_all.err
+
+
+def test_a_rank_0_that_leaves_ends_with_its_own_code(tmp_path: Path) -> None:
+    of_all = run(tmp_path, "leave with 3", 0)
+
+    assert of_all.code == 3
+    assert "nightbus: rank 0 is lost: SystemExit: 3" in of_all.err
 
 
 def test_a_rank_that_fails_before_it_joins_ends_the_other(tmp_path: Path) -> None:

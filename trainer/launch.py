@@ -187,7 +187,7 @@ class OtherRanks:
         """
         group, error = joined_group(), getattr(sys, "last_value", None)
         link = None if group is None else group.link
-        has_failed = link is None or link.has_raised or error is not None
+        has_failed = link is None or link.has_failed or link.has_raised or error is not None
         leave()
         self._join(_AFTER_FAILURE_S if has_failed or self._failed else None)
         self.kill()

@@ -301,6 +301,11 @@ class Link(StaysInRun):
         return self.member.failure is not None
 
     @property
+    def has_failed(self) -> bool:
+        """Whether this rank has said first that it cannot go on."""
+        return self._last_act.has_own_failure
+
+    @property
     def has_raised(self) -> bool:
         """Whether a lost rank has ended what the training thread did."""
         return self._last_act.is_ending
