@@ -27,6 +27,8 @@ from nightbus.bus.log.place import Place
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.runs.cursor import Cursor, CursorFile
 
+pytestmark = pytest.mark.long
+
 
 def on_terminal(*arguments: str | Path, columns: int = 80) -> list[str]:
     """The lines that a terminal of this width would get, escape codes and all."""

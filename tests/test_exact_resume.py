@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import nightbus as nb
 from nightbus.bus.inspection.compare import Comparison, compare_runs
 
+pytestmark = pytest.mark.long
+
 EPOCHS = 2
 BATCHES = 6
 

@@ -42,6 +42,8 @@ from nightbus.bus.log.segments import compress_segment
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.runs.run_folder import AttemptLock
 
+pytestmark = pytest.mark.long
+
 
 class Recorded:
     """A run recorded without training, in this process; ``end`` ends it."""

@@ -31,6 +31,8 @@ from nightbus.bus.runs.typed_events import typed
 from nightbus.bus.secrets.names import is_secret_name
 from nightbus.bus.user_events import MAX_EVENT_BYTES, encode_user_event
 
+pytestmark = pytest.mark.long
+
 
 class SampleSeen(nb.UserEvent, name="tests.SampleSeen"):
     path: str

@@ -40,6 +40,8 @@ from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.sinks.progress_view import duration, rate_text
 from nightbus.sinks.testing import record, some_puts
 
+pytestmark = pytest.mark.long
+
 SECOND_NS = 1_000_000_000
 PROGRAM = Path(__file__).with_name("progress_program.py")
 
