@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -51,9 +52,9 @@ class Public:
 
 
 def _sources() -> list[Path]:
-    files = ROOT.rglob("*.py")
-    parts = [(file, file.relative_to(ROOT).parts[0]) for file in files]
-    return sorted(f for f, part in parts if part not in NO_PRODUCT and not part.startswith("."))
+    folders = [p for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    parts = [folder.rglob("*.py") for folder in folders if folder.name not in NO_PRODUCT]
+    return sorted([*ROOT.glob("*.py"), *chain(*parts)])
 
 
 def _name(node: ast.expr) -> str:
@@ -93,6 +94,7 @@ def public_functions() -> list[Public]:
     protocols = [owner for owner in known if "Protocol" in map(_name, owner.bases)]
 
     def found(path: str, body: list[ast.stmt], owner: ast.ClassDef | None) -> Iterator[Public]:
+        bases = list(_all_bases(owner, classes, protocols)) if owner else []
         for node in body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 yield from found(path, node.body, node)
@@ -102,7 +104,6 @@ def public_functions() -> list[Public]:
                 if {"overload", "setter", "deleter"} & set(map(_name, node.decorator_list)):
                     continue
                 name = f"{owner.name}.{node.name}" if owner else node.name
-                bases = list(_all_bases(owner, classes, protocols)) if owner else []
                 yield Public(f"{path}:{node.lineno} {name}", node, owner, bases)
 
     return [each for path, tree in trees.items() for each in found(path, tree.body, None)]

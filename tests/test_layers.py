@@ -129,6 +129,8 @@ def imports(source: str) -> Iterator[Import]:
                     yield Import(node.level, alias.name, node.lineno, is_for_types)
             case ast.ImportFrom(module=str(module)):
                 yield Import(node.level, module, node.lineno, is_for_types)
+            case ast.expr():
+                pass  # has no statements within
             case _:
                 waiting.extend((each, is_for_types) for each in ast.iter_child_nodes(node))
 

@@ -93,7 +93,6 @@ class FastEvaluation(FastPath):
         counts.ready += 1
         place.batch_idx = batch_idx
         note(batch_idx | BATCH_IDX)
-        starts, begins = self._begins
         if self._announces_start:
             batch = loop.start_batch(batch)
             now_ns = self._clock_ns()
@@ -101,10 +100,10 @@ class FastEvaluation(FastPath):
             self._metrics.batch = batch
             now_ns = self._clock_ns()
             note(now_ns + TRANSFERRED)
-            note(now_ns + starts)
+            note(now_ns + self._begins[0])
         counts.started += 1
         outer, place.hook = place.hook, self._hook
-        note(now_ns + begins)
+        note(now_ns + self._begins[1])
         try:
             output = self._step(batch, batch_idx, self._dataloader_idx)
         except StopIteration as error:

@@ -130,17 +130,17 @@ class FastTraining(FastTurns):
 
     def _train_on(self, batch: Any) -> int:
         """Train on a batch; return when it ended, in ns."""
-        loop, batches, metrics, place = self._loop, self._batches, self._metrics, self._place
+        loop, batches, place, steps = self._loop, self._batches, self._place, self._steps
         batch_idx = loop.batch_idx = loop.batch_idx + 1
-        if metrics.step != place.step:
-            metrics.begin_step(place.step)
+        if self._metrics.step != place.step:
+            self._metrics.begin_step(place.step)
         batches.ready += 1
         if self._announces_start:
             batch = self._announce_start(batch, batch_idx)
             if not self.is_current():  # a hook has set something
                 return self._train_plainly(batch, batch_idx)
         else:
-            metrics.batch = batch
+            self._metrics.batch = batch
         batches.started += 1
         if not self._is_alone:
             outputs: Any = self._turns(batch, batch_idx)
@@ -160,8 +160,7 @@ class FastTraining(FastTurns):
         else:
             now_ns, ends = self._clock_ns(), BATCH_ENDS
             if self._has_stepped:
-                self._has_stepped, ends = False, STEP_AND_BATCH_END
-                place.step = self._steps.completed
+                ends, place.step, self._has_stepped = STEP_AND_BATCH_END, steps.completed, False
             self._note(now_ns + ends)
         batches.completed += 1
         return now_ns
