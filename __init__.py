@@ -8,7 +8,6 @@ Names are loaded on first use, so that reading a log never loads torch.
 from typing import TYPE_CHECKING
 
 from . import _began_in as _began_in  # before the script may change to another folder
-from ._elsewhere import instead_of
 from ._lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -206,8 +205,16 @@ _HOME_OF = {
     "seed_everything": ".actors.data.rng",
 }
 __version__ = "0.1.0"
+
+
+def _instead_of(name: str) -> str:
+    from .compat.counterparts import instead_of
+
+    return instead_of(name)
+
+
 # Events and commands, which are listed nowhere but in bus/events.py, and __all__ come from here.
-__getattr__ = lazy_names(__name__, _HOME_OF, instead_of, names_of=".bus.events")
+__getattr__ = lazy_names(__name__, _HOME_OF, _instead_of, names_of=".bus.events")
 
 
 def __dir__() -> list[str]:

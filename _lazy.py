@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any
 
 
@@ -44,9 +45,7 @@ def lazy_names(
         if name.startswith("__"):  # asked for by Python and its tools
             raise AttributeError(message)
         if instead := instead_of(name):
-            # `from package import name` would drop this AttributeError's message.
-            is_imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
-            is_imported = is_imported and find_spec(f"{package}.{name}") is None  # not a submodule
+            is_imported = is_import(sys._getframe(1)) and find_spec(f"{package}.{name}") is None
             raise (ImportError if is_imported else AttributeError)(f"{message}; {instead}")
         from difflib import get_close_matches
 
@@ -55,3 +54,15 @@ def lazy_names(
         raise AttributeError(f"{message}; did you mean {' or '.join(near)}?" if near else message)
 
     return __getattr__
+
+
+def is_import(caller: FrameType) -> bool:
+    """Return whether a package's ``__getattr__`` is called for ``from package import name``.
+
+    Such an import drops the message of an AttributeError, so that an ImportError has to be raised;
+    not for a module of the package, which is imported then.
+
+    Args:
+        caller: of ``__getattr__``.
+    """
+    return caller.f_code.co_name == "_handle_fromlist"

@@ -29,13 +29,13 @@ class Layer:
 # _lazy is the small helper of every facade: it knows nothing, so everyone may know it.
 LAYERS = {
     "_lazy": Layer(frozenset(), without=TORCH),
-    "_elsewhere": Layer(frozenset(), without=TORCH),
     "_began_in": Layer(frozenset(), without=TORCH),
     "bus": Layer(frozenset({"_lazy"}), without=TORCH),
     "sinks": Layer(frozenset({"_lazy", "bus"}), without=TORCH),
     "cli": Layer(frozenset({"_lazy", "bus", "sinks"}), without=TORCH),
     "actors": Layer(frozenset({"_lazy", "bus"})),
     "loops": Layer(frozenset({"_lazy", "bus", "actors"})),
+    "compat": Layer(frozenset({"_lazy", "bus", "actors"})),
     "trainer": Layer(frozenset({"_began_in", "_lazy", "bus", "actors", "loops", "sinks"})),
 }
 # Rooms of a layer: what the files of one may import of the others. What lies in the layer itself
@@ -96,6 +96,8 @@ ROOMS = {
 }
 # Users annotate the methods that they override, and those are handed a Trainer.
 NAMES_THE_TRAINER = "actors/trainer_type.py"
+# Loaded from a folder on PYTHONPATH, in place of a package of Lightning.
+IN_PLACE = "compat/in_place/"
 # The only places that know all.
 ROOT_MODULES = frozenset({"__init__", "__main__"})
 OUTSIDE = frozenset({"tests", "examples"})
@@ -158,7 +160,8 @@ def _complaint(file: PurePosixPath, here: str, imported: Import) -> str | None:
     if imported.level == 0:
         if first in PARTS:
             return f"{here} may not import {first} as if it were a library of its own"
-        if here not in OUTSIDE and first == "nightbus":
+        is_of_package = here not in OUTSIDE and not file.as_posix().startswith(IN_PLACE)
+        if is_of_package and first == "nightbus":
             return f"{here} may not import nightbus by its name, only relatively"
         if here == "examples" and first == "nightbus" and rest:
             return f"examples may not import {imported.name}, only nightbus itself"

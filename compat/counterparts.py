@@ -1,4 +1,33 @@
-"""Suggestions for names that users know from another library or place."""
+"""What nightbus has for a name of Lightning, or what to do where it has nothing.
+
+A name that nightbus has under the same spelling needs no line. The facade asks here too, for names
+that users try on it.
+"""
+
+HOME_OF = {
+    **dict.fromkeys(
+        (
+            "BoringDataModule",
+            "BoringDataModuleNoLen",
+            "BoringModel",
+            "DemoModel",
+            "IterableBoringDataModule",
+            "ManualOptimBoringModel",
+            "RandomDataset",
+            "RandomDictDataset",
+            "RandomIterableDataset",
+            "RandomIterableDatasetWithLen",
+        ),
+        ".compat.boring_classes",
+    ),
+    "move_data_to_device": ".actors.trees",
+}
+"""Name -> the module that has it, for what is not in ``nightbus`` itself."""
+
+OTHER_NAME_OF = {
+    "MisconfigurationException": "UsageError",
+}
+"""Name -> what the same thing is called in ``nightbus``."""
 
 _ALL_HERE = "everything is in nightbus itself: use nightbus"
 _LOGGED = "use sinks: Trainer(sinks=[nightbus"
@@ -17,7 +46,7 @@ _INSTEAD = {
     "XLAStatsMonitor": "use DeviceStatsMonitor",
     "QuantizationAwareTraining": "use torch.ao.quantization in a callback of your own",
     **dict.fromkeys(
-        ("Tuner", "BatchSizeFinder", "LearningRateFinder"),
+        ("Tuner", "BatchSizeFinder", "LearningRateFinder", "lr_find"),
         "use a loop over short fits instead: there is no tuner",
     ),
     "TensorBoardLogger": f"{_LOGGED}.TensorBoard()])",
@@ -25,7 +54,7 @@ _INSTEAD = {
     "CSVLogger": f"{_LOGGED}.CSV()]), which logger=True, the default, means too",
     "MLFlowLogger": f"{_LOGGED}.MLflow()])",
     **dict.fromkeys(
-        ("CometLogger", "NeptuneLogger", "LitLogger", "Logger"),
+        ("CometLogger", "NeptuneLogger", "LitLogger", "Logger", "LightningLoggerBase"),
         "use a sink of your own (Sink), or give logger= one of Lightning's loggers",
     ),
     "DummyLogger": "use logger=False",
@@ -34,7 +63,10 @@ _INSTEAD = {
     "cli": "use argparse, jsonargparse or hydra in a script of your own: there is no LightningCLI",
     "LightningArgumentParser": "use argparse or jsonargparse in a script of your own",
     "Fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
-    "LightningLite": "use Trainer with a loop of your own (Loop), or manual optimization",
+    **dict.fromkeys(
+        ("LightningLite", "lite"),
+        "use Trainer with a loop of your own (Loop), or manual optimization",
+    ),
     **dict.fromkeys(
         ("rank_zero_info", "rank_zero_warn", "rank_zero_debug"),
         "use `if nightbus.is_main():`, or the decorator nightbus.rank_zero_only",
@@ -59,8 +91,7 @@ _INSTEAD = {
     "fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
     **dict.fromkeys(("strategies", "accelerators", "plugins"), f"{_DDP}; see accelerator="),
     "demos": "use the scripts in examples/",
-    "metrics": "use the package torchmetrics",
-    "Metric": "use the package torchmetrics",
+    **dict.fromkeys(("metrics", "Metric"), "use the package torchmetrics"),
     "load_from_checkpoint": "use YourModule.load_from_checkpoint(path)",
     "log": "use self.log in a module or callback",
     "put": "use self.put in a module, callback or actor",
@@ -68,8 +99,26 @@ _INSTEAD = {
     "Module": "use LightningModule",
     "DataModule": "use LightningDataModule",
 }
+_INSTEAD_WITHIN = ("accelerators", "cli", "lite", "plugins", "profiler", "profilers", "strategies")
 
 
 def instead_of(name: str) -> str:
-    """Return what to use instead of a name that is not here; empty if unknown."""
+    """Return what to use instead of a name that ``nightbus`` does not have; empty if unknown."""
     return _INSTEAD.get(name, "")
+
+
+def advice_for(path: str, name: str) -> str:
+    """Return what to do about a name of Lightning that has no counterpart.
+
+    Args:
+        path: the module that has it in Lightning.
+        name: the name, or that of a module.
+    """
+    if name in _INSTEAD:
+        return _INSTEAD[name]
+    for package in _INSTEAD_WITHIN:
+        if package in path.split("."):
+            return _INSTEAD[package]
+    if name.startswith("_"):
+        return "it is internal to Lightning, and nightbus has no counterpart"
+    return "nightbus has no counterpart"

@@ -1,0 +1,1 @@
+"""A folder for ``PYTHONPATH``: stands for Lightning in the processes that are started with it."""

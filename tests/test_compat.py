@@ -1,0 +1,139 @@
+"""Names of Lightning, at the paths where Lightning has them."""
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import nightbus as nb
+import nightbus.compat
+from nightbus.compat.modules import is_here
+from nightbus.compat.paths import NAMES_AT
+
+HERE = [(path, name) for path, names in NAMES_AT.items() for name in names if is_here(name)]
+
+
+def module_at(path: str) -> object:
+    return import_module(f"nightbus.compat.{path}")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("lightning", "Trainer"),
+        ("lightning.pytorch", "LightningModule"),
+        ("lightning.pytorch.callbacks", "ModelCheckpoint"),
+        ("lightning.pytorch.callbacks.early_stopping", "EarlyStopping"),
+        ("lightning.fabric.utilities.seed", "seed_everything"),
+        ("lightning_fabric.utilities.rank_zero", "rank_zero_only"),
+        ("pytorch_lightning.core.lightning", "LightningModule"),
+        ("pytorch_lightning.loops.epoch", "TrainingEpochLoop"),
+        ("pytorch_lightning.trainer.supporters", "CombinedLoader"),
+    ],
+)
+def test_a_name_at_its_path_is_the_one_of_nightbus(path: str, name: str) -> None:
+    assert getattr(module_at(path), name) is getattr(nb, name)
+
+
+def test_a_name_that_is_called_otherwise_in_nightbus_is_the_same_thing() -> None:
+    exceptions = module_at("lightning.pytorch.utilities.exceptions")
+
+    assert exceptions.MisconfigurationException is nb.UsageError  # type: ignore[attr-defined]
+
+
+def test_every_name_that_is_said_to_be_here_is_here() -> None:
+    missing = [f"{path}.{name}" for path, name in HERE if not hasattr(module_at(path), name)]
+
+    assert missing == []
+
+
+def test_modules_are_reached_as_attributes() -> None:
+    lightning = module_at("lightning")
+
+    assert lightning.pytorch.callbacks.Timer is nb.Timer  # type: ignore[attr-defined]
+
+
+def test_a_star_imports_what_is_here() -> None:
+    names: dict[str, object] = {}
+    exec("from nightbus.compat.lightning.pytorch import *", names)
+
+    assert names["Trainer"] is nb.Trainer
+
+
+def test_dir_has_what_is_here() -> None:
+    assert "ModelCheckpoint" in dir(module_at("lightning.pytorch.callbacks"))
+
+
+def test_importing_a_name_that_is_not_here_says_what_to_do() -> None:
+    with pytest.raises(ImportError, match=r"has no attribute 'Fabric'; use Trainer with a loop"):
+        exec("from nightbus.compat.lightning import Fabric")
+
+
+def test_so_does_reading_it_off_a_module() -> None:
+    with pytest.raises(
+        AttributeError, match=r"has no attribute 'FSDPPrecision'; use .*DDPStrategy"
+    ):
+        _ = module_at("lightning.pytorch.plugins").FSDPPrecision  # type: ignore[attr-defined]
+
+
+def test_importing_a_module_that_is_not_here_says_what_to_do() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"no module .*launchers'; use .*DDPStrategy"):
+        module_at("lightning.pytorch.strategies.launchers")
+
+
+def test_other_packages_of_similar_names_are_left_alone() -> None:
+    import lightning_utilities
+
+    assert nightbus.compat.__name__ not in str(lightning_utilities.__spec__)
+
+
+def test_names_are_not_taken_over_after_lightning_was_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", nightbus)
+
+    with pytest.raises(nb.UsageError, match="pytorch_lightning has been imported already"):
+        nightbus.compat.install()
+
+
+SPAWNING = """
+import multiprocessing, subprocess, sys
+if __name__ == "__main__":
+    import nightbus.compat
+    nightbus.compat.install()
+    nightbus.compat.install()
+import lightning.pytorch, pytorch_lightning, torchmetrics
+import nightbus
+
+def trainer_of_a_worker(queue):
+    queue.put(lightning.Trainer.__module__)
+
+if __name__ == "__main__":
+    assert pytorch_lightning.Trainer is lightning.pytorch.Trainer is nightbus.Trainer
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    worker = context.Process(target=trainer_of_a_worker, args=(queue,))
+    worker.start()
+    print(queue.get())
+    worker.join()
+    asking = "import pytorch_lightning; print(pytorch_lightning.Trainer.__module__)"
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-c", asking], check=True)
+"""
+
+
+@pytest.mark.long
+def test_installed_names_reach_spawned_workers_and_other_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SPAWNING)
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=env, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["nightbus.trainer.trainer"] * 2
