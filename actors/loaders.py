@@ -232,16 +232,23 @@ class Loaders:
     @property
     def training(self) -> Any:
         """The training loader."""
-        if self._training is None:
-            self._load_training()
+        self.request_training()
         return self._training
 
     @property
     def num_training_batches(self) -> int | None:
         """Batches of an epoch; None if the loader does not know."""
+        self.request_training()
+        return self._num_training_batches
+
+    def request_training(self) -> None:
+        """Request the training loader, unless it has been.
+
+        Raises:
+            UsageError: there is no training data.
+        """
         if self._training is None:
             self._load_training()
-        return self._num_training_batches
 
     def _load_training(self) -> None:
         given = self._given.get("train")

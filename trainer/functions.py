@@ -48,7 +48,7 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
     module.train()
     _report_reached_limit(trainer)
     if trainer.epoch_counter is not None:
-        trainer.loaders.training  # noqa: B018  requested here, before on_train_start
+        trainer.loaders.request_training()  # before on_train_start
         if checkpoint is None and trainer.loaders.can_validate:
             with undrawn():  # as for the sanity check, which requests them before
                 trainer.loaders.evaluation("validate")

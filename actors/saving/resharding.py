@@ -88,7 +88,7 @@ class Resharding:
         epoch_loop = loops.get("fit_loop", {}).get("epoch_loop", {})
         position = epoch_loop.get("state", {})
         saved = self._state.get("batches", {})
-        loaders.training  # noqa: B018  requested, because the size of its batches has to be known
+        loaders.request_training()  # the size of its batches has to be known
         samples, had = loaders.samples_a_batch, saved.get("samples")
         if samples is None or had is None or "began" not in position.get("data", {}):
             raise CheckpointError(
