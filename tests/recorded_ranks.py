@@ -1,7 +1,8 @@
 """Runs of several ranks recorded without training: each rank its log, as its own clock tells."""
 
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,21 @@ class RecordedRank:
         """Record a metric."""
         self.add(nb.Put, name, value, ("loggers",), "")
 
+    @contextmanager
+    def in_hook(self, name: str) -> Iterator[None]:
+        """Record that a hook begins, and that it ends."""
+        self._record(BEGIN, name)
+        yield
+        self._record(END, name)
+
     def hook(self, name: str, took_ns: int = 0) -> None:
         """Record a hook."""
-        self._record(BEGIN, name)
-        self.now_ns += took_ns
-        self._record(END, name)
+        with self.in_hook(name):
+            self.now_ns += took_ns
+
+    def gradients_ready(self) -> None:
+        """Record that the rank's own gradients are there."""
+        self._record(RAN, GRADIENTS_READY)
 
     def _record(self, action: int, name: str) -> None:
         self.place.recorder.trace.appender(action, name)(self.now_ns)
@@ -75,6 +86,7 @@ class RecordedRank:
         waits: int = 0,
         optimizer: int = MS,
         is_marked: bool = False,
+        has_loss: bool = True,
     ) -> None:
         """Record a training step of so many ns in each phase.
 
@@ -85,21 +97,29 @@ class RecordedRank:
             waits: for those of other ranks.
             optimizer: from there to the batch's end.
             is_marked: whether it is recorded when its own gradients are there.
+            has_loss: whether its ``training_step`` returns one; otherwise the rank takes part in
+                the step of the others within ``training_step``.
         """
         place = self.place
         self.now_ns += data
         place.move(batch_idx=place.batch_idx + 1)
         self._record(RAN, "on_train_batch_start")
-        self.hook("training_step", forward)
-        self._record(BEGIN, "backward")
-        self.now_ns += backward
-        if is_marked:
-            self._record(RAN, GRADIENTS_READY)
-        self.now_ns += waits
-        self._record(END, "backward")
+        if has_loss:
+            self.hook("training_step", forward)
+            self._meet("backward", backward, waits, is_marked)
+        else:
+            self._meet("training_step", forward + backward, waits, is_marked)
+            self.hook("backward")
         self.hook("optimizer_step", optimizer)
         place.complete_step(place.step + 1)
         self._record(RAN, "on_train_batch_end")
+
+    def _meet(self, hook: str, own: int, waits: int, is_marked: bool) -> None:
+        with self.in_hook(hook):
+            self.now_ns += own
+            if is_marked:
+                self.gradients_ready()
+            self.now_ns += waits
 
     def end(self) -> None:
         """End in good order."""

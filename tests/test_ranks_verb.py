@@ -150,6 +150,40 @@ def test_only_steps_that_all_ranks_have_are_compared(tmp_path: Path) -> None:
     assert [rank.steps for rank in report.ranks] == [250, 150]
 
 
+def test_a_rank_without_a_loss_waits_while_the_others_compute_theirs(tmp_path: Path) -> None:
+    def record(rank: RecordedRank) -> None:
+        for _ in range(4):
+            if rank.rank == 1:
+                rank.step(forward=2 * MS, backward=0, waits=7 * MS, is_marked=True, has_loss=False)
+            else:
+                rank.step(forward=5 * MS, backward=4 * MS, is_marked=True)
+
+    report = compare_ranks(record_ranks(tmp_path, range(2), record, 2))
+
+    without = report.ranks[1]
+    assert (without.forward_ms, without.backward_ms, without.waits_ms) == (2.0, 0.0, 7.0)
+    assert report.ranks[0].waited_for == 1.0
+
+
+def test_the_rest_of_a_step_made_by_hand_is_no_wait(tmp_path: Path) -> None:
+    """Its backward may be one that nightbus does not see."""
+
+    def record(rank: RecordedRank) -> None:
+        for batch in range(4):
+            rank.place.move(batch_idx=batch)
+            with rank.in_hook("training_step"):
+                rank.now_ns += MS
+                rank.gradients_ready()
+                rank.hook("on_before_optimizer_step")
+                rank.place.complete_step(rank.place.step + 1)
+                rank.now_ns += 5 * MS
+            rank.hook("on_train_batch_end")
+
+    report = compare_ranks(record_ranks(tmp_path, range(2), record, 2))
+
+    assert (report.ranks[0].forward_ms, report.ranks[0].waits_ms) == (6.0, None)
+
+
 def test_accumulated_batches_count_as_the_step_that_they_make(tmp_path: Path) -> None:
     def record(rank: RecordedRank) -> None:
         for batch in range(8):

@@ -32,7 +32,8 @@ class StepTimes(NamedTuple):
         data: from what was done before to the batch's begin.
         forward: in ``training_step``.
         backward: in ``backward``, until the rank's own gradients were there if that is known.
-        waits: the rest of ``backward``; None if it is not known.
+        waits: the rest of ``backward``, and of a ``training_step`` without a loss; None if it is
+            not known.
     """
 
     step: int
@@ -141,19 +142,26 @@ class _Step:
     ) -> StepTimes | None:
         if name == "on_train_batch_start":
             self._data += begun_ns - self._idle_ns if self._idle_ns else 0
-        elif name == "training_step":
-            self._forward += done_ns - begun_ns
+        elif name == "training_step":  # without a loss, it is here that the rank meets the others
+            self._forward += self._own_part(begun_ns, done_ns)
         elif name == GRADIENTS_READY:
             self._ready_ns = done_ns
+        elif name == "on_before_optimizer_step":
+            self._ready_ns = 0  # of a backward by hand: what comes after it is no wait
         elif name == "backward":
-            own_end_ns = max(begun_ns, self._ready_ns) if self._ready_ns else done_ns
-            self._backward += own_end_ns - begun_ns
-            self._waits += done_ns - own_end_ns
-            self._is_marked |= self._ready_ns != 0
-            self._ready_ns, self._backward_end_ns = 0, done_ns
+            self._backward += self._own_part(begun_ns, done_ns)
+            self._backward_end_ns = done_ns
         elif name == "on_train_batch_end":
             return self._end_batch(done_ns, step)
         return None
+
+    def _own_part(self, begun_ns: int, done_ns: int) -> int:
+        """Return how long the rank computed in a hook; the rest it waited for others."""
+        own_end_ns = max(begun_ns, self._ready_ns) if self._ready_ns else done_ns
+        self._waits += done_ns - own_end_ns
+        self._is_marked |= self._ready_ns != 0
+        self._ready_ns = 0
+        return own_end_ns - begun_ns
 
     def _end_batch(self, done_ns: int, step: int) -> StepTimes | None:
         if self._backward_end_ns:
