@@ -44,6 +44,10 @@ def gap(seq: int, count: int) -> list[Any]:
     return [12, seq, 5, 0, "", 0, 0, -1, 0, "log", count, "disk full"]
 
 
+def fault(seq: int, source: str, message: str) -> list[Any]:
+    return [6, seq, 5, 0, "", 0, 0, -1, 0, source, "RankMessageError", message, "", ""]
+
+
 def frame(first: int, events: list[list[Any]]) -> bytes:
     payload = msgspec.msgpack.encode([[], [], events])
     return pack_frame(MARK, KIND_EVENTS, payload, len(events), first, 1, HAS_RECORDS)
@@ -122,6 +126,21 @@ def test_of_very_many_findings_in_a_file_some_are_named_and_the_rest_counted(
 
     assert len(found) < 150
     assert any("more of this kind" in finding.what for finding in found)
+
+
+# -- what ranks said -----------------------------------------------------------------------------
+
+
+def test_connections_that_rank_0_refused_are_noted_with_their_last_count(tmp_path: Path) -> None:
+    faults = [
+        fault(0, "ranks", "1 connections were refused"),
+        fault(1, "ranks", "2 connections were refused"),
+        fault(2, "trainer", "an ask is too large"),  # which ended the run
+    ]
+    found = examine(made(tmp_path, frame(0, faults)))
+    noted = [each.what for each in found.findings if each.check == "connections"]
+    assert noted == ["2 connections were refused"]
+    assert found.problems == []
 
 
 # -- what is there twice, or gone ----------------------------------------------------------------

@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 
 from ..control.socket import SOCKET_NAME, is_listening
-from ..errors import CheckpointError, NewerFormatError, RunFolderError
-from ..events import CheckpointSaved, Gap, RunEnded, RunStarted
+from ..errors import CheckpointError, NewerFormatError, RankMessageError, RunFolderError
+from ..events import CheckpointSaved, Fault, Gap, RunEnded, RunStarted
 from ..log.codec import DecodedEvent
 from ..log.format import Footer, SegmentHeader
 from ..log.segments import FolderStore, holds_the_same
@@ -212,6 +212,9 @@ class _Doctor:
             follows_empty = follows_empty and not order.frames
             self._report_order(path, order.rest(None if footer is None else footer.next_seq))
             end.next_seq, end.sealed = order.next_seq, footer is not None
+        if end.refused:
+            fix = "let only the machines of the ranks reach each other's ports"
+            self._find("note", "connections", store.folder, end.refused, fix)
         if indices and end.is_known:
             self._look_at_end(store, end)
         if store.folder == self._run.store(attempt).folder:
@@ -320,6 +323,9 @@ class _Doctor:
             if isinstance(event, Gap):
                 what = f"{event.count:,} events were not written: {event.reason}"
                 self._find("note", "gaps", path, what)
+            elif isinstance(event, Fault):
+                if (event.source, event.error) == ("ranks", RankMessageError.__name__):
+                    end.refused = event.message
             elif isinstance(event, RunEnded):
                 end.ended = True
             elif isinstance(event, RunStarted):
@@ -500,3 +506,4 @@ class _End:
         self.started = False
         self.ended = False
         self.sealed = False
+        self.refused = ""  # what was said last of connections that rank 0 refused
