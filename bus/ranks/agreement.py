@@ -52,9 +52,10 @@ Why it is so:
 What the caller has to do so that the count means the same on all ranks:
 
 - Where ranks have different numbers of batches, as in an evaluation without padding, they meet at
-  its end. Who has arrived there comes to agreed points without batches. When all have, the chair
-  says to which point all come before they go on: the highest that one has come to or that was
-  proposed. So no rank acts before the end of the meeting at a point at which another acts after.
+  its end. Who has arrived there comes to agreed points without batches. When all have, and all that
+  was asked has its point, the chair says to which point all come before they go on: the highest
+  that one has come to or that was proposed. So no rank acts before the end of the meeting at a
+  point at which another acts after, and what a rank asks in an evaluation is acted on in it.
 - A paused training thread waits for attention; then it comes to points, with no steps between, as
   long as there is attention. So it comes to the point for Resume, which is the same on all ranks.
 - A rank stays, with its side thread, until all ranks have come to their last points. What waits in
@@ -162,26 +163,26 @@ class Chair:
             self._ahead = FIRST_AHEAD
         return Decision(proposal.number, holds=not late)
 
-    def meet(self, rank: int, arrived: Arrived) -> Met | None:
+    def arrive(self, rank: int, arrived: Arrived) -> None:
         """Take notice that a rank has arrived at a meeting.
 
         Args:
             rank: which.
             arrived: where, and at which point it is.
-
-        Returns:
-            What all members are to be told, if all have arrived.
         """
         meeting = arrived.run, arrived.number
         if meeting > self._meeting:  # an earlier one was left, because the run ended
             self._meeting, self._arrived = meeting, {}
         if meeting == self._meeting:
             self._arrived[rank] = arrived.point
-        if len(self._arrived) < self._ranks:
+
+    def meet(self) -> Met | None:
+        """Return what all members are to be told, once all have arrived and nothing waits."""
+        if len(self._arrived) < self._ranks or self.proposal is not None or self.asks:
             return None
         furthest = max(self._arrived.values())
         self._arrived = {}
-        return Met(*meeting, max(furthest, self._highest))
+        return Met(*self._meeting, max(furthest, self._highest))
 
 
 class Member:

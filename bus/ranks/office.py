@@ -114,10 +114,7 @@ class Office:
         elif isinstance(message, Answer):
             self._count(message)
         elif isinstance(message, Arrived):
-            met = self._chair.meet(rank, message)
-            if met is not None:
-                self.desk.send_all(met)
-                self._member.receive(met)
+            self._chair.arrive(rank, message)
         elif isinstance(message, Failure):
             self._roll_call.word(message)
         elif isinstance(message, Ping):
@@ -155,6 +152,7 @@ class Office:
         """
         self.desk.look(now_s)
         self._agree()
+        self._meet()
         for rank, gone in self._gone.items():
             if now_s >= gone.dead_s:
                 self._roll_call.ended(rank, gone.exit_code)
@@ -184,6 +182,13 @@ class Office:
                 return
             self.desk.send_all(decision)
             self._member.receive(decision)
+
+    def _meet(self) -> None:
+        """Tell all ranks to go on from a meeting, if they can."""
+        met = self._chair.meet()
+        if met is not None:
+            self.desk.send_all(met)
+            self._member.receive(met)
 
     def _look_for_running(self, now_s: float) -> None:
         """Look which ranks run, of those of which nothing is heard."""

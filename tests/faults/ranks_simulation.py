@@ -498,6 +498,10 @@ class Simulation:
             self.tell(lambda: f"proposal {proposal.number} of {proposal.point}: {kinds}")
             self.publish(proposal)
             self.chair_soon()
+        met = self.chair.meet()
+        if met is not None:
+            self.tell(lambda: f"meeting {met.number} goes on at {met.point}")
+            self.publish(met)
 
     def decide(self, proposal: Proposal) -> None:
         """Have the chair decide, by the numbers that it has read."""
@@ -518,10 +522,8 @@ class Simulation:
         """Have the chair hear that a rank has arrived at a meeting."""
         if not self.ranks[0].is_side_thread_there:
             return
-        met = self.chair.meet(rank, arrived)
-        if met is not None:
-            self.tell(lambda: f"meeting {met.number} goes on at {met.point}")
-            self.publish(met)
+        self.chair.arrive(rank, arrived)
+        self.chair_soon()
 
     def publish(self, message: Proposal | Decision | Met) -> None:
         """Put a message where all ranks find it."""

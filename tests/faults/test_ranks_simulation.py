@@ -7,7 +7,7 @@ from ranks_simulation import CAUSES, search, simulate
 
 from nightbus.bus.ranks.agreement import Chair, Member
 from nightbus.bus.ranks.asks import Asks
-from nightbus.bus.ranks.messages import Arrived, Ask, Decision, Met, Proposal, Readiness
+from nightbus.bus.ranks.messages import Ask, Decision, Met, Proposal, Readiness
 
 SEEDS = 500
 SEEDS_TO_FIND = 300
@@ -132,9 +132,9 @@ class DoesNotCountTheLast(Chair):
 class MeetsBeforeWhatWasProposed(Chair):
     """Who has arrived comes to an agreed point that another comes to after the meeting."""
 
-    def meet(self, rank: int, arrived: Arrived) -> Met | None:
+    def meet(self) -> Met | None:
         highest, self._highest = self._highest, 0
-        met = super().meet(rank, arrived)
+        met = super().meet()
         self._highest = highest
         return met
 

@@ -5,7 +5,7 @@ import pytest
 from nightbus.bus.errors import RankLostError, RankOrderError
 from nightbus.bus.ranks.agreement import Chair, Member
 from nightbus.bus.ranks.asks import STOP
-from nightbus.bus.ranks.messages import Answer, Ask, Decision, Failure, Proposal
+from nightbus.bus.ranks.messages import Answer, Arrived, Ask, Decision, Failure, Met, Proposal
 
 SAVE = Ask("save", 0, 0)
 LOST = Failure(3, "raised", "ValueError: no data", 7, "training_step", 12)
@@ -98,6 +98,32 @@ def test_what_waits_together_gets_one_point() -> None:
         chair.hear(ask)
 
     assert chair.propose(own_point=0) == Proposal(0, 2, asks)
+
+
+def test_ranks_go_on_from_a_meeting_at_the_point_of_the_furthest_when_all_have_arrived() -> None:
+    chair = Chair(ranks=2)
+    chair.arrive(0, Arrived(1, 1, 4))
+    alone = chair.meet()
+    chair.arrive(1, Arrived(1, 1, 9))
+
+    assert (alone, chair.meet(), chair.meet()) == (None, Met(1, 1, 9), None)
+
+
+def test_what_was_asked_before_a_meeting_gets_its_point_before_ranks_go_on() -> None:
+    chair = Chair(ranks=2)
+    chair.hear(SAVE)
+    for rank in range(2):
+        chair.arrive(rank, Arrived(1, 1, 2))
+    met = [chair.meet()]
+    chair.propose(own_point=0)
+    met.append(chair.meet())
+    chair.count(ready=1, late=1)
+    met.append(chair.meet())
+    chair.propose(own_point=2)
+    chair.count(ready=2, late=0)
+
+    assert met == [None] * 3
+    assert chair.meet() == Met(1, 1, 6)
 
 
 # -- the member ------------------------------------------------------------------------------------
