@@ -22,6 +22,7 @@ from .cli import (
     ranks,
     recover,
     replay,
+    run,
     send,
     show,
     tail,
@@ -43,6 +44,7 @@ _VERBS = (
     doctor,
     recover,
     import_ckpt,
+    run,
 )
 
 _EXIT_CODES = """\

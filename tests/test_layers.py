@@ -32,7 +32,7 @@ LAYERS = {
     "_began_in": Layer(frozenset(), without=TORCH),
     "bus": Layer(frozenset({"_lazy"}), without=TORCH),
     "sinks": Layer(frozenset({"_lazy", "bus"}), without=TORCH),
-    "cli": Layer(frozenset({"_lazy", "bus", "sinks"}), without=TORCH),
+    "cli": Layer(frozenset({"_lazy", "bus", "compat", "sinks"}), without=TORCH),
     "actors": Layer(frozenset({"_lazy", "bus"})),
     "loops": Layer(frozenset({"_lazy", "bus", "actors"})),
     "compat": Layer(frozenset({"_lazy", "bus", "actors"})),
