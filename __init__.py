@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .actors.callbacks import WeightAveraging as WeightAveraging
     from .actors.checkpoints.values import register_type as register_type
     from .actors.data.rng import seed_everything as seed_everything
+    from .actors.hyperparameters import HyperparametersMixin as HyperparametersMixin
     from .actors.metrics.predictions import load_predictions as load_predictions
     from .actors.metrics.results import EvalResult as EvalResult
     from .actors.metrics.results import TrainResult as TrainResult
@@ -174,6 +175,7 @@ _HOME_OF = {
     "DDPStrategy": ".actors.ranks.strategy",
     "EvalResult": ".actors.metrics.results",
     "HOOKS": ".actors",
+    "HyperparametersMixin": ".actors.hyperparameters",
     "JSONLines": ".sinks.json_lines",
     "LightningDataModule": ".actors",
     "LightningModule": ".actors",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from ..bus.actor import Actor
 from ..bus.system.paths import as_path
 from .checkpoints.weights_only import check_weights_only
+from .hyperparameter_file import device_of_map, with_hyperparameters_of
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
 
@@ -21,9 +22,13 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         batch: what the dataloader returned, on the device once it has been transferred.
         device: the ``torch.device`` of the run.
         dataloader_idx: index of the batch's dataloader.
+        exception: the exception that ends the run.
     """
 
     _has_hooks: ClassVar = True
+    CHECKPOINT_HYPER_PARAMS_KEY: ClassVar = "datamodule_hyper_parameters"
+    CHECKPOINT_HYPER_PARAMS_NAME: ClassVar = "datamodule_hparams_name"
+    CHECKPOINT_HYPER_PARAMS_TYPE: ClassVar = "datamodule_hparams_type"
 
     @classmethod
     def from_datasets(
@@ -78,6 +83,8 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],
+        map_location: Any = None,
+        hparams_file: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -85,6 +92,8 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
 
         Args:
             checkpoint_path: folder of the checkpoint.
+            map_location: as for a module; accepted without effect, for a datamodule has no device.
+            hparams_file: a YAML or CSV file whose hyperparameters replace the checkpoint's.
             weights_only: as for a module.
             **kwargs: arguments of ``__init__``, which take precedence over the checkpoint's
                 hyperparameters.
@@ -94,12 +103,15 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
 
         Raises:
             CheckpointError: the checkpoint cannot be read.
-            UsageError: an argument of ``__init__`` is missing.
+            UsageError: an argument of ``__init__`` is missing, map_location is not a device, or
+                hparams_file cannot be read.
         """
         from .checkpoints.format import read_checkpoint
 
         check_weights_only("load_from_checkpoint", weights_only)
+        device_of_map(map_location)
         state = read_checkpoint(as_path(checkpoint_path))
+        state = with_hyperparameters_of(hparams_file, state, "datamodule_")
         by_place, by_name = restored_arguments(cls, state, kwargs, "datamodule_")
         data = cls(*by_place, **by_name)
         if state.get("datamodule"):
@@ -114,6 +126,9 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
 
     def teardown(self, stage: str) -> None:
         """Clean up, when fit, validate, test or predict ends."""
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Called when an exception, including KeyboardInterrupt, ends the run."""
 
     def train_dataloader(self) -> Any:
         """Return one dataloader, or a collection of them, for training."""

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from ..bus.errors import UsageError
 from ..bus.secrets.names import is_secret_name
@@ -48,7 +48,18 @@ class _Kept(NamedTuple):
 
 
 class HyperparametersMixin:
-    """Defines ``save_hyperparameters`` and ``hparams``."""
+    """Defines ``save_hyperparameters`` and ``hparams``, for modules, datamodules and any class.
+
+    Attributes:
+        CHECKPOINT_HYPER_PARAMS_KEY: where a checkpoint has the hyperparameters.
+        CHECKPOINT_HYPER_PARAMS_NAME: where one of Lightning has the name of the argument that
+            they came in.
+        CHECKPOINT_HYPER_PARAMS_TYPE: where one of Lightning has the type of that argument.
+    """
+
+    CHECKPOINT_HYPER_PARAMS_KEY: ClassVar = "hyper_parameters"
+    CHECKPOINT_HYPER_PARAMS_NAME: ClassVar = "hparams_name"
+    CHECKPOINT_HYPER_PARAMS_TYPE: ClassVar = "hparams_type"
 
     @property
     def hparams(self) -> Hyperparameters:
@@ -58,6 +69,23 @@ class HyperparametersMixin:
             found = Hyperparameters()
             object.__setattr__(self, "_hparams", found)
         return found
+
+    @property
+    def hparams_initial(self) -> Hyperparameters:
+        """The hyperparameters as they were when they were saved, whatever ``hparams`` is now."""
+        return Hyperparameters(_copied(self.__dict__.get("_hparams_initial", {})))
+
+    def remove_ignored_hparams(self, ignore_list: Iterable[str]) -> None:
+        """Drop hyperparameters that were kept, for example in the ``__init__`` of a base class.
+
+        Args:
+            ignore_list: their names.
+        """
+        initial = self.hparams_initial
+        for name in ignore_list:
+            self.hparams.pop(name, None)
+            initial.pop(name, None)
+        object.__setattr__(self, "_hparams_initial", initial)
 
     @property
     def _kept_hparams(self) -> _Kept:
@@ -116,6 +144,7 @@ class HyperparametersMixin:
             left_out=(kept.left_out | ignored) - (set(found) - ignored),
         )
         object.__setattr__(self, "_hparams_kept", kept)
+        object.__setattr__(self, "_hparams_initial", _copied(self.hparams))
         object.__setattr__(self, "_logs_hparams", logger)
 
     def _items_of_config(
@@ -164,6 +193,13 @@ class HyperparametersMixin:
         for call in calls:
             found |= call.arguments
         return found
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of dicts and lists, at any depth; other values are the same."""
+    if type(value) in (dict, Hyperparameters):
+        return type(value)({name: _copied(item) for name, item in value.items()})
+    return [_copied(item) for item in value] if type(value) is list else value
 
 
 class _Call(NamedTuple):

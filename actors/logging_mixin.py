@@ -18,6 +18,7 @@ class LoggingMixin:
 
     _of_run: ClassVar[tuple[str, ...]] = ("_trainer",)
     _trainer: "Trainer | None" = None
+    _is_exported: bool = False  # TorchScript reads every attribute, whether it is used or not
     _address: str
 
     @property
@@ -27,12 +28,12 @@ class LoggingMixin:
         Raises:
             UsageError: it is attached to none.
         """
-        if self._trainer is None:
+        if self._trainer is None and not self._is_exported:
             raise UsageError(
                 f"{type(self).__name__} is not attached to a Trainer; trainer.fit(), validate(), "
                 "test() and predict() attach it"
             )
-        return self._trainer
+        return self._trainer  # type: ignore[return-value]
 
     @trainer.setter
     def trainer(self, trainer: "Trainer | None") -> None:

@@ -136,6 +136,9 @@ class ModelHooks:
     def on_before_optimizer_step(self, optimizer: Optimizer, optimizer_idx: int = 0) -> None:
         """Called before the optimizer steps; gradients are not scaled any more."""
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Called instead of ``zero_grad`` before validation, unless gradients are accumulating."""
+
     def on_validation_model_eval(self) -> None:
         """Called after the module was switched to eval mode for validation."""
 
@@ -144,6 +147,9 @@ class ModelHooks:
 
     def on_test_model_eval(self) -> None:
         """Called after the module was switched to eval mode for a test."""
+
+    def on_test_model_train(self) -> None:
+        """Called after the module was switched back to train mode after a test."""
 
     def on_predict_model_eval(self) -> None:
         """Called after the module was switched to eval mode for prediction."""

@@ -13,6 +13,8 @@ from ..bus.errors import CheckpointError, UsageError
 from ..bus.system.paths import as_path
 from .checkpoints.weight_names import named_as_in
 from .checkpoints.weights_only import check_weights_only
+from .export import ExportMixin
+from .hyperparameter_file import device_of_map, with_hyperparameters_of
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
 from .misspelt_hooks import similar_name
@@ -29,7 +31,9 @@ _NOT_GIVEN = object()
 announce_rank()
 
 
-class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin, Actor):
+class LightningModule(
+    nn.Module, ModelHooks, HyperparametersMixin, ExportMixin, LoggingMixin, Actor
+):
     """A torch module that defines its training step, its optimizers and its hooks.
 
     Override ``training_step`` and ``configure_optimizers``, and what else you need. A module is an
@@ -41,6 +45,8 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         truncated_bptt_steps: number of time steps in a split, for truncated back-propagation
             through time; 0 for none. training_step gets ``hiddens``, and returns them with the
             loss.
+        strict_loading: if False, weights that a checkpoint lacks, or has beyond those of the
+            module, are no error when a run is resumed or a module is loaded.
 
     Arguments of hooks:
         batch: what the dataloader returned, on the device once it has been transferred.
@@ -60,14 +66,17 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     automatic_optimization: bool = True
     truncated_bptt_steps: int = 0
+    strict_loading: bool = True
+    # Properties that torch.jit.script is to leave out; filled below.
+    __jit_unused_properties__: ClassVar[list[str]] = []
 
     @classmethod
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | os.PathLike[str],
-        map_location: torch.device | str | int | None = None,
+        map_location: Any = None,
         hparams_file: str | os.PathLike[str] | None = None,
-        strict: bool | None = True,
+        strict: bool | None = None,
         weights_only: bool | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -75,9 +84,12 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
         Args:
             checkpoint_path: folder of the checkpoint.
-            map_location: device of the module; the CPU by default.
-            hparams_file: must be None; Lightning can read hyperparameters from a separate file.
-            strict: refuse missing and unexpected weights; None means True.
+            map_location: device of the module; the CPU by default. As for ``torch.load``, it may
+                be a function or a dict too: a checkpoint is always read on the CPU, so they are
+                asked where what is on the CPU goes.
+            hparams_file: a YAML or CSV file whose hyperparameters replace the checkpoint's.
+            strict: refuse missing and unexpected weights; by default as ``strict_loading`` of the
+                module says, which is set to it otherwise.
             weights_only: accepted for code written for Lightning, without effect: a checkpoint is
                 always read completely and never executed. False logs a warning once.
             **kwargs: arguments of ``__init__``, which take precedence over the checkpoint's
@@ -88,34 +100,31 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
         Raises:
             CheckpointError: the checkpoint cannot be read, or its weights do not fit the module.
-            UsageError: an argument of ``__init__`` is missing, or map_location is not a device.
+            UsageError: an argument of ``__init__`` is missing, map_location is not a device, or
+                hparams_file cannot be read.
         """
-        check_weights_only("load_from_checkpoint", weights_only)
-        if hparams_file is not None:
-            raise UsageError(
-                "load_from_checkpoint(hparams_file=...) is not supported: the checkpoint "
-                "contains the hyperparameters; pass others as keyword arguments"
-            )
-        if not isinstance(map_location, torch.device | str | int | None):
-            raise UsageError(
-                f"load_from_checkpoint(map_location={type(map_location).__name__}): expected the "
-                "device of the module, for example 'cpu'"
-            )
         from .checkpoints.format import read_checkpoint
 
+        check_weights_only("load_from_checkpoint", weights_only)
+        device = device_of_map(map_location)
         state = read_checkpoint(as_path(checkpoint_path))
+        state = with_hyperparameters_of(hparams_file, state)
         by_place, by_name = restored_arguments(cls, state, kwargs)
         module = cls(*by_place, **by_name)
-        if module.on_load_checkpoint is not None:  # None disables it
+        if module.configure_model is not None:  # None disables it
+            module.configure_model()
+        if module.on_load_checkpoint is not None:
             module.on_load_checkpoint(state)
+        if strict is not None:
+            module.strict_loading = strict
         try:
             weights = named_as_in(module, state["state_dict"])
-            module.load_state_dict(weights, strict=strict is not False)
+            module.load_state_dict(weights, strict=module.strict_loading)
         except RuntimeError as error:
             raise CheckpointError(
                 f"the weights in {checkpoint_path} do not fit {cls.__name__}: {error}"
             ) from error
-        return module.to(map_location) if map_location is not None else module
+        return module if device is None else module.to(device)
 
     # -- what users define -------------------------------------------------------------------
 
@@ -225,10 +234,21 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
     # -- optimization ------------------------------------------------------------------------
 
     def backward(
-        self, loss: Tensor, optimizer: Any = None, optimizer_idx: int | None = None
+        self,
+        loss: Tensor,
+        optimizer: Any = None,
+        optimizer_idx: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Compute gradients of the loss, of shape ()."""
-        loss.backward()
+        """Compute gradients of the loss.
+
+        Args:
+            loss: tensor of shape ().
+            optimizer: the optimizer whose turn it is.
+            optimizer_idx: its index.
+            **kwargs: passed on to ``loss.backward``, for example ``retain_graph=True``.
+        """
+        loss.backward(**kwargs)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute gradients with manual optimization, of a scaled loss if the precision needs it.
@@ -388,6 +408,10 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         toggle.begin(optimizer_idx)
         return Toggled(toggle)
 
+    def toggled_optimizer(self, optimizer: Any) -> Toggled:
+        """Return ``toggle_optimizer(optimizer)``, for use in ``with``."""
+        return self.toggle_optimizer(optimizer)
+
     def untoggle_optimizer(self, optimizer: Any = None) -> None:
         """Restore which parameters required gradients before ``toggle_optimizer``.
 
@@ -455,6 +479,21 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
         return torch.get_default_dtype()
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the parameters are on a GPU of CUDA."""
+        return self.device.type == "cuda"
+
+    @property
+    def device_mesh(self) -> None:
+        """None: a module's weights are not spread over devices."""
+        return None
+
+    @property
+    def fabric(self) -> None:
+        """None: a module is run by a Trainer, and there is no Fabric."""
+        return None
+
+    @property
     def global_rank(self) -> int:
         """Rank of this process among all processes."""
         return self._trainer.global_rank if self._trainer is not None else 0
@@ -466,30 +505,21 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
 
     @property
     def logger(self) -> Any:
-        """The first sink, or the Lightning logger that it wraps; None if there is no sink."""
-        return self.trainer.logger
+        """The first sink, or the Lightning logger that it wraps; None without sink or trainer."""
+        return self._trainer.logger if self._trainer is not None else None
 
     @property
     def loggers(self) -> list[Any]:
         """The sinks, each replaced by the Lightning logger that it wraps, if it does."""
-        return self.trainer.loggers
+        return self._trainer.loggers if self._trainer is not None else []
 
-    @property
-    def example_input_array(self) -> Any:
-        """An input for tools that need one; set it in ``__init__``."""
-        return self.__dict__.get("_example_input_array")
+    def freeze(self) -> Self:
+        """Disable gradients for all parameters, and switch to eval mode; return the module."""
+        return self.requires_grad_(False).eval()
 
-    @example_input_array.setter
-    def example_input_array(self, value: Any) -> None:
-        object.__setattr__(self, "_example_input_array", value)
-
-    def freeze(self) -> None:
-        """Disable gradients for all parameters, and switch to eval mode."""
-        self.requires_grad_(False).eval()
-
-    def unfreeze(self) -> None:
-        """Enable gradients for all parameters, and switch to train mode."""
-        self.requires_grad_(True).train()
+    def unfreeze(self) -> Self:
+        """Enable gradients for all parameters, and switch to train mode; return the module."""
+        return self.requires_grad_(True).train()
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print in the process of rank 0 only.
@@ -531,6 +561,14 @@ class LightningModule(nn.Module, ModelHooks, HyperparametersMixin, LoggingMixin,
             if part is not self and isinstance(part, LightningModule):
                 for name in ("_trainer", "_context", "_address"):
                     object.__setattr__(part, name, getattr(self, name))
+
+
+LightningModule.__jit_unused_properties__ += [
+    name
+    for kind in LightningModule.__mro__
+    for name, value in vars(kind).items()
+    if isinstance(value, property)
+]
 
 
 def _missing(module: LightningModule, hook: str) -> str:

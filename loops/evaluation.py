@@ -9,6 +9,7 @@ from ..actors.data.position import begin_pass
 from ..actors.metrics.log_entry import ALL_LOADERS
 from ..actors.metrics.results import EvalResult, Result
 from ..actors.optimization.progress import Progress
+from ..actors.overrides import is_overridden
 from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
 from .dataloader import DataloaderLoop
@@ -131,10 +132,17 @@ class EvaluationLoop(Loop):
         context.lightning_module.eval()
         context.routes.call(f"on_{kind}_model_eval")
         if not context.is_accumulating:  # gradients for a step to come stay
-            context.lightning_module.zero_grad()
+            self._clear_gradients()
         context.routes.call(f"on_{kind}_start")
         context.routes.call("on_epoch_start")
         context.routes.call(f"on_{kind}_epoch_start")
+
+    def _clear_gradients(self) -> None:
+        module, hook = self._loop_context.lightning_module, "on_validation_model_zero_grad"
+        if self._kind == "validation" and is_overridden(module, hook):
+            self._loop_context.routes.call(hook)
+        else:
+            module.zero_grad()
 
     def advance(self) -> None:
         context = self._loop_context

@@ -195,8 +195,8 @@ def test_functions_take_what_lightning_needs_to_read_files_safely(tmp_path: Path
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"hparams_file": "hparams.yaml"}, "pass others as keyword arguments"),
-        ({"map_location": {"cuda:0": "cpu"}}, "expected the device of the module"),
+        ({"map_location": ["cpu"]}, "expected the device of the module"),
+        ({"map_location": 1.5}, "expected the device of the module"),
     ],
 )
 def test_what_load_from_checkpoint_cannot_do_is_refused(

@@ -1,5 +1,6 @@
 """load_from_checkpoint: a module or datamodule as it was, without the code that made it."""
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,117 @@ def test_a_datamodule_is_made_with_its_hyperparameters_and_state(tmp_path: Path)
 
     assert found.hparams == {"size": 16}
     assert found.seen == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hparams.yaml", "hidden: 7\nact: gelu\n"),
+        ("hparams.csv", "key,value\nhidden,7\nact,gelu\n"),
+    ],
+)
+def test_hyperparameters_of_a_file_replace_the_checkpoints(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = saved(tmp_path, Sized(7, depth=3))
+    (tmp_path / name).write_text(text)
+
+    found = Sized.load_from_checkpoint(path, hparams_file=tmp_path / name)
+
+    assert found.hparams == {"hidden": 7, "act": "gelu", "depth": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("absent.yaml", None, "cannot be read"),
+        ("hparams.txt", "", r"expected a \.yaml, \.yml or \.csv file"),
+        ("hparams.yaml", "- 1", "expected a mapping of names to values; it has list"),
+        ("hparams.yaml", "{", "is not YAML"),
+        ("hparams.csv", "a,b\n1,2\n", "expected a first line 'key,value'"),
+    ],
+)
+def test_a_file_that_has_no_hyperparameters_is_refused(
+    tmp_path: Path, name: str, text: str | None, said: str
+) -> None:
+    path = saved(tmp_path, Sized(5))
+    if text is not None:
+        (tmp_path / name).write_text(text)
+
+    with pytest.raises(nb.UsageError, match=said):
+        Sized.load_from_checkpoint(path, hparams_file=tmp_path / name)
+
+
+def test_yaml_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, Sized(5))
+    (tmp_path / "hparams.yaml").write_text("hidden: 5")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+
+    with pytest.raises(nb.UsageError, match=r"needs the package pyyaml; .*nightbus\[yaml\]"):
+        Sized.load_from_checkpoint(path, hparams_file=tmp_path / "hparams.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "device"),
+    [
+        ("meta", "meta"),
+        ({"cuda:1": "cuda:0"}, "cpu"),
+        ({"cpu": "meta"}, "meta"),
+        (lambda storage, _: storage, "cpu"),
+        (lambda storage, _: None, "cpu"),
+    ],
+)
+def test_tensors_go_where_map_location_says(tmp_path: Path, given: Any, device: str) -> None:
+    found = Sized.load_from_checkpoint(saved(tmp_path, Sized(5)), map_location=given)
+
+    assert found.device.type == device
+
+
+def test_a_module_may_say_itself_that_weights_may_match_in_part(tmp_path: Path) -> None:
+    class Part(Sized):
+        def __init__(self, hidden: int, act: Any = None, *, depth: int = 1) -> None:
+            super().__init__(hidden, act, depth=depth)
+            self.extra = nn.Linear(1, 1)
+            self.strict_loading = False
+
+    path = saved(tmp_path, Sized(5))
+
+    Part.load_from_checkpoint(path)
+    with pytest.raises(CheckpointError, match="do not fit Part"):
+        Part.load_from_checkpoint(path, strict=True)
+    trainer(tmp_path).validate(Part(5), loader(), ckpt_path=path, verbose=False)
+
+
+def test_parts_that_configure_model_makes_get_their_weights(tmp_path: Path) -> None:
+    class Later(Small):
+        head: nn.Module | None = None
+
+        def configure_model(self) -> None:
+            if self.head is None:
+                self.head = nn.Linear(2, 2)
+
+    module = Later()
+    found = Later.load_from_checkpoint(saved(tmp_path, module))
+
+    assert all(map(torch.equal, weights(found), weights(module)))
+
+
+def test_a_datamodule_takes_hyperparameters_of_a_file(tmp_path: Path) -> None:
+    class Data(nb.LightningDataModule):
+        def __init__(self, size: int = 4) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+        def train_dataloader(self) -> Any:
+            return loader(self.hparams.size)
+
+    run = trainer(tmp_path)
+    run.fit(Small(), datamodule=Data())
+    run.save_checkpoint(tmp_path / "saved")
+    (tmp_path / "hparams.csv").write_text("key,value\nsize,8\n")
+
+    found = Data.load_from_checkpoint(
+        tmp_path / "saved", map_location="cpu", hparams_file=tmp_path / "hparams.csv"
+    )
+
+    assert found.hparams == {"size": 8}

@@ -156,7 +156,8 @@ class RunState:
         """
         try:
             module = self._context.lightning_module
-            module.load_state_dict(named_as_in(module, state["state_dict"]))
+            weights = named_as_in(module, state["state_dict"])
+            module.load_state_dict(weights, strict=module.strict_loading)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit the module: {error}") from error
 

@@ -1,0 +1,209 @@
+"""What a module has without a trainer, and how it is exported for use without its code."""
+
+import io
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, loader, trainer
+from torch import nn
+
+import nightbus as nb
+
+
+class Sized(Small):
+    """A module with hyperparameters and an example of its input."""
+
+    def __init__(self, hidden: int = 3, sizes: Any = (1, 2)) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Sequential(nn.Linear(4, hidden), nn.Dropout(0.5), nn.Linear(hidden, 2))
+        self.example_input_array = torch.zeros(1, 4)
+
+
+@pytest.fixture
+def no_deprecations() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, by torch
+        yield
+
+
+def test_a_module_without_a_trainer_has_no_loggers() -> None:
+    assert Small().logger is None
+    assert Small().loggers == []
+
+
+def test_it_says_where_it_is() -> None:
+    module = Small()
+
+    assert not module.on_gpu
+    assert module.device_mesh is None
+    assert module.fabric is None
+
+
+def test_freezing_and_unfreezing_return_the_module() -> None:
+    module = Small()
+
+    assert module.freeze() is module
+    assert not module.net.training
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+    assert module.unfreeze() is module
+    assert module.net.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_initial_hyperparameters_stay_as_they_were_saved() -> None:
+    module = Sized(sizes=[1, {"a": 2}])
+    module.hparams["hidden"] = 9
+    module.hparams["sizes"][1]["a"] = 9
+    module.hparams_initial["hidden"] = 9
+
+    assert module.hparams_initial == {"hidden": 3, "sizes": [1, {"a": 2}]}
+    assert module.hparams_initial.hidden == 3
+
+
+def test_ignored_hyperparameters_are_in_neither() -> None:
+    module = Sized()
+    module.remove_ignored_hparams(["sizes", "unknown"])
+
+    assert module.hparams == module.hparams_initial == {"hidden": 3}
+
+
+def test_any_class_can_keep_its_arguments() -> None:
+    class Config(nb.HyperparametersMixin):
+        def __init__(self, width: int) -> None:
+            self.save_hyperparameters()
+
+    assert Config(4).hparams.width == 4
+
+
+@pytest.mark.usefixtures("no_deprecations")
+@pytest.mark.parametrize("method", ["script", "trace"])
+def test_torchscript_computes_what_the_module_does_in_eval_mode(
+    tmp_path: Path, method: str
+) -> None:
+    module = Sized()
+    module.net[0].eval()
+    path = tmp_path / "module.pt"
+
+    module.to_torchscript(path, method=method)
+
+    x = torch.randn(5, 4)
+    scripted = torch.jit.load(path)
+    assert module.training
+    assert not module.net[0].training
+    torch.testing.assert_close(scripted(x), module.eval()(x))
+
+
+@pytest.mark.usefixtures("no_deprecations")
+def test_torchscript_leaves_out_what_belongs_to_the_run(tmp_path: Path) -> None:
+    module = Sized()
+    trainer(tmp_path).fit(module, loader(4))
+
+    scripted = module.to_torchscript()
+
+    assert not set(nb.LightningModule.__jit_unused_properties__) & set(dir(scripted))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"method": "compile"}, "expected 'script' or 'trace'"),
+        ({"method": "trace"}, r"needs an input of forward\(\): pass example_inputs="),
+    ],
+)
+def test_torchscript_says_what_it_needs(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(nb.UsageError, match=said):
+        Small().to_torchscript(**given)
+
+
+@pytest.mark.usefixtures("no_deprecations")
+def test_onnx_is_written_to_an_open_file() -> None:
+    import onnx
+
+    file = io.BytesIO()
+    Sized().to_onnx(file, dynamo=False)
+
+    model = onnx.load_model_from_string(file.getvalue())
+    assert [node.op_type for node in model.graph.node] == ["Gemm", "Gemm"]  # without dropout
+
+
+def test_onnx_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+
+    with pytest.raises(nb.UsageError, match=r"to_onnx needs .* onnxscript; .*nightbus\[onnx\]"):
+        Sized().to_onnx("module.onnx")
+
+
+def test_tensorrt_is_left_to_its_own_compiler() -> None:
+    with pytest.raises(nb.UsageError, match=r"torch_tensorrt\.compile"):
+        Small().to_tensorrt("module.ts")
+
+
+def test_a_step_may_toggle_an_optimizer_for_a_while(tmp_path: Path) -> None:
+    class ByHand(Small):
+        required: list[bool]
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.required = []
+
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(part.parameters(), 0.1) for part in (self.net[0], self.net[2])]
+
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            first, _ = self.optimizers()
+            with self.toggled_optimizer(first):
+                self.required = [p.requires_grad for p in self.parameters()]
+
+    module = ByHand()
+    trainer(tmp_path).fit(module, loader(4))
+
+    assert module.required == [True, True, False, False]
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_gradients_before_validation_are_cleared_as_the_module_says(tmp_path: Path) -> None:
+    class Keeps(Small):
+        kept: Any = None
+
+        def on_validation_model_zero_grad(self) -> None: ...
+
+        def on_validation_start(self) -> None:
+            self.kept = self.net[0].weight.grad
+
+    class Clears(Keeps):
+        on_validation_model_zero_grad = nb.LightningModule.on_validation_model_zero_grad
+
+    keeps, clears = Keeps(), Clears()
+    for module in (keeps, clears):
+        trainer(tmp_path).fit(module, loader(4), loader(4))
+
+    assert keeps.kept is not None
+    assert clears.kept is None
+
+
+def test_a_datamodule_learns_of_the_exception_that_ends_the_run(tmp_path: Path) -> None:
+    class Data(nb.LightningDataModule):
+        seen: BaseException | None = None
+
+        def train_dataloader(self) -> Any:
+            return loader(4)
+
+        def on_exception(self, exception: BaseException) -> None:
+            self.seen = exception
+
+    class Fails(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            raise ArithmeticError
+
+    data = Data()
+    with pytest.raises(ArithmeticError) as raised:
+        trainer(tmp_path).fit(Fails(), datamodule=data)
+
+    assert data.seen is raised.value
