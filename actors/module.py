@@ -233,19 +233,12 @@ class LightningModule(
 
     # -- optimization ------------------------------------------------------------------------
 
-    def backward(
-        self,
-        loss: Tensor,
-        optimizer: Any = None,
-        optimizer_idx: int | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute gradients of the loss.
 
         Args:
             loss: tensor of shape ().
-            optimizer: the optimizer whose turn it is.
-            optimizer_idx: its index.
+            *args: the optimizer whose turn it is, and its index, if an override takes them.
             **kwargs: passed on to ``loss.backward``, for example ``retain_graph=True``.
         """
         loss.backward(**kwargs)

@@ -87,7 +87,7 @@ def test_torchscript_computes_what_the_module_does_in_eval_mode(
     tmp_path: Path, method: str
 ) -> None:
     module = Sized()
-    module.net[0].eval()
+    module.get_submodule("net.0").eval()
     path = tmp_path / "module.pt"
 
     module.to_torchscript(path, method=method)
@@ -95,7 +95,7 @@ def test_torchscript_computes_what_the_module_does_in_eval_mode(
     x = torch.randn(5, 4)
     scripted = torch.jit.load(path)
     assert module.training
-    assert not module.net[0].training
+    assert not module.get_submodule("net.0").training
     torch.testing.assert_close(scripted(x), module.eval()(x))
 
 
@@ -154,7 +154,8 @@ def test_a_step_may_toggle_an_optimizer_for_a_while(tmp_path: Path) -> None:
             self.required = []
 
         def configure_optimizers(self) -> Any:
-            return [torch.optim.SGD(part.parameters(), 0.1) for part in (self.net[0], self.net[2])]
+            parts = (self.get_submodule("net.0"), self.get_submodule("net.2"))
+            return [torch.optim.SGD(part.parameters(), 0.1) for part in parts]
 
         def training_step(self, batch: Any, batch_idx: int) -> None:
             first, _ = self.optimizers()
@@ -175,7 +176,7 @@ def test_gradients_before_validation_are_cleared_as_the_module_says(tmp_path: Pa
         def on_validation_model_zero_grad(self) -> None: ...
 
         def on_validation_start(self) -> None:
-            self.kept = self.net[0].weight.grad
+            self.kept = self.get_parameter("net.0.weight").grad
 
     class Clears(Keeps):
         on_validation_model_zero_grad = nb.LightningModule.on_validation_model_zero_grad
