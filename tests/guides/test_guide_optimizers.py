@@ -58,7 +58,7 @@ def test_all_is_called_on_each_optimizer_and_scheduler_with_its_number(tmp_path:
             calls.append(f"zero_grad {optimizer_idx}")
             optimizer.zero_grad()
 
-        def backward(self, loss: Tensor, optimizer: Any, optimizer_idx: int) -> None:  # type: ignore[override]
+        def backward(self, loss: Tensor, optimizer: Any, optimizer_idx: int) -> None:
             calls.append(f"backward {optimizer_idx}")
             loss.backward()
 
