@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .actors.callbacks import ThroughputMonitor as ThroughputMonitor
     from .actors.callbacks import Timer as Timer
     from .actors.callbacks import WeightAveraging as WeightAveraging
+    from .actors.checkpoints.format import load_checkpoint as load_checkpoint
     from .actors.checkpoints.values import register_type as register_type
     from .actors.data.rng import seed_everything as seed_everything
     from .actors.hyperparameters import HyperparametersMixin as HyperparametersMixin
@@ -201,6 +202,7 @@ _HOME_OF = {
     "is_main": ".actors.process.rank_zero",
     "load_predictions": ".actors.metrics.predictions",
     "rank_zero_only": ".actors.process.rank_zero",
+    "load_checkpoint": ".actors.checkpoints.format",
     "register_type": ".actors.checkpoints.values",
     "monotonic": ".bus.clock",
     "replay": ".sinks.replay",

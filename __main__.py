@@ -16,6 +16,7 @@ from .cli import (
     attach,
     diff,
     doctor,
+    export_ckpt,
     import_ckpt,
     ls,
     plot,
@@ -45,6 +46,7 @@ _VERBS = (
     recover,
     import_ckpt,
     run,
+    export_ckpt,
 )
 
 _EXIT_CODES = """\

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from ..bus.actor import Actor
 from ..bus.errors import CheckpointError, UsageError
 from ..bus.system.paths import as_path
-from .checkpoints.weight_names import named_as_in
+from .checkpoints.weight_names import load_weights
 from .checkpoints.weights_only import check_weights_only
 from .export import ExportMixin
 from .hyperparameter_file import device_of_map, with_hyperparameters_of
@@ -118,8 +118,7 @@ class LightningModule(
         if strict is not None:
             module.strict_loading = strict
         try:
-            weights = named_as_in(module, state["state_dict"])
-            module.load_state_dict(weights, strict=module.strict_loading)
+            load_weights(module, state, module.strict_loading)
         except RuntimeError as error:
             raise CheckpointError(
                 f"the weights in {checkpoint_path} do not fit {cls.__name__}: {error}"

@@ -28,6 +28,12 @@ def add(verbs: Any) -> None:
         action="store_true",
         help="confirm that you know the file's origin; required",
     )
+    parser.add_argument(
+        "--run-code",
+        action="store_true",
+        help="run the code that the file names, in the process that converts it: for files with "
+        "objects of other classes among their hyperparameters",
+    )
     parser.add_argument("--json", action="store_true", help="the report for programs")
     parser.set_defaults(command=_import)
 
@@ -59,6 +65,7 @@ def _import(options: argparse.Namespace) -> int:
             "nightbus.actors.checkpoints.import_checkpoint",
             str(source),
             str(out),
+            *(["--run-code"] if options.run_code else []),
         ],
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""What a run is made of is saved and read again, or it is said before training what cannot be."""
+"""What a run is made of is saved and read again, or is left out, which is said before training."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import Small, events, loader, trainer
+from models import Small, assert_same, events, loader, trainer, weights
 from torch import nn
 
 import nightbus as nb
@@ -46,6 +46,19 @@ class WithBuffer(Small):
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.register_buffer("held", value)
+
+
+class WithMore(WithBuffer):
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self.register_buffer("more", torch.zeros(2))
+
+
+class Timer(Keeps):
+    """Another callback, whose state can be saved."""
+
+    def __init__(self) -> None:
+        super().__init__("kept")
 
 
 class WithOption(Small):
@@ -88,34 +101,57 @@ def test_a_hyperparameter_that_could_not_be_read_again_is_left_out(
     assert back.hparams.option == 3
 
 
+def left_out(run: nb.Trainer) -> dict[str, str]:
+    """What the last checkpoint of a run was saved without, after training to its end."""
+    assert run.global_step == 6
+    state = nb.load_checkpoint(f"{run.log_dir}/checkpoints/last")
+    faults = [fault for fault in events(run, nb.Fault) if fault.source == "checkpointer"]
+    assert all(fault.seq < events(run, nb.CheckpointSaved)[0].seq for fault in faults)
+    assert len(faults) == len(state["left_out"])  # each is said once
+    return dict(state["left_out"])
+
+
 @pytest.mark.parametrize(
     "value", [local_enum(), lambda: 0, Small()], ids=["enum", "function", "module"]
 )
-def test_a_state_that_no_checkpoint_can_carry_is_refused_before_the_first_step(
-    tmp_path: Path, value: Any
+def test_a_state_that_no_checkpoint_can_carry_is_left_out_and_said_before_the_first_step(
+    tmp_path: Path, value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trainer(tmp_path, callbacks=[Keeps(value)])
+    run = trainer(tmp_path, max_epochs=1, callbacks=[Keeps(value), Timer()])
+    run.fit(Small(), loader())
 
-    with pytest.raises(CheckpointError, match=r"the state of keeps\.value is"):
-        run.fit(Small(), loader())
-    assert run.global_step == 0
+    said = capsys.readouterr().err
+    assert "checkpoints are saved without the state of keeps" in said
+    assert list(left_out(run)) == ["actors.keeps"]
+    again, timer = Keeps(None), Timer()
+    resumed(tmp_path, run, again, timer)
+    assert again.back is None
+    assert timer.back == "kept"
+    assert "these begin anew" in capsys.readouterr().err
 
 
-def test_a_state_of_a_datamodule_that_no_checkpoint_can_carry_is_refused_before_the_first_step(
-    tmp_path: Path,
-) -> None:
+def test_a_state_of_a_datamodule_that_no_checkpoint_can_carry_is_left_out(tmp_path: Path) -> None:
     class Data(nb.LightningDataModule):
+        loaded = False
+
         def train_dataloader(self) -> Any:
             return loader()
 
         def state_dict(self) -> dict[str, Any]:
             return {"open": open}
 
-    run = trainer(tmp_path)
+        def load_state_dict(self, state_dict: Any) -> None:
+            self.loaded = True
 
-    with pytest.raises(CheckpointError, match=r"the state of datamodule\.open is builtin_function"):
-        run.fit(Small(), datamodule=Data())
-    assert run.global_step == 0
+    run = trainer(tmp_path)
+    run.fit(Small(), datamodule=Data())
+
+    assert "state.datamodule.open is builtin_function" in left_out(run)["datamodule"]
+    data = Data()
+    again = trainer(tmp_path, max_epochs=2)
+    again.fit(Small(), datamodule=data, ckpt_path=f"{run.log_dir}/checkpoints/last")
+    assert again.global_step == 12
+    assert not data.loaded
 
 
 @pytest.mark.parametrize(
@@ -126,14 +162,18 @@ def test_a_state_of_a_datamodule_that_no_checkpoint_can_carry_is_refused_before_
     ],
     ids=["sparse", "nested"],
 )
-def test_a_buffer_that_no_checkpoint_can_carry_is_refused_by_name_before_the_first_step(
+def test_a_buffer_that_no_checkpoint_can_carry_is_left_out_and_the_weights_are_saved(
     tmp_path: Path, make: Any, reason: str
 ) -> None:
-    run = trainer(tmp_path)
+    run, module = trainer(tmp_path), WithBuffer(make())
+    run.fit(module, loader())
+    path = f"{run.log_dir}/checkpoints/last"
 
-    with pytest.raises(CheckpointError, match=rf"state_dict\.held is a tensor that {reason}"):
-        run.fit(WithBuffer(make()), loader())
-    assert run.global_step == 0
+    assert re.search(f"held is a tensor that {reason}", left_out(run)["state_dict.held"])
+    loaded = WithBuffer.load_from_checkpoint(path, value=make())
+    assert_same(weights(loaded), weights(module))
+    with pytest.raises(CheckpointError, match=r"missing: \['more'\]"):
+        WithMore.load_from_checkpoint(path, value=make())
 
 
 def test_who_saves_nothing_may_train_with_any_buffer(tmp_path: Path) -> None:
@@ -143,7 +183,7 @@ def test_who_saves_nothing_may_train_with_any_buffer(tmp_path: Path) -> None:
     assert run.global_step == 6
 
 
-def test_an_option_of_an_optimizer_that_no_checkpoint_can_carry_is_refused_before_the_first_step(
+def test_an_option_of_an_optimizer_that_no_checkpoint_can_carry_leaves_checkpoints_of_weights(
     tmp_path: Path,
 ) -> None:
     class Odd(Small):
@@ -151,11 +191,14 @@ def test_an_option_of_an_optimizer_that_no_checkpoint_can_carry_is_refused_befor
             groups = [{"params": list(self.parameters()), "rule": print}]
             return torch.optim.SGD(groups, lr=0.1)
 
-    run = trainer(tmp_path)
+    run, module = trainer(tmp_path), Odd()
+    run.fit(module, loader())
+    path = f"{run.log_dir}/checkpoints/last"
 
-    with pytest.raises(CheckpointError, match=r"optimizer 0 \(SGD\)\.param_groups\[0\]\.rule"):
-        run.fit(Odd(), loader())
-    assert run.global_step == 0
+    assert "optimizer 0 (SGD).param_groups[0].rule" in left_out(run)["training"]
+    assert_same(weights(Odd.load_from_checkpoint(path)), weights(module))
+    with pytest.raises(CheckpointError, match="holds only weights"):
+        trainer(tmp_path, max_epochs=2).fit(Odd(), loader(), ckpt_path=path)
 
 
 @pytest.mark.parametrize("dtype", [torch.complex128, torch.uint16, torch.float8_e5m2], ids=str)
@@ -224,7 +267,7 @@ def test_a_callback_that_the_module_brings_gets_its_state_back(tmp_path: Path) -
     assert again.back == 3
 
 
-def test_a_module_whose_lazy_part_is_never_called_is_said(tmp_path: Path) -> None:
+def test_a_lazy_part_that_is_never_called_is_left_out(tmp_path: Path) -> None:
     class Lazy(Small):
         def __init__(self) -> None:
             super().__init__()
@@ -233,5 +276,10 @@ def test_a_module_whose_lazy_part_is_never_called_is_said(tmp_path: Path) -> Non
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.net.parameters(), lr=0.1)
 
-    with pytest.raises(CheckpointError, match=r"never\.weight is a tensor that has no shape yet"):
-        trainer(tmp_path).fit(Lazy(), loader())
+    run = trainer(tmp_path)
+    run.fit(Lazy(), loader())
+
+    state = nb.load_checkpoint(f"{run.log_dir}/checkpoints/last")
+    assert state["left_out"].keys() == {"state_dict.never.weight", "state_dict.never.bias"}
+    assert "has no shape yet" in state["left_out"]["state_dict.never.weight"]
+    assert Lazy.load_from_checkpoint(f"{run.log_dir}/checkpoints/last")

@@ -12,7 +12,7 @@ from ...bus.runs.checkpoint_folder import check_digest
 from ...bus.runs.run_folder import RunFolder, newest_runs
 from ...bus.system.logging_setup import get_logger
 from ...bus.system.paths import as_path
-from .format import is_checkpoint, read_checkpoint, temporary_name
+from .format import is_checkpoint, meant_checkpoint, read_checkpoint, temporary_name
 from .replaced import restore_replaced
 
 MAX_NAMED_RUNS = 5  # of those skipped
@@ -87,7 +87,7 @@ def find_checkpoint(
         return _find_last(root, run_name)
     if ckpt_path == "best":
         return _find_best(root, run_name, best_paths)
-    path = as_path(ckpt_path)
+    path = meant_checkpoint(as_path(ckpt_path))
     restore_replaced(path.parent)
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}")

@@ -28,11 +28,22 @@ from ...bus.runs.checkpoint_kind import kind_of_file
 from ...bus.runs.crash_leftovers import is_gone
 from ...bus.runs.run_folder import make_private_folder
 from ...bus.shown_text import quoted
+from ...bus.system.paths import as_path
 from ...bus.system.plain_file import open_plain
 from .replaced import put_in_place, restore_replaced
 from .values import Flattener, decoder
 
 FORMAT_VERSION = 1
+CKPT = ".ckpt"
+NOTE = "README.txt"
+NOTE_TEXT = """\
+This folder is a checkpoint of nightbus, to be read as a whole. Instead of torch.load(path):
+
+    nightbus.load_checkpoint(path)                         a dict, as torch.load returns
+    MyModule.load_from_checkpoint(path)                    the module
+    safetensors.torch.load_file(path + "/tensors.safetensors")    tensors, without nightbus
+    nightbus export-ckpt PATH -o model.ckpt                a file for Lightning and torch.load
+"""
 MAX_NEAR = 8  # maximum number of checkpoints named in an error about a missing one
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -158,6 +169,7 @@ def write_checkpoint(
         _check_readable(temporary, folder, snapshot)
         digest, size = digest_of(temporary)
         _write_private(temporary / DIGEST, f"{digest}\n".encode())
+        _write_private(temporary / NOTE, NOTE_TEXT.encode())
     return digest, size
 
 
@@ -202,7 +214,9 @@ def link_checkpoint(source: Path, folder: Path, replaces: bool = False) -> tuple
         CheckpointError: the disk failed.
     """
     with _made_at(folder, replaces) as temporary:
-        for name in (TENSORS, STATE, DIGEST):
+        for name in (TENSORS, STATE, DIGEST, NOTE):
+            if name == NOTE and not (source / NOTE).exists():  # of an earlier version
+                continue
             try:
                 os.link(source / name, temporary / name)
             except OSError:  # another file system, or one without hard links
@@ -228,8 +242,8 @@ def _made_at(folder: Path, replaces: bool) -> Any:
         shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with our id
         temporary.mkdir(mode=0o700)
         yield temporary
-        for name in (TENSORS, STATE, DIGEST):
-            fd = os.open(temporary / name, os.O_RDONLY | os.O_CLOEXEC)
+        for path in temporary.iterdir():
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fchmod(fd, 0o600)
                 os.fsync(fd)
@@ -249,7 +263,7 @@ def _remove_files(folder: Path) -> None:
     It does not open the folder, which is impossible without a file descriptor.
     """
     with contextlib.suppress(OSError):
-        for name in (TENSORS, STATE, DIGEST):
+        for name in (TENSORS, STATE, DIGEST, NOTE):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
     shutil.rmtree(folder, ignore_errors=True)  # whatever else is in it
@@ -298,7 +312,7 @@ def remove_unfinished(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Return whether a file belongs to a checkpoint, or is one that safetensors did not finish."""
-    return path.name in (TENSORS, STATE, DIGEST) or path.name.startswith(".tmp")
+    return path.name in (TENSORS, STATE, DIGEST, NOTE) or path.name.startswith(".tmp")
 
 
 def _is_a_file(path: Path) -> str:
@@ -329,12 +343,47 @@ def _is_not_there(path: Path) -> str:
     return f"there is no checkpoint {path}{there}"
 
 
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of a checkpoint, which is data, whoever wrote it.
+
+    It takes the place of ``torch.load`` of a file of Lightning, and has ``state_dict``,
+    ``hyper_parameters``, ``epoch``, ``global_step``, ``optimizer_states`` and ``lr_schedulers``
+    under the same names; docs/checkpoint-format.md lists all.
+
+    Args:
+        path: the checkpoint, a folder; ``.ckpt`` may be appended to its name.
+
+    Returns:
+        A dict of plain data and tensors, on the CPU.
+
+    Raises:
+        CheckpointError: it is not a checkpoint, or is damaged.
+    """
+    return read_checkpoint(as_path(path))
+
+
+def meant_checkpoint(path: Path) -> Path:
+    """Return the checkpoint that a path means: without ``.ckpt`` if it exists only so.
+
+    Checkpoints of Lightning are files with this ending, which its users write.
+
+    Args:
+        path: a path that may end in ``.ckpt``.
+    """
+    if path.suffix != CKPT or os.path.lexists(path):
+        return path
+    without = path.with_suffix("")
+    restore_replaced(without.parent)
+    return without if is_checkpoint(without) else path
+
+
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """Return the content of a checkpoint, which is data, whoever wrote it.
 
     Raises:
         CheckpointError: it is not a checkpoint, or is damaged.
     """
+    folder = meant_checkpoint(folder)
     restore_replaced(folder.parent)
     if folder.is_file():
         raise CheckpointError(_is_a_file(folder))

@@ -4,39 +4,48 @@ Such a file is a pickle. ``torch.load(weights_only=True)`` restricts what it may
 circumvented twice, so this runs only on a user's request, and nothing else in nightbus calls it.
 """
 
+import collections
+import datetime
+import pathlib
 import sys
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
 from ...bus.errors import CheckpointError
-from ...bus.secrets.redaction import redact_setting
-from ...bus.secrets.texts import STRUCK_OUT
-from .format import take_snapshot, write_checkpoint
+from .format import write_checkpoint
+from .lightning_format import Converted, from_lightning
 from .weight_names import plain_names
 
 OLDEST_TORCH = (2, 10)
 _REFUSAL = "WeightsUnpickler error:"  # torch's text before the reason of a refusal
 _SIGNS_OF_CODE = ("Unsupported", "Trying to")  # a truncated file has none of these
-_TAKEN = (
-    "state_dict",
-    "optimizer_states",
-    "lr_schedulers",
-    "epoch",
-    "global_step",
-    "hyper_parameters",
-)
+# Data that Lightning's users keep among hyperparameters and states; none of them runs code.
+_PLAIN: list[Any] = [
+    Namespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    datetime.timedelta,
+    collections.Counter,
+    numpy.dtype,
+    *sorted({type(numpy.dtype(code)) for code in "?bhilqBHILQefd"}, key=repr),
+    (getattr(numpy, "_core", numpy).multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (getattr(numpy, "_core", numpy).multiarray.scalar, "numpy._core.multiarray.scalar"),
+]
 
 
-def convert(source: Path, folder: Path) -> list[str]:
+def convert(source: Path, folder: Path, runs_code: bool = False) -> list[str]:
     """Write the content of a file of PyTorch or Lightning as a checkpoint.
 
     Args:
         source: the file: a state dict, or a checkpoint of Lightning.
         folder: the new checkpoint; must not exist.
+        runs_code: run the code that the file names, as the classes of its hyperparameters.
 
     Returns:
         What was left out, one line each.
@@ -45,20 +54,21 @@ def convert(source: Path, folder: Path) -> list[str]:
         CheckpointError: it cannot be read, or holds no weights.
     """
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-    if version < OLDEST_TORCH:
+    if version < OLDEST_TORCH and not runs_code:
         raise CheckpointError(
             f"torch {torch.__version__} is installed; to read other checkpoints, use 2.10 or "
             "newer, which has no known way around weights_only"
         )
     try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_PLAIN):
+            content = torch.load(source, map_location="cpu", weights_only=not runs_code)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {source}") from None
     except Exception as error:  # of many types, because it parses untrusted data
         raise CheckpointError(f"{source} {_why_not_read(error)}") from error
-    state, left_out = _state_of(content, source)
-    write_checkpoint(folder, state)
-    return left_out
+    converted = _state_of(content, source)
+    write_checkpoint(folder, converted.content)
+    return converted.left_out
 
 
 def _why_not_read(error: Exception) -> str:
@@ -69,7 +79,8 @@ def _why_not_read(error: Exception) -> str:
     if _REFUSAL in text and any(sign in refused for sign in _SIGNS_OF_CODE):
         return (
             f"cannot be read without running code that it names: {what}; save it again where it "
-            "was made, with weights and plain data only"
+            "was made, with weights and plain data only, or add --run-code if you trust whoever "
+            "wrote it as you trust a program"
         )
     why = f" ({what})" if what else ""
     return (
@@ -78,57 +89,28 @@ def _why_not_read(error: Exception) -> str:
     )
 
 
-def _state_of(content: Any, source: Path) -> tuple[dict[str, Any], list[str]]:
+def _state_of(content: Any, source: Path) -> Converted:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{source} holds a {type(content).__name__}, not a state dict")
-    if not isinstance(content.get("state_dict"), Mapping):
-        if not content or not all(isinstance(value, Tensor) for value in content.values()):
-            raise CheckpointError(
-                f"{source} is neither a state dict nor a checkpoint of Lightning: it has "
-                f"{', '.join(map(str, list(content)[:10])) or 'nothing'}"
-            )
-        return {"state_dict": plain_names(content), "hyper_parameters": {}}, []
-    left_out = [f"{name}: of no use here" for name in content if name not in _TAKEN]
-    left_out = [line for line in left_out if not line.startswith("pytorch-lightning_version")]
-    state: dict[str, Any] = {
-        "state_dict": plain_names(content["state_dict"]),
-        "hyper_parameters": {},
-        "global_step": int(content.get("global_step", 0)),
-    }
-    for name, value in dict(content.get("hyper_parameters", {})).items():
-        try:
-            take_snapshot({name: value})
-        except CheckpointError as error:
-            left_out.append(f"hyper_parameters.{name}: {error}")
-        else:
-            kept = redact_setting(name, value)
-            if kept is value:
-                state["hyper_parameters"][name] = value
-            elif kept == STRUCK_OUT:
-                left_out.append(f"hyper_parameters.{name}: it is a secret")
-            else:
-                left_out.append(f"hyper_parameters.{name}: secrets in it")
-                state["hyper_parameters"][name] = kept
-    if content.get("optimizer_states"):
-        state["optimizer_states"] = list(content["optimizer_states"])
-        state["lr_schedulers"] = list(content.get("lr_schedulers", ()))
-        state["imported"] = {"epochs": _epochs(content), "steps": state["global_step"]}
-    state["epoch"] = _epochs(content)
-    return state, left_out
+    if isinstance(content.get("state_dict"), Mapping):
+        return from_lightning(content)
+    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(
+            f"{source} is neither a state dict nor a checkpoint of Lightning: it has "
+            f"{', '.join(map(str, list(content)[:10])) or 'nothing'}"
+        )
+    return Converted({"state_dict": plain_names(content), "hyper_parameters": {}}, [])
 
 
-def _epochs(content: Mapping[str, Any]) -> int:
-    """Return how many epochs it has completed; Lightning does not count the one it was saved in."""
-    progress: Any = content
-    for name in ("loops", "fit_loop", "epoch_progress", "total", "processed"):
-        progress = progress.get(name) if isinstance(progress, Mapping) else None
-    return int(content.get("epoch", -1)) + 1 if progress is None else int(progress)
-
-
-if __name__ == "__main__":
+def _main(source: str, out: str, *options: str) -> int:
     try:
-        for line in convert(Path(sys.argv[1]), Path(sys.argv[2])):
+        for line in convert(Path(source), Path(out), runs_code="--run-code" in options):
             print(line)
     except CheckpointError as error:
         print(error, file=sys.stderr)
-        sys.exit(1)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Removes from names of weights what ``torch.compile`` puts into them.
+"""Loads weights by names without what ``torch.compile`` puts into them.
 
 A compiled part is wrapped in a module whose only child is named ``_orig_mod``. Checkpoints leave it
 out, so that compiled and uncompiled modules can load each other's weights.
@@ -32,6 +32,30 @@ def named_as_in(module: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
     """
     own = {plain_name(name): name for name in module.state_dict()}
     return {own.get(plain_name(name), name): value for name, value in state.items()}
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Any], strict: bool = True) -> None:
+    """Load the weights of a checkpoint.
+
+    Args:
+        module: the module, which may be compiled.
+        state: content of the checkpoint. Entries that it could not hold keep their values.
+        strict: refuse missing and unexpected weights.
+
+    Raises:
+        RuntimeError: they do not fit the module.
+    """
+    weights = named_as_in(module, state["state_dict"])
+    prefix = "state_dict."
+    places = [place for place in state.get("left_out", ()) if place.startswith(prefix)]
+    if not strict or not places:
+        module.load_state_dict(weights, strict=strict)
+        return
+    left_out = named_as_in(module, dict.fromkeys(place.removeprefix(prefix) for place in places))
+    found = module.load_state_dict(weights, strict=False)
+    missing = [name for name in found.missing_keys if name not in left_out]
+    if missing or found.unexpected_keys:
+        raise RuntimeError(f"missing: {missing}; unexpected: {found.unexpected_keys}")
 
 
 def wrapped_by(value: Any) -> Any:

@@ -9,11 +9,10 @@ from ...bus.events import Fault, Fork, Resumed
 from ...bus.secrets.redaction import without_secrets
 from ...bus.system.forks import leave_when_forked
 from ...bus.system.logging_setup import get_logger
-from ..checkpoints.format import Snapshot, check_carried, take_snapshot
-from ..checkpoints.weight_names import plain_names
+from ..checkpoints.format import Snapshot, take_snapshot
 from ..run_context import RunContext
 from ..run_optimization import RunOptimization
-from .checks import check_space, check_weights_and_optimizers
+from .checks import check_optimizers, check_space, known_weights
 from .kept import KeptCheckpoints
 from .run_state import RunState
 from .saved_hyperparameters import SavedHyperparameters
@@ -113,13 +112,10 @@ class Checkpointer:
             check_space(self._context.lightning_module, self._optimization, folder)
 
     def check_carried(self) -> None:
-        """Check, before training begins, that a checkpoint can hold the run's state.
+        """Report, before training begins, what of the run a checkpoint cannot hold.
 
-        That is: the weights, and the states of optimizers and schedulers. A warning reports
-        hyperparameters that it cannot hold.
-
-        Raises:
-            CheckpointError: it cannot; the message says which.
+        That is: hyperparameters, the weights, and the states of optimizers and schedulers. The run
+        goes on: what can be saved is saved.
         """
         if not self._will_save:
             return
@@ -127,14 +123,17 @@ class Checkpointer:
         self._hyperparameters.check(context.lightning_module)
         if context.datamodule is not None:
             self._hyperparameters.check(context.datamodule)
-        check_weights_and_optimizers(context.lightning_module, self._optimization)
+        self._state.left_out.find({"state_dict": known_weights(context.lightning_module)})
+        try:
+            check_optimizers(self._optimization)
+        except CheckpointError as error:
+            self._state.left_out.leave_out_training(error)
 
     def begin_training(self) -> None:
         """Include, from now on, the modes of the module's parts in the run's state.
 
-        Raises:
-            CheckpointError: a checkpoint cannot hold the state of a callback, an actor or the
-                datamodule; raised now, before there are results to lose.
+        What a checkpoint cannot hold of the states of callbacks, actors and the datamodule is
+        reported now, before there are results to lose.
         """
         self._state.begin_training()
         if self._will_save:
@@ -256,7 +255,7 @@ class Checkpointer:
         """Save a checkpoint at a path that does not exist yet; a thread of rank 0 writes it.
 
         If the run has been saved completely at this boundary, that checkpoint gets this name too.
-        State other than weights that a checkpoint cannot hold is reported like a failing disk.
+        State that a checkpoint cannot hold is left out, which is reported.
 
         Args:
             path: the checkpoint.
@@ -266,9 +265,6 @@ class Checkpointer:
             replaces: replace the checkpoint at the path, which exists until then.
             by_all: all ranks save at this boundary, and each adds what is its own; otherwise,
                 that of rank 0 has to do.
-
-        Raises:
-            CheckpointError: a checkpoint cannot hold the weights.
         """
         self._context.bus.check_is_here(f"a checkpoint was to be saved at {path}")
         world = self._context.group.world
@@ -293,17 +289,23 @@ class Checkpointer:
             self._writer.start(ToWrite(path, content, weights_only, replaces, then))
 
     def _snapshot(self, weights_only: bool, by_all: bool) -> Snapshot | CheckpointError | None:
-        """Return a copy of the state, or why a checkpoint cannot hold it; None but on rank 0."""
+        """Return a copy of the state, or why there is none; None but on rank 0.
+
+        A part of the state that a checkpoint cannot hold is left out.
+        """
         resume_point = self._validation or self._cut
         is_zero = self._context.group.world.is_global_zero
         try:
             state = self._state.gather(weights_only, resume_point, self._kept.names, by_all)
-            return take_snapshot(state) if is_zero else None
+            if not is_zero:
+                return None
+            try:
+                return take_snapshot(state)
+            except CheckpointError:
+                self._state.left_out.find(state)  # for example what on_save_checkpoint added
+                return take_snapshot(self._state.left_out.without(state))
         except CheckpointError as error:
-            # If the weights are to blame, no save will succeed, so the run ends now.
-            weights = self._context.lightning_module.state_dict()
-            check_carried(plain_names(weights), "state.state_dict")
-            return error  # for example about what on_save_checkpoint added
+            return error
 
     def wait(self) -> None:
         """Wait until the checkpoint being written is complete; all ranks call this.

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from ...bus.errors import CheckpointError
 from ...bus.system.logging_setup import get_logger
 from ..checkpoints.format import check_carried
+from ..checkpoints.weight_names import plain_names
 from ..module import LightningModule
 from ..run_optimization import RunOptimization
 
@@ -49,23 +50,29 @@ def check_space(module: LightningModule, optimization: RunOptimization, folder: 
         )
 
 
-def check_weights_and_optimizers(module: LightningModule, optimization: RunOptimization) -> None:
-    """Check that a checkpoint can hold the weights, and the states of optimizers and schedulers.
+def known_weights(module: LightningModule) -> dict[str, Any]:
+    """Return the weights by plain names, without those of lazy parts, which have no shape yet.
 
     Args:
         module: the module to save.
-        optimization: its optimizers and schedulers.
+    """
+    return {
+        name: value
+        for name, value in plain_names(module.state_dict()).items()
+        if not (isinstance(value, Tensor) and is_lazy(value))
+    }
+
+
+def check_optimizers(optimization: RunOptimization) -> None:
+    """Check that a checkpoint can hold the states of optimizers and schedulers.
+
+    Args:
+        optimization: the optimizers and schedulers of the run.
 
     Raises:
         CheckpointError: it cannot; the message says which.
     """
-    weights = {
-        name: value
-        for name, value in module.state_dict().items()
-        if not (isinstance(value, Tensor) and is_lazy(value))  # unknown before its first call
-    }
     schedulers = [config.scheduler for config in optimization.schedulers]
-    check_carried(weights, "state_dict")
     for what, entries in (("optimizer", optimization.optimizers), ("lr_scheduler", schedulers)):
         for number, entry in enumerate(entries):
             check_carried(entry.state_dict(), f"{what} {number} ({type(entry).__name__})")

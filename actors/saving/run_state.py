@@ -10,13 +10,13 @@ from ...bus.actor import Actor, actor_name
 from ...bus.errors import CheckpointError
 from ...bus.events import Resharded
 from ...bus.system.logging_setup import get_logger
-from ..checkpoints.format import check_carried
 from ..checkpoints.module_modes import ModuleModes
-from ..checkpoints.weight_names import named_as_in, plain_name, plain_names
+from ..checkpoints.weight_names import load_weights, plain_name, plain_names
 from ..data.rng import rng_state, set_rng_state
 from ..metrics.states import load_torchmetrics_state, torchmetrics_state
 from ..run_context import RunContext
 from ..run_optimization import RunOptimization
+from .left_out import LeftOut, report_left_out
 from .optimizer_states import optimizer_states, restore_optimizers
 from .rank_states import check_states_of_ranks, report_missing, state_of_rank, states_of_ranks
 from .resharding import Resharding
@@ -46,6 +46,7 @@ class RunState:
         self._rng: Mapping[str, Any] | None = None  # restored once training begins
         self._modes: ModuleModes | None = None  # since training began
         self._saved_modes: Mapping[str, Any] | None = None
+        self.left_out = LeftOut(context)
 
     # -- gathering ---------------------------------------------------------------------------
 
@@ -79,15 +80,14 @@ class RunState:
         if context.datamodule is not None:
             saved = self._hyperparameters.of(context.datamodule)
             state |= {f"datamodule_{name}": value for name, value in saved.items()}
-        if weights_only:
-            return state
-        state |= resume_point or self.resume_point()
-        state["kept"] = list(kept)
-        if not context.group.world.is_alone:
-            state |= states_of_ranks(context.group, state, by_all)
+        if not weights_only:
+            state |= resume_point or self.resume_point()
+            state["kept"] = list(kept)
+            if not context.group.world.is_alone:
+                state |= states_of_ranks(context.group, state, by_all)
         context.routes.call("on_save_checkpoint", state)
         check_states_of_ranks(state)
-        return state
+        return self.left_out.without(state)
 
     def resume_point(self) -> dict[str, Any]:
         """Return from where a run saved now is resumed: all states but the weights."""
@@ -103,6 +103,7 @@ class RunState:
             "loops": {"fit_loop": context.fit_loop.state_dict()},
             "optimization": context.optimization_progress.state_dict(),
             "actors": self._states_of_actors(),
+            "actor_classes": self._classes(),
             "loaders": context.loaders.state_dict(),
             "batches": {
                 "samples": context.loaders.samples_a_batch,
@@ -131,6 +132,14 @@ class RunState:
     def _states_of_actors(self) -> dict[str, Any]:
         return {name: actor.state_dict() for name, actor in self._actors_with_state().items()}
 
+    def _classes(self) -> dict[str, str]:
+        """Return the names of the classes of participants, by the names that states have."""
+        found = {
+            name: type(actor).__qualname__ for name, actor in self._actors_with_state().items()
+        }
+        data = self._context.datamodule
+        return found if data is None else found | {"datamodule": type(data).__qualname__}
+
     def _actors_with_state(self) -> dict[str, Actor]:
         """Return callbacks, including those of the module, and actors, by name."""
         return {actor_name(actor): actor for actor in self._context.saved_participants}
@@ -156,8 +165,7 @@ class RunState:
         """
         try:
             module = self._context.lightning_module
-            weights = named_as_in(module, state["state_dict"])
-            module.load_state_dict(weights, strict=module.strict_loading)
+            load_weights(module, state, module.strict_loading)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit the module: {error}") from error
 
@@ -174,13 +182,14 @@ class RunState:
             )
         state = self._of_this_rank(state)
         restore_optimizers(self._optimization, state)
-        if "imported" in state:  # a checkpoint of another library holds nothing else
-            context.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
+        if "imported" in state:
+            self._restore_imported(state)
             return
         context.fit_loop.load_state_dict(state["loops"]["fit_loop"])
         context.optimization_progress.load_state_dict(state["optimization"])
         context.device.load_state_dict(state["scaler"])
         self._restore_actors(state["actors"])
+        report_left_out(state)
         if context.datamodule is not None and state["datamodule"]:
             context.datamodule.load_state_dict(state["datamodule"])
         context.loaders.load_state_dict(state["loaders"])
@@ -189,6 +198,17 @@ class RunState:
         _restore_gradients(context.lightning_module, state["gradients"])
         self._rng = state["rng"]
         self._saved_modes = state.get("modes")
+
+    def _restore_imported(self, state: Mapping[str, Any]) -> None:
+        """Load what a checkpoint of Lightning has besides weights and optimizers."""
+        context = self._context
+        context.begin_at(state["imported"]["epochs"], state["imported"]["steps"])
+        if "scaler" in state:
+            context.device.load_state_dict(state["scaler"])
+        self._restore_actors(state.get("actors", {}))
+        data = context.datamodule
+        if data is not None and (saved := state.get(type(data).__qualname__)):
+            data.load_state_dict(saved)
 
     def _of_this_rank(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the state for this rank, whichever ranks have saved it."""
@@ -224,16 +244,11 @@ class RunState:
         self._modes = ModuleModes(self._context.lightning_module)
 
     def check_actors(self) -> None:
-        """Check that a checkpoint can hold the states of actors and of the datamodule.
-
-        Raises:
-            CheckpointError: it cannot.
-        """
-        states = self._states_of_actors()
+        """Report which states of actors and of the datamodule a checkpoint cannot hold."""
+        states: dict[str, Any] = {"actors": self._states_of_actors()}
         if self._context.datamodule is not None:
             states["datamodule"] = self._context.datamodule.state_dict()
-        for name, state in states.items():
-            check_carried(state, f"the state of {name}")
+        self.left_out.find(states)
 
     def restore_rng(self) -> bool:
         """Restore random number generators and the modes of the module's parts, if any are left.

@@ -1,0 +1,43 @@
+"""Writes a checkpoint as a file that Lightning 2 loads, and any program with PyTorch."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from ...bus.errors import CheckpointError
+from ...bus.log.segments import sync_folder
+from .format import read_checkpoint, temporary_name
+from .lightning_format import to_lightning
+
+
+def export(source: Path, file: Path) -> list[str]:
+    """Write a checkpoint as a file of Lightning.
+
+    Args:
+        source: the checkpoint, a folder.
+        file: the new file; must not exist.
+
+    Returns:
+        What was left out, one line each.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, the file exists, or the disk failed.
+    """
+    content, left_out = to_lightning(read_checkpoint(source))
+    if os.path.lexists(file):
+        raise CheckpointError(f"{file} exists already; name a new file")
+    temporary = temporary_name(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
+            torch.save(content, out)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.rename(file)
+        sync_folder(file.parent)
+    except (OSError, RuntimeError) as error:  # torch's zip writer raises a RuntimeError
+        raise CheckpointError(f"cannot write {file}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return left_out

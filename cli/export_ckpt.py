@@ -1,0 +1,40 @@
+"""``nightbus export-ckpt CHECKPOINT -o FILE``: write a checkpoint as a file of Lightning."""
+
+import argparse
+import sys
+from typing import Any
+
+from ..bus.errors import UsageError
+from ..bus.system.paths import as_path
+from .text import OK, as_json, plain, print_note
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    parser = verbs.add_parser(
+        "export-ckpt",
+        help="write a checkpoint as a file that Lightning loads",
+        description="Write a checkpoint of nightbus as a .ckpt file that Lightning 2 loads, and "
+        "torch.load too: weights, hyperparameters, optimizers, schedulers, counters of loops, "
+        "states of callbacks, and what hooks of the module added.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint, a folder")
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help="the new file")
+    parser.add_argument("--json", action="store_true", help="the report for programs")
+    parser.set_defaults(command=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    source, out = as_path(options.checkpoint), as_path(options.out)
+    if out.exists():
+        raise UsageError(f"{out} exists already; name a new file")
+    from ..actors.checkpoints.export_checkpoint import export  # loads torch
+
+    left_out = export(source, out)
+    if options.json:
+        sys.stdout.write(as_json({"source": str(source), "path": str(out), "left_out": left_out}))
+        return OK
+    for line in left_out:
+        print_note(f"left out: {line}")
+    print(plain(f"{source} is now the file {out}"))
+    return OK
