@@ -1,12 +1,11 @@
 """``nightbus export-ckpt CHECKPOINT -o FILE``: write a checkpoint as a file of Lightning."""
 
 import argparse
-import sys
 from typing import Any
 
 from ..bus.errors import UsageError
 from ..bus.system.paths import as_path
-from .text import OK, as_json, plain, print_note
+from .conversion import convert
 
 
 def add(verbs: Any) -> None:
@@ -28,13 +27,4 @@ def _export(options: argparse.Namespace) -> int:
     source, out = as_path(options.checkpoint), as_path(options.out)
     if out.exists():
         raise UsageError(f"{out} exists already; name a new file")
-    from ..actors.checkpoints.export_checkpoint import export  # loads torch
-
-    left_out = export(source, out)
-    if options.json:
-        sys.stdout.write(as_json({"source": str(source), "path": str(out), "left_out": left_out}))
-        return OK
-    for line in left_out:
-        print_note(f"left out: {line}")
-    print(plain(f"{source} is now the file {out}"))
-    return OK
+    return convert("export_checkpoint", source, out, "file", options.json)

@@ -1,15 +1,14 @@
 """``nightbus import-ckpt FILE -o OUT``: convert a checkpoint of PyTorch or Lightning."""
 
 import argparse
-import subprocess
-import sys
 from typing import Any
 
 from ..bus.errors import UsageError
 from ..bus.runs.checkpoint_folder import is_checkpoint
 from ..bus.runs.checkpoint_kind import kind_of_file
 from ..bus.system.paths import as_path
-from .text import ERROR, OK, REFUSED, as_json, plain, print_note
+from .conversion import convert
+from .text import REFUSED, print_note
 
 
 def add(verbs: Any) -> None:
@@ -57,29 +56,5 @@ def _import(options: argparse.Namespace) -> int:
             "If you know where it comes from, add --trust"
         )
         return REFUSED
-    # In a process of its own: whatever the file does ends with that process.
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "nightbus.actors.checkpoints.import_checkpoint",
-            str(source),
-            str(out),
-            *(["--run-code"] if options.run_code else []),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        print_note(done.stderr.strip() or f"the conversion ended with {done.returncode}")
-        return ERROR
-    left_out = done.stdout.splitlines()
-    if options.json:
-        report = {"source": str(source), "path": str(out), "left_out": left_out}
-        sys.stdout.write(as_json(report))
-        return OK
-    for line in left_out:
-        print_note(f"left out: {line}")
-    print(plain(f"{source} is now the checkpoint {out}"))
-    return OK
+    more = ["--run-code"] if options.run_code else []
+    return convert("import_checkpoint", source, out, "checkpoint", options.json, *more)

@@ -1,6 +1,10 @@
-"""Writes a checkpoint as a file that Lightning 2 loads, and any program with PyTorch."""
+"""Writes a checkpoint as a file that Lightning 2 loads, and any program with PyTorch.
+
+The command line runs it as a process of its own, because it loads torch.
+"""
 
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -41,3 +45,17 @@ def export(source: Path, file: Path) -> list[str]:
     finally:
         temporary.unlink(missing_ok=True)
     return left_out
+
+
+def _main(source: str, file: str) -> int:
+    try:
+        for line in export(Path(source), Path(file)):
+            print(line)
+    except CheckpointError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))
