@@ -40,6 +40,10 @@ os.execv(sys.argv[1], sys.argv[1:])
 # That the others may take to end once one has failed. One that waits for this rank within gloo does
 # not end by itself: its connections close with this process only.
 _AFTER_FAILURE_S = 5.0
+_HAS_NOT_JOINED = (
+    "has ended its script without joining: all ranks have to call what they do together, such as "
+    "fit; move it out of the `if` that only some ranks run"
+)
 _EXIT_CODES_OF_SIGNALS = {128 + number for number in (signal.SIGINT, *TERMINATING)}
 
 
@@ -155,6 +159,8 @@ class OtherRanks:
 
     def _ended(self, rank: int, code: int) -> None:
         if code == 0:
+            if not self.startup_is_over.is_set():
+                self._tell_failure(rank, _HAS_NOT_JOINED)
             return
         if code not in _EXIT_CODES_OF_SIGNALS:  # by which all end together, as was agreed
             self._failed.append(rank)

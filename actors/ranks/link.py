@@ -290,6 +290,22 @@ class Link(StaysInRun):
             word = self.member.failure
             return None if word is None or word.rank == self.world.rank else self._loss()
 
+    def lose(self, rank: int, what: str) -> RankLostError:
+        """Take notice that another rank is lost, which only who waits for it can see.
+
+        Args:
+            rank: which.
+            what: what happened, a sentence for people.
+
+        Returns:
+            Who is lost: this one, unless another's word came first.
+        """
+        with self._changed:
+            if self.member.failure is None:
+                self.member.receive(failure(rank, "dead", what))
+        self._wake()
+        return self._loss()
+
     def _loss(self) -> RankLostError:
         assert self.member.failure is not None
         self._last_act.is_ending = True
@@ -503,7 +519,7 @@ class Link(StaysInRun):
         found = self._clock.hear(pong, time.monotonic_ns())
         if isinstance(found, Offset):
             self._offset = found
-            if self._run is not None:
+            if self._run is not None and self.member.failure is None:  # or it may have ended
                 self._run.emit(ClockOffset, *found)
         elif found is not None:
             self._send(found)

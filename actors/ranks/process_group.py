@@ -26,6 +26,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-4, 0.02
 _RANKS_A_PAUSE = 64
 
 _FAILED = "failed"
+_ENDED = "ended"  # the first rank whose script has
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -116,6 +117,8 @@ class ProcessGroup(Group):
             with contextlib.suppress(dist.DistError, RuntimeError):  # the store's process has ended
                 if failure:
                     self._store.compare_set(_FAILED, "", f"{self.world.rank} failed: {failure}")
+                else:
+                    self._store.compare_set(_ENDED, "", str(self.world.rank))
                 self._store.add("left", 1)
         if self._owns_group and dist.is_initialized():
             dist.destroy_process_group()
@@ -190,7 +193,7 @@ class ProcessGroup(Group):
         end_s = time.monotonic() + within_s
 
         def is_answered() -> bool:
-            if time.monotonic() > end_s:
+            if time.monotonic() > end_s or self._store.check([_ENDED]):
                 self._store.compare_set(answer, "", "no")  # the first answer stands
             return self._store.check([answer])
 
@@ -279,8 +282,18 @@ class ProcessGroup(Group):
                 self.link.check()
             elif self._store.check([_FAILED]):
                 raise _lost(self._store.get(_FAILED))
+            # Who has ended had done its part of what is there.
+            if self._store.check([_ENDED]) and not is_there():
+                raise self._deserted(int(self._store.get(_ENDED)))
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, self._longest_pause_s)
+
+    def _deserted(self, rank: int) -> RankLostError:
+        """Return the error for a wait for a rank whose script has ended."""
+        what = f"its script has ended, and rank {self.world.rank} waits for it"
+        if self.link is None:
+            return RankLostError(rank, f"rank {rank} is lost: {what}")
+        return self.link.lose(rank, what)
 
     def _forget(self, keys: list[str], readers: int) -> None:
         """Delete what all have read, so that the store does not grow."""

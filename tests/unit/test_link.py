@@ -131,6 +131,18 @@ def test_a_rank_that_has_left_is_not_lost_to_others_that_are_in_no_run(links: li
     assert not links[0].is_lost
 
 
+def test_who_waits_in_no_run_for_a_rank_that_has_ended_names_it(
+    links: list[Link], capfd: pytest.CaptureFixture[str]
+) -> None:
+    links[1].leave()
+
+    assert str(links[0].lose(1, "its script has ended")).startswith("rank 1 is lost: its script")
+    with pytest.raises(RankLostError, match="its script has ended"):
+        links[0].check()
+    links[0].leave()
+    assert "rank 1 is lost: its script has ended" in capfd.readouterr().err
+
+
 def test_the_signal_that_killed_a_rank_is_told_to_the_others(links: list[Link]) -> None:
     links[0].process_ended(1, -signal.SIGKILL)
 

@@ -9,7 +9,7 @@ from torch._C._distributed_c10d import HashStore
 
 from nightbus.actors.ranks.process_group import ProcessGroup
 from nightbus.actors.ranks.world import World
-from nightbus.bus.errors import UsageError
+from nightbus.bus.errors import RankLostError, UsageError
 
 HOUR = timedelta(hours=1)
 
@@ -67,3 +67,35 @@ def test_a_timeout_that_the_users_group_may_not_have_is_refused() -> None:
 
     with pytest.raises(UsageError, match="timeout=1:00:00: init_process_group was told none"):
         joined(HOUR)
+
+
+def two_ranks() -> list[ProcessGroup]:
+    """Two ranks in one process, which exchange over one store."""
+    store = HashStore()
+    groups = [ProcessGroup(World(), store, "gloo", None) for _ in range(2)]
+    for rank, group in enumerate(groups):
+        group.world = World(rank, 2, rank, 2)
+    return groups
+
+
+def test_who_waits_for_a_rank_whose_script_has_ended_is_told_so() -> None:
+    waiting, other = two_ranks()
+    other.close("")
+
+    with pytest.raises(RankLostError, match="rank 1 is lost: its script has ended, and rank 0"):
+        waiting.wait_for_all("x")
+
+
+def test_a_rank_that_ends_after_an_exchange_has_done_its_part_of_it() -> None:
+    slow, other = two_ranks()
+    other.broadcast("x", 5, src=1)
+    other.close("")
+
+    assert slow.broadcast("x", None, src=1) == 5
+
+
+def test_a_rank_meets_nobody_whose_script_has_ended() -> None:
+    waiting, other = two_ranks()
+    other.close("")
+
+    assert not waiting.meets("x", within_s=float("inf"))
