@@ -90,8 +90,7 @@ class RunningLoss:
         self._metrics.running_loss = self._put
 
     def _user_shows_a_loss(self) -> bool:
-        shown = self._metrics.in_progress_bar
-        return shown.get(NAME) is not self._put or any(
+        return self._metrics.in_progress_bar.get(NAME) is not self._put or any(
             "loss" in name and name != NAME and not name.startswith(("val", "test"))
-            for name in list(shown)
+            for name in self._metrics.shown_within_epochs
         )

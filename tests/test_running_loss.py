@@ -9,6 +9,7 @@ import torch
 from models import Small, events, loader, trainer
 
 import nightbus as nb
+from nightbus.actors.metrics.log_entry import LogEntry
 from nightbus.actors.metrics.metrics import Metrics
 from nightbus.loops.running_loss import PUBLISH_EVERY_NS, WINDOW, RunningLoss
 
@@ -21,6 +22,7 @@ class Told(Metrics):
     def __init__(self) -> None:
         self.told: list[float] = []
         self._progress_bar: dict[str, Any] = {}
+        self._entries: dict[Any, LogEntry] = {}
 
     def put(self, source: str, name: str, value: Any, destinations: Any = None) -> None:
         assert (source, name, destinations) == ("fit", "loss", ("progress_bar",))
@@ -119,6 +121,31 @@ def test_a_loss_of_the_users_own_takes_its_place(tmp_path: Path, name: str) -> N
 
     assert not [put for put in events(fit, nb.Put) if put.source == "fit"]
     assert fit.progress_bar_metrics[name] == 7.0
+
+
+def test_a_loss_that_ranks_are_about_to_reduce_takes_its_place_from_the_first_step_on() -> None:
+    metrics = Told()
+    options = (True, True, None, None, "mean", True)
+    metrics._entries["key"] = LogEntry("train_loss", options, "train", "training_step", "module")
+    loss = RunningLoss(metrics)
+    loss.add(torch.tensor(1.0), 0)
+
+    assert metrics.told == []
+
+
+class ShowsEpochs(Small):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        self.log("mean_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+
+def test_a_loss_of_the_users_own_that_epochs_end_with_does_not_stop_it(tmp_path: Path) -> None:
+    fit = trainer(tmp_path, enable_progress_bar=True, max_epochs=3)
+    fit.fit(ShowsEpochs(), loader())
+
+    shown = [put for put in events(fit, nb.Put) if put.source == "fit"]
+    assert {put.epoch for put in shown} == {0, 1, 2}
 
 
 def test_it_is_there_beside_other_metrics_and_goes_to_the_bar_alone(tmp_path: Path) -> None:

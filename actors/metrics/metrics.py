@@ -173,6 +173,14 @@ class Metrics:
         return self._progress_bar
 
     @property
+    def shown_within_epochs(self) -> set[str]:
+        """Names in the progress bar that get values within epochs, or will once ranks reduce."""
+        entries = list(self._entries.values())
+        of_epochs = {entry.epoch_name for entry in entries if not entry.on_step}
+        soon = {e.step_name for e in entries if e.on_step and "progress_bar" in e.to_step}
+        return (set(self._progress_bar) - of_epochs) | soon
+
+    @property
     def names(self) -> set[str]:
         """The metrics of this run."""
         return {*self._callback, *self._progress_bar, *self._logged, *self._directed}
