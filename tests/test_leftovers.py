@@ -9,6 +9,7 @@ from models import Small, loader, trainer
 
 import nightbus as nb
 from nightbus.actors.checkpoints.format import TENSORS, read_checkpoint
+from nightbus.bus.runs.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,22 @@ def test_a_half_written_file_is_removed(tmp_path: Path, dead: int, name: str) ->
     resume(tmp_path)
 
     assert not left.exists()
+
+
+@pytest.mark.parametrize("has_closed", [True, False])
+def test_what_another_rank_still_compresses_stays(tmp_path: Path, has_closed: bool) -> None:
+    run = RunFolder.create(tmp_path, "net")
+    attempt, of_rank_1 = run.begin_attempt(), run.join_attempt(0, 1)
+    attempt.release()
+    if has_closed:
+        of_rank_1.release()
+    left = run.path / "attempt-000" / "rank-00001" / "000000.nlog.zst.tmp"
+    left.write_bytes(b"half")
+
+    run.begin_attempt().release()
+
+    assert left.exists() is not has_closed
+    of_rank_1.release()
 
 
 def test_a_link_that_was_to_become_last_is_removed(tmp_path: Path, dead: int) -> None:

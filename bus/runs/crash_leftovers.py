@@ -3,23 +3,27 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Two kinds of names tell which process began the file; only the run's writer compresses.
+# Two kinds of names tell which process began the file; only a rank's writer compresses.
 _OF_A_PROCESS = re.compile(r".*\.(\d+)(-\d+)?\.tmp")
 _COMPRESSED = re.compile(r"\d{6,}\.nlog\.zst\.tmp")
 
 
-def remove_leftovers(run: Path) -> None:
+def remove_leftovers(run: Path, is_held: Callable[[Path], bool]) -> None:
     """Remove temporary files; to be called by the process that writes the run, before it writes.
+
+    Another rank may still be closing its part of the attempt before.
 
     Args:
         run: the run's folder.
+        is_held: whether a process holds a lock.
     """
     for path in _temporary_files(run):
         process = _OF_A_PROCESS.fullmatch(path.name)
-        if _COMPRESSED.fullmatch(path.name) or (process and is_gone(int(process[1]))):
+        is_half = _COMPRESSED.fullmatch(path.name) and not is_held(path.parent / "lock")
+        if is_half or (process and is_gone(int(process[1]))):
             with contextlib.suppress(OSError):  # it does no harm if it stays
                 path.unlink()
 

@@ -246,7 +246,7 @@ class RunFolder:
                     except FileExistsError:  # something else has this name
                         attempt += 1
                 lock = AttemptLock(attempt, self.attempt_path(attempt) / "lock")
-                remove_leftovers(self.path)
+                remove_leftovers(self.path, _is_held)
                 sync_folder(self.path)
                 return lock
         except OSError as error:
@@ -290,17 +290,7 @@ class RunFolder:
 
     def is_being_written(self, attempt: int) -> bool:
         """Return whether the process that began this attempt is still running."""
-        try:
-            fd = open_plain(self.attempt_path(attempt) / "lock", RunFolderError)
-        except (OSError, RunFolderError):
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return _is_held(self.attempt_path(attempt) / "lock")
 
     def is_running(self) -> bool:
         """Return whether a process is writing the run."""
@@ -354,6 +344,21 @@ class AttemptLock:
     def leave_to_parent(self) -> None:
         """Close the lock file in a forked child, such as a dataloader worker."""
         self.release()
+
+
+def _is_held(lock: Path) -> bool:
+    """Return whether a process holds a lock."""
+    try:
+        fd = open_plain(lock, RunFolderError)
+    except (OSError, RunFolderError):
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _pid_in(lock: Path) -> str:
