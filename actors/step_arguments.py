@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from ..bus.errors import UsageError
 from .hook_arguments import parameters_of
 from .module import LightningModule
-from .overrides import is_overridden
+from .overrides import is_overridden, takes_argument
 
 ANY_STEP_ARGUMENTS = ("batch", "batch_idx", "optimizer_idx", "hiddens")
 """Arguments that a training step may have, before the optimizers are known."""
@@ -39,7 +39,6 @@ def check_training_step(module: LightningModule, num_turns: int, truncated_bptt_
     """
     if not is_overridden(module, "training_step"):
         return
-    _refuse_iterators(module, "training_step")
     parameters = _Parameters.of(module.training_step)
     where = f"{type(module).__name__}.training_step({', '.join(parameters.names)})"
     if num_turns > 1 and parameters.lack("optimizer_idx"):
@@ -55,6 +54,16 @@ def check_training_step(module: LightningModule, num_turns: int, truncated_bptt_
         )
 
 
+def fetches(module: LightningModule, step: str) -> bool:
+    """Return whether a step has a parameter ``dataloader_iter``, and so fetches its batches.
+
+    Args:
+        module: the module.
+        step: the name of the step.
+    """
+    return takes_argument(module, step, "dataloader_iter")
+
+
 def check_dataloader_idx(module: LightningModule, step: str, num_dataloaders: int) -> None:
     """Refuse a step without a parameter for the dataloader's number.
 
@@ -64,12 +73,9 @@ def check_dataloader_idx(module: LightningModule, step: str, num_dataloaders: in
         num_dataloaders: the number of dataloaders.
 
     Raises:
-        UsageError: it has no parameter ``dataloader_idx``, or reads batches by itself.
+        UsageError: it has no parameter ``dataloader_idx``.
     """
-    if not is_overridden(module, step):
-        return
-    _refuse_iterators(module, step)
-    if num_dataloaders < 2:
+    if num_dataloaders < 2 or not is_overridden(module, step) or fetches(module, step):
         return
     parameters = _Parameters.of(getattr(module, step))
     if len(parameters.names) < 3 and parameters.lack("dataloader_idx"):
@@ -77,14 +83,4 @@ def check_dataloader_idx(module: LightningModule, step: str, num_dataloaders: in
             f"there are {num_dataloaders} dataloaders, but {type(module).__name__}.{step}"
             f"({', '.join(parameters.names)}) has no argument dataloader_idx; add "
             "dataloader_idx=0 as its last one"
-        )
-
-
-def _refuse_iterators(module: LightningModule, step: str) -> None:
-    """Refuse a step with a parameter ``dataloader_iter``, which in Lightning reads batches."""
-    if "dataloader_iter" in _Parameters.of(getattr(module, step)).names:
-        raise UsageError(
-            f"{type(module).__name__}.{step}(dataloader_iter): steps get batches here, not an "
-            f"iterator; define {step}(self, batch, batch_idx), and for several batches at once "
-            "have the DataLoader collate them, or write a loop of your own (nightbus.Loop)"
         )

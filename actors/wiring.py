@@ -1,5 +1,6 @@
 """Wiring: assigns handlers to hooks, and finds what loops may leave out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,10 @@ from .optimization.lightning_optimizer import default_step, evaluates_first
 from .overrides import is_overridden, takes_argument
 from .run_context import RunContext
 from .run_optimization import RunOptimization
+from .step_arguments import fetches
+from .step_batches import BatchSources
+
+_STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 
 
 class Wiring:
@@ -31,6 +36,8 @@ class Wiring:
             logged.
         keeps_training_outputs: a handler needs the outputs of all steps at the epoch's end.
         wants_training_outputs: a handler needs a step's output at all.
+        sources: where steps with an argument ``dataloader_iter`` fetch their batches.
+        fetching: the names of these steps.
     """
 
     def __init__(self, context: RunContext, optimization: RunOptimization) -> None:
@@ -45,6 +52,8 @@ class Wiring:
         self.logs_collected_training = False
         self.keeps_training_outputs = False
         self.wants_training_outputs = False
+        self.sources = BatchSources()
+        self.fetching: frozenset[str] = frozenset()
 
     def forget_hooks_of_loops(self) -> None:
         """Prepare for another run, perhaps of other loops."""
@@ -73,6 +82,7 @@ class Wiring:
         handlers = hook_handlers(
             owners, defaults, arguments, self._hooks_of_loops, self._has_several, former
         )
+        self._have_steps_fetch(handlers, arguments)
         wants_outputs = "on_train_batch_end" in handlers
         if optimization.replicas is not None:
             steps = handlers.get("training_step") or [defaults["training_step"]]
@@ -97,6 +107,17 @@ class Wiring:
         self.has_step_end = {
             kind: is_overridden(module, f"{kind}_step_end") for kind in ("validation", "test")
         }
+
+    def _have_steps_fetch(
+        self, handlers: dict[str, list[HookHandler]], step_arguments: Sequence[str]
+    ) -> None:
+        """Give steps with an argument ``dataloader_iter`` an iterator instead of a batch."""
+        module = self._context.lightning_module
+        self.fetching = frozenset(step for step in _STEPS if fetches(module, step))
+        for name in self.fetching:
+            arguments = step_arguments if name == "training_step" else HOOKS[name].arguments
+            *others, step = handlers[name]  # the module's is the last
+            handlers[name] = [*others, self.sources.iterated(name, step, arguments)]
 
     def _sync_step(self, *_: Any) -> None:
         self._context.metrics.sync_step()

@@ -66,6 +66,7 @@ class DataloaderLoop(Loop):
         self.iterator, self.limit = iterator, limit
         self.dataloader_idx = dataloader_idx
         self.kind, self.names = kind, HOOK_NAMES[kind]
+        self._loop_context.wiring.sources.set(self.names.step, self.fetch)
         self._fast = FastEvaluation(self, self._loop_context)
 
     def _go_fast(self) -> bool:
@@ -81,6 +82,23 @@ class DataloaderLoop(Loop):
             StopIteration: there is none.
         """
         return next(self.iterator)
+
+    def fetch(self) -> tuple[Any, int, int]:
+        """Return a further batch and its numbers for a step that fetches them itself.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        if self.done:
+            raise StopIteration
+        batch = self.next_batch()
+        context, counts = self._loop_context, self.batch_progress.total
+        self.batch_idx += 1
+        counts.ready += 1
+        context.place.begin_batch(self.batch_idx)
+        batch = context.metrics.batch = context.move_batch(batch, self.dataloader_idx)
+        counts.started = counts.processed = counts.completed = counts.ready
+        return batch, self.batch_idx, self.dataloader_idx
 
     def work_on(self, batch: Any) -> None:
         """Process what ``next_batch`` returned."""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from ..actors.optimization.progress import Progress
 from ..actors.ranks.common_end import CommonEnd
+from ..bus.errors import UsageError
 from ..bus.routes import SKIP
 from .evaluation import EvaluationLoop
 from .fast.training import FastTraining
@@ -141,6 +142,7 @@ class TrainingEpochLoop(Loop):
             context.wiring.begin_epoch_of_ranks()
         if context.running_loss is not None:
             context.running_loss.begin_epoch(self._limit)
+        context.wiring.sources.set("training_step", self.fetch)
         self._fast = FastTraining(self, context)
         context.announce_loop("train", self._limit, "batch")
         if resumes:
@@ -251,6 +253,34 @@ class TrainingEpochLoop(Loop):
         if batch is self.END and (self._ended_early or self.batch_idx + 1 >= self._limit):
             raise StopIteration
         return batch
+
+    def fetch(self) -> tuple[Any, int, int]:
+        """Return a further batch and its numbers for a step that fetches them itself.
+
+        Raises:
+            StopIteration: there is none.
+            UsageError: ranks whose data may end at different batches cannot fetch several a step.
+        """
+        if self.common_end is not None:
+            raise UsageError(
+                "training_step(dataloader_iter) fetched a second batch; with several processes "
+                "whose data may end at different batches, it may fetch one"
+            )
+        if self.is_last_batch:
+            raise StopIteration
+        context, counts = self._loop_context, self.batch_progress.total
+        batch = self.next_batch()
+        if batch is self.END:
+            self.is_last_batch = self._ended_early = True
+            context.loaders.report_early_end(self.batch_idx + 1)
+            raise StopIteration
+        batch_idx = self.begin_batch()
+        context.place.begin_batch(batch_idx)
+        batch = context.metrics.batch = context.move_batch(batch, 0)
+        counts.started += 1
+        counts.processed += 1
+        counts.completed += 1
+        return batch, batch_idx, 0
 
     def _tell_of_last(self, end: CommonEnd) -> None:
         """Tell other ranks whether the batch is the last, and learn of theirs."""

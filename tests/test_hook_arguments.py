@@ -376,17 +376,3 @@ def test_an_unknown_argument_of_a_hook_warns_of_nothing_else(tmp_path: Path) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trainer(tmp_path).fit(Usual(), loader(4))
-
-
-@pytest.mark.parametrize("step", ["training_step", "validation_step", "predict_step"])
-def test_a_step_that_wants_an_iterator_is_told_that_it_gets_batches(
-    tmp_path: Path, step: str
-) -> None:
-    def reads(self: Any, dataloader_iter: Any) -> Any:
-        return self.loss(next(dataloader_iter)[0])
-
-    module = type("Reads", (Small,), {step: reads})()
-    run = trainer(tmp_path)
-    runs: Any = run.predict if step == "predict_step" else run.fit
-    with pytest.raises(nb.UsageError, match=rf"Reads.{step}\(dataloader_iter\): steps get batches"):
-        runs(module, loader(8), *[loader(8)] * (step != "predict_step"))

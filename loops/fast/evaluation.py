@@ -54,8 +54,11 @@ class FastEvaluation(FastPath):
         self._step: Any = routes.handler(self._hook)
         if context.device.wraps_steps:
             self._step = self._in_context
-        return routes.do_something(self._hook) and not context.wiring.has_step_end.get(
-            self._loop.kind, False
+        wiring = context.wiring
+        return (
+            routes.do_something(self._hook)
+            and self._hook not in wiring.fetching
+            and not wiring.has_step_end.get(self._loop.kind, False)
         )
 
     def _in_context(self, *arguments: Any) -> Any:

@@ -84,6 +84,7 @@ class FastTraining(FastTurns):
             and not optimization.is_manual
             and not optimization.truncated_bptt_steps
             and not wiring.has_training_step_end
+            and "training_step" not in wiring.fetching
             and device.scaler is None
             and optimization.toggling_module is None
             and not routes.are_handled(*_MIDDLE)

@@ -1,0 +1,78 @@
+"""StepBatches: the iterator of a step that fetches its batches itself."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Fetched = tuple[Any, int, int]
+"""A batch on the device, its number in the epoch, and the number of its dataloader."""
+
+
+class StepBatches(Iterator[Fetched]):
+    """The argument ``dataloader_iter`` of a step: yields as many batches as the step takes.
+
+    The loop has read the first already, and announced it.
+
+    Args:
+        first: that batch with its numbers.
+        fetch: returns a further one, and raises StopIteration if there is none.
+
+    Attributes:
+        ended: the step asked for a batch when there was none.
+    """
+
+    def __init__(self, first: Fetched, fetch: Callable[[], Fetched]) -> None:
+        self._first: Fetched | None = first
+        self._fetch = fetch
+        self.ended = False
+
+    def __next__(self) -> Fetched:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        try:
+            return self._fetch()
+        except StopIteration:
+            self.ended = True
+            raise
+
+
+class BatchSources:
+    """The loops that steps fetch from, a function for each step."""
+
+    def __init__(self) -> None:
+        self._fetch: dict[str, Callable[[], Fetched]] = {}
+
+    def set(self, step: str, fetch: Callable[[], Fetched]) -> None:
+        """Have a step fetch its batches from a loop.
+
+        Args:
+            step: the step, such as ``training_step``.
+            fetch: returns the loop's next batch, and raises StopIteration if there is none.
+        """
+        self._fetch[step] = fetch
+
+    def iterated(
+        self, name: str, step: Callable[..., Any], arguments: Sequence[str]
+    ) -> Callable[..., Any]:
+        """Return a step that takes an iterator as a callable of a batch and its numbers.
+
+        If the data ends within the step, it has no output.
+
+        Args:
+            name: the step, such as ``training_step``.
+            step: the module's.
+            arguments: names of its arguments, the batch and its number first.
+        """
+        loader = arguments.index("dataloader_idx") if "dataloader_idx" in arguments else None
+
+        def call(batch: Any, batch_idx: int, *rest: Any) -> Any:
+            dataloader_idx = 0 if loader is None else rest[loader - 2]
+            batches = StepBatches((batch, batch_idx, dataloader_idx), self._fetch[name])
+            try:
+                return step(batches, batch_idx, *rest)
+            except StopIteration:
+                if not batches.ended:
+                    raise
+                return None
+
+        return call
