@@ -24,15 +24,25 @@ if TYPE_CHECKING:
     from .actors.callbacks import Checkpoint as Checkpoint
     from .actors.callbacks import DeviceStatsMonitor as DeviceStatsMonitor
     from .actors.callbacks import EarlyStopping as EarlyStopping
+    from .actors.callbacks import EarlyStoppingReason as EarlyStoppingReason
+    from .actors.callbacks import EMAWeightAveraging as EMAWeightAveraging
     from .actors.callbacks import GradientAccumulationScheduler as GradientAccumulationScheduler
     from .actors.callbacks import LambdaCallback as LambdaCallback
     from .actors.callbacks import LearningRateMonitor as LearningRateMonitor
     from .actors.callbacks import ModelCheckpoint as ModelCheckpoint
+    from .actors.callbacks import ModelPruning as ModelPruning
     from .actors.callbacks import ModelSummary as ModelSummary
     from .actors.callbacks import OnExceptionCheckpoint as OnExceptionCheckpoint
+    from .actors.callbacks import ProgressBarBase as ProgressBarBase
+    from .actors.callbacks import RichModelSummary as RichModelSummary
+    from .actors.callbacks import RichProgressBar as RichProgressBar
+    from .actors.callbacks import RichProgressBarTheme as RichProgressBarTheme
+    from .actors.callbacks import SpikeDetection as SpikeDetection
     from .actors.callbacks import StochasticWeightAveraging as StochasticWeightAveraging
     from .actors.callbacks import ThroughputMonitor as ThroughputMonitor
     from .actors.callbacks import Timer as Timer
+    from .actors.callbacks import TQDMProgressBar as TQDMProgressBar
+    from .actors.callbacks import TrainingSpikeError as TrainingSpikeError
     from .actors.callbacks import WeightAveraging as WeightAveraging
     from .actors.checkpoints.format import load_checkpoint as load_checkpoint
     from .actors.checkpoints.values import register_type as register_type
@@ -122,6 +132,16 @@ if TYPE_CHECKING:
     from .trainer import Trainer as Trainer
 
 _CALLBACKS = [
+    "EMAWeightAveraging",
+    "EarlyStoppingReason",
+    "ModelPruning",
+    "ProgressBarBase",
+    "RichModelSummary",
+    "RichProgressBar",
+    "RichProgressBarTheme",
+    "SpikeDetection",
+    "TQDMProgressBar",
+    "TrainingSpikeError",
     "BackboneFinetuning",
     "BaseFinetuning",
     "BasePredictionWriter",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..bus.actor import Actor
+from ..bus.actor import Actor, actor_name
 from .logging_mixin import LoggingMixin
 from .overrides import callback_hook_methods
 
@@ -40,6 +40,18 @@ class Callback(LoggingMixin, Actor):
 
     def _hook_methods(self) -> Mapping[str, tuple[Callable[..., Any], Sequence[str]]]:
         return callback_hook_methods(self)
+
+    @property
+    def state_key(self) -> str:
+        """What a checkpoint calls the state; override it to tell callbacks of a type apart.
+
+        By default it is the callback's address, which ends in a number if there are several.
+        """
+        return actor_name(self)
+
+    def _generate_state_key(self, **arguments: Any) -> str:
+        """Return a key of the type and some arguments, for overrides of ``state_key``."""
+        return f"{type(self).__qualname__}{arguments!r}"
 
     def on_init_start(self, trainer: "Trainer") -> None:
         """Called at the beginning of the Trainer's constructor."""

@@ -131,23 +131,10 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
 }
 
 _OF_CALLBACKS: dict[str, dict[str, _Unsupported]] = {
-    "EarlyStopping": {
-        "log_rank_zero_only": _Unsupported("verbose=", (None, False, True)),  # there is one process
-    },
     "ModelCheckpoint": {
-        "save_on_exception": _Unsupported("OnExceptionCheckpoint among callbacks", (None, False)),
-        "enable_version_counter": _Unsupported(
-            "another filename: an existing checkpoint is never overwritten", (None, True)
-        ),
         "filepath": _Unsupported("dirpath= and filename="),
         "prefix": _Unsupported("filename=", (None, "")),
         "period": _Unsupported("every_n_epochs="),
-    },
-    "ThroughputMonitor": {
-        "length_fn": _Unsupported("an actor that puts the items per second"),
-        "available_flops": _Unsupported("an actor that puts them"),
-        "world_size": _Unsupported("nothing: the Trainer knows it", (None, 1)),
-        "separator": _Unsupported("nothing: names are as they are", (None, "/")),
     },
 }
 

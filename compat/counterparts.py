@@ -26,6 +26,8 @@ HOME_OF = {
 
 OTHER_NAME_OF = {
     "MisconfigurationException": "UsageError",
+    "ProgressBar": "ProgressBarBase",
+    "TrainingSpikeException": "TrainingSpikeError",
 }
 """Name -> what the same thing is called in ``nightbus``."""
 
@@ -33,15 +35,6 @@ _ALL_HERE = "everything is in nightbus itself: use nightbus"
 _LOGGED = "use sinks: Trainer(sinks=[nightbus"
 _DDP = "use Trainer(devices=..., strategy=...), where a strategy is DDPStrategy"
 _INSTEAD = {
-    **dict.fromkeys(
-        ("TQDMProgressBar", "RichProgressBar", "ProgressBarBase"),
-        "use ProgressBar: a Trainer has one unless enable_progress_bar=False; for more, write a "
-        "sink",
-    ),
-    "RichModelSummary": "use ModelSummary",
-    "EMAWeightAveraging": "use EMA or WeightAveraging",
-    "ModelPruning": "use torch.nn.utils.prune in a callback of your own",
-    "SpikeDetection": "use an actor that watches the loss with @on(Put, name=...)",
     "GPUStatsMonitor": "use DeviceStatsMonitor",
     "XLAStatsMonitor": "use DeviceStatsMonitor",
     "QuantizationAwareTraining": "use torch.ao.quantization in a callback of your own",

@@ -26,6 +26,7 @@ from ..bus.events import (
     Resumed,
     RunEnded,
     RunStarted,
+    Scalar,
 )
 from ..bus.log.codec import DecodedEvent, HookSelection
 from ..bus.runs.run_folder import RunFolder
@@ -57,6 +58,16 @@ MAX_TABLE_ROWS = 40
 MIN_NAME_CELLS = 12
 NOTEBOOK_COLUMNS = 100
 JOIN_TIMEOUT_S = 1.0  # wait for a terminal that takes nothing, for example after Ctrl-S
+_STYLES = {
+    "description": "",
+    "progress_bar": "green",
+    "batch_progress": "",
+    "time": "bright_black",
+    "processing_speed": "cyan",
+    "metrics": "default",
+    "metrics_text_delimiter": "  ",
+    "metrics_format": "",
+}
 _BATCH_HOOKS = {
     "on_train_batch_end",
     "on_validation_batch_end",
@@ -84,6 +95,10 @@ class ProgressBar(Sink):
 
     Args:
         console: where to draw; stderr by default.
+        leave: keep a line of each epoch above a live display.
+        choose: returns the metrics to show, with their values, of all by name.
+        styles: part of the bar -> a style of rich; see RichProgressBarTheme.
+        console_options: options of ``rich.console.Console``, if none is given.
     """
 
     destination = "progress_bar"
@@ -103,10 +118,21 @@ class ProgressBar(Sink):
     )
     poll_interval_s = MIN_REFRESH_S
 
-    def __init__(self, console: "Console | None" = None) -> None:
+    def __init__(
+        self,
+        console: "Console | None" = None,
+        leave: bool = False,
+        choose: Callable[[Mapping[str, Scalar]], Mapping[str, Any]] | None = None,
+        styles: Mapping[str, str] | None = None,
+        console_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self._given_console = console
+        self._leaves = leave
+        self._choose = choose
+        self._styles = {**_STYLES, **(styles or {})}
+        self._console_options = dict(console_options or {})
         self._console: Console | None = None
-        self._view = ProgressView()
+        self._view = self._new_view()
         self._lock = threading.Lock()  # guards the view, which one thread updates and another draws
         self._display: _Display | None = None
         self._drawer: threading.Thread | None = None
@@ -115,6 +141,9 @@ class ProgressBar(Sink):
         self._taking_s = 0.0  # processor time spent on events since the last drawing
         self._gap_s = MIN_REFRESH_S
         self._changed = False
+
+    def _new_view(self) -> ProgressView:
+        return ProgressView(self._choose, self._styles["metrics_format"])
 
     # -- which events it reads ----------------------------------------------------------------
 
@@ -131,9 +160,8 @@ class ProgressBar(Sink):
             from rich.console import Console
 
         # FORCE_COLOR would have rich take a file for a terminal, and fill it with redrawn bars.
-        self._console = self._given_console or Console(
-            stderr=True, highlight=False, force_terminal=is_terminal(sys.stderr)
-        )
+        options = {"stderr": True, "highlight": False, "force_terminal": is_terminal(sys.stderr)}
+        self._console = self._given_console or Console(**{**options, **self._console_options})
         self._gap_s = MIN_REFRESH_S if self._is_live else LINES_EVERY_S
         if self._view.fn and self._view.ended is None:  # a restart
             self._start_drawing()
@@ -143,7 +171,7 @@ class ProgressBar(Sink):
         with self._lock:
             for event in batch:
                 if type(event) is RunStarted:
-                    self._view = ProgressView()
+                    self._view = self._new_view()
                 self._view.take(event)
             self._changed = True
         self._taking_s += time.thread_time() - begin_s
@@ -172,7 +200,7 @@ class ProgressBar(Sink):
 
     def _has_lines(self) -> bool:
         view = self._view
-        return bool(view.notices or (view.epoch_lines and not self._is_live))
+        return bool(view.notices or (view.epoch_lines and (self._leaves or not self._is_live)))
 
     # -- lines -------------------------------------------------------------------------------
 
@@ -335,11 +363,11 @@ class ProgressBar(Sink):
 
         with self._lock:
             bars = self._view.bars()
-            items, total = self._view.shown_metrics(), len(self._view.metrics)
+            items, total = self._view.items()
             function = self._view.fn
         is_ascii = self._console is not None and not self._console.encoding.startswith("utf")
-        lines = _bar_lines(bars, width, "#-" if is_ascii else "━─")
-        lines += _metric_lines(items, total, width)
+        lines = _bar_lines(bars, width, "#-" if is_ascii else "━─", self._styles)
+        lines += _metric_lines(items, total, width, self._styles)
         for line in lines:
             line.truncate(max(1, width), overflow="ellipsis")
         text = Text("\n").join(lines) if lines else Text(f"{function} is starting")
@@ -375,7 +403,9 @@ class ProgressBar(Sink):
         return table
 
 
-def _bar_lines(bars: Sequence[Bar], width: int, cells: str) -> list["Text"]:
+def _bar_lines(
+    bars: Sequence[Bar], width: int, cells: str, styles: Mapping[str, str]
+) -> list["Text"]:
     """Return a line for each loop, in columns; what does not fit is left out, the rate first."""
     from rich.text import Text
 
@@ -392,34 +422,38 @@ def _bar_lines(bars: Sequence[Bar], width: int, cells: str) -> list["Text"]:
     size = max(0, min(MAX_BAR_CELLS, room))
     lines = []
     for bar in bars:
-        text = Text(f"{_printable(bar.label):<{label}} ")
+        text = Text()
+        text.append(f"{_printable(bar.label):<{label}} ", style=styles["description"])
         if size:
             filled = round(size * (bar.fraction or 0.0))
-            text.append(cells[0] * filled, style="green")
+            text.append(cells[0] * filled, style=styles["progress_bar"])
             text.append(cells[1] * (size - filled), style="bright_black")
             text.append(" ")
-        text.append(f"{bar.position:>{position}}")
+        text.append(f"{bar.position:>{position}}", style=styles["batch_progress"])
         if shows_rate:
-            text.append(f"  {bar.rate:>{rate}}", style="cyan")
+            text.append(f"  {bar.rate:>{rate}}", style=styles["processing_speed"])
         if shows_left:
-            text.append(f"  {bar.left:>{left}}", style="bright_black")
+            text.append(f"  {bar.left:>{left}}", style=styles["time"])
         text.rstrip()
         lines.append(text)
     return lines
 
 
-def _metric_lines(items: Sequence[tuple[str, str]], total: int, width: int) -> list["Text"]:
+def _metric_lines(
+    items: Sequence[tuple[str, str]], total: int, width: int, styles: Mapping[str, str]
+) -> list["Text"]:
     """Return names and values, as many as fit on a few lines, and how many more there are."""
     from rich.text import Text
 
     lines: list[Text] = []
+    of_value, between = styles["metrics"], styles["metrics_text_delimiter"]
     shown = 0
     for name, value in items:
         item = Text(f"{_printable(name)} ", style="bright_black")
-        item.append(value, style="red" if value in ("nan", "inf", "-inf") else "default")
-        fits = lines and lines[-1].cell_len + 2 + item.cell_len <= width
+        item.append(value, style="red" if value in ("nan", "inf", "-inf") else of_value)
+        fits = lines and lines[-1].cell_len + len(between) + item.cell_len <= width
         if fits:
-            lines[-1] = Text("  ").join((lines[-1], item))
+            lines[-1] = Text(between).join((lines[-1], item))
         elif len(lines) < MAX_METRIC_LINES:
             lines.append(item)
         else:

@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ..bus.events import (
     ActorRestarted,
@@ -174,6 +175,7 @@ class ProgressView:
     """The state of one attempt of a run.
 
     Attributes:
+        choose, metrics_format: as given.
         fn: fit, validate, test or predict; empty before the run started.
         metrics: by name, in the order of their first value.
         notices: lines to print at once, wherever progress is shown.
@@ -181,9 +183,20 @@ class ProgressView:
         ended: the event of the run's end; None before.
         saved: the checkpoint that was saved last; empty before.
         is_resumed: the attempt continues an earlier one.
+
+    Args:
+        choose: returns the metrics to show, with their values, of all by name; None for those of
+            epochs first.
+        metrics_format: how values are formatted; empty for as many digits as they need.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        choose: Callable[[Mapping[str, Scalar]], Mapping[str, Any]] | None = None,
+        metrics_format: str = "",
+    ) -> None:
+        self.choose = choose
+        self.metrics_format = metrics_format
         self.fn = ""
         self.metrics: dict[str, MetricView] = {}
         self.notices: list[str] = []
@@ -365,7 +378,20 @@ class ProgressView:
         of_epoch = [name for name, metric in self.metrics.items() if metric.is_of_epoch]
         chosen = list(dict.fromkeys([*of_epoch, *self.metrics]))[:MAX_SHOWN_METRICS]
         kept = ((name, metric) for name, metric in self.metrics.items() if name in chosen)
-        return [(name, number(metric.last)) for name, metric in kept]
+        return [(name, self._formatted(metric.last)) for name, metric in kept]
+
+    def _formatted(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        return format(value, self.metrics_format) if self.metrics_format else number(value)
+
+    def items(self) -> tuple[list[tuple[str, str]], int]:
+        """Return names and values of the metrics that fit, and how many there are."""
+        if self.choose is None:
+            return self.shown_metrics(), len(self.metrics)
+        chosen = self.choose({name: metric.last for name, metric in self.metrics.items()})
+        shown = [(name, self._formatted(value)) for name, value in chosen.items()]
+        return shown[:MAX_SHOWN_METRICS], len(shown)
 
     def _end_epoch(self) -> None:
         if not self._epoch_due:
@@ -390,8 +416,8 @@ class ProgressView:
         return outer
 
     def _metrics_text(self) -> str:
-        shown = self.shown_metrics()
-        more = len(self.metrics) - len(shown)
+        shown, total = self.items()
+        more = total - len(shown)
         text = "".join(f", {name} {value}" for name, value in shown)
         return f"{text}, +{more} more" if more else text
 

@@ -249,12 +249,10 @@ def test_callbacks_take_what_means_what_they_do_anyway(make: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nb.ModelCheckpoint(save_on_exception=True), "OnExceptionCheckpoint"),
-        (lambda: nb.ModelCheckpoint(enable_version_counter=False), "never overwritten"),
         (lambda: nb.ModelCheckpoint(period=2), "every_n_epochs="),
         (lambda: nb.ModelCheckpoint(filenames="x"), "did you mean filename"),
         (lambda: nb.EarlyStopping("x", patients=3), "did you mean patience"),
-        (lambda: nb.ThroughputMonitor(len, length_fn=len), "an actor that puts"),
+        (lambda: nb.ThroughputMonitor(len, lengths_fn=len), "did you mean length_fn"),
     ],
 )
 def test_callbacks_refuse_the_rest_with_what_to_use_instead(make: Any, message: str) -> None:

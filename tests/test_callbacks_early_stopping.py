@@ -174,7 +174,7 @@ def test_the_verdict_that_holds_is_the_last_before_min_epochs_and_min_steps(
     callback = nb.EarlyStopping("val", patience=2)
 
     assert epochs_run(tmp_path, values, callback, **limits) == expected
-    assert bool(callback.stopping_reason) == (expected < 8)
+    assert bool(callback.stopping_reason_message) == (expected < 8)
 
 
 @pytest.mark.parametrize("who", ["the user", "a command", "another early stopping"])
@@ -296,7 +296,7 @@ def test_replay_stops_where_the_run_would_have_stopped(tmp_path: Path, monitor: 
     result = nb.replay(whole.run_folder, actors=[again])
 
     (told,) = result.commands
-    assert told.command == nb.Stop(reason=live.stopping_reason)
+    assert told.command == nb.Stop(reason=str(live.stopping_reason_message))
     assert again.stopped_epoch == live.stopped_epoch == 3
     assert torch.equal(again.best_score, live.best_score)
 

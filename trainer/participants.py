@@ -4,9 +4,37 @@ from collections.abc import Sequence
 
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
+from ..actors.callbacks.progress_bar import ProgressBarBase
 from ..bus.actor import Actor
+from ..bus.errors import UsageError
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.sink import Sink
+
+
+def bar_of(
+    callbacks: Sequence[Callback], is_enabled: bool, is_shown_here: bool
+) -> ProgressBar | None:
+    """Return the bar that a trainer shows; None for none, or for one of the user's own.
+
+    Args:
+        callbacks: callbacks of the trainer, of which one may set the bar.
+        is_enabled: the trainer's ``enable_progress_bar``.
+        is_shown_here: this process shows what all have done.
+
+    Raises:
+        UsageError: several set it, or one does though there is to be none.
+    """
+    bars = [callback for callback in callbacks if isinstance(callback, ProgressBarBase)]
+    if bars and (len(bars) > 1 or not is_enabled):
+        kinds = ", ".join(type(bar).__name__ for bar in bars)
+        what = "enable_progress_bar=False and " if not is_enabled else ""
+        raise UsageError(f"{what}{kinds} among callbacks were given; leave all out but one")
+    if not is_enabled or not is_shown_here or (bars and bars[0].is_disabled):
+        return None
+    if not bars:
+        return ProgressBar()
+    options = getattr(bars[0], "bar_options", None)
+    return None if options is None else ProgressBar(**options())
 
 
 class Participants:

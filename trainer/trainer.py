@@ -58,7 +58,6 @@ from ..loops import EvaluationLoop, FitLoop, Loop, PredictionLoop, TrainingStepL
 from ..loops.running_loss import RunningLoss
 from ..loops.stop_requests import StopRequests
 from ..sinks.factory import make_sinks
-from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from . import functions
@@ -68,7 +67,7 @@ from .enrolment import Enrolment
 from .for_loggers import ForLoggers
 from .launch import launch_and_join
 from .open_run import OpenRun
-from .participants import Participants
+from .participants import Participants, bar_of
 from .results_table import print_results
 from .run import ending_with_others, run
 from .safe_points import SafePoints
@@ -305,8 +304,9 @@ class Trainer(TrainerCopies):
         self.silent_loggers = [SilentLogger()] if sinks and not writes else []
         if writes:
             self.sinks = sinks
-        shows = enable_progress_bar and self.is_global_zero
-        self.participants.progress_bar = ProgressBar() if shows else None
+        self.participants.progress_bar = bar_of(
+            self.callbacks, enable_progress_bar, self.is_global_zero
+        )
         has_summary = any(isinstance(entry, ModelSummary) for entry in self.callbacks)
         if enable_model_summary and not has_summary:
             self.callbacks.append(ModelSummary())

@@ -1,11 +1,13 @@
 """EarlyStopping: ends training when a metric stops improving."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from enum import Enum
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from ...bus.errors import NotRecorded, UsageError
 from ...bus.system.logging_setup import get_logger
@@ -19,6 +21,24 @@ if TYPE_CHECKING:
     from ..trainer_type import Trainer
 
 _log = get_logger("nightbus.early_stopping", of_all_ranks=True)
+
+
+class EarlyStoppingReason(Enum):
+    """Why EarlyStopping ended a run.
+
+    Attributes:
+        NOT_STOPPED: it did not.
+        STOPPING_THRESHOLD: the metric was better than ``stopping_threshold``.
+        DIVERGENCE_THRESHOLD: it was worse than ``divergence_threshold``.
+        PATIENCE_EXHAUSTED: it did not improve for ``patience`` checks.
+        NON_FINITE_METRIC: it was NaN or infinite.
+    """
+
+    NOT_STOPPED = 0
+    STOPPING_THRESHOLD = 1
+    DIVERGENCE_THRESHOLD = 2
+    PATIENCE_EXHAUSTED = 3
+    NON_FINITE_METRIC = 4
 
 
 class EarlyStopping(Callback):
@@ -42,17 +62,26 @@ class EarlyStopping(Callback):
         divergence_threshold: stop when the metric is worse than this.
         check_on_train_epoch_end: check at the end of training epochs (True) or of validation
             (False); by default where the metric is first found.
-        former: arguments of Lightning, accepted if they mean the default.
+        log_rank_zero_only: accepted for code written for Lightning, without effect: what is
+            reported is the same on all ranks, and reported once.
+        former: arguments that it does not have, for an error that names one that is near.
 
     Attributes:
         wait_count: checks since the last improvement.
         stopped_epoch: the epoch in which it stopped the run; 0 if it did not.
         best_score: the best value so far, a tensor of shape ().
-        stopping_reason: why it stopped the run; empty if it did not.
+        stopping_reason: why it stopped the run, an EarlyStoppingReason.
+        stopping_reason_message: the same as a sentence; None if it did not stop the run.
 
     Raises:
         UsageError: an argument is wrong.
     """
+
+    mode_dict: ClassVar[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
+        "min": torch.lt,
+        "max": torch.gt,
+    }
+    order_dict: ClassVar[dict[str, str]] = {"min": "<", "max": ">"}
 
     def __init__(
         self,
@@ -66,6 +95,7 @@ class EarlyStopping(Callback):
         stopping_threshold: float | None = None,
         divergence_threshold: float | None = None,
         check_on_train_epoch_end: bool | None = None,
+        log_rank_zero_only: bool = False,
         **former: Any,
     ) -> None:
         check_former("EarlyStopping", former, list(signature(type(self)).parameters))
@@ -89,18 +119,26 @@ class EarlyStopping(Callback):
         self.divergence_threshold = divergence_threshold
         self.wait_count = 0
         self.stopped_epoch = 0
-        self.stopping_reason = ""
+        self.log_rank_zero_only = log_rank_zero_only
+        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        self.stopping_reason_message: str | None = None
         self.best_score = torch.tensor(math.inf if mode == "min" else -math.inf).double()
         self._checks_at: Literal["validation", "epoch", ""] = ""
         self._where_given = check_on_train_epoch_end
         # Where the metric was found before the run was resumed, when both places have a value.
         self._found_before: Literal["validation", "epoch", ""] = ""
-        self._verdict_before = ""  # of a run resumed before min_epochs or min_steps
+        # Of a run resumed before min_epochs or min_steps: why it was to stop, and in words.
+        self._verdict_before = ("NOT_STOPPED", "")
         self._validated = False  # since fit began
         self._epochs = 0  # since fit began
         self._is_fitting = False
         self._epoch_is_over = False
         self._said_missing = False
+
+    @property
+    def monitor_op(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The comparison that says whether a first value is better than a second."""
+        return self.mode_dict[self.mode]
 
     # -- when --------------------------------------------------------------------------------
 
@@ -112,12 +150,12 @@ class EarlyStopping(Callback):
         self._found_before = ""
         self._validated = self._epoch_is_over = self._said_missing = False
         self._epochs = 0
-        self.stopping_reason, self._verdict_before = self._verdict_before, ""
-        if self.stopping_reason:
-            if trainer.may_stop:
-                self.stopping_reason = ""  # it ended the run, which was resumed nevertheless
-            else:
-                trainer.ask_to_stop(self, self.stopping_reason, alike=True)
+        (name, reason), self._verdict_before = self._verdict_before, ("NOT_STOPPED", "")
+        if reason and trainer.may_stop:
+            name, reason = "NOT_STOPPED", ""  # it ended the run, which was resumed nevertheless
+        self._settle(EarlyStoppingReason[name], reason)
+        if reason:
+            trainer.ask_to_stop(self, reason, alike=True)
 
     def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         if trainer.sanity_checking or not self._is_fitting:
@@ -160,7 +198,7 @@ class EarlyStopping(Callback):
         if value is None:
             self._miss(trainer)
             return
-        reason = self.stopping_reason = self.evaluate(value)
+        reason = self.evaluate(value)
         if not reason:
             self.stopped_epoch = 0
             trainer.withdraw_stop(self)
@@ -177,8 +215,12 @@ class EarlyStopping(Callback):
         found: float | None = trainer.agreed(f"the value of {self.monitor}", own)
         return found
 
+    def _settle(self, reason: EarlyStoppingReason, message: str) -> str:
+        self.stopping_reason, self.stopping_reason_message = reason, message or None
+        return message
+
     def evaluate(self, current: float) -> str:
-        """Judge a new value of the metric.
+        """Judge a new value of the metric, and set ``stopping_reason``.
 
         Args:
             current: the value.
@@ -186,16 +228,24 @@ class EarlyStopping(Callback):
         Returns:
             Why the run should end now; empty if it should not.
         """
+        return self._settle(*self._judge(current))
+
+    def _judge(self, current: float) -> tuple[EarlyStoppingReason, str]:
         name, best = self.monitor, self.best_score.item()
         if self.check_finite and not math.isfinite(current):
-            return f"{name} is {current}, which is not finite; best: {best:g}"
+            message = f"{name} is {current}, which is not finite; best: {best:g}"
+            return EarlyStoppingReason.NON_FINITE_METRIC, message
         if self.stopping_threshold is not None and self._better(current, self.stopping_threshold):
-            return f"{name}={current:g} has passed stopping_threshold={self.stopping_threshold:g}"
+            message = (
+                f"{name}={current:g} has passed stopping_threshold={self.stopping_threshold:g}"
+            )
+            return EarlyStoppingReason.STOPPING_THRESHOLD, message
         if self.divergence_threshold is not None and self._better(
             self.divergence_threshold, current
         ):
             return (
-                f"{name}={current:g} has passed divergence_threshold={self.divergence_threshold:g}"
+                EarlyStoppingReason.DIVERGENCE_THRESHOLD,
+                f"{name}={current:g} has passed divergence_threshold={self.divergence_threshold:g}",
             )
         margin = self.min_delta if self.mode == "min" else -self.min_delta
         if self._better(current + margin, best):
@@ -204,12 +254,15 @@ class EarlyStopping(Callback):
                 notify_user(f"EarlyStopping: best {name} so far: {current:g}{before}")
             self.best_score = torch.tensor(current, dtype=torch.float64)
             self.wait_count = 0
-            return ""
+            return EarlyStoppingReason.NOT_STOPPED, ""
         self.wait_count += 1
         if self.wait_count < self.patience:
-            return ""
+            return EarlyStoppingReason.NOT_STOPPED, ""
         checks = "1 check" if self.wait_count == 1 else f"{self.wait_count} checks"
-        return f"{name} did not improve in the last {checks}; best: {best:g}"
+        return (
+            EarlyStoppingReason.PATIENCE_EXHAUSTED,
+            f"{name} did not improve in the last {checks}; best: {best:g}",
+        )
 
     def _better(self, value: float, than: float) -> bool:
         return value < than if self.mode == "min" else value > than
@@ -238,7 +291,8 @@ class EarlyStopping(Callback):
             "best_score": self.best_score,
             "patience": self.patience,
             "checks_at": self._checks_at,
-            "verdict": self.stopping_reason,
+            "verdict": self.stopping_reason_message or "",
+            "reason": self.stopping_reason.name,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -257,7 +311,10 @@ class EarlyStopping(Callback):
         self.stopped_epoch = state_dict["stopped_epoch"]
         self.best_score = state_dict["best_score"]
         if self.patience <= state_dict["patience"]:  # otherwise it was increased
-            self._verdict_before = state_dict.get("verdict", "")
+            self._verdict_before = (
+                state_dict.get("reason", "NOT_STOPPED"),
+                state_dict.get("verdict", ""),
+            )
         if self._where_given is None:
             self._found_before = state_dict.get("checks_at", "")
 

@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
 from ...bus.system.logging_setup import get_logger
 from ...bus.system.streams import notify_user
@@ -199,7 +198,7 @@ class BaseFinetuning(Callback):
         self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Set aside the optimizers' states of added groups, until these groups are added."""
-        saved = checkpoint.get("actors", {}).get(actor_name(self))
+        saved = checkpoint.get("actors", {}).get(self.state_key)
         if not saved or not saved.get("base_groups") or "optimizer_states" not in checkpoint:
             return
         whole = checkpoint["optimizer_states"]

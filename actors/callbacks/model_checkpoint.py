@@ -1,5 +1,6 @@
 """ModelCheckpoint: saves the run during training, and keeps the best checkpoints."""
 
+import json
 import math
 import os
 from collections.abc import Collection, Mapping
@@ -22,6 +23,7 @@ from ..checkpoints.files import free_name, point_at
 from ..checkpoints.format import is_checkpoint, remove_checkpoint, remove_unfinished
 from ..former_arguments import check_former
 from .checkpoint import Checkpoint
+from .on_exception_checkpoint import save_failed_run
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -61,6 +63,10 @@ class ModelCheckpoint(Checkpoint):
             never.
         save_on_train_epoch_end: save at the end of training epochs (True) or of validation
             (False); by default of validation if there is any.
+        save_on_exception: save the run, under the checkpoint's usual name, when training fails with
+            an exception; see OnExceptionCheckpoint, which this does.
+        enable_version_counter: give a checkpoint whose name is in use another one; otherwise it
+            replaces the checkpoint of that name.
         former: arguments of Lightning, accepted if they mean the default.
 
     Attributes:
@@ -84,6 +90,7 @@ class ModelCheckpoint(Checkpoint):
     CHECKPOINT_JOIN_CHAR = "-"
     CHECKPOINT_EQUALS_CHAR = "="
     CHECKPOINT_NAME_LAST = "last"
+    FILE_EXTENSION = ""  # a checkpoint is a folder
     STARTING_VERSION = 1
 
     def __init__(
@@ -101,6 +108,8 @@ class ModelCheckpoint(Checkpoint):
         train_time_interval: timedelta | None = None,
         every_n_epochs: int | None = None,
         save_on_train_epoch_end: bool | None = None,
+        save_on_exception: bool = False,
+        enable_version_counter: bool = True,
         **former: Any,
     ) -> None:
         check_former("ModelCheckpoint", former, list(signature(type(self)).parameters))
@@ -145,6 +154,8 @@ class ModelCheckpoint(Checkpoint):
         nothing_given = all(value is None for value in triggers.values())
         self.every_n_epochs = 1 if nothing_given else every_n_epochs or 0
         self.save_on_train_epoch_end = save_on_train_epoch_end
+        self.save_on_exception = save_on_exception
+        self._counts_versions = enable_version_counter
         self.dirpath = None if dirpath is None else os.path.abspath(as_path(dirpath))
         self._has_own_dirpath = dirpath is not None
         self.best_model_path = ""
@@ -263,6 +274,15 @@ class ModelCheckpoint(Checkpoint):
             self._pending = self._candidates(trainer)
             self._ask(trainer)
 
+    def on_exception(
+        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+    ) -> None:
+        if self.save_on_exception and self._is_active and self.dirpath is not None:
+            own = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            own |= {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            path = self._unused(Path(self.format_checkpoint_name(own)))
+            save_failed_run(trainer, path, exception)
+
     def _ask(self, trainer: "Trainer") -> None:
         """Request that the pending checkpoint is saved where the state is complete."""
         trainer.checkpointer.want(lambda: self._save_pending(trainer))
@@ -336,7 +356,7 @@ class ModelCheckpoint(Checkpoint):
         self._warn_unknown_names(candidates)
         before = {*self._kept, self._newest}
         leaving = {path for path in before - self._staying(chosen) if _is_own(path)}
-        path = str(self._unused(Path(self.format_checkpoint_name(candidates)), leaving))
+        path = str(self._free_name(candidates, leaving))
         link = str(self._last_link(candidates)) if self.save_last else ""
         path, link = trainer.agreed("the name of a checkpoint", [path, link])
         choice = self._choice()
@@ -346,7 +366,7 @@ class ModelCheckpoint(Checkpoint):
         if link:
             self._newest, self.last_model_path = path, link
         self._saved_step = step
-        dropped = before - {*self._kept, self._newest, ""}
+        dropped = before - {*self._kept, self._newest, path, ""}
 
         def tidy_up() -> None:
             """Remove checkpoints no longer kept, once the new one is complete."""
@@ -436,6 +456,7 @@ class ModelCheckpoint(Checkpoint):
         metrics: Mapping[str, Any],
         filename: str | None = None,
         ver: int | None = None,
+        prefix: str | None = None,
     ) -> str:
         """Return a checkpoint's path.
 
@@ -443,6 +464,7 @@ class ModelCheckpoint(Checkpoint):
             metrics: values for the name, including ``epoch`` and ``step``; a missing one is 0.
             filename: the template; the callback's own by default.
             ver: a version number to append.
+            prefix: text in front of the name.
 
         Raises:
             UsageError: a value does not fit its format.
@@ -454,9 +476,36 @@ class ModelCheckpoint(Checkpoint):
             text if field is None else text + self._shown(field, spec, metrics)
             for text, field, spec in self._fields(template)
         )
+        if prefix:
+            name = f"{prefix}{self.CHECKPOINT_JOIN_CHAR}{name}"
         if ver is not None:
             name = f"{name}{self.CHECKPOINT_JOIN_CHAR}v{ver}"
         return os.path.join(self.dirpath, name) if self.dirpath else name
+
+    def file_exists(self, filepath: str | os.PathLike[str], trainer: "Trainer") -> bool:
+        """Return whether a path is there, as rank 0 sees it.
+
+        Args:
+            filepath: the path.
+            trainer: the trainer.
+        """
+        found: bool = trainer.agreed("whether a checkpoint is there", os.path.exists(filepath))
+        return found
+
+    def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
+        """Write the best checkpoints and their metrics to a YAML file.
+
+        Args:
+            filepath: the file; ``best_k_models.yaml`` in ``dirpath`` by default.
+
+        Raises:
+            UsageError: neither it nor ``dirpath`` is known.
+        """
+        if filepath is None and self.dirpath is None:
+            raise UsageError("to_yaml() needs filepath=: no run has determined dirpath yet")
+        path = Path(filepath or os.path.join(self.dirpath or "", "best_k_models.yaml"))
+        best = self.best_k_models.items()
+        path.write_text("".join(f"{json.dumps(name)}: {score.item()}\n" for name, score in best))
 
     def _warn_unknown_names(self, candidates: Mapping[str, float]) -> None:
         """Warn, once, of names in ``filename`` that no metric has: the value 0 would mislead."""
@@ -502,6 +551,13 @@ class ModelCheckpoint(Checkpoint):
         if not self.auto_insert_metric_name:
             return shown
         return f"{field.replace('/', '_')}{self.CHECKPOINT_EQUALS_CHAR}{shown}"
+
+    def _free_name(self, candidates: Mapping[str, float], leaving: set[str]) -> Path:
+        """Return a checkpoint's path; one that may be replaced there is added to those leaving."""
+        path = self.format_checkpoint_name(candidates)
+        if not self._counts_versions and _is_own(path):
+            leaving.add(path)
+        return self._unused(Path(path), leaving)
 
     def _unused(self, path: Path, mine: Collection[str] = ()) -> Path:
         return free_name(path, mine, self.CHECKPOINT_JOIN_CHAR, self.STARTING_VERSION)

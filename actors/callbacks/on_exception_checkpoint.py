@@ -35,6 +35,8 @@ class OnExceptionCheckpoint(Checkpoint):
         filename: the checkpoint's name; if it is in use, ``-v1``, ``-v2`` and so on is appended.
     """
 
+    FILE_EXTENSION = ""  # a checkpoint is a folder
+
     def __init__(
         self, dirpath: str | os.PathLike[str] | None = None, filename: str = "interrupted"
     ) -> None:
@@ -44,17 +46,39 @@ class OnExceptionCheckpoint(Checkpoint):
     def on_exception(
         self, trainer: "Trainer", module: "LightningModule", exception: BaseException
     ) -> None:
-        if not (isinstance(exception, Exception) and trainer.checkpointer.can_save):
-            return
-        if not trainer.is_global_zero:  # which saves, for other ranks need not come here
-            return
+        if path := self.ckpt_path_in(trainer):
+            save_failed_run(trainer, free_name(path), exception)
+
+    def ckpt_path_in(self, trainer: "Trainer") -> Path | None:
+        """Return where a run is saved, before a name in use is avoided; None if nowhere.
+
+        Args:
+            trainer: the run's.
+        """
         folder = self.dirpath or (trainer.run_folder and trainer.run_folder.path / "checkpoints")
-        if not folder:
-            return
-        path = free_name(Path(folder) / self.filename)
-        try:
-            trainer.checkpointer.save_now(path, by_all=False)
-        except CheckpointError as error:  # the user has to see the exception itself
-            trainer.checkpointer.report(error)
-        else:
-            _log.warning("the run failed and was saved", path=str(path))
+        return Path(folder) / self.filename if folder else None
+
+    @property
+    def ckpt_path(self) -> str:
+        """The checkpoint's path, before a name in use is avoided; empty without ``dirpath``."""
+        return os.path.join(self.dirpath, self.filename) if self.dirpath else ""
+
+
+def save_failed_run(trainer: "Trainer", path: Path, exception: BaseException) -> None:
+    """Save a run that failed; an error in that is reported, for the user has to see the first one.
+
+    Args:
+        trainer: the run's.
+        path: the checkpoint's path, which is not in use.
+        exception: what the run failed with; after Ctrl-C and the like it is saved anyway.
+    """
+    if not (isinstance(exception, Exception) and trainer.checkpointer.can_save):
+        return
+    if not trainer.is_global_zero:  # which saves, for other ranks need not come here
+        return
+    try:
+        trainer.checkpointer.save_now(path, by_all=False)
+    except CheckpointError as error:
+        trainer.checkpointer.report(error)
+    else:
+        _log.warning("the run failed and was saved", path=str(path))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
-from ...bus.actor import actor_name
 from ...bus.errors import CheckpointError, UsageError
 from ..arguments import check_at_least
 from ..callback import Callback
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ..trainer_type import Trainer
 
 MultiAverage = Callable[[Any, Any, Any], None]
+Average = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class Weights(nn.Module):
@@ -49,6 +49,17 @@ class _Averaging:
         average(averages, weights, n_averaged)
 
 
+class _EachTensor:
+    """An averaging function of single tensors, for lists of them."""
+
+    def __init__(self, average: Average) -> None:
+        self._average = average
+
+    def __call__(self, averages: Any, weights: Any, n_averaged: Any) -> None:
+        for average, weight in zip(averages, weights, strict=True):
+            average.copy_(self._average(average, weight, n_averaged))
+
+
 class WeightAveraging(Callback):
     """Keeps an average of the weights while the weights themselves are trained.
 
@@ -60,25 +71,34 @@ class WeightAveraging(Callback):
     update copies them.
 
     Args:
+        device: device of the average; the module's by default.
+        use_buffers: average buffers too; otherwise they are copied.
         multi_avg_fn: changes the averages in place: ``f(averages, weights, n_averaged)`` with two
             lists of tensors; by default all updates count the same. See
             ``torch.optim.swa_utils``.
-        device: device of the average; the module's by default.
-        use_buffers: average buffers too; otherwise they are copied.
+        avg_fn: the same for one tensor, whose new average it returns:
+            ``f(average, weight, n_averaged)``.
 
     Attributes:
         n_averaged: number of updates.
+
+    Raises:
+        UsageError: both functions were given.
     """
 
     why_not_replayed = "it averages the model's weights, which a log does not hold"
 
     def __init__(
         self,
-        multi_avg_fn: MultiAverage | None = None,
         device: torch.device | str | int | None = None,
         use_buffers: bool = True,
+        multi_avg_fn: MultiAverage | None = None,
+        avg_fn: Average | None = None,
     ) -> None:
-        self._multi_avg_fn = multi_avg_fn or _Averaging()
+        if multi_avg_fn is not None and avg_fn is not None:
+            raise UsageError("multi_avg_fn and avg_fn were given; give one of them")
+        by_tensor = None if avg_fn is None else _EachTensor(avg_fn)
+        self._multi_avg_fn: MultiAverage = multi_avg_fn or by_tensor or _Averaging()
         self._device = device if device is None else torch.device(device)
         self._use_buffers = use_buffers
         self._average: Weights | None = None
@@ -178,7 +198,7 @@ class WeightAveraging(Callback):
             weights[name] = other if self._module_has_average else current.detach()
             averages[name] = current.detach() if self._module_has_average else other
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **averages}
-        checkpoint["actors"][actor_name(self)] = {
+        checkpoint["actors"][self.state_key] = {
             "n_averaged": self.n_averaged,
             "updated_at": self._updated_at,
             "weights": weights,
@@ -188,7 +208,7 @@ class WeightAveraging(Callback):
         self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Put the weights back in their place, to resume from them."""
-        saved = checkpoint.get("actors", {}).get(actor_name(self))
+        saved = checkpoint.get("actors", {}).get(self.state_key)
         if self._stage != "fit" or not saved:
             return
         averages = {plain_name(name): checkpoint["state_dict"][name] for name in saved["weights"]}
@@ -282,7 +302,7 @@ class EMA(WeightAveraging):
         check_at_least("update_every_n_steps", update_every_n_steps, 1)
         check_at_least("update_starting_at_step", update_starting_at_step, 0)
         check_at_least("update_starting_at_epoch", update_starting_at_epoch, 0)
-        super().__init__(_Averaging(decay), device, use_buffers)
+        super().__init__(device, use_buffers, _Averaging(decay))
         self.decay = decay
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step or 0
@@ -303,6 +323,37 @@ class EMA(WeightAveraging):
             and self._epoch >= self.update_starting_at_epoch
             and step_idx >= self.update_starting_at_step
             and (step_idx + 1) % self.update_every_n_steps == 0
+        )
+
+
+class EMAWeightAveraging(EMA):
+    """EMA with the order of arguments of Lightning's callback of this name.
+
+    Args:
+        device: device of the average; the module's by default.
+        use_buffers: average buffers too; otherwise they are copied.
+        decay: as for EMA, like the others.
+        update_every_n_steps: optimizer steps between two updates.
+        update_starting_at_step: number of optimizer steps before the first update.
+        update_starting_at_epoch: number of epochs before the first update.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str | int | None = None,
+        use_buffers: bool = True,
+        decay: float = 0.999,
+        update_every_n_steps: int = 1,
+        update_starting_at_step: int | None = None,
+        update_starting_at_epoch: int | None = None,
+    ) -> None:
+        super().__init__(
+            decay,
+            update_every_n_steps,
+            update_starting_at_step,
+            update_starting_at_epoch,
+            device,
+            use_buffers,
         )
 
 

@@ -10,6 +10,7 @@ from ...bus.actor import Actor, actor_name
 from ...bus.errors import CheckpointError
 from ...bus.events import Resharded
 from ...bus.system.logging_setup import get_logger
+from ..callback import Callback
 from ..checkpoints.module_modes import ModuleModes
 from ..checkpoints.weight_names import load_weights, plain_name, plain_names
 from ..data.rng import rng_state, set_rng_state
@@ -142,7 +143,10 @@ class RunState:
 
     def _actors_with_state(self) -> dict[str, Actor]:
         """Return callbacks, including those of the module, and actors, by name."""
-        return {actor_name(actor): actor for actor in self._context.saved_participants}
+        return {
+            actor.state_key if isinstance(actor, Callback) else actor_name(actor): actor
+            for actor in self._context.saved_participants
+        }
 
     def _gradients(self) -> dict[str, Tensor]:
         """Return the gradients for a step to come.

@@ -1,0 +1,178 @@
+"""Callbacks that set the progress bar and the summary with Lightning's arguments."""
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models import Small, loader, trainer
+from rich.console import Console
+
+import nightbus as nb
+from nightbus.bus.errors import UsageError
+
+SHOWS: dict[str, Any] = {"enable_progress_bar": True}
+
+
+class Shows(Small):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.log_dict({"loss": loss, "v_num": 1.0}, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any: ...
+
+
+def test_a_bar_among_callbacks_takes_the_place_of_the_trainers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Chooses(nb.TQDMProgressBar):
+        def get_metrics(self, trainer: Any, module: Any) -> Any:
+            shown = super().get_metrics(trainer, module)
+            shown.pop("v_num")
+            return {**shown, "module": type(module).__name__}
+
+    run = trainer(tmp_path, callbacks=[Chooses(refresh_rate=20)], **SHOWS)
+    run.fit(Shows(), loader(8))
+
+    said = capsys.readouterr().err
+    assert "loss" in said
+    assert ", module Shows" in said
+    assert "v_num" not in said
+
+
+def test_its_theme_sets_styles_and_formats(tmp_path: Path) -> None:
+    theme = nb.RichProgressBarTheme(progress_bar="#6206E0", metrics_format=".1e")
+    callback = nb.RichProgressBar(leave=True, theme=theme, console_kwargs={"file": io.StringIO()})
+
+    options = callback.bar_options()
+    assert options["leave"]
+    assert options["styles"] == {"progress_bar": "#6206E0", "metrics_format": ".1e"}
+    run = trainer(tmp_path, callbacks=[callback], **SHOWS)
+    run.fit(Shows(), loader(8))
+    assert run.progress_bar is not None
+    text = run.progress_bar.render(80)
+    assert "v_num 1.0e+00" in text.plain
+
+
+def test_a_bar_that_stays_leaves_a_line_of_each_epoch(tmp_path: Path) -> None:
+    file = io.StringIO()
+    options = {"file": file, "force_terminal": True, "width": 80}
+    callback = nb.RichProgressBar(leave=True, console_kwargs=options)
+    trainer(tmp_path, max_epochs=2, callbacks=[callback], **SHOWS).fit(Shows(), loader(8))
+
+    assert "epoch 0" in file.getvalue()
+    assert "epoch 1" in file.getvalue()
+
+
+@pytest.mark.parametrize("bar", [nb.TQDMProgressBar(0), nb.RichProgressBar(refresh_rate=0)])
+def test_a_rate_of_0_shows_no_bar(tmp_path: Path, bar: Any) -> None:
+    assert bar.is_disabled
+    assert trainer(tmp_path, callbacks=[bar], **SHOWS).progress_bar is None
+
+
+def test_a_bar_may_be_switched_off_and_on(tmp_path: Path) -> None:
+    bar = nb.TQDMProgressBar()
+    bar.disable()
+    assert trainer(tmp_path, callbacks=[bar], **SHOWS).progress_bar is None
+    bar.enable()
+    assert trainer(tmp_path, callbacks=[bar], **SHOWS).progress_bar is not None
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "options"),
+    [
+        ([nb.TQDMProgressBar()], {"enable_progress_bar": False}),
+        ([nb.TQDMProgressBar(), nb.RichProgressBar()], SHOWS),
+    ],
+)
+def test_bars_that_contradict_each_other_are_refused(
+    tmp_path: Path, callbacks: list[Any], options: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match=r"TQDMProgressBar.* among callbacks were given"):
+        trainer(tmp_path, callbacks=callbacks, **options)
+
+
+def test_overriding_what_is_not_called_is_refused() -> None:
+    class Older(nb.TQDMProgressBar):
+        def init_train_tqdm(self) -> Any: ...
+
+    with pytest.raises(UsageError, match=r"init_train_tqdm would not be called.*get_metrics"):
+        Older()
+
+
+def test_a_bar_of_ones_own_sees_the_hooks_and_the_numbers_of_batches(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Own(nb.ProgressBarBase):
+        def on_train_batch_end(
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+            seen.append((batch_idx, self.total_train_batches))
+
+        def on_validation_batch_start(
+            self, trainer: Any, module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        ) -> None:
+            if self.has_dataloader_changed(dataloader_idx):
+                seen.append(self.total_val_batches_current_dataloader)
+
+        def on_validation_end(self, trainer: Any, module: Any) -> None:
+            self.reset_dataloader_idx_tracker()
+            seen.append((self.total_val_batches, sorted(self.get_metrics(trainer, module))))
+
+    run = trainer(tmp_path, callbacks=[Own()], num_sanity_val_steps=0, **SHOWS)
+    run.fit(Shows(), loader(8), [loader(4), loader(12)])
+
+    assert run.progress_bar is None
+    assert seen == [(0, 2), (1, 2), 1, 3, (4, ["loss", "v_num"])]
+
+
+def test_an_unknown_number_of_batches_is_infinite(tmp_path: Path) -> None:
+    class Own(nb.ProgressBarBase):
+        total: float = 0
+
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            self.total = self.total_train_batches
+
+    bar = Own()
+    trainer(tmp_path, callbacks=[bar], **SHOWS).fit(Small(), iter([*loader(8)]))
+
+    assert bar.total == math.inf
+
+
+def test_a_summary_may_be_drawn_as_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = nb.RichModelSummary(max_depth=2, title="Layers")
+    trainer(tmp_path, callbacks=[callback], enable_model_summary=True).fit(Small(), loader(4))
+
+    said = capsys.readouterr().err
+    assert "Layers" in said
+    assert "net.0" in said
+    assert "58 parameters" in said
+    assert said.count("net.0") == 1
+
+
+def test_a_summary_may_be_ones_own(tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+
+    class Own(nb.ModelSummary):
+        @staticmethod
+        def summarize(*given: Any, **options: Any) -> None:
+            seen.update(given=given, options=options)
+
+    trainer(tmp_path, callbacks=[Own(2, colour="red")]).fit(Small(), loader(4))
+
+    data, total, trainable, _, modes, flops = seen["given"]
+    assert [title for title, _ in data] == ["Name", "Type", "Params"]
+    assert (total, trainable, flops) == (58, 58, 0)
+    assert modes == {"train": 5, "eval": 0}
+    assert seen["options"] == {"colour": "red"}
+
+
+def test_styles_reach_the_parts_of_a_drawn_bar() -> None:
+    bar = nb.ProgressBar(Console(file=io.StringIO()), styles={"progress_bar": "blue"})
+
+    assert bar.render(80).plain.endswith("is starting")
