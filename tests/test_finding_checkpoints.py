@@ -17,6 +17,7 @@ from nightbus.actors.checkpoints.format import (
     read_checkpoint,
     write_checkpoint,
 )
+from nightbus.actors.ranks.world import World
 from nightbus.bus.errors import CheckpointError
 
 
@@ -304,6 +305,17 @@ def test_a_disk_without_room_for_the_weights_is_refused_before_training(
     with pytest.raises(CheckpointError, match="no room for a checkpoint: the weights take"):
         run.fit(Small(), loader())
     assert run.global_step == 0
+
+
+def test_a_rank_that_writes_no_checkpoints_needs_no_room_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path)
+    run.fit(Small(), loader())
+    run.group.world = World(1, 2, 1, 2)
+    monkeypatch.setattr("shutil.disk_usage", free(100))
+
+    run.checkpointer.check_space()
 
 
 def test_a_disk_with_little_room_is_said_before_training(

@@ -557,6 +557,7 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
         ({"precision": ["32"]}, "expected one of '64-true', '32-true'"),
         ({"devices": 0}, r"devices=0: expected a number, -1 for all, 'auto', or a list"),
         ({"devices": []}, r"devices=\[\]: expected a number, -1 for all, 'auto', or a list"),
+        ({"num_nodes": 0}, "num_nodes=0: expected an int of at least 1"),
         ({"num_nodes": 2}, "start the script on each machine with torchrun"),
         ({"strategy": "dpp"}, "strategy='dpp': expected 'auto', 'ddp'"),
         (

@@ -217,7 +217,7 @@ class Trainer(TrainerCopies):
         hang_timeout: float | None = None,
     ) -> None:
         asked = parse_devices(devices, accelerator)
-        self.world = asked.world(num_nodes)
+        self.world = asked.world(check_at_least("num_nodes", num_nodes, 1))
         bind_rank(self.world.rank)
         self.ddp: DDPStrategy = parse_strategy(strategy, self.world.size)
         level()  # checks NIGHTBUS_LOG now rather than at the first message

@@ -102,13 +102,13 @@ class Checkpointer:
         return self._kept.folder is not None and self._context.enable_checkpointing
 
     def check_space(self) -> None:
-        """Check, before training begins, that checkpoints will fit on the disk.
+        """Check, before training begins, that checkpoints will fit on the disk of rank 0.
 
         Raises:
             CheckpointError: not even the weights do.
         """
         folder = self._kept.folder
-        if folder is not None and self._context.enable_checkpointing:
+        if self._will_save and folder is not None and self._context.group.world.is_global_zero:
             check_space(self._context.lightning_module, self._optimization, folder)
 
     def check_carried(self) -> None:
