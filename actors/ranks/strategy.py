@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...bus.errors import UnsupportedArgumentError, UsageError
+from .averaging import averaging
 
 # The name that this version of torch has for it.
 _SHARES_BUFFERS = (
@@ -94,7 +95,7 @@ class DDPStrategy:
             shares_buffers: its forward may begin with an exchange of buffers.
         """
         buffers: dict[str, Any] = {_SHARES_BUFFERS: self.broadcast_buffers and shares_buffers}
-        return DistributedDataParallel(
+        return averaging(
             module,
             init_sync=False,
             **buffers,

@@ -9,6 +9,7 @@ from ..context import LoopContext
 from ..optimizer import OptimizerLoop
 from ..outputs import kept_output
 from ..step_errors import exhausted
+from .clearing import clear_gradients
 from .codes import (
     AFTER_BACKWARD,
     BACKWARD_BEGINS,
@@ -106,7 +107,7 @@ class FastTurns(FastPath):
         if now_ns > self._recorder.flush_latest_ns:
             self._recorder.flush_within_step()
         if self._zero_grad is None:
-            optimizer.zero_grad()
+            clear_gradients(optimizer)
         else:
             self._zero_grad(place.epoch, batch_idx, optimizer, 0)
         self._cleared.completed += 1
@@ -191,7 +192,7 @@ class FastTurns(FastPath):
             if now_ns > self._recorder.flush_latest_ns:
                 self._recorder.flush_within_step()
             if self._zero_grad is None:
-                optimizer.zero_grad()
+                clear_gradients(optimizer)
             else:
                 self._zero_grad(place.epoch, batch_idx, optimizer, idx)
             self._cleared.completed += 1
