@@ -19,6 +19,7 @@ from .cli import (
     export_ckpt,
     import_ckpt,
     ls,
+    migrate,
     plot,
     ranks,
     recover,
@@ -47,6 +48,7 @@ _VERBS = (
     import_ckpt,
     run,
     export_ckpt,
+    migrate,
 )
 
 _EXIT_CODES = """\

@@ -28,6 +28,11 @@ class _Unsupported(NamedTuple):
     same: tuple[Any, ...] = (None,)
     means: Sequence[tuple[Any, Mapping[str, Any]]] = ()
 
+    @property
+    def renamed(self) -> str:
+        """The argument that takes the same values under another name; empty if there is none."""
+        return self.instead[:-1] if self.instead.removesuffix("=").isidentifier() else ""
+
 
 _NO_TPU = "accelerator='cpu', 'gpu' or 'mps': {} are not supported"
 _CPU = {"accelerator": "cpu"}
@@ -69,7 +74,7 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     "show_progress_bar": _Unsupported(
         "enable_progress_bar=", (None, True), [(False, {"enable_progress_bar": False})]
     ),
-    "process_position": _Unsupported("enable_progress_bar=", (None, 0)),
+    "process_position": _Unsupported("nothing: the bar has the last line", (None, 0)),
     "checkpoint_callback": _Unsupported(
         "enable_checkpointing=, and ModelCheckpoint among callbacks",
         (None, True),
@@ -186,7 +191,7 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
             is_default = value is None and name not in _NONE_IS_A_VALUE
             settled[name] = defaults[name] if is_default else value
         elif name in _UNSUPPORTED:
-            implied |= _meaning("Trainer", name, value, _UNSUPPORTED[name])
+            implied |= meaning("Trainer", name, value, _UNSUPPORTED[name])
         else:
             raise _unknown("Trainer", name, list(defaults))
     return {**implied, **settled}
@@ -208,7 +213,17 @@ def check_former(callback: str, given: Mapping[str, Any], known: Sequence[str]) 
         argument = _OF_CALLBACKS.get(callback, {}).get(name)
         if argument is None:
             raise _unknown(callback, name, known)
-        _meaning(callback, name, value, argument)
+        meaning(callback, name, value, argument)
+
+
+def former_argument(owner: str, name: str) -> _Unsupported | None:
+    """Return what is known of an argument that nightbus does not have.
+
+    Args:
+        owner: ``Trainer``, or a callback's class.
+        name: the argument.
+    """
+    return (_UNSUPPORTED if owner == "Trainer" else _OF_CALLBACKS.get(owner, {})).get(name)
 
 
 def _unknown(owner: str, name: str, known: Sequence[str]) -> UsageError:
@@ -217,7 +232,18 @@ def _unknown(owner: str, name: str, known: Sequence[str]) -> UsageError:
     return UsageError(f"{owner} has no argument {name!r}{hint}")
 
 
-def _meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mapping[str, Any]:
+def meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mapping[str, Any]:
+    """Return the arguments that mean the same as a value of a former one.
+
+    Args:
+        owner: ``Trainer``, or a callback's class.
+        name: the former argument.
+        value: its value.
+        argument: what is known of it.
+
+    Raises:
+        UnsupportedArgumentError: nothing means the same.
+    """
     for meant, own in argument.means:
         if _is_same(value, meant):
             return own

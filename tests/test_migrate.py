@@ -1,0 +1,206 @@
+"""nightbus migrate: code that was written for Lightning, rewritten."""
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from nightbus.__main__ import main
+from nightbus.compat.migration.project import migrate
+from nightbus.compat.migration.rewriter import rewrite
+
+
+def rewritten(source: str) -> str:
+    return rewrite(source).text
+
+
+def notes(source: str) -> list[tuple[int, str]]:
+    return [(note.line, note.text) for note in rewrite(source).notes]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("import lightning as L", "import nightbus as L"),
+        ("import lightning.pytorch as pl", "import nightbus as pl"),
+        ("import os, pytorch_lightning as pl", "import os, nightbus as pl"),
+        ("from pytorch_lightning import Trainer as T", "from nightbus import Trainer as T"),
+        ("from lightning.pytorch import callbacks as c", "import nightbus as c"),
+        ("from lightning.pytorch import loggers", "import nightbus as loggers"),
+        (
+            "from pytorch_lightning.utilities.exceptions import MisconfigurationException",
+            "from nightbus import UsageError as MisconfigurationException",
+        ),
+        (
+            "from lightning.pytorch.demos.boring_classes import BoringModel",
+            "from nightbus.compat.lightning.pytorch.demos.boring_classes import BoringModel",
+        ),
+        (
+            "from pytorch_lightning.callbacks import *",
+            "from nightbus.compat.pytorch_lightning.callbacks import *",
+        ),
+        ("import numpy; from torch import nn", "import numpy; from torch import nn"),
+    ],
+)
+def test_an_import_becomes_one_of_nightbus(before: str, after: str) -> None:
+    assert rewritten(before) == after
+
+
+def test_names_without_a_counterpart_stay_in_an_import_of_their_own() -> None:
+    before = """
+        from pytorch_lightning.callbacks import (
+            EarlyStopping,
+            ModelCheckpoint,  # the best
+            GPUStatsMonitor,
+        )
+        """
+    after = """
+        from nightbus import (
+            EarlyStopping,
+            ModelCheckpoint,  # the best
+        )
+        from pytorch_lightning.callbacks import (
+            GPUStatsMonitor,
+        )
+        """
+
+    assert rewritten(dedent(before)) == dedent(after)
+    assert notes(dedent(before)) == [(5, "GPUStatsMonitor: use DeviceStatsMonitor")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("import pytorch_lightning as pl\npl.callbacks.Timer()", "pl.Timer()"),
+        ("import lightning as L\nL.pytorch.Trainer.fit", "L.Trainer.fit"),
+        ("import pytorch_lightning\npytorch_lightning.Trainer()", "nightbus.Trainer()"),
+        ("import lightning.pytorch\nlightning.pytorch.callbacks.Timer", "nightbus.Timer"),
+        (
+            "import lightning as L\nL.pytorch.utilities.exceptions.MisconfigurationException",
+            "L.UsageError",
+        ),
+        ("def f(pl):\n    return pl.callbacks.Timer", "    return pl.callbacks.Timer"),
+    ],
+)
+def test_a_name_of_an_imported_module_becomes_the_one_in_nightbus(before: str, after: str) -> None:
+    assert rewritten(before).splitlines()[-1] == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Trainer(max_nb_epochs=epochs)", "Trainer(max_epochs=epochs)"),
+        ("Trainer(gpus=2, max_steps=1)", "Trainer(accelerator='gpu', devices=2, max_steps=1)"),
+        ("Trainer(gpus=0)", "Trainer(accelerator='cpu')"),
+        ("Trainer(max_steps=1, auto_lr_find=False)", "Trainer(max_steps=1)"),
+        ("Trainer(weights_summary=None)", "Trainer(enable_model_summary=False)"),
+        ("ModelCheckpoint(period=2)", "ModelCheckpoint(every_n_epochs=2)"),
+        ("Trainer(max_epochs=1)", "Trainer(max_epochs=1)"),
+        ("Trainer(**options)", "Trainer(**options)"),
+    ],
+)
+def test_a_former_argument_becomes_the_one_that_nightbus_has(before: str, after: str) -> None:
+    imports = "from pytorch_lightning import Trainer\n"
+    imports += "from pytorch_lightning.callbacks import ModelCheckpoint\n"
+
+    assert rewritten(imports + before).splitlines()[-1] == after
+
+
+def test_the_layout_of_a_call_is_kept() -> None:
+    before = "import lightning as L\nL.Trainer(\n    gpus=1,\n    max_steps=5,  # few\n)\n"
+
+    assert rewritten(before).endswith(
+        "L.Trainer(\n    accelerator='gpu',\n    devices=1,\n    max_steps=5,  # few\n)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("use", "note"),
+    [
+        ("pl.loggers.CometLogger()", "CometLogger: use a sink of your own"),
+        ("pl.Trainer(resume_from_checkpoint=x)", "use instead: trainer.fit(..., ckpt_path=...)"),
+        ("pl.Trainer(gpus=args.gpus)", "use instead: accelerator='gpu', devices=1"),
+        ("pl.__version__ >= '2'", "__version__ is that of nightbus now"),
+        ("from pytorch_lightning.strategies.launchers import A", "A: use Trainer(devices="),
+        ("import pytorch_lightning.serve.x as x", "x: nightbus has no counterpart"),
+        ("from lightning.pytorch.x import *", "no module lightning.pytorch.x"),
+        ("'lightning.pytorch.loggers.CometLogger'", "CometLogger: use a sink of your own"),
+    ],
+)
+def test_what_has_no_counterpart_is_listed_with_its_line(use: str, note: str) -> None:
+    [(line, text)] = notes(f"import pytorch_lightning as pl\n\n{use}\n")
+
+    assert line == 3
+    assert note in text
+
+
+def test_a_class_that_is_named_in_a_text_becomes_that_of_nightbus() -> None:
+    assert rewritten("a = 'lightning.pytorch.callbacks.Timer'") == "a = 'nightbus.Timer'"
+
+
+def test_a_class_that_is_named_in_yaml_becomes_that_of_nightbus(tmp_path: Path) -> None:
+    config = tmp_path / "trainer.yaml"
+    config.write_text(
+        "_target_: lightning.pytorch.Trainer  # of lightning.pytorch\nx: a.lightning.b"
+    )
+
+    [file] = migrate(tmp_path)
+
+    assert file.after == "_target_: nightbus.Trainer  # of lightning.pytorch\nx: a.lightning.b"
+
+
+def test_a_file_that_cannot_be_read_is_listed_and_left(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import lightning\nprint 'x'")
+    (tmp_path / "b.py").write_bytes(b"import lightning # \xff")
+
+    files = migrate(tmp_path)
+
+    assert [file.is_changed for file in files] == [False, False]
+    assert [file.notes[0].line for file in files] == [2, 1]
+
+
+def test_hidden_folders_and_environments_are_left_out(tmp_path: Path) -> None:
+    for folder in (".git", "venv", "site-packages"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.py").write_text("import lightning")
+
+    assert migrate(tmp_path) == []
+
+
+def test_a_diff_is_shown_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import lightning as L\n")
+
+    assert main(["migrate", str(tmp_path)]) == 0
+
+    shown = capsys.readouterr()
+    assert "-import lightning as L\n+import nightbus as L\n" in shown.out
+    assert "1 file would change; write the changes with --write" in shown.err
+    assert script.read_text() == "import lightning as L\n"
+
+
+def test_write_changes_the_files_and_what_is_left_has_a_code_of_its_own(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_bytes(b"import lightning as L\r\nL.Fabric()\r\n")
+
+    assert main(["migrate", "--write", str(script)]) == 3
+
+    assert script.read_bytes() == b"import nightbus as L\r\nL.Fabric()\r\n"
+
+
+def test_a_path_without_a_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["migrate", "nowhere"]) == 2
+
+    assert "there is no nowhere" in capsys.readouterr().err
+
+
+def test_without_libcst_it_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nightbus.cli.migrate.find_spec", lambda name: None)
+
+    assert main(["migrate", "."]) == 2
+
+    assert "pip install 'nightbus[migrate]'" in capsys.readouterr().err
