@@ -28,7 +28,7 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument(
-        "--attempt", type=int, metavar="N", help="which attempt; the last if not given"
+        "--attempt", type=int, metavar="N", help="which attempt; the last that trained if not given"
     )
     parser.add_argument("--json", action="store_true", help="all ranks, for programs")
     parser.set_defaults(command=_ranks)

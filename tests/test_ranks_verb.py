@@ -275,6 +275,15 @@ def test_an_attempt_that_is_not_there_is_refused_with_those_that_are(
     assert "has no attempt 3; its attempts are: 0" in shown.stderr
 
 
+def test_after_a_test_the_training_before_it_is_compared(tmp_path: Path) -> None:
+    run = _record(tmp_path, _nobody, steps=2, ranks=2)
+    run.begin_attempt().release()
+    for rank in range(2):
+        RecordedRank(run, rank, 2, attempt=1).end()
+
+    assert compare_ranks(run).attempt == 0
+
+
 def test_damage_of_one_log_is_said_and_the_rest_is_compared(tmp_path: Path, nightbus: Verb) -> None:
     run = _record(tmp_path, _nobody, steps=300)
     damage_the_middle(run.store(0, 1).path(0))

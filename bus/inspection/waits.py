@@ -105,7 +105,7 @@ def compare_ranks(run: RunFolder, attempt: int | None = None) -> WaitReport:
 
     Args:
         run: the run.
-        attempt: the attempt; the last if not given.
+        attempt: the attempt; the last that trained if not given.
 
     Returns:
         Who was waited for, in which phase, by how much.
@@ -117,22 +117,23 @@ def compare_ranks(run: RunFolder, attempt: int | None = None) -> WaitReport:
     attempts = run.attempts()
     if not attempts:
         raise UsageError(f"{run.path} has recorded nothing")
-    chosen = attempts[-1] if attempt is None else attempt
-    if chosen not in attempts:
+    if attempt is not None and attempt not in attempts:
         known = ", ".join(map(str, attempts))
-        raise UsageError(f"{run.path} has no attempt {chosen}; its attempts are: {known}")
-    stores = {rank: run.store(chosen, rank) for rank in run.ranks(chosen)}
-    compared = _Compared(stores)
-    try:
-        compared.read()
-    finally:
-        compared.close()
-    if not any(total.steps for total in compared.totals):
-        raise UsageError(
-            f"attempt {chosen} of {run.path} recorded no training steps; they are read from hooks, "
-            "which Trainer(recording='all') records"
-        )
-    return _report(run, chosen, stores, compared)
+        raise UsageError(f"{run.path} has no attempt {attempt}; its attempts are: {known}")
+    for chosen in reversed(attempts) if attempt is None else [attempt]:
+        stores = {rank: run.store(chosen, rank) for rank in run.ranks(chosen)}
+        compared = _Compared(stores)
+        try:
+            compared.read()
+        finally:
+            compared.close()
+        if any(total.steps for total in compared.totals):
+            return _report(run, chosen, stores, compared)
+    which = str(run.path) if attempt is None else f"attempt {attempt} of {run.path}"
+    raise UsageError(
+        f"{which} recorded no training steps; they are read from hooks, which "
+        "Trainer(recording='all') records"
+    )
 
 
 def _report(
