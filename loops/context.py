@@ -34,6 +34,7 @@ class LoopContext(RunContext):
         predictions: collects the predictions of EvalResults.
         stops: requests to end training.
         running_loss: gets the losses for the progress bar; None without one.
+        has_deadline: max_time was given and training has begun, or it is over on another rank.
     """
 
     optimization: RunOptimization
@@ -42,6 +43,7 @@ class LoopContext(RunContext):
     predictions: Predictions
     stops: StopRequests
     running_loss: RunningLoss | None
+    has_deadline: bool
 
     @abstractmethod
     def safe_point(self) -> None:
@@ -160,11 +162,6 @@ class LoopContext(RunContext):
     @abstractmethod
     def may_stop(self) -> bool:
         """True if min_epochs and min_steps are reached."""
-
-    @property
-    @abstractmethod
-    def has_deadline(self) -> bool:
-        """True if max_time was given."""
 
     @property
     @abstractmethod

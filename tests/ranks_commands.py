@@ -128,6 +128,12 @@ def the_timer_of_one_rank() -> Any:
         return asked(0, lambda trainer: None, callbacks=[stops])
 
 
+@case(CASES)
+def max_time_of_one_rank() -> Any:
+    is_limited = dist.get_rank() == 1
+    return asked(0, lambda trainer: None, max_time={"milliseconds": 1} if is_limited else None)
+
+
 # -- predictions -------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
         "should_stop_within_an_epoch",
         "should_stop_at_the_end_of_a_validation",
         "the_timer_of_one_rank",
+        "max_time_of_one_rank",
     ],
 )
 def test_what_stops_one_rank_stops_both_after_the_same_step(case: str, found: Found) -> None:

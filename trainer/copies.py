@@ -50,7 +50,7 @@ class TrainerCopies(TrainerParts):
         if self.open_run is not None:
             state |= {"run_folder": None, "attempt": -1, "_deadline_s": None}
             state |= {"should_stop": False, "stop_reason": "", "paused": False}
-            state |= {"interrupted": False, "is_training_under_way": False}
+            state |= {"interrupted": False, "is_training_under_way": False, "has_deadline": False}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -363,6 +363,7 @@ class Trainer(TrainerCopies):
         self.is_training_under_way = False
         self.announced_iterations = 0  # of loops that show their iterations
         self._deadline_s: float | None = None
+        self.has_deadline = False
 
     def _apply_fast_dev_run(
         self, fast_dev_run: bool | int, max_epochs: int | None, max_steps: int
@@ -831,11 +832,7 @@ class Trainer(TrainerCopies):
         """Start to count max_time, if it was given."""
         if self.max_time_s is not None:
             self._deadline_s = time.monotonic() + self.max_time_s
-
-    @property
-    def has_deadline(self) -> bool:
-        """True if max_time was given and training has begun."""
-        return self._deadline_s is not None
+        self.has_deadline = self._deadline_s is not None
 
     @property
     def out_of_time(self) -> bool:
