@@ -75,7 +75,7 @@ class Weighs(nb.Callback):
     def on_train_batch_end(self, trainer: nb.Trainer, *_: Any) -> None:
         if trainer.global_step % self.every:
             return
-        read = trainer.all_gather(torch.tensor(own_bytes())).tolist()
+        read = trainer.all_gather(torch.tensor([own_bytes()])).flatten().tolist()
         self.steps.append(trainer.global_step)
         self.of_ranks.append(read)
         if trainer.is_global_zero:

@@ -222,9 +222,10 @@ class Trial:
         return [f"processes {alive} did not end: {_stacks(folder)}"]
 
     def _others_are_gone(self, folder: Path) -> bool:
-        pids = folder.glob("pid-*")
-        own = f"pid-{self.culprit}"
-        return not any(_is_alive(int(each.read_text())) for each in pids if each.name != own)
+        """Whether all have begun to train, and the others have ended."""
+        own, pids = f"pid-{self.culprit}", list(folder.glob("pid-*"))
+        others = [int(each.read_text()) for each in pids if each.name != own]
+        return len(pids) == self.size and not any(map(_is_alive, others))
 
     def _of_words(self, fault: str, said: str) -> Iterator[str]:
         """One rank names the one to blame, once; if nobody is, nobody does."""
