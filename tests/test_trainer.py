@@ -59,7 +59,8 @@ def test_max_time_ends_the_run(tmp_path: Path) -> None:
 
     steps = fit(tmp_path, module=Waits(), max_epochs=-1, max_time={"milliseconds": 50})
 
-    assert steps.train in ([(0, 0)], [(0, 0), (0, 1)])
+    # None on a busy machine, where it is over before the first one.
+    assert steps.train in ([], [(0, 0)], [(0, 0), (0, 1)])
 
 
 def test_a_stop_waits_for_min_epochs(tmp_path: Path) -> None:
