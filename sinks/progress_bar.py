@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..bus.errors import NightbusError
@@ -33,6 +32,7 @@ from ..bus.runs.run_folder import RunFolder
 from ..bus.system.forks import leave_when_forked
 from ..bus.system.import_rng_guard import random_numbers_elsewhere
 from ..bus.system.logging_setup import get_logger
+from ..bus.system.paths import from_here
 from ..bus.system.streams import is_terminal, notify_user
 from ..bus.system.terminal_message import STDERR, drawing_is_over, drawn_lines
 from .progress_view import Bar, ProgressView, number
@@ -264,8 +264,7 @@ class ProgressBar(Sink):
         path = self._context.run_path if self._context is not None else None
         if path is None:
             return []
-        with contextlib.suppress(ValueError):
-            path = path.resolve().relative_to(Path.cwd())
+        path = from_here(path)
         view = self._view
         ended_early = view.ended is not None and view.ended.how != "completed"
         saved = [f"saved last: {path / view.saved}"] if view.saved and ended_early else []

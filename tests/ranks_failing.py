@@ -77,7 +77,7 @@ if __name__ == "__main__":
         hang_timeout=5 if FAULT == "hangs" else None,
         callbacks=[Ended()],
         run_name="failing",
-        enable_progress_bar=False,
+        enable_progress_bar=FAULT == "SIGSTOP",
         enable_checkpointing="CHECKPOINTS" in os.environ,
     )
     trainer.fit(Failing(), loader())

@@ -106,7 +106,12 @@ def test_a_rank_that_is_stopped_is_named(tmp_path: Path) -> None:
     with started([[sys.executable, str(SCRIPT)]] * size, environments, tmp_path) as processes:
         until(lambda: all(processes[rank].poll() is not None for rank in (0, 2)))
         processes[1].kill()
-        check_that_it_is_named(tmp_path, ended(processes, tmp_path), "it has been silent for")
+        ranks = ended(processes, tmp_path)
+    check_that_it_is_named(tmp_path, ranks, "it has been silent for")
+    # Rank 0, which waits for its gradients, is ended by force.
+    (last,) = [line for line in ranks[0].err.splitlines() if "run: " in line]
+    (run,) = tmp_path.glob("runs/*")
+    assert last == f"nightbus: fit failed after 20 steps; run: runs/{run.name}"
 
 
 @pytest.mark.parametrize(("fault", "code"), [("SIGTERM", 143), ("SIGINT", 0), ("stops", 0)])

@@ -19,7 +19,9 @@ from ..bus.events import Ending, Fault, RankStarted
 from ..bus.observer import describe
 from ..bus.runs.run_folder import RunFolder
 from ..bus.system.logging_setup import bind_run
+from ..bus.system.paths import from_here
 from ..bus.system.streams import notify_user
+from ..bus.system.terminal_message import write_urgently
 from ..loops.running_loss import RunningLoss
 from .advice import add_advice
 from .borrowed import borrowed_module
@@ -203,11 +205,25 @@ def _link(trainer: TrainerParts, opened: OpenRun) -> None:
             trainer.place,
             lambda: trainer.paused,
             bus.emit,
-            lambda reason: bus.write_last("failed", reason),
+            lambda reason: _end_by_force(trainer, opened, reason),
             opened.black_box.hang,
             trainer.hang_timeout,
         )
     )
+
+
+def _end_by_force(trainer: TrainerParts, opened: OpenRun, reason: str) -> None:
+    """Write the run's end, because another rank is lost and the training thread waits for it.
+
+    The progress bar does not come to it any more, so rank 0 says where the run is.
+    """
+    trainer.bus.write_last("failed", reason)
+    run = trainer.run_folder
+    if run is None or trainer.progress_bar is None or not trainer.is_global_zero:
+        return
+    steps, saved = trainer.global_step, trainer.checkpointer.last_path
+    told = f"{opened.function} failed after {steps} steps; run: {from_here(run.path)}"
+    write_urgently(told if saved is None else f"{told}; saved last: {from_here(saved)}")
 
 
 def _unlink(trainer: TrainerParts) -> None:
