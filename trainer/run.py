@@ -208,6 +208,7 @@ def _link(trainer: TrainerParts, opened: OpenRun) -> None:
             lambda reason: _end_by_force(trainer, opened, reason),
             opened.black_box.hang,
             trainer.hang_timeout,
+            lambda: trainer.group.met,
         )
     )
 

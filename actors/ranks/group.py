@@ -24,10 +24,13 @@ class Group(StaysInRun, ABC):
     Attributes:
         world: which rank this is.
         link: to the other ranks, by which they agree and hear who is lost; None if there are none.
+        met: how often this rank has come to where all meet on the training thread, but for the
+            methods that wait in the store; all ranks do in the same order.
     """
 
     world: World
     link: Link | None = None
+    met = 0
 
     @abstractmethod
     def broadcast(self, what: str, value: Any, src: int = 0) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...bus.copies import StaysInRun
-from ...bus.errors import RankLostError, RankMessageError
+from ...bus.errors import RankLostError, RankMessageError, RankMismatchError
 from ...bus.events import ClockOffset, Event, Fault, RankLost
 from ...bus.log.place import Place
 from ...bus.ranks.agreement import Member
@@ -36,6 +36,7 @@ from ...bus.ranks.messages import (
 )
 from ...bus.ranks.office import Office
 from ...bus.ranks.processes import runs
+from ...bus.ranks.roll_call import ASTRAY
 from ...bus.system.forks import keep_when_forked, leave_when_forked
 from ...bus.system.logging_setup import get_logger
 from .last_act import ENDING_S, LastAct
@@ -65,6 +66,7 @@ class LinkedRun(StaysInRun):
         write_last: writes the log's last events, if the training thread does not come back.
         report_hang: writes down where all threads are.
         hang_s: how long a rank may stand still while others wait for it; None for no limit.
+        met: returns ``Group.met``.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class LinkedRun(StaysInRun):
         write_last: Callable[[str], None],
         report_hang: Callable[[str], None],
         hang_s: float | None,
+        met: Callable[[], int],
     ) -> None:
         self.place = place
+        self.met: Callable[[], int] = met
         self.is_paused = is_paused
         self.record: Callable[..., None] = record
         self.write_last = write_last
@@ -110,6 +114,7 @@ class Link(StaysInRun):
     Attributes:
         member: this rank's part in the agreement.
         runs: how many runs this process has begun; the same on all ranks within a run.
+        awaits: the exchange in which the training thread waits for others; empty if in none.
     """
 
     def __init__(
@@ -140,6 +145,8 @@ class Link(StaysInRun):
         self._offset: Offset | None = None
         self._run: LinkedRun | None = None
         self.runs = 0
+        self.awaits = ""
+        self._met_before = 0  # this run
         self._meetings = 0  # of the run
         self._is_waiting = False  # at one
         self._is_over = self._is_left = False
@@ -183,6 +190,7 @@ class Link(StaysInRun):
             self._run = run
             self.runs += 1
             self._meetings, self._is_waiting = 0, False
+            self._met_before = run.met()
             if self._office is not None:
                 self._office.hang_s = run.hang_s
             self._send_whereabouts()
@@ -203,9 +211,19 @@ class Link(StaysInRun):
 
         Raises:
             RankLostError: one is.
+            RankMismatchError: it is this one, because it waits in an exchange that others have
+                passed by.
         """
-        if self.member.failure is not None:
-            raise self._loss()
+        word = self.member.failure
+        if word is None:
+            return
+        if self._is_astray(word):
+            raise RankMismatchError(word.what.removeprefix(ASTRAY))
+        raise self._loss()
+
+    def _is_astray(self, word: Failure) -> bool:
+        """Return whether this rank is told that it waits in vain, which its own thread raises."""
+        return word.rank == self.world.rank and word.what.startswith(ASTRAY)
 
     def take(self) -> tuple[Ask, ...]:
         """Return the asks on which all ranks act at the safe point that this one has come to.
@@ -512,8 +530,18 @@ class Link(StaysInRun):
         activity: Activity = "rests" if run.is_paused() else "trains"
         if self._is_waiting:
             activity = "waits"
-        hook, batch_idx = place.hook[:100], place.batch_idx
-        return Whereabouts(self.world.rank, self._beats, point, progress, hook, batch_idx, activity)
+        return Whereabouts(
+            self.world.rank,
+            self._beats,
+            point,
+            progress,
+            place.hook[:100],
+            place.batch_idx,
+            activity,
+            self.runs,
+            run.met() - self._met_before + self._meetings,
+            self.awaits[:100],
+        )
 
     def _go_on_with_clock(self, pong: Pong) -> None:
         found = self._clock.hear(pong, time.monotonic_ns())
@@ -538,6 +566,7 @@ class Link(StaysInRun):
     def _act_on_loss(self, word: Failure, now_s: float) -> None:
         act, run = self._last_act, self._run
         if not act.has_begun:
+            act.has_own_failure |= self._is_astray(word)
             act.begin(word, now_s)
             if run is not None:
                 fields = word.rank, word.cause, word.what, word.point, word.hook

@@ -147,7 +147,7 @@ class ProcessGroup(Group):
         if self.world.rank == src:
             self._store.set(key, _encoded(what, value))
             return value
-        self._until(lambda: self._store.check([key]))
+        self._until(lambda: self._store.check([key]), what)
         found = msgspec.msgpack.decode(self._store.get(key))
         self._forget([key], self.world.size - 1)
         return found
@@ -156,7 +156,7 @@ class ProcessGroup(Group):
         key = self._next_key("gather", what)
         keys = [f"{key}/{rank}" for rank in range(self.world.size)]
         self._store.set(keys[self.world.rank], _encoded(what, value))
-        self._until(lambda: self._store.check(keys))
+        self._until(lambda: self._store.check(keys), what)
         found = [msgspec.msgpack.decode(each) for each in self._store.multi_get(keys)]
         self._forget(keys, self.world.size)
         return found
@@ -182,7 +182,7 @@ class ProcessGroup(Group):
     def wait_for_all(self, what: str) -> None:
         key = self._next_key("wait_for_all", what)
         self._store.add(key, 1)
-        self._until(lambda: self._store.add(key, 0) >= self.world.size)
+        self._until(lambda: self._store.add(key, 0) >= self.world.size, what)
         self._forget([key], self.world.size)
 
     def meets(self, what: str, within_s: float) -> bool:
@@ -231,6 +231,7 @@ class ProcessGroup(Group):
     @torch.no_grad()
     def _share_at_once(self, tensors: list[Tensor], src: int) -> None:
         """Give all ranks some tensors of one, as one row of bytes."""
+        self.met += 1
         row = torch.cat([tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors])
         dist.broadcast(row, src)
         if self.world.rank == src:
@@ -249,14 +250,17 @@ class ProcessGroup(Group):
     def stack(self, tensor: Tensor) -> Tensor:
         mine = tensor.contiguous().reshape(-1).view(torch.uint8)
         rows = mine.new_empty((self.world.size, mine.numel()))
+        self.met += 1
         dist.all_gather(list(rows), mine)
         return rows.view(tensor.dtype).view(self.world.size, *tensor.shape)
 
     def sum(self, values: Tensor) -> Tensor:
+        self.met += 1
         dist.all_reduce(values)
         return values
 
     def greatest(self, values: Tensor) -> Tensor:
+        self.met += 1
         dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values
 
@@ -274,12 +278,18 @@ class ProcessGroup(Group):
             )
         return key
 
-    def _until(self, is_there: Callable[[], bool]) -> None:
-        """Ask until something is there; a wait within torch's store would hold signals up."""
-        pause_s = _FIRST_PAUSE_S
+    def _until(self, is_there: Callable[[], bool], what: str = "") -> None:
+        """Ask until something is there; a wait within torch's store would hold signals up.
+
+        Args:
+            is_there: whether it is.
+            what: the exchange that all ranks have to call; empty if others need not.
+        """
+        pause_s, link = _FIRST_PAUSE_S, self.link
         while not is_there():
-            if self.link is not None:
-                self.link.check()
+            if link is not None:
+                link.awaits = what
+                link.check()
             elif self._store.check([_FAILED]):
                 raise _lost(self._store.get(_FAILED))
             # Who has ended had done its part of what is there.
@@ -287,6 +297,8 @@ class ProcessGroup(Group):
                 raise self._deserted(int(self._store.get(_ENDED)))
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, self._longest_pause_s)
+        if link is not None:
+            link.awaits = ""
 
     def _deserted(self, rank: int) -> RankLostError:
         """Return the error for a wait for a rank whose script has ended."""

@@ -164,7 +164,6 @@ class Replicas(StaysInRun):
         self._step: HookHandler = _no_step
         self._turn = _Turn()
         self._told: Told | None = None
-        self._averaged = 0  # training steps so far with whose gradients ranks have averaged theirs
         self._wrapped: list[DistributedDataParallel] = []
         self._known: object = None
         self._frozen: list[nn.Parameter] = []  # which no gradients are averaged for
@@ -284,8 +283,9 @@ class Replicas(StaysInRun):
         wrapped, turn = self._wrapped[idx], self._turn
         try:
             if self._syncs:
-                self._averaged += 1
+                self._group.met += 1  # where buffers are exchanged
                 loss = wrapped(*arguments)
+                self._group.met += 1  # on the way to where gradients are
                 if self._told is not None:
                     self._told.tell(self.flag, self.numbers() if self._places else ())
                     self._has_told = True
@@ -360,7 +360,7 @@ class Replicas(StaysInRun):
         if idx not in self._keeps:
             for parameter in parameters:
                 parameter.grad = None
-        here = f"no loss in step {self._averaged}"
+        here = f"no loss in step {self._group.met}"
         self._group.note(here)  # before it takes part, so after that all have noted it
         nothing.backward()
         if self._group.noted(here) == self._group.world.size:
@@ -458,6 +458,7 @@ class Replicas(StaysInRun):
             self._follow_unfrozen()
         wrapped = self._wrapped[0]
         if self._syncs:
+            self._group.met += 1
             return wrapped(loss)  # type: ignore[no-any-return]
         with wrapped.no_sync():
             return wrapped(loss)  # type: ignore[no-any-return]

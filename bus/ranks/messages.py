@@ -178,6 +178,10 @@ class Whereabouts(_Message, frozen=True, tag="whereabouts"):
         batch_idx: its batch within the epoch, from 0; -1 outside a batch.
         activity: it trains; it waits for the others at the end of an evaluation; it rests, because
             the run is paused; or it has left: it is in no run, or has come to its last point.
+        run: how many runs these processes have begun.
+        met: how often in this run it has come to where all ranks meet, such as for the gradients
+            of a step, or left its own part there behind.
+        awaits: the exchange in which it waits for others that have not called it yet.
     """
 
     rank: Count
@@ -187,6 +191,9 @@ class Whereabouts(_Message, frozen=True, tag="whereabouts"):
     hook: Name = ""
     batch_idx: BatchIdx = -1
     activity: Activity = "trains"
+    run: Count = 0
+    met: Count = 0
+    awaits: Name = ""
 
 
 class Done(_Message, frozen=True, tag="done"):
@@ -339,8 +346,12 @@ def failure(rank: int, cause: Cause, what: str, where: Whereabouts | None = None
 
 def describe(failure: Failure) -> str:
     """Return the word of a lost rank as a sentence for people."""
-    where = f"point {failure.point}"
-    if failure.batch_idx >= 0:
-        where = f"batch {failure.batch_idx}, {where}"
-    where = f"in {failure.hook}, {where}" if failure.hook else f"at {where}"
-    return f"rank {failure.rank} is lost: {failure.what} (last seen {where})"
+    return f"rank {failure.rank} is lost: {failure.what} (last seen {describe_place(failure)})"
+
+
+def describe_place(where: Failure | Whereabouts) -> str:
+    """Return where a rank is, for people."""
+    place = f"point {where.point}"
+    if where.batch_idx >= 0:
+        place = f"batch {where.batch_idx}, {place}"
+    return f"in {where.hook}, {place}" if where.hook else f"at {place}"

@@ -1,11 +1,14 @@
 """The roll call: from signs of life decides which rank is lost, and why.
 
-There are three ways of being lost, in the order in which they are looked for:
+There are four ways of being lost, in the order in which they are looked for:
 
 - **dead**: its process ended without saying that it was done; whoever kept its socket open, or
   waited for it, knows. So is one that was done while others are in a run that needs it.
 - **silent**: nothing new was heard of it for ``silence_s``: stopped, or its host is gone. Code that
   keeps Python's lock makes a rank silent too, so a process that is seen to run is not.
+- **astray**: it waits in an exchange, such as a barrier, that another rank has passed by without
+  calling it. That one waits where all meet next, as for the gradients of a step, and each for the
+  other. How long a rank waits for one that is still on its way has no limit.
 - **stuck**: it answers, but its training thread has stood still in a batch for ``hang_s``, and so
   have all others that still train, none of them at rest. The culprit is the one that is behind: at
   the least point, and there has done least. All others wait for it, those that wait at the end of
@@ -23,19 +26,35 @@ was stopped or starved, nothing can be heard, so that this time counts against n
 import signal
 from collections.abc import Iterable
 
-from ..errors import RankMessageError
-from .messages import Failure, Whereabouts, failure
+from ..errors import RankMessageError, RankMismatchError
+from .messages import Failure, Whereabouts, describe_place, failure
+
+ASTRAY_S = 5.0
+"""How long a rank is heard to wait in an exchange that another one has passed by: what is known of
+two ranks is of different moments."""
+ASTRAY = f"{RankMismatchError.__name__}: "
+"""Begins the word of a rank that is astray, which raises this itself."""
 
 
 class _Rank:
     """What was heard of a rank."""
 
-    __slots__ = ("heard_s", "is_done", "moved_s", "rank", "where")
+    __slots__ = (
+        "awaits_s",
+        "heard_s",
+        "is_done",
+        "met_s",
+        "moved_s",
+        "rank",
+        "told_s",
+        "where",
+    )
 
     def __init__(self, rank: int, now_s: float) -> None:
         self.rank = rank
         self.where = Whereabouts(rank, 0, 0, activity="left")  # it says so when it is in a run
-        self.heard_s = self.moved_s = now_s
+        self.heard_s = self.moved_s = self.told_s = now_s  # told by itself
+        self.awaits_s = self.met_s = now_s  # since when it does, and when it last did
         self.is_done = False
 
     @property
@@ -79,7 +98,11 @@ class RollCall:
         rank = self._of(where.rank)
         if where.beat <= rank.where.beat:
             return  # a message that was repeated is no sign of life
-        rank.heard_s = now_s
+        rank.heard_s = rank.told_s = now_s
+        if (where.awaits, where.met) != (rank.where.awaits, rank.where.met):
+            rank.awaits_s = now_s
+        if (where.run, where.met) != (rank.where.run, rank.where.met):
+            rank.met_s = now_s
         if where.activity != rank.where.activity or (where.point, where.progress) != rank.place:
             rank.moved_s = now_s
         rank.where = where
@@ -139,7 +162,9 @@ class RollCall:
                 rank.heard_s = min(now_s, rank.heard_s + away_s)
                 rank.moved_s = min(now_s, rank.moved_s + away_s)
         if self.culprit is None:
-            self.culprit = self._deserter() or self._silent(now_s) or self._stuck(now_s)
+            self.culprit = (
+                self._deserter() or self._silent(now_s) or self._astray() or self._stuck(now_s)
+            )
         return self.culprit
 
     def _deserter(self) -> Failure | None:
@@ -158,6 +183,19 @@ class RollCall:
             return None
         what = f"it has been silent for {now_s - last.heard_s:.1f} s"
         return failure(last.rank, "silent", what, last.where)
+
+    def _astray(self) -> Failure | None:
+        """Return the word of a rank that waits for one that has passed by."""
+        in_runs = [each for each in self._not_done() if each.where.activity != "left"]
+        if not any(each.where.awaits for each in in_runs):
+            return None
+        first = max(in_runs, key=lambda each: (each.where.run, each.where.met))
+        for each in in_runs:
+            since_s = max(each.awaits_s, first.met_s)
+            waits = each.where.awaits and each.told_s - since_s >= ASTRAY_S
+            if waits and first.where.run == each.where.run and first.where.met > each.where.met:
+                return _of_astray(each.where, first.where)
+        return None
 
     def _stuck(self, now_s: float) -> Failure | None:
         """Return the word of the rank that is behind, if all that train stand still too long."""
@@ -189,6 +227,16 @@ class RollCall:
                 f"a message names rank {rank}; expected 0 to {len(self._ranks) - 1}"
             )
         return self._ranks[rank]
+
+
+def _of_astray(waiting: Whereabouts, passed: Whereabouts) -> Failure:
+    where = describe_place(passed)
+    what = (
+        f"{ASTRAY}rank {waiting.rank} waits in {waiting.awaits}, and rank {passed.rank} "
+        f"did not call it: that is {where}; all ranks have to call the same in the same order; "
+        "move the call out of the `if` that only some ranks run"
+    )
+    return failure(waiting.rank, "raised", what, waiting)
 
 
 def _end_of(exit_code: int | None) -> str:

@@ -4,15 +4,18 @@ import selectors
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers import DEADLINE_S
 
-from nightbus.actors.ranks.link import Link
+from nightbus.actors.ranks.last_act import LastAct
+from nightbus.actors.ranks.link import Link, LinkedRun
 from nightbus.actors.ranks.world import World
-from nightbus.bus.errors import RankLostError
+from nightbus.bus.errors import RankLostError, RankMismatchError
+from nightbus.bus.log.place import Place
 from nightbus.bus.ranks.connection import Connection
 from nightbus.bus.ranks.desk import Desk
 from nightbus.bus.ranks.messages import Ask
@@ -57,6 +60,26 @@ def come_until_due(link: Link) -> tuple[int, tuple[Ask, ...]]:
     while not (due := come(link)):
         threading.Event().wait(0.0001)  # a step
     return link.member.point, due
+
+
+def in_run(met: int) -> LinkedRun:
+    """A run that records nothing, and has come so often to where all meet once it has begun."""
+    counts = iter([0])
+
+    def nothing(*_: object, **__: object) -> None:
+        return
+
+    return LinkedRun(
+        Place(), lambda: False, nothing, nothing, nothing, None, lambda: next(counts, met)
+    )
+
+
+def check_until_lost(link: Link) -> None:
+    """Check, as a thread that waits in an exchange, until that raises."""
+    end_s = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end_s:
+        link.check()
+        threading.Event().wait(0.001)
 
 
 @pytest.mark.parametrize("asking", [0, 1])
@@ -112,6 +135,23 @@ def test_if_both_fail_at_once_both_blame_the_same(links: list[Link]) -> None:
     blamed = [1 - rank for rank, lost in enumerate(found) if lost is not None]
     assert len(blamed) == 1
     assert [link.member.failure.rank for link in links if link.member.failure] == blamed * 2
+
+
+def test_a_rank_that_waits_in_an_exchange_that_the_other_passed_by_is_told_so(
+    links: list[Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightbus.bus.ranks.roll_call.ASTRAY_S", 0.05)
+    monkeypatch.setattr("nightbus.actors.ranks.link.BEAT_S", 0.02)
+    monkeypatch.setattr(LastAct, "end", lambda *_: None)  # of this process
+    for link, met in zip(links, (1, 0), strict=True):
+        link.begin_run(in_run(met))
+    links[1].awaits = "barrier()"
+
+    with pytest.raises(RankMismatchError, match=r"rank 1 waits in barrier\(\), and rank 0 did not"):
+        check_until_lost(links[1])
+    with pytest.raises(RankLostError, match="rank 1 is lost: RankMismatchError: rank 1 waits"):
+        check_until_lost(links[0])
+    assert links[1].has_failed  # so that it ends by this, not by force
 
 
 def test_a_rank_whose_connection_ends_without_a_word_is_lost(links: list[Link]) -> None:

@@ -96,6 +96,58 @@ def test_a_rank_that_is_done_is_lost_to_those_in_a_run_that_needs_it() -> None:
     )
 
 
+class Exchanging(NamedTuple):
+    """A rank of a run, once it has come to where all meet so often.
+
+    It waits in an exchange then, for so long.
+    """
+
+    met: int
+    awaits_s: int = 0
+    run: int = 1
+    activity: Activity = "trains"
+
+
+def watch_exchanges(ranks: list[Exchanging], seconds: int = 60) -> Failure | None:
+    """The culprit after so many seconds."""
+    roll = RollCall(len(ranks), SILENCE_S, float("inf"), 0.0)
+    for now_s in range(1, seconds + 1):
+        for rank, at in enumerate(ranks):
+            awaits = "barrier()" if now_s <= at.awaits_s else ""
+            where = Whereabouts(
+                rank, now_s, 7, 0, "backward", 4, at.activity, at.run, at.met, awaits
+            )
+            roll.heard(where, now_s)
+        if roll.call(now_s):
+            break
+    return roll.culprit
+
+
+def test_a_rank_that_waits_in_an_exchange_that_another_has_passed_by_is_told_so() -> None:
+    word = watch_exchanges([Exchanging(6), Exchanging(5, awaits_s=60), Exchanging(6)])
+
+    assert word is not None
+    assert (word.rank, word.cause, word.hook, word.batch_idx) == (1, "raised", "backward", 4)
+    assert word.what.startswith(
+        "RankMismatchError: rank 1 waits in barrier(), and rank 0 did not call it: that is in "
+        "backward, batch 4, point 7; all ranks have to call the same"
+    )
+
+
+@pytest.mark.parametrize(
+    "ranks",
+    [
+        pytest.param([Exchanging(5), Exchanging(5, awaits_s=60)], id="the other may still come"),
+        pytest.param([Exchanging(4), Exchanging(5, awaits_s=60)], id="the other is behind"),
+        pytest.param([Exchanging(6), Exchanging(5, awaits_s=4)], id="only for a moment"),
+        pytest.param([Exchanging(6), Exchanging(5, 60, run=2)], id="the other is in a run before"),
+        pytest.param([Exchanging(6), Exchanging(0, 60, 1, "left")], id="between runs"),
+    ],
+)
+def test_a_rank_may_wait_in_an_exchange(ranks: list[Exchanging]) -> None:
+    assert watch_exchanges(ranks) is None
+
+
 def test_the_word_says_where_the_stuck_rank_stands_and_how_many_wait() -> None:
     word = watch([Seen(8), Seen(7, hook="on_train_batch_end"), Seen(8)], 61)
 
