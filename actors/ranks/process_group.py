@@ -1,6 +1,7 @@
 """ProcessGroup: the group of several processes, over a TCPStore and torch.distributed."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -14,7 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store, get_backend_c
 
 from ...bus.errors import RankLostError, RankMismatchError, UsageError
 from .group import Group
-from .link import ANSWER_WITHIN_S
+from .link import ANSWER_WITHIN_S, LEAVE_WITHIN_S
 from .own_frames import show_own_frames
 from .world import World
 
@@ -114,14 +115,20 @@ class ProcessGroup(Group):
                 self.link.fail(failure)
             self.link.leave()
         if not self._has_lost_another:  # whose machine may be that of the store
-            with contextlib.suppress(dist.DistError, RuntimeError):  # the store's process has ended
-                if failure:
-                    self._store.compare_set(_FAILED, "", f"{self.world.rank} failed: {failure}")
-                else:
-                    self._store.compare_set(_ENDED, "", str(self.world.rank))
-                self._store.add("left", 1)
+            # Where the network is down, the system goes on sending for long.
+            last = threading.Thread(target=self._leave_store, args=(failure,), daemon=True)
+            last.start()
+            last.join(LEAVE_WITHIN_S)
         if self._owns_group and dist.is_initialized():
             dist.destroy_process_group()
+
+    def _leave_store(self, failure: str) -> None:
+        with contextlib.suppress(dist.DistError, RuntimeError):  # the store's process has ended
+            if failure:
+                self._store.compare_set(_FAILED, "", f"{self.world.rank} failed: {failure}")
+            else:
+                self._store.compare_set(_ENDED, "", str(self.world.rank))
+            self._store.add("left", 1)
 
     @property
     def _has_lost_another(self) -> bool:

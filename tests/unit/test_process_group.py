@@ -1,5 +1,6 @@
 """The group of several processes: what Trainers that share it may ask of it."""
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -36,6 +37,29 @@ def test_trainers_of_a_script_may_ask_for_the_same() -> None:
 def test_another_backend_than_the_first_trainers_is_refused() -> None:
     with pytest.raises(UsageError, match=r"nccl \(cuda\), and the first one was told gloo \(cpu\)"):
         joined().check_options("cpu:gloo,cuda:nccl", None)
+
+
+def test_a_rank_that_fails_does_not_wait_for_a_store_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when the network to the machine of rank 0 is down."""
+    answers = threading.Event()
+
+    class Unreachable:
+        def compare_set(self, *_: object) -> None:
+            answers.wait()
+
+        def add(self, *_: object) -> None:
+            answers.wait()
+
+    group = joined()
+    monkeypatch.setattr(group, "_store", Unreachable())
+    monkeypatch.setattr("nightbus.actors.ranks.process_group.LEAVE_WITHIN_S", 0.01)
+    try:
+        group.close("ValueError: no such batch")
+        assert not dist.is_initialized()
+    finally:
+        answers.set()
 
 
 def test_another_timeout_than_the_first_trainers_is_refused() -> None:
