@@ -123,7 +123,7 @@ class LogEntry:
         self.metric: Any = None
         self.published_updates = 0  # the Metric's number of updates when its value was recorded
         self.syncs_epoch = self.syncs_step = False  # with the other ranks
-        self.step_key: str | None = None  # names its step values among those of ranks,
+        self.step_key = ""  # names its step values among those of ranks,
         self.early_key = ""  # and these if they are there before backward
         self.is_restored = False  # from a checkpoint, not logged since
         prog_bar, logger, on_step, on_epoch, reduce_fx, _ = options

@@ -36,7 +36,7 @@ from .monitors import Monitors
 from .pending_scalar import PendingScalar
 from .reduction import Reduction
 from .results import Logged, Result
-from .synced import NO_RESULT, Synced, SyncedMetrics
+from .synced import EARLY, NO_RESULT, Synced, SyncedMetrics
 from .values import (
     MAX_NAME_CHARS,
     Value,
@@ -295,9 +295,11 @@ class Metrics:
         if type(value) is float and value - value != 0.0:
             self._warn_not_finite(name, value, self.bus.place)
         bus = self.bus
-        writer = bus.writer
-        thread = threading.get_ident()
-        if writer is None or thread != writer.owner:
+        writer, flight = bus.writer, bus.flight
+        if writer is None:
+            if flight is None:
+                raise bus.admission.why_refused(f"{name!r} was to be recorded")
+        elif (thread := threading.get_ident()) != writer.owner:
             self._record_elsewhere(source, name, value, labels)
             return
         # The same as _keep_latest, without a call for each put.
@@ -307,6 +309,9 @@ class Metrics:
             self._progress_bar[name] = value
         if "loggers" in labels:
             self._logged[name] = value
+        if writer is None:
+            flight.put(source, name, value, labels)  # type: ignore[union-attr]
+            return
         if bus.has_step_handlers:
             value = resolved(value)
         place = bus.place
@@ -322,10 +327,8 @@ class Metrics:
                 value,
                 labels,
             )
-            if type(value) is PendingScalar:
-                writer.append_pending(event)
-            else:
-                writer.append(event)
+            is_pending = type(value) is PendingScalar
+            (writer.append_pending if is_pending else writer.append)(event)
         finally:
             writer.owner = thread
         if bus.has_step_handlers:
@@ -347,22 +350,16 @@ class Metrics:
     def _record_elsewhere(
         self, source: str, name: str, value: Value, labels: tuple[str, ...]
     ) -> None:
-        """Record a value without a log, or have the log's owner record another thread's value."""
+        """Have the log's owner record another thread's value."""
         bus = self.bus
-        writer = bus.writer
-        if writer is not None:
-            value = resolved(value)
-            if not writer.emit_from_any_thread(
-                Put, name, value, labels, bus.place.hook, source=source
-            ):
-                bus.admission.refuse_late_put(name, value, source)
-                return  # refused values must not be among the latest
-            self._keep_latest(name, value, labels)
-            return
-        if bus.flight is None:
-            raise bus.admission.why_refused(f"{name!r} was to be recorded")
+        assert bus.writer is not None
+        value = resolved(value)
+        if not bus.writer.emit_from_any_thread(
+            Put, name, value, labels, bus.place.hook, source=source
+        ):
+            bus.admission.refuse_late_put(name, value, source)
+            return  # refused values must not be among the latest
         self._keep_latest(name, value, labels)
-        bus.flight.emit(Put, name, value, labels, bus.place.hook, source=source)
 
     def warn_not_finite(self, put: Put) -> None:
         """Warn of a recorded value that has come from a GPU and is not finite.
@@ -451,6 +448,8 @@ class Metrics:
             # the end of a batch comes after all ranks have reduced their values.
             is_in_time = entry.stage == "train" and entry.hook not in _BATCH_END
             entry.syncs_step = bool(sync_dist) and is_in_time and entry.metric is None
+            entry.step_key = f"{entry.hook} {entry.dataloader_idx} {entry.name}"
+            entry.early_key = EARLY + entry.step_key
 
     def _keep_for_ranks(
         self, entry: LogEntry, scalar: Value, batch_size: int | None, is_early: bool = False
@@ -462,7 +461,8 @@ class Metrics:
         size = batch_size
         if size is None:
             size = self._batch_size if self._sized is self.batch else self._size_of_batch()
-        self._synced.add_step(entry, scalar, float(size), labels, is_early)
+        key = entry.early_key if is_early else entry.step_key
+        self._synced.of_this_step[key] = entry, scalar, float(size), labels
 
     def ride_with(self, replicas: Replicas) -> None:
         """Have the ranks exchange values of steps with the gradients, where that can be.
@@ -476,18 +476,19 @@ class Metrics:
     def sync_step(self) -> None:
         """Record the step's values of all ranks; called on all of them at the end of a batch."""
         if self._synced is not None:
+            is_recorded = self.muted or self.group.world.is_global_zero
             for synced in self._synced.of_step():
-                self._record_synced(synced)
+                self._record_synced(synced, is_recorded)
 
     @property
     def has_steps_of_ranks(self) -> bool:
         """Whether the ranks reduce some value of each step; the same on all."""
         return self._synced is not None and self._synced.has_steps
 
-    def _record_synced(self, synced: Synced) -> None:
+    def _record_synced(self, synced: Synced, is_recorded: bool) -> None:
         """Record a value of all ranks: in the log of rank 0; others record what was their own."""
         (source, name, recorded, labels, _, _), value, own = synced
-        if self.group.world.is_global_zero or self.muted:
+        if is_recorded:
             self._record(source, recorded, value, labels)
         else:
             if own is not None:
@@ -829,8 +830,9 @@ class Metrics:
         entries = [e for e in self._entries.values() if e.stage == stage and e.on_epoch]
         if self._synced is not None:
             of_ranks = [entry for entry in entries if entry.syncs_epoch]
+            is_recorded = self.muted or self.group.world.is_global_zero
             for synced in self._synced.of_epoch(stage, of_ranks, monitored):
-                self._record_synced(synced)
+                self._record_synced(synced, is_recorded)
                 about = synced.about
                 if about.of_loader != NO_RESULT:
                     published.setdefault(about.of_loader, {})[about.recorded] = synced.value

@@ -19,11 +19,11 @@ from .reduction import Reduction
 from .values import Value, resolved, to_scalar
 
 NO_RESULT = -2  # instead of a dataloader: for callbacks alone
-_EARLY = "before backward: "  # in names of step values
+EARLY = "before backward: "  # begins names of step values that are there then
 _COLUMNS = 3  # of a value that rides: total, weight, ranks that have it
 _NOTHING = [0.0] * _COLUMNS
 
-_Kept = tuple[LogEntry, Value, float, tuple[str, ...]]
+Kept = tuple[LogEntry, Value, float, tuple[str, ...]]
 """A value of this rank's step: its call site, its weight in a mean, labels of destinations."""
 
 
@@ -67,13 +67,16 @@ class SyncedMetrics(StaysInRun):
     Args:
         group: the ranks.
         module: of the run, whose torchmetrics synchronise themselves.
+
+    Attributes:
+        of_this_step: values of this rank, by the names of a LogEntry's step values.
     """
 
     def __init__(self, group: Group, module: nn.Module) -> None:
         self._group, self._module = group, module
         self._of_epochs: dict[str, FusedReduce] = {}  # by stage
         self._of_steps = FusedReduce(group)
-        self._steps: dict[str, _Kept] = {}
+        self.of_this_step: dict[str, Kept] = {}
         self._replicas: Replicas | None = None
         self._riders: list[_Rider] = []  # values that ranks tell with the gradients
         self._rest: list[str] = []  # names of step values that do not ride
@@ -208,7 +211,7 @@ class SyncedMetrics(StaysInRun):
 
     def _numbers(self) -> list[float]:
         """Return what is told of the present step with its gradients."""
-        steps = self._steps
+        steps = self.of_this_step
         row: list[float] = []
         for rider in self._riders:
             kept = steps.get(rider.key)
@@ -220,26 +223,9 @@ class SyncedMetrics(StaysInRun):
                 row += number * weight if rider.is_mean else number, weight, 1.0
         return row
 
-    def add_step(
-        self, entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...], is_early: bool
-    ) -> None:
-        """Keep a step's value until the step ends.
-
-        Args:
-            entry: the call site.
-            value: of this rank.
-            weight: its weight in a mean.
-            labels: of its destinations.
-            is_early: it is there before the step's backward.
-        """
-        if entry.step_key is None:
-            entry.step_key = f"{entry.hook} {entry.dataloader_idx} {entry.name}"
-            entry.early_key = _EARLY + entry.step_key
-        self._steps[entry.early_key if is_early else entry.step_key] = entry, value, weight, labels
-
     def of_step(self) -> list[Synced]:
         """Return the step's values of all ranks, and those of names that are not agreed on yet."""
-        kept, self._steps = self._steps, {}
+        kept, self.of_this_step = self.of_this_step, {}
         agrees, self._agrees = self._agrees, False
         if agrees:
             self._of_steps.agree({key: _slot_of_step(*each) for key, each in kept.items()})
@@ -257,7 +243,7 @@ class SyncedMetrics(StaysInRun):
             self._board(self._replicas)
         return found
 
-    def _told(self, heard: Sequence[float], kept: dict[str, _Kept]) -> list[Synced]:
+    def _told(self, heard: Sequence[float], kept: dict[str, Kept]) -> list[Synced]:
         """Return values that were told with the gradients, and take them out of those kept.
 
         Args:
@@ -276,14 +262,17 @@ class SyncedMetrics(StaysInRun):
             mine = kept.pop(rider.key, None)
             if mine is not None:
                 _, number, weight, labels = mine
-                own = float(resolved(number)) if weight or not rider.is_mean else math.nan
+                if weight or not rider.is_mean:
+                    own = number if type(number) is float else float(resolved(number))
+                else:
+                    own = math.nan
                 # Whether sinks get this step is the same on all ranks, and not in what was agreed.
                 if labels is not about.labels:
                     about = rider.about = about._replace(labels=labels)
             found.append(Synced(about, value, own))
         return found
 
-    def _exchanged(self, kept: Mapping[str, _Kept], names: Sequence[str]) -> list[Synced]:
+    def _exchanged(self, kept: Mapping[str, Kept], names: Sequence[str]) -> list[Synced]:
         """Return values that take an exchange of their own, and those that are not agreed on.
 
         Args:
@@ -309,7 +298,7 @@ class SyncedMetrics(StaysInRun):
         riders = [
             _Rider(name, slot)
             for name, slot in self._of_steps.slots.items()
-            if name.startswith(_EARLY) and slot.how in ("mean", "sum")
+            if name.startswith(EARLY) and slot.how in ("mean", "sum")
         ]
         if [rider.key for rider in riders] != [rider.key for rider in self._riders]:
             self._riders = riders

@@ -29,7 +29,7 @@ def to_scalar(name: str, value: Any) -> Value:
     kind = type(value)
     if kind is float or kind is bool or (kind is int and -(1 << 63) <= value < 1 << 64):
         return value  # type: ignore[no-any-return]
-    if isinstance(value, Tensor):
+    if kind is Tensor or isinstance(value, Tensor):
         if value.is_cuda and value.numel() == 1 and not value.is_complex():
             return PendingScalar(value)
         try:
@@ -45,6 +45,8 @@ def to_scalar(name: str, value: Any) -> Value:
         number = value.item()
     else:
         number = value
+    if type(number) is float:
+        return number
     if isinstance(number, float):
         return float(number)
     if isinstance(number, bool):

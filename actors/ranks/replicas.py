@@ -300,7 +300,7 @@ class Replicas(StaysInRun):
         if output is loss:
             return output
         if turn.has_loss:
-            return _with_loss(output, loss)
+            return loss if type(output) is Tensor else _with_loss(output, loss)
         return self._take_part(idx, loss) if self._syncs else output
 
     def _unused(self, step: _Step) -> UsageError:

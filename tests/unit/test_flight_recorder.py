@@ -41,7 +41,7 @@ class Recorder:
         self.flight.recorder.trace.appender(action, name)(self.now_ns)
 
     def put(self, value: object, name: str = "loss") -> None:
-        self.flight.emit(nb.Put, name, value, ("loggers",), "")
+        self.flight.put("module", name, value, ("loggers",))
 
     def put_many(self, number: int) -> None:
         """Put the numbers up to one."""
@@ -304,6 +304,17 @@ def test_the_start_of_the_run_is_kept_however_long_ago_it_was() -> None:
 
     assert len(last) == 10
     assert isinstance(last[0], RunStarted)
+
+
+def test_a_value_that_is_put_is_kept_like_any_event() -> None:
+    place = Place()
+    place.move(stage="train", epoch=1, step=2, batch_idx=3)
+    place.hook = "training_step"
+    put, emitted = Recorder(place=place), Recorder(place=place)
+    put.flight.put("module", "loss", 0.25, ("loggers",))
+    emitted.flight.emit(nb.Put, "loss", 0.25, ("loggers",), place.hook, source="module")
+
+    assert put.flight.last() == emitted.flight.last() != []
 
 
 def test_images_are_not_kept() -> None:
