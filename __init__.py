@@ -130,6 +130,14 @@ if TYPE_CHECKING:
     from .sinks.tensorboard import TensorBoard as TensorBoard
     from .sinks.wandb import WandB as WandB
     from .trainer import Trainer as Trainer
+    from .trainer.state import RunningStage as RunningStage
+    from .trainer.state import TrainerFn as TrainerFn
+    from .trainer.state import TrainerState as TrainerState
+    from .trainer.state import TrainerStatus as TrainerStatus
+    from .trainer.tuner.callbacks import BatchSizeFinder as BatchSizeFinder
+    from .trainer.tuner.callbacks import LearningRateFinder as LearningRateFinder
+    from .trainer.tuner.lr_finder import LRFinder as LRFinder
+    from .trainer.tuner.tuner import Tuner as Tuner
 
 _CALLBACKS = [
     "EMAWeightAveraging",
@@ -184,11 +192,14 @@ _DELIVERY_ERRORS = [
     "UnhandledCommandError",
     "UnknownActorError",
 ]
+_STATES = ["RunningStage", "TrainerFn", "TrainerState", "TrainerStatus"]
 _HOME_OF = {
     **dict.fromkeys(_CALLBACKS, ".actors.callbacks"),
     **dict.fromkeys(_LOOPS, ".loops"),
     **dict.fromkeys(_DELIVERY_ERRORS, ".bus.errors"),
+    **dict.fromkeys(_STATES, ".trainer.state"),
     "Actor": ".bus.actor",
+    "BatchSizeFinder": ".trainer.tuner.callbacks",
     "BusMonitor": ".actors.bus_monitor",
     "CSV": ".sinks.csv",
     "Callback": ".actors",
@@ -198,6 +209,8 @@ _HOME_OF = {
     "HOOKS": ".actors",
     "HyperparametersMixin": ".actors.hyperparameters",
     "JSONLines": ".sinks.json_lines",
+    "LRFinder": ".trainer.tuner.lr_finder",
+    "LearningRateFinder": ".trainer.tuner.callbacks",
     "LightningDataModule": ".actors",
     "LightningModule": ".actors",
     "LightningOptimizer": ".actors.optimization.lightning_optimizer",
@@ -216,6 +229,7 @@ _HOME_OF = {
     "Supervision": ".bus.actor",
     "TrainResult": ".actors.metrics.results",
     "Trainer": ".trainer",
+    "Tuner": ".trainer.tuner.tuner",
     "UsageError": ".bus.errors",
     "on": ".bus.subscription",
     "CheckpointError": ".bus.errors",

@@ -34,6 +34,8 @@ class Collectives(StaysInRun):
     Attributes:
         global_rank: this process among all.
         local_rank: this process among those of its machine.
+        node_rank: this machine among all.
+        num_nodes: number of machines.
         world_size: number of processes.
         is_global_zero: this is the process of rank 0.
     """
@@ -45,6 +47,7 @@ class Collectives(StaysInRun):
         exchanging: Callable[[str], AbstractContextManager[Group]],
     ) -> None:
         self.global_rank, self.local_rank = world.rank, world.local_rank
+        self.node_rank, self.num_nodes = world.node_rank, world.num_nodes
         self.world_size, self.is_global_zero = world.size, world.is_global_zero
         self._device, self._exchanging = device, exchanging
 
@@ -147,6 +150,17 @@ class Collectives(StaysInRun):
             value = as_tensors(tensor, self.root_device)
             _check_alike(ranks, what, value)
             return map_tensors(value, lambda entry: _reduced(ranks, entry, reduce_op))
+
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
+        """Return a decision of all ranks, the same on each.
+
+        Args:
+            decision: of this rank.
+            all: True if all ranks have decided so; if False, True if one has.
+        """
+        with self._exchanging("reduce_boolean_decision()") as ranks:
+            decisions = ranks.gather("reduce_boolean_decision()", bool(decision))
+        return sum(decisions) == len(decisions) if all else any(decisions)
 
 
 class _Stacked(torch.autograd.Function):

@@ -1,12 +1,13 @@
 """Device: the device of training, and its precision: autocast and loss scaling."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 
 from ..bus.errors import UsageError
 from ..bus.system.streams import notify_user
@@ -93,6 +94,22 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+class _LeavesWeights(TorchFunctionMode):
+    """Has functions of torch.nn.init return their tensors as they are."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 class Device:
     """The device of this process, and its precision.
 
@@ -157,6 +174,17 @@ class Device:
     def making_context(self) -> AbstractContextManager[Any]:
         """Return the context in which a module makes its submodules."""
         return nullcontext() if self.dtype is None else default_dtype(self.dtype)
+
+    @contextmanager
+    def new_module(self, empty_init: bool) -> Iterator[None]:
+        """Make modules on the device, in the precision of its weights.
+
+        Args:
+            empty_init: leave weights as they are in memory, because a checkpoint will replace them.
+        """
+        drawing = _LeavesWeights() if empty_init else nullcontext()
+        with self.device, self.making_context(), drawing:
+            yield
 
     def place_module(self, module: nn.Module) -> None:
         """Move a module to the device, and its weights to the precision."""

@@ -10,6 +10,8 @@ from inspect import Parameter, signature
 from typing import Any, NamedTuple, ParamSpec
 
 from ..bus.errors import UnsupportedArgumentError, UsageError
+from ..bus.system.streams import notify_user
+from .barebones import barebones_arguments
 
 P = ParamSpec("P")
 _ANY: Any = object()  # as a value: any given value is accepted
@@ -22,11 +24,13 @@ class _Unsupported(NamedTuple):
         instead: what to use instead.
         same: values that mean the default here.
         means: value -> the same in the Trainer's own arguments.
+        turns: returns what any other value is in those; None if such values are refused.
     """
 
     instead: str
     same: tuple[Any, ...] = (None,)
     means: Sequence[tuple[Any, Mapping[str, Any]]] = ()
+    turns: Callable[[Any], Mapping[str, Any]] | None = None
 
     @property
     def renamed(self) -> str:
@@ -36,23 +40,33 @@ class _Unsupported(NamedTuple):
 
 _NO_TPU = "accelerator='cpu', 'gpu' or 'mps': {} are not supported"
 _CPU = {"accelerator": "cpu"}
-_NO_TUNER = "nothing: there is no tuner; try values yourself, with max_steps"
 _MIXED = "precision='16-mixed' or 'bf16-mixed'"
 
 _UNSUPPORTED: dict[str, _Unsupported] = {
     # Devices and processes.
     "gpus": _Unsupported(
-        "accelerator='gpu', devices=1", (None,), [(0, _CPU), ("0", _CPU), ([], _CPU)]
+        "accelerator='gpu', devices=",
+        (None,),
+        [(0, _CPU), ("0", _CPU), ([], _CPU)],
+        turns=lambda gpus: {"accelerator": "gpu", "devices": gpus},
     ),
-    "auto_select_gpus": _Unsupported("accelerator='gpu', devices=1", (None, False)),
+    "auto_select_gpus": _Unsupported(
+        "devices= with the indices of GPUs, or CUDA_VISIBLE_DEVICES", (None, False)
+    ),
     "tpu_cores": _Unsupported(_NO_TPU.format("TPUs"), (None, 0, [])),
     "num_tpu_cores": _Unsupported(_NO_TPU.format("TPUs"), (None, 0, [])),
     "ipus": _Unsupported(_NO_TPU.format("IPUs"), (None, 0)),
     "hpus": _Unsupported(_NO_TPU.format("HPUs"), (None, 0)),
-    "num_processes": _Unsupported("devices=", (None, 1, "1")),
-    "distributed_backend": _Unsupported("strategy="),
+    "num_processes": _Unsupported(
+        "devices=", (None, 1, "1"), turns=lambda number: {**_CPU, "devices": number}
+    ),
+    "distributed_backend": _Unsupported("strategy=", turns=lambda strategy: {"strategy": strategy}),
     # Settings without effect for one process.
-    "replace_sampler_ddp": _Unsupported("use_distributed_sampler=", (None, True)),
+    "replace_sampler_ddp": _Unsupported(
+        "use_distributed_sampler=",
+        (None, True),
+        turns=lambda replaces: {"use_distributed_sampler": replaces},
+    ),
     "plugins": _Unsupported("precision= and accelerator=", (None, [], ())),
     "amp_backend": _Unsupported(_MIXED, (None, "native")),
     "amp_level": _Unsupported(_MIXED),
@@ -82,13 +96,19 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     ),
     "early_stop_callback": _Unsupported("EarlyStopping among callbacks", (None, False)),
     "flush_logs_every_n_steps": _Unsupported(
-        "nothing: sinks write in the background, without delay", (None, 100)
+        "nothing: sinks write in the background, without delay", (None, _ANY)
     ),
-    "row_log_interval": _Unsupported("log_every_n_steps="),
-    "log_save_interval": _Unsupported("nothing: sinks write in the background, without delay"),
+    "row_log_interval": _Unsupported(
+        "log_every_n_steps=", turns=lambda steps: {"log_every_n_steps": steps}
+    ),
+    "log_save_interval": _Unsupported(
+        "nothing: sinks write in the background, without delay", (None, _ANY)
+    ),
     "log_gpu_memory": _Unsupported("DeviceStatsMonitor among callbacks"),
     "weights_save_path": _Unsupported("default_root_dir="),
-    "default_save_path": _Unsupported("default_root_dir="),
+    "default_save_path": _Unsupported(
+        "default_root_dir=", turns=lambda path: {"default_root_dir": path}
+    ),
     "move_metrics_to_cpu": _Unsupported(
         "nothing: recorded values are numbers", (None, False, True)
     ),
@@ -97,9 +117,6 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     ),
     "model_registry": _Unsupported("a callback that copies checkpoints where you want them"),
     # Training.
-    "resume_from_checkpoint": _Unsupported("trainer.fit(..., ckpt_path=...)"),
-    "auto_lr_find": _Unsupported(_NO_TUNER, (None, False)),
-    "auto_scale_batch_size": _Unsupported(_NO_TUNER, (None, False)),
     "track_grad_norm": _Unsupported(
         "an actor with @on('on_before_optimizer_step') that puts the norm", (None, -1, "-1")
     ),
@@ -114,14 +131,6 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
         (None, False),
         [(True, {"reload_dataloaders_every_n_epochs": 1})],
     ),
-    "inference_mode": _Unsupported(
-        "nothing: evaluation runs without gradients", (None, True, False)
-    ),
-    "barebones": _Unsupported(
-        "recording='off', logger=False, enable_progress_bar=False, enable_checkpointing=False, "
-        "enable_model_summary=False",
-        (None, False),
-    ),
     "truncated_bptt_steps": _Unsupported("truncated_bptt_steps on the LightningModule", (None, 0)),
     "automatic_optimization": _Unsupported(
         "self.automatic_optimization in the LightningModule", (None, True)
@@ -134,6 +143,15 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     "overfit_pct": _Unsupported("overfit_batches="),
     "nb_sanity_val_steps": _Unsupported("num_sanity_val_steps="),
 }
+
+# Arguments of 1.x that the trainer itself reads, with what does the same now.
+_READ = {
+    "resume_from_checkpoint": "trainer.fit(..., ckpt_path=...)",
+    "auto_lr_find": "Tuner(trainer).lr_find(module)",
+    "auto_scale_batch_size": "Tuner(trainer).scale_batch_size(module)",
+}
+FORMER_NAMES = (*_UNSUPPORTED, *_READ)
+"""Arguments of Lightning's Trainer that this one does not have."""
 
 _OF_CALLBACKS: dict[str, dict[str, _Unsupported]] = {
     "ModelCheckpoint": {
@@ -150,7 +168,8 @@ _NONE_IS_A_VALUE = ("check_val_every_n_epoch",)
 def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
     """Have a Trainer's ``__init__`` accept arguments that mean the default, and None for it.
 
-    The attribute ``_arguments`` of the object has what it was called with, defaults included.
+    The attribute ``_arguments`` of the object has what it was called with, defaults included, and
+    ``_former`` the arguments of Lightning 1.x that have a counterpart elsewhere.
     """
     defaults = {
         name: parameter.default
@@ -166,6 +185,7 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
                 f"Trainer takes its arguments by name, and got {kind} without one; the module "
                 "and the data go to trainer.fit(module, ...)"
             )
+        self._former = {name: given.pop(name) for name in _READ if name in given}
         settled = settle(given, defaults)
         self._arguments = {**defaults, **settled}
         init(self, *args, **settled)
@@ -185,11 +205,12 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
         UsageError: an argument is unknown.
     """
     settled: dict[str, Any] = {}
-    implied: dict[str, Any] = {}
+    implied: dict[str, Any] = barebones_arguments(given) if given.get("barebones") else {}
     for name, value in given.items():
         if name in defaults:
             is_default = value is None and name not in _NONE_IS_A_VALUE
-            settled[name] = defaults[name] if is_default else value
+            if not (is_default and name in implied):
+                settled[name] = defaults[name] if is_default else value
         elif name in _UNSUPPORTED:
             implied |= meaning("Trainer", name, value, _UNSUPPORTED[name])
         else:
@@ -249,6 +270,11 @@ def meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mappin
             return own
     if any(same is _ANY or _is_same(value, same) for same in argument.same):
         return {}
+    if argument.turns is not None:
+        own = argument.turns(value)
+        shown = ", ".join(f"{known}={meant!r}" for known, meant in own.items())
+        notify_user(f"nightbus: Trainer({name}={value!r}) means {shown}; write that instead")
+        return own
     shown = repr(value) if isinstance(value, bool | int | float | str | list | tuple) else "..."
     raise UnsupportedArgumentError(
         f"{owner}({name}={shown}) is not supported; use instead: {argument.instead}"

@@ -17,6 +17,7 @@ from .data.combined_loader import (
     CombinedLoader,
     CombineMode,
     check_loader,
+    like,
     num_batches,
     read,
 )
@@ -30,6 +31,7 @@ from .data.position import (
     set_epoch,
 )
 from .data.prepared_loaders import (
+    as_given,
     check_limit,
     evaluation_loaders,
     is_read_once,
@@ -77,7 +79,9 @@ class Loaders:
         combine_mode: how several training loaders are combined; see CombinedLoader.
 
     Attributes:
+        given: loaders that the user passed to the function that runs, by stage.
         schedule: when to validate within training.
+        num_sanity_steps: validation batches before training; -1 for all.
         sanity_checking: the limits of the sanity check apply now.
         common_end: of the epoch on several ranks, if the data of one may end unexpectedly.
         use_distributed_sampler: each of several ranks reads its part of the data; otherwise,
@@ -105,9 +109,10 @@ class Loaders:
         self.set_sanity_steps(num_sanity_val_steps)
         self.reload_every(reload_every_n_epochs)
         self.sanity_checking = False
-        self._given: Mapping[str, Any] = {}
+        self.given: Mapping[str, Any] = {}
         self._routes: Callable[[], Routes] = _not_yet
         self._evaluation: dict[str, list[Any]] = {}
+        self._collections: dict[str, Any] = {}  # the loaders of each stage as they were returned
         self._training: Any = None
         self._whole: Any = None  # the loader of which this rank trains on a part
         self._num_training_batches: int | None = None
@@ -129,13 +134,14 @@ class Loaders:
         return {
             **vars(self),
             "sanity_checking": False,
-            "_given": {},
+            "given": {},
             "_group": AloneGroup(),
             "common_end": None,
             "_routes": _not_yet,
             "_module": None,
             "_datamodule": None,
             "_evaluation": {},
+            "_collections": {},
             "_training": None,
             "_whole": None,
         }
@@ -165,7 +171,7 @@ class Loaders:
 
     def set_sanity_steps(self, number: int | None) -> None:
         """Set the number of validation batches before training."""
-        self._num_sanity_steps = check_at_least("num_sanity_val_steps", number, -1) or 0
+        self.num_sanity_steps = check_at_least("num_sanity_val_steps", number, -1) or 0
 
     def reload_every(self, epochs: int | None) -> None:
         """Set the number of epochs between two requests of new dataloaders; 0 for never."""
@@ -175,7 +181,7 @@ class Loaders:
         """Limit everything to some batches, validate after them, and skip the sanity check."""
         self._limits = dict.fromkeys(self._limits, number)
         self.schedule = ValidationSchedule(1.0, 1)
-        self._num_sanity_steps = 0
+        self.num_sanity_steps = 0
 
     def begin(
         self,
@@ -192,14 +198,14 @@ class Loaders:
             datamodule: the datamodule, whose data hooks come first.
             routes: returns the run's routes.
         """
-        self._given, self._module, self._datamodule, self._routes = (
+        self.given, self._module, self._datamodule, self._routes = (
             given,
             module,
             datamodule,
             routes,
         )
-        self._evaluation = {}
-        self._training = self._whole = None
+        for stage in given:
+            self.forget(stage)
         self._workers_seed = workers_seed()
         self._reported_length = self._reported_unread = False
         self._reported_empty.clear()
@@ -251,7 +257,7 @@ class Loaders:
             self._load_training()
 
     def _load_training(self) -> None:
-        given = self._given.get("train")
+        given = self.given.get("train")
         found = self._routes().call("train_dataloader") if given is None else given
         if found is None:
             raise UsageError(
@@ -262,6 +268,7 @@ class Loaders:
         loader = check_loader(training_loader(found, self._combine_mode), "train_dataloader")
         loader = without_shuffling(loader) if self._overfit else loader
         self._whole, self._training = loader, self._part(loader, trains=True)
+        self._collections["train"] = _in_training(found, _parts(self._training))
         self._is_compared = False
         if num_batches(loader) == 0:
             _log_of_all.warning("the training dataloader is empty, so there is nothing to train")
@@ -424,8 +431,9 @@ class Loaders:
 
     def forget(self, stage: str) -> None:
         """Request a stage's loaders again before they are read next."""
+        self._collections.pop(stage, None)
         if stage == "train":
-            self._training = None
+            self._training = self._whole = None
         else:
             self._evaluation.pop(stage, None)
 
@@ -435,7 +443,7 @@ class Loaders:
     def can_validate(self) -> bool:
         """Return whether fit validates: there is a validation_step, and there is data for it."""
         owner = self._datamodule or self._module
-        has_data = self._given.get("validate") is not None or is_overridden(owner, "val_dataloader")
+        has_data = self.given.get("validate") is not None or is_overridden(owner, "val_dataloader")
         has_step = is_overridden(self._module, "validation_step")
         return has_data and has_step and self._limits["validate"] > 0
 
@@ -447,7 +455,7 @@ class Loaders:
         if self._limits["validate"] == 0 or self._reported_unvalidated:
             return
         module, owner = self._module, self._datamodule or self._module
-        given = self._given.get("validate") is not None
+        given = self.given.get("validate") is not None
         has_data = given or is_overridden(owner, "val_dataloader")
         has_step = is_overridden(module, "validation_step")
         name = type(module).__name__
@@ -470,7 +478,7 @@ class Loaders:
     @property
     def wants_sanity_check(self) -> bool:
         """True if validation batches are run before training."""
-        return self._num_sanity_steps != 0 and self.can_validate
+        return self.num_sanity_steps != 0 and self.can_validate
 
     # -- evaluation --------------------------------------------------------------------------
 
@@ -481,14 +489,14 @@ class Loaders:
             UsageError: an object is not a loader, or the module has no step for this stage.
         """
         if stage not in self._evaluation:
-            given = self._given.get(stage)
+            given = self.given.get(stage)
             hook = {"validate": "val_dataloader"}.get(stage, f"{stage}_dataloader")
             found = self._routes().call(hook) if given is None else given
             loaders = [check_loader(entry, hook) for entry in evaluation_loaders(found)]
             if stage == "validate" and self._overfit:
                 loaders = [without_shuffling(loader) for loader in loaders]
             step = _STEPS.get(stage)
-            alone = stage in self._given and "train" not in self._given
+            alone = stage in self.given and "train" not in self.given
             if loaders and step is not None and alone and not is_overridden(self._module, step):
                 hint = similar_method(self._module, step)
                 raise UsageError(
@@ -496,9 +504,36 @@ class Loaders:
                 )
             _warn_of_shuffling(loaders, hook)
             self._evaluation[stage] = [self._part(each, trains=False) for each in loaders]
+            self._collections[stage] = as_given(found, self._evaluation[stage])
             if stage == "validate" and not alone:
                 self.check_validation()
         return self._evaluation[stage]
+
+    def collection(self, stage: str, requests: bool) -> Any:
+        """Return a stage's loaders in the collection in which they were given or returned.
+
+        Args:
+            stage: the stage.
+            requests: request them first, if the function that runs reads them.
+
+        Returns:
+            A loader or a collection of them; None if no run has read any.
+        """
+        if requests and stage in self.given:
+            if stage == "train":
+                self.training  # noqa: B018  requests it
+            else:
+                self.evaluation(stage)
+        return self._collections.get(stage)
+
+    def is_known(self, stage: str, requests: bool) -> bool:
+        """Return whether a stage's loaders were requested, or can be.
+
+        Args:
+            stage: the stage.
+            requests: a function runs, whose loaders can be requested.
+        """
+        return stage in self._evaluation or (requests and stage in self.given)
 
     def limits(self, stage: str) -> list[int | None]:
         """Return how many batches of each loader of a stage to read; None for all."""
@@ -506,7 +541,7 @@ class Loaders:
             limited(num_batches(loader), self._limits[stage], _name(stage))
             for loader in self.evaluation(stage)
         ]
-        most = self._num_sanity_steps
+        most = self.num_sanity_steps
         if self.sanity_checking and most >= 0:
             return [most if limit is None else min(limit, most) for limit in limits]
         return limits
@@ -589,6 +624,11 @@ class Loaders:
 
 def _parts(loader: Any) -> list[Any]:
     return loader.flat if isinstance(loader, CombinedLoader) else [loader]
+
+
+def _in_training(given: Any, loaders: Iterable[Any]) -> Any:
+    """Return training loaders in the collection in which they were given."""
+    return like(given.loaders if isinstance(given, CombinedLoader) else given, iter(loaders))
 
 
 def _datasets_of(loader: Any) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from ..bus.actor import Actor
@@ -115,6 +116,14 @@ class RunContext(ABC):
     @abstractmethod
     def is_accumulating(self) -> bool:
         """True if there are gradients for a step to come, because an accumulation has begun."""
+
+    @abstractmethod
+    def run_saved(self, path: Path) -> None:
+        """Take note of the run's newest checkpoint, which is complete; from any thread.
+
+        Args:
+            path: the checkpoint, in the run's folder.
+        """
 
     @abstractmethod
     def begin_at(self, epochs: int, steps: int) -> None:

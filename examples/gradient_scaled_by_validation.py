@@ -82,7 +82,7 @@ class MyGradientDescentLoop(nb.Loop):
         optimizer.zero_grad()
         loss.backward()
 
-        (validation,) = self.trainer.val_dataloaders
+        validation = self.trainer.val_dataloaders
         with torch.no_grad():
             val_loss = torch.stack([module.loss(part) for part in validation]).mean()
         for parameter in module.parameters():

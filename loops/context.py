@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..actors.metrics.predictions import Predictions
@@ -168,15 +169,14 @@ class LoopContext(RunContext):
     def out_of_time(self) -> bool:
         """True if max_time is over."""
 
+    @abstractmethod
+    def without_gradients(self) -> AbstractContextManager[Any]:
+        """Return the context in which an evaluation runs."""
+
     @property
     @abstractmethod
     def sanity_checking(self) -> bool:
         """True during the validation before training."""
-
-    @property
-    @abstractmethod
-    def num_training_batches(self) -> int | None:
-        """Batches of an epoch; None if the loader does not know."""
 
     @property
     @abstractmethod

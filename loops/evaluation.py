@@ -3,8 +3,6 @@
 from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
-import torch
-
 from ..actors.data.position import begin_pass
 from ..actors.metrics.log_entry import ALL_LOADERS
 from ..actors.metrics.results import EvalResult, Result
@@ -198,7 +196,10 @@ class EvaluationLoop(Loop):
         if place.stage == "train" and place.batch_idx >= 0:
             # An observer may have skipped the hooks of the last batches before.
             context.announce_iteration("train", place.batch_idx + 1)
-        with torch.no_grad(), nullcontext() if is_there else context.place.in_stage(self.stage):
+        with (
+            context.without_gradients(),
+            nullcontext() if is_there else context.place.in_stage(self.stage),
+        ):
             result = super().run(*args, **kwargs)
         if modes.restore():
             context.routes.call(f"on_{self._kind}_model_train")

@@ -132,7 +132,7 @@ class FitLoop(Loop):
 
     @property
     def skip(self) -> bool:
-        return self._loop_context.num_training_batches == 0
+        return self._loop_context.loaders.num_training_batches == 0
 
     def reset(self) -> None:
         self._idle, self._steps_before = 0, self.global_step

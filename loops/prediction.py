@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch.utils.data import SequentialSampler
 
 from ..actors.data.loader_workers import owned
@@ -147,7 +146,10 @@ class PredictionLoop(Loop):
         context = self._loop_context
         modes = Modes(context.lightning_module)
         is_there = context.place.stage == "predict"
-        with torch.no_grad(), nullcontext() if is_there else context.place.in_stage("predict"):
+        with (
+            context.without_gradients(),
+            nullcontext() if is_there else context.place.in_stage("predict"),
+        ):
             result = super().run(*args, **kwargs)
         modes.restore()
         return result

@@ -112,7 +112,7 @@ class TrainingEpochLoop(Loop):
             self.batch_progress.complete(position["batches"])
             self.batch_idx, self._validated = position["batches"] - 1, position["validated"]
         self.is_last_batch = self._ended_early = False
-        self._limit = context.num_training_batches
+        self._limit = context.loaders.num_training_batches
         self.validates = context.loaders.can_validate
         kept = [] if position is None else list(position["outputs"])
         self.kept_outputs = kept if context.wiring.keeps_training_outputs else None

@@ -114,12 +114,107 @@ def test_a_value_that_means_what_is_done_anyway_is_taken(given: dict[str, Any]) 
         ({"num_sanity_val_steps": None}, "num_sanity_val_steps", 2),
         ({"log_every_n_steps": None}, "log_every_n_steps", 50),
         ({"max_steps": None}, "max_steps", -1),
+        ({"distributed_backend": "ddp"}, "strategy", "ddp"),
+        ({"replace_sampler_ddp": False}, "use_distributed_sampler", False),
+        ({"row_log_interval": 3}, "log_every_n_steps", 3),
+        ({"num_processes": 1}, "devices", "auto"),
     ],
 )
 def test_what_a_value_means_in_the_trainers_own_arguments(
     given: dict[str, Any], argument: str, value: Any
 ) -> None:
     assert nb.Trainer(max_epochs=1, **given).config[argument] == value
+
+
+def test_an_argument_of_1x_says_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
+    nb.Trainer(**QUIET, max_epochs=1, row_log_interval=3)
+
+    said = "Trainer(row_log_interval=3) means log_every_n_steps=3; write that instead"
+    assert said in capsys.readouterr().err
+
+
+def test_gpus_means_an_accelerator_and_devices() -> None:
+    if torch.cuda.is_available():
+        assert nb.Trainer(max_epochs=1, gpus=1).config["devices"] == 1
+        return
+    with pytest.raises(nb.UsageError, match="accelerator='gpu': this machine has none"):
+        nb.Trainer(max_epochs=1, gpus=1)
+
+
+def test_resume_from_checkpoint_is_the_checkpoint_of_fit(tmp_path: Path) -> None:
+    trainer(tmp_path, run_name="r").fit(Small(), loader())
+    run = trainer(tmp_path, run_name="r", max_epochs=2, resume_from_checkpoint="last")
+
+    run.fit(Small(), loader())
+
+    assert run.global_step == 12
+    assert run.ckpt_path == "last"
+
+
+def test_evaluation_is_in_inference_mode_unless_it_is_switched_off_or_within_fit(
+    tmp_path: Path,
+) -> None:
+    class Asks(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.found.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+        test_step = validation_step
+
+        def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+            self.validation_step(batch, batch_idx)
+
+    module = Asks()
+    for inference_mode in (True, False):
+        module.found: list[tuple[bool, bool]] = []  # type: ignore[misc]
+        run = trainer(tmp_path, inference_mode=inference_mode, num_sanity_val_steps=0)
+        run.fit(module, loader(4), loader(4))
+        run.validate(module, loader(4), verbose=False)
+        run.test(module, loader(4), verbose=False)
+        run.predict(module, loader(4))
+        run.fit(module, loader(4))
+        assert module.found == [(False, False), *([(inference_mode, False)] * 3)]
+
+
+def test_averaged_weights_train_on_after_a_test_in_inference_mode(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path, callbacks=[nb.EMA(decay=0.5)]), Small()
+
+    run.fit(module, loader(8), loader(4))
+    run.test(module, loader(4), verbose=False)
+    run.fit_loop.max_epochs = 2
+    run.fit(module, loader(8), loader(4))
+
+    assert run.global_step == 4
+
+
+def test_barebones_has_nothing_that_takes_time(tmp_path: Path) -> None:
+    run = nb.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, barebones=True)
+
+    run.fit(Small(), loader(8), loader(4))
+
+    assert run.barebones
+    assert (run.loggers, run.callbacks, run.progress_bar) == ([], [], None)
+    assert (run.recording, run.num_sanity_val_steps) == ("off", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"logger": True},
+        {"enable_checkpointing": True},
+        {"enable_progress_bar": True},
+        {"enable_model_summary": True},
+        {"num_sanity_val_steps": 2},
+        {"fast_dev_run": True},
+        {"detect_anomaly": True},
+        {"log_every_n_steps": 5},
+    ],
+    ids=str,
+)
+def test_barebones_refuses_what_takes_time(given: dict[str, Any]) -> None:
+    with pytest.raises(nb.UsageError, match="barebones measures speed alone"):
+        nb.Trainer(barebones=True, **given)
+    nb.Trainer(barebones=True, max_epochs=1, **dict.fromkeys(given))
 
 
 def test_arguments_can_be_read_off_the_trainer_as_they_hold() -> None:
@@ -144,7 +239,7 @@ def test_loaders_of_all_stages_can_be_read_off_the_trainer(tmp_path: Path) -> No
 
     run.test(Small(), loader(8), verbose=False)
     assert run.num_test_batches == [2]
-    assert len(run.test_dataloaders) == 1
+    assert len(run.test_dataloaders) == 2
 
     run.predict(Small(), loader(4))
     assert run.num_predict_batches == [1]

@@ -57,6 +57,19 @@ def test_a_resumed_run_accumulates_as_its_epoch_does(tmp_path: Path) -> None:
         assert torch.equal(mine, other)
 
 
+def test_a_dict_as_the_trainers_argument_is_a_schedule(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=3, accumulate_grad_batches={1: 3, 2: 4})
+    run.fit(Small(), loader())
+
+    assert run.global_step == 6 + 2 + 2
+    with pytest.raises(nb.UsageError, match="leave one out"):
+        trainer(
+            tmp_path,
+            accumulate_grad_batches={1: 3},
+            callbacks=[GradientAccumulationScheduler({0: 2})],
+        )
+
+
 def test_the_trainer_can_be_used_again(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[GradientAccumulationScheduler({0: 3})])
     run.fit(Small(), loader())

@@ -169,7 +169,7 @@ def test_best_is_found_by_another_process_too(tmp_path: Path) -> None:
 
 
 def test_best_without_any_is_said(tmp_path: Path) -> None:
-    run = trainer(tmp_path)
+    run = trainer(tmp_path, enable_checkpointing=False)
     run.fit(Small(), loader())
 
     with pytest.raises(CheckpointError, match=r"add ModelCheckpoint\(monitor=...\)"):
@@ -228,19 +228,79 @@ def test_without_a_model_the_best_of_training_is_taken_and_said(
     assert capsys.readouterr().err == ""
 
 
-def test_without_a_model_or_a_model_checkpoint_the_weights_stay_and_it_is_said(
+def test_without_a_model_or_a_checkpoint_the_weights_stay_and_it_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trainer(tmp_path, max_epochs=3)
+    run = trainer(tmp_path, max_epochs=3, enable_checkpointing=False)
     run.fit(NotesWeight(), loader())
     assert evaluated(run, "test") == 3.0
-    assert "because there is no ModelCheckpoint" in capsys.readouterr().err
+    assert "because no checkpoint was saved" in capsys.readouterr().err
 
     callback = nb.ModelCheckpoint(monitor="score")
     run = trainer(tmp_path, fast_dev_run=True, callbacks=[callback])
     run.fit(NotesWeight(), loader())
     assert evaluated(run, "test") == 1.0
     assert "because fast_dev_run saves no checkpoint" in capsys.readouterr().err
+
+
+def test_without_a_model_checkpoint_the_best_is_the_runs_newest(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=3)
+    best = run.checkpoint_callback
+    assert isinstance(best, nb.ModelCheckpoint)
+    assert (run.callbacks, run.checkpoint_callbacks) == ([best], [best])
+    assert best.best_model_path == ""
+
+    run.fit(NotesWeight(), loader())
+
+    assert run.run_folder is not None
+    folder = run.run_folder.path / "checkpoints"
+    assert best.best_model_path == str((folder / "last").resolve())
+    assert sorted(each.name for each in folder.iterdir()) == [
+        "epoch=1-step=12",
+        "epoch=2-step=18",
+        "last",
+    ]
+    assert evaluated(run, "test", ckpt_path="best") == 3.0
+    assert evaluated(run, "test") == 3.0
+
+
+def test_the_runs_newest_is_known_in_a_resumed_run(tmp_path: Path) -> None:
+    trainer(tmp_path).fit(NotesWeight(), loader())
+
+    class Asks(NotesWeight):
+        def on_train_start(self) -> None:
+            self.found = self.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+
+    module = Asks()
+    trainer(tmp_path, max_epochs=2, run_name="NotesWeight").fit(module, loader(), ckpt_path="last")
+
+    assert module.found.endswith("epoch=0-step=6")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"callbacks": nb.OnExceptionCheckpoint(".")}, {"enable_checkpointing": False}],
+    ids=["another", "none"],
+)
+def test_there_is_no_default_model_checkpoint_beside_another_or_if_nothing_is_saved(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    found = trainer(tmp_path, **arguments).checkpoint_callbacks
+
+    assert not any(isinstance(each, nb.ModelCheckpoint) for each in found)
+
+
+def test_a_model_checkpoint_of_the_module_takes_the_place_of_the_default(tmp_path: Path) -> None:
+    own = nb.ModelCheckpoint(filename="mine")
+
+    class Configures(NotesWeight):
+        def configure_callbacks(self) -> Any:
+            return own
+
+    run = trainer(tmp_path)
+    run.fit(Configures(), loader())
+
+    assert run.checkpoint_callback is own
 
 
 def test_without_a_model_a_model_checkpoint_that_saved_none_is_an_error(tmp_path: Path) -> None:

@@ -8,16 +8,13 @@ import pytest
 import nightbus as nb
 
 ELSEWHERE = [
-    "BatchSizeFinder",
     "CSVLogger",
     "CometLogger",
     "Fabric",
-    "LearningRateFinder",
     "LightningCLI",
     "MLFlowLogger",
     "MisconfigurationException",
     "TensorBoardLogger",
-    "Tuner",
     "WandbLogger",
     "accelerators",
     "callbacks",

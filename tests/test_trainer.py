@@ -530,14 +530,11 @@ def test_a_fit_for_which_no_epoch_is_left_says_so(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"gpus": 1}, "accelerator='gpu'"),
+        ({"auto_select_gpus": True}, "CUDA_VISIBLE_DEVICES"),
         ({"strategy": "ddp_spawn"}, "use 'ddp', whose processes are started as scripts"),
         ({"strategy": "fsdp"}, "use 'ddp', which keeps a copy of the module on each device"),
-        ({"resume_from_checkpoint": "x"}, "ckpt_path"),
         ({"profiler": "simple"}, "every hook's time is in the log"),
-        ({"barebones": True}, "recording='off'"),
         ({"plugins": [object()]}, "precision= and accelerator="),
-        ({"auto_lr_find": True}, "there is no tuner"),
         ({"train_percent_check": 0.1}, "limit_train_batches="),
     ],
 )

@@ -9,6 +9,7 @@ from .parts import TrainerParts
 
 _PARTS = (
     "group",
+    "state",
     "collectives",
     "place",
     "bus",

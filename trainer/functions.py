@@ -165,7 +165,7 @@ def _no_dataloader(trainer: TrainerParts, function: Function) -> str:
 
 def _check_accumulation(trainer: TrainerParts) -> None:
     """Warn if accumulate_grad_batches exceeds the number of batches of an epoch."""
-    wanted, batches = trainer.accumulate_grad_batches, trainer.num_training_batches
+    wanted, batches = trainer.accumulate_grad_batches, trainer.loaders.num_training_batches
     if batches is not None and wanted > batches > 0:
         _log.warning(
             f"accumulate_grad_batches={wanted} is more than the {batches} batches of an epoch; "

@@ -1,10 +1,13 @@
 """Participants of a trainer's runs: callbacks, actors and sinks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
+from ..actors.callbacks.gradient_accumulation_scheduler import GradientAccumulationScheduler
+from ..actors.callbacks.model_summary import ModelSummary
 from ..actors.callbacks.progress_bar import ProgressBarBase
+from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..sinks.progress_bar import ProgressBar
@@ -77,8 +80,40 @@ class Participants:
     def add_module_callbacks(self, added: Sequence[Callback]) -> None:
         """Add callbacks of the module, in place of callbacks of the same types."""
         kinds = {type(callback) for callback in added}
+        if any(isinstance(callback, Checkpoint) for callback in added):
+            kinds.add(RunCheckpoint)
         self.callbacks = [entry for entry in self.callbacks if type(entry) not in kinds]
         self.module_callbacks = list(added)
+
+    def accumulate(self, scheduling: Mapping[int, int]) -> None:
+        """Add a callback that accumulates the gradients of a number of batches, by epoch.
+
+        Args:
+            scheduling: epoch -> batches for each step.
+
+        Raises:
+            UsageError: there is such a callback already.
+        """
+        if any(isinstance(entry, GradientAccumulationScheduler) for entry in self.callbacks):
+            raise UsageError(
+                f"accumulate_grad_batches={dict(scheduling)} and a GradientAccumulationScheduler "
+                "were given; leave one out"
+            )
+        self.callbacks.append(GradientAccumulationScheduler(scheduling))
+
+    def complete(self, saves: bool, shows_summary: bool) -> None:
+        """Add what a Trainer does by callbacks, unless such callbacks were given.
+
+        Args:
+            saves: add a RunCheckpoint.
+            shows_summary: add a ModelSummary.
+        """
+        for wanted, kind, made in (
+            (shows_summary, ModelSummary, ModelSummary),
+            (saves, Checkpoint, RunCheckpoint),
+        ):
+            if wanted and not any(isinstance(entry, kind) for entry in self.callbacks):
+                self.callbacks.append(made())
 
     @property
     def callbacks_in_order(self) -> list[Callback]:

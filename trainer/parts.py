@@ -1,6 +1,7 @@
 """TrainerParts: the attributes of a trainer that opening, running and ending a run need."""
 
 import os
+import signal
 from abc import abstractmethod
 from typing import Any
 
@@ -12,12 +13,14 @@ from .open_run import OpenRun
 from .properties import TrainerProperties
 from .safe_points import SafePoints
 from .stages import Function
+from .state import TrainerState
 
 
 class TrainerParts(TrainerProperties):
     """Declares the parts of a trainer that concern its runs.
 
     Attributes:
+        state: the function that runs or ran last, its stage, and how it ended.
         open_run: the run that is open; None if nothing runs.
         safe_points: handle signals, commands and changes of the participants between two steps.
         enrolment: makes all participants actors of the run.
@@ -31,6 +34,7 @@ class TrainerParts(TrainerProperties):
             sync_batchnorm: arguments of the Trainer.
     """
 
+    state: TrainerState
     open_run: OpenRun | None
     safe_points: SafePoints
     enrolment: Enrolment
@@ -51,6 +55,12 @@ class TrainerParts(TrainerProperties):
     def function(self) -> Function | None:
         """The running function: ``fit``, ``validate``, ``test`` or ``predict``; None if none is."""
         return None if self.open_run is None else self.open_run.function
+
+    @property
+    def received_sigterm(self) -> bool:
+        """True if SIGTERM has come during the function that runs, or the last one."""
+        signals = self.safe_points.signals
+        return signals.preempted and signals.preempted_by is signal.SIGTERM
 
     @abstractmethod
     def set_arguments(self, given: CallArguments) -> None:

@@ -1,7 +1,7 @@
-"""Properties of a Trainer: its progress, its participants, its loaders and its metrics."""
+"""Properties of a Trainer: its progress, its participants and its metrics."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +12,7 @@ from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.early_stopping import EarlyStopping
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
+from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.collectives import Collectives
 from ..actors.optimization.lightning_optimizer import LightningOptimizer
 from ..actors.optimization.lr_schedulers import LRSchedulerConfig
@@ -19,18 +20,18 @@ from ..actors.optimization.progress import Progress
 from ..actors.ranks.world import World
 from ..bus.actor import Actor
 from ..loops import FitLoop
-from ..loops.context import LoopContext
 from ..loops.optimizer import OptimizerLoop
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from .assigned import Assigned, limit_of, validate_after, validate_every
+from .data_properties import DataProperties
 from .participants import Participants
 from .stages import Function
 
 
-class TrainerProperties(LoopContext):
+class TrainerProperties(DataProperties):
     """Reads the parts of a trainer; holds no state of its own.
 
     Attributes:
@@ -40,8 +41,8 @@ class TrainerProperties(LoopContext):
         max_epochs_given, max_steps_given: the Trainer's arguments, for such a loop.
         silent_loggers: replace loggers that were given but are to write nothing.
         participants: callbacks, actors and sinks.
-        default_root_dir, recording, strict_recording, control, drain_timeout, hang_timeout:
-            arguments of the Trainer.
+        default_root_dir, recording, strict_recording, control, drain_timeout, hang_timeout,
+            inference_mode:            arguments of the Trainer.
         announced_iterations: number of iterations of loops that show theirs.
     """
 
@@ -59,6 +60,7 @@ class TrainerProperties(LoopContext):
     control: bool
     drain_timeout: float
     hang_timeout: float | None
+    inference_mode: bool
     announced_iterations: int
 
     if not TYPE_CHECKING:  # type checkers have to report unknown names
@@ -73,11 +75,6 @@ class TrainerProperties(LoopContext):
             raise AttributeError(f"Trainer has no attribute {name!r}{hint}")
 
     # -- where it is -------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def function(self) -> Function | None:
-        """The running function: ``fit``, ``validate``, ``test`` or ``predict``; None if none is."""
 
     @property
     def current_epoch(self) -> int:
@@ -236,6 +233,17 @@ class TrainerProperties(LoopContext):
         """Path of the run's folder; None if there is none."""
         return str(self.run_folder.path) if self.run_folder else None
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The Trainer's arguments as they hold, those with defaults included."""
+        return self._arguments
+
+    def without_gradients(self) -> AbstractContextManager[Any]:
+        """Return the context in which an evaluation runs."""
+        if self.inference_mode and self.function != "fit":
+            return torch.inference_mode()
+        return torch.no_grad()
+
     # -- loops and limits --------------------------------------------------------------------
 
     def loop_of(self, function: Function) -> Any:
@@ -262,7 +270,7 @@ class TrainerProperties(LoopContext):
     @property
     def estimated_stepping_batches(self) -> float:
         """Number of optimizer steps that ``fit`` will take, as far as known; otherwise inf."""
-        batches, epochs = self.num_training_batches, self.max_epochs
+        batches, epochs = self.loaders.num_training_batches, self.max_epochs
         if batches is None or epochs is None:
             return self.max_steps if self.max_steps >= 0 else float("inf")
         steps: int = epochs * -(-batches // self.accumulate_grad_batches)
@@ -311,69 +319,7 @@ class TrainerProperties(LoopContext):
     enable_model_summary = Assigned()
     multiple_trainloader_mode = Assigned()
     max_media_bytes = Assigned()
-
-    # -- data --------------------------------------------------------------------------------
-
-    @property
-    def train_dataloader(self) -> Any:
-        """The training loader."""
-        return self.loaders.training
-
-    @property
-    def val_dataloaders(self) -> list[Any]:
-        """The validation loaders."""
-        return self.loaders.evaluation("validate")
-
-    @property
-    def test_dataloaders(self) -> list[Any]:
-        """The test loaders."""
-        return self.loaders.evaluation("test")
-
-    @property
-    def predict_dataloaders(self) -> list[Any]:
-        """The prediction loaders."""
-        return self.loaders.evaluation("predict")
-
-    def reset_train_dataloader(self) -> None:
-        """Request a new training loader before the next time that it is read."""
-        self.loaders.forget("train")
-
-    def reset_val_dataloader(self) -> None:
-        """Request new validation loaders before the next time that they are read."""
-        self.loaders.forget("validate")
-
-    def reset_test_dataloader(self) -> None:
-        """Request new test loaders before the next time that they are read."""
-        self.loaders.forget("test")
-
-    def reset_predict_dataloader(self) -> None:
-        """Request new prediction loaders before the next time that they are read."""
-        self.loaders.forget("predict")
-
-    @property
-    def num_training_batches(self) -> int | None:
-        """Number of training batches in an epoch; None if the loader has no length."""
-        return self.loaders.num_training_batches
-
-    @property
-    def num_val_dataloaders(self) -> int:
-        """Number of validation loaders."""
-        return len(self.loaders.evaluation("validate"))
-
-    @property
-    def num_val_batches(self) -> list[int | None]:
-        """Number of batches of each validation loader."""
-        return self.loaders.limits("validate")
-
-    @property
-    def num_test_batches(self) -> list[int | None]:
-        """Number of batches of each test loader."""
-        return self.loaders.limits("test")
-
-    @property
-    def num_predict_batches(self) -> list[int | None]:
-        """Number of batches of each prediction loader."""
-        return self.loaders.limits("predict")
+    barebones = Assigned()
 
     # -- optimizers --------------------------------------------------------------------------
 
@@ -504,6 +450,12 @@ class TrainerProperties(LoopContext):
     def early_stopping_callback(self) -> EarlyStopping | None:
         """The first callback that stops training by a metric, or None."""
         return next(iter(self.early_stopping_callbacks), None)
+
+    def run_saved(self, path: Path) -> None:
+        """Take note of the run's newest checkpoint."""
+        for callback in self.callbacks:
+            if isinstance(callback, RunCheckpoint):
+                callback.follow(path)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the progress bar, in the process of rank 0 only.

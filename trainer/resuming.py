@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..actors.callbacks.checkpoint import Checkpoint
+from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.checkpoints.files import find_checkpoint
 from ..bus.errors import CheckpointError
 from ..bus.events import Fork
@@ -45,15 +46,20 @@ def best_of_training(
 
     Returns:
         The best checkpoint; None for the module as training left it, if no callback keeps a best
-        checkpoint.
+        checkpoint, and the run has saved none.
 
     Raises:
         CheckpointError: a callback keeps the best checkpoint, but has saved none.
     """
-    keeping = [each for each in callbacks if hasattr(each, "best_model_path")]
+    keeping = [
+        each
+        for each in callbacks
+        if hasattr(each, "best_model_path")
+        and not (isinstance(each, RunCheckpoint) and not each.best_model_path)
+    ]
     how = f"to choose, call {function}() with a model, or with ckpt_path='best', 'last' or a path"
     if not keeping or fast_dev_run:
-        why = "fast_dev_run saves no checkpoint" if fast_dev_run else "there is no ModelCheckpoint"
+        why = "fast_dev_run saves no checkpoint" if fast_dev_run else "no checkpoint was saved"
         _log.warning(
             f"{function}() was called without a model: it uses the weights at the end of training, "
             f"because {why}; {how}"

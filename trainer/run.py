@@ -31,6 +31,7 @@ from .open_run import OpenRun
 from .parts import TrainerParts
 from .resuming import Start, best_of_training, find_start
 from .stages import Function
+from .state import TrainerStatus
 
 
 def run(
@@ -57,9 +58,18 @@ def run(
         SystemExit: a signal such as SIGTERM ended the run, or another rank was lost.
     """
     trainer.set_arguments(given)
-    with ending_with_others(trainer):
-        trainer.join_ranks()
-        return _run(trainer, function, body, given)
+    state = trainer.state
+    state.begin(function)
+    ended = TrainerStatus.INTERRUPTED
+    try:
+        with ending_with_others(trainer):
+            trainer.join_ranks()
+            result = _run(trainer, function, body, given)
+        if not trainer.interrupted:
+            ended = TrainerStatus.FINISHED
+        return result
+    finally:
+        state.status = ended
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from ..actors.arguments import (
     refuse_unknown_of,
 )
 from ..actors.callback import Callback
-from ..actors.callbacks.model_summary import ModelSummary
 from ..actors.callbacks.timer import Timer
 from ..actors.checkpoints.weights_only import check_weights_only
 from ..actors.collectives import Collectives
@@ -62,6 +61,7 @@ from ..sinks.silent_logger import SilentLogger
 from ..sinks.sink import Sink
 from . import functions
 from .call_arguments import CallArguments
+from .command_line import CommandLine
 from .copies import TrainerCopies
 from .enrolment import Enrolment
 from .for_loggers import ForLoggers
@@ -71,11 +71,13 @@ from .participants import Participants, bar_of
 from .results_table import print_results
 from .run import ending_with_others, run
 from .safe_points import SafePoints
+from .state import TrainerState
+from .tuner.former import Tunes
 
 _log = get_logger("nightbus.trainer")
 
 
-class Trainer(TrainerCopies):
+class Trainer(TrainerCopies, Tunes, CommandLine):
     """Trains, validates, tests and predicts with a LightningModule, and records the run.
 
     Args:
@@ -101,7 +103,8 @@ class Trainer(TrainerCopies):
             nothing but the log.
         overfit_batches: train on this number (int) or fraction (float) of the batches, in a fixed
             order.
-        accumulate_grad_batches: number of batches for each optimizer step.
+        accumulate_grad_batches: number of batches for each optimizer step; a dict of epoch ->
+            number of batches adds a GradientAccumulationScheduler.
         gradient_clip_val: maximum gradient norm or value; None does not clip.
         gradient_clip_algorithm: ``norm`` or ``value``.
         log_every_n_steps: interval in steps at which step values from ``log`` go to sinks.
@@ -121,7 +124,8 @@ class Trainer(TrainerCopies):
         enable_progress_bar: show progress on stderr.
         enable_model_summary: show the module's children and their sizes when fit begins.
         enable_checkpointing: save the run at the end of each epoch and when it stops, and keep the
-            newest two checkpoints.
+            newest two checkpoints. ``checkpoint_callback.best_model_path`` is the newest, unless a
+            callback that saves checkpoints is given.
         callbacks: callbacks, in the order in which their hooks run.
         actors: actors, whose methods run on the training thread or on the bus thread.
         sinks: destinations of events. A function is called with each put.
@@ -159,6 +163,11 @@ class Trainer(TrainerCopies):
         hang_timeout: duration in seconds after which a step, an evaluation batch, the set-up or
             the work between them counts as hanging: the stacks of all threads are written into the
             run's folder, and the run continues. None disables this. See docs/hangs.md.
+        inference_mode: run ``validate``, ``test`` and ``predict`` in torch's inference mode, whose
+            tensors cannot be used for gradients later; False only leaves out gradients, which
+            ``torch.enable_grad()`` brings back. Validation within ``fit`` always does the latter.
+        barebones: measure speed alone: no log, checkpoints, sinks, progress bar, summary, sanity
+            check or control socket. Asking for one of them as well is an error.
 
     Raises:
         UsageError: an argument is invalid; the message says which values are valid.
@@ -182,7 +191,7 @@ class Trainer(TrainerCopies):
         num_sanity_val_steps: int = 2,
         fast_dev_run: bool | int = False,
         overfit_batches: float = 0.0,
-        accumulate_grad_batches: int = 1,
+        accumulate_grad_batches: int | Mapping[int, int] = 1,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
         log_every_n_steps: int = 50,
@@ -215,6 +224,8 @@ class Trainer(TrainerCopies):
         max_media_bytes: int = DEFAULT_MEDIA_BYTES,
         slurm_requeue: bool = False,
         hang_timeout: float | None = None,
+        inference_mode: bool = True,
+        barebones: bool = False,
     ) -> None:
         asked = parse_devices(devices, accelerator)
         self.world = asked.world(check_at_least("num_nodes", num_nodes, 1))
@@ -252,7 +263,7 @@ class Trainer(TrainerCopies):
             multiple_trainloader_mode,
         )
         self.loaders.use_distributed_sampler = use_distributed_sampler
-        self.sync_batchnorm = sync_batchnorm
+        self.sync_batchnorm, self.inference_mode = sync_batchnorm, inference_mode
         self.prepare_data_per_node = prepare_data_per_node
         self._set_gradients(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm)
         self.deterministic = check_choice("deterministic", deterministic, (True, False, "warn"))
@@ -283,11 +294,14 @@ class Trainer(TrainerCopies):
 
     def _set_gradients(
         self,
-        accumulate_grad_batches: int,
+        accumulate_grad_batches: int | Mapping[int, int],
         gradient_clip_val: float | None,
         gradient_clip_algorithm: Literal["norm", "value"],
     ) -> None:
         """Check and keep what is done to gradients before a step."""
+        if isinstance(accumulate_grad_batches, Mapping):
+            self.participants.accumulate(accumulate_grad_batches)
+            accumulate_grad_batches = 1
         self.accumulate_grad_batches = (
             check_at_least("accumulate_grad_batches", accumulate_grad_batches, 1) or 1
         )
@@ -307,9 +321,7 @@ class Trainer(TrainerCopies):
         self.participants.progress_bar = bar_of(
             self.callbacks, enable_progress_bar, self.is_global_zero
         )
-        has_summary = any(isinstance(entry, ModelSummary) for entry in self.callbacks)
-        if enable_model_summary and not has_summary:
-            self.callbacks.append(ModelSummary())
+        self.participants.complete(self._arguments["enable_checkpointing"], enable_model_summary)
 
     def _make_loops(self, fit_loop: FitLoop) -> None:
         self.max_epochs_given, self.max_steps_given = fit_loop.max_epochs, fit_loop.max_steps
@@ -325,6 +337,7 @@ class Trainer(TrainerCopies):
     ) -> None:
         """Make the parts of the trainer."""
         self.group: Group = AloneGroup()
+        self.state = TrainerState(lambda: self.place)
         self.collectives = Collectives(self.world, self.device, self._exchanging)
         self.place = Place(self.world.rank)
         self.bus = Bus(self.place)
@@ -425,6 +438,8 @@ class Trainer(TrainerCopies):
                 "trainer.fit(module, datamodule=...)"
             )
         check_weights_only("fit", weights_only)
+        if ckpt_path is None:
+            ckpt_path = self._former.get("resume_from_checkpoint")
         loaders = {"train": train_dataloaders, "validate": val_dataloaders}
         given = CallArguments(model, loaders, datamodule, ckpt_path)
         run(self, "fit", partial(functions.fit, self), given)
@@ -446,8 +461,8 @@ class Trainer(TrainerCopies):
             dataloaders: one loader or several; or a LightningDataModule.
             ckpt_path: checkpoint to take the weights from; ``last`` and ``best`` as for ``fit``.
                 After training, if neither a model nor this is given, the weights are those of the
-                best checkpoint of the first ModelCheckpoint; without a ModelCheckpoint, those at
-                the end of training.
+                best checkpoint of the first ModelCheckpoint; without one, of the run's newest; if
+                none was saved, those at the end of training.
             verbose: print the metrics.
             datamodule: source of the loaders if none are given.
             weights_only: as for ``fit``.
@@ -632,6 +647,22 @@ class Trainer(TrainerCopies):
         """
         path, line = as_path(filepath), line_of_caller(1)
         save_for_user(self.checkpointer, self.group, path, weights_only, line)
+
+    def init_module(self, empty_init: bool | None = None) -> AbstractContextManager[None]:
+        """Make modules within on the device of the run, in the precision of its weights.
+
+        Large modules need memory in one place only, and their weights are not converted later::
+
+            with trainer.init_module():
+                module = Net()
+
+        Args:
+            empty_init: leave weights uninitialised, because a checkpoint will replace them.
+
+        Returns:
+            The context.
+        """
+        return self.device.new_module(bool(empty_init))
 
     # -- between the ranks -------------------------------------------------------------------
 

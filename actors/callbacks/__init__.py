@@ -19,6 +19,7 @@ from .progress_bar import (
     TQDMProgressBar,
 )
 from .spike_detection import SpikeDetection, TrainingSpikeError
+from .run_checkpoint import RunCheckpoint
 from .stochastic_weight_averaging import StochasticWeightAveraging
 from .throughput_monitor import ThroughputMonitor
 from .timer import Timer
@@ -46,6 +47,7 @@ __all__ = [
     "RichProgressBar",
     "RichProgressBarTheme",
     "SpikeDetection",
+    "RunCheckpoint",
     "StochasticWeightAveraging",
     "TQDMProgressBar",
     "ThroughputMonitor",

@@ -269,9 +269,9 @@ class StochasticWeightAveraging(Callback):
             yield self.batch_norm_input(batch)
 
     def _batches(self, trainer: "Trainer") -> Iterator[Any]:
-        limit = trainer.num_training_batches
+        limit = trainer.loaders.num_training_batches
         number = -1
-        for number, batch in enumerate(trainer.train_dataloader):
+        for number, batch in enumerate(trainer.loaders.training):
             if limit is not None and number >= limit:
                 return
             yield trainer.move_batch(batch, 0)

@@ -48,7 +48,7 @@ class CombinedLoader:
         Args:
             change: returns what takes the place of a loader.
         """
-        return CombinedLoader(_like(self.loaders, map(change, self.flat)), self.mode)
+        return CombinedLoader(like(self.loaders, map(change, self.flat)), self.mode)
 
     def __len__(self) -> int:
         lengths = [num_batches(loader) for loader in self.flat]
@@ -108,7 +108,7 @@ class CombinedReader:
         batches = [self._next_of(number) for number in range(len(self._readers))]
         if all(self._ended) or (self._combined.mode == "min_size" and any(self._ended)):
             raise StopIteration
-        return _like(self._combined.loaders, iter(batches))
+        return like(self._combined.loaders, iter(batches))
 
     def _next_in_turn(self) -> Any:
         loaders = self._combined.flat
@@ -234,11 +234,17 @@ def _leaves(loaders: Any) -> Iterator[Any]:
         yield loaders
 
 
-def _like(shape: Any, batches: Iterator[Any]) -> Any:
+def like(shape: Any, batches: Iterator[Any]) -> Any:
+    """Return a collection with other entries, in order.
+
+    Args:
+        shape: a list, tuple or dict, in any nesting.
+        batches: the entries.
+    """
     if isinstance(shape, Mapping):
-        return {key: _like(value, batches) for key, value in shape.items()}
+        return {key: like(value, batches) for key, value in shape.items()}
     if isinstance(shape, list | tuple):
-        return type(shape)(_like(value, batches) for value in shape)
+        return type(shape)(like(value, batches) for value in shape)
     return next(batches)
 
 

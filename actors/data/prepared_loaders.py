@@ -14,7 +14,7 @@ from torch.utils.data import (
 )
 
 from ...bus.errors import UsageError
-from .combined_loader import CombinedLoader, CombineMode
+from .combined_loader import CombinedLoader, CombineMode, like
 from .loader_copy import copy_loader, is_map_style
 from .shard_sampler import ShardSampler
 
@@ -44,6 +44,25 @@ def evaluation_loaders(loaders: Any) -> list[Any]:
     if isinstance(loaders, Sequence) and not isinstance(loaders, str):
         return list(loaders)
     return [loaders]
+
+
+def as_given(given: Any, loaders: Sequence[Any]) -> Any:
+    """Return the loaders of an evaluation in the collection in which they were given.
+
+    Args:
+        given: a loader, or a list, tuple or dict of them.
+        loaders: those that are read, one after the other.
+    """
+    if not loaders:
+        return None
+    if isinstance(given, CombinedLoader):
+        is_flat = given.mode == "sequential"
+        return like(given.loaders, iter(loaders)) if is_flat else loaders[0].loaders
+    if isinstance(given, Mapping):
+        return dict(zip(given, loaders, strict=True))
+    if isinstance(given, Sequence):
+        return list(loaders)
+    return loaders[0]
 
 
 def limited(total: int | None, limit: float, name: str) -> int | None:

@@ -62,7 +62,8 @@ class KeptCheckpoints:
             *are_there, is_last = self._context.group.broadcast("which checkpoints exist", found)
             *own, resumed = [folder / name for name in names]
             self._own = [path for path, is_there in zip(own, are_there, strict=True) if is_there]
-            self.last_path = resumed if is_last else None
+            if is_last:
+                self._note_last(resumed)
 
     def add(self, folder: Path, epoch: int) -> Path:
         """Return the path of a new checkpoint, which counts as one of the run's own from now on.
@@ -85,8 +86,14 @@ class KeptCheckpoints:
         Args:
             path: the checkpoint, which is the newest.
         """
-        former, self.last_path = self.last_path, path
+        former = self._note_last(path)
         self._own = [each for each in self._own if each in (path, former)]
+
+    def _note_last(self, path: Path) -> Path | None:
+        """Take note of the newest checkpoint, and return the one before."""
+        former, self.last_path = self.last_path, path
+        self._context.run_saved(path)
+        return former
 
     def make_last(self, path: Path) -> Path | None:
         """Point ``last`` at a checkpoint that was written.
@@ -97,7 +104,7 @@ class KeptCheckpoints:
         Returns:
             The one to which ``last`` pointed before.
         """
-        former, self.last_path = self.last_path, path
+        former = self._note_last(path)
         last = path.with_name("last")
         if not (last.is_symlink() and os.readlink(last) == path.name):
             point_at(last, path)

@@ -1,0 +1,106 @@
+"""The Trainer's arguments on a command line of argparse, as scripts for Lightning 1.x have them."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Any, Self
+
+from ..actors.former_arguments import FORMER_NAMES
+from ..bus.errors import UsageError
+
+_OBJECTS = ("callbacks", "actors", "sinks")  # which no text describes
+_TEXTS = ("run_name", "default_root_dir")
+_WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
+
+
+class CommandLine:
+    """Adds a Trainer's arguments to a parser, and makes a Trainer of what was parsed.
+
+    Lightning 2 has jsonargparse for this; scripts for 1.x have these methods.
+    """
+
+    @classmethod
+    def default_attributes(cls) -> dict[str, Any]:
+        """Return the Trainer's arguments, and the defaults that they have."""
+        return {
+            name: parameter.default
+            for name, parameter in signature(cls.__init__).parameters.items()
+            if parameter.kind is Parameter.KEYWORD_ONLY
+        }
+
+    @classmethod
+    def add_argparse_args(
+        cls, parent_parser: ArgumentParser, use_argument_group: bool = True
+    ) -> ArgumentParser:
+        """Add an option for each argument of the Trainer, those of 1.x included.
+
+        Args:
+            parent_parser: parser that gets the options.
+            use_argument_group: list them in a group of their own.
+
+        Returns:
+            The same parser.
+
+        Raises:
+            UsageError: it is not a parser.
+        """
+        if not isinstance(parent_parser, ArgumentParser):
+            raise UsageError(
+                f"add_argparse_args() expects an argparse.ArgumentParser, not "
+                f"{type(parent_parser).__name__}"
+            )
+        group = parent_parser.add_argument_group("Trainer") if use_argument_group else parent_parser
+        taken = {option for action in parent_parser._actions for option in action.option_strings}
+        defaults = {**dict.fromkeys(FORMER_NAMES), **cls.default_attributes()}
+        for name in sorted(defaults):
+            if name in _OBJECTS or f"--{name}" in taken:
+                continue
+            reader: Callable[[str], Any] = str if name in _TEXTS else _value
+            if isinstance(defaults[name], bool):  # alone, an option switches it on
+                group.add_argument(
+                    f"--{name}", default=defaults[name], type=reader, nargs="?", const=True
+                )
+            else:
+                group.add_argument(f"--{name}", default=defaults[name], type=reader)
+        return parent_parser
+
+    @classmethod
+    def parse_argparser(cls, arg_parser: ArgumentParser | Namespace) -> Namespace:
+        """Return what was parsed, with the Trainer's defaults for what is not there.
+
+        Args:
+            arg_parser: a parser, which reads the command line, or what one has returned.
+        """
+        parsed = arg_parser.parse_args() if isinstance(arg_parser, ArgumentParser) else arg_parser
+        return Namespace(**{**cls.default_attributes(), **vars(parsed)})
+
+    @classmethod
+    def from_argparse_args(cls, args: ArgumentParser | Namespace, **kwargs: Any) -> Self:
+        """Make a Trainer of parsed arguments; those that it does not have are left out.
+
+        Args:
+            args: a parser, which reads the command line, or what one has returned.
+            **kwargs: further arguments, which take precedence.
+
+        Returns:
+            The Trainer.
+        """
+        own = cls.default_attributes()
+        given = {
+            name: value
+            for name, value in vars(cls.parse_argparser(args)).items()
+            if (value != own[name] if name in own else name in FORMER_NAMES and value is not None)
+        }
+        return cls(**{**given, **kwargs})
+
+
+def _value(text: str) -> Any:
+    """Return the number, the truth or None that a text means, or the text."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,1 @@
+"""Tries learning rates and batch sizes on a few steps before training."""
