@@ -127,18 +127,20 @@ def test_what_a_value_means_in_the_trainers_own_arguments(
 
 
 def test_an_argument_of_1x_says_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
-    nb.Trainer(**QUIET, max_epochs=1, row_log_interval=3)
+    given: dict[str, Any] = {**QUIET, "row_log_interval": 3}
+    nb.Trainer(max_epochs=1, **given)
 
     said = "Trainer(row_log_interval=3) means log_every_n_steps=3; write that instead"
     assert said in capsys.readouterr().err
 
 
 def test_gpus_means_an_accelerator_and_devices() -> None:
+    given: dict[str, Any] = {"gpus": 1}
     if torch.cuda.is_available():
-        assert nb.Trainer(max_epochs=1, gpus=1).config["devices"] == 1
+        assert nb.Trainer(max_epochs=1, **given).config["devices"] == 1
         return
     with pytest.raises(nb.UsageError, match="accelerator='gpu': this machine has none"):
-        nb.Trainer(max_epochs=1, gpus=1)
+        nb.Trainer(max_epochs=1, **given)
 
 
 def test_resume_from_checkpoint_is_the_checkpoint_of_fit(tmp_path: Path) -> None:
@@ -154,9 +156,11 @@ def test_resume_from_checkpoint_is_the_checkpoint_of_fit(tmp_path: Path) -> None
 def test_evaluation_is_in_inference_mode_unless_it_is_switched_off_or_within_fit(
     tmp_path: Path,
 ) -> None:
+    found: list[tuple[bool, bool]] = []
+
     class Asks(Small):
         def validation_step(self, batch: Any, batch_idx: int) -> None:
-            self.found.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+            found.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
 
         test_step = validation_step
 
@@ -165,14 +169,14 @@ def test_evaluation_is_in_inference_mode_unless_it_is_switched_off_or_within_fit
 
     module = Asks()
     for inference_mode in (True, False):
-        module.found: list[tuple[bool, bool]] = []  # type: ignore[misc]
+        found.clear()
         run = trainer(tmp_path, inference_mode=inference_mode, num_sanity_val_steps=0)
         run.fit(module, loader(4), loader(4))
         run.validate(module, loader(4), verbose=False)
         run.test(module, loader(4), verbose=False)
         run.predict(module, loader(4))
         run.fit(module, loader(4))
-        assert module.found == [(False, False), *([(inference_mode, False)] * 3)]
+        assert found == [(False, False), *([(inference_mode, False)] * 3)]
 
 
 def test_averaged_weights_train_on_after_a_test_in_inference_mode(tmp_path: Path) -> None:
@@ -214,7 +218,8 @@ def test_barebones_has_nothing_that_takes_time(tmp_path: Path) -> None:
 def test_barebones_refuses_what_takes_time(given: dict[str, Any]) -> None:
     with pytest.raises(nb.UsageError, match="barebones measures speed alone"):
         nb.Trainer(barebones=True, **given)
-    nb.Trainer(barebones=True, max_epochs=1, **dict.fromkeys(given))
+    absent: dict[str, Any] = dict.fromkeys(given)
+    nb.Trainer(barebones=True, max_epochs=1, **absent)
 
 
 def test_arguments_can_be_read_off_the_trainer_as_they_hold() -> None:

@@ -59,6 +59,7 @@ GROUND = {
     "actors": frozenset(
         {
             "arguments",
+            "barebones",
             "former_arguments",
             "hook_arguments",
             "hyperparameter_values",

@@ -134,7 +134,7 @@ def test_loaders_are_had_in_the_collection_in_which_they_were_given(
     class Takes(Small):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             self.found = self.trainer.train_dataloader
-            return self.net[0].weight.sum()  # type: ignore[index, union-attr]
+            return self.net[0].weight.sum()  # type: ignore[index]
 
         def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
             pass

@@ -18,8 +18,8 @@ from .progress_bar import (
     RichProgressBarTheme,
     TQDMProgressBar,
 )
-from .spike_detection import SpikeDetection, TrainingSpikeError
 from .run_checkpoint import RunCheckpoint
+from .spike_detection import SpikeDetection, TrainingSpikeError
 from .stochastic_weight_averaging import StochasticWeightAveraging
 from .throughput_monitor import ThroughputMonitor
 from .timer import Timer
@@ -46,8 +46,8 @@ __all__ = [
     "RichModelSummary",
     "RichProgressBar",
     "RichProgressBarTheme",
-    "SpikeDetection",
     "RunCheckpoint",
+    "SpikeDetection",
     "StochasticWeightAveraging",
     "TQDMProgressBar",
     "ThroughputMonitor",

@@ -129,7 +129,7 @@ class BatchSizeFinder(Callback):
         """
         function = trainer.function or "fit"
         given = trainer.loaders.given
-        data = (
+        data: dict[str, Any] = (
             {"train_dataloaders": given.get("train"), "val_dataloaders": given.get("validate")}
             if function == "fit"
             else {"dataloaders": given.get(function)}

@@ -31,6 +31,9 @@ class LRFinder:
 
     Attributes:
         results: ``lr`` and ``loss``: the rate of each step, and the smoothed loss after it.
+
+    Raises:
+        UsageError: the mode or the rates are wrong.
     """
 
     def __init__(self, mode: Mode, lr_min: float, lr_max: float, num_training: int) -> None:
