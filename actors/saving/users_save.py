@@ -1,9 +1,11 @@
 """What ``trainer.save_checkpoint`` does, whichever ranks call it."""
 
 import sys
+import threading
 from pathlib import Path
 
 from ...bus.system.logging_setup import get_logger
+from ...bus.system.streams import notify_user
 from ..ranks.group import Group
 from .checkpointer import Checkpointer
 
@@ -11,6 +13,7 @@ _log = get_logger("nightbus.checkpoint")
 
 MEET_WITHIN_S = 10.0
 """How long a rank waits for the others to save at the same path."""
+SAYS_SO_AFTER_S = 1.0
 
 
 def save_for_user(
@@ -31,7 +34,16 @@ def save_for_user(
     Raises:
         CheckpointError: a value in the state cannot be saved, or the disk failed.
     """
-    by_all = group.meets(f"save_checkpoint({str(path)!r})", MEET_WITHIN_S)
+    call = f"save_checkpoint({str(path)!r})"
+    told = f"nightbus: {call} at {line} waits up to {MEET_WITHIN_S:g} s for other ranks to call it"
+    telling = threading.Timer(SAYS_SO_AFTER_S, notify_user, (told,))
+    telling.daemon = True
+    if not group.world.is_alone:
+        telling.start()
+    try:
+        by_all = group.meets(call, MEET_WITHIN_S)
+    finally:
+        telling.cancel()
     if not by_all:
         world = group.world
         found = (
