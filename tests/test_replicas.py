@@ -68,6 +68,16 @@ def test_parameters_without_a_part_in_the_loss_are_named_in_the_next_step() -> N
     assert "ddp_find_unused_parameters_true" in str(e.value)
 
 
+def test_parameters_frozen_within_an_epoch_are_named_though_they_have_gradients() -> None:
+    module = Three()
+    replicas = replicas_of(module)
+    take_step(replicas, module)
+    module.layers[1].requires_grad_(False)
+    take_step(replicas, module)
+    with pytest.raises(UsageError, match=r"^layers\.1\.weight, layers\.1\.bias: no part in"):
+        take_step(replicas, module)
+
+
 def test_with_find_unused_parameters_they_are_not_missed() -> None:
     module = Three()
     replicas = replicas_of(module, find_unused_parameters=True)

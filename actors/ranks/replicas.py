@@ -306,8 +306,11 @@ class Replicas(StaysInRun):
     def _unused(self, step: _Step) -> UsageError:
         """Return the error for a step before this one that did not use all parameters."""
         ignored = {name.removeprefix("module.") for name in step._ddp_params_and_buffers_to_ignore}
-        named = step.module.named_parameters()
-        unused = [name for name, p in named if p.grad is None and name not in ignored]
+        unused = [
+            name
+            for name, parameter in step.module.named_parameters()
+            if name not in ignored and (parameter.grad is None or not parameter.requires_grad)
+        ]
         names = _listed(unused) or "a parameter"
         return UsageError(
             f"{names}: no part in the loss of the step before, so that ranks would wait for their "
