@@ -156,6 +156,17 @@ class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
         """Return the batch, changed if needed, on the device."""
         return batch
 
+    def __str__(self) -> str:
+        """Return a line for each dataloader that can be had, with the sizes of its datasets."""
+        from .data.dataset_loaders import sizes_of
+
+        names = {"Train": "train", "Validation": "val", "Test": "test", "Predict": "predict"}
+        lines = [
+            f"{{{shown} dataloader: {sizes_of(getattr(self, f'{name}_dataloader'))}}}"
+            for shown, name in names.items()
+        ]
+        return os.linesep.join(lines)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state that checkpoints contain: plain data and tensors."""
         return {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..bus.errors import MetricError, UsageError
+from ..bus.errors import MetricError, NotAttachedError
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -26,11 +26,11 @@ class LoggingMixin:
         """The trainer to which the object is attached.
 
         Raises:
-            UsageError: it is attached to none.
+            NotAttachedError: it is attached to none.
         """
         if self._trainer is None and not self._is_exported:
-            raise UsageError(
-                f"{type(self).__name__} is not attached to a Trainer; trainer.fit(), validate(), "
+            raise NotAttachedError(
+                f"{type(self).__name__} is not attached to a `Trainer`; trainer.fit(), validate(), "
                 "test() and predict() attach it"
             )
         return self._trainer  # type: ignore[return-value]

@@ -319,12 +319,21 @@ class LightningModule(
 
         Args:
             optimizer: optimizer of the parameters.
-            gradient_clip_val: maximum norm, or maximum absolute value; None or 0 does not clip.
-            gradient_clip_algorithm: ``norm`` or ``value``; None means ``norm``.
+            gradient_clip_val: maximum norm, or maximum absolute value; None is the Trainer's, and 0
+                does not clip.
+            gradient_clip_algorithm: ``norm`` or ``value``; None is the Trainer's.
 
         Raises:
-            UsageError: the algorithm is neither.
+            UsageError: the algorithm is neither, or the Trainer clips at another value.
         """
+        if (trainer := self._trainer) is not None and (own := trainer.gradient_clip_val):
+            if gradient_clip_val not in (None, own):
+                raise UsageError(
+                    f"clip_gradients(gradient_clip_val={gradient_clip_val}) and "
+                    f"Trainer(gradient_clip_val={own}) were given; leave one out"
+                )
+            gradient_clip_val = own
+            gradient_clip_algorithm = gradient_clip_algorithm or trainer.gradient_clip_algorithm
         if not gradient_clip_val:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -7,6 +7,7 @@ NightbusError
 │   ├── MissingPackageError a feature needs a package that is not installed
 │   ├── MetricError         a metric's name, value, options or place is wrong
 │   ├── OutsideRunError     no run is active that could record it
+│   ├── NotAttachedError    a module or callback was never in a run; a RuntimeError too
 │   └── ForkedChildError    a forked child tried to continue its parent's run
 ├── RunFolderError          the run's folder is missing, locked or cannot be written
 ├── LogError                the event log
@@ -93,6 +94,10 @@ class MetricError(UsageError):
 
 class OutsideRunError(UsageError):
     """No run is active, yet or any more, that could record it."""
+
+
+class NotAttachedError(UsageError, RuntimeError):
+    """A module, datamodule or callback was asked for its Trainer, and has none."""
 
 
 class ForkedChildError(UsageError):

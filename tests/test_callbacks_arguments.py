@@ -126,11 +126,23 @@ def test_an_average_may_be_told_tensor_by_tensor(tmp_path: Path) -> None:
         nb.WeightAveraging(avg_fn=newest, multi_avg_fn=lambda *_: None)
 
 
-def test_ema_has_lightnings_order_of_arguments_under_its_name() -> None:
-    callback = nb.EMAWeightAveraging("cpu", False, 0.9, 2, 3, 4)
+@pytest.mark.parametrize(
+    ("options", "steps", "epochs"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5, 6, 7], []),
+        ({"update_every_n_steps": 5}, [0, 5], []),
+        ({"update_every_n_steps": 2, "update_starting_at_step": 3}, [4, 6], []),
+        ({"update_every_n_steps": 9, "update_starting_at_epoch": 2}, [0], [2, 3]),
+    ],
+)
+def test_ema_under_lightnings_name_is_updated_when_lightnings_is(
+    options: dict[str, Any], steps: list[int], epochs: list[int]
+) -> None:
+    callback = nb.EMAWeightAveraging("cpu", False, 0.9, **options)
 
-    assert (callback.decay, callback.update_every_n_steps) == (0.9, 2)
-    assert (callback.update_starting_at_step, callback.update_starting_at_epoch) == (3, 4)
+    assert callback.decay == 0.9
+    assert [step for step in range(8) if callback.should_update(step_idx=step)] == steps
+    assert [epoch for epoch in range(4) if callback.should_update(epoch_idx=epoch)] == epochs
 
 
 def test_callbacks_of_a_type_find_their_state_by_a_key_of_their_own(tmp_path: Path) -> None:

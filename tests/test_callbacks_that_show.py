@@ -155,6 +155,12 @@ def test_a_summary_may_be_drawn_as_a_table(
     assert said.count("net.0") == 1
 
 
+def test_a_rich_bar_brings_a_rich_summary(tmp_path: Path) -> None:
+    run = trainer(tmp_path, callbacks=[nb.RichProgressBar()], enable_model_summary=True, **SHOWS)
+
+    assert any(isinstance(callback, nb.RichModelSummary) for callback in run.callbacks)
+
+
 def test_a_summary_may_be_ones_own(tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 

@@ -145,7 +145,7 @@ def test_a_copy_of_a_module_that_was_made_in_a_run_belongs_to_none_and_can_be_tr
     trainer(tmp_path / "a", callbacks=[Takes()]).fit(module, datamodule=Data())
 
     twin = found[0]
-    with pytest.raises(nb.UsageError, match="not attached to a Trainer"):
+    with pytest.raises(nb.UsageError, match="not attached to a `Trainer`"):
         twin.trainer  # noqa: B018
     with pytest.raises(nb.UsageError, match="outside a run"):
         twin.put("x", 1.0)

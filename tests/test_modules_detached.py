@@ -208,3 +208,60 @@ def test_a_datamodule_learns_of_the_exception_that_ends_the_run(tmp_path: Path) 
         trainer(tmp_path).fit(Fails(), datamodule=data)
 
     assert data.seen is raised.value
+
+
+def test_a_module_without_a_trainer_says_so_with_a_runtime_error_too() -> None:
+    with pytest.raises(RuntimeError, match="Small is not attached to a `Trainer`") as raised:
+        _ = Small().trainer
+
+    assert isinstance(raised.value, nb.UsageError)
+
+
+def test_a_datamodule_shows_the_sizes_of_its_data() -> None:
+    class Data(nb.LightningDataModule):
+        def setup(self, stage: str) -> None:
+            self.size = 8
+
+        def train_dataloader(self) -> Any:
+            return loader(self.size)
+
+        def val_dataloader(self) -> Any:
+            return [loader(self.size), iter(())]
+
+    data = Data()
+    before = str(data)
+    data.setup("fit")
+
+    assert before == str(nb.LightningDataModule())
+    assert str(data).splitlines() == [
+        "{Train dataloader: size=8}",
+        "{Validation dataloader: 1. size=8 ; 2. size=NA}",
+        "{Test dataloader: None}",
+        "{Predict dataloader: None}",
+    ]
+
+
+def test_two_values_to_clip_gradients_at_contradict_each_other(tmp_path: Path) -> None:
+    class Clips(Small):
+        def configure_gradient_clipping(
+            self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any
+        ) -> None:
+            self.clip_gradients(optimizer, gradient_clip_val=0.01)
+
+    with pytest.raises(nb.UsageError, match=r"Trainer\(gradient_clip_val=0.5\) were given"):
+        trainer(tmp_path, gradient_clip_val=0.5).fit(Clips(), loader(4))
+
+
+def test_gradients_are_clipped_by_hand_as_the_trainer_says(tmp_path: Path) -> None:
+    class Clips(Small):
+        largest: Any = None
+
+        def configure_gradient_clipping(self, optimizer: Any, *_: Any) -> None:
+            self.clip_gradients(optimizer)
+            self.largest = max(float(p.grad.abs().max()) for p in self.parameters())  # type: ignore[union-attr]
+
+    module = Clips()
+    options: dict[str, Any] = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}
+    trainer(tmp_path, **options).fit(module, loader(4))
+
+    assert module.largest == pytest.approx(1e-3)

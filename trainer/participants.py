@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.gradient_accumulation_scheduler import GradientAccumulationScheduler
-from ..actors.callbacks.model_summary import ModelSummary
-from ..actors.callbacks.progress_bar import ProgressBarBase
+from ..actors.callbacks.model_summary import ModelSummary, RichModelSummary
+from ..actors.callbacks.progress_bar import ProgressBarBase, RichProgressBar
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
@@ -106,10 +106,12 @@ class Participants:
 
         Args:
             saves: add a RunCheckpoint.
-            shows_summary: add a ModelSummary.
+            shows_summary: add a ModelSummary; beside a RichProgressBar a RichModelSummary.
         """
+        draws_tables = any(isinstance(entry, RichProgressBar) for entry in self.callbacks)
+        summary = RichModelSummary if draws_tables else ModelSummary
         for wanted, kind, made in (
-            (shows_summary, ModelSummary, ModelSummary),
+            (shows_summary, ModelSummary, summary),
             (saves, Checkpoint, RunCheckpoint),
         ):
             if wanted and not any(isinstance(entry, kind) for entry in self.callbacks):

@@ -189,12 +189,8 @@ class ModelPruning(Callback):
             UsageError: there is nothing to prune.
         """
         self._names = {id(part): plain_name(name) for name, part in module.named_modules()}
-        self._pruned = [*self.filter_parameters_to_prune(self._find(module))]
-        if not self._pruned:
-            raise UsageError(
-                f"ModelPruning found no parameter of {type(module).__name__} called "
-                f"{' or '.join(self._parameter_names)}; give parameters_to_prune="
-            )
+        found = self.sanitize_parameters_to_prune(module, self._given, self._parameter_names)
+        self._pruned = [*self.filter_parameters_to_prune(found)]
         if self._lottery and self._resamples:
             self._copies = {id(part): copy.deepcopy(part) for part, _ in self._pruned}
         elif self._lottery:
@@ -238,22 +234,45 @@ class ModelPruning(Callback):
 
     # -- pruning -----------------------------------------------------------------------------
 
-    def _find(self, module: nn.Module) -> Parameters:
-        if self._given:
-            for part, name in self._given:
-                if id(part) not in self._names or not isinstance(_values(part, name), Tensor):
+    @staticmethod
+    def sanitize_parameters_to_prune(
+        module: nn.Module,
+        parameters_to_prune: Parameters | None = (),
+        parameter_names: Sequence[str] | None = None,
+    ) -> Parameters:
+        """Return the parameters to prune.
+
+        Args:
+            module: the module.
+            parameters_to_prune: pairs of a part of it and a parameter's name; none for all.
+            parameter_names: names of the parameters, if all are pruned; ``weight`` by default.
+
+        Raises:
+            UsageError: a part is not the module's, or there is no such parameter.
+        """
+        if parameters_to_prune:
+            parts = {id(part) for part in module.modules()}
+            for part, name in parameters_to_prune:
+                if id(part) not in parts or not isinstance(_values(part, name), Tensor):
                     raise UsageError(
                         f"parameters_to_prune has {name!r} of a {type(part).__name__}; expected "
                         "pairs of a part of the module and the name of one of its parameters"
                     )
-            return self._given
-        return [
+            return parameters_to_prune
+        names = parameter_names or ModelPruning.PARAMETER_NAMES[:1]
+        found = [
             (part, name)
             for part in module.modules()
             if part is not module and not isinstance(part, _CONTAINERS)
-            for name in self._parameter_names
+            for name in names
             if isinstance(_values(part, name), nn.Parameter)
         ]
+        if not found:
+            raise UsageError(
+                f"ModelPruning found no parameter of {type(module).__name__} called "
+                f"{' or '.join(names)}; give parameters_to_prune="
+            )
+        return found
 
     def _prune_if_due(self, trainer: "Trainer") -> None:
         epoch = trainer.current_epoch

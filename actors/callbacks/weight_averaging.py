@@ -327,15 +327,20 @@ class EMA(WeightAveraging):
 
 
 class EMAWeightAveraging(EMA):
-    """EMA with the order of arguments of Lightning's callback of this name.
+    """EMA as Lightning's callback of this name schedules it.
+
+    The average is updated after the steps whose number, from 0, is divisible by
+    ``update_every_n_steps``; and with ``update_starting_at_epoch`` also at the end of each epoch
+    from that one on.
 
     Args:
         device: device of the average; the module's by default.
         use_buffers: average buffers too; otherwise they are copied.
-        decay: as for EMA, like the others.
+        decay: weight of the average so far, from 0 to 1.
         update_every_n_steps: optimizer steps between two updates.
-        update_starting_at_step: number of optimizer steps before the first update.
-        update_starting_at_epoch: number of epochs before the first update.
+        update_starting_at_step: number of optimizer steps before the first update after a step.
+        update_starting_at_epoch: number of epochs before the first update at an epoch's end; None
+            for none.
     """
 
     def __init__(
@@ -351,10 +356,19 @@ class EMAWeightAveraging(EMA):
             decay,
             update_every_n_steps,
             update_starting_at_step,
-            update_starting_at_epoch,
-            device,
-            use_buffers,
+            device=device,
+            use_buffers=use_buffers,
         )
+        check_at_least("update_starting_at_epoch", update_starting_at_epoch, 0)
+        self._first_epoch = update_starting_at_epoch
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Return whether the step just made, or the epoch just ended, is due for an update."""
+        if step_idx is not None:
+            is_due = step_idx % self.update_every_n_steps == 0
+            return is_due and step_idx >= self.update_starting_at_step
+        first = self._first_epoch
+        return first is not None and epoch_idx is not None and epoch_idx >= first
 
 
 def _tensors(module: Any) -> Sequence[Tensor]:

@@ -1,6 +1,6 @@
 """Makes dataloaders of datasets, for a datamodule with nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,3 +30,33 @@ def dataloaders_of(datasets: Any, shuffle: bool, batch_size: int, num_workers: i
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def sizes_of(hook: Callable[[], Any]) -> str:
+    """Return the sizes of the datasets of the dataloaders that a hook returns, for people to read.
+
+    Args:
+        hook: such as ``train_dataloader``.
+
+    Returns:
+        ``size=64``, or ``1. size=16 ; 2. size=NA`` for several; ``None`` if there are none, or none
+        yet because the datamodule is not set up.
+    """
+    try:
+        found = hook()
+    except Exception:  # to be shown, a datamodule need not be set up
+        return "None"
+    if found is None:
+        return "None"
+    found = getattr(found, "iterables", found)
+    entries = list(found.values()) if isinstance(found, Mapping) else found
+    if not isinstance(entries, list | tuple):
+        return f"size={_size_of(found)}"
+    return " ; ".join(f"{i}. size={_size_of(entry)}" for i, entry in enumerate(entries, 1))
+
+
+def _size_of(loader: Any) -> str:
+    try:
+        return str(len(getattr(loader, "dataset", loader)))
+    except (TypeError, NotImplementedError):
+        return "NA"
