@@ -219,6 +219,7 @@ _FABRIC = {
     "utilities.exceptions": "MisconfigurationException",
     "utilities.rank_zero": _PYTORCH["utilities.rank_zero"],
     "utilities.seed": _PYTORCH["utilities.seed"],
+    "utilities.spike": "TrainingSpikeException",
     "utilities.throughput": "Throughput get_available_flops measure_flops",
     "utilities.types": "LRScheduler Optimizable Steppable",
     "utilities.warnings": "PossibleUserWarning disable_possible_user_warnings",

@@ -44,6 +44,12 @@ def test_a_name_that_is_called_otherwise_in_nightbus_is_the_same_thing() -> None
     assert exceptions.MisconfigurationException is nb.UsageError  # type: ignore[attr-defined]
 
 
+def test_a_progress_bar_is_the_callback_and_not_the_sink() -> None:
+    callbacks = module_at("lightning.pytorch.callbacks")
+
+    assert callbacks.ProgressBar is nb.ProgressBarBase  # type: ignore[attr-defined]
+
+
 def test_messages_of_rank_0_work_before_there_is_a_trainer() -> None:
     with pytest.warns(UserWarning, match="of rank 0"):
         module_at("lightning.pytorch.utilities").rank_zero_warn("of rank 0")  # type: ignore[attr-defined]
