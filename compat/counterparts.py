@@ -37,6 +37,8 @@ HOME_OF = {
             "TRAIN_DATALOADERS",
             "WarningCache",
             "apply_to_collection",
+            "is_overridden",
+            "is_param_in_hook_signature",
             "rank_zero_debug",
             "rank_zero_deprecation",
             "rank_zero_info",

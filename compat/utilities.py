@@ -1,9 +1,10 @@
-"""Small names that code written for Lightning imports: types, warnings, and what rank 0 says.
+"""Small names that code written for Lightning imports: types, warnings, what rank 0 says, checks.
 
 What Lightning has from ``lightning_utilities``, which torchmetrics brings, is the same here.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from lightning_utilities.core.apply_func import apply_to_collection as apply_to_collection
@@ -17,7 +18,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from ..actors import Callback, LightningDataModule, LightningModule
+from ..actors.overrides import is_own
 from ..actors.process.rank_zero import announce_rank
+from ..bus.errors import UsageError
 
 announce_rank()  # without which the functions above raise
 
@@ -53,3 +57,47 @@ class PossibleUserWarning(UserWarning):
 
 class LightningDeprecationWarning(DeprecationWarning):
     """A category for filters; nightbus warns with DeprecationWarning."""
+
+
+def is_overridden(
+    method_name: str, instance: object | None = None, parent: type[object] | None = None
+) -> bool:
+    """Return whether an object defines a method itself, as Lightning's function of this name.
+
+    Args:
+        method_name: the method.
+        instance: a module, datamodule or callback; None overrides nothing.
+        parent: the class whose method counts as not overridden; by default all of nightbus.
+
+    Raises:
+        UsageError: the object is none of these, and no parent is given.
+    """
+    if instance is None:
+        return False
+    if parent is not None:
+        own = getattr(instance, method_name, None)
+        own = getattr(own, "__func__", own)
+        return own is not None and own is not getattr(parent, method_name, None)
+    if not isinstance(instance, LightningModule | LightningDataModule | Callback):
+        raise UsageError(
+            f"{type(instance).__name__} is no module, datamodule or callback; give the class whose "
+            "methods it may override as parent"
+        )
+    return is_own(instance, method_name)
+
+
+def is_param_in_hook_signature(
+    hook_fx: Callable[..., Any], param: str, explicit: bool = False, min_args: int | None = None
+) -> bool:
+    """Return whether a method takes an argument, besides the first one, its object.
+
+    Args:
+        hook_fx: the method.
+        param: the argument's name.
+        explicit: ``*args`` do not count.
+        min_args: a method with this many arguments takes it, whatever their names.
+    """
+    spec = inspect.getfullargspec(inspect.unwrap(hook_fx))
+    names = spec.args[1:]
+    is_taken = param in names or (not explicit and spec.varargs is not None)
+    return is_taken or (min_args is not None and len(names) >= min_args)

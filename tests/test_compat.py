@@ -44,6 +44,33 @@ def test_a_name_that_is_called_otherwise_in_nightbus_is_the_same_thing() -> None
     assert exceptions.MisconfigurationException is nb.UsageError  # type: ignore[attr-defined]
 
 
+def test_is_overridden_knows_what_a_class_defines_itself() -> None:
+    is_overridden = module_at("lightning.pytorch.utilities.model_helpers").is_overridden  # type: ignore[attr-defined]
+    model = module_at("lightning.pytorch.demos.boring_classes").BoringModel()  # type: ignore[attr-defined]
+
+    assert is_overridden("training_step", model)
+    assert not is_overridden("predict_step", model)
+    assert not is_overridden("training_step", model, parent=type(model))
+    assert not is_overridden("training_step", None)
+    with pytest.raises(nb.UsageError, match="object is no module, datamodule or callback"):
+        is_overridden("training_step", object())
+
+
+def test_is_param_in_hook_signature_knows_what_a_hook_takes() -> None:
+    takes = module_at("lightning.pytorch.utilities.signature_utils").is_param_in_hook_signature  # type: ignore[attr-defined]
+
+    class Steps:
+        def named(self, batch: int) -> None: ...
+
+        def rest(self, *args: int) -> None: ...
+
+    assert takes(Steps.named, "batch")
+    assert not takes(Steps.named, "batch_idx")
+    assert takes(Steps.named, "batch_idx", min_args=1)
+    assert takes(Steps.rest, "batch")
+    assert not takes(Steps.rest, "batch", explicit=True)
+
+
 def test_a_progress_bar_is_the_callback_and_not_the_sink() -> None:
     callbacks = module_at("lightning.pytorch.callbacks")
 
