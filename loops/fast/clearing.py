@@ -3,7 +3,8 @@
 from torch.autograd import profiler
 from torch.optim import Optimizer
 
-_ZERO_GRAD = Optimizer.zero_grad
+_is_torchs = Optimizer.zero_grad.__globals__["__name__"].startswith("torch.")
+_ZERO_GRAD: object = Optimizer.zero_grad if _is_torchs else object()  # a user's patch is called
 
 
 def clear_gradients(optimizer: Optimizer) -> None:

@@ -1,12 +1,15 @@
 """Gradients are cleared as torch clears them."""
 
+import runpy
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import profiler
 
+from nightbus.loops.fast import clearing
 from nightbus.loops.fast.clearing import clear_gradients
 
 
@@ -52,6 +55,16 @@ def test_a_method_that_was_set_on_the_optimizer_is_called() -> None:
     clear_gradients(optimizer)
     optimizer.zero_grad.assert_called_once_with()
     assert parameters[0].grad is not None
+
+
+def test_a_method_that_was_patched_before_this_was_imported_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", lambda self: calls.append(self))
+    optimizer = torch.optim.SGD(parameters_with_gradients())
+    runpy.run_path(clearing.__file__)["clear_gradients"](optimizer)
+    assert calls == [optimizer]
 
 
 def test_a_profiler_finds_it_under_torchs_name() -> None:
