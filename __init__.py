@@ -54,6 +54,11 @@ if TYPE_CHECKING:
     from .actors.optimization.lightning_optimizer import LightningOptimizer as LightningOptimizer
     from .actors.process.rank_zero import is_main as is_main
     from .actors.process.rank_zero import rank_zero_only as rank_zero_only
+    from .actors.profilers.advanced import AdvancedProfiler as AdvancedProfiler
+    from .actors.profilers.profiler import PassThroughProfiler as PassThroughProfiler
+    from .actors.profilers.profiler import Profiler as Profiler
+    from .actors.profilers.pytorch import PyTorchProfiler as PyTorchProfiler
+    from .actors.profilers.simple import SimpleProfiler as SimpleProfiler
     from .actors.ranks.strategy import DDPStrategy as DDPStrategy
     from .bus.actor import Actor as Actor
     from .bus.actor import Supervision as Supervision
@@ -199,6 +204,11 @@ _HOME_OF = {
     **dict.fromkeys(_DELIVERY_ERRORS, ".bus.errors"),
     **dict.fromkeys(_STATES, ".trainer.state"),
     "Actor": ".bus.actor",
+    "AdvancedProfiler": ".actors.profilers.advanced",
+    "PassThroughProfiler": ".actors.profilers.profiler",
+    "Profiler": ".actors.profilers.profiler",
+    "PyTorchProfiler": ".actors.profilers.pytorch",
+    "SimpleProfiler": ".actors.profilers.simple",
     "BatchSizeFinder": ".trainer.tuner.callbacks",
     "BusMonitor": ".actors.bus_monitor",
     "CSV": ".sinks.csv",

@@ -72,9 +72,6 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     "amp_level": _Unsupported(_MIXED),
     "use_amp": _Unsupported(_MIXED, (None, False)),
     # Output.
-    "profiler": _Unsupported(
-        "nothing: every hook's time is in the log, see `nightbus show RUN`", (None, False)
-    ),
     "weights_summary": _Unsupported(
         "enable_model_summary=, and ModelSummary(max_depth=-1) among callbacks",
         ("top",),

@@ -17,6 +17,7 @@ from .loaders import Loaders
 from .metrics.metrics import Metrics
 from .module import LightningModule
 from .optimization.progress import OptimizationProgress, Progress
+from .profilers.profiler import Profiler
 from .ranks.group import Group
 from .ranks.strategy import DDPStrategy
 
@@ -33,6 +34,7 @@ class RunContext(ABC):
         group: the ranks that train together; of this process alone until a run joins others.
         ddp: how they train together.
         device: the device of training, and its precision.
+        profiler: measures what hooks take.
         loaders: the dataloaders, and how many batches of each are read.
         metrics: records what is put and logged.
         optimization_progress: counts the steps of all runs of the trainer.
@@ -54,6 +56,7 @@ class RunContext(ABC):
     group: Group
     ddp: DDPStrategy
     device: Device
+    profiler: Profiler
     loaders: Loaders
     metrics: Metrics
     optimization_progress: OptimizationProgress

@@ -1,6 +1,6 @@
 """Wiring: assigns handlers to hooks, and finds what loops may leave out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -91,6 +91,8 @@ class Wiring:
             if self._syncs_steps:  # first, because callbacks read the values of all ranks
                 ends = handlers.get("on_train_batch_end", ())
                 handlers["on_train_batch_end"] = [self._sync_step, *ends]
+        if context.profiler.profiles_hooks:
+            handlers = self._profiled(handlers, defaults)
         context.routes.set_handlers(handlers, defaults)
         self.evaluates_first = evaluates_first(optimization.optimizers)
         self.has_training_step_end = is_overridden(module, "training_step_end")
@@ -118,6 +120,14 @@ class Wiring:
             arguments = step_arguments if name == "training_step" else HOOKS[name].arguments
             *others, step = handlers[name]  # the module's is the last
             handlers[name] = [*others, self.sources.iterated(name, step, arguments)]
+
+    def _profiled(
+        self, handlers: Mapping[str, Sequence[HookHandler]], defaults: Mapping[str, HookHandler]
+    ) -> dict[str, list[HookHandler]]:
+        """Return handlers that are profiled, one for each hook that does something."""
+        all_handlers = {**{name: [default] for name, default in defaults.items()}, **handlers}
+        wrapped = self._context.profiler.wrapped
+        return {name: [wrapped(name, chained(name, each))] for name, each in all_handlers.items()}
 
     def _sync_step(self, *_: Any) -> None:
         self._context.metrics.sync_step()

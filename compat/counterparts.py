@@ -95,8 +95,8 @@ _INSTEAD = {
         _DDP,
     ),
     **dict.fromkeys(
-        ("SimpleProfiler", "AdvancedProfiler", "PyTorchProfiler", "profiler", "profilers"),
-        "use `nightbus show RUN`: every hook's time is in the log",
+        ("profiler", "profilers"),
+        f"{_ALL_HERE}.SimpleProfiler, .AdvancedProfiler, .PyTorchProfiler",
     ),
     "callbacks": f"{_ALL_HERE}.ModelCheckpoint",
     "callback": f"{_ALL_HERE}.Callback",

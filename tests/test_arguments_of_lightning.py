@@ -211,6 +211,7 @@ def test_barebones_has_nothing_that_takes_time(tmp_path: Path) -> None:
         {"num_sanity_val_steps": 2},
         {"fast_dev_run": True},
         {"detect_anomaly": True},
+        {"profiler": "simple"},
         {"log_every_n_steps": 5},
     ],
     ids=str,
@@ -231,7 +232,7 @@ def test_arguments_can_be_read_off_the_trainer_as_they_hold() -> None:
     assert run.check_val_every_n_epoch == 1
     assert run.precision == "32-true"
     assert (run.min_epochs, run.min_steps) == (1, None)
-    assert (run.num_devices, run.device_ids, run.profiler) == (1, [0], None)
+    assert (run.num_devices, run.device_ids) == (1, [0])
     assert quick.limit_test_batches == 2
     assert quick.num_sanity_val_steps == 0
     assert not hasattr(run, "weights_summary")

@@ -85,10 +85,11 @@ ROOMS = {
     "actors/checkpoints": frozenset[str](),
     "actors/optimization": frozenset[str](),
     "actors/data": frozenset[str](),
+    "actors/profilers": frozenset[str](),
     "actors/ranks": frozenset[str](),
     "actors/metrics": frozenset({"checkpoints", "data", "ranks"}),
     "actors/hall": frozenset(
-        {"checkpoints", "data", "metrics", "optimization", "process", "ranks"}
+        {"checkpoints", "data", "metrics", "optimization", "process", "profilers", "ranks"}
     ),
     "actors/callbacks": frozenset(
         {"checkpoints", "data", "hall", "metrics", "optimization", "ranks"}

@@ -533,7 +533,6 @@ def test_a_fit_for_which_no_epoch_is_left_says_so(
         ({"auto_select_gpus": True}, "CUDA_VISIBLE_DEVICES"),
         ({"strategy": "ddp_spawn"}, "use 'ddp', whose processes are started as scripts"),
         ({"strategy": "fsdp"}, "use 'ddp', which keeps a copy of the module on each device"),
-        ({"profiler": "simple"}, "every hook's time is in the log"),
         ({"plugins": [object()]}, "precision= and accelerator="),
         ({"train_percent_check": 0.1}, "limit_train_batches="),
     ],

@@ -413,11 +413,6 @@ class TrainerProperties(DataProperties):
         return self.participants.progress_bar
 
     @property
-    def profiler(self) -> None:
-        """Always None: the log contains the time of every hook."""
-        return None
-
-    @property
     def logger(self) -> Any:
         """The first sink, or the Lightning logger that it wraps; None if there is no sink."""
         return next(iter(self.loggers), None)

@@ -64,12 +64,29 @@ def run(
     try:
         with ending_with_others(trainer):
             trainer.join_ranks()
-            result = _run(trainer, function, body, given)
+            with _profiled(trainer, function):
+                result = _run(trainer, function, body, given)
         if not trainer.interrupted:
             ended = TrainerStatus.FINISHED
         return result
     finally:
         state.status = ended
+
+
+@contextmanager
+def _profiled(trainer: TrainerParts, function: Function) -> Iterator[None]:
+    """Have the trainer's profiler measure a function, and show what it found."""
+    profiler = trainer.profiler
+
+    def folder() -> Path:
+        return trainer.default_root_dir if trainer.run_folder is None else trainer.run_folder.path
+
+    profiler.setup(function, trainer.local_rank, folder)
+    try:
+        yield
+    finally:
+        profiler.teardown(function)
+    profiler.describe()
 
 
 @contextmanager

@@ -35,6 +35,8 @@ from ..actors.module import LightningModule
 from ..actors.optimization.progress import OptimizationProgress
 from ..actors.overrides import is_overridden
 from ..actors.process.slurm import check_requeue
+from ..actors.profilers.choice import parse_profiler
+from ..actors.profilers.profiler import Profiler
 from ..actors.ranks.devices import parse_devices
 from ..actors.ranks.group import AloneGroup, Group
 from ..actors.ranks.strategy import DDPStrategy, parse_strategy
@@ -168,6 +170,10 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
             ``torch.enable_grad()`` brings back. Validation within ``fit`` always does the latter.
         barebones: measure speed alone: no log, checkpoints, sinks, progress bar, summary, sanity
             check or control socket. Asking for one of them as well is an error.
+        profiler: measure what hooks take, and show it when a function ends: ``simple`` (the time
+            of each), ``advanced`` (of each function in it), ``pytorch`` (the operations of some
+            steps, and a trace of them in the run's folder), or a Profiler. It costs time; the log
+            has the time of each hook anyway, see ``nightbus show``.
 
     Raises:
         UsageError: an argument is invalid; the message says which values are valid.
@@ -226,6 +232,7 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
         hang_timeout: float | None = None,
         inference_mode: bool = True,
         barebones: bool = False,
+        profiler: Profiler | str | None = None,
     ) -> None:
         asked = parse_devices(devices, accelerator)
         self.world = asked.world(check_at_least("num_nodes", num_nodes, 1))
@@ -263,6 +270,7 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
             multiple_trainloader_mode,
         )
         self.loaders.use_distributed_sampler = use_distributed_sampler
+        self.profiler = parse_profiler(profiler)
         self.sync_batchnorm, self.inference_mode = sync_batchnorm, inference_mode
         self.prepare_data_per_node = prepare_data_per_node
         self._set_gradients(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm)

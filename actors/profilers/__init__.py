@@ -1,0 +1,1 @@
+"""Profilers: how long hooks, and actions that users name, take."""

@@ -1,0 +1,139 @@
+"""Profiler: the base of profilers, and PassThroughProfiler, which does nothing."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...bus.system.paths import as_path
+from ...bus.system.streams import notify_user
+
+
+class Profiler:
+    """The base of profilers: derive your own, with ``start``, ``stop`` and ``summary``.
+
+    The hooks that do something are actions, by their names, such as ``training_step``; further ones
+    are named by ``with trainer.profiler.profile("name"):``. When ``fit``, ``validate``, ``test`` or
+    ``predict`` ends, the summary is shown on stderr, or written to a file.
+
+    Args:
+        dirpath: folder of the files; that of the run by default.
+        filename: first part of the files' names; None shows the summary instead.
+
+    Attributes:
+        profiles_hooks: the actions are hooks, too.
+    """
+
+    profiles_hooks: ClassVar = True
+
+    def __init__(
+        self, dirpath: str | os.PathLike[str] | None = None, filename: str | None = None
+    ) -> None:
+        self.dirpath = None if dirpath is None else as_path(dirpath)
+        self.filename = filename
+        self._stage, self._rank = "", 0
+        self._folder: Callable[[], Path] = Path.cwd
+
+    def setup(self, stage: str, local_rank: int, folder: Callable[[], Path]) -> None:
+        """Prepare for a function.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+            local_rank: which process of this machine it is.
+            folder: returns the folder of the run, for files.
+        """
+        self._stage, self._rank, self._folder = stage, local_rank, folder
+
+    def teardown(self, stage: str) -> None:
+        """End what was begun for a function.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+        """
+
+    @abstractmethod
+    def start(self, action_name: str) -> None:
+        """Begin an action."""
+
+    @abstractmethod
+    def stop(self, action_name: str) -> None:
+        """End an action."""
+
+    @abstractmethod
+    def summary(self) -> str:
+        """Return what was found, as text; empty for nothing."""
+
+    @contextmanager
+    def profile(self, action_name: str) -> Iterator[str]:
+        """Profile what is done within, as an action.
+
+        Args:
+            action_name: its name.
+        """
+        self.start(action_name)
+        try:
+            yield action_name
+        finally:
+            self.stop(action_name)
+
+    def wrapped(self, hook: str, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook's handler that is profiled.
+
+        Args:
+            hook: the hook, which names the action.
+            handler: what it does.
+        """
+
+        @wraps(handler, assigned=(), updated=())
+        def profiled(*objects: Any) -> Any:
+            self.start(hook)
+            try:
+                return handler(*objects)
+            finally:
+                self.stop(hook)
+
+        return profiled
+
+    def describe(self) -> None:
+        """Show the summary, or write it to a file."""
+        text = self.summary()
+        if not text:
+            return
+        if self.filename is not None:
+            self.path_of("txt").write_text(text + "\n")
+        elif self._rank == 0:
+            notify_user(f"nightbus: profile of {self._stage}\n{text}")
+
+    def path_of(self, suffix: str, name: str = "") -> Path:
+        """Return the path of a file for this function and process; its folder exists.
+
+        Args:
+            suffix: of the file, without a dot.
+            name: its name, unless ``filename`` was given.
+        """
+        folder = self._folder() if self.dirpath is None else self.dirpath
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{self._stage}-{self.filename or name}-rank{self._rank}.{suffix}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the run, for copies and pickles."""
+        return {**vars(self), "_folder": Path.cwd}
+
+
+class PassThroughProfiler(Profiler):
+    """Profiles nothing: what a Trainer has without ``profiler=``."""
+
+    profiles_hooks = False
+
+    def start(self, action_name: str) -> None:
+        """Do nothing."""
+
+    def stop(self, action_name: str) -> None:
+        """Do nothing."""
+
+    def summary(self) -> str:
+        """Return nothing."""
+        return ""

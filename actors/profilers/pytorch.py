@@ -1,0 +1,140 @@
+"""PyTorchProfiler: torch's own profiler, for some steps, with a trace of them."""
+
+import os
+from collections.abc import Callable, Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...bus.errors import UsageError
+from .profiler import Profiler
+
+_STEPS = ("training_step", "validation_step", "test_step", "predict_step")
+
+
+class PyTorchProfiler(Profiler):
+    """Profiles operations of some steps with torch.profiler, and writes a trace of them.
+
+    The trace, for https://ui.perfetto.dev or chrome://tracing, is in the run's folder. It has the
+    hooks, and the actions that are named, as ranges.
+
+    Args:
+        dirpath: folder of the files; that of the run by default.
+        filename: first part of the files' names; None shows the table instead.
+        group_by_input_shapes: the table tells operations with inputs of other shapes apart.
+        export_to_chrome: write the trace.
+        row_limit: number of the table's rows; -1 for all.
+        sort_by_key: column by which the table is sorted; the time on the GPU by default, or on the
+            CPU without one.
+        table_kwargs: further arguments of the table.
+        **profiler_kwargs: arguments of torch.profiler.profile, such as ``schedule``: by default,
+            one step is left out, one is for warming up, and three are recorded.
+
+    Raises:
+        UsageError: torch.profiler.profile has no such argument.
+    """
+
+    def __init__(
+        self,
+        dirpath: str | os.PathLike[str] | None = None,
+        filename: str | None = None,
+        group_by_input_shapes: bool = False,
+        export_to_chrome: bool = True,
+        row_limit: int = 20,
+        sort_by_key: str | None = None,
+        table_kwargs: Mapping[str, Any] | None = None,
+        **profiler_kwargs: Any,
+    ) -> None:
+        super().__init__(dirpath, filename)
+        known = signature(torch.profiler.profile).parameters
+        for name in profiler_kwargs:
+            if name not in known:
+                raise UsageError(
+                    f"PyTorchProfiler has no argument {name!r}, nor has torch.profiler.profile"
+                )
+        self._by_shapes, self._exports = group_by_input_shapes, export_to_chrome
+        has_gpu = torch.cuda.is_available()
+        self._table = {
+            "row_limit": row_limit,
+            "sort_by": sort_by_key or ("cuda_time_total" if has_gpu else "cpu_time_total"),
+            **(table_kwargs or {}),
+        }
+        self._options = {"record_shapes": group_by_input_shapes, **profiler_kwargs}
+        self._profile: torch.profiler.profile | None = None
+        self._ranges: dict[str, Any] = {}
+        self._text = ""
+
+    def setup(self, stage: str, local_rank: int, folder: Callable[[], Path]) -> None:
+        """Begin to profile.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+            local_rank: which process of this machine it is.
+            folder: returns the folder of the run, for files.
+        """
+        super().setup(stage, local_rank, folder)
+        self._text = ""
+        options: dict[str, Any] = {
+            "schedule": torch.profiler.schedule(wait=1, warmup=1, active=3, repeat=1),
+            "on_trace_ready": self._keep,
+            **self._options,
+        }
+        self._profile = torch.profiler.profile(**options)
+        self._profile.__enter__()
+
+    def teardown(self, stage: str) -> None:
+        """End profiling.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+        """
+        self._ranges.clear()
+        profile, self._profile = self._profile, None
+        if profile is not None:
+            profile.__exit__(None, None, None)
+
+    def _keep(self, profile: torch.profiler.profile) -> None:
+        averages = profile.key_averages(group_by_input_shape=self._by_shapes)
+        self._text = averages.table(**self._table)
+        if self._exports:
+            profile.export_chrome_trace(str(self.path_of("json", "trace")))
+
+    def start(self, action_name: str) -> None:
+        """Begin an action, which is a range in the trace."""
+        if self._profile is not None and action_name not in self._ranges:
+            entered = torch.profiler.record_function(action_name)
+            entered.__enter__()
+            self._ranges[action_name] = entered
+
+    def stop(self, action_name: str) -> None:
+        """End an action; with that of a step, a step of the profiler ends."""
+        if (entered := self._ranges.pop(action_name, None)) is not None:
+            entered.__exit__(None, None, None)
+
+    def wrapped(self, hook: str, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook's handler that is profiled; a batch's first hook ends the step before.
+
+        Args:
+            hook: the hook, which names the action.
+            handler: what it does.
+        """
+        inner = super().wrapped(hook, handler)
+        if hook not in _STEPS:
+            return inner
+
+        def stepping(*objects: Any) -> Any:
+            if self._profile is not None:
+                self._profile.step()
+            return inner(*objects)
+
+        return stepping
+
+    def summary(self) -> str:
+        """Return the table of operations; empty if there were too few steps to record one."""
+        return self._text
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the profiler that runs."""
+        return {**super().__getstate__(), "_profile": None, "_ranges": {}}

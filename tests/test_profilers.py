@@ -1,0 +1,144 @@
+"""What profilers say of a run."""
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, assert_same, loader, trainer, weights
+
+import nightbus as nb
+
+
+class Names(Small):
+    """Names an action of its own in each step."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        with self.trainer.profiler.profile("mine"):
+            return super().training_step(batch, batch_idx)
+
+
+def test_a_simple_profile_has_each_hook_and_each_action_that_was_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, profiler="simple")
+
+    run.fit(Names(), loader(24), loader(4))
+
+    assert isinstance(run.profiler, nb.SimpleProfiler)
+    durations = run.profiler.recorded_durations
+    counts = {name: len(durations[name]) for name in ("training_step", "mine", "backward")}
+    assert counts == dict.fromkeys(counts, 6)
+    assert len(durations["validation_step"]) == 2
+    assert sum(durations["training_step"]) >= sum(durations["mine"]) > 0
+    said = capsys.readouterr().err
+    assert "nightbus: profile of fit" in said
+    assert {"mine", "training_step", "configure_optimizers"} <= set(said.split())
+
+
+def test_without_a_profiler_actions_that_are_named_do_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path)
+
+    run.fit(Names(), loader(8))
+
+    assert isinstance(run.profiler, nb.PassThroughProfiler)
+    assert "profile" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("profiler", ["simple", "advanced", "pytorch"])
+def test_training_is_the_same_with_a_profiler(tmp_path: Path, profiler: str) -> None:
+    plain, profiled = Small(), Small()
+
+    trainer(tmp_path).fit(plain, loader())
+    trainer(tmp_path, profiler=profiler).fit(profiled, loader())
+
+    assert_same(weights(profiled), weights(plain))
+
+
+def test_an_advanced_profile_has_the_functions_of_each_action(tmp_path: Path) -> None:
+    profiler = nb.AdvancedProfiler(tmp_path / "profile", "mine", 5, dump_stats=True)
+
+    trainer(tmp_path, profiler=profiler).fit(Names(), loader(8))
+
+    text = (tmp_path / "profile/fit-mine-rank0.txt").read_text()
+    assert "training_step\n" in text
+    assert "cumtime" in text
+    assert list((tmp_path / "profile").glob("*.prof"))
+
+
+def test_a_profile_of_torch_has_operations_and_a_trace_in_the_runs_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, profiler="pytorch")
+
+    run.fit(Names(), loader(24))
+
+    assert "aten::" in capsys.readouterr().err
+    assert run.run_folder is not None
+    trace = json.loads((run.run_folder.path / "fit-trace-rank0.json").read_text())
+    named = {event.get("name") for event in trace["traceEvents"]}
+    assert {"mine", "training_step", "backward"} <= named
+
+
+def test_a_profiler_of_ones_own_is_used(tmp_path: Path) -> None:
+    class Counts(nb.Profiler):
+        def __init__(self) -> None:
+            super().__init__(tmp_path, "counts")
+            self.begun: list[str] = []
+
+        def start(self, action_name: str) -> None:
+            self.begun.append(action_name)
+
+        def stop(self, action_name: str) -> None:
+            pass
+
+        def summary(self) -> str:
+            return f"{self.begun.count('training_step')} steps"
+
+    trainer(tmp_path, profiler=Counts()).fit(Small(), loader(8))
+
+    assert (tmp_path / "fit-counts-rank0.txt").read_text() == "2 steps\n"
+
+
+@pytest.mark.parametrize("profiler", ["simple", "advanced", "pytorch"])
+def test_a_trainer_with_a_profiler_can_be_copied(tmp_path: Path, profiler: str) -> None:
+    run = trainer(tmp_path, profiler=profiler)
+    run.fit(Small(), loader(4))
+
+    for twin in (copy.deepcopy(run), pickle.loads(pickle.dumps(run))):
+        assert type(twin.profiler) is type(run.profiler)
+
+
+@pytest.mark.parametrize(
+    ("profiler", "message"),
+    [
+        ("fast", "expected 'simple', 'advanced', 'pytorch', a nightbus.Profiler"),
+        (torch, "expected 'simple'"),
+    ],
+)
+def test_what_is_no_profiler_is_refused(profiler: Any, message: str) -> None:
+    with pytest.raises(nb.UsageError, match=message):
+        nb.Trainer(profiler=profiler)
+
+
+def test_actions_that_do_not_match_are_refused() -> None:
+    simple, advanced = nb.SimpleProfiler(), nb.AdvancedProfiler()
+    simple.start("a")
+    advanced.start("a")
+    advanced.start("b")
+
+    with pytest.raises(nb.UsageError, match="has begun already"):
+        simple.start("a")
+    with pytest.raises(nb.UsageError, match="has not begun"):
+        simple.stop("b")
+    with pytest.raises(nb.UsageError, match="running: a, b"):
+        advanced.stop("a")
+    advanced.stop("b")
+    advanced.stop("a")
+    with pytest.raises(nb.UsageError, match="nor has torch"):
+        nb.PyTorchProfiler(emit_nvtx=True)
