@@ -12,13 +12,15 @@ MUTANTS ?= 1000000
 ROUNDS ?= 500
 SEED ?= 1
 SEEDS ?= 20000
+VERSIONS ?= oldest
 
 # -qq: errors are shown, progress and warnings are not.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-long fuzz faults faults-of-ranks kill-trials simulate simulate-ranks schemas \
-	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu build clean
+	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu build \
+	release-check try-versions clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -97,6 +99,17 @@ simulate-ranks: $(READY) ## simulate ranks that agree, 20,000 times; SEEDS=... S
 
 build: $(READY) ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation
+
+release-check: $(READY) ## build, and check and try what would be released, with each extra
+	@$(PIP_INSTALL) twine check-wheel-contents
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation
+	@$(BIN)/twine check --strict dist/*
+	@$(BIN)/check-wheel-contents dist/*.whl
+	@$(BIN)/python tests/release/try_wheel.py dist/*.whl
+
+try-versions: $(READY) ## run tests with the oldest versions of what is required; VERSIONS=newest
+	@$(BIN)/python tests/release/try_versions.py $(VERSIONS)
 
 clean: ## remove what tools and builds left behind; .venv and runs/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

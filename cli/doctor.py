@@ -47,7 +47,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _describe(is_json: bool) -> int:
-    from ..bus.inspection.self_report import self_report
+    from .self_report import self_report
 
     report = self_report()
     sys.stdout.write(as_json(report) if is_json else _text_of_self(report))

@@ -33,7 +33,7 @@ def test_it_tells_the_versions_of_what_nightbus_requires_and_of_its_extras(
 def test_a_missing_package_of_an_extra_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nightbus.bus.inspection.self_report as module
+    import nightbus.cli.self_report as module
 
     monkeypatch.setattr(module, "requires", lambda _: ["torch>=2", "nosuch>=1; extra == 'more'"])
     assert main(["doctor", "--self"]) == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..secrets.redaction import without_secrets
+from ..bus.secrets.redaction import without_secrets
 
 _PACKAGE = "nightbus"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -59,7 +59,7 @@ def self_report() -> SelfReport:
     packages, extras = _requirements()
     told = sorted((name, value) for name, value in os.environ.items() if _VARIABLES.match(name))
     return SelfReport(
-        nightbus=f"{_version(_PACKAGE)} in {Path(__file__).parent.parent.parent}",
+        nightbus=f"{_version(_PACKAGE)} in {Path(__file__).parent.parent}",
         python=f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
         machine=_machine(),
         gpus=_gpus(),
