@@ -1,6 +1,5 @@
 """ProgressBarBase, TQDMProgressBar and RichProgressBar: which progress bar a Trainer shows."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -84,12 +83,12 @@ class ProgressBarBase(Callback):
     @property
     def total_train_batches(self) -> int | float:
         """Number of training batches of an epoch; infinite if it is not known."""
-        return _known(self.trainer.num_training_batches)
+        return self.trainer.num_training_batches
 
     @property
     def total_val_batches(self) -> int | float:
         """Number of batches of all validation dataloaders."""
-        return sum(map(_known, self.trainer.num_val_batches))
+        return sum(self.trainer.num_val_batches)
 
     @property
     def total_val_batches_current_dataloader(self) -> int | float:
@@ -106,8 +105,8 @@ class ProgressBarBase(Callback):
         """Number of batches of the prediction dataloader that is read."""
         return self._of_current(self.trainer.num_predict_batches)
 
-    def _of_current(self, batches: Sequence[int | None]) -> int | float:
-        return _known(batches[self._dataloader_idx or 0])
+    def _of_current(self, batches: Sequence[int | float]) -> int | float:
+        return batches[self._dataloader_idx or 0]
 
     def has_dataloader_changed(self, dataloader_idx: int) -> bool:
         """Return whether this is another dataloader than at the last call, and note it.
@@ -250,7 +249,3 @@ class RichProgressBar(_OfTrainer):
     def bar_options(self) -> dict[str, Any]:
         given = {name: value for name, value in vars(self.theme).items() if value is not None}
         return {**super().bar_options(), "styles": given, "console_options": self._console_kwargs}
-
-
-def _known(batches: int | None) -> int | float:
-    return math.inf if batches is None else batches

@@ -3,6 +3,7 @@
 import os
 from array import array
 from collections import defaultdict
+from typing import Any
 
 from ...bus.clock import monotonic
 from ...bus.errors import UsageError
@@ -75,12 +76,12 @@ class SimpleProfiler(Profiler):
             lines.append(line)
         return "\n".join(lines)
 
-    def __getstate__(self) -> dict[str, object]:
+    def __getstate__(self) -> dict[str, Any]:
         """Leave out actions that have begun, and what a pickle cannot hold."""
         recorded = dict(self.recorded_durations)
         return {**super().__getstate__(), "recorded_durations": recorded, "_began_s": {}}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         recorded = state.pop("recorded_durations")
         vars(self).update(state)
-        self.recorded_durations = defaultdict(lambda: array("d"), recorded)  # type: ignore[arg-type]
+        self.recorded_durations = defaultdict(lambda: array("d"), recorded)
