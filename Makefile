@@ -20,7 +20,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-long fuzz faults faults-of-ranks kill-trials simulate simulate-ranks schemas \
 	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu build \
-	release-check try-versions clean
+	release-check try-versions docs docs-serve pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -111,6 +111,15 @@ release-check: $(READY) ## build, and check and try what would be released, with
 try-versions: $(READY) ## run tests with the oldest versions of what is required; VERSIONS=newest
 	@$(BIN)/python tests/release/try_versions.py $(VERSIONS)
 
+docs: $(READY) ## build the site into build/site, with warnings as errors, and check its links
+	@$(BIN)/python docs/site/site_build.py
+
+docs-serve: $(READY) ## build the site and serve it on this machine
+	@$(BIN)/python docs/site/site_build.py --serve
+
+pictures: $(READY) ## run the examples and draw the pictures of their pages again
+	@$(BIN)/python docs/site/site_pictures.py
+
 clean: ## remove what tools and builds left behind; .venv and runs/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
@@ -123,7 +132,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV). This takes minutes, and only the first time ..." >&2
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) setuptools
-	@$(PIP_INSTALL) --no-build-isolation -e '.[examples,test,dev]'
+	@$(PIP_INSTALL) --no-build-isolation -e '.[examples,test,dev,docs]'
 	@touch $@
 
 $(PEERS_READY): $(READY)

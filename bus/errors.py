@@ -201,7 +201,7 @@ class RankMismatchError(RankError):
 
 
 class RankLostError(RankError):
-    """A rank failed, is silent or stuck, so that the others cannot go on.
+    """A rank failed, is silent or stuck, so the others cannot continue.
 
     Args:
         rank: the culprit; -1 if unknown.

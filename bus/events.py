@@ -268,7 +268,7 @@ class Media(Event, frozen=True, array_like=True, tag=15, gc=False):
         kind: image and figure are PNG; text is UTF-8; a table is JSON with ``columns`` and
             ``rows``; a histogram is JSON with ``edges`` (one more than) and ``counts``.
         data: its bytes.
-        destinations: the labels of those it is for.
+        destinations: labels of its destinations.
         hook: the hook it was put from; empty between hooks.
     """
 
@@ -345,13 +345,13 @@ class RankStarted(Event, frozen=True, array_like=True, tag=21, gc=False):
     """A rank of several takes part in the run from here on.
 
     Attributes:
-        world_size: how many ranks there are.
-        local_rank: this one among those of its machine, from 0.
-        node: its machine, from 0.
+        world_size: number of ranks.
+        local_rank: number of this rank among those of its machine, from 0.
+        node: number of its machine, from 0.
         host: the machine's name.
-        pid: of its process.
+        pid: number of its process.
         device: what it trains on.
-        restart: how often the launcher has started all processes again.
+        restart: number of times that the launcher has started all processes again.
     """
 
     world_size: int
@@ -364,12 +364,12 @@ class RankStarted(Event, frozen=True, array_like=True, tag=21, gc=False):
 
 
 class Agreed(Event, frozen=True, array_like=True, tag=22, gc=False):
-    """All ranks act here on something that was asked on one of them.
+    """All ranks act here on a request that one of them got.
 
     Attributes:
         point: the count of safe points, which is the same on all ranks.
-        what: what was asked, such as ``nightbus.Stop``.
-        asked_by: the rank.
+        what: the request, such as ``nightbus.Stop``.
+        asked_by: the rank that got the request.
     """
 
     point: int
@@ -378,14 +378,14 @@ class Agreed(Event, frozen=True, array_like=True, tag=22, gc=False):
 
 
 class RankLost(Event, frozen=True, array_like=True, tag=23, gc=False):
-    """A rank was lost, so that no rank goes on.
+    """A rank was lost, and all ranks end.
 
     Attributes:
         lost_rank: which one.
-        cause: it ``raised``, its process is ``dead``, it was ``silent``, or ``stuck`` while others
-            waited for it.
+        cause: ``raised`` (an exception), ``dead`` (its process), ``silent``, or ``stuck`` while
+            others waited for it.
         what: what happened, for people.
-        point: the safe points that it had come to, as far as is known.
+        point: number of safe points that it had reached, as far as is known.
         hook: the hook that it was in; empty if that is not known.
     """
 
@@ -400,8 +400,8 @@ class ClockOffset(Event, frozen=True, array_like=True, tag=24, gc=False):
     """How far this rank's clock is from that of rank 0.
 
     Attributes:
-        offset_ns: what is to be added to this log's ``time_ns`` to have rank 0's.
-        bound_ns: how wrong that can be.
+        offset_ns: add this to a ``time_ns`` of this log to get the time of rank 0.
+        bound_ns: the largest error that ``offset_ns`` can have.
     """
 
     offset_ns: int
@@ -409,12 +409,12 @@ class ClockOffset(Event, frozen=True, array_like=True, tag=24, gc=False):
 
 
 class Resharded(Event, frozen=True, array_like=True, tag=25, gc=False):
-    """A run goes on with another number of ranks than it was saved with.
+    """A run was resumed with another number of ranks than it was saved with.
 
     Attributes:
-        was: how many ranks there were.
-        now: how many there are.
-        exact: whether the data goes on where it was, sample by sample.
+        was: number of ranks that saved the run.
+        now: number of ranks that resumed it.
+        exact: whether the data continues at the next sample; otherwise at the next whole step.
     """
 
     was: int

@@ -78,7 +78,7 @@ class LoopContext(RunContext):
     def ends_epoch_here(self) -> bool:
         """Have the training epoch end early; return whether it ends at this batch.
 
-        On several ranks it goes on until all end it.
+        On several ranks it continues until all ranks end it.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("bus", "actors", "cli", "compat", "loops", "sinks", "trainer")
-NOT_SHIPPED = ("tests", "examples")
+NOT_SHIPPED = ("tests", "examples", "docs")
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
         devices: number of devices of this machine, each of which gets a process of its own; -1 for
             all, or a list of their indices. On the CPU, the number of processes. ``auto`` means
             as many as a launcher such as torchrun has started, or one. See docs/distributed.md.
-        num_nodes: number of machines, which a launcher has to start; by default what it says.
+        num_nodes: number of machines, whose processes a launcher must start; by default the number
+            that the launcher gives.
         strategy: how several processes train: ``auto``, ``ddp``,
             ``ddp_find_unused_parameters_true`` or a DDPStrategy.
         deterministic: use deterministic algorithms only; ``"warn"`` warns about an operation that
@@ -150,12 +151,12 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
         multiple_trainloader_mode: how batches of several training loaders are combined; see
             CombinedLoader.
         prepare_data_per_node: call ``prepare_data`` on each machine; if False, on the first only.
-        use_distributed_sampler: on several ranks, read each a part of the data: in training as
-            torch's DistributedSampler would, in evaluation and prediction each sample exactly once.
-            A loader with a DistributedSampler keeps it. False leaves the parts to you, and so does
-            a stream (IterableDataset).
-        sync_batchnorm: on several ranks with GPUs, normalise by the batches of all ranks: makes
-            torch's SyncBatchNorm of the module's BatchNorms when fit begins.
+        use_distributed_sampler: on several ranks, give each rank a part of the data: in training as
+            torch's DistributedSampler does, in evaluation and prediction so that each sample is
+            read exactly once. A loader with a DistributedSampler keeps it. With False, and for a
+            stream (IterableDataset), you divide the data yourself.
+        sync_batchnorm: on several ranks with GPUs, normalise by the batches of all ranks: when fit
+            begins, torch's SyncBatchNorm replaces the module's BatchNorms.
         max_media_bytes: maximum encoded size of an image, figure, histogram, text or table in the
             log, in bytes; 1,000,000 or less.
         drain_timeout: how long sinks may take to finish at the end, in seconds.
@@ -642,9 +643,9 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
         moment: a resumed run repeats a batch that was in progress, and skips the hooks that
         followed the save in a batch that was already counted.
 
-        On several ranks, all call it at the same point, with the same path, and the checkpoint
-        holds the state of all. If only some do, the others are waited for in vain for 10 seconds;
-        then rank 0 saves its own state, and a warning says so.
+        On several ranks, call it on all ranks at the same point, with the same path: the checkpoint
+        holds the state of all. If only some ranks call it, they wait 10 seconds for the others.
+        Then rank 0 saves its own state, and a warning names the line.
 
         Args:
             filepath: path of the checkpoint; must not exist yet.
@@ -675,7 +676,7 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
     # -- between the ranks -------------------------------------------------------------------
 
     def barrier(self, name: str | None = None) -> None:
-        """Wait until all ranks are here, without a time limit.
+        """Wait until all ranks have called this, without a time limit.
 
         Like ``broadcast``, ``all_gather`` and ``reduce``, it is called on all ranks, in the same
         order, on the thread that trains, within a run or not. If no run has begun yet, the ranks
@@ -709,7 +710,7 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
         return self.collectives.broadcast(value, src)
 
     def all_gather(self, data: Any, group: Any = None, sync_grads: bool = False) -> Any:
-        """Give all ranks the tensors of all.
+        """Give each rank the tensors of all ranks.
 
         Args:
             data: tensors or numbers, in any nesting of containers; the same number of them, with
@@ -1003,7 +1004,7 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
     def ends_epoch_here(self) -> bool:
         """Have the training epoch end early; return whether it ends at this batch.
 
-        On several ranks it goes on until all end it.
+        On several ranks it continues until all ranks end it.
         """
         return self.safe_points.ends_epoch_here()
 
