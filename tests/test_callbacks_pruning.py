@@ -197,7 +197,7 @@ def test_parameters_that_are_not_the_modules_are_refused(
     module = Small()
     for part in module.modules():
         if isinstance(part, nn.Linear):
-            part.bias = None
+            part.register_parameter("bias", None)
     run = trainer(tmp_path, callbacks=[nb.ModelPruning("l1_unstructured", **given)])
 
     with pytest.raises(UsageError, match=said):

@@ -18,7 +18,7 @@ DATA = BLOCKS[0][1]  # `python` marks code of nightbus, and `py` that of another
 
 def block(language: str, containing: str) -> str:
     [found] = [code for kind, code in BLOCKS if kind == language and containing in code]
-    return found
+    return str(found)
 
 
 def weights_after(*blocks: str) -> list[torch.Tensor]:

@@ -243,7 +243,7 @@ def test_a_datamodule_shows_the_sizes_of_its_data() -> None:
 
 def test_two_values_to_clip_gradients_at_contradict_each_other(tmp_path: Path) -> None:
     class Clips(Small):
-        def configure_gradient_clipping(
+        def configure_gradient_clipping(  # type: ignore[override]  # the form of Lightning 2
             self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any
         ) -> None:
             self.clip_gradients(optimizer, gradient_clip_val=0.01)

@@ -124,7 +124,7 @@ class ModelPruning(Callback):
         self, pruning_fn: Callable[..., Any] | str, dim: int | None, norm: int | None
     ) -> None:
         if isinstance(pruning_fn, type) and issubclass(pruning_fn, prune.BasePruningMethod):
-            if not self._is_global or pruning_fn.PRUNING_TYPE != "unstructured":
+            if not self._is_global or getattr(pruning_fn, "PRUNING_TYPE", "") != "unstructured":
                 raise UsageError(
                     f"pruning_fn={pruning_fn.__name__}: a method of your own has PRUNING_TYPE "
                     "'unstructured', and prunes all parameters together "
