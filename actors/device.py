@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..bus.errors import UsageError
 from ..bus.system.streams import notify_user
+from .process.rank_zero import is_main
 from .trees import map_tensors
 
 Precision = Literal["64-true", "32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
@@ -132,7 +133,8 @@ class Device:
         self.scaler: torch.amp.GradScaler | None = None
         if self.precision == "16-mixed":
             self.scaler = torch.amp.GradScaler(self.device.type)
-        if self.device.type == "cpu" and self.precision in ("16-mixed", "16-true"):
+        is_slow = self.device.type == "cpu" and self.precision in ("16-mixed", "16-true")
+        if is_slow and is_main():
             better = self.precision.replace("16", "bf16")
             notify_user(
                 f"nightbus: precision={precision!r} on a CPU: float16 is slow there, and some "

@@ -75,7 +75,7 @@ class SyncedMetrics(StaysInRun):
     def __init__(self, group: Group, module: nn.Module) -> None:
         self._group, self._module = group, module
         self._of_epochs: dict[str, FusedReduce] = {}  # by stage
-        self._of_steps = FusedReduce(group)
+        self._of_steps = FusedReduce(group, _name_of)
         self.of_this_step: dict[str, Kept] = {}
         self._replicas: Replicas | None = None
         self._riders: list[_Rider] = []  # values that ranks tell with the gradients
@@ -108,7 +108,7 @@ class SyncedMetrics(StaysInRun):
             shares[name] = reduction.share()
             slots[name] = Slot("mean", About("module", name, name, ("callbacks",), NO_RESULT))
         if stage not in self._of_epochs:
-            self._of_epochs[stage] = FusedReduce(self._group)
+            self._of_epochs[stage] = FusedReduce(self._group, _name_of)
         for key, whole in self._of_epochs[stage].reduce(shares, slots).items():
             yield from self._synced(whole, by_key.get(key), shares.get(key))
         self._agrees = True
@@ -261,7 +261,9 @@ class SyncedMetrics(StaysInRun):
                 value = value / weight if weight else math.nan
             mine = kept.pop(rider.key, None)
             if mine is not None:
-                _, number, weight, labels = mine
+                entry, number, weight, labels = mine
+                if entry.weighted is not rider.is_mean:
+                    self._check(rider.key, mine)
                 if weight or not rider.is_mean:
                     own = number if type(number) is float else float(resolved(number))
                 else:
@@ -279,6 +281,8 @@ class SyncedMetrics(StaysInRun):
             kept: this rank's values.
             names: what is to be exchanged.
         """
+        for key, each in kept.items():
+            self._check(key, each)
         shares = {key: _share_of_step(*each) for key, each in kept.items()}
         agreed = self._of_steps.reduce_agreed(shares, names)
         found = []
@@ -292,6 +296,9 @@ class SyncedMetrics(StaysInRun):
                 slot = _slot_of_step(*each)
                 found.append(Synced(slot.about, shares[key].result(slot.how), None))
         return found
+
+    def _check(self, key: str, kept: Kept) -> None:
+        self._of_steps.check(key, _slot_of_step(*kept), self._group.world.rank)
 
     def _board(self, replicas: Replicas) -> None:
         """Let the values ride, from the next step on, of whose names that can be said."""
@@ -328,6 +335,10 @@ class _Rider:
         self.key, self.is_mean = key, slot.how == "mean"
         about = About(*slot.about)
         self.about = about._replace(labels=tuple(about.labels))
+
+
+def _name_of(about: Sequence[Any]) -> str:
+    return About(*about).name
 
 
 def _share_of_step(entry: LogEntry, value: Value, weight: float, labels: tuple[str, ...]) -> Share:

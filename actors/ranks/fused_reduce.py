@@ -1,15 +1,17 @@
 """FusedReduce: numbers of all ranks under agreed names, reduced in one exchange."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from ...bus.copies import StaysInRun
+from ...bus.errors import MetricError
 from .group import Group
 
 How = Literal["mean", "sum", "min", "max", "values", "flag"]
+_SHOWN = {"values": "a function", "flag": "that of a Metric"}
 _COLUMNS = 4  # of a slot: total, weight, ranks that have it, NaNs
 
 
@@ -70,10 +72,11 @@ class FusedReduce(StaysInRun):
 
     Args:
         group: the ranks.
+        name_of: returns what users call a number, from what is known about it.
     """
 
-    def __init__(self, group: Group) -> None:
-        self._group = group
+    def __init__(self, group: Group, name_of: Callable[[Any], str]) -> None:
+        self._group, self._name_of = group, name_of
         self._slots: dict[str, Slot] = {}
 
     @property
@@ -86,20 +89,57 @@ class FusedReduce(StaysInRun):
 
         Args:
             slots: this rank's names.
+
+        Raises:
+            MetricError: two ranks reduce one number in different ways; on all ranks.
         """
-        new = [[name, *slot] for name, slot in slots.items() if name not in self._slots]
-        for of_rank in self._group.gather("names of metrics", new):
+        new = [[name, *slot] for name, slot in self._new(slots).items()]
+        for rank, of_rank in enumerate(self._group.gather("names of metrics", new)):
             for name, how, about in of_rank:
-                self._slots.setdefault(name, Slot(how, about))
+                slot = Slot(how, about)
+                self.check(name, slot, rank)
+                self._slots.setdefault(name, slot)
+
+    def _new(self, slots: Mapping[str, Slot]) -> dict[str, Slot]:
+        """Return what is not agreed on, or otherwise than this rank has it."""
+        agreed = self._slots
+        return {
+            name: slot
+            for name, slot in slots.items()
+            if name not in agreed or agreed[name].how != slot.how
+        }
+
+    def check(self, name: str, slot: Slot, rank: int) -> None:
+        """Check that a rank reduces a number as was agreed on, if it was.
+
+        Args:
+            name: under which it is reduced.
+            slot: what the rank has.
+            rank: which.
+
+        Raises:
+            MetricError: it does not.
+        """
+        agreed = self._slots.get(name)
+        if agreed is not None and agreed.how != slot.how:
+            one, other = (_SHOWN.get(how, repr(how)) for how in (slot.how, agreed.how))
+            raise MetricError(
+                f"log({self._name_of(slot.about)!r}): its reduce_fx is {one} on rank {rank}, and "
+                f"was {other} before, on this rank or another; log a name with the same "
+                "reduce_fx on all ranks"
+            )
 
     def reduce(self, mine: Mapping[str, Share], slots: Mapping[str, Slot]) -> dict[str, Whole]:
         """Return the numbers of all ranks together, those that one of them has.
 
         Args:
             mine: this rank's shares by name.
-            slots: what they are, at least of the new ones.
+            slots: what they are.
+
+        Raises:
+            MetricError: two ranks reduce one number in different ways; on all ranks.
         """
-        new = {name: slots[name] for name in mine if name not in self._slots}
+        new = self._new(slots)
         number, *row = self._sum([float(len(new)), *self._row(mine, self._slots)])
         if number:
             self.agree(new)

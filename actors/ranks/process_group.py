@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import filterfalse, islice
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store, get_backend_config
 
 from ...bus.errors import RankLostError, RankMismatchError, UsageError
+from ...bus.system.streams import notify_user
 from .group import Group
 from .link import ANSWER_WITHIN_S, LEAVE_WITHIN_S
 from .own_frames import show_own_frames
@@ -25,6 +27,9 @@ _CHUNK_BYTES = 32 << 20  # of what goes over the process group at once
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-4, 0.02
 # Ranks that one store answers in the longest pause without being kept busy by it.
 _RANKS_A_PAUSE = 64
+_LOOK_S = 0.5  # between looks at whether a rank has ended that may be waited for
+_MISSING_AFTER_S = 30.0  # it is said which ranks have not joined
+_MAX_MISSING = 8  # of them are named
 
 _FAILED = "failed"
 _ENDED = "ended"  # the first rank whose script has
@@ -56,8 +61,9 @@ class ProcessGroup(Group):
         self._store = _of_nightbus(store, world)
         self._timeout = timeout
         self._exchanges = 0
+        self._look_due_s = 0.0
         self._longest_pause_s = _LONGEST_PAUSE_S * max(1.0, world.size / _RANKS_A_PAUSE)
-        self.wait_for_all("join")  # in short waits, unlike init_process_group, so Ctrl-C is handled
+        self._wait_until_all_join()
         self._owns_group = not dist.is_initialized()
         show_own_frames()  # before torch puts the rank before each line
         if self._owns_group:
@@ -147,6 +153,42 @@ class ProcessGroup(Group):
                 return
             time.sleep(self._longest_pause_s)
 
+    def _wait_until_all_join(self) -> None:
+        """Wait for all, in short waits: init_process_group would hold Ctrl-C up."""
+        key = self._next_key("wait_for_all", "join")
+        self._store.set(f"joins/{self.world.rank}", "")
+        self._store.add(key, 1)
+        say_s = time.monotonic() + _MISSING_AFTER_S
+
+        def are_all_here() -> bool:
+            nonlocal say_s
+            if self._store.add(key, 0) >= self.world.size:
+                return True
+            if time.monotonic() >= say_s:
+                say_s = float("inf")
+                self._name_missing()
+            return False
+
+        self._until(are_all_here, "join")
+        self._forget([key], self.world.size)
+
+    def _name_missing(self) -> None:
+        """Tell people which ranks have not joined; the first one that has does."""
+
+        def has_joined(rank: int) -> bool:
+            return bool(self._store.check([f"joins/{rank}"]))
+
+        if any(map(has_joined, range(self.world.rank))):
+            return
+        found = list(islice(filterfalse(has_joined, range(self.world.size)), _MAX_MISSING + 1))
+        names = ", ".join(map(str, found[:_MAX_MISSING]))
+        more = ", ..." if len(found) > _MAX_MISSING else ""
+        notify_user(
+            f"nightbus: rank {self.world.rank} of {self.world.size} has waited for "
+            f"{_MISSING_AFTER_S:.0f} s for rank {names}{more}, which has not come to the first run "
+            "of a Trainer; look whether its script is busy before, stuck, or has ended"
+        )
+
     # -- exchanges ---------------------------------------------------------------------------
 
     def broadcast(self, what: str, value: Any, src: int = 0) -> Any:
@@ -200,7 +242,7 @@ class ProcessGroup(Group):
         end_s = time.monotonic() + within_s
 
         def is_answered() -> bool:
-            if time.monotonic() > end_s or self._store.check([_ENDED]):
+            if time.monotonic() > end_s or self._has_another_ended():
                 self._store.compare_set(answer, "", "no")  # the first answer stands
             return self._store.check([answer])
 
@@ -300,12 +342,20 @@ class ProcessGroup(Group):
             elif self._store.check([_FAILED]):
                 raise _lost(self._store.get(_FAILED))
             # Who has ended had done its part of what is there.
-            if self._store.check([_ENDED]) and not is_there():
+            if self._has_another_ended() and not is_there():
                 raise self._deserted(int(self._store.get(_ENDED)))
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, self._longest_pause_s)
         if link is not None:
             link.awaits = ""
+
+    def _has_another_ended(self) -> bool:
+        """Return whether a rank's script has ended; looked at now and then, to spare the store."""
+        now_s = time.monotonic()
+        if now_s < self._look_due_s:
+            return False
+        self._look_due_s = now_s + _LOOK_S
+        return self._store.check([_ENDED])
 
     def _deserted(self, rank: int) -> RankLostError:
         """Return the error for a wait for a rank whose script has ended."""

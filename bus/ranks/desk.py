@@ -2,24 +2,20 @@
 
 import contextlib
 import hmac
-import os
 import selectors
-import shutil
 import socket
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from ..errors import RankMessageError
 from .connection import Connection
 from .messages import Hello, Message, failure
+from .private_folder import PrivateFolder
 
 GREETING_S = 10.0
 """How long a process may be connected before it has said which rank it is."""
 MAX_STRANGERS = 64
-_MAX_PATH_BYTES = 100  # of a socket, less than kernels allow
 
 
 class _Stranger:
@@ -67,8 +63,8 @@ class Desk:
         self._listening: list[socket.socket] = []
         self.arrived: deque[tuple[int, Message | None]] = deque()
         self.refused = 0
-        self._folder = _private_folder()
-        self.path = self._folder / "desk"
+        self._folder = PrivateFolder()
+        self.path = self._folder.socket
         self.port = 0
         try:
             self._listen_at(socket.AF_UNIX, str(self.path))
@@ -234,7 +230,7 @@ class Desk:
                 self._selector.unregister(listening)
             listening.close()
         self._listening = []
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
     def leave_to_parent(self) -> None:
         """Close the sockets in a forked child; the selector and the folder are its parent's."""
@@ -242,6 +238,7 @@ class Desk:
             listening.close()
         for connection in self._all_connections():
             connection.close()
+        self._folder.leave()
 
     def close(self) -> None:
         """Close everything."""
@@ -258,12 +255,3 @@ class Desk:
 def _family_of_machines() -> socket.AddressFamily:
     """Return the family of a socket that takes connections of IPv4 and, if it can, of IPv6."""
     return socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-
-
-def _private_folder() -> Path:
-    """Create a folder that only this user can enter, with a path short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="nightbus-"))
-    if len(os.fsencode(folder / "desk")) > _MAX_PATH_BYTES:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="nightbus-", dir="/tmp"))
-    return folder

@@ -1,10 +1,14 @@
 """The desk of rank 0: who has the token is connected, and all else is refused and counted."""
 
+import fcntl
+import os
 import random
 import selectors
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +23,7 @@ from nightbus.bus.ranks.messages import (
     Whereabouts,
     encode,
 )
+from nightbus.bus.ranks.private_folder import PREFIX
 
 TOKEN = "0123456789abcdef"
 
@@ -110,6 +115,39 @@ def test_once_all_ranks_are_there_nobody_else_can_connect_and_nothing_is_on_disk
 
 def test_only_the_user_can_enter_the_folder_of_the_socket(room: Room) -> None:
     assert room.desk.path.parent.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a desk, as a process leaves it that is killed, an hour later."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / f"{PREFIX}x"
+    folder.mkdir()
+    (folder / "desk").touch()
+    os.utime(folder, (time.time() - 3600,) * 2)
+    return folder
+
+
+def test_the_folder_that_a_killed_process_has_left_is_removed(abandoned: Path) -> None:
+    Room().close()
+
+    assert not abandoned.exists()
+
+
+@pytest.mark.parametrize("how", ["in use", "just made", "of something else"])
+def test_a_folder_that_may_be_in_use_stays(abandoned: Path, how: str) -> None:
+    fd = os.open(abandoned, os.O_RDONLY)
+    if how == "in use":
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    elif how == "just made":
+        os.utime(abandoned)
+    else:
+        (abandoned / "another").touch()
+        os.utime(abandoned, (time.time() - 3600,) * 2)
+    Room().close()
+    os.close(fd)
+
+    assert abandoned.exists()
 
 
 @pytest.mark.parametrize(

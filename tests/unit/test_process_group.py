@@ -1,11 +1,13 @@
 """The group of several processes: what Trainers that share it may ask of it."""
 
+import queue
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 import torch.distributed as dist
+from helpers import DEADLINE_S
 from torch._C._distributed_c10d import HashStore
 
 from nightbus.actors.ranks.process_group import ProcessGroup
@@ -108,6 +110,24 @@ def test_who_waits_for_a_rank_whose_script_has_ended_is_told_so() -> None:
 
     with pytest.raises(RankLostError, match="rank 1 is lost: its script has ended, and rank 0"):
         waiting.wait_for_all("x")
+
+
+def test_who_waits_for_ranks_to_join_is_told_which_ones_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr("nightbus.actors.ranks.process_group._MISSING_AFTER_S", 0.0)
+    monkeypatch.setattr("nightbus.actors.ranks.process_group.notify_user", told.put)
+    waiting, other = two_ranks()
+    joining = threading.Thread(target=waiting._wait_until_all_join)
+    joining.start()
+    message = told.get(timeout=DEADLINE_S)
+    other._wait_until_all_join()
+    joining.join(DEADLINE_S)
+
+    assert "rank 0 of 2 has waited for 0 s for rank 1, which has not come" in message
+    assert told.empty()  # rank 0 alone says it
+    assert not joining.is_alive()
 
 
 def test_a_rank_that_ends_after_an_exchange_has_done_its_part_of_it() -> None:
