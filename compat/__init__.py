@@ -26,6 +26,7 @@ def install() -> None:
 
     From then on ``import lightning``, ``import pytorch_lightning`` and ``import lightning_fabric``
     give what ``nightbus.compat`` has under these names, whether Lightning is installed or not.
+    Names of checkpoints end in ``.ckpt``, and ``torch.load`` reads them although they are folders.
     Call it before anything imports Lightning, such as in a ``conftest.py``. A second call changes
     nothing.
 
@@ -39,6 +40,9 @@ def install() -> None:
             f"{imported[0]} has been imported already; call nightbus.compat.install() before "
             "whatever imports it"
         )
+    from .torch_load import look_like_files  # brings torch, which the other modules do not need
+
+    look_like_files()
     sys.meta_path.insert(0, _AS_LIGHTNING)
     # A spawned worker takes over sys.path, other processes take the variable.
     if IN_PLACE not in sys.path:

@@ -7,11 +7,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 import nightbus as nb
 import nightbus.compat
+from nightbus.actors.callbacks.checkpoint import Checkpoint
 from nightbus.compat.modules import is_here
 from nightbus.compat.paths import NAMES_AT
+from nightbus.compat.torch_load import look_like_files
 
 HERE = [(path, name) for path, names in NAMES_AT.items() for name in names if is_here(name)]
 
@@ -135,6 +138,45 @@ def test_names_are_not_taken_over_after_lightning_was_imported(
 
     with pytest.raises(nb.UsageError, match="pytorch_lightning has been imported already"):
         nightbus.compat.install()
+
+
+@pytest.fixture
+def checkpoints_that_look_like_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Checkpoint, "FILE_EXTENSION", "")
+    monkeypatch.setattr(torch, "load", torch.load)
+    look_like_files()
+
+
+@pytest.mark.usefixtures("checkpoints_that_look_like_files")
+def test_names_of_checkpoints_end_as_those_of_lightning(tmp_path: Path) -> None:
+    saving = nb.ModelCheckpoint(tmp_path, "best", save_last=True, save_on_train_epoch_end=True)
+    for _ in range(2):
+        trainer = nb.Trainer(
+            max_epochs=1, limit_train_batches=1, limit_val_batches=0, callbacks=[saving]
+        )
+        trainer.fit(module_at("lightning.pytorch.demos.boring_classes").BoringModel())  # type: ignore[attr-defined]
+        saving = nb.ModelCheckpoint(tmp_path, "best", save_last=True, save_on_train_epoch_end=True)
+
+    names = {"best.ckpt", "best-v1.ckpt", "last.ckpt", "last-v1.ckpt"}
+    assert {path.name for path in tmp_path.glob("*.ckpt")} == names
+    assert nb.OnExceptionCheckpoint(tmp_path).ckpt_path == str(tmp_path / "interrupted.ckpt")
+
+
+@pytest.mark.usefixtures("checkpoints_that_look_like_files")
+def test_torch_load_reads_a_checkpoint_and_other_files_as_before(tmp_path: Path) -> None:
+    saving = nb.ModelCheckpoint(tmp_path / "kept", "best")
+    trainer = nb.Trainer(
+        max_epochs=1, limit_train_batches=1, limit_val_batches=0, callbacks=[saving]
+    )
+    model = module_at("lightning.pytorch.demos.boring_classes").BoringModel()  # type: ignore[attr-defined]
+    trainer.fit(model)
+    torch.save({"a": torch.ones(2)}, tmp_path / "other.pt")
+
+    loaded = torch.load(saving.best_model_path, map_location="cpu", weights_only=True)
+    moved = torch.load(Path(saving.best_model_path), torch.device("meta"))
+    assert torch.equal(loaded["state_dict"]["layer.weight"], model.layer.weight)
+    assert moved["state_dict"]["layer.weight"].is_meta
+    assert torch.load(tmp_path / "other.pt", "meta")["a"].is_meta
 
 
 SPAWNING = """

@@ -90,7 +90,6 @@ class ModelCheckpoint(Checkpoint):
     CHECKPOINT_JOIN_CHAR = "-"
     CHECKPOINT_EQUALS_CHAR = "="
     CHECKPOINT_NAME_LAST = "last"
-    FILE_EXTENSION = ""  # a checkpoint is a folder
     STARTING_VERSION = 1
 
     def __init__(
@@ -480,6 +479,7 @@ class ModelCheckpoint(Checkpoint):
             name = f"{prefix}{self.CHECKPOINT_JOIN_CHAR}{name}"
         if ver is not None:
             name = f"{name}{self.CHECKPOINT_JOIN_CHAR}v{ver}"
+        name += self.FILE_EXTENSION
         return os.path.join(self.dirpath, name) if self.dirpath else name
 
     def file_exists(self, filepath: str | os.PathLike[str], trainer: "Trainer") -> bool:
@@ -560,7 +560,9 @@ class ModelCheckpoint(Checkpoint):
         return self._unused(Path(path), leaving)
 
     def _unused(self, path: Path, mine: Collection[str] = ()) -> Path:
-        return free_name(path, mine, self.CHECKPOINT_JOIN_CHAR, self.STARTING_VERSION)
+        return free_name(
+            path, mine, self.CHECKPOINT_JOIN_CHAR, self.STARTING_VERSION, self.FILE_EXTENSION
+        )
 
     def _last_link(self, candidates: Mapping[str, float]) -> Path:
         link = Path(self.format_checkpoint_name(candidates, self.CHECKPOINT_NAME_LAST))

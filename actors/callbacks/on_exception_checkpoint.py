@@ -35,8 +35,6 @@ class OnExceptionCheckpoint(Checkpoint):
         filename: the checkpoint's name; if it is in use, ``-v1``, ``-v2`` and so on is appended.
     """
 
-    FILE_EXTENSION = ""  # a checkpoint is a folder
-
     def __init__(
         self, dirpath: str | os.PathLike[str] | None = None, filename: str = "interrupted"
     ) -> None:
@@ -47,7 +45,7 @@ class OnExceptionCheckpoint(Checkpoint):
         self, trainer: "Trainer", module: "LightningModule", exception: BaseException
     ) -> None:
         if path := self.ckpt_path_in(trainer):
-            save_failed_run(trainer, free_name(path), exception)
+            save_failed_run(trainer, free_name(path, extension=self.FILE_EXTENSION), exception)
 
     def ckpt_path_in(self, trainer: "Trainer") -> Path | None:
         """Return where a run is saved, before a name in use is avoided; None if nowhere.
@@ -56,12 +54,16 @@ class OnExceptionCheckpoint(Checkpoint):
             trainer: the run's.
         """
         folder = self.dirpath or (trainer.run_folder and trainer.run_folder.path / "checkpoints")
-        return Path(folder) / self.filename if folder else None
+        return Path(folder) / self._name if folder else None
 
     @property
     def ckpt_path(self) -> str:
         """The checkpoint's path, before a name in use is avoided; empty without ``dirpath``."""
-        return os.path.join(self.dirpath, self.filename) if self.dirpath else ""
+        return os.path.join(self.dirpath, self._name) if self.dirpath else ""
+
+    @property
+    def _name(self) -> str:
+        return self.filename + self.FILE_EXTENSION
 
 
 def save_failed_run(trainer: "Trainer", path: Path, exception: BaseException) -> None:

@@ -34,7 +34,9 @@ class Found(NamedTuple):
     run: RunFolder | None
 
 
-def free_name(path: Path, mine: Collection[str] = (), join: str = "-", first: int = 1) -> Path:
+def free_name(
+    path: Path, mine: Collection[str] = (), join: str = "-", first: int = 1, extension: str = ""
+) -> Path:
     """Return the path, or the first of ``path-v1``, ``path-v2`` ... that does not exist.
 
     Args:
@@ -42,10 +44,12 @@ def free_name(path: Path, mine: Collection[str] = (), join: str = "-", first: in
         mine: paths that may be used although they exist.
         join: the text between name and version.
         first: the first version.
+        extension: what the name ends in, and a name with a version too.
     """
     free, version = path, first
+    name = path.name.removesuffix(extension)
     while os.path.lexists(free) and str(free) not in mine:
-        free = path.with_name(f"{path.name}{join}v{version}")
+        free = path.with_name(f"{name}{join}v{version}{extension}")
         version += 1
     return free
 

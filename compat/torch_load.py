@@ -1,0 +1,36 @@
+"""``torch.load`` of a checkpoint's folder, for code that reads the checkpoints of Lightning."""
+
+import functools
+import os
+from typing import Any
+
+import torch
+
+from ..actors.callbacks.checkpoint import Checkpoint
+from ..actors.checkpoints.format import is_checkpoint, load_checkpoint, meant_checkpoint
+from ..actors.trees import move_data_to_device
+from ..bus.system.paths import as_path
+
+EXTENSION = ".ckpt"
+
+
+def look_like_files() -> None:
+    """Let checkpoints end in ``.ckpt``, and ``torch.load`` read them although they are folders.
+
+    What else ``torch.load`` is given, it reads as before.
+    """
+    Checkpoint.FILE_EXTENSION = EXTENSION
+    torch.load = _reading_folders(torch.load)
+
+
+def _reading_folders(load: Any) -> Any:
+    @functools.wraps(load)
+    def load_file_or_folder(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(f, str | os.PathLike) and is_checkpoint(meant_checkpoint(as_path(f))):
+            content = load_checkpoint(f)
+            if not isinstance(map_location, str | torch.device):
+                return content
+            return move_data_to_device(content, torch.device(map_location))
+        return load(f, map_location, *args, **kwargs)
+
+    return load_file_or_folder
