@@ -88,11 +88,14 @@ class Fork(msgspec.Struct, frozen=True, array_like=True, gc=False):
         attempt: the parent attempt.
         seq: the last event of the parent that the checkpoint includes.
         checkpoint: the checkpoint's path relative to the run's folder.
+        gone: ranks of the parent that the attempt does not have, each with the last event in its
+            log that the checkpoint includes.
     """
 
     attempt: int
     seq: int
     checkpoint: str
+    gone: tuple[tuple[int, int], ...] = ()
 
 
 class RunStarted(Event, frozen=True, array_like=True, tag=3, gc=False):

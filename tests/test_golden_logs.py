@@ -50,6 +50,8 @@ def test_a_golden_log_is_read_to_the_bit(version: str) -> None:
     for event, fields in zip(events, expected, strict=True):
         # Fields that were appended since have their defaults.
         found = as_json(event)
+        if fork := fields.get("fork"):
+            found["fork"] = found["fork"][: len(fork)]
         assert {name: found.get(name) for name in fields} == fields
     assert end.kind is EndKind.OPEN  # its writer was killed
 

@@ -344,6 +344,41 @@ def test_a_resumed_run_is_replayed_without_what_any_rank_superseded(tmp_path: Pa
     assert len(everything.seen) == 12
 
 
+@pytest.fixture
+def with_fewer_ranks(tmp_path: Path) -> nb.RunFolder:
+    """Two ranks put 0 to 3, rank 1 twice, and one goes on behind the 1 of both."""
+    run = nb.RunFolder.create(tmp_path, "ranks")
+    run.begin_attempt().release()
+    seqs = []
+    for number in range(2):
+        rank = RecordedRank(run, number, 2)
+        for step in range(4):
+            for _ in range(1 + number):
+                rank.put("loss", step)
+            if step == 1:
+                seqs.append(rank.writer.next_seq() - 1)
+        rank.end()
+    run.begin_attempt().release()
+    fork = Fork(0, seqs[0], "checkpoints/x", gone=((1, seqs[1]),))
+    run.keep_fork(1, fork)
+    rank = RecordedRank(run, 0, 1, attempt=1, fork=fork)
+    for step in (2, 3):
+        rank.put("loss", step + 0.1)
+    rank.end()
+    return run
+
+
+def test_what_a_rank_that_is_gone_recorded_behind_the_checkpoint_is_superseded(
+    with_fewer_ranks: nb.RunFolder, nightbus: Verb
+) -> None:
+    actor = Losses()
+    nb.replay(with_fewer_ranks.path, actors=[actor], rank="all")
+    shown = json.loads(nightbus("show", with_fewer_ranks.path, "--rank", "1", "--json").stdout)
+
+    assert sorted(value for _, value, _ in actor.seen) == [0, 0, 0, 1, 1, 1, 2.1, 3.1]
+    assert shown["metrics"]["loss"]["last"] == 1
+
+
 def test_a_replay_of_all_ranks_says_whose_log_ends_early_or_lacks_events(tmp_path: Path) -> None:
     run = _run(tmp_path)
     damage_the_middle(run.store(0, 2).path(0))

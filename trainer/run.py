@@ -13,7 +13,7 @@ from ..actors.process.stop_signals import StopSignals
 from ..actors.process.torch_settings import torch_settings
 from ..actors.ranks.last_act import OTHERS_EXIT_CODE
 from ..actors.ranks.link import LinkedRun
-from ..actors.saving.rank_states import seq_of_rank
+from ..actors.saving.rank_states import seq_of_rank, seqs_of_gone
 from ..bus.errors import RankLostError
 from ..bus.events import Ending, Fault, RankStarted
 from ..bus.observer import describe
@@ -283,7 +283,10 @@ def _open(
     start = _agree_on_start(trainer, function, given)
     if function == "fit":
         trainer.checkpointer.begin(start.fork, start.state)
-    opened = OpenRun(trainer, trainer.for_loggers, function, start.fork)
+    fork = start.fork
+    if fork is not None and start.state is not None:
+        fork = structs.replace(fork, gone=seqs_of_gone(start.state, trainer.world_size))
+    opened = OpenRun(trainer, trainer.for_loggers, function, fork)
     trainer.enter_run(opened)
     trainer.metrics.begin(trainer.bus, module)
     trainer.running_loss = RunningLoss(trainer.metrics) if trainer.progress_bar else None

@@ -94,6 +94,18 @@ def seq_of_rank(rank: int, state: Mapping[str, Any]) -> int:
     return int(own.get("seq", state["seq"]))
 
 
+def seqs_of_gone(state: Mapping[str, Any], size: int) -> tuple[tuple[int, int], ...]:
+    """Return the ranks of a checkpoint that go on no more, with ``seq_of_rank``.
+
+    Args:
+        state: of the checkpoint.
+        size: number of ranks that go on.
+    """
+    return tuple(
+        (rank, seq_of_rank(rank, state)) for rank in range(size, len(state.get("ranks", ())))
+    )
+
+
 def report_missing(group: Group, state: Mapping[str, Any]) -> None:
     """Warn, on rank 0, that a checkpoint has the state of rank 0 alone.
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from itertools import islice, takewhile
 from typing import NamedTuple, cast
 
+from msgspec import structs
+
 from ..errors import LogFormatError
 from ..events import Event, Fork, RunStarted
 from ..log.reader import LogReader
@@ -55,7 +57,8 @@ def logs_before(run: RunFolder, fork: Fork | None, rank: int = 0) -> list[Attemp
     """
     logs = {log.attempt: log for log in attempt_logs(run, rank)}
     # Nothing comes before the first attempt, whatever it was resumed from.
-    starts = {attempt: _start_of(log.store) for attempt, log in islice(logs.items(), 1, None)}
+    later = islice(logs.items(), 1, None)
+    starts = {attempt: _start_of(log.store, rank) for attempt, log in later}
     views: dict[int, list[AttemptLog]] = {}  # attempt -> what was current at its end
     before: list[AttemptLog] = []
     for attempt, log in logs.items():
@@ -90,8 +93,11 @@ def _forked(
     return parents
 
 
-def _start_of(store: SegmentStore) -> _Start:
-    """Return an attempt's RunStarted, at the start of its log; a killed attempt may have none."""
+def _start_of(store: SegmentStore, rank: int) -> _Start:
+    """Return an attempt's RunStarted, at the start of a rank's log.
+
+    A killed attempt may have none, and one that went on with fewer ranks has no log of the others.
+    """
     reader = LogReader(store)
     try:
         for event in reader.read("none"):
@@ -102,7 +108,9 @@ def _start_of(store: SegmentStore) -> _Start:
     finally:
         reader.close()
     fork = read_fork(store.folder.parent) if isinstance(store, FolderStore) else None
-    return _Start("" if fork is None else "fit", 0, fork)
+    if fork is None:
+        return _Start("", 0, None)
+    return _Start("fit", 0, structs.replace(fork, seq=dict(fork.gone).get(rank, fork.seq)))
 
 
 def _step_at(store: SegmentStore, seq: int) -> int:
