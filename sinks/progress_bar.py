@@ -501,7 +501,12 @@ class _Terminal:
         self._live.update(picture, refresh=True)
         if self._is_on_stderr:
             self._lines = min(picture.plain.count("\n") + 1, self._live.console.height)
-            drawn_lines(self._lines)
+            drawn_lines(self._lines, self._print_above)
+
+    def _print_above(self, lines: str) -> None:
+        from rich.text import Text
+
+        self._live.console.print(Text.from_ansi(lines), soft_wrap=True)
 
     def stop(self) -> None:
         if self._is_on_stderr and drawing_is_over():  # what follows erases as many lines as before

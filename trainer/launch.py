@@ -25,7 +25,8 @@ from ..actors.ranks.last_act import OTHERS_EXIT_CODE
 from ..actors.ranks.world import STARTED_BY, TOKEN, World
 from ..bus.errors import UsageError
 from ..bus.system.streams import notify_user
-from ..bus.system.terminal_message import write_urgently
+from ..bus.system.terminal_message import STDERR, STDOUT, write_urgently
+from ..bus.system.terminal_relay import TerminalRelay, carry_over
 
 # Runs in a new rank before the script does: it dies with the process that has started it.
 _BOOT = """
@@ -82,7 +83,8 @@ def launch_and_join(world: World, backends: str, timeout: timedelta | None) -> G
         # By a client of its own: that of the training thread may be in use.
         tell_failure(known_to_ranks(client_of(store), token), world, rank, how)
 
-    others = OtherRanks(command, _environment(world, store.port, token), tell)
+    relay = TerminalRelay() if TerminalRelay.is_for(STDERR) else None
+    others = OtherRanks(command, _environment(world, store.port, token), tell, relay)
     try:
         for rank in range(1, world.size):
             others.start(rank)
@@ -102,6 +104,7 @@ class OtherRanks:
         command: their command line.
         environment: their variables, without those that say which rank one is.
         tell_failure: tells all ranks that one has failed, from the thread that watches it.
+        relay: prints what they write on the terminal that stderr is; None if it is none.
 
     Attributes:
         startup_is_over: set once all ranks have joined, or none will.
@@ -112,7 +115,9 @@ class OtherRanks:
         command: list[str],
         environment: dict[str, str],
         tell_failure: Callable[[int, str], None],
+        relay: TerminalRelay | None = None,
     ) -> None:
+        self._relay = relay
         self._command, self._environment = command, environment
         self._tell_failure = tell_failure
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -150,14 +155,22 @@ class OtherRanks:
             raise problems[0]
 
     def _start(self, rank: int) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, *self._command],
-            cwd=BEGAN_IN,
-            env={**self._environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdin=subprocess.DEVNULL,
-        )
+        terminal = None if self._relay is None else self._relay.lend()
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOT, *self._command],
+                cwd=BEGAN_IN,
+                env={**self._environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdin=subprocess.DEVNULL,
+                stdout=terminal if TerminalRelay.is_for(STDOUT) else None,
+                stderr=terminal,
+            )
+        finally:
+            if terminal is not None:
+                os.close(terminal)
 
     def _ended(self, rank: int, code: int) -> None:
+        carry_over()
         if code == 0:
             if not self.startup_is_over.is_set():
                 self._tell_failure(rank, _HAS_NOT_JOINED)
@@ -185,6 +198,7 @@ class OtherRanks:
         end_s = None if limit_s is None else time.monotonic() + limit_s
         for thread in self._threads:
             thread.join(None if end_s is None else max(0.0, end_s - time.monotonic()))
+        carry_over()
 
     def end(self) -> None:
         """Wait for their ends when this process ends; if it fails, or one of them, for a moment.

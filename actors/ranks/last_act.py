@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from ...bus.ranks.messages import Failure, describe
 from ...bus.system.terminal_message import end_drawing, write_urgently
+from ...bus.system.terminal_relay import carry_over
 from .world import World
 
 CULPRIT_EXIT_CODE = 1
@@ -78,6 +79,7 @@ class LastAct:
         """Tell the user who is lost and why, if this rank is to and has not yet."""
         told, self._untold = self._untold, ""
         if told:
+            carry_over()
             write_urgently(told)
 
     def culprit_has_ended(self, now_s: float) -> None:
@@ -116,6 +118,7 @@ class LastAct:
         limit.start()
         self.name_culprit()
         try:
+            carry_over()
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             write()

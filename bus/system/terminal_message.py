@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 
-STDERR = 2
+STDOUT, STDERR = 1, 2
 _ERASE_LINE, _UP = "\r\x1b[2K", "\x1b[1A"
 
 
@@ -12,15 +13,46 @@ class _Drawing:
 
     lines = 0
     is_over = False
+    above: Callable[[str], None] | None = None
 
 
-def drawn_lines(count: int) -> None:
+def drawn_lines(count: int, above: Callable[[str], None] | None = None) -> None:
     """Record how many lines are drawn at the end of the terminal that stderr is.
 
     Args:
         count: number of lines; the cursor is in the last one. 0 once they are gone.
+        above: prints whole lines above them, from any thread.
     """
-    _Drawing.lines = count
+    _Drawing.above, _Drawing.lines = above, count
+
+
+def is_drawn() -> bool:
+    """Return whether lines are drawn, which what is printed has to go above."""
+    return _Drawing.lines > 0 and _Drawing.above is not None and not _Drawing.is_over
+
+
+def print_above(lines: str) -> None:
+    """Print whole lines above what is drawn, if anything is.
+
+    Args:
+        lines: the text, without its last newline.
+    """
+    above = _Drawing.above if is_drawn() else None
+    if above is None:
+        write_all(f"{lines}\n".encode(errors="backslashreplace"))
+    else:
+        above(lines)
+
+
+def write_all(text: bytes) -> None:
+    """Write on stderr, if there is one.
+
+    Args:
+        text: the text.
+    """
+    with contextlib.suppress(OSError):
+        while text:
+            text = text[os.write(STDERR, text) :]
 
 
 def end_drawing() -> None:

@@ -13,9 +13,11 @@ from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.runs.cursor import Position
 from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.bus.system.terminal_message import STDERR, end_drawing, write_urgently
+from nightbus.bus.system.terminal_relay import TerminalRelay, carry_over
 
 EPOCHS = 2
 STEPS = 40
+OTHERS_TERMINAL = TerminalRelay().lend()
 
 
 def main(root: str, what: str) -> None:
@@ -60,6 +62,9 @@ def act(what: str, number: int) -> None:
     elif what == "leaves the terminal to others":
         end_drawing()
         os.write(STDERR, f"line {number} of another process\n".encode())
+    elif what == "relays":
+        os.write(OTHERS_TERMINAL, f"line {number} of \x1b[1manother\x1b[0m process\nend".encode())
+        carry_over()
     elif what == "fork" and number == 0:
         worker = os.fork()
         if worker == 0:

@@ -591,6 +591,18 @@ def test_what_other_processes_write_stays_once_drawing_is_over(tmp_path: Path) -
     assert shown[5].startswith("fit completed")
 
 
+def test_whole_lines_of_other_processes_go_above_the_bars(tmp_path: Path) -> None:
+    terminal = Terminal(str(tmp_path), "relays")
+    terminal.finish()
+
+    shown = screen(terminal.output)
+
+    ends = ["", *["end"] * 4]
+    assert shown[:5] == [f"{ends[n]}line {n} of another process" for n in range(5)]
+    assert shown[5].startswith("fit completed")
+    assert "\x1b[1manother\x1b[0m" in terminal.output
+
+
 def test_output_that_goes_into_a_file_stays_there(tmp_path: Path) -> None:
     with open(tmp_path / "out", "w") as file:
         shown = Terminal(str(tmp_path), "prints", stdout=file).finish()
