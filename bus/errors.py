@@ -1,10 +1,11 @@
 """All errors that nightbus raises on purpose.
 
 NightbusError
-├── UsageError              the caller's arguments or code are wrong
+├── UsageError              the caller's arguments or code are wrong; a ValueError too
 │   ├── UnknownHookError    a handler names a hook that does not exist
 │   ├── UnsupportedArgumentError   known from elsewhere; the message says what to use instead
-│   ├── MissingPackageError a feature needs a package that is not installed
+│   ├── MissingPackageError a feature needs a package that is not installed; a
+│   │                       ModuleNotFoundError too
 │   ├── MetricError         a metric's name, value, options or place is wrong
 │   ├── OutsideRunError     no run is active that could record it
 │   ├── NotAttachedError    a module or callback was never in a run; a RuntimeError too
@@ -15,6 +16,7 @@ NightbusError
 │   └── NewerFormatError    written by a newer major version of the format
 ├── SinkError               a destination cannot be written, or is not as it was left
 ├── CheckpointError         a checkpoint cannot be written or read
+│   └── MissingCheckpointError   there is none at that path; a FileNotFoundError too
 ├── DeliveryError           a message to an actor was not answered
 │   ├── UnknownActorError   there is no actor of that name
 │   ├── UnhandledCommandError   the actor has no handler for the command
@@ -49,7 +51,7 @@ class NightbusError(Exception):
     """Root of every error that nightbus raises on purpose."""
 
 
-class UsageError(NightbusError):
+class UsageError(NightbusError, ValueError):
     """The caller's arguments or code are wrong; nothing was recorded or changed."""
 
 
@@ -73,7 +75,7 @@ class UnsupportedArgumentError(UsageError):
     """An argument that users know from elsewhere and nightbus does not support."""
 
 
-class MissingPackageError(UsageError):
+class MissingPackageError(UsageError, ModuleNotFoundError):
     """A feature needs a package that is not installed.
 
     Args:
@@ -126,6 +128,10 @@ class SinkError(NightbusError):
 
 class CheckpointError(NightbusError):
     """A checkpoint cannot be written or read."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint at the path that was given."""
 
 
 class DeliveryError(NightbusError):

@@ -8,6 +8,7 @@ import torch
 
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.checkpoints.format import is_checkpoint, load_checkpoint, meant_checkpoint
+from ..actors.checkpoints.lightning_format import to_lightning
 from ..actors.trees import move_data_to_device
 from ..bus.system.paths import as_path
 
@@ -17,7 +18,8 @@ EXTENSION = ".ckpt"
 def look_like_files() -> None:
     """Let checkpoints end in ``.ckpt``, and ``torch.load`` read them although they are folders.
 
-    What else ``torch.load`` is given, it reads as before.
+    It returns what a file of Lightning would hold, beside what the folder does. What else
+    ``torch.load`` is given, it reads as before.
     """
     Checkpoint.FILE_EXTENSION = EXTENSION
     torch.load = _reading_folders(torch.load)
@@ -27,7 +29,8 @@ def _reading_folders(load: Any) -> Any:
     @functools.wraps(load)
     def load_file_or_folder(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         if isinstance(f, str | os.PathLike) and is_checkpoint(meant_checkpoint(as_path(f))):
-            content = load_checkpoint(f)
+            state = load_checkpoint(f)
+            content = {**state, **to_lightning(state).content}
             if not isinstance(map_location, str | torch.device):
                 return content
             return move_data_to_device(content, torch.device(map_location))

@@ -129,6 +129,23 @@ def test_a_bar_of_ones_own_sees_the_hooks_and_the_numbers_of_batches(tmp_path: P
     assert seen == [(0, 2), (1, 2), 1, 3, (4, ["loss", "v_num"])]
 
 
+def test_the_trainers_own_bar_is_known_as_a_callback(tmp_path: Path) -> None:
+    run = trainer(tmp_path, enable_progress_bar=True, limit_train_batches=1)
+    run.fit(Shows(), loader())
+
+    bar = run.progress_bar_callback
+    assert isinstance(bar, nb.TQDMProgressBar)
+    assert bar.total_train_batches == 1
+    assert bar.get_metrics(run, run.lightning_module) == run.progress_bar_metrics
+    assert trainer(tmp_path, enable_progress_bar=False).progress_bar_callback is None
+
+
+def test_a_bar_among_callbacks_is_the_one_of_the_trainer(tmp_path: Path) -> None:
+    bar = nb.RichProgressBar()
+
+    assert trainer(tmp_path, enable_progress_bar=True, callbacks=[bar]).progress_bar_callback is bar
+
+
 def test_an_unknown_number_of_batches_is_infinite(tmp_path: Path) -> None:
     class Own(nb.ProgressBarBase):
         total: float = 0

@@ -300,6 +300,13 @@ def test_a_missing_checkpoint_is_said(tmp_path: Path) -> None:
         trainer(tmp_path).fit(Small(), loader(), ckpt_path=tmp_path / "nowhere")
 
 
+def test_a_missing_checkpoint_is_a_missing_file_too(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        trainer(tmp_path).fit(Small(), loader(), ckpt_path=tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        nb.load_checkpoint(tmp_path / "nowhere")
+
+
 def test_weights_alone_cannot_be_resumed_from(tmp_path: Path) -> None:
     class Saves(Small):
         def on_train_end(self) -> None:

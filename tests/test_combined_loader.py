@@ -80,6 +80,12 @@ def test_batches_have_the_shape_of_the_collection() -> None:
     assert list(nb.CombinedLoader({"a": Endless(1)}, "sequential")) == [0]
 
 
+def test_a_list_of_numbers_is_a_loader() -> None:
+    combined = nb.CombinedLoader({"a": [0, 1, 2], "b": (3, 4), "c": [[5], [6, 7]]}, "min_size")
+
+    assert [*combined] == [{"a": 0, "b": 3, "c": [5, 6]}]
+
+
 @pytest.mark.parametrize("mode", ["min", "", "cycle"])
 def test_an_unknown_mode_is_refused_with_those_there_are(mode: Any) -> None:
     with pytest.raises(nb.UsageError, match="'max_size_cycle', 'min_size', 'max_size', 'sequent"):

@@ -175,6 +175,7 @@ def test_torch_load_reads_a_checkpoint_and_other_files_as_before(tmp_path: Path)
     loaded = torch.load(saving.best_model_path, map_location="cpu", weights_only=True)
     moved = torch.load(Path(saving.best_model_path), torch.device("meta"))
     assert torch.equal(loaded["state_dict"]["layer.weight"], model.layer.weight)
+    assert (loaded["epoch"], loaded["global_step"], loaded["callbacks"]) == (0, 1, {})
     assert moved["state_dict"]["layer.weight"].is_meta
     assert torch.load(tmp_path / "other.pt", "meta")["a"].is_meta
 

@@ -30,6 +30,17 @@ def test_a_sink_says_so_before_anything_is_trained(
         make()
 
 
+def test_it_is_a_missing_module_and_a_wrong_argument_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(ModuleNotFoundError, match="Parquet needs the package pyarrow"):
+        nb.Parquet()
+    with pytest.raises(ValueError, match="Parquet needs the package pyarrow"):
+        nb.Parquet()
+
+
 def test_put_image_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Shows(Small):
         def on_train_epoch_end(self) -> None:

@@ -35,6 +35,15 @@ class Notes(nb.Callback):
         self.note("predict", trainer)
 
 
+def test_callbacks_that_save_checkpoints_are_the_last(tmp_path: Path) -> None:
+    saving, notes = nb.ModelCheckpoint(), Notes()
+    run = trainer(tmp_path, callbacks=[saving, notes], enable_model_summary=True)
+
+    assert run.callbacks[0] is notes
+    assert run.callbacks[-1] is saving
+    assert isinstance(run.callbacks[1], nb.ModelSummary)
+
+
 def test_exactly_one_flag_says_what_is_being_done(tmp_path: Path) -> None:
     notes = Notes()
     run = trainer(tmp_path, callbacks=[notes])
@@ -253,7 +262,7 @@ def test_loggers_and_callbacks_come_in_any_iterable(tmp_path: Path, several: Any
     )
 
     assert [type(entry) for entry in run.loggers] == [nb.CSV, nb.JSONLines]
-    assert [type(entry) for entry in run.callbacks] == [nb.ModelCheckpoint, nb.LearningRateMonitor]
+    assert [type(entry) for entry in run.callbacks] == [nb.LearningRateMonitor, nb.ModelCheckpoint]
 
 
 class Counts(Small):

@@ -14,6 +14,10 @@ from ..sinks.progress_bar import ProgressBar
 from ..sinks.sink import Sink
 
 
+def _saves_checkpoints(callback: Callback) -> bool:
+    return isinstance(callback, Checkpoint)
+
+
 def bar_of(
     callbacks: Sequence[Callback], is_enabled: bool, is_shown_here: bool
 ) -> ProgressBar | None:
@@ -104,6 +108,8 @@ class Participants:
     def complete(self, saves: bool, shows_summary: bool) -> None:
         """Add what a Trainer does by callbacks, unless such callbacks were given.
 
+        Those that save checkpoints become the last.
+
         Args:
             saves: add a RunCheckpoint.
             shows_summary: add a ModelSummary; beside a RichProgressBar a RichModelSummary.
@@ -116,12 +122,13 @@ class Participants:
         ):
             if wanted and not any(isinstance(entry, kind) for entry in self.callbacks):
                 self.callbacks.append(made())
+        self.callbacks.sort(key=_saves_checkpoints)
 
     @property
     def callbacks_in_order(self) -> list[Callback]:
         """All callbacks; those that save checkpoints are last."""
         callbacks = [*self.callbacks, *self.module_callbacks]
-        return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+        return sorted(callbacks, key=_saves_checkpoints)
 
     @property
     def saved(self) -> list[Actor]:

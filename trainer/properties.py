@@ -12,6 +12,7 @@ from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.early_stopping import EarlyStopping
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
+from ..actors.callbacks.progress_bar import ProgressBarBase, TQDMProgressBar
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.collectives import Collectives
 from ..actors.optimization.lightning_optimizer import LightningOptimizer
@@ -408,9 +409,17 @@ class TrainerProperties(DataProperties):
         return self.participants.progress_bar
 
     @property
-    def progress_bar_callback(self) -> ProgressBar | None:
-        """The progress bar, or None."""
-        return self.participants.progress_bar
+    def progress_bar_callback(self) -> ProgressBarBase | None:
+        """The callback that sets the bar or draws one; None if there is no bar.
+
+        If none was given, it is one that knows what the Trainer's own bar shows.
+        """
+        given = [entry for entry in self.callbacks if isinstance(entry, ProgressBarBase)]
+        if given or self.progress_bar is None:
+            return given[0] if given else None
+        own = TQDMProgressBar()
+        own.trainer = self
+        return own
 
     @property
     def logger(self) -> Any:

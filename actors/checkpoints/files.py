@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...bus.errors import CheckpointError
+from ...bus.errors import CheckpointError, MissingCheckpointError
 from ...bus.log.segments import sync_folder
 from ...bus.runs.checkpoint_folder import check_digest
 from ...bus.runs.run_folder import RunFolder, newest_runs
@@ -85,6 +85,7 @@ def find_checkpoint(
         The checkpoint; None if no run of this name has a checkpoint, for ``last``.
 
     Raises:
+        MissingCheckpointError: there is none at that path.
         CheckpointError: there is none, or it is damaged.
     """
     if ckpt_path == "last":
@@ -94,7 +95,7 @@ def find_checkpoint(
     path = meant_checkpoint(as_path(ckpt_path))
     restore_replaced(path.parent)
     if not path.exists():
-        raise CheckpointError(f"there is no checkpoint {path}")
+        raise MissingCheckpointError(f"there is no checkpoint {path}")
     return _read(path.resolve())
 
 

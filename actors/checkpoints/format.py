@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from ...bus.errors import CheckpointError
+from ...bus.errors import CheckpointError, MissingCheckpointError
 from ...bus.log.codec import UNENCODABLE
 from ...bus.log.segments import sync_folder
 from ...bus.runs.checkpoint_folder import DIGEST as DIGEST
@@ -388,7 +388,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if folder.is_file():
         raise CheckpointError(_is_a_file(folder))
     if not folder.exists():
-        raise CheckpointError(_is_not_there(folder))
+        raise MissingCheckpointError(_is_not_there(folder))
     try:
         check_digest(folder)
         with open(open_plain(folder / STATE, CheckpointError), "rb") as file:

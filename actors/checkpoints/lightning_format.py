@@ -113,6 +113,8 @@ def to_lightning(state: Mapping[str, Any]) -> Converted:
         return Converted(content, left_out)
     content["loops"] = {"fit_loop": _fit_loop_of(state)}
     content["global_step"] = state["optimization"]["step"]["total"]["completed"]
+    if content["epoch"] and _is_between_epochs(state):
+        content["epoch"] -= 1  # Lightning's is the one that has ended, ours the next
     content["callbacks"], left = _callbacks_of(state)
     left_out += left
     if state.get("scaler"):

@@ -20,7 +20,7 @@ class CombinedLoader:
     """Reads several dataloaders together: each batch has the collection's structure.
 
     Args:
-        loaders: a list, tuple or dict of loaders, in any nesting.
+        loaders: a list, tuple or dict of loaders, in any nesting. A list of numbers is a loader.
         mode: ``max_size_cycle`` repeats shorter loaders until the longest ends; ``min_size`` ends
             with the shortest; ``max_size`` ends with the longest, with None where a loader has
             ended; ``sequential`` reads one loader after the other, and yields their batches.
@@ -227,11 +227,18 @@ def _leaves(loaders: Any) -> Iterator[Any]:
     if isinstance(loaders, Mapping):
         for loader in loaders.values():
             yield from _leaves(loader)
-    elif isinstance(loaders, list | tuple):
+    elif _is_collection(loaders):
         for loader in loaders:
             yield from _leaves(loader)
     else:
         yield loaders
+
+
+def _is_collection(entry: Any) -> bool:
+    """Return whether this is a list or tuple of loaders, not one of batches that are numbers."""
+    return isinstance(entry, list | tuple) and not (
+        entry and all(isinstance(part, int | float) for part in entry)
+    )
 
 
 def like(shape: Any, batches: Iterator[Any]) -> Any:
@@ -243,7 +250,7 @@ def like(shape: Any, batches: Iterator[Any]) -> Any:
     """
     if isinstance(shape, Mapping):
         return {key: like(value, batches) for key, value in shape.items()}
-    if isinstance(shape, list | tuple):
+    if _is_collection(shape):
         return type(shape)(like(value, batches) for value in shape)
     return next(batches)
 
