@@ -112,6 +112,11 @@ if TYPE_CHECKING:
     from .bus.mail.mailbox import MailboxLimit as MailboxLimit
     from .bus.runs.run_folder import RunFolder as RunFolder
     from .bus.subscription import on as on
+    from .loggers import CSVLogger as CSVLogger
+    from .loggers import Logger as Logger
+    from .loggers import MLFlowLogger as MLFlowLogger
+    from .loggers import TensorBoardLogger as TensorBoardLogger
+    from .loggers import WandbLogger as WandbLogger
     from .loops import EvaluationEpochLoop as EvaluationEpochLoop
     from .loops import EvaluationLoop as EvaluationLoop
     from .loops import FitLoop as FitLoop
@@ -197,11 +202,13 @@ _DELIVERY_ERRORS = [
     "UnhandledCommandError",
     "UnknownActorError",
 ]
+_LOGGERS = ["CSVLogger", "Logger", "MLFlowLogger", "TensorBoardLogger", "WandbLogger"]
 _STATES = ["RunningStage", "TrainerFn", "TrainerState", "TrainerStatus"]
 _HOME_OF = {
     **dict.fromkeys(_CALLBACKS, ".actors.callbacks"),
     **dict.fromkeys(_LOOPS, ".loops"),
     **dict.fromkeys(_DELIVERY_ERRORS, ".bus.errors"),
+    **dict.fromkeys(_LOGGERS, ".loggers"),
     **dict.fromkeys(_STATES, ".trainer.state"),
     "Actor": ".bus.actor",
     "AdvancedProfiler": ".actors.profilers.advanced",

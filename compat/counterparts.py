@@ -46,13 +46,20 @@ HOME_OF = {
         ),
         ".compat.utilities",
     ),
+    "DummyExperiment": ".sinks.silent_logger",
+    "DummyLogger": ".sinks.silent_logger",
+    "ExperimentWriter": ".loggers.experiment_writer",
     "HyperparametersMixin": ".actors.hyperparameters",
     "LRScheduler": "torch.optim.lr_scheduler",
     "move_data_to_device": ".actors.trees",
+    "rank_zero_experiment": ".loggers.logger",
 }
 """Name -> the module that has it, for what is not in ``nightbus`` itself."""
 
 OTHER_NAME_OF = {
+    "DummyExperiment": "SilentLogger",
+    "DummyLogger": "SilentLogger",
+    "LightningLoggerBase": "Logger",
     "MisconfigurationException": "UsageError",
     "ProgressBar": "ProgressBarBase",
     "TrainingSpikeException": "TrainingSpikeError",
@@ -60,22 +67,16 @@ OTHER_NAME_OF = {
 """Name -> what the same thing is called in ``nightbus``."""
 
 _ALL_HERE = "everything is in nightbus itself: use nightbus"
-_LOGGED = "use sinks: Trainer(sinks=[nightbus"
 _DDP = "use Trainer(devices=..., strategy=...), where a strategy is DDPStrategy"
 _INSTEAD = {
     "GPUStatsMonitor": "use DeviceStatsMonitor",
     "XLAStatsMonitor": "use DeviceStatsMonitor",
     "QuantizationAwareTraining": "use torch.ao.quantization in a callback of your own",
     "lr_find": "use Tuner(trainer).lr_find(module)",
-    "TensorBoardLogger": f"{_LOGGED}.TensorBoard()])",
-    "WandbLogger": f"{_LOGGED}.WandB()])",
-    "CSVLogger": f"{_LOGGED}.CSV()]), which logger=True, the default, means too",
-    "MLFlowLogger": f"{_LOGGED}.MLflow()])",
     **dict.fromkeys(
-        ("CometLogger", "NeptuneLogger", "LitLogger", "Logger", "LightningLoggerBase"),
-        "use a sink of your own (Sink), or give logger= one of Lightning's loggers",
+        ("CometLogger", "NeptuneLogger", "LitLogger", "TestTubeLogger"),
+        "use a subclass of Logger that calls its library, or give Lightning's own to logger=",
     ),
-    "DummyLogger": "use logger=False",
     "LightningCLI": "use argparse, jsonargparse or hydra in a script of your own: there is no such "
     "command line",
     "cli": "use argparse, jsonargparse or hydra in a script of your own: there is no LightningCLI",
@@ -100,7 +101,6 @@ _INSTEAD = {
     ),
     "callbacks": f"{_ALL_HERE}.ModelCheckpoint",
     "callback": f"{_ALL_HERE}.Callback",
-    "loggers": f"{_ALL_HERE}.TensorBoard, .WandB, .CSV and other sinks",
     "core": f"{_ALL_HERE}.LightningModule",
     "pytorch": f"{_ALL_HERE}.Trainer",
     "utilities": f"{_ALL_HERE}.CombinedLoader, .UsageError, .seed_everything",

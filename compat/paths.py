@@ -70,11 +70,13 @@ _PYTORCH = {
     ),
     "lite": "LightningLite",
     "loggers": "",
-    "loggers.base": "DummyLogger LightningLoggerBase LoggerCollection rank_zero_experiment",
+    "loggers.base": (
+        "DummyExperiment DummyLogger LightningLoggerBase LoggerCollection rank_zero_experiment"
+    ),
     "loggers.comet": "CometLogger",
     "loggers.csv_logs": "CSVLogger ExperimentWriter",
     "loggers.litlogger": "LitLogger",
-    "loggers.logger": "DummyLogger Logger rank_zero_experiment",
+    "loggers.logger": "DummyExperiment DummyLogger Logger rank_zero_experiment",
     "loggers.mlflow": "MLFlowLogger",
     "loggers.neptune": "NeptuneLogger",
     "loggers.tensorboard": "TensorBoardLogger",

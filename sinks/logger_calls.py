@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..bus.errors import OutsideRunError, UsageError
+from ..bus.media import EncodedMedia
 
 
 class ForLoggers(Protocol):
@@ -17,6 +18,20 @@ class ForLoggers(Protocol):
             metrics: name -> value.
             step: the step they belong to; None for the current one.
         """
+
+    def record_media(
+        self, sink: object, media: Mapping[str, EncodedMedia], step: int | None
+    ) -> None:
+        """Record media for all sinks.
+
+        Args:
+            sink: whose method was called.
+            media: kind and bytes of each, by name.
+            step: the step they belong to; None for the current one.
+        """
+
+    def is_recording(self) -> bool:
+        """Return whether a run is open and this is its training thread."""
 
     def record_hyperparameters(self, sink: object, given: Mapping[str, Any]) -> None:
         """Record hyperparameters that the run's first event does not have.

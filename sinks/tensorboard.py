@@ -156,7 +156,7 @@ class _Format:
         elif event.kind == "histogram":
             summary = self._histogram(name, content["edges"], content["counts"])
         else:
-            text = content if event.kind == "text" else _markdown(**content)
+            text = content if event.kind == "text" else markdown(**content)
             summary = self._summaries.text(name, text)
         return self._record(
             self._new_event(wall_time=wall_ns / 1e9, step=event.step, summary=summary)
@@ -224,8 +224,13 @@ class _Format:
 _uint32 = struct.Struct("<I").pack
 
 
-def _markdown(columns: Iterable[str], rows: Iterable[Iterable[Plain]]) -> str:
-    """Return a table in the Markdown that TensorBoard shows."""
+def markdown(columns: Iterable[str], rows: Iterable[Iterable[Plain]]) -> str:
+    """Return a table in the Markdown that TensorBoard shows.
+
+    Args:
+        columns: titles of the columns.
+        rows: values of each row.
+    """
     titles = [_cell(column) for column in columns]
     lines = [titles, ["---"] * len(titles), *([_cell(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

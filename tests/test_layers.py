@@ -36,7 +36,10 @@ LAYERS = {
     "actors": Layer(frozenset({"_lazy", "bus"})),
     "loops": Layer(frozenset({"_lazy", "bus", "actors"})),
     "compat": Layer(frozenset({"_lazy", "bus", "actors"})),
-    "trainer": Layer(frozenset({"_began_in", "_lazy", "bus", "actors", "loops", "sinks"})),
+    "loggers": Layer(frozenset({"_lazy", "bus", "actors", "sinks"})),
+    "trainer": Layer(
+        frozenset({"_began_in", "_lazy", "bus", "actors", "loggers", "loops", "sinks"})
+    ),
 }
 # Rooms of a layer: what the files of one may import of the others. What lies in the layer itself
 # is its "ground", which every room may know, and the rest, its "hall".

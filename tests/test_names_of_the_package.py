@@ -8,17 +8,12 @@ import pytest
 import nightbus as nb
 
 ELSEWHERE = [
-    "CSVLogger",
     "CometLogger",
     "Fabric",
     "LightningCLI",
-    "MLFlowLogger",
     "MisconfigurationException",
-    "TensorBoardLogger",
-    "WandbLogger",
     "accelerators",
     "callbacks",
-    "loggers",
     "plugins",
     "profilers",
     "pytorch",
@@ -49,8 +44,8 @@ def test_a_name_that_users_know_says_what_to_use(name: str) -> None:
 
 
 def test_so_does_importing_it() -> None:
-    with pytest.raises(ImportError, match=r"nightbus.WandB\(\)"):
-        exec("from nightbus import WandbLogger")
+    with pytest.raises(ImportError, match="subclass of Logger"):
+        exec("from nightbus import CometLogger")
 
 
 def test_parts_of_the_package_can_be_imported_from_it() -> None:

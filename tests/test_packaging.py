@@ -16,7 +16,7 @@ import pytest
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("bus", "actors", "cli", "compat", "loops", "sinks", "trainer")
+FOLDERS = ("bus", "actors", "cli", "compat", "loggers", "loops", "sinks", "trainer")
 NOT_SHIPPED = ("tests", "examples", "docs")
 
 

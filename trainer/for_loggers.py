@@ -1,13 +1,19 @@
 """Records metrics and hyperparameters of sinks that are used as loggers of Lightning."""
 
 import json
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ..actors.arguments import as_plain
 from ..actors.metrics.metrics import Metrics
 from ..bus.actor import actor_name
-from ..bus.media import encode_text
+from ..bus.media import EncodedMedia, encode_text
+from ..bus.secrets.redaction import redact_setting
+from ..loggers.folder_logger import FolderLogger
+from ..loggers.logger import Logger, RecordedLogger
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.sink import Sink
 from .participants import Participants
@@ -28,17 +34,53 @@ class ForLoggers:
         self._metrics, self._participants = metrics, participants
         self._is_running = is_running
         self._recorded: Mapping[str, Any] = {}
+        self._thread = threading.get_ident()
+        # Step and name -> whose call recorded a value, and the value.
+        self._of_step: dict[tuple[int, str], tuple[object, Any]] = {}
 
-    def begin(self, hyperparameters: Mapping[str, Any]) -> None:
-        """Remember the hyperparameters that a new run has recorded."""
-        self._recorded = hyperparameters
+    def begin(self, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Remember the hyperparameters of a new run.
+
+        Args:
+            recorded: hyperparameters that the run's first event has.
+            found: the same with their structure.
+        """
+        self._recorded = recorded
+        self._thread = threading.get_ident()
+        self._of_step.clear()
+        for sink in self._participants.sinks:
+            if isinstance(sink, LoggerSink):
+                sink.hparams_of_run = redact_setting("", found)
+
+    def begin_experiments(self, module: object, checkpoints: Path | None) -> None:
+        """Have loggers begin, show them the module, and link the checkpoints where they write.
+
+        Args:
+            module: the module that runs.
+            checkpoints: folder of the run's checkpoints; None if it has none.
+        """
+        loggers = [s.logger for s in self._participants.sinks if isinstance(s, LoggerSink)]
+        for logger in loggers:
+            if isinstance(logger, RecordedLogger):
+                _ = logger.experiment
+        for logger in loggers:
+            if isinstance(logger, Logger):
+                logger.log_graph(module)
+            if isinstance(logger, FolderLogger) and checkpoints is not None:
+                logger.link_checkpoints(checkpoints)
+
+    def is_recording(self) -> bool:
+        """Return whether a run is open and this is its training thread."""
+        return self._is_running() and threading.get_ident() == self._thread
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Hyperparameters that were given to sinks before the run."""
+        """Hyperparameters that were given to sinks and loggers before the run."""
         found: dict[str, Any] = {}
         for sink in self._participants.sinks:
             found |= sink.hyperparameters
+            if isinstance(sink, LoggerSink):
+                found |= getattr(sink.logger, "hyperparameters", {})
         return found
 
     def record(self, sink: object, metrics: Mapping[str, Any], step: int | None) -> None:
@@ -49,14 +91,34 @@ class ForLoggers:
             metrics: values by name.
             step: step of the values; None for the current one.
         """
-        if not self._speaks(sink):
-            return
+        with self._at(step):
+            for name, value in metrics.items():
+                if self._is_first(sink, name, value):
+                    self._metrics.put(_name_of(sink), name, value, ("loggers",))
+
+    def record_media(
+        self, sink: object, media: Mapping[str, EncodedMedia], step: int | None
+    ) -> None:
+        """Record media.
+
+        Args:
+            sink: sink whose logger was called.
+            media: kind and bytes of each, by name.
+            step: their step; None for the current one.
+        """
+        with self._at(step):
+            for name, content in media.items():
+                if self._is_first(sink, name, content):
+                    self._metrics.put_media(_name_of(sink), name, content)
+
+    @contextmanager
+    def _at(self, step: int | None) -> Iterator[None]:
+        """Have what is recorded belong to a step."""
         known = self._metrics
         before = known.step
-        known.step = before if step is None else step
+        known.step = before if step is None else int(step)
         try:
-            for name, value in metrics.items():
-                known.put(_name_of(sink), name, value, ("loggers",))
+            yield
         finally:
             known.step = before
 
@@ -71,17 +133,30 @@ class ForLoggers:
             return
         plain = as_plain(given)
         fresh = {name: value for name, value in plain.items() if self._recorded.get(name) != value}
-        if not fresh or not self._speaks(sink):
+        if not fresh:
             return
         self._recorded = {**self._recorded, **fresh}
         text = json.dumps(fresh, indent=1, default=str)
         name = "hyperparameters"
         self._metrics.put_media(_name_of(sink), name, encode_text(name, text))
 
-    def _speaks(self, sink: object) -> bool:
-        """Return whether a sink is the first that does not wrap a logger; only it records."""
-        own = (entry for entry in self._participants.sinks if not isinstance(entry, LoggerSink))
-        return next(own, None) is sink
+    def _is_first(self, sink: object, name: str, value: Any) -> bool:
+        """Return whether no other sink was given the same value: all get it from the log."""
+        known = self._metrics
+        place = (known.step, name) if known.step >= 0 else (known.bus.place.step, name)
+        if self._of_step and place[0] != next(iter(self._of_step))[0]:
+            self._of_step.clear()
+        whose, before = self._of_step.setdefault(place, (sink, value))
+        if whose is sink or not _is_same(before, value):
+            self._of_step[place] = (sink, value)
+            return True
+        return False
+
+
+def _is_same(before: Any, value: Any) -> bool:
+    """Return whether two values are the same; tensors only if they are one, for want of a copy."""
+    plain = (int, float, tuple)
+    return before is value or (isinstance(value, plain) and before == value)
 
 
 def _name_of(sink: object) -> str:

@@ -132,6 +132,10 @@ class OpenRun(StaysInRun):
             observers: actors that work on the bus thread.
         """
         bind_run(self._id, self.place)
+        run = self._trainer.run_folder
+        self._for_loggers.begin_experiments(
+            self._trainer.lightning_module, None if run is None else run.path / "checkpoints"
+        )
         self.bus.emit(
             RunStarted,
             self._id,
@@ -172,7 +176,7 @@ class OpenRun(StaysInRun):
                 found |= owner.hparams
         found |= self._for_loggers.hyperparameters
         recorded = as_plain(found)
-        self._for_loggers.begin(recorded)
+        self._for_loggers.begin(recorded, found)
         return recorded
 
     def _status(self) -> RunStatus:

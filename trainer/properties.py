@@ -20,6 +20,7 @@ from ..actors.optimization.lr_schedulers import LRSchedulerConfig
 from ..actors.optimization.progress import Progress
 from ..actors.ranks.world import World
 from ..bus.actor import Actor
+from ..loggers.logger import Logger
 from ..loops import FitLoop
 from ..loops.optimizer import OptimizerLoop
 from ..sinks.logger_sink import LoggerSink
@@ -231,7 +232,10 @@ class TrainerProperties(DataProperties):
 
     @property
     def log_dir(self) -> str | None:
-        """Path of the run's folder; None if there is none."""
+        """Folder of the first logger, if it is a Logger, else of the run; None without either."""
+        first = self.logger
+        if isinstance(first, Logger):
+            return first.log_dir or first.save_dir
         return str(self.run_folder.path) if self.run_folder else None
 
     @property
@@ -423,17 +427,18 @@ class TrainerProperties(DataProperties):
 
     @property
     def logger(self) -> Any:
-        """The first sink, or the Lightning logger that it wraps; None if there is no sink."""
+        """The first logger that a sink wraps, else the first sink; None if there is no sink."""
         return next(iter(self.loggers), None)
 
     @property
     def loggers(self) -> list[Any]:
-        """The sinks, each replaced by the Lightning logger that it wraps, if it does.
+        """The loggers that sinks wrap, then the other sinks.
 
         With ``fast_dev_run``, an object that accepts the calls of a logger and writes nothing.
         """
-        found = [sink.logger if isinstance(sink, LoggerSink) else sink for sink in self.sinks]
-        return found or list(self.silent_loggers)
+        wrapped = [sink.logger for sink in self.sinks if isinstance(sink, LoggerSink)]
+        others = [sink for sink in self.sinks if not isinstance(sink, LoggerSink)]
+        return [*wrapped, *others] or list(self.silent_loggers)
 
     @property
     def checkpoint_callbacks(self) -> list[Checkpoint]:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from inspect import signature
 from pathlib import Path
@@ -373,6 +373,7 @@ class ModelCheckpoint(Checkpoint):
                 _move_link(former_link, Path(link), Path(path))
             for former in dropped:
                 _remove(former)
+            self._tell(trainer.loggers)
 
         def take_back() -> None:
             """Restore the choice before, if the checkpoint could not be written."""
@@ -384,6 +385,12 @@ class ModelCheckpoint(Checkpoint):
         if self.verbose:
             shown = "" if score is None else f", {self.monitor} {score.item():g}"
             notify_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
+
+    def _tell(self, loggers: Sequence[Any]) -> None:
+        """Tell loggers that want to know that a checkpoint is complete."""
+        for logger in loggers:
+            if (told := getattr(logger, "after_save_checkpoint", None)) is not None:
+                told(self)
 
     def _judge(
         self, trainer: "Trainer", candidates: Mapping[str, float]
