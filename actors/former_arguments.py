@@ -166,12 +166,18 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
     """Have a Trainer's ``__init__`` accept arguments that mean the default, and None for it.
 
     The attribute ``_arguments`` of the object has what it was called with, defaults included, and
-    ``_former`` the arguments of Lightning 1.x that have a counterpart elsewhere.
+    ``_former`` the arguments of Lightning 1.x that have a counterpart elsewhere. The annotations
+    allow None from then on, for command lines that are made of them.
     """
     defaults = {
         name: parameter.default
         for name, parameter in signature(init).parameters.items()
         if parameter.kind is Parameter.KEYWORD_ONLY
+    }
+
+    init.__annotations__ = {
+        name: hint | None if name in defaults else hint
+        for name, hint in init.__annotations__.items()
     }
 
     @wraps(init)

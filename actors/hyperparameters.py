@@ -2,7 +2,9 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from inspect import Parameter
 from types import FrameType
 from typing import Any, ClassVar, NamedTuple
@@ -23,6 +25,7 @@ __all__ = [
     "Hyperparameters",
     "HyperparametersMixin",
     "become_mappings",
+    "configured_by",
     "restored_arguments",
     "unknown_arguments",
 ]
@@ -38,6 +41,7 @@ class _Kept(NamedTuple):
         shape: kind of that argument; see ``shape_of``.
         star: values of ``*args`` of ``__init__``.
         left_out: names of arguments that were left out on purpose.
+        configured: names of those that are objects, and are kept as a configuration describes them.
     """
 
     argument: str = ""
@@ -45,6 +49,49 @@ class _Kept(NamedTuple):
     shape: str = ""
     star: tuple[Any, ...] = ()
     left_out: frozenset[str] = frozenset()
+    configured: frozenset[str] = frozenset()
+
+
+_CONFIGURED: ContextVar[tuple[object, Mapping[str, Any]] | None] = ContextVar(
+    "configured", default=None
+)
+
+
+@contextmanager
+def configured_by(kind: object, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Have a class keep arguments that are objects as a configuration describes them.
+
+    Args:
+        kind: the class, whose ``__init__`` runs within.
+        arguments: its arguments in the configuration.
+    """
+    token = _CONFIGURED.set((kind, arguments))
+    try:
+        yield
+    finally:
+        _CONFIGURED.reset(token)
+
+
+def _described(owner: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of an object's arguments for which a configuration has a description."""
+    kind, arguments = _CONFIGURED.get() or (None, {})
+    if kind is not type(owner):
+        return {}
+    return {
+        name: arguments[name]
+        for name, value in given.items()
+        if name in arguments and _names_a_class(arguments[name], value)
+    }
+
+
+def _names_a_class(described: Any, value: Any) -> bool:
+    if isinstance(described, Mapping):
+        return "class_path" in described or any(
+            _names_a_class(entry, None) for entry in described.values()
+        )
+    if isinstance(described, list):
+        return any(_names_a_class(entry, None) for entry in described)
+    return isinstance(described, str) and callable(value)
 
 
 class HyperparametersMixin:
@@ -125,6 +172,8 @@ class HyperparametersMixin:
         others = [entry for entry in args if not isinstance(entry, str)]
         found, kept = self._items_of_config(others, calls)
         self._check_names(names, given)
+        described = _described(self, given)
+        given |= described
         if not calls and not others and not dataclasses.is_dataclass(self):
             raise UsageError(
                 f"save_hyperparameters() was called while {type(self).__name__}.__init__ does not "
@@ -142,6 +191,7 @@ class HyperparametersMixin:
         kept = kept._replace(
             items=tuple(name for name in kept.items if name in self.hparams),
             left_out=(kept.left_out | ignored) - (set(found) - ignored),
+            configured=kept.configured | (set(described) & set(found)) - ignored,
         )
         object.__setattr__(self, "_hparams_kept", kept)
         object.__setattr__(self, "_hparams_initial", _copied(self.hparams))
@@ -322,6 +372,7 @@ def restored_arguments(
         name: made_again(value, shapes.get(name), hints.get(name)) for name, value in saved.items()
     }
     arguments = {k: v for k, v in values.items() if takes_any or k in parameters}
+    _check_configured(kind, [n for n in form.get("configured", ()) if n not in given], arguments)
     if argument in parameters:
         items = form.get("items", list(saved))
         config = {name: values[name] for name in items if name in values}
@@ -347,3 +398,19 @@ def restored_arguments(
             by_place.append(arguments.pop(name, parameter.default))
     has_star = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     return [*by_place, *(star if has_star else ())], arguments
+
+
+def _check_configured(kind: type, names: Sequence[str], arguments: Mapping[str, Any]) -> None:
+    """Refuse to construct objects that a checkpoint only describes, which would run its code.
+
+    Raises:
+        UsageError: there are such arguments.
+    """
+    if names:
+        shown = ", ".join(f"{name} ({arguments.get(name)})" for name in names)
+        raise UsageError(
+            f"these arguments of {kind.__name__} are objects, which the checkpoint describes and "
+            f"does not contain: {shown}; construct them and pass them to load_from_checkpoint, or "
+            "construct the module with LightningCLI(..., run=False) and the config.yaml of the "
+            "run's folder"
+        )

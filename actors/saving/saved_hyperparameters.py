@@ -79,7 +79,9 @@ class SavedHyperparameters:
                 names=", ".join(left_out),
             )
         how = owner._kept_hparams
-        form = {"items": list(how.items), "shape": how.shape, "shapes": shapes}
+        form: dict[str, Any] = {"items": list(how.items), "shape": how.shape, "shapes": shapes}
+        if how.configured:
+            form["configured"] = sorted(how.configured)
         return {
             "hyper_parameters": kept,
             "hparams_argument": how.argument,
