@@ -140,6 +140,12 @@ if TYPE_CHECKING:
     from .sinks.tensorboard import TensorBoard as TensorBoard
     from .sinks.wandb import WandB as WandB
     from .trainer import Trainer as Trainer
+    from .trainer.lightning_cli.cli import LightningCLI as LightningCLI
+    from .trainer.lightning_cli.parser import LightningArgumentParser as LightningArgumentParser
+    from .trainer.lightning_cli.save_config import SaveConfigCallback as SaveConfigCallback
+    from .trainer.lightning_cli.types import ArgsType as ArgsType
+    from .trainer.lightning_cli.types import LRSchedulerCallable as LRSchedulerCallable
+    from .trainer.lightning_cli.types import OptimizerCallable as OptimizerCallable
     from .trainer.state import RunningStage as RunningStage
     from .trainer.state import TrainerFn as TrainerFn
     from .trainer.state import TrainerState as TrainerState
@@ -259,6 +265,14 @@ _HOME_OF = {
     "replay": ".sinks.replay",
     "seed_everything": ".actors.data.rng",
 }
+_OF_EXTRAS = {
+    **dict.fromkeys(
+        ("ArgsType", "LRSchedulerCallable", "OptimizerCallable"), ".trainer.lightning_cli.types"
+    ),
+    "LightningArgumentParser": ".trainer.lightning_cli.parser",
+    "LightningCLI": ".trainer.lightning_cli.cli",
+    "SaveConfigCallback": ".trainer.lightning_cli.save_config",
+}
 __version__ = "0.1.0"
 
 
@@ -269,9 +283,9 @@ def _instead_of(name: str) -> str:
 
 
 # Events and commands, which are listed nowhere but in bus/events.py, and __all__ come from here.
-__getattr__ = lazy_names(__name__, _HOME_OF, _instead_of, names_of=".bus.events")
+__getattr__ = lazy_names(__name__, _HOME_OF, _instead_of, ".bus.events", _OF_EXTRAS)
 
 
 def __dir__() -> list[str]:
     """Return the public names, which are loaded on first use."""
-    return sorted({*globals(), *__getattr__("__all__")})
+    return sorted({*globals(), *__getattr__("__all__"), *_OF_EXTRAS})

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 
@@ -13,6 +13,7 @@ def lazy_names(
     home_of: Mapping[str, str],
     instead_of: Callable[[str], str] = lambda name: "",
     names_of: str = "",
+    of_extras: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[str], Any]:
     """Return a package's ``__getattr__`` that imports a name's module on first use.
 
@@ -23,6 +24,8 @@ def lazy_names(
         names_of: a module, relative to the package, whose ``PUBLIC_NAMES`` belong to the package
             too. It is loaded for a name that ``home_of`` does not have. The package has an
             ``__all__`` then, which nobody needs to write.
+        of_extras: name -> module of what needs a package that may not be installed; the
+            package's ``__all__`` leaves it out.
 
     Returns:
         The function to assign to ``__getattr__``.
@@ -32,7 +35,7 @@ def lazy_names(
     """
 
     def __getattr__(name: str) -> Any:
-        home = home_of.get(name)
+        home = home_of.get(name) or of_extras.get(name)
         if home is not None:
             return getattr(import_module(home, package), name)
         if names_of and (name == "__all__" or not name.startswith("__")):
@@ -49,7 +52,11 @@ def lazy_names(
             raise (ImportError if is_imported else AttributeError)(f"{message}; {instead}")
         from difflib import get_close_matches
 
-        known = [*home_of, *(import_module(names_of, package).PUBLIC_NAMES if names_of else ())]
+        known = [
+            *home_of,
+            *of_extras,
+            *(import_module(names_of, package).PUBLIC_NAMES if names_of else ()),
+        ]
         near = get_close_matches(name, known)
         raise AttributeError(f"{message}; did you mean {' or '.join(near)}?" if near else message)
 

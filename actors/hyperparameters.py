@@ -59,11 +59,14 @@ _CONFIGURED: ContextVar[tuple[object, Mapping[str, Any]] | None] = ContextVar(
 
 @contextmanager
 def configured_by(kind: object, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Have a class keep arguments that are objects as a configuration describes them.
+    """Return a context in which a class keeps arguments that are objects as they are described.
 
     Args:
         kind: the class, whose ``__init__`` runs within.
         arguments: its arguments in the configuration.
+
+    Returns:
+        The context.
     """
     token = _CONFIGURED.set((kind, arguments))
     try:

@@ -49,8 +49,22 @@ HOME_OF = {
     "DummyExperiment": ".sinks.silent_logger",
     "DummyLogger": ".sinks.silent_logger",
     "ExperimentWriter": ".loggers.experiment_writer",
+    **dict.fromkeys(
+        (
+            "ArgsType",
+            "LRSchedulerCallable",
+            "LRSchedulerTypeTuple",
+            "OptimizerCallable",
+            "ReduceLROnPlateau",
+            "instantiate_class",
+        ),
+        ".trainer.lightning_cli.types",
+    ),
     "HyperparametersMixin": ".actors.hyperparameters",
     "LRScheduler": "torch.optim.lr_scheduler",
+    "LightningArgumentParser": ".trainer.lightning_cli.parser",
+    "LightningCLI": ".trainer.lightning_cli.cli",
+    "SaveConfigCallback": ".trainer.lightning_cli.save_config",
     "move_data_to_device": ".actors.trees",
     "rank_zero_experiment": ".loggers.logger",
 }
@@ -77,10 +91,7 @@ _INSTEAD = {
         ("CometLogger", "NeptuneLogger", "LitLogger", "TestTubeLogger"),
         "use a subclass of Logger that calls its library, or give Lightning's own to logger=",
     ),
-    "LightningCLI": "use argparse, jsonargparse or hydra in a script of your own: there is no such "
-    "command line",
-    "cli": "use argparse, jsonargparse or hydra in a script of your own: there is no LightningCLI",
-    "LightningArgumentParser": "use argparse or jsonargparse in a script of your own",
+    "cli": f"{_ALL_HERE}.LightningCLI, .SaveConfigCallback, .LightningArgumentParser",
     "Fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
     **dict.fromkeys(
         ("LightningLite", "lite"),
@@ -117,7 +128,7 @@ _INSTEAD = {
     "Module": "use LightningModule",
     "DataModule": "use LightningDataModule",
 }
-_INSTEAD_WITHIN = ("accelerators", "cli", "lite", "plugins", "profiler", "profilers", "strategies")
+_INSTEAD_WITHIN = ("accelerators", "lite", "plugins", "profiler", "profilers", "strategies")
 
 
 def instead_of(name: str) -> str:

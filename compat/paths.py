@@ -47,8 +47,8 @@ _PYTORCH = {
     "callbacks.weight_averaging": "EMAWeightAveraging WeightAveraging",
     "callbacks.xla_stats_monitor": "XLAStatsMonitor",
     "cli": (
-        "ArgsType LRSchedulerCallable LightningArgumentParser LightningCLI OptimizerCallable "
-        "SaveConfigCallback instantiate_class"
+        "ArgsType LRSchedulerCallable LRSchedulerTypeTuple LightningArgumentParser LightningCLI "
+        "OptimizerCallable ReduceLROnPlateau SaveConfigCallback instantiate_class"
     ),
     "core": "",
     "core.datamodule": "LightningDataModule",
@@ -149,8 +149,8 @@ _PYTORCH = {
     "utilities.apply_func": "apply_to_collection move_data_to_device",
     "utilities.argparse": "add_argparse_args from_argparse_args",
     "utilities.cli": (
-        "ArgsType LRSchedulerCallable LightningArgumentParser LightningCLI OptimizerCallable "
-        "SaveConfigCallback instantiate_class"
+        "ArgsType LRSchedulerCallable LRSchedulerTypeTuple LightningArgumentParser LightningCLI "
+        "OptimizerCallable ReduceLROnPlateau SaveConfigCallback instantiate_class"
     ),
     "utilities.cloud_io": "atomic_save get_filesystem load",
     "utilities.combined_loader": "CombinedLoader",

@@ -21,6 +21,7 @@ def test_the_code_blocks_of_a_page_run_in_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["page.py"])
     names: dict[str, object] = {"__name__": "documentation"}
 
     for block in code_blocks(page):

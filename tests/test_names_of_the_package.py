@@ -10,7 +10,6 @@ import nightbus as nb
 ELSEWHERE = [
     "CometLogger",
     "Fabric",
-    "LightningCLI",
     "MisconfigurationException",
     "accelerators",
     "callbacks",

@@ -10,11 +10,11 @@ import yaml
 from jsonargparse import Namespace, class_from_function
 from torch.optim import Optimizer
 
-from ... import __version__
 from ...actors.callback import Callback
 from ...actors.data.rng import seed_everything
 from ...actors.datamodule import LightningDataModule
 from ...actors.module import LightningModule
+from ...actors.process.versions import package_versions
 from ..trainer import Trainer
 from .checkpoint_arguments import with_hyperparameters_of
 from .configured_hyperparameters import instantiator_for
@@ -129,7 +129,7 @@ class LightningCLI:
         Args:
             **kwargs: arguments of the parser's class.
         """
-        kwargs.setdefault("dump_header", [f"nightbus=={__version__}"])
+        kwargs.setdefault("dump_header", [f"nightbus=={package_versions().get('nightbus')}"])
         return self.parser_class(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -264,7 +264,7 @@ class LightningCLI:
         """Return what constructs the module and the datamodule; empty for the usual way."""
         if not self.load_from_checkpoint_support:
             return []
-        text = self.parser.dump(self.config, skip_none=False, skip_link_targets=False)
+        text = self.parser.dump(self.config, skip_unset=False, skip_link_targets=False)
         plain = yaml.safe_load(text)
         plain = plain if self.subcommand is None else plain[self.subcommand]
         return [
@@ -283,7 +283,7 @@ class LightningCLI:
         """
         made = self._of_subcommand(self.config_init)
         callbacks = [made[key] for key in self._parser().callback_keys]
-        config = {**_shallow(made["trainer"]), **kwargs}
+        config = {**_shallow(made.get("trainer") or {}), **kwargs}
         takes = (
             signature(self.trainer_class.__init__)
             if isinstance(self.trainer_class, type)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from ...actors.datamodule import LightningDataModule
 from ...actors.former_arguments import FORMER_NAMES
 from ...actors.module import LightningModule
 from ...bus.errors import UsageError
+from ...sinks.sink import Sink
 from ..trainer import Trainer
 from .types import LRSchedulerTypeTuple
 
@@ -112,29 +114,40 @@ class LightningArgumentParser(ArgumentParser):
                 lightning_class, nested_key or "", fail_untyped=False, required=required
             )
             return added
-        is_trainer = issubclass(lightning_class, Trainer)
-        added = self.add_class_arguments(
-            lightning_class,
+        if issubclass(lightning_class, Trainer):
+            return self._add_trainer(lightning_class, nested_key)
+        return self.add_class_arguments(
+            lightning_class, nested_key, fail_untyped=False, sub_configs=True
+        )
+
+    def _add_trainer(self, kind: type[Trainer], nested_key: str | None) -> list[str]:
+        """Add the arguments of a Trainer, and those of Lightning's, for files that have them.
+
+        The Trainer says which of the latter hold. ``--help`` and new files leave them out.
+        """
+        added: list[str] = self.add_class_arguments(
+            kind,
             nested_key,
             fail_untyped=False,
-            instantiate=not is_trainer,
+            instantiate=False,
             sub_configs=True,
+            skip={"logger"},
         )
-        if is_trainer:
-            # An empty tuple cannot be written to a file, and the Trainer takes None for it.
-            empty = {f"{nested_key}.{name}" for name in ("actors", "sinks")} & set(added)
-            self.set_defaults(dict.fromkeys(empty))
-            self._add_former_arguments(nested_key)
-        return added
-
-    def _add_former_arguments(self, nested_key: str | None) -> None:
-        """Add what only Lightning's Trainer has, for its files; the Trainer says what of it holds.
-
-        ``--help`` and new files leave these out.
-        """
         prefix = f"{nested_key}." if nested_key else ""
+        # An empty tuple cannot be written to a file, and the Trainer takes None for it.
+        empty = {f"{prefix}{name}" for name in ("actors", "sinks")} & set(added)
+        self.set_defaults(dict.fromkeys(empty))
+        parameters = signature(kind.__init__).parameters
+        if "logger" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            self.add_argument(
+                f"--{prefix}logger",
+                type=bool | Sink | list[Sink] | None,
+                default=True,
+                help="true adds a CSV sink unless there is one, false adds none; or sinks",
+            )
         for name in FORMER_NAMES:
             self.add_argument(f"--{prefix}{name}", type=Any, default=SUPPRESS, help=SUPPRESS)
+        return added
 
     def add_optimizer_args(
         self,

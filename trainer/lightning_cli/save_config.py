@@ -102,7 +102,7 @@ class SaveConfigCallback(Callback):
         self.parser.save(
             _without_secrets(self.config),
             path,
-            skip_none=False,
+            skip_unset=False,
             skip_validation=True,
             overwrite=self.overwrite,
             multifile=self.multifile,

@@ -5,16 +5,10 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-
-from ...bus.errors import MissingPackageError
-
-try:
-    from jsonargparse import Namespace
-except ImportError as error:
-    raise MissingPackageError("LightningCLI", "jsonargparse", "cli") from error
 
 
 class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
