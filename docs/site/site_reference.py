@@ -123,6 +123,13 @@ GROUPS = (
         _within(".loops"),
     ),
     Group(
+        "cli",
+        "LightningCLI",
+        "A command line and configuration files made of signatures. "
+        "[The guide](../lightning-cli.md) has examples.",
+        _within(".trainer.lightning_cli"),
+    ),
+    Group(
         "events",
         "Events and commands",
         "What `@nb.on` can subscribe to and `tell` can send. [Event types](../event-types.md) "
@@ -147,13 +154,13 @@ GROUPS = (
 
 def home_of(name: str) -> str:
     """Return the module that a public name is loaded from, relative to the package."""
-    return nightbus._HOME_OF.get(name, ".bus.events")
+    return {**nightbus._HOME_OF, **nightbus._OF_EXTRAS}.get(name, ".bus.events")
 
 
 def names_by_group() -> dict[str, list[str]]:
     """Return the public names of each page of the API reference."""
     found: dict[str, list[str]] = {group.page: [] for group in GROUPS}
-    for name in nightbus.__all__:
+    for name in (*nightbus.__all__, *nightbus._OF_EXTRAS):
         group = next(group for group in GROUPS if group.has(name, home_of(name)))
         found[group.page].append(name)
     return found

@@ -71,6 +71,8 @@ PROGRAMS = {
     "open('hparams.yaml', 'w').write('size: 3')\n"
     "Model.load_from_checkpoint(f'{run.log_dir}/checkpoints/last', hparams_file='hparams.yaml')",
     "onnx": "Model().to_onnx('model.onnx', torch.zeros(1, 4))",
+    "cli": "args = ['--trainer.max_epochs=3']\n"
+    "assert nb.LightningCLI(Model, run=False, args=args).trainer.max_epochs == 3",
     "migrate": "from nightbus.__main__ import main\n"
     "open('old.py', 'w').write('import pytorch_lightning as pl')\n"
     "assert main(['migrate', 'old.py']) == 0",
