@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import site_checks
 import site_reference
+import site_texts
 
 import nightbus as nb
 from nightbus.bus.events import EVENT_TYPES
@@ -48,6 +49,17 @@ def test_every_argument_of_the_trainer_is_on_its_page(site: Path) -> None:
     listed = anchors(site)
 
     assert [name for name in arguments if f"nightbus.Trainer({name})" not in listed] == []
+
+
+def test_what_only_other_parts_of_nightbus_call_is_not_in_the_reference() -> None:
+    inner = set(site_reference.inner_members(nb.Trainer))
+    pages = site_reference.api_pages(), site_texts.api_texts()
+
+    assert {"enrol", "enter_run", "count_point", "safe_point"} <= inner
+    assert not {"fit", "tell", "current_epoch", "should_stop", "sanity_checking"} & inner
+    assert "|enter_run|" in pages[0]["api/trainer.md"]
+    assert "Trainer.fit\n" in pages[1]["api/trainer.md"]
+    assert "Trainer.enter_run" not in pages[1]["api/trainer.md"]
 
 
 def test_every_event_and_field_has_a_type_and_a_meaning() -> None:

@@ -180,13 +180,31 @@ WITH_INHERITED = ("Trainer", "LightningModule", "LightningDataModule")
 
 
 def _directive(name: str) -> str:
-    options = ""
+    value, options = getattr(nightbus, name), ""
     if home_of(name) == ".bus.events":  # fields stand in the docstring of their class
-        options = "    options:\n      members: false\n"
-    elif name in WITH_INHERITED:
-        options = "    options:\n      inherited_members: true\n"
+        options = "      members: false\n"
+    elif isinstance(value, type):
+        options = "      inherited_members: true\n" * (name in WITH_INHERITED)
         options += "      parameter_headings: true\n" * (name == "Trainer")
-    return f"::: nightbus.{name}\n{options}"
+        if inner := inner_members(value):
+            options += f'      filters: ["!^_", "!^({"|".join(inner)})$"]\n'
+    return f"::: nightbus.{name}\n" + (f"    options:\n{options}" if options else "")
+
+
+def inner_members(kind: type) -> list[str]:
+    """Return the members of a class that are for other parts of nightbus, not for users.
+
+    These are the ones that its base classes declare as abstract, for the parts that call them, and
+    that no guide mentions.
+    """
+    declared = {name for base in kind.__mro__ for name in getattr(base, "__abstractmethods__", ())}
+    guides = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    owner = f"(?:{kind.__name__.lower()}\\.|self\\.|`)"
+    return sorted(
+        name
+        for name in declared
+        if not name.startswith("_") and not re.search(rf"{owner}{name}\b", guides)
+    )
 
 
 def attributes_of(doc: str) -> dict[str, str]:

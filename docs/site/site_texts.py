@@ -35,10 +35,12 @@ def api_texts() -> dict[str, str]:
 def _entry(name: str, value: object) -> str:
     if not inspect.isclass(value) and not inspect.isfunction(value):
         return f"## {name}\n\n```text\n{value!r}\n```"
+    inner = site_reference.inner_members(value) if inspect.isclass(value) else []
     members = [
         _member(f"{name}.{each}", getattr(value, each))
         for each, found in vars(value).items()
         if not each.startswith("_") and inspect.isfunction(found) and found.__doc__
+        if each not in inner
     ]
     return "\n\n".join([_member(name, value, "##"), *members])
 
