@@ -356,7 +356,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], mes
 
 def test_a_trainer_that_must_not_save_is_refused(tmp_path: Path) -> None:
     with pytest.raises(nb.UsageError, match="enable_checkpointing=False"):
-        run_scripted(tmp_path, [1], checkpoints(tmp_path), enable_checkpointing=False)
+        trainer(tmp_path, callbacks=[nb.ModelCheckpoint()], enable_checkpointing=False)
 
 
 # -- what is in it ---------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.gradient_accumulation_scheduler import GradientAccumulationScheduler
+from ..actors.callbacks.model_checkpoint import ModelCheckpoint
 from ..actors.callbacks.model_summary import ModelSummary, RichModelSummary
 from ..actors.callbacks.progress_bar import ProgressBarBase, RichProgressBar
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
@@ -113,7 +114,14 @@ class Participants:
         Args:
             saves: add a RunCheckpoint.
             shows_summary: add a ModelSummary; beside a RichProgressBar a RichModelSummary.
+
+        Raises:
+            UsageError: there is a ModelCheckpoint, and none is wanted.
         """
+        if not saves and any(isinstance(entry, ModelCheckpoint) for entry in self.callbacks):
+            raise UsageError(
+                "a ModelCheckpoint and enable_checkpointing=False were given; leave one out"
+            )
         draws_tables = any(isinstance(entry, RichProgressBar) for entry in self.callbacks)
         summary = RichModelSummary if draws_tables else ModelSummary
         for wanted, kind, made in (
