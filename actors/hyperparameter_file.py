@@ -29,12 +29,12 @@ def with_hyperparameters_of(
     """
     if hparams_file is None:
         return state
-    found = read_hyperparameters(as_path(hparams_file))
+    found = read_hyperparameters(hparams_file)
     form = {k: v for k, v in state.get(f"{prefix}hparams_form", {}).items() if k != "items"}
     return {**state, f"{prefix}hyper_parameters": found, f"{prefix}hparams_form": form}
 
 
-def read_hyperparameters(path: Path) -> dict[str, Any]:
+def read_hyperparameters(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read hyperparameters from a file.
 
     Args:
@@ -45,6 +45,7 @@ def read_hyperparameters(path: Path) -> dict[str, Any]:
         UsageError: there is no such file, or it has something else.
         MissingPackageError: it is YAML, and PyYAML is missing.
     """
+    path = as_path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -146,7 +146,7 @@ _PYTORCH = {
     "tuner.lr_finder": "lr_find",
     "tuner.tuning": "Tuner",
     "utilities": "FLOAT16_EPSILON FLOAT32_EPSILON FLOAT64_EPSILON apply_to_collection",
-    "utilities.apply_func": "apply_to_collection move_data_to_device",
+    "utilities.apply_func": "apply_to_collection apply_to_collections move_data_to_device",
     "utilities.argparse": "add_argparse_args from_argparse_args",
     "utilities.cli": (
         "ArgsType LRSchedulerCallable LRSchedulerTypeTuple LightningArgumentParser LightningCLI "
@@ -155,7 +155,10 @@ _PYTORCH = {
     "utilities.cloud_io": "atomic_save get_filesystem load",
     "utilities.combined_loader": "CombinedLoader",
     "utilities.compile": "from_compiled to_uncompiled",
-    "utilities.data": "AttributeDict extract_batch_size has_len suggested_max_num_workers",
+    "utilities.data": (
+        "AttributeDict extract_batch_size has_iterable_dataset has_len sized_len "
+        "suggested_max_num_workers"
+    ),
     "utilities.distributed": (
         "gather_all_tensors is_shared_filesystem rank_zero_debug rank_zero_info rank_zero_only "
         "rank_zero_warn"

@@ -4,15 +4,18 @@ What Lightning has from ``lightning_utilities``, which torchmetrics brings, is t
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from lightning_utilities.core.apply_func import apply_to_collection as apply_to_collection
+from lightning_utilities.core.apply_func import apply_to_collections as apply_to_collections
 from lightning_utilities.core.enums import StrEnum as LightningEnum
 from lightning_utilities.core.rank_zero import WarningCache as WarningCache
 from lightning_utilities.core.rank_zero import rank_zero_debug as rank_zero_debug
 from lightning_utilities.core.rank_zero import rank_zero_deprecation as rank_zero_deprecation
 from lightning_utilities.core.rank_zero import rank_zero_info as rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_only as rank_zero_only
 from lightning_utilities.core.rank_zero import rank_zero_warn as rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -57,6 +60,36 @@ class PossibleUserWarning(UserWarning):
 
 class LightningDeprecationWarning(DeprecationWarning):
     """A category for filters; nightbus warns with DeprecationWarning."""
+
+
+class GradClipAlgorithmType(LightningEnum):
+    """What ``gradient_clip_algorithm`` may be."""
+
+    VALUE = "value"
+    NORM = "norm"
+
+    @staticmethod
+    def supported_type(val: str) -> bool:
+        """Return whether a text is one of them.
+
+        Args:
+            val: the text.
+        """
+        return val in GradClipAlgorithmType.supported_types()
+
+    @staticmethod
+    def supported_types() -> list[str]:
+        """Return all of them."""
+        return [entry.value for entry in GradClipAlgorithmType]
+
+
+def disable_possible_user_warnings(module: str = "") -> None:
+    """Have PossibleUserWarning not shown.
+
+    Args:
+        module: of which modules, a regular expression; of all by default.
+    """
+    warnings.filterwarnings("ignore", module=module, category=PossibleUserWarning)
 
 
 def is_overridden(

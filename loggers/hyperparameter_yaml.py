@@ -3,6 +3,7 @@
 import enum
 import json
 import math
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,9 @@ from ..bus.secrets.redaction import redact_setting
 from ..bus.system.atomic_file import atomic_file
 
 
-def write_hyperparameters(path: Path, hparams: Mapping[Any, Any]) -> None:
+def write_hyperparameters(
+    path: str | os.PathLike[str], hparams: Mapping[Any, Any] | Namespace
+) -> None:
     """Write hyperparameters as YAML; objects that YAML does not have as their texts.
 
     Secrets, recognised by name and form, are struck out.
@@ -21,6 +24,7 @@ def write_hyperparameters(path: Path, hparams: Mapping[Any, Any]) -> None:
         path: the file.
         hparams: the hyperparameters.
     """
+    path = Path(path)
     known = redact_setting("", as_plain_data(hparams))
     lines = [f"{_flow(name)}: {_flow(value)}\n" for name, value in known.items()]
     text = ("".join(lines) or "{}\n").encode()

@@ -31,7 +31,7 @@ def module_at(path: str) -> object:
         ("lightning.pytorch.callbacks", "ModelCheckpoint"),
         ("lightning.pytorch.callbacks.early_stopping", "EarlyStopping"),
         ("lightning.fabric.utilities.seed", "seed_everything"),
-        ("lightning_fabric.utilities.rank_zero", "rank_zero_only"),
+        ("lightning_fabric.utilities.seed", "seed_everything"),
         ("pytorch_lightning.core.lightning", "LightningModule"),
         ("pytorch_lightning.loops.epoch", "TrainingEpochLoop"),
         ("pytorch_lightning.trainer.supporters", "CombinedLoader"),

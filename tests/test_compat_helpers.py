@@ -1,0 +1,123 @@
+"""Lightning's small helpers, under its paths."""
+
+import inspect
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nightbus as nb
+from nightbus.compat.lightning.pytorch import utilities
+from nightbus.compat.lightning.pytorch.core import saving
+
+tools: Any = utilities
+
+
+class Tied(nb.LightningModule):
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.second.weight = self.first.weight
+        self.rate = 0.5
+
+
+def test_norms_of_gradients_by_name_and_of_all() -> None:
+    module = nn.Linear(2, 1)
+    module.weight.grad, module.bias.grad = torch.tensor([[3.0, 4.0]]), torch.tensor([12.0])
+
+    assert tools.grad_norm(module, 2) == {
+        "grad_2.0_norm/weight": 5.0,
+        "grad_2.0_norm/bias": 12.0,
+        "grad_2.0_norm_total": 13.0,
+    }
+    with pytest.raises(ValueError, match="positive"):
+        tools.grad_norm(module, 0)
+
+
+def test_operations_of_a_forward_pass_are_counted() -> None:
+    module = nn.Linear(2, 3)
+    assert tools.measure_flops(module, lambda: module(torch.ones(5, 2))) == 2 * 5 * 2 * 3
+
+
+def test_shared_parameters_are_found_and_set() -> None:
+    module, other = Tied(), Tied()
+    assert tools.find_shared_parameters(module) == [["first.weight", "second.weight"]]
+
+    other.second.weight = nn.Parameter(torch.ones(2, 2))
+    tools.set_shared_parameters(other, [["first.weight", "second.weight"]])
+    assert other.second.weight is other.first.weight
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0  "),
+        (123, "123  "),
+        (1234, "1.2 K"),
+        (2e6, "2.0 M"),
+        (3e11, "300 B"),
+        (5e15, "5,000 T"),
+    ],
+)
+def test_counts_as_people_read_them(count: int, shown: str) -> None:
+    assert tools.get_human_readable_count(int(count)) == shown
+
+
+def test_attributes_of_a_module_or_its_hyperparameters() -> None:
+    module = Tied()
+    assert tools.parsing.lightning_getattr(module, "width") == 3
+    tools.parsing.lightning_setattr(module, "rate", 1.0)
+    assert module.rate == 1.0
+    assert not tools.parsing.lightning_hasattr(module, "depth")
+    with pytest.raises(AttributeError, match="depth is neither"):
+        tools.parsing.lightning_setattr(module, "depth", 1)
+
+
+def test_arguments_of_init_methods_that_run() -> None:
+    class Parent:
+        def __init__(self, a: int, **more: int) -> None:
+            super().__init__()
+            frame = inspect.currentframe()
+            assert frame is not None
+            self.found = tools.parsing.collect_init_args(frame, [])
+
+    class Child(Parent):
+        def __init__(self, a: int, b: int) -> None:
+            super().__init__(a, c=3)
+
+    assert Child(1, 2).found == [{"a": 1, "c": 3}, {"a": 1, "b": 2}]
+
+
+def test_random_numbers_are_drawn_again_after_an_isolated_block() -> None:
+    with tools.seed.isolate_rng():
+        inside = (torch.rand(2).tolist(), random.random())
+    assert (torch.rand(2).tolist(), random.random()) == inside
+
+
+def test_an_error_of_memory_is_known() -> None:
+    assert tools.memory.is_oom_error(RuntimeError("CUDA error: out of memory"))
+    assert not tools.memory.is_oom_error(RuntimeError("other"))
+
+
+def test_sizes_of_batches() -> None:
+    assert tools.data.extract_batch_size({"x": torch.zeros(7, 2)}) == 7
+    with pytest.warns(UserWarning, match="ambiguous"):
+        assert tools.data.extract_batch_size([torch.zeros(7, 2), torch.zeros(6)]) == 7
+    with pytest.raises(nb.UsageError, match="could not infer"):
+        tools.data.extract_batch_size("text")
+
+
+def test_hyperparameters_are_saved_and_loaded(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    files: Any = saving
+    files.save_hparams_to_yaml(str(tmp_path / "h.yaml"), {"rate": 0.1})
+    assert files.load_hparams_from_yaml(str(tmp_path / "h.yaml")) == {"rate": 0.1}
+
+
+def test_rank_zero_only_has_the_rank() -> None:
+    assert tools.rank_zero_only.rank == 0
+    assert tools.enums.GradClipAlgorithmType.supported_types() == ["value", "norm"]
