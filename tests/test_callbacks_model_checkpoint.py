@@ -359,6 +359,28 @@ def test_a_trainer_that_must_not_save_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, callbacks=[nb.ModelCheckpoint()], enable_checkpointing=False)
 
 
+def test_without_validation_the_end_of_training_epochs_counts(tmp_path: Path) -> None:
+    callback = checkpoints(tmp_path, save_on_train_epoch_end=False, save_last=True)
+    trainer(tmp_path, max_epochs=2, callbacks=[callback]).fit(Small(), loader(8))
+
+    assert names(tmp_path / "kept") == ["epoch=1"]
+
+
+def test_without_versions_the_link_to_the_newest_is_replaced_too(tmp_path: Path) -> None:
+    for _ in range(2):
+        callback = checkpoints(tmp_path, save_last=True, enable_version_counter=False)
+        run_scripted(tmp_path, [1], callback)
+
+    assert names(tmp_path / "kept") == ["epoch=0"]
+    assert callback.last_model_path == str(tmp_path / "kept" / "last")
+
+
+def test_the_list_of_no_checkpoints_is_an_empty_mapping(tmp_path: Path) -> None:
+    ModelCheckpoint(tmp_path).to_yaml()
+
+    assert (tmp_path / "best_k_models.yaml").read_text() == "{}\n"
+
+
 # -- what is in it ---------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ class ModelCheckpoint(Checkpoint):
         every_n_epochs: epochs between two checkpoints; 1 if none of these three is given, 0 for
             never.
         save_on_train_epoch_end: save at the end of training epochs (True) or of validation
-            (False); by default of validation if there is any.
+            (False); by default of validation. Without validation, at the end of training epochs.
         save_on_exception: save the run, under the checkpoint's usual name, when training fails with
             an exception; see OnExceptionCheckpoint, which this does.
         enable_version_counter: give a checkpoint whose name is in use another one; otherwise it
@@ -254,9 +254,7 @@ class ModelCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
         # What the module logs in this hook is available in the next one, on_epoch_end.
         self._epoch_is_over = True
-        at_epoch_end = self.save_on_train_epoch_end
-        if at_epoch_end is None:
-            at_epoch_end = not trainer.loaders.can_validate
+        at_epoch_end = self.save_on_train_epoch_end or not trainer.loaders.can_validate
         if not at_epoch_end or not self._is_active:
             return
         if self._is_epoch_due(trainer):
@@ -512,7 +510,8 @@ class ModelCheckpoint(Checkpoint):
             raise UsageError("to_yaml() needs filepath=: no run has determined dirpath yet")
         path = Path(filepath or os.path.join(self.dirpath or "", "best_k_models.yaml"))
         best = self.best_k_models.items()
-        path.write_text("".join(f"{json.dumps(name)}: {score.item()}\n" for name, score in best))
+        lines = [f"{json.dumps(name)}: {score.item()}\n" for name, score in best]
+        path.write_text("".join(lines) or "{}\n")
 
     def _warn_unknown_names(self, candidates: Mapping[str, float]) -> None:
         """Warn, once, of names in ``filename`` that no metric has: the value 0 would mislead."""
@@ -575,6 +574,8 @@ class ModelCheckpoint(Checkpoint):
         link = Path(self.format_checkpoint_name(candidates, self.CHECKPOINT_NAME_LAST))
         if link.is_symlink() and not self._has_own_dirpath:
             return link  # the run's own link to its newest checkpoint, whichever callback saved it
+        if link.is_symlink() and not self._counts_versions:
+            return link
         return self._unused(link, mine=[self.last_model_path])  # never replaces another run's link
 
     # -- state -------------------------------------------------------------------------------
