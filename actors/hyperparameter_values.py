@@ -1,10 +1,12 @@
 """Values of hyperparameters for which checkpoints have no type: they store items and shapes.
 
 A checkpoint never names a class to construct. A dataclass is restored as the class with which the
-code annotates the argument of ``__init__``, and otherwise as a mapping with attributes.
+code annotates the argument of ``__init__``, and otherwise as a mapping with attributes. What was a
+configuration of OmegaConf is one again.
 """
 
 import dataclasses
+import sys
 import types
 import typing
 from argparse import Namespace
@@ -18,6 +20,7 @@ Shapes = dict[str, Any]
 have one, by name."""
 
 _NAMESPACE, _ATTRIBUTES, _FIELDS = "namespace", "attributes", "fields"
+_OMEGACONF = "omegaconf"
 
 
 class Hyperparameters(dict[str, Any]):
@@ -38,6 +41,9 @@ class Hyperparameters(dict[str, Any]):
 
 def items_of(config: Any) -> dict[str, Any] | None:
     """Return the items of a mapping, a Namespace or a dataclass; None for anything else."""
+    if _is_omegaconf(config):  # where a value is missing, it says "???"
+        missing = sys.modules["omegaconf"].OmegaConf.is_missing
+        return {name: "???" if missing(config, name) else config[name] for name in config}
     if isinstance(config, Mapping):
         return {name: config[name] for name in config}
     if isinstance(config, Namespace | types.SimpleNamespace):
@@ -49,6 +55,8 @@ def items_of(config: Any) -> dict[str, Any] | None:
 
 def shape_of(config: Any) -> str:
     """Return the kind of a configuration; empty for a plain dict."""
+    if _is_omegaconf(config):
+        return _OMEGACONF
     if isinstance(config, Namespace | types.SimpleNamespace):
         return _NAMESPACE
     if isinstance(config, Mapping):
@@ -70,6 +78,8 @@ def carried(value: Any, is_registered: Callable[[type], bool]) -> tuple[Any, Sha
     """
     if value is None or is_registered(type(value)):
         return value, {}
+    if _is_omegaconf(value):
+        return _of_omegaconf(value), {"is": _OMEGACONF, "of": {}}
     items = None if isinstance(value, list | tuple) else items_of(value)
     if items is not None:
         kept, shapes = _each(items, is_registered)
@@ -95,6 +105,41 @@ def _each(items: Mapping[Any, Any], is_registered: Callable[[type], bool]) -> tu
         if shape:
             shapes[str(name)] = shape
     return kept, shapes
+
+
+def without_omegaconf(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters in which dicts and lists stand for configurations of OmegaConf."""
+    return {
+        name: _of_omegaconf(value) if _is_omegaconf(value) else value
+        for name, value in hparams.items()
+    }
+
+
+def _is_omegaconf(value: Any) -> bool:
+    """Return whether a value is a DictConfig or ListConfig of OmegaConf."""
+    omegaconf = sys.modules.get("omegaconf")
+    return omegaconf is not None and bool(omegaconf.OmegaConf.is_config(value))
+
+
+def _of_omegaconf(config: Any) -> Any:
+    """Return dicts and lists; references are followed, unless one leads nowhere."""
+    import omegaconf
+
+    try:
+        return omegaconf.OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    except omegaconf.errors.InterpolationResolutionError:
+        return omegaconf.OmegaConf.to_container(config, resolve=False, enum_to_str=True)
+
+
+def _as_omegaconf(value: Any) -> Any:
+    """Return a configuration of OmegaConf; mappings with attributes where it is not installed."""
+    try:
+        from omegaconf import OmegaConf
+    except ImportError:
+        if isinstance(value, Mapping):
+            return Hyperparameters({name: _as_omegaconf(entry) for name, entry in value.items()})
+        return [_as_omegaconf(entry) for entry in value] if isinstance(value, list) else value
+    return OmegaConf.create(value)
 
 
 def _is_other_sequence(value: Any) -> bool:
@@ -123,6 +168,8 @@ def made_again(value: Any, shapes: Any, hint: Any = None) -> Any:
     """
     if not isinstance(shapes, Mapping) or not shapes:
         return value
+    if shapes.get("is") == _OMEGACONF:
+        return _as_omegaconf(value)
     inner = shapes.get("of", {})
     if isinstance(value, list | tuple):
         entries = [made_again(e, inner.get(str(i)), None) for i, e in enumerate(value)]

@@ -153,6 +153,13 @@ def test_sinks_are_known_by_their_short_names() -> None:
     assert {type(sink) for sink in cli.trainer.sinks} == {nb.JSONLines, nb.TensorBoard}
 
 
+def test_loggers_are_known_by_their_short_names() -> None:
+    cli = made("--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=logs")
+
+    assert isinstance(cli.trainer.logger, nb.TensorBoardLogger)
+    assert cli.trainer.logger.save_dir == "logs"
+
+
 def test_callbacks_among_the_defaults_are_always_there() -> None:
     described = {"class_path": "nightbus.Timer", "init_args": {"duration": "00:01:00:00"}}
 

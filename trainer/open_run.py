@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..actors.arguments import as_plain
+from ..actors.hyperparameter_values import without_omegaconf
 from ..actors.process.versions import package_versions
 from ..actors.ranks.group import Group
 from ..bus.actor import Actor
@@ -173,7 +174,7 @@ class OpenRun(StaysInRun):
         found: dict[str, Any] = {}
         for owner in (self._trainer.datamodule, self._trainer.lightning_module):
             if owner is not None and getattr(owner, "_logs_hparams", True):
-                found |= owner.hparams
+                found |= without_omegaconf(owner.hparams)
         found |= self._for_loggers.hyperparameters
         recorded = as_plain(found)
         self._for_loggers.begin(recorded, found)

@@ -23,6 +23,7 @@ from ...actors.datamodule import LightningDataModule
 from ...actors.former_arguments import FORMER_NAMES
 from ...actors.module import LightningModule
 from ...bus.errors import UsageError
+from ...loggers.logger import Logger
 from ...sinks.sink import Sink
 from ..trainer import Trainer
 from .types import LRSchedulerTypeTuple
@@ -31,6 +32,8 @@ register_unresolvable_import_paths(torch)
 set_parsing_settings(config_read_mode_fsspec_enabled=True)
 # A class is known by its short name once its module has been imported.
 import_module("...actors.callbacks", __package__)
+for _logger in ("csv_logger", "mlflow_logger", "tensorboard_logger", "wandb_logger"):
+    import_module(f"...loggers.{_logger}", __package__)
 for _sink in ("csv", "json_lines", "mlflow", "parquet", "sqlite", "tensorboard", "wandb"):
     import_module(f"...sinks.{_sink}", __package__)
 
@@ -141,9 +144,9 @@ class LightningArgumentParser(ArgumentParser):
         if "logger" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             self.add_argument(
                 f"--{prefix}logger",
-                type=bool | Sink | list[Sink] | None,
+                type=bool | Logger | Sink | list[Logger | Sink] | None,
                 default=True,
-                help="true adds a CSV sink unless there is one, false adds none; or sinks",
+                help="true adds a CSV sink unless there is one, false adds none; or loggers, sinks",
             )
         for name in FORMER_NAMES:
             self.add_argument(f"--{prefix}{name}", type=Any, default=SUPPRESS, help=SUPPRESS)
