@@ -1,5 +1,6 @@
 """What a module has without a trainer, and how it is exported for use without its code."""
 
+import copy
 import io
 import sys
 import warnings
@@ -215,6 +216,29 @@ def test_a_module_without_a_trainer_says_so_with_a_runtime_error_too() -> None:
         _ = Small().trainer
 
     assert isinstance(raised.value, nb.UsageError)
+
+
+def test_a_module_stays_attached_to_the_trainer_of_its_last_run(tmp_path: Path) -> None:
+    module, run = Small(), trainer(tmp_path / "fit", sinks=[nb.CSV()])
+    run.fit(module, loader(4))
+
+    assert module.trainer is run
+    assert module.logger is run.logger
+    assert (module.current_epoch, module.global_step) == (1, 1)
+    assert module.optimizers().optimizer is run.optimizers[0]
+    assert copy.deepcopy(module)._trainer is None
+    other = trainer(tmp_path / "test")
+    other.test(module, loader(4))
+    assert module.trainer is other
+
+
+@pytest.mark.parametrize("verb", ["log", "put"])
+def test_nothing_is_recorded_for_it_once_the_run_has_ended(tmp_path: Path, verb: str) -> None:
+    module = Small()
+    trainer(tmp_path).fit(module, loader(4))
+
+    with pytest.raises(nb.UsageError, match=rf"{verb}\('late'\) was called after the run's end"):
+        getattr(module, verb)("late", 1.0)
 
 
 def test_a_datamodule_shows_the_sizes_of_its_data() -> None:

@@ -79,9 +79,7 @@ def test_it_knows_trainer_epoch_and_step_and_logs_and_puts(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("function", ["validate", "test", "predict"])
-def test_it_has_the_trainer_in_evaluation_and_none_afterwards(
-    tmp_path: Path, function: str
-) -> None:
+def test_it_has_the_trainer_in_evaluation_and_afterwards(tmp_path: Path, function: str) -> None:
     class Asks(Small):
         def __init__(self) -> None:
             super().__init__()
@@ -97,8 +95,20 @@ def test_it_has_the_trainer_in_evaluation_and_none_afterwards(
     run = trainer(tmp_path, sinks=[nb.CSV()])
     getattr(run, function)(module, loader(4))
     assert module.found == [(run, run.logger)]
-    with pytest.raises(UsageError, match="not attached"):
-        _ = module.part.trainer
+    assert module.part.trainer is run
+
+
+def test_it_is_given_back_to_the_run_that_another_one_interrupted(tmp_path: Path) -> None:
+    module = Whole()
+
+    class Tests(nb.Callback):
+        def on_train_batch_end(self, outer: Any, *_: Any) -> None:
+            trainer(tmp_path / "inner").test(module, loader(4))
+            assert all(part.trainer is outer for part in module.parts().values())
+
+    run = trainer(tmp_path / "outer", callbacks=[Tests()])
+    run.fit(module, loader(8))
+    assert module.parts()["plain"].seen == [(0, 0), (0, 1)]
 
 
 def test_a_modules_trainer_can_be_set(tmp_path: Path) -> None:

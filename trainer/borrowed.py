@@ -46,6 +46,8 @@ class BorrowedActors:
         for actor, ties in former:
             for name, value in ties.items():
                 object.__setattr__(actor, name, value)
+            if isinstance(actor, LightningModule):
+                actor._attach(actor._trainer)  # with the modules within it
 
 
 @contextmanager

@@ -173,9 +173,10 @@ def _end(
     reason: str,
     is_unsaved: bool,
 ) -> None:
-    """Close the run, and let go of the module; an error meanwhile is added to the first as a note.
+    """Close the run; an error meanwhile is added to the first as a note.
 
-    A forked child leaves the run to its parent.
+    The module stays attached to the trainer of its last run, unless that lies within another run,
+    which gets it back. A forked child leaves the run to its parent.
     """
     opened = trainer.open_run
     if opened is not None and opened.is_left:
@@ -187,7 +188,6 @@ def _end(
             if first is None:
                 raise
             _add_note(first, second)
-    trainer.lightning_module._attach(None)
     trainer.enrolment.borrowed.give_back()
 
 

@@ -605,6 +605,8 @@ class Metrics:
         rule = LOG_RULES.get(place.hook)
         if rule is None:
             self.bus.check_is_here(f"log({name!r}) was called")
+            if not self.bus.is_open:
+                raise self.bus.admission.why_refused(f"log({name!r}) was called")
             where = f"in {place.hook}" if place.hook else "outside a hook"
             raise MetricError(
                 f"log({name!r}) was called {where}, where there is no step or epoch to log for; "
