@@ -42,6 +42,11 @@ def parse_precision(precision: object) -> Precision:
         UsageError: it is not a precision.
     """
     found = _PRECISIONS.get(precision) if isinstance(precision, str | int) else None
+    if str(precision).startswith("transformer-engine"):
+        raise UsageError(
+            f"precision={precision!r} is not supported: build the module of Transformer Engine's "
+            "layers, call them within its autocast, and give precision='bf16-mixed'"
+        )
     if found is None:
         expected = ", ".join(repr(known) for known in dict.fromkeys(_PRECISIONS.values()))
         raise UsageError(f"precision={precision!r}: expected one of {expected}")

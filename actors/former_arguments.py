@@ -102,7 +102,7 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
         "nothing: sinks write in the background, without delay", (None, _ANY)
     ),
     "log_gpu_memory": _Unsupported("DeviceStatsMonitor among callbacks"),
-    "weights_save_path": _Unsupported("default_root_dir="),
+    "weights_save_path": _Unsupported("ModelCheckpoint(dirpath=...) among callbacks"),
     "default_save_path": _Unsupported(
         "default_root_dir=", turns=lambda path: {"default_root_dir": path}
     ),
@@ -114,14 +114,8 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     ),
     "model_registry": _Unsupported("a callback that copies checkpoints where you want them"),
     # Training.
-    "track_grad_norm": _Unsupported(
-        "an actor with @on('on_before_optimizer_step') that puts the norm", (None, -1, "-1")
-    ),
-    "terminate_on_nan": _Unsupported(
-        "detect_anomaly=, or an actor that sends Stop to 'fit'", (None, False)
-    ),
     "stochastic_weight_avg": _Unsupported(
-        "StochasticWeightAveraging among callbacks", (None, False)
+        "StochasticWeightAveraging(swa_lrs=...) among callbacks", (None, False)
     ),
     "reload_dataloaders_every_epoch": _Unsupported(
         "reload_dataloaders_every_n_epochs=1",
@@ -146,6 +140,8 @@ _READ = {
     "resume_from_checkpoint": "trainer.fit(..., ckpt_path=...)",
     "auto_lr_find": "Tuner(trainer).lr_find(module)",
     "auto_scale_batch_size": "Tuner(trainer).scale_batch_size(module)",
+    "track_grad_norm": "log_dict in on_before_optimizer_step",
+    "terminate_on_nan": "detect_anomaly=True, or EarlyStopping(check_finite=True)",
 }
 FORMER_NAMES = (*_UNSUPPORTED, *_READ)
 """Arguments of Lightning's Trainer that this one does not have."""

@@ -533,7 +533,8 @@ class Loaders:
             stage: the stage.
             requests: a function runs, whose loaders can be requested.
         """
-        return stage in self._evaluation or (requests and stage in self.given)
+        is_there = self._training is not None if stage == "train" else stage in self._evaluation
+        return is_there or (requests and stage in self.given)
 
     def limits(self, stage: str) -> list[int | None]:
         """Return how many batches of each loader of a stage to read; None for all."""

@@ -153,6 +153,44 @@ def test_resume_from_checkpoint_is_the_checkpoint_of_fit(tmp_path: Path) -> None
     assert run.ckpt_path == "last"
 
 
+def test_norms_of_gradients_are_tracked_before_they_are_clipped(tmp_path: Path) -> None:
+    run = trainer(tmp_path, track_grad_norm="2", gradient_clip_val=1e-6)
+
+    run.fit(Small(), loader(4))
+
+    metrics = run.callback_metrics
+    norms = [metrics[f"grad_2.0_norm/{name}"] for name, _ in Small().named_parameters()]
+    assert float(metrics["grad_2.0_norm_total"]) > 1e-3
+    torch.testing.assert_close(metrics["grad_2.0_norm_total"], torch.stack(norms).norm())
+
+
+@pytest.mark.parametrize("norm_type", [0, "most", True])
+def test_what_is_no_norm_is_refused(norm_type: Any) -> None:
+    with pytest.raises(nb.UsageError, match="expected the p of a norm"):
+        nb.Trainer(track_grad_norm=norm_type)  # type: ignore[call-arg]
+
+
+def test_a_loss_that_is_nan_ends_training_where_that_is_asked_for(tmp_path: Path) -> None:
+    class Diverges(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.loss(batch) * (float("nan") if batch_idx == 1 else 1.0)
+
+    run = trainer(tmp_path, terminate_on_nan=True)
+    with pytest.raises(ValueError, match="the loss returned in training_step is nan in step 1"):
+        run.fit(Diverges(), loader())
+
+    assert run.global_step == 1
+
+
+def test_a_weight_that_is_infinite_ends_training_where_that_is_asked_for(tmp_path: Path) -> None:
+    class Jumps(Small):
+        def on_before_optimizer_step(self, optimizer: Any, *_: Any) -> None:
+            self.get_parameter("net.0.bias").grad = torch.full((8,), float("inf"))
+
+    with pytest.raises(ValueError, match=r"net\.0\.bias has values that are NaN or infinite after 1"):
+        trainer(tmp_path, terminate_on_nan=True).fit(Jumps(), loader())
+
+
 def test_evaluation_is_in_inference_mode_unless_it_is_switched_off_or_within_fit(
     tmp_path: Path,
 ) -> None:

@@ -202,3 +202,13 @@ def test_parameters_that_are_not_the_modules_are_refused(
 
     with pytest.raises(UsageError, match=said):
         run.fit(module, loader(4))
+
+
+@pytest.mark.parametrize("averaging", [nb.EMA, nb.WeightAveraging])
+def test_an_average_of_the_weights_beside_it_is_refused(
+    tmp_path: Path, averaging: type[nb.Callback]
+) -> None:
+    run = trainer(tmp_path, callbacks=[averaging(), nb.ModelPruning("l1_unstructured")])
+
+    with pytest.raises(UsageError, match=f"ModelPruning and {averaging.__name__} were given"):
+        run.fit(Small(), loader(4))

@@ -534,6 +534,8 @@ def test_a_fit_for_which_no_epoch_is_left_says_so(
         ({"strategy": "ddp_spawn"}, "use 'ddp', whose processes are started as scripts"),
         ({"strategy": "fsdp"}, "use 'ddp', which keeps a copy of the module on each device"),
         ({"plugins": [object()]}, "precision= and accelerator="),
+        ({"weights_save_path": "w"}, r"ModelCheckpoint\(dirpath=\.\.\.\) among callbacks"),
+        ({"stochastic_weight_avg": True}, r"StochasticWeightAveraging\(swa_lrs=\.\.\.\)"),
         ({"train_percent_check": 0.1}, "limit_train_batches="),
     ],
 )
@@ -552,6 +554,7 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
         ({"limit_val_batches": -1}, "limit_val_batches=-1"),
         ({"precision": "8"}, "expected one of '64-true', '32-true'"),
         ({"precision": ["32"]}, "expected one of '64-true', '32-true'"),
+        ({"precision": "transformer-engine"}, r"Transformer Engine.* give precision='bf16-mixed'"),
         ({"devices": 0}, r"devices=0: expected a number, -1 for all, 'auto', or a list"),
         ({"devices": []}, r"devices=\[\]: expected a number, -1 for all, 'auto', or a list"),
         ({"num_nodes": 0}, "num_nodes=0: expected an int of at least 1"),

@@ -83,7 +83,9 @@ class DataProperties(LoopContext):
 
     @property
     def num_training_batches(self) -> Batches:
-        """Number of training batches in an epoch; inf if the loader has no length."""
+        """Number of training batches in an epoch; inf if it has no length, or before any run."""
+        if self.function is None and not self.loaders.is_known("train", requests=False):
+            return float("inf")
         return _or_inf(self.loaders.num_training_batches)
 
     @property

@@ -1,14 +1,17 @@
 """Participants of a trainer's runs: callbacks, actors and sinks."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.gradient_accumulation_scheduler import GradientAccumulationScheduler
+from ..actors.callbacks.gradient_norms import GradientNorms
 from ..actors.callbacks.model_checkpoint import ModelCheckpoint
 from ..actors.callbacks.model_summary import ModelSummary, RichModelSummary
 from ..actors.callbacks.progress_bar import ProgressBarBase, RichProgressBar
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
+from ..actors.callbacks.terminate_on_nan import TerminateOnNaN
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
 from ..sinks.progress_bar import ProgressBar
@@ -105,6 +108,20 @@ class Participants:
                 "were given; leave one out"
             )
         self.callbacks.append(GradientAccumulationScheduler(scheduling))
+
+    def add_former(self, former: Mapping[str, Any]) -> None:
+        """Add callbacks that do what arguments of Lightning 1.x ask for.
+
+        Args:
+            former: the arguments that were given, by name.
+
+        Raises:
+            UsageError: a value is wrong.
+        """
+        if (norm_type := former.get("track_grad_norm")) not in (None, -1, "-1"):
+            self.callbacks.append(GradientNorms(norm_type))
+        if former.get("terminate_on_nan"):
+            self.callbacks.append(TerminateOnNaN())
 
     def complete(self, saves: bool, shows_summary: bool) -> None:
         """Add what a Trainer does by callbacks, unless such callbacks were given.

@@ -245,6 +245,7 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
             listed("callbacks", callbacks, Callback, "a nightbus.Callback"),
             listed("actors", actors, Actor, "a nightbus.Actor; callbacks go to callbacks="),
         )
+        self.participants.add_former(self._former)
         self._call_on_init("on_init_start")
         _check_media_bytes(max_media_bytes)
         if slurm_requeue:

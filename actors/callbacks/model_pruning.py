@@ -13,6 +13,7 @@ from ...bus.system.streams import notify_user
 from ..arguments import check_choice
 from ..callback import Callback
 from ..checkpoints.weight_names import plain_name
+from .weight_averaging import WeightAveraging
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -164,8 +165,14 @@ class ModelPruning(Callback):
     # -- hooks -------------------------------------------------------------------------------
 
     def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+        """Begin without masks.
+
+        Raises:
+            UsageError: an average of the weights is kept too.
+        """
         self._loaded = None
         if stage == "fit":
+            _check_no_average(trainer)
             self._originals, self._pruned = {}, []
 
     def on_load_checkpoint(
@@ -359,6 +366,16 @@ class ModelPruning(Callback):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, when fit begins."""
         self._loaded = state_dict
+
+
+def _check_no_average(trainer: "Trainer") -> None:
+    for callback in trainer.callbacks_in_order:
+        if isinstance(callback, WeightAveraging):
+            name = type(callback).__name__
+            raise UsageError(
+                f"ModelPruning and {name} were given: pruning replaces the parameters whose "
+                f"average {name} keeps; leave one out, or prune in a run of its own"
+            )
 
 
 def _check_amount(amount: Any) -> None:
