@@ -187,7 +187,7 @@ def test_a_weight_that_is_infinite_ends_training_where_that_is_asked_for(tmp_pat
         def on_before_optimizer_step(self, optimizer: Any, *_: Any) -> None:
             self.get_parameter("net.0.bias").grad = torch.full((8,), float("inf"))
 
-    with pytest.raises(ValueError, match=r"net\.0\.bias has values that are NaN or infinite after 1"):
+    with pytest.raises(ValueError, match=r"net\.0\.bias has values that are NaN or inf"):
         trainer(tmp_path, terminate_on_nan=True).fit(Jumps(), loader())
 
 
