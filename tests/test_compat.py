@@ -159,7 +159,7 @@ def test_names_of_checkpoints_end_as_those_of_lightning(tmp_path: Path) -> None:
 
     names = {"best.ckpt", "best-v1.ckpt", "last.ckpt", "last-v1.ckpt"}
     assert {path.name for path in tmp_path.glob("*.ckpt")} == names
-    assert nb.OnExceptionCheckpoint(tmp_path).ckpt_path == str(tmp_path / "interrupted.ckpt")
+    assert nb.OnExceptionCheckpoint(tmp_path).ckpt_path == str(tmp_path / "on_exception.ckpt")
 
 
 @pytest.mark.usefixtures("checkpoints_that_look_like_files")

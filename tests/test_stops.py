@@ -625,15 +625,15 @@ class Broken(Small):
         return super().training_step(batch, batch_idx)
 
 
-def test_an_exception_is_saved_as_interrupted_when_the_user_asks(tmp_path: Path) -> None:
+def test_an_exception_is_saved_under_its_own_name_when_the_user_asks(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[nb.OnExceptionCheckpoint()])
 
     with pytest.raises(ValueError, match="out of luck"):
         run.fit(Broken(), loader())
 
     (saved,) = events(run, nb.CheckpointSaved)
-    assert saved.path == "checkpoints/interrupted"
-    assert last(run).resolve().name == "interrupted"
+    assert saved.path == "checkpoints/on_exception"
+    assert last(run).resolve().name == "on_exception"
     (fault,) = events(run, nb.Fault)
     assert "out of luck" in fault.message
     assert "training_step" in fault.traceback
@@ -666,7 +666,7 @@ def test_what_was_saved_when_a_run_failed_is_there_when_it_is_complete(tmp_path:
     run.fit(module, loader(), ckpt_path="last")
 
     saved = {path.name for path in last(run).parent.iterdir()}
-    assert saved > {"interrupted", "interrupted-v1"}
+    assert saved > {"on_exception", "on_exception-v1"}
 
 
 def test_an_exception_alone_saves_nothing(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class OnExceptionCheckpoint(Checkpoint):
     """
 
     def __init__(
-        self, dirpath: str | os.PathLike[str] | None = None, filename: str = "interrupted"
+        self, dirpath: str | os.PathLike[str] | None = None, filename: str = "on_exception"
     ) -> None:
         self.dirpath = None if dirpath is None else os.path.abspath(as_path(dirpath))
         self.filename = filename
