@@ -465,6 +465,7 @@ class TrainerProperties(DataProperties):
         for callback in self.callbacks:
             if isinstance(callback, RunCheckpoint):
                 callback.follow(path)
+                callback.tell(self.loggers)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the progress bar, in the process of rank 0 only.

@@ -371,7 +371,7 @@ class ModelCheckpoint(Checkpoint):
                 _move_link(former_link, Path(link), Path(path))
             for former in dropped:
                 _remove(former)
-            self._tell(trainer.loggers)
+            self.tell(trainer.loggers)
 
         def take_back() -> None:
             """Restore the choice before, if the checkpoint could not be written."""
@@ -384,8 +384,12 @@ class ModelCheckpoint(Checkpoint):
             shown = "" if score is None else f", {self.monitor} {score.item():g}"
             notify_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
 
-    def _tell(self, loggers: Sequence[Any]) -> None:
-        """Tell loggers that want to know that a checkpoint is complete."""
+    def tell(self, loggers: Sequence[Any]) -> None:
+        """Tell loggers that want to know that a checkpoint is complete.
+
+        Args:
+            loggers: the trainer's.
+        """
         for logger in loggers:
             if (told := getattr(logger, "after_save_checkpoint", None)) is not None:
                 told(self)

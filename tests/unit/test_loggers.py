@@ -172,6 +172,14 @@ def test_a_users_logger_gets_values_structure_checkpoints_and_the_end(tmp_path: 
     assert logger.status == "success"
 
 
+def test_it_gets_the_runs_own_checkpoints_too(tmp_path: Path) -> None:
+    logger = Custom()
+    run = trainer(tmp_path, logger=logger, max_epochs=1)
+    run.fit(Logs(), loader())
+
+    assert logger.saved[-1] == run.checkpoint_callback.best_model_path
+
+
 def test_versions_count_on_and_may_be_named(tmp_path: Path) -> None:
     for name in ("version_0", "version_4", "version_x", "other"):
         (tmp_path / "mine" / name).mkdir(parents=True)
