@@ -15,23 +15,28 @@ TEXT = "{net: {width: 4, sizes: [1, 2]}, lr: 0.1, twice: '${.lr}', rest: '???'}"
 
 
 class Whole(Small):
-    def __init__(self, cfg: DictConfig, lr: float = 0.1) -> None:
+    def __init__(self, cfg: Any, lr: float = 0.1) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.cfg = cfg
 
 
 class Items(Small):
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: Any) -> None:
         super().__init__()
         self.save_hyperparameters(cfg)
         self.cfg = cfg
 
 
+def saved_by(saving: nb.Trainer) -> str:
+    callback: Any = saving.checkpoint_callback
+    return str(callback.best_model_path)
+
+
 def restored(kind: type[Any], cfg: Any, folder: Path) -> Any:
     saving = trainer(folder, max_steps=1, limit_val_batches=0)
     saving.fit(kind(cfg), loader())
-    return kind.load_from_checkpoint(saving.checkpoint_callback.best_model_path)
+    return kind.load_from_checkpoint(saved_by(saving))
 
 
 @pytest.mark.parametrize("kind", [Whole, Items])
@@ -63,10 +68,10 @@ def test_without_omegaconf_it_is_a_mapping_with_attributes(
     saving.fit(Whole(OmegaConf.create(TEXT)), loader())
     monkeypatch.setitem(sys.modules, "omegaconf", None)
 
-    cfg = Whole.load_from_checkpoint(saving.checkpoint_callback.best_model_path).cfg
+    cfg = Whole.load_from_checkpoint(saved_by(saving)).cfg
 
-    assert isinstance(cfg, dict)
     assert cfg.net.width == 4
+    assert isinstance(cfg, dict)
 
 
 def test_what_hydra_composes_makes_a_trainer(tmp_path: Path) -> None:

@@ -61,13 +61,18 @@ def no_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def made(*args: str, kind: type[nb.LightningCLI] | None = None, **kwargs: Any) -> nb.LightningCLI:
     """The objects of a command line that runs nothing."""
-    kwargs = {"model_class": Sized, "seed_everything_default": False} | kwargs
-    return (kind or nb.LightningCLI)(args=list(args), run=False, **kwargs)
+    options: dict[str, Any] = {"model_class": Sized, "seed_everything_default": False}
+    return (kind or nb.LightningCLI)(args=list(args), run=False, **(options | kwargs))
 
 
 def ran(*args: str, **kwargs: Any) -> nb.LightningCLI:
-    kwargs = {"model_class": Sized, "trainer_defaults": {"max_steps": 1, "max_epochs": 1}} | kwargs
-    return nb.LightningCLI(args=[args[0], *QUIET, *args[1:]], **kwargs)
+    options: dict[str, Any] = {"trainer_defaults": {"max_steps": 1, "max_epochs": 1}}
+    return nb.LightningCLI(Sized, args=[args[0], *QUIET, *args[1:]], **(options | kwargs))
+
+
+def saved_by(trainer: nb.Trainer) -> str:
+    callback: Any = trainer.checkpoint_callback
+    return str(callback.best_model_path)
 
 
 def printed(capsys: pytest.CaptureFixture[str], args: Sequence[str], **kwargs: Any) -> str:
@@ -325,7 +330,7 @@ def test_a_subcommand_runs_with_what_is_around_it() -> None:
 
 def test_a_checkpoint_gives_the_module_its_arguments() -> None:
     fitted = ran("fit", "--model.width=6")
-    path = fitted.trainer.checkpoint_callback.best_model_path
+    path = saved_by(fitted.trainer)
 
     tested = ran("test", f"--ckpt_path={path}")
 
@@ -335,7 +340,7 @@ def test_a_checkpoint_gives_the_module_its_arguments() -> None:
 
 def test_arguments_that_are_objects_are_kept_as_they_are_described() -> None:
     fitted = ran("fit", "--model.activation=torch.nn.ReLU")
-    path = fitted.trainer.checkpoint_callback.best_model_path
+    path = saved_by(fitted.trainer)
 
     assert nb.load_checkpoint(path)["hyper_parameters"]["activation"] == {
         "class_path": "torch.nn.ReLU",

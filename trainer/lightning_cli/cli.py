@@ -7,7 +7,8 @@ from inspect import getdoc, signature
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace, class_from_function
+from jsonargparse import Namespace
+from jsonargparse.typing import class_from_function
 from torch.optim import Optimizer
 
 from ...actors.callback import Callback
@@ -284,11 +285,7 @@ class LightningCLI:
         made = self._of_subcommand(self.config_init)
         callbacks = [made[key] for key in self._parser().callback_keys]
         config = {**_shallow(made.get("trainer") or {}), **kwargs}
-        takes = (
-            signature(self.trainer_class.__init__)
-            if isinstance(self.trainer_class, type)
-            else signature(self.trainer_class)
-        ).parameters
+        takes = signature(self.trainer_class).parameters
         forced = [_instantiated(entry) for entry in _listed(self.trainer_defaults.get("callbacks"))]
         if "callbacks" not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
             if callbacks or forced:

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from jsonargparse import (
     SUPPRESS,
-    ActionConfigFile,
     ArgumentParser,
     Namespace,
-    class_from_function,
     register_unresolvable_import_paths,
     set_parsing_settings,
 )
+from jsonargparse.typing import class_from_function
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -73,7 +72,7 @@ class LightningArgumentParser(ArgumentParser):
         self.add_argument(
             "-c",
             "--config",
-            action=ActionConfigFile,
+            action="config",
             help="a configuration file in YAML or JSON, or its text",
         )
         self.callback_keys: list[str] = []
@@ -112,16 +111,18 @@ class LightningArgumentParser(ArgumentParser):
             )
         if issubclass(lightning_class, Callback) and nested_key is not None:
             self.callback_keys.append(nested_key)
+        added: list[str]
         if subclass_mode:
-            added: list[str] = self.add_subclass_arguments(
+            added = self.add_subclass_arguments(
                 lightning_class, nested_key or "", fail_untyped=False, required=required
             )
-            return added
-        if issubclass(lightning_class, Trainer):
-            return self._add_trainer(lightning_class, nested_key)
-        return self.add_class_arguments(
-            lightning_class, nested_key, fail_untyped=False, sub_configs=True
-        )
+        elif issubclass(lightning_class, Trainer):
+            added = self._add_trainer(lightning_class, nested_key)
+        else:
+            added = self.add_class_arguments(
+                lightning_class, nested_key, fail_untyped=False, sub_configs=True
+            )
+        return added
 
     def _add_trainer(self, kind: type[Trainer], nested_key: str | None) -> list[str]:
         """Add the arguments of a Trainer, and those of Lightning's, for files that have them.
