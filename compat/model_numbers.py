@@ -54,7 +54,7 @@ def measure_flops(
     with counter:
         output = forward_fn()
         if loss_fn is not None:
-            loss_fn(output).backward()  # type: ignore[no-untyped-call]
+            loss_fn(output).backward()
     return counter.get_total_flops()
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -257,7 +257,7 @@ def _image(
     logger.log_encoded({name: encode_image(name, image)}, step)
 
 
-_COUNTERPARTS = {
+_COUNTERPARTS: dict[str, Callable[..., None]] = {
     "log_metric": _metric,
     "log_text": _text,
     "log_figure": _figure,

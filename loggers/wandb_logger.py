@@ -97,7 +97,7 @@ class WandbLogger(RecordedLogger):
     def version(self) -> str | None:
         """Id of the run; None until it has begun."""
         known = self._wandb_init["id"]
-        return known if self._experiment is None else self._experiment.id
+        return known if self._experiment is None else str(self._experiment.id)
 
     @property
     def save_dir(self) -> str:

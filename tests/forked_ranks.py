@@ -56,8 +56,8 @@ def fork_other_ranks(number: int) -> None:
             return
     from nightbus.trainer.launch import OtherRanks
 
-    def start(others: OtherRanks, rank: int) -> Any:
+    def start(self: OtherRanks, rank: int) -> Any:
         variables = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        return forked[rank - 1].start({**others._environment, **variables})
+        return forked[rank - 1].start({**self._environment, **variables})
 
     OtherRanks._start = start  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 import inspect
 import random
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,9 @@ import torch
 from torch import nn
 
 import nightbus as nb
-from nightbus.compat.lightning.pytorch import utilities
-from nightbus.compat.lightning.pytorch.core import saving
 
-tools: Any = utilities
+tools: Any = import_module("nightbus.compat.lightning.pytorch.utilities")
+saving: Any = import_module("nightbus.compat.lightning.pytorch.core.saving")
 
 
 class Tied(nb.LightningModule):

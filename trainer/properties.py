@@ -422,7 +422,7 @@ class TrainerProperties(DataProperties):
         if given or self.progress_bar is None:
             return given[0] if given else None
         own = TQDMProgressBar()
-        own.trainer = self
+        own.trainer = cast("Trainer", self)
         return own
 
     @property
@@ -465,7 +465,7 @@ class TrainerProperties(DataProperties):
         for callback in self.callbacks:
             if isinstance(callback, RunCheckpoint):
                 callback.follow(path)
-                callback.tell(self.loggers)
+                callback.tell_loggers(self.loggers)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the progress bar, in the process of rank 0 only.

@@ -37,7 +37,7 @@ class GradientNorms(Callback):
             )
 
     def on_before_optimizer_step(
-        self, trainer: "Trainer", module: "LightningModule", optimizer: Any, optimizer_idx: int
+        self, trainer: "Trainer", module: "LightningModule", optimizer: Any, optimizer_idx: int = 0
     ) -> None:
         prefix = f"grad_{self._norm_type}_norm"
         norms = {

@@ -371,7 +371,7 @@ class ModelCheckpoint(Checkpoint):
                 _move_link(former_link, Path(link), Path(path))
             for former in dropped:
                 _remove(former)
-            self.tell(trainer.loggers)
+            self.tell_loggers(trainer.loggers)
 
         def take_back() -> None:
             """Restore the choice before, if the checkpoint could not be written."""
@@ -384,7 +384,7 @@ class ModelCheckpoint(Checkpoint):
             shown = "" if score is None else f", {self.monitor} {score.item():g}"
             notify_user(f"ModelCheckpoint: saved {path}{shown}, best: {self.best_model_path}")
 
-    def tell(self, loggers: Sequence[Any]) -> None:
+    def tell_loggers(self, loggers: Sequence[Any]) -> None:
         """Tell loggers that want to know that a checkpoint is complete.
 
         Args:

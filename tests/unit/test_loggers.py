@@ -71,6 +71,7 @@ def test_a_run_writes_where_lightning_does_and_what_was_called_once(tmp_path: Pa
     assert [row["called"] for row in rows if row["called"]] == ["0", "1", "2"]
     assert [row["added"] for row in rows if row["added"]] == ["1.5"]
     assert (folder / "hparams.yaml").read_text() == "rate: 0.1\n"
+    assert run.run_folder is not None
     assert (folder / "checkpoints").resolve() == run.run_folder.path / "checkpoints"
 
 
@@ -177,7 +178,8 @@ def test_it_gets_the_runs_own_checkpoints_too(tmp_path: Path) -> None:
     run = trainer(tmp_path, logger=logger, max_epochs=1)
     run.fit(Logs(), loader())
 
-    assert logger.saved[-1] == run.checkpoint_callback.best_model_path
+    saving: Any = run.checkpoint_callback
+    assert logger.saved[-1] == saving.best_model_path
 
 
 def test_versions_count_on_and_may_be_named(tmp_path: Path) -> None:

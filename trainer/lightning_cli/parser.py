@@ -111,7 +111,7 @@ class LightningArgumentParser(ArgumentParser):
             )
         if issubclass(lightning_class, Callback) and nested_key is not None:
             self.callback_keys.append(nested_key)
-        added: list[str]
+        added: Any
         if subclass_mode:
             added = self.add_subclass_arguments(
                 lightning_class, nested_key or "", fail_untyped=False, required=required
