@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -422,7 +422,7 @@ class TrainerProperties(DataProperties):
         if given or self.progress_bar is None:
             return given[0] if given else None
         own = TQDMProgressBar()
-        own.trainer = cast("Trainer", self)
+        own.trainer = cast(Any, self)
         return own
 
     @property
