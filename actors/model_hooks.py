@@ -137,7 +137,7 @@ class ModelHooks:
         """Called before the optimizer steps; gradients are not scaled any more."""
 
     def on_validation_model_zero_grad(self) -> None:
-        """Called instead of ``zero_grad`` before validation, unless gradients are accumulating."""
+        """Called instead of ``zero_grad`` before validation amid training, unless accumulating."""
 
     def on_validation_model_eval(self) -> None:
         """Called after the module was switched to eval mode for validation."""

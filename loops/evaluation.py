@@ -136,9 +136,10 @@ class EvaluationLoop(Loop):
         context.routes.call(f"on_{kind}_epoch_start")
 
     def _clear_gradients(self) -> None:
-        module, hook = self._loop_context.lightning_module, "on_validation_model_zero_grad"
-        if self._kind == "validation" and is_overridden(module, hook):
-            self._loop_context.routes.call(hook)
+        context, hook = self._loop_context, "on_validation_model_zero_grad"
+        module = context.lightning_module
+        if context.checkpointer.in_validation and is_overridden(module, hook):  # amid training
+            context.routes.call(hook)
         else:
             module.zero_grad()
 

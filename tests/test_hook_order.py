@@ -110,6 +110,7 @@ def evaluation(kind: str, batches: int, step: str) -> list[str]:
 
 
 VALIDATION = [*evaluation("validation", 2, "validation_step"), "on_validation_model_train"]
+AMID_TRAINING = [VALIDATION[0], "on_validation_model_zero_grad", *VALIDATION[1:]]
 SANITY = [
     "C.on_sanity_check_start",
     *VALIDATION,
@@ -156,7 +157,7 @@ def test_fit_without_validation(tmp_path: Path) -> None:
 def test_fit_with_sanity_check_and_validation_inside_the_epoch(tmp_path: Path) -> None:
     calls = run_fit(tmp_path, [loader(8), loader(8)])
 
-    inner = epoch(train_batch(), train_batch(), VALIDATION)
+    inner = epoch(train_batch(), train_batch(), AMID_TRAINING)
     assert calls == [*INIT, *BEGIN, *SANITY, *both("on_train_start"), *inner, *END]
 
 
