@@ -159,7 +159,6 @@ def test_a_worker_that_is_not_forked_loads_no_more_of_nightbus_than_it_needs() -
     assert found.stdout.split() == [
         "nightbus",
         "nightbus._began_in",
-        "nightbus._elsewhere",
         "nightbus._lazy",
         "nightbus.actors",
         "nightbus.actors.data",

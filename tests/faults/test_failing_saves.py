@@ -48,7 +48,7 @@ def test_an_error_at_any_call_is_recorded_and_costs_at_most_one_checkpoint(tmp_p
     root = tmp_path / "disk"
     root.mkdir()
     failed = Counter[str]()
-    run = trainer(root, max_epochs=60)
+    run = trainer(root, max_epochs=66)
 
     with disk_below(root) as disk:
 
@@ -66,12 +66,12 @@ def test_an_error_at_any_call_is_recorded_and_costs_at_most_one_checkpoint(tmp_p
 
     saved = events(run, nb.CheckpointSaved)
     faults = [event for event in events(run, nb.Fault) if event.source == "checkpointer"]
-    assert run.global_step == 60
+    assert run.global_step == 66
     assert run.run_folder is not None
     assert_what_the_log_names_loads(run.run_folder)
     assert {event.error for event in faults} == {"CheckpointError"}
-    assert len(saved) + len(faults) == 60
-    assert failed.total() < 30, "a save has more calls than were made to fail"
+    assert len(saved) + len(faults) == 66
+    assert failed.total() < 33, "a save has more calls than were made to fail"
     # Where only a former checkpoint is removed, an error is no reason not to name the new one.
     assert set(failed) > {"mkdir", "save_file", "write_bytes", "fsync", "rename", "symlink"}
 

@@ -122,7 +122,7 @@ class LightningArgumentParser(ArgumentParser):
             added = self.add_class_arguments(
                 lightning_class, nested_key, fail_untyped=False, sub_configs=True
             )
-        return list(added)
+        return list(added or ())
 
     def _add_trainer(self, kind: type[Trainer], nested_key: str | None) -> list[str]:
         """Add the arguments of a Trainer, and those of Lightning's, for files that have them.
