@@ -7,7 +7,7 @@ from typing import Any
 
 from ..bus.errors import MissingPackageError
 from ..bus.system.paths import as_path
-from .text import LOSSY, OK, how_many, plain, print_note
+from .text import LOSSY, OK, as_json, how_many, plain, print_note
 
 
 def add(verbs: Any) -> None:
@@ -20,6 +20,7 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("path", metavar="PATH", help="a file, or the folder of a project")
     parser.add_argument("--write", action="store_true", help="change the files")
+    parser.add_argument("--json", action="store_true", help="the report for programs")
     parser.set_defaults(command=_migrate)
 
 
@@ -33,10 +34,18 @@ def _migrate(options: argparse.Namespace) -> int:
     for file in changed:
         if options.write:
             file.write()
-        else:
+        elif not options.json:
             for line in file.diff().split("\n")[:-1]:
                 print(plain(line) if sys.stdout.isatty() else line)
     left = [(file.path, note) for file in files for note in file.notes]
+    if options.json:
+        report = {
+            "changed": [str(file.path) for file in changed],
+            "written": options.write,
+            "left": [{"path": str(path), "line": n.line, "what": n.text} for path, n in left],
+        }
+        sys.stdout.write(as_json(report))
+        return LOSSY if left else OK
     for path, note in left:
         print(plain(f"{path}:{note.line}: {note.text}"))
     done = f"{how_many(len(changed), 'file')} {'changed' if options.write else 'would change'}"

@@ -1,5 +1,6 @@
 """nightbus migrate: code that was written for Lightning, rewritten."""
 
+import json
 from pathlib import Path
 from textwrap import dedent
 
@@ -202,3 +203,18 @@ def test_without_libcst_it_names_the_extra(
     assert main(["migrate", "."]) == 2
 
     assert "pip install 'nightbus[migrate]'" in capsys.readouterr().err
+
+
+def test_programs_get_the_report_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.py").write_text("import pytorch_lightning as pl\npl.loggers.CometLogger()\n")
+
+    assert main(["migrate", str(tmp_path), "--json"]) == 3
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["changed"] == [str(tmp_path / "a.py")]
+    assert not report["written"]
+    [left] = report["left"]
+    assert (left["path"], left["line"]) == (str(tmp_path / "a.py"), 2)
+    assert left["what"].startswith("CometLogger")
