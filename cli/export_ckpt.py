@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from ..bus.errors import UsageError
+from ..bus.runs.checkpoint_folder import is_checkpoint, no_checkpoint
 from ..bus.system.paths import as_path
 from .conversion import convert
 
@@ -27,4 +28,6 @@ def _export(options: argparse.Namespace) -> int:
     source, out = as_path(options.checkpoint), as_path(options.out)
     if out.exists():
         raise UsageError(f"{out} exists already; name a new file")
+    if source.is_dir() and not is_checkpoint(source):
+        raise UsageError(no_checkpoint(source))
     return convert("export_checkpoint", source, out, "file", options.json)

@@ -139,7 +139,7 @@ def test_the_verb_says_what_was_left_out(
 def test_a_folder_that_is_no_checkpoint_gives_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export-ckpt", str(tmp_path), "-o", str(tmp_path / "model.ckpt")]) == 1
+    assert main(["export-ckpt", str(tmp_path), "-o", str(tmp_path / "model.ckpt")]) == 2
     assert "is not a checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "model.ckpt").exists()
 

@@ -22,7 +22,7 @@ from ...bus.log.segments import sync_folder
 from ...bus.runs.checkpoint_folder import DIGEST as DIGEST
 from ...bus.runs.checkpoint_folder import STATE as STATE
 from ...bus.runs.checkpoint_folder import TENSORS as TENSORS
-from ...bus.runs.checkpoint_folder import check_digest, digest_of
+from ...bus.runs.checkpoint_folder import check_digest, digest_of, no_checkpoint
 from ...bus.runs.checkpoint_folder import is_checkpoint as is_checkpoint
 from ...bus.runs.checkpoint_kind import kind_of_file
 from ...bus.runs.crash_leftovers import is_gone
@@ -399,13 +399,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         tensors = {name: tensor.clone() for name, tensor in loaded.items()}
         content = _decode(data, tensors)
     except (FileNotFoundError, NotADirectoryError):
-        places = (folder / "checkpoints" / "last", folder / "last")
-        last = next((path for path in places if is_checkpoint(path)), None)
-        advice = f"; {last} is the newest of this run" if last is not None else ""
-        raise CheckpointError(
-            f"{folder} is not a checkpoint: a nightbus checkpoint is a folder with {STATE}, "
-            f"{TENSORS} and {DIGEST}{advice}"
-        ) from None
+        raise CheckpointError(no_checkpoint(folder)) from None
     except (OSError, *_DAMAGE) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("state"), dict):

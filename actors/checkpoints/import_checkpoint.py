@@ -60,8 +60,11 @@ def convert(source: Path, folder: Path, runs_code: bool = False) -> list[str]:
             "newer, which has no known way around weights_only"
         )
     try:
-        with torch.serialization.safe_globals(_PLAIN):
-            content = torch.load(source, map_location="cpu", weights_only=not runs_code)
+        if runs_code:
+            content = torch.load(source, map_location="cpu", weights_only=False)
+        else:
+            with torch.serialization.safe_globals(_PLAIN):
+                content = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {source}") from None
     except Exception as error:  # of many types, because it parses untrusted data

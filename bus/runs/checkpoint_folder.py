@@ -16,6 +16,17 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / STATE).is_file()
 
 
+def no_checkpoint(folder: Path) -> str:
+    """Return that a folder is no checkpoint, and which one may be meant if it is a run's."""
+    places = (folder / "checkpoints" / "last", folder / "last")
+    last = next((path for path in places if is_checkpoint(path)), None)
+    advice = f"; {last} is the newest of this run" if last is not None else ""
+    return (
+        f"{folder} is not a checkpoint: a nightbus checkpoint is a folder with {STATE}, "
+        f"{TENSORS} and {DIGEST}{advice}"
+    )
+
+
 def digest_of(folder: Path) -> tuple[str, int]:
     """Return the blake2b-128 of a checkpoint's files, and their size in bytes."""
     digest, size = hashlib.blake2b(digest_size=16), 0

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from helpers import DEADLINE_S
 
+from nightbus.actors.ranks import last_act
 from nightbus.actors.ranks.last_act import LastAct
 from nightbus.actors.ranks.link import Link, LinkedRun
 from nightbus.actors.ranks.world import World
@@ -34,8 +35,9 @@ def end(link: Link) -> None:
 
 
 @pytest.fixture
-def links() -> Iterator[list[Link]]:
-    """Those of two ranks."""
+def links(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Link]]:
+    """Those of two ranks, whose loss does not end the drawing on this process's terminal."""
+    monkeypatch.setattr(last_act, "end_drawing", lambda: None)
     worlds = [World(rank, 2, rank, 2) for rank in (0, 1)]
     selector = selectors.DefaultSelector()
     desk = Desk(2, TOKEN, selector, takes_other_machines=False)
