@@ -120,7 +120,7 @@ class Office:
         elif isinstance(message, Ping):
             self.desk.send(rank, Pong(message.sent_ns, time.monotonic_ns()))
         elif isinstance(message, Done):
-            self._roll_call.done(rank)
+            self._roll_call.done(rank, now_s)
         elif not isinstance(message, Hello):
             raise RankMessageError(f"rank {rank} sent a {type(message).__name__} to the desk")
 

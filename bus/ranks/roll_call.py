@@ -23,6 +23,7 @@ heard, so that the clocks of others do not matter. While nobody calls the roll, 
 was stopped or starved, nothing can be heard, so that this time counts against nobody.
 """
 
+import math
 import signal
 from collections.abc import Iterable
 
@@ -41,8 +42,8 @@ class _Rank:
 
     __slots__ = (
         "awaits_s",
+        "done_s",
         "heard_s",
-        "is_done",
         "met_s",
         "moved_s",
         "rank",
@@ -55,7 +56,12 @@ class _Rank:
         self.where = Whereabouts(rank, 0, 0, activity="left")  # it says so when it is in a run
         self.heard_s = self.moved_s = self.told_s = now_s  # told by itself
         self.awaits_s = self.met_s = now_s  # since when it does, and when it last did
-        self.is_done = False
+        self.done_s = math.inf
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it said that it is done."""
+        return self.done_s < math.inf
 
     @property
     def place(self) -> tuple[int, int]:
@@ -124,13 +130,17 @@ class RollCall:
         """
         return [(each.rank, now_s - each.heard_s) for each in self._not_done()]
 
-    def done(self, rank: int) -> None:
+    def done(self, rank: int, now_s: float) -> None:
         """Take a rank's word that it is done: it may end and be silent from now on.
+
+        Args:
+            rank: which.
+            now_s: when the word came.
 
         Raises:
             RankMessageError: there is no such rank.
         """
-        self._of(rank).is_done = True
+        self._of(rank).done_s = now_s
 
     def ended(self, rank: int, exit_code: int | None = None) -> None:
         """Take notice that a rank's process has ended.
@@ -169,12 +179,14 @@ class RollCall:
 
     def _deserter(self) -> Failure | None:
         """Return the word of a rank whose script has ended, if others are in a run."""
-        done = [each.rank for each in self._ranks if each.is_done]
-        needing = [each.rank for each in self._not_done() if each.where.activity != "left"]
-        if not done or not needing:
+        first = min(self._ranks, key=lambda each: each.done_s)
+        # What was heard before is no reason: each rank leaves a run before any comes out of it.
+        in_runs = (each for each in self._not_done() if each.where.activity != "left")
+        needing = next((each for each in in_runs if each.told_s > first.done_s), None)
+        if needing is None:
             return None
-        what = f"its script has ended, and rank {needing[0]} is in a run that needs it"
-        return failure(done[0], "dead", what)
+        what = f"its script has ended, and rank {needing.rank} is in a run that needs it"
+        return failure(first.rank, "dead", what)
 
     def _silent(self, now_s: float) -> Failure | None:
         """Return the word of the rank that has been silent longest, if that is too long."""

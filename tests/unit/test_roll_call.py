@@ -26,7 +26,7 @@ def watch(ranks: list[Seen], seconds: int, done: tuple[int, ...] = ()) -> Failur
     """The culprit after so many seconds."""
     roll = RollCall(len(ranks), SILENCE_S, HANG_S, 0.0)
     for rank in done:
-        roll.done(rank)
+        roll.done(rank, 0.0)
     for now_s in range(1, seconds + 1):
         for rank, seen in enumerate(ranks):
             if now_s <= seen.until_s:
@@ -94,6 +94,17 @@ def test_a_rank_that_is_done_is_lost_to_those_in_a_run_that_needs_it() -> None:
     assert watch([left, left, Seen(7, moves=True)], 200, done=(0,)) == Failure(
         0, "dead", "its script has ended, and rank 2 is in a run that needs it"
     )
+
+
+def test_a_rank_that_is_done_is_not_lost_to_one_whose_word_of_leaving_comes_after() -> None:
+    roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
+    roll.heard(Whereabouts(1, 1, 7, activity="trains"), 1.0)
+    roll.done(0, 1.0)
+
+    assert roll.call(2.0) is None
+    roll.heard(Whereabouts(1, 2, 7, activity="left"), 2.5)
+
+    assert roll.call(3.0) is None
 
 
 class Exchanging(NamedTuple):
@@ -182,7 +193,7 @@ def test_a_process_that_ended_is_dead(exit_code: int | None, what: str) -> None:
 
 def test_a_process_that_is_done_may_end() -> None:
     roll = RollCall(2, SILENCE_S, HANG_S, 0.0)
-    roll.done(1)
+    roll.done(1, 0.0)
     roll.ended(1)
 
     assert roll.call(1.0) is None
