@@ -27,6 +27,7 @@ class TerminalRelay:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._begun: dict[int, bytes] = {}  # for each that was lent, the begin of a line
+        self._size = _size()
         self._selector = selectors.DefaultSelector()
         threading.Thread(target=self._work, name="nightbus-relay", daemon=True).start()
         _Process.relay = self
@@ -39,9 +40,7 @@ class TerminalRelay:
         """
         ours, its = os.openpty()
         tty.setraw(its)  # the terminal proper does what is to be done about line ends
-        with contextlib.suppress(OSError):
-            columns, lines = os.get_terminal_size(STDERR)
-            fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        _resize(ours, _size())
         os.set_blocking(ours, False)
         with self._lock:
             self._begun[ours] = b""
@@ -70,10 +69,19 @@ class TerminalRelay:
         if not self._lock.acquire(timeout=_WAIT_S):
             return
         try:
+            self._follow_size()
             for ours in list(self._begun):
                 self._carry(ours)
         finally:
             self._lock.release()
+
+    def _follow_size(self) -> None:
+        """Give the others' terminals the size that this one has now."""
+        size = _size()
+        if size != self._size:
+            self._size = size
+            for ours in self._begun:
+                _resize(ours, size)
 
     def _carry(self, ours: int) -> None:
         for _ in range(_READS):
@@ -103,6 +111,22 @@ def carry_over() -> None:
     """Print what other processes have written so far, if it comes here before."""
     if _Process.relay is not None:
         _Process.relay.carry_over()
+
+
+def _size() -> os.terminal_size | None:
+    """Return the size of the terminal that stderr is; None if it is none."""
+    try:
+        return os.get_terminal_size(STDERR)
+    except OSError:
+        return None
+
+
+def _resize(terminal: int, size: os.terminal_size | None) -> None:
+    """Give a terminal a size, if there is one to give; its programs are told of a change."""
+    if size is not None:
+        fields = struct.pack("HHHH", size.lines, size.columns, 0, 0)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, fields)
 
 
 def _print(text: bytes) -> bytes:

@@ -1,6 +1,8 @@
 """What other processes write on the terminals that are lent to them is printed on stderr."""
 
+import fcntl
 import os
+import struct
 import termios
 
 import pytest
@@ -10,6 +12,7 @@ from nightbus.bus.system.terminal_message import drawn_lines
 from nightbus.bus.system.terminal_relay import TerminalRelay, carry_over
 
 Captured = pytest.CaptureFixture[bytes]
+Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture
@@ -58,3 +61,23 @@ def test_it_is_a_terminal_and_changes_no_byte(lent: int) -> None:
     assert os.isatty(lent)
     assert not termios.tcgetattr(lent)[1] & termios.OPOST
     os.close(lent)
+
+
+def test_it_follows_the_size_of_the_terminal_that_it_prints_on(monkeypatch: Patch) -> None:
+    size = os.terminal_size((80, 24))
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: size)
+    relay = TerminalRelay()
+    lent = relay.lend()
+    assert _size_of(lent) == (24, 80)
+
+    size = os.terminal_size((120, 30))
+    relay.carry_over()
+
+    assert _size_of(lent) == (30, 120)
+    os.close(lent)
+
+
+def _size_of(terminal: int) -> tuple[int, int]:
+    asked = fcntl.ioctl(terminal, termios.TIOCGWINSZ, bytes(8))
+    lines, columns, _, _ = struct.unpack("HHHH", asked)
+    return lines, columns
