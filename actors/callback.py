@@ -49,6 +49,12 @@ class Callback(LoggingMixin, Actor):
         """
         return actor_name(self)
 
+    @property
+    def saved_as(self) -> str:
+        """The ``state_key`` as a text; one that is a class, as in Lightning 1.x, is its name."""
+        key: Any = self.state_key
+        return key.__qualname__ if isinstance(key, type) else key
+
     def _generate_state_key(self, **arguments: Any) -> str:
         """Return a key of the type and some arguments, for overrides of ``state_key``."""
         return f"{type(self).__qualname__}{arguments!r}"

@@ -15,6 +15,7 @@ from ..bus.routes import ANNOUNCES, SKIP, HookCall, HookHandler
 from ..bus.subscription import Subscription, subscriptions_of
 from .callback import Callback
 from .datamodule import LightningDataModule
+from .former_states import handler_of
 from .hook_arguments import fitted, there_are_several
 from .hook_table import HOOKS, OLDER_HOOKS, HookSpec
 from .misspelt_hooks import (
@@ -209,6 +210,12 @@ def _callback_handlers(
         for callback in owners.callbacks
         if is_overridden(callback, name)
     ]
+    if name in ("on_save_checkpoint", "on_load_checkpoint"):
+        owning = (entry for entry in owners.callbacks if is_overridden(entry, name))
+        return [
+            handler_of(callback, name, method, trainer, module)
+            for callback, method in zip(owning, methods, strict=True)
+        ]
     if len(methods) > 1 and name == "on_train_batch_start":
         return [_batch_start_of_all(methods, trainer, module)]
     if len(methods) > 1 and name == "on_train_batch_end":

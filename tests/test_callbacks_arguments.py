@@ -172,3 +172,27 @@ def test_a_callbacks_key_is_its_address_otherwise() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert nb.Timer().state_key == "timer"
+
+
+def test_what_on_save_checkpoint_returns_is_the_state_that_callback_state_gets(
+    tmp_path: Path,
+) -> None:
+    class Former(nb.Callback):
+        def __init__(self) -> None:
+            self.found: Any = None
+
+        @property
+        def state_key(self) -> Any:
+            return type(self)
+
+        def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: Any) -> Any:
+            return {"epochs": trainer.current_epoch}
+
+        def on_load_checkpoint(self, trainer: Any, module: Any, callback_state: Any) -> None:
+            self.found = callback_state
+
+    trainer(tmp_path, callbacks=[Former()]).fit(Small(), loader(4))
+    resumed = Former()
+    trainer(tmp_path, max_epochs=2, callbacks=[resumed]).fit(Small(), loader(4), ckpt_path="last")
+
+    assert resumed.found == {"epochs": 1}

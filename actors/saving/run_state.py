@@ -144,7 +144,7 @@ class RunState:
     def _actors_with_state(self) -> dict[str, Actor]:
         """Return callbacks, including those of the module, and actors, by name."""
         return {
-            actor.state_key if isinstance(actor, Callback) else actor_name(actor): actor
+            actor.saved_as if isinstance(actor, Callback) else actor_name(actor): actor
             for actor in self._context.saved_participants
         }
 
