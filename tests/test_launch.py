@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import eventually
 from ranks import Ended, ended, environment_alone, run_alone, script_file, started
+from terminal import Terminal, screen
 
 pytestmark = pytest.mark.long
 
@@ -199,3 +200,28 @@ def is_running(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         return state not in "ZX"
     return False
+
+
+PRINTS = """
+import nightbus as nb
+from models import Small, loader
+
+class Printing(Small):
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        print("rank", self.trainer.global_rank, "after batch", batch_idx, flush=True)
+
+trainer = nb.Trainer(max_epochs=1, accelerator="cpu", devices=2, logger=False)
+trainer.fit(Printing(), loader())
+"""
+
+
+def test_what_all_ranks_print_stands_above_the_bar_in_whole_lines(tmp_path: Path) -> None:
+    script = script_file(tmp_path, PRINTS)
+    shown = Terminal(script, cwd=tmp_path, env=environment_alone()).finish()
+
+    lines = screen(shown)
+    last = next(number for number, line in enumerate(lines) if "fit completed" in line)
+    of_ranks = [line for line in lines[:last] if line.startswith("rank ")]
+    for rank in range(2):
+        batches = [line for line in of_ranks if line.startswith(f"rank {rank} ")]
+        assert batches == [f"rank {rank} after batch {n}" for n in range(len(of_ranks) // 2)]

@@ -1,24 +1,16 @@
 """ProgressBar: what a user sees, on a terminal and elsewhere."""
 
-import fcntl
 import io
-import os
-import pty
 import re
-import select
 import signal
-import struct
-import termios
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import DEADLINE_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import Program
 from rich.console import Console
+from terminal import Terminal, screen
 
 import nightbus as nb
 from nightbus.bus.events import (
@@ -480,70 +472,6 @@ def test_a_slow_rate_is_told_in_seconds_an_iteration(rate: float, shown: str) ->
     assert rate_text(rate) == shown
 
 
-class Terminal:
-    """A child process on a terminal of its own."""
-
-    def __init__(self, *arguments: str, columns: int = 80, stdout: Any = None) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-        self.process = Program(
-            [PROGRAM, *arguments],
-            stdin=slave,
-            stdout=stdout or slave,
-            stderr=slave,
-            env={**environment, "TERM": "xterm-256color"},
-            start_new_session=True,
-        )
-        os.close(slave)
-        self._ready = select.poll()  # select knows no more than 1,024 files
-        self._ready.register(self.master, select.POLLIN)
-        self.output = ""
-
-    def read_until(self, text: str | None) -> str:
-        """What the terminal got, up to a text, or up to the process's end."""
-        deadline_s = time.monotonic() + DEADLINE_S
-        while text is None or text not in self.output:
-            if not self._ready.poll(max(0.0, deadline_s - time.monotonic()) * 1e3):
-                raise TimeoutError(f"{text!r} did not come; got {self.output!r}")
-            try:
-                data = os.read(self.master, 65536)
-            except OSError:  # Linux' way to say that nobody holds the other end
-                data = b""
-            if not data:
-                break
-            self.output += data.decode(errors="replace")
-        return self.output
-
-    def finish(self) -> str:
-        """Everything it got, once the process has ended."""
-        output = self.read_until(None)
-        self.process.wait(DEADLINE_S)
-        os.close(self.master)
-        return output
-
-
-def screen(output: str) -> list[str]:
-    """The lines that a terminal shows in the end, of the sequences that the bar uses."""
-    lines, row, column = [""], 0, 0
-    for control, char in re.findall(r"\x1b\[([?\d;]*[A-Za-z])|([^\x1b])", output):
-        if control == "2K":
-            lines[row] = ""
-        elif control.endswith("A"):
-            row -= int(control[:-1])
-            assert row >= 0
-        elif char == "\r":
-            column = 0
-        elif char == "\n":
-            row += 1
-            lines += [""] * (row == len(lines))
-        elif char:
-            line = lines[row].ljust(column)
-            lines[row] = line[:column] + char + line[column + 1 :]
-            column += 1
-    return [line.rstrip() for line in lines if line.strip()]
-
-
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -552,7 +480,7 @@ def assert_is_as_before(output: str) -> None:
 
 
 def test_a_terminal_shows_bars_then_how_it_went(tmp_path: Path) -> None:
-    terminal = Terminal(str(tmp_path), "steps")
+    terminal = Terminal(PROGRAM, str(tmp_path), "steps")
     drawn = terminal.read_until("it/s")
     output = terminal.finish()
 
@@ -564,7 +492,7 @@ def test_a_terminal_shows_bars_then_how_it_went(tmp_path: Path) -> None:
 
 
 def test_what_the_program_prints_stands_on_lines_of_its_own(tmp_path: Path) -> None:
-    output = Terminal(str(tmp_path), "prints").finish()
+    output = Terminal(PROGRAM, str(tmp_path), "prints").finish()
 
     for number in range(5):
         assert f"line {number} of the user\r\n" in output
@@ -572,7 +500,7 @@ def test_what_the_program_prints_stands_on_lines_of_its_own(tmp_path: Path) -> N
 
 
 def test_an_urgent_message_stays_and_takes_the_place_of_what_was_drawn(tmp_path: Path) -> None:
-    terminal = Terminal(str(tmp_path), "says urgently")
+    terminal = Terminal(PROGRAM, str(tmp_path), "says urgently")
     terminal.finish()
 
     shown = screen(terminal.output)
@@ -582,7 +510,7 @@ def test_an_urgent_message_stays_and_takes_the_place_of_what_was_drawn(tmp_path:
 
 
 def test_what_other_processes_write_stays_once_drawing_is_over(tmp_path: Path) -> None:
-    terminal = Terminal(str(tmp_path), "leaves the terminal to others")
+    terminal = Terminal(PROGRAM, str(tmp_path), "leaves the terminal to others")
     terminal.finish()
 
     shown = screen(terminal.output)
@@ -592,7 +520,7 @@ def test_what_other_processes_write_stays_once_drawing_is_over(tmp_path: Path) -
 
 
 def test_whole_lines_of_other_processes_go_above_the_bars(tmp_path: Path) -> None:
-    terminal = Terminal(str(tmp_path), "relays")
+    terminal = Terminal(PROGRAM, str(tmp_path), "relays")
     terminal.finish()
 
     shown = screen(terminal.output)
@@ -605,7 +533,7 @@ def test_whole_lines_of_other_processes_go_above_the_bars(tmp_path: Path) -> Non
 
 def test_output_that_goes_into_a_file_stays_there(tmp_path: Path) -> None:
     with open(tmp_path / "out", "w") as file:
-        shown = Terminal(str(tmp_path), "prints", stdout=file).finish()
+        shown = Terminal(PROGRAM, str(tmp_path), "prints", stdout=file).finish()
 
     assert (tmp_path / "out").read_text().splitlines() == [
         f"line {number} of the user" for number in range(5)
@@ -614,7 +542,7 @@ def test_output_that_goes_into_a_file_stays_there(tmp_path: Path) -> None:
 
 
 def test_a_forked_worker_prints_for_itself(tmp_path: Path) -> None:
-    output = Terminal(str(tmp_path), "fork").finish()
+    output = Terminal(PROGRAM, str(tmp_path), "fork").finish()
 
     assert "from the worker\r\n" in output
     assert "fit completed" in output
@@ -622,7 +550,7 @@ def test_a_forked_worker_prints_for_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("columns", [1, 8, 20])
 def test_a_narrow_terminal_is_no_trouble(tmp_path: Path, columns: int) -> None:
-    terminal = Terminal(str(tmp_path), "steps", columns=columns)
+    terminal = Terminal(PROGRAM, str(tmp_path), "steps", columns=columns)
     output = terminal.finish()
 
     assert terminal.process.returncode == 0, output
@@ -630,7 +558,7 @@ def test_a_narrow_terminal_is_no_trouble(tmp_path: Path, columns: int) -> None:
 
 
 def test_ctrl_c_gives_the_terminal_back(tmp_path: Path) -> None:
-    terminal = Terminal(str(tmp_path), "endless")
+    terminal = Terminal(PROGRAM, str(tmp_path), "endless")
     terminal.read_until("it/s")
     terminal.process.send_signal(signal.SIGINT)
     output = terminal.finish()
