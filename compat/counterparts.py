@@ -78,14 +78,22 @@ HOME_OF = {
     **dict.fromkeys(
         (
             "find_shared_parameters",
-            "get_formatted_model_size",
-            "get_human_readable_count",
             "grad_norm",
             "measure_flops",
-            "parse_batch_shape",
             "set_shared_parameters",
         ),
         ".compat.model_numbers",
+    ),
+    **dict.fromkeys(
+        (
+            "LayerSummary",
+            "ModuleSummary",
+            "get_formatted_model_size",
+            "get_human_readable_count",
+            "parse_batch_shape",
+            "summarize",
+        ),
+        ".actors.module_summary",
     ),
     **dict.fromkeys(
         (
@@ -138,6 +146,9 @@ OTHER_NAME_OF = {
     "TrainingSpikeException": "TrainingSpikeError",
 }
 """Name -> what the same thing is called in ``nightbus``."""
+
+_OTHERWISE_IN = {("utilities.model_summary", "ModelSummary"): "ModuleSummary"}
+"""A package and a name that means something else in it -> the name of that."""
 
 _ALL_HERE = "everything is in nightbus itself: use nightbus"
 _DDP = "use Trainer(devices=..., strategy=...), where a strategy is DDPStrategy"
@@ -197,6 +208,19 @@ _INSTEAD = {
     "DataModule": "use LightningDataModule",
 }
 _INSTEAD_WITHIN = ("accelerators", "lite", "plugins", "profiler", "profilers", "strategies")
+
+
+def name_within(path: str, name: str) -> str:
+    """Return the name under which the tables above have a name of Lightning.
+
+    Args:
+        path: the module that has it in Lightning; two modules may use one name for two things.
+        name: the name.
+    """
+    for (package, other), own in _OTHERWISE_IN.items():
+        if name == other and f".{package}." in f".{path}.":
+            return own
+    return name
 
 
 def instead_of(name: str) -> str:

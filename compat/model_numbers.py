@@ -1,12 +1,9 @@
-"""Numbers of a module: norms of gradients, operations, shared parameters, how they are shown."""
+"""Numbers of a module: norms of gradients, operations, shared parameters."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-_UNITS = (" ", "K", "M", "B", "T")
 
 
 def grad_norm(
@@ -86,38 +83,3 @@ def set_shared_parameters(module: nn.Module, shared_params: list[list[str]]) -> 
             owner, _, last = name.rpartition(".")
             setattr(module.get_submodule(owner), last, parameter)
     return module
-
-
-def get_human_readable_count(number: int) -> str:
-    """Return a count with three digits and K, M, B or T: ``1.2 K``.
-
-    Args:
-        number: the count, at least 0.
-    """
-    unit, shown = 0, float(number)
-    while shown >= 1000 and unit < len(_UNITS) - 1:
-        unit, shown = unit + 1, shown / 1000
-    is_whole = unit == 0 or shown >= 100
-    return f"{int(shown):,d} {_UNITS[unit]}" if is_whole else f"{shown:,.1f} {_UNITS[unit]}"
-
-
-def get_formatted_model_size(total_model_size: float) -> str:
-    """Return a size in MB with three decimals.
-
-    Args:
-        total_model_size: the size.
-    """
-    return f"{total_model_size:,.3f}"
-
-
-def parse_batch_shape(batch: Any) -> str | list[Any]:
-    """Return the shape of a batch; a list of shapes for several tensors; ``?`` if it has none.
-
-    Args:
-        batch: a tensor, or a list or tuple of them.
-    """
-    if hasattr(batch, "shape"):
-        return list(batch.shape)
-    if isinstance(batch, list | tuple):
-        return [parse_batch_shape(entry) for entry in batch]
-    return "?"

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from .._lazy import is_import
-from .counterparts import HOME_OF, OTHER_NAME_OF, advice_for
+from .counterparts import HOME_OF, OTHER_NAME_OF, advice_for, name_within
 from .paths import NAMES_AT, ROOTS
 
 VERSION = "2.6.5"
@@ -87,8 +87,9 @@ def _getattr_of(module: str, path: str) -> Callable[[str], Any]:
         if f"{path}.{name}" in NAMES_AT:
             return import_module(f"{module}.{name}")
         if name in NAMES_AT[path] and is_here(name):
-            home = import_module(HOME_OF.get(name, "."), _NIGHTBUS)
-            return getattr(home, OTHER_NAME_OF.get(name, name))
+            own = name_within(path, name)
+            home = import_module(HOME_OF.get(own, "."), _NIGHTBUS)
+            return getattr(home, OTHER_NAME_OF.get(own, own))
         message = f"module {module!r} has no attribute {name!r}"
         if name.startswith("__"):  # asked for by Python and its tools
             raise AttributeError(message)

@@ -172,10 +172,12 @@ _PYTORCH = {
     ),
     "utilities.model_helpers": "is_overridden",
     "utilities.model_summary": (
-        "LayerSummary get_formatted_model_size get_human_readable_count parse_batch_shape summarize"
+        "LayerSummary ModelSummary get_formatted_model_size get_human_readable_count "
+        "parse_batch_shape summarize"
     ),
     "utilities.model_summary.model_summary": (
-        "LayerSummary get_formatted_model_size get_human_readable_count parse_batch_shape summarize"
+        "LayerSummary ModelSummary get_formatted_model_size get_human_readable_count "
+        "parse_batch_shape summarize"
     ),
     "utilities.parameter_tying": "find_shared_parameters set_shared_parameters",
     "utilities.parsing": (

@@ -411,7 +411,8 @@ def test_a_summary_goes_as_deep_as_it_is_told(depth: int, parts: Any, tmp_path: 
         )
 
     shown = [line.split()[0] for line in said.getvalue().splitlines() if line.startswith("  ")]
-    assert shown[:-1] == (parts if parts is not None else ["net", "net.0", "net.1", "net.2"])
+    every = ["net", "net.0", "net.1", "net.2"]
+    assert shown[:-1] == (["Name", *(every if parts is None else parts)] if depth else [])
 
 
 def test_seed_everything_takes_no_seed_as_lightning_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,16 +183,16 @@ def test_a_summary_may_be_ones_own(tmp_path: Path) -> None:
 
     class Own(nb.ModelSummary):
         @staticmethod
-        def summarize(*given: Any, **options: Any) -> None:
-            seen.update(given=given, options=options)
+        def summarize(**given: Any) -> None:
+            seen.update(given)
 
     trainer(tmp_path, callbacks=[Own(2, colour="red")]).fit(Small(), loader(4))
 
-    data, total, trainable, _, modes, flops = seen["given"]
-    assert [title for title, _ in data] == ["Name", "Type", "Params"]
-    assert (total, trainable, flops) == (58, 58, 0)
-    assert modes == {"train": 5, "eval": 0}
-    assert seen["options"] == {"colour": "red"}
+    titles = [title for title, _ in seen["summary_data"]]
+    assert titles == [" ", "Name", "Type", "Params", "Mode", "FLOPs"]
+    assert (seen["total_parameters"], seen["trainable_parameters"]) == (58, 58)
+    assert seen["total_training_modes"] == {"train": 4, "eval": 0}
+    assert seen["colour"] == "red"
 
 
 def test_styles_reach_the_parts_of_a_drawn_bar() -> None:

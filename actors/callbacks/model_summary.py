@@ -8,6 +8,7 @@ from ...bus.system.import_rng_guard import random_numbers_elsewhere
 from ...bus.system.streams import notify_user
 from ..arguments import check_at_least
 from ..callback import Callback
+from ..module_summary import ModuleSummary, as_text, totals
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -19,7 +20,9 @@ Columns = Sequence[tuple[str, Sequence[str]]]
 class ModelSummary(Callback):
     """Shows the module's parts with their numbers of parameters, on stderr.
 
-    Override ``summarize`` to show them in another way.
+    If the module has an ``example_input_array``, forward is called with it, for the sizes of inputs
+    and outputs and the number of operations. Override ``summarize`` to show all this in another
+    way.
 
     Args:
         max_depth: levels of nested parts to show: 1 for children only, -1 for all, 0 for none.
@@ -42,15 +45,14 @@ class ModelSummary(Callback):
         """Show the summary."""
         if not trainer.is_global_zero:
             return
-        parameters = list(module.parameters())
-        modes = [part.training for part in module.modules()]
+        summary = ModuleSummary(module, self.max_depth)
         self.summarize(
-            columns_of(module, self.max_depth),
-            sum(p.numel() for p in parameters),
-            sum(p.numel() for p in parameters if p.requires_grad),
-            sum(p.numel() * p.element_size() for p in parameters) / 1e6,
-            {"train": modes.count(True), "eval": modes.count(False)},
-            0,
+            summary_data=summary.columns(),
+            total_parameters=summary.total_parameters,
+            trainable_parameters=summary.trainable_parameters,
+            model_size=summary.model_size,
+            total_training_modes=summary.total_training_modes,
+            total_flops=summary.total_flops,
             **self._summarize_kwargs,
         )
 
@@ -67,21 +69,18 @@ class ModelSummary(Callback):
         """Show the summary: a line for each part, then totals.
 
         Args:
-            summary_data: title and cells of each column; the first row is the module.
+            summary_data: title and cells of each column: a number, ``Name``, ``Type``, ``Params``,
+                ``Mode``, ``FLOPs``, and with an example input ``In sizes`` and ``Out sizes``.
             total_parameters: number of values of all parameters.
             trainable_parameters: number of those that require gradients.
             model_size: size of all, in MB.
             total_training_modes: number of parts in ``train`` and in ``eval`` mode.
-            total_flops: 0: operations are not counted.
+            total_flops: operations of a forward pass; 0 without an example input.
             **summarize_kwargs: as given to the callback.
         """
-        columns = [cells for _, cells in summary_data]
-        (_, kind, _), *rows = zip(*columns, strict=True)
-        widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
-        lines = [f"  {name:<{widths[0]}}  {of:<{widths[1]}}  {n:>12}" for name, of, n in rows]
-        notify_user(
-            "\n".join([kind, *lines, _totals(total_parameters, trainable_parameters, model_size)])
-        )
+        columns = [(title, [*cells]) for title, cells in summary_data]
+        sums = total_parameters, trainable_parameters, model_size
+        notify_user(as_text(columns, *sums, total_training_modes, total_flops))
 
 
 class RichModelSummary(ModelSummary):
@@ -108,32 +107,9 @@ class RichModelSummary(ModelSummary):
         console = Console(stderr=True, highlight=False)
         table = Table(**{"header_style": "bold", **summarize_kwargs})
         for title, _ in summary_data:
-            table.add_column(title, justify="right" if title == "Params" else "left")
+            table.add_column(title, justify="right" if title in ("Params", "FLOPs") else "left")
         for row in zip(*(cells for _, cells in summary_data), strict=True):
             table.add_row(*row)
         console.print(table)
-        console.print(_totals(total_parameters, trainable_parameters, model_size))
-
-
-def columns_of(module: "LightningModule", max_depth: int) -> Columns:
-    """Return the titles and cells of a summary; the first row is the module, without a name.
-
-    Args:
-        module: the module.
-        max_depth: levels of nested parts; -1 for all.
-    """
-    parts = [
-        (name, part)
-        for name, part in module.named_modules()
-        if not name or max_depth < 0 or name.count(".") < max_depth
-    ]
-    sizes = [sum(p.numel() for p in part.parameters()) for _, part in parts]
-    return [
-        ("Name", [name for name, _ in parts]),
-        ("Type", [type(part).__name__ for _, part in parts]),
-        ("Params", [f"{size:,}" for size in sizes]),
-    ]
-
-
-def _totals(total: int, trainable: int, size_mb: float) -> str:
-    return f"  {total:,} parameters, {trainable:,} of them trainable, {size_mb:,.3f} MB"
+        sums = total_parameters, trainable_parameters, model_size
+        console.print(totals(*sums, total_training_modes, total_flops))

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from ..counterparts import HOME_OF, OTHER_NAME_OF, advice_for
+from ..counterparts import HOME_OF, OTHER_NAME_OF, advice_for, name_within
 from ..modules import is_here
 from ..paths import NAMES_AT, ROOTS
 
@@ -35,7 +35,7 @@ class LightningName:
     @property
     def is_in_facade(self) -> bool:
         """Whether it is in ``nightbus`` itself."""
-        return self.is_here and self.name not in HOME_OF
+        return self.is_here and name_within(self.path, self.name) not in HOME_OF
 
     @property
     def own_name(self) -> str:
