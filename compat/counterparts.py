@@ -106,6 +106,7 @@ HOME_OF = {
         ),
         ".compat.loaders",
     ),
+    "Throughput": ".actors.throughput",
     "AttributeDict": ".actors.hyperparameter_values",
     "DummyExperiment": ".sinks.silent_logger",
     "DummyLogger": ".sinks.silent_logger",

@@ -42,7 +42,7 @@ _PYTORCH = {
     "callbacks.rich_model_summary": "RichModelSummary",
     "callbacks.spike": "SpikeDetection",
     "callbacks.stochastic_weight_avg": "StochasticWeightAveraging",
-    "callbacks.throughput_monitor": "ThroughputMonitor",
+    "callbacks.throughput_monitor": "Throughput ThroughputMonitor",
     "callbacks.timer": "Interval Timer",
     "callbacks.weight_averaging": "EMAWeightAveraging WeightAveraging",
     "callbacks.xla_stats_monitor": "XLAStatsMonitor",

@@ -1,6 +1,5 @@
 """ThroughputMonitor: records batches and samples per second as metrics."""
 
-from collections import deque
 from collections.abc import Callable
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from ...bus.errors import UsageError
 from ..arguments import check_at_least
 from ..callback import Callback
 from ..former_arguments import check_former
+from ..throughput import Counts, Throughput
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -73,7 +73,7 @@ class ThroughputMonitor(Callback):
         self._available_flops = available_flops
         self._separator = separator
         self._window_size = window_size
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[str, _Measured] = {}
         self._training_paused_at: float | None = None
 
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
@@ -141,70 +141,46 @@ class ThroughputMonitor(Callback):
         self._windows.clear()
 
     def _begin(self, stage: str) -> None:
-        self._windows[stage] = _Window(self._window_size, monotonic())
+        self._windows[stage] = _Measured(self._window_size, monotonic())
 
     def _take(self, trainer: "Trainer", module: "LightningModule", stage: str, batch: Any) -> None:
         window = self._windows[stage]
         due = (window.batches + 1) % trainer.metrics.log_every_n_steps == 0
         if due and trainer.device.device.type == "cuda":
             torch.cuda.synchronize(trainer.device.device)  # kernels may still be running
-        length = self._length_fn(batch) if self._length_fn is not None else 0
-        window.add(self._batch_size_fn(batch), length, monotonic())
+        length = None if self._length_fn is None else self._length_fn(batch)
+        flops = getattr(module, "flops_per_batch", None)
+        window.add(self._batch_size_fn(batch), length, flops, monotonic())
         if not due:
             return
-        found = window.metrics(self._length_fn is not None)
-        rate, flops = found.get("device/batches_per_sec"), getattr(module, "flops_per_batch", None)
-        if flops is not None and rate is not None:
-            found["device/flops_per_sec"] = rate * flops
-            if self._available_flops:
-                found["device/mfu"] = rate * flops / self._available_flops
-        for name, value in found.items():
+        window.available_flops = self._available_flops
+        for name, value in window.compute().items():
             shown = f"{stage}/{name}".replace("/", self._separator)
             self.put(shown, value, ("callbacks", "loggers"))
 
 
-class _Window:
-    """Counts the batches of a stage, and keeps the end times of the last ones."""
+class _Measured(Throughput):
+    """The batches of a stage."""
+
+    needs_full_window = False
 
     def __init__(self, size: int, now: float) -> None:
+        super().__init__(window_size=size)
         self._start = now
-        # (time, samples by then, items by then)
-        self._last: deque[tuple[float, int, int]] = deque(maxlen=size)
-        self.batches = 0
-        self._samples = 0
-        self._items = 0
+        self.batches = self._samples = self._items = 0
 
-    def add(self, samples: int, items: int, now: float) -> None:
+    def add(self, samples: int, items: int | None, flops: int | None, now: float) -> None:
+        """Count a batch that ends now."""
         self.batches += 1
         self._samples += samples
-        self._items += items
-        self._last.append((now, self._samples, self._items))
+        self._items += items or 0
+        lengths = None if items is None else self._items
+        # Without the checks of update: a batch that is empty must not end a run.
+        self._add(Counts(now - self._start, self.batches, self._samples, lengths), flops)
 
     def forget(self, seconds: float) -> None:
         """Exclude some seconds from the measurement."""
         self._start += seconds
-        times = [(when + seconds, samples, items) for when, samples, items in self._last]
-        self._last.clear()
-        self._last.extend(times)
-
-    def metrics(self, has_items: bool) -> dict[str, float]:
-        """Return the metrics so far; rates need two batches."""
-        first, last = self._last[0], self._last[-1]
-        found: dict[str, float] = {
-            "time": last[0] - self._start,
-            "batches": self.batches,
-            "samples": self._samples,
-        }
-        if has_items:
-            found["lengths"] = self._items
-        seconds = last[0] - first[0]
-        if seconds <= 0:
-            return found
-        found["device/batches_per_sec"] = (len(self._last) - 1) / seconds
-        found["device/samples_per_sec"] = (last[1] - first[1]) / seconds
-        if has_items:
-            found["device/items_per_sec"] = (last[2] - first[2]) / seconds
-        return found
 
 
 def first_dimension(batch: Any) -> int:
