@@ -1,6 +1,6 @@
-"""Hooks of a LightningModule that do nothing by default."""
+"""Hooks of a LightningModule; most do nothing by default."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,6 +20,9 @@ class ModelHooks:
         optimizer_idx: its index.
         loss: loss before backward, a tensor of shape ().
     """
+
+    if TYPE_CHECKING:
+        eval: Any  # the module's
 
     def on_fit_start(self) -> None:
         """Called when fit begins, with the module on its device and optimizers configured."""
@@ -140,19 +143,22 @@ class ModelHooks:
         """Called instead of ``zero_grad`` before validation amid training, unless accumulating."""
 
     def on_validation_model_eval(self) -> None:
-        """Called after the module was switched to eval mode for validation."""
+        """Called to switch to eval mode for validation; an override switches what it wants."""
+        self.eval()
 
     def on_validation_model_train(self) -> None:
-        """Called after the module was switched back to train mode after validation."""
+        """Called after validation, when each part is in its former mode again."""
 
     def on_test_model_eval(self) -> None:
-        """Called after the module was switched to eval mode for a test."""
+        """Called to switch to eval mode for a test; an override switches what it wants."""
+        self.eval()
 
     def on_test_model_train(self) -> None:
-        """Called after the module was switched back to train mode after a test."""
+        """Called after a test, when each part is in its former mode again."""
 
     def on_predict_model_eval(self) -> None:
-        """Called after the module was switched to eval mode for prediction."""
+        """Called to switch to eval mode for prediction; an override switches what it wants."""
+        self.eval()
 
     def on_post_move_to_device(self) -> None:
         """Called after the module was moved to its device; tie weights here."""

@@ -12,7 +12,7 @@ from ..actors.step_arguments import check_dataloader_idx
 from ..bus.events import Scalar
 from .dataloader import DataloaderLoop
 from .loop import Loop
-from .modes import Modes
+from .modes import begin_eval_mode, kept_modes
 from .outputs import in_one
 
 
@@ -68,7 +68,7 @@ class EvaluationLoop(Loop):
             outputs = self.epoch_loop.run(loader)
         trainer.wait_for_others()
         validation_epoch_end(outputs), on_validation_epoch_end, on_epoch_end, on_validation_end
-        on_validation_model_train  # if the module was in train mode before
+        on_validation_model_train  # each part is in its former mode again
 
     Args:
         stage: validate or test.
@@ -127,7 +127,7 @@ class EvaluationLoop(Loop):
         if context.optimization.replicas is not None:
             context.optimization.replicas.share_buffers()
         context.announce_loop(context.place.stage, total, "batch")
-        context.lightning_module.eval()
+        begin_eval_mode(context.lightning_module, f"on_{kind}_model_eval")
         context.routes.call(f"on_{kind}_model_eval")
         if not context.is_accumulating:  # gradients for a step to come stay
             self._clear_gradients()
@@ -191,19 +191,18 @@ class EvaluationLoop(Loop):
     def run(self, *args: Any, **kwargs: Any) -> list[dict[str, Scalar]]:
         """Evaluate, also in the middle of training; restore the module's modes afterwards."""
         context = self._loop_context
-        modes = Modes(context.lightning_module)
         place = context.place
         is_there = place.stage in (self.stage, "sanity_check")
         if place.stage == "train" and place.batch_idx >= 0:
             # An observer may have skipped the hooks of the last batches before.
             context.announce_iteration("train", place.batch_idx + 1)
         with (
+            kept_modes(context.lightning_module),
             context.without_gradients(),
             nullcontext() if is_there else context.place.in_stage(self.stage),
         ):
             result = super().run(*args, **kwargs)
-        if modes.restore():
-            context.routes.call(f"on_{self._kind}_model_train")
+        context.routes.call(f"on_{self._kind}_model_train")
         return result or []
 
     def teardown(self) -> None:

@@ -149,7 +149,6 @@ class FitLoop(Loop):
         ended = 1 if self.done and self.current_epoch else 0
         context.place.move(epoch=self.current_epoch - ended, batch_idx=-1)
         context.announce_loop("fit", self.max_epochs, "epoch", done=self.current_epoch)
-        context.lightning_module.train()
         context.routes.call("on_train_start")
         context.checkpointer.begin_training()
         if (

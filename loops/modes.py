@@ -1,24 +1,36 @@
 """Modes: keeps the modes of a module's parts over an evaluation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
+from ..actors.overrides import is_overridden
 
-class Modes:
-    """The train modes of a module's parts, to be restored later.
+
+@contextmanager
+def kept_modes(module: nn.Module) -> Iterator[None]:
+    """Restore the modes of a module's parts at the end, also after an exception.
 
     A part that a user froze in eval mode, such as batch normalisation, stays in eval mode.
 
     Args:
         module: the module.
     """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._training = [(part, part.training) for part in module.modules()]
-
-    def restore(self) -> bool:
-        """Restore every part's mode; return whether the module changed to train mode."""
-        changed = self._training[0][1] and not self._module.training
-        for part, training in self._training:
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
             part.training = training
-        return changed
+
+
+def begin_eval_mode(module: nn.Module, hook: str) -> None:
+    """Switch the module to eval mode, unless it overrides the hook that decides what to switch.
+
+    Args:
+        module: the module.
+        hook: ``on_validation_model_eval``, or that of another stage; called next.
+    """
+    if not is_overridden(module, hook):
+        module.eval()

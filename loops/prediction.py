@@ -12,7 +12,7 @@ from ..actors.step_arguments import check_dataloader_idx
 from ..actors.trees import on_cpu
 from .dataloader import DataloaderLoop
 from .loop import Loop
-from .modes import Modes
+from .modes import begin_eval_mode, kept_modes
 
 
 class PredictionEpochLoop(DataloaderLoop):
@@ -91,7 +91,7 @@ class PredictionLoop(Loop):
         known = [limit for limit in limits if limit is not None]
         total = sum(known) if len(known) == len(limits) else None
         context.announce_loop("predict", total, "batch")
-        context.lightning_module.eval()
+        begin_eval_mode(context.lightning_module, "on_predict_model_eval")
         context.routes.call("on_predict_start")
         context.routes.call("on_predict_model_eval")
         context.routes.call("on_predict_epoch_start")
@@ -144,12 +144,10 @@ class PredictionLoop(Loop):
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Predict, also in the middle of training; restore the module's modes afterwards."""
         context = self._loop_context
-        modes = Modes(context.lightning_module)
         is_there = context.place.stage == "predict"
         with (
+            kept_modes(context.lightning_module),
             context.without_gradients(),
             nullcontext() if is_there else context.place.in_stage("predict"),
         ):
-            result = super().run(*args, **kwargs)
-        modes.restore()
-        return result
+            return super().run(*args, **kwargs)

@@ -15,7 +15,7 @@ from ..actors.trees import detached
 from ..bus.actor import Actor
 from ..bus.bus import Bus
 from ..bus.system.logging_setup import bound_run
-from ..loops.modes import Modes
+from ..loops.modes import kept_modes
 
 _TIES = ("_trainer", "_context", "_address", "_table", "_for_loggers")
 
@@ -61,15 +61,15 @@ def borrowed_module(module: LightningModule) -> Iterator[None]:
         if not (isinstance(module._context, Bus) and module._context.is_open):
             yield
             return
-        modes, is_grad_enabled = Modes(module), torch.is_grad_enabled()
+        is_grad_enabled = torch.is_grad_enabled()
         gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
         metrics = copy.deepcopy(detached(torchmetrics_state(module)))
         for parameter, _ in gradients:
             parameter.grad = None
         try:
-            yield
+            with kept_modes(module):
+                yield
         finally:
-            modes.restore()
             torch.set_grad_enabled(is_grad_enabled)
             for parameter, gradient in gradients:
                 parameter.grad = gradient

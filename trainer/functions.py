@@ -7,6 +7,7 @@ import torch
 from ..actors.callback import Callback
 from ..actors.data.rng import undrawn, undrawn_from
 from ..actors.hooks import similar_method
+from ..actors.module import LightningModule
 from ..actors.ranks.seeds import spread_seeds
 from ..actors.ranks.weights import share_weights, synchronize_batchnorm
 from ..bus.errors import UsageError
@@ -45,7 +46,7 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
         _sanity_check(trainer)
         trainer.loaders.schedule.begin()
     module._attach(trainer)  # also its submodules that hooks have created
-    module.train()
+    _report_parts_in_eval_mode(module)
     _report_reached_limit(trainer)
     if trainer.epoch_counter is not None:
         trainer.loaders.request_training()  # before on_train_start
@@ -63,6 +64,17 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
         trainer.checkpointer.wait()  # all ranks have to know how the last save ended
     routes.call("on_fit_end")
     tear_down(trainer, "fit")
+
+
+def _report_parts_in_eval_mode(module: LightningModule) -> None:
+    """Warn of parts in eval mode, which training leaves as they are."""
+    modes = [part.training for part in module.modules()]
+    if not all(modes):
+        _log.warning(
+            f"{modes.count(False)} of {len(modes)} parts of {type(module).__name__} are in eval "
+            "mode, and stay in it while it is trained: no dropout, and batch normalisation keeps "
+            "its statistics; call module.train() before fit() to train them all in train mode"
+        )
 
 
 def _report_reached_limit(trainer: TrainerParts) -> None:

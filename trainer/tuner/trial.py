@@ -9,6 +9,7 @@ from ...actors.callback import Callback
 from ...actors.data.rng import undrawn
 from ...actors.module import LightningModule
 from ...bus.errors import UsageError
+from ...loops.modes import kept_modes
 from ..parts import TrainerParts
 
 _QUIET: dict[str, Any] = {
@@ -100,9 +101,9 @@ def trial_of(trainer: TrainerParts, callbacks: list[Callback], **changed: Any) -
 
 @contextmanager
 def unchanged(module: LightningModule) -> Iterator[None]:
-    """Restore a module's weights and all random number generators afterwards."""
+    """Restore a module's weights and modes and all random number generators afterwards."""
     before = copy.deepcopy(module.state_dict())
-    with undrawn():
+    with undrawn(), kept_modes(module):
         try:
             yield
         finally:
