@@ -52,10 +52,7 @@ def lightning_setattr(model: Any, attribute: str, value: Any) -> None:
 def _found(model: Any, attribute: str) -> list[Any]:
     if holders := _holders(model, attribute):
         return holders
-    raise AttributeError(
-        f"{attribute} is neither stored in the model namespace nor the `hparams` namespace/dict, "
-        "nor the datamodule."
-    )
+    raise AttributeError(f"there is no {attribute} in the module, its hparams or its datamodule")
 
 
 def _holders(model: Any, attribute: str) -> list[Any]:

@@ -25,13 +25,13 @@ def extract_batch_size(batch: Any) -> int:
     sizes = sizes_of(batch) if not isinstance(batch, str) else []
     if not sizes:
         raise UsageError(
-            f"We could not infer the batch_size from the batch, a {type(batch).__name__} without "
-            "tensors; give it: self.log(..., batch_size=...)"
+            f"a batch, a {type(batch).__name__}, has no tensors to tell the batch_size from; give "
+            "it: self.log(..., batch_size=...)"
         )
     if len(set(sizes)) > 1:
         warnings.warn(
-            "Trying to infer the `batch_size` from an ambiguous collection. The batch size we "
-            f"found is {sizes[0]}. Give it: self.log(..., batch_size=...)",
+            f"the tensors of the batch differ in size, and batch_size={sizes[0]} is taken from the "
+            "first; to choose another, give it: self.log(..., batch_size=...)",
             UserWarning,
             stacklevel=2,
         )
@@ -82,7 +82,7 @@ def suggested_max_num_workers(local_world_size: int) -> int:
         ValueError: it is not at least 1.
     """
     if local_world_size < 1:
-        raise ValueError(f"`local_world_size` should be >= 1, got {local_world_size}.")
+        raise ValueError(f"local_world_size={local_world_size}: expected 1 or more")
     if hasattr(os, "sched_getaffinity"):
         processors = len(os.sched_getaffinity(0))
     else:

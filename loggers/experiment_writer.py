@@ -39,8 +39,8 @@ class ExperimentWriter:
         folder = Path(self.log_dir)
         if folder.is_dir() and any(folder.iterdir()):
             warnings.warn(
-                f"Experiment logs directory {folder} exists and is not empty; its metrics.csv is "
-                "removed. Leave out version= for a folder of its own",
+                f"the folder {folder} is not empty, and its metrics.csv is replaced; leave out "
+                "version= for a folder of its own",
                 UserWarning,
                 stacklevel=4,
             )

@@ -15,7 +15,7 @@ from ..bus.media import decoded, encode_figure, encode_image, encode_text
 from .calls import record_calls
 from .hyperparameter_yaml import as_plain_data
 from .logger import RecordedLogger, as_folder, flattened, rank_zero_experiment
-from .saved_checkpoints import new_checkpoints
+from .saved_checkpoints import CheckpointUploads
 
 _PARAMS = 100  # of a request
 _PARAM_CHARS = 250
@@ -68,9 +68,7 @@ class MLFlowLogger(RecordedLogger):
         self._tracking_uri = tracking_uri
         self._run_id = run_id
         self.tags = {**(tags or {}), **({_RUN_NAME: run_name} if run_name else {})}
-        self._log_model = log_model
-        self._uploaded: dict[str, float] = {}
-        self._checkpoint_callbacks: dict[int, Any] = {}
+        self._uploads = CheckpointUploads(log_model)
         self._artifact_location = artifact_location
         self._options = {} if synchronous is None else {"synchronous": synchronous}
         self._initialized = False
@@ -186,12 +184,7 @@ class MLFlowLogger(RecordedLogger):
         Args:
             checkpoint_callback: the ModelCheckpoint that saved it.
         """
-        if self._log_model == "all" or (
-            self._log_model is True and checkpoint_callback.save_top_k == -1
-        ):
-            self._upload(checkpoint_callback)
-        elif self._log_model is True:
-            self._checkpoint_callbacks[id(checkpoint_callback)] = checkpoint_callback
+        self._uploads.saved(checkpoint_callback, self._upload)
 
     def finalize(self, status: str) -> None:
         """Upload the checkpoints that wait, and end the run, if it has begun.
@@ -202,26 +195,15 @@ class MLFlowLogger(RecordedLogger):
         if not self._initialized:
             return
         if status == "success":
-            for callback in self._checkpoint_callbacks.values():
-                self._upload(callback)
+            self._uploads.upload_waiting(self._upload)
         ends = {"success": "FINISHED", "finished": "FINISHED", "failed": "FAILED"}
         if (end := ends.get(status)) is not None:
             self.experiment.set_terminated(self.run_id, end)
 
-    def _upload(self, callback: Any) -> None:
-        for when, path, _ in new_checkpoints(callback, self._uploaded):
-            place = f"model/checkpoints/{Path(path).stem}"
-            send = (
-                self.experiment.log_artifacts
-                if Path(path).is_dir()
-                else (self.experiment.log_artifact)
-            )
-            send(self.run_id, path, place)
-            self._uploaded[path] = when
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out callbacks; a copy continues the run by its id."""
-        return {**super().__getstate__(), "_checkpoint_callbacks": {}}
+    def _upload(self, callback: Any, path: str, score: float | None) -> None:
+        client = self.experiment
+        send = client.log_artifacts if Path(path).is_dir() else client.log_artifact
+        send(self.run_id, path, f"model/checkpoints/{Path(path).stem}")
 
 
 def _metric(

@@ -135,16 +135,11 @@ class TensorBoardLogger(FolderLogger):
         given = getattr(model, "example_input_array", None) if input_array is None else input_array
         why = ""
         if given is None:
-            why = (
-                "The `model.example_input_array` attribute is not set or `input_array` was not "
-                "given"
-            )
+            why = "there is no batch to trace it with; set example_input_array, or give input_array"
         elif not isinstance(given, tuple) and not hasattr(given, "detach"):
-            why = f"The input of type {type(given).__name__} can't be traced by TensorBoard"
+            why = f"it cannot be traced with a {type(given).__name__}; give a tensor or a tuple"
         if why:
-            warnings.warn(
-                f"Could not log computational graph to TensorBoard: {why}", UserWarning, 2
-            )
+            warnings.warn(f"the graph of the module was not logged: {why}", UserWarning, 2)
             return
         mode = model.training
         try:

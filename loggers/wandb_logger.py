@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from .calls import record_calls
 from .hyperparameter_yaml import as_plain_data
 from .logger import RecordedLogger, as_folder, rank_zero_experiment
 from .media_of_calls import image_of
-from .saved_checkpoints import new_checkpoints
+from .saved_checkpoints import CheckpointUploads
 
 _STEP = "trainer/global_step"
 
@@ -69,11 +70,9 @@ class WandbLogger(RecordedLogger):
                 "uploaded offline; leave one out"
             )
         self._offline = offline
-        self._log_model = log_model
+        self._uploads = CheckpointUploads(log_model)
         self._experiment = experiment
         self._checkpoint_name = checkpoint_name
-        self._uploaded: dict[str, float] = {}
-        self._checkpoint_callbacks: dict[int, Any] = {}
         folder = as_folder(dir if dir is not None else save_dir)
         self._save_dir = folder
         project = project or os.environ.get("WANDB_PROJECT", "lightning_logs")
@@ -125,12 +124,9 @@ class WandbLogger(RecordedLogger):
         if self._offline:
             os.environ["WANDB_MODE"] = "dryrun"
         if wandb.run is not None:
-            import warnings
-
             warnings.warn(
-                "There is a wandb run already in progress and newly created instances of "
-                "`WandbLogger` will reuse this run. If this is not desired, call `wandb.finish()` "
-                "before instantiating `WandbLogger`.",
+                "the run of W&B that goes on is used, and WandbLogger begins none of its own; to "
+                "begin one, call wandb.finish() first",
                 UserWarning,
                 stacklevel=4,
             )
@@ -180,7 +176,7 @@ class WandbLogger(RecordedLogger):
             **kwargs: a list for each further argument of ``wandb.Image``, such as ``caption``.
         """
         if not isinstance(images, list):
-            raise TypeError(f'Expected a list as "images", found {type(images)}')
+            raise TypeError(f"images is a {type(images).__name__}; expected a list of images")
         self._log_each("Image", key, images, step, kwargs)
 
     def log_audio(
@@ -215,7 +211,7 @@ class WandbLogger(RecordedLogger):
         for name, values in more.items():
             if len(values) != len(entries):
                 raise ValueError(
-                    f"Expected {len(entries)} items but only found {len(values)} for {name}"
+                    f"{name} has {len(values)} items; expected {len(entries)}, one for each {key}"
                 )
         make = getattr(_library(), kind)
         made = [
@@ -286,12 +282,7 @@ class WandbLogger(RecordedLogger):
         Args:
             checkpoint_callback: the ModelCheckpoint that saved it.
         """
-        if self._log_model == "all" or (
-            self._log_model is True and checkpoint_callback.save_top_k == -1
-        ):
-            self._upload(checkpoint_callback)
-        elif self._log_model is True:
-            self._checkpoint_callbacks[id(checkpoint_callback)] = checkpoint_callback
+        self._uploads.saved(checkpoint_callback, self._upload)
 
     def finalize(self, status: str) -> None:
         """Upload the checkpoints that wait, if the run succeeded.
@@ -300,18 +291,15 @@ class WandbLogger(RecordedLogger):
             status: ``success`` or ``failed``.
         """
         if status == "success" and self._experiment is not None:
-            for callback in self._checkpoint_callbacks.values():
-                self._upload(callback)
+            self._uploads.upload_waiting(self._upload)
 
-    def _upload(self, callback: Any) -> None:
+    def _upload(self, callback: Any, path: str, score: float | None) -> None:
         name = self._checkpoint_name or f"model-{self.experiment.id}"
-        for when, path, score in new_checkpoints(callback, self._uploaded):
-            metadata = {"score": score, "original_filename": Path(path).name}
-            artifact = _library().Artifact(name=name, type="model", metadata=metadata)
-            (artifact.add_dir if Path(path).is_dir() else artifact.add_file)(path)
-            aliases = ["latest", "best"] if path == callback.best_model_path else ["latest"]
-            self.experiment.log_artifact(artifact, aliases=aliases)
-            self._uploaded[path] = when
+        metadata = {"score": score, "original_filename": Path(path).name}
+        artifact = _library().Artifact(name=name, type="model", metadata=metadata)
+        (artifact.add_dir if Path(path).is_dir() else artifact.add_file)(path)
+        aliases = ["latest", "best"] if path == callback.best_model_path else ["latest"]
+        self.experiment.log_artifact(artifact, aliases=aliases)
 
     def use_artifact(self, artifact: str, artifact_type: str | None = None) -> Any:
         """Declare an artifact as an input of the run.
@@ -355,7 +343,7 @@ class WandbLogger(RecordedLogger):
         run = self.experiment
         state = super().__getstate__()
         known = {"id": getattr(run, "id", None)}
-        return {**state, "_wandb_init": {**self._wandb_init, **known}, "_checkpoint_callbacks": {}}
+        return {**state, "_wandb_init": {**self._wandb_init, **known}}
 
 
 def _log_of_call(

@@ -130,7 +130,7 @@ def test_print_config_shows_a_file_that_gives_the_same(
     shown = printed(capsys, ["--model.width=6", "--optimizer=SGD", "--print_config"])
     (tmp_path / "printed.yaml").write_text(shown)
 
-    with pytest.warns(UserWarning, match="will be overridden"):
+    with pytest.warns(UserWarning, match="configure_optimizers is not called"):
         cli = made("--config=printed.yaml")
 
     assert shown.startswith("# nightbus==")
@@ -223,7 +223,7 @@ def test_links_lead_values_from_parsing_and_from_objects() -> None:
 
 
 def test_an_optimizer_and_a_scheduler_replace_the_modules_own() -> None:
-    with pytest.warns(UserWarning, match="will be overridden by `LightningCLI"):
+    with pytest.warns(UserWarning, match="configure_optimizers is not called"):
         cli = made(
             "--optimizer=Adam",
             "--optimizer.lr=0.25",
@@ -238,7 +238,7 @@ def test_an_optimizer_and_a_scheduler_replace_the_modules_own() -> None:
 
 
 def test_a_scheduler_that_watches_a_value_has_an_option_for_it() -> None:
-    with pytest.warns(UserWarning, match="will be overridden"):
+    with pytest.warns(UserWarning, match="configure_optimizers is not called"):
         cli = made(
             "--optimizer=Adam", "--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=loss"
         )

@@ -208,7 +208,7 @@ def test_outside_a_run_a_logger_writes_at_once(tmp_path: Path) -> None:
 
 def test_metrics_of_an_earlier_version_are_replaced_with_a_warning(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step\n")
-    with pytest.warns(UserWarning, match="exists and is not empty"):
+    with pytest.warns(UserWarning, match="is not empty, and its metrics.csv is replaced"):
         ExperimentWriter(tmp_path)
     assert not (tmp_path / "metrics.csv").exists()
 

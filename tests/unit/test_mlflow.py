@@ -129,3 +129,32 @@ def test_a_resumed_run_goes_on_with_the_same_run_there(tmp_path: Path) -> None:
 
     assert len(runs(tmp_path)) == 1
     assert [step for step, _ in history(tmp_path, "loss_ smoothed")] == list(range(12))
+
+
+class LogsByHand(Shows):
+    def on_train_epoch_end(self) -> None:
+        client = self.logger.experiment
+        client.log_metric(self.logger.run_id, "by_hand", 0.5, step=4)
+        client.log_text(self.logger.run_id, "hello", "note.txt")
+
+
+@pytest.mark.filterwarnings("ignore:MLflow does not take the special characters")
+@pytest.mark.parametrize("log_model", [False, True, "all"])
+def test_the_logger_of_lightnings_name_keeps_metrics_parameters_and_checkpoints(
+    tmp_path: Path, log_model: Any
+) -> None:
+    logger = nb.MLFlowLogger(
+        "nightbus", run_name="first", tracking_uri=store(tmp_path), log_model=log_model
+    )
+    run = trainer(tmp_path, logger=logger, max_epochs=1, log_every_n_steps=1)
+    run.fit(LogsByHand(), loader(), loader(8))
+
+    (found,) = runs(tmp_path)
+    assert found.info.run_name == "first"
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"rate": "0.1", "layers": "3"}
+    assert history(tmp_path, "by_hand") == [(4, 0.5)]
+    assert [step for step, _ in history(tmp_path, "loss smoothed")] == [0, 1, 2, 3, 4, 5]
+    folder = Path(found.info.artifact_uri.removeprefix("file://"))
+    saved = [path.name for path in (folder / "model" / "checkpoints").glob("*")]
+    assert saved == (["epoch=0-step=6"] if log_model else [])

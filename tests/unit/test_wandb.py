@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from models import Small, loader, trainer
 
 import nightbus as nb
@@ -144,3 +145,22 @@ def test_rows_that_come_again_after_a_failure_are_not_added_twice(tmp_path: Path
 
     steps = [row["trainer/global_step"] for row in rows(tmp_path) if "loss" in row]
     assert sorted(set(steps)) == [0, 1, 2, 3, 4, 5]
+
+
+class LogsByHand(Shows):
+    def on_train_epoch_end(self) -> None:
+        self.logger.experiment.log({"by_hand": 0.5})
+        self.logger.log_image("pictures", [torch.rand(3, 4, 5)])
+
+
+def test_the_logger_of_lightnings_name_writes_what_is_logged_once(tmp_path: Path) -> None:
+    logger = nb.WandbLogger("first", tmp_path / "wb", offline=True, project="tests")
+    run = trainer(tmp_path, logger=logger, max_epochs=1, log_every_n_steps=1)
+    run.fit(LogsByHand(), loader(), loader(8))
+    logger.experiment.finish()
+
+    found = rows(tmp_path / "wb")
+    assert [row["trainer/global_step"] for row in found if "loss" in row] == [0, 1, 2, 3, 4, 5]
+    assert [row["by_hand"] for row in found if "by_hand" in row] == [0.5]
+    assert len([row for row in found if any("pictures" in name for name in row)]) == 1
+    assert len(list((tmp_path / "wb").rglob("*.png"))) == 1

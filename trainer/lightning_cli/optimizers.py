@@ -39,8 +39,8 @@ def override_configure_optimizers(
         return
     if is_overridden(model, "configure_optimizers"):
         warnings.warn(
-            f"`{type(model).__name__}.configure_optimizers` will be overridden by "
-            f"`{owner}.configure_optimizers`.",
+            f"{type(model).__name__}.configure_optimizers is not called: the optimizer is the one "
+            f"that the arguments of {owner} name",
             stacklevel=2,
         )
 
