@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Self
 from ..bus.actor import Actor
 from ..bus.system.paths import as_path
 from .checkpoints.weights_only import check_weights_only
+from .former_datamodule import FormerDataModule
 from .hyperparameter_file import device_of_map, with_hyperparameters_of
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
 
 
-class LightningDataModule(HyperparametersMixin, LoggingMixin, Actor):
+class LightningDataModule(FormerDataModule, HyperparametersMixin, LoggingMixin, Actor):
     """Base of datamodules; its data hooks are called instead of the module's.
 
     Arguments of hooks:

@@ -38,6 +38,31 @@ class _Unsupported(NamedTuple):
         return self.instead[:-1] if self.instead.removesuffix("=").isidentifier() else ""
 
 
+# Strategies that ``accelerator`` took in Lightning 1.x.
+_FORMER_ACCELERATORS = {
+    **{name: {"strategy": name} for name in ("ddp", "ddp2", "ddp_spawn", "dp", "ddp_sharded")},
+    "ddp_cpu": {"accelerator": "cpu", "strategy": "ddp"},
+}
+
+
+def strategy_among(plugins: Any) -> Mapping[str, Any]:
+    """Return the strategy among plugins as the Trainer's argument; empty if there is another.
+
+    Args:
+        plugins: a plugin, a list of them, or the name of a strategy.
+    """
+    listed = plugins if isinstance(plugins, list | tuple) else [plugins]
+    is_one = len(listed) == 1 and _is_strategy(listed[0])
+    return {"strategy": listed[0]} if is_one else {}
+
+
+def _is_strategy(plugin: Any) -> bool:
+    if isinstance(plugin, str):
+        return plugin.startswith(("ddp", "dp"))
+    # By its name: the class is in a room above this one.
+    return any(kind.__name__ == "DDPStrategy" for kind in type(plugin).__mro__)
+
+
 _NO_TPU = "accelerator='cpu', 'gpu' or 'mps': {} are not supported"
 _CPU = {"accelerator": "cpu"}
 _MIXED = "precision='16-mixed' or 'bf16-mixed'"
@@ -67,7 +92,9 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
         (None, True),
         turns=lambda replaces: {"use_distributed_sampler": replaces},
     ),
-    "plugins": _Unsupported("precision= and accelerator=", (None, [], ())),
+    "plugins": _Unsupported(
+        "strategy=, precision= and accelerator=", (None, [], ()), turns=strategy_among
+    ),
     "amp_backend": _Unsupported(_MIXED, (None, "native")),
     "amp_level": _Unsupported(_MIXED),
     "use_amp": _Unsupported(_MIXED, (None, False)),
@@ -85,7 +112,7 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     "show_progress_bar": _Unsupported(
         "enable_progress_bar=", (None, True), [(False, {"enable_progress_bar": False})]
     ),
-    "process_position": _Unsupported("nothing: the bar has the last line", (None, 0)),
+    "process_position": _Unsupported("nothing: the bar has the last line", (0, _ANY)),
     "checkpoint_callback": _Unsupported(
         "enable_checkpointing=, and ModelCheckpoint among callbacks",
         (None, True),
@@ -101,7 +128,6 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     "log_save_interval": _Unsupported(
         "nothing: sinks write in the background, without delay", (None, _ANY)
     ),
-    "log_gpu_memory": _Unsupported("DeviceStatsMonitor among callbacks"),
     "weights_save_path": _Unsupported("ModelCheckpoint(dirpath=...) among callbacks"),
     "default_save_path": _Unsupported(
         "default_root_dir=", turns=lambda path: {"default_root_dir": path}
@@ -142,6 +168,7 @@ _READ = {
     "auto_scale_batch_size": "Tuner(trainer).scale_batch_size(module)",
     "track_grad_norm": "log_dict in on_before_optimizer_step",
     "terminate_on_nan": "detect_anomaly=True, or EarlyStopping(check_finite=True)",
+    "log_gpu_memory": "DeviceStatsMonitor among callbacks",
 }
 FORMER_NAMES = (*_UNSUPPORTED, *_READ)
 """Arguments of Lightning's Trainer that this one does not have."""
@@ -161,9 +188,10 @@ _NONE_IS_A_VALUE = ("check_val_every_n_epoch",)
 def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
     """Have a Trainer's ``__init__`` accept arguments that mean the default, and None for it.
 
-    The attribute ``_arguments`` of the object has what it was called with, defaults included, and
-    ``_former`` the arguments of Lightning 1.x that have a counterpart elsewhere. The annotations
-    allow None from then on, for command lines that are made of them.
+    The attribute ``_arguments`` of the object has what it was called with, defaults included,
+    ``_given_formerly`` the arguments of Lightning 1.x, and ``_former`` those of them that have a
+    counterpart elsewhere. The annotations allow None from then on, for command lines that are made
+    of them.
     """
     defaults = {
         name: parameter.default
@@ -184,7 +212,11 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
                 f"Trainer takes its arguments by name, and got {kind} without one; the module "
                 "and the data go to trainer.fit(module, ...)"
             )
+        self._given_formerly = {name: given[name] for name in FORMER_NAMES if name in given}
         self._former = {name: given.pop(name) for name in _READ if name in given}
+        if given.get("weights_summary") == "full":  # a callback shows it
+            self._former["weights_summary"] = given.pop("weights_summary")
+        _separate_strategy(given)
         settled = settle(given, defaults)
         self._arguments = {**defaults, **settled}
         init(self, *args, **settled)
@@ -246,6 +278,15 @@ def former_argument(owner: str, name: str) -> _Unsupported | None:
     return (_UNSUPPORTED if owner == "Trainer" else _OF_CALLBACKS.get(owner, {})).get(name)
 
 
+def default_of_former(name: str) -> Any:
+    """Return the value that one of FORMER_NAMES has if it is not given.
+
+    Args:
+        name: the argument.
+    """
+    return _UNSUPPORTED[name].same[0] if name in _UNSUPPORTED else None
+
+
 def _unknown(owner: str, name: str, known: Sequence[str]) -> UsageError:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -269,15 +310,27 @@ def meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mappin
             return own
     if any(same is _ANY or _is_same(value, same) for same in argument.same):
         return {}
-    if argument.turns is not None:
-        own = argument.turns(value)
-        shown = ", ".join(f"{known}={meant!r}" for known, meant in own.items())
-        notify_user(f"nightbus: Trainer({name}={value!r}) means {shown}; write that instead")
+    if argument.turns is not None and (own := argument.turns(value)):
+        _say_what_is_meant(name, value, own)
         return own
     shown = repr(value) if isinstance(value, bool | int | float | str | list | tuple) else "..."
     raise UnsupportedArgumentError(
         f"{owner}({name}={shown}) is not supported; use instead: {argument.instead}"
     )
+
+
+def _separate_strategy(given: dict[str, Any]) -> None:
+    """Give the strategy that is named as ``accelerator`` to its own argument."""
+    named = given.get("accelerator")
+    own = _FORMER_ACCELERATORS.get(named) if isinstance(named, str) else None
+    if own is not None:
+        _say_what_is_meant("accelerator", given.pop("accelerator"), own)
+        given |= own
+
+
+def _say_what_is_meant(name: str, value: Any, own: Mapping[str, Any]) -> None:
+    shown = ", ".join(f"{known}={meant!r}" for known, meant in own.items())
+    notify_user(f"nightbus: Trainer({name}={value!r}) means {shown}; write that instead")
 
 
 def _is_same(value: Any, other: Any) -> bool:

@@ -32,6 +32,10 @@ from .overrides import is_overridden, is_own, misfit
 _GONE = {
     "get_progress_bar_dict": "log what the bar is to show with prog_bar=True",
     "on_keyboard_interrupt": "use on_exception",
+    **dict.fromkeys(
+        ("on_train_dataloader", "on_val_dataloader", "on_test_dataloader", "on_predict_dataloader"),
+        "do it in the method that makes the dataloader",
+    ),
     "on_hpc_save": "use on_save_checkpoint",
     "on_hpc_load": "use on_load_checkpoint",
 }

@@ -139,6 +139,9 @@ OTHER_NAME_OF = {
     "AttributeDict": "Hyperparameters",
     "load_hparams_from_yaml": "read_hyperparameters",
     "save_hparams_to_yaml": "write_hyperparameters",
+    "AbstractProfiler": "Profiler",
+    "BaseProfiler": "Profiler",
+    "DDPPlugin": "DDPStrategy",
     "DummyExperiment": "SilentLogger",
     "DummyLogger": "SilentLogger",
     "LightningLoggerBase": "Logger",
@@ -158,6 +161,7 @@ _INSTEAD = {
     "XLAStatsMonitor": "use DeviceStatsMonitor",
     "QuantizationAwareTraining": "use torch.ao.quantization in a callback of your own",
     "lr_find": "use Tuner(trainer).lr_find(module)",
+    "LoggerCollection": "give a list of loggers to logger=",
     **dict.fromkeys(
         ("CometLogger", "NeptuneLogger", "LitLogger", "TestTubeLogger"),
         "use a subclass of Logger that calls its library, or give Lightning's own to logger=",

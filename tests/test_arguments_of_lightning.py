@@ -75,7 +75,7 @@ TAKEN: list[dict[str, Any]] = [
     {"weights_summary": None},
     {"weights_save_path": None},
     {"progress_bar_refresh_rate": 20},
-    {"process_position": 0},
+    {"process_position": 3},
     {"checkpoint_callback": True},
     {"flush_logs_every_n_steps": 100},
     {"log_gpu_memory": None},
@@ -115,6 +115,9 @@ def test_a_value_that_means_what_is_done_anyway_is_taken(given: dict[str, Any]) 
         ({"log_every_n_steps": None}, "log_every_n_steps", 50),
         ({"max_steps": None}, "max_steps", -1),
         ({"distributed_backend": "ddp"}, "strategy", "ddp"),
+        ({"accelerator": "ddp"}, "strategy", "ddp"),
+        ({"accelerator": "ddp_cpu"}, "accelerator", "cpu"),
+        ({"plugins": "ddp"}, "strategy", "ddp"),
         ({"replace_sampler_ddp": False}, "use_distributed_sampler", False),
         ({"row_log_interval": 3}, "log_every_n_steps", 3),
         ({"num_processes": 1}, "devices", "auto"),
@@ -124,6 +127,27 @@ def test_what_a_value_means_in_the_trainers_own_arguments(
     given: dict[str, Any], argument: str, value: Any
 ) -> None:
     assert nb.Trainer(max_epochs=1, **given).config[argument] == value
+
+
+def test_a_strategy_among_plugins_is_the_strategy() -> None:
+    given = nb.DDPStrategy(find_unused_parameters=True)
+
+    assert nb.Trainer(plugins=[given], max_epochs=1).ddp is given  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("former", [{"accelerator": "ddp_spawn"}, {"plugins": "ddp_spawn"}])
+def test_a_strategy_that_is_not_there_is_refused_where_1x_takes_one(former: Any) -> None:
+    with pytest.raises(nb.UsageError, match="is not supported; use 'ddp'"):
+        nb.Trainer(max_epochs=1, **former)
+
+
+def test_arguments_of_1x_that_show_something_add_callbacks() -> None:
+    given: dict[str, Any] = {"weights_summary": "full", "log_gpu_memory": "all"}
+    run = nb.Trainer(max_epochs=1, **given)
+
+    depths = [each.max_depth for each in run.callbacks if isinstance(each, nb.ModelSummary)]
+    assert depths == [-1]
+    assert any(isinstance(each, nb.DeviceStatsMonitor) for each in run.callbacks)
 
 
 def test_an_argument_of_1x_says_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,7 +297,7 @@ def test_arguments_can_be_read_off_the_trainer_as_they_hold() -> None:
     assert (run.num_devices, run.device_ids) == (1, [0])
     assert quick.limit_test_batches == 2
     assert quick.num_sanity_val_steps == 0
-    assert not hasattr(run, "weights_summary")
+    assert not hasattr(run, "limit_batches")
     with pytest.raises(AttributeError, match="no attribute 'limit_train_batch'; did you mean limi"):
         _ = run.limit_train_batch  # type: ignore[attr-defined]
 

@@ -1,16 +1,15 @@
 """The Trainer's arguments on a command line of argparse, as scripts for Lightning 1.x have them."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any, Self
 
 from ..actors.former_arguments import FORMER_NAMES
+from ..actors.parsed_arguments import add_options
 from ..bus.errors import UsageError
 
 _OBJECTS = ("callbacks", "actors", "sinks")  # which no text describes
 _TEXTS = ("run_name", "default_root_dir")
-_WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
 
 
 class CommandLine:
@@ -50,18 +49,9 @@ class CommandLine:
                 f"{type(parent_parser).__name__}"
             )
         group = parent_parser.add_argument_group("Trainer") if use_argument_group else parent_parser
-        taken = {option for action in parent_parser._actions for option in action.option_strings}
         defaults = {**dict.fromkeys(FORMER_NAMES), **cls.default_attributes()}
-        for name in sorted(defaults):
-            if name in _OBJECTS or f"--{name}" in taken:
-                continue
-            reader: Callable[[str], Any] = str if name in _TEXTS else _value
-            if isinstance(defaults[name], bool):  # alone, an option switches it on
-                group.add_argument(
-                    f"--{name}", default=defaults[name], type=reader, nargs="?", const=True
-                )
-            else:
-                group.add_argument(f"--{name}", default=defaults[name], type=reader)
+        shown = {name: defaults[name] for name in sorted(defaults) if name not in _OBJECTS}
+        add_options(parent_parser, group, shown, _TEXTS)
         return parent_parser
 
     @classmethod
@@ -92,15 +82,3 @@ class CommandLine:
             if (value != own[name] if name in own else name in FORMER_NAMES and value is not None)
         }
         return cls(**{**given, **kwargs})
-
-
-def _value(text: str) -> Any:
-    """Return the number, the truth or None that a text means, or the text."""
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
+from ..actors.callbacks.device_stats_monitor import DeviceStatsMonitor
 from ..actors.callbacks.gradient_accumulation_scheduler import GradientAccumulationScheduler
 from ..actors.callbacks.gradient_norms import GradientNorms
 from ..actors.callbacks.model_checkpoint import ModelCheckpoint
@@ -120,6 +121,10 @@ class Participants:
         """
         if (norm_type := former.get("track_grad_norm")) not in (None, -1, "-1"):
             self.callbacks.append(GradientNorms(norm_type))
+        if former.get("log_gpu_memory"):
+            self.callbacks.append(DeviceStatsMonitor())
+        if former.get("weights_summary") == "full":
+            self.callbacks.append(ModelSummary(max_depth=-1))
         if former.get("terminate_on_nan"):
             self.callbacks.append(TerminateOnNaN())
 

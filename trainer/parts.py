@@ -63,6 +63,15 @@ class TrainerParts(TrainerProperties):
         return signals.preempted and signals.preempted_by is signal.SIGTERM
 
     @abstractmethod
+    def note_checkpoint(self, function: Function, path: str | None) -> None:
+        """Take note of the checkpoint that a function begins with.
+
+        Args:
+            function: the function.
+            path: the checkpoint; None for none.
+        """
+
+    @abstractmethod
     def set_arguments(self, given: CallArguments) -> None:
         """Check and keep the arguments of a run, before anything is created for it."""
 

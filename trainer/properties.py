@@ -15,6 +15,7 @@ from ..actors.callbacks.prediction_writer import BasePredictionWriter
 from ..actors.callbacks.progress_bar import ProgressBarBase, TQDMProgressBar
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.collectives import Collectives
+from ..actors.former_arguments import FORMER_NAMES, default_of_former
 from ..actors.optimization.lightning_optimizer import LightningOptimizer
 from ..actors.optimization.lr_schedulers import LRSchedulerConfig
 from ..actors.optimization.progress import Progress
@@ -68,10 +69,12 @@ class TrainerProperties(DataProperties):
     if not TYPE_CHECKING:  # type checkers have to report unknown names
 
         def __getattr__(self, name: str) -> Any:
-            """Return an argument of the Trainer that has no property of its own, as given."""
+            """Return an argument that has no property of its own, as given; also one of 1.x."""
             arguments = self.__dict__.get("_arguments", {})
             if name in arguments:
                 return arguments[name]
+            if name in FORMER_NAMES and arguments:
+                return self._given_formerly.get(name, default_of_former(name))
             near = [] if name.startswith("_") else get_close_matches(name, [*arguments, *dir(self)])
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise AttributeError(f"Trainer has no attribute {name!r}{hint}")

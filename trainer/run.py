@@ -321,6 +321,7 @@ def _agree_on_start(trainer: TrainerParts, function: Function, given: CallArgume
         )
 
     path, folder = trainer.group.decide("the run and its start", choose)
+    trainer.note_checkpoint(function, path)
     if begun:
         return begun[0]
     if folder is not None and (

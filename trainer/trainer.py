@@ -67,6 +67,7 @@ from .command_line import CommandLine
 from .copies import TrainerCopies
 from .enrolment import Enrolment
 from .for_loggers import ForLoggers
+from .former_names import FormerNames
 from .launch import launch_and_join
 from .open_run import OpenRun
 from .participants import Participants, bar_of
@@ -79,7 +80,7 @@ from .tuner.former import Tunes
 _log = get_logger("nightbus.trainer")
 
 
-class Trainer(TrainerCopies, Tunes, CommandLine):
+class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
     """Trains, validates, tests and predicts with a LightningModule, and records the run.
 
     Args:
@@ -376,6 +377,7 @@ class Trainer(TrainerCopies, Tunes, CommandLine):
         self._module: LightningModule | None = None
         self.datamodule: LightningDataModule | None = None
         self.ckpt_path: str | os.PathLike[str] | None = None
+        self._used_checkpoints = {}
         self.run_folder: RunFolder | None = None
         self.open_run: OpenRun | None = None
         self.attempt = -1

@@ -62,6 +62,11 @@ class LearningRateMonitor(Callback):
         self.last_weight_decay_values: dict[str, float] = {}
         self._names: dict[int, str] = {}
 
+    @property
+    def lr_sch_names(self) -> list[str]:
+        """Names of the recorded rates, under the name that Lightning 1.x has for them."""
+        return list(self.lrs)
+
     def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
         """Name the optimizers.
 

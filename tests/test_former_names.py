@@ -1,0 +1,94 @@
+"""Names of Lightning 1.x: what scripts read off trainers, and what datamodules are given."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import QUIET, Small, loader, trainer
+
+import nightbus as nb
+
+
+def test_an_argument_of_1x_is_read_as_it_was_given() -> None:
+    given: dict[str, Any] = {**QUIET, "gpus": 0, "terminate_on_nan": True}
+    run: Any = nb.Trainer(max_epochs=1, **given)
+
+    assert (run.gpus, run.terminate_on_nan, run.weights_summary) == (0, True, "top")
+    with pytest.raises(AttributeError, match="no attribute 'gpu'"):
+        _ = run.gpu
+
+
+def test_what_is_trained_on_and_how_is_told_under_names_of_1x() -> None:
+    run = nb.Trainer(**QUIET, max_epochs=1, precision="bf16-mixed")
+
+    assert (run.num_processes, run.num_gpus, run.root_gpu) == (1, 0, None)
+    assert (run.use_amp, run.data_parallel, run.scaler) == (True, False, None)
+    assert run.distributed_sampler_kwargs == {"num_replicas": 1, "rank": 0}
+
+
+def test_a_job_of_slurm_is_told_unless_it_is_interactive(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = nb.Trainer(**QUIET, max_epochs=1)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert run.slurm_job_id == 7
+
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
+    assert run.slurm_job_id is None
+
+
+def test_schedulers_are_dicts_and_the_tested_checkpoint_is_known(tmp_path: Path) -> None:
+    class Scheduled(Small):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+        def test_step(self, batch: Any, batch_idx: int) -> None:
+            pass
+
+    monitor = nb.LearningRateMonitor()
+    run = trainer(tmp_path, callbacks=[nb.ModelCheckpoint(), monitor])
+    run.fit(Scheduled(), loader(4))
+    run.test(dataloaders=loader(4), ckpt_path="best")
+
+    assert isinstance(run.lr_schedulers[0]["scheduler"], torch.optim.lr_scheduler.StepLR)
+    assert monitor.lr_sch_names == ["lr-SGD"]
+    best = Path(str(getattr(run.checkpoint_callback, "best_model_path", "")))
+    assert Path(str(run.tested_ckpt_path)).samefile(best)
+    run.test(Scheduled(), loader(4))
+    assert run.tested_ckpt_path is None
+
+
+def test_a_hook_is_called_by_its_name(tmp_path: Path) -> None:
+    class Calls(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.trainer.call_hook("on_fold_end", batch_idx)
+            return self.loss(batch)
+
+        def on_fold_end(self, number: int) -> None:
+            called.append(number)
+
+    called: list[int] = []
+    trainer(tmp_path).fit(Calls(), loader(2))
+
+    assert called == [0]
+
+
+class Pictures(nb.LightningDataModule):
+    def __init__(self, folder: str, batch_size: int = 32, download: bool = False) -> None:
+        super().__init__(train_transforms="flip", dims=(1, 28, 28))
+        self.given = folder, batch_size, download
+
+
+def test_a_datamodule_keeps_transforms_and_the_shape_of_a_sample() -> None:
+    data = Pictures("here")
+
+    assert (data.train_transforms, data.val_transforms) == ("flip", None)
+    assert (data.size(), data.size(1)) == ((1, 28, 28), 28)
+
+
+def test_a_datamodule_is_made_of_parsed_arguments() -> None:
+    parser = Pictures.add_argparse_args(ArgumentParser())
+    parsed = parser.parse_args(["--folder", "7", "--batch_size", "8", "--download"])
+
+    assert Pictures.from_argparse_args(parsed, batch_size=4).given == ("7", 4, True)
