@@ -122,6 +122,7 @@ HOME_OF = {
         ),
         ".trainer.lightning_cli.types",
     ),
+    "get_standard_metrics": ".actors.callbacks.progress_bar",
     "HyperparametersMixin": ".actors.hyperparameters",
     "LRSchedulerConfig": ".actors.optimization.lr_schedulers",
     "LRScheduler": "torch.optim.lr_scheduler",

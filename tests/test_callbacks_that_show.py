@@ -135,6 +135,7 @@ def test_the_trainers_own_bar_is_known_as_a_callback(tmp_path: Path) -> None:
 
     bar = run.progress_bar_callback
     assert isinstance(bar, nb.TQDMProgressBar)
+    assert bar in run.callbacks
     assert bar.total_train_batches == 1
     assert bar.get_metrics(run, run.lightning_module) == run.progress_bar_metrics
     assert trainer(tmp_path, enable_progress_bar=False).progress_bar_callback is None
@@ -144,6 +145,42 @@ def test_a_bar_among_callbacks_is_the_one_of_the_trainer(tmp_path: Path) -> None
     bar = nb.RichProgressBar()
 
     assert trainer(tmp_path, enable_progress_bar=True, callbacks=[bar]).progress_bar_callback is bar
+
+
+def test_a_bar_says_where_its_loops_are(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Reads(nb.Callback):
+        def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+            bar = trainer.progress_bar_callback.val_progress_bar
+            seen.append((bar.n, bar.total, bar.desc))
+
+    run = trainer(tmp_path, callbacks=[Reads()], num_sanity_val_steps=0, **SHOWS)
+    run.fit(Shows(), loader(8), [loader(4), loader(8)])
+
+    assert [total for _, total, _ in seen] == [1, 2, 2]
+    assert seen[0][2] == "Validation DataLoader 0"
+    training: Any = run.progress_bar_callback.train_progress_bar
+    assert (training.n, training.total, training.disable) == (2, 2, False)
+
+
+def test_what_else_a_bar_of_tqdm_has_is_refused_with_what_to_do() -> None:
+    bar = nb.TQDMProgressBar()
+
+    with pytest.raises(AttributeError, match=r"set_postfix is not there: .*override get_metrics"):
+        _ = bar.train_progress_bar.set_postfix
+    with pytest.raises(AttributeError, match=r"desc cannot be set: .*ProgressBarBase"):
+        bar.train_progress_bar.desc = "mine"  # type: ignore[misc]
+    with pytest.raises(AttributeError, match=r"RichProgressBar has no progress: the bar is drawn"):
+        _ = nb.RichProgressBar().progress
+
+
+def test_a_version_of_a_logger_is_among_the_metrics_of_a_bar(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=nb.CSVLogger(tmp_path, version=3), **SHOWS)
+    run.fit(Small(), loader(8))
+
+    bar: Any = run.progress_bar_callback
+    assert bar.get_metrics(run, run.lightning_module)["v_num"] == 3
 
 
 def test_an_unknown_number_of_batches_is_infinite(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from ..actors.callbacks.gradient_accumulation_scheduler import GradientAccumulat
 from ..actors.callbacks.gradient_norms import GradientNorms
 from ..actors.callbacks.model_checkpoint import ModelCheckpoint
 from ..actors.callbacks.model_summary import ModelSummary, RichModelSummary
-from ..actors.callbacks.progress_bar import ProgressBarBase, RichProgressBar
+from ..actors.callbacks.progress_bar import ProgressBarBase, RichProgressBar, TQDMProgressBar
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.callbacks.terminate_on_nan import TerminateOnNaN
 from ..bus.actor import Actor
@@ -128,12 +128,13 @@ class Participants:
         if former.get("terminate_on_nan"):
             self.callbacks.append(TerminateOnNaN())
 
-    def complete(self, saves: bool, shows_summary: bool) -> None:
+    def complete(self, shows_bar: bool, saves: bool, shows_summary: bool) -> None:
         """Add what a Trainer does by callbacks, unless such callbacks were given.
 
         Those that save checkpoints become the last.
 
         Args:
+            shows_bar: add a TQDMProgressBar, which knows what the Trainer's own bar shows.
             saves: add a RunCheckpoint.
             shows_summary: add a ModelSummary; beside a RichProgressBar a RichModelSummary.
 
@@ -147,6 +148,7 @@ class Participants:
         draws_tables = any(isinstance(entry, RichProgressBar) for entry in self.callbacks)
         summary = RichModelSummary if draws_tables else ModelSummary
         for wanted, kind, made in (
+            (shows_bar, ProgressBarBase, TQDMProgressBar),
             (shows_summary, ModelSummary, summary),
             (saves, Checkpoint, RunCheckpoint),
         ):

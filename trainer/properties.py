@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -12,7 +12,7 @@ from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.early_stopping import EarlyStopping
 from ..actors.callbacks.prediction_writer import BasePredictionWriter
-from ..actors.callbacks.progress_bar import ProgressBarBase, TQDMProgressBar
+from ..actors.callbacks.progress_bar import ProgressBarBase
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.collectives import Collectives
 from ..actors.former_arguments import FORMER_NAMES, default_of_former
@@ -417,16 +417,9 @@ class TrainerProperties(DataProperties):
 
     @property
     def progress_bar_callback(self) -> ProgressBarBase | None:
-        """The callback that sets the bar or draws one; None if there is no bar.
-
-        If none was given, it is one that knows what the Trainer's own bar shows.
-        """
-        given = [entry for entry in self.callbacks if isinstance(entry, ProgressBarBase)]
-        if given or self.progress_bar is None:
-            return given[0] if given else None
-        own = TQDMProgressBar()
-        own.trainer = cast(Any, self)
-        return own
+        """The callback that sets the bar or draws one; None if there is no bar."""
+        bars = (entry for entry in self.callbacks if isinstance(entry, ProgressBarBase))
+        return next(bars, None)
 
     @property
     def logger(self) -> Any:

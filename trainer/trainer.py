@@ -332,7 +332,9 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self.participants.progress_bar = bar_of(
             self.callbacks, enable_progress_bar, self.is_global_zero
         )
-        self.participants.complete(self._arguments["enable_checkpointing"], enable_model_summary)
+        self.participants.complete(
+            enable_progress_bar, self._arguments["enable_checkpointing"], enable_model_summary
+        )
 
     def _make_loops(self, fit_loop: FitLoop) -> None:
         self.max_epochs_given, self.max_steps_given = fit_loop.max_epochs, fit_loop.max_steps

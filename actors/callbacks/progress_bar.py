@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...bus.errors import UsageError
 from ..arguments import check_at_least
 from ..callback import Callback
+from .shown_loop import INSTEAD, ShownLoop
 
 if TYPE_CHECKING:
     from ..module import LightningModule
@@ -74,11 +75,13 @@ class ProgressBarBase(Callback):
     ) -> dict[str, int | str | float]:
         """Return the metrics that the bar shows: those logged with ``prog_bar=True``.
 
+        The version of the first logger that has one is added, as ``v_num``.
+
         Args:
             trainer: the trainer.
             module: the module.
         """
-        return dict(trainer.progress_bar_metrics)
+        return {**get_standard_metrics(trainer), **trainer.progress_bar_metrics}
 
     @property
     def total_train_batches(self) -> int | float:
@@ -134,12 +137,8 @@ class _OfTrainer(ProgressBarBase):
         check_at_least("refresh_rate", refresh_rate, 0)
         kind = type(self)
         for name in self._method_names:
-            if hasattr(kind, name):
-                raise UsageError(
-                    f"{kind.__name__}.{name} would not be called: the bar is drawn from the log, "
-                    "by the class nightbus.ProgressBar; override get_metrics to choose the "
-                    "metrics, or derive a bar of your own from ProgressBarBase"
-                )
+            if hasattr(kind, name):  # of the class, which __getattr__ is not asked about
+                raise UsageError(f"{kind.__name__}.{name} would not be called: {INSTEAD}")
         self.refresh_rate = refresh_rate
         self.leave = leave
 
@@ -171,7 +170,54 @@ class _OfTrainer(ProgressBarBase):
             trainer: the trainer.
             module: the module.
         """
-        return super().get_metrics(trainer, module) if self._shown is None else {**self._shown}
+        if self._shown is None:
+            return super().get_metrics(trainer, module)
+        return {**get_standard_metrics(trainer), **self._shown}
+
+    # -- what Lightning's bars have -------------------------------------------------------------
+
+    @property
+    def train_progress_bar(self) -> ShownLoop:
+        """Where training is."""
+        return ShownLoop(self, "train")
+
+    @property
+    def main_progress_bar(self) -> ShownLoop:
+        """The same, under the name of Lightning 1."""
+        return self.train_progress_bar
+
+    @property
+    def val_progress_bar(self) -> ShownLoop:
+        """Where validation is, or was when it ended last."""
+        return ShownLoop(self, "val")
+
+    @property
+    def test_progress_bar(self) -> ShownLoop:
+        """Where testing is, or was when it ended last."""
+        return ShownLoop(self, "test")
+
+    @property
+    def predict_progress_bar(self) -> ShownLoop:
+        """Where prediction is, or was when it ended last."""
+        return ShownLoop(self, "predict")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_OTHER_BARS or name == "progress" or name.endswith("_progress_bar_id"):
+            raise AttributeError(f"{type(self).__name__} has no {name}: {INSTEAD}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def get_standard_metrics(trainer: "Trainer") -> dict[str, int | str]:
+    """Return the version of the first logger that has one, as ``v_num``; nothing without.
+
+    Args:
+        trainer: the trainer.
+    """
+    versions = (getattr(logger, "version", None) for logger in trainer.loggers)
+    version = next((found for found in versions if found not in (None, "")), None)
+    if version is None:
+        return {}
+    return {"v_num": version[-4:] if isinstance(version, str) else version}
 
 
 class TQDMProgressBar(_OfTrainer):
