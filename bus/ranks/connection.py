@@ -18,7 +18,8 @@ class Connection:
 
     Attributes:
         pid: the process at the other end, if it is of this machine; 0 if that is unknown.
-        has_ended: the other side closed it, or too much waits to be sent: it is of no use.
+        has_ended: the other side closed it, and all that it had sent was read, or too much waits
+            to be sent: it is of no use.
     """
 
     def __init__(self, connected: socket.socket) -> None:
@@ -29,6 +30,7 @@ class Connection:
         self.pid = pid_of(connected)
         self._lines = Lines()
         self._unsent = bytearray()
+        self._is_deaf = False  # the other side: it has closed, and takes nothing any more
         self.has_ended = False
 
     def fileno(self) -> int:
@@ -42,7 +44,7 @@ class Connection:
 
     def send(self, message: Message) -> None:
         """Send a message, or keep it until the other side reads."""
-        if not self.has_ended:
+        if not self.has_ended and not self._is_deaf:
             self._unsent += encode(message) + b"\n"
             self.send_on()
             self.has_ended = self.has_ended or len(self._unsent) > MAX_UNSENT_BYTES
@@ -54,8 +56,9 @@ class Connection:
                 del self._unsent[: self._socket.send(self._unsent)]
         except BlockingIOError:
             return
-        except OSError:
-            self.has_ended = True
+        except OSError:  # its last words may be there to be read
+            self._is_deaf = True
+            self._unsent.clear()
 
     def receive(self) -> list[Message]:
         """Return the messages that are here.

@@ -23,7 +23,7 @@ import nightbus as nb
 from nightbus.actors.ranks import link
 
 TRIAL: dict[str, Any] = json.loads(os.environ["TRIAL"])
-SILENCE_S, HANG_S = 3.0, 6.0
+SILENCE_S, HANG_S = 3.0, 15.0
 
 
 class Trained(Small):
