@@ -39,13 +39,15 @@ class FormerDataModule:
         }
         vars(self).update({name: value for name, value in given.items() if value is not None})
 
-    def size(self, dim: int | None = None) -> Any:
+    def _size(self, dim: int | None = None) -> Any:
         """Return the shape of a sample, or one of its dimensions.
 
         Args:
             dim: which; all if None.
         """
         return self.dims if dim is None else self.dims[dim]
+
+    size: Any = _size  # of any type, because datamodules have attributes of this name
 
     @classmethod
     def get_init_arguments_and_types(cls) -> list[tuple[str, tuple[Any, ...], Any]]:

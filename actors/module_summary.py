@@ -125,7 +125,7 @@ class ModuleSummary:
         given = model.on_after_batch_transfer(given, 0)
         trainer = model._trainer
         precision = nullcontext() if trainer is None else trainer.device.forward_context()
-        counter = FlopCounterMode(display=False, depth=None)
+        counter = FlopCounterMode(display=False)
         with undrawn(), _in_eval_mode(model), torch.no_grad(), precision, counter:
             if isinstance(given, list | tuple):
                 model(*given)

@@ -160,7 +160,8 @@ def test_a_bar_says_where_its_loops_are(tmp_path: Path) -> None:
 
     assert [total for _, total, _ in seen] == [1, 2, 2]
     assert seen[0][2] == "Validation DataLoader 0"
-    training: Any = run.progress_bar_callback.train_progress_bar
+    bars: Any = run.progress_bar_callback
+    training = bars.train_progress_bar
     assert (training.n, training.total, training.disable) == (2, 2, False)
 
 
@@ -220,7 +221,7 @@ def test_a_summary_may_be_ones_own(tmp_path: Path) -> None:
 
     class Own(nb.ModelSummary):
         @staticmethod
-        def summarize(**given: Any) -> None:
+        def summarize(**given: Any) -> None:  # type: ignore[override]
             seen.update(given)
 
     trainer(tmp_path, callbacks=[Own(2, colour="red")]).fit(Small(), loader(4))

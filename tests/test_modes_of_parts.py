@@ -32,6 +32,7 @@ def test_parts_in_eval_mode_stay_in_it_while_the_module_is_trained(tmp_path: Pat
     assert {entry for entry in module.modes if entry[0] == "train"} == {("train", True, False)}
     assert ("validate", False, False) in module.modes
     assert (module.training, module.norm.training) == (True, False)
+    assert module.norm.running_mean is not None
     assert torch.equal(module.norm.running_mean, torch.zeros(4))
 
 

@@ -1,5 +1,7 @@
 """The four classifiers: shapes, what they remember, and that they can learn."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -27,7 +29,8 @@ def test_a_model_has_logits_for_each_bin_and_a_row_of_its_last_layer_for_each_cl
 
     assert logits.shape == (3, 2, 5)
     assert all(parameter.grad is not None for parameter in model.parameters())
-    assert model.get_submodule(model.last_layer).weight.shape[0] == 5
+    last: Any = model.get_submodule(model.last_layer)
+    assert last.weight.shape[0] == 5
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_a_pixel_rests_after_an_event() -> None:
     ids=["silence", "noise", "leak"],
 )
 def test_a_still_scene_gives_noise_and_leak_at_their_rates(
-    properties: dict[str, float], rate_hz: float, tolerance: float
+    properties: dict[str, Any], rate_hz: float, tolerance: float
 ) -> None:
     events = seen(still(), **properties)
 
