@@ -140,9 +140,6 @@ _UNSUPPORTED: dict[str, _Unsupported] = {
     ),
     "model_registry": _Unsupported("a callback that copies checkpoints where you want them"),
     # Training.
-    "stochastic_weight_avg": _Unsupported(
-        "StochasticWeightAveraging(swa_lrs=...) among callbacks", (None, False)
-    ),
     "reload_dataloaders_every_epoch": _Unsupported(
         "reload_dataloaders_every_n_epochs=1",
         (None, False),
@@ -169,6 +166,7 @@ _READ = {
     "track_grad_norm": "log_dict in on_before_optimizer_step",
     "terminate_on_nan": "detect_anomaly=True, or EarlyStopping(check_finite=True)",
     "log_gpu_memory": "DeviceStatsMonitor among callbacks",
+    "stochastic_weight_avg": "StochasticWeightAveraging(swa_lrs=...) among callbacks",
 }
 FORMER_NAMES = (*_UNSUPPORTED, *_READ)
 """Arguments of Lightning's Trainer that this one does not have."""

@@ -4,6 +4,8 @@ A name that nightbus has under the same spelling needs no line. The facade asks 
 that users try on it.
 """
 
+from .paths import NAMES_AT
+
 HOME_OF = {
     **dict.fromkeys(
         (
@@ -23,6 +25,13 @@ HOME_OF = {
     **dict.fromkeys(
         (
             "EPOCH_OUTPUT",
+            "FLOAT16_EPSILON",
+            "FLOAT32_EPSILON",
+            "FLOAT64_EPSILON",
+            "Interval",
+            "Optimizable",
+            "Steppable",
+            "WriteInterval",
             "EVAL_DATALOADERS",
             "LRSchedulerPLType",
             "LRSchedulerType",
@@ -106,7 +115,24 @@ HOME_OF = {
         ),
         ".compat.loaders",
     ),
+    **dict.fromkeys(
+        (
+            "convert_inf",
+            "convert_tensors_to_scalars",
+            "convert_to_tensors",
+            "flatten_dict",
+            "get_torchvision_model",
+            "metrics_to_scalars",
+            "move_data_to_device",
+            "multiplicative",
+            "str_to_bool",
+            "str_to_bool_or_int",
+            "str_to_bool_or_str",
+        ),
+        ".compat.conversions",
+    ),
     "Throughput": ".actors.throughput",
+    "gather_all_tensors": "torchmetrics.utilities.distributed",
     "AttributeDict": ".actors.hyperparameter_values",
     "DummyExperiment": ".sinks.silent_logger",
     "DummyLogger": ".sinks.silent_logger",
@@ -130,7 +156,6 @@ HOME_OF = {
     "LightningCLI": ".trainer.lightning_cli.cli",
     "SaveConfigCallback": ".trainer.lightning_cli.save_config",
     "load_hparams_from_yaml": ".actors.hyperparameter_file",
-    "move_data_to_device": ".actors.trees",
     "rank_zero_experiment": ".loggers.logger",
     "save_hparams_to_yaml": ".loggers.hyperparameter_yaml",
 }
@@ -146,6 +171,7 @@ OTHER_NAME_OF = {
     "DummyExperiment": "SilentLogger",
     "DummyLogger": "SilentLogger",
     "LightningLoggerBase": "Logger",
+    "metrics_to_scalars": "convert_tensors_to_scalars",
     "MisconfigurationException": "UsageError",
     "ProgressBar": "ProgressBarBase",
     "TrainingSpikeException": "TrainingSpikeError",
@@ -156,7 +182,26 @@ _OTHERWISE_IN = {("utilities.model_summary", "ModelSummary"): "ModuleSummary"}
 """A package and a name that means something else in it -> the name of that."""
 
 _ALL_HERE = "everything is in nightbus itself: use nightbus"
-_DDP = "use Trainer(devices=..., strategy=...), where a strategy is DDPStrategy"
+_IMPORT_CKPT = "use `nightbus import-ckpt model.ckpt`, which makes a checkpoint of nightbus of it"
+_DDP = "use Trainer(devices=..., strategy='ddp')"
+_COPIES = f"{_DDP}, which keeps a copy of the module on each device: nothing is sharded"
+_STARTS = f"{_DDP}, which starts the script again: nothing is forked, nor pickled"
+_PRECISION = (
+    "use Trainer(precision=...): 'bf16-mixed', '16-mixed', 'bf16-true', '16-true' or '64-true'"
+)
+_ENVIRONMENT = (
+    "leave it out: torchrun, srun and mpirun are recognised; Trainer(slurm_requeue=True) has a job "
+    "of SLURM go on"
+)
+_CHECKPOINT_IO = (
+    "leave it out: checkpoints are written while training goes on, in one format; ModelCheckpoint "
+    "has where and when"
+)
+_ACCELERATOR = "use Trainer(accelerator='cpu'), 'gpu' or 'mps', and devices="
+_DRAWN = (
+    "the bar is drawn from the log: override get_metrics of TQDMProgressBar or RichProgressBar, or "
+    "derive a bar of your own from ProgressBarBase"
+)
 _INSTEAD = {
     "GPUStatsMonitor": "use DeviceStatsMonitor",
     "XLAStatsMonitor": "use DeviceStatsMonitor",
@@ -178,6 +223,34 @@ _INSTEAD = {
         "use `if nightbus.is_main():`, or the decorator nightbus.rank_zero_only",
     ),
     "MisconfigurationException": "use UsageError",
+    "SIGTERMException": "catch SystemExit: SIGTERM saves the run, and ends the process with 143",
+    **dict.fromkeys(
+        ("upgrade_checkpoint", "consolidate_checkpoint", "migration", "migrate_checkpoint"),
+        _IMPORT_CKPT,
+    ),
+    **dict.fromkeys(
+        ("deepspeed", "convert_zero_checkpoint_to_fp32_state_dict"),
+        "nothing is sharded, so that each checkpoint has the whole weights",
+    ),
+    **dict.fromkeys(
+        ("CheckpointHooks", "DataHooks", "ModelHooks", "DeviceDtypeModuleMixin"),
+        "use LightningModule or LightningDataModule, which have these methods",
+    ),
+    **dict.fromkeys(
+        ("from_compiled", "to_uncompiled"),
+        "give trainer.fit what torch.compile returns; names of weights are plain nevertheless",
+    ),
+    "save_hyperparameters": "call self.save_hyperparameters() in __init__",
+    "is_shared_filesystem": "nothing asks for it: rank 0 writes checkpoints",
+    "is_wrapped": "nothing is wrapped: it is of Fabric",
+    **dict.fromkeys(
+        ("save_hparams_to_tags_csv", "load_hparams_from_tags_csv"),
+        "use save_hparams_to_yaml and load_hparams_from_yaml",
+    ),
+    "load": "use nightbus.load_checkpoint(path)",
+    **dict.fromkeys(
+        ("add_argparse_args", "from_argparse_args"), "use the methods of Trainer of these names"
+    ),
     **dict.fromkeys(
         ("pl_worker_init_function", "reset_seed"),
         "use seed_everything(seed): loaders and their workers get seeds of their own by it",
@@ -188,8 +261,50 @@ _INSTEAD = {
         ("get_filesystem", "atomic_save"), "use pathlib and torch.save: files are local"
     ),
     **dict.fromkeys(
-        ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "Strategy"),
-        _DDP,
+        (
+            "FSDPStrategy",
+            "DeepSpeedStrategy",
+            "ModelParallelStrategy",
+            "DataParallelStrategy",
+            "DDPFullyShardedStrategy",
+            "DDPShardedStrategy",
+            "XLAStrategy",
+        ),
+        _COPIES,
+    ),
+    **{
+        name: instead
+        for module, instead in (
+            ("environments", _ENVIRONMENT),
+            ("io", _CHECKPOINT_IO),
+            ("precision", _PRECISION),
+        )
+        for name in NAMES_AT[f"lightning.pytorch.plugins.{module}"]
+    },
+    **dict.fromkeys(("DDPSpawnStrategy", "DDPSpawnPlugin", "launchers"), _STARTS),
+    "DDPPlugin": "use DDPStrategy, which has the same options",
+    "SingleDeviceStrategy": "leave it out: it is what Trainer(devices=1) does",
+    **dict.fromkeys(
+        ("Strategy", "ParallelStrategy"),
+        "leave it out, or use DDPStrategy: there are no strategies of your own; a loop of your own "
+        "(Loop) changes how a module is trained",
+    ),
+    **dict.fromkeys(
+        ("LayerSync", "TorchSyncBatchNorm", "layer_sync"), "use Trainer(sync_batchnorm=True)"
+    ),
+    "find_usable_cuda_devices": "use Trainer(accelerator='gpu', devices=2) or CUDA_VISIBLE_DEVICES",
+    **dict.fromkeys(
+        ("Tqdm", "CustomProgress", "MetricsTextColumn", "CustomBarColumn", "CustomTimeColumn"),
+        _DRAWN,
+    ),
+    "get_available_flops": "give available_flops= yourself: it stands in the device's data sheet",
+    **dict.fromkeys(
+        ("ServableModule", "ServableModuleValidator", "serve"),
+        "export the module (to_onnx, to_torchscript) and serve that",
+    ),
+    **dict.fromkeys(
+        ("model_registry", "find_model_local_ckpt_path", "download_model_from_registry"),
+        "use a callback that copies checkpoints where you want them",
     ),
     **dict.fromkeys(
         ("profiler", "profilers"),
@@ -203,7 +318,9 @@ _INSTEAD = {
     "tuner": f"{_ALL_HERE}.Tuner",
     "overrides": f"{_ALL_HERE}.LightningModule",
     "fabric": "use Trainer with a loop of your own (Loop), or manual optimization",
-    **dict.fromkeys(("strategies", "accelerators", "plugins"), f"{_DDP}; see accelerator="),
+    "strategies": f"{_ALL_HERE}.DDPStrategy",
+    "accelerators": _ACCELERATOR,
+    "plugins": f"{_PRECISION}; launchers are recognised, and checkpoints have one format",
     "demos": "use the scripts in examples/",
     **dict.fromkeys(("metrics", "Metric"), "use the package torchmetrics"),
     "load_from_checkpoint": "use YourModule.load_from_checkpoint(path)",
@@ -213,7 +330,17 @@ _INSTEAD = {
     "Module": "use LightningModule",
     "DataModule": "use LightningDataModule",
 }
-_INSTEAD_WITHIN = ("accelerators", "lite", "plugins", "profiler", "profilers", "strategies")
+_INSTEAD_WITHIN = {
+    "plugins.environments": _ENVIRONMENT,
+    "plugins.io": _CHECKPOINT_IO,
+    "plugins.precision": _PRECISION,
+    "strategies.launchers": _STARTS,
+    **{
+        package: _INSTEAD[package]
+        for package in ("accelerators", "lite", "plugins", "profiler", "profilers", "strategies")
+    },
+}
+"""A package -> what to use instead of any other name in it; what is within another comes first."""
 
 
 def name_within(path: str, name: str) -> str:
@@ -243,9 +370,9 @@ def advice_for(path: str, name: str) -> str:
     """
     if name in _INSTEAD:
         return _INSTEAD[name]
-    for package in _INSTEAD_WITHIN:
-        if package in path.split("."):
-            return _INSTEAD[package]
+    for package, instead in _INSTEAD_WITHIN.items():
+        if f".{package}." in f".{path}.{name}.":
+            return instead
     if name.startswith("_"):
         return "it is internal to Lightning, and nightbus has no counterpart"
     return "nightbus has no counterpart"

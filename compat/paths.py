@@ -147,7 +147,9 @@ _PYTORCH = {
     "tuner.tuning": "Tuner",
     "utilities": "FLOAT16_EPSILON FLOAT32_EPSILON FLOAT64_EPSILON apply_to_collection",
     "utilities.apply_func": "apply_to_collection apply_to_collections move_data_to_device",
-    "utilities.argparse": "add_argparse_args from_argparse_args",
+    "utilities.argparse": (
+        "add_argparse_args from_argparse_args str_to_bool str_to_bool_or_int str_to_bool_or_str"
+    ),
     "utilities.cli": (
         "ArgsType LRSchedulerCallable LRSchedulerTypeTuple LightningArgumentParser LightningCLI "
         "OptimizerCallable ReduceLROnPlateau SaveConfigCallback instantiate_class"
@@ -170,7 +172,8 @@ _PYTORCH = {
         "garbage_collection_cuda get_model_size_mb is_cuda_out_of_memory is_cudnn_snafu "
         "is_oom_error is_out_of_cpu_memory recursive_detach"
     ),
-    "utilities.model_helpers": "is_overridden",
+    "utilities.metrics": "metrics_to_scalars",
+    "utilities.model_helpers": "get_torchvision_model is_overridden",
     "utilities.model_summary": (
         "LayerSummary ModelSummary get_formatted_model_size get_human_readable_count "
         "parse_batch_shape summarize"
@@ -182,8 +185,8 @@ _PYTORCH = {
     "utilities.parameter_tying": "find_shared_parameters set_shared_parameters",
     "utilities.parsing": (
         "AttributeDict clean_namespace collect_init_args get_init_args is_picklable "
-        "lightning_getattr lightning_hasattr lightning_setattr parse_class_init_keys "
-        "save_hyperparameters"
+        "flatten_dict lightning_getattr lightning_hasattr lightning_setattr parse_class_init_keys "
+        "save_hyperparameters str_to_bool str_to_bool_or_int str_to_bool_or_str"
     ),
     "utilities.rank_zero": (
         "LightningDeprecationWarning WarningCache rank_zero_debug rank_zero_deprecation "

@@ -6,8 +6,9 @@ What Lightning has from ``lightning_utilities``, which torchmetrics brings, is t
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from lightning_utilities.core.apply_func import apply_to_collection as apply_to_collection
 from lightning_utilities.core.apply_func import apply_to_collections as apply_to_collections
 from lightning_utilities.core.enums import StrEnum as LightningEnum
@@ -30,6 +31,9 @@ announce_rank()  # without which the functions above raise
 
 __all__ = ["LightningEnum"]
 
+FLOAT16_EPSILON = torch.finfo(torch.float16).eps
+FLOAT32_EPSILON = torch.finfo(torch.float32).eps
+FLOAT64_EPSILON = torch.finfo(torch.float64).eps
 STEP_OUTPUT: TypeAlias = Tensor | Mapping[str, Any] | None
 """What a step returns."""
 EPOCH_OUTPUT: TypeAlias = list[STEP_OUTPUT]
@@ -81,6 +85,52 @@ class GradClipAlgorithmType(LightningEnum):
     def supported_types() -> list[str]:
         """Return all of them."""
         return [entry.value for entry in GradClipAlgorithmType]
+
+
+class Interval(LightningEnum):
+    """What the ``interval`` of a Timer may be."""
+
+    step = "step"
+    epoch = "epoch"
+
+
+class WriteInterval(LightningEnum):
+    """What the ``write_interval`` of a BasePredictionWriter may be."""
+
+    BATCH = "batch"
+    EPOCH = "epoch"
+    BATCH_AND_EPOCH = "batch_and_epoch"
+
+
+@runtime_checkable
+class Steppable(Protocol):
+    """What has a ``step``."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take a step.
+
+        Args:
+            closure: computes the loss and its gradients again.
+        """
+
+
+@runtime_checkable
+class Optimizable(Steppable, Protocol):
+    """What steps as an optimizer does."""
+
+    param_groups: list[dict[Any, Any]]
+    defaults: dict[Any, Any]
+    state: dict[Any, Any]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state.
+
+        Args:
+            state_dict: the state.
+        """
 
 
 def disable_possible_user_warnings(module: str = "") -> None:

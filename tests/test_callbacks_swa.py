@@ -324,3 +324,13 @@ def test_rates_for_other_groups_than_there_are_are_refused(tmp_path: Path) -> No
 
     with pytest.raises(nb.UsageError, match="swa_lrs has 2 rates; the optimizer has 1 parameter"):
         run.fit(Small(), loader())
+
+
+def test_weights_are_averaged_at_the_optimizers_own_rates(tmp_path: Path) -> None:
+    module = Decays()
+    run = trainer(tmp_path, max_epochs=5, stochastic_weight_avg=True)
+    run.fit(module, loader())
+
+    assert module.rates[:4] == pytest.approx([0.2, 0.18, 0.162, 0.1458])
+    assert module.rates[4] == module.rates[3]  # from the fourth epoch on, 0.8 of five
+    assert [each.n_averaged for each in run.callbacks if hasattr(each, "n_averaged")] == [2]

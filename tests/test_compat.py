@@ -115,13 +115,13 @@ def test_importing_a_name_that_is_not_here_says_what_to_do() -> None:
 
 def test_so_does_reading_it_off_a_module() -> None:
     with pytest.raises(
-        AttributeError, match=r"has no attribute 'FSDPPrecision'; use .*DDPStrategy"
+        AttributeError, match=r"has no attribute 'FSDPPrecision'; use Trainer\(precision="
     ):
         _ = module_at("lightning.pytorch.plugins").FSDPPrecision  # type: ignore[attr-defined]
 
 
 def test_importing_a_module_that_is_not_here_says_what_to_do() -> None:
-    with pytest.raises(ModuleNotFoundError, match=r"no module .*launchers'; use .*DDPStrategy"):
+    with pytest.raises(ModuleNotFoundError, match=r"no module .*launchers'; use .*strategy='ddp'"):
         module_at("lightning.pytorch.strategies.launchers")
 
 

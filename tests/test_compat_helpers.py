@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -121,3 +122,50 @@ def test_hyperparameters_are_saved_and_loaded(tmp_path: Path) -> None:
 def test_rank_zero_only_has_the_rank() -> None:
     assert tools.rank_zero_only.rank == 0
     assert tools.enums.GradClipAlgorithmType.supported_types() == ["value", "norm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("Yes", True), ("off", False), ("1", True), ("7", 7), ("auto", "auto")]
+)
+def test_texts_of_a_command_line_say_bools_and_numbers(text: str, said: object) -> None:
+    parsing: Any = import_module("nightbus.compat.lightning.pytorch.utilities.parsing")
+
+    assert parsing.str_to_bool_or_int(text) is said or parsing.str_to_bool_or_int(text) == said
+    if not isinstance(said, bool):
+        with pytest.raises(ValueError, match="neither true nor false"):
+            parsing.str_to_bool(text)
+
+
+def test_numbers_become_tensors_and_tensors_numbers() -> None:
+    apply: Any = import_module("nightbus.compat.lightning.fabric.utilities.apply_func")
+    tensors = apply.convert_to_tensors({"a": 1.5, "b": [np.ones(1), "text"]}, "cpu")
+
+    assert apply.convert_tensors_to_scalars(tensors) == {"a": 1.5, "b": [1.0, "text"]}
+    with pytest.raises(ValueError, match=r"shape \(2,\) is not a single number"):
+        apply.convert_tensors_to_scalars(torch.ones(2))
+
+
+def test_intervals_have_names() -> None:
+    callbacks: Any = import_module("nightbus.compat.lightning.pytorch.callbacks")
+    timer = callbacks.Timer(interval=callbacks.timer.Interval.epoch)
+
+    assert isinstance(timer, nb.Timer)
+    assert callbacks.prediction_writer.WriteInterval.BATCH == "batch"
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "advice"),
+    [
+        ("strategies", "FSDPStrategy", "a copy of the module on each device"),
+        ("strategies", "DDPSpawnStrategy", "starts the script again"),
+        ("strategies", "SingleDeviceStrategy", "leave it out"),
+        ("accelerators", "TPUAccelerator", r"accelerator='cpu'\), 'gpu' or 'mps'"),
+        ("plugins", "MixedPrecision", "'bf16-mixed'"),
+        ("plugins.environments", "SLURMEnvironment", "srun and mpirun are recognised"),
+        ("plugins", "AsyncCheckpointIO", "written while training goes on"),
+        ("callbacks.progress.tqdm_progress", "Tqdm", "override get_metrics"),
+    ],
+)
+def test_what_is_not_there_says_what_fits_it(path: str, name: str, advice: str) -> None:
+    with pytest.raises(AttributeError, match=f"{name}.*{advice}"):
+        getattr(import_module(f"nightbus.compat.lightning.pytorch.{path}"), name)

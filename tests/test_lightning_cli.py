@@ -120,8 +120,8 @@ def test_a_file_that_lightning_wrote_can_be_used(tmp_path: Path) -> None:
 
 
 def test_what_lightning_has_and_nightbus_has_not_is_refused() -> None:
-    with pytest.raises(nb.UsageError, match=r"Trainer\(stochastic_weight_avg=True\) is not"):
-        made("--trainer.stochastic_weight_avg=true")
+    with pytest.raises(nb.UsageError, match=r"Trainer\(use_amp=True\) is not"):
+        made("--trainer.use_amp=true")
 
 
 def test_print_config_shows_a_file_that_gives_the_same(

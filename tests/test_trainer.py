@@ -535,7 +535,6 @@ def test_a_fit_for_which_no_epoch_is_left_says_so(
         ({"strategy": "fsdp"}, "use 'ddp', which keeps a copy of the module on each device"),
         ({"plugins": [object()]}, "precision= and accelerator="),
         ({"weights_save_path": "w"}, r"ModelCheckpoint\(dirpath=\.\.\.\) among callbacks"),
-        ({"stochastic_weight_avg": True}, r"StochasticWeightAveraging\(swa_lrs=\.\.\.\)"),
         ({"train_percent_check": 0.1}, "limit_train_batches="),
     ],
 )

@@ -12,6 +12,7 @@ from ..actors.callbacks.model_checkpoint import ModelCheckpoint
 from ..actors.callbacks.model_summary import ModelSummary, RichModelSummary
 from ..actors.callbacks.progress_bar import ProgressBarBase, RichProgressBar, TQDMProgressBar
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
+from ..actors.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
 from ..actors.callbacks.terminate_on_nan import TerminateOnNaN
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
@@ -127,6 +128,8 @@ class Participants:
             self.callbacks.append(ModelSummary(max_depth=-1))
         if former.get("terminate_on_nan"):
             self.callbacks.append(TerminateOnNaN())
+        if former.get("stochastic_weight_avg"):
+            self.callbacks.append(StochasticWeightAveraging(swa_lrs=None))
 
     def complete(self, shows_bar: bool, saves: bool, shows_summary: bool) -> None:
         """Add what a Trainer does by callbacks, unless such callbacks were given.

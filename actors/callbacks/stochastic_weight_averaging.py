@@ -40,7 +40,8 @@ class StochasticWeightAveraging(Callback):
     with the average.
 
     Args:
-        swa_lrs: the learning rate to anneal to; one, or one for each parameter group.
+        swa_lrs: the learning rate to anneal to; one, or one for each parameter group. None keeps
+            the rates that the optimizer has when the first of these epochs begins.
         swa_epoch_start: the first epoch whose weights are averaged: its number, from 1, or a share
             of ``max_epochs``.
         annealing_epochs: number of epochs of annealing; 0 changes the rate after the first.
@@ -57,7 +58,7 @@ class StochasticWeightAveraging(Callback):
 
     def __init__(
         self,
-        swa_lrs: float | Sequence[float],
+        swa_lrs: float | Sequence[float] | None,
         swa_epoch_start: int | float = 0.8,
         annealing_epochs: int = 10,
         annealing_strategy: Literal["cos", "linear"] = "cos",
@@ -65,10 +66,10 @@ class StochasticWeightAveraging(Callback):
         device: torch.device | str | None = None,
     ) -> None:
         rates = [swa_lrs] if isinstance(swa_lrs, int | float) else swa_lrs
-        if not isinstance(rates, list | tuple) or not rates or not all(_is_rate(r) for r in rates):
+        if rates is not None and not _are_rates(rates):
             raise UsageError(
-                f"swa_lrs={swa_lrs!r}: expected a learning rate above 0, or a list with one for "
-                "each parameter group"
+                f"swa_lrs={swa_lrs!r}: expected a learning rate above 0, a list with one for each "
+                "parameter group, or None"
             )
         is_share = isinstance(swa_epoch_start, float) and 0 <= swa_epoch_start <= 1
         is_number = type(swa_epoch_start) is int and swa_epoch_start >= 1
@@ -81,7 +82,7 @@ class StochasticWeightAveraging(Callback):
             raise UsageError("annealing_epochs=None: expected an int of at least 0")
         check_at_least("annealing_epochs", annealing_epochs, 0)
         check_choice("annealing_strategy", annealing_strategy, ("cos", "linear"))
-        self._swa_lrs = swa_lrs if isinstance(swa_lrs, int | float) else list(swa_lrs)
+        self._swa_lrs = [*swa_lrs] if isinstance(swa_lrs, list | tuple) else swa_lrs
         self._swa_epoch_start = swa_epoch_start
         self._annealing_epochs = annealing_epochs
         self._annealing_strategy: Literal["cos", "linear"] = annealing_strategy
@@ -196,7 +197,7 @@ class StochasticWeightAveraging(Callback):
         rates = [group["lr"] for group in optimizer.param_groups]
         self._scheduler = SWALR(
             optimizer,
-            swa_lr=self._swa_lrs,  # type: ignore[arg-type]
+            swa_lr=self._swa_lrs or [g.get("swa_lr", g["lr"]) for g in optimizer.param_groups],  # type: ignore[arg-type]
             anneal_epochs=self._annealing_epochs,
             anneal_strategy=self._annealing_strategy,
         )
@@ -306,6 +307,10 @@ def _average_over_ranks(trainer: "Trainer", module: nn.Module) -> None:
             for buffer in part.buffers():
                 if buffer.is_floating_point():
                     trainer.group.sum(buffer).div_(trainer.world.size)
+
+
+def _are_rates(values: object) -> bool:
+    return isinstance(values, list | tuple) and bool(values) and all(map(_is_rate, values))
 
 
 def _is_rate(value: object) -> bool:
