@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,4 @@ def get_torchvision_model(model_name: str, **kwargs: Any) -> Any:
         model_name: its name, such as ``resnet18``.
         **kwargs: its arguments, such as ``weights="DEFAULT"``.
     """
-    from torchvision import models
-
-    return models.get_model(model_name, **kwargs)
+    return import_module("torchvision.models").get_model(model_name, **kwargs)
