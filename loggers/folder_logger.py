@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,16 @@ class FolderLogger(RecordedLogger):
             given: those that are new.
         """
 
-    def link_checkpoints(self, folder: Path) -> None:
+    def link_checkpoints(self, folder: Path, taken: Collection[str]) -> None:
         """Link a run's checkpoints as ``checkpoints``, where Lightning has them.
 
         Args:
             folder: folder of the run's checkpoints.
+            taken: folders that have another use: if ``checkpoints`` is one, it is not linked.
         """
         link = Path(self.log_dir, "checkpoints")
+        if os.path.abspath(link) in taken:
+            return
         if link.is_symlink() or not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)

@@ -16,8 +16,16 @@ from ..bus.runs.cursor import PlainState, Position
 from ..bus.system.logging_setup import get_logger
 from .logger_calls import LoggerCalls
 
-OF_LOGGERS = ("experiment", "log_image", "log_text", "log_table", "log_graph", "watch", "save_dir")
+OF_LOGGERS = ("experiment", "log_image", "log_text", "log_table", "log_graph", "watch")
 """Attributes of Lightning loggers that sinks do not have."""
+
+# What loggers tell about where they write: None before the first run.
+_PLACES: dict[str, Callable[[Path], str]] = {
+    "log_dir": str,  # the run's folder
+    "root_dir": lambda run: str(run.parent),
+    "save_dir": lambda run: str(run.parent.parent),  # the trainer's default_root_dir
+    "version": lambda run: run.name.rpartition("-")[2],
+}
 
 MAX_REPORTED_REFUSALS = 100  # names of a sink; each is reported once
 MAX_NAMES_REPORTED = 3
@@ -57,6 +65,9 @@ class Sink(LoggerCalls, Actor):
     if not TYPE_CHECKING:  # so that type checkers report missing names
 
         def __getattr__(self, name: str) -> Any:
+            if name in _PLACES:  # as attributes, so that a sink may have its own of this name
+                path = self._run_path_or_none()
+                return None if path is None else _PLACES[name](path)
             kind = type(self).__name__
             message = f"{kind!r} object has no attribute {name!r}"
             if name in OF_LOGGERS:

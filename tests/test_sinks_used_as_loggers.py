@@ -116,3 +116,29 @@ def test_what_cannot_be_logged_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(nb.UsageError, match=r"log_metrics\(step=-1\): expected an int"):
         trainer(tmp_path, logger=True).fit(Wrong(), loader(4))
+
+
+def test_a_sink_tells_where_the_run_is_as_a_logger_does(tmp_path: Path) -> None:
+    run = trainer(tmp_path, logger=True)
+    assert (run.logger.log_dir, run.logger.version) == (None, None)
+
+    run.fit(Small(), loader(8))
+
+    assert run.run_folder is not None
+    assert Path(run.logger.log_dir) == run.run_folder.path
+    assert Path(run.logger.save_dir) == tmp_path
+    assert run.run_folder.path.name.endswith(f"-{run.logger.version}")
+
+
+def test_checkpoints_of_a_callback_may_be_where_a_logger_links_those_of_the_run(
+    tmp_path: Path,
+) -> None:
+    logger = nb.CSVLogger(tmp_path, name="here")
+    folder = Path(logger.log_dir, "checkpoints")
+    callback = nb.ModelCheckpoint(dirpath=folder, save_last=True)
+    run = trainer(tmp_path, logger=logger, callbacks=[callback])
+
+    run.fit(Small(), loader(8))
+
+    assert not folder.is_symlink()
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch=0-step=2", "last"]

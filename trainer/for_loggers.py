@@ -1,6 +1,7 @@
 """Records metrics and hyperparameters of sinks that are used as loggers of Lightning."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -67,7 +68,12 @@ class ForLoggers:
             if isinstance(logger, Logger):
                 logger.log_graph(module)
             if isinstance(logger, FolderLogger) and checkpoints is not None:
-                logger.link_checkpoints(checkpoints)
+                logger.link_checkpoints(checkpoints, self._folders_of_callbacks())
+
+    def _folders_of_callbacks(self) -> set[str]:
+        """Return the folders that callbacks save checkpoints in."""
+        found = (getattr(entry, "dirpath", None) for entry in self._participants.callbacks_in_order)
+        return {os.path.abspath(folder) for folder in found if isinstance(folder, str)}
 
     def is_recording(self) -> bool:
         """Return whether a run is open and this is its training thread."""

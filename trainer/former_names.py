@@ -155,4 +155,4 @@ class FormerNames(TrainerParts):
     def note_checkpoint(self, function: Function, path: str | None) -> None:
         self._used_checkpoints.pop(function, None)
         if path is not None:
-            self._used_checkpoints[function] = path
+            self._used_checkpoints[function] = self.ckpt_path = path

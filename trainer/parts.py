@@ -27,7 +27,7 @@ class TrainerParts(TrainerProperties):
         for_loggers: records the metrics and hyperparameters of sinks that are used as loggers.
         config: the arguments that the trainer was made with, for the log.
         run_name: given by the user; None names runs after the module's class.
-        ckpt_path: argument of the function that runs.
+        ckpt_path: argument of the function that runs, and then the path that it means.
         interrupted: True if Ctrl-C ended the last run.
         predict_loop: the loop that ``predict`` runs.
         fast_dev_run, deterministic, benchmark, detect_anomaly, prepare_data_per_node,
