@@ -151,10 +151,15 @@ class Actor(LeavesRunBehind):
     poll_interval_s: float = 0.02
     stop_timeout_s: float = 5.0
     why_not_replayed: str = ""
-    _of_run: ClassVar[tuple[str, ...]] = ("_context", "_address", "_table", "_reported_lost")
+    _of_run: ClassVar[tuple[str, ...]] = (
+        "_context",
+        "_address",
+        "_handler_table",
+        "_reported_lost",
+    )
     _context: Context | None = None
     _address: str = ""
-    _table: HandlerTable | None = None
+    _handler_table: HandlerTable | None = None
     _reported_lost: frozenset[str] = frozenset()  # media whose loss was reported
 
     @property
@@ -400,7 +405,7 @@ class Actor(LeavesRunBehind):
 
     def _hook_selection(self) -> HookSelection:
         """Return which Hook events it needs."""
-        table = self._table or self._async_table()
+        table = self._handler_table or self._async_table()
         return "all" if table.wants_hooks else "none"
 
     def _observed_hooks(self) -> set[str] | None:
@@ -411,10 +416,10 @@ class Actor(LeavesRunBehind):
         self, events: Sequence[DecodedEvent], delivered: Callable[[int], None]
     ) -> None:
         """Handle events in order, calling ``delivered`` with the next sequence number meanwhile."""
-        table = self._table
+        table = self._handler_table
         if table is None:
             table = self._async_table()
-            object.__setattr__(self, "_table", table)  # also if __setattr__ is a module's
+            object.__setattr__(self, "_handler_table", table)  # also if __setattr__ is a module's
         handlers_of = table.handlers
         until_s = trio.current_time() + MAX_TURN_S
         for event in events:

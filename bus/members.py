@@ -72,7 +72,7 @@ class Members(StaysInRun):
         name = self._free_address(actor, address)
         object.__setattr__(actor, "_address", name)
         object.__setattr__(actor, "_context", self._context)
-        object.__setattr__(actor, "_table", None)
+        object.__setattr__(actor, "_handler_table", None)
         self._actors[name] = actor
         self._post_office.open_mailbox(name, actor)
         of_plain_methods = [

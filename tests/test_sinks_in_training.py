@@ -56,3 +56,23 @@ def test_a_coroutine_may_write(tmp_path: Path) -> None:
     trainer(tmp_path, sinks=[sink]).fit(Small(), loader())
 
     assert sink.steps == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_sinks_own_table_stays_its_own(tmp_path: Path) -> None:
+    class Counts(nb.Sink):
+        def __init__(self) -> None:
+            self._table: dict[str, int] = {}
+
+        def write(self, batch: list[nb.Put]) -> None:
+            for put in batch:
+                self._table[put.name] = self._table.get(put.name, 0) + 1
+
+    live, replayed = Counts(), Counts()
+    run = trainer(tmp_path, sinks=[live], log_every_n_steps=1)
+    run.fit(Small(), loader())
+    assert run.log_dir is not None
+
+    nb.replay(run.log_dir, sinks=[replayed])
+
+    assert live._table == replayed._table
+    assert "train_loss" in live._table

@@ -17,7 +17,7 @@ from ..bus.bus import Bus
 from ..bus.system.logging_setup import bound_run
 from ..loops.modes import kept_modes
 
-_TIES = ("_trainer", "_context", "_address", "_table", "_for_loggers")
+_TIES = ("_trainer", "_context", "_address", "_handler_table", "_for_loggers")
 
 
 class BorrowedActors:

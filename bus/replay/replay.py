@@ -538,7 +538,7 @@ def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
     if methods or named:
         _require_hooks(host.run, [*methods, *(named or ())])
     if not methods:
-        object.__setattr__(actor, "_table", table)
+        object.__setattr__(actor, "_handler_table", table)
         return None
 
     def stop(reason: str) -> None:
@@ -547,7 +547,7 @@ def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
     trainer = RecordedTrainer(stop)
     if hasattr(type(actor), "_trainer"):
         object.__setattr__(actor, "_trainer", trainer)
-    object.__setattr__(actor, "_table", CallbackTable(actor, trainer))
+    object.__setattr__(actor, "_handler_table", CallbackTable(actor, trainer))
     return trainer
 
 
