@@ -6,6 +6,7 @@ Results go to stdout, messages to stderr.
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import nightbus as nb
 from examples.event_classification.hyperparameters import DEFAULTS
@@ -57,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = "argparse._SubParsersAction[_Parser]"
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[_Parser]
 
 
 def _add_make(commands: "Commands") -> None:

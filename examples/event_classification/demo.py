@@ -8,8 +8,7 @@ from torch import Tensor
 
 from examples.event_classification.errors import MissingExtraError
 from examples.event_classification.event_types import Array
-from examples.event_classification.preprocess import signed_image
-from examples.event_classification.streams import UNLABELLED, Batch
+from examples.event_classification.streams import UNLABELLED, Batch, image_of
 
 LARGE_ENOUGH = 192  # pixels of a stream's image; smaller ones are enlarged
 CAPTION = 28  # pixels of text below it
@@ -65,7 +64,7 @@ def frames_of(
         probability, preds = predict(batch).softmax(dim=-1).max(dim=-1)
         if not show_pred:
             preds = preds.new_full(preds.shape, UNLABELLED)
-        images = signed_image(batch["inputs"]).cpu().numpy()
+        images = image_of(batch["inputs"]).cpu().numpy()
         for k, of_slots in enumerate(images):
             tiles: list[Tile | None] = []
             for n, image in enumerate(of_slots):

@@ -23,14 +23,13 @@ from examples.event_classification.kpis import (
     prediction_rows,
 )
 from examples.event_classification.models import make_model
-from examples.event_classification.preprocess import signed_image
 from examples.event_classification.pretrained import move_weights
 from examples.event_classification.results import Results
-from examples.event_classification.streams import LEVELS, Batch
+from examples.event_classification.streams import LEVELS, Batch, image_of
 from examples.event_classification.utils_metrics import unpack_metrics_dict
 from examples.event_classification.video import save_video, shown
 
-SLOWEST = 2  # recordings that are drawn in each validation
+SLOWEST = 1  # recordings that are drawn in each validation
 WARM_UP = 0.3  # share of the steps
 
 
@@ -104,7 +103,7 @@ class ClassificationModel(nb.LightningModule):
         return self._said_of(batch)
 
     def _said_of(self, batch: Batch) -> dict[str, Any]:
-        images = (signed_image(batch["inputs"]) * LEVELS).to(torch.int8)
+        images = (image_of(batch["inputs"]) * LEVELS).to(torch.int8)
         kept = {name: batch[name] for name in ("labels", "track_ids", "video_infos")}
         return {"logits": self(batch), "images": images, **kept}
 
@@ -183,7 +182,7 @@ class ClassificationModel(nb.LightningModule):
         of_training = self._put_aside[0] if self._put_aside else self.model.memory_state()
         checkpoint["stream_memory"] = of_training
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Remember the streams of training."""
         self.model.load_memory_state(checkpoint.get("stream_memory"))
 

@@ -166,22 +166,6 @@ def tensor_of(name: str, events: Array, bins: Bins) -> Array:
     return PREPROCESS[name][0](events, bins)
 
 
-def signed_image(tensor: Array) -> Array:
-    """Return what a tensor shows as one image: ON above 0, OFF below.
-
-    Args:
-        tensor: [..., channels, height, width], whatever the preprocessing.
-
-    Returns:
-        [..., height, width], from -1 to 1.
-    """
-    if tensor.shape[-3] == 1:
-        shown: Array = tensor[..., 0, :, :]
-    else:
-        shown = tensor[..., 1::2, :, :].sum(axis=-3) - tensor[..., ::2, :, :].sum(axis=-3)
-    return shown.clip(-1, 1)
-
-
 def _size(bins: Bins, channels: int) -> int:
     return bins.tbins * channels * bins.height * bins.width
 

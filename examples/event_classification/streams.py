@@ -159,6 +159,21 @@ class Recordings(Dataset[Reading]):
         return Reading(inputs, labels, track_ids, 0.0 if item.is_first else 1.0, info)
 
 
+def image_of(inputs: Tensor) -> Tensor:
+    """Return what an event tensor shows as one image: ON above 0, OFF below.
+
+    Args:
+        inputs: [..., C, H, W], whatever the preprocessing.
+
+    Returns:
+        [..., H, W], from -1 to 1.
+    """
+    if inputs.shape[-3] == 1:
+        return inputs[..., 0, :, :]
+    on, off = inputs[..., 1::2, :, :], inputs[..., ::2, :, :]
+    return (on.sum(dim=-3) - off.sum(dim=-3)).clip(-1, 1)
+
+
 def collate(sequences: Sequence[Reading]) -> Batch:
     """Put the sequences of all slots into a batch.
 

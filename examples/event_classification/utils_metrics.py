@@ -204,10 +204,9 @@ def plot_cm(preds_all: Tensor, labels_all: Tensor, labels: Sequence[str]) -> "Fi
 
 def _matrix(axes: Any, title: str, values: Any, colours: str, form: str, names: list[str]) -> None:
     largest = max(float(values.max() or 0), 1e-9)
-    drawn = axes.imshow(values, cmap=colours, vmin=0, vmax=largest)
+    axes.imshow(values, cmap=colours, vmin=0, vmax=largest)
     axes.set(title=title, xlabel="predicted", ylabel="true")
     mark_classes(axes, names)
-    axes.figure.colorbar(drawn, ax=axes, shrink=0.8)
     for (row, column), value in np.ndenumerate(np.ma.filled(values.astype(float), 0.0)):
         if value:
             colour = "white" if value > 0.6 * largest else "black"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import nightbus as nb
 from examples.event_classification.errors import RecordingError
@@ -11,9 +12,9 @@ from examples.event_classification.preprocess import (
     PREPROCESS,
     Bins,
     channels_of,
-    signed_image,
     tensor_of,
 )
+from examples.event_classification.streams import image_of
 
 BINS = Bins(tbins=2, delta_t=10_000, height=2, width=3)
 
@@ -112,7 +113,7 @@ def test_counts_end_at_one() -> None:
 
 @pytest.mark.parametrize("name", list(PREPROCESS))
 def test_the_image_of_a_tensor_is_bright_for_on_and_dark_for_off(name: str) -> None:
-    image = signed_image(tensor_of(name, seven_events(), BINS))
+    image = image_of(torch.from_numpy(tensor_of(name, seven_events(), BINS)))
 
     assert image.shape == (2, 2, 3)
     assert image[0, 1, 2] > 0
