@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, ParamSpec
 
 from ..bus.errors import UnsupportedArgumentError, UsageError
 from ..bus.system.streams import notify_user
+from .arguments import as_plain
 from .barebones import barebones_arguments
 
 P = ParamSpec("P")
@@ -187,9 +188,9 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
     """Have a Trainer's ``__init__`` accept arguments that mean the default, and None for it.
 
     The attribute ``_arguments`` of the object has what it was called with, defaults included,
-    ``_given_formerly`` the arguments of Lightning 1.x, and ``_former`` those of them that have a
-    counterpart elsewhere. The annotations allow None from then on, for command lines that are made
-    of them.
+    ``_defaults`` the defaults as the log has them, ``_given_formerly`` the arguments of Lightning
+    1.x, and ``_former`` those of them that have a counterpart elsewhere. The annotations allow None
+    from then on, for command lines that are made of them.
     """
     defaults = {
         name: parameter.default
@@ -197,6 +198,7 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
         if parameter.kind is Parameter.KEYWORD_ONLY
     }
 
+    plain_defaults = as_plain(defaults)
     init.__annotations__ = {
         name: hint | None if name in defaults else hint
         for name, hint in init.__annotations__.items()
@@ -217,6 +219,7 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
         _separate_strategy(given)
         settled = settle(given, defaults)
         self._arguments = {**defaults, **settled}
+        self._defaults = plain_defaults
         init(self, *args, **settled)
 
     return __init__  # type: ignore[return-value]

@@ -107,9 +107,11 @@ class RunStarted(Event, frozen=True, array_like=True, tag=3, gc=False):
         fn: fit, validate, test or predict.
         wall_ns: wall clock in ns since 1970 at this event's ``time_ns``.
         config: the trainer's arguments, as plain values.
-        versions: package versions.
+        versions: of Python and of the packages that are loaded.
         fork: set when resumed from a checkpoint.
         hparams: hyperparameters that module and datamodule saved, as plain values.
+        changed: names of the trainer's arguments that differ from their defaults.
+        environment: the process, its machine and its code, as plain values.
     """
 
     run: str
@@ -120,6 +122,8 @@ class RunStarted(Event, frozen=True, array_like=True, tag=3, gc=False):
     versions: dict[str, str]
     fork: Fork | None = None
     hparams: dict[str, Plain] = {}
+    changed: tuple[str, ...] = ()
+    environment: dict[str, Plain] = {}
 
 
 class RunEnded(Event, frozen=True, array_like=True, tag=4, gc=False):

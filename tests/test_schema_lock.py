@@ -43,11 +43,11 @@ BREAKING: dict[str, tuple[Callable[[Lock], object], str]] = {
     ),
     "another default": (
         lambda lock: _set_field(lock, 3, -1, default="None"),
-        "was hparams: .* = {}, is hparams: .* = None",
+        "was environment: .* = {}, is environment: .* = None",
     ),
     "a default taken away": (
         lambda lock: _set_field(lock, 3, -1, default=""),
-        "RunStarted was hparams",
+        "RunStarted was environment",
     ),
     "a choice removed": (
         lambda lock: _set_field(lock, 4, 9, choices=["completed"]),

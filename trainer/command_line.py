@@ -9,7 +9,7 @@ from ..actors.parsed_arguments import add_options
 from ..bus.errors import UsageError
 
 _OBJECTS = ("callbacks", "actors", "sinks")  # which no text describes
-_TEXTS = ("run_name", "default_root_dir")
+_TEXTS = ("run_name", "notes", "group", "default_root_dir")
 
 
 class CommandLine:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..actors.arguments import as_plain
 from ..actors.hyperparameter_values import without_omegaconf
-from ..actors.process.versions import package_versions
+from ..actors.process.environment import environment, loaded_versions
 from ..actors.ranks.group import Group
 from ..bus.actor import Actor
 from ..bus.bus import Bus
@@ -144,9 +144,11 @@ class OpenRun(StaysInRun):
             self.function,
             time.time_ns(),
             config,
-            package_versions(),
+            loaded_versions(),
             self._fork,
             self._hparams(),
+            self._trainer.changed_arguments,
+            environment(),
         )
         metrics = self._trainer.metrics
         self.bus.admission.take_puts(metrics.put, metrics.put_media, metrics.emit)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 from ..bus.actor import Actor
+from ..bus.runs.run_folder import RunInfo
 from .call_arguments import CallArguments
 from .enrolment import Enrolment
 from .for_loggers import ForLoggers
@@ -25,8 +26,8 @@ class TrainerParts(TrainerProperties):
         safe_points: handle signals, commands and changes of the participants between two steps.
         enrolment: makes all participants actors of the run.
         for_loggers: records the metrics and hyperparameters of sinks that are used as loggers.
-        config: the arguments that the trainer was made with, for the log.
         run_name: given by the user; None names runs after the module's class.
+        noted: tags, notes and group of its runs.
         ckpt_path: argument of the function that runs, and then the path that it means.
         interrupted: True if Ctrl-C ended the last run.
         predict_loop: the loop that ``predict`` runs.
@@ -39,8 +40,8 @@ class TrainerParts(TrainerProperties):
     safe_points: SafePoints
     enrolment: Enrolment
     for_loggers: ForLoggers
-    config: dict[str, Any]
     run_name: str | None
+    noted: RunInfo
     ckpt_path: str | os.PathLike[str] | None
     interrupted: bool
     fast_dev_run: bool | int

@@ -46,10 +46,13 @@ class TrainerProperties(DataProperties):
         participants: callbacks, actors and sinks.
         default_root_dir, recording, strict_recording, control, drain_timeout, hang_timeout,
             inference_mode:            arguments of the Trainer.
+        config: the arguments that the trainer was made with, for the log.
         announced_iterations: number of iterations of loops that show theirs.
     """
 
     _arguments: dict[str, Any]  # what the Trainer was made with
+    _defaults: dict[str, Any]  # of its arguments, as plain values
+    config: dict[str, Any]
     world: World
     collectives: Collectives
     epoch_counter: FitLoop | None
@@ -245,6 +248,11 @@ class TrainerProperties(DataProperties):
     def arguments(self) -> dict[str, Any]:
         """The Trainer's arguments as they hold, those with defaults included."""
         return self._arguments
+
+    @property
+    def changed_arguments(self) -> tuple[str, ...]:
+        """Names of the Trainer's arguments that differ from their defaults."""
+        return tuple(name for name, value in self.config.items() if value != self._defaults[name])
 
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Return the context in which an evaluation runs."""

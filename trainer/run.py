@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
+from ..actors.process.environment import environment
 from ..actors.process.stop_signals import StopSignals
 from ..actors.process.torch_settings import torch_settings
 from ..actors.ranks.last_act import OTHERS_EXIT_CODE
@@ -17,7 +18,7 @@ from ..actors.saving.rank_states import seq_of_rank, seqs_of_gone
 from ..bus.errors import RankLostError
 from ..bus.events import Ending, Fault, RankStarted
 from ..bus.observer import describe
-from ..bus.runs.run_folder import RunFolder
+from ..bus.runs.run_folder import RunFolder, RunInfo
 from ..bus.system.logging_setup import bind_run
 from ..bus.system.paths import from_here
 from ..bus.system.streams import notify_user
@@ -313,7 +314,7 @@ def _agree_on_start(trainer: TrainerParts, function: Function, given: CallArgume
         if start.run is not None:
             trainer.run_folder = start.run
         elif trainer.run_folder is None and _needs_folder(trainer):
-            trainer.run_folder = RunFolder.create(_root(trainer), _name(trainer))
+            trainer.run_folder = RunFolder.create(_root(trainer), _name(trainer), _said(trainer))
         folder = trainer.run_folder
         return (
             None if start.path is None else str(start.path),
@@ -354,6 +355,12 @@ def _root(trainer: TrainerParts) -> Path:
 
 def _name(trainer: TrainerParts) -> str:
     return trainer.run_name or type(trainer.lightning_module).__name__
+
+
+def _said(trainer: TrainerParts) -> RunInfo:
+    """Return what run.json says besides the run's id."""
+    config = {name: trainer.config[name] for name in trainer.changed_arguments}
+    return structs.replace(trainer.noted, config=config, environment=environment())
 
 
 def _needs_folder(trainer: TrainerParts) -> bool:

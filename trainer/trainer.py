@@ -51,7 +51,8 @@ from ..bus.events import Command, LoopAdvanced, LoopEnded, LoopStarted, Scalar
 from ..bus.log.place import Place
 from ..bus.mail.reply import Reply, check_deadline
 from ..bus.media import DEFAULT_MEDIA_BYTES, LARGEST_MEDIA_BYTES
-from ..bus.runs.run_folder import RunFolder
+from ..bus.runs.marks import MAX_GROUP, checked_tags, checked_text
+from ..bus.runs.run_folder import RunFolder, RunInfo
 from ..bus.statistics import BusStatistics
 from ..bus.system.logging_setup import bind_rank, get_logger, level
 from ..bus.system.paths import as_path
@@ -139,6 +140,9 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         default_root_dir: parent of the folder ``runs``; the working directory by default.
         run_name: first part of the name of the run's folder, which ends in an id; the module's
             class by default.
+        tags: words by which the run is found: a text, or several. ``nightbus tag`` changes them.
+        notes: a text about the run. ``nightbus note`` changes it.
+        group: name of the runs that this one belongs to, such as a sweep.
         recording: ``all`` records every event; ``metrics`` leaves out hooks that no live observer
             wants; ``off`` records nothing, but live observers still receive every event they want.
             The last 2,000 events are kept in memory in any case, and are written to disk when the
@@ -220,6 +224,9 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         logger: Any = True,
         default_root_dir: str | os.PathLike[str] | None = None,
         run_name: str | None = None,
+        tags: str | Sequence[str] = (),
+        notes: str = "",
+        group: str = "",
         recording: Literal["all", "metrics", "off"] = "all",
         strict_recording: bool = False,
         control: bool = True,
@@ -283,6 +290,12 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self.drain_timeout = drain_timeout
         self.hang_timeout = check_seconds("hang_timeout", hang_timeout)
         self.run_name = run_name
+        self.noted = RunInfo(
+            *("", "", 0, []),
+            tags=checked_tags(tags),
+            notes=checked_text("notes", notes),
+            group=checked_text("group", group, MAX_GROUP),
+        )
         self.default_root_dir = as_path(default_root_dir or Path.cwd())
         self.max_time_s = parse_max_time(max_time)
         max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)

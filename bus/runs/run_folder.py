@@ -2,6 +2,7 @@
 
 runs/<run-id>/                        0700
     run.json                          what was started, once
+    marks.json                        name, tags and notes, once they were changed
     attempt-000/rank-00000/*.nlog     the events of the first start, of each rank
     attempt-001/...                   each later start of the same run
     checkpoints/  cursors/            and what sinks wrote
@@ -22,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import MALFORMED, RunFolderError
-from ..events import Fork
+from ..events import Fork, Plain
 from ..log.segments import FolderStore, sync_folder
 from ..secrets.redaction import redact
 from ..system.atomic_file import atomic_file
@@ -44,12 +45,20 @@ class RunInfo(msgspec.Struct, frozen=True):
         name: the name that the user gave.
         created_ns: wall clock, ns since 1970.
         argv: the command line, secrets struck out.
+        tags, notes, group: as given to the Trainer; ``marks.json`` has what was changed later.
+        config: the Trainer's arguments that differ from their defaults.
+        environment: the process, its machine and its code, as in RunStarted.
     """
 
     id: str
     name: str
     created_ns: int
     argv: list[str]
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    group: str = ""
+    config: dict[str, Plain] = {}
+    environment: dict[str, Plain] = {}
 
 
 class RunFolder:
@@ -78,12 +87,13 @@ class RunFolder:
         return self._identity is not None and _identity(self.path) == self._identity
 
     @classmethod
-    def create(cls, root: Path, name: str) -> "RunFolder":
+    def create(cls, root: Path, name: str, said: RunInfo | None = None) -> "RunFolder":
         """Create a new run, with an id of its own.
 
         Args:
             root: the folder of runs.
             name: the run's name; its id begins with it.
+            said: what else goes into run.json; its id, name, time and command line do not count.
 
         Returns:
             The new run.
@@ -104,7 +114,8 @@ class RunFolder:
                     break
                 except FileExistsError:
                     continue
-            info = RunInfo(path.name, name, time.time_ns(), redact(sys.argv))
+            begun = RunInfo(path.name, name, time.time_ns(), redact(sys.argv))
+            info = begun if said is None else _with_names(said, begun)
             write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(info)))
             sync_folder(path)
             sync_folder(root)
@@ -228,7 +239,7 @@ class RunFolder:
                 writing the run.
         """
         try:
-            with self._deciding():
+            with self.deciding():
                 attempts = self.attempts()
                 for earlier in attempts:
                     if self.is_being_written(earlier):
@@ -278,8 +289,8 @@ class RunFolder:
             ) from error
 
     @contextmanager
-    def _deciding(self) -> Iterator[None]:
-        """Hold a lock while a writer is chosen: two processes must not both find none."""
+    def deciding(self) -> Iterator[None]:
+        """Hold a lock while a writer is chosen or marks are changed, by one process at a time."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(self.path / "run.json", flags)
         try:
@@ -368,6 +379,11 @@ def _pid_in(lock: Path) -> str:
     except (OSError, RunFolderError):
         content = b""
     return f"process {int(content)}" if content.isdigit() else "another process"
+
+
+def _with_names(said: RunInfo, begun: RunInfo) -> RunInfo:
+    names = {name: getattr(begun, name) for name in ("id", "name", "created_ns", "argv")}
+    return msgspec.structs.replace(said, **names)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
