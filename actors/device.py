@@ -227,7 +227,7 @@ class Device:
                 allow.
         """
         if self.scaler is None:
-            return optimizer.step(closure, **kwargs)
+            return optimizer.step(closure=closure, **kwargs)
         if isinstance(optimizer, torch.optim.LBFGS):
             raise UsageError(
                 "LBFGS evaluates its closure several times a step, which loss scaling does not "

@@ -3,8 +3,10 @@
 The tables say what to use instead, and which values are accepted as the default.
 """
 
+import ast
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, NamedTuple, ParamSpec
@@ -15,6 +17,7 @@ from .arguments import as_plain
 from .barebones import barebones_arguments
 
 P = ParamSpec("P")
+_VARIABLE = "PL_TRAINER_"
 _ANY: Any = object()  # as a value: any given value is accepted
 
 
@@ -212,6 +215,7 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
                 f"Trainer takes its arguments by name, and got {kind} without one; the module "
                 "and the data go to trainer.fit(module, ...)"
             )
+        given = {**_from_environment(defaults), **given}
         self._given_formerly = {name: given[name] for name in FORMER_NAMES if name in given}
         self._former = {name: given.pop(name) for name in _READ if name in given}
         if given.get("weights_summary") == "full":  # a callback shows it
@@ -223,6 +227,23 @@ def takes_former_arguments(init: Callable[P, None]) -> Callable[P, None]:
         init(self, *args, **settled)
 
     return __init__  # type: ignore[return-value]
+
+
+def _from_environment(names: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments that variables such as PL_TRAINER_MAX_EPOCHS give, as Lightning does.
+
+    Args:
+        names: of the Trainer's arguments.
+    """
+    found = {}
+    for name in names:
+        text = os.environ.get(f"{_VARIABLE}{name.upper()}")
+        if text is not None:
+            try:
+                found[name] = ast.literal_eval(text)
+            except (ValueError, SyntaxError):
+                found[name] = text
+    return found
 
 
 def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ _ONLY_BY_NAME = {
     "backward": ("optimizer", "optimizer_idx"),
     "on_train_epoch_end": ("outputs",),
 }
+# Hooks whose arguments ``**kwargs`` get, although there are ``*args``.
+_BY_NAME = ("setup", "teardown")
 _OF_BATCHES = ("training_step", "validation_step", "test_step", "predict_step")
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -100,11 +102,14 @@ class _Fitting:
                     self.by_name[parameter.name] = place
                 elif parameter.default is parameter.empty:
                     raise UsageError(self._asks_for_more(parameter.name))
-        if takes_any:
+        by_name = Parameter.VAR_KEYWORD in kinds and self._hook in _BY_NAME
+        if takes_any and not by_name:
             if not has_gap:
                 behind = max((p for p in self.positional if p < len(self._arguments)), default=-1)
                 self.rest = self._left(behind)
-        elif Parameter.VAR_KEYWORD in kinds and not (own and self._hook in _OF_BATCHES):
+        elif by_name or (
+            Parameter.VAR_KEYWORD in kinds and not (own and self._hook in _OF_BATCHES)
+        ):
             self.rest_by_name = self._left(-1)
 
     def _place_by_name(self, parameter: Parameter) -> int | None:

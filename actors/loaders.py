@@ -547,6 +547,20 @@ class Loaders:
             return [most if limit is None else min(limit, most) for limit in limits]
         return limits
 
+    def numbers_of_batches(self, stage: str) -> list[int | None]:
+        """Return ``limits``, or those of each part if the loaders of a stage are read together.
+
+        Args:
+            stage: ``validate``, ``test`` or ``predict``.
+        """
+        loaders = self.evaluation(stage)
+        if len(loaders) != 1 or not isinstance(loaders[0], CombinedLoader):
+            return self.limits(stage)
+        return [
+            limited(num_batches(part), self._limits[stage], _name(stage))
+            for part in loaders[0].flat
+        ]
+
     @contextmanager
     def unread(self, stage: str) -> Iterator[None]:
         """Restore, at its end, random number generators and workers of a stage's loaders.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..bus.actor import Actor
-from ..bus.errors import CheckpointError, UsageError
+from ..bus.errors import UsageError, WeightsError
 from ..bus.system.paths import as_path
 from .checkpoints.weight_names import load_weights
 from .checkpoints.weights_only import check_weights_only
@@ -99,7 +99,8 @@ class LightningModule(
             The module.
 
         Raises:
-            CheckpointError: the checkpoint cannot be read, or its weights do not fit the module.
+            CheckpointError: the checkpoint cannot be read.
+            WeightsError: its weights do not fit the module.
             UsageError: an argument of ``__init__`` is missing, map_location is not a device, or
                 hparams_file cannot be read.
         """
@@ -120,7 +121,7 @@ class LightningModule(
         try:
             load_weights(module, state, module.strict_loading)
         except RuntimeError as error:
-            raise CheckpointError(
+            raise WeightsError(
                 f"the weights in {checkpoint_path} do not fit {cls.__name__}: {error}"
             ) from error
         return module if device is None else module.to(device)
@@ -324,7 +325,7 @@ class LightningModule(
             gradient_clip_algorithm: ``norm`` or ``value``; None is the Trainer's.
 
         Raises:
-            UsageError: the algorithm is neither, or the Trainer clips at another value.
+            UsageError: the algorithm is neither, or the Trainer clips in another way.
         """
         if (trainer := self._trainer) is not None and (own := trainer.gradient_clip_val):
             if gradient_clip_val not in (None, own):
@@ -332,19 +333,25 @@ class LightningModule(
                     f"clip_gradients(gradient_clip_val={gradient_clip_val}) and "
                     f"Trainer(gradient_clip_val={own}) were given; leave one out"
                 )
+            if gradient_clip_algorithm not in (None, trainer.gradient_clip_algorithm):
+                raise UsageError(
+                    f"clip_gradients(gradient_clip_algorithm={gradient_clip_algorithm!r}) and "
+                    f"Trainer(gradient_clip_algorithm={trainer.gradient_clip_algorithm!r}) were "
+                    "given; leave one out"
+                )
             gradient_clip_val = own
-            gradient_clip_algorithm = gradient_clip_algorithm or trainer.gradient_clip_algorithm
+            gradient_clip_algorithm = trainer.gradient_clip_algorithm
+        if gradient_clip_algorithm not in (None, "norm", "value"):
+            raise UsageError(
+                f"gradient_clip_algorithm={gradient_clip_algorithm!r}: expected 'norm' or 'value'"
+            )
         if not gradient_clip_val:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        elif gradient_clip_algorithm in (None, "norm"):
-            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
         else:
-            raise UsageError(
-                f"gradient_clip_algorithm={gradient_clip_algorithm!r}: expected 'norm' or 'value'"
-            )
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def lr_scheduler_step(
         self, scheduler: Any, optimizer_idx: Any = None, metric: Any = _NOT_GIVEN

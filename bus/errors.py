@@ -16,7 +16,8 @@ NightbusError
 │   └── NewerFormatError    written by a newer major version of the format
 ├── SinkError               a destination cannot be written, or is not as it was left
 ├── CheckpointError         a checkpoint cannot be written or read
-│   └── MissingCheckpointError   there is none at that path; a FileNotFoundError too
+│   ├── MissingCheckpointError   there is none at that path; a FileNotFoundError too
+│   └── WeightsError        its weights do not fit the module; a RuntimeError too
 ├── DeliveryError           a message to an actor was not answered
 │   ├── UnknownActorError   there is no actor of that name
 │   ├── UnhandledCommandError   the actor has no handler for the command
@@ -132,6 +133,10 @@ class CheckpointError(NightbusError):
 
 class MissingCheckpointError(CheckpointError, FileNotFoundError):
     """There is no checkpoint at the path that was given."""
+
+
+class WeightsError(CheckpointError, RuntimeError):
+    """The weights of a checkpoint do not fit the module."""
 
 
 class DeliveryError(NightbusError):

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..bus.errors import UsageError
+from ..bus.system.logging_setup import warn_with
 from .modules import Finder
 from .paths import ROOTS
 
@@ -27,8 +28,8 @@ def install() -> None:
     From then on ``import lightning``, ``import pytorch_lightning`` and ``import lightning_fabric``
     give what ``nightbus.compat`` has under these names, whether Lightning is installed or not.
     Names of checkpoints end in ``.ckpt``, and ``torch.load`` reads them although they are folders.
-    Call it before anything imports Lightning, such as in a ``conftest.py``. A second call changes
-    nothing.
+    Warnings are those of Python, of the categories PossibleUserWarning and RuntimeWarning. Call it
+    before anything imports Lightning, such as in a ``conftest.py``. A second call changes nothing.
 
     Raises:
         UsageError: Lightning itself has been imported.
@@ -40,9 +41,12 @@ def install() -> None:
             f"{imported[0]} has been imported already; call nightbus.compat.install() before "
             "whatever imports it"
         )
-    from .torch_load import look_like_files  # brings torch, which the other modules do not need
+    # They bring torch, which the other modules do not need.
+    from .torch_load import look_like_files
+    from .utilities import warn_in_python
 
     look_like_files()
+    warn_with(warn_in_python)
     sys.meta_path.insert(0, _AS_LIGHTNING)
     # A spawned worker takes over sys.path, other processes take the variable.
     if IN_PLACE not in sys.path:

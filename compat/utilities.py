@@ -4,8 +4,10 @@ What Lightning has from ``lightning_utilities``, which torchmetrics brings, is t
 """
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -59,7 +61,33 @@ OptimizerLRScheduler: TypeAlias = (
 
 
 class PossibleUserWarning(UserWarning):
-    """A category for filters; nightbus warns with UserWarning."""
+    """What nightbus warns of once it stands in Lightning's place; a category for filters."""
+
+
+class _NightbusWarning(PossibleUserWarning, RuntimeWarning):
+    """Of both categories that Lightning gives its warnings."""
+
+
+def warn_in_python(text: str) -> None:
+    """Show a warning of nightbus as one of Python, so that filters and ``pytest.warns`` see it.
+
+    Args:
+        text: the warning.
+    """
+    package, above = __name__.partition(".")[0], 1
+    while (frame := _frame_at(above)) and f"{frame.f_globals.get('__name__')}.".startswith(
+        f"{package}."
+    ):
+        above += 1
+    warnings.warn(text, _NightbusWarning, stacklevel=above + 1)
+
+
+def _frame_at(depth: int) -> FrameType | None:
+    """Return the frame of a caller of this function's caller; None if there are not so many."""
+    try:
+        return sys._getframe(depth + 1)
+    except ValueError:
+        return None
 
 
 class LightningDeprecationWarning(DeprecationWarning):

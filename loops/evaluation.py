@@ -100,6 +100,11 @@ class EvaluationLoop(Loop):
         return not any(self._loop_context.group.gather("whether there is a batch", reads))
 
     @property
+    def batch_progress(self) -> Progress:
+        """Counts of the batches of the dataloader that is read."""
+        return self.epoch_loop.batch_progress
+
+    @property
     def _loaders(self) -> list[Any]:
         return self._loop_context.loaders.evaluation(self.stage)
 
@@ -113,8 +118,7 @@ class EvaluationLoop(Loop):
         self._outputs = []
         self._results = {}
         context.metrics.num_dataloaders = len(self._loaders)
-        if context.is_training_under_way or context.sanity_checking:
-            context.loaders.set_epoch(self.stage, context.current_epoch)
+        context.loaders.set_epoch(self.stage, context.current_epoch)
         self.dataloader_progress.begin_interrupted()
         self.dataloader_progress.begin()
 

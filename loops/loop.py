@@ -317,7 +317,17 @@ class Loop(Actor):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore a state; the next run of the loop continues from there."""
+        """Restore a state; the next run of the loop continues from there.
+
+        Raises:
+            UsageError: it is no state that ``state_dict`` returned.
+        """
+        if "state" not in state_dict:
+            raise UsageError(
+                f"{type(self).__name__}.load_state_dict() got a state that no loop of nightbus "
+                f"returned: {', '.join(map(str, state_dict)) or 'nothing'}; to resume a run, call "
+                "trainer.fit(..., ckpt_path=...)"
+            )
         for name, value in vars(self).items():
             if isinstance(value, Progress | Loop) and name in state_dict:
                 value.load_state_dict(state_dict[name])

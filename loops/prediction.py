@@ -8,6 +8,7 @@ from torch.utils.data import SequentialSampler
 
 from ..actors.data.loader_workers import owned
 from ..actors.data.shard_sampler import ShardSampler
+from ..actors.optimization.progress import Progress
 from ..actors.step_arguments import check_dataloader_idx
 from ..actors.trees import on_cpu
 from .dataloader import DataloaderLoop
@@ -75,13 +76,20 @@ class PredictionLoop(Loop):
         return self._idx >= len(self._loaders)
 
     @property
+    def batch_progress(self) -> Progress:
+        """Counts of the batches of the dataloader that is read."""
+        return self.epoch_loop.batch_progress
+
+    @property
     def _loaders(self) -> list[Any]:
         return self._loop_context.loaders.evaluation("predict")
 
     def reset(self) -> None:
+        context = self._loop_context
+        context.loaders.set_epoch("predict", context.current_epoch)
         self._idx = 0
         self._predictions = []
-        self._keep = self.return_predictions or self._loop_context.writes_predictions_at_end
+        self._keep = self.return_predictions or context.writes_predictions_at_end
         self._indices = {}
 
     def on_run_start(self) -> None:

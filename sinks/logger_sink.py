@@ -120,7 +120,7 @@ class LoggerSink(Sink):
         if row is None:
             return
         try:
-            self.logger.log_metrics({**row.values, "epoch": row.epoch}, step=row.step)
+            self.logger.log_metrics(metrics={**row.values, "epoch": row.epoch}, step=row.step)
         except (OverflowError, ValueError, TypeError) as error:
             if not is_extreme(row):
                 raise

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..loops.context import LoopContext
 from .stages import Function
+from .state import TrainerState
 
 Batches = int | float
 """A number of batches; inf if the loader has no length."""
@@ -16,6 +17,8 @@ class DataProperties(LoopContext):
     Those of the function that runs are requested when they are asked for; others are those of the
     last run that read them.
     """
+
+    state: TrainerState
 
     @property
     @abstractmethod
@@ -100,7 +103,9 @@ class DataProperties(LoopContext):
 
     @property
     def num_sanity_val_batches(self) -> list[Batches]:
-        """Number of batches of each validation loader in the sanity check."""
+        """Number of batches of each validation loader in the sanity check of ``fit``."""
+        if self.state.fn != "fit":
+            return []
         most = self.loaders.num_sanity_steps
         numbers = self._numbers("validate")
         return numbers if most < 0 else [min(most, number) for number in numbers]
@@ -119,7 +124,7 @@ class DataProperties(LoopContext):
         loaders = self.loaders
         if not loaders.is_known(stage, requests=self.function is not None):
             return []
-        return [_or_inf(number) for number in loaders.limits(stage)]
+        return [_or_inf(number) for number in loaders.numbers_of_batches(stage)]
 
     @property
     def enable_validation(self) -> bool:

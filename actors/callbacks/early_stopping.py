@@ -158,7 +158,7 @@ class EarlyStopping(Callback):
             trainer.ask_to_stop(self, reason, alike=True)
 
     def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        if trainer.sanity_checking or not self._is_fitting:
+        if trainer.sanity_checking or not self._is_fitting or trainer.fast_dev_run:
             return
         self._validated = True
         if self._checks_at == "" and self._value(trainer) is not None:
@@ -172,7 +172,7 @@ class EarlyStopping(Callback):
         self._epochs += _is_whole(trainer)
 
     def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        if not self._epoch_is_over:
+        if not self._epoch_is_over or trainer.fast_dev_run:
             return  # of validation
         self._epoch_is_over = False
         if self._checks_at == "":
@@ -184,7 +184,7 @@ class EarlyStopping(Callback):
             self._check(trainer)
 
     def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        if self._checks_at == "" and self._epochs > 0:
+        if self._checks_at == "" and self._epochs > 0 and not trainer.fast_dev_run:
             self._miss(trainer)
         self._is_fitting = False
 

@@ -15,6 +15,7 @@ from .reduction import REDUCTIONS, Reduction
 _STEP = (True, False)
 EVALUATION_STEP = (False, True)
 ALL_LOADERS = -1
+_SUFFIX = "/dataloader_idx_"
 _EPOCH = (None, True)  # on_step is not allowed
 
 
@@ -76,7 +77,8 @@ class LogEntry:
         suffix: appended to recorded names, for one of several dataloaders.
 
     Raises:
-        MetricError: reduce_fx is neither a known name nor a function.
+        MetricError: reduce_fx is neither a known name nor a function, or the name looks like that
+            of one of several dataloaders.
     """
 
     __slots__ = (
@@ -114,6 +116,11 @@ class LogEntry:
         source: str,
         suffix: str = "",
     ) -> None:
+        if _SUFFIX in name:
+            raise MetricError(
+                f"log({name!r}): {_SUFFIX}N is appended to the name of one of several dataloaders; "
+                "give the metric another name"
+            )
         self.options = options
         self.name = f"{name}{suffix}"
         self.stage = stage
@@ -134,7 +141,8 @@ class LogEntry:
         # The same object if they are equal, because it is compared with ``is``.
         self.step_name = f"{name}_step{suffix}" if both else self.name
         self.epoch_name = f"{name}_epoch{suffix}" if both else self.name
-        how = REDUCTIONS.get(reduce_fx, reduce_fx)
+        how = reduce_fx.lower() if isinstance(reduce_fx, str) else reduce_fx
+        how = REDUCTIONS.get(how, how)
         if isinstance(how, str) and how not in REDUCTIONS:
             raise MetricError(
                 f"log({name!r}, reduce_fx={how!r}): expected 'mean', 'sum', 'min', 'max' or a "

@@ -164,8 +164,16 @@ class Metrics:
 
     @property
     def logged_metrics(self) -> dict[str, Tensor]:
-        """Latest value of each metric that sinks got, as float64 tensors of shape ()."""
-        return as_tensors(self._logged)
+        """Latest value of each metric for sinks, as float64 tensors of shape ().
+
+        That includes those of steps that sinks did not get, because of ``log_every_n_steps``.
+        """
+        thinned = {
+            entry.step_name: self._callback[entry.step_name]
+            for entry in list(self._entries.values())
+            if entry.on_step and "loggers" in entry.to_step and entry.step_name in self._callback
+        }
+        return as_tensors({**self._logged, **thinned})
 
     @property
     def in_progress_bar(self) -> Mapping[str, Value]:

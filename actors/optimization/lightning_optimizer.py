@@ -2,28 +2,27 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from ...bus.copies import LeavesRunBehind
 from ...bus.errors import UsageError
 from ...bus.routes import HookHandler
 
 
-class LightningOptimizer(LeavesRunBehind):
+class LightningOptimizer:
     """An optimizer as ``self.optimizers()`` and ``optimizer_step`` provide it.
 
     ``step`` respects the precision and, from ``self.optimizers()``, is counted and announced.
-    Everything
-    else is passed to the wrapped optimizer. A copy belongs to no run: its steps are those of the
-    wrapped optimizer.
+    Everything else is passed to the wrapped optimizer, of whose class it counts as an instance. A
+    copy, and one that was made by hand, belong to no run: their steps are those of the wrapped
+    optimizer.
 
     Args:
         optimizer: the torch optimizer.
         optimizer_idx: its position in what ``configure_optimizers`` returned.
-        step: makes a step, with optimizer, number and closure.
+        step: makes a step, with optimizer, number and closure; the optimizer itself by default.
         toggle: toggles the run's optimizers.
         syncing: on several ranks, returns the context in which their gradients are averaged, or
             not.
@@ -33,21 +32,21 @@ class LightningOptimizer(LeavesRunBehind):
         optimizer_idx: as given.
     """
 
-    _of_run: ClassVar[tuple[str, ...]] = ("_step", "_toggle", "_syncing")
     _toggle: "OptimizerToggle | None" = None
     _syncing: Callable[[bool], AbstractContextManager[None]] | None = None
 
     def __init__(
         self,
         optimizer: Optimizer,
-        optimizer_idx: int,
-        step: Callable[..., Any],
-        toggle: "OptimizerToggle",
+        optimizer_idx: int = 0,
+        step: Callable[..., Any] | None = None,
+        toggle: "OptimizerToggle | None" = None,
         syncing: Callable[[bool], AbstractContextManager[None]] | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.optimizer_idx = optimizer_idx
-        self._step = step  # type: ignore[method-assign]
+        if step is not None:
+            self._step = step  # type: ignore[method-assign]
         self._toggle = toggle
         self._syncing = syncing
 
@@ -73,7 +72,7 @@ class LightningOptimizer(LeavesRunBehind):
         """
         if self._toggle is None:
             raise UsageError(
-                "toggle_model() of a copy of an optimizer, which belongs to no run; call it on "
+                "toggle_model() of an optimizer that belongs to no run, such as a copy; call it on "
                 "what self.optimizers() returns"
             )
         self._toggle.begin(self.optimizer_idx)
@@ -90,13 +89,21 @@ class LightningOptimizer(LeavesRunBehind):
     ) -> Any:
         return optimizer.step(closure, **kwargs)
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The wrapped optimizer's class, so that schedulers of torch take it for an optimizer."""
+        return type(self.__dict__.get("optimizer", self))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self), (self.optimizer, self.optimizer_idx)
+
     def __getattr__(self, name: str) -> Any:
         if "optimizer" not in self.__dict__:  # while being copied
             raise AttributeError(name)
         return getattr(self.__dict__["optimizer"], name)
 
     def __repr__(self) -> str:
-        return f"LightningOptimizer({self.__dict__['optimizer']!r})"
+        return f"Lightning{self.__dict__['optimizer']!r}"
 
 
 class OptimizerToggle:

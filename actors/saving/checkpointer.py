@@ -424,7 +424,7 @@ class Checkpointer:
             state: the checkpoint.
 
         Raises:
-            CheckpointError: they do not fit the module.
+            WeightsError: they do not fit the module.
         """
         self._state.restore_module(state)
 

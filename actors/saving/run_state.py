@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...bus.actor import Actor, actor_name
-from ...bus.errors import CheckpointError
+from ...bus.errors import CheckpointError, WeightsError
 from ...bus.events import Resharded
 from ...bus.system.logging_setup import get_logger
 from ..callback import Callback
@@ -165,13 +165,13 @@ class RunState:
         """Load the weights.
 
         Raises:
-            CheckpointError: they do not fit the module.
+            WeightsError: they do not fit the module.
         """
         try:
             module = self._context.lightning_module
             load_weights(module, state, module.strict_loading)
         except (RuntimeError, KeyError) as error:
-            raise CheckpointError(f"the checkpoint does not fit the module: {error}") from error
+            raise WeightsError(f"the checkpoint does not fit the module: {error}") from error
 
     def restore_training(self, state: Mapping[str, Any]) -> None:
         """Load everything but the weights, once optimizers are configured.

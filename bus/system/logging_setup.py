@@ -7,7 +7,7 @@ none.
 import logging
 import os
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ class _Context:
     run: str = ""
     place: Where | None = None
     rank: int = 0
+    warn: Callable[[str], None] | None = None
 
 
 def level() -> int:
@@ -63,6 +64,15 @@ def bind_rank(rank: int) -> None:
         rank: this process.
     """
     _Context.rank = rank
+
+
+def warn_with(warn: Callable[[str], None]) -> None:
+    """Hand warnings to a function, which shows them in a way of its own, from now on.
+
+    Args:
+        warn: given the text; may raise.
+    """
+    _Context.warn = warn
 
 
 @contextmanager
@@ -126,6 +136,9 @@ class Logger:
 
     def _log(self, severity: int, method: str, event: str, values: dict[str, Any]) -> None:
         if severity < level() or (self._of_all_ranks and _Context.rank):
+            return
+        if severity == logging.WARNING and _Context.warn is not None:
+            _Context.warn("".join([event, *(f" {name}={value}" for name, value in values.items())]))
             return
         try:
             if self._logger is None:

@@ -1,0 +1,165 @@
+"""Small things that code written for Lightning relies on."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import OrderByEpoch, Small, dataset, loader, trainer
+from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader
+
+import nightbus as nb
+from nightbus.actors.optimization.lightning_optimizer import LightningOptimizer
+from nightbus.bus.system import logging_setup
+from nightbus.bus.system.logging_setup import get_logger
+from nightbus.compat.utilities import PossibleUserWarning, warn_in_python
+
+
+def test_an_optimizer_made_by_hand_is_one_of_the_wrapped_class() -> None:
+    module = Small()
+    inner = torch.optim.SGD(module.parameters(), lr=1.0)
+    optimizer = LightningOptimizer(inner)
+
+    scheduler = StepLR(optimizer, step_size=1)
+    module(torch.ones(1, 4)).sum().backward()
+    before = module.net[0].weight.clone()
+    optimizer.step()
+    scheduler.step()
+
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert isinstance(optimizer, LightningOptimizer)
+    assert str(optimizer) == f"Lightning{inner}"
+    assert inner.param_groups[0]["lr"] == 0.1
+    assert not torch.equal(before, module.net[0].weight)
+
+
+def test_weights_that_do_not_fit_are_a_runtime_error(tmp_path: Path) -> None:
+    class Other(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.more = torch.nn.Linear(1, 1)
+
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(Small(), loader(4))
+
+    with pytest.raises(RuntimeError, match=r"more\.weight"):
+        Other.load_from_checkpoint(run.checkpoint_callback.best_model_path)
+
+
+@pytest.mark.parametrize("function", ["validate", "test", "predict"])
+def test_samplers_are_told_the_epoch_for_an_evaluation(tmp_path: Path, function: str) -> None:
+    run = trainer(tmp_path, max_epochs=2, limit_train_batches=1)
+    run.fit(Small(), loader(4))
+    sampler = OrderByEpoch()
+
+    getattr(run, function)(Small(), DataLoader(dataset(), 4, sampler=sampler))
+
+    assert sampler.epochs[-1] == 2
+
+
+def test_a_logger_gets_metrics_and_step_by_name(tmp_path: Path) -> None:
+    class Notes:
+        def __init__(self) -> None:
+            self.calls: list[dict[str, Any]] = []
+
+        def log_metrics(self, **given: Any) -> None:
+            self.calls.append(given)
+
+    notes = Notes()
+    trainer(tmp_path, logger=notes, max_steps=1, log_every_n_steps=1).fit(Logs(), loader(4))
+
+    assert notes.calls[0]["step"] == 0
+    assert notes.calls[0]["metrics"]["x"] == 1.0
+
+
+class Logs(Small):
+    """Logs a metric in each step."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("x", float(batch_idx + 1), reduce_fx="SUM")
+        return super().training_step(batch, batch_idx)
+
+
+def test_logged_metrics_have_the_last_step_whatever_sinks_get(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1, log_every_n_steps=50)
+    run.fit(Logs(), loader(12))
+    assert run.logged_metrics["x"] == 3.0
+
+
+def test_a_name_like_that_of_one_of_several_dataloaders_is_refused(tmp_path: Path) -> None:
+    class Misnames(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("x/dataloader_idx_0", 1.0)
+
+    with pytest.raises(nb.UsageError, match="give the metric another name"):
+        trainer(tmp_path, max_steps=1).fit(Misnames(), loader(4))
+
+
+def test_loaders_that_are_read_together_are_counted_one_by_one(tmp_path: Path) -> None:
+    class Together(Small):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            assert sorted(batch) == ["a", "b"]
+
+    run = trainer(tmp_path)
+    run.validate(Together(), nb.CombinedLoader({"a": loader(12), "b": loader(8)}, "min_size"))
+
+    assert run.num_val_batches == [3, 2]
+    assert run.num_sanity_val_batches == []
+    assert run.validate_loop.batch_progress.total.completed == 2
+
+
+def test_early_stopping_asks_for_nothing_in_a_fast_dev_run(tmp_path: Path) -> None:
+    run = trainer(tmp_path, fast_dev_run=True, callbacks=[nb.EarlyStopping("missing")])
+    run.fit(Small(), loader(4), loader(4))
+    assert run.global_step == 1
+
+
+def test_clipping_in_another_way_than_the_trainer_is_refused(tmp_path: Path) -> None:
+    class Clips(Small):
+        def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+            self.clip_gradients(optimizer, gradient_clip_algorithm="value")
+
+    with pytest.raises(nb.UsageError, match="gradient_clip_algorithm='norm'"):
+        trainer(tmp_path, max_steps=1, gradient_clip_val=1.0).fit(Clips(), loader(4))
+
+
+def test_arguments_of_the_trainer_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PL_TRAINER_MAX_STEPS", "7")
+    monkeypatch.setenv("PL_TRAINER_ACCELERATOR", "cpu")
+
+    assert nb.Trainer().max_steps == 7
+    assert nb.Trainer(max_steps=3).max_steps == 3
+
+
+def test_setup_gives_its_stage_by_name_to_one_that_takes_any_arguments(tmp_path: Path) -> None:
+    class Notes(Small):
+        given: Any
+
+        def setup(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+            self.given = args, kwargs
+
+    module = Notes()
+    trainer(tmp_path).validate(module, loader(4))
+    assert module.given == ((), {"stage": "validate"})
+
+
+def test_a_loop_says_how_to_resume_if_it_is_given_a_state_of_lightnings() -> None:
+    with pytest.raises(nb.UsageError, match="ckpt_path="):
+        nb.FitLoop().load_state_dict({"state_dict": {}, "epoch_progress": {}})
+
+
+def test_warnings_can_be_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging_setup._Context, "warn", warn_in_python)
+
+    with pytest.warns(PossibleUserWarning, match="something happened why=unknown") as found:
+        get_logger("nightbus.test").warning("something happened", why="unknown")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PossibleUserWarning)
+        with pytest.raises(PossibleUserWarning):
+            get_logger("nightbus.test").warning("again")
+
+    assert found[0].filename == __file__
