@@ -131,7 +131,7 @@ class SafePoints:
         """Come to a safe point; return whether there is something to do."""
         bus, count = self._context.bus, self.count_point
         # Counted in any case.
-        is_due = count is not None and count(len(bus.place.recorder.trace.words))
+        is_due = count is not None and count(bus.place.recorder.trace.recorded)
         return is_due or bus.attention
 
     def attend(self) -> None:

@@ -524,9 +524,7 @@ class Link(StaysInRun):
         if run is None:
             return Whereabouts(self.world.rank, self._beats, point, activity="left")
         place = run.place
-        words = len(place.recorder.trace.words)
-        at_point = self.member.recorded
-        progress = words - at_point if words >= at_point else words
+        progress = max(0, place.recorder.trace.recorded - self.member.recorded)
         activity: Activity = "rests" if run.is_paused() else "trains"
         if self._is_waiting:
             activity = "waits"

@@ -201,13 +201,13 @@ class EventBuffer(StaysInRun, ABC):
         recorded = self.recorder.trace
         self.trace = recorded.rest(self.place.origin())
         self._next_origin = self.trace.origin
-        self._next_word = self.recorder.moved + len(recorded.words)
+        self._next_word = recorded.recorded
 
     def _select(self) -> None:
         """Add those hooks recorded since the last time that have to be written."""
         recorded = self.recorder.trace
         new = recorded.rest(self._next_origin)
-        new.words = recorded.words[self._next_word - self.recorder.moved :]
+        new.words = recorded.words[self._next_word - recorded.removed :]
         if new.words:
             number, origin = len(new.words), self.place.origin()
             self._add_selected(new.selected(self.hooks).words, self._next_word + number, origin)

@@ -119,7 +119,7 @@ class FastLogWriter(LogWriter):
         if end > self._file.room or size > _MAX_FAST_BYTES or count > MAX_EVENTS_A_FRAME:
             super().flush(wait)
             return
-        self._commit_known(body, end, count, time_ns, row, shape)
+        self._commit_known(body, end, count, len(codes), time_ns, row, shape)
         if len(shape.rows) > COUNT_FRAMES_AT_ONCE:
             self._count_rows(shape)
         if len(self._uncounted) > COUNT_EVENTS_AT_ONCE:
@@ -133,6 +133,7 @@ class FastLogWriter(LogWriter):
         body: "array[int] | bytes",
         end: int,
         count: int,
+        words: int,
         time_ns: int,
         row: bytes,
         shape: StepShape,
@@ -143,6 +144,7 @@ class FastLogWriter(LogWriter):
             body: of the frame, behind its tag and checksum, which are in ``_begin``.
             end: of the frame, in the file's window.
             count: events in it.
+            words: number of words in it.
             time_ns: of the frame.
             row: its words.
             shape: of each of its steps.
@@ -165,6 +167,7 @@ class FastLogWriter(LogWriter):
             place.batch_idx & NUMBER,
             place.dataloader_idx,
         )
+        trace.removed += words
         del trace.words[:]
         self._counted_words = self._counted_hooks = 0
         shape.rows += (row,)

@@ -71,7 +71,7 @@ class FlightRecorder:
         rest = kept.cut(count_hooks(shape)).rest.words if may_be_open(shape) else array("Q")
         parts = [*self._parts]
         if words_of_hooks(shape):
-            parts.append((self.recorder.moved, kept))
+            parts.append((trace.removed, kept))
         while sum(map(_words_of_hooks, parts[1:])) >= self.capacity:
             del parts[0]
         self._move(parts, len(shape), rest, len(shape) - len(rest), self._place.origin())
@@ -84,7 +84,7 @@ class FlightRecorder:
         trace = self.recorder.trace
         trace.words[:number] = rest
         trace.origin = origin
-        self.recorder.moved += moved
+        trace.removed += moved
         self._parts = parts
 
     def keep_within_step(self) -> None:
@@ -103,10 +103,10 @@ class FlightRecorder:
             self._append(event)
 
     def _append(self, event: Event) -> None:
-        recorder, moved = self.recorder, -1
-        words = recorder.trace.words
-        while moved != recorder.moved:  # they may be moved while another thread counts them
-            moved = recorder.moved
+        trace, moved = self.recorder.trace, -1
+        words = trace.words
+        while moved != trace.removed:  # they may be moved while another thread counts them
+            moved = trace.removed
             number = len(words)
         self._events.append((moved + number, event))
 
@@ -156,7 +156,7 @@ class FlightRecorder:
     def _snapshot(self) -> "_Snapshot":
         """Return everything kept, at one moment."""
         trace = self.recorder.trace
-        return self._parts, trace.words[:], trace.origin, self.recorder.moved, [*self._events]
+        return self._parts, trace.words[:], trace.origin, trace.removed, [*self._events]
 
 
 _Parts = list[tuple[int, HookTrace]]  # with the positions of their first words

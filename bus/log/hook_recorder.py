@@ -23,8 +23,6 @@ class HookRecorder(StaysInRun):
     Attributes:
         is_on: something is recorded.
         trace: what happened since it was last written, or moved by a flight recorder.
-        moved: how many words a flight recorder moved out of the trace, which is the position of the
-            first that is in it.
         record: adds a word: ``record(clock_ns() + code)``.
         clock_ns: monotonic clock, for the words.
         flush_due_ns: when the trace should be written at a step's end.
@@ -38,7 +36,6 @@ class HookRecorder(StaysInRun):
         "flush_latest_ns",
         "flush_within_step",
         "is_on",
-        "moved",
         "record",
         "trace",
     )
@@ -50,7 +47,6 @@ class HookRecorder(StaysInRun):
         flush_within_step: Callable[[], object],
     ) -> None:
         self.is_on = True
-        self.moved = 0
         self.trace = HookTrace(origin)
         self.record: Callable[[int], object] = self.trace.words.append
         self.clock_ns = self.trace.clock(clock_ns)

@@ -160,9 +160,11 @@ class HookTrace:
         names: hooks without codes of their own, by number.
         base_ns: the time from which times in the words are counted: 0 in the first 833 days after
             the machine's start, then 2 ** 56 and so on.
+        removed: number of words that were written or moved away, which is the position of the
+            first that is left.
     """
 
-    __slots__ = ("base_ns", "names", "origin", "words")
+    __slots__ = ("base_ns", "names", "origin", "removed", "words")
 
     def __init__(
         self,
@@ -174,6 +176,12 @@ class HookTrace:
         self.origin = origin
         self.names: list[str] = [] if names is None else names
         self.base_ns = base_ns
+        self.removed = 0
+
+    @property
+    def recorded(self) -> int:
+        """Number of words recorded so far, which are comparable from rank to rank."""
+        return self.removed + len(self.words)
 
     def clock(self, clock_ns: Callable[[], int]) -> Callable[[], int]:
         """Return the clock for the words, and set ``base_ns``.
@@ -228,6 +236,7 @@ class HookTrace:
         for hook, begin_ns in walk.open.items():
             rest.appender(BEGIN, hook)(begin_ns)
         rest.words += words[at:]
+        rest.removed = self.recorded - len(rest.words)
         return Cut(first, hooks, rest)
 
     def _one_by_one(self) -> "array[int]":

@@ -327,6 +327,7 @@ class LogWriter(EventBuffer):
         self._singly += hooks
         self._uncounted += records[:record_count]
         del records[:record_count]
+        trace.removed = rest.removed
         trace.words[:] = rest.words
         trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0
@@ -351,6 +352,7 @@ class LogWriter(EventBuffer):
         self._loss = error
         del records[:record_count]
         records += gap
+        trace.removed = rest.removed
         trace.words[:] = rest.words
         trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0
@@ -366,6 +368,7 @@ class LogWriter(EventBuffer):
 
     def _keep_rest(self, rest: HookTrace) -> None:
         trace = self.trace
+        trace.removed = rest.removed
         trace.words[:] = rest.words
         trace.origin = rest.origin
         self._counted_words = self._counted_hooks = 0

@@ -175,6 +175,8 @@ def api_pages() -> dict[str, str]:
     }
 
 
+# Called across rooms of the package without a declaration of it.
+NOT_DECLARED = {"Trainer": {"agreed", "find_epoch_counter", "loop_of"}}
 # What users derive from or call most: their inherited methods are shown too.
 WITH_INHERITED = ("Trainer", "LightningModule", "LightningDataModule")
 
@@ -194,10 +196,11 @@ def _directive(name: str) -> str:
 def inner_members(kind: type) -> list[str]:
     """Return the members of a class that are for other parts of nightbus, not for users.
 
-    These are the ones that its base classes declare as abstract, for the parts that call them, and
-    that no guide mentions.
+    These are the ones that its base classes declare as abstract, for the parts that call them, or
+    that NOT_DECLARED lists, and that no guide mentions.
     """
     declared = {name for base in kind.__mro__ for name in getattr(base, "__abstractmethods__", ())}
+    declared |= NOT_DECLARED.get(kind.__name__, set())
     guides = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
     owner = f"(?:{kind.__name__.lower()}\\.|self\\.|`)"
     return sorted(

@@ -332,6 +332,22 @@ def test_steps_in_any_order_are_the_same_to_the_byte_and_are_counted_in_the_foot
     assert written.totals == totals_of(written.events)
 
 
+@settings(max_examples=30, deadline=None)
+@given(steps=drawn_steps(), kind=st.sampled_from((FastLogWriter, LogWriter)))
+def test_how_much_was_recorded_is_known_however_often_it_was_written(
+    steps: list[Callable[[Steps], None]], kind: type[LogWriter]
+) -> None:
+    run, unwritten = Steps(kind), Steps(kind)
+    unwritten.writer.flush = lambda wait=False: None  # type: ignore[method-assign]
+    for step in steps:
+        step(run)
+        step(unwritten)
+        assert run.place.recorder.trace.recorded == len(unwritten.place.recorder.trace.words)
+    del unwritten.writer.flush
+    for each in (run, unwritten):
+        each.written()
+
+
 def test_hooks_of_many_steps_are_all_counted() -> None:
     written = write([Steps.plain, Steps.with_a_metric] * 200)
 
