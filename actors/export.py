@@ -58,7 +58,7 @@ class ExportMixin:
                 raise MissingPackageError("to_onnx", package, "onnx") from None
         by_place, by_name = self._export_inputs("to_onnx", "input_sample", input_sample)
         target: Any = Path(file_path) if isinstance(file_path, str) else file_path
-        with _as_exported(self) as module:
+        with as_exported(self) as module:
             return torch.onnx.export(module, by_place, target, kwargs=by_name, **kwargs)
 
     def to_torchscript(
@@ -87,7 +87,7 @@ class ExportMixin:
         """
         if method not in ("script", "trace"):
             raise UsageError(f"to_torchscript(method={method!r}): expected 'script' or 'trace'")
-        with _as_exported(self) as module:
+        with as_exported(self) as module:
             if method == "script":
                 found = torch.jit.script(module, **kwargs)
             else:
@@ -137,7 +137,7 @@ class ExportMixin:
 
 
 @contextmanager
-def _as_exported(module: Any) -> Iterator[nn.Module]:
+def as_exported(module: Any) -> Iterator[nn.Module]:
     """Have a module in eval mode and without gradients for a while, attached or not."""
     modes = [(part, part.training) for part in module.modules()]
     readable = [part for part in module.modules() if isinstance(part, ExportMixin)]

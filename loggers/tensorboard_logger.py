@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
+from ..actors.export import as_exported
 from ..bus.errors import MissingPackageError
 from ..bus.events import Media
 from ..bus.media import decoded
@@ -141,11 +142,8 @@ class TensorBoardLogger(FolderLogger):
         if why:
             warnings.warn(f"the graph of the module was not logged: {why}", UserWarning, 2)
             return
-        mode = model.training
-        try:
-            self.experiment.add_graph(model.eval(), given)
-        finally:
-            model.train(mode)
+        with as_exported(model) as module:
+            self.experiment.add_graph(module, given)
 
     def log_media(self, media: Media) -> None:
         """Write an image, figure, histogram, text or table.

@@ -212,6 +212,20 @@ def test_validation_in_the_middle_of_an_epoch_saves(tmp_path: Path) -> None:
     assert names(tmp_path / "kept") == ["step=3", "step=6"]
 
 
+@pytest.mark.parametrize(
+    "when", [{"every_n_train_steps": 1}, {"train_time_interval": timedelta(0)}]
+)
+def test_a_checkpoint_of_a_step_waits_for_the_validation_that_records_its_metric(
+    tmp_path: Path, when: dict[str, Any]
+) -> None:
+    callback = checkpoints(tmp_path, monitor="val", mode="max", filename="{step}", **when)
+    run = trainer(tmp_path, val_check_interval=2, num_sanity_val_steps=0, callbacks=[callback])
+    run.fit(Scripted([1, 2]), loader(16), loader(4))  # 4 steps
+
+    assert names(tmp_path / "kept") == ["step=2"]
+    assert callback.best_model_score == 1
+
+
 def test_epochs_without_validation_do_not_save(tmp_path: Path) -> None:
     callback = checkpoints(tmp_path, save_top_k=-1, monitor="val")
     run_scripted(tmp_path, [1] * 5, callback, check_val_every_n_epoch=2)
@@ -342,6 +356,7 @@ def test_save_last_in_the_runs_folder_is_what_ckpt_path_last_resumes(tmp_path: P
         ({"save_top_k": 3}, "save_top_k=3 without monitor"),
         ({"every_n_epochs": -1}, "every_n_epochs=-1"),
         ({"every_n_epochs": 1, "every_n_train_steps": 5}, "every_n_train_steps=5 and every_n_ep"),
+        ({"train_time_interval": timedelta(-1)}, "expected a timedelta of at least 0"),
         ({"train_time_interval": 5}, "train_time_interval=5: expected a timedelta"),
         ({"filename": "{epoch"}, "filename='{epoch'"),
         ({"filename": "{}"}, "expected names of metrics"),

@@ -124,6 +124,15 @@ def test_a_trial_ends_early_when_the_loss_explodes(tmp_path: Path) -> None:
     assert len(find(tmp_path, Explodes(), num_training=20).results["lr"]) < 10
 
 
+def test_a_module_that_was_tuned_belongs_to_the_trainer_that_was_to_be_tuned(
+    tmp_path: Path,
+) -> None:
+    run, module = trainer(tmp_path), Tuned()
+    nb.Tuner(run).lr_find(module, num_training=2)
+
+    assert module.trainer is run
+
+
 def test_accumulated_batches_share_a_rate(tmp_path: Path) -> None:
     module = Tuned()
 

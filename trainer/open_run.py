@@ -26,7 +26,7 @@ from ..bus.observer import Observer
 from ..bus.runs.cursor import Position
 from ..bus.runs.lineage import logs_before
 from ..bus.runs.run_folder import AttemptLock, RunFolder
-from ..bus.system.logging_setup import bind_run
+from ..bus.system.logging_setup import bind_run, get_logger
 from ..bus.system.streams import keep_standard_numbers, notify_user
 from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill
@@ -35,6 +35,8 @@ from .for_loggers import ForLoggers
 from .missed_names import missed_names
 from .properties import TrainerProperties
 from .stages import STAGE_OF, Function
+
+_log = get_logger("nightbus.open_run")
 
 
 class OpenRun(StaysInRun):
@@ -176,7 +178,9 @@ class OpenRun(StaysInRun):
         found: dict[str, Any] = {}
         for owner in (self._trainer.datamodule, self._trainer.lightning_module):
             if owner is not None and getattr(owner, "_logs_hparams", True):
-                found |= without_omegaconf(owner.hparams)
+                own = without_omegaconf(owner.hparams)
+                _say_other_values(as_plain(found), as_plain(own))
+                found |= own
         found |= self._for_loggers.hyperparameters
         recorded = as_plain(found)
         self._for_loggers.begin(recorded, found)
@@ -282,3 +286,13 @@ def _how_it_gets_the_rest(run: RunFolder, observer: Observer) -> str:
         return refill(run, observer.name, type(sink).__name__, folder).advice
     except RunFolderError as error:  # its cursor was damaged since; the run itself is over
         return str(error)
+
+
+def _say_other_values(datamodules: dict[str, Plain], modules: dict[str, Plain]) -> None:
+    names = [name for name in datamodules.keys() & modules if datamodules[name] != modules[name]]
+    if names:
+        _log.warning(
+            "the datamodule and the module have hyperparameters of the same name with other "
+            "values; the log has those of the module",
+            names=", ".join(sorted(names)),
+        )

@@ -296,25 +296,25 @@ class EarlyStopping(Callback):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned, if it was for the same metric.
+        """Restore what ``state_dict`` returned, or Lightning's, if it was for the same metric.
 
         ``patience`` stays as given now, so that a run may be resumed with a larger one.
         """
-        if (state_dict["monitor"], state_dict["mode"]) != (self.monitor, self.mode):
+        monitor = state_dict.get("monitor", self.monitor)
+        if (monitor, state_dict.get("mode", self.mode)) != (self.monitor, self.mode):
             _log.warning(
                 "early stopping starts anew: the checkpoint's monitored another metric",
                 monitor=self.monitor,
-                checkpoint=state_dict["monitor"],
+                checkpoint=monitor,
             )
             return
         self.wait_count = state_dict["wait_count"]
         self.stopped_epoch = state_dict["stopped_epoch"]
         self.best_score = state_dict["best_score"]
         if self.patience <= state_dict["patience"]:  # otherwise it was increased
-            self._verdict_before = (
-                state_dict.get("reason", "NOT_STOPPED"),
-                state_dict.get("verdict", ""),
-            )
+            name, verdict = state_dict.get("reason", "NOT_STOPPED"), state_dict.get("verdict", "")
+            self._verdict_before = name, verdict
+            self._settle(EarlyStoppingReason[name], verdict)
         if self._where_given is None:
             self._found_before = state_dict.get("checks_at", "")
 

@@ -57,8 +57,10 @@ class ModelCheckpoint(Checkpoint):
         save_weights_only: leave out what only resuming needs.
         mode: ``min`` if less is better, ``max`` if more is.
         auto_insert_metric_name: put the metric's name in front of its value in the filename.
-        every_n_train_steps: optimizer steps between two checkpoints.
-        train_time_interval: time between two checkpoints, which are saved at the end of a batch.
+        every_n_train_steps: optimizer steps between two checkpoints. A checkpoint that is due
+            before validation has recorded ``monitor`` is saved after validation.
+        train_time_interval: time between two checkpoints, which are saved at the end of a batch;
+            the same of ``monitor``.
         every_n_epochs: epochs between two checkpoints; 1 if none of these three is given, 0 for
             never.
         save_on_train_epoch_end: save at the end of training epochs (True) or of validation
@@ -126,10 +128,10 @@ class ModelCheckpoint(Checkpoint):
                 "monitor, or save_top_k=-1 (all), 0 (none) or 1 (the newest)"
             )
         if train_time_interval is not None and not (
-            isinstance(train_time_interval, timedelta) and train_time_interval > timedelta(0)
+            isinstance(train_time_interval, timedelta) and train_time_interval >= timedelta(0)
         ):
             raise UsageError(
-                f"train_time_interval={train_time_interval!r}: expected a timedelta above 0"
+                f"train_time_interval={train_time_interval!r}: expected a timedelta of at least 0"
             )
         triggers = {
             "every_n_train_steps": every_n_train_steps,
@@ -175,6 +177,7 @@ class ModelCheckpoint(Checkpoint):
 
     def _begin(self) -> None:
         self._is_due = self._epoch_is_over = self._validated = False
+        self._waits_for_validation = False  # a checkpoint is due whose metric was not recorded yet
         self._looked_at_step = 0
         self._looked_at_s = 0.0
         self._is_active = False
@@ -244,9 +247,10 @@ class ModelCheckpoint(Checkpoint):
         if trainer.sanity_checking:
             return
         self._validated = True
-        if self.save_on_train_epoch_end is True:
+        is_late, self._waits_for_validation = self._waits_for_validation, False
+        if self.save_on_train_epoch_end is True and not is_late:
             return
-        if self._is_epoch_due(trainer):
+        if is_late or self._is_epoch_due(trainer):
             self._take_due(trainer)
         elif self._is_last_due(trainer):
             self._take_due(trainer, only_last=True)
@@ -305,9 +309,14 @@ class ModelCheckpoint(Checkpoint):
         self._only_last = only_last
         if trainer.is_last_batch:
             self._is_due = True
-        else:
-            self._pending = self._candidates(trainer)
-            self._ask(trainer)
+            return
+        candidates = self._candidates(trainer)
+        is_missing = self.monitor is not None and self.monitor not in candidates
+        if is_missing and not self._validated and trainer.loaders.can_validate:
+            self._waits_for_validation = True
+            return
+        self._pending = candidates
+        self._ask(trainer)
 
     @staticmethod
     def _candidates(trainer: "Trainer") -> dict[str, float]:

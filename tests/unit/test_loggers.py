@@ -229,3 +229,42 @@ def test_hyperparameters_come_back_from_yaml_and_secrets_do_not(tmp_path: Path) 
     assert found.pop("kind") == "ReLU"
     assert found.pop("api_key") != "abcdefgh"
     assert found == {k: v for k, v in known.items() if k not in ("kind", "api_key")}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")  # which torch's writer calls
+def test_the_graph_of_a_module_that_was_not_trained_leaves_the_modes_of_its_parts(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("tensorboard")
+    module: Any = Small()
+    module.net[0].eval()
+
+    logger = nb.TensorBoardLogger(tmp_path, log_graph=True)
+    logger.log_graph(module, torch.rand(2, 4))
+    logger.finalize("success")
+
+    assert (module.training, module.net[0].training, module.net[2].training) == (True, False, True)
+    assert any(file.stat().st_size > 500 for file in tmp_path.rglob("events.*"))
+
+
+def test_hyperparameters_of_one_name_with_two_values_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Data(nb.LightningDataModule):
+        def __init__(self, rate: float) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+        def train_dataloader(self) -> Any:
+            return loader(4)
+
+    class Tuned(Small):
+        def __init__(self, rate: float) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    trainer(tmp_path).fit(Tuned(rate=0.1), datamodule=Data(rate=0.5))
+
+    said = capsys.readouterr().err
+    assert "the log has those of the module" in said
+    assert "names=rate" in said

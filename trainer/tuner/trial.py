@@ -100,11 +100,17 @@ def trial_of(trainer: TrainerParts, callbacks: list[Callback], **changed: Any) -
 
 
 @contextmanager
-def unchanged(module: LightningModule) -> Iterator[None]:
-    """Restore a module's weights and modes and all random number generators afterwards."""
+def unchanged(module: LightningModule, trainer: Any) -> Iterator[None]:
+    """Restore a module's weights and modes and all random number generators afterwards.
+
+    Args:
+        module: the module.
+        trainer: the trainer for which something is tried; the module is attached to it then.
+    """
     before = copy.deepcopy(module.state_dict())
     with undrawn(), kept_modes(module):
         try:
             yield
         finally:
             module.load_state_dict(before)
+            module.trainer = trainer

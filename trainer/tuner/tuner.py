@@ -90,7 +90,7 @@ class Tuner:
         data = Data(train_dataloaders, None, dataloaders, datamodule).arguments("fit")
         rising = RisingRate(found, early_stop_threshold)
         trial = trial_of(self._trainer, [rising], max_steps=num_training, limit_val_batches=0)
-        with unchanged(model):
+        with unchanged(model, self._trainer):
             trial.fit(model, **data)
         if update_attr and (rate := found.suggestion()) is not None:
             set_attribute(name, rate, model)
@@ -194,7 +194,7 @@ class Tuner:
         loop = trial.loop_of(method)
         loop.run = in_memory(loop.run)
         try:
-            with unchanged(model):
+            with unchanged(model, self._trainer):
                 options = {} if method in ("fit", "predict") else {"verbose": False}
                 getattr(trial, method)(model, **data.arguments(method), **options)
         except BatchTooLarge:
