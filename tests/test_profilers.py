@@ -65,7 +65,7 @@ def test_an_advanced_profile_has_the_functions_of_each_action(tmp_path: Path) ->
 
     trainer(tmp_path, profiler=profiler).fit(Names(), loader(8))
 
-    text = (tmp_path / "profile/fit-mine-rank0.txt").read_text()
+    text = (tmp_path / "profile/fit-mine.txt").read_text()
     assert "training_step\n" in text
     assert "cumtime" in text
     assert list((tmp_path / "profile").glob("*.prof"))
@@ -80,7 +80,7 @@ def test_a_profile_of_torch_has_operations_and_a_trace_in_the_runs_folder(
 
     assert "aten::" in capsys.readouterr().err
     assert run.run_folder is not None
-    trace = json.loads((run.run_folder.path / "fit-trace-rank0.json").read_text())
+    trace = json.loads((run.run_folder.path / "fit-trace.json").read_text())
     named = {event.get("name") for event in trace["traceEvents"]}
     assert {"mine", "training_step", "backward"} <= named
 
@@ -102,7 +102,7 @@ def test_a_profiler_of_ones_own_is_used(tmp_path: Path) -> None:
 
     trainer(tmp_path, profiler=Counts()).fit(Small(), loader(8))
 
-    assert (tmp_path / "fit-counts-rank0.txt").read_text() == "2 steps\n"
+    assert (tmp_path / "fit-counts.txt").read_text() == "2 steps\n"
 
 
 @pytest.mark.parametrize("profiler", ["simple", "advanced", "pytorch"])
@@ -142,3 +142,39 @@ def test_actions_that_do_not_match_are_refused() -> None:
     advanced.stop("a")
     with pytest.raises(nb.UsageError, match="nor has torch"):
         nb.PyTorchProfiler(emit_nvtx=True)
+
+
+def test_actions_outside_of_a_run_are_profiled_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for profiler in (
+        nb.SimpleProfiler(filename="simple"),
+        nb.AdvancedProfiler(filename="advanced", dump_stats=True),
+        nb.PyTorchProfiler(filename="pytorch", schedule=None),
+    ):
+        with profiler.profile("a/b"):
+            torch.ones(3)
+        profiler.describe()
+
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        *("simple.txt", "advanced.txt", "advanced-a_b.prof", "pytorch.txt"),
+        "pytorch-trace.json",
+    }
+    assert isinstance(profiler, nb.PyTorchProfiler)
+    assert "a/b" in {event.name for event in profiler.function_events or ()}
+
+
+def test_too_few_steps_for_the_schedule_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, profiler="pytorch").fit(Small(), loader(4))
+
+    assert "too few steps for its schedule" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["row_limit", "nonsense"])
+def test_arguments_that_the_table_does_not_take_are_refused(name: str) -> None:
+    with pytest.raises(nb.UsageError, match=f"table_kwargs has '{name}'"):
+        nb.PyTorchProfiler(table_kwargs={name: 1})

@@ -82,7 +82,8 @@ def _profiled(trainer: TrainerParts, function: Function) -> Iterator[None]:
     def folder() -> Path:
         return trainer.default_root_dir if trainer.run_folder is None else trainer.run_folder.path
 
-    profiler.setup(function, trainer.local_rank, folder)
+    rank = None if trainer.world.is_alone else trainer.local_rank
+    profiler.setup(function, rank, folder)
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Profiler: the base of profilers, and PassThroughProfiler, which does nothing."""
 
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any, ClassVar
 
 from ...bus.system.paths import as_path
 from ...bus.system.streams import notify_user
+
+_NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 
 
 class Profiler:
@@ -35,17 +38,19 @@ class Profiler:
         self.dirpath = None if dirpath is None else as_path(dirpath)
         self.filename = filename
         self._stage, self._rank = "", 0
+        self._has_others = False  # other processes profile too
         self._folder: Callable[[], Path] = Path.cwd
 
-    def setup(self, stage: str, local_rank: int, folder: Callable[[], Path]) -> None:
+    def setup(self, stage: str, local_rank: int | None, folder: Callable[[], Path]) -> None:
         """Prepare for a function.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
-            local_rank: which process of this machine it is.
+            local_rank: which process of this machine it is; None if there is only this one.
             folder: returns the folder of the run, for files.
         """
-        self._stage, self._rank, self._folder = stage, local_rank, folder
+        self._stage, self._rank, self._folder = stage, local_rank or 0, folder
+        self._has_others = local_rank is not None
 
     def teardown(self, stage: str) -> None:
         """End what was begun for a function.
@@ -105,18 +110,20 @@ class Profiler:
         if self.filename is not None:
             self.path_of("txt").write_text(text + "\n")
         elif self._rank == 0:
-            notify_user(f"nightbus: profile of {self._stage}\n{text}")
+            notify_user(f"nightbus: profile of {self._stage or 'actions'}\n{text}")
 
     def path_of(self, suffix: str, name: str = "") -> Path:
         """Return the path of a file for this function and process; its folder exists.
 
         Args:
             suffix: of the file, without a dot.
-            name: its name, unless ``filename`` was given.
+            name: what else it is called by; what no file may be called becomes ``_``.
         """
         folder = self._folder() if self.dirpath is None else self.dirpath
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{self._stage}-{self.filename or name}-rank{self._rank}.{suffix}"
+        rank = str(self._rank) if self._has_others else ""
+        parts = (self._stage, self.filename, rank, _NOT_IN_NAMES.sub("_", name))
+        return folder / f"{'-'.join(part for part in parts if part)}.{suffix}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the run, for copies and pickles."""

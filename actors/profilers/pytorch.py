@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd.profiler_util import EventList
 
 from ...bus.errors import UsageError
+from ...bus.system.logging_setup import get_logger
 from .profiler import Profiler
 
+_log = get_logger("nightbus.profilers")
+_OF_TABLE = signature(EventList.table).parameters
 _STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 
 
@@ -32,8 +36,11 @@ class PyTorchProfiler(Profiler):
         **profiler_kwargs: arguments of torch.profiler.profile, such as ``schedule``: by default,
             one step is left out, one is for warming up, and three are recorded.
 
+    Attributes:
+        function_events: the events that were recorded last; None before.
+
     Raises:
-        UsageError: torch.profiler.profile has no such argument.
+        UsageError: torch.profiler.profile, or the table, has no such argument.
     """
 
     def __init__(
@@ -55,27 +62,39 @@ class PyTorchProfiler(Profiler):
                     f"PyTorchProfiler has no argument {name!r}, nor has torch.profiler.profile"
                 )
         self._by_shapes, self._exports = group_by_input_shapes, export_to_chrome
+        for name in table_kwargs or {}:
+            if name in ("self", "row_limit", "sort_by") or name not in _OF_TABLE:
+                raise UsageError(
+                    f"table_kwargs has {name!r}; expected arguments of the table that "
+                    "PyTorchProfiler does not have itself: "
+                    f"{', '.join(sorted({*_OF_TABLE} - {'self', 'row_limit', 'sort_by'}))}"
+                )
         has_gpu = torch.cuda.is_available()
         self._table = {
             "row_limit": row_limit,
             "sort_by": sort_by_key or ("cuda_time_total" if has_gpu else "cpu_time_total"),
             **(table_kwargs or {}),
         }
+        self._users_own = profiler_kwargs.pop("on_trace_ready", None)
         self._options = {"record_shapes": group_by_input_shapes, **profiler_kwargs}
+        self.function_events: EventList | None = None
         self._profile: torch.profiler.profile | None = None
         self._ranges: dict[str, Any] = {}
         self._text = ""
 
-    def setup(self, stage: str, local_rank: int, folder: Callable[[], Path]) -> None:
+    def setup(self, stage: str, local_rank: int | None, folder: Callable[[], Path]) -> None:
         """Begin to profile.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
-            local_rank: which process of this machine it is.
+            local_rank: which process of this machine it is; None if there is only this one.
             folder: returns the folder of the run, for files.
         """
         super().setup(stage, local_rank, folder)
-        self._text = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._text, self.function_events = "", None
         options: dict[str, Any] = {
             "schedule": torch.profiler.schedule(wait=1, warmup=1, active=3, repeat=1),
             "on_trace_ready": self._keep,
@@ -92,17 +111,29 @@ class PyTorchProfiler(Profiler):
         """
         self._ranges.clear()
         profile, self._profile = self._profile, None
-        if profile is not None:
-            profile.__exit__(None, None, None)
+        if profile is None:
+            return
+        profile.__exit__(None, None, None)
+        if self.function_events is None:
+            _log.warning(
+                "PyTorchProfiler: there were too few steps for its schedule, and nothing was "
+                "recorded; schedule=None records all steps",
+                stage=stage or "actions",
+            )
 
     def _keep(self, profile: torch.profiler.profile) -> None:
         averages = profile.key_averages(group_by_input_shape=self._by_shapes)
         self._text = averages.table(**self._table)
+        self.function_events = profile.events()
         if self._exports:
             profile.export_chrome_trace(str(self.path_of("json", "trace")))
+        if self._users_own is not None:
+            self._users_own(profile)
 
     def start(self, action_name: str) -> None:
-        """Begin an action, which is a range in the trace."""
+        """Begin an action, which is a range in the trace; outside of a run, profiling begins."""
+        if self._profile is None and not self._stage:
+            self._begin()
         if self._profile is not None and action_name not in self._ranges:
             entered = torch.profiler.record_function(action_name)
             entered.__enter__()
@@ -132,9 +163,14 @@ class PyTorchProfiler(Profiler):
         return stepping
 
     def summary(self) -> str:
-        """Return the table of operations; empty if there were too few steps to record one."""
+        """Return the table of operations; empty if there were too few steps to record one.
+
+        Outside of a run, profiling ends.
+        """
+        if not self._stage:
+            self.teardown("")
         return self._text
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out the profiler that runs."""
-        return {**super().__getstate__(), "_profile": None, "_ranges": {}}
+        return {**super().__getstate__(), "_profile": None, "_ranges": {}, "function_events": None}
