@@ -24,10 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 fine, 1 error, 2 the call or the data is wrong.
     """
     options = _parser().parse_args(arguments)
-    from examples.event_classification.commands import COMMANDS  # --help does not wait for torch
+    from examples.event_classification.commands import run  # here: --help does not wait for torch
 
     try:
-        COMMANDS[options.command](options)
+        run(options)
     except (nb.NightbusError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE if isinstance(error, nb.UsageError) else ERROR
@@ -143,6 +143,7 @@ def _add_demo(commands: "Commands") -> None:
     demo.add_argument("--no-pred", action="store_true", help="show the input and the truth alone")
     demo.add_argument("--show", action="store_true", help="show it in a window too, with OpenCV")
     demo.add_argument("--fps", type=int, default=30, help="frames in a second (30)")
+    demo.add_argument("--root-dir", metavar="DIR", help="parent of videos/ (as in training)")
     demo.add_argument("--epoch", type=int, default=0, help="number in the video's name (0)")
 
 

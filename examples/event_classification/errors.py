@@ -39,5 +39,5 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> nb.UsageError:
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return nb.UsageError(f"there is no {what} {name!r}; {hint}There are: {', '.join(names)}")
+    hint = f"did you mean {near[0]}? There are" if near else "there are"
+    return nb.UsageError(f"there is no {what} {name!r}; {hint}: {', '.join(names)}")
