@@ -124,3 +124,15 @@ def test_manual_optimization_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(nb.UsageError, match="does nothing with manual optimization"):
         run.fit(Manual(), loader())
+
+
+def test_hooks_that_are_called_for_steps_alone_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Steps(Small):
+        def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+            super().optimizer_step(*args, **kwargs)
+
+    trainer(tmp_path, callbacks=[GradientAccumulationScheduler({0: 2})]).fit(Steps(), loader(8))
+
+    assert "called for steps, not for each batch" in capsys.readouterr().err

@@ -180,3 +180,13 @@ def test_a_single_parameter_group_is_called_by_its_name(tmp_path: Path) -> None:
     monitor = nb.LearningRateMonitor()
     trainer(tmp_path, callbacks=[monitor]).fit(Named(), loader())
     assert monitor.lrs == {"lr-SGD/linear": [0.1]}
+
+
+def test_an_optimizer_without_momentum_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = LearningRateMonitor(log_momentum=True)
+    fit(tmp_path, lambda module: torch.optim.ASGD(module.parameters(), lr=0.1), callback)
+
+    assert "have no momentum, which is recorded as 0" in capsys.readouterr().err
+    assert callback.last_momentum_values == {"lr-ASGD-momentum": 0.0}

@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...bus.errors import UsageError
+from ...bus.system.logging_setup import get_logger
 from ..callback import Callback
+from ..overrides import is_own
 
 if TYPE_CHECKING:
     from ..module import LightningModule
     from ..trainer_type import Trainer
+
+
+_log = get_logger("nightbus.gradient_accumulation_scheduler")
+_OF_STEPS = ("optimizer_step", "optimizer_zero_grad")
 
 
 class GradientAccumulationScheduler(Callback):
@@ -69,6 +75,12 @@ class GradientAccumulationScheduler(Callback):
                 raise UsageError(
                     f"truncated_bptt_steps={split_size} steps after each split of a batch; a "
                     "GradientAccumulationScheduler cannot be combined with it"
+                )
+            if own := [hook for hook in _OF_STEPS if is_own(module, hook)]:
+                _log.warning(
+                    "hooks of the module are called for steps, not for each batch, while gradients "
+                    "are accumulated",
+                    hooks=", ".join(own),
                 )
         self._before = trainer.accumulate_grad_batches
         trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)

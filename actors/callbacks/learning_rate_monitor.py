@@ -77,6 +77,16 @@ class LearningRateMonitor(Callback):
         self._names = _names(trainer.optimization.optimizers, trainer.optimization.schedulers)
         if not trainer.optimization.optimizers:
             _log.warning("LearningRateMonitor: there is no optimizer")
+        without = {
+            type(optimizer).__name__
+            for optimizer in trainer.optimization.optimizers
+            if not {"momentum", "betas"} & optimizer.param_groups[0].keys()
+        }
+        if self.log_momentum and without:
+            _log.warning(
+                "LearningRateMonitor: optimizers have no momentum, which is recorded as 0",
+                optimizers=", ".join(sorted(without)),
+            )
 
     def on_train_batch_start(
         self, trainer: "Trainer", module: "LightningModule", batch: Any, batch_idx: int
