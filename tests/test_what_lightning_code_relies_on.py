@@ -164,3 +164,62 @@ def test_warnings_can_be_those_of_python(monkeypatch: pytest.MonkeyPatch) -> Non
             get_logger("nightbus.test").warning("again")
 
     assert found[0].filename == __file__
+
+
+def test_unknown_keys_of_optimizers_and_schedulers_are_reported_and_ignored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class More(Small):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            scheduler = {"scheduler": StepLR(optimizer, 1), "colour": "red"}
+            return {"optimizer": optimizer, "lr_scheduler": scheduler, "flavour": "sweet"}
+
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(More(), loader(4))
+
+    said = capsys.readouterr().err
+    assert "the keys colour, which are ignored" in said
+    assert "the keys flavour, which are ignored" in said
+    assert run.global_step == 1
+
+
+def test_a_whole_float_above_one_is_a_number_of_batches(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1, limit_train_batches=3.0)
+    run.fit(Small(), loader(24))
+    assert run.global_step == 3
+
+
+def test_several_loaders_are_overfit_in_a_fixed_order(tmp_path: Path) -> None:
+    class Notes(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[Any] = []
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.seen += [batch["a"][0], batch["b"][0]]
+            return super().training_step(batch["a"], batch_idx)
+
+    module = Notes()
+    shuffled = {"a": loader(24, shuffle=True), "b": loader(24, shuffle=True)}
+    trainer(tmp_path, max_epochs=2, overfit_batches=1).fit(module, shuffled)
+
+    first = dataset().tensors[0][:4]
+    assert len(module.seen) == 4
+    assert all(torch.equal(x, first) for x in module.seen)
+
+
+def test_the_trainer_knows_after_a_run_that_it_validated(tmp_path: Path) -> None:
+    class Notes(Small):
+        def val_dataloader(self) -> Any:
+            asked.append(self.trainer.sanity_checking)
+            return loader(4)
+
+    asked: list[bool] = []
+    run = trainer(tmp_path, fast_dev_run=1)
+    assert run.fast_dev_run is True
+    run.fit(Notes(), loader(4))
+    assert run.enable_validation
+
+    trainer(tmp_path, max_steps=1).fit(Notes(), loader(4))
+    assert asked == [False, True]

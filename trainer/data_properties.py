@@ -128,8 +128,8 @@ class DataProperties(LoopContext):
 
     @property
     def enable_validation(self) -> bool:
-        """True if ``fit`` validates: there is a validation_step, and there is data for it."""
-        return self.function is not None and self.loaders.can_validate
+        """True if ``fit`` validates, or did last: there is a validation_step, and data for it."""
+        return self.state.fn is not None and self.loaders.can_validate
 
 
 def _or_inf(number: int | None) -> Batches:

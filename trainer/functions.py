@@ -104,8 +104,8 @@ def _sanity_check(trainer: TrainerParts) -> None:
     if not trainer.loaders.wants_sanity_check:
         return
     with undrawn():
-        trainer.loaders.evaluation("validate")
         trainer.loaders.sanity_checking = True
+        trainer.loaders.evaluation("validate")
         trainer.metrics.begin_trial()
         module, callbacks = trainer.lightning_module, trainer.participants.callbacks_in_order
         owners = [*module.modules(), trainer.datamodule, *callbacks]

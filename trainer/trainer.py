@@ -410,7 +410,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
     ) -> tuple[int | None, int]:
         if not isinstance(fast_dev_run, bool):
             check_at_least("fast_dev_run", fast_dev_run, 0)
-        self.fast_dev_run = fast_dev_run
+        self.fast_dev_run = True if fast_dev_run == 1 else fast_dev_run
         if fast_dev_run:
             batches = int(fast_dev_run)
             self.loaders.run_batches(batches)

@@ -7,6 +7,7 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     DistributedSampler,
+    IterableDataset,
     RandomSampler,
     SequentialSampler,
     SubsetRandomSampler,
@@ -14,9 +15,12 @@ from torch.utils.data import (
 )
 
 from ...bus.errors import UsageError
+from ...bus.system.logging_setup import get_logger
 from .combined_loader import CombinedLoader, CombineMode, like
 from .loader_copy import copy_loader, is_map_style
 from .shard_sampler import ShardSampler
+
+_log = get_logger("nightbus.loaders", of_all_ranks=True)
 
 
 def training_loader(loaders: Any, mode: CombineMode) -> Any:
@@ -99,13 +103,15 @@ def check_limit(name: str, limit: Any) -> Any:
 
     Args:
         name: the argument's name, for errors.
-        limit: a number of batches (int) or a share (float).
+        limit: a number of batches (int, or a whole float above 1), or a share (float).
 
     Raises:
         UsageError: it is neither a share between 0 and 1 nor a number of batches.
     """
     if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 0:
         raise UsageError(f"{name}={limit!r}: expected a number of batches, or a share 0.0 to 1.0")
+    if isinstance(limit, float) and limit > 1.0 and limit.is_integer():
+        return int(limit)
     if isinstance(limit, float) and limit > 1.0:
         raise UsageError(
             f"{name}={limit!r}: a share is at most 1.0; for {limit:g} batches use an int"
@@ -114,9 +120,24 @@ def check_limit(name: str, limit: Any) -> Any:
 
 
 def without_shuffling(loader: Any) -> Any:
-    """Return the same loader in a fixed order, for intended overfitting."""
-    if not isinstance(loader, DataLoader) or not isinstance(loader.sampler, RandomSampler):
+    """Return the same loader, or collection of loaders, in a fixed order for overfitting.
+
+    A warning says that a loader is not read in its own order.
+    """
+    if isinstance(loader, CombinedLoader):
+        return loader.with_each(without_shuffling)
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return loader
+    if loader.batch_size is None or isinstance(
+        loader.sampler, SequentialSampler | DistributedSampler
+    ):
+        return loader
+    if type(loader.batch_sampler) is not BatchSampler:
+        return loader
+    _log.warning(
+        "overfit_batches reads the same batches in each epoch: the dataset's order instead of "
+        f"that of the dataloader's {type(loader.sampler).__name__}"
+    )
     return copy_loader(
         loader,
         batch_size=loader.batch_size,

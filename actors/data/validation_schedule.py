@@ -44,7 +44,8 @@ class ValidationSchedule:
             if seconds < 0:
                 raise UsageError(f"val_check_interval={interval!r}: a time is at least 0")
             return seconds
-        if check_limit("val_check_interval", interval) == 0:
+        interval = self.interval = check_limit("val_check_interval", interval)
+        if interval == 0:
             raise UsageError(
                 f"val_check_interval={interval!r}: expected a number of batches of at least 1, a "
                 "share above 0.0, or a time; limit_val_batches=0 leaves validation out"

@@ -1,6 +1,6 @@
 """Checks what ``configure_optimizers`` returned, and converts it to one form."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
@@ -100,13 +100,14 @@ def _check_optimizers(entries: Sequence[Any]) -> None:
 def _from_dicts(entries: Sequence[Mapping[str, Any]]) -> ConfiguredOptimizers:
     for entry in entries:
         unknown = set(entry) - _OPTIMIZER_KEYS
-        if unknown or "optimizer" not in entry:
+        if unknown & _SCHEDULER_KEYS or "optimizer" not in entry:
             raise UsageError(
                 "configure_optimizers returned a dict with the keys "
                 f"{', '.join(sorted(map(str, entry)))}; expected 'optimizer' and optionally "
                 "'lr_scheduler', 'monitor' and 'frequency'; options of the scheduler belong "
                 "into a dict under 'lr_scheduler'"
             )
+        _report_unknown(unknown, "configure_optimizers returned a dict", _OPTIMIZER_KEYS)
     optimizers = [entry["optimizer"] for entry in entries]
     _check_optimizers(optimizers)
     schedulers: list[LRSchedulerConfig] = []
@@ -115,6 +116,14 @@ def _from_dicts(entries: Sequence[Mapping[str, Any]]) -> ConfiguredOptimizers:
             monitor = entry.get("monitor")
             schedulers.append(_scheduler_config(entry["lr_scheduler"], optimizers, monitor))
     return ConfiguredOptimizers(optimizers, schedulers, _frequencies(entries))
+
+
+def _report_unknown(unknown: Collection[Any], what: str, known: Collection[str]) -> None:
+    if unknown:
+        _log.warning(
+            f"{what} with the keys {', '.join(sorted(map(str, unknown)))}, which are ignored; "
+            f"known are {', '.join(sorted(known))}"
+        )
 
 
 def _frequencies(entries: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -140,12 +149,13 @@ def _scheduler_config(
 ) -> LRSchedulerConfig:
     if isinstance(entry, Mapping):
         unknown = set(entry) - _SCHEDULER_KEYS
-        if unknown or "scheduler" not in entry:
+        if "scheduler" not in entry:
             raise UsageError(
                 f"an lr_scheduler dict has {', '.join(sorted(_SCHEDULER_KEYS))}; this one has "
                 f"{', '.join(sorted(map(str, entry)))}"
             )
-        config = LRSchedulerConfig(**entry)
+        _report_unknown(unknown, "an lr_scheduler dict", _SCHEDULER_KEYS)
+        config = LRSchedulerConfig(**{k: v for k, v in entry.items() if k not in unknown})
     else:
         config = LRSchedulerConfig(entry)
     scheduler = config.scheduler
