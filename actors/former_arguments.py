@@ -343,7 +343,9 @@ def meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mappin
 
 def _separate_strategy(given: dict[str, Any]) -> None:
     """Give the strategy that is named as ``accelerator`` to its own argument."""
-    named = given.get("accelerator")
+    named: Any = given.get("accelerator")
+    if hasattr(named, "is_available"):  # one of Lightning's accelerators, see compat
+        named = given["accelerator"] = named.argument
     own = _FORMER_ACCELERATORS.get(named) if isinstance(named, str) else None
     if own is not None:
         _say_what_is_meant("accelerator", given.pop("accelerator"), own)

@@ -149,6 +149,12 @@ HOME_OF = {
         ".trainer.lightning_cli.types",
     ),
     "get_standard_metrics": ".actors.callbacks.progress_bar",
+    **dict.fromkeys(
+        ("Accelerator", "CPUAccelerator", "CUDAAccelerator", "GPUAccelerator", "MPSAccelerator"),
+        ".compat.accelerators",
+    ),
+    "find_usable_cuda_devices": ".compat.accelerators",
+    **dict.fromkeys(("get_filesystem", "_PATH", "_MAP_LOCATION_TYPE"), ".compat.files"),
     "HyperparametersMixin": ".actors.hyperparameters",
     "LRSchedulerConfig": ".actors.optimization.lr_schedulers",
     "LRScheduler": "torch.optim.lr_scheduler",
@@ -169,6 +175,7 @@ OTHER_NAME_OF = {
     "BaseProfiler": "Profiler",
     "DDPPlugin": "DDPStrategy",
     "DummyExperiment": "SilentLogger",
+    "GPUAccelerator": "CUDAAccelerator",
     "DummyLogger": "SilentLogger",
     "LightningLoggerBase": "Logger",
     "metrics_to_scalars": "convert_tensors_to_scalars",
@@ -257,9 +264,7 @@ _INSTEAD = {
     ),
     "DistributedSamplerWrapper": "use the Trainer, which shards a loader with any sampler",
     "UnrepeatedDistributedSampler": "use the Trainer, which shards loaders without repeating",
-    **dict.fromkeys(
-        ("get_filesystem", "atomic_save"), "use pathlib and torch.save: files are local"
-    ),
+    "atomic_save": "use pathlib and torch.save: files are local",
     **dict.fromkeys(
         (
             "FSDPStrategy",
@@ -292,7 +297,6 @@ _INSTEAD = {
     **dict.fromkeys(
         ("LayerSync", "TorchSyncBatchNorm", "layer_sync"), "use Trainer(sync_batchnorm=True)"
     ),
-    "find_usable_cuda_devices": "use Trainer(accelerator='gpu', devices=2) or CUDA_VISIBLE_DEVICES",
     **dict.fromkeys(
         ("Tqdm", "CustomProgress", "MetricsTextColumn", "CustomBarColumn", "CustomTimeColumn"),
         _DRAWN,

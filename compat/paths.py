@@ -59,6 +59,7 @@ _PYTORCH = {
     "core.module": "LightningModule",
     "core.optimizer": "LightningOptimizer",
     "core.saving": (
+        "get_filesystem "
         "load_hparams_from_tags_csv load_hparams_from_yaml save_hparams_to_tags_csv "
         "save_hparams_to_yaml"
     ),
@@ -231,7 +232,7 @@ _FABRIC = {
     "utilities.seed": _PYTORCH["utilities.seed"],
     "utilities.spike": "TrainingSpikeException",
     "utilities.throughput": "Throughput get_available_flops measure_flops",
-    "utilities.types": "LRScheduler Optimizable Steppable",
+    "utilities.types": "LRScheduler Optimizable Steppable _MAP_LOCATION_TYPE _PATH",
     "utilities.warnings": "PossibleUserWarning disable_possible_user_warnings",
     "wrappers": "is_wrapped",
 }

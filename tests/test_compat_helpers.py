@@ -153,6 +153,27 @@ def test_intervals_have_names() -> None:
     assert callbacks.prediction_writer.WriteInterval.BATCH == "batch"
 
 
+def test_accelerators_are_taken_for_their_names_and_asked_for_devices() -> None:
+    accelerators: Any = import_module("nightbus.compat.lightning.pytorch.accelerators")
+
+    assert nb.Trainer(max_epochs=1, accelerator=accelerators.CPUAccelerator()).device.device == (
+        torch.device("cpu")
+    )
+    assert accelerators.CUDAAccelerator.is_available() == torch.cuda.is_available()
+    assert accelerators.cuda.find_usable_cuda_devices(0) == []
+    with pytest.raises(ValueError, match="this machine has"):
+        accelerators.cuda.find_usable_cuda_devices(1000)
+    with pytest.raises(nb.UsageError, match="accelerator='': expected 'auto'"):
+        nb.Trainer(max_epochs=1, accelerator=type("Own", (accelerators.Accelerator,), {})())
+
+
+def test_file_systems_are_those_of_fsspec(tmp_path: Path) -> None:
+    saving: Any = import_module("nightbus.compat.lightning.pytorch.core.saving")
+    (tmp_path / "here").write_text("text")
+
+    assert saving.get_filesystem(tmp_path).exists(str(tmp_path / "here"))
+
+
 @pytest.mark.parametrize(
     ("path", "name", "advice"),
     [
