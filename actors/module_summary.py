@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 _log = get_logger("nightbus.module_summary")
 _UNITS = (" ", "K", "M", "B", "T")
-_UNKNOWN = "?"
-_OF_NO_PART = "other params"
-_NOT_APPLICABLE = "n/a"
+UNKNOWN_SIZE = "?"
+LEFTOVER_PARAMS_NAME = "other params"
+NOT_APPLICABLE = "n/a"
 Columns = list[tuple[str, list[str]]]
 
 
@@ -35,16 +35,16 @@ class LayerSummary:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._in_size: str | list[Any] = _UNKNOWN
-        self._out_size: str | list[Any] = _UNKNOWN
+        self._in_size: str | list[Any] = UNKNOWN_SIZE
+        self._out_size: str | list[Any] = UNKNOWN_SIZE
         self._hook_handle: RemovableHandle | None = None
         if not isinstance(module, torch.jit.ScriptModule):  # which takes no such hook
             self._hook_handle = module.register_forward_hook(self._take, with_kwargs=True)
 
     def _take(self, _: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         given = (*args, *kwargs.values())
-        self._in_size = parse_batch_shape(given[0] if len(given) == 1 else given) or _UNKNOWN
-        self._out_size = parse_batch_shape(output) or _UNKNOWN
+        self._in_size = parse_batch_shape(given[0] if len(given) == 1 else given) or UNKNOWN_SIZE
+        self._out_size = parse_batch_shape(output) or UNKNOWN_SIZE
         self.detach_hook()
 
     def detach_hook(self) -> None:
@@ -246,8 +246,8 @@ class ModuleSummary:
             if not any(name.startswith(f"{part}.") for part in self._layers)
         )
         if self._layers and left:
-            row = [" ", _OF_NO_PART, _NOT_APPLICABLE, get_human_readable_count(left)]
-            for (_, cells), cell in zip(columns, [*row, *[_NOT_APPLICABLE] * 4], strict=False):
+            row = [" ", LEFTOVER_PARAMS_NAME, NOT_APPLICABLE, get_human_readable_count(left)]
+            for (_, cells), cell in zip(columns, [*row, *[NOT_APPLICABLE] * 4], strict=False):
                 cells.append(cell)
         return columns
 
@@ -353,7 +353,7 @@ def parse_batch_shape(batch: Any) -> str | list[Any]:
         return list(batch.shape)
     if isinstance(batch, list | tuple):
         return [parse_batch_shape(entry) for entry in batch]
-    return _UNKNOWN
+    return UNKNOWN_SIZE
 
 
 def _size(parameter: nn.Parameter) -> int:

@@ -95,8 +95,11 @@ HOME_OF = {
     ),
     **dict.fromkeys(
         (
+            "LEFTOVER_PARAMS_NAME",
             "LayerSummary",
             "ModuleSummary",
+            "NOT_APPLICABLE",
+            "UNKNOWN_SIZE",
             "get_formatted_model_size",
             "get_human_readable_count",
             "parse_batch_shape",

@@ -176,12 +176,12 @@ _PYTORCH = {
     "utilities.metrics": "metrics_to_scalars",
     "utilities.model_helpers": "get_torchvision_model is_overridden",
     "utilities.model_summary": (
-        "LayerSummary ModelSummary get_formatted_model_size get_human_readable_count "
-        "parse_batch_shape summarize"
+        "LEFTOVER_PARAMS_NAME LayerSummary ModelSummary NOT_APPLICABLE UNKNOWN_SIZE "
+        "get_formatted_model_size get_human_readable_count parse_batch_shape summarize"
     ),
     "utilities.model_summary.model_summary": (
-        "LayerSummary ModelSummary get_formatted_model_size get_human_readable_count "
-        "parse_batch_shape summarize"
+        "LEFTOVER_PARAMS_NAME LayerSummary ModelSummary NOT_APPLICABLE UNKNOWN_SIZE "
+        "get_formatted_model_size get_human_readable_count parse_batch_shape summarize"
     ),
     "utilities.parameter_tying": "find_shared_parameters set_shared_parameters",
     "utilities.parsing": (

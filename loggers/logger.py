@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ..actors.process.rank_zero import is_main
 from ..bus.events import Media
+from ..bus.system.paths import refuse_address
 from ..sinks.logger_sink import LoggerSink
 from ..sinks.silent_logger import SilentLogger
 
@@ -273,5 +274,9 @@ def as_folder(path: str | os.PathLike[str]) -> str:
 
     Args:
         path: the folder.
+
+    Raises:
+        UsageError: it is the address of something elsewhere.
     """
+    refuse_address(path)
     return os.path.expanduser(os.path.expandvars(os.fspath(path)))

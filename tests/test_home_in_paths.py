@@ -85,3 +85,19 @@ def test_verbs_and_replay_find_a_run_in_the_home(home: Path, capsys: Any) -> Non
 def test_a_home_that_nobody_has_is_said() -> None:
     with pytest.raises(nb.UsageError, match="give the whole path"):
         trainer(Path("~nobody-of-this-name/x"))
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda address: nb.Trainer(default_root_dir=address),
+        lambda address: nb.ModelCheckpoint(address),
+        lambda address: nb.CSVLogger(address).log_dir,
+        lambda address: nb.load_checkpoint(address),
+    ],
+)
+def test_an_address_is_no_folder(home: Path, give: Any) -> None:
+    with pytest.raises(nb.UsageError, match=r"s3://\.\.\.: files are local; give a folder"):
+        give("s3://bucket/runs")
+
+    assert list(Path.cwd().iterdir()) == []
