@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..errors import RankMessageError
 from .connection import Connection
-from .messages import Hello, Message, failure
+from .messages import Hello, Message, Whereabouts, failure
 from .private_folder import PrivateFolder
 
 GREETING_S = 10.0
@@ -59,6 +59,7 @@ class Desk:
         self._ranks, self._token, self._selector = ranks, token, selector
         self._connections: dict[int, Connection] = {}
         self._greeted: set[int] = set()
+        self._said: list[Message] = []  # to all, while some were still to say who they are
         self._strangers: list[_Stranger] = []
         self._listening: list[socket.socket] = []
         self.arrived: deque[tuple[int, Message | None]] = deque()
@@ -123,9 +124,10 @@ class Desk:
         self._unwatch(connection)
         self._watch(connection, lambda: self._receive(hello.rank))
         self.arrived += ((hello.rank, message) for message in messages[:1] + others)
-        if connection.has_ended:
-            self._drop(hello.rank)
-        elif len(self._greeted) == self._ranks - 1:
+        for said in self._said:
+            connection.send(said)
+        self._settle(hello.rank)
+        if len(self._greeted) == self._ranks - 1:
             self._stop_listening()
 
     def _is_expected(self, hello: Hello) -> bool:
@@ -219,7 +221,9 @@ class Desk:
             self._settle(rank)
 
     def send_all(self, message: Message) -> None:
-        """Send a message to all ranks that are connected."""
+        """Send a message to all ranks; those that connect later get it then."""
+        if len(self._greeted) < self._ranks - 1 and not isinstance(message, Whereabouts):
+            self._said.append(message)
         for rank in list(self._connections):
             self.send(rank, message)
 
@@ -229,7 +233,7 @@ class Desk:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(listening)
             listening.close()
-        self._listening = []
+        self._listening, self._said = [], []
         self._folder.remove()
 
     def leave_to_parent(self) -> None:

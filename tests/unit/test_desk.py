@@ -88,6 +88,18 @@ def test_what_the_desk_sends_reaches_all_ranks(room: Room) -> None:
     assert [each.receive() for each in ranks] == [[Decision(0, holds=True)]] * 2
 
 
+def test_what_is_sent_to_all_reaches_a_rank_that_says_later_who_it_is(room: Room) -> None:
+    first = room.rank(1)
+    for message in (Whereabouts(0, 1, 7), Decision(0, holds=True), Decision(1, holds=False)):
+        room.desk.send_all(message)
+    last = room.rank(2)
+    room.desk.send_all(Decision(2, holds=True))
+
+    said = [Decision(0, holds=True), Decision(1, holds=False), Decision(2, holds=True)]
+    assert first.receive()[1:] == said
+    assert last.receive() == said
+
+
 def test_a_rank_of_another_machine_comes_over_tcp(room: Room) -> None:
     connected = socket.create_connection(("127.0.0.1", room.desk.port))
     room.sockets.append(connected)
