@@ -19,7 +19,7 @@ from lightning_utilities.core.rank_zero import rank_zero_debug as rank_zero_debu
 from lightning_utilities.core.rank_zero import rank_zero_deprecation as rank_zero_deprecation
 from lightning_utilities.core.rank_zero import rank_zero_info as rank_zero_info
 from lightning_utilities.core.rank_zero import rank_zero_only as rank_zero_only
-from lightning_utilities.core.rank_zero import rank_zero_warn as rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_warn as _rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -159,6 +159,29 @@ class Optimizable(Steppable, Protocol):
         Args:
             state_dict: the state.
         """
+
+
+def rank_zero_warn(
+    message: str | Warning,
+    category: type[Warning] | int = UserWarning,
+    stacklevel: int = 4,
+    **kwargs: Any,
+) -> None:
+    """Warn in the process of rank 0 only.
+
+    Args:
+        message: the warning.
+        category: its category, in second place as in Lightning 1.x; there, a number is the
+            stacklevel, as in Lightning 2.
+        stacklevel: number of the caller in the stack whose line is shown.
+        **kwargs: as for ``warnings.warn``.
+    """
+    kind: type[Warning] = UserWarning
+    if isinstance(category, int):
+        stacklevel = category
+    else:
+        kind = category
+    _rank_zero_warn(message, stacklevel=stacklevel, category=kind, **kwargs)
 
 
 def disable_possible_user_warnings(module: str = "") -> None:

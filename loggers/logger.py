@@ -93,6 +93,10 @@ class Logger(ABC):
     def save(self) -> None:  # noqa: B027  (subclasses need not have it)
         """Write what is held back; nothing by default."""
 
+    def close(self) -> None:
+        """Call ``save``; the name of it in Lightning 1.x."""
+        self.save()
+
     def finalize(self, status: str) -> None:
         """End the experiment, after ``save``.
 

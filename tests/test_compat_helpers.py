@@ -167,6 +167,15 @@ def test_accelerators_are_taken_for_their_names_and_asked_for_devices() -> None:
         nb.Trainer(max_epochs=1, accelerator=type("Own", (accelerators.Accelerator,), {})())
 
 
+def test_the_category_of_a_warning_of_rank_0_may_stand_second() -> None:
+    utilities: Any = import_module("nightbus.compat.lightning.pytorch.utilities")
+
+    with pytest.warns(FutureWarning, match="of 1.x"):
+        utilities.rank_zero_warn("of 1.x", FutureWarning)
+    with pytest.warns(UserWarning, match="of 2.x"):
+        utilities.rank_zero_warn("of 2.x", category=UserWarning, stacklevel=3)
+
+
 def test_file_systems_are_those_of_fsspec(tmp_path: Path) -> None:
     saving: Any = import_module("nightbus.compat.lightning.pytorch.core.saving")
     (tmp_path / "here").write_text("text")

@@ -28,6 +28,17 @@ def test_what_is_trained_on_and_how_is_told_under_names_of_1x() -> None:
     assert run.distributed_sampler_kwargs == {"num_replicas": 1, "rank": 0}
 
 
+def test_devices_of_the_machine_are_told() -> None:
+    assert nb.Trainer(**QUIET, max_epochs=1, devices=2).device_ids == [0, 1]
+
+
+def test_readings_of_an_iterable_are_an_action() -> None:
+    profiler = nb.SimpleProfiler()
+
+    assert list(profiler.profile_iterable("ab", "read")) == ["a", "b"]
+    assert len(profiler.recorded_durations["read"]) == 3  # the last finds the end
+
+
 def test_a_job_of_slurm_is_told_unless_it_is_interactive(monkeypatch: pytest.MonkeyPatch) -> None:
     run = nb.Trainer(**QUIET, max_epochs=1)
     monkeypatch.setenv("SLURM_JOB_ID", "7")

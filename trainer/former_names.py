@@ -12,6 +12,7 @@ from .stages import Function
 class FormerNames(TrainerParts):
     """What scripts and callbacks for Lightning 1.x read off a Trainer."""
 
+    _given_formerly: dict[str, Any]
     _used_checkpoints: dict[Function, str]
 
     def get_model(self) -> LightningModule:
@@ -51,6 +52,12 @@ class FormerNames(TrainerParts):
         return self.num_devices
 
     @property
+    def gpus(self) -> Any:
+        """``Trainer(gpus=...)`` as it was given, or ``devices`` with GPUs."""
+        given = self._given_formerly.get("gpus")
+        return self.arguments["devices"] if given is None and self._is_on_gpu else given
+
+    @property
     def num_gpus(self) -> int:
         """Number of GPUs of this machine that train."""
         return self.num_devices if self._is_on_gpu else 0
@@ -58,11 +65,11 @@ class FormerNames(TrainerParts):
     @property
     def root_gpu(self) -> int | None:
         """Index of the GPU of this process; None without one."""
-        return self.device_ids[0] if self._is_on_gpu else None
+        return (self.device.device.index or 0) if self._is_on_gpu else None
 
     @property
     def data_parallel_device_ids(self) -> list[int] | None:
-        """Indices of the GPUs of this process; None without one."""
+        """Indices of the GPUs of this machine that train; None without one."""
         return self.device_ids if self._is_on_gpu else None
 
     @property

@@ -68,6 +68,7 @@ class TrainerProperties(DataProperties):
     hang_timeout: float | None
     inference_mode: bool
     announced_iterations: int
+    _device_ids: list[int]
 
     if not TYPE_CHECKING:  # type checkers have to report unknown names
 
@@ -233,8 +234,8 @@ class TrainerProperties(DataProperties):
 
     @property
     def device_ids(self) -> list[int]:
-        """Indices of the devices that this process trains on."""
-        return [self.device.device.index or 0]
+        """Indices of the devices of this machine that train, each in a process of its own."""
+        return list(self._device_ids)
 
     @property
     def log_dir(self) -> str | None:

@@ -260,6 +260,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             check_requeue()
         self.slurm_requeue = slurm_requeue
         self.device = Device(accelerator, precision, asked.index_of(self.world, accelerator))
+        self._device_ids = asked.of_machine(self.world)
         self._arguments["precision"] = self.device.precision
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
         self.strict_recording = strict_recording

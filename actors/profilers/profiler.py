@@ -3,14 +3,16 @@
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ...bus.system.paths import as_path
 from ...bus.system.streams import notify_user
+
+T = TypeVar("T")
 
 _NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
 
@@ -83,6 +85,22 @@ class Profiler:
             yield action_name
         finally:
             self.stop(action_name)
+
+    def profile_iterable(self, iterable: Iterable[T], action_name: str) -> Iterator[T]:
+        """Yield what an iterable has, each reading profiled as an action; a name of Lightning 1.x.
+
+        Args:
+            iterable: what is read.
+            action_name: the action's name.
+        """
+        entries = iter(iterable)
+        while True:
+            with self.profile(action_name):
+                try:
+                    entry = next(entries)
+                except StopIteration:
+                    return
+            yield entry
 
     def wrapped(self, hook: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         """Return a hook's handler that is profiled.

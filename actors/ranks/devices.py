@@ -40,6 +40,14 @@ class Devices:
         # A scheduler may show each process its own device only.
         return world.local_rank if several and not world.is_alone else None
 
+    def of_machine(self, world: World) -> list[int]:
+        """Return the numbers of the devices of this machine that train, one of each rank here.
+
+        Args:
+            world: which rank this is.
+        """
+        return list(range(world.local_size) if self.indices is None else self.indices)
+
     def world(self, num_nodes: int | None) -> World:
         """Return the world of a Trainer with these devices.
 
