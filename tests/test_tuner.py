@@ -124,6 +124,21 @@ def test_a_trial_ends_early_when_the_loss_explodes(tmp_path: Path) -> None:
     assert len(find(tmp_path, Explodes(), num_training=20).results["lr"]) < 10
 
 
+def test_a_scheduler_that_waits_for_a_metric_does_not_run_in_the_search(tmp_path: Path) -> None:
+    class Plateau(Tuned):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
+            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"},
+            }
+
+    found = find(tmp_path, Plateau(batch_size=32), num_training=4)  # 2 steps an epoch
+
+    assert len(found.results["lr"]) == 4
+
+
 def test_a_module_that_was_tuned_belongs_to_the_trainer_that_was_to_be_tuned(
     tmp_path: Path,
 ) -> None:

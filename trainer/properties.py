@@ -361,7 +361,7 @@ class TrainerProperties(DataProperties):
 
     @lr_scheduler_configs.setter
     def lr_scheduler_configs(self, schedulers: list[LRSchedulerConfig]) -> None:
-        self.optimization.schedulers = schedulers
+        self.optimization.replace_schedulers(schedulers)
 
     # -- metrics -----------------------------------------------------------------------------
 
