@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from ..bus.errors import UsageError
+from ..bus.errors import ArgumentTypeError, UsageError
 from ..bus.secrets.redaction import redact_setting, without_secrets
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def refuse_unknown_of(
             hint = (
                 f"it takes {', '.join(known)}; settings for all runs are arguments of the Trainer"
             )
-        raise UsageError(f"{function}() has no argument {name!r}; {hint}")
+        raise ArgumentTypeError(f"{function}() has no argument {name!r}; {hint}")
 
 
 def listed(argument: str, given: Any, kind: type[T], what: str) -> list[T]:
@@ -197,7 +197,9 @@ def check_not_negative(name: str, value: float | None) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentTypeError(f"{name}={value!r}: expected a number of at least 0, or None")
+    if not value >= 0:
         raise UsageError(f"{name}={value!r}: expected a number of at least 0, or None")
     return value
 

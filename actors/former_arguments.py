@@ -11,7 +11,7 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, NamedTuple, ParamSpec
 
-from ..bus.errors import UnsupportedArgumentError, UsageError
+from ..bus.errors import ArgumentTypeError, UnsupportedArgumentError, UsageError
 from ..bus.system.streams import notify_user
 from .arguments import as_plain
 from .barebones import barebones_arguments
@@ -312,7 +312,7 @@ def default_of_former(name: str) -> Any:
 def _unknown(owner: str, name: str, known: Sequence[str]) -> UsageError:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return UsageError(f"{owner} has no argument {name!r}{hint}")
+    return ArgumentTypeError(f"{owner} has no argument {name!r}{hint}")
 
 
 def meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mapping[str, Any]:

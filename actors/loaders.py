@@ -169,8 +169,9 @@ class Loaders:
         if self._training is not None:
             self._count_training()
 
-    def set_sanity_steps(self, number: int | None) -> None:
-        """Set the number of validation batches before training."""
+    def set_sanity_steps(self, number: float | None) -> None:
+        """Set the number of validation batches before training; -1 and inf for all."""
+        number = -1 if number == float("inf") else number
         self.num_sanity_steps = check_at_least("num_sanity_val_steps", number, -1) or 0
 
     def reload_every(self, epochs: int | None) -> None:

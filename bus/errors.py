@@ -8,6 +8,8 @@ NightbusError
 │   │                       ModuleNotFoundError too
 │   ├── MetricError         a metric's name, value, options or place is wrong
 │   ├── OutsideRunError     no run is active that could record it
+│   ├── ArgumentTypeError   an argument is unknown, or of another type than is needed; a
+│   │                       TypeError too
 │   ├── NotAttachedError    a module or callback was never in a run; a RuntimeError too
 │   └── ForkedChildError    a forked child tried to continue its parent's run
 ├── RunFolderError          the run's folder is missing, locked or cannot be written
@@ -17,6 +19,7 @@ NightbusError
 ├── SinkError               a destination cannot be written, or is not as it was left
 ├── CheckpointError         a checkpoint cannot be written or read
 │   ├── MissingCheckpointError   there is none at that path; a FileNotFoundError too
+│   ├── NoBestCheckpointError   ``best`` was asked for, and none was saved; a UsageError too
 │   └── WeightsError        its weights do not fit the module; a RuntimeError too
 ├── DeliveryError           a message to an actor was not answered
 │   ├── UnknownActorError   there is no actor of that name
@@ -99,6 +102,10 @@ class OutsideRunError(UsageError):
     """No run is active, yet or any more, that could record it."""
 
 
+class ArgumentTypeError(UsageError, TypeError):
+    """An argument is unknown, missing, or of another type than is needed."""
+
+
 class NotAttachedError(UsageError, RuntimeError):
     """A module, datamodule or callback was asked for its Trainer, and has none."""
 
@@ -133,6 +140,10 @@ class CheckpointError(NightbusError):
 
 class MissingCheckpointError(CheckpointError, FileNotFoundError):
     """There is no checkpoint at the path that was given."""
+
+
+class NoBestCheckpointError(CheckpointError, UsageError):
+    """``ckpt_path="best"`` was given, and no best checkpoint was saved."""
 
 
 class WeightsError(CheckpointError, RuntimeError):

@@ -223,3 +223,39 @@ def test_the_trainer_knows_after_a_run_that_it_validated(tmp_path: Path) -> None
 
     trainer(tmp_path, max_steps=1).fit(Notes(), loader(4))
     assert asked == [False, True]
+
+
+def test_a_module_of_torch_is_a_type_error(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"expected a nightbus\.LightningModule"):
+        trainer(tmp_path).fit(torch.nn.Linear(1, 1), loader(4))  # type: ignore[arg-type]
+
+
+def test_the_best_checkpoint_where_none_was_saved_is_a_value_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ckpt_path='best'"):
+        trainer(tmp_path, enable_checkpointing=False).validate(Small(), loader(4), ckpt_path="best")
+
+
+def test_an_address_is_no_checkpoint() -> None:
+    with pytest.raises(nb.CheckpointError, match="download it first"):
+        Small.load_from_checkpoint("https://example.org/model.ckpt")
+
+
+def test_no_limit_of_epochs_is_minus_one(tmp_path: Path) -> None:
+    assert trainer(tmp_path, max_epochs=-1).max_epochs == -1
+    assert nb.Trainer(max_steps=1).max_epochs == -1
+
+
+def test_unknown_arguments_and_a_missing_module_are_type_errors(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="no argument 'flavour'"):
+        nb.Trainer(flavour="sweet")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no module was given"):
+        trainer(tmp_path).validate()
+    with pytest.raises(TypeError, match="expected a number"):
+        nb.Trainer(gradient_clip_val=(1, 2))  # type: ignore[arg-type]
+
+
+def test_all_batches_of_the_sanity_check_are_infinitely_many(tmp_path: Path) -> None:
+    run = trainer(tmp_path, num_sanity_val_steps=-1)
+    assert run.num_sanity_val_steps == float("inf")
+    run.num_sanity_val_steps = 3
+    assert run.num_sanity_val_steps == 3

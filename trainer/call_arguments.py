@@ -9,7 +9,7 @@ from ..actors.arguments import described
 from ..actors.checkpoints.weight_names import uncompiled
 from ..actors.datamodule import LightningDataModule
 from ..actors.module import LightningModule
-from ..bus.errors import UsageError
+from ..bus.errors import ArgumentTypeError, UsageError
 
 
 class CallArguments(NamedTuple):
@@ -38,7 +38,9 @@ class CallArguments(NamedTuple):
             hint = ": wrap it in one, whose training_step calls it" * isinstance(model, Module)
             if any(isinstance(entry, LightningModule) for entry in loaders.values()):
                 hint = ": the module comes first, and then the dataloaders"
-            raise UsageError(f"expected a nightbus.LightningModule, not {described(model)}{hint}")
+            raise ArgumentTypeError(
+                f"expected a nightbus.LightningModule, not {described(model)}{hint}"
+            )
         if model is not None and type(model).__hash__ is None:
             raise UsageError(
                 f"{type(model).__name__} is a dataclass that compares its fields, so it has no "

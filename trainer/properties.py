@@ -273,10 +273,11 @@ class TrainerProperties(DataProperties):
         self.epoch_counter = next(fit_loops, None)
 
     @property
-    def max_epochs(self) -> int | None:
-        """Maximum number of epochs."""
+    def max_epochs(self) -> int:
+        """Maximum number of epochs; -1 for no limit."""
         counter = self.epoch_counter
-        return self.max_epochs_given if counter is None else counter.max_epochs
+        found = self.max_epochs_given if counter is None else counter.max_epochs
+        return -1 if found is None else int(found)
 
     @property
     def max_steps(self) -> int:
@@ -319,7 +320,10 @@ class TrainerProperties(DataProperties):
     limit_predict_batches = limit_of("predict")
     val_check_interval = Assigned(validate_after)
     check_val_every_n_epoch = Assigned(validate_every)
-    num_sanity_val_steps = Assigned(lambda trainer, value: trainer.loaders.set_sanity_steps(value))
+    num_sanity_val_steps = Assigned(
+        lambda trainer, value: trainer.loaders.set_sanity_steps(value),
+        lambda trainer: steps if (steps := trainer.loaders.num_sanity_steps) >= 0 else float("inf"),
+    )
     reload_dataloaders_every_n_epochs = Assigned(
         lambda trainer, value: trainer.loaders.reload_every(value)
     )

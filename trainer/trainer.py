@@ -46,7 +46,7 @@ from ..actors.saving.users_save import line_of_caller, save_for_user
 from ..actors.wiring import Wiring
 from ..bus.actor import Actor
 from ..bus.bus import Bus
-from ..bus.errors import UsageError
+from ..bus.errors import ArgumentTypeError, UsageError
 from ..bus.events import Command, LoopAdvanced, LoopEnded, LoopStarted, Scalar
 from ..bus.log.place import Place
 from ..bus.mail.reply import Reply, check_deadline
@@ -790,10 +790,10 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         """The module that runs, or ran last.
 
         Raises:
-            UsageError: none was given yet.
+            ArgumentTypeError: none was given yet.
         """
         if self._module is None:
-            raise UsageError(
+            raise ArgumentTypeError(
                 "no module was given yet; call fit, validate, test or predict with one"
             )
         return self._module

@@ -147,7 +147,7 @@ class StochasticWeightAveraging(Callback):
             )
         start = self._swa_epoch_start
         if isinstance(start, float):
-            if trainer.max_epochs is None:
+            if trainer.max_epochs < 0:
                 raise UsageError(
                     f"swa_epoch_start={start} is a share of max_epochs, which is not limited; give "
                     "an epoch's number"

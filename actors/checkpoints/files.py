@@ -6,13 +6,19 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...bus.errors import CheckpointError, MissingCheckpointError
+from ...bus.errors import CheckpointError, MissingCheckpointError, NoBestCheckpointError
 from ...bus.log.segments import sync_folder
 from ...bus.runs.checkpoint_folder import check_digest
 from ...bus.runs.run_folder import RunFolder, newest_runs
 from ...bus.system.logging_setup import get_logger
 from ...bus.system.paths import as_path
-from .format import is_checkpoint, meant_checkpoint, read_checkpoint, temporary_name
+from .format import (
+    is_checkpoint,
+    meant_checkpoint,
+    read_checkpoint,
+    temporary_name,
+    what_is_not_there,
+)
 from .replaced import restore_replaced
 
 MAX_NAMED_RUNS = 5  # of those skipped
@@ -95,7 +101,7 @@ def find_checkpoint(
     path = meant_checkpoint(as_path(ckpt_path))
     restore_replaced(path.parent)
     if not path.exists():
-        raise MissingCheckpointError(f"there is no checkpoint {path}")
+        raise MissingCheckpointError(what_is_not_there(path))
     return _read(path.resolve())
 
 
@@ -197,7 +203,7 @@ def _find_best(root: Path, run_name: str, best_paths: Sequence[str]) -> Found:
         if last is not None:
             known = _best_of(last)
     if not known:
-        raise CheckpointError(
+        raise NoBestCheckpointError(
             f"ckpt_path='best': no ModelCheckpoint of this trainer or of the newest run named "
             f"{run_name!r} in {root} has saved a checkpoint; add ModelCheckpoint(monitor=...) to "
             "callbacks, or use the checkpoint's path"

@@ -6,6 +6,7 @@ The kinds of values in the state, and their encoding, are in ``values.py``.
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -330,10 +331,16 @@ def _is_a_file(path: Path) -> str:
     )
 
 
-def _is_not_there(path: Path) -> str:
-    """Return that there is nothing, and which checkpoints are near."""
+def what_is_not_there(path: Path) -> str:
+    """Return that there is no checkpoint, and which are near.
+
+    Args:
+        path: where one was to be.
+    """
     if path.is_symlink():
         return f"{path} is a link to {os.readlink(path)}, where nothing is"
+    if re.match(r"[a-z0-9]{2,}:/", str(path)):
+        return f"{path} is an address; a checkpoint is a folder on disk, so download it first"
     above = path.parent
     if not above.is_dir():
         return f"there is no checkpoint {path}: there is no folder {above}"
@@ -388,7 +395,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if folder.is_file():
         raise CheckpointError(_is_a_file(folder))
     if not folder.exists():
-        raise MissingCheckpointError(_is_not_there(folder))
+        raise MissingCheckpointError(what_is_not_there(folder))
     try:
         check_digest(folder)
         with open(open_plain(folder / STATE, CheckpointError), "rb") as file:
