@@ -171,8 +171,8 @@ class Loaders:
 
     def set_sanity_steps(self, number: float | None) -> None:
         """Set the number of validation batches before training; -1 and inf for all."""
-        number = -1 if number == float("inf") else number
-        self.num_sanity_steps = check_at_least("num_sanity_val_steps", number, -1) or 0
+        steps: Any = -1 if number == float("inf") else number
+        self.num_sanity_steps = check_at_least("num_sanity_val_steps", steps, -1) or 0
 
     def reload_every(self, epochs: int | None) -> None:
         """Set the number of epochs between two requests of new dataloaders; 0 for never."""
