@@ -304,6 +304,8 @@ _INSTEAD = {
         ("Tqdm", "CustomProgress", "MetricsTextColumn", "CustomBarColumn", "CustomTimeColumn"),
         _DRAWN,
     ),
+    "ThroughputMonitor": "use Throughput, or the callback nightbus.ThroughputMonitor in a Trainer",
+    "SpikeDetection": "use the callback nightbus.SpikeDetection in a Trainer",
     "get_available_flops": "give available_flops= yourself: it stands in the device's data sheet",
     **dict.fromkeys(
         ("ServableModule", "ServableModuleValidator", "serve"),
