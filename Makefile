@@ -18,7 +18,7 @@ VERSIONS ?= oldest
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-long fuzz faults faults-of-ranks kill-trials simulate simulate-ranks schemas \
+.PHONY: help demo events-demo test test-all test-long fuzz faults faults-of-ranks kill-trials simulate simulate-ranks schemas \
 	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu build \
 	release-check try-versions docs docs-serve pictures clean
 
@@ -27,6 +27,12 @@ help: ## list the targets
 
 demo: $(READY) ## train a small model on the digits and look at its log
 	@$(BIN)/python -m examples.digits
+
+events-demo: $(READY) ## train on an event camera's streams: KPIs, figures and a video, as files
+	@$(BIN)/python -m examples.event_classification train
+	@$(BIN)/python -m examples.event_classification eval last --figures event-figures
+	@$(BIN)/python -m examples.event_classification demo last
+	@$(BIN)/python -m examples.event_classification replay last --stop-below 50
 
 test: $(READY) ## run the tests that one runs while working: all but the long ones
 	@$(BIN)/pytest -q -m "not long" -n $(WORKERS) --dist worksteal

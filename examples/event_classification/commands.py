@@ -94,12 +94,12 @@ def train(options: Namespace) -> None:
     if options.pretrained:
         common = model.load_pretrained(_checkpoint_of(options.pretrained))
         print(f"pretrained classes: {', '.join(common)}", file=sys.stderr)
-    data.setup("fit")  # here, so that there is no run if something is wrong with the data
     best = nb.ModelCheckpoint(
         monitor="val_acc", mode="max", filename="best", enable_version_counter=False
     )
     watch = [] if options.stop_below is None else [RightSoonEnough(options.stop_below)]
     demo = [] if options.demo_every is None else [DemoEvery(options.demo_every)]
+    data.setup("fit")  # here, so that there is no run if something is wrong with the data
     trainer = nb.Trainer(
         run_name=RUN_NAME,
         default_root_dir=hparams.root_dir,

@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "preprocess": "histo",  # name of the event tensor
     "data_aug": True,  # shift and zoom recordings in training
     "lr": 4e-3,  # the highest learning rate
-    "epochs": 6,
+    "epochs": 9,
     "num_workers": 0,  # processes of each loader
     "seed": 1,  # of the order and the augmentation
 }
