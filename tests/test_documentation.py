@@ -8,7 +8,7 @@ import site_reference
 
 ROOT = Path(__file__).parent.parent
 MADE = {"llms.txt", "llms-full.txt", *site_reference.all_pages()}  # with the site, from the code
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
 def code_blocks(page: Path) -> list[str]:

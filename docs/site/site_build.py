@@ -27,7 +27,7 @@ _LINKS = (
     (r"\]\((?:\.\./)?ARCHITECTURE\.md", "](architecture.md"),
     (r"\]\((?:\.\./)?BENCHMARKS\.md", "](benchmarks.md"),
     (r"\]\((?:\.\./)?CHANGELOG\.md", "](changelog.md"),
-    (r"\]\(\.\./examples/(\w+)\.py", r"](examples/\1.md"),
+    (r"\]\(\.\./examples/(\w+)(?:\.py|/README\.md)", r"](examples/\1.md"),
     (r"\]\(docs/", "]("),
 )
 

@@ -360,6 +360,9 @@ def example_pages() -> dict[str, str]:
             + f"```\n\n{shown if (ROOT / 'docs' / picture).exists() else ''}"
             + f"The whole of `examples/{path.name}`:\n\n```python\n{source}```\n"
         )
+    for readme in sorted((ROOT / "examples").glob("*/README.md")):
+        text = readme.read_text().replace("](../../docs/", "](../")
+        pages[f"examples/{readme.parent.name}.md"] = text
     return pages
 
 

@@ -134,6 +134,9 @@ def _add_eval(commands: "Commands") -> None:
     evaluate.add_argument(
         "--slowest", type=int, default=8, help="recordings to draw, slowest first (8)"
     )
+    evaluate.add_argument(
+        "--forget", choices=["batch", "bin"], help="empty the model's memory at each of these"
+    )
 
 
 def _add_demo(commands: "Commands") -> None:

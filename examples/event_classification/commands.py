@@ -12,6 +12,7 @@ import nightbus as nb
 from examples.event_classification.data_module import ClassificationDataModule
 from examples.event_classification.errors import unknown_name
 from examples.event_classification.event_files import LABEL_MAP
+from examples.event_classification.forgetful import ForgetfulModel
 from examples.event_classification.from_the_log import RightSoonEnough, TimesFromTheLog
 from examples.event_classification.hyperparameters import DEFAULTS, hyperparameters
 from examples.event_classification.kpis import figures_of, metrics_of, metrics_per_class
@@ -122,6 +123,10 @@ def train(options: Namespace) -> None:
 def evaluate(options: Namespace) -> None:
     """Print the KPIs of a run's model, and draw them."""
     model, data = _model_and_data(options)
+    if options.forget:
+        weights = model.state_dict()
+        model = ForgetfulModel(data.settings, options.forget)
+        model.load_state_dict(weights)
     trainer = nb.Trainer(logger=False, enable_model_summary=False, recording="off")
     loader = data.loader(options.split)
     trainer.test(model, loader, verbose=False)

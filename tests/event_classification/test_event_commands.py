@@ -1,5 +1,6 @@
 """The command line: what the commands do one after the other, and what they say of wrong calls."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,9 @@ import pytest
 import torch
 from helpers import DEADLINE_S
 
+import nightbus as nb
 from examples.event_classification.command_line import main
+from examples.event_classification.commands import DemoEvery
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--base", "2", "--cout", "8", "--batch-size", "3", "--num-tbins", "25", "--no-bar"]
@@ -165,3 +168,22 @@ def test_one_thread_computes(said: Said) -> None:
     said("eval", "nowhere")
 
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.long
+def test_training_that_is_stopped_by_ctrl_c_says_how_to_go_on_and_does(
+    said: Said, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: DemoEvery, trainer: nb.Trainer, module: nb.LightningModule) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(DemoEvery, "on_train_epoch_end", stop)
+    code, out, _ = said("train", recordings, *SMALL, "--epochs", 2, "--demo-every", 1)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert code == 0
+    assert f"stopped; go on with: train --resume runs/{run.name}" in out.replace(f"{tmp_path}/", "")
+
+    code, out, _ = said("train", "--resume", run, "--no-bar")
+
+    assert code == 0
+    assert "of the labelled bins are right" in out

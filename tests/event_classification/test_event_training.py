@@ -15,6 +15,7 @@ from helpers import DEADLINE_S
 import nightbus as nb
 from examples.event_classification.data_module import ClassificationDataModule
 from examples.event_classification.errors import ClassListError
+from examples.event_classification.forgetful import ForgetfulModel, Forgets
 from examples.event_classification.from_the_log import RightSoonEnough, TimesFromTheLog
 from examples.event_classification.lightning_model import ClassificationModel
 
@@ -297,3 +298,20 @@ def test_pretrained_classes_are_moved_by_name(settings: Settings, tmp_path: Path
     for changes, said in refused:
         with pytest.raises(ClassListError, match=said):
             Undrawn(settings(**changes)).load_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize(("at", "is_same"), [("batch", [True, True]), ("bin", [True, False])])
+def test_a_forgetful_model_says_what_it_would_of_a_stream_that_begins_there(
+    settings: Settings, at: Forgets, is_same: list[bool]
+) -> None:
+    torch.manual_seed(0)
+    model = ForgetfulModel(settings(), at).eval()
+    batch = {"inputs": torch.rand(2, 1, 2, 32, 32), "mask_keep_memory": torch.ones(1, 1, 1, 1)}
+
+    with torch.no_grad():
+        model(batch)
+        said = model(batch)
+        model.model.reset(torch.zeros(1))
+        whole = model.model(batch["inputs"])
+
+    assert [torch.allclose(a, b) for a, b in zip(said, whole, strict=True)] == is_same
