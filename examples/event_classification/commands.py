@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -127,9 +128,9 @@ def evaluate(options: Namespace) -> None:
         weights = model.state_dict()
         model = ForgetfulModel(data.settings, options.forget)
         model.load_state_dict(weights)
-    trainer = nb.Trainer(logger=False, enable_model_summary=False, recording="off")
-    loader = data.loader(options.split)
-    trainer.test(model, loader, verbose=False)
+    with TemporaryDirectory() as folder:  # a run of its own is not wanted
+        trainer = nb.Trainer(default_root_dir=folder, enable_progress_bar=False, logger=False)
+        trainer.test(model, data.loader(options.split), verbose=False)
     if model.results is None:
         raise nb.UsageError(f"the recordings of {options.split} have no labels")
     _print_kpis(options.split, model.results)

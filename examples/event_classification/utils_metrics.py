@@ -5,6 +5,7 @@ Figures are returned, never shown.
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,7 +146,7 @@ def _recording(path: str, result: Mapping[str, Any], names: list[str]) -> "Figur
     shown = np.linspace(0, len(images) - 1, min(PICTURES, len(images))).astype(int)
     above.imshow(np.concatenate(images[shown], axis=1), cmap="gray", vmin=-1, vmax=1)
     above.axis("off")
-    above.set_title(path, fontsize=8)
+    above.set_title("/".join(Path(path).parts[-2:]), fontsize=8)
 
     ms = np.asarray(result["ts"]) / 1000
     preds, labels = np.asarray(result["preds"]), np.asarray(result["labels"])
@@ -238,7 +239,7 @@ def plot_roc(
         if each is not None:
             text = f"{name}: AUROC {areas[name]:.3f}"
             axes.plot(each.false_positive_rate, each.true_positive_rate, label=text, lw=1)
-    _finish(axes, "ROC, one against the rest", "false positive rate", "true positive rate")
+    _finish(axes, "ROC, one against the rest", "false positive rate", "true positive rate", "right")
     return areas, figure
 
 
@@ -266,7 +267,7 @@ def plot_precision_recall_curve(
     for name, each in found.items():
         if each is not None:
             axes.plot(each.recall, each.precision, label=f"{name}: AP {means[name]:.3f}", lw=1)
-    _finish(axes, "precision and recall, one against the rest", "recall", "precision")
+    _finish(axes, "precision and recall, one against the rest", "recall", "precision", "left")
     return means, figure
 
 
@@ -287,10 +288,10 @@ def _check_ids(ids: Tensor, names: list[str]) -> None:
         )
 
 
-def _finish(axes: Any, title: str, x: str, y: str) -> None:
+def _finish(axes: Any, title: str, x: str, y: str, side: str) -> None:
     axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     if axes.lines:
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc=f"lower {side}")
 
 
 def unpack_metrics_dict(
