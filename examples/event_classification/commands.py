@@ -128,8 +128,8 @@ def evaluate(options: Namespace) -> None:
         weights = model.state_dict()
         model = ForgetfulModel(data.settings, options.forget)
         model.load_state_dict(weights)
-    with TemporaryDirectory() as folder:  # a run of its own is not wanted
-        trainer = nb.Trainer(default_root_dir=folder, enable_progress_bar=False, logger=False)
+    with TemporaryDirectory() as root:  # a run of its own is not wanted
+        trainer = nb.Trainer(default_root_dir=root, enable_progress_bar=False, logger=False)
         trainer.test(model, data.loader(options.split), verbose=False)
     if model.results is None:
         raise nb.UsageError(f"the recordings of {options.split} have no labels")
