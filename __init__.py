@@ -109,6 +109,11 @@ if TYPE_CHECKING:
     from .bus.events import SaveCheckpoint as SaveCheckpoint
     from .bus.events import Stop as Stop
     from .bus.events import UserEvent as UserEvent
+    from .bus.library.run import Run as Run
+    from .bus.library.series import Series as Series
+    from .bus.library.table import Runs as Runs
+    from .bus.library.table import open_run as open_run
+    from .bus.library.table import runs as runs
     from .bus.mail.mailbox import MailboxLimit as MailboxLimit
     from .bus.runs.run_folder import RunFolder as RunFolder
     from .bus.subscription import on as on
@@ -262,6 +267,11 @@ _HOME_OF = {
     "load_checkpoint": ".actors.checkpoints.format",
     "register_type": ".actors.checkpoints.values",
     "monotonic": ".bus.clock",
+    "Run": ".bus.library.run",
+    "Runs": ".bus.library.table",
+    "Series": ".bus.library.series",
+    "open_run": ".bus.library.table",
+    "runs": ".bus.library.table",
     "replay": ".sinks.replay",
     "seed_everything": ".actors.data.rng",
 }

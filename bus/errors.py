@@ -85,13 +85,12 @@ class MissingPackageError(UsageError, ModuleNotFoundError):
     Args:
         who: the feature.
         package: the package's name on the package index.
-        extra: the extra of nightbus that installs it.
+        extra: the extra of nightbus that installs it; empty if none does.
     """
 
     def __init__(self, who: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{who} needs the package {package}; install it with: pip install 'nightbus[{extra}]'"
-        )
+        what = f"'nightbus[{extra}]'" if extra else package
+        super().__init__(f"{who} needs the package {package}; install it with: pip install {what}")
 
 
 class MetricError(UsageError):

@@ -6,7 +6,8 @@ from ..bus.runs.run_folder import RunFolder
 
 RUN_HELP = (
     "the run's folder or anything inside it; or below ./runs, its id, the beginning of its id, its "
-    "name, or the word last for the one started or resumed last"
+    "name (name@-1 for the newest of several), a tag, or the word last for the one started or "
+    "resumed last"
 )
 LAST_EVENTS_HELP = f"{RUN_HELP}; or a file of last events"
 

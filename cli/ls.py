@@ -1,15 +1,40 @@
-"""``nightbus ls [ROOT]``: list the runs of a folder."""
+"""``nightbus ls [ROOT]``: a table of runs."""
 
 import argparse
+import re
 import sys
-from typing import Any
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from ..bus.errors import RunFolderError
-from ..bus.system.paths import as_path
-from .text import ERROR, OK, as_json, duration, moment, plain, print_note, print_problem, size
+from ..bus.errors import UsageError
+from .text import (
+    ERROR,
+    OK,
+    as_json,
+    cell,
+    duration,
+    moment,
+    plain,
+    print_note,
+    print_problem,
+    print_table,
+    size,
+)
+
+if TYPE_CHECKING:
+    from ..bus.library.table import Runs
+    from ..bus.runs.run_summary import RunSummary
 
 _HEADER = ("run", "started", "took", "ended", "epochs", "steps", "size")
 _LEFT = 4  # columns of words, aligned left
+_UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SINCE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
+_NAMES_HELP = (
+    "a name: id, name, ending, reason, group, tags, notes, created, duration, epochs, steps, size, "
+    "attempts, faults, running, a hyperparameter, an argument of the Trainer, a metric (its last "
+    "value; val_loss.min and val_loss.max), git.commit and others of its environment"
+)
 
 
 def add(verbs: Any) -> None:
@@ -18,7 +43,7 @@ def add(verbs: Any) -> None:
         "ls",
         help="list runs",
         description="List the runs of a folder, oldest first: when they began, how long they took, "
-        "how they ended.",
+        "how they ended, and what else is asked for.",
     )
     parser.add_argument(
         "root",
@@ -27,47 +52,152 @@ def add(verbs: Any) -> None:
         default="runs",
         help="the folder the runs lie in, or the one that holds its folder runs; ./runs by default",
     )
+    add_choice_options(parser)
+    parser.add_argument(
+        "--metric",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="also show this metric's last value; repeatable",
+    )
+    parser.add_argument(
+        "--hparams", action="store_true", help="also show the hyperparameters that differ"
+    )
+    parser.add_argument(
+        "--columns", metavar="NAME,...", default="", help=f"show these instead: {_NAMES_HELP}"
+    )
+    parser.add_argument("--sort", metavar="NAME", default="", help="sort by a name, smallest first")
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument(
+        "-n",
+        "--number",
+        type=int,
+        default=None,
+        metavar="N",
+        help="the last N; the first, if sorted",
+    )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     parser.set_defaults(command=_ls)
 
 
-def _ls(options: argparse.Namespace) -> int:
-    from ..bus.runs.run_list import list_runs
+def add_choice_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for which runs are listed."""
+    parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        default="",
+        help="only runs for which this holds: \"lr < 0.01 and ending == 'completed'\"",
+    )
+    parser.add_argument(
+        "--since", metavar="TIME", default="", help="only runs begun in the last 30min, 8h, 2d, 1w"
+    )
+    parser.add_argument(
+        "--tag", metavar="TAG", action="append", default=[], help="only runs with this tag"
+    )
+    parser.add_argument("--archived", action="store_true", help="also those put away")
 
-    root = as_path(options.root)
-    if not root.is_dir():
-        raise RunFolderError(
-            f"{root} is not a folder; give the folder the runs lie in, the trainer's "
-            "default_root_dir/runs"
-        )
-    runs = list_runs(root) or list_runs(root / "runs")
+
+def _ls(options: argparse.Namespace) -> int:
+    runs = _chosen(options)
     if options.json:
-        sys.stdout.write(as_json(runs))
-    elif runs:
-        _print_table([_row(run) for run in runs])
+        sys.stdout.write(as_json([run_as_json(run) for run in runs.summaries]))
+    elif runs.summaries:
+        _print(runs, options)
     else:
-        print_note(f"there are no runs in {root}")
-    for run in runs:
+        is_chosen = options.where or options.since or options.tag
+        which = " that these options choose" if is_chosen else ""
+        print_note(f"there are no runs{which} in {options.root}")
+    for run in runs.summaries:
         if run.problem:
             print_problem(run.problem, run.path, f"{run.id}: ")
-    return ERROR if any(run.problem for run in runs) else OK
+    return ERROR if any(run.problem for run in runs.summaries) else OK
 
 
-def _row(run: Any) -> tuple[str, ...]:
-    started = ""
-    if run.created_ns:
-        started = moment(run.created_ns)
+def _chosen(options: argparse.Namespace) -> "Runs":
+    from ..bus.library.table import Runs, runs
+
+    if options.number is not None and options.number < 1:
+        raise UsageError(f"-n {options.number}: expected 1 or more")
+    found = runs(options.root, archived=options.archived)
+    if options.since:
+        since_ns = time.time_ns() - int(_seconds(options.since) * 1e9)
+        found = Runs([run for run in found.summaries if run.created_ns >= since_ns])
+    for tag in options.tag:
+        found = Runs([run for run in found.summaries if tag in run.tags])
+    if options.where:
+        found = found.where(options.where)
+    if options.sort:
+        found = found.sort(options.sort, options.reverse)
+        return found[: options.number]
+    found = found[-options.number :] if options.number else found
+    return found[::-1] if options.reverse else found
+
+
+def _seconds(text: str) -> float:
+    match = _SINCE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--since {text}: expected a number and a unit: 30min, 8h, 2d or 1w")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def _print(runs: "Runs", options: argparse.Namespace) -> None:
+    from ..bus.library.names import value_of
+
+    if options.columns:
+        names = [name.strip() for name in options.columns.split(",") if name.strip()]
+        header, rows, left = names, [list[str]() for _ in runs.summaries], 0
+    else:
+        header, rows, left = [*_HEADER], [_row(run) for run in runs.summaries], _LEFT
+        names = [*(runs.varied_hparams() if options.hparams else ()), *options.metric]
+        if any(run.tags for run in runs.summaries):
+            names.append("tags")
+        header += names
+    _refuse_missing(runs, [*options.metric, *(names if options.columns else ())])
+    for row, run in zip(rows, runs.summaries, strict=True):
+        row += [shown(name, value_of(run, name)) for name in names]
+    print_table(header, rows, left or 1)
+
+
+def _refuse_missing(runs: "Runs", names: Sequence[str]) -> None:
+    for name in names:
+        runs.sort(name)  # an error says which names there are
+
+
+def shown(name: str, value: Any) -> str:
+    """Return a run's value for people.
+
+    Args:
+        name: what it is of.
+        value: the value; None if there is none.
+    """
+    if value is None:
+        return ""
+    if name == "created":
+        return moment(int(value * 1e9)) if value else ""
+    if name == "duration":
+        return duration(value) if value else ""
+    if name == "size":
+        return size(value)
+    return cell(value)
+
+
+def _row(run: "RunSummary") -> list[str]:
+    started = moment(run.created_ns) if run.created_ns else ""
     took = duration(run.duration_s) if run.duration_s else ""
     numbers = (f"{run.epochs:,}", f"{run.steps:,}", size(run.size_bytes))
-    return (plain(run.id), started, took, run.how, *numbers)
+    return [plain(run.id), started, took, run.ending, *numbers]
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    # Without rich, which takes longer to load than all of this takes to run.
-    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
-    for row in (_HEADER, *rows):
-        cells = [
-            cell.ljust(width) if number < _LEFT else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+def run_as_json(run: "RunSummary") -> dict[str, Any]:
+    """Return a run in short for programs.
+
+    Args:
+        run: the run.
+    """
+    import msgspec
+
+    left_out = ("encoded", "metrics")
+    fields = {name: getattr(run, name) for name in run.__struct_fields__ if name not in left_out}
+    said = msgspec.structs.asdict(run.said)
+    metrics = {name: msgspec.structs.asdict(total) for name, total in run.metrics.items()}
+    return {**fields, **said, "metrics": metrics}

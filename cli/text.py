@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,38 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(entry) for entry in value]
     return value
+
+
+def cell(value: Any) -> str:
+    """Return a value of any type in one line, for a table.
+
+    Args:
+        value: the value; None leaves the cell empty.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple | list):
+        value = ", ".join(map(str, value))
+    return plain(one_line(str(value)))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    """Print a table, whose columns are as wide as what is in them.
+
+    Without rich, which takes longer to load than most tables to make.
+
+    Args:
+        header: the titles of the columns.
+        rows: a text for each of them.
+        left: the number of columns that are aligned left; the others are aligned right.
+    """
+    titles = [plain(title) for title in header]
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        cells = [
+            text.ljust(width) if number < left else text.rjust(width)
+            for number, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())

@@ -83,6 +83,7 @@ ROOMS = {
     "bus/hall": frozenset({"control", "log", "mail", "runs", "secrets", "system"}),
     "bus/crash": frozenset({"hall", "log", "runs", "secrets", "system"}),
     "bus/inspection": frozenset({"control", "log", "runs", "system"}),
+    "bus/library": frozenset({"inspection", "log", "runs", "system"}),
     "bus/replay": frozenset({"hall", "inspection", "log", "mail", "runs", "system"}),
     "actors/process": frozenset({"ranks"}),
     "actors/checkpoints": frozenset[str](),

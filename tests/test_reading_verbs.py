@@ -122,7 +122,7 @@ def test_ls_as_json_has_every_part(tmp_path: Path) -> None:
 
     (line,) = json.loads(nightbus("ls", tmp_path, "--json").stdout)
 
-    assert (line["id"], line["name"], line["how"], line["steps"]) == (
+    assert (line["id"], line["name"], line["ending"], line["steps"]) == (
         path.name,
         "recorded",
         "stopped",
@@ -143,7 +143,7 @@ def test_ls_reads_sealed_segments_by_their_footers_alone(tmp_path: Path) -> None
 
     (line,) = json.loads(nightbus("ls", tmp_path, "--json").stdout)
 
-    assert (line["how"], line["steps"]) == ("completed", 50)
+    assert (line["ending"], line["steps"]) == ("completed", 50)
 
 
 def test_ls_lists_what_cannot_be_read_and_goes_on(tmp_path: Path) -> None:

@@ -18,18 +18,27 @@ class Curve:
     """One metric of a run, point by point.
 
     Attributes:
-        steps: optimizer steps.
+        steps: optimizer steps completed.
+        epochs: epochs completed.
         times: seconds since the run began, pauses between attempts included.
+        began_s: when the run began, in seconds since 1970.
         values: what was put, NaN and infinities included.
     """
 
     def __init__(self) -> None:
         self.steps = array("q")
+        self.epochs = array("q")
+        self.began_s = 0.0
         self.times = array("d")
         self.values = array("d")
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def walls(self) -> "array[float]":
+        """Seconds since 1970."""
+        return array("d", (self.began_s + time for time in self.times))
 
 
 def read_curves(
@@ -66,6 +75,7 @@ def read_curves(
                     continue
                 curve = found.setdefault(event.name, Curve())
                 curve.steps.append(min(event.step, _LAST_STEP))
+                curve.epochs.append(min(event.epoch, _LAST_STEP))
                 curve.times.append((event.time_ns + offset_ns) / 1e9)
                 curve.values.append(event.value)
             elif type(event) is RunStarted:
@@ -80,6 +90,8 @@ def read_curves(
         problems.append(str(error))
     finally:
         reader.close()
+    for curve in found.values():
+        curve.began_s = (began_ns or 0) / 1e9
     return found
 
 

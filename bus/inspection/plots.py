@@ -11,7 +11,7 @@ from ..errors import MissingPackageError, UsageError
 from ..shown_text import plain
 from .metric_series import LARGEST, Curve, thinned
 
-XAxis = Literal["step", "time"]
+XAxis = Literal["step", "epoch", "time", "wall"]
 
 _TERMINAL_ROWS = 10
 _COLUMNS = 3
@@ -26,7 +26,7 @@ def draw_in_terminal(curves: Mapping[str, Curve], x: XAxis, columns: int) -> str
 
     Args:
         curves: metric -> curve.
-        x: the axis: optimizer steps, or seconds since the run began.
+        x: the axis: optimizer steps, epochs, seconds since the run began, or since 1970.
         columns: width of the terminal, in characters.
 
     Returns:
@@ -59,15 +59,22 @@ def draw_in_terminal(curves: Mapping[str, Curve], x: XAxis, columns: int) -> str
 
 
 def save_figure(
-    runs: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str], x: XAxis, path: Path
+    runs: Mapping[str, Mapping[str, Curve]],
+    metrics: Sequence[str],
+    x: XAxis,
+    path: Path,
+    log: bool = False,
+    smooth: float = 0.0,
 ) -> None:
     """Write a figure with a plot for each metric, and a line in it for each run.
 
     Args:
         runs: run -> metric -> curve.
         metrics: those to draw, in order.
-        x: the axis: optimizer steps, or seconds since the run began.
+        x: the axis: optimizer steps, epochs, seconds since the run began, or since 1970.
         path: the file; its ending chooses a format of matplotlib: png, svg, pdf and others.
+        log: draw values on a logarithmic axis.
+        smooth: weight of the values before, from 0 to below 1; see ``smoothed``.
 
     Raises:
         MissingPackageError: matplotlib is missing.
@@ -85,12 +92,33 @@ def save_figure(
     with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
         # Warnings about missing letters and space: the names may be a stranger's.
         warnings.simplefilter("ignore", UserWarning)
-        figure = _figure(runs, metrics, x)
+        figure = figure_of(runs, metrics, x, log, smooth)
         figure.savefig(path, dpi=120)
 
 
-def _figure(runs: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str], x: XAxis) -> Any:
-    from matplotlib.figure import Figure
+def figure_of(
+    runs: Mapping[str, Mapping[str, Curve]],
+    metrics: Sequence[str],
+    x: XAxis,
+    log: bool = False,
+    smooth: float = 0.0,
+) -> Any:
+    """Return a figure of matplotlib with a plot for each metric, and a line in it for each run.
+
+    Args:
+        runs: run -> metric -> curve.
+        metrics: those to draw, in order.
+        x: the axis.
+        log: draw values on a logarithmic axis.
+        smooth: weight of the values before, from 0 to below 1; see ``smoothed``.
+
+    Raises:
+        MissingPackageError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingPackageError("a figure", "matplotlib", "plot") from None
 
     columns = min(_COLUMNS, len(metrics))
     rows = math.ceil(len(metrics) / columns)
@@ -102,12 +130,16 @@ def _figure(runs: Mapping[str, Mapping[str, Curve]], metrics: Sequence[str], x: 
             curve = run.get(metric)
             if curve is not None:
                 marker = "o" if len(curve) == 1 else None
-                xs, ys = _along(curve, x), [_drawable(value) for value in curve.values]
+                values = smoothed(curve.values, smooth)
+                xs, ys = _along(curve, x), [_drawable(value) for value in values]
                 (handles[name],) = axis.plot(xs, ys, f"C{number}", marker=marker)
     for axis, metric in zip(axes, metrics, strict=False):
         axis.set_title(_title(metric), parse_math=False)
         axis.set_xlabel(_label(x))
+        axis.set_ylabel(_title(metric), parse_math=False)
         axis.grid(alpha=0.3)
+        if log:
+            axis.set_yscale("log")
         if not any(has_finite(run[metric]) for run in runs.values() if metric in run):
             axis.text(0.5, 0.5, _NOTHING, ha="center", va="center", transform=axis.transAxes)
             axis.set_yticks([])
@@ -151,11 +183,33 @@ def _title(name: str) -> str:
 
 
 def _along(curve: Curve, x: XAxis) -> "array[Any]":
-    return curve.steps if x == "step" else curve.times
+    along: array[Any] = getattr(curve, {"step": "steps", "epoch": "epochs"}.get(x, f"{x}s"))
+    return along
 
 
 def _label(x: XAxis) -> str:
-    return "step" if x == "step" else "time (s)"
+    labels = {"time": "time since the start (s)", "wall": "time since 1970 (s)"}
+    return labels.get(x, f"{x}s completed")
+
+
+def smoothed(values: Sequence[float], weight: float) -> list[float]:
+    """Return exponential means of values, which begin at the first; gaps stay gaps.
+
+    Args:
+        values: the values.
+        weight: of the mean before, from 0 (the values themselves) to below 1.
+    """
+    if not weight:
+        return list(values)
+    means, mean, total = [], 0.0, 0.0
+    for value in values:
+        if not math.isfinite(value):
+            means.append(value)
+            continue
+        mean = weight * mean + (1 - weight) * value
+        total = weight * total + (1 - weight)
+        means.append(mean / total)
+    return means
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from nightbus.bus.log import segment_sync
 from nightbus.bus.log.reader import EndKind, LogReader
 from nightbus.bus.log.segment_file import CHUNK_BYTES, open_segment_file
 from nightbus.bus.log.segments import FolderStore, compress_segment
-from nightbus.bus.runs.run_list import list_runs
+from nightbus.bus.runs.run_summary import read_summaries
 
 SMALL = 3_000  # bytes a segment: a header, and a few frames
 ROUNDS, STEPS = 6, 3
@@ -357,8 +357,8 @@ def test_a_run_whose_disk_is_full_at_its_end_is_recorded_as_completed(
     said = capsys.readouterr().err
     assert "events are missing in the event log" in said
     assert "fit completed" in said
-    (line,) = list_runs(tmp_path / "runs")
-    assert line.how == "completed"
+    (line,) = read_summaries(tmp_path / "runs")
+    assert line.ending == "completed"
 
 
 def test_an_end_that_cannot_be_recorded_is_said(

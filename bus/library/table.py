@@ -1,0 +1,215 @@
+"""Many runs as a table: chosen by a condition, sorted, and shown."""
+
+import html
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from ..errors import RunFolderError, UsageError
+from ..log.summary import MetricTotal
+from ..runs.run_summary import RunSummary
+from ..system.paths import as_path
+from .frames import Columns, FramesOfColumns
+from .index import read_table
+from .names import FIELDS, known_names, sort_key, value_of
+from .run import Run
+from .where import names_in, parse
+
+MAX_SHOWN = 40
+_SHOWN = ("id", "ending", "epochs", "steps")
+
+
+class Runs(Sequence[Run], FramesOfColumns):
+    """Runs of a folder, in an order.
+
+    Args:
+        summaries: the runs in short.
+    """
+
+    def __init__(self, summaries: Sequence[RunSummary]) -> None:
+        self.summaries = list(summaries)
+
+    @overload
+    def __getitem__(self, number: int) -> Run: ...
+    @overload
+    def __getitem__(self, number: slice) -> "Runs": ...
+    def __getitem__(self, number: int | slice) -> "Run | Runs":
+        """Return one run by its number, or several."""
+        if isinstance(number, slice):
+            return Runs(self.summaries[number])
+        summary = self.summaries[number]
+        return Run(summary.path, summary)
+
+    def __len__(self) -> int:
+        """Return the number of runs."""
+        return len(self.summaries)
+
+    def __iter__(self) -> Iterator[Run]:
+        """Iterate over the runs."""
+        return (Run(summary.path, summary) for summary in self.summaries)
+
+    def where(self, condition: str) -> "Runs":
+        """Return the runs for which a condition holds.
+
+        Args:
+            condition: such as ``"lr < 0.01 and ending == 'completed'"``.
+
+        Raises:
+            UsageError: it is not a condition, or no run has one of its names.
+        """
+        holds = parse(condition)
+        self._refuse_unknown(names_in(condition))
+        return Runs([run for run in self.summaries if holds(_lookup(run))])
+
+    def sort(self, by: str, reverse: bool = False) -> "Runs":
+        """Return the runs in another order; those without a value come last.
+
+        Args:
+            by: a name, as in conditions: ``val_loss.min``, ``lr``, ``duration``.
+            reverse: the largest first.
+
+        Raises:
+            UsageError: no run has a value of this name.
+        """
+        self._refuse_unknown([by])
+        keyed = [(sort_key(value_of(run, by)), run) for run in self.summaries]
+        there = [pair for pair in keyed if pair[0][0] < 2]
+        missing = [run for key, run in keyed if key[0] == 2]
+        there.sort(key=lambda pair: pair[0], reverse=reverse)
+        return Runs([*(run for _, run in there), *missing])
+
+    def _refuse_unknown(self, names: list[str]) -> None:
+        for name in names:
+            if name in FIELDS or any(value_of(run, name) is not None for run in self.summaries):
+                continue
+            if self.summaries:
+                from difflib import get_close_matches
+
+                near = get_close_matches(name, known_names(self.summaries))
+                hint = f"; did you mean {' or '.join(near)}?" if near else ""
+                raise UsageError(f"no run has {name!r}{hint}")
+
+    def columns(self) -> Columns:
+        """Return a row a run: its fields, hyperparameters and the last values of its metrics."""
+        names = [*FIELDS, *self.varied_hparams(everything=True), *self._metric_names()]
+        names = list(dict.fromkeys(names))
+        return {name: [_cell(value_of(run, name)) for run in self.summaries] for name in names}
+
+    def varied_hparams(self, everything: bool = False) -> list[str]:
+        """Return the hyperparameters in which the runs differ.
+
+        Args:
+            everything: also those that are the same in all.
+        """
+        names = dict.fromkeys(name for run in self.summaries for name in run.hparams)
+        if everything or len(self.summaries) < 2:
+            return list(names)
+        return [
+            name
+            for name in names
+            if len({repr(run.hparams.get(name)) for run in self.summaries}) > 1
+        ]
+
+    def _metric_names(self) -> list[str]:
+        return list(dict.fromkeys(name for run in self.summaries for name in run.metrics))
+
+    def table(self, *columns: str) -> str:
+        """Return the runs as text, a line each.
+
+        Args:
+            *columns: names, as in conditions; by default the id, how it ended, epochs, steps, the
+                hyperparameters that differ and the first metrics.
+        """
+        names = columns or (*_SHOWN, *self.varied_hparams()[:6], *self._metric_names()[:4])
+        rows = [[_text(value_of(run, name)) for name in names] for run in self.summaries]
+        widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in (names, *rows)
+        ]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """Return the first runs as a table."""
+        more = len(self) - MAX_SHOWN
+        shown = Runs(self.summaries[:MAX_SHOWN]).table() if self.summaries else "no runs"
+        return f"{shown}\nand {more} more" if more > 0 else shown
+
+    def _repr_html_(self) -> str:
+        lines = Runs(self.summaries[:MAX_SHOWN])
+        names = (*_SHOWN, *lines.varied_hparams()[:6], *lines._metric_names()[:4])
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td>{html.escape(_text(value_of(run, name)))}</td>" for name in names)
+            + "</tr>"
+            for run in lines.summaries
+        )
+        return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def runs(
+    root: str | Path = "runs", where: str = "", sort: str = "", archived: bool = False
+) -> Runs:
+    """Return the runs of a folder, oldest first.
+
+    Args:
+        root: the folder the runs lie in, or the one that holds its folder ``runs``.
+        where: a condition, such as ``"lr < 0.01 and ending == 'completed'"``.
+        sort: the name to sort by, such as ``val_loss``.
+        archived: also those that were put away with ``nightbus archive``.
+
+    Returns:
+        The runs, each of which is read when it is used.
+
+    Raises:
+        RunFolderError: there is no such folder.
+        UsageError: the condition is wrong, or no run has one of its names.
+    """
+    path = as_path(root)
+    if not path.is_dir():
+        raise RunFolderError(
+            f"{path} is not a folder; give the folder the runs lie in, the trainer's "
+            "default_root_dir/runs"
+        )
+    found = read_table(path)
+    if not found and (path / "runs").is_dir():
+        found = read_table(path / "runs")
+    chosen = Runs(found if archived else [run for run in found if not run.is_archived])
+    chosen = chosen.where(where) if where else chosen
+    return chosen.sort(sort) if sort else chosen
+
+
+def open_run(run: str | Path) -> Run:
+    """Return a run as data.
+
+    Args:
+        run: a path in or of a run, an id or its beginning, a name (``digits``, ``digits@-1``), a
+            tag, or ``last``.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunFolderError: there is no such run, or several.
+    """
+    from ..runs.find_run import find_events
+
+    return Run(find_events(str(run)).path)
+
+
+def _lookup(run: RunSummary) -> Callable[[str], Any]:
+    return lambda name: value_of(run, name)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, MetricTotal):
+        return value.last
+    return ", ".join(value) if isinstance(value, tuple) else value
+
+
+def _text(value: Any) -> str:
+    value = _cell(value)
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

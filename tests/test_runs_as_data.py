@@ -1,0 +1,296 @@
+"""``nb.runs`` and ``nb.open_run``: what recorded runs are as data."""
+
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recorded_runs import SECOND_NS, RecordedAttempt, RecordedRun
+
+import nightbus as nb
+from nightbus.bus.library import index
+from nightbus.bus.runs.run_summary import RunSummary, read_summaries
+
+
+def put(attempt: RecordedAttempt, name: str, *values: float) -> None:
+    for value in values:
+        attempt.now_ns += SECOND_NS
+        attempt.add(nb.Put, name, value, ("loggers",), "training_step")
+    attempt.writer.flush()
+
+
+def recorded(root: Path, lr: float, *losses: float, ends: bool = True) -> RecordedRun:
+    """A run with a learning rate and losses, a second apart."""
+    run = RecordedRun(root)
+    attempt = run.attempt(is_silent=True)
+    about = ({"max_epochs": 3, "precision": "32-true"}, {"torch": "2.9"}, None, {"lr": lr})
+    where = {"host": "here", "git.commit": "abc"}
+    begun_ns = attempt.now_ns
+    attempt.add(nb.RunStarted, run.path.name, 0, "fit", begun_ns, *about, ("max_epochs",), where)
+    put(attempt, "val_loss", *losses)
+    if ends:
+        attempt.end()
+    return run
+
+
+def settle(root: Path) -> None:
+    """Let all changes of the runs' folders be of a while ago."""
+    for folder in (root / "runs").iterdir():
+        if folder.is_dir():
+            os.utime(folder, (1_700_000_000, 1_700_000_000))
+
+
+# -- one run -------------------------------------------------------------------------------------
+
+
+def test_a_run_has_what_it_said_of_itself(tmp_path: Path) -> None:
+    run = nb.open_run(recorded(tmp_path, 0.1, 0.5).path)
+
+    assert run.hparams == {"lr": 0.1}
+    assert run.config == {"max_epochs": 3}
+    assert (run.environment["host"], run.versions["torch"]) == ("here", "2.9")
+    assert (run.name, run.ending) == ("recorded", "completed")
+
+
+def test_a_metric_is_all_its_values_with_steps_epochs_and_times(tmp_path: Path) -> None:
+    run = nb.open_run(recorded(tmp_path, 0.1, *(1 / n for n in range(1, 2001))).path)
+
+    series = run.metrics["val_loss"]
+
+    np.testing.assert_array_equal(series.values, 1 / np.arange(1, 2001))
+    np.testing.assert_allclose(np.diff(series.times), 1.0)
+    np.testing.assert_allclose(series.walls - series.walls[0], series.times - series.times[0])
+    assert series.steps.dtype == series.epochs.dtype == np.int64
+
+
+def test_a_metric_that_there_is_not_says_which_are(tmp_path: Path) -> None:
+    run = nb.open_run(recorded(tmp_path, 0.1, 0.5).path)
+
+    with pytest.raises(nb.UsageError, match="no metric 'val_los'; it has val_loss"):
+        run.metrics["val_los"]
+    assert list(run.metrics) == ["val_loss"]
+    assert "val_los" not in run.metrics
+
+
+def test_events_are_chosen_by_type_and_condition(tmp_path: Path) -> None:
+    run = nb.open_run(recorded(tmp_path, 0.1, 0.5, 3.0, 4.0).path)
+
+    values = [event.value for event in run.events("Put", where="value > 1")]  # type: ignore[union-attr]
+
+    assert values == [3.0, 4.0]
+
+
+def test_superseded_values_are_left_out(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    first = run.attempt()
+    put(first, "loss", 1.0)
+    fork = first.fork()
+    put(first, "loss", 99.0)
+    first.end()
+    second = run.attempt(fork=fork)
+    put(second, "loss", 2.0)
+    second.end()
+
+    data = nb.open_run(run.path)
+
+    assert data.metrics["loss"].values.tolist() == [1.0, 2.0]
+    assert data.summary.metrics["loss"].high == 2.0
+    assert len(data.attempts) == 2
+
+
+def test_a_run_that_goes_on_is_followed_to_its_end(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt()
+    put(attempt, "loss", 1.0)
+    seen: list[float] = []
+
+    for event in nb.open_run(run.path).follow("Put", every_s=0.001):
+        assert isinstance(event, nb.Put)
+        seen.append(event.value)
+        if len(seen) == 1:
+            put(attempt, "loss", 2.0)
+            attempt.end()
+
+    assert seen == [1.0, 2.0]
+
+
+def test_columns_of_a_run_are_those_of_pyarrow(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+
+    table = nb.open_run(recorded(tmp_path, 0.1, 0.5, 0.25).path).to_arrow()
+
+    assert isinstance(table, pyarrow.Table)
+    assert table.column("value").to_pylist() == [0.5, 0.25]
+
+
+def test_what_a_stranger_wrote_is_text_in_html(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt()
+    put(attempt, "<script>x</script>", 1.0)
+    attempt.end()
+
+    assert "<script>" not in nb.open_run(run.path)._repr_html_()
+    assert "<script>" not in nb.runs(tmp_path)._repr_html_()
+
+
+# -- many ----------------------------------------------------------------------------------------
+
+
+def test_runs_are_chosen_and_sorted_by_what_they_say(tmp_path: Path) -> None:
+    for lr, loss in ((0.1, 0.9), (0.01, 0.2), (0.001, 0.4)):
+        recorded(tmp_path, lr, 1.0, loss)
+
+    best = nb.runs(tmp_path / "runs", where="lr < 0.05", sort="val_loss")
+
+    assert [run.hparams["lr"] for run in best] == [0.01, 0.001]
+    assert "0.001" in repr(best)
+    assert best[0].metrics["val_loss"].values[-1] == 0.2
+
+
+def test_a_name_that_no_run_has_is_refused(tmp_path: Path) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+
+    with pytest.raises(nb.UsageError, match="no run has 'val_los'; did you mean val_loss"):
+        nb.runs(tmp_path, where="val_los < 1")
+
+
+def test_runs_without_a_value_come_last_in_both_orders(tmp_path: Path) -> None:
+    lost = RecordedRun(tmp_path).steps(0)
+    recorded(tmp_path, 0.1, 1.0)
+    recorded(tmp_path, 0.2, 2.0)
+
+    for reverse in (False, True):
+        assert nb.runs(tmp_path).sort("lr", reverse)[-1].path == lost
+
+
+# -- the index -----------------------------------------------------------------------------------
+
+
+def table(root: Path) -> list[RunSummary]:
+    return index.read_table(root / "runs")
+
+
+def test_the_index_says_the_same_as_the_runs(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        recorded(tmp_path, lr, 1.0, lr)
+    settle(tmp_path)
+
+    assert table(tmp_path) == read_summaries(tmp_path / "runs")  # writes the index
+    assert table(tmp_path) == read_summaries(tmp_path / "runs")  # reads it
+
+
+def test_a_run_in_the_index_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+    settle(tmp_path)
+    before = table(tmp_path)
+    monkeypatch.setattr(index, "read_summary", lambda folder: pytest.fail("read again"))
+
+    assert table(tmp_path) == before
+
+
+def test_a_run_that_was_changed_is_read_again(tmp_path: Path) -> None:
+    run = recorded(tmp_path, 0.1, 1.0)
+    settle(tmp_path)
+    table(tmp_path)
+    attempt = run.attempt()
+    put(attempt, "more", 1.0)
+    attempt.end()
+
+    assert "more" in table(tmp_path)[0].metrics
+
+
+def test_a_run_that_goes_on_is_read_each_time(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt()
+    settle(tmp_path)
+    assert table(tmp_path)[0].is_running
+    attempt.end()
+    settle(tmp_path)
+
+    assert table(tmp_path)[0].ending == "completed"
+
+
+def test_a_run_that_was_changed_this_moment_is_not_kept(tmp_path: Path) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+    table(tmp_path)
+
+    assert not (tmp_path / "runs" / index.FILE).exists()
+
+
+def test_a_removed_run_leaves_the_index(tmp_path: Path) -> None:
+    import shutil
+
+    gone = recorded(tmp_path, 0.1, 1.0)
+    recorded(tmp_path, 0.2, 1.0)
+    settle(tmp_path)
+    table(tmp_path)
+    shutil.rmtree(gone.path)
+
+    assert len(table(tmp_path)) == 1
+    with sqlite3.connect(tmp_path / "runs" / index.FILE) as opened:
+        assert opened.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+def test_a_damaged_index_is_written_again(tmp_path: Path, content: bytes) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+    settle(tmp_path)
+    before = table(tmp_path)
+    (tmp_path / "runs" / index.FILE).write_bytes(content)
+
+    assert table(tmp_path) == before
+    assert index._read_rows(tmp_path / "runs" / index.FILE)
+
+
+def test_an_index_of_another_version_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+    settle(tmp_path)
+    monkeypatch.setattr(index, "_LAYOUT", "older")
+    table(tmp_path)
+    monkeypatch.undo()
+
+    assert table(tmp_path) == read_summaries(tmp_path / "runs")
+    assert index._read_rows(tmp_path / "runs" / index.FILE)
+
+
+def test_several_may_read_and_write_the_index_at_once(tmp_path: Path) -> None:
+    for lr in range(8):
+        recorded(tmp_path, lr, 1.0)
+    settle(tmp_path)
+    expected, found = read_summaries(tmp_path / "runs"), list[list[RunSummary]]()
+    threads = [
+        threading.Thread(target=lambda: found.append(table(tmp_path)), daemon=True)
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert found == [expected] * 8
+
+
+def test_the_index_is_of_its_owner_alone(tmp_path: Path) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+    settle(tmp_path)
+    table(tmp_path)
+
+    assert (tmp_path / "runs" / index.FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_table_without_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(nb.NightbusError, match="is not a folder"):
+        nb.runs(tmp_path / "nowhere")
+
+
+def test_created_is_in_seconds_since_1970(tmp_path: Path) -> None:
+    recorded(tmp_path, 0.1, 1.0)
+
+    assert len(nb.runs(tmp_path, where=f"created > {time.time() - 3600}")) == 1

@@ -1,0 +1,158 @@
+"""``ls`` with its options, ``compare``, and what is noted about runs from the shell."""
+
+import json
+from pathlib import Path
+
+import pytest
+from recorded_runs import RecordedRun
+from test_runs_as_data import recorded
+
+import nightbus as nb
+from nightbus.__main__ import main
+from nightbus.bus.runs.find_run import find_run
+from nightbus.bus.runs.marks import read_marks
+
+
+@pytest.fixture
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RecordedRun]:
+    """Runs with learning rates 0.1, 0.01 and 0.001, below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    given = ((0.1, 0.9), (0.01, 0.2), (0.001, 0.4))
+    return [recorded(tmp_path, lr, 1.0, loss) for lr, loss in given]
+
+
+def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert main([*arguments]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_ls_says_which_run_had_which_learning_rate_and_which_was_best(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = lines(capsys, "ls", "--hparams", "--metric", "val_loss", "--sort", "val_loss")
+
+    assert shown[0].split()[-2:] == ["lr", "val_loss"]
+    assert [line.split()[-2:] for line in shown[1:]] == [
+        ["0.01", "0.2"],
+        ["0.001", "0.4"],
+        ["0.1", "0.9"],
+    ]
+
+
+def test_ls_chooses_and_counts(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["tag", three[1].path.name, "good"])
+    capsys.readouterr()
+    by_condition = lines(capsys, "ls", "--where", "lr < 0.05", "--columns", "lr,ending", "-n", "1")
+    by_tag = lines(capsys, "ls", "--tag", "good", "--columns", "lr")
+    recent = lines(capsys, "ls", "--since", "1h", "--columns", "lr")
+
+    assert [line.split() for line in by_condition] == [["lr", "ending"], ["0.001", "completed"]]
+    assert by_tag[1:] == ["0.01"]
+    assert len(recent) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--since", "yesterday"], "expected a number and a unit"),
+        (["--sort", "val_los"], "did you mean val_loss"),
+        (["--metric", "nothing"], "no run has 'nothing'"),
+        (["--columns", "nothing"], "no run has 'nothing'"),
+        (["-n", "0"], "expected 1 or more"),
+        (["--where", "lr <"], "is wrong at character 5"),
+    ],
+)
+def test_ls_refuses_what_it_does_not_know(
+    three: list[RecordedRun],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    what: str,
+) -> None:
+    assert main(["ls", *arguments]) == 2
+    assert what in capsys.readouterr().err
+
+
+def test_compare_puts_differences_and_metrics_side_by_side(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = lines(capsys, "compare", three[0].path.name, three[1].path.name)
+
+    rows = {line.split()[0]: line.split()[1:] for line in shown[1:]}
+    assert rows["lr"] == ["0.1", "0.01"]
+    assert rows["val_loss"][0] == "0.9"
+    assert "max_epochs" not in rows  # the same in both
+
+
+def test_compare_for_programs_has_everything(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "--json", three[0].path.name, three[1].path.name]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["differences"] == [{"kind": "hparams", "name": "lr", "values": [0.1, 0.01]}]
+    assert report["runs"][0]["config"] == {"max_epochs": 3}
+
+
+def test_what_is_noted_is_kept_and_found_by(three: list[RecordedRun]) -> None:
+    first, second, third = three
+    main(["rename", first.path.name, "baseline"])
+    main(["rename", second.path.name, "baseline"])
+    main(["tag", third.path.name, "paper", "good"])
+    main(["tag", third.path.name, "good", "--remove"])
+    main(["note", third.path.name, "one"])
+    main(["note", third.path.name, "two", "--append"])
+
+    assert read_marks(third.folder).tags == ("paper",)
+    assert read_marks(third.folder).notes == "one\ntwo"
+    assert find_run("paper").path.name == third.path.name
+    found = {find_run(f"baseline@-{back}").path.name for back in (1, 2)}
+    assert found == {first.path.name, second.path.name}
+    assert nb.open_run("baseline@-1").name == "baseline"
+
+
+def test_an_ambiguous_name_says_date_ending_and_metric_of_each(three: list[RecordedRun]) -> None:
+    with pytest.raises(nb.NightbusError) as refused:
+        find_run("recorded")
+
+    message = str(refused.value)
+    assert "recorded@-1 for the newest" in message
+    for run in three:
+        assert f"{run.path.name}  20" in message
+    assert "completed, val_loss 0.2" in message
+
+
+def test_an_archived_run_is_listed_only_when_asked_for(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["archive", three[0].path.name])
+    capsys.readouterr()
+
+    assert len(lines(capsys, "ls")) == 3
+    assert len(lines(capsys, "ls", "--archived")) == 4
+    main(["archive", "--undo", three[0].path.name])
+    capsys.readouterr()
+    assert len(lines(capsys, "ls")) == 4
+
+
+def test_rm_removes_nothing_without_an_answer(three: list[RecordedRun]) -> None:
+    assert main(["rm", three[0].path.name]) == 2
+    assert three[0].path.exists()
+
+
+def test_rm_removes_what_it_was_told_to(three: list[RecordedRun]) -> None:
+    assert main(["rm", "--yes", three[0].path.name]) == 0
+    assert not three[0].path.exists()
+    assert three[1].path.exists()
+
+
+def test_rm_refuses_a_run_that_goes_on(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    three[0].attempt()
+
+    assert main(["rm", "--yes", three[0].path.name, three[1].path.name]) == 2
+    assert "goes on; stop it first" in capsys.readouterr().err
+    assert three[0].path.exists()
+    assert three[1].path.exists()
