@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from ..bus.errors import UsageError
 from ..bus.system.logging_setup import get_logger
@@ -86,6 +87,8 @@ class RunOptimization:
         configured = parse_optimizers(context.routes.call("configure_optimizers"))
         self.optimizers = optimizers = configured.optimizers
         self.schedulers = configured.schedulers
+        if not self.is_manual:
+            self._report_what_has_no_effect()
         self._cycle = configured.cycle
         self._all_optimizers = range(len(optimizers))
         self.toggle = OptimizerToggle(optimizers)
@@ -108,6 +111,20 @@ class RunOptimization:
             LightningOptimizer(optimizer, idx, self._step_by_hand, self.toggle, syncing)
             for idx, optimizer in enumerate(optimizers)
         ]
+
+    def _report_what_has_no_effect(self) -> None:
+        """Warn of a run without optimizers, and of cycles of steps that would last epochs."""
+        if not self.optimizers:
+            _log.warning(
+                "configure_optimizers returned no optimizer: nothing is trained in this run"
+            )
+        for config in self.schedulers:
+            if config.interval == "epoch" and isinstance(config.scheduler, CyclicLR | OneCycleLR):
+                kind = type(config.scheduler).__name__
+                _log.warning(
+                    f"{kind} counts steps, and is advanced once an epoch here; return "
+                    "{'scheduler': ..., 'interval': 'step'} to advance it after each step"
+                )
 
     def _replicas(self, module: LightningModule) -> Replicas | None:
         context = self._context

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from models import OrderByEpoch, Small, dataset, loader, trainer
-from torch.optim.lr_scheduler import StepLR
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
 from torch.utils.data import DataLoader
 
 import nightbus as nb
@@ -235,11 +235,6 @@ def test_the_best_checkpoint_where_none_was_saved_is_a_value_error(tmp_path: Pat
         trainer(tmp_path, enable_checkpointing=False).validate(Small(), loader(4), ckpt_path="best")
 
 
-def test_an_address_is_no_checkpoint() -> None:
-    with pytest.raises(nb.CheckpointError, match="download it first"):
-        Small.load_from_checkpoint("https://example.org/model.ckpt")
-
-
 def test_no_limit_of_epochs_is_minus_one(tmp_path: Path) -> None:
     assert trainer(tmp_path, max_epochs=-1).max_epochs == -1
     assert nb.Trainer(max_steps=1).max_epochs == -1
@@ -259,3 +254,23 @@ def test_all_batches_of_the_sanity_check_are_infinitely_many(tmp_path: Path) -> 
     assert run.num_sanity_val_steps == float("inf")
     run.num_sanity_val_steps = 3
     assert run.num_sanity_val_steps == 3
+
+
+def test_a_scheduler_of_steps_that_is_advanced_by_epochs_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Cycles(Small):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            return [optimizer], [OneCycleLR(optimizer, 1.0, total_steps=10)]
+
+    trainer(tmp_path, max_steps=1).fit(Cycles(), loader(4))
+    assert "OneCycleLR counts steps" in capsys.readouterr().err
+
+
+def test_a_logger_that_gets_few_steps_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, max_epochs=1, logger=nb.CSVLogger(tmp_path), log_every_n_steps=5)
+    run.fit(Small(), loader(8))
+    assert "an epoch has 2 batches, fewer than log_every_n_steps=5" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from ..bus.errors import UsageError
 from ..bus.events import Scalar
 from ..bus.system.logging_setup import get_logger
 from ..bus.system.streams import notify_user
+from ..loggers.logger import Logger
 from .parts import TrainerParts
 from .stages import Function
 
@@ -54,6 +55,7 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
             with undrawn():  # as for the sanity check, which requests them before
                 trainer.loaders.evaluation("validate")
         _check_accumulation(trainer)
+        _check_log_interval(trainer)
     torch.set_grad_enabled(True)
     trainer.is_training_under_way = True
     trainer.fit_loop.run()
@@ -182,6 +184,16 @@ def _check_accumulation(trainer: TrainerParts) -> None:
         _log.warning(
             f"accumulate_grad_batches={wanted} is more than the {batches} batches of an epoch; "
             "the optimizer steps at the end of each epoch all the same"
+        )
+
+
+def _check_log_interval(trainer: TrainerParts) -> None:
+    """Warn if an epoch has fewer steps than there are between two that a logger gets."""
+    every, batches = trainer.log_every_n_steps, trainer.loaders.num_training_batches
+    if batches is not None and 0 < batches < every and isinstance(trainer.logger, Logger):
+        _log.warning(
+            f"an epoch has {batches} batches, fewer than log_every_n_steps={every}: the logger "
+            "gets values of steps in few epochs; lower log_every_n_steps for more"
         )
 
 

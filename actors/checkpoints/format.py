@@ -6,7 +6,6 @@ The kinds of values in the state, and their encoding, are in ``values.py``.
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -339,8 +338,6 @@ def what_is_not_there(path: Path) -> str:
     """
     if path.is_symlink():
         return f"{path} is a link to {os.readlink(path)}, where nothing is"
-    if re.match(r"[a-z0-9]{2,}:/", str(path)):
-        return f"{path} is an address; a checkpoint is a folder on disk, so download it first"
     above = path.parent
     if not above.is_dir():
         return f"there is no checkpoint {path}: there is no folder {above}"
