@@ -104,6 +104,7 @@ class LightningModule(
             UsageError: an argument of ``__init__`` is missing, map_location is not a device, or
                 hparams_file cannot be read.
         """
+        from .checkpoints.explained import explaining_left_out
         from .checkpoints.format import read_checkpoint
 
         check_weights_only("load_from_checkpoint", weights_only)
@@ -115,7 +116,8 @@ class LightningModule(
         if module.configure_model is not None:  # None disables it
             module.configure_model()
         if module.on_load_checkpoint is not None:
-            module.on_load_checkpoint(state)
+            with explaining_left_out(state):
+                module.on_load_checkpoint(state)
         if strict is not None:
             module.strict_loading = strict
         try:

@@ -1,11 +1,16 @@
 """File systems and types of paths, under the names that code for Lightning imports."""
 
+import io
 import os
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+
+from ..actors.checkpoints.format import is_checkpoint
+from ..bus.system.paths import as_path
 
 _PATH: TypeAlias = str | os.PathLike[str]
 _MAP_LOCATION_TYPE: TypeAlias = (
@@ -13,12 +18,39 @@ _MAP_LOCATION_TYPE: TypeAlias = (
 )
 
 
+class OpenedCheckpoint(io.BytesIO):
+    """A checkpoint that was opened as if it were a file, for ``torch.load``.
+
+    Args:
+        path: the checkpoint's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
 def get_filesystem(path: str | os.PathLike[str], **kwargs: Any) -> Any:
     """Return fsspec's file system for a path or an address; nightbus itself uses local files.
+
+    Its ``open`` of a checkpoint, which is a folder, returns what ``torch.load`` reads after
+    ``nightbus.compat.install()``.
 
     Args:
         path: the path or address.
         **kwargs: options of the file system.
     """
     core: Any = import_module("fsspec.core")  # torch brings it
-    return core.url_to_fs(os.fspath(path), **kwargs)[0]
+    files = core.url_to_fs(os.fspath(path), skip_instance_cache=True, **kwargs)[0]
+    opens = files.open
+
+    def open_file_or_folder(path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+        if "r" in mode and "://" not in str(path) and is_checkpoint(as_path(path)):
+            return OpenedCheckpoint(as_path(path))
+        return opens(path, mode, *args, **kwargs)
+
+    files.open = open_file_or_folder
+    return files

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from models import Small, loader, trainer
 from torch import nn
 
 import nightbus as nb
@@ -180,7 +181,20 @@ def test_file_systems_are_those_of_fsspec(tmp_path: Path) -> None:
     saving: Any = import_module("nightbus.compat.lightning.pytorch.core.saving")
     (tmp_path / "here").write_text("text")
 
-    assert saving.get_filesystem(tmp_path).exists(str(tmp_path / "here"))
+    files = saving.get_filesystem(tmp_path)
+    assert files.exists(str(tmp_path / "here"))
+    with files.open(tmp_path / "here", "r") as file:
+        assert file.read() == "text"
+
+
+def test_a_checkpoint_that_is_opened_is_read_as_its_folder(tmp_path: Path) -> None:
+    saving: Any = import_module("nightbus.compat.lightning.pytorch.core.saving")
+    run = trainer(tmp_path)
+    run.fit(Small(), loader(4))
+    run.save_checkpoint(tmp_path / "saved")
+
+    with saving.get_filesystem(tmp_path).open(str(tmp_path / "saved"), "rb") as opened:
+        assert nb.load_checkpoint(opened)["epoch"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """load_from_checkpoint: a module or datamodule as it was, without the code that made it."""
 
 import sys
+import threading
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,17 @@ def test_a_datamodule_takes_hyperparameters_of_a_file(tmp_path: Path) -> None:
     )
 
     assert found.hparams == {"size": 8}
+
+
+def test_a_hook_that_misses_what_was_left_out_says_why(tmp_path: Path) -> None:
+    class Keeps(Small):
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            checkpoint["mine"] = threading.Lock()
+
+        def on_load_checkpoint(self, checkpoint: Any) -> None:
+            checkpoint["mine"]
+
+    with pytest.raises(KeyError) as caught:
+        Keeps.load_from_checkpoint(saved(tmp_path, Keeps()))
+
+    assert "the checkpoint was saved without 'mine': " in caught.value.__notes__[0]

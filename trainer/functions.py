@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 
 from ..actors.callback import Callback
+from ..actors.checkpoints.explained import explaining_left_out
 from ..actors.data.rng import undrawn, undrawn_from
 from ..actors.hooks import similar_method
 from ..actors.module import LightningModule
@@ -209,7 +210,8 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     routes.call("on_before_accelerator_backend_setup")
     routes.call("setup", function)
     if checkpoint is not None:
-        routes.call("on_load_checkpoint", checkpoint)
+        with explaining_left_out(checkpoint):
+            routes.call("on_load_checkpoint", checkpoint)
     with trainer.device.making_context():
         routes.call("configure_sharded_model")
         routes.call("configure_model")
