@@ -178,3 +178,11 @@ def test_too_few_steps_for_the_schedule_are_said(
 def test_arguments_that_the_table_does_not_take_are_refused(name: str) -> None:
     with pytest.raises(nb.UsageError, match=f"table_kwargs has '{name}'"):
         nb.PyTorchProfiler(table_kwargs={name: 1})
+
+
+def test_files_lie_where_the_logger_writes(tmp_path: Path) -> None:
+    logger = nb.CSVLogger(tmp_path / "csv", name="mine", version=3)
+    profiler = nb.SimpleProfiler(filename="times")
+    trainer(tmp_path, profiler=profiler, logger=logger).fit(Small(), loader(4))
+
+    assert (tmp_path / "csv/mine/version_3/fit-times.txt").exists()

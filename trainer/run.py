@@ -80,7 +80,7 @@ def _profiled(trainer: TrainerParts, function: Function) -> Iterator[None]:
     profiler = trainer.profiler
 
     def folder() -> Path:
-        return trainer.default_root_dir if trainer.run_folder is None else trainer.run_folder.path
+        return Path(trainer.log_dir or trainer.default_root_dir)
 
     rank = None if trainer.world.is_alone else trainer.local_rank
     profiler.setup(function, rank, folder)

@@ -25,7 +25,8 @@ class Profiler:
     ``predict`` ends, the summary is shown on stderr, or written to a file.
 
     Args:
-        dirpath: folder of the files; that of the run by default.
+        dirpath: folder of the files; ``trainer.log_dir`` by default: that of the first logger, or
+            of the run.
         filename: first part of the files' names; None shows the summary instead.
 
     Attributes:
