@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from ..bus.runs.find_run import find_run
 from ..bus.runs.run_folder import RunFolder
 from .find import RUN_HELP, add_rank_option
-from .text import DIFFERS, LOSSY, OK, as_json, how_many, one_line, plain, print_note
+from .text import DIFFERS, LOSSY, OK, as_json, cell, how_many, one_line, plain, print_note
 
 if TYPE_CHECKING:
     from ..bus.inspection.compare import Difference
     from ..bus.inspection.compared_log import ComparedEvent
+    from ..bus.library.differences import Difference as SetUpDifference
+
+_SET_UP = ("hparams", "config", "code", "versions")
+MAX_LISTED = 20
 
 
 def add(verbs: Any) -> None:
@@ -40,6 +44,8 @@ def add(verbs: Any) -> None:
 
 def _diff(options: argparse.Namespace) -> int:
     from ..bus.inspection.compare import ranks_of_both
+    from ..bus.library.differences import differences
+    from ..bus.runs.run_summary import read_summary
 
     left, right = find_run(options.left), find_run(options.right)
     if options.rank is None:
@@ -48,10 +54,12 @@ def _diff(options: argparse.Namespace) -> int:
         ranks = [options.rank]
         for run in (left, right):
             run.refuse_missing_rank(options.rank)
+    set_up = differences([read_summary(left.path), read_summary(right.path)])
     equal, rank, difference, missing = _compare(left, right, ranks, options)
     if options.json:
         shown = {
             "equal": difference is None,
+            "set_up": [each for each in set_up if each.kind in _SET_UP],
             "events": equal,
             "missing": missing,
             "rank": rank,
@@ -62,6 +70,8 @@ def _diff(options: argparse.Namespace) -> int:
     else:
         names = left.path.name, right.path.name
         of_rank = f" of rank {rank}" if len(ranks) > 1 or options.rank is not None else ""
+        for line in _set_up_lines(set_up):
+            sys.stdout.write(f"{line}\n")
         sys.stdout.write(_text(names, equal, difference, bool(missing), of_rank))
     for line in missing:
         print_note(one_line(line))
@@ -96,6 +106,24 @@ def _compare(
         if difference is not None:
             return number, rank, difference, missing
     return number, None, None, missing
+
+
+def _set_up_lines(found: "Sequence[SetUpDifference]") -> list[str]:
+    """Return what was configured differently, a line each."""
+    chosen = [each for each in found if each.kind in _SET_UP]
+    lines = [
+        f"  {cell(each.name)}: {' and '.join(_said(each.kind, value) for value in each.values)}"
+        for each in chosen[:MAX_LISTED]
+    ]
+    if len(chosen) > MAX_LISTED:
+        lines.append(f"  and {len(chosen) - MAX_LISTED} more; nightbus compare has all")
+    return ["they were set up differently:", *lines] if lines else []
+
+
+def _said(kind: str, value: Any) -> str:
+    if value is None:
+        return "the default" if kind == "config" else "nothing"
+    return cell(value)
 
 
 def _text(

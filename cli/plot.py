@@ -4,7 +4,8 @@ import argparse
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, UsageError
@@ -12,13 +13,14 @@ from ..bus.runs.find_run import find_events
 from ..bus.runs.run_folder import RunFolder
 from ..bus.system.paths import as_path
 from .find import LAST_EVENTS_HELP, add_rank_option, chosen_rank
-from .text import LOSSY, OK, as_json, how_many, one_line, plain, print_note, print_problem
+from .text import LOSSY, OK, as_json, cell, how_many, one_line, plain, print_note, print_problem
 
 if TYPE_CHECKING:
     from ..bus.inspection.metric_series import Curve
     from ..bus.inspection.plots import XAxis
 
 METRICS_A_PAGE = 60
+MAX_IN_LABEL = 3  # hyperparameters
 
 
 def add(verbs: Any) -> None:
@@ -33,6 +35,14 @@ def add(verbs: Any) -> None:
         "-o", "--output", metavar="FILE", required=True, help="a .png, .svg or .pdf to write"
     )
     add_plot_options(parser)
+    parser.add_argument("--log", action="store_true", help="a logarithmic axis of values")
+    parser.add_argument(
+        "--smooth",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="draw exponential means: the weight of the values before, from 0 to below 1",
+    )
     add_rank_option(parser, "what this rank recorded; of several, rank 0 is drawn")
     parser.add_argument("--json", action="store_true", help="what was drawn, for programs")
     parser.set_defaults(command=_plot)
@@ -45,10 +55,13 @@ def add_plot_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="draw only this metric; repeatable",
+        help="draw only this metric, or those of this pattern, as 'val/*'; repeatable",
     )
     parser.add_argument(
-        "--x", choices=("step", "time"), default=None, help="the axis; step by default"
+        "--x",
+        choices=("step", "epoch", "time", "wall"),
+        default=None,
+        help="the axis: steps (default) or epochs completed, time since the start, or since 1970",
     )
     parser.add_argument(
         "--page",
@@ -86,6 +99,7 @@ def drawn_in_terminal(
 def _plot(options: argparse.Namespace) -> int:
     from ..bus.inspection.plots import has_finite, save_figure
 
+    _check_weight(options.smooth)
     found: list[RunFolder] = []
     curves: list[dict[str, Curve]] = []
     left_out: list[NightbusError | OSError] = []
@@ -119,10 +133,12 @@ def _plot(options: argparse.Namespace) -> int:
     by_run = dict(zip(names, curves, strict=True))
     recorded = list(dict.fromkeys(name for run in curves for name in run))
     _check_wanted(options.metric, recorded)
-    metrics = _page(list(dict.fromkeys(options.metric)) or recorded, options.page)
+    asked = dict.fromkeys(name for each in options.metric for name in _matching(each, recorded))
+    metrics = _page(list(asked) or recorded, options.page)
     path = as_path(options.output)
     x: XAxis = options.x or "step"
-    save_figure(by_run, metrics, x, path)
+    shown = _labelled(found, by_run)
+    save_figure(shown, metrics, x, path, options.log, options.smooth)
     for metric in metrics:
         if not any(has_finite(run[metric]) for run in curves if metric in run):
             print_note(f"{metric} has no finite values")
@@ -143,6 +159,29 @@ def _plot(options: argparse.Namespace) -> int:
     return LOSSY if is_lossy else OK
 
 
+def _check_weight(smooth: float) -> None:
+    if not 0 <= smooth < 1:
+        raise UsageError(f"--smooth {smooth:g}: expected a weight from 0 to below 1")
+
+
+def _labelled(
+    found: Sequence[RunFolder], by_run: "Mapping[str, dict[str, Curve]]"
+) -> "dict[str, dict[str, Curve]]":
+    """Return curves under labels that say in which hyperparameters their runs differ."""
+    from ..bus.library.differences import differences
+    from ..bus.runs.run_summary import read_summary
+
+    if len(found) < 2 or any(run.path.is_file() for run in found):
+        return dict(by_run)
+    different = differences([read_summary(run.path) for run in found])
+    chosen = [each for each in different if each.kind == "hparams"][:MAX_IN_LABEL]
+    labels = [
+        ", ".join([name, *(f"{each.name}={cell(each.values[number])}" for each in chosen)])
+        for number, name in enumerate(by_run)
+    ]
+    return dict(zip(labels, by_run.values(), strict=True))
+
+
 class _Read(NamedTuple):
     """The metrics read from a run.
 
@@ -161,8 +200,12 @@ def _read(run: RunFolder, metrics: Sequence[str], rank: int, all_attempts: bool 
     from ..bus.inspection.metric_series import read_curves
 
     problems: list[str] = []
-    wanted = frozenset(metrics)
+    has_pattern = any(character in name for name in metrics for character in "*?[")
+    wanted = frozenset[str]() if has_pattern else frozenset(metrics)
     curves = read_curves(run, wanted, rank, all_attempts=all_attempts, problems=problems)
+    if has_pattern:
+        metrics = [name for each in metrics for name in _matching(each, curves)] or metrics
+        curves = {name: curves[name] for name in metrics if name in curves}
     known = ""
     if not curves and metrics:
         every = read_curves(run, rank=rank, all_attempts=all_attempts, problems=[])
@@ -175,8 +218,13 @@ def _read(run: RunFolder, metrics: Sequence[str], rank: int, all_attempts: bool 
     )
 
 
+def _matching(wanted: str, recorded: Iterable[str]) -> list[str]:
+    """Return the names that a name or a pattern means."""
+    return [name for name in recorded if name == wanted or fnmatchcase(name, wanted)]
+
+
 def _check_wanted(wanted: Sequence[str], recorded: Sequence[str]) -> None:
-    missing = [name for name in wanted if name not in recorded]
+    missing = [name for name in wanted if not _matching(name, recorded)]
     if missing:
         raise UsageError(f"no run has the metric {', '.join(missing)}")
 

@@ -11,7 +11,18 @@ from ..bus.errors import UsageError
 from ..bus.runs.find_run import find_events
 from .find import LAST_EVENTS_HELP, add_rank_option, chosen_rank
 from .plot import add_plot_options, drawn_in_terminal
-from .text import LOSSY, OK, as_json, duration, how_many, moment, one_line, plain, print_problem
+from .text import (
+    LOSSY,
+    OK,
+    as_json,
+    cell,
+    duration,
+    how_many,
+    moment,
+    one_line,
+    plain,
+    print_problem,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
 MAX_KIND_ROWS = 20
 MAX_HOOK_ROWS = 12
 MAX_HOSTS = 8
+MAX_NAMED = 20  # of hyperparameters and the like
 
 
 def add(verbs: Any) -> None:
@@ -106,6 +118,7 @@ def print_report(report: "RunReport", console: "Console") -> None:
             _print_line(console, line)
     if not report.attempts:
         _print_line(console, "nothing was recorded")
+    _print_set_up(report, console)
     if report.metrics:
         header = ("metric", "values", "last", "lowest", "at step", "highest", "at step")
         rows = [_metric_row(name, metric) for name, metric in report.metrics.items()]
@@ -117,6 +130,30 @@ def print_report(report: "RunReport", console: "Console") -> None:
     _print_actors(report, console)
     _print_problems(report, console)
     _print_lagging(report, console)
+
+
+def _print_set_up(report: "RunReport", console: "Console") -> None:
+    """Print what is noted about the run, how it was set up and where it ran."""
+    noted = {"name": report.name, "group": report.group, "tags": ", ".join(report.tags)}
+    if report.name == report.id.rpartition("-")[0]:
+        del noted["name"]  # the id says it
+    parts = (
+        ("", {**noted, "notes": report.notes}),
+        ("hyperparameters", report.hparams),
+        ("arguments", report.config),
+        ("environment", report.environment),
+        ("versions", report.versions),
+    )
+    for title, values in parts:
+        shown = [
+            f"{name} {cell(value)}" for name, value in values.items() if value not in (None, "")
+        ]
+        if shown:
+            rest = (
+                f"{title}: {one_line(', '.join(shown[:MAX_NAMED]))}" if title else ", ".join(shown)
+            )
+            more = f", and {len(shown) - MAX_NAMED} more" if len(shown) > MAX_NAMED else ""
+            _print_line(console, "", rest=f"  {rest}{more}", soft_wrap=True)
 
 
 def _attempt_lines(attempt: "AttemptReport") -> list[str]:

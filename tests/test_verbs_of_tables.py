@@ -1,6 +1,7 @@
 """``ls`` with its options, ``compare``, and what is noted about runs from the shell."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from test_runs_as_data import recorded
 
 import nightbus as nb
 from nightbus.__main__ import main
+from nightbus.bus.inspection.plots import smoothed
 from nightbus.bus.runs.find_run import find_run
 from nightbus.bus.runs.marks import read_marks
 
@@ -156,3 +158,45 @@ def test_rm_refuses_a_run_that_goes_on(
     assert "goes on; stop it first" in capsys.readouterr().err
     assert three[0].path.exists()
     assert three[1].path.exists()
+
+
+def test_show_has_hyperparameters_and_environment(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["note", three[1].path.name, "the best"])
+    capsys.readouterr()
+    shown = "\n".join(lines(capsys, "show", three[1].path.name))
+
+    assert "hyperparameters: lr 0.01" in shown
+    assert "arguments: max_epochs 3" in shown
+    assert "environment: host here, git.commit abc" in shown
+    assert "notes the best" in shown
+
+
+def test_diff_says_first_what_was_configured_differently(
+    three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["diff", three[0].path.name, three[1].path.name]) == 4
+
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == ["they were set up differently:", "  lr: 0.1 and 0.01"]
+    assert shown[2].startswith("they differ after")
+
+
+def test_plot_draws_patterns_labelled_by_what_differs(
+    three: list[RecordedRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [run.path.name for run in three[:2]]
+    options = ["--metric", "val_*", "--x", "wall", "--log", "--smooth", "0.5"]
+    assert main(["plot", *ids, "-o", str(tmp_path / "drawn.svg"), *options, "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["metrics"] == ["val_loss"]
+    drawn = (tmp_path / "drawn.svg").read_text()
+    assert f"{ids[0]}, lr=0.1" in drawn
+    assert "time since 1970 (s)" in drawn
+
+
+def test_means_begin_at_the_first_value_and_leave_gaps() -> None:
+    assert smoothed([2.0, math.inf, 2.0], 0.9) == pytest.approx([2.0, math.inf, 2.0])
+    assert smoothed([0.0, 1.0], 0.5) == pytest.approx([0.0, 2 / 3])
+    assert smoothed([0.0, 1.0], 0.0) == [0.0, 1.0]

@@ -188,8 +188,7 @@ def _along(curve: Curve, x: XAxis) -> "array[Any]":
 
 
 def _label(x: XAxis) -> str:
-    labels = {"time": "time since the start (s)", "wall": "time since 1970 (s)"}
-    return labels.get(x, f"{x}s completed")
+    return {"time": "time (s)", "wall": "time since 1970 (s)"}.get(x, x)
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:

@@ -12,7 +12,17 @@ from typing import Literal
 import msgspec
 
 from ..errors import LogFormatError, NewerFormatError, RunFolderError
-from ..events import ActorTotals, DeadLetter, Event, Fault, Gap, RunEnded, Scalar
+from ..events import (
+    ActorTotals,
+    DeadLetter,
+    Event,
+    Fault,
+    Gap,
+    Plain,
+    RunEnded,
+    RunStarted,
+    Scalar,
+)
 from ..log.codec import DecodedEvent, HookSelection
 from ..log.format import Footer
 from ..log.reader import EndKind, LogEnd, LogReader
@@ -21,6 +31,7 @@ from ..log.summary import HookTotal, MetricTotal, Summary
 from ..runs.cursor import CursorFile, list_cursors
 from ..runs.flight_file import left_behind
 from ..runs.lineage import consistent_logs
+from ..runs.marks import read_marks
 from ..runs.run_folder import RunFolder
 from .rank_facts import RanksReport, ranks_report
 
@@ -198,6 +209,11 @@ class RunReport(msgspec.Struct, frozen=True):
         id, name, path: of the run.
         created_ns: wall clock, ns since 1970.
         argv: the command line, secrets struck out.
+        tags, notes, group: what is noted about it.
+        hparams: hyperparameters of module and datamodule.
+        config: the Trainer's arguments that differ from their defaults.
+        environment: the process, its machine and its code.
+        versions: of Python and of the packages that were loaded.
         attempts: its attempts, in order.
         metrics, hooks: by name, in the order of their first appearance; superseded ones only on
             request.
@@ -214,6 +230,13 @@ class RunReport(msgspec.Struct, frozen=True):
     path: str
     created_ns: int
     argv: list[str]
+    tags: tuple[str, ...]
+    notes: str
+    group: str
+    hparams: dict[str, Plain]
+    config: dict[str, Plain]
+    environment: dict[str, Plain]
+    versions: dict[str, str]
     attempts: list[AttemptReport]
     metrics: dict[str, MetricReport]
     hooks: dict[str, HookReport]
@@ -246,6 +269,8 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
     ends = {log.attempt: log.until for log in consistent_logs(run, rank)}
     faults: list[FaultReport] = []
     recorded: dict[int, int] = {}  # attempt -> number of events
+    started: RunStarted | None = None
+    hparams: dict[str, Plain] = {}
     for attempt in run.attempts():
         if rank and rank not in run.ranks(attempt):
             continue
@@ -257,15 +282,25 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         of_log = _attempt_report(log, is_written, run.ends_because, until)
         attempts.append(msgspec.structs.replace(of_log, ranks=ranks_report(run, attempt)))
         faults += _fault_reports(log)
+        started = log.summary.started or started
+        hparams = (started.hparams if started else {}) or hparams
         recorded[attempt] = log.next_seq
         held.merge(log.summary if until is None or all_attempts else log.summary_until(until))
-    info = run.info
+    info, marks = run.info, read_marks(run)
+    config = {name: started.config.get(name) for name in started.changed} if started else {}
     return RunReport(
         id=info.id,
-        name=info.name,
+        name=marks.name,
         path=str(run.path),
         created_ns=info.created_ns,
         argv=info.argv,
+        tags=marks.tags,
+        notes=marks.notes,
+        group=marks.group,
+        hparams=hparams,
+        config=config or info.config,
+        environment=(started.environment if started else {}) or info.environment,
+        versions=started.versions if started else {},
         attempts=attempts,
         metrics={name: _metric_report(metric) for name, metric in held.metrics.items()},
         hooks={name: _hook_report(hook) for name, hook in held.hooks.items() if hook.count},
