@@ -274,3 +274,15 @@ def test_a_logger_that_gets_few_steps_is_reported(
     run = trainer(tmp_path, max_epochs=1, logger=nb.CSVLogger(tmp_path), log_every_n_steps=5)
     run.fit(Small(), loader(8))
     assert "an epoch has 2 batches, fewer than log_every_n_steps=5" in capsys.readouterr().err
+
+
+def test_setup_and_teardown_get_a_member_that_equals_the_functions_name(tmp_path: Path) -> None:
+    class Notes(Small):
+        def setup(self, stage: Any) -> None:
+            stages.append((stage.value, stage == "validate", str(stage)))
+
+        teardown = setup
+
+    stages: list[Any] = []
+    trainer(tmp_path).validate(Notes(), loader(4))
+    assert stages == [("validate", True, "validate")] * 2

@@ -18,6 +18,7 @@ from ..bus.system.streams import notify_user
 from ..loggers.logger import Logger
 from .parts import TrainerParts
 from .stages import Function
+from .state import TrainerFn
 
 _log = get_logger("nightbus.trainer", of_all_ranks=True)
 
@@ -208,7 +209,7 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     trainer.group.wait_for_all("prepare_data")
     _add_module_callbacks(trainer)
     routes.call("on_before_accelerator_backend_setup")
-    routes.call("setup", function)
+    routes.call("setup", TrainerFn(function))
     if checkpoint is not None:
         with explaining_left_out(checkpoint):
             routes.call("on_load_checkpoint", checkpoint)
@@ -246,7 +247,7 @@ def tear_down(trainer: TrainerParts, function: Function) -> None:
         function: function that runs.
     """
     try:
-        trainer.routes.call("teardown", function)
+        trainer.routes.call("teardown", TrainerFn(function))
     finally:
         try:
             trainer.loop_of(function).teardown()
