@@ -14,6 +14,7 @@ from helpers import DEADLINE_S
 import nightbus as nb
 from examples.event_classification.command_line import main
 from examples.event_classification.commands import DemoEvery
+from examples.event_classification.lightning_model import ClassificationModel
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--base", "2", "--cout", "8", "--batch-size", "3", "--num-tbins", "25", "--no-bar"]
@@ -33,6 +34,12 @@ def said(
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings put no figures, which take longer than the rest of them."""
+    monkeypatch.setattr(ClassificationModel, "figures", lambda self, results: {})
 
 
 @pytest.mark.long
@@ -73,6 +80,7 @@ def test_recordings_are_made_trained_on_evaluated_shown_and_replayed(
     assert "would" in out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_is_finished_has_nothing_to_resume_and_pretrains_another(
     said: Said, recordings: Path, tmp_path: Path
 ) -> None:
@@ -171,6 +179,7 @@ def test_one_thread_computes(said: Said) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("undrawn")
 def test_training_that_is_stopped_by_ctrl_c_says_how_to_go_on_and_does(
     said: Said, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
