@@ -176,6 +176,13 @@ class RunOptimization:
             num_turns = len(self.optimizers) if self.passes_optimizer_idx else 1
             check_training_step(module, num_turns, self.truncated_bptt_steps)
 
+    @property
+    def frequencies(self) -> list[int]:
+        """Number of consecutive batches for each optimizer; empty if all are used on each."""
+        return (
+            [self._cycle.count(idx) for idx in range(len(self.optimizers))] if self._cycle else []
+        )
+
     def turns(self) -> Sequence[int]:
         """Return the numbers of the optimizers for this batch."""
         if not self._cycle:

@@ -70,6 +70,22 @@ def test_schedulers_are_dicts_and_the_tested_checkpoint_is_known(tmp_path: Path)
     assert run.tested_ckpt_path is None
 
 
+def test_frequencies_of_optimizers_are_told(tmp_path: Path) -> None:
+    class Turns(Small):
+        def training_step(self, *batch_and_numbers: Any) -> Any:
+            return self.loss(batch_and_numbers[0])
+
+        def configure_optimizers(self) -> Any:
+            made = [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(2)]
+            return [{"optimizer": each, "frequency": n} for n, each in enumerate(made, 1)]
+
+    run = trainer(tmp_path)
+    assert run.optimizer_frequencies == []
+
+    run.fit(Turns(), loader(4))
+    assert run.optimizer_frequencies == [1, 2]
+
+
 def test_a_hook_is_called_by_its_name(tmp_path: Path) -> None:
     class Calls(Small):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

@@ -114,6 +114,11 @@ class FormerNames(TrainerParts):
         ]
 
     @property
+    def optimizer_frequencies(self) -> list[int]:
+        """Number of consecutive batches for each optimizer; empty if all are used on each."""
+        return self.optimization.frequencies
+
+    @property
     def progress_bar_dict(self) -> dict[str, float]:
         """The same as ``progress_bar_metrics``."""
         return self.progress_bar_metrics

@@ -38,6 +38,11 @@ class LRSchedulerConfig(msgspec.Struct):
     optimizer_idx: int = 0
 
     @property
+    def opt_idx(self) -> int:
+        """The same as ``optimizer_idx``, as Lightning 1.x calls it."""
+        return self.optimizer_idx
+
+    @property
     def needs_metric(self) -> bool:
         """True if its step takes a metric."""
         return self.reduce_on_plateau or isinstance(self.scheduler, ReduceLROnPlateau)
