@@ -4,7 +4,6 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import UsageError
@@ -152,15 +151,10 @@ def _print(runs: "Runs", options: argparse.Namespace) -> None:
         if any(run.tags for run in runs.summaries):
             names.append("tags")
         header += names
-    _refuse_missing(runs, [*options.metric, *(names if options.columns else ())])
+    runs.refuse_unknown([*options.metric, *(names if options.columns else ())])
     for row, run in zip(rows, runs.summaries, strict=True):
         row += [shown(name, value_of(run, name)) for name in names]
     print_table(header, rows, left or 1)
-
-
-def _refuse_missing(runs: "Runs", names: Sequence[str]) -> None:
-    for name in names:
-        runs.sort(name)  # an error says which names there are
 
 
 def shown(name: str, value: Any) -> str:

@@ -145,9 +145,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int)
     """
     titles = [plain(title) for title in header]
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    for row in (titles, *rows):
-        cells = [
-            text.ljust(width) if number < left else text.rjust(width)
-            for number, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    signs = "<" * left + ">" * (len(widths) - left)
+    form = "  ".join(f"{{:{sign}{width}}}" for sign, width in zip(signs, widths, strict=False))
+    sys.stdout.write("".join(f"{form.format(*row).rstrip()}\n" for row in (titles, *rows)))

@@ -76,6 +76,16 @@ def test_ls_refuses_what_it_does_not_know(
     assert what in capsys.readouterr().err
 
 
+def test_ls_shows_the_hyperparameters_that_differ_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recorded(tmp_path, 0.1, 1.0)
+    recorded(tmp_path, 0.1, 2.0)
+
+    assert "lr" not in lines(capsys, "ls", "--hparams")[0].split()
+
+
 def test_compare_puts_differences_and_metrics_side_by_side(
     three: list[RecordedRun], capsys: pytest.CaptureFixture[str]
 ) -> None:

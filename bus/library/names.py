@@ -41,8 +41,8 @@ _ASPECTS: dict[str, Callable[[MetricTotal], Any]] = {
 def value_of(run: RunSummary, name: str) -> Any:
     """Return what a name means for a run; None if it has nothing of that name.
 
-    A name is looked up among the fields of every run, then the hyperparameters, the Trainer's
-    changed arguments, the metrics, the environment and the versions. ``hparams.name`` and the like
+    A name is looked up among the fields of every run, then the hyperparameters, the metrics, the
+    Trainer's changed arguments, the environment and the versions. ``hparams.name`` and the like
     mean one of them only. A metric's name means its last value, ``val_loss.min`` its smallest;
     ``.max`` and ``.count`` likewise.
 
@@ -57,13 +57,15 @@ def value_of(run: RunSummary, name: str) -> Any:
         return getattr(run, head).get(rest)
     if rest and head == "metrics":
         return _metric(run, rest)
-    for mapping in (run.hparams, run.config):
+    if name in run.hparams:
+        return run.hparams[name]
+    if (value := _metric(run, name)) is not None:
+        return value
+    said = run.said
+    for mapping in (said.config, said.environment):
         if name in mapping:
             return mapping[name]
-    value = _metric(run, name)
-    if value is not None:
-        return value
-    return run.environment.get(name, run.versions.get(name))
+    return said.versions.get(name)
 
 
 def _metric(run: RunSummary, name: str) -> Any:

@@ -1,7 +1,7 @@
 """Many runs as a table: chosen by a condition, sorted, and shown."""
 
 import html
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -58,7 +58,7 @@ class Runs(Sequence[Run], FramesOfColumns):
             UsageError: it is not a condition, or no run has one of its names.
         """
         holds = parse(condition)
-        self._refuse_unknown(names_in(condition))
+        self.refuse_unknown(names_in(condition))
         return Runs([run for run in self.summaries if holds(_lookup(run))])
 
     def sort(self, by: str, reverse: bool = False) -> "Runs":
@@ -71,14 +71,22 @@ class Runs(Sequence[Run], FramesOfColumns):
         Raises:
             UsageError: no run has a value of this name.
         """
-        self._refuse_unknown([by])
+        self.refuse_unknown([by])
         keyed = [(sort_key(value_of(run, by)), run) for run in self.summaries]
         there = [pair for pair in keyed if pair[0][0] < 2]
         missing = [run for key, run in keyed if key[0] == 2]
         there.sort(key=lambda pair: pair[0], reverse=reverse)
         return Runs([*(run for _, run in there), *missing])
 
-    def _refuse_unknown(self, names: list[str]) -> None:
+    def refuse_unknown(self, names: Iterable[str]) -> None:
+        """Refuse names of which no run has a value.
+
+        Args:
+            names: as in conditions.
+
+        Raises:
+            UsageError: no run has a value of one; the message says which are near.
+        """
         for name in names:
             if name in FIELDS or any(value_of(run, name) is not None for run in self.summaries):
                 continue
@@ -104,11 +112,12 @@ class Runs(Sequence[Run], FramesOfColumns):
         names = dict.fromkeys(name for run in self.summaries for name in run.hparams)
         if everything or len(self.summaries) < 2:
             return list(names)
-        return [
-            name
-            for name in names
-            if len({repr(run.hparams.get(name)) for run in self.summaries}) > 1
-        ]
+        first, different = self.summaries[0].hparams, set[str]()
+        for run in self.summaries:
+            if run.hparams != first:
+                same = different | {n for n in names if run.hparams.get(n) == first.get(n)}
+                different |= names.keys() - same
+        return [name for name in names if name in different]
 
     def _metric_names(self) -> list[str]:
         return list(dict.fromkeys(name for run in self.summaries for name in run.metrics))
