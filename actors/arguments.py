@@ -43,7 +43,7 @@ def refuse_unknown_of(
         method: the function.
 
     Raises:
-        UsageError: there is such an argument.
+        ArgumentTypeError: there is such an argument.
     """
     if not unknown:
         return
@@ -193,7 +193,8 @@ def check_not_negative(name: str, value: float | None) -> float | None:
         value: the number.
 
     Raises:
-        UsageError: it is not.
+        ArgumentTypeError: it is no number.
+        UsageError: it is less.
     """
     if value is None:
         return None

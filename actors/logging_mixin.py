@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..bus.errors import MetricError, NotAttachedError
+from ..bus.system.logging_setup import get_logger
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
     from .trainer_type import Trainer
 
+_log = get_logger("nightbus.metrics")
 ReduceFx = str | Callable[[Any], Any]
 
 
@@ -61,6 +63,9 @@ class LoggingMixin:
     ) -> None:
         """Record a metric of this step, of the epoch, or both.
 
+        Without a Trainer, as in a step that your own code calls, a warning says that nothing is
+        recorded.
+
         Args:
             name: name of the metric.
             value: a number, a one-element tensor, or a torchmetrics Metric; or a dict of them, each
@@ -107,7 +112,14 @@ class LoggingMixin:
                     rank_zero_only=rank_zero_only,
                 )
             return
-        trainer = self._trainer or self.trainer  # which says that there is none
+        try:
+            trainer = self._trainer or self.trainer
+        except NotAttachedError:
+            _log.warning(
+                f"{type(self).__name__}.log({name!r}) records nothing: it is not attached to a "
+                "Trainer, because its method was called by other code"
+            )
+            return
         if rank_zero_only:
             if not trainer.is_global_zero:
                 return

@@ -286,3 +286,11 @@ def test_setup_and_teardown_get_a_member_that_equals_the_functions_name(tmp_path
     stages: list[Any] = []
     trainer(tmp_path).validate(Notes(), loader(4))
     assert stages == [("validate", True, "validate")] * 2
+
+
+def test_a_step_that_logs_can_be_called_without_a_trainer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loss = Logs().training_step(next(iter(loader(4))), 0)
+    assert loss.ndim == 0
+    assert "Logs.log('x') records nothing" in capsys.readouterr().err

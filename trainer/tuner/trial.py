@@ -106,6 +106,9 @@ def unchanged(module: LightningModule, trainer: Any) -> Iterator[None]:
     Args:
         module: the module.
         trainer: the trainer for which something is tried; the module is attached to it then.
+
+    Returns:
+        The context.
     """
     before = copy.deepcopy(module.state_dict())
     with undrawn(), kept_modes(module):
