@@ -86,7 +86,8 @@ class ForLoggers:
         for sink in self._participants.sinks:
             found |= sink.hyperparameters
             if isinstance(sink, LoggerSink):
-                found |= getattr(sink.logger, "hyperparameters", {})
+                own = getattr(sink.logger, "hyperparameters", {})
+                found |= own if isinstance(own, Mapping) else {}  # a user's may mean something else
         return found
 
     def record(self, sink: object, metrics: Mapping[str, Any], step: int | None) -> None:

@@ -268,3 +268,19 @@ def test_hyperparameters_of_one_name_with_two_values_are_said(
     said = capsys.readouterr().err
     assert "the log has those of the module" in said
     assert "names=rate" in said
+
+
+def test_a_logger_may_call_something_else_hyperparameters(tmp_path: Path) -> None:
+    class Own(nb.Logger):
+        name, version = "own", 0
+
+        def hyperparameters(self) -> None: ...
+
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None: ...
+
+        def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None: ...
+
+    run = trainer(tmp_path, logger=Own())
+    run.fit(Small(), loader(4))
+
+    assert run.global_step == 1
