@@ -5,14 +5,17 @@ import math
 from pathlib import Path
 
 import pytest
+from msgspec import Raw, msgpack
 from recorded_runs import RecordedRun
 from test_runs_as_data import recorded
 
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.bus.inspection.plots import smoothed
+from nightbus.bus.library.differences import differences
 from nightbus.bus.runs.find_run import find_run
 from nightbus.bus.runs.marks import read_marks
+from nightbus.bus.runs.run_summary import RunSummary, Said
 
 
 @pytest.fixture
@@ -191,6 +194,16 @@ def test_diff_says_first_what_was_configured_differently(
     shown = capsys.readouterr().out.splitlines()
     assert shown[:2] == ["they were set up differently:", "  lr: 0.1 and 0.01"]
     assert shown[2].startswith("they differ after")
+
+
+def test_a_package_that_one_run_has_not_loaded_is_no_difference() -> None:
+    said = [
+        Said(versions={"torch": "2.9", "sympy": "1"}),
+        Said(versions={"torch": "2.8"}),
+    ]
+    runs = [RunSummary("a", "", "", encoded=Raw(msgpack.encode(each))) for each in said]
+
+    assert [(each.kind, each.name) for each in differences(runs)] == [("versions", "torch")]
 
 
 def test_plot_draws_patterns_labelled_by_what_differs(
