@@ -11,8 +11,10 @@ import torch
 from helpers import Recording
 
 # Models here are small: threads that compute together would wait for each other most of the time,
-# 20 ms a step instead of 0.2 where other programs run too. Processes that tests start inherit it.
+# 20 ms a step instead of 0.2 where other programs run too. Processes that tests start are told by
+# the variable; torch has read it here already.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 class RootIsNotAPackage:
