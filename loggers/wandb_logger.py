@@ -69,7 +69,6 @@ class WandbLogger(RecordedLogger):
                 f"WandbLogger(offline=True, log_model={log_model!r}): checkpoints cannot be "
                 "uploaded offline; leave one out"
             )
-        self._offline = offline
         self._uploads = CheckpointUploads(log_model)
         self._experiment = experiment
         self._checkpoint_name = checkpoint_name
@@ -83,6 +82,7 @@ class WandbLogger(RecordedLogger):
             "id": version or id,
             "resume": "allow",
             "anonymous": ("allow" if anonymous else None),
+            **({"mode": "offline"} if offline else {}),
             **kwargs,
         }
         self._sync_tensorboard = bool(kwargs.get("sync_tensorboard"))
@@ -121,8 +121,6 @@ class WandbLogger(RecordedLogger):
 
     def _begun(self) -> Any:
         wandb = _library()
-        if self._offline:
-            os.environ["WANDB_MODE"] = "dryrun"
         if wandb.run is not None:
             warnings.warn(
                 "the run of W&B that goes on is used, and WandbLogger begins none of its own; to "

@@ -199,7 +199,8 @@ def test_a_trainer_without_callbacks_says_that_none_are_used() -> None:
 
 
 def test_the_module_may_be_any_class_that_the_command_line_names() -> None:
-    cli = made("--model=Sized", "--model.width=3", "--data=Data", model_class=None)
+    model = f"--model={Sized.__module__}.Sized"  # other tests have a class of this name
+    cli = made(model, "--model.width=3", "--data=Data", model_class=None)
 
     assert isinstance(cli.model, Sized)
     assert isinstance(cli.datamodule, Data)

@@ -488,7 +488,6 @@ def refused(tmp_path: Path, configure: Any, *said: str) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"intervall": "step"}, ["intervall", "interval", "frequency", "monitor", "strict"]),
         ({"interval": "batch"}, ["'batch'", "'epoch'", "'step'"]),
         ({"frequency": 0}, ["frequency", "0", "at least 1"]),
         ({"frequency": 1.5}, ["frequency", "1.5", "int"]),

@@ -563,7 +563,6 @@ def test_an_argument_of_lightning_is_refused_with_what_to_use_instead(
             {"devices": [3], "accelerator": "cpu"},
             r"devices=\[3\]: this machine has 1 for 'cpu'",
         ),
-        ({"accelerator": "ddp"}, "for several processes give devices="),
         ({"deterministic": "sometimes"}, "expected one of True, False, 'warn'"),
         ({"accelerator": "tpu"}, "expected 'auto', 'cpu', 'gpu' or 'mps'"),
         ({"accumulate_grad_batches": 0}, "at least 1"),

@@ -104,7 +104,7 @@ class DataProperties(LoopContext):
     @property
     def num_sanity_val_batches(self) -> list[Batches]:
         """Number of batches of each validation loader in the sanity check of ``fit``."""
-        if self.state.fn != "fit":
+        if not self.loaders.is_known("train", requests=False):  # there was no fit
             return []
         most = self.loaders.num_sanity_steps
         numbers = self._numbers("validate")

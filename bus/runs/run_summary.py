@@ -1,6 +1,5 @@
 """A run in short, for tables of runs: from its small files, footers, and segments without one."""
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -120,15 +119,13 @@ def read_summary(folder: Path) -> RunSummary:
     """
     try:
         run = RunFolder.open(folder)
-        marks = read_marks(run)
-        problem = ""
+        try:
+            marks, problem = read_marks(run), ""
+        except RunFolderError as error:
+            marks, problem = Marks(run.info.name), str(error)
+        return _summary(run, marks, problem)
     except RunFolderError as error:
-        problem = str(error)
-        with contextlib.suppress(RunFolderError):
-            run = RunFolder.open(folder)
-            return _summary(run, Marks(run.info.name), problem)
-        return _unreadable(folder, problem)
-    return _summary(run, marks, problem)
+        return _unreadable(folder, str(error))
 
 
 def _unreadable(folder: Path, problem: str) -> RunSummary:

@@ -478,12 +478,16 @@ _FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
+# One runs the script that it is given; the others write what they are told to, or remove the run.
+_OF_OTHERS = frozenset(["run", "tag", "note", "rename", "archive", "rm"])
+
+
 def _reading_verbs() -> Iterator[tuple[str, ...]]:
     """Each verb that the command line has, in each form, for people and for programs."""
     actions = _parser()._actions
     verbs = next(action for action in actions if isinstance(action, argparse._SubParsersAction))
     for name, verb in verbs.choices.items():
-        if name == "run":  # runs the script that it is given
+        if name in _OF_OTHERS:
             continue
         needed = [a.option_strings[0] for a in verb._actions if a.required and a.option_strings]
         for form in _FORMS.get(name, (tuple(word for each in needed for word in (each, OUT)),)):
@@ -494,7 +498,7 @@ def _reading_verbs() -> Iterator[tuple[str, ...]]:
 
 READING_VERBS = tuple(_reading_verbs())
 # Verbs that take more than one run.
-_TAKES_TWO = frozenset(["diff"])
+_TAKES_TWO = frozenset(["diff", "compare"])
 
 
 def read_with_verb(verb: tuple[str, ...], path: Path) -> str:
