@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS_READY := $(VENV)/.peers-ready
-# Processes that run tests side by side.
-WORKERS ?= 2
+# Processes that run tests side by side: one more than two cores, because many tests wait for others.
+WORKERS ?= 3
 MUTANTS ?= 1000000
 ROUNDS ?= 500
 SEED ?= 1

@@ -1,5 +1,6 @@
 """What pytest needs to know of a repository whose root is itself the package."""
 
+import gc
 import os
 import signal
 import sys
@@ -34,6 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell has these ignored by what it does not wait for, and so by all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what lives as long as the session: 0.7 s each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
