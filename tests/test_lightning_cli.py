@@ -199,8 +199,9 @@ def test_a_trainer_without_callbacks_says_that_none_are_used() -> None:
 
 
 def test_the_module_may_be_any_class_that_the_command_line_names() -> None:
-    model = f"--model={Sized.__module__}.Sized"  # other tests have a class of this name
-    cli = made(model, "--model.width=3", "--data=Data", model_class=None)
+    room = Sized.__module__  # other tests have classes of these names
+    named = f"--model={room}.Sized", "--model.width=3", f"--data={room}.Data"
+    cli = made(*named, model_class=None)
 
     assert isinstance(cli.model, Sized)
     assert isinstance(cli.datamodule, Data)
