@@ -281,7 +281,8 @@ def of_noise(run: RunFolder, size: int) -> bytes:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("content", "is_packed"), [(of_zeros, True), (of_noise, False)])
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("content", [of_zeros, of_noise])
 def test_a_segment_of_64_mib_takes_doctor_less_memory_than_it_has(
     tmp_path: Path, content: Callable[[RunFolder, int], bytes], is_packed: bool
 ) -> None:

@@ -475,11 +475,12 @@ _FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "replay": (("--csv", OUT), ("--jsonl", OUT), ("--resume",)),
     "attach": (("--csv", OUT),),
     "send": (("status",),),
+    "tag": (("strange",),),
+    "note": ((), ("strange",)),
+    "rename": (("strange",),),
+    "archive": (("--undo",),),
+    "rm": ((),),  # without a terminal it refuses, once it has looked at the run
 }
-
-
-# One runs the script that it is given; the others write what they are told to, or remove the run.
-_OF_OTHERS = frozenset(["run", "tag", "note", "rename", "archive", "rm"])
 
 
 def _reading_verbs() -> Iterator[tuple[str, ...]]:
@@ -487,7 +488,7 @@ def _reading_verbs() -> Iterator[tuple[str, ...]]:
     actions = _parser()._actions
     verbs = next(action for action in actions if isinstance(action, argparse._SubParsersAction))
     for name, verb in verbs.choices.items():
-        if name in _OF_OTHERS:
+        if name == "run":  # runs the script that it is given
             continue
         needed = [a.option_strings[0] for a in verb._actions if a.required and a.option_strings]
         for form in _FORMS.get(name, (tuple(word for each in needed for word in (each, OUT)),)):

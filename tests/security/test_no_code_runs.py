@@ -39,12 +39,12 @@ def run_python(*arguments: str) -> str:
 def test_reading_what_a_stranger_made_loads_and_runs_nothing_and_connects_to_nobody(
     tmp_path: Path,
 ) -> None:
-    report = json.loads(run_python(str(HERE / "audited_reading.py"), str(tmp_path), "250"))
+    report = json.loads(run_python(str(HERE / "audited_reading.py"), str(tmp_path), "500"))
 
     assert report["forbidden"] == []
     assert report["sentinel"] is False
-    assert report["readings"] >= 300
-    assert report["refused"] > 125
+    assert report["readings"] >= 550
+    assert report["refused"] > 250
 
 
 def test_the_audit_hears_a_pickle_a_process_a_connection_and_a_file_outside(
