@@ -95,13 +95,14 @@ def strike_known(text: str) -> str:
 
 
 def _of_environment() -> list[str]:
+    secret = [name for name in os.environ if is_secret_name(name)]  # values take longer to get
+    values = [os.environ.get(name, "") for name in secret]
     return [
         value
-        for name, value in os.environ.items()
+        for value in values
         if len(value) >= _LEAST_CHARS + 2
         and not value.startswith("/")
         and not _NUMBER.fullmatch(value)
-        and is_secret_name(name)
     ]
 
 
