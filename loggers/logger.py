@@ -1,6 +1,7 @@
 """Logger: the base of loggers, with the methods and properties that Lightning's have."""
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -13,6 +14,9 @@ from ..sinks.logger_sink import LoggerSink
 from ..sinks.silent_logger import SilentLogger
 
 T = TypeVar("T")
+
+# Training and the bus may both be the first to use a logger's experiment.
+_making = threading.RLock()
 
 
 class Logger(ABC):
@@ -231,6 +235,8 @@ class RecordedLogger(Logger):
 def rank_zero_experiment(function: Callable[[Any], T]) -> Callable[[Any], T | SilentLogger]:
     """Make ``experiment`` a writer on rank 0 only; others get an object that does nothing.
 
+    One thread at a time runs the getter, so that it makes one writer.
+
     Args:
         function: getter of the property.
 
@@ -240,7 +246,10 @@ def rank_zero_experiment(function: Callable[[Any], T]) -> Callable[[Any], T | Si
 
     @wraps(function)
     def experiment(self: Any) -> T | SilentLogger:
-        return function(self) if is_main() else SilentLogger()
+        if not is_main():
+            return SilentLogger()
+        with _making:
+            return function(self)
 
     return experiment
 

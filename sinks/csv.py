@@ -52,6 +52,9 @@ class CSV(FileSink):
         self._rows = 0  # written
         self._place: tuple[int, int, str] | None = None  # of the row not yet written
         self._row: dict[str, Any] = {}  # metric -> value, of that row
+        # Size of the file without that row: at an attempt's end it is written, and the next attempt
+        # may put more from the same place.
+        self._size_without: int | None = None
 
     def open(self, resumed: bool) -> None:
         if not resumed:
@@ -87,6 +90,10 @@ class CSV(FileSink):
         replace_file(path, _chain(_line(header), narrow))
 
     def write(self, batch: list[Put]) -> None:
+        assert self._file is not None
+        if self._size_without is not None:
+            self._file.cut(self._size_without)
+            self._size_without = None
         row = self._row
         for put in batch:
             place = (put.epoch, put.step, put.stage)
@@ -98,20 +105,27 @@ class CSV(FileSink):
             row[name] = put.value
 
     def finish(self) -> None:
-        """Write the last row, which is complete now."""
-        self._end_row()
+        """Write the last row; it is written again if the next attempt adds to it."""
+        if self._place is not None and self._size_without is None:
+            self._size_without = self._append(self._place, self._row)
 
     def _end_row(self) -> None:
         if self._place is None:
             return
-        assert self._file is not None
         row, self._row = self._row, {}
         place, self._place = self._place, None
+        self._append(place, row)
+        self._rows += 1
+
+    def _append(self, place: tuple[int, int, str], row: dict[str, Any]) -> int:
+        """Append a row, and return the file's size before it."""
+        assert self._file is not None
         if not row.keys() <= self._columns.keys():
             self._add_columns([name for name in row if name not in self._columns])
-        self._rows += 1
+        size = self._file.size
         cells = [repr(+row[name]) if name in row else "" for name in self._columns]
         self._file.append(f"{place[0]},{place[1]},{place[2]},{','.join(cells)}\n")
+        return size
 
     def _add_columns(self, new: list[str]) -> None:
         assert self._file is not None
@@ -132,9 +146,16 @@ class CSV(FileSink):
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk.replace(b"\n", filler)
 
+    def close(self) -> None:
+        super().close()
+        if self._size_without is not None:
+            self._size = self._size_without
+
     def state(self) -> PlainState:
+        known = super().state()
         return {
-            **super().state(),
+            **known,
+            "size": known["size"] if self._size_without is None else self._size_without,
             "columns": list(self._columns),
             "rows": self._rows,
             "place": None if self._place is None else list(self._place),

@@ -116,6 +116,12 @@ class GrowingFile:
         os.close(self._fd)
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
+    def cut(self, size: int) -> None:
+        """Cut off what follows the first ``size`` bytes."""
+        self.flush()
+        os.ftruncate(self._fd, size)
+        self.size = size
+
     def flush(self) -> None:
         """Hand what was appended to the operating system."""
         if not self._pending:

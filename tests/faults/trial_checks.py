@@ -176,6 +176,10 @@ def _of_sinks(folder: Path, run: nb.RunFolder, whole: nb.RunFolder) -> Iterator[
         if not written.exists() or written.read_bytes() != path.read_bytes():
             yield f"{path.name} is not what the log says"
     nb.replay(whole, sinks=[nb.CSV(others)])
-    if (replayed / "metrics.csv").read_bytes() != (others / "metrics.csv").read_bytes():
-        yield "the metrics are not those of the undisturbed run"
+    rows, expected = (
+        path.read_text().splitlines() for path in (replayed / "metrics.csv", others / "metrics.csv")
+    )
+    if rows != expected:
+        row = next((row for row in zip(rows, expected, strict=False) if row[0] != row[1]), None)
+        yield f"of {len(rows)} rows of metrics, {len(expected)} in the undisturbed run, differ: {row}"
     yield from _left_behind(folder, run)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import nightbus as nb
 from nightbus.bus.errors import SinkError
 from nightbus.bus.events import Stage
-from nightbus.sinks.testing import SinkContract
+from nightbus.bus.runs.run_folder import RunFolder
+from nightbus.sinks.testing import SinkContract, record
 
 
 class TestCSV(SinkContract):
@@ -64,6 +65,18 @@ def test_validation_at_the_same_step_has_its_own_row(tmp_path: Path) -> None:
     written = text(tmp_path, put("a", 1), put("a_val", 2, stage="validate"))
 
     assert written == "epoch,step,stage,a,a_val\n0,0,train,1,\n0,0,validate,,2\n"
+
+
+def test_a_row_that_was_begun_when_an_attempt_stopped_is_gone_on_with_by_the_next(
+    tmp_path: Path,
+) -> None:
+    run, puts = RunFolder.create(tmp_path, "stopped"), [put("loss", 1), put("mean", 2), put("loss")]
+    record(run, puts[:1], [nb.CSV(tmp_path)], how="stopped")
+    after_the_stop = (tmp_path / "metrics.csv").read_text()
+    record(run, puts[1:], [nb.CSV(tmp_path)])
+
+    assert after_the_stop == "epoch,step,stage,loss\n0,0,train,1\n"
+    assert (tmp_path / "metrics.csv").read_text() == text(tmp_path / "whole", *puts)
 
 
 def test_a_metric_called_step_does_not_hide_the_step(tmp_path: Path) -> None:

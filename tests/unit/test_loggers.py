@@ -1,7 +1,9 @@
 """Loggers by Lightning's names: what they write, and what a run records of calls on them."""
 
 import csv
+import threading
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,20 @@ def test_it_gets_the_runs_own_checkpoints_too(tmp_path: Path) -> None:
 
     saving: Any = run.checkpoint_callback
     assert logger.saved[-1] == saving.best_model_path
+
+
+def test_threads_that_use_an_experiment_first_at_the_same_time_get_the_same(tmp_path: Path) -> None:
+    logger = nb.TensorBoardLogger(tmp_path)
+    at_once = threading.Barrier(8)
+
+    def use(_: int) -> int:
+        at_once.wait()
+        return id(logger.experiment)
+
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(use, range(8)))
+
+    assert found == {id(logger.experiment)}
 
 
 def test_versions_count_on_and_may_be_named(tmp_path: Path) -> None:
