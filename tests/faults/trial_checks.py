@@ -180,6 +180,8 @@ def _of_sinks(folder: Path, run: nb.RunFolder, whole: nb.RunFolder) -> Iterator[
         path.read_text().splitlines() for path in (replayed / "metrics.csv", others / "metrics.csv")
     )
     if rows != expected:
-        row = next((row for row in zip(rows, expected, strict=False) if row[0] != row[1]), None)
-        yield f"of {len(rows)} rows of metrics, {len(expected)} in the undisturbed run, differ: {row}"
+        pairs = zip(rows, expected, strict=False)
+        first = next((pair for pair in pairs if pair[0] != pair[1]), None)
+        numbers = f"{len(rows)}, of the undisturbed run {len(expected)}"
+        yield f"rows of metrics: {numbers}; the first that differ: {first}"
     yield from _left_behind(folder, run)
