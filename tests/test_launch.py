@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import eventually
+from helpers import eventually, read_log
 from ranks import Ended, ended, environment_alone, run_alone, script_file, started
 from terminal import Terminal, screen
+
+import nightbus as nb
 
 pytestmark = pytest.mark.long
 
@@ -39,6 +41,8 @@ from models import Small, loader
 def fail():
     if how == "raise":
         raise ValueError("on purpose")
+    if how == "stand still":
+        signal.pause()
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "leave":
@@ -62,7 +66,13 @@ class Exchanging(Small):
 
 if how == "raise early" and os.environ.get("RANK") == "1":
     raise ValueError("on purpose")
-trainer = nb.Trainer(max_epochs=2, accelerator="cpu", devices=2, logger=False)
+trainer = nb.Trainer(
+    max_epochs=2,
+    accelerator="cpu",
+    devices=2,
+    logger=False,
+    hang_timeout=5 if how == "stand still" else None,
+)
 if how == "well":
     if nb.is_main():
         Path("../data").touch()
@@ -115,6 +125,18 @@ def test_rank_0_that_raises_in_a_step_ends_the_others_with_it(tmp_path: Path) ->
 
     assert of_all.code == 1
     assert "ValueError: on purpose" in of_all.err
+
+
+def test_rank_0_that_hangs_ends_once_the_others_have_written_why(tmp_path: Path) -> None:
+    of_all = run_forked(tmp_path, "stand still", 0)
+
+    assert of_all.code == 1
+    assert of_all.err.count("nightbus: rank 0 is lost: it has stood still") == 1
+    (log,) = tmp_path.glob("runs/*/attempt-000/rank-00001")
+    lost, end = read_log(log)[-2:]
+    assert isinstance(lost, nb.RankLost)
+    assert isinstance(end, nb.RunEnded)
+    assert (lost.lost_rank, end.how) == (0, "failed")
 
 
 def test_a_rank_that_is_killed_ends_the_other(tmp_path: Path) -> None:

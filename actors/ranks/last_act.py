@@ -39,11 +39,13 @@ class LastAct:
         is_ending: the training thread has noticed.
         ends_by_itself: the process is at its end.
         has_begun: somebody is lost.
+        others_have_ended: the processes of all other ranks have.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.has_own_failure = self.is_ending = self.ends_by_itself = self.has_begun = False
+        self.others_have_ended = False
         self._is_culprit = False
         self._began_s = 0.0
         self._culprit_ended_s: float | None = None
@@ -99,9 +101,11 @@ class LastAct:
         """When the process is to be ended; None if it ends by itself, or nobody is lost."""
         if not self.has_begun or self.has_own_failure or self.ends_by_itself:
             return None
-        if self._is_culprit:
-            return self._began_s
         latest_s = self._began_s + ENDING_S
+        if self._is_culprit:
+            # The others are killed when the process ends that has started them.
+            started_them = self._world.started_by == "nightbus" and self._world.is_global_zero
+            return latest_s if started_them and not self.others_have_ended else self._began_s
         first_s = latest_s if self._culprit_ended_s is None else self._culprit_ended_s
         own_s = latest_s if self.is_ending else self._began_s + GRACE_S
         return max(own_s, first_s + AFTER_CULPRIT_S)

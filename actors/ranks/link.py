@@ -571,8 +571,10 @@ class Link(StaysInRun):
                 run.emit(RankLost, *fields)
                 if word.rank == self.world.rank and word.cause == "stuck":
                     run.report_hang(word.what)
-        if self._office is not None and self._office.has_ended(word.rank):
-            act.culprit_has_ended(now_s)
+        if self._office is not None:
+            act.others_have_ended = self._office.all_have_ended
+            if self._office.has_ended(word.rank):
+                act.culprit_has_ended(now_s)
         # Out of a run it is the user's code that goes on, and may.
         if run is not None and act.due_s is not None and now_s >= act.due_s:
             act.end(lambda: run.write_last(describe(word)))

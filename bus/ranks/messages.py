@@ -173,14 +173,15 @@ class Whereabouts(_Message, frozen=True, tag="whereabouts"):
         beat: how many of these the rank has sent.
         point: the safe points that it has come to.
         progress: what it has done since that point, such as the hooks that it has called: of two
-            ranks at one point, that with less is behind.
+            ranks that have met as often, that with less is behind.
         hook: the hook that it is in; empty outside of hooks.
         batch_idx: its batch within the epoch, from 0; -1 outside a batch.
         activity: it trains; it waits for the others at the end of an evaluation; it rests, because
             the run is paused; or it has left: it is in no run, or has come to its last point.
         run: how many runs these processes have begun.
         met: how often in this run it has come to where all ranks meet, such as for the gradients
-            of a step, or left its own part there behind.
+            of a step, or left its own part there behind: of two ranks at one point, that with less
+            is behind.
         awaits: the exchange in which it waits for others that have not called it yet.
     """
 

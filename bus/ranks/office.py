@@ -59,6 +59,7 @@ class Office:
         now_s: float,
     ) -> None:
         self.desk = desk
+        self._ranks = ranks
         self._member, self._silence_s = member, silence_s
         self._chair = Chair(ranks)
         self._roll_call = RollCall(ranks, silence_s, float("inf"), now_s)
@@ -201,6 +202,11 @@ class Office:
     def has_ended(self, rank: int) -> bool:
         """Return whether a rank's connection or process has ended."""
         return rank in self._gone
+
+    @property
+    def all_have_ended(self) -> bool:
+        """Whether the connections or processes of all other ranks have ended."""
+        return len(self._gone) == self._ranks - 1
 
     def next_s(self, now_s: float) -> float | None:
         """Return in how many seconds something is due; None if nothing is known to be.

@@ -11,9 +11,10 @@ There are four ways of being lost, in the order in which they are looked for:
   other. How long a rank waits for one that is still on its way has no limit.
 - **stuck**: it answers, but its training thread has stood still in a batch for ``hang_s``, and so
   have all others that still train, none of them at rest. The culprit is the one that is behind: at
-  the least point, and there has done least. All others wait for it, those that wait at the end of
-  an evaluation or have left too. If
-  nobody is behind, all are stuck together, by something that no rank is guilty of; nobody is lost.
+  the least point; there has come to the fewest exchanges, where others may wait for it; and since
+  then has done least. All others wait for it, those that wait at the end of an evaluation or have
+  left too. If nobody is behind, all are stuck together, by something that no rank is guilty of;
+  nobody is lost.
 
 There is one culprit, the first; the first word stands. What others suffer from it (their sockets
 close, they fall silent) is no news.
@@ -64,9 +65,10 @@ class _Rank:
         return self.done_s < math.inf
 
     @property
-    def place(self) -> tuple[int, int]:
+    def place(self) -> tuple[int, int, int, bool]:
         """How far it has come."""
-        return self.where.point, self.where.progress
+        where = self.where
+        return where.point, where.met, where.progress, where.awaits != ""
 
 
 class RollCall:
@@ -109,9 +111,9 @@ class RollCall:
             rank.awaits_s = now_s
         if (where.run, where.met) != (rank.where.run, rank.where.met):
             rank.met_s = now_s
-        if where.activity != rank.where.activity or (where.point, where.progress) != rank.place:
+        before, rank.where = (rank.where.activity, rank.place), where
+        if (where.activity, rank.place) != before:
             rank.moved_s = now_s
-        rank.where = where
 
     def runs(self, rank: int, now_s: float) -> None:
         """Take notice that a rank's process runs, though nothing is heard of it.

@@ -20,6 +20,8 @@ class Seen(NamedTuple):
     activity: Activity = "trains"
     until_s: float = float("inf")
     moves: bool = False
+    met: int = 0
+    awaits: str = ""
 
 
 def watch(ranks: list[Seen], seconds: int, done: tuple[int, ...] = ()) -> Failure | None:
@@ -31,7 +33,8 @@ def watch(ranks: list[Seen], seconds: int, done: tuple[int, ...] = ()) -> Failur
         for rank, seen in enumerate(ranks):
             if now_s <= seen.until_s:
                 point = seen.point + (now_s if seen.moves else 0)
-                where = Whereabouts(rank, now_s, point, seen.progress, seen.hook, 4, seen.activity)
+                place = (point, seen.progress, seen.hook, 4, seen.activity, 1)
+                where = Whereabouts(rank, now_s, *place, seen.met, seen.awaits)
                 roll.heard(where, now_s)
         if roll.call(now_s):
             break
@@ -53,6 +56,15 @@ def watch(ranks: list[Seen], seconds: int, done: tuple[int, ...] = ()) -> Failur
         pytest.param([Seen(8), Seen(7), Seen(8)], 61, 1, "stuck", id="at the least point"),
         pytest.param([Seen(7, 5), Seen(7, 5), Seen(7, 2)], 61, 2, "stuck", id="has done least"),
         pytest.param([Seen(8), Seen(7), Seen(7)], 61, 1, "stuck", id="two are behind"),
+        pytest.param(
+            [Seen(7, met=2), Seen(7, met=1)], 61, 1, "stuck", id="the other is at an exchange"
+        ),
+        pytest.param(
+            [Seen(7, 5, met=1), Seen(7, 2, met=2)], 61, 0, "stuck", id="it has more to do there"
+        ),
+        pytest.param(
+            [Seen(7, awaits="barrier"), Seen(7)], 61, 1, "stuck", id="the other waits in the store"
+        ),
         pytest.param([Seen(9, activity="left"), Seen(9)], 61, 1, "stuck", id="who has left waits"),
     ],
 )
