@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from .bus.events import RunValidation as RunValidation
     from .bus.events import SaveCheckpoint as SaveCheckpoint
     from .bus.events import Stop as Stop
+    from .bus.events import SystemMetrics as SystemMetrics
     from .bus.events import UserEvent as UserEvent
     from .bus.library.run import Run as Run
     from .bus.library.series import Series as Series

@@ -156,6 +156,14 @@ class Device:
             torch.cuda.set_device(self.device)
 
     @property
+    def gpu(self) -> tuple[str, int] | None:
+        """The GPU of this process: its UUID as NVIDIA's driver has it, and its index; else None."""
+        if self.device.type != "cuda":
+            return None
+        index = torch.cuda.current_device() if self.device.index is None else self.device.index
+        return f"GPU-{torch.cuda.get_device_properties(index).uuid}", index
+
+    @property
     def moves_batches(self) -> bool:
         """True if batches have to be moved from the CPU, or converted."""
         return self.device.type != "cpu" or self.dtype is not None

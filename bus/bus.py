@@ -1,6 +1,6 @@
 """Bus: connects the log, the routes, the actors and the bus thread."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .actor import Actor
@@ -26,6 +26,8 @@ from .runs.cursor import AttemptLog, Position
 from .runs.run_folder import RunFolder
 from .statistics import BusStatistics
 from .system.forks import leave_when_forked, refusal
+from .system.usage import Reading
+from .system_sampling import SystemSampling
 from .threads import Threads
 
 
@@ -118,6 +120,14 @@ class Bus(EventRecorder):
         """Let others steer the run through a socket in its folder; to call before ``start``."""
         if self._run is not None:
             self.thread.control = ControlServer(self._run.path, steered, self, self.post_office)
+
+    def record_system(self, sources: Sequence[Callable[[], Reading]]) -> None:
+        """Record what the machine uses, every few seconds; to call before ``start``.
+
+        Args:
+            sources: what is read.
+        """
+        self.thread.sampling = SystemSampling(self, sources)
 
     def start(self) -> None:
         """Start the bus thread, if there is something for it to do."""

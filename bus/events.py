@@ -429,6 +429,19 @@ class Resharded(Event, frozen=True, array_like=True, tag=25, gc=False):
     exact: bool
 
 
+class SystemMetrics(Event, frozen=True, array_like=True, tag=26, gc=False):
+    """What the process and its machine use, recorded every few seconds, whatever training does.
+
+    Attributes:
+        values: by name. A name ends in its unit: ``process/cpu_percent`` (100 is one core),
+            ``machine/cpu_percent`` (100 is all cores), ``process/memory_bytes``,
+            ``machine/disk_read_bytes_per_s``, ``gpu0/use_percent``, ``gpu0/power_w``,
+            ``gpu0/temperature_c`` and others; what cannot be read is left out.
+    """
+
+    values: dict[str, float]
+
+
 # So that type checkers know: what derives from it is frozen without saying so.
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class UserEvent(Event, metaclass=NamedType, frozen=True, array_like=False, kw_only=True, gc=True):

@@ -58,10 +58,16 @@ def add_plot_options(parser: argparse.ArgumentParser) -> None:
         help="draw only this metric, or those of this pattern, as 'val/*'; repeatable",
     )
     parser.add_argument(
+        "--system",
+        action="store_true",
+        help="draw what the process and its machine used, instead of metrics",
+    )
+    parser.add_argument(
         "--x",
         choices=("step", "epoch", "time", "wall"),
         default=None,
-        help="the axis: steps (default) or epochs completed, time since the start, or since 1970",
+        help="the axis: steps (default) or epochs completed, time since the start (default with "
+        "--system), or since 1970",
     )
     parser.add_argument(
         "--page",
@@ -87,12 +93,12 @@ def drawn_in_terminal(
     """
     from ..bus.inspection.plots import draw_in_terminal
 
-    read = _read(run, options.metric, options.rank or 0, all_attempts)
+    read = _read(run, options, options.rank or 0, all_attempts)
     if not read.curves:
         raise UsageError(f"{run.path} has {read.lacks}")
     page = _page(list(read.curves), options.page)
     curves = {name: read.curves[name] for name in page}
-    drawn = draw_in_terminal(curves, options.x or "step", shutil.get_terminal_size().columns)
+    drawn = draw_in_terminal(curves, _axis(options), shutil.get_terminal_size().columns)
     return "\n".join(plain(line) for line in drawn.split("\n"))
 
 
@@ -108,7 +114,7 @@ def _plot(options: argparse.Namespace) -> int:
         try:
             run = find_events(given)
             rank = chosen_rank(run, options.rank) or 0
-            read = _read(run, options.metric, rank)
+            read = _read(run, options, rank)
         except (NightbusError, OSError) as error:
             left_out.append(error)
             if len(options.runs) > 1:
@@ -136,7 +142,7 @@ def _plot(options: argparse.Namespace) -> int:
     asked = dict.fromkeys(name for each in options.metric for name in _matching(each, recorded))
     metrics = _page(list(asked) or recorded, options.page)
     path = as_path(options.output)
-    x: XAxis = options.x or "step"
+    x = _axis(options)
     shown = _labelled(found, by_run)
     save_figure(shown, metrics, x, path, options.log, options.smooth)
     for metric in metrics:
@@ -157,6 +163,11 @@ def _plot(options: argparse.Namespace) -> int:
         what = f"{how_many(len(metrics), 'metric')} of {how_many(len(found), 'run')}"
         print_note(f"{what} drawn in {path}")
     return LOSSY if is_lossy else OK
+
+
+def _axis(options: argparse.Namespace) -> "XAxis":
+    x: XAxis = options.x or ("time" if options.system else "step")
+    return x
 
 
 def _check_weight(smooth: float) -> None:
@@ -196,19 +207,22 @@ class _Read(NamedTuple):
     lacks: str
 
 
-def _read(run: RunFolder, metrics: Sequence[str], rank: int, all_attempts: bool = False) -> _Read:
+def _read(
+    run: RunFolder, options: argparse.Namespace, rank: int, all_attempts: bool = False
+) -> _Read:
     from ..bus.inspection.metric_series import read_curves
 
     problems: list[str] = []
+    metrics: Sequence[str] = options.metric
     has_pattern = any(character in name for name in metrics for character in "*?[")
     wanted = frozenset[str]() if has_pattern else frozenset(metrics)
-    curves = read_curves(run, wanted, rank, all_attempts=all_attempts, problems=problems)
+    curves = read_curves(run, wanted, rank, all_attempts, problems, options.system)
     if has_pattern:
         metrics = [name for each in metrics for name in _matching(each, curves)] or metrics
         curves = {name: curves[name] for name in metrics if name in curves}
     known = ""
     if not curves and metrics:
-        every = read_curves(run, rank=rank, all_attempts=all_attempts, problems=[])
+        every = read_curves(run, (), rank, all_attempts, [], options.system)
         known = one_line(", ".join(every))
     what = f"no metric {', '.join(metrics)}" if metrics else "no metrics"
     return _Read(

@@ -22,6 +22,7 @@ from .text import (
     one_line,
     plain,
     print_problem,
+    size,
 )
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ def add(verbs: Any) -> None:
 def _show(options: argparse.Namespace) -> int:
     from ..bus.inspection.report import summarise
 
-    if not options.plot and (options.metric or options.x or options.page):
+    if not options.plot and (options.metric or options.system or options.x or options.page):
         raise UsageError(
-            "--metric, --x and --page say what --plot draws; add --plot, or leave them out: the "
-            "table and --json have all metrics"
+            "--metric, --system, --x and --page say what --plot draws; add --plot, or leave them "
+            "out: the table and --json have all metrics"
         )
     run = find_events(options.run)
     rank = chosen_rank(run, options.rank) or 0
@@ -123,6 +124,9 @@ def print_report(report: "RunReport", console: "Console") -> None:
         header = ("metric", "values", "last", "lowest", "at step", "highest", "at step")
         rows = [_metric_row(name, metric) for name, metric in report.metrics.items()]
         _print_table(console, header, rows)
+    if report.system:
+        used = [_system_row(*item) for item in report.system.items()]
+        _print_table(console, ("used", "last", "lowest", "highest"), used)
     if report.hooks:
         _print_table(console, ("hook", "times", "total s", "mean"), _hook_rows(report.hooks))
         _print_line(console, "(hooks nest: optimizer_step holds training_step and backward)", "dim")
@@ -216,6 +220,17 @@ def _metric_row(name: str, metric: "MetricReport") -> tuple[str, ...]:
         f"{metric.high:.5g}",
         f"{metric.high_step:,}",
     )
+
+
+def _system_row(name: str, used: "MetricReport") -> tuple[str, ...]:
+    values = (used.last, used.low, used.high)
+    return (name, *("" if value is None else _amount(name, value) for value in values))
+
+
+def _amount(name: str, value: float) -> str:
+    if name.endswith(("_bytes", "_bytes_per_s")):
+        return size(value)
+    return f"{value:,.4g}"
 
 
 def _hook_rows(hooks: "dict[str, HookReport]") -> list[tuple[str, ...]]:

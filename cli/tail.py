@@ -161,6 +161,8 @@ def _text(event: Any) -> str:
             return f"{event.fn}, attempt {event.attempt} of {event.run}"
         case "RunEnded":
             return f"{event.how}: {event.reason}" if event.reason else str(event.how)
+        case "SystemMetrics":
+            return ", ".join(f"{name} {value:,.5g}" for name, value in event.values.items())
         case "PlainUserEvent":
             return fields_as_text(event) + source
     fields = event.__struct_fields__[_HEAD_FIELDS:]

@@ -66,7 +66,7 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e9:.0f} ns"
 
 
-def size(number_of_bytes: int) -> str:
+def size(number_of_bytes: float) -> str:
     """Return a size such as ``1.2 MB``."""
     amount = float(number_of_bytes)
     for unit in ("B", "kB", "MB", "GB"):

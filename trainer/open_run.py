@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..actors.arguments import as_plain
@@ -26,8 +26,10 @@ from ..bus.observer import Observer
 from ..bus.runs.cursor import Position
 from ..bus.runs.lineage import logs_before
 from ..bus.runs.run_folder import AttemptLock, RunFolder
+from ..bus.system.gpu_usage import GpuUsage
 from ..bus.system.logging_setup import bind_run, get_logger
 from ..bus.system.streams import keep_standard_numbers, notify_user
+from ..bus.system.usage import MachineUsage, ProcessUsage, Reading
 from ..sinks.file_sink import FileSink
 from ..sinks.refill import refill
 from ..sinks.sink import Sink
@@ -161,9 +163,24 @@ class OpenRun(StaysInRun):
             root_loop = self._trainer.loop_of(self.function)
             takes_commands = any(loop.safe_points for loop in root_loop.walk())
             self.bus.serve_control(Steered(self.function, takes_commands, self._status))
+        if self._trainer.record_system and self.records:
+            self.bus.record_system(self._usage())
         for actor in observers:
             self.observe(actor)
         self.bus.start()
+
+    def _usage(self) -> list[Callable[[], Reading]]:
+        """Return what is read of the machine: by the first rank on it, what all ranks share."""
+        trainer = self._trainer
+        sources = [ProcessUsage(time.monotonic).read]
+        if trainer.world.local_rank == 0:
+            disk = (
+                trainer.default_root_dir if trainer.run_folder is None else trainer.run_folder.path
+            )
+            sources.append(MachineUsage(time.monotonic, disk).read)
+        if (gpu := trainer.device.gpu) is not None:
+            sources.append(GpuUsage(*gpu).read)
+        return sources
 
     def observe(self, actor: Actor) -> None:
         """Start an actor on the bus thread; a sink receives the run's events from its start."""

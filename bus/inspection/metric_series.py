@@ -2,10 +2,10 @@
 
 import math
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from ..errors import LogFormatError, NewerFormatError
-from ..events import Put, RunStarted
+from ..events import Event, Put, RunStarted, Scalar, SystemMetrics
 from ..runs.cursor import RunReader, attempt_logs
 from ..runs.lineage import consistent_logs
 from ..runs.run_folder import RunFolder
@@ -35,6 +35,19 @@ class Curve:
     def __len__(self) -> int:
         return len(self.values)
 
+    def append(self, event: Event, offset_ns: int, value: Scalar) -> None:
+        """Add a point.
+
+        Args:
+            event: where it was recorded.
+            offset_ns: what to add to the event's time for that since the run began.
+            value: its value.
+        """
+        self.steps.append(min(event.step, _LAST_STEP))
+        self.epochs.append(min(event.epoch, _LAST_STEP))
+        self.times.append((event.time_ns + offset_ns) / 1e9)
+        self.values.append(value)
+
     @property
     def walls(self) -> "array[float]":
         """Seconds since 1970."""
@@ -47,6 +60,7 @@ def read_curves(
     rank: int = 0,
     all_attempts: bool = False,
     problems: list[str] | None = None,
+    system: bool = False,
 ) -> dict[str, Curve]:
     """Return the curves of a run, in the order in which metrics first appear.
 
@@ -56,6 +70,7 @@ def read_curves(
         rank: of which process.
         all_attempts: also return superseded values.
         problems: collects what cannot be read, a line each; what comes before it is returned.
+        system: what the process and its machine used, instead of metrics.
 
     Returns:
         Metric -> curve.
@@ -65,19 +80,16 @@ def read_curves(
         NewerFormatError: the log is from a newer major version.
     """
     found: dict[str, Curve] = {}
+    wanted = SystemMetrics if system else Put
     began_ns: int | None = None
     offset_ns = 0
     reader = RunReader(attempt_logs(run, rank) if all_attempts else consistent_logs(run, rank))
     try:
         for event in reader.events(hooks="none"):
-            if type(event) is Put:
-                if metrics and event.name not in metrics:
-                    continue
-                curve = found.setdefault(event.name, Curve())
-                curve.steps.append(min(event.step, _LAST_STEP))
-                curve.epochs.append(min(event.epoch, _LAST_STEP))
-                curve.times.append((event.time_ns + offset_ns) / 1e9)
-                curve.values.append(event.value)
+            if type(event) is wanted:
+                for name, value in _values(event):
+                    if not metrics or name in metrics:
+                        found.setdefault(name, Curve()).append(event, offset_ns, value)
             elif type(event) is RunStarted:
                 if began_ns is None:
                     began_ns = event.wall_ns
@@ -93,6 +105,12 @@ def read_curves(
     for curve in found.values():
         curve.began_s = (began_ns or 0) / 1e9
     return found
+
+
+def _values(event: Put | SystemMetrics) -> Iterable[tuple[str, Scalar]]:
+    return (
+        event.values.items() if isinstance(event, SystemMetrics) else ((event.name, event.value),)
+    )
 
 
 def thinned(curve: Curve, x: array, most: int) -> tuple[list[float], list[float]]:  # type: ignore[type-arg]

@@ -217,6 +217,7 @@ class RunReport(msgspec.Struct, frozen=True):
         attempts: its attempts, in order.
         metrics, hooks: by name, in the order of their first appearance; superseded ones only on
             request.
+        system: what the process and its machine used, by name, as metrics.
         faults, dead_letters, gaps: the first MAX_LISTED of each; ``events`` of an attempt counts
             them all.
         left_behind: files with the last events or the stacks that crashes, hangs and SIGQUIT left.
@@ -246,6 +247,7 @@ class RunReport(msgspec.Struct, frozen=True):
     left_behind: list[str]
     actors: list[ActorReport]
     cursors: list[CursorReport]
+    system: dict[str, MetricReport] = {}
 
 
 def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunReport:
@@ -310,6 +312,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         left_behind=[str(path) for path in left_behind(run.path)],
         actors=listed.actors,
         cursors=[] if rank else _cursor_reports(run, recorded),  # sinks read rank 0's log
+        system={name: _metric_report(metric) for name, metric in held.system.items()},
     )
 
 

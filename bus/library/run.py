@@ -83,9 +83,22 @@ class Run(FramesOfColumns):
         """Metrics by name: all their values, with steps, epochs and times, as NumPy arrays."""
         return MetricSeries(self.folder)
 
+    @cached_property
+    def system(self) -> MetricSeries:
+        """What process and machine used: ``machine/cpu_percent``, ``gpu0/memory_bytes``, ..."""
+        return MetricSeries(self.folder, system=True)
+
+    def system_of(self, rank: int) -> MetricSeries:
+        """Return what another process of the run used, as ``system``.
+
+        Args:
+            rank: its rank.
+        """
+        return MetricSeries(self.folder, rank, system=True)
+
     def refresh(self) -> "Run":
         """Forget what was read, so that it is read again; return the run."""
-        for name in ("folder", "summary", "report", "metrics", "media", "checkpoints"):
+        for name in ("folder", "summary", "report", "metrics", "system", "media", "checkpoints"):
             self.__dict__.pop(name, None)
         return self
 

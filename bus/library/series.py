@@ -45,17 +45,20 @@ class MetricSeries(Mapping[str, Series]):
     Args:
         run: the run.
         rank: of which process.
+        system: what the process and its machine used, instead of metrics.
     """
 
-    def __init__(self, run: RunFolder, rank: int = 0) -> None:
-        self._run, self._rank = run, rank
+    def __init__(self, run: RunFolder, rank: int = 0, system: bool = False) -> None:
+        self._run, self._rank, self._system = run, rank, system
         self._curves: dict[str, Curve] | None = None
         self.problems: list[str] = []
 
     def curves(self) -> dict[str, Curve]:
         """Return the same as curves, which need no NumPy."""
         if self._curves is None:
-            self._curves = read_curves(self._run, rank=self._rank, problems=self.problems)
+            self._curves = read_curves(
+                self._run, rank=self._rank, problems=self.problems, system=self._system
+            )
         return self._curves
 
     def __getitem__(self, name: str) -> Series:

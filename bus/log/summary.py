@@ -11,7 +11,17 @@ from copy import copy
 import msgspec
 
 from ..event_kinds import kind_of
-from ..events import Event, Fault, Hook, Put, RunEnded, RunStarted, Scalar, UserEvent
+from ..events import (
+    Event,
+    Fault,
+    Hook,
+    Put,
+    RunEnded,
+    RunStarted,
+    Scalar,
+    SystemMetrics,
+    UserEvent,
+)
 from .codec import DecodedEvent
 
 MAX_FAULTS = 20
@@ -82,6 +92,7 @@ class Summary(msgspec.Struct):
         started, ended: the attempt's start and end, if this stretch has them.
         first_time_ns, last_time_ns: monotonic times of the stretch; 0 when empty.
         epoch, step: the last seen.
+        system: what the machine used, by name, at most MAX_METRICS names.
     """
 
     events: dict[str, int] = {}
@@ -94,6 +105,7 @@ class Summary(msgspec.Struct):
     last_time_ns: int = 0
     epoch: int = 0
     step: int = 0
+    system: dict[str, MetricTotal] = {}
 
     def count_metric(self, name: str, value: Scalar, epoch: int, step: int) -> None:
         """Count one put.
@@ -104,12 +116,7 @@ class Summary(msgspec.Struct):
             epoch: its epoch.
             step: its optimizer step.
         """
-        total = self.metrics.get(name)
-        if total is None:
-            if len(self.metrics) >= MAX_METRICS:
-                return
-            total = self.metrics[name] = MetricTotal()
-        total.add(value, epoch, step)
+        _count(self.metrics, name, value, epoch, step)
 
     def add_record(self, event: DecodedEvent) -> None:
         """Count an event that is not a hook."""
@@ -124,6 +131,9 @@ class Summary(msgspec.Struct):
         if isinstance(event, Fault):
             if len(self.faults) < MAX_FAULTS:
                 self.faults.append(event)
+        elif isinstance(event, SystemMetrics):
+            for metric, value in event.values.items():
+                _count(self.system, metric, value, event.epoch, event.step)
         elif isinstance(event, RunStarted):
             self.started = event
         elif isinstance(event, RunEnded):
@@ -153,6 +163,8 @@ class Summary(msgspec.Struct):
         if self.metrics:
             for name in list(self.metrics)[len(self.metrics) // 2 :]:
                 del self.metrics[name]
+        elif self.system:
+            self.system.clear()
         elif self.faults:
             self.faults.clear()
         else:
@@ -166,12 +178,8 @@ class Summary(msgspec.Struct):
             mine = self.hooks.setdefault(name, HookTotal())
             mine.count += hook.count
             mine.total_ns += hook.total_ns
-        for name, metric in later.metrics.items():
-            known = self.metrics.get(name)
-            if known is not None:
-                known.merge(metric)
-            elif len(self.metrics) < MAX_METRICS:
-                self.metrics[name] = copy(metric)
+        _merge(self.metrics, later.metrics)
+        _merge(self.system, later.system)
         self.faults.extend(later.faults[: MAX_FAULTS - len(self.faults)])
         self.started = self.started or later.started
         self.ended = later.ended or self.ended
@@ -179,3 +187,21 @@ class Summary(msgspec.Struct):
         if later.last_time_ns:
             self.last_time_ns = later.last_time_ns
             self.epoch, self.step = later.epoch, later.step
+
+
+def _count(totals: dict[str, MetricTotal], name: str, value: Scalar, epoch: int, step: int) -> None:
+    total = totals.get(name)
+    if total is None:
+        if len(totals) >= MAX_METRICS:
+            return
+        total = totals[name] = MetricTotal()
+    total.add(value, epoch, step)
+
+
+def _merge(totals: dict[str, MetricTotal], later: dict[str, MetricTotal]) -> None:
+    for name, metric in later.items():
+        known = totals.get(name)
+        if known is not None:
+            known.merge(metric)
+        elif len(totals) < MAX_METRICS:
+            totals[name] = copy(metric)

@@ -1,0 +1,72 @@
+"""What the process and its machine use, recorded at intervals, on the bus thread."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from .events import Event, SystemMetrics
+from .log.writer import LogWriter
+from .system.logging_setup import get_logger
+from .system.usage import Reading
+
+SAMPLE_EVERY_S = 5.0
+MAX_WAITING = 100  # samples, while training does not come to write them
+
+_log = get_logger("nightbus.bus")
+
+
+class Recorder(Protocol):
+    """The bus as this uses it."""
+
+    writer: LogWriter | None
+
+    def emit_in_time(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
+        """Record an event, unless the run's end is recorded already.
+
+        Args:
+            kind: the event's type.
+            *fields: its own fields, in order.
+            source: the name of the actor it comes from.
+        """
+
+
+class SystemSampling:
+    """Records SystemMetrics at intervals of time, whatever training does.
+
+    Files are read on a thread of trio's, since a disk or a driver may not answer.
+
+    Args:
+        recorder: records them.
+        sources: what is read.
+    """
+
+    def __init__(self, recorder: Recorder, sources: Sequence[Callable[[], Reading]]) -> None:
+        self._recorder = recorder
+        self._sources = list(sources)
+        self._last_problem = ""
+
+    async def run(self) -> None:
+        """Record what is used, every few seconds, until it is cancelled."""
+        await self._read()  # from here on rates count
+        while True:
+            await trio.sleep(SAMPLE_EVERY_S)
+            writer = self._recorder.writer
+            values = await self._read()
+            if values and writer is not None and len(writer.inbox) < MAX_WAITING:
+                self._recorder.emit_in_time(SystemMetrics, values)
+
+    async def _read(self) -> Reading:
+        try:
+            return await trio.to_thread.run_sync(self._read_all, abandon_on_cancel=True)
+        except Exception as error:  # no thread or file descriptor is available now
+            if str(error) != self._last_problem:
+                self._last_problem = str(error)
+                _log.warning("cannot read what the machine uses now", error=self._last_problem)
+            return {}
+
+    def _read_all(self) -> Reading:
+        values: Reading = {}
+        for read in self._sources:
+            values |= read()
+        return values

@@ -1,0 +1,115 @@
+"""What the process and its machine use is recorded with a run, without asking for it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models import Small, events, loader, trainer
+
+import nightbus as nb
+from nightbus.__main__ import main
+from nightbus.bus import system_sampling
+
+
+class StopsAfter(nb.Actor):
+    """Stops training once it got some samples."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.samples: list[nb.SystemMetrics] = []
+        self.stop: Callable[[], object] = str
+
+    @nb.on(nb.SystemMetrics)
+    def take(self, event: nb.SystemMetrics) -> None:
+        self.samples.append(event)
+        if len(self.samples) == self.number:
+            self.stop()
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> tuple[nb.Trainer, StopsAfter, list[str]]:
+    """A run of three samples, with the names that its sink got."""
+    actor, got = StopsAfter(3), list[str]()
+
+    def sink(event: Any) -> None:
+        got.append(event.name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(system_sampling, "SAMPLE_EVERY_S", 0.01)
+        folder = tmp_path_factory.mktemp("sampled")
+        run = trainer(folder, max_epochs=-1, log_every_n_steps=1, actors=actor, sinks=sink)
+        actor.stop = lambda: setattr(run, "should_stop", True)
+        run.fit(Small(), loader())
+    return run, actor, got
+
+
+def test_samples_are_recorded_by_time_while_training_goes_on(
+    sampled: tuple[nb.Trainer, StopsAfter, list[str]],
+) -> None:
+    run, actor, _ = sampled
+
+    recorded = events(run, nb.SystemMetrics)
+
+    assert recorded[: len(actor.samples)] == actor.samples
+    assert {"process/cpu_percent", "process/memory_bytes"} <= recorded[1].values.keys()
+    assert recorded[0].values["machine/memory_bytes"] > 0
+
+
+def test_sinks_callbacks_and_tables_do_not_get_them_as_metrics(
+    sampled: tuple[nb.Trainer, StopsAfter, list[str]],
+) -> None:
+    run, _, got = sampled
+    assert run.run_folder is not None
+
+    assert set(got) == {"train_loss"}
+    assert run.callback_metrics.keys() == {"train_loss"}
+    assert list(nb.open_run(str(run.run_folder.path)).metrics) == ["train_loss"]
+
+
+def test_they_are_series_of_the_run(
+    sampled: tuple[nb.Trainer, StopsAfter, list[str]],
+) -> None:
+    run, actor, _ = sampled
+    assert run.run_folder is not None
+
+    system = nb.open_run(str(run.run_folder.path)).system
+
+    memory = system["process/memory_bytes"]
+    taken = [sample.values["process/memory_bytes"] for sample in actor.samples]
+    assert memory.values[: len(taken)].tolist() == taken
+    assert (memory.times[1:] > memory.times[:-1]).all()
+
+
+def test_verbs_show_and_draw_them(
+    sampled: tuple[nb.Trainer, StopsAfter, list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, _, _ = sampled
+    assert run.run_folder is not None
+    path = str(run.run_folder.path)
+
+    assert main(["show", path, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["system"]["process/memory_bytes"]["count"] >= 3
+    assert main(["show", path]) == 0
+    assert "process/memory_bytes" in capsys.readouterr().out
+    drawn = str(tmp_path / "system.png")
+    assert main(["plot", path, "--system", "--metric", "process/*", "-o", drawn, "--json"]) == 0
+    assert "process/memory_bytes" in json.loads(capsys.readouterr().out)["metrics"]
+
+
+def test_record_system_false_records_none(tmp_path: Path) -> None:
+    run = trainer(tmp_path, record_system=False)
+    run.fit(Small(), loader())
+
+    assert run.bus.thread.sampling is None
+
+
+def test_a_run_that_records_nothing_reads_nothing(tmp_path: Path) -> None:
+    run = trainer(tmp_path, recording="off")
+    run.fit(Small(), loader())
+
+    assert run.bus.thread.sampling is None
