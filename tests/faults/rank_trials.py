@@ -231,9 +231,12 @@ class Trial:
         """One rank names the one to blame, once; if nobody is, nobody does."""
         named = [line for line in said.splitlines() if " is lost: " in line]
         names = [line for line in named if f"rank {self.culprit} is lost" in line]
-        if fault in ("", "SIGTERM", "SIGINT", "disk full", "launcher killed"):
+        if fault in ("", "SIGTERM", "SIGINT", "disk full"):
             if named:
                 yield f"somebody is said to be lost: {named}"
+        elif fault == "launcher killed":  # the others may hear of it before they are killed too
+            if named != names[:1]:
+                yield f"rank {self.culprit} alone may be named, once: {named}"
         elif fault == "cut":
             if not named:
                 yield f"nobody is named: {said[-3000:]}"
