@@ -22,7 +22,7 @@ class Callback(LoggingMixin, Actor):
 
     Arguments of hooks:
         trainer: the Trainer.
-        module: the LightningModule that runs.
+        pl_module: the LightningModule that runs.
         stage: ``fit``, ``validate``, ``test`` or ``predict``.
         outputs: output of the module's step, detached; in ``on_predict_epoch_end`` all predictions.
         batch: the batch, on the device.
@@ -65,94 +65,94 @@ class Callback(LoggingMixin, Actor):
     def on_init_end(self, trainer: "Trainer") -> None:
         """Called at the end of the Trainer's constructor."""
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         """Called when fit, validate, test or predict begins."""
 
-    def teardown(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def teardown(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         """Called when fit, validate, test or predict ends, also after an exception."""
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when fit begins, with the module on its device and optimizers configured."""
 
-    def on_fit_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when fit is done."""
 
-    def on_pretrain_routine_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_pretrain_routine_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called after on_fit_start, before the sanity check."""
 
-    def on_pretrain_routine_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_pretrain_routine_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called after on_pretrain_routine_start, before the sanity check."""
 
-    def on_sanity_check_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_sanity_check_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when the sanity check begins."""
 
-    def on_sanity_check_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_sanity_check_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when the sanity check is done; what was logged in it is discarded."""
 
-    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when training begins, after the sanity check."""
 
-    def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when training is done."""
 
-    def on_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when an epoch of training, validation or testing begins."""
 
-    def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when an epoch of training, validation or testing is done."""
 
-    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a training epoch begins."""
 
-    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a training epoch is done."""
 
-    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when validation begins."""
 
-    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when validation is done."""
 
-    def on_validation_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a validation epoch begins."""
 
-    def on_validation_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a validation epoch is done."""
 
-    def on_test_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_test_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a test begins."""
 
-    def on_test_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_test_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a test is done."""
 
-    def on_test_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_test_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a test epoch begins."""
 
-    def on_test_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_test_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a test epoch is done."""
 
-    def on_predict_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_predict_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when prediction begins."""
 
-    def on_predict_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_predict_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when prediction is done."""
 
-    def on_predict_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_predict_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a prediction epoch begins."""
 
     def on_predict_epoch_end(
-        self, trainer: "Trainer", module: "LightningModule", outputs: Any
+        self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any
     ) -> None:
         """Called when a prediction epoch is done."""
 
-    def on_batch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_batch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a training batch begins, before on_train_batch_start."""
 
-    def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_batch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called when a training batch is done, after on_train_batch_end."""
 
     def on_train_batch_start(
-        self, trainer: "Trainer", module: "LightningModule", batch: Any, batch_idx: int
+        self, trainer: "Trainer", pl_module: "LightningModule", batch: Any, batch_idx: int
     ) -> int | None:
         """Called when a training batch begins.
 
@@ -164,7 +164,7 @@ class Callback(LoggingMixin, Actor):
     def on_train_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -174,7 +174,7 @@ class Callback(LoggingMixin, Actor):
     def on_validation_batch_start(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -184,7 +184,7 @@ class Callback(LoggingMixin, Actor):
     def on_validation_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -195,7 +195,7 @@ class Callback(LoggingMixin, Actor):
     def on_test_batch_start(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -205,7 +205,7 @@ class Callback(LoggingMixin, Actor):
     def on_test_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -216,7 +216,7 @@ class Callback(LoggingMixin, Actor):
     def on_predict_batch_start(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -226,7 +226,7 @@ class Callback(LoggingMixin, Actor):
     def on_predict_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -235,46 +235,46 @@ class Callback(LoggingMixin, Actor):
         """Called when a prediction batch is done."""
 
     def on_before_zero_grad(
-        self, trainer: "Trainer", module: "LightningModule", optimizer: "Optimizer"
+        self, trainer: "Trainer", pl_module: "LightningModule", optimizer: "Optimizer"
     ) -> None:
         """Called before gradients are cleared."""
 
     def on_before_backward(
-        self, trainer: "Trainer", module: "LightningModule", loss: "Tensor"
+        self, trainer: "Trainer", pl_module: "LightningModule", loss: "Tensor"
     ) -> None:
         """Called before backward."""
 
-    def on_after_backward(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_after_backward(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called after backward; gradients may still be scaled."""
 
     def on_before_optimizer_step(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         optimizer: "Optimizer",
         optimizer_idx: int = 0,
     ) -> None:
         """Called before the optimizer steps; gradients are not scaled any more."""
 
     def on_before_accelerator_backend_setup(
-        self, trainer: "Trainer", module: "LightningModule"
+        self, trainer: "Trainer", pl_module: "LightningModule"
     ) -> None:
         """Called after ``prepare_data``, before ``setup``."""
 
-    def on_configure_sharded_model(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_configure_sharded_model(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Called after the module's ``configure_sharded_model`` and ``configure_model``."""
 
     def on_exception(
-        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+        self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException
     ) -> None:
         """Called when an exception, including KeyboardInterrupt, ends the run."""
 
     def on_save_checkpoint(
-        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+        self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Called before a checkpoint is written; add plain data or tensors to it."""
 
     def on_load_checkpoint(
-        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+        self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Called after a checkpoint was read, before anything is restored from it."""

@@ -11,11 +11,17 @@ from typing import Any
 import torch
 
 from ..bus.errors import MissingPackageError, UsageError
+from ..bus.system.logging_setup import get_logger
 from ..bus.system.paths import as_path
+
+_log = get_logger("nightbus.checkpoint")
 
 
 def with_hyperparameters_of(
-    hparams_file: str | os.PathLike[str] | None, state: dict[str, Any], prefix: str = ""
+    hparams_file: str | os.PathLike[str] | None,
+    state: dict[str, Any],
+    prefix: str = "",
+    strict: bool | None = None,
 ) -> dict[str, Any]:
     """Return the state of a checkpoint with the hyperparameters of a file instead of its own.
 
@@ -23,11 +29,18 @@ def with_hyperparameters_of(
         hparams_file: the file; None leaves the state as it is.
         state: state of the checkpoint.
         prefix: prefix of the keys in the state: ``datamodule_`` for a datamodule.
+        strict: False leaves the state as it is if there is no such file, and a warning says so.
 
     Raises:
         UsageError: the file cannot be read.
     """
     if hparams_file is None:
+        return state
+    if strict is False and not as_path(hparams_file).exists():
+        _log.warning(
+            "there is no such file of hyperparameters; those of the checkpoint are used",
+            hparams_file=str(hparams_file),
+        )
         return state
     found = read_hyperparameters(hparams_file)
     form = {k: v for k, v in state.get(f"{prefix}hparams_form", {}).items() if k != "items"}

@@ -41,9 +41,8 @@ class Hyperparameters(dict[str, Any]):
 
 def items_of(config: Any) -> dict[str, Any] | None:
     """Return the items of a mapping, a Namespace or a dataclass; None for anything else."""
-    if _is_omegaconf(config):  # where a value is missing, it says "???"
-        missing = sys.modules["omegaconf"].OmegaConf.is_missing
-        return {name: "???" if missing(config, name) else config[name] for name in config}
+    if is_omegaconf(config):
+        return {name: _entry(config, name) for name in config}
     if isinstance(config, Mapping):
         return {name: config[name] for name in config}
     if isinstance(config, Namespace | types.SimpleNamespace):
@@ -55,7 +54,7 @@ def items_of(config: Any) -> dict[str, Any] | None:
 
 def shape_of(config: Any) -> str:
     """Return the kind of a configuration; empty for a plain dict."""
-    if _is_omegaconf(config):
+    if is_omegaconf(config):
         return _OMEGACONF
     if isinstance(config, Namespace | types.SimpleNamespace):
         return _NAMESPACE
@@ -78,7 +77,7 @@ def carried(value: Any, is_registered: Callable[[type], bool]) -> tuple[Any, Sha
     """
     if value is None or is_registered(type(value)):
         return value, {}
-    if _is_omegaconf(value):
+    if is_omegaconf(value):
         return _of_omegaconf(value), {"is": _OMEGACONF, "of": {}}
     items = None if isinstance(value, list | tuple) else items_of(value)
     if items is not None:
@@ -110,15 +109,27 @@ def _each(items: Mapping[Any, Any], is_registered: Callable[[type], bool]) -> tu
 def without_omegaconf(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """Return hyperparameters in which dicts and lists stand for configurations of OmegaConf."""
     return {
-        name: _of_omegaconf(value) if _is_omegaconf(value) else value
+        name: _of_omegaconf(value) if is_omegaconf(value) else value
         for name, value in hparams.items()
     }
 
 
-def _is_omegaconf(value: Any) -> bool:
+def is_omegaconf(value: Any) -> bool:
     """Return whether a value is a DictConfig or ListConfig of OmegaConf."""
     omegaconf = sys.modules.get("omegaconf")
     return omegaconf is not None and bool(omegaconf.OmegaConf.is_config(value))
+
+
+def _entry(config: Any, name: Any) -> Any:
+    """Return a value; as it is written if it is missing, or refers to what is not there."""
+    import omegaconf
+
+    if omegaconf.OmegaConf.is_missing(config, name):
+        return "???"
+    try:
+        return config[name]
+    except omegaconf.errors.InterpolationResolutionError:
+        return omegaconf.OmegaConf.to_container(config, resolve=False, enum_to_str=True)[name]
 
 
 def _of_omegaconf(config: Any) -> Any:

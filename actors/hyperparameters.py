@@ -1,5 +1,6 @@
 """Hyperparameters: arguments of a module or datamodule, kept for the log and checkpoints."""
 
+import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from .hyperparameter_values import (
     Hyperparameters,
     dataclass_in,
     hints_of,
+    is_omegaconf,
     items_of,
     made_again,
     shape_of,
@@ -26,6 +28,7 @@ __all__ = [
     "HyperparametersMixin",
     "become_mappings",
     "configured_by",
+    "hyperparameters_of",
     "restored_arguments",
     "unknown_arguments",
 ]
@@ -113,7 +116,7 @@ class HyperparametersMixin:
 
     @property
     def hparams(self) -> Hyperparameters:
-        """The hyperparameters that were saved."""
+        """The hyperparameters that were saved; those of one DictConfig of OmegaConf are that."""
         found = self.__dict__.get("_hparams")
         if found is None:
             found = Hyperparameters()
@@ -123,7 +126,8 @@ class HyperparametersMixin:
     @property
     def hparams_initial(self) -> Hyperparameters:
         """The hyperparameters as they were when they were saved, whatever ``hparams`` is now."""
-        return Hyperparameters(_copied(self.__dict__.get("_hparams_initial", {})))
+        found = _copied(self.__dict__.get("_hparams_initial", {}))
+        return Hyperparameters(found) if type(found) is dict else found
 
     def remove_ignored_hparams(self, ignore_list: Iterable[str]) -> None:
         """Drop hyperparameters that were kept, for example in the ``__init__`` of a base class.
@@ -131,11 +135,10 @@ class HyperparametersMixin:
         Args:
             ignore_list: their names.
         """
-        initial = self.hparams_initial
-        for name in ignore_list:
-            self.hparams.pop(name, None)
-            initial.pop(name, None)
-        object.__setattr__(self, "_hparams_initial", initial)
+        initial, ignored = self.hparams_initial, list(ignore_list)
+        self._hold({k: v for k, v in hyperparameters_of(self).items() if k not in ignored})
+        kept = {name: value for name, value in initial.items() if name not in ignored}
+        object.__setattr__(self, "_hparams_initial", Hyperparameters(kept))
 
     @property
     def _kept_hparams(self) -> _Kept:
@@ -189,16 +192,28 @@ class HyperparametersMixin:
         else:
             found |= given
             kept = kept._replace(star=calls[-1].star if calls else ())
-        self._forget(ignored, given)
-        self.hparams.update({name: value for name, value in found.items() if name not in ignored})
+        self._conceal(ignored, given)
+        held = {k: v for k, v in (hyperparameters_of(self) | found).items() if k not in ignored}
+        self._hold(held, others[0] if others else None)
         kept = kept._replace(
-            items=tuple(name for name in kept.items if name in self.hparams),
+            items=tuple(name for name in kept.items if name in held),
             left_out=(kept.left_out | ignored) - (set(found) - ignored),
             configured=kept.configured | (set(described) & set(found)) - ignored,
         )
         object.__setattr__(self, "_hparams_kept", kept)
         object.__setattr__(self, "_hparams_initial", _copied(self.hparams))
         object.__setattr__(self, "_logs_hparams", logger)
+
+    def _hold(self, values: Mapping[str, Any], config: Any = None) -> None:
+        """Make these the hyperparameters, or a configuration of OmegaConf that has just these."""
+        current = self.hparams
+        if is_omegaconf(config) and values.keys() == config.keys():
+            object.__setattr__(self, "_hparams", config)
+        elif type(current) is Hyperparameters:
+            current.clear()
+            current.update(values)
+        else:
+            object.__setattr__(self, "_hparams", Hyperparameters(values))
 
     def _items_of_config(
         self, configs: Sequence[Any], calls: list["_Call"]
@@ -231,10 +246,9 @@ class HyperparametersMixin:
                 f"{', '.join(given) or 'none'}"
             )
 
-    def _forget(self, ignored: Iterable[str], given: Mapping[str, Any]) -> None:
-        """Drop hyperparameters kept before; secrets among them are not shown either."""
+    def _conceal(self, ignored: Iterable[str], given: Mapping[str, Any]) -> None:
+        """Keep secrets among ignored arguments from being shown."""
         for name in ignored:
-            self.hparams.pop(name, None)
             if name in given and is_secret_name(name):
                 redact_setting(name, given[name])  # so that it is removed from texts of errors
 
@@ -248,8 +262,19 @@ class HyperparametersMixin:
         return found
 
 
+def hyperparameters_of(owner: HyperparametersMixin) -> dict[str, Any]:
+    """Return the hyperparameters by name, in whatever form they were given.
+
+    Args:
+        owner: module or datamodule.
+    """
+    return items_of(owner.hparams) or {}
+
+
 def _copied(value: Any) -> Any:
-    """Return a copy of dicts and lists, at any depth; other values are the same."""
+    """Return a copy of dicts, lists and configurations, at any depth; other values are the same."""
+    if is_omegaconf(value):
+        return copy.deepcopy(value)
     if type(value) in (dict, Hyperparameters):
         return type(value)({name: _copied(item) for name, item in value.items()})
     return [_copied(item) for item in value] if type(value) is list else value
@@ -309,13 +334,13 @@ def unknown_arguments(owner: HyperparametersMixin) -> list[str]:
 
     These are arguments of a subclass whose base class has kept a configuration only.
     """
-    kept = owner._kept_hparams
-    if not owner.hparams:
+    kept, known = owner._kept_hparams, hyperparameters_of(owner)
+    if not known:
         return []
     return [
         name
         for name in _needed(type(owner))
-        if name not in owner.hparams and name != kept.argument and name not in kept.left_out
+        if name not in known and name != kept.argument and name not in kept.left_out
     ]
 
 
@@ -335,7 +360,7 @@ def become_mappings(
     hints = hints_of(type(owner))
     return [
         name
-        for name, value in owner.hparams.items()
+        for name, value in hyperparameters_of(owner).items()
         if dataclasses.is_dataclass(value)
         and not is_registered(type(value))
         and dataclass_in(hints.get(name)) is None

@@ -14,6 +14,7 @@ from ..bus.system.paths import as_path
 from .checkpoints.weight_names import load_weights
 from .checkpoints.weights_only import check_weights_only
 from .export import ExportMixin
+from .former_module import FormerModule
 from .hyperparameter_file import device_of_map, with_hyperparameters_of
 from .hyperparameters import HyperparametersMixin, restored_arguments
 from .logging_mixin import LoggingMixin
@@ -32,7 +33,7 @@ announce_rank()
 
 
 class LightningModule(
-    nn.Module, ModelHooks, HyperparametersMixin, ExportMixin, LoggingMixin, Actor
+    nn.Module, ModelHooks, HyperparametersMixin, ExportMixin, FormerModule, LoggingMixin, Actor
 ):
     """A torch module that defines its training step, its optimizers and its hooks.
 
@@ -87,7 +88,8 @@ class LightningModule(
             map_location: device of the module; the CPU by default. As for ``torch.load``, it may
                 be a function or a dict too: a checkpoint is always read on the CPU, so they are
                 asked where what is on the CPU goes.
-            hparams_file: a YAML or CSV file whose hyperparameters replace the checkpoint's.
+            hparams_file: a YAML or CSV file whose hyperparameters replace the checkpoint's. With
+                ``strict=False`` it may be missing, which a warning says.
             strict: refuse missing and unexpected weights; by default as ``strict_loading`` of the
                 module says, which is set to it otherwise.
             weights_only: accepted for code written for Lightning, without effect: a checkpoint is
@@ -110,7 +112,7 @@ class LightningModule(
         check_weights_only("load_from_checkpoint", weights_only)
         device = device_of_map(map_location)
         state = read_checkpoint(as_path(checkpoint_path))
-        state = with_hyperparameters_of(hparams_file, state)
+        state = with_hyperparameters_of(hparams_file, state, strict=strict)
         by_place, by_name = restored_arguments(cls, state, kwargs)
         module = cls(*by_place, **by_name)
         if module.configure_model is not None:  # None disables it

@@ -164,6 +164,7 @@ HOME_OF = {
     "LightningArgumentParser": ".trainer.lightning_cli.parser",
     "LightningCLI": ".trainer.lightning_cli.cli",
     "SaveConfigCallback": ".trainer.lightning_cli.save_config",
+    "load": ".compat.torch_load",
     "load_hparams_from_yaml": ".actors.hyperparameter_file",
     "rank_zero_experiment": ".loggers.logger",
     "save_hparams_to_yaml": ".loggers.hyperparameter_yaml",

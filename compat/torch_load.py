@@ -25,15 +25,38 @@ def look_like_files() -> None:
     torch.load = _reading_folders(torch.load)
 
 
+def load(path_or_url: Any, map_location: Any = None) -> Any:
+    """Return the content of a checkpoint, or of a file of torch, as Lightning 1.x does.
+
+    Args:
+        path_or_url: the checkpoint, a folder; or a file, or an open one.
+        map_location: as for ``torch.load``.
+
+    Raises:
+        UsageError: it is an address.
+    """
+    if isinstance(path_or_url, str | os.PathLike):
+        path = as_path(path_or_url)
+        if not path.is_file():
+            return _content(path, map_location)
+    return torch.load(path_or_url, map_location)
+
+
+def _content(path: str | os.PathLike[str], map_location: Any) -> dict[str, Any]:
+    """Return what a folder holds, and what a file of Lightning would hold beside it."""
+    state = load_checkpoint(path)
+    kept = {"hyper_parameters": state["hyper_parameters"]} if "hyper_parameters" in state else {}
+    content = {**state, **to_lightning(state).content, **kept}
+    if not isinstance(map_location, str | torch.device):
+        return content
+    return {**move_data_to_device(content, torch.device(map_location)), **kept}
+
+
 def _reading_folders(load: Any) -> Any:
     @functools.wraps(load)
     def load_file_or_folder(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         if isinstance(f, str | os.PathLike) and is_checkpoint(meant_checkpoint(as_path(f))):
-            state = load_checkpoint(f)
-            content = {**state, **to_lightning(state).content}
-            if not isinstance(map_location, str | torch.device):
-                return content
-            return move_data_to_device(content, torch.device(map_location))
+            return _content(f, map_location)
         return load(f, map_location, *args, **kwargs)
 
     return load_file_or_folder

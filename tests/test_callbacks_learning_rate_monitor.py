@@ -190,3 +190,20 @@ def test_an_optimizer_without_momentum_is_said(
 
     assert "have no momentum, which is recorded as 0" in capsys.readouterr().err
     assert callback.last_momentum_values == {"lr-ASGD-momentum": 0.0}
+
+
+def test_rates_get_the_name_of_the_first_group_when_another_is_added(tmp_path: Path) -> None:
+    class Adds(nb.Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == 1:
+                added = {"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.1}
+                trainer.optimizers[0].add_param_group(added)
+
+    def configure(module: Small) -> Any:
+        return SGD(module.parameters(), lr=0.8)
+
+    monitor = LearningRateMonitor()
+    run = trainer(tmp_path, callbacks=[Adds(), monitor], max_epochs=2)
+    run.fit(Module(configure), loader(4))
+
+    assert monitor.lrs == {"lr-SGD/pg1": [0.8, 0.8], "lr-SGD/pg2": [0.1]}

@@ -178,6 +178,9 @@ def test_torch_load_reads_a_checkpoint_and_other_files_as_before(tmp_path: Path)
     assert (loaded["epoch"], loaded["global_step"], loaded["callbacks"]) == (0, 1, {})
     assert moved["state_dict"]["layer.weight"].is_meta
     assert torch.load(tmp_path / "other.pt", "meta")["a"].is_meta
+    load = module_at("pytorch_lightning.utilities.cloud_io").load  # type: ignore[attr-defined]
+    assert load(saving.best_model_path)["state_dict"].keys() == loaded["state_dict"].keys()
+    assert load(tmp_path / "other.pt", map_location="meta")["a"].is_meta
 
 
 SPAWNING = """

@@ -119,3 +119,18 @@ def test_a_datamodule_is_made_of_parsed_arguments() -> None:
     parsed = parser.parse_args(["--folder", "7", "--batch_size", "8", "--download"])
 
     assert Pictures.from_argparse_args(parsed, batch_size=4).given == ("7", 4, True)
+
+
+def test_a_module_summarizes_itself_and_knows_its_size() -> None:
+    module: Any = Small()
+
+    assert module.summarize(max_depth=-1).layer_names == ["net", "net.0", "net.1", "net.2"]
+    assert module.model_size == sum(each.nbytes for each in module.parameters()) / 1e6
+
+
+def test_names_of_1x_give_way_to_what_a_module_calls_so() -> None:
+    module: Any = Small()
+    module.summarize, module.model_size = torch.nn.Linear(1, 1), "large"
+
+    assert isinstance(module.summarize, torch.nn.Linear)
+    assert module.model_size == "large"

@@ -55,6 +55,41 @@ def test_its_items_are_hyperparameters_with_attributes() -> None:
     assert module.hparams.twice == 0.1
 
 
+def test_one_configuration_is_the_hyperparameters_itself(tmp_path: Path) -> None:
+    cfg = OmegaConf.create(TEXT)
+    module = Items(cfg)
+
+    restored_module = restored(Items, cfg, tmp_path)
+
+    assert module.hparams is cfg
+    assert isinstance(module.hparams_initial, DictConfig)
+    assert isinstance(restored_module.hparams, DictConfig)
+    assert restored_module.hparams.net == cfg.net
+
+
+def test_what_is_set_on_it_is_saved(tmp_path: Path) -> None:
+    module = Items(OmegaConf.create({"lr": 0.1}))
+    module.hparams.lr = 0.5
+    saving = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    saving.fit(module, loader())
+
+    assert Items.load_from_checkpoint(saved_by(saving)).hparams.lr == 0.5
+    assert module.hparams_initial.lr == 0.1
+
+
+def test_with_further_arguments_it_is_among_the_hyperparameters() -> None:
+    class Both(Small):
+        def __init__(self, cfg: Any, lr: float = 0.1) -> None:
+            super().__init__()
+            self.save_hyperparameters(cfg)
+            self.save_hyperparameters("lr")
+
+    module = Both(OmegaConf.create({"width": 4}))
+
+    assert module.hparams == {"width": 4, "lr": 0.1}
+    assert isinstance(module.hparams, dict)
+
+
 def test_a_reference_that_leads_nowhere_stays_one(tmp_path: Path) -> None:
     cfg = restored(Whole, OmegaConf.create({"size": "${data.size}"}), tmp_path).cfg
 

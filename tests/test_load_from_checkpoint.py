@@ -1,5 +1,6 @@
 """load_from_checkpoint: a module or datamodule as it was, without the code that made it."""
 
+import pickle
 import sys
 import threading
 from argparse import Namespace
@@ -162,6 +163,17 @@ def test_a_file_that_has_no_hyperparameters_is_refused(
         Sized.load_from_checkpoint(path, hparams_file=tmp_path / name)
 
 
+def test_a_file_of_hyperparameters_may_be_missing_where_not_all_has_to_match(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(tmp_path, Sized(5))
+
+    found = Sized.load_from_checkpoint(path, hparams_file=tmp_path / "absent.yaml", strict=False)
+
+    assert found.hparams["hidden"] == 5
+    assert "those of the checkpoint are used" in capsys.readouterr().err
+
+
 def test_yaml_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, Sized(5))
     (tmp_path / "hparams.yaml").write_text("hidden: 5")
@@ -249,3 +261,21 @@ def test_a_hook_that_misses_what_was_left_out_says_why(tmp_path: Path) -> None:
         Keeps.load_from_checkpoint(saved(tmp_path, Keeps()))
 
     assert "the checkpoint was saved without 'mine': " in caught.value.__notes__[0]
+
+
+def test_a_hyperparameter_that_was_left_out_says_why_where_it_is_looked_for(tmp_path: Path) -> None:
+    class Locks(Small):
+        def __init__(self, lock: Any, size: int = 4) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    path = saved(tmp_path, Locks(threading.Lock()))
+    found = nb.load_checkpoint(path)["hyper_parameters"]
+
+    with pytest.raises(KeyError, match="lock") as caught:
+        found["lock"]
+
+    assert found == {"size": 4}
+    assert "was saved without the hyperparameter 'lock': " in caught.value.__notes__[0]
+    assert str(path) in caught.value.__notes__[0]
+    assert pickle.loads(pickle.dumps(found)) == found

@@ -1,5 +1,6 @@
 """Small things that code written for Lightning relies on."""
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,26 @@ def test_a_step_that_logs_can_be_called_without_a_trainer(
     loss = Logs().training_step(next(iter(loader(4))), 0)
     assert loss.ndim == 0
     assert "Logs.log('x') records nothing" in capsys.readouterr().err
+
+
+def test_hooks_of_every_callback_take_the_module_as_pl_module() -> None:
+    kinds = [nb.Callback, *_kinds_below(nb.Callback)]
+
+    other = [
+        f"{kind.__name__}.{name}"
+        for kind in kinds
+        if kind.__module__.startswith("nightbus.")
+        for name, method in vars(kind).items()
+        if inspect.isfunction(method) and name in HOOKS
+        if [*inspect.signature(method).parameters][2:3] not in (["pl_module"], [])
+    ]
+
+    assert nb.ModelCheckpoint in kinds
+    assert other == []
+
+
+HOOKS = {name for name in vars(nb.Callback) if name.startswith("on_")} | {"setup", "teardown"}
+
+
+def _kinds_below(kind: type) -> list[type]:
+    return [each for sub in kind.__subclasses__() for each in (sub, *_kinds_below(sub))]

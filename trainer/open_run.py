@@ -7,6 +7,7 @@ from typing import Any
 
 from ..actors.arguments import as_plain
 from ..actors.hyperparameter_values import without_omegaconf
+from ..actors.hyperparameters import hyperparameters_of
 from ..actors.process.environment import environment, loaded_versions
 from ..actors.ranks.group import Group
 from ..bus.actor import Actor
@@ -195,7 +196,7 @@ class OpenRun(StaysInRun):
         found: dict[str, Any] = {}
         for owner in (self._trainer.datamodule, self._trainer.lightning_module):
             if owner is not None and getattr(owner, "_logs_hparams", True):
-                own = without_omegaconf(owner.hparams)
+                own = without_omegaconf(hyperparameters_of(owner))
                 _say_other_values(as_plain(found), as_plain(own))
                 found |= own
         found |= self._for_loggers.hyperparameters

@@ -53,7 +53,7 @@ class DeviceStatsMonitor(Callback):
         self._cpu: _CpuStats | None = None
         self._evaluated = 0  # batches of evaluation
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         """Choose the source of the numbers.
 
         Raises:
@@ -66,7 +66,7 @@ class DeviceStatsMonitor(Callback):
     def on_train_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -77,7 +77,7 @@ class DeviceStatsMonitor(Callback):
     def on_validation_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -88,7 +88,7 @@ class DeviceStatsMonitor(Callback):
     def on_test_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,

@@ -142,7 +142,7 @@ class EarlyStopping(Callback):
 
     # -- when --------------------------------------------------------------------------------
 
-    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         found: Literal["validation", "epoch", ""] = (
             "" if self._where_given is None else "validation"
         )
@@ -157,7 +157,7 @@ class EarlyStopping(Callback):
         if reason:
             trainer.ask_to_stop(self, reason, alike=True)
 
-    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if trainer.sanity_checking or not self._is_fitting or trainer.fast_dev_run:
             return
         self._validated = True
@@ -166,12 +166,12 @@ class EarlyStopping(Callback):
         if self._checks_at == "validation":
             self._check(trainer)
 
-    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         # What the module logs in this hook is available in the next one, on_epoch_end.
         self._epoch_is_over = True
         self._epochs += _is_whole(trainer)
 
-    def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if not self._epoch_is_over or trainer.fast_dev_run:
             return  # of validation
         self._epoch_is_over = False
@@ -183,12 +183,12 @@ class EarlyStopping(Callback):
         if self._checks_at == "epoch":
             self._check(trainer)
 
-    def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._checks_at == "" and self._epochs > 0 and not trainer.fast_dev_run:
             self._miss(trainer)
         self._is_fitting = False
 
-    def on_pretrain_routine_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_pretrain_routine_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._is_fitting = True
 
     # -- what --------------------------------------------------------------------------------

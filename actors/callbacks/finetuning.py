@@ -40,18 +40,18 @@ class BaseFinetuning(Callback):
         self._module: nn.Module | None = None
         self._optimizers: list[Optimizer] = []
 
-    def freeze_before_training(self, module: "LightningModule") -> None:
+    def freeze_before_training(self, pl_module: "LightningModule") -> None:
         """Freeze parts of the module with ``self.freeze``; called before ``configure_optimizers``.
 
         Args:
-            module: the module.
+            pl_module: the module.
         """
         raise NotImplementedError(
             f"{type(self).__name__} has to define freeze_before_training(self, module)"
         )
 
     def finetune_function(
-        self, module: "LightningModule", epoch: int, optimizer: Optimizer
+        self, pl_module: "LightningModule", epoch: int, optimizer: Optimizer
     ) -> None:
         """Unfreeze parts with ``self.unfreeze_and_add_param_group``.
 
@@ -59,7 +59,7 @@ class BaseFinetuning(Callback):
         optimizer's number.
 
         Args:
-            module: the module.
+            pl_module: the module.
             epoch: the epoch's number, from 0.
             optimizer: the optimizer.
 
@@ -188,14 +188,14 @@ class BaseFinetuning(Callback):
 
     # -- hooks -------------------------------------------------------------------------------
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         if stage == "fit":
             self._loaded = None
             self._base_groups, self._optimizers = [], []
-            self.freeze_before_training(module)
+            self.freeze_before_training(pl_module)
 
     def on_load_checkpoint(
-        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+        self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Set aside the optimizers' states of added groups, until these groups are added."""
         saved = checkpoint.get("actors", {}).get(self.state_key)
@@ -208,16 +208,16 @@ class BaseFinetuning(Callback):
             _first_groups(state, base) for state, base in zip(whole, bases, strict=True)
         ]
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Add the parameter groups that a checkpoint had."""
-        self._module, self._optimizers = module, trainer.optimizers
+        self._module, self._optimizers = pl_module, trainer.optimizers
         self._base_groups = [len(optimizer.param_groups) for optimizer in trainer.optimizers]
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
-            named = plain_names(dict(module.named_parameters()))
+            named = plain_names(dict(pl_module.named_parameters()))
             for name, parameter in named.items():
                 parameter.requires_grad = name in loaded["trainable"]
-            for name, part in module.named_modules():
+            for name, part in pl_module.named_modules():
                 if isinstance(part, _BatchNorm):
                     part.track_running_stats = plain_name(name) in loaded["tracking"]
             states = zip(
@@ -229,11 +229,11 @@ class BaseFinetuning(Callback):
                 optimizer.load_state_dict(state)
         self._adjust_schedulers(trainer)
 
-    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         takes_number = _takes_number(self.finetune_function)
         for idx, optimizer in enumerate(trainer.optimizers):
             number = (idx,) if takes_number else ()
-            self.finetune_function(module, trainer.current_epoch, optimizer, *number)
+            self.finetune_function(pl_module, trainer.current_epoch, optimizer, *number)
         self._adjust_schedulers(trainer)
 
     @staticmethod
@@ -324,27 +324,27 @@ class BackboneFinetuning(BaseFinetuning):
         self.rounding = rounding
         self.previous_backbone_lr: float | None = None
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         """Freeze the backbone.
 
         Raises:
             UsageError: the module has no backbone.
         """
-        if not isinstance(getattr(module, "backbone", None), nn.Module):
+        if not isinstance(getattr(pl_module, "backbone", None), nn.Module):
             raise UsageError(
-                f"BackboneFinetuning trains module.backbone later, but {type(module).__name__} has "
-                "no attribute backbone that is an nn.Module"
+                "BackboneFinetuning trains module.backbone later, but "
+                f"{type(pl_module).__name__} has no attribute backbone that is an nn.Module"
             )
-        super().setup(trainer, module, stage)
+        super().setup(trainer, pl_module, stage)
 
-    def freeze_before_training(self, module: "LightningModule") -> None:
+    def freeze_before_training(self, pl_module: "LightningModule") -> None:
         """Freeze the backbone."""
         self.previous_backbone_lr = None
-        self.freeze(module.backbone, train_bn=self.train_bn)
+        self.freeze(pl_module.backbone, train_bn=self.train_bn)
 
     def finetune_function(
         self,
-        module: "LightningModule",
+        pl_module: "LightningModule",
         epoch: int,
         optimizer: Optimizer,
         optimizer_idx: int = 0,
@@ -357,7 +357,7 @@ class BackboneFinetuning(BaseFinetuning):
             given = self.backbone_initial_lr
             rate = head * self.backbone_initial_ratio_lr if given is None else given
             self.unfreeze_and_add_param_group(
-                module.backbone,
+                pl_module.backbone,
                 optimizer,
                 rate,
                 self.initial_denom_lr,

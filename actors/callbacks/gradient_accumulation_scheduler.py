@@ -54,7 +54,7 @@ class GradientAccumulationScheduler(Callback):
         """Return whether any epoch takes more than one batch for a step."""
         return any(factor > 1 for factor in self.scheduling.values())
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Check that the set-up allows accumulation.
 
         Raises:
@@ -76,7 +76,7 @@ class GradientAccumulationScheduler(Callback):
                     f"truncated_bptt_steps={split_size} steps after each split of a batch; a "
                     "GradientAccumulationScheduler cannot be combined with it"
                 )
-            if own := [hook for hook in _OF_STEPS if is_own(module, hook)]:
+            if own := [hook for hook in _OF_STEPS if is_own(pl_module, hook)]:
                 _log.warning(
                     "hooks of the module are called for steps, not for each batch, while gradients "
                     "are accumulated",
@@ -85,10 +85,10 @@ class GradientAccumulationScheduler(Callback):
         self._before = trainer.accumulate_grad_batches
         trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)
 
-    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         trainer.accumulate_grad_batches = self.get_accumulate_grad_batches(trainer.current_epoch)
 
-    def teardown(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def teardown(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         if self._before is not None:
             trainer.accumulate_grad_batches, self._before = self._before, None
 

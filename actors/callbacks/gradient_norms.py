@@ -37,12 +37,16 @@ class GradientNorms(Callback):
             )
 
     def on_before_optimizer_step(
-        self, trainer: "Trainer", module: "LightningModule", optimizer: Any, optimizer_idx: int = 0
+        self,
+        trainer: "Trainer",
+        pl_module: "LightningModule",
+        optimizer: Any,
+        optimizer_idx: int = 0,
     ) -> None:
         prefix = f"grad_{self._norm_type}_norm"
         norms = {
             f"{prefix}/{plain_name(name)}": parameter.grad.detach().norm(self._norm_type)
-            for name, parameter in module.named_parameters()
+            for name, parameter in pl_module.named_parameters()
             if parameter.grad is not None
         }
         if norms:

@@ -35,7 +35,8 @@ class LearningRateMonitor(Callback):
         log_weight_decay: record weight decay too, as ``lr-SGD-weight_decay``.
 
     Attributes:
-        lrs: name -> all recorded rates.
+        lrs: name -> all recorded rates. If a parameter group is added to an optimizer that had one,
+            the first one's rates get its new name.
         last_momentum_values: name -> the latest momentum.
         last_weight_decay_values: name -> the latest weight decay.
 
@@ -67,14 +68,17 @@ class LearningRateMonitor(Callback):
         """Names of the recorded rates, under the name that Lightning 1.x has for them."""
         return list(self.lrs)
 
-    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Name the optimizers.
 
         Raises:
             UsageError: two would have the same name.
         """
         self.lrs = {}
-        self._names = _names(trainer.optimization.optimizers, trainer.optimization.schedulers)
+        optimizers = trainer.optimization.optimizers
+        self._names = _names(optimizers, trainer.optimization.schedulers)
+        for idx, optimizer in enumerate(optimizers):
+            self.lrs |= {name: [] for name, _ in _named_groups(optimizer, self._names[idx])}
         if not trainer.optimization.optimizers:
             _log.warning("LearningRateMonitor: there is no optimizer")
         without = {
@@ -89,11 +93,11 @@ class LearningRateMonitor(Callback):
             )
 
     def on_train_batch_start(
-        self, trainer: "Trainer", module: "LightningModule", batch: Any, batch_idx: int
+        self, trainer: "Trainer", pl_module: "LightningModule", batch: Any, batch_idx: int
     ) -> None:
         self._record(trainer, "step")
 
-    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._record(trainer, "epoch")
 
     def _record(self, trainer: "Trainer", interval: Literal["step", "epoch"]) -> None:
@@ -104,7 +108,10 @@ class LearningRateMonitor(Callback):
         for idx, optimizer in enumerate(trainer.optimization.optimizers):
             if self.logging_interval is None and interval not in _intervals(trainer, optimizer):
                 continue
-            for name, group in _named_groups(optimizer, self._names[idx]):
+            named = _named_groups(optimizer, self._names[idx])
+            if len(named) > 1 and self._names[idx] in self.lrs:  # a group has been added
+                self.lrs[named[0][0]] = self.lrs.pop(self._names[idx])
+            for name, group in named:
                 for key, value in self._values(name, group).items():
                     self.put(key, value, destinations)
 

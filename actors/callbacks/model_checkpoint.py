@@ -202,7 +202,7 @@ class ModelCheckpoint(Checkpoint):
 
     # -- when --------------------------------------------------------------------------------
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         """Determine where to save.
 
         Raises:
@@ -222,7 +222,7 @@ class ModelCheckpoint(Checkpoint):
         if cleans_up and self._has_own_dirpath and self.dirpath is not None:
             remove_unfinished(Path(self.dirpath))
 
-    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._looked_at_step = trainer.global_step
         self._looked_at_s = monotonic()
         if (
@@ -230,7 +230,7 @@ class ModelCheckpoint(Checkpoint):
         ):  # the run was resumed from another checkpoint of the same moment
             self._ask(trainer)
 
-    def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_batch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self.every_n_train_steps:
             every, step = self.every_n_train_steps, trainer.global_step
             if step // every > self._looked_at_step // every:
@@ -243,7 +243,7 @@ class ModelCheckpoint(Checkpoint):
                 self._looked_at_s = now
                 self._take_due(trainer)
 
-    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if trainer.sanity_checking:
             return
         self._validated = True
@@ -255,7 +255,7 @@ class ModelCheckpoint(Checkpoint):
         elif self._is_last_due(trainer):
             self._take_due(trainer, only_last=True)
 
-    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         # What the module logs in this hook is available in the next one, on_epoch_end.
         self._epoch_is_over = True
         at_epoch_end = self.save_on_train_epoch_end or not trainer.loaders.can_validate
@@ -266,7 +266,7 @@ class ModelCheckpoint(Checkpoint):
         elif self._is_last_due(trainer):
             self._is_due = self._only_last = True
 
-    def on_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if not self._epoch_is_over:
             return  # of validation
         self._epoch_is_over = False
@@ -276,7 +276,7 @@ class ModelCheckpoint(Checkpoint):
             self._ask(trainer)
 
     def on_exception(
-        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+        self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException
     ) -> None:
         if self.save_on_exception and self._is_active and self.dirpath is not None:
             own = {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -164,7 +164,7 @@ class ModelPruning(Callback):
 
     # -- hooks -------------------------------------------------------------------------------
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         """Begin without masks.
 
         Raises:
@@ -176,10 +176,10 @@ class ModelPruning(Callback):
             self._originals, self._pruned = {}, []
 
     def on_load_checkpoint(
-        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+        self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Give weights their plain names, as in a module that is not pruned yet."""
-        expected = module.state_dict()
+        expected = pl_module.state_dict()
         weights = {}
         for name, value in checkpoint["state_dict"].items():
             plain = name.removesuffix("_orig")
@@ -189,14 +189,14 @@ class ModelPruning(Callback):
                 weights[plain] = value
         checkpoint["state_dict"] = weights
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Find the parameters, and go on with the masks that a checkpoint had.
 
         Raises:
             UsageError: there is nothing to prune.
         """
-        self._names = {id(part): plain_name(name) for name, part in module.named_modules()}
-        found = self.sanitize_parameters_to_prune(module, self._given, self._parameter_names)
+        self._names = {id(part): plain_name(name) for name, part in pl_module.named_modules()}
+        found = self.sanitize_parameters_to_prune(pl_module, self._given, self._parameter_names)
         self._pruned = [*self.filter_parameters_to_prune(found)]
         if self._lottery and self._resamples:
             self._copies = {id(part): copy.deepcopy(part) for part, _ in self._pruned}
@@ -213,20 +213,20 @@ class ModelPruning(Callback):
                 if mask is not None and not _is_pruned(part, name):
                     prune.custom_from_mask(part, name, mask.to(_values(part, name).device))
 
-    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._on_train_epoch_end:
             self._prune_if_due(trainer)
 
-    def on_validation_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if not self._on_train_epoch_end and not trainer.sanity_checking and self._pruned:
             self._prune_if_due(trainer)
 
-    def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._make_permanent:
-            self.make_pruning_permanent(module)
+            self.make_pruning_permanent(pl_module)
 
     def on_save_checkpoint(
-        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+        self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Save the pruned values as the module's weights."""
         if not self._make_permanent:

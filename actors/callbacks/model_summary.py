@@ -41,11 +41,11 @@ class ModelSummary(Callback):
         self.max_depth = max_depth
         self._summarize_kwargs = summarize_kwargs
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Show the summary."""
         if not trainer.is_global_zero:
             return
-        summary = ModuleSummary(module, self.max_depth)
+        summary = ModuleSummary(pl_module, self.max_depth)
         self.summarize(
             summary_data=summary.columns(),
             total_parameters=summary.total_parameters,

@@ -42,7 +42,7 @@ class OnExceptionCheckpoint(Checkpoint):
         self.filename = filename
 
     def on_exception(
-        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+        self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException
     ) -> None:
         if path := self.ckpt_path_in(trainer):
             save_failed_run(trainer, free_name(path, extension=self.FILE_EXTENSION), exception)

@@ -35,7 +35,7 @@ class BasePredictionWriter(Callback):
     def write_on_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         prediction: Any,
         batch_indices: Sequence[int] | None,
         batch: Any,
@@ -46,7 +46,7 @@ class BasePredictionWriter(Callback):
 
         Args:
             trainer: the trainer.
-            module: the module.
+            pl_module: the module.
             prediction: what ``predict_step`` returned.
             batch_indices: indices in the dataset of the batch's samples; None if the loader does
                 not tell them.
@@ -58,7 +58,7 @@ class BasePredictionWriter(Callback):
     def write_on_epoch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         predictions: Sequence[Any],
         batch_indices: Sequence[Any],
     ) -> None:
@@ -66,7 +66,7 @@ class BasePredictionWriter(Callback):
 
         Args:
             trainer: the trainer.
-            module: the module.
+            pl_module: the module.
             predictions: as ``predict`` returns them: a list over batches; with several dataloaders
                 a list of these.
             batch_indices: for each dataloader, even a single one, a list over batches of indices
@@ -76,7 +76,7 @@ class BasePredictionWriter(Callback):
     def on_predict_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -85,11 +85,11 @@ class BasePredictionWriter(Callback):
         if self.writes_batches:
             indices = trainer.predict_loop.batch_indices(dataloader_idx, batch_idx)
             self.write_on_batch_end(
-                trainer, module, outputs, indices, batch, batch_idx, dataloader_idx
+                trainer, pl_module, outputs, indices, batch, batch_idx, dataloader_idx
             )
 
     def on_predict_epoch_end(
-        self, trainer: "Trainer", module: "LightningModule", outputs: Any
+        self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any
     ) -> None:
         if self.writes_epochs:
             indices = [
@@ -97,4 +97,4 @@ class BasePredictionWriter(Callback):
                 for idx, batches in enumerate(outputs)
             ]
             predictions = outputs[0] if len(outputs) == 1 else outputs
-            self.write_on_epoch_end(trainer, module, predictions, indices)
+            self.write_on_epoch_end(trainer, pl_module, predictions, indices)

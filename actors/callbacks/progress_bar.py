@@ -57,7 +57,7 @@ class ProgressBarBase(Callback):
         """Show no bar; called before the Trainer is made."""
         self._is_enabled = False
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         if not trainer.is_global_zero:
             self.disable()
 
@@ -71,7 +71,7 @@ class ProgressBarBase(Callback):
         print(*args, **kwargs)
 
     def get_metrics(
-        self, trainer: "Trainer", module: "LightningModule"
+        self, trainer: "Trainer", pl_module: "LightningModule"
     ) -> dict[str, int | str | float]:
         """Return the metrics that the bar shows: those logged with ``prog_bar=True``.
 
@@ -79,7 +79,7 @@ class ProgressBarBase(Callback):
 
         Args:
             trainer: the trainer.
-            module: the module.
+            pl_module: the module.
         """
         return {**get_standard_metrics(trainer), **trainer.progress_bar_metrics}
 
@@ -160,7 +160,7 @@ class _OfTrainer(ProgressBarBase):
             self._shown = None
 
     def get_metrics(
-        self, trainer: "Trainer", module: "LightningModule"
+        self, trainer: "Trainer", pl_module: "LightningModule"
     ) -> dict[str, int | str | float]:
         """Return the metrics that the bar shows; an override is called when it is drawn.
 
@@ -168,10 +168,10 @@ class _OfTrainer(ProgressBarBase):
 
         Args:
             trainer: the trainer.
-            module: the module.
+            pl_module: the module.
         """
         if self._shown is None:
-            return super().get_metrics(trainer, module)
+            return super().get_metrics(trainer, pl_module)
         return {**get_standard_metrics(trainer), **self._shown}
 
     # -- what Lightning's bars have -------------------------------------------------------------

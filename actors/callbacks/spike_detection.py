@@ -95,7 +95,7 @@ class SpikeDetection(Callback):
     def on_train_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,

@@ -115,11 +115,11 @@ class StochasticWeightAveraging(Callback):
 
     # -- hooks -------------------------------------------------------------------------------
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         if stage == "fit":
             self._reset()
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Find the first epoch, and restore what a checkpoint had.
 
         Raises:
@@ -132,7 +132,7 @@ class StochasticWeightAveraging(Callback):
                 f"trainer; there are {len(trainer.optimizers)}"
                 + (f" with {what}" if trainer.optimization.is_manual else "")
             )
-        has_batch_norm = any(isinstance(part, _BatchNorm) for part in module.modules())
+        has_batch_norm = any(isinstance(part, _BatchNorm) for part in pl_module.modules())
         if has_batch_norm and trainer.optimization.truncated_bptt_steps and not self._has_own_input:
             raise UsageError(
                 "StochasticWeightAveraging measures batch_norm's statistics with training_step on "
@@ -155,30 +155,30 @@ class StochasticWeightAveraging(Callback):
             start = int(start * trainer.max_epochs)
         self._start = max(0, start - 1)
         if self._loaded is not None and self._loaded["scheduler"] is not None:
-            self._begin(trainer, module, self._loaded)
+            self._begin(trainer, pl_module, self._loaded)
         self._loaded = None
 
-    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._average is None and trainer.current_epoch >= self._start:
-            self._begin(trainer, module, None)
+            self._begin(trainer, pl_module, None)
 
-    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._average is not None:
-            self._average.update_parameters(module)
+            self._average.update_parameters(pl_module)
 
-    def on_fit_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Give the module the average, and measure the statistics of batch normalisation."""
         if self._average is None or self.n_averaged == 0:
             return
         with torch.no_grad():
             averages = self._average.module.parameters()
-            for mine, average in zip(module.parameters(), averages, strict=True):
+            for mine, average in zip(pl_module.parameters(), averages, strict=True):
                 mine.copy_(average)
-        if any(isinstance(part, _BatchNorm) for part in module.modules()):
-            self._measure_batch_norm(trainer, module)
+        if any(isinstance(part, _BatchNorm) for part in pl_module.modules()):
+            self._measure_batch_norm(trainer, pl_module)
 
     def on_save_checkpoint(
-        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+        self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Save the schedulers that ``configure_optimizers`` made.
 
@@ -188,11 +188,11 @@ class StochasticWeightAveraging(Callback):
             checkpoint["lr_schedulers"] = [c.scheduler.state_dict() for c in self._replaced]
 
     def _begin(
-        self, trainer: "Trainer", module: nn.Module, loaded: Mapping[str, Any] | None
+        self, trainer: "Trainer", pl_module: nn.Module, loaded: Mapping[str, Any] | None
     ) -> None:
         """Begin to average and to anneal, or continue from a checkpoint."""
-        device = self._device or next((p.device for p in module.parameters()), None)
-        self._average = AveragedModel(Weights(module), device, self._avg_fn)
+        device = self._device or next((p.device for p in pl_module.parameters()), None)
+        self._average = AveragedModel(Weights(pl_module), device, self._avg_fn)
         optimizer = trainer.optimizers[0]
         rates = [group["lr"] for group in optimizer.param_groups]
         self._scheduler = SWALR(
@@ -221,36 +221,36 @@ class StochasticWeightAveraging(Callback):
         method = type(self).batch_norm_input
         return method is not StochasticWeightAveraging.batch_norm_input
 
-    def _measure_batch_norm(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def _measure_batch_norm(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Measure the statistics of batch normalisation again, over the training data.
 
         Random numbers, metrics and the modes of the module's parts are restored afterwards.
         """
-        training = [(part, part.training) for part in module.modules()]
-        generators, metric_states = rng_state(), copy.deepcopy(torchmetrics_state(module))
+        training = [(part, part.training) for part in pl_module.modules()]
+        generators, metric_states = rng_state(), copy.deepcopy(torchmetrics_state(pl_module))
         place, outer = trainer.place, trainer.place.hook
-        module.train()
+        pl_module.train()
         try:
             with trainer.device.forward_context():
                 if self._has_own_input:
-                    update_bn(self._batch_norm_inputs(trainer), module)
+                    update_bn(self._batch_norm_inputs(trainer), pl_module)
                 else:
                     place.hook, trainer.metrics.muted = "training_step", True
-                    self._run_training_steps(trainer, module)
-            _average_over_ranks(trainer, module)
+                    self._run_training_steps(trainer, pl_module)
+            _average_over_ranks(trainer, pl_module)
         finally:
             place.hook, trainer.metrics.muted = outer, False
             trainer.metrics.drop_stage()
-            load_torchmetrics_state(module, metric_states)
+            load_torchmetrics_state(pl_module, metric_states)
             set_rng_state(generators)
             for part, mode in training:
                 part.training = mode
 
-    def _run_training_steps(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def _run_training_steps(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Run ``training_step`` on the training data, with statistics that are means over it."""
-        parts = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+        parts = [part for part in pl_module.modules() if isinstance(part, _BatchNorm)]
         momenta = [part.momentum for part in parts]
-        step = fitted(base_method(module, "training_step"), "training_step", _ARGUMENTS)
+        step = fitted(base_method(pl_module, "training_step"), "training_step", _ARGUMENTS)
         try:
             for idx, batch in enumerate(self._batches(trainer)):
                 if (

@@ -22,7 +22,7 @@ class TerminateOnNaN(Callback):
     why_not_replayed = "it needs the model's weights, which a log does not hold"
 
     def on_before_backward(
-        self, trainer: "Trainer", module: "LightningModule", loss: Tensor
+        self, trainer: "Trainer", pl_module: "LightningModule", loss: Tensor
     ) -> None:
         """Check the loss.
 
@@ -39,7 +39,7 @@ class TerminateOnNaN(Callback):
     def on_train_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -49,7 +49,7 @@ class TerminateOnNaN(Callback):
         Raises:
             NotFiniteError: one is NaN or infinite.
         """
-        for name, parameter in module.named_parameters():
+        for name, parameter in pl_module.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise NotFiniteError(
                     f"{name} has values that are NaN or infinite after {trainer.global_step} "

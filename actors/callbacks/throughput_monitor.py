@@ -76,80 +76,82 @@ class ThroughputMonitor(Callback):
         self._windows: dict[str, _Measured] = {}
         self._training_paused_at: float | None = None
 
-    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("train")
 
     def on_train_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self._take(trainer, module, "train", batch)
+        self._take(trainer, pl_module, "train", batch)
 
-    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("validate")
         self._training_paused_at = monotonic()
 
     def on_validation_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._take(trainer, module, "validate", batch)
+        self._take(trainer, pl_module, "validate", batch)
 
-    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._training_paused_at is not None and "train" in self._windows:
             self._windows["train"].forget(monotonic() - self._training_paused_at)
         self._training_paused_at = None
 
-    def on_test_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_test_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("test")
 
     def on_test_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._take(trainer, module, "test", batch)
+        self._take(trainer, pl_module, "test", batch)
 
-    def on_predict_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_predict_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("predict")
 
     def on_predict_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._take(trainer, module, "predict", batch)
+        self._take(trainer, pl_module, "predict", batch)
 
-    def teardown(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def teardown(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         self._windows.clear()
 
     def _begin(self, stage: str) -> None:
         self._windows[stage] = _Measured(self._window_size, monotonic())
 
-    def _take(self, trainer: "Trainer", module: "LightningModule", stage: str, batch: Any) -> None:
+    def _take(
+        self, trainer: "Trainer", pl_module: "LightningModule", stage: str, batch: Any
+    ) -> None:
         window = self._windows[stage]
         due = (window.batches + 1) % trainer.metrics.log_every_n_steps == 0
         if due and trainer.device.device.type == "cuda":
             torch.cuda.synchronize(trainer.device.device)  # kernels may still be running
         length = None if self._length_fn is None else self._length_fn(batch)
-        flops = getattr(module, "flops_per_batch", None)
+        flops = getattr(pl_module, "flops_per_batch", None)
         window.add(self._batch_size_fn(batch), length, flops, monotonic())
         if not due:
             return

@@ -82,41 +82,41 @@ class Timer(Callback):
 
     # -- hooks -------------------------------------------------------------------------------
 
-    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("train")
         self._is_over = False
         self._stop_if_over(trainer)  # a resumed run may have no time left
 
-    def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_batch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._interval == "step" and self._duration_s is not None:
             self._stop_if_over(trainer)
 
-    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._stop_if_over(trainer)
 
-    def on_train_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._finish("train")
 
-    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("sanity_check" if trainer.sanity_checking else "validate")
 
-    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._finish("sanity_check" if trainer.sanity_checking else "validate")
 
-    def on_test_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_test_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("test")
 
-    def on_test_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_test_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._finish("test")
 
-    def on_predict_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_predict_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("predict")
 
-    def on_predict_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_predict_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._finish("predict")
 
     def on_exception(
-        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+        self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException
     ) -> None:
         for stage in _STAGES:
             self._finish(stage)

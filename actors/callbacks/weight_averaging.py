@@ -137,64 +137,64 @@ class WeightAveraging(Callback):
 
     # -- hooks -------------------------------------------------------------------------------
 
-    def setup(self, trainer: "Trainer", module: "LightningModule", stage: str) -> None:
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         self._stage = stage
         if stage == "fit":
             self._average, self._updates, self._module_has_average = None, 0, False
             self._loaded, self._updated_at = None, 0
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Begin with the module's weights, or with what a checkpoint had."""
-        self._of = module
-        self._average, self._updates = Weights(module).to(self._device), 0
+        self._of = pl_module
+        self._average, self._updates = Weights(pl_module).to(self._device), 0
         self._updated_at = trainer.global_step
         if self._loaded is not None:
             loaded, self._loaded = self._loaded, None
             self._updates = loaded["n_averaged"]
-            for name, _, average in self._named(module):
+            for name, _, average in self._named(pl_module):
                 if name not in loaded["averages"]:
                     raise CheckpointError(f"the checkpoint's average lacks {name}")
                 average.copy_(loaded["averages"][name])
 
-    def on_batch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_batch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if trainer.global_step > self._updated_at and self.should_update(
             step_idx=trainer.global_step - 1
         ):
             self._updated_at = trainer.global_step
-            self._update(module)
+            self._update(pl_module)
 
-    def on_train_epoch_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self.should_update(epoch_idx=trainer.current_epoch):
-            self._update(module)
+            self._update(pl_module)
 
-    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if self._stage == "fit" and self.n_averaged > 0:
             self._share_buffers(trainer)
-            self._swap(module)
+            self._swap(pl_module)
 
-    def on_validation_end(self, trainer: "Trainer", module: "LightningModule") -> None:
-        self._swap_back(module)
+    def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
+        self._swap_back(pl_module)
 
     def on_exception(
-        self, trainer: "Trainer", module: "LightningModule", exception: BaseException
+        self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException
     ) -> None:
         if self._stage == "fit":
-            self._swap_back(module)
+            self._swap_back(pl_module)
 
-    def on_fit_end(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Give the module the average."""
         if self.n_averaged > 0:
             self._share_buffers(trainer)
-            self._swap(module)
+            self._swap(pl_module)
 
     def on_save_checkpoint(
-        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+        self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Save the average as the module's weights, and the weights beside it."""
         if self._average is None or self.n_averaged == 0:
             return
         weights, averages = {}, {}
-        for name, current, other in self._named(module):
+        for name, current, other in self._named(pl_module):
             weights[name] = other if self._module_has_average else current.detach()
             averages[name] = current.detach() if self._module_has_average else other
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **averages}
@@ -205,7 +205,7 @@ class WeightAveraging(Callback):
         }
 
     def on_load_checkpoint(
-        self, trainer: "Trainer", module: "LightningModule", checkpoint: dict[str, Any]
+        self, trainer: "Trainer", pl_module: "LightningModule", checkpoint: dict[str, Any]
     ) -> None:
         """Put the weights back in their place, to resume from them."""
         saved = checkpoint.get("actors", {}).get(self.state_key)
@@ -309,11 +309,11 @@ class EMA(WeightAveraging):
         self.update_starting_at_epoch = update_starting_at_epoch or 0
         self._epoch = 0
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        super().on_fit_start(trainer, module)
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
+        super().on_fit_start(trainer, pl_module)
         self._epoch = trainer.current_epoch  # a run may be resumed in the middle of an epoch
 
-    def on_train_epoch_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._epoch = trainer.current_epoch
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:

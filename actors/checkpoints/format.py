@@ -30,6 +30,7 @@ from ...bus.runs.run_folder import make_private_folder
 from ...bus.shown_text import quoted
 from ...bus.system.paths import as_path
 from ...bus.system.plain_file import open_plain
+from .explained import explained_hyperparameters
 from .replaced import put_in_place, restore_replaced
 from .values import Flattener, decoder
 
@@ -363,7 +364,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not a checkpoint, or is damaged.
     """
-    return read_checkpoint(as_path(path))
+    state = read_checkpoint(as_path(path))
+    if "hyper_parameters" in state:
+        state["hyper_parameters"] = explained_hyperparameters(state, as_path(path))
+    return state
 
 
 def meant_checkpoint(path: Path) -> Path:

@@ -9,7 +9,12 @@ from ...bus.system.logging_setup import get_logger
 from ..checkpoints.format import check_carried
 from ..checkpoints.values import is_registered, registered_without_secrets
 from ..hyperparameter_values import carried
-from ..hyperparameters import HyperparametersMixin, become_mappings, unknown_arguments
+from ..hyperparameters import (
+    HyperparametersMixin,
+    become_mappings,
+    hyperparameters_of,
+    unknown_arguments,
+)
 
 _log = get_logger("nightbus.checkpoint", of_all_ranks=True)
 
@@ -55,18 +60,18 @@ class SavedHyperparameters:
         """
         kept: dict[str, Any] = {}
         shapes: dict[str, Any] = {}
-        left_out: list[str] = []
-        for name, given in owner.hparams.items():
+        left_out: dict[str, str] = {}  # name -> why
+        for name, given in hyperparameters_of(owner).items():
             try:
                 value, shape = carried(given, is_registered)
                 check_carried({name: value})
-            except CheckpointError:
-                left_out.append(name)
+            except CheckpointError as error:
+                left_out[name] = str(error)
                 continue
             kept[name] = redact_setting(name, value, registered_without_secrets)
             # == of an array is not a bool.
             if isinstance(kept[name], str) and kept[name] == STRUCK_OUT:
-                left_out.append(name)
+                left_out[name] = "it is a secret, which checkpoints do not keep"
                 del kept[name]
             elif shape:
                 shapes[name] = shape
@@ -82,6 +87,8 @@ class SavedHyperparameters:
         form: dict[str, Any] = {"items": list(how.items), "shape": how.shape, "shapes": shapes}
         if how.configured:
             form["configured"] = sorted(how.configured)
+        if left_out:
+            form["left_out"] = left_out
         return {
             "hyper_parameters": kept,
             "hparams_argument": how.argument,

@@ -54,16 +54,16 @@ class LearningRateFinder(Callback):
         }
         self.optimal_lr: LRFinder | None = None
 
-    def lr_find(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def lr_find(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Find a learning rate, and have the optimizers use it from now on.
 
         Args:
             trainer: the trainer that runs.
-            module: its module.
+            pl_module: its module.
         """
         data = trainer.loaders.given
         self.optimal_lr = Tuner(trainer).lr_find(
-            module,
+            pl_module,
             data.get("train"),
             datamodule=trainer.datamodule,
             **self._options,
@@ -73,9 +73,9 @@ class LearningRateFinder(Callback):
         if (rate := self.optimal_lr.suggestion()) is not None:
             _set_rate(trainer, rate)
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if trainer.ckpt_path is None:
-            self.lr_find(trainer, module)
+            self.lr_find(trainer, pl_module)
 
 
 class BatchSizeFinder(Callback):
@@ -120,12 +120,12 @@ class BatchSizeFinder(Callback):
         }
         self.optimal_batch_size: int | None = init_val
 
-    def scale_batch_size(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def scale_batch_size(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Find a batch size, and have the dataloaders made again with it.
 
         Args:
             trainer: the trainer that runs.
-            module: its module.
+            pl_module: its module.
         """
         function = trainer.function or "fit"
         given = trainer.loaders.given
@@ -135,23 +135,23 @@ class BatchSizeFinder(Callback):
             else {"dataloaders": given.get(function)}
         )
         self.optimal_batch_size = Tuner(trainer).scale_batch_size(
-            module, datamodule=trainer.datamodule, method=function, **data, **self._options
+            pl_module, datamodule=trainer.datamodule, method=function, **data, **self._options
         )
         for stage in given:
             trainer.loaders.forget(stage)
 
-    def on_fit_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        self.scale_batch_size(trainer, module)
+    def on_fit_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
+        self.scale_batch_size(trainer, pl_module)
 
-    def on_validation_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_validation_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         if trainer.function == "validate":
-            self.scale_batch_size(trainer, module)
+            self.scale_batch_size(trainer, pl_module)
 
-    def on_test_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        self.scale_batch_size(trainer, module)
+    def on_test_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
+        self.scale_batch_size(trainer, pl_module)
 
-    def on_predict_start(self, trainer: "Trainer", module: "LightningModule") -> None:
-        self.scale_batch_size(trainer, module)
+    def on_predict_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
+        self.scale_batch_size(trainer, pl_module)
 
 
 def _set_rate(trainer: "Trainer", rate: float) -> None:

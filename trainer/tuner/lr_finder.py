@@ -121,7 +121,7 @@ class RisingRate(Callback):
         self._found, self._threshold = found, early_stop_threshold
         self._mean, self._best = 0.0, math.inf
 
-    def on_train_start(self, trainer: "Trainer", module: "LightningModule") -> None:
+    def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Leave the learning rate to this callback.
 
         Raises:
@@ -130,7 +130,7 @@ class RisingRate(Callback):
         if len(trainer.optimizers) != 1:
             raise UsageError(
                 f"lr_find works with one optimizer; configure_optimizers of "
-                f"{type(module).__name__} returned {len(trainer.optimizers)}"
+                f"{type(pl_module).__name__} returned {len(trainer.optimizers)}"
             )
         trainer.lr_scheduler_configs = []
         self._raise_rate(trainer)
@@ -138,7 +138,7 @@ class RisingRate(Callback):
     def on_train_batch_end(
         self,
         trainer: "Trainer",
-        module: "LightningModule",
+        pl_module: "LightningModule",
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -154,7 +154,7 @@ class RisingRate(Callback):
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if loss is None:
             raise UsageError(
-                f"lr_find needs the loss: {type(module).__name__}.training_step returned none"
+                f"lr_find needs the loss: {type(pl_module).__name__}.training_step returned none"
             )
         self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * float(loss)
         smooth = self._mean / (1 - _SMOOTHING ** (len(rates) + 1))

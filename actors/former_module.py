@@ -1,0 +1,47 @@
+"""What modules for Lightning 1.x have: a summary of themselves, and their size."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .module_summary import ModuleSummary
+
+if TYPE_CHECKING:
+    from .module import LightningModule
+
+_REGISTERED = ("_modules", "_parameters", "_buffers")
+
+
+class _GivesWay:
+    """A name of the class that gives way to a part of the module that has the same name."""
+
+    def __init__(self, of: Callable[["LightningModule"], Any]) -> None:
+        self._of, self.__doc__ = of, of.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, module: "LightningModule | None", owner: type) -> Any:
+        if module is None:
+            return self
+        for registered in _REGISTERED:
+            if self._name in (own := vars(module).get(registered, {})):
+                return own[self._name]
+        return self._of(module)
+
+
+class FormerModule:
+    """Has names of 1.x that Lightning 2 has removed; a module may use them otherwise."""
+
+    @_GivesWay
+    def summarize(self: Any) -> Callable[..., ModuleSummary]:
+        """``summarize(max_depth=1)`` returns a summary; see ``nightbus.ModelSummary``."""
+
+        def summarize(max_depth: int = 1) -> ModuleSummary:
+            return ModuleSummary(self, max_depth)
+
+        return summarize
+
+    @_GivesWay
+    def model_size(self: Any) -> float:
+        """Size of all parameters, in MB."""
+        return ModuleSummary(self, max_depth=0).model_size
