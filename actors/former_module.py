@@ -45,3 +45,8 @@ class FormerModule:
     def model_size(self: Any) -> float:
         """Size of all parameters, in MB."""
         return ModuleSummary(self, max_depth=0).model_size
+
+    @_GivesWay
+    def use_amp(self: Any) -> bool:
+        """Whether the Trainer trains in mixed precision."""
+        return self._trainer is not None and self._trainer.use_amp

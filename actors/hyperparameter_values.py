@@ -129,7 +129,8 @@ def _entry(config: Any, name: Any) -> Any:
     try:
         return config[name]
     except omegaconf.errors.InterpolationResolutionError:
-        return omegaconf.OmegaConf.to_container(config, resolve=False, enum_to_str=True)[name]
+        written: Any = omegaconf.OmegaConf.to_container(config, resolve=False, enum_to_str=True)
+        return written[name]
 
 
 def _of_omegaconf(config: Any) -> Any:

@@ -126,6 +126,7 @@ def test_a_module_summarizes_itself_and_knows_its_size() -> None:
 
     assert module.summarize(max_depth=-1).layer_names == ["net", "net.0", "net.1", "net.2"]
     assert module.model_size == sum(each.nbytes for each in module.parameters()) / 1e6
+    assert module.use_amp is False
 
 
 def test_names_of_1x_give_way_to_what_a_module_calls_so() -> None:

@@ -57,7 +57,7 @@ def test_its_items_are_hyperparameters_with_attributes() -> None:
 
 def test_one_configuration_is_the_hyperparameters_itself(tmp_path: Path) -> None:
     cfg = OmegaConf.create(TEXT)
-    module = Items(cfg)
+    module: Any = Items(cfg)
 
     restored_module = restored(Items, cfg, tmp_path)
 

@@ -127,7 +127,7 @@ def test_what_hooks_around_it_draw_is_put_back(tmp_path: Path) -> None:
             self.own = torch.Generator().manual_seed(5)
             self.first: list[float] = []
 
-        def on_sanity_check_start(self, trainer: Any, module: Any) -> None:
+        def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
             torch.rand(3), random.random(), np.random.rand(), torch.rand(1, generator=self.own)
 
         on_sanity_check_end = on_sanity_check_start

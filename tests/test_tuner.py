@@ -308,6 +308,17 @@ def test_tune_finds_what_the_trainers_arguments_say(tmp_path: Path) -> None:
     assert isinstance(run.tuner, nb.Tuner)
 
 
+def test_the_tuner_of_a_trainer_finds_a_rate_without_assigning_it(tmp_path: Path) -> None:
+    module = Tuned()
+    before = module.lr
+
+    found = trainer(tmp_path).tuner.lr_find(module, num_training=30)
+
+    assert found is not None
+    assert found.suggestion() is not None
+    assert module.lr == before
+
+
 def test_a_fast_dev_run_is_not_tuned(tmp_path: Path) -> None:
     tuner = nb.Tuner(trainer(tmp_path, fast_dev_run=True))
 

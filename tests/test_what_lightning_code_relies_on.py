@@ -316,5 +316,6 @@ def test_hooks_of_every_callback_take_the_module_as_pl_module() -> None:
 HOOKS = {name for name in vars(nb.Callback) if name.startswith("on_")} | {"setup", "teardown"}
 
 
-def _kinds_below(kind: type) -> list[type]:
-    return [each for sub in kind.__subclasses__() for each in (sub, *_kinds_below(sub))]
+def _kinds_below(kind: type[Any]) -> list[type[Any]]:
+    own: list[type[Any]] = kind.__subclasses__()
+    return [each for sub in own for each in (sub, *_kinds_below(sub))]

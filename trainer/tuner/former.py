@@ -5,7 +5,28 @@ from typing import Any
 
 from ..call_arguments import CallArguments
 from ..parts import TrainerParts
+from .lr_finder import LRFinder
 from .tuner import Tuner
+
+
+class FormerTuner(Tuner):
+    """The Tuner that ``trainer.tuner`` is: it finds a learning rate without assigning it."""
+
+    def lr_find(
+        self, model: Any, *args: Any, update_attr: bool = False, **kwargs: Any
+    ) -> LRFinder | None:
+        """Find a learning rate, as ``Tuner.lr_find`` does.
+
+        Args:
+            model: module to train.
+            *args: further arguments of ``Tuner.lr_find``.
+            update_attr: assign what was found to the module's attribute.
+            **kwargs: further arguments of ``Tuner.lr_find``.
+
+        Returns:
+            What was found; None with ``fast_dev_run``.
+        """
+        return super().lr_find(model, *args, update_attr=update_attr, **kwargs)
 
 
 class Tunes(TrainerParts):
@@ -14,9 +35,9 @@ class Tunes(TrainerParts):
     _former: dict[str, Any]
 
     @property
-    def tuner(self) -> Tuner:
-        """Finds learning rates and batch sizes for this trainer; ``nightbus.Tuner(trainer)``."""
-        return Tuner(self)
+    def tuner(self) -> FormerTuner:
+        """Finds learning rates and batch sizes; ``nightbus.Tuner(trainer)`` assigns both."""
+        return FormerTuner(self)
 
     def tune(
         self,
@@ -66,7 +87,7 @@ class Tunes(TrainerParts):
                 options.setdefault("mode", scaling)
             found["scale_batch_size"] = self.tuner.scale_batch_size(model, **data, **options)
         if rate := self._former.get("auto_lr_find"):
-            options = dict(lr_find_kwargs or {})
+            options = {"update_attr": True, **(lr_find_kwargs or {})}
             if isinstance(rate, str):
                 options.setdefault("attr_name", rate)
             found["lr_find"] = self.tuner.lr_find(model, **data, **options)
