@@ -1,7 +1,7 @@
 """Small conversions that code written for Lightning imports."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -116,6 +116,35 @@ def convert_to_tensors(data: Any, device: torch.device | str) -> Any:
     """
     data = apply_to_collection(data, (bool, int, float), torch.tensor)
     return move_data_to_device(apply_to_collection(data, np.ndarray, torch.from_numpy), device)
+
+
+def optimizer_to_device(optimizer: torch.optim.Optimizer, device: torch.device | str) -> None:
+    """Move the state of an optimizer to a device.
+
+    Args:
+        optimizer: the optimizer.
+        device: where to.
+    """
+    for parameter, state in optimizer.state.items():
+        optimizer.state[parameter] = move_data_to_device(state, device)
+
+
+def optimizers_to_device(
+    optimizers: Iterable[torch.optim.Optimizer], device: torch.device | str
+) -> None:
+    """Move the states of optimizers to a device.
+
+    Args:
+        optimizers: the optimizers.
+        device: where to.
+    """
+    for optimizer in optimizers:
+        optimizer_to_device(optimizer, device)
+
+
+def distributed_available() -> bool:
+    """Return whether torch.distributed has been initialized in this process."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def multiplicative(epoch: int) -> float:

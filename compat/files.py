@@ -1,8 +1,10 @@
 """File systems and types of paths, under the names that code for Lightning imports."""
 
+import argparse
+import csv
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 
 from ..actors.checkpoints.format import is_checkpoint
+from ..bus.secrets.redaction import redact_setting
 from ..bus.system.paths import as_path
 
 _PATH: TypeAlias = str | os.PathLike[str]
@@ -54,3 +57,19 @@ def get_filesystem(path: str | os.PathLike[str], **kwargs: Any) -> Any:
 
     files.open = open_file_or_folder
     return files
+
+
+def save_hparams_to_tags_csv(
+    tags_csv: str | os.PathLike[str], hparams: Mapping[str, Any] | argparse.Namespace
+) -> None:
+    """Write hyperparameters as CSV, for ``load_from_checkpoint(hparams_file=...)``.
+
+    Secrets, recognised by name and form, are struck out.
+
+    Args:
+        tags_csv: the file.
+        hparams: the hyperparameters.
+    """
+    items = vars(hparams) if isinstance(hparams, argparse.Namespace) else dict(hparams)
+    with open(tags_csv, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("key", "value"), *redact_setting("", items).items()])

@@ -152,8 +152,10 @@ _PYTORCH = {
         "add_argparse_args from_argparse_args str_to_bool str_to_bool_or_int str_to_bool_or_str"
     ),
     "utilities.cli": (
-        "ArgsType LRSchedulerCallable LRSchedulerTypeTuple LightningArgumentParser LightningCLI "
-        "OptimizerCallable ReduceLROnPlateau SaveConfigCallback instantiate_class"
+        "ArgsType CALLBACK_REGISTRY DATAMODULE_REGISTRY LOGGER_REGISTRY LRSchedulerCallable "
+        "LRSchedulerTypeTuple LR_SCHEDULER_REGISTRY LightningArgumentParser LightningCLI "
+        "MODEL_REGISTRY OPTIMIZER_REGISTRY OptimizerCallable ReduceLROnPlateau SaveConfigCallback "
+        "instantiate_class"
     ),
     "utilities.cloud_io": "atomic_save get_filesystem load",
     "utilities.combined_loader": "CombinedLoader",
@@ -163,8 +165,8 @@ _PYTORCH = {
         "suggested_max_num_workers"
     ),
     "utilities.distributed": (
-        "gather_all_tensors is_shared_filesystem rank_zero_debug rank_zero_info rank_zero_only "
-        "rank_zero_warn"
+        "ReduceOp distributed_available gather_all_tensors is_shared_filesystem rank_zero_debug "
+        "rank_zero_info rank_zero_only rank_zero_warn"
     ),
     "utilities.enums": "GradClipAlgorithmType LightningEnum",
     "utilities.exceptions": "MisconfigurationException SIGTERMException",
@@ -183,6 +185,7 @@ _PYTORCH = {
         "LEFTOVER_PARAMS_NAME LayerSummary ModelSummary NOT_APPLICABLE UNKNOWN_SIZE "
         "get_formatted_model_size get_human_readable_count parse_batch_shape summarize"
     ),
+    "utilities.optimizer": "optimizer_to_device optimizers_to_device",
     "utilities.parameter_tying": "find_shared_parameters set_shared_parameters",
     "utilities.parsing": (
         "AttributeDict clean_namespace collect_init_args get_init_args is_picklable "

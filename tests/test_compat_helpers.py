@@ -2,6 +2,7 @@
 
 import inspect
 import random
+from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,26 @@ def test_hyperparameters_are_saved_and_loaded(tmp_path: Path) -> None:
     files: Any = saving
     files.save_hparams_to_yaml(str(tmp_path / "h.yaml"), {"rate": 0.1})
     assert files.load_hparams_from_yaml(str(tmp_path / "h.yaml")) == {"rate": 0.1}
+
+
+def test_hyperparameters_are_saved_and_loaded_as_tags(tmp_path: Path) -> None:
+    files: Any = saving
+    files.save_hparams_to_tags_csv(tmp_path / "tags.csv", Namespace(rate=0.1, name="a,b"))
+
+    found = files.load_hparams_from_tags_csv(tmp_path / "tags.csv")
+
+    assert found == {"rate": 0.1, "name": "a,b"}
+
+
+def test_the_state_of_an_optimizer_moves_to_a_device() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+
+    tools.optimizer.optimizers_to_device([optimizer], "meta")
+
+    assert optimizer.state[parameter]["exp_avg"].is_meta
 
 
 def test_rank_zero_only_has_the_rank() -> None:

@@ -298,7 +298,7 @@ def test_a_step_that_logs_can_be_called_without_a_trainer(
 
 
 def test_hooks_of_every_callback_take_the_module_as_pl_module() -> None:
-    kinds = [nb.Callback, *_kinds_below(nb.Callback)]
+    kinds: list[type[Any]] = [nb.Callback, *_kinds_below(nb.Callback)]
 
     other = [
         f"{kind.__name__}.{name}"

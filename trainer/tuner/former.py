@@ -26,7 +26,7 @@ class FormerTuner(Tuner):
         Returns:
             What was found; None with ``fast_dev_run``.
         """
-        return super().lr_find(model, *args, update_attr=update_attr, **kwargs)
+        return super().lr_find(model, *args, **{**kwargs, "update_attr": update_attr})
 
 
 class Tunes(TrainerParts):
