@@ -1,12 +1,9 @@
 """What modules for Lightning 1.x have: a summary of themselves, and their size."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .module_summary import ModuleSummary
-
-if TYPE_CHECKING:
-    from .module import LightningModule
 
 _REGISTERED = ("_modules", "_parameters", "_buffers")
 
@@ -14,13 +11,13 @@ _REGISTERED = ("_modules", "_parameters", "_buffers")
 class _GivesWay:
     """A name of the class that gives way to a part of the module that has the same name."""
 
-    def __init__(self, of: Callable[["LightningModule"], Any]) -> None:
+    def __init__(self, of: Callable[[Any], Any]) -> None:
         self._of, self.__doc__ = of, of.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, module: "LightningModule | None", owner: type) -> Any:
+    def __get__(self, module: Any, owner: type) -> Any:
         if module is None:
             return self
         for registered in _REGISTERED:
