@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +12,6 @@ from torch.utils.hooks import RemovableHandle
 from ..bus.errors import UsageError
 from ..bus.system.logging_setup import get_logger
 from .data.rng import undrawn
-
-if TYPE_CHECKING:
-    from .module import LightningModule
 
 _log = get_logger("nightbus.module_summary")
 _UNITS = (" ", "K", "M", "B", "T")
@@ -93,7 +90,7 @@ class ModuleSummary:
         UsageError: max_depth is not such a number.
     """
 
-    def __init__(self, model: "LightningModule", max_depth: int = 1) -> None:
+    def __init__(self, model: nn.Module, max_depth: int = 1) -> None:
         if isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < -1:
             raise UsageError(f"max_depth={max_depth!r}: expected an int of at least -1")
         self._model = model
@@ -265,7 +262,7 @@ class ModuleSummary:
         return str(self)
 
 
-def summarize(lightning_module: "LightningModule", max_depth: int = 1) -> ModuleSummary:
+def summarize(lightning_module: nn.Module, max_depth: int = 1) -> ModuleSummary:
     """Return a summary of a module.
 
     Args:
