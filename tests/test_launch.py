@@ -55,6 +55,16 @@ def fail():
         os.kill(os.getpid(), signal.SIGTERM)
 
 class Exchanging(Small):
+    def on_train_epoch_start(self):
+        if how == "freeze" and self.current_epoch == 1 and self.trainer.global_rank == culprit:
+            self.net[0].requires_grad_(False)
+
+    def forward(self, x):
+        x = self.net[0](x)
+        if how == "leave out" and self.training and self.trainer.global_rank == culprit:
+            x = x.detach()
+        return self.net[1:](x)
+
     def on_train_batch_end(self, *_):
         if how == "hang" and self.trainer.global_step == 3:
             Path(f"pid-{self.trainer.global_rank}").write_text(str(os.getpid()))
@@ -169,6 +179,22 @@ def test_a_rank_that_leaves_ends_the_other(tmp_path: Path) -> None:
 
     assert of_all.code == 75
     assert "nightbus: rank 1 is lost: SystemExit: 0" in of_all.err
+
+
+def test_a_rank_whose_loss_leaves_parameters_out_is_told_which(tmp_path: Path) -> None:
+    of_all = run_forked(tmp_path, "leave out", 1)
+
+    assert of_all.code == 75
+    assert "nightbus: rank 1 is lost: UsageError: net.0.weight, net.0.bias: no part" in of_all.err
+
+
+def test_a_rank_that_alone_freezes_parameters_is_told_that_the_others_do_not(
+    tmp_path: Path,
+) -> None:
+    of_all = run_forked(tmp_path, "freeze", 1)
+
+    assert of_all.code == 75
+    assert "rank 1 waits in a comparison of what is trained, because it has frozen" in of_all.err
 
 
 def test_a_rank_0_that_leaves_ends_with_its_own_code(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import HashStore
 
-from nightbus.actors.ranks.group import AloneGroup
+from nightbus.actors.ranks.group import AloneGroup, Group
 from nightbus.actors.ranks.replicas import Kind, Replicas
 from nightbus.actors.ranks.strategy import DDPStrategy
 from nightbus.actors.ranks.weights import share_weights
@@ -42,10 +42,16 @@ class Three(nn.Module):
         return batch.sum()
 
 
-def replicas_of(module: Three, kind: Kind = "one", optimizers: int = 1, **options: Any) -> Replicas:
+def replicas_of(
+    module: Three,
+    kind: Kind = "one",
+    optimizers: int = 1,
+    group: Group | None = None,
+    **options: Any,
+) -> Replicas:
     parts = [list(module.layers[number].parameters()) for number in range(optimizers)]
     steps = [torch.optim.SGD(part) for part in parts]
-    made = Replicas(AloneGroup(), DDPStrategy(**options), module, steps, kind)
+    made = Replicas(group or AloneGroup(), DDPStrategy(**options), module, steps, kind)
     made.refresh()
     return made
 
@@ -66,6 +72,19 @@ def test_parameters_without_a_part_in_the_loss_are_named_in_the_next_step() -> N
     with pytest.raises(UsageError, match=r"^layers\.1\.weight, layers\.1\.bias: no part in") as e:
         take_step(replicas, module)
     assert "ddp_find_unused_parameters_true" in str(e.value)
+
+
+@pytest.mark.parametrize("kind", ["one", "manual"])
+def test_they_are_named_before_this_rank_meets_others_elsewhere(kind: Kind) -> None:
+    module, group = Three(), AloneGroup()
+    replicas = replicas_of(module, kind, group=group)
+    module.used = [0, 2]
+    if kind == "one":
+        take_step(replicas, module)
+    else:
+        replicas.prepared(module.training_step(torch.ones(1, 2))).backward()
+    with pytest.raises(UsageError, match=r"^layers\.1\.weight, layers\.1\.bias: no part in"):
+        group.before_exchange()
 
 
 def test_parameters_frozen_within_an_epoch_are_named_though_they_have_gradients() -> None:
@@ -108,7 +127,7 @@ def test_what_several_optimizers_train_is_unfrozen_between_epochs(kind: Kind) ->
 
 
 class AnotherModule(AloneGroup):
-    """The group of rank 0 of two; rank 1 has made another module.
+    """The group of rank 0 of two; rank 1 has another module, or trains others of its parameters.
 
     Args:
         described: what rank 1 says of it.
@@ -153,3 +172,19 @@ def test_training_step_end_is_refused_on_several_ranks(tmp_path: Path) -> None:
     fitting.group = AnotherModule([])
     with pytest.raises(UsageError, match="training_step_end has no effect on gradients of several"):
         fitting.optimization._replicas(Ends())
+
+
+def test_parameters_that_are_frozen_on_one_rank_only_are_named() -> None:
+    module = Three()
+    trained = [f"{name} torch.float32" for name, _ in module.named_parameters()]
+    words = r"layers\.0\.weight torch\.float32 comes next on rank 0, and layers\.0\.bias .* rank 1"
+    with pytest.raises(RankMismatchError, match=words):
+        replicas_of(module, group=AnotherModule(trained[1:]))
+
+
+def test_those_that_another_optimizer_has_there_are_named() -> None:
+    module = Three()
+    trained = [f"{name} of optimizer 0 torch.float32" for name, _ in module.named_parameters()]
+    words = "layers.1.weight of optimizer 1 .* comes next on rank 0, and layers.1.weight of .* 0"
+    with pytest.raises(RankMismatchError, match=words):
+        replicas_of(module, "turns", 2, group=AnotherModule(trained))

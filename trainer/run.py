@@ -12,6 +12,7 @@ from msgspec import structs
 from ..actors.process.environment import environment
 from ..actors.process.stop_signals import StopSignals
 from ..actors.process.torch_settings import torch_settings
+from ..actors.ranks.group import nothing_to_check
 from ..actors.ranks.last_act import OTHERS_EXIT_CODE
 from ..actors.ranks.link import LinkedRun
 from ..actors.saving.rank_states import seq_of_rank, seqs_of_gone
@@ -413,6 +414,7 @@ def _close(
 ) -> None:
     """Record the end, let sinks finish, and report what went wrong."""
     trainer.is_training_under_way = False
+    trainer.group.before_exchange = nothing_to_check
     trainer.safe_points.end()
     trainer.checkpointer.close()
     trainer.place.move(epoch=trainer.current_epoch, batch_idx=-1)

@@ -14,6 +14,10 @@ from .world import ALONE, World
 T = TypeVar("T")
 
 
+def nothing_to_check() -> None:
+    """Check nothing."""
+
+
 class Group(StaysInRun, ABC):
     """The ranks that train together, as this rank's training thread sees them.
 
@@ -26,11 +30,13 @@ class Group(StaysInRun, ABC):
         link: to the other ranks, by which they agree and hear who is lost; None if there are none.
         met: how often this rank has come to where all meet on the training thread, but for the
             methods that wait in the store; all ranks do in the same order.
+        before_exchange: called before each exchange; raises if others wait for this rank elsewhere.
     """
 
     world: World
     link: Link | None = None
     met = 0
+    before_exchange: Callable[[], None] = staticmethod(nothing_to_check)
 
     @abstractmethod
     def broadcast(self, what: str, value: Any, src: int = 0) -> Any:

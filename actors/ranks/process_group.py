@@ -280,7 +280,7 @@ class ProcessGroup(Group):
     @torch.no_grad()
     def _share_at_once(self, tensors: list[Tensor], src: int) -> None:
         """Give all ranks some tensors of one, as one row of bytes."""
-        self.met += 1
+        self._meet()
         row = torch.cat([tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors])
         dist.broadcast(row, src)
         if self.world.rank == src:
@@ -299,22 +299,27 @@ class ProcessGroup(Group):
     def stack(self, tensor: Tensor) -> Tensor:
         mine = tensor.contiguous().reshape(-1).view(torch.uint8)
         rows = mine.new_empty((self.world.size, mine.numel()))
-        self.met += 1
+        self._meet()
         dist.all_gather(list(rows), mine)
         return rows.view(tensor.dtype).view(self.world.size, *tensor.shape)
 
     def sum(self, values: Tensor) -> Tensor:
-        self.met += 1
+        self._meet()
         dist.all_reduce(values)
         return values
 
     def greatest(self, values: Tensor) -> Tensor:
-        self.met += 1
+        self._meet()
         dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values
 
+    def _meet(self) -> None:
+        self.before_exchange()
+        self.met += 1
+
     def _next_key(self, method: str, what: str) -> str:
         """Return the key of the next exchange, after a look at whether all do the same."""
+        self.before_exchange()
         self._exchanges += 1
         key, mine = f"exchange/{self._exchanges}", f"{method} of {what} by rank"
         first = self._store.compare_set(f"{key}/what", "", f"{mine} {self.world.rank}").decode()

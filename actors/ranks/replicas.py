@@ -18,7 +18,7 @@ from .gradients_ready import GradientsReady
 from .group import Group
 from .strategy import DDPStrategy
 from .told import Told
-from .weights import differing_weights
+from .weights import differing_weights, refuse_differing
 
 Kind = Literal["one", "turns", "manual"]
 
@@ -165,10 +165,11 @@ class Replicas(StaysInRun):
         self._turn = _Turn()
         self._told: Told | None = None
         self._wrapped: list[DistributedDataParallel] = []
-        self._known: object = None
+        self._known: tuple[object, ...] = ()  # as _present returned it
         self._frozen: list[nn.Parameter] = []  # which no gradients are averaged for
         self._runs_own_step = False  # of a loop, which may call the module's
         self._has_told_difference = False
+        group.before_exchange = self.check_averaged
 
     # -- which parameters --------------------------------------------------------------------
 
@@ -180,6 +181,8 @@ class Replicas(StaysInRun):
         found = self._present()
         if found == self._known:
             return
+        if found[:2] != self._known[:2]:
+            self._check_same()
         self._known = found
         self._frozen = [p for p in self._module.parameters() if not p.requires_grad]
         self._wrapped = []  # or the next would need memory beside them
@@ -216,12 +219,39 @@ class Replicas(StaysInRun):
             "required them at its beginning; do it in on_train_epoch_start"
         )
 
-    def _present(self) -> object:
+    def _check_same(self) -> None:
+        """Check that all ranks are about to average gradients of the same parameters.
+
+        Raises:
+            RankMismatchError: they are not.
+        """
+        names = {id(parameter): name for name, parameter in self._module.named_parameters()}
+        parts: list[tuple[str, Iterable[nn.Parameter]]] = [("", self._module.parameters())]
+        if self._kind == "turns":
+            groups = [optimizer.param_groups for optimizer in self._optimizers]
+            parts = [
+                (f" of optimizer {number}", [p for group in each for p in group["params"]])
+                for number, each in enumerate(groups)
+            ]
+        refuse_differing(
+            self._group,
+            "what is trained, because it has frozen, unfrozen or converted parameters",
+            [
+                f"{names.get(id(p), 'a parameter that the module has not')}{of} {p.dtype}"
+                for of, parameters in parts
+                for p in parameters
+                if p.requires_grad
+            ],
+            "of the parameters that are trained, {} comes next on rank 0, and {} on rank {}: "
+            "freeze, unfreeze and convert the same ones on all ranks, at the same time",
+        )
+
+    def _present(self) -> tuple[object, ...]:
         groups = [
             [id(p) for group in optimizer.param_groups for p in group["params"]]
             for optimizer in self._optimizers
         ]
-        own = [(id(p), p.requires_grad) for p in self._module.parameters()]
+        own = [(id(p), p.requires_grad, p.dtype) for p in self._module.parameters()]
         of_turns = groups if self._kind == "turns" else None
         return own, of_turns, self.tells_flags, self._places
 
@@ -303,9 +333,22 @@ class Replicas(StaysInRun):
             return loss if type(output) is Tensor else _with_loss(output, loss)
         return self._take_part(idx, loss) if self._syncs else output
 
-    def _unused(self, step: _Step) -> UsageError:
+    def check_averaged(self) -> None:
+        """Check that the gradients of the last backward have been averaged.
+
+        Raises:
+            UsageError: parameters had no part in its loss, so that others wait for their gradients.
+        """
+        for wrapped in self._wrapped:
+            try:
+                wrapped.reducer._check_reducer_finalized()
+            except RuntimeError as error:
+                raise self._unused(wrapped.module) from error
+
+    def _unused(self, step: Any) -> UsageError:
         """Return the error for a step before this one that did not use all parameters."""
-        ignored = {name.removeprefix("module.") for name in step._ddp_params_and_buffers_to_ignore}
+        named = getattr(step, "_ddp_params_and_buffers_to_ignore", ())
+        ignored = {name.removeprefix("module.") for name in named}
         unused = [
             name
             for name, parameter in step.module.named_parameters()

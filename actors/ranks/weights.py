@@ -35,11 +35,39 @@ def share_weights(group: Group, module: nn.Module) -> None:
             "begin with the same ones; call it once with a batch, in configure_model or before fit"
         )
     described = [f"{name} {t.dtype} {list(t.shape)}" for name, t in named.items()]
-    digest = blake2b("\n".join(described).encode(), digest_size=_DIGEST_BYTES).hexdigest()
-    digests = group.gather("the digest of the module's weights", digest)
-    if len(set(digests)) > 1:
-        raise _differ(group, described)
+    refuse_differing(
+        group,
+        "the module's weights",
+        described,
+        "the module has {} on rank 0, and {} on rank {}: all ranks have to make the same module; "
+        "make nothing of it depend on the rank or on data that differs",
+    )
     group.share(named.values())
+
+
+def refuse_differing(group: Group, what: str, described: list[str], words: str) -> None:
+    """Check that all ranks have the same, in the same order.
+
+    Args:
+        group: the ranks.
+        what: what they have, for errors.
+        described: what this rank has.
+        words: of the error, with places for what rank 0 has, what another has, and which it is.
+
+    Raises:
+        RankMismatchError: they differ; it names the first difference.
+    """
+    digest = blake2b("\n".join(described).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    if len(set(group.gather(f"a comparison of {what}", digest))) == 1:
+        return
+    first, *others = group.gather(what, described)
+    for rank, other in enumerate(others, 1):
+        pairs = enumerate(zip([*first, ""], [*other, ""], strict=False))
+        at = next((number for number, (one, another) in pairs if one != another), None)
+        if at is not None:
+            of_zero, of_other = ([*entries, "nothing more"][at] for entries in (first, other))
+            raise RankMismatchError(words.format(of_zero, of_other, rank))
+    raise AssertionError("the digests of equal lists differ")
 
 
 def synchronize_batchnorm(module: nn.Module, device: torch.device) -> None:
@@ -86,19 +114,3 @@ def _sums(tensors: Collection[Tensor]) -> Tensor:
             whole = _WHOLE_NUMBERS.get(tensor.element_size(), torch.int64)
             sums[number] = tensor.detach().reshape(-1).view(whole).sum()
     return sums
-
-
-def _differ(group: Group, described: list[str]) -> RankMismatchError:
-    """Return the error for modules that differ, which names the first difference."""
-    first, *others = group.gather("the module's weights", described)
-    for rank, other in enumerate(others, 1):
-        if other == first:
-            continue
-        pairs = enumerate(zip([*first, ""], [*other, ""], strict=False))
-        at = next(number for number, (one, another) in pairs if one != another)
-        of_zero, of_other = ([*entries, "nothing more"][at] for entries in (first, other))
-        return RankMismatchError(
-            f"the module has {of_zero} on rank 0, and {of_other} on rank {rank}: all ranks have to "
-            "make the same module; make nothing of it depend on the rank or on data that differs"
-        )
-    raise AssertionError("the digests of equal lists differ")
