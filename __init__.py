@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from .bus.events import Command as Command
     from .bus.events import CommandsDropped as CommandsDropped
     from .bus.events import CommandTaken as CommandTaken
+    from .bus.events import ConsoleLine as ConsoleLine
     from .bus.events import DeadLetter as DeadLetter
     from .bus.events import Event as Event
     from .bus.events import Fault as Fault

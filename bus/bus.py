@@ -6,6 +6,7 @@ from pathlib import Path
 from .actor import Actor
 from .bus_thread import BusThread
 from .closing import Closing
+from .console_recording import ConsoleRecording
 from .control.server import ControlServer, Steered
 from .drain import Drain
 from .event_recorder import EventRecorder
@@ -127,7 +128,18 @@ class Bus(EventRecorder):
         Args:
             sources: what is read.
         """
-        self.thread.sampling = SystemSampling(self, sources)
+        self.thread.beside.append(SystemSampling(self, sources).run)
+
+    def record_console(self) -> ConsoleRecording:
+        """Record what the process prints from now on; to call before ``start``.
+
+        Returns:
+            What records it, to be ended before the bus is closed.
+        """
+        recording = ConsoleRecording(self)
+        self.thread.beside.append(recording.run)
+        recording.begin()
+        return recording
 
     def start(self) -> None:
         """Start the bus thread, if there is something for it to do."""

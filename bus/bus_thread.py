@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import trio
@@ -13,7 +13,6 @@ from .housekeeping import Housekeeping
 from .observer import Observer
 from .post_office import PostOffice
 from .system.logging_setup import get_logger
-from .system_sampling import SystemSampling
 from .threads import Threads
 from .turns import Turns, ancestors
 
@@ -52,7 +51,7 @@ class BusThread(StaysInRun):
     Attributes:
         observers: that run on it, or did.
         control: serves the control socket on it, if there is one; to be set before the start.
-        sampling: records what the machine uses, if there is one; to be set before the start.
+        beside: more that runs on it until the log is complete; to be filled before the start.
         turns: whose turn it is.
         root_task: its first task, for diagnosis; None before the start.
         is_started: whether it was started, or should have been.
@@ -64,7 +63,7 @@ class BusThread(StaysInRun):
     ) -> None:
         self.observers: list[Observer] = []
         self.control: ControlServer | None = None
-        self.sampling: SystemSampling | None = None
+        self.beside: list[Callable[[], Awaitable[None]]] = []
         self.turns = Turns(lambda: post_office.bus_thread, threads.now_s)
         self.root_task: trio.lowlevel.Task | None = None
         self.is_started = False
@@ -181,8 +180,8 @@ class BusThread(StaysInRun):
             housekeeping.start_soon(self._housekeeping.run)
             if self.control is not None:
                 housekeeping.start_soon(self.control.run)
-            if self.sampling is not None:
-                housekeeping.start_soon(self.sampling.run)
+            for run in self.beside:
+                housekeeping.start_soon(run)
             async with trio.open_nursery() as nursery:
                 with self._lock:
                     self._token = trio.lowlevel.current_trio_token()

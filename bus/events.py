@@ -442,6 +442,21 @@ class SystemMetrics(Event, frozen=True, array_like=True, tag=26, gc=False):
     values: dict[str, float]
 
 
+class ConsoleLine(Event, frozen=True, array_like=True, tag=27, gc=False):
+    """A line that the process printed, with ``Trainer(record_console=True)``.
+
+    Attributes:
+        stream: ``stdout`` or ``stderr``.
+        text: the line as a terminal shows it in the end, without colours and secrets.
+        dropped: number of characters before this line that are not recorded, because it was too
+            much.
+    """
+
+    stream: str
+    text: str
+    dropped: int
+
+
 # So that type checkers know: what derives from it is frozen without saying so.
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class UserEvent(Event, metaclass=NamedType, frozen=True, array_like=False, kw_only=True, gc=True):

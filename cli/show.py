@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bus.errors import UsageError
 from ..bus.runs.find_run import find_events
+from ..bus.shown_text import quoted
 from .find import LAST_EVENTS_HELP, add_rank_option, chosen_rank
 from .plot import add_plot_options, drawn_in_terminal
 from .text import (
@@ -131,6 +132,7 @@ def print_report(report: "RunReport", console: "Console") -> None:
         _print_table(console, ("hook", "times", "total s", "mean"), _hook_rows(report.hooks))
         _print_line(console, "(hooks nest: optimizer_step holds training_step and backward)", "dim")
     _print_user_events(report, console)
+    _print_console(report, console)
     _print_actors(report, console)
     _print_problems(report, console)
     _print_lagging(report, console)
@@ -259,6 +261,15 @@ def _print_user_events(report: "RunReport", console: "Console") -> None:
         _print_table(console, ("event", "times"), rows[:MAX_KIND_ROWS])
     if len(rows) > MAX_KIND_ROWS:
         _print_line(console, f"and {len(rows) - MAX_KIND_ROWS:,} more types of events", "dim")
+
+
+def _print_console(report: "RunReport", console: "Console") -> None:
+    """Print how much the process has printed, and how to see it."""
+    lines = sum(attempt.events.get("ConsoleLine", 0) for attempt in report.attempts)
+    if lines:
+        console.print()
+        how = f"nightbus tail --console {quoted(report.path)}"
+        _print_line(console, f"printed {how_many(lines, 'line')}; see {how}", soft_wrap=True)
 
 
 def _print_actors(report: "RunReport", console: "Console") -> None:

@@ -14,6 +14,7 @@ from .text import (
     OK,
     as_json_line,
     duration,
+    how_many,
     moment,
     one_line,
     plain,
@@ -43,6 +44,11 @@ def add(verbs: Any) -> None:
         "--kind", default="", metavar="A,B", help="only these types: Put,Fault; all adds hooks"
     )
     parser.add_argument("--metric", metavar="NAME", help="only values of this metric")
+    parser.add_argument(
+        "--console",
+        action="store_true",
+        help="only what the process printed, as it printed it, with Trainer(record_console=True)",
+    )
     add_rank_option(parser, "only this rank; otherwise all in one, in the order of time")
     parser.add_argument("--json", action="store_true", help="one object a line, for programs")
     parser.set_defaults(command=_tail)
@@ -54,13 +60,16 @@ def _tail(options: argparse.Namespace) -> int:
 
     if options.n < 0:
         raise UsageError(f"-n {options.n}: expected 0 or more")
+    if options.console and (options.kind or options.metric):
+        raise UsageError("--console shows what was printed alone; leave out --kind and --metric")
     kinds = tuple(kind.strip() for kind in options.kind.split(",") if kind.strip())
+    kinds = ("ConsoleLine",) if options.console else kinds
     wanted = EventFilter(kinds, options.metric)
     run = find_events(options.run)
     goes_on = run.is_running()
     rank = chosen_rank(run, options.rank)
     tail = last_events(run, options.n, wanted, rank)
-    line = _json if options.json else _line if _is_one_rank(run, rank) else _line_of_rank
+    line = _form(options, _is_one_rank(run, rank))
     _write(tail.events, line)
     shown = len(tail.events)
     if options.follow:
@@ -77,6 +86,15 @@ def _tail(options: argparse.Namespace) -> int:
     for problem in problems:
         print_problem(problem, run.path)
     return LOSSY if problems else OK
+
+
+def _form(options: argparse.Namespace, is_one_rank: bool) -> Callable[[Any], str]:
+    """Return what makes a line of an event."""
+    if options.json:
+        return _json
+    if options.console:
+        return _printed if is_one_rank else _printed_by_rank
+    return _line if is_one_rank else _line_of_rank
 
 
 def _print_recorded_metrics(run: RunFolder, metric: str, kinds: Sequence[str]) -> None:
@@ -129,6 +147,16 @@ def _for_json(value: Any) -> Any:
     return value if isinstance(value, _JSON_TYPES) else str(value)
 
 
+def _printed(tailed: Any) -> str:
+    dropped = tailed.event.dropped
+    missing = f"({how_many(dropped, 'character')} are not recorded)\n" if dropped else ""
+    return f"{missing}{plain(tailed.event.text)}\n"
+
+
+def _printed_by_rank(tailed: Any) -> str:
+    return f"{tailed.event.rank:>4}  {_printed(tailed)}"
+
+
 def _line_of_rank(tailed: Any) -> str:
     return f"{getattr(tailed.event, 'rank', ''):>4}  {_line(tailed)}"
 
@@ -163,6 +191,8 @@ def _text(event: Any) -> str:
             return f"{event.how}: {event.reason}" if event.reason else str(event.how)
         case "SystemMetrics":
             return ", ".join(f"{name} {value:,.5g}" for name, value in event.values.items())
+        case "ConsoleLine":
+            return f"{event.text}{f' ({event.stream})' if event.stream == 'stderr' else ''}"
         case "PlainUserEvent":
             return fields_as_text(event) + source
     fields = event.__struct_fields__[_HEAD_FIELDS:]

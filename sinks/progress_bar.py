@@ -29,6 +29,7 @@ from ..bus.events import (
 )
 from ..bus.log.codec import DecodedEvent, HookSelection
 from ..bus.runs.run_folder import RunFolder
+from ..bus.system.console_tee import unnoted, watch_streams
 from ..bus.system.forks import leave_when_forked
 from ..bus.system.import_rng_guard import random_numbers_elsewhere
 from ..bus.system.logging_setup import get_logger
@@ -204,6 +205,7 @@ class ProgressBar(Sink):
 
     # -- lines -------------------------------------------------------------------------------
 
+    @unnoted()
     def _print_lines(self) -> None:
         with self._lock:
             view = self._view
@@ -222,6 +224,7 @@ class ProgressBar(Sink):
         if self._console is not None:
             self._console.print(Text(_printable(line)), soft_wrap=True)
 
+    @unnoted()
     def _show_end(self) -> None:
         if not self._is_live:
             self._print_lines()
@@ -324,6 +327,7 @@ class ProgressBar(Sink):
             cost_s = time.thread_time() - begin_s + taking_s
             self._gap_s = min(MAX_REFRESH_S, max(MIN_REFRESH_S, cost_s / MAX_SHARE))
 
+    @unnoted()
     def _draw(self) -> None:
         assert self._console is not None
         picture = self.render(self._console.width)
@@ -343,6 +347,7 @@ class ProgressBar(Sink):
         display, self._display = self._display, None
         return display
 
+    @unnoted()
     def stop(self) -> None:
         """Release the terminal; called again at the end of the run in any case."""
         display = self._stop_drawing()
@@ -494,6 +499,7 @@ class _Terminal:
         with contextlib.suppress(OSError, ValueError):  # not a file
             self._is_on_stderr = console.file.fileno() == STDERR
         self._live.start()
+        watch_streams()
 
     def update(self, picture: "Text") -> None:
         if self._is_on_stderr and drawing_is_over():
@@ -503,6 +509,7 @@ class _Terminal:
             self._lines = min(picture.plain.count("\n") + 1, self._live.console.height)
             drawn_lines(self._lines, self._print_above)
 
+    @unnoted()
     def _print_above(self, lines: str) -> None:
         from rich.text import Text
 

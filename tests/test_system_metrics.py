@@ -105,11 +105,11 @@ def test_record_system_false_records_none(tmp_path: Path) -> None:
     run = trainer(tmp_path, record_system=False)
     run.fit(Small(), loader())
 
-    assert run.bus.thread.sampling is None
+    assert run.bus.thread.beside == []
 
 
 def test_a_run_that_records_nothing_reads_nothing(tmp_path: Path) -> None:
     run = trainer(tmp_path, recording="off")
     run.fit(Small(), loader())
 
-    assert run.bus.thread.sampling is None
+    assert run.bus.thread.beside == []

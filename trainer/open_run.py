@@ -12,6 +12,7 @@ from ..actors.process.environment import environment, loaded_versions
 from ..actors.ranks.group import Group
 from ..bus.actor import Actor
 from ..bus.bus import Bus
+from ..bus.console_recording import ConsoleRecording
 from ..bus.control.protocol import RunStatus
 from ..bus.control.server import Steered
 from ..bus.copies import StaysInRun
@@ -73,6 +74,7 @@ class OpenRun(StaysInRun):
         self._id = run.info.id if run else "unnamed"
         self._began_s = time.monotonic()
         self._lock: AttemptLock | None = None
+        self._console: ConsoleRecording | None = None
         self.attempt = trainer.attempt + 1
         earlier = []
         if run is not None and trainer.recording != "off":
@@ -166,6 +168,8 @@ class OpenRun(StaysInRun):
             self.bus.serve_control(Steered(self.function, takes_commands, self._status))
         if self._trainer.record_system and self.records:
             self.bus.record_system(self._usage())
+        if self._trainer.record_console and self.records:
+            self._console = self.bus.record_console()
         for actor in observers:
             self.observe(actor)
         self.bus.start()
@@ -241,6 +245,8 @@ class OpenRun(StaysInRun):
         Returns:
             The observers that have not received all events.
         """
+        if self._console is not None:
+            self._console.end()
         for label, count in self._trainer.metrics.unheard.items():
             why = f"nobody takes values for this destination; {count} were put"
             self.bus.emit(DeadLetter, label, Put.__name__, why, source="trainer")

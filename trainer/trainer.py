@@ -151,6 +151,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             disk, instead of continuing and reporting at the end what is missing.
         record_system: record what the process and its machine use, every 5 seconds: processor,
             memory, disk, network and, with nvidia-ml-py, the GPU; see docs/metrics.md.
+        record_console: record what the process prints on standard output and error, line by line,
+            without secrets; see docs/metrics.md.
         control: serve a socket in the run's folder for ``nightbus send``; only the owner of the
             folder can use it. A run without a folder has no socket.
         reload_dataloaders_every_n_epochs: interval in epochs at which new dataloaders are
@@ -232,6 +234,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         recording: Literal["all", "metrics", "off"] = "all",
         strict_recording: bool = False,
         record_system: bool = True,
+        record_console: bool = False,
         control: bool = True,
         reload_dataloaders_every_n_epochs: int = 0,
         multiple_trainloader_mode: CombineMode = "max_size_cycle",
@@ -266,7 +269,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self._device_ids = asked.of_machine(self.world)
         self._arguments["precision"] = self.device.precision
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
-        self.strict_recording, self.record_system = strict_recording, record_system
+        self.strict_recording = strict_recording
+        self.record_system, self.record_console = record_system, record_console
         self.control = control
         self.enable_checkpointing = enable_checkpointing
         self.loaders = Loaders(
