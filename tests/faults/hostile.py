@@ -488,7 +488,7 @@ def _reading_verbs() -> Iterator[tuple[str, ...]]:
     actions = _parser()._actions
     verbs = next(action for action in actions if isinstance(action, argparse._SubParsersAction))
     for name, verb in verbs.choices.items():
-        if name == "run":  # runs the script that it is given
+        if name in ("run", "board"):  # run the script that they are given, serve until stopped
             continue
         needed = [a.option_strings[0] for a in verb._actions if a.required and a.option_strings]
         for form in _FORMS.get(name, (tuple(word for each in needed for word in (each, OUT)),)):

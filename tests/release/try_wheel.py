@@ -63,6 +63,11 @@ PROGRAMS = {
     "plot": "run = trained()\n"
     "from nightbus.__main__ import main\n"
     "assert main(['plot', str(run.log_dir), '-o', 'plot.png']) == 0",
+    "board": "trained()\n"
+    "from nightbus.sinks.board.server import refuse_missing_packages\n"
+    "from nightbus.__main__ import main\n"
+    "assert main(['board', '--export', 'board.html']) == 0\n"
+    "refuse_missing_packages()",
     "tensorboard": "trained(sinks=[nb.TensorBoard()])",
     "mlflow": "trained(sinks=[nb.MLflow(tracking_uri='file:mlruns')])",
     "wandb": "trained(sinks=[nb.WandB(mode='offline')])",

@@ -1,0 +1,234 @@
+"""What the board says of runs: plain data, which JSON can hold."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ...bus.errors import LogError, RunFolderError
+from ...bus.inspection.report import RunReport, summarise
+from ...bus.library.names import FIELDS, value_of
+from ...bus.library.table import Runs
+from ...bus.log.summary import MetricTotal
+from ...bus.runs.run_folder import RunFolder
+from ...bus.runs.run_summary import RunSummary
+from .series_cache import RunSeries
+from .shelf import Table, key_of
+
+MAX_ROWS = 500  # of one answer
+MAX_NAMES = 500  # of a kind
+MAX_TEXT = 20_000  # characters
+_LARGEST = 1 << 53  # the largest whole number that a page can show
+_COLUMNS = ("steps", "epochs", "created", "duration")
+_HPARAMS, _METRICS = 6, 4  # that are shown if nothing else is asked for
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON and a page can hold it; numbers beyond that become texts.
+
+    Args:
+        value: of plain types.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= _LARGEST else str(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, MetricTotal):
+        return plain(value.last)
+    if isinstance(value, str):
+        return value[:MAX_TEXT].encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {plain(str(name)): plain(each) for name, each in value.items()}
+    if isinstance(value, Iterable):
+        return [plain(each) for each in value]
+    return plain(str(value))
+
+
+def table_answer(
+    table: Table,
+    where: str = "",
+    sort: str = "",
+    is_reversed: bool = False,
+    columns: Sequence[str] = (),
+    rows: range = range(MAX_ROWS),
+) -> dict[str, Any]:
+    """Return a part of the table of runs.
+
+    Args:
+        table: the runs.
+        where: a condition, for a part of them.
+        sort: the name of a column; the newest first if empty.
+        is_reversed: the other way round.
+        columns: names of what is shown; a choice if empty.
+        rows: which ones.
+
+    Raises:
+        UsageError: the condition is wrong, or no run has a value of one of its names.
+    """
+    chosen = table.runs.where(where) if where else table.runs
+    if sort:
+        chosen = chosen.sort(sort, is_reversed)
+    elif not is_reversed:
+        chosen = chosen[::-1]
+    names = list(columns) or _default_columns(chosen)
+    part = chosen.summaries[rows.start : min(rows.stop, rows.start + MAX_ROWS)]
+    return {
+        "number": table.number,
+        "all": len(table.runs),
+        "found": len(chosen),
+        "first": rows.start,
+        "columns": [plain(name) for name in names],
+        "rows": [_row(run, names) for run in part],
+    }
+
+
+def _default_columns(runs: Runs) -> list[str]:
+    metrics = dict.fromkeys(name for run in runs.summaries for name in list(run.metrics)[:_METRICS])
+    return [*runs.varied_hparams()[:_HPARAMS], *list(metrics)[:_METRICS], *_COLUMNS]
+
+
+def _row(run: RunSummary, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "key": key_of(run),
+        "id": plain(run.id),
+        "name": plain(run.name),
+        "ending": run.ending,
+        "problem": plain(run.problem),
+        "cells": [plain(value_of(run, name)) for name in names],
+    }
+
+
+def names_answer(table: Table) -> dict[str, list[str]]:
+    """Return of what there can be columns, by kind.
+
+    Args:
+        table: the runs.
+    """
+    answer = {"fields": list(FIELDS)}
+    for kind in ("hparams", "metrics", "config", "environment", "versions"):
+        names: dict[str, None] = {}
+        for run in table.runs.summaries:
+            names |= dict.fromkeys(getattr(run, kind))
+            if len(names) >= MAX_NAMES:
+                break
+        answer[kind] = [plain(name) for name in list(names)[:MAX_NAMES]]
+    return answer
+
+
+def metrics_answer(runs: Sequence[RunSummary]) -> dict[str, int]:
+    """Return the metrics of runs, and how many values they have together.
+
+    Args:
+        runs: the runs.
+    """
+    found: dict[str, int] = {}
+    for run in runs:
+        for name, total in run.metrics.items():
+            found[plain(name)] = found.get(plain(name), 0) + total.count
+    return found
+
+
+def run_answer(run: RunSummary, folder: RunFolder, series: RunSeries) -> dict[str, Any]:
+    """Return one run: what it said of itself, its attempts, checkpoints, hooks and faults.
+
+    Args:
+        run: the run in short.
+        folder: its folder.
+        series: what was read of its log.
+
+    Raises:
+        LogError: its log is not one, or from a newer version.
+        RunFolderError: it cannot be read.
+    """
+    report = summarise(folder)
+    fields = ("ending", "reason", "duration_s", "epochs", "steps", "size_bytes", "is_archived")
+    return {
+        "key": key_of(run),
+        "created_s": run.created_ns / 1e9,
+        **{name: plain(getattr(run, name)) for name in ("id", "name", "tags", "notes", "group")},
+        **{name: plain(getattr(run, name)) for name in fields},
+        **{name: plain(getattr(report, name)) for name in ("path", "argv", "hparams", "config")},
+        "environment": plain(report.environment),
+        "versions": plain(report.versions),
+        **_recorded(report),
+        "checkpoints": [_checkpoint(folder, saved) for saved in series.checkpoints],
+        "are_all_checkpoints": series.is_read,
+    }
+
+
+def _recorded(report: RunReport) -> dict[str, Any]:
+    return {
+        "attempts": [
+            {
+                "attempt": each.attempt,
+                "fn": plain(each.fn),
+                "started_s": None if each.started_ns is None else each.started_ns / 1e9,
+                "duration_s": each.duration_s,
+                "how": each.how,
+                "reason": plain(each.reason),
+                "epochs": plain(each.epochs),
+                "steps": plain(each.steps),
+                "events": plain(sum(each.events.values())),
+                "ranks": each.ranks.world_size,
+                "resumed_from": plain(each.fork.checkpoint) if each.fork else "",
+                "damage": plain(each.damage),
+            }
+            for each in report.attempts
+        ],
+        "hooks": [
+            {
+                "name": plain(name),
+                "count": plain(hook.count),
+                "total_s": hook.total_ns / 1e9,
+                "mean_s": hook.mean_ns / 1e9,
+            }
+            for name, hook in report.hooks.items()
+        ],
+        "metrics": [
+            {"name": plain(name), **plain(msgspec.structs.asdict(metric))}
+            for name, metric in report.metrics.items()
+        ],
+        "faults": [plain(msgspec.structs.asdict(fault)) for fault in report.faults],
+    }
+
+
+def _checkpoint(folder: RunFolder, saved: Any) -> dict[str, Any]:
+    return {
+        "path": plain(saved.path),
+        "epoch": plain(saved.epoch),
+        "step": plain(saved.step),
+        "size_bytes": plain(saved.size_bytes),
+        "is_there": _is_there(folder, saved.path),
+    }
+
+
+def _is_there(folder: RunFolder, path: str) -> bool:
+    """Return whether a checkpoint exists; a path that leads out of the run is not looked at."""
+    try:
+        inside = (folder.path / path).resolve()
+        return inside.is_relative_to(folder.path.resolve()) and inside.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def open_folder(run: RunSummary) -> RunFolder:
+    """Return the folder of a run.
+
+    Args:
+        run: the run in short.
+
+    Raises:
+        RunFolderError: it cannot be read; the message says why.
+    """
+    if run.problem and not run.attempts:
+        raise RunFolderError(run.problem)
+    return RunFolder.open(run.path)
+
+
+UNREADABLE = (LogError, RunFolderError, OSError)
+"""What reading a run raises that is not as it should be."""

@@ -1,0 +1,102 @@
+"""The board as one HTML file, with the page and what it shows, that needs no server."""
+
+import base64
+import hashlib
+from typing import Any
+
+import msgspec
+
+from ...bus.errors import UsageError
+from ...bus.runs.run_summary import RunSummary
+from .answers import UNREADABLE, names_answer, open_folder, plain, run_answer, table_answer
+from .page_files import PageFile, page_files
+from .series_cache import RunSeries
+from .shelf import Shelf, key_of
+
+MAX_RUNS = 200
+MAX_METRICS = 200  # of a run
+STRETCHES = 150  # of a curve, of about 4 points each
+
+
+def exported(shelf: Shelf, files: dict[str, PageFile] | None = None) -> bytes:
+    """Return an HTML file that shows runs.
+
+    Args:
+        shelf: the runs.
+        files: of the page; those that were built if not given.
+
+    Raises:
+        UsageError: there are too many runs, or the page is not built.
+    """
+    files = files or page_files()
+    table = shelf.table()
+    if len(table.runs) > MAX_RUNS:
+        raise UsageError(
+            f"{len(table.runs):,} runs were chosen; a file can hold {MAX_RUNS}: choose with "
+            "--where \"ending == 'completed' and lr < 0.01\""
+        )
+    names = names_answer(table)
+    every = list(dict.fromkeys(name for kind in names.values() for name in kind))
+    data = {
+        "root": plain(str(shelf.root)),
+        "names": names,
+        "default": table_answer(table, rows=range(0))["columns"],
+        "table": table_answer(table, columns=every),
+        "runs": {key_of(run): _run(run) for run in table.runs.summaries},
+    }
+    return _page(files, msgspec.json.encode(data))
+
+
+def _run(run: RunSummary) -> dict[str, Any]:
+    """Return all that the file has of one run; of one that cannot be read, why."""
+    try:
+        folder = open_folder(run)
+        series = RunSeries(folder)
+        while not series.is_read:
+            series.read_on(for_s=60.0)
+        series.close()
+        return {
+            "about": run_answer(run, folder, series),
+            "began_s": series.began_s,
+            "curves": {
+                plain(name): _curve(series, name) for name in list(series.series)[:MAX_METRICS]
+            },
+        }
+    except UNREADABLE as error:
+        return {"problem": plain(str(error))}
+
+
+def _curve(series: RunSeries, name: str) -> list[list[Any]]:
+    steps, epochs, times, values = series.rows(name, STRETCHES)
+    return [
+        [int(step) for step in steps],
+        [int(epoch) for epoch in epochs],
+        [round(time, 3) for time in times.tolist()],
+        [plain(float(f"{value:.8g}")) for value in values.tolist()],
+    ]
+
+
+def _page(files: dict[str, PageFile], data: bytes) -> bytes:
+    """Put style, data and script of the page into one file, which may load nothing else."""
+    style, script = files["/page.css"].content, files["/page.js"].content
+    script = script.replace(b"</script", b"<\\/script").replace(b"<!--", b"<\\!--")
+    # In JSON, these characters are the same when they are escaped.
+    data = data.replace(b"&", b"\\u0026").replace(b"<", b"\\u003c").replace(b">", b"\\u003e")
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return b"".join(
+        [
+            b'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
+            b'<meta http-equiv="Content-Security-Policy" content="' + policy.encode() + b'">\n',
+            b'<meta name="viewport" content="width=device-width, initial-scale=1">\n',
+            b"<title>nightbus board</title>\n<style>" + style + b"</style>\n</head>\n<body>\n",
+            b'<div id="board"></div>\n<script type="application/json" id="data">',
+            data + b"</script>\n<script>" + script + b"</script>\n</body>\n</html>\n",
+        ]
+    )
+
+
+def _digest(text: bytes) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}"

@@ -1,0 +1,120 @@
+"""Who may ask the board: checked before any route, and said to the browser with each answer."""
+
+import ipaddress
+import secrets
+import socket
+from collections.abc import Iterable
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+API = "/api/"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = [
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+
+
+def new_token() -> str:
+    """Return 128 random bits, as text for an address."""
+    return secrets.token_urlsafe(16)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address.
+
+    Args:
+        host: the address or name that is listened on.
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Guard:
+    """An application within another, which passes on what may be asked.
+
+    The page itself holds nothing of any run, so that it needs no token. Answers of the API do, for
+    loopback too: other users of the machine reach it as well, though they cannot read the runs.
+    Names in ``Host`` are checked because a stranger's page can have its name lead here; an address
+    cannot be made to lead elsewhere.
+
+    Args:
+        app: what is guarded.
+        token: what has to be sent with every question.
+        host: the address or name that is listened on.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, host: str) -> None:
+        self._app = app
+        self._token = f"Bearer {token}".encode()
+        self._takes_addresses = not is_loopback(host)
+        self._names = _LOOPBACK | {host.lower()}
+        if self._takes_addresses:
+            self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request, or refuse it."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self._app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if scope["method"] not in ("GET", "HEAD"):
+            said = "the board is only for reading: GET and HEAD"
+            return PlainTextResponse(said, 405, {"Allow": "GET, HEAD"})
+        hosts = _all_of(headers, b"host")
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            return PlainTextResponse("the board is not known by the name that was asked for", 403)
+        if any(origin != f"http://{hosts[0]}" for origin in _all_of(headers, b"origin")):
+            return PlainTextResponse("another page may not ask the board", 403)
+        if not scope["path"].startswith(API):
+            return None
+        if any(site not in ("same-origin", "none") for site in _all_of(headers, b"sec-fetch-site")):
+            return PlainTextResponse("another page may not ask the board", 403)
+        given = _all_of(headers, b"authorization")
+        if len(given) != 1 or not secrets.compare_digest(given[0].encode(), self._token):
+            said = "open the address that nightbus board has printed: it has the token"
+            return PlainTextResponse(said, 401)
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name, _, port = host.lower().rpartition(":")
+        if not name or not port.isdigit():
+            name = host.lower()
+        name = name.removeprefix("[").removesuffix("]")
+        return name in self._names or (self._takes_addresses and _is_address(name))
+
+
+def _all_of(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in headers if name == wanted]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""What has changed, told to pages: one reading of a run for all that look at it.
+
+Nothing is queued. A page is told how much there is now, and asks for what it shows of it; one that
+falls behind is told once.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+
+import msgspec
+import trio
+
+from ...bus.errors import NightbusError
+from ...bus.runs.run_summary import RunSummary
+from .answers import UNREADABLE, open_folder
+from .series_cache import SeriesCache
+from .shelf import Shelf
+
+EVERY_S = 0.1
+SLICE_S = 0.2  # of reading at once
+_SILENCE_S = 15.0  # then the page is told that the board is still there
+_encode = msgspec.json.encode
+
+
+class Live:
+    """Follows the runs that pages look at, and the table, as long as one page listens.
+
+    Args:
+        shelf: the runs.
+        cache: what was read of them.
+    """
+
+    def __init__(self, shelf: Shelf, cache: SeriesCache) -> None:
+        self._shelf, self._cache = shelf, cache
+        self._followed: Counter[str] = Counter()
+        self._pages = 0
+        self._table = 0
+        self._runs: dict[str, tuple[int, str]] = {}  # key -> number of values, ending
+        self._changed = trio.Event()
+        self._has_pages = trio.Event()
+
+    async def watch(self) -> None:
+        """Read on whatever pages look at, until cancelled."""
+        while True:
+            if not self._pages:
+                self._has_pages = trio.Event()
+                await self._has_pages.wait()
+            if await trio.to_thread.run_sync(self._read, list(self._followed)):
+                self._changed.set()
+                self._changed = trio.Event()
+            await trio.sleep(EVERY_S)
+
+    def _read(self, keys: list[str]) -> bool:
+        """Read on the table and the followed runs; return whether there is something new."""
+        before = self._table, dict(self._runs)
+        try:
+            table = self._shelf.table()
+        except (NightbusError, OSError):  # the folder is gone; the page is told when it asks
+            return False
+        self._table = table.number
+        now = {}
+        for key in keys:
+            if (run := table.by_key.get(key)) is None:
+                continue
+            values, _ = self._runs.get(key, (-1, ""))
+            if values < 0 or run.is_running or run.ending != self._runs[key][1]:
+                values = self._values(key, run)
+            now[key] = (values, run.ending)
+        self._runs = now
+        return before != (self._table, self._runs)
+
+    def _values(self, key: str, run: RunSummary) -> int:
+        try:
+            return self._cache.read_on(key, open_folder(run), SLICE_S)[0].values
+        except UNREADABLE:  # the page is told why when it asks
+            return 0
+
+    async def events(self, keys: Iterable[str]) -> AsyncIterator[bytes]:
+        """Yield server-sent events for one page, until it goes.
+
+        Args:
+            keys: of the runs that it looks at.
+        """
+        followed = Counter(set(keys))
+        self._followed += followed
+        self._pages += 1
+        self._has_pages.set()
+        told: tuple[int, dict[str, tuple[int, str]]] = (-1, {})
+        try:
+            yield b"retry: 1000\n\n"
+            while True:
+                changed = self._changed
+                now = self._table, {key: self._runs[key] for key in followed if key in self._runs}
+                if now != told and now[0]:
+                    told = now
+                    yield b"data: " + _encode({"table": now[0], "runs": now[1]}) + b"\n\n"
+                with trio.move_on_after(_SILENCE_S) as silence:
+                    await changed.wait()
+                if silence.cancelled_caught:
+                    yield b": still here\n\n"
+        finally:
+            self._pages -= 1
+            self._followed -= followed

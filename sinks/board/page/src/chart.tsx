@@ -1,0 +1,289 @@
+// One chart: a metric of several runs.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+import { isDark, line } from "./colours";
+import { duration, moment, number } from "./format";
+import type { Curve, Source, XAxis } from "./source";
+
+const HEIGHT = 220;
+const REFRESH_MS = 100;
+const READ_ON_MS = 50;
+const MOST_SHOWN = 8; // of values under the pointer
+
+export interface ChartProps {
+  source: Source;
+  metric: string;
+  keys: string[];
+  names: Record<string, string>;
+  x: XAxis;
+  isLog: boolean;
+  smoothing: number;
+  /** Of each run, what changes when it has new values. */
+  versions: Record<string, string>;
+}
+
+type Range = [number, number] | null;
+
+export function Chart(props: ChartProps) {
+  const { source, metric, keys, x, isLog, smoothing, versions } = props;
+  const place = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const curves = useRef(new Map<string, Curve[]>());
+  const seen = useRef<Record<string, string>>({});
+  const [isVisible, setVisible] = useState(false);
+  const [range, setRange] = useState<Range>(null);
+  const [problem, setProblem] = useState("");
+  const [drawn, setDrawn] = useState(0);
+  const [under, setUnder] = useState<number | null>(null);
+  const asked = JSON.stringify([metric, keys, x, smoothing, range]);
+  const version = keys.map((key) => versions[key] ?? "").join();
+
+  useEffect(() => {
+    const watcher = new IntersectionObserver(([entry]) => setVisible(entry?.isIntersecting ?? false), {
+      rootMargin: "200px",
+    });
+    if (place.current) watcher.observe(place.current);
+    return () => watcher.disconnect();
+  }, []);
+
+  // What is drawn is asked for: all of it when the question changes, else the runs that have moved.
+  const lastAsked = useRef("");
+  useEffect(() => {
+    if (!isVisible) return undefined;
+    let isOver = false;
+    let timer = 0;
+    const ask = async (wanted: string[]): Promise<void> => {
+      if (!wanted.length || isOver) return;
+      const stretches = Math.round(Math.min(place.current?.clientWidth ?? 400, 10_000 / keys.length));
+      const [from, to] = range ?? [-Infinity, Infinity];
+      const began = performance.now();
+      try {
+        const found = await source.curves({
+          metric, keys: wanted, x, from, to, stretches: Math.max(stretches, 30), smoothing,
+        });
+        if (isOver) return;
+        for (const key of wanted) curves.current.set(key, found.filter((each) => each.key === key));
+        setProblem("");
+        setDrawn((count) => count + 1);
+        const left = [...new Set(found.filter((each) => !each.isRead).map((each) => each.key))];
+        const pause = Math.max(READ_ON_MS, performance.now() - began);
+        if (left.length) timer = window.setTimeout(() => void ask(left), pause);
+      } catch (error) {
+        if (!isOver) setProblem(String((error as Error).message));
+      }
+    };
+    const isOther = lastAsked.current !== asked;
+    if (isOther) {
+      lastAsked.current = asked;
+      for (const key of [...curves.current.keys()]) if (!keys.includes(key)) curves.current.delete(key);
+    }
+    const moved = keys.filter((key) => isOther || seen.current[key] !== versions[key]);
+    for (const key of keys) seen.current[key] = versions[key] ?? "";
+    timer = window.setTimeout(() => void ask(moved), isOther ? 0 : REFRESH_MS / 2);
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+      // What was on its way is asked for again.
+      for (const key of moved) delete seen.current[key];
+    };
+  }, [isVisible, asked, version]);
+
+  useEffect(() => {
+    if (!isVisible || !place.current || !drawn) return undefined;
+    const shown = keys.flatMap((key, at) =>
+      (curves.current.get(key) ?? []).filter((each) => each.x.length).map((curve) => ({ curve, at })),
+    );
+    const data = joined(shown.map(({ curve }) => curve), isLog);
+    const hasMeans = smoothing > 0;
+    const series = shown.map(({ curve, at }) => {
+      const { colour, dash } = line(at);
+      const isFaint = hasMeans && !curve.isSmooth;
+      return {
+        label: curve.key,
+        stroke: isFaint ? `${colour}40` : colour,
+        width: isFaint ? 1 : 1.5,
+        dash: isFaint ? [] : dash,
+        points: { show: curve.x.length < 2, size: 6 },
+      };
+    });
+    const text = isDark.matches ? "#c9d1d9" : "#333a44";
+    const grid = { stroke: isDark.matches ? "#30363d" : "#e3e7ec", width: 1 };
+    const axis = { stroke: text, grid, ticks: grid, font: "11px system-ui", };
+    const made = new uPlot(
+      {
+        width: place.current.clientWidth,
+        height: HEIGHT,
+        legend: { show: false },
+        scales: {
+          x: {
+            time: x === "wall",
+            range: (_, low, high) => range ?? (low === high ? [low - 1, high + 1] : [low, high]),
+          },
+          y: isLog ? { distr: 3 } : {},
+        },
+        series: [{}, ...series],
+        axes: [
+          { ...axis, size: 32, ...(x === "time" ? { values: (_, all) => all.map(duration) } : {}) },
+          { ...axis, size: 62, values: (_, all) => all.map((each) => (each === null ? "" : number(each))) },
+        ],
+        cursor: { drag: { setScale: false, x: true, y: false }, points: { show: false } },
+        hooks: {
+          setSelect: [
+            (chart) => {
+              if (chart.select.width < 4) return;
+              const at = (left: number): number => chart.posToVal(left, "x");
+              setRange([at(chart.select.left), at(chart.select.left + chart.select.width)]);
+            },
+          ],
+          setCursor: [(chart) => setUnder(chart.cursor.left != null && chart.cursor.left >= 0
+            ? chart.posToVal(chart.cursor.left, "x") : null)],
+          draw: [(chart) => drawNotFinite(chart, shown)],
+        },
+      },
+      data,
+      place.current,
+    );
+    plot.current = made;
+    const fit = new ResizeObserver(() => {
+      const width = place.current?.clientWidth ?? 0;
+      if (width && width !== made.width) made.setSize({ width, height: HEIGHT });
+    });
+    fit.observe(place.current);
+    return () => {
+      fit.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [drawn, isVisible, isLog, isDark.matches, keys.join()]);
+
+  const all = keys.flatMap((key) => curves.current.get(key) ?? []);
+  const odd = all.filter((each) => !each.isSmooth).reduce(
+    (count, each) => count + each.y.reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0), 0);
+  const isPartly = all.some((each) => !each.isRead);
+  const zoom = (factor: number, shift = 0): void => {
+    const scale = plot.current?.scales["x"];
+    if (scale?.min == null || scale.max == null) return;
+    const middle = (scale.min + scale.max) / 2 + shift * (scale.max - scale.min);
+    const half = ((scale.max - scale.min) / 2) * factor;
+    setRange([middle - half, middle + half]);
+  };
+  const pressed = (event: KeyboardEvent): void => {
+    const acts: Record<string, () => void> = {
+      "+": () => zoom(0.5), "-": () => zoom(2), "0": () => setRange(null), Escape: () => setRange(null),
+      ArrowLeft: () => zoom(1, -0.25), ArrowRight: () => zoom(1, 0.25),
+    };
+    const act = acts[event.key];
+    if (act && event.target === event.currentTarget) {
+      event.preventDefault();
+      act();
+    }
+  };
+
+  return (
+    <figure class="chart" tabIndex={0} onKeyDown={pressed} aria-label={described(props, curves.current)}>
+      <figcaption>
+        <span class="metric" title={metric}>{metric || "(no name)"}</span>
+        {range && <button onClick={() => setRange(null)}>whole</button>}
+        <button aria-label={`zoom into ${metric}`} onClick={() => zoom(0.5)}>+</button>
+        <button aria-label={`zoom out of ${metric}`} onClick={() => zoom(2)}>−</button>
+      </figcaption>
+      <div class="plot" ref={place} onDblClick={() => setRange(null)} role="img" aria-hidden="true" />
+      <p class="under">
+        {problem ? <span class="wrong">{problem}</span>
+          : under === null ? notes(odd, isPartly, range !== null && all.some((each) => !each.isExact), drawn, all)
+          : values(under, props, curves.current)}
+      </p>
+    </figure>
+  );
+}
+
+function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number, all: Curve[]): string {
+  if (!drawn) return "…";
+  const said = [];
+  if (!all.some((each) => each.x.length)) said.push(isPartly ? "" : "no values yet");
+  if (isPartly) said.push("the log is still being read …");
+  if (odd) said.push(`${odd} ${odd === 1 ? "point is" : "points are"} NaN or infinite (▲)`);
+  if (isFolded) said.push("of so many values, those that show how it went are kept");
+  return said.filter(Boolean).join("; ");
+}
+
+/** The values of the runs at a place of the axis, the nearest of each. */
+function values(at: number, props: ChartProps, curves: Map<string, Curve[]>) {
+  const shown = props.keys.map((key, place) => {
+    const of = curves.get(key) ?? [];
+    const curve = of[of.length - 1];
+    if (!curve?.x.length) return null;
+    const near = nearest(curve.x, at);
+    return (
+      <span key={key} class="value">
+        <i style={{ background: line(place).colour }} />
+        {props.names[key] ?? key} <b>{number(curve.y[near] as number)}</b>
+      </span>
+    );
+  }).filter(Boolean);
+  const where = { step: `step ${Math.round(at)}`, epoch: `epoch ${number(at)}`, time: duration(Math.max(at, 0)),
+    wall: moment(at) }[props.x];
+  const more = shown.length - MOST_SHOWN;
+  return <>{where}: {shown.slice(0, MOST_SHOWN)}{more > 0 ? ` and ${more} more` : ""}</>;
+}
+
+export function nearest(x: Float64Array, at: number): number {
+  let low = 0;
+  let high = x.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((x[middle] as number) < at) low = middle + 1;
+    else high = middle;
+  }
+  const before = Math.max(low - 1, 0);
+  return Math.abs((x[before] as number) - at) <= Math.abs((x[low] as number) - at) ? before : low;
+}
+
+/** All curves along one axis; what is not finite is a gap, what a run does not have there is none. */
+function joined(curves: Curve[], isLog: boolean): uPlot.AlignedData {
+  const tables = curves.map(({ x, y }): uPlot.AlignedData => {
+    const order = Array.from(x.keys());
+    if (order.some((at) => at > 0 && (x[at] as number) < (x[at - 1] as number))) {
+      order.sort((one, other) => (x[one] as number) - (x[other] as number));
+    }
+    const drawable = (value: number): number | null =>
+      Number.isFinite(value) && (!isLog || value > 0) ? value : null;
+    return [order.map((at) => x[at] as number), order.map((at) => drawable(y[at] as number))];
+  });
+  return tables.length ? uPlot.join(tables, tables.map(() => [2, 2])) : [[]];
+}
+
+/** A mark at the foot of the chart for each value that is NaN or infinite. */
+function drawNotFinite(chart: uPlot, shown: { curve: Curve; at: number }[]): void {
+  const { ctx } = chart;
+  const { top, height, left, width } = chart.bbox;
+  const size = 5 * devicePixelRatio;
+  ctx.save();
+  for (const { curve, at } of shown) {
+    if (curve.isSmooth) continue;
+    ctx.fillStyle = line(at).colour;
+    curve.y.forEach((value, place) => {
+      if (Number.isFinite(value)) return;
+      const x = chart.valToPos(curve.x[place] as number, "x", true);
+      if (!(x >= left && x <= left + width)) return;
+      const isHigh = value === Infinity;
+      const foot = isHigh ? top : top + height;
+      ctx.beginPath();
+      ctx.moveTo(x - size, foot);
+      ctx.lineTo(x + size, foot);
+      ctx.lineTo(x, foot + (isHigh ? 1.6 : -1.6) * size);
+      ctx.fill();
+    });
+  }
+  ctx.restore();
+}
+
+function described(props: ChartProps, curves: Map<string, Curve[]>): string {
+  const said = props.keys.slice(0, MOST_SHOWN).map((key) => {
+    const y = curves.get(key)?.[0]?.y;
+    const name = props.names[key] ?? key;
+    return y?.length ? `${name}: last ${number(y[y.length - 1] as number)}` : `${name}: no values`;
+  });
+  return `${props.metric} by ${props.x}. ${said.join(", ")}. Keys: plus and minus zoom, arrows move, 0 shows all.`;
+}

@@ -1,0 +1,140 @@
+// The curves of the chosen runs, a chart a metric, in sections by what stands before the slash.
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { Chart } from "./chart";
+import { line } from "./colours";
+import type { Source, XAxis } from "./source";
+import type { State } from "./state";
+
+const MOST_CHARTS = 60; // of a section, until more are asked for
+const REFRESH_MS = 2000;
+
+interface CurvesProps {
+  source: Source;
+  state: State;
+  change: (part: Partial<State>, isStep?: boolean) => void;
+  keys: string[];
+  names: Record<string, string>;
+  versions: Record<string, string>;
+  /** Changes when a run may have new metrics. */
+  table: number;
+}
+
+export function Curves({ source, state, change, keys, names, versions, table }: CurvesProps) {
+  const [metrics, setMetrics] = useState<string[] | null>(null);
+  const [problem, setProblem] = useState("");
+  const [asked, setAsked] = useState(0);
+  useEffect(() => {
+    const timer = setTimeout(() => setAsked(table), asked ? REFRESH_MS : 0);
+    return () => clearTimeout(timer);
+  }, [table]);
+  useEffect(() => {
+    let isOver = false;
+    source.metrics(keys).then(
+      (found) => {
+        if (isOver) return;
+        setProblem("");
+        setMetrics((before) => {
+          const now = Object.keys(found);
+          return JSON.stringify(now) === JSON.stringify(before) ? before : now;
+        });
+      },
+      (error: Error) => !isOver && setProblem(error.message),
+    );
+    return () => {
+      isOver = true;
+    };
+  }, [keys.join(), asked]);
+  const sections = useMemo(() => inSections(metrics ?? [], state.find), [metrics, state.find]);
+
+  return (
+    <section class="curves" aria-label="curves">
+      <div class="tools">
+        <label>
+          along{" "}
+          <select value={state.x} onChange={(event) => change({ x: event.currentTarget.value as XAxis })}>
+            <option value="step">steps</option>
+            <option value="epoch">epochs</option>
+            <option value="time">time</option>
+            <option value="wall">the clock</option>
+          </select>
+        </label>
+        <label>
+          <input type="checkbox" checked={state.isLog}
+            onChange={(event) => change({ isLog: event.currentTarget.checked })} /> logarithmic
+        </label>
+        <label>
+          smooth{" "}
+          <input type="range" min="0" max="0.99" step="0.01" value={state.smoothing}
+            aria-valuetext={state.smoothing ? `weight ${state.smoothing}` : "off"}
+            onChange={(event) => change({ smoothing: Number(event.currentTarget.value) })} />
+          <output>{state.smoothing || "off"}</output>
+        </label>
+        <input type="search" placeholder="find metrics" aria-label="find metrics" value={state.find}
+          onInput={(event) => change({ find: event.currentTarget.value })} />
+      </div>
+      <ul class="legend" aria-label="runs that are drawn">
+        {keys.map((key, at) => (
+          <li key={key}>
+            <Swatch number={at} /> <a href={`#open=${key}`} onClick={(event) => {
+              event.preventDefault();
+              change({ open: key }, true);
+            }}>{names[key] ?? key}</a>
+          </li>
+        ))}
+      </ul>
+      {problem && <p class="wrong">{problem}</p>}
+      {keys.length === 0 ? <p class="empty">Choose runs in the table to see their curves here.</p>
+        : metrics && !metrics.length ? (
+          <p class="empty">
+            These runs have recorded no metrics. A module records one with <code>self.log("loss", loss)</code>.
+          </p>
+        ) : metrics && !sections.length ? (
+          <p class="empty">No metric has “{state.find}” in its name.</p>
+        ) : null}
+      {sections.map(([section, its]) => (
+        <Section key={section} name={section} metrics={its} draw={(metric) => (
+          <Chart key={metric} source={source} metric={metric} keys={keys} names={names} x={state.x}
+            isLog={state.isLog} smoothing={state.smoothing} versions={versions} />
+        )} />
+      ))}
+    </section>
+  );
+}
+
+function Section({ name, metrics, draw }: {
+  name: string;
+  metrics: string[];
+  draw: (metric: string) => preact.JSX.Element;
+}) {
+  const [isOpen, setOpen] = useState(true);
+  const [most, setMost] = useState(MOST_CHARTS);
+  return (
+    <details class="section" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>{name || "metrics"} <span class="count">{metrics.length}</span></summary>
+      {isOpen && <div class="charts">{metrics.slice(0, most).map(draw)}</div>}
+      {isOpen && metrics.length > most && (
+        <button onClick={() => setMost(most + MOST_CHARTS)}>{metrics.length - most} more</button>
+      )}
+    </details>
+  );
+}
+
+export function Swatch({ number }: { number: number }) {
+  const { colour, dash } = line(number);
+  return (
+    <svg class="swatch" viewBox="0 0 22 8" aria-hidden="true">
+      <line x1="0" y1="4" x2="22" y2="4" stroke={colour} stroke-width="3" stroke-dasharray={dash.join(" ")} />
+    </svg>
+  );
+}
+
+function inSections(metrics: string[], find: string): [string, string[]][] {
+  const found = new Map<string, string[]>();
+  for (const metric of metrics) {
+    if (!metric.toLowerCase().includes(find.toLowerCase())) continue;
+    const section = metric.includes("/") ? metric.slice(0, metric.indexOf("/")) : "";
+    found.set(section, [...(found.get(section) ?? []), metric]);
+  }
+  return [...found].sort(([one], [other]) => (one === other ? 0 : one === "" ? -1 : other === "" ? 1 : 0));
+}

@@ -1,0 +1,47 @@
+// Numbers, times and sizes for people.
+
+import type { Cell } from "./source";
+
+export function number(value: number): string {
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return value.toLocaleString("en");
+  const size = Math.abs(value);
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(3);
+  return String(Number(value.toPrecision(5)));
+}
+
+export function duration(seconds: number): string {
+  if (seconds >= 3600) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  if (seconds >= 60) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  if (seconds >= 1) return `${seconds.toPrecision(3)} s`;
+  if (seconds >= 1e-3) return `${(seconds * 1e3).toPrecision(3)} ms`;
+  return `${(seconds * 1e6).toPrecision(3)} µs`;
+}
+
+export function size(bytes: number): string {
+  let amount = bytes;
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (amount < 1000) return unit === "B" ? `${amount} B` : `${amount.toPrecision(3)} ${unit}`;
+    amount /= 1000;
+  }
+  return `${amount.toPrecision(3)} TB`;
+}
+
+export function moment(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  if (!seconds || Number.isNaN(date.getTime())) return "";
+  const two = (part: number): string => String(part).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+}
+
+export function cell(value: Cell | undefined, name = ""): string {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") {
+    if (name === "created") return moment(value);
+    if (name === "duration") return value ? duration(value) : "";
+    if (name === "size") return size(value);
+    return number(value);
+  }
+  if (Array.isArray(value)) return value.map((each) => cell(each)).join(", ");
+  return String(value);
+}

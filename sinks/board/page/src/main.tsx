@@ -1,0 +1,125 @@
+// The page: runs on the left, curves or one run on the right; on narrow screens one after the other.
+
+import { render } from "preact";
+import { useCallback, useEffect, useState } from "preact/hooks";
+import "uplot/dist/uPlot.min.css";
+import { isDark } from "./colours";
+import { Curves } from "./curves";
+import { type FileData, InFile } from "./file";
+import { Run } from "./run";
+import { Runs } from "./runs";
+import { Server } from "./server";
+import { Problem, type Source, type Table, type Told } from "./source";
+import { takeToken, useAddress } from "./state";
+import "./style.css";
+
+const MOST_DRAWN = 50;
+const NEWEST = 5; // runs that are drawn if none are chosen
+
+function Board({ source }: { source: Source }) {
+  const [state, change] = useAddress();
+  const [told, setTold] = useState<Told>({ table: 0, runs: {} });
+  const [isLost, setLost] = useState(false);
+  const [isSeen, setSeen] = useState(!document.hidden);
+  const [newest, setNewest] = useState<string[]>([]);
+  const [names, setNames] = useState<Record<string, string>>({});
+  const [root, setRoot] = useState("");
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [, setDark] = useState(isDark.matches);
+  const keys = (state.chosen ?? newest).slice(0, MOST_DRAWN);
+  const followed = [...new Set(state.open ? [...keys, state.open] : keys)];
+
+  useEffect(() => {
+    const seen = (): void => setSeen(!document.hidden);
+    const dark = (): void => setDark(isDark.matches);
+    document.addEventListener("visibilitychange", seen);
+    isDark.addEventListener("change", dark);
+    return () => {
+      document.removeEventListener("visibilitychange", seen);
+      isDark.removeEventListener("change", dark);
+    };
+  }, []);
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent): void => {
+      const isTyping = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
+      if (event.key === "/" && !isTyping) {
+        event.preventDefault();
+        document.getElementById("where")?.focus();
+      }
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, []);
+  // A page that nobody sees does not listen: a browser has few connections to one server.
+  useEffect(() => {
+    if (!isSeen) return undefined;
+    return source.listen(followed, (what) => {
+      setLost(what === null);
+      if (what) setTold(what);
+      else source.names().catch((error: Problem) => error.status === 401 && setProblem(error));
+    });
+  }, [isSeen, followed.join()]);
+
+  const learnt = useCallback((table: Table): void => {
+    setRoot(table.root);
+    setNames((before) => ({ ...before, ...Object.fromEntries(table.rows.map((row) => [row.key, row.id])) }));
+    if (table.first === 0) {
+      setNewest((before) => before.length ? before : table.rows.slice(0, NEWEST).map((row) => row.key));
+    }
+  }, []);
+  const versions = Object.fromEntries(Object.entries(told.runs).map(([key, what]) => [key, what.join()]));
+  const live = Object.values(told.runs).filter(([, ending]) => ending === "running").length;
+  const show = (view: "runs" | "curves"): void => change({ view, open: "" });
+
+  if (problem) return <Stopped problem={problem} />;
+  return (
+    <div class={`board ${state.open ? "is-open" : state.view}`}>
+      <header>
+        <h1>nightbus <span class="root" title={root}>{root}</span></h1>
+        <nav aria-label="views">
+          <button aria-pressed={!state.open && state.view === "runs"} onClick={() => show("runs")}>runs</button>
+          <button aria-pressed={!state.open && state.view === "curves"} onClick={() => show("curves")}>curves</button>
+        </nav>
+        <span class={isLost ? "status lost" : "status"} role="status">
+          {!source.isLive ? "recorded" : isLost ? "not connected: is the board still running?"
+            : live ? `live: ${live} ${live === 1 ? "run goes" : "runs go"} on` : "live"}
+        </span>
+      </header>
+      <main>
+        <Runs source={source} state={state} change={change} keys={keys} told={told.table} learnt={learnt} />
+        {state.open
+          ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} close={() => change({ open: "" }, true)} />
+          : <Curves source={source} state={state} change={change} keys={keys} names={names} versions={versions} table={told.table} />}
+      </main>
+    </div>
+  );
+}
+
+function Stopped({ problem }: { problem: Problem }) {
+  return (
+    <main class="stopped">
+      <h1>nightbus</h1>
+      <p class="wrong">{problem.message}</p>
+      <p>Start it again with <code>nightbus board</code>, and open the address that it prints: a new start has a new token.</p>
+    </main>
+  );
+}
+
+async function begin(): Promise<void> {
+  const place = document.getElementById("board");
+  if (!place) return;
+  const data = document.getElementById("data");
+  const source = data ? new InFile(JSON.parse(data.textContent ?? "") as FileData) : new Server(takeToken());
+  try {
+    if (source.isLive) await source.names();
+  } catch (error) {
+    const problem = error as Problem;
+    if (problem.status === 401) {
+      render(<Stopped problem={problem} />, place);
+      return;
+    }
+  }
+  render(<Board source={source} />, place);
+}
+
+void begin();

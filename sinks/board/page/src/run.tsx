@@ -1,0 +1,203 @@
+// One run: what it said of itself, and what it recorded.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { cell, duration, moment, number, size } from "./format";
+import { Ending } from "./runs";
+import type { Named, RunAbout, Source } from "./source";
+
+const REFRESH_MS = 2000;
+
+export function Run({ source, open, version, close }: {
+  source: Source;
+  open: string;
+  version: string;
+  close: () => void;
+}) {
+  const [about, setAbout] = useState<RunAbout | null>(null);
+  const [problem, setProblem] = useState("");
+  const [count, setCount] = useState(0);
+  useEffect(() => {
+    let isOver = false;
+    const ask = (): void => {
+      source.run(open).then(
+        (found) => {
+          if (isOver) return;
+          setAbout(found);
+          setProblem("");
+          if (!found.are_all_checkpoints) timer = window.setTimeout(ask, REFRESH_MS / 4);
+        },
+        (error: Error) => !isOver && setProblem(error.message),
+      );
+    };
+    let timer = window.setTimeout(ask, about?.key === open && count ? REFRESH_MS : 0);
+    setCount(1);
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, [open, version]);
+
+  return (
+    <section class="run" aria-label="one run">
+      <div class="tools"><button onClick={close}>← all runs</button></div>
+      {problem && <p class="wrong" role="alert">{problem}</p>}
+      {about?.key === open ? <About about={about} /> : !problem && <p class="empty">…</p>}
+    </section>
+  );
+}
+
+function About({ about }: { about: RunAbout }) {
+  return (
+    <>
+      <h2>{about.id} <Ending how={about.ending} /></h2>
+      {about.name !== about.id && <p class="name">{about.name}</p>}
+      {about.reason && <p>{about.reason}</p>}
+      {about.notes && <p class="notes">{about.notes}</p>}
+      <dl class="facts">
+        <Fact name="started">{moment(about.created_s)}</Fact>
+        <Fact name="took">{duration(about.duration_s)}</Fact>
+        <Fact name="epochs">{cell(about.epochs)}</Fact>
+        <Fact name="steps">{cell(about.steps)}</Fact>
+        <Fact name="size">{size(about.size_bytes)}</Fact>
+        <Fact name="group">{about.group}</Fact>
+        <Fact name="tags">{about.tags.join(", ")}</Fact>
+        <Fact name="folder"><code>{about.path}</code></Fact>
+        <Fact name="command"><code>{about.argv.join(" ")}</code></Fact>
+      </dl>
+      {about.faults.length > 0 && (
+        <Part name="faults" count={about.faults.length}>
+          {about.faults.map((fault, at) => (
+            <details key={at} class="fault">
+              <summary>{fault.error}: {fault.message} <span class="where">in {cell(fault.source)}, step {cell(fault.step)}</span></summary>
+              <pre>{fault.traceback}</pre>
+            </details>
+          ))}
+        </Part>
+      )}
+      <Pairs name="hyperparameters" pairs={about.hparams} otherwise="It recorded none: save_hyperparameters() in the module's __init__ records them." />
+      <Pairs name="changed arguments of the Trainer" pairs={about.config} otherwise="All as by default." />
+      <Metrics about={about} />
+      <Hooks about={about} />
+      <Checkpoints about={about} />
+      <Attempts about={about} />
+      <Pairs name="environment" pairs={about.environment} otherwise="It recorded none." />
+      <Pairs name="versions" pairs={about.versions} otherwise="It recorded none." isOpen={false} />
+    </>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return children ? <div><dt>{name}</dt><dd>{children}</dd></div> : null;
+}
+
+function Part({ name, count, children, isOpen = true }: {
+  name: string;
+  count?: number;
+  children: ComponentChildren;
+  isOpen?: boolean;
+}) {
+  return (
+    <details class="part" open={isOpen}>
+      <summary><h3>{name}</h3> {count !== undefined && <span class="count">{count}</span>}</summary>
+      <div class="wide">{children}</div>
+    </details>
+  );
+}
+
+function Pairs({ name, pairs, otherwise, isOpen }: {
+  name: string;
+  pairs: Named;
+  otherwise: string;
+  isOpen?: boolean;
+}) {
+  const all = Object.entries(pairs);
+  return (
+    <Part name={name} count={all.length} {...(isOpen === undefined ? {} : { isOpen })}>
+      {all.length === 0 ? <p class="empty">{otherwise}</p> : (
+        <table>
+          <thead class="hidden"><tr><th scope="col">name</th><th scope="col">value</th></tr></thead>
+          <tbody>
+            {all.map(([each, value]) => <tr key={each}><th scope="row">{each}</th><td class="text">{cell(value)}</td></tr>)}
+          </tbody>
+        </table>
+      )}
+    </Part>
+  );
+}
+
+function Lines({ head, lines }: { head: string[]; lines: ComponentChildren[][] }) {
+  return (
+    <table>
+      <thead><tr>{head.map((name) => <th scope="col" key={name}>{name}</th>)}</tr></thead>
+      <tbody>
+        {lines.map(([first, ...others], row) => (
+          <tr key={row}>
+            <th scope="row">{first}</th>
+            {others.map((each, at) => <td key={at} class="number">{each}</td>)}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Metrics({ about }: { about: RunAbout }) {
+  return (
+    <Part name="metrics" count={about.metrics.length}>
+      {about.metrics.length === 0 ? <p class="empty">It has recorded none.</p> : (
+        <Lines head={["metric", "last", "lowest", "at step", "highest", "at step", "values", "NaN or infinite"]}
+          lines={about.metrics.map((each) => [each.name, cell(each.last), cell(each.low), cell(each.low_step),
+            cell(each.high), cell(each.high_step), cell(each.count), cell(each.non_finite)])} />
+      )}
+    </Part>
+  );
+}
+
+function Hooks({ about }: { about: RunAbout }) {
+  const hooks = [...about.hooks].sort((one, other) => other.total_s - one.total_s);
+  const most = hooks[0]?.total_s || 1;
+  return (
+    <Part name="where time goes, by hook" count={hooks.length}>
+      {hooks.length === 0 ? <p class="empty">It has recorded no hooks.</p> : (
+        <>
+          <p class="note">Hooks lie within one another: the time of one may be in that of another too.</p>
+          <Lines head={["hook", "total", "", "calls", "mean"]}
+            lines={hooks.map((hook) => [hook.name, duration(hook.total_s),
+              <span class="bar"><i style={{ width: `${(100 * hook.total_s) / most}%` }} /></span>,
+              cell(hook.count), duration(hook.mean_s)])} />
+        </>
+      )}
+    </Part>
+  );
+}
+
+function Checkpoints({ about }: { about: RunAbout }) {
+  const all = about.checkpoints;
+  const there = all.filter((each) => each.is_there);
+  const total = there.reduce((sum, each) => sum + Number(each.size_bytes), 0);
+  return (
+    <Part name="checkpoints" count={all.length}>
+      {!about.are_all_checkpoints && <p class="note">The log is still being read …</p>}
+      {all.length === 0 ? <p class="empty">It has saved none.</p> : (
+        <>
+          <p class="note">{there.length} are there, {size(total)} together.</p>
+          <Lines head={["checkpoint", "epoch", "step", "size", "is there"]}
+            lines={all.map((each) => [each.path, cell(each.epoch), cell(each.step), size(each.size_bytes), each.is_there ? "yes" : "removed"])} />
+        </>
+      )}
+    </Part>
+  );
+}
+
+function Attempts({ about }: { about: RunAbout }) {
+  return (
+    <Part name="attempts" count={about.attempts.length}>
+      <Lines head={["attempt", "does", "started", "took", "ended", "epochs", "steps", "events", "ranks", "resumed from"]}
+        lines={about.attempts.map((each) => [number(each.attempt), each.fn, moment(each.started_s ?? 0),
+          duration(each.duration_s), <span title={each.reason}>{each.how}</span>, cell(each.epochs),
+          cell(each.steps), cell(each.events), cell(each.ranks), each.resumed_from])} />
+      {about.attempts.flatMap((each) => each.damage).map((damage) => <p key={damage} class="wrong">{damage}</p>)}
+    </Part>
+  );
+}

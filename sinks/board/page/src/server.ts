@@ -1,0 +1,151 @@
+// Asks the server that the page came from.
+
+import {
+  type Curve,
+  type CurvesQuestion,
+  type Names,
+  Problem,
+  type RunAbout,
+  type Source,
+  type Table,
+  type TableQuestion,
+  type Told,
+} from "./source";
+
+const RECONNECT_MS = 1000;
+
+type Asked = [name: string, value: string | number][];
+
+interface Entry {
+  key: string;
+  points: number;
+  values?: number;
+  is_smooth?: boolean;
+  is_exact?: boolean;
+  is_read?: boolean;
+  problem?: string;
+}
+
+export class Server implements Source {
+  readonly isLive = true;
+
+  constructor(private readonly token: string) {}
+
+  private async ask(path: string, asked: Asked = [], signal?: AbortSignal): Promise<Response> {
+    const query = new URLSearchParams(asked.map(([name, value]) => [name, String(value)]));
+    let answer: Response;
+    try {
+      answer = await fetch(`/api/${path}?${query}`, {
+        headers: { Authorization: `Bearer ${this.token}` },
+        ...(signal ? { signal } : {}),
+      });
+    } catch {
+      throw new Problem("the board does not answer; is it still running?", 0);
+    }
+    if (!answer.ok) {
+      const text = await answer.text();
+      let said = text;
+      try {
+        said = (JSON.parse(text) as { problem: string }).problem;
+      } catch {
+        // It is a text already.
+      }
+      throw new Problem(said, answer.status);
+    }
+    return answer;
+  }
+
+  async table(question: TableQuestion): Promise<Table> {
+    const asked: Asked = [
+      ["where", question.where],
+      ["sort", question.sort],
+      ["reverse", question.isReversed ? 1 : 0],
+      ["offset", question.first],
+      ["limit", question.number],
+    ];
+    for (const name of question.columns) asked.push(["column", name]);
+    return (await this.ask("table", asked)).json() as Promise<Table>;
+  }
+
+  async names(): Promise<Names> {
+    return (await this.ask("names")).json() as Promise<Names>;
+  }
+
+  async run(key: string): Promise<RunAbout> {
+    return (await this.ask(`run/${encodeURIComponent(key)}`)).json() as Promise<RunAbout>;
+  }
+
+  async metrics(keys: string[]): Promise<Record<string, number>> {
+    const asked = keys.map((key): [string, string] => ["run", key]);
+    return (await this.ask("metrics", asked)).json() as Promise<Record<string, number>>;
+  }
+
+  async curves(question: CurvesQuestion): Promise<Curve[]> {
+    const asked: Asked = [
+      ["metric", question.metric],
+      ["x", question.x],
+      ["stretches", question.stretches],
+      ["smooth", question.smoothing],
+    ];
+    if (Number.isFinite(question.from)) asked.push(["from", question.from]);
+    if (Number.isFinite(question.to)) asked.push(["to", question.to]);
+    for (const key of question.keys) asked.push(["run", key]);
+    return unpacked(await (await this.ask("curves", asked)).arrayBuffer());
+  }
+
+  listen(keys: string[], told: (what: Told | null) => void): () => void {
+    const control = new AbortController();
+    const asked = keys.map((key): [string, string] => ["run", key]);
+    const follow = async (): Promise<void> => {
+      while (!control.signal.aborted) {
+        try {
+          const answer = await this.ask("live", asked, control.signal);
+          if (answer.body) await eachEvent(answer.body, (what) => told(what));
+        } catch {
+          // Said below; it is tried again.
+        }
+        if (control.signal.aborted) return;
+        told(null);
+        await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+      }
+    };
+    void follow();
+    return () => control.abort();
+  }
+}
+
+function unpacked(answer: ArrayBuffer): Curve[] {
+  const length = new DataView(answer).getUint32(0, true);
+  const head = new TextDecoder().decode(new Uint8Array(answer, 4, length));
+  let at = 4 + length;
+  return (JSON.parse(head) as { runs: Entry[] }).runs.map((entry) => {
+    const x = new Float64Array(answer, at, entry.points);
+    const y = new Float64Array(answer, at + 8 * entry.points, entry.points);
+    at += 16 * entry.points;
+    return {
+      key: entry.key,
+      x,
+      y,
+      values: entry.values ?? 0,
+      isSmooth: entry.is_smooth ?? false,
+      isExact: entry.is_exact ?? true,
+      isRead: entry.is_read ?? true,
+      problem: entry.problem ?? "",
+    };
+  });
+}
+
+async function eachEvent(body: ReadableStream<Uint8Array>, told: (what: Told) => void) {
+  const reader = body.pipeThrough(new TextDecoderStream() as unknown as
+    ReadableWritablePair<string, Uint8Array>).getReader();
+  let left = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const events = (left + value).split("\n\n");
+    left = events.pop() ?? "";
+    for (const event of events) {
+      if (event.startsWith("data: ")) told(JSON.parse(event.slice(6)) as Told);
+    }
+  }
+}

@@ -1,0 +1,125 @@
+// What the page asks for: of a server, or of the file that it lies in.
+
+export type Cell = null | boolean | number | string | Cell[];
+export type Named = Record<string, Cell>;
+export type XAxis = "step" | "epoch" | "time" | "wall";
+
+export interface Row {
+  key: string;
+  id: string;
+  name: string;
+  ending: string;
+  problem: string;
+  cells: Cell[];
+}
+
+export interface Table {
+  root: string;
+  number: number;
+  all: number;
+  found: number;
+  first: number;
+  columns: string[];
+  rows: Row[];
+}
+
+export interface TableQuestion {
+  where: string;
+  sort: string;
+  isReversed: boolean;
+  columns: string[];
+  first: number;
+  number: number;
+}
+
+export interface Curve {
+  key: string;
+  x: Float64Array;
+  y: Float64Array;
+  values: number;
+  isSmooth: boolean;
+  isExact: boolean;
+  isRead: boolean;
+  problem: string;
+}
+
+export interface CurvesQuestion {
+  metric: string;
+  keys: string[];
+  x: XAxis;
+  from: number;
+  to: number;
+  stretches: number;
+  smoothing: number;
+}
+
+export interface Attempt {
+  attempt: number;
+  fn: string;
+  started_s: number | null;
+  duration_s: number;
+  how: string;
+  reason: string;
+  epochs: number;
+  steps: number;
+  events: number;
+  ranks: number;
+  resumed_from: string;
+  damage: string[];
+}
+
+export interface RunAbout {
+  key: string;
+  id: string;
+  name: string;
+  path: string;
+  argv: string[];
+  tags: string[];
+  notes: string;
+  group: string;
+  created_s: number;
+  ending: string;
+  reason: string;
+  duration_s: number;
+  epochs: number;
+  steps: number;
+  size_bytes: number;
+  hparams: Named;
+  config: Named;
+  environment: Named;
+  versions: Named;
+  attempts: Attempt[];
+  hooks: { name: string; count: number; total_s: number; mean_s: number }[];
+  metrics: ({ name: string } & Named)[];
+  faults: ({ error: string; message: string; traceback: string } & Named)[];
+  checkpoints: { path: string; epoch: number; step: number; size_bytes: number; is_there: boolean }[];
+  are_all_checkpoints: boolean;
+}
+
+export type Names = Record<string, string[]>;
+
+/** What a server tells: which state the table has, and of each run its values and ending. */
+export interface Told {
+  table: number;
+  runs: Record<string, [number, string]>;
+}
+
+export interface Source {
+  readonly isLive: boolean;
+  table(question: TableQuestion): Promise<Table>;
+  names(): Promise<Names>;
+  run(key: string): Promise<RunAbout>;
+  metrics(keys: string[]): Promise<Record<string, number>>;
+  curves(question: CurvesQuestion): Promise<Curve[]>;
+  /** Listen until the returned function is called; told(null) when the connection is lost. */
+  listen(keys: string[], told: (what: Told | null) => void): () => void;
+}
+
+export class Problem extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}

@@ -1,0 +1,96 @@
+// What the page shows, kept in the address, so that it can be opened again and passed on.
+
+import { useEffect, useState } from "preact/hooks";
+import type { XAxis } from "./source";
+
+export interface State {
+  where: string;
+  sort: string;
+  isReversed: boolean;
+  columns: string[];
+  /** Keys of the runs whose curves are drawn; null for the newest. */
+  chosen: string[] | null;
+  open: string;
+  x: XAxis;
+  isLog: boolean;
+  smoothing: number;
+  find: string;
+  view: "runs" | "curves";
+}
+
+const AXES: XAxis[] = ["step", "epoch", "time", "wall"];
+const TOKEN = "nightbus-board-token";
+
+function read(): State {
+  const said = new URLSearchParams(location.hash.slice(1));
+  const smoothing = Number(said.get("smooth"));
+  return {
+    where: said.get("where") ?? "",
+    sort: said.get("sort") ?? "",
+    isReversed: said.get("reverse") === "1",
+    columns: said.getAll("column"),
+    chosen: said.has("run") ? said.getAll("run").filter(Boolean) : null,
+    open: said.get("open") ?? "",
+    x: AXES.find((axis) => axis === said.get("x")) ?? "step",
+    isLog: said.get("log") === "1",
+    smoothing: smoothing > 0 && smoothing < 1 ? smoothing : 0,
+    find: said.get("find") ?? "",
+    view: said.get("view") === "curves" ? "curves" : "runs",
+  };
+}
+
+function written(state: State): string {
+  const said = new URLSearchParams();
+  const put = (name: string, value: string): void => {
+    if (value) said.set(name, value);
+  };
+  put("where", state.where);
+  put("sort", state.sort);
+  put("reverse", state.isReversed ? "1" : "");
+  for (const name of state.columns) said.append("column", name);
+  for (const key of state.chosen ?? []) said.append("run", key);
+  if (state.chosen?.length === 0) said.set("run", "");
+  put("open", state.open);
+  put("x", state.x === "step" ? "" : state.x);
+  put("log", state.isLog ? "1" : "");
+  put("smooth", state.smoothing ? String(state.smoothing) : "");
+  put("find", state.find);
+  put("view", state.view === "runs" ? "" : state.view);
+  return `#${said}`;
+}
+
+/** Take the token out of the address, and keep it for as long as the browser does. */
+export function takeToken(): string {
+  const said = new URLSearchParams(location.hash.slice(1));
+  const given = said.get("token");
+  if (given !== null) {
+    said.delete("token");
+    history.replaceState(null, "", `#${said}`);
+  }
+  try {
+    if (given) localStorage.setItem(TOKEN, given);
+    return given ?? localStorage.getItem(TOKEN) ?? "";
+  } catch {
+    return given ?? ""; // the browser keeps nothing
+  }
+}
+
+/** The state, and a function that changes a part of it; ``isStep`` for the button "back". */
+export function useAddress(): [State, (part: Partial<State>, isStep?: boolean) => void] {
+  const [state, setState] = useState(read);
+  useEffect(() => {
+    const moved = (): void => setState(read());
+    addEventListener("hashchange", moved);
+    return () => removeEventListener("hashchange", moved);
+  }, []);
+  const change = (part: Partial<State>, isStep = false): void => {
+    setState((before) => {
+      const after = { ...before, ...part };
+      const address = written(after);
+      if (isStep) history.pushState(null, "", address);
+      else history.replaceState(null, "", address);
+      return after;
+    });
+  };
+  return [state, change];
+}

@@ -1,0 +1,341 @@
+"""Metrics of runs in memory: read once, read on while a run goes on, bounded in bytes."""
+
+import threading
+import time
+from collections import OrderedDict
+from itertools import count
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ...bus.errors import LogError
+from ...bus.events import CheckpointSaved, Put, RunStarted
+from ...bus.inspection.plots import smoothed
+from ...bus.log.codec import DecodedEvent
+from ...bus.runs.cursor import RunReader
+from ...bus.runs.lineage import consistent_logs
+from ...bus.runs.run_folder import RunFolder
+from .thinning import Numbers, between, thinned
+
+XAxis = Literal["step", "epoch", "time", "wall"]
+
+MAX_BYTES = 48 << 20
+MAX_POINTS = 1 << 17  # of a series; then it is folded
+FEWEST_POINTS = 1 << 12  # of a series that gives way to others
+MAX_SERIES = 2_000  # of a run
+MAX_CHECKPOINTS = 1_000  # of a run: the last ones
+_FOLDED = 16  # points, of which about 4 stay
+_STEP, _EPOCH, _TIME, _VALUE = range(4)
+_clock = count(1)
+
+
+class Picture(NamedTuple):
+    """Points to draw.
+
+    Attributes:
+        x: where they are.
+        y: their values, NaN and infinities among them.
+        values: number of values that the metric has.
+        is_exact: every value of the range was looked at; else only those that a fold has left.
+    """
+
+    x: Numbers
+    y: Numbers
+    values: int
+    is_exact: bool
+
+
+class Series:
+    """One metric of a run, as it grows.
+
+    Attributes:
+        values: number of values that were put.
+        is_folded: of many values, those that show how it went are left.
+        asked: when it was last asked for, by a count.
+    """
+
+    def __init__(self) -> None:
+        self.values = 0
+        self.is_folded = False
+        self.asked = 0
+        self._rows = np.empty((4, 64))
+        self._number = 0
+
+    def __len__(self) -> int:
+        """Return the number of points that are held."""
+        return self._number
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes."""
+        return self._rows.nbytes
+
+    def add(self, rows: list[tuple[float, float, float, float]]) -> None:
+        """Append values.
+
+        Args:
+            rows: step, epoch, time and value of each.
+        """
+        fresh = np.array(rows, np.float64).T
+        end = self._number + len(rows)
+        if end > self._rows.shape[1]:
+            grown = np.empty((4, max(end, self._rows.shape[1] * 3 // 2)))
+            grown[:, : self._number] = self.rows
+            self._rows = grown
+        self._rows[:, self._number : end] = fresh
+        self._number = end
+        self.values += len(rows)
+        if end > MAX_POINTS:
+            self.fold(end // _FOLDED)
+
+    @property
+    def rows(self) -> Numbers:
+        """Steps, epochs, times and values; float64 of shape (4, n)."""
+        return self._rows[:, : self._number]
+
+    def fold(self, stretches: int) -> None:
+        """Keep of each stretch what shows how it went, so that about 4 points stay of it.
+
+        Args:
+            stretches: number of stretches of one length.
+        """
+        rows = self.rows
+        kept = thinned(np.arange(self._number, dtype=np.float64), rows[_VALUE], stretches)
+        self.is_folded |= len(kept) < self._number
+        self._rows, self._number = rows[:, kept], len(kept)
+
+    def picture(
+        self, x: XAxis, began_s: float, low: float, high: float, stretches: int, weight: float
+    ) -> Picture:
+        """Return the points that show it.
+
+        Args:
+            x: the axis.
+            began_s: when the run began, in seconds since 1970.
+            low: where the range begins.
+            high: where it ends.
+            stretches: as many as the picture has pixels in width.
+            weight: of the values before, for exponential means; 0 for the values themselves.
+        """
+        self.asked = next(_clock)
+        rows = self.rows
+        along = rows[{"step": _STEP, "epoch": _EPOCH}.get(x, _TIME)]
+        values = np.array(smoothed(rows[_VALUE].tolist(), weight)) if weight else rows[_VALUE]
+        part = between(along, low, high) if len(along) else slice(0, 0)
+        along, values = along[part], values[part]
+        kept = thinned(along, values, stretches)
+        shift = began_s if x == "wall" else 0.0
+        return Picture(along[kept] + shift, values[kept], self.values, not self.is_folded)
+
+
+class RunSeries:
+    """The metrics of one run, read as far as its log goes, and read on when asked.
+
+    Any thread may ask; one reads at a time.
+
+    Args:
+        folder: the run's.
+
+    Attributes:
+        began_s: when the run began, in seconds since 1970.
+        series: by metric, without superseded values; the first MAX_SERIES.
+        checkpoints: the last that were saved.
+        values: number of values of all metrics.
+        is_read: all was read that the log had.
+        problem: why it could not be read to its end; empty if it could.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._attempts: list[int] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.began_s = 0.0
+        self.series: dict[str, Series] = {}
+        self.checkpoints: list[CheckpointSaved] = []
+        self.values = 0
+        self.is_read = False
+        self.problem = ""
+        self._reader: RunReader | None = None
+        self._began_ns: int | None = None
+        self._offset_ns = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that its series take."""
+        return sum(series.size_bytes for series in list(self.series.values()))
+
+    def read_on(self, for_s: float) -> bool:
+        """Read what the log has more.
+
+        Args:
+            for_s: stop after so many seconds; what is left is read the next time.
+
+        Returns:
+            Whether there was something.
+        """
+        with self._lock:
+            before = self.values, len(self.checkpoints), self.is_read, self.problem
+            try:
+                self._read(time.monotonic() + for_s)
+            except (LogError, OSError) as error:
+                self.is_read, self.problem = True, str(error)
+            return before != (self.values, len(self.checkpoints), self.is_read, self.problem)
+
+    def _read(self, until_s: float) -> None:
+        attempts = self._folder.attempts()
+        if attempts != self._attempts or self._reader is None:  # what is superseded has changed
+            self.close()
+            self._begin()
+            self._attempts = attempts
+            self._reader = RunReader(consistent_logs(self._folder))
+        reader = self._reader
+        while True:
+            before = reader.position
+            events = reader.read("none")
+            self._take(events)
+            if not events and reader.position == before and not reader.has_more:
+                self.is_read, self.problem = True, ""
+                break
+            if time.monotonic() >= until_s:
+                break
+        if reader.reader is not None:
+            reader.reader.let_go()
+
+    def _take(self, events: list[DecodedEvent]) -> None:
+        fresh: dict[str, list[tuple[float, float, float, float]]] = {}
+        for event in events:
+            if type(event) is Put:
+                time_s = (event.time_ns + self._offset_ns) / 1e9
+                row = (event.step, event.epoch, time_s, float(event.value))
+                fresh.setdefault(event.name, []).append(row)
+            elif type(event) is RunStarted:
+                if self._began_ns is None:
+                    self._began_ns = event.wall_ns
+                    self.began_s = event.wall_ns / 1e9
+                self._offset_ns = event.wall_ns - event.time_ns - self._began_ns
+            elif type(event) is CheckpointSaved:
+                self.checkpoints.append(event)
+                del self.checkpoints[:-MAX_CHECKPOINTS]
+        for name, rows in fresh.items():
+            if (series := self.series.get(name)) is None:
+                if len(self.series) >= MAX_SERIES:
+                    continue
+                series = self.series[name] = Series()
+            series.add(rows)
+            self.values += len(rows)
+
+    def picture(
+        self, metric: str, x: XAxis, low: float, high: float, stretches: int, weight: float
+    ) -> Picture | None:
+        """Return the points that show a metric; None if it is not there, or not read yet.
+
+        Args:
+            metric: its name.
+            x: the axis.
+            low: where the range begins, on that axis.
+            high: where it ends.
+            stretches: as many as the picture has pixels in width.
+            weight: of the values before, for exponential means; 0 for the values themselves.
+        """
+        with self._lock:
+            series = self.series.get(metric)
+            if series is None:
+                return None
+            shift = self.began_s if x == "wall" else 0.0
+            return series.picture(x, self.began_s, low - shift, high - shift, stretches, weight)
+
+    def rows(self, metric: str, stretches: int) -> Numbers:
+        """Return steps, epochs, times and values of the points that show a metric.
+
+        Args:
+            metric: its name.
+            stretches: in so many equal parts by number; about 4 points are of each.
+        """
+        with self._lock:
+            rows = self.series[metric].rows
+            kept = thinned(np.arange(rows.shape[1], dtype=np.float64), rows[_VALUE], stretches)
+            return rows[:, kept]
+
+    def fold(self, series: Series) -> bool:
+        """Fold one of its series to the fewest points; return whether that was possible.
+
+        Args:
+            series: the series.
+        """
+        if not self._lock.acquire(blocking=False):  # it is being read
+            return False
+        try:
+            series.fold(FEWEST_POINTS // 4)
+            return True
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._reader is not None:
+            self._reader.close()
+
+
+class SeriesCache:
+    """The metrics of the runs that were asked for last.
+
+    Over the limit, the series that were not asked for the longest are folded; if that is not
+    enough, runs are let go, and read again when they are asked for.
+
+    Args:
+        max_bytes: memory that all series together may take.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._runs: OrderedDict[str, RunSeries] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that all series take."""
+        return sum(run.size_bytes for run in list(self._runs.values()))
+
+    def read_on(self, key: str, folder: RunFolder, for_s: float) -> tuple[RunSeries, bool]:
+        """Return a run's metrics, read on, and whether there was something to read.
+
+        Args:
+            key: of the run.
+            folder: the run's.
+            for_s: stop reading after so many seconds.
+        """
+        with self._lock:
+            run = self._runs.get(key)
+            if run is None:
+                run = self._runs[key] = RunSeries(folder)
+            self._runs.move_to_end(key)
+        has_moved = run.read_on(for_s)
+        if has_moved:
+            with self._lock:
+                self._give_way(key)
+        return run, has_moved
+
+    def _give_way(self, key: str) -> None:
+        size = self.size_bytes
+        if size <= self._max_bytes:
+            return
+        all_series = [
+            (series, run)
+            for run in self._runs.values()
+            for series in list(run.series.values())
+            if len(series) > FEWEST_POINTS
+        ]
+        for series, run in sorted(all_series, key=lambda pair: pair[0].asked):
+            before = series.size_bytes
+            if run.fold(series):
+                size -= before - series.size_bytes
+            if size <= self._max_bytes:
+                return
+        while size > self._max_bytes and len(self._runs) > 1:
+            oldest = next(each for each in self._runs if each != key)
+            run = self._runs.pop(oldest)
+            size -= run.size_bytes
+            run.close()

@@ -1,0 +1,98 @@
+"""The runs of a folder as the board has them: under keys, and as a table that is kept a moment."""
+
+import hashlib
+import os
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from ...bus.errors import NightbusError
+from ...bus.library.table import Runs, runs
+from ...bus.runs.run_folder import RUN_ID
+from ...bus.runs.run_summary import RunSummary
+
+_KEPT_S = 1.0
+_COSTS = 20  # a table is kept this many times as long as it takes to read
+
+
+class UnknownRunError(NightbusError):
+    """There is no run with the key that was asked for."""
+
+
+class Table(NamedTuple):
+    """The runs of a folder at a time.
+
+    Attributes:
+        number: larger when something has changed.
+        runs: the runs, oldest first.
+        by_key: key -> run.
+    """
+
+    number: int
+    runs: Runs
+    by_key: dict[str, RunSummary]
+
+
+class Shelf:
+    """The runs of a folder, read again when what is known is old. Any thread may ask.
+
+    A key is what the page calls a run: the name of its folder where that is as nightbus makes it.
+    It is looked up among the runs that there are, and never becomes part of a path.
+
+    Args:
+        root: the folder the runs lie in, or the one that holds its folder ``runs``.
+        archived: also those that were put away.
+        where: a condition, for a part of them.
+    """
+
+    def __init__(self, root: Path, archived: bool = False, where: str = "") -> None:
+        self.root = root
+        self._archived = archived
+        self._where = where
+        self._lock = threading.Lock()
+        self._table = Table(0, Runs([]), {})
+        self._read_again_s = -1.0
+
+    def table(self) -> Table:
+        """Return the runs.
+
+        Raises:
+            RunFolderError: there is no such folder any more.
+            UsageError: the condition is wrong, or no run has one of its names.
+        """
+        with self._lock:
+            if time.monotonic() >= self._read_again_s:
+                began_s = time.monotonic()
+                found = runs(self.root, where=self._where, archived=self._archived)
+                now_s = time.monotonic()
+                self._read_again_s = now_s + max(_KEPT_S, _COSTS * (now_s - began_s))
+                if self._table.number == 0 or found.summaries != self._table.runs.summaries:
+                    by_key = {key_of(run): run for run in found.summaries}
+                    self._table = Table(self._table.number + 1, found, by_key)
+            return self._table
+
+    def run(self, key: str) -> RunSummary:
+        """Return a run in short.
+
+        Args:
+            key: its key.
+
+        Raises:
+            UnknownRunError: there is none.
+        """
+        if (found := self.table().by_key.get(key)) is None:
+            raise UnknownRunError(f"there is no run {key[:80]!r} in {self.root}")
+        return found
+
+
+def key_of(run: RunSummary) -> str:
+    """Return what the page calls a run.
+
+    Args:
+        run: the run.
+    """
+    name = Path(run.path).name
+    if RUN_ID.fullmatch(name):
+        return name
+    return "x-" + hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
