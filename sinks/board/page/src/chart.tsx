@@ -16,6 +16,8 @@ export interface ChartProps {
   metric: string;
   keys: string[];
   names: Record<string, string>;
+  /** Of each run, the number of its colour. */
+  colours: Record<string, number>;
   x: XAxis;
   isLog: boolean;
   smoothing: number;
@@ -26,7 +28,7 @@ export interface ChartProps {
 type Range = [number, number] | null;
 
 export function Chart(props: ChartProps) {
-  const { source, metric, keys, x, isLog, smoothing, versions } = props;
+  const { source, metric, keys, colours, x, isLog, smoothing, versions } = props;
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const curves = useRef(new Map<string, Curve[]>());
@@ -53,6 +55,7 @@ export function Chart(props: ChartProps) {
     if (!isVisible) return undefined;
     let isOver = false;
     let timer = 0;
+    const done = new Set<string>();
     const ask = async (wanted: string[]): Promise<void> => {
       if (!wanted.length || isOver) return;
       const stretches = Math.round(Math.min(place.current?.clientWidth ?? 400, 10_000 / keys.length));
@@ -67,6 +70,7 @@ export function Chart(props: ChartProps) {
         setProblem("");
         setDrawn((count) => count + 1);
         const left = [...new Set(found.filter((each) => !each.isRead).map((each) => each.key))];
+        for (const key of wanted) if (!left.includes(key)) done.add(key);
         const pause = Math.max(READ_ON_MS, performance.now() - began);
         if (left.length) timer = window.setTimeout(() => void ask(left), pause);
       } catch (error) {
@@ -85,14 +89,16 @@ export function Chart(props: ChartProps) {
       isOver = true;
       clearTimeout(timer);
       // What was on its way is asked for again.
-      for (const key of moved) delete seen.current[key];
+      for (const key of moved) if (!done.has(key)) delete seen.current[key];
     };
   }, [isVisible, asked, version]);
 
   useEffect(() => {
     if (!isVisible || !place.current || !drawn) return undefined;
-    const shown = keys.flatMap((key, at) =>
-      (curves.current.get(key) ?? []).filter((each) => each.x.length).map((curve) => ({ curve, at })),
+    const shown = keys.flatMap((key) =>
+      (curves.current.get(key) ?? [])
+        .filter((each) => each.x.length)
+        .map((curve) => ({ curve, at: colours[key] ?? 0 })),
     );
     const data = joined(shown.map(({ curve }) => curve), isLog);
     const hasMeans = smoothing > 0;
@@ -109,7 +115,7 @@ export function Chart(props: ChartProps) {
     });
     const text = isDark.matches ? "#c9d1d9" : "#333a44";
     const grid = { stroke: isDark.matches ? "#30363d" : "#e3e7ec", width: 1 };
-    const axis = { stroke: text, grid, ticks: grid, font: "11px system-ui", };
+    const axis = { stroke: text, grid, ticks: grid, font: "11px system-ui" };
     const made = new uPlot(
       {
         width: place.current.clientWidth,
@@ -210,14 +216,14 @@ function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number,
 
 /** The values of the runs at a place of the axis, the nearest of each. */
 function values(at: number, props: ChartProps, curves: Map<string, Curve[]>) {
-  const shown = props.keys.map((key, place) => {
+  const shown = props.keys.map((key) => {
     const of = curves.get(key) ?? [];
     const curve = of[of.length - 1];
     if (!curve?.x.length) return null;
     const near = nearest(curve.x, at);
     return (
       <span key={key} class="value">
-        <i style={{ background: line(place).colour }} />
+        <i style={{ background: line(props.colours[key] ?? 0).colour }} />
         {props.names[key] ?? key} <b>{number(curve.y[near] as number)}</b>
       </span>
     );

@@ -15,12 +15,13 @@ interface CurvesProps {
   change: (part: Partial<State>, isStep?: boolean) => void;
   keys: string[];
   names: Record<string, string>;
+  colours: Record<string, number>;
   versions: Record<string, string>;
   /** Changes when a run may have new metrics. */
   table: number;
 }
 
-export function Curves({ source, state, change, keys, names, versions, table }: CurvesProps) {
+export function Curves({ source, state, change, keys, names, colours, versions, table }: CurvesProps) {
   const [metrics, setMetrics] = useState<string[] | null>(null);
   const [problem, setProblem] = useState("");
   const [asked, setAsked] = useState(0);
@@ -74,9 +75,9 @@ export function Curves({ source, state, change, keys, names, versions, table }: 
           onInput={(event) => change({ find: event.currentTarget.value })} />
       </div>
       <ul class="legend" aria-label="runs that are drawn">
-        {keys.map((key, at) => (
+        {keys.map((key) => (
           <li key={key}>
-            <Swatch number={at} /> <a href={`#open=${key}`} onClick={(event) => {
+            <Swatch number={colours[key] ?? 0} /> <a href={`#open=${key}`} onClick={(event) => {
               event.preventDefault();
               change({ open: key }, true);
             }}>{names[key] ?? key}</a>
@@ -94,7 +95,7 @@ export function Curves({ source, state, change, keys, names, versions, table }: 
         ) : null}
       {sections.map(([section, its]) => (
         <Section key={section} name={section} metrics={its} draw={(metric) => (
-          <Chart key={metric} source={source} metric={metric} keys={keys} names={names} x={state.x}
+          <Chart key={metric} source={source} metric={metric} keys={keys} names={names} colours={colours} x={state.x}
             isLog={state.isLog} smoothing={state.smoothing} versions={versions} />
         )} />
       ))}

@@ -1,7 +1,7 @@
 // The page: runs on the left, curves or one run on the right; on narrow screens one after the other.
 
 import { render } from "preact";
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import { isDark } from "./colours";
 import { Curves } from "./curves";
@@ -27,6 +27,7 @@ function Board({ source }: { source: Source }) {
   const [problem, setProblem] = useState<Problem | null>(null);
   const [, setDark] = useState(isDark.matches);
   const keys = (state.chosen ?? newest).slice(0, MOST_DRAWN);
+  const colours = useColours(keys);
   const followed = [...new Set(state.open ? [...keys, state.open] : keys)];
 
   useEffect(() => {
@@ -60,13 +61,15 @@ function Board({ source }: { source: Source }) {
     });
   }, [isSeen, followed.join()]);
 
-  const learnt = useCallback((table: Table): void => {
+  const learnt = (table: Table): void => {
     setRoot(table.root);
     setNames((before) => ({ ...before, ...Object.fromEntries(table.rows.map((row) => [row.key, row.id])) }));
+    const isNewestFirst = !state.where && !state.sort && !state.isReversed;
     if (table.first === 0) {
-      setNewest((before) => before.length ? before : table.rows.slice(0, NEWEST).map((row) => row.key));
+      const keys = table.rows.slice(0, NEWEST).map((row) => row.key);
+      setNewest((before) => (before.length && (!isNewestFirst || before.join() === keys.join()) ? before : keys));
     }
-  }, []);
+  };
   const versions = Object.fromEntries(Object.entries(told.runs).map(([key, what]) => [key, what.join()]));
   const live = Object.values(told.runs).filter(([, ending]) => ending === "running").length;
   const show = (view: "runs" | "curves"): void => change({ view, open: "" });
@@ -86,13 +89,29 @@ function Board({ source }: { source: Source }) {
         </span>
       </header>
       <main>
-        <Runs source={source} state={state} change={change} keys={keys} told={told.table} learnt={learnt} />
+        <Runs source={source} state={state} change={change} keys={keys} colours={colours} told={told.table} learnt={learnt} />
         {state.open
           ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} close={() => change({ open: "" }, true)} />
-          : <Curves source={source} state={state} change={change} keys={keys} names={names} versions={versions} table={told.table} />}
+          : <Curves source={source} state={state} change={change} keys={keys} names={names} colours={colours} versions={versions} table={told.table} />}
       </main>
     </div>
   );
+}
+
+/** A run keeps its colour for as long as it is drawn, whatever becomes of the others. */
+function useColours(keys: string[]): Record<string, number> {
+  const colours = useRef<Record<string, number>>({});
+  const kept = Object.entries(colours.current).filter(([key]) => keys.includes(key));
+  const now = Object.fromEntries(kept);
+  for (const key of keys) {
+    if (now[key] !== undefined) continue;
+    const taken = new Set(Object.values(now));
+    let free = 0;
+    while (taken.has(free)) free += 1;
+    now[key] = free;
+  }
+  colours.current = now;
+  return now;
 }
 
 function Stopped({ problem }: { problem: Problem }) {

@@ -15,12 +15,13 @@ interface RunsProps {
   state: State;
   change: (part: Partial<State>, isStep?: boolean) => void;
   keys: string[];
+  colours: Record<string, number>;
   /** The state of the table that the server has told of. */
   told: number;
   learnt: (table: Table) => void;
 }
 
-export function Runs({ source, state, change, keys, told, learnt }: RunsProps) {
+export function Runs({ source, state, change, keys, colours, told, learnt }: RunsProps) {
   const [table, setTable] = useState<Table | null>(null);
   const [problem, setProblem] = useState("");
   const [top, setTop] = useState(0);
@@ -122,14 +123,14 @@ export function Runs({ source, state, change, keys, told, learnt }: RunsProps) {
               {shown.map((number) => {
                 const row = parts.current.get(Math.floor(number / PART))?.[number % PART];
                 if (!row) return <tr key={number} aria-rowindex={number + 2}><td colSpan={3 + columns.length}>…</td></tr>;
-                const at = keys.indexOf(row.key);
+                const isDrawn = keys.includes(row.key);
                 return (
                   <tr key={row.key} aria-rowindex={number + 2} class={row.key === state.open ? "open" : ""}>
                     <td>
                       <label class="choice">
-                        <input type="checkbox" checked={at >= 0} aria-label={`draw ${row.id}`}
+                        <input type="checkbox" checked={isDrawn} aria-label={`draw ${row.id}`}
                           onChange={(event) => choose(row.key, event.currentTarget.checked)} />
-                        {at >= 0 && <Swatch number={at} />}
+                        {isDrawn && <Swatch number={colours[row.key] ?? 0} />}
                       </label>
                     </td>
                     <th scope="row" title={row.name}>
