@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,15 @@ def test_the_verb_refuses_a_folder_that_is_not_there_and_a_port_in_use(
     said = capsys.readouterr().err
     assert "missing is not a folder" in said
     assert f"the board cannot listen on 127.0.0.1:{port}" in said
+
+
+def test_without_its_extra_the_verb_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "hypercorn", None)
+
+    assert main(["board", str(tmp_path)]) == 2
+    assert "pip install 'nightbus[board]'" in capsys.readouterr().err
 
 
 def test_a_key_of_a_folder_with_a_strange_name_is_not_its_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, cast
 
 import trio
@@ -47,7 +48,7 @@ def refuse_missing_packages() -> None:
     """
     for package in ("starlette", "hypercorn"):
         try:
-            __import__(package)
+            import_module(package)
         except ImportError:
             raise MissingPackageError("nightbus board", package, "board") from None
 
