@@ -76,7 +76,7 @@ def opened(browser: Any, address: str, seen: list[str]) -> Iterator[Any]:
     page.set_default_timeout(WAIT_MS)
     page.on("request", lambda request: seen.append(request.url))
     page.on("pageerror", lambda error: seen.append(f"error: {error}"))
-    page.on("console", lambda said: said.type == "error" and seen.append(f"error: {said.text}"))
+    page.on("console", lambda said: seen.extend([f"error: {said.text}"] * (said.type == "error")))
     page.goto(address)
     try:
         yield page
