@@ -210,13 +210,13 @@ def test_runs_that_nobody_asks_for_give_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(series_cache, "FEWEST_POINTS", 64)
-    cache = SeriesCache(max_bytes=20_000)
-    runs = [recorded(tmp_path, 0.1, *map(float, range(400))).folder for _ in range(30)]
+    cache = SeriesCache(max_bytes=12_000)
+    runs = [recorded(tmp_path, 0.1, *map(float, range(400))).folder for _ in range(8)]
 
     for run in runs:
         cache.read_on(run.path.name, run, 60.0)
 
-    assert cache.size_bytes <= 20_000
+    assert cache.size_bytes <= 12_000
     again, _ = cache.read_on(runs[0].path.name, runs[0], 60.0)
     assert again.series["val_loss"].values == 400
 

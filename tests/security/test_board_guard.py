@@ -227,7 +227,7 @@ def test_hostile_runs_are_answered_with_what_is_wrong_and_never_fail(tmp_path: P
     sample = make_run(tmp_path / "runs", steps=4)
     log, info = (sample.path / LOG).read_bytes(), (sample.path / "run.json").read_bytes()
     board = Asked(tmp_path)
-    for _ in range(40):
+    for _ in range(20):
         (sample.path / LOG).write_bytes(chance.choice((mutate, mutate_inside))(log, chance))
         (sample.path / "run.json").write_bytes(
             mutate_json(info, chance) if chance.random() < 0.5 else info
