@@ -243,7 +243,7 @@ class HyperparametersMixin:
             raise UsageError(
                 f"save_hyperparameters({', '.join(map(repr, unknown))}): "
                 f"{type(self).__name__}.__init__ has no such argument; it has "
-                f"{', '.join(given) or 'none'}"
+                f"{', '.join(map(str, given)) or 'none'}"
             )
 
     def _conceal(self, ignored: Iterable[str], given: Mapping[str, Any]) -> None:

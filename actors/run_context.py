@@ -120,6 +120,11 @@ class RunContext(ABC):
     def is_accumulating(self) -> bool:
         """True if there are gradients for a step to come, because an accumulation has begun."""
 
+    @property
+    @abstractmethod
+    def checkpoint_extension(self) -> str:
+        """What the names of the run's own checkpoints end in; mostly empty."""
+
     @abstractmethod
     def run_saved(self, path: Path) -> None:
         """Take note of the run's newest checkpoint, which is complete; from any thread.

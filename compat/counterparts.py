@@ -162,7 +162,14 @@ HOME_OF = {
     ),
     "find_usable_cuda_devices": ".compat.accelerators",
     **dict.fromkeys(
-        ("get_filesystem", "save_hparams_to_tags_csv", "_PATH", "_MAP_LOCATION_TYPE"),
+        (
+            "get_filesystem",
+            "load_hparams_from_yaml",
+            "save_hparams_to_tags_csv",
+            "save_hparams_to_yaml",
+            "_PATH",
+            "_MAP_LOCATION_TYPE",
+        ),
         ".compat.files",
     ),
     "HyperparametersMixin": ".actors.hyperparameters",
@@ -173,17 +180,13 @@ HOME_OF = {
     "SaveConfigCallback": ".trainer.lightning_cli.save_config",
     "load": ".compat.torch_load",
     "load_hparams_from_tags_csv": ".actors.hyperparameter_file",
-    "load_hparams_from_yaml": ".actors.hyperparameter_file",
     "rank_zero_experiment": ".loggers.logger",
-    "save_hparams_to_yaml": ".loggers.hyperparameter_yaml",
 }
 """Name -> the module that has it, for what is not in ``nightbus`` itself."""
 
 OTHER_NAME_OF = {
     "AttributeDict": "Hyperparameters",
     "load_hparams_from_tags_csv": "read_hyperparameters",
-    "load_hparams_from_yaml": "read_hyperparameters",
-    "save_hparams_to_yaml": "write_hyperparameters",
     "AbstractProfiler": "Profiler",
     "BaseProfiler": "Profiler",
     "DDPPlugin": "DDPStrategy",

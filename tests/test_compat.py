@@ -157,6 +157,8 @@ def test_names_of_checkpoints_end_as_those_of_lightning(tmp_path: Path) -> None:
         trainer.fit(module_at("lightning.pytorch.demos.boring_classes").BoringModel())  # type: ignore[attr-defined]
         saving = nb.ModelCheckpoint(tmp_path, "best", save_last=True, save_on_train_epoch_end=True)
 
+    own = trainer.run_folder.path / "checkpoints"  # type: ignore[union-attr]
+    assert [path.name for path in own.glob("*.ckpt")] == ["epoch=0-step=1.ckpt"]
     names = {"best.ckpt", "best-v1.ckpt", "last.ckpt", "last-v1.ckpt"}
     assert {path.name for path in tmp_path.glob("*.ckpt")} == names
     assert nb.OnExceptionCheckpoint(tmp_path).ckpt_path == str(tmp_path / "on_exception.ckpt")

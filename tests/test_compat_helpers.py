@@ -119,6 +119,8 @@ def test_hyperparameters_are_saved_and_loaded(tmp_path: Path) -> None:
     files: Any = saving
     files.save_hparams_to_yaml(str(tmp_path / "h.yaml"), {"rate": 0.1})
     assert files.load_hparams_from_yaml(str(tmp_path / "h.yaml")) == {"rate": 0.1}
+    found = files.load_hparams_from_yaml(tmp_path / "h.yaml", use_omegaconf=False)
+    assert type(found) is dict
 
 
 def test_hyperparameters_are_saved_and_loaded_as_tags(tmp_path: Path) -> None:

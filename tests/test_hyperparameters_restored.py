@@ -335,3 +335,17 @@ def test_a_datamodule_is_made_again_too(tmp_path: Path) -> None:
     again = Data.load_from_checkpoint(Path(str(run.log_dir)) / "checkpoints" / "last")
 
     assert again.made_with == (Conf(9), 8)
+
+
+def test_a_name_that_is_no_text_is_reported_like_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Kept(Small):
+        def __init__(self, conf: dict[Any, Any]) -> None:
+            super().__init__()
+            self.save_hyperparameters(conf)
+
+    run = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    run.fit(Kept({1: object(), 2: 2}), loader())
+
+    assert "names=1 " in capsys.readouterr().err

@@ -471,6 +471,11 @@ class TrainerProperties(DataProperties):
         """The first callback that stops training by a metric, or None."""
         return next(iter(self.early_stopping_callbacks), None)
 
+    @property
+    def checkpoint_extension(self) -> str:
+        """What the names of the run's own checkpoints end in; mostly empty."""
+        return (self.checkpoint_callback or Checkpoint).FILE_EXTENSION
+
     def run_saved(self, path: Path) -> None:
         """Take note of the run's newest checkpoint."""
         for callback in self.callbacks:

@@ -74,7 +74,9 @@ class KeptCheckpoints:
             folder: where the run's checkpoints are.
             epoch: for the name.
         """
-        name = free_name(folder / f"epoch={epoch}-step={self._context.global_step}").name
+        extension = self._context.checkpoint_extension
+        wanted = folder / f"epoch={epoch}-step={self._context.global_step}{extension}"
+        name = free_name(wanted, extension=extension).name
         agreed: str = self._context.group.broadcast("the name of a checkpoint", name)
         path = folder / agreed
         self._own.append(path)

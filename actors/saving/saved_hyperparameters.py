@@ -37,7 +37,7 @@ class SavedHyperparameters:
                 "dataclasses among the hyperparameters come back as mappings with attributes; "
                 "annotate the arguments with their classes, or call nightbus.register_type for "
                 "these",
-                names=", ".join(changed),
+                names=", ".join(map(str, changed)),
             )
         if unknown := unknown_arguments(owner):
             _log.warning(
@@ -81,7 +81,7 @@ class SavedHyperparameters:
                 "hyperparameters are not in the checkpoint, which cannot hold them or keeps no "
                 "secrets; pass them to load_from_checkpoint, or leave them out with "
                 "save_hyperparameters(ignore=...)",
-                names=", ".join(left_out),
+                names=", ".join(map(str, left_out)),
             )
         how = owner._kept_hparams
         form: dict[str, Any] = {"items": list(how.items), "shape": how.shape, "shapes": shapes}
