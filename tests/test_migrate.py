@@ -218,3 +218,45 @@ def test_programs_get_the_report_as_json(
     [left] = report["left"]
     assert (left["path"], left["line"]) == (str(tmp_path / "a.py"), 2)
     assert left["what"].startswith("CometLogger")
+
+
+def test_what_only_compat_has_is_imported_where_it_was_an_attribute_of_a_module() -> None:
+    before = """\
+    from __future__ import annotations
+    import warnings
+    import pytorch_lightning as pl
+    from lightning.pytorch import Trainer, callbacks
+
+    warnings.simplefilter("ignore", pl.utilities.warnings.PossibleUserWarning)
+    """
+    after = """\
+    from __future__ import annotations
+    import warnings
+    import nightbus as pl
+    from nightbus.compat.pytorch_lightning.utilities.warnings import PossibleUserWarning
+    from nightbus import Trainer
+    import nightbus as callbacks
+
+    warnings.simplefilter("ignore", PossibleUserWarning)
+    """
+
+    assert rewritten(dedent(before)) == dedent(after)
+    assert notes(dedent(before)) == []
+
+
+def test_it_is_left_to_do_where_its_name_is_taken() -> None:
+    source = """\
+    import pytorch_lightning as pl
+    PossibleUserWarning = pl.utilities.warnings.PossibleUserWarning
+    """
+
+    assert [line for line, _ in notes(dedent(source))] == [2]
+
+
+def test_reading_a_checkpoint_by_torch_is_left_to_look_at() -> None:
+    source = "import torch, pytorch_lightning as pl\nstate = torch.load(path)\n"
+
+    ((line, text),) = notes(source)
+
+    assert line == 2
+    assert "nightbus.load_checkpoint(path)" in text

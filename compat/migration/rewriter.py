@@ -1,7 +1,8 @@
 """Rewrites one Python source: its imports, uses of imported modules, arguments and texts."""
 
 import ast
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import libcst as cst
@@ -16,6 +17,11 @@ from libcst.metadata import (
 from ..paths import NAMES_AT, ROOTS
 from .arguments import migrated_arguments
 from .lightning_names import COMPAT, DOTTED, LightningName, lightning_name
+
+_OF_TORCH_LOAD = (
+    "torch.load: a checkpoint of nightbus is a folder; if one is read here, use "
+    "nightbus.load_checkpoint(path)"
+)
 
 
 class Note(NamedTuple):
@@ -52,7 +58,7 @@ def rewrite(source: str) -> Rewritten:
         libcst.ParserSyntaxError: it is not Python of this version.
     """
     wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
-    rewriter = _Rewriter()
+    rewriter = _Rewriter(source)
     module = wrapper.visit(rewriter)
     return Rewritten(module.code, sorted(set(rewriter.notes)))
 
@@ -60,11 +66,26 @@ def rewrite(source: str) -> Rewritten:
 class _Rewriter(cst.CSTTransformer):
     METADATA_DEPENDENCIES = (PositionProvider, QualifiedNameProvider)
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
         super().__init__()
+        self._source = source
+        self._imports: dict[str, str] = {}  # name -> the module that it is to be imported from
+        self._has_import = False  # at the top of the module
         self.notes: list[Note] = []
 
     # Imports.
+
+    def visit_Module(self, node: cst.Module) -> None:
+        self._has_import = any(_imports_of(each, ROOTS) for each in node.body)
+
+    def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
+        """Import the names that were attributes of modules, behind the first import of nightbus."""
+        if not self._imports:
+            return updated_node
+        body = [*updated_node.body]
+        first = next(i for i, each in enumerate(body) if _imports_of(each, {"nightbus", *ROOTS}))
+        added = [_from_import(module, name) for name, module in sorted(self._imports.items())]
+        return updated_node.with_changes(body=[*body[: first + 1], *added, *body[first + 1 :]])
 
     def leave_SimpleStatementLine(
         self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
@@ -148,9 +169,16 @@ class _Rewriter(cst.CSTTransformer):
         base = "nightbus" if first in ROOTS else first
         if name.is_in_facade or name.name == "__version__":
             return cst.Attribute(cst.Name(base), cst.Name(name.own_name))
+        if name.is_here and self._may_import(name):
+            self._imports[name.name] = f"{COMPAT}.{name.path}"
+            return cst.Name(name.name)
         if name.is_here:
             self._note(original_node, f"{name.name} is in {COMPAT}.{name.path}; import it there")
         return updated_node
+
+    def _may_import(self, name: LightningName) -> bool:
+        """Whether the source has an import beside which one of this name is free."""
+        return self._has_import and not re.search(rf"(?<![\w.]){name.name}\b", self._source)
 
     def _meant_is_imported_by_name(self, node: cst.Attribute, name: LightningName) -> bool:
         """Whether the attribute is one of a class or function that was imported by its name."""
@@ -158,17 +186,25 @@ class _Rewriter(cst.CSTTransformer):
         return value is not None and bool(value.name)
 
     def _meant(self, node: cst.CSTNode) -> LightningName | None:
+        dotted = self._imported_name(node)
+        return None if dotted is None else lightning_name(dotted)
+
+    def _imported_name(self, node: cst.CSTNode) -> str | None:
+        """Return the dotted name of what was imported; None of anything else."""
         found = self.get_metadata(QualifiedNameProvider, node, frozenset())
         names = found() if callable(found) else found
-        for each in names:
-            if each.source is QualifiedNameSource.IMPORT:
-                return lightning_name(each.name)
-        return None
+        imported = (each.name for each in names if each.source is QualifiedNameSource.IMPORT)
+        return next(imported, None)
+
+    def _is_of_torch(self, node: cst.CSTNode, name: str) -> bool:
+        return self._imported_name(node) == f"torch.{name}"
 
     # Arguments.
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
         name = self._meant(original_node.func)
+        if name is None and self._is_of_torch(original_node.func, "load"):
+            self._note(original_node, _OF_TORCH_LOAD)
         if name is None or name.rest or not name.is_here:
             return updated_node
         given = [(each.keyword.value, each) for each in updated_node.args if each.keyword]
@@ -212,6 +248,27 @@ class _Rewriter(cst.CSTTransformer):
     def _note(self, node: cst.CSTNode, text: str) -> None:
         position = self.get_metadata(PositionProvider, node)
         self.notes.append(Note(position.start.line, text))
+
+
+def _imports_of(statement: cst.CSTNode, packages: Collection[str]) -> bool:
+    """Return whether a line imports one of some packages, or something in it."""
+    if not isinstance(statement, cst.SimpleStatementLine):
+        return False
+    for part in statement.body:
+        modules: list[cst.CSTNode] = []
+        if isinstance(part, cst.Import):
+            modules = [each.name for each in part.names]
+        elif isinstance(part, cst.ImportFrom) and part.module and not part.relative:
+            modules = [part.module]
+        names = [get_full_name_for_node(each) or "" for each in modules]
+        if any(name.partition(".")[0] in packages for name in names):
+            return True
+    return False
+
+
+def _from_import(module: str, name: str) -> cst.SimpleStatementLine:
+    names = [cst.ImportAlias(cst.Name(name))]
+    return cst.SimpleStatementLine([cst.ImportFrom(_dotted(module), names)])
 
 
 def _imported(module: str, name: str) -> LightningName:
