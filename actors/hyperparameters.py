@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from ..bus.errors import UsageError
 from ..bus.secrets.names import is_secret_name
 from ..bus.secrets.redaction import redact_setting
+from ..bus.system.logging_setup import get_logger
 from .hyperparameter_values import (
     Hyperparameters,
     dataclass_in,
@@ -32,6 +33,8 @@ __all__ = [
     "restored_arguments",
     "unknown_arguments",
 ]
+
+_log = get_logger("nightbus.checkpoint")
 
 
 class _Kept(NamedTuple):
@@ -409,6 +412,8 @@ def restored_arguments(
         shape = {"is": form.get("shape") or "attributes"}
         arguments = {k: v for k, v in arguments.items() if k not in items}
         arguments[argument] = made_again(config, shape, hints.get(argument))
+    elif not takes_any:
+        given = _known(kind, given, parameters)
     arguments = {**arguments, **given}
     missing = [name for name in _needed(kind) if name not in arguments]
     if missing:
@@ -426,6 +431,19 @@ def restored_arguments(
             by_place.append(arguments.pop(name, parameter.default))
     has_star = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     return [*by_place, *(star if has_star else ())], arguments
+
+
+def _known(
+    kind: type, given: Mapping[str, Any], parameters: Mapping[str, Parameter]
+) -> dict[str, Any]:
+    """Return the given arguments that a class takes; the others are left out with a warning."""
+    if unknown := [name for name in given if name not in parameters]:
+        _log.warning(
+            f"load_from_checkpoint got arguments that {kind.__name__}.__init__ does not have; they "
+            "are left out",
+            names=", ".join(unknown),
+        )
+    return {name: value for name, value in given.items() if name in parameters}
 
 
 def _check_configured(kind: type, names: Sequence[str], arguments: Mapping[str, Any]) -> None:

@@ -279,3 +279,12 @@ def test_a_hyperparameter_that_was_left_out_says_why_where_it_is_looked_for(tmp_
     assert "was saved without the hyperparameter 'lock': " in caught.value.__notes__[0]
     assert str(path) in caught.value.__notes__[0]
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_an_argument_that_the_module_does_not_have_is_left_out_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(tmp_path, Sized(5))
+
+    assert Sized.load_from_checkpoint(path, dropout=0.1).hparams["hidden"] == 5
+    assert "they are left out names=dropout" in capsys.readouterr().err
