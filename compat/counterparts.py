@@ -166,7 +166,6 @@ HOME_OF = {
             "get_filesystem",
             "load_hparams_from_yaml",
             "save_hparams_to_tags_csv",
-            "save_hparams_to_yaml",
             "_PATH",
             "_MAP_LOCATION_TYPE",
         ),
@@ -181,12 +180,14 @@ HOME_OF = {
     "load": ".compat.torch_load",
     "load_hparams_from_tags_csv": ".actors.hyperparameter_file",
     "rank_zero_experiment": ".loggers.logger",
+    "save_hparams_to_yaml": ".loggers.hyperparameter_yaml",
 }
 """Name -> the module that has it, for what is not in ``nightbus`` itself."""
 
 OTHER_NAME_OF = {
     "AttributeDict": "Hyperparameters",
     "load_hparams_from_tags_csv": "read_hyperparameters",
+    "save_hparams_to_yaml": "write_hyperparameters",
     "AbstractProfiler": "Profiler",
     "BaseProfiler": "Profiler",
     "DDPPlugin": "DDPStrategy",

@@ -16,7 +16,6 @@ from ..actors.checkpoints.format import is_checkpoint
 from ..actors.hyperparameter_file import read_hyperparameters
 from ..bus.secrets.redaction import redact_setting
 from ..bus.system.paths import as_path
-from ..loggers.hyperparameter_yaml import write_hyperparameters
 
 _PATH: TypeAlias = str | os.PathLike[str]
 _MAP_LOCATION_TYPE: TypeAlias = (
@@ -79,21 +78,6 @@ def load_hparams_from_yaml(config_yaml: str | os.PathLike[str], use_omegaconf: b
     if use_omegaconf and find_spec("omegaconf") is not None:
         return import_module("omegaconf").OmegaConf.create(found)
     return found
-
-
-def save_hparams_to_yaml(
-    config_yaml: str | os.PathLike[str],
-    hparams: Mapping[Any, Any] | argparse.Namespace,
-    use_omegaconf: bool = True,
-) -> None:
-    """Write hyperparameters as YAML; secrets, recognised by name and form, are struck out.
-
-    Args:
-        config_yaml: the file.
-        hparams: the hyperparameters.
-        use_omegaconf: makes no difference: those of OmegaConf are written like others.
-    """
-    write_hyperparameters(config_yaml, hparams)
 
 
 def save_hparams_to_tags_csv(
