@@ -186,6 +186,7 @@ HOME_OF = {
 
 OTHER_NAME_OF = {
     "AttributeDict": "Hyperparameters",
+    "load": "load_checkpoint_or_file",
     "load_hparams_from_tags_csv": "read_hyperparameters",
     "save_hparams_to_yaml": "write_hyperparameters",
     "AbstractProfiler": "Profiler",

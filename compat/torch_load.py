@@ -25,21 +25,22 @@ def look_like_files() -> None:
     torch.load = _reading_folders(torch.load)
 
 
-def load(path_or_url: Any, map_location: Any = None) -> Any:
-    """Return the content of a checkpoint, or of a file of torch, as Lightning 1.x does.
+def load_checkpoint_or_file(path_or_url: Any, map_location: Any = None, **options: Any) -> Any:
+    """Return the content of a checkpoint, or of a file as ``torch.load`` does.
 
     Args:
         path_or_url: the checkpoint, a folder; or a file, or an open one.
         map_location: as for ``torch.load``.
+        **options: other arguments of ``torch.load``, for a file.
 
     Raises:
         UsageError: it is an address.
     """
     if isinstance(path_or_url, str | os.PathLike):
-        path = as_path(path_or_url)
-        if not path.is_file():
+        path = meant_checkpoint(as_path(path_or_url))
+        if is_checkpoint(path):
             return _content(path, map_location)
-    return torch.load(path_or_url, map_location)
+    return torch.load(path_or_url, map_location, **options)
 
 
 def _content(path: str | os.PathLike[str], map_location: Any) -> dict[str, Any]:

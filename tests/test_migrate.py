@@ -253,10 +253,13 @@ def test_it_is_left_to_do_where_its_name_is_taken() -> None:
     assert [line for line, _ in notes(dedent(source))] == [2]
 
 
-def test_reading_a_checkpoint_by_torch_is_left_to_look_at() -> None:
-    source = "import torch, pytorch_lightning as pl\nstate = torch.load(path)\n"
+def test_what_torch_loads_may_be_a_checkpoint() -> None:
+    before = "import torch, pytorch_lightning as pl\nstate = torch.load(path, weights_only=True)\n"
+    after = """\
+    import torch, nightbus as pl
+    from nightbus.compat.torch_load import load_checkpoint_or_file
+    state = load_checkpoint_or_file(path, weights_only=True)
+    """
 
-    ((line, text),) = notes(source)
-
-    assert line == 2
-    assert "nightbus.load_checkpoint(path)" in text
+    assert rewritten(before) == dedent(after)
+    assert notes(before) == []

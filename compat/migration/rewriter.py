@@ -18,10 +18,7 @@ from ..paths import NAMES_AT, ROOTS
 from .arguments import migrated_arguments
 from .lightning_names import COMPAT, DOTTED, LightningName, lightning_name
 
-_OF_TORCH_LOAD = (
-    "torch.load: a checkpoint of nightbus is a folder; if one is read here, use "
-    "nightbus.load_checkpoint(path)"
-)
+_LOAD = "load_checkpoint_or_file"  # in place of torch.load: a checkpoint of nightbus is a folder
 
 
 class Note(NamedTuple):
@@ -169,16 +166,16 @@ class _Rewriter(cst.CSTTransformer):
         base = "nightbus" if first in ROOTS else first
         if name.is_in_facade or name.name == "__version__":
             return cst.Attribute(cst.Name(base), cst.Name(name.own_name))
-        if name.is_here and self._may_import(name):
+        if name.is_here and self._may_import(name.name):
             self._imports[name.name] = f"{COMPAT}.{name.path}"
             return cst.Name(name.name)
         if name.is_here:
             self._note(original_node, f"{name.name} is in {COMPAT}.{name.path}; import it there")
         return updated_node
 
-    def _may_import(self, name: LightningName) -> bool:
+    def _may_import(self, name: str) -> bool:
         """Whether the source has an import beside which one of this name is free."""
-        return self._has_import and not re.search(rf"(?<![\w.]){name.name}\b", self._source)
+        return self._has_import and not re.search(rf"(?<![\w.]){name}\b", self._source)
 
     def _meant_is_imported_by_name(self, node: cst.Attribute, name: LightningName) -> bool:
         """Whether the attribute is one of a class or function that was imported by its name."""
@@ -196,15 +193,13 @@ class _Rewriter(cst.CSTTransformer):
         imported = (each.name for each in names if each.source is QualifiedNameSource.IMPORT)
         return next(imported, None)
 
-    def _is_of_torch(self, node: cst.CSTNode, name: str) -> bool:
-        return self._imported_name(node) == f"torch.{name}"
-
     # Arguments.
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
         name = self._meant(original_node.func)
-        if name is None and self._is_of_torch(original_node.func, "load"):
-            self._note(original_node, _OF_TORCH_LOAD)
+        if self._imported_name(original_node.func) == "torch.load" and self._may_import(_LOAD):
+            self._imports[_LOAD] = f"{COMPAT}.torch_load"
+            return updated_node.with_changes(func=cst.Name(_LOAD))
         if name is None or name.rest or not name.is_here:
             return updated_node
         given = [(each.keyword.value, each) for each in updated_node.args if each.keyword]
