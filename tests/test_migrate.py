@@ -263,3 +263,19 @@ def test_what_torch_loads_may_be_a_checkpoint() -> None:
 
     assert rewritten(before) == dedent(after)
     assert notes(before) == []
+
+
+def test_an_import_is_added_behind_that_of_torch_where_lightnings_is_conditional() -> None:
+    before = """\
+    import torch
+    try:
+        import lightning
+    except ImportError:
+        pass
+    state = torch.load(path)
+    """
+
+    assert rewritten(dedent(before)).splitlines()[:2] == [
+        "import torch",
+        "from nightbus.compat.torch_load import load_checkpoint_or_file",
+    ]

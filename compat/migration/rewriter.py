@@ -73,14 +73,20 @@ class _Rewriter(cst.CSTTransformer):
     # Imports.
 
     def visit_Module(self, node: cst.Module) -> None:
-        self._has_import = any(_imports_of(each, ROOTS) for each in node.body)
+        self._has_import = any(_imports_of(each, {*ROOTS, "torch"}) for each in node.body)
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
         """Import the names that were attributes of modules, behind the first import of nightbus."""
         if not self._imports:
             return updated_node
         body = [*updated_node.body]
-        first = next(i for i, each in enumerate(body) if _imports_of(each, {"nightbus", *ROOTS}))
+        found = (
+            place
+            for packages in ({"nightbus", *ROOTS}, {"torch"})
+            for place, each in enumerate(body)
+            if _imports_of(each, packages)
+        )
+        first = next(found)
         added = [_from_import(module, name) for name, module in sorted(self._imports.items())]
         return updated_node.with_changes(body=[*body[: first + 1], *added, *body[first + 1 :]])
 
