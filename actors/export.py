@@ -56,7 +56,7 @@ class ExportMixin:
                 importlib.import_module(package)
             except ImportError:
                 raise MissingPackageError("to_onnx", package, "onnx") from None
-        by_place, by_name = self._export_inputs("to_onnx", "input_sample", input_sample)
+        by_place, by_name = self._nightbus_export_inputs("to_onnx", "input_sample", input_sample)
         target: Any = Path(file_path) if isinstance(file_path, str) else file_path
         with as_exported(self) as module:
             return torch.onnx.export(module, by_place, target, kwargs=by_name, **kwargs)
@@ -91,7 +91,7 @@ class ExportMixin:
             if method == "script":
                 found = torch.jit.script(module, **kwargs)
             else:
-                by_place, by_name = self._export_inputs(
+                by_place, by_name = self._nightbus_export_inputs(
                     "to_torchscript(method='trace')", "example_inputs", example_inputs
                 )
                 inputs: dict[str, Any] = {"example_inputs": by_place}
@@ -117,7 +117,7 @@ class ExportMixin:
             " yourself, or give TensorRT the file that to_onnx() writes"
         )
 
-    def _export_inputs(
+    def _nightbus_export_inputs(
         self, function: str, argument: str, given: Any
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of ``forward``, on the module's device, as batches are moved."""

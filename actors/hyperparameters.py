@@ -139,12 +139,12 @@ class HyperparametersMixin:
             ignore_list: their names.
         """
         initial, ignored = self.hparams_initial, list(ignore_list)
-        self._hold({k: v for k, v in hyperparameters_of(self).items() if k not in ignored})
+        self._nightbus_hold({k: v for k, v in hyperparameters_of(self).items() if k not in ignored})
         kept = {name: value for name, value in initial.items() if name not in ignored}
         object.__setattr__(self, "_hparams_initial", Hyperparameters(kept))
 
     @property
-    def _kept_hparams(self) -> _Kept:
+    def _nightbus_kept_hparams(self) -> _Kept:
         found: _Kept = self.__dict__.get("_hparams_kept", _Kept())
         return found
 
@@ -176,11 +176,11 @@ class HyperparametersMixin:
             current = inspect.currentframe()
             frame = current.f_back if current else None
         calls = _calls_of_init(self, frame)
-        given = self._arguments(calls)
+        given = self._nightbus_arguments(calls)
         names = [entry for entry in args if isinstance(entry, str)]
         others = [entry for entry in args if not isinstance(entry, str)]
-        found, kept = self._items_of_config(others, calls)
-        self._check_names(names, given)
+        found, kept = self._nightbus_items_of_config(others, calls)
+        self._nightbus_check_names(names, given)
         described = _described(self, given)
         given |= described
         if not calls and not others and not dataclasses.is_dataclass(self):
@@ -195,9 +195,9 @@ class HyperparametersMixin:
         else:
             found |= given
             kept = kept._replace(star=calls[-1].star if calls else ())
-        self._conceal(ignored, given)
+        self._nightbus_conceal(ignored, given)
         held = {k: v for k, v in (hyperparameters_of(self) | found).items() if k not in ignored}
-        self._hold(held, others[0] if others else None)
+        self._nightbus_hold(held, others[0] if others else None)
         kept = kept._replace(
             items=tuple(name for name in kept.items if name in held),
             left_out=(kept.left_out | ignored) - (set(found) - ignored),
@@ -207,7 +207,7 @@ class HyperparametersMixin:
         object.__setattr__(self, "_hparams_initial", _copied(self.hparams))
         object.__setattr__(self, "_logs_hparams", logger)
 
-    def _hold(self, values: Mapping[str, Any], config: Any = None) -> None:
+    def _nightbus_hold(self, values: Mapping[str, Any], config: Any = None) -> None:
         """Make these the hyperparameters, or a configuration of OmegaConf that has just these."""
         current = self.hparams
         if is_omegaconf(config) and values.keys() == config.keys():
@@ -218,11 +218,11 @@ class HyperparametersMixin:
         else:
             object.__setattr__(self, "_hparams", Hyperparameters(values))
 
-    def _items_of_config(
+    def _nightbus_items_of_config(
         self, configs: Sequence[Any], calls: list["_Call"]
     ) -> tuple[dict[str, Any], _Kept]:
         """Return the items of a mapping, Namespace or dataclass, and how they are to be kept."""
-        kept = self._kept_hparams
+        kept = self._nightbus_kept_hparams
         for config in configs:
             if config is None:
                 continue
@@ -240,7 +240,7 @@ class HyperparametersMixin:
             return dict(items), kept
         return {}, kept
 
-    def _check_names(self, names: Sequence[str], given: Mapping[str, Any]) -> None:
+    def _nightbus_check_names(self, names: Sequence[str], given: Mapping[str, Any]) -> None:
         unknown = [name for name in names if name not in given]
         if unknown:
             raise UsageError(
@@ -249,13 +249,13 @@ class HyperparametersMixin:
                 f"{', '.join(map(str, given)) or 'none'}"
             )
 
-    def _conceal(self, ignored: Iterable[str], given: Mapping[str, Any]) -> None:
+    def _nightbus_conceal(self, ignored: Iterable[str], given: Mapping[str, Any]) -> None:
         """Keep secrets among ignored arguments from being shown."""
         for name in ignored:
             if name in given and is_secret_name(name):
                 redact_setting(name, given[name])  # so that it is removed from texts of errors
 
-    def _arguments(self, calls: list["_Call"]) -> dict[str, Any]:
+    def _nightbus_arguments(self, calls: list["_Call"]) -> dict[str, Any]:
         """Return the arguments of all running ``__init__``; those of subclasses take precedence."""
         if dataclasses.is_dataclass(self):
             return items_of(self) or {}
@@ -337,7 +337,7 @@ def unknown_arguments(owner: HyperparametersMixin) -> list[str]:
 
     These are arguments of a subclass whose base class has kept a configuration only.
     """
-    kept, known = owner._kept_hparams, hyperparameters_of(owner)
+    kept, known = owner._nightbus_kept_hparams, hyperparameters_of(owner)
     if not known:
         return []
     return [

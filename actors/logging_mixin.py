@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..bus.errors import MetricError, NotAttachedError
+from ..bus.own_names import keeps_own_names
 from ..bus.system.logging_setup import get_logger
 
 if TYPE_CHECKING:
@@ -15,13 +16,14 @@ _log = get_logger("nightbus.metrics")
 ReduceFx = str | Callable[[Any], Any]
 
 
+@keeps_own_names
 class LoggingMixin:
     """Records metrics as in Lightning; built on ``put``."""
 
     _of_run: ClassVar[tuple[str, ...]] = ("_trainer",)
     _trainer: "Trainer | None" = None
     _is_exported: bool = False  # TorchScript reads every attribute, whether it is used or not
-    _address: str
+    _nightbus_address: str
 
     @property
     def trainer(self) -> "Trainer":
@@ -125,7 +127,7 @@ class LoggingMixin:
                 return
             sync_dist = False
         trainer.metrics.log(
-            self._address,
+            self._nightbus_address,
             name,
             value,
             prog_bar,

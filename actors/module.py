@@ -416,7 +416,7 @@ class LightningModule(
         """
         toggle = self.trainer.optimization.toggle
         if optimizer_idx is None:
-            optimizer_idx = self._optimizer_idx(optimizer)
+            optimizer_idx = self._nightbus_optimizer_idx(optimizer)
         toggle.begin(optimizer_idx)
         return Toggled(toggle)
 
@@ -433,7 +433,7 @@ class LightningModule(
         """
         self.trainer.optimization.toggle.end()
 
-    def _optimizer_idx(self, optimizer: Any) -> int:
+    def _nightbus_optimizer_idx(self, optimizer: Any) -> int:
         found = self.trainer.optimization.optimizers
         wrapped = getattr(optimizer, "optimizer", optimizer)
         for idx, entry in enumerate(found):
@@ -571,7 +571,7 @@ class LightningModule(
         super()._attach(trainer)
         for part in self.modules():
             if part is not self and isinstance(part, LightningModule):
-                for name in ("_trainer", "_context", "_address"):
+                for name in ("_trainer", "_nightbus_context", "_nightbus_address"):
                     object.__setattr__(part, name, getattr(self, name))
 
 

@@ -23,6 +23,7 @@ from .media import (
     encode_text,
 )
 from .named_types import is_a
+from .own_names import keeps_own_names
 from .statistics import BusStatistics
 from .subscription import HandlerTable, Subscription, subscriptions_of
 from .system.forks import child_process
@@ -127,6 +128,7 @@ class Context(Protocol):
         """
 
 
+@keeps_own_names
 class Actor(LeavesRunBehind):
     """A unit with private state that handles one message at a time.
 
@@ -152,15 +154,15 @@ class Actor(LeavesRunBehind):
     stop_timeout_s: float = 5.0
     why_not_replayed: str = ""
     _of_run: ClassVar[tuple[str, ...]] = (
-        "_context",
-        "_address",
-        "_handler_table",
-        "_reported_lost",
+        "_nightbus_context",
+        "_nightbus_address",
+        "_nightbus_handler_table",
+        "_nightbus_reported_lost",
     )
-    _context: Context | None = None
-    _address: str = ""
-    _handler_table: HandlerTable | None = None
-    _reported_lost: frozenset[str] = frozenset()  # media whose loss was reported
+    _nightbus_context: Context | None = None
+    _nightbus_address: str = ""
+    _nightbus_handler_table: HandlerTable | None = None
+    _nightbus_reported_lost: frozenset[str] = frozenset()  # media whose loss was reported
 
     @property
     def uses_network(self) -> bool:
@@ -348,8 +350,10 @@ class Actor(LeavesRunBehind):
                 raise
             message = f"{verb}({name!r}) is lost: {type(error).__name__}: {error}"
             context.emit(Fault, type(error).__name__, message, "", verb, source=actor_name(self))
-            if name not in self._reported_lost:
-                object.__setattr__(self, "_reported_lost", self._reported_lost | {name})
+            if name not in self._nightbus_reported_lost:
+                object.__setattr__(
+                    self, "_nightbus_reported_lost", self._nightbus_reported_lost | {name}
+                )
                 _log.warning(message, actor=actor_name(self))
             return
         context.put_media(actor_name(self), name, media, destinations)
@@ -370,7 +374,7 @@ class Actor(LeavesRunBehind):
         self._require_context("emit").emit_user_event(actor_name(self), event)
 
     def _require_context(self, verb: str) -> Context:
-        if self._context is None:
+        if self._nightbus_context is None:
             called = f"{type(self).__name__}.{verb}() was called"
             if child := child_process():
                 raise OutsideRunError(
@@ -381,7 +385,7 @@ class Actor(LeavesRunBehind):
                 f"{called} outside a run; give the actor to Trainer(actors=[...]) or replay() and "
                 "call it from a hook or handler"
             )
-        return self._context
+        return self._nightbus_context
 
     # -- called by the bus --------------------------------------------------------------------
 
@@ -405,7 +409,7 @@ class Actor(LeavesRunBehind):
 
     def _hook_selection(self) -> HookSelection:
         """Return which Hook events it needs."""
-        table = self._handler_table or self._async_table()
+        table = self._nightbus_handler_table or self._async_table()
         return "all" if table.wants_hooks else "none"
 
     def _observed_hooks(self) -> set[str] | None:
@@ -416,10 +420,11 @@ class Actor(LeavesRunBehind):
         self, events: Sequence[DecodedEvent], delivered: Callable[[int], None]
     ) -> None:
         """Handle events in order, calling ``delivered`` with the next sequence number meanwhile."""
-        table = self._handler_table
+        table = self._nightbus_handler_table
         if table is None:
             table = self._async_table()
-            object.__setattr__(self, "_handler_table", table)  # also if __setattr__ is a module's
+            # not setattr: that of a module is another
+            object.__setattr__(self, "_nightbus_handler_table", table)
         handlers_of = table.handlers
         until_s = trio.current_time() + MAX_TURN_S
         for event in events:
@@ -435,7 +440,7 @@ class Actor(LeavesRunBehind):
 
 def actor_name(actor: Actor) -> str:
     """Return an actor's address."""
-    return actor._address or actor.name or type(actor).__name__.lower()
+    return actor._nightbus_address or actor.name or type(actor).__name__.lower()
 
 
 def command_handler(

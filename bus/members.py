@@ -9,6 +9,7 @@ from .errors import UsageError
 from .event_recorder import EventRecorder
 from .events import Event, Hook
 from .mail.mailbox import Mailbox
+from .own_names import refuse_taken_names
 from .post_office import PostOffice
 from .subscription import subscriptions_of
 
@@ -67,12 +68,13 @@ class Members(StaysInRun):
             The address.
 
         Raises:
-            UsageError: another actor has the address.
+            UsageError: another actor has the address, or it replaces a private method of a base.
         """
+        refuse_taken_names(actor)
         name = self._free_address(actor, address)
-        object.__setattr__(actor, "_address", name)
-        object.__setattr__(actor, "_context", self._context)
-        object.__setattr__(actor, "_handler_table", None)
+        object.__setattr__(actor, "_nightbus_address", name)
+        object.__setattr__(actor, "_nightbus_context", self._context)
+        object.__setattr__(actor, "_nightbus_handler_table", None)
         self._actors[name] = actor
         self._post_office.open_mailbox(name, actor)
         of_plain_methods = [

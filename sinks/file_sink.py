@@ -63,7 +63,7 @@ class FileSink(Sink):
         self, first_superseded: Position, replacement_start: Position, state: PlainState
     ) -> Position:
         """Have the file written anew from the log, which has all that the file had."""
-        self._good_state = None  # left by an earlier fit with the same object
+        self._nightbus_good_state = None  # left by an earlier fit with the same object
         if all(state.get(key) == value for key, value in self._where_it_is().items()):
             self._is_superseded = True
         return BEGINNING

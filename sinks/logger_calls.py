@@ -53,7 +53,7 @@ class LoggerCalls:
     """
 
     hyperparameters: Mapping[str, Any] = {}
-    _for_loggers: ForLoggers | None = None  # while it is in a run
+    _nightbus_for_loggers: ForLoggers | None = None  # while it is in a run
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Record metrics for all sinks, as ``put`` does; only on the training thread.
@@ -66,14 +66,14 @@ class LoggerCalls:
             OutsideRunError: no run is active.
             UsageError: step is not an int of at least 0.
         """
-        if self._for_loggers is None:
+        if self._nightbus_for_loggers is None:
             raise OutsideRunError(
                 f"{type(self).__name__}.log_metrics() was called outside a run; call it in a hook, "
                 "or record with self.log or self.put there"
             )
         if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 0):
             raise UsageError(f"log_metrics(step={step!r}): expected an int of at least 0")
-        self._for_loggers.record(self, metrics, step)
+        self._nightbus_for_loggers.record(self, metrics, step)
 
     def log_hyperparams(self, params: Any, metrics: Mapping[str, Any] | None = None) -> None:
         """Record hyperparameters.
@@ -97,8 +97,8 @@ class LoggerCalls:
             raise UsageError(
                 f"log_hyperparams expects a mapping or a Namespace, not {type(params).__name__}"
             )
-        if self._for_loggers is not None:
-            self._for_loggers.record_hyperparameters(self, given)
+        if self._nightbus_for_loggers is not None:
+            self._nightbus_for_loggers.record_hyperparameters(self, given)
         self.hyperparameters = {**self.hyperparameters, **given}
         if metrics:
             self.log_metrics(metrics)

@@ -47,7 +47,7 @@ class LoggerSink(Sink):
     @property
     def records_calls(self) -> bool:
         """True on the training thread of an open run."""
-        return self._for_loggers is not None and self._for_loggers.is_recording()
+        return self._nightbus_for_loggers is not None and self._nightbus_for_loggers.is_recording()
 
     def record_call(self, metrics: Mapping[str, Any], step: int | None) -> None:
         """Record metrics that the logger was called with.
@@ -56,8 +56,8 @@ class LoggerSink(Sink):
             metrics: value of each metric.
             step: their step; the current one if None.
         """
-        assert self._for_loggers is not None
-        self._for_loggers.record(self, metrics, step)
+        assert self._nightbus_for_loggers is not None
+        self._nightbus_for_loggers.record(self, metrics, step)
 
     def record_media(self, media: Mapping[str, EncodedMedia], step: int | None) -> None:
         """Record media that the logger was called with.
@@ -66,8 +66,8 @@ class LoggerSink(Sink):
             media: kind and bytes of each, by name.
             step: their step; the current one if None.
         """
-        assert self._for_loggers is not None
-        self._for_loggers.record_media(self, media, step)
+        assert self._nightbus_for_loggers is not None
+        self._nightbus_for_loggers.record_media(self, media, step)
 
     def record_hyperparameters(self, given: Mapping[str, Any]) -> None:
         """Record hyperparameters that the logger was called with.
@@ -75,8 +75,8 @@ class LoggerSink(Sink):
         Args:
             given: name -> value.
         """
-        assert self._for_loggers is not None
-        self._for_loggers.record_hyperparameters(self, given)
+        assert self._nightbus_for_loggers is not None
+        self._nightbus_for_loggers.record_hyperparameters(self, given)
 
     def write(self, batch: list[Put | Media | RunStarted | RunEnded]) -> None:
         for event in batch:

@@ -141,7 +141,7 @@ class Parquet(FileSink):
 
     def _rows_of(self, batch: list[Put]) -> Any:
         columns: list[list[Any]] = [
-            [(put.time_ns + self._wall_offset_ns) // 1000 for put in batch],
+            [(put.time_ns + self._nightbus_wall_offset_ns) // 1000 for put in batch],
             *([getattr(put, name) for put in batch] for name in self._schema.names[1:-1]),
             [float(put.value) for put in batch],
         ]

@@ -253,7 +253,7 @@ class ProgressBar(Sink):
         """Return the metrics of the whole run's log, earlier attempts included."""
         from ..bus.inspection.report import summarise
 
-        path = self._context.run_path if self._context is not None else None
+        path = self._nightbus_context.run_path if self._nightbus_context is not None else None
         if path is None:
             return {}
         try:
@@ -264,7 +264,7 @@ class ProgressBar(Sink):
 
     def _where_lines(self) -> list[str]:
         """Return where the run is, and where a run that ended early was last saved."""
-        path = self._context.run_path if self._context is not None else None
+        path = self._nightbus_context.run_path if self._nightbus_context is not None else None
         if path is None:
             return []
         path = from_here(path)

@@ -12,6 +12,7 @@ from ..bus.errors import SinkError, UsageError
 from ..bus.event_kinds import is_of_types
 from ..bus.events import Event, Fault, Hook, Media, Put, RunEnded, RunStarted
 from ..bus.log.codec import DecodedEvent, HookSelection
+from ..bus.own_names import keeps_own_names
 from ..bus.runs.cursor import PlainState, Position
 from ..bus.system.logging_setup import get_logger
 from .logger_calls import LoggerCalls
@@ -33,6 +34,7 @@ MAX_NAMES_REPORTED = 3
 _log = get_logger("nightbus.sinks")
 
 
+@keeps_own_names
 class Sink(LoggerCalls, Actor):
     """Carries events to a destination, at its own pace, live or in replay.
 
@@ -54,13 +56,13 @@ class Sink(LoggerCalls, Actor):
     poll_interval_s = 0.25
     run_id: str = ""
     attempt: int = 0
-    _good_state: PlainState | None = None
-    _run_of_state: Path | None = None
-    _wall_offset_ns: int = 0
-    _is_open: bool = False
-    _refused: tuple[tuple[str, str], ...] = ()  # error and message, not yet recorded
-    _reported_refusals: frozenset[tuple[str, ...]] = frozenset()  # names with a refused record
-    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+    _nightbus_good_state: PlainState | None = None
+    _nightbus_run_of_state: Path | None = None
+    _nightbus_wall_offset_ns: int = 0
+    _nightbus_is_open: bool = False
+    _nightbus_refused: tuple[tuple[str, str], ...] = ()  # error and message, not yet recorded
+    _nightbus_reported_refusals: frozenset[tuple[str, ...]] = frozenset()  # names of metrics
+    _nightbus_made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
     if not TYPE_CHECKING:  # so that type checkers report missing names
 
@@ -81,12 +83,12 @@ class Sink(LoggerCalls, Actor):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         sink = super().__new__(cls)
-        sink._made_with = (args, kwargs)
+        sink._nightbus_made_with = (args, kwargs)
         return sink
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copy as a new sink with the same arguments: open files are not shared."""
-        args, kwargs = self._made_with
+        args, kwargs = self._nightbus_made_with
         return _made_again, (type(self), args, kwargs)
 
     def open(self, resumed: bool) -> None:
@@ -174,11 +176,11 @@ class Sink(LoggerCalls, Actor):
         """
         which = tuple(names)
         if (
-            which in self._reported_refusals
-            or len(self._reported_refusals) >= MAX_REPORTED_REFUSALS
+            which in self._nightbus_reported_refusals
+            or len(self._nightbus_reported_refusals) >= MAX_REPORTED_REFUSALS
         ):
             return
-        self._reported_refusals |= {which}
+        self._nightbus_reported_refusals |= {which}
         names_text = ", ".join(
             repr(name[:MAX_REPORTED_REFUSALS]) for name in which[:MAX_NAMES_REPORTED]
         )
@@ -189,14 +191,15 @@ class Sink(LoggerCalls, Actor):
         )
         message = f"left out {names_text}{more} of step {step}: {error}"
         _log.warning(f"{actor_name(self)} {message}; it continues with the next")
-        self._refused += ((type(error).__name__, message),)
+        self._nightbus_refused += ((type(error).__name__, message),)
 
     def _record_refused(self) -> None:
         """Record refused records as faults, on the bus thread."""
-        refused, self._refused = self._refused, ()
+        refused, self._nightbus_refused = self._nightbus_refused, ()
+        context = self._nightbus_context
         for kind, message in refused:
-            if self._context is not None:
-                self._context.emit(Fault, kind, message, "", "write", source=actor_name(self))
+            if context is not None:
+                context.emit(Fault, kind, message, "", "write", source=actor_name(self))
 
     def wants(self, event: DecodedEvent) -> bool:
         """Return whether ``write`` gets this event."""
@@ -233,7 +236,7 @@ class Sink(LoggerCalls, Actor):
 
     def wall_ns(self, event: Event) -> int:
         """Return the wall clock of an event, in ns since 1970; the same live and in replay."""
-        return event.time_ns + self._wall_offset_ns
+        return event.time_ns + self._nightbus_wall_offset_ns
 
     # -- called by the bus --------------------------------------------------------------------
 
@@ -247,27 +250,28 @@ class Sink(LoggerCalls, Actor):
         return None
 
     async def on_start(self) -> None:
-        if self._run_of_state != self._run_path_or_none():
-            self._good_state = None  # left by another run that this sink served
-        resumed = self._good_state is not None
+        if self._nightbus_run_of_state != self._run_path_or_none():
+            self._nightbus_good_state = None  # left by another run that this sink served
+        resumed = self._nightbus_good_state is not None
         await self._in_thread(self._open, resumed)
 
     async def on_stop(self) -> None:
         await self._in_thread(self._close)
 
     def _open(self, resumed: bool) -> None:
-        if self._is_open:  # a restart
+        if self._nightbus_is_open:  # a restart
             self.close()
-        if self._good_state is not None:
-            self.load_state({k: v for k, v in self._good_state.items() if k not in _OWN_STATE})
+        good_state = self._nightbus_good_state
+        if good_state is not None:
+            self.load_state({k: v for k, v in good_state.items() if k not in _OWN_STATE})
         self.open(resumed)
-        self._is_open = True
+        self._nightbus_is_open = True
         self._after_write()
 
     def _close(self) -> None:
         self._finish()
         self.close()
-        self._is_open = False
+        self._nightbus_is_open = False
         self._remember()
 
     async def _deliver(
@@ -282,7 +286,7 @@ class Sink(LoggerCalls, Actor):
                 await self._in_thread(self._finish)  # a start ends an attempt that was killed
                 self._record_refused()
                 if type(event) is RunStarted:
-                    self._wall_offset_ns = event.wall_ns - event.time_ns
+                    self._nightbus_wall_offset_ns = event.wall_ns - event.time_ns
                     self.run_id, self.attempt = event.run, event.attempt
                     self._remember()
             if self.wants(event):
@@ -301,7 +305,7 @@ class Sink(LoggerCalls, Actor):
             await self._in_thread(self._after_write)
         else:
             await self._in_thread(self._write_and_flush, batch)
-        if self._refused:
+        if self._nightbus_refused:
             self._record_refused()
 
     def _write_and_flush(self, batch: list[DecodedEvent]) -> None:
@@ -317,16 +321,16 @@ class Sink(LoggerCalls, Actor):
         self._remember()
 
     def _remember(self) -> None:
-        self._good_state = {
+        self._nightbus_good_state = {
             **self.state(),
-            "wall_offset_ns": self._wall_offset_ns,
+            "wall_offset_ns": self._nightbus_wall_offset_ns,
             "run_id": self.run_id,
             "attempt": self.attempt,
         }
-        self._run_of_state = self._run_path_or_none()
+        self._nightbus_run_of_state = self._run_path_or_none()
 
     def _run_path_or_none(self) -> Path | None:
-        return self._context.run_path if self._context is not None else None
+        return self._nightbus_context.run_path if self._nightbus_context is not None else None
 
     async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         # Abandoned when the time to drain is over, because it may hang for ever.
@@ -334,14 +338,14 @@ class Sink(LoggerCalls, Actor):
 
     def cursor_state(self) -> PlainState:
         """Return what the cursor's file keeps besides the position."""
-        return self._good_state or {}
+        return self._nightbus_good_state or {}
 
     def load_cursor_state(self, state: PlainState) -> None:
         """Restore the state of a committed cursor."""
-        self._good_state = dict(state)
-        self._run_of_state = self._run_path_or_none()
+        self._nightbus_good_state = dict(state)
+        self._nightbus_run_of_state = self._run_path_or_none()
         try:
-            self._wall_offset_ns = int(state.get("wall_offset_ns", 0))  # type: ignore[arg-type]
+            self._nightbus_wall_offset_ns = int(state.get("wall_offset_ns", 0))  # type: ignore[arg-type]
             self.attempt = int(state.get("attempt", 0))  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             name = actor_name(self)

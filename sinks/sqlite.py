@@ -214,7 +214,7 @@ class SQLite(Sink):
             self.attempt,
             event.rank,
             event.seq,
-            event.time_ns + self._wall_offset_ns,
+            event.time_ns + self._nightbus_wall_offset_ns,
             event.stage,
             event.epoch,
             event.step,

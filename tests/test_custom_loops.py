@@ -316,7 +316,7 @@ def test_loops_of_one_name_have_addresses_of_their_own(tmp_path: Path) -> None:
     twice = Twice()
     with_loop(tmp_path, twice).fit(Small(), loader())
 
-    addresses = [loop._address for loop in twice.walk()]
+    addresses = [loop._nightbus_address for loop in twice.walk()]
     assert len(set(addresses)) == len(addresses)
     assert {"fit", "fit-2"} < set(addresses)
 

@@ -330,7 +330,7 @@ async def test_the_monitor_looks_every_so_many_seconds(autojump_clock: MockClock
             return BusStatistics({}, None, 0, 0)
 
     monitor, context = nb.BusMonitor(every_s=10.0), Context()
-    object.__setattr__(monitor, "_context", context)
+    object.__setattr__(monitor, "_nightbus_context", context)
     begin_s = trio.current_time()
 
     await monitor.on_start()

@@ -387,17 +387,21 @@ def test_a_log_after_a_run_that_failed_is_refused(tmp_path: Path) -> None:
         callback.log("mean", 1.0, on_step=False, on_epoch=True)
 
 
-def test_a_put_of_another_thread_before_the_log_is_open_is_refused(tmp_path: Path) -> None:
+def test_a_put_of_another_thread_before_the_log_is_open_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refused: list[Exception] = []
+    is_observer = nb.Actor._is_observer
 
-    class Early(Small):
-        def _is_observer(self) -> bool:  # asked when it has its address, and no log is there
+    def put_early(actor: nb.Actor) -> bool:  # asked when it has its address, and no log is there
+        if isinstance(actor, Small):
             with pytest.raises(OutsideRunError, match="before the run has begun") as caught:
-                self.put("early", 1.0)
+                actor.put("early", 1.0)
             refused.append(caught.value)
-            return super()._is_observer()
+        return is_observer(actor)
 
-    trainer(tmp_path).fit(Early(), loader())
+    monkeypatch.setattr(nb.Actor, "_is_observer", put_early)
+    trainer(tmp_path).fit(Small(), loader())
 
     assert refused
 

@@ -17,7 +17,13 @@ from ..bus.bus import Bus
 from ..bus.system.logging_setup import bound_run
 from ..loops.modes import kept_modes
 
-_TIES = ("_trainer", "_context", "_address", "_handler_table", "_for_loggers")
+_TIES = (
+    "_trainer",
+    "_nightbus_context",
+    "_nightbus_address",
+    "_nightbus_handler_table",
+    "_nightbus_for_loggers",
+)
 
 
 class BorrowedActors:
@@ -33,7 +39,7 @@ class BorrowedActors:
 
     def remember(self, actor: Actor) -> None:
         """Remember the run to which an actor belongs, before it gets an address in this one."""
-        context = actor._context
+        context = actor._nightbus_context
         if not isinstance(context, Bus) or context is self._context.bus or not context.is_open:
             return
         if actor not in [known for known, _ in self._former]:
@@ -58,7 +64,7 @@ def borrowed_module(module: LightningModule) -> Iterator[None]:
     the run that the program's log names.
     """
     with bound_run():
-        if not (isinstance(module._context, Bus) and module._context.is_open):
+        if not (isinstance(module._nightbus_context, Bus) and module._nightbus_context.is_open):
             yield
             return
         is_grad_enabled = torch.is_grad_enabled()

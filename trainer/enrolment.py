@@ -47,7 +47,7 @@ class Enrolment:
         for loop in loops:
             self._register_loop(loop)
         if function not in bus.members.addresses:
-            bus.members.add_alias(function, loops[0]._address)
+            bus.members.add_alias(function, loops[0]._nightbus_address)
         for actor in participants.beside_module:
             bus.register(actor)
         self._has_loops_of_users = any(not _is_built_in(loop) for loop in loops)
@@ -79,7 +79,7 @@ class Enrolment:
         if isinstance(actor, LoggingMixin):
             actor._attach(self._trainer)
         if isinstance(actor, Sink):
-            actor._for_loggers = self._for_loggers
+            actor._nightbus_for_loggers = self._for_loggers
 
     # -- loops -------------------------------------------------------------------------------
 
@@ -112,9 +112,9 @@ class Enrolment:
             former: the loop that it replaced, whose address it takes over; None if it was added.
         """
         bus = self._trainer.bus
-        taken_over = former is not None and former._address in bus.members.addresses
+        taken_over = former is not None and former._nightbus_address in bus.members.addresses
         for entry in loop.walk():
-            if entry._address in bus.members.addresses and entry._context is bus:
+            if entry._nightbus_address in bus.members.addresses and entry._nightbus_context is bus:
                 continue
             if entry is loop and taken_over:
                 assert former is not None

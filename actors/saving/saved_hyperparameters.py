@@ -83,7 +83,7 @@ class SavedHyperparameters:
                 "save_hyperparameters(ignore=...)",
                 names=", ".join(map(str, left_out)),
             )
-        how = owner._kept_hparams
+        how = owner._nightbus_kept_hparams
         form: dict[str, Any] = {"items": list(how.items), "shape": how.shape, "shapes": shapes}
         if how.configured:
             form["configured"] = sorted(how.configured)

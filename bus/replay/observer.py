@@ -86,7 +86,7 @@ class ReplayObserver(Observer):
 
     async def _handle(self, attempt: int, events: list[DecodedEvent]) -> None:
         """Call an actor's handlers with events one by one, each at its time."""
-        table, pace, seconds = self.actor._handler_table, self.pace, self._timeline.seconds
+        table, pace, seconds = self.actor._nightbus_handler_table, self.pace, self._timeline.seconds
         assert table is not None
         handlers_of = table.handlers
         for event in events:

@@ -23,6 +23,7 @@ from ..mail.reply import Reply
 from ..media import EncodedMedia
 from ..named_types import label_of
 from ..observer import Observer, text_of
+from ..own_names import refuse_taken_names
 from ..runs.cursor import AttemptLog, CursorFile, Position, RunReader, attempt_logs
 from ..runs.find_run import find_events
 from ..runs.flight_file import FlightFile
@@ -484,13 +485,14 @@ def _name_everyone(everyone: Sequence[Actor], host: _ReplayHost) -> None:
     """Give each actor an address of its own, and the replay as its context."""
     taken: set[str] = set()
     for actor in everyone:
+        refuse_taken_names(actor)
         name, number = actor_name(actor), 1
         while name in taken:
             number += 1
             name = f"{actor_name(actor)}-{number}"
         taken.add(name)
-        object.__setattr__(actor, "_address", name)
-        object.__setattr__(actor, "_context", host)
+        object.__setattr__(actor, "_nightbus_address", name)
+        object.__setattr__(actor, "_nightbus_context", host)
 
 
 def _refuse_network(everyone: Iterable[Actor]) -> None:
@@ -538,7 +540,7 @@ def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
     if methods or named:
         _require_hooks(host.run, [*methods, *(named or ())])
     if not methods:
-        object.__setattr__(actor, "_handler_table", table)
+        object.__setattr__(actor, "_nightbus_handler_table", table)
         return None
 
     def stop(reason: str) -> None:
@@ -547,7 +549,7 @@ def _prepare(host: _ReplayHost, actor: Actor) -> RecordedTrainer | None:
     trainer = RecordedTrainer(stop)
     if hasattr(type(actor), "_trainer"):
         object.__setattr__(actor, "_trainer", trainer)
-    object.__setattr__(actor, "_handler_table", CallbackTable(actor, trainer))
+    object.__setattr__(actor, "_nightbus_handler_table", CallbackTable(actor, trainer))
     return trainer
 
 

@@ -170,8 +170,8 @@ async def test_a_failure_at_the_start_counts_as_any_other(autojump_clock: MockCl
             self.starts += 1
             raise OSError("no network")
 
-        def _is_observer(self) -> bool:
-            return True
+        @nb.on(nb.Put)
+        async def observe(self, put: nb.Put) -> None: ...
 
     host, actor = Host(), Unready()
 
