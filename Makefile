@@ -65,10 +65,11 @@ check: ## lint, types and test-all, in this order
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test-all
 
-test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10,000 cuts, 10 million events
+test-long: $(READY) ## the long forms of tests: 10,000 schedules, 10,000 cuts, 10 million events, an accuracy
 	@NIGHTBUS_SCHEDULES=10000 $(BIN)/pytest -q tests/unit/test_mailbox.py
 	@NIGHTBUS_CUTS=10000 $(BIN)/pytest -q tests/unit/test_long_log_cut.py
 	@$(BIN)/python tests/faults/stuck_sink.py --events 10000000
+	@$(BIN)/python tests/bench/event_accuracy.py
 
 bench: $(READY) ## measure the cost of a step
 	@$(BIN)/python tests/bench/run.py

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from .bus.errors import CommandDroppedError as CommandDroppedError
     from .bus.errors import DeliveryError as DeliveryError
     from .bus.errors import MailboxFullError as MailboxFullError
+    from .bus.errors import MissingPackageError as MissingPackageError
     from .bus.errors import NightbusError as NightbusError
     from .bus.errors import NobodyInReplayError as NobodyInReplayError
     from .bus.errors import NotRecorded as NotRecorded
@@ -245,6 +246,7 @@ _HOME_OF = {
     "LightningModule": ".actors",
     "LightningOptimizer": ".actors.optimization.lightning_optimizer",
     "MailboxLimit": ".bus.mail.mailbox",
+    "MissingPackageError": ".bus.errors",
     "NightbusError": ".bus.errors",
     "NotRecorded": ".bus.errors",
     "ProgressBar": ".sinks.progress_bar",

@@ -1,6 +1,5 @@
 """Private methods of nightbus that a user's class must not replace without knowing."""
 
-from functools import cache
 from types import FunctionType
 from typing import TypeVar
 
@@ -46,7 +45,6 @@ def refuse_taken_names(actor: object) -> None:
         raise _taken(f"an object of {type(actor).__name__} sets self.{name}", name, owners[name])
 
 
-@cache
 def _owners(kind: type) -> dict[str, type]:
     """Return which base has each private method; refuse a class that replaces one."""
     ours = __name__.partition(".")[0]

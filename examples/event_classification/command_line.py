@@ -4,9 +4,10 @@ Results go to stdout, messages to stderr.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import nightbus as nb
 from examples.event_classification.hyperparameters import DEFAULTS
@@ -23,10 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 fine, 1 error, 2 the call or the data is wrong.
     """
-    options = _parser().parse_args(arguments)
-    from examples.event_classification.commands import run  # here: --help does not wait for torch
-
     try:
+        options = _parser().parse_args(arguments)
+        from examples.event_classification.commands import run  # --help does not wait for torch
+
         run(options)
     except (nb.NightbusError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -40,9 +41,38 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: object) -> None:
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
 
+    def error(self, message: str) -> NoReturn:
+        raise nb.UsageError(f"{message}; see {self.prog} --help")  # one line, as for all else
+
+
+def _from(lowest: int) -> Callable[[str], int]:
+    """Return what reads a whole number, this one or a larger."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"{text}: expected {lowest} or more")
+        return number
+
+    return read
+
+
+def _above_0(text: str) -> float:
+    """Read a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected more than 0")
+    return number
+
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m examples.event_classification",
         description="Classify what an event camera sees, in each time bin of streams.",
         epilog="Every command has --help. Times are in us or ms, as each option says.",
@@ -68,8 +98,8 @@ def _add_make(commands: "Commands") -> None:
     make.add_argument(
         "--recordings", type=int, metavar="N", help="number of recordings, 3 to 359 (all)"
     )
-    make.add_argument("--seed", type=int, default=0, help="of the camera's ways and noise (0)")
-    make.add_argument("--workers", type=int, default=2, help="processes (2)")
+    make.add_argument("--seed", type=_from(0), default=0, help="of the camera's ways and noise (0)")
+    make.add_argument("--workers", type=_from(0), default=2, help="processes (2)")
 
 
 def _add_train(commands: "Commands") -> None:
@@ -93,27 +123,30 @@ def _add_train(commands: "Commands") -> None:
         "--stop-below", type=float, metavar="MS", help="stop at a mean time to prediction below, ms"
     )
     train.add_argument(
-        "--demo-every", type=int, metavar="N", help="write videos/video#EPOCH.mp4 every N epochs"
+        "--demo-every",
+        type=_from(1),
+        metavar="N",
+        help="write videos/video#EPOCH.mp4 every N epochs",
     )
     train.add_argument("--no-bar", action="store_true", help="show no progress bar")
 
 
 def _add_hyperparameters(train: argparse.ArgumentParser) -> None:
     # argument, type, what it is; the hyperparameter has the argument's name, with underscores
-    options = [
+    options: list[tuple[str, Callable[[str], str | int | float], str]] = [
         ("--root-dir", str, "parent of runs/ and videos/"),
         ("--models", str, "name of the model: ConvRNNClassifier, LeNetClassifier, ..."),
-        ("--base", int, "channels of the model's first convolution"),
-        ("--cout", int, "width before the model's last layer"),
-        ("--epochs", int, "number of epochs"),
-        ("--batch-size", int, "number of streams"),
-        ("--num-tbins", int, "time bins of a sequence, over which gradients go back"),
-        ("--delta-t", int, "duration of a time bin, us"),
-        ("--label-delta-t", int, "take labels at multiples of this time only, us"),
+        ("--base", _from(1), "channels of the model's first convolution"),
+        ("--cout", _from(1), "width before the model's last layer"),
+        ("--epochs", _from(1), "number of epochs"),
+        ("--batch-size", _from(1), "number of streams"),
+        ("--num-tbins", _from(1), "time bins of a sequence, over which gradients go back"),
+        ("--delta-t", _from(1), "duration of a time bin, us"),
+        ("--label-delta-t", _from(1), "take labels at multiples of this time only, us"),
         ("--preprocess", str, "event tensor: histo, diff, timesurface, event_cube, ..."),
-        ("--lr", float, "highest learning rate"),
-        ("--seed", int, "of weights, order and augmentation"),
-        ("--num-workers", int, "processes of each loader"),
+        ("--lr", _above_0, "highest learning rate"),
+        ("--seed", _from(0), "of weights, order and augmentation"),
+        ("--num-workers", _from(0), "processes of each loader"),
     ]
     for argument, kind, text in options:
         default = DEFAULTS[argument[2:].replace("-", "_")]
@@ -132,7 +165,7 @@ def _add_eval(commands: "Commands") -> None:
     _add_run(evaluate)
     evaluate.add_argument("--figures", metavar="DIR", help="write the figures there, as PNG")
     evaluate.add_argument(
-        "--slowest", type=int, default=8, help="recordings to draw, slowest first (8)"
+        "--slowest", type=_from(0), default=8, help="recordings to draw, slowest first (8)"
     )
     evaluate.add_argument(
         "--forget", choices=["batch", "bin"], help="empty the model's memory at each of these"
@@ -142,12 +175,12 @@ def _add_eval(commands: "Commands") -> None:
 def _add_demo(commands: "Commands") -> None:
     demo = commands.add_parser("demo", help="write a video of what a run's model says of streams")
     _add_run(demo)
-    demo.add_argument("--num-batches", type=int, default=100, help="batches at most (100)")
+    demo.add_argument("--num-batches", type=_from(1), default=100, help="batches at most (100)")
     demo.add_argument("--no-pred", action="store_true", help="show the input and the truth alone")
     demo.add_argument("--show", action="store_true", help="show it in a window too, with OpenCV")
-    demo.add_argument("--fps", type=int, default=30, help="frames in a second (30)")
+    demo.add_argument("--fps", type=_from(1), default=30, help="frames in a second (30)")
     demo.add_argument("--root-dir", metavar="DIR", help="parent of videos/ (as in training)")
-    demo.add_argument("--epoch", type=int, default=0, help="number in the video's name (0)")
+    demo.add_argument("--epoch", type=_from(0), default=0, help="number in the video's name (0)")
 
 
 def _add_replay(commands: "Commands") -> None:

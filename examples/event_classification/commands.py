@@ -19,6 +19,7 @@ from examples.event_classification.hyperparameters import DEFAULTS, hyperparamet
 from examples.event_classification.kpis import figures_of, metrics_of, metrics_per_class
 from examples.event_classification.labels import class_names
 from examples.event_classification.lightning_model import ClassificationModel
+from examples.event_classification.plotting import new_figure
 from examples.event_classification.preprocess import channels_of
 from examples.event_classification.results import Results
 from examples.event_classification.simulate import ALL_RECORDINGS, make_recordings
@@ -101,7 +102,9 @@ def train(options: Namespace) -> None:
     )
     watch = [] if options.stop_below is None else [RightSoonEnough(options.stop_below)]
     demo = [] if options.demo_every is None else [DemoEvery(options.demo_every)]
-    data.setup("fit")  # here, so that there is no run if something is wrong with the data
+    # here, so that there is no run if something is wrong with the data, or matplotlib is missing
+    data.setup("fit")
+    new_figure(5, 4)
     trainer = nb.Trainer(
         run_name=RUN_NAME,
         default_root_dir=hparams.root_dir,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from examples.event_classification.errors import MissingExtraError
+import nightbus as nb
 from examples.event_classification.event_types import Array
 from examples.event_classification.streams import UNLABELLED, Batch, image_of
 
@@ -57,7 +57,7 @@ def frames_of(
         uint8 [height, width, 3], all of one size, both even.
 
     Raises:
-        MissingExtraError: Pillow is missing.
+        MissingPackageError: Pillow is missing.
     """
     draw = _Drawing(classes)
     for batch in batches:
@@ -85,14 +85,14 @@ class _Drawing:
         classes: names of the classes.
 
     Raises:
-        MissingExtraError: Pillow is missing.
+        MissingPackageError: Pillow is missing.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
         try:
             from PIL import Image, ImageDraw, ImageFont
         except ModuleNotFoundError:
-            raise MissingExtraError("a demo video", "pillow", "events") from None
+            raise nb.MissingPackageError("a demo video", "pillow", "events") from None
         self._image, self._draw = Image, ImageDraw
         self._font = ImageFont.load_default(12)
         self._classes = list(classes)

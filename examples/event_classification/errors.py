@@ -14,21 +14,6 @@ class ClassListError(nb.UsageError):
     """Class names of the data, of the model or of the command line do not fit together."""
 
 
-class MissingExtraError(nb.UsageError):
-    """A feature needs a package that is not installed.
-
-    Args:
-        who: the feature.
-        package: the package's name on the package index.
-        extra: the extra of nightbus that installs it.
-    """
-
-    def __init__(self, who: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{who} needs the package {package}; install it with: pip install 'nightbus[{extra}]'"
-        )
-
-
 def unknown_name(what: str, name: str, known: Iterable[str]) -> nb.UsageError:
     """Return the error for a name that is not among those known.
 

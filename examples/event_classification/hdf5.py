@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from examples.event_classification.errors import MissingExtraError, RecordingError
+import nightbus as nb
+from examples.event_classification.errors import RecordingError
 from examples.event_classification.event_types import Array
 
 SCALES = {"uint8": 255.0, "int8": 127.0}  # of quantised tensors
@@ -30,13 +31,13 @@ def read_tensors(file: Path) -> Tensors:
         file: the file.
 
     Raises:
-        MissingExtraError: h5py is missing.
+        MissingPackageError: h5py is missing.
         RecordingError: the file is damaged or of another layout.
     """
     try:
         import h5py
     except ModuleNotFoundError:
-        raise MissingExtraError(f"reading {file.name}", "h5py", "hdf5") from None
+        raise nb.MissingPackageError(f"reading {file.name}", "h5py", "hdf5") from None
     try:
         with h5py.File(file, "r") as opened:
             data = opened["data"]

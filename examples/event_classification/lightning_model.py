@@ -235,7 +235,7 @@ class ClassificationModel(nb.LightningModule):
             The video's path; without PyAV, an animated WebP.
 
         Raises:
-            MissingExtraError: Pillow is missing.
+            MissingPackageError: Pillow is missing.
         """
         settings: Any = self.hparams
         file = Path(settings.root_dir) / "videos" / f"video#{epoch}.mp4"

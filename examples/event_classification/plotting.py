@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from examples.event_classification.errors import MissingExtraError
+import nightbus as nb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,12 +16,12 @@ def new_figure(width: float, height: float) -> "Figure":
         height: in inches.
 
     Raises:
-        MissingExtraError: matplotlib is missing.
+        MissingPackageError: matplotlib is missing.
     """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        raise MissingExtraError("a figure", "matplotlib", "events") from None
+        raise nb.MissingPackageError("a figure", "matplotlib", "events") from None
     figure = Figure(figsize=(width, height), dpi=80)
     # Fixed margins: a layout that is worked out takes twice as long to draw.
     figure.subplots_adjust(left=0.8 / width, right=1 - 0.2 / width, bottom=0.6 / height)

@@ -11,7 +11,6 @@ import numpy as np
 import nightbus as nb
 from examples.event_classification.camera import DIGITS, SIZE, STEP_US, pan_along, strip_of
 from examples.event_classification.dat import write_dat
-from examples.event_classification.errors import MissingExtraError
 from examples.event_classification.event_files import LABEL_MAP
 from examples.event_classification.event_types import EVENT_BBOX, Array
 from examples.event_classification.pixels import Sensor, record
@@ -87,8 +86,8 @@ def make_recordings(
         told: called with the number of recordings done.
 
     Raises:
-        MissingExtraError: scikit-learn is missing.
-        UsageError: there are not so many scans.
+        MissingPackageError: scikit-learn is missing.
+        UsageError: there are not so many scans, or root is a file.
     """
     jobs = _jobs(root, recordings, seed)
     parts = [jobs[i : i + SIDE_BY_SIDE] for i in range(0, len(jobs), SIDE_BY_SIDE)]
@@ -111,6 +110,8 @@ def make_recordings(
 
 
 def _jobs(root: Path, recordings: int, seed: int) -> list[_Job]:
+    if root.exists() and not root.is_dir():
+        raise nb.UsageError(f"{root} is a file; expected a folder for recordings")
     if not len(SPLITS) <= recordings <= ALL_RECORDINGS:
         raise nb.UsageError(
             f"{recordings} recordings cannot be made: expected {len(SPLITS)} to {ALL_RECORDINGS}"
@@ -118,7 +119,7 @@ def _jobs(root: Path, recordings: int, seed: int) -> list[_Job]:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
-        raise MissingExtraError("making recordings", "scikit-learn", "events") from None
+        raise nb.MissingPackageError("making recordings", "scikit-learn", "events") from None
     data = load_digits()
     jobs = []
     for split, count in _shares(recordings).items():

@@ -111,6 +111,10 @@ def test_a_run_that_is_finished_has_nothing_to_resume_and_pretrains_another(
         (["train", "{root}", "--batch-size", "6"], "use a batch size of at most 5"),
         (["train", "{root}", "--classes", "rock"], "the data's classes lack rock; there are: 0, 1"),
         (["train", "{root}", "--demo-every", "0"], "expected 1 or more"),
+        (["train", "{root}", "--num-tbins", "0"], "argument --num-tbins: 0: expected 1 or more"),
+        (["train", "{root}", "--lr", "-1"], "argument --lr: -1: expected more than 0"),
+        (["train", "{root}", "--epoch", "3"], "unrecognized arguments: --epoch 3; see"),
+        (["demo", "last", "--fps", "fast"], "argument --fps: fast: expected 1 or more"),
         (["train", "--resume", "none"], "there is no run or checkpoint 'none'"),
         (["make", "made", "--recordings", "2"], "2 recordings cannot be made: expected 3 to 359"),
         (["eval", "nowhere"], "there is no run or checkpoint 'nowhere'"),
@@ -138,8 +142,21 @@ def test_data_that_is_damaged_or_incomplete_is_named(
     (root / names).write_text((recordings / names).read_text())
 
     assert "holds no recordings" in said("train", root)[2]
+    assert f"{names} is a file; expected a folder" in said("train", root / names)[2]
     (root / "train" / "0000_td.dat").write_bytes(b"RIFF")
     assert "0000_td.dat does not begin with '%'" in said("train", root)[2]
+
+
+def test_a_missing_matplotlib_is_said_before_training(
+    said: Said, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+    code, _, err = said("train", recordings, *SMALL)
+
+    assert code == 2
+    assert "a figure needs the package matplotlib; install it with: pip install" in err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("command", ["make", "train", "eval", "demo", "replay"])

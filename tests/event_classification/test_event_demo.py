@@ -14,7 +14,6 @@ from PIL import Image
 import nightbus as nb
 from examples.event_classification.data_module import ClassificationDataModule
 from examples.event_classification.demo import RIGHT, WRONG, frames_of
-from examples.event_classification.errors import MissingExtraError
 from examples.event_classification.event_types import Array
 from examples.event_classification.labels import Recording
 from examples.event_classification.lightning_model import ClassificationModel
@@ -164,7 +163,7 @@ def test_without_a_window_nothing_is_shown_and_the_frames_go_on(
 def test_pillow_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
 
-    with pytest.raises(MissingExtraError, match=r"pip install 'nightbus\[events\]'"):
+    with pytest.raises(nb.MissingPackageError, match=r"pip install 'nightbus\[events\]'"):
         drawn([[1, 1, -1]])
 
 

@@ -13,7 +13,6 @@ import nightbus as nb
 from examples.event_classification.dat import LARGEST_TIME_US, read_dat, write_dat
 from examples.event_classification.errors import (
     ClassListError,
-    MissingExtraError,
     RecordingError,
 )
 from examples.event_classification.event_files import read_events, recordings_in
@@ -282,11 +281,11 @@ def test_other_hdf5_files_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(RecordingError, match="values beyond -1 to 1"):
         read_tensors(file)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'nightbus\[hdf5\]'"):
+    with pytest.raises(nb.MissingPackageError, match=r"pip install 'nightbus\[hdf5\]'"):
         read_tensors(file)
 
 
 def test_all_errors_are_usage_errors() -> None:
     assert issubclass(RecordingError, nb.UsageError)
     assert issubclass(ClassListError, nb.UsageError)
-    assert issubclass(MissingExtraError, nb.UsageError)
+    assert issubclass(nb.MissingPackageError, nb.UsageError)

@@ -18,7 +18,7 @@ from examples.event_classification.camera import (
     pan_along,
     strip_of,
 )
-from examples.event_classification.errors import MissingExtraError, RecordingError
+from examples.event_classification.errors import RecordingError
 from examples.event_classification.event_types import Array
 from examples.event_classification.labels import read_labels
 from examples.event_classification.pixels import Sensor, record
@@ -163,5 +163,5 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(nb.UsageError, match="2 recordings cannot be made: expected 3 to 359"):
         make_recordings(tmp_path, recordings=2)
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(MissingExtraError, match=r"scikit-learn.*nightbus\[events\]"):
+    with pytest.raises(nb.MissingPackageError, match=r"scikit-learn.*nightbus\[events\]"):
         make_recordings(tmp_path, recordings=3)
