@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from ..bus.errors import CheckpointError, RankMismatchError, UsageError
 from .checkpoints.values import Flattener, decoder
 from .device import Device
 from .ranks.group import Group
+from .ranks.strategy import DDPStrategy
 from .ranks.world import World
 from .trees import as_tensors, map_tensors, move_data_to_device
 
@@ -161,6 +163,35 @@ class Collectives(StaysInRun):
         with self._exchanging("reduce_boolean_decision()") as ranks:
             decisions = ranks.gather("reduce_boolean_decision()", bool(decision))
         return sum(decisions) == len(decisions) if all else any(decisions)
+
+
+class DDPCollectives(Collectives, DDPStrategy):
+    """The collectives of a Trainer with DDP, which have the options of its strategy too.
+
+    Args:
+        options: the strategy.
+        world: which rank this is.
+        device: of this rank.
+        exchanging: as for Collectives.
+    """
+
+    def __init__(
+        self,
+        options: DDPStrategy,
+        world: World,
+        device: Device,
+        exchanging: Callable[[str], AbstractContextManager[Group]],
+    ) -> None:
+        DDPStrategy.__init__(
+            self, **{field.name: getattr(options, field.name) for field in fields(options)}
+        )
+        Collectives.__init__(self, world, device, exchanging)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 class _Stacked(torch.autograd.Function):

@@ -47,12 +47,16 @@ def with_hyperparameters_of(
     return {**state, f"{prefix}hyper_parameters": found, f"{prefix}hparams_form": form}
 
 
-def read_hyperparameters(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_hyperparameters(
+    path: str | os.PathLike[str], use_omegaconf: bool = True
+) -> dict[str, Any]:
     """Read hyperparameters from a file.
 
     Args:
         path: a YAML file with a mapping; or a CSV file with the columns ``key`` and ``value``,
             whose values are Python literals or texts.
+        use_omegaconf: accepted for code written for Lightning, without effect: what is returned is
+            a dict.
 
     Raises:
         UsageError: there is no such file, or it has something else.

@@ -32,7 +32,8 @@ class Hyperparameters(dict[str, Any]):
         except KeyError:
             known = ", ".join(self) or "none"
             raise AttributeError(
-                f"there is no hyperparameter {name!r}; expected one of: {known}"
+                f"there is no hyperparameter {name!r}; expected one of: {known}. A module has the "
+                "arguments of its own __init__, not those of a module that makes it"
             ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -10,6 +10,8 @@ from inspect import Parameter
 from types import FrameType
 from typing import Any, ClassVar, NamedTuple
 
+from torch.nn import Module
+
 from ..bus.errors import UsageError
 from ..bus.secrets.names import is_secret_name
 from ..bus.secrets.redaction import redact_setting
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 _log = get_logger("nightbus.checkpoint")
+
+
+_log = get_logger("nightbus.hyperparameters", of_all_ranks=True)
 
 
 class _Kept(NamedTuple):
@@ -198,6 +203,7 @@ class HyperparametersMixin:
         self._nightbus_conceal(ignored, given)
         held = {k: v for k, v in (hyperparameters_of(self) | found).items() if k not in ignored}
         self._nightbus_hold(held, others[0] if others else None)
+        _report_modules({name: value for name, value in found.items() if name not in ignored})
         kept = kept._replace(
             items=tuple(name for name in kept.items if name in held),
             left_out=(kept.left_out | ignored) - (set(found) - ignored),
@@ -272,6 +278,17 @@ def hyperparameters_of(owner: HyperparametersMixin) -> dict[str, Any]:
         owner: module or datamodule.
     """
     return items_of(owner.hparams) or {}
+
+
+def _report_modules(hparams: Mapping[str, Any]) -> None:
+    """Warn of modules among hyperparameters, which checkpoints have the weights of."""
+    modules = [name for name, value in hparams.items() if isinstance(value, Module)]
+    if modules:
+        _log.warning(
+            f"save_hyperparameters() got modules: {', '.join(modules)}. Their weights are in "
+            "checkpoints anyway, and checkpoints hold no objects; leave them out with "
+            f"save_hyperparameters(ignore={modules!r}), and pass them to load_from_checkpoint"
+        )
 
 
 def _copied(value: Any) -> Any:

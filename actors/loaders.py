@@ -128,6 +128,8 @@ class Loaders:
         self._reported_empty: set[str] = set()  # stages with an empty loader
         self._reported_none: set[str] = set()
         self._reported_unvalidated = False
+        self._epoch = 0
+        self._validation_since: int | None = None  # epoch for whose validation they were requested
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the loaders in copies, because they belong to a run; limits are copied."""
@@ -212,6 +214,7 @@ class Loaders:
         self._reported_empty.clear()
         self._reported_none.clear()
         self._reported_unvalidated = False
+        self._epoch, self._validation_since = 0, None
 
     def read_parts(self, group: Group) -> None:
         """Read this rank's part of the data from now on, in an order that all ranks agree on.
@@ -388,11 +391,23 @@ class Loaders:
         """
         if not resumes and self._reload_every and epoch and epoch % self._reload_every == 0:
             self.forget("train")
+        if not resumes and self._reload_every and self._validation_is_old(epoch):
             self.forget("validate")
+        self._epoch = epoch
         self.set_epoch("train", epoch)
         if not self._is_compared:
             self._is_compared = True
             self._compare_lengths()
+
+    @property
+    def requests_validation_late(self) -> bool:
+        """True if validation dataloaders are requested for validations, not when fit begins."""
+        return self._reload_every > 0
+
+    def _validation_is_old(self, epoch: int) -> bool:
+        """Return whether validation dataloaders are requested again for an epoch's validation."""
+        since = self._validation_since
+        return since is None or epoch - since >= self._reload_every
 
     def _compare_lengths(self) -> None:
         """Check that all ranks have the same number of training batches.
@@ -508,6 +523,8 @@ class Loaders:
             self._collections[stage] = as_given(found, self._evaluation[stage])
             if stage == "validate" and not alone:
                 self.check_validation()
+                if not self.sanity_checking or self.schedule.is_due_in(self._epoch):
+                    self._validation_since = self._epoch
         return self._evaluation[stage]
 
     def collection(self, stage: str, requests: bool) -> Any:
@@ -606,6 +623,7 @@ class Loaders:
             "order_seed": self._order_seed,
             "in_parts": self.in_parts,
             "schedule": self.schedule.state_dict(),
+            "validation_since": self._validation_since,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -626,6 +644,7 @@ class Loaders:
                 for part, has_workers in zip(_parts(loader), state["warm"], strict=False):
                     if has_workers:
                         keep_warm(part)
+        self._validation_since = state_dict.get("validation_since")
 
     def _take_over_order(self, state_dict: Mapping[str, Any]) -> None:
         """Read the training data in the order of the run that is resumed."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..bus.errors import MetricError, NotAttachedError
 from ..bus.own_names import keeps_own_names
 from ..bus.system.logging_setup import get_logger
+from ..bus.system.streams import notify_once
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -99,6 +100,10 @@ class LoggingMixin:
                 do.
         """
         if type(value) is dict:
+            notify_once(
+                "nightbus: log(name, value) got a dict, and records each item of it as name/key; "
+                "log_dict records them under their own names"
+            )
             for key, part in value.items():
                 self.log(
                     f"{name}/{key}",

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from ..bus.actor import Actor
 from ..bus.errors import UsageError, WeightsError
 from ..bus.system.paths import as_path
+from ..bus.system.streams import notify_once
 from .checkpoints.weight_names import load_weights
 from .checkpoints.weights_only import check_weights_only
 from .export import ExportMixin
@@ -121,6 +122,7 @@ class LightningModule(
             with explaining_left_out(state):
                 module.on_load_checkpoint(state)
         if strict is not None:
+            _report_contradiction(module, strict)
             module.strict_loading = strict
         try:
             load_weights(module, state, module.strict_loading)
@@ -586,3 +588,14 @@ LightningModule.__jit_unused_properties__ += [
 def _missing(module: LightningModule, hook: str) -> str:
     hint = similar_name(module, hook, (LightningModule,))
     return f"{type(module).__name__} must define {hook}(){hint}"
+
+
+def _report_contradiction(module: LightningModule, strict: bool) -> None:
+    """Tell that ``strict=`` holds if the module's own ``strict_loading`` says otherwise."""
+    own = module.strict_loading
+    is_own = "strict_loading" in vars(module) or type(module).strict_loading is not True
+    if is_own and own != strict:
+        notify_once(
+            f"nightbus: load_from_checkpoint(strict={strict}) holds, although "
+            f"{type(module).__name__}.strict_loading is {own}"
+        )

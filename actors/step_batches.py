@@ -1,7 +1,8 @@
 """StepBatches: the iterator of a step that fetches its batches itself."""
 
+import dis
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Fetched = tuple[Any, int, int]
 """A batch on the device, its number in the epoch, and the number of its dataloader."""
@@ -36,27 +37,34 @@ class StepBatches(Iterator[Fetched]):
             raise
 
 
+class _Source(NamedTuple):
+    fetch: Callable[[], Fetched]
+    end: Callable[[], None]
+
+
 class BatchSources:
-    """The loops that steps fetch from, a function for each step."""
+    """The loops that steps fetch from."""
 
     def __init__(self) -> None:
-        self._fetch: dict[str, Callable[[], Fetched]] = {}
+        self._of_step: dict[str, _Source] = {}
 
-    def set(self, step: str, fetch: Callable[[], Fetched]) -> None:
+    def set(self, step: str, fetch: Callable[[], Fetched], end: Callable[[], None]) -> None:
         """Have a step fetch its batches from a loop.
 
         Args:
             step: the step, such as ``training_step``.
             fetch: returns the loop's next batch, and raises StopIteration if there is none.
+            end: ends the loop after the present step, though there are more batches.
         """
-        self._fetch[step] = fetch
+        self._of_step[step] = _Source(fetch, end)
 
     def iterated(
         self, name: str, step: Callable[..., Any], arguments: Sequence[str]
     ) -> Callable[..., Any]:
         """Return a step that takes an iterator as a callable of a batch and its numbers.
 
-        If the data ends within the step, it has no output.
+        If the data ends within the step, it has no output. So if the step ends the loop by the
+        statement ``raise StopIteration``; another iterator's end in it is an error.
 
         Args:
             name: the step, such as ``training_step``.
@@ -67,12 +75,27 @@ class BatchSources:
 
         def call(batch: Any, batch_idx: int, *rest: Any) -> Any:
             dataloader_idx = 0 if loader is None else rest[loader - 2]
-            batches = StepBatches((batch, batch_idx, dataloader_idx), self._fetch[name])
+            source = self._of_step[name]
+            batches = StepBatches((batch, batch_idx, dataloader_idx), source.fetch)
             try:
                 return step(batches, batch_idx, *rest)
-            except StopIteration:
-                if not batches.ended:
+            except StopIteration as error:
+                if batches.ended:
+                    return None
+                if not _is_raised_by_statement(error):
                     raise
+                source.end()
                 return None
 
         return call
+
+
+def _is_raised_by_statement(error: BaseException) -> bool:
+    """Return whether a ``raise`` in Python code raised an error, not a call such as ``next``."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    code = trace.tb_frame.f_code.co_code
+    return code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]

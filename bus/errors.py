@@ -11,6 +11,7 @@ NightbusError
 │   ├── ArgumentTypeError   an argument is unknown, or of another type than is needed; a
 │   │                       TypeError too
 │   ├── NotAttachedError    a module or callback was never in a run; a RuntimeError too
+│   │   └── NoModuleError   a Trainer has no module to save; an AttributeError too
 │   └── ForkedChildError    a forked child tried to continue its parent's run
 ├── RunFolderError          the run's folder is missing, locked or cannot be written
 ├── LogError                the event log
@@ -107,6 +108,10 @@ class ArgumentTypeError(UsageError, TypeError):
 
 class NotAttachedError(UsageError, RuntimeError):
     """A module, datamodule or callback was asked for its Trainer, and has none."""
+
+
+class NoModuleError(NotAttachedError, AttributeError):
+    """A Trainer that has not run a module yet was asked to save it."""
 
 
 class ForkedChildError(UsageError):

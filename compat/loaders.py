@@ -10,11 +10,12 @@ from torch.utils.data import IterableDataset
 
 from ..actors.data.batch_size import sizes_of
 from ..actors.data.rng import rng_state, set_rng_state
+from ..actors.trees import map_tensors
 from ..bus.errors import UsageError
 
 
 def extract_batch_size(batch: Any) -> int:
-    """Return the number of samples of a batch.
+    """Return the number of samples of a batch; a tensor of shape () counts as one.
 
     Args:
         batch: the batch.
@@ -22,6 +23,7 @@ def extract_batch_size(batch: Any) -> int:
     Raises:
         UsageError: it has no tensors.
     """
+    batch = map_tensors(batch, lambda tensor: tensor if tensor.dim() else tensor.reshape(1))
     sizes = sizes_of(batch) if not isinstance(batch, str) else []
     if not sizes:
         raise UsageError(

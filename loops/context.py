@@ -35,7 +35,6 @@ class LoopContext(RunContext):
         predictions: collects the predictions of EvalResults.
         stops: requests to end training.
         running_loss: gets the losses for the progress bar; None without one.
-        has_deadline: max_time was given and training has begun, or it is over on another rank.
     """
 
     optimization: RunOptimization
@@ -44,7 +43,6 @@ class LoopContext(RunContext):
     predictions: Predictions
     stops: StopRequests
     running_loss: RunningLoss | None
-    has_deadline: bool
 
     @abstractmethod
     def safe_point(self) -> None:
@@ -166,8 +164,8 @@ class LoopContext(RunContext):
 
     @property
     @abstractmethod
-    def out_of_time(self) -> bool:
-        """True if max_time is over."""
+    def has_time_limit(self) -> bool:
+        """True if a Timer ends training."""
 
     @abstractmethod
     def without_gradients(self) -> AbstractContextManager[Any]:

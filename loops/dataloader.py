@@ -66,7 +66,7 @@ class DataloaderLoop(Loop):
         self.iterator, self.limit = iterator, limit
         self.dataloader_idx = dataloader_idx
         self.kind, self.names = kind, HOOK_NAMES[kind]
-        self._loop_context.wiring.sources.set(self.names.step, self.fetch)
+        self._loop_context.wiring.sources.set(self.names.step, self.fetch, self._end_with_step)
         self._fast = FastEvaluation(self, self._loop_context)
 
     def _go_fast(self) -> bool:
@@ -99,6 +99,10 @@ class DataloaderLoop(Loop):
         batch = context.metrics.batch = context.move_batch(batch, self.dataloader_idx)
         counts.started = counts.processed = counts.completed = counts.ready
         return batch, self.batch_idx, self.dataloader_idx
+
+    def _end_with_step(self) -> None:
+        """End with the present step, as one that fetches its batches has asked for."""
+        self.limit = self.batch_idx + 1
 
     def work_on(self, batch: Any) -> None:
         """Process what ``next_batch`` returned."""

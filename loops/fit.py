@@ -115,13 +115,7 @@ class FitLoop(Loop):
 
     @property
     def done(self) -> bool:
-        context = self._loop_context
-        if self.reached_limit:
-            return True
-        if context.out_of_time:
-            context.stop_reason = "max_time is over"
-            return True
-        return context.stops.any and self.may_stop
+        return self.reached_limit or (self._loop_context.stops.any and self.may_stop)
 
     @property
     def may_stop(self) -> bool:
@@ -212,7 +206,7 @@ class FitLoop(Loop):
         steps, before = self.global_step, self._steps_before
         self._steps_before = steps
         self._idle = 0 if steps > before else self._idle + max(1, self.batch_idx + 1)
-        if self.max_epochs is not None or self._loop_context.has_deadline:
+        if self.max_epochs is not None or self._loop_context.has_time_limit:
             return
         if self.max_steps > 0 and self._idle >= max(self.max_steps, _IDLE_BATCHES):
             raise UsageError(

@@ -1,10 +1,14 @@
 """ManualOptimization: runs the module's training_step, which optimizes by itself."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
+from ..actors.arguments import described
 from ..actors.metrics.results import Result
+from ..bus.errors import UsageError
 from .outputs import kept_output
 from .step_errors import exhausted
 from .training_step import TrainingStepLoop
@@ -39,6 +43,11 @@ class ManualOptimization(TrainingStepLoop):
                 output = self.training_step(batch, batch_idx, 0)
             except StopIteration as error:
                 raise exhausted("training_step") from error
+        if output is not None and not isinstance(output, Tensor | Mapping | Result):
+            raise UsageError(
+                f"training_step returned {described(output)}; in manual optimization, expected a "
+                "tensor, a dict, or nothing"
+            )
         context = self._loop_context
         if isinstance(output, Result):
             keeps = context.wiring.logs_collected_training

@@ -11,9 +11,12 @@ from ..actors.data.shard_sampler import ShardSampler
 from ..actors.optimization.progress import Progress
 from ..actors.step_arguments import check_dataloader_idx
 from ..actors.trees import on_cpu
+from ..bus.system.logging_setup import get_logger
 from .dataloader import DataloaderLoop
 from .loop import Loop
 from .modes import begin_eval_mode, kept_modes
+
+_log = get_logger("nightbus.loops", of_all_ranks=True)
 
 
 class PredictionEpochLoop(DataloaderLoop):
@@ -123,6 +126,7 @@ class PredictionLoop(Loop):
         predictions, self._predictions = self._predictions, []
         if not self.return_predictions:
             return None
+        _report_none(predictions)
         return predictions[0] if len(predictions) == 1 else predictions
 
     def teardown(self) -> None:
@@ -159,3 +163,14 @@ class PredictionLoop(Loop):
             nullcontext() if is_there else context.place.in_stage("predict"),
         ):
             return super().run(*args, **kwargs)
+
+
+def _report_none(predictions: list[list[Any]]) -> None:
+    """Warn of batches for which ``predict_step`` returned nothing."""
+    without = sum(each is None for of_loader in predictions for each in of_loader)
+    if without:
+        _log.warning(
+            f"predict_step returned None for {without} of {sum(map(len, predictions))} batches, "
+            "which is what the result has for them; if it is to return nothing, call "
+            "predict(..., return_predictions=False)"
+        )

@@ -92,9 +92,7 @@ class TrainingEpochLoop(Loop):
             and context.optimization_progress.step.total.completed >= self.max_steps
         ):
             return True
-        if context.stops.any and context.may_stop:
-            return True
-        return context.has_deadline and context.out_of_time
+        return context.stops.any and context.may_stop
 
     @property
     def resumes_epoch(self) -> bool:
@@ -142,7 +140,7 @@ class TrainingEpochLoop(Loop):
             context.wiring.begin_epoch_of_ranks()
         if context.running_loss is not None:
             context.running_loss.begin_epoch(self._limit)
-        context.wiring.sources.set("training_step", self.fetch)
+        context.wiring.sources.set("training_step", self.fetch, self._end_with_step)
         self._fast = FastTraining(self, context)
         context.announce_loop("train", self._limit, "batch")
         if resumes:
@@ -281,6 +279,11 @@ class TrainingEpochLoop(Loop):
         counts.processed += 1
         counts.completed += 1
         return batch, batch_idx, 0
+
+    def _end_with_step(self) -> None:
+        """End the epoch with the present step, as one that fetches its batches has asked for."""
+        if self._loop_context.ends_epoch_here():
+            self.is_last_batch = self._ended_early = True
 
     def _tell_of_last(self, end: CommonEnd) -> None:
         """Tell other ranks whether the batch is the last, and learn of theirs."""

@@ -76,8 +76,8 @@ class Sink(LoggerCalls, Actor):
                 message += (
                     f": {kind} is a sink, which receives what training records; record metrics "
                     "with self.log or self.put, media with self.put_image and the like, and "
-                    "hyperparameters with self.save_hyperparameters, or give a logger of "
-                    "Lightning: Trainer(logger=...)"
+                    "hyperparameters with self.save_hyperparameters, or give a logger: "
+                    "Trainer(logger=nb.TensorBoardLogger('logs'))"
                 )
             raise AttributeError(message)
 

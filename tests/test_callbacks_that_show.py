@@ -129,6 +129,20 @@ def test_a_bar_of_ones_own_sees_the_hooks_and_the_numbers_of_batches(tmp_path: P
     assert seen == [(0, 2), (1, 2), 1, 3, (4, ["loss", "v_num"])]
 
 
+def test_an_epoch_that_does_not_validate_has_no_batches_of_validation(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Counts(nb.ProgressBarBase):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            seen.append(self.total_val_batches)
+
+    options = {"num_sanity_val_steps": 0, "check_val_every_n_epoch": 2}
+    run = trainer(tmp_path, callbacks=[Counts()], max_epochs=2, **options, **SHOWS)
+    run.fit(Shows(), loader(8), loader(4))
+
+    assert seen == [0, 1]
+
+
 def test_the_trainers_own_bar_is_known_as_a_callback(tmp_path: Path) -> None:
     run = trainer(tmp_path, enable_progress_bar=True, limit_train_batches=1)
     run.fit(Shows(), loader())

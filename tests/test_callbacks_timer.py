@@ -63,6 +63,25 @@ def test_each_stage_is_measured(tmp_path: Path, clock: Clock) -> None:
     assert (callback.start_time(), callback.end_time()) == (1, 125)
 
 
+def test_each_fit_counts_anew(tmp_path: Path, clock: Clock) -> None:
+    run = trainer(tmp_path, callbacks=[callback := Timer("00:00:01:30")])
+    run.fit(Slow(clock), loader())
+    run.fit_loop.max_epochs = 2
+    run.fit(Slow(clock), loader())
+
+    assert run.global_step == 12
+    assert callback.time_elapsed() == 60
+
+
+def test_max_time_counts_on_when_a_run_is_resumed(tmp_path: Path, clock: Clock) -> None:
+    first = trainer(tmp_path, max_epochs=1, max_time="00:00:01:30")
+    first.fit(Slow(clock), loader())
+    second = trainer(tmp_path, max_epochs=5, max_time="00:00:01:30")
+    second.fit(Slow(clock), loader(), ckpt_path=last(first))
+
+    assert second.global_step == 9
+
+
 def test_there_is_no_limit_without_a_duration(tmp_path: Path, clock: Clock) -> None:
     callback = Timer()
     trainer(tmp_path, callbacks=[callback]).fit(Slow(clock), loader())

@@ -108,6 +108,7 @@ def test_an_error_of_memory_is_known() -> None:
 
 def test_sizes_of_batches() -> None:
     assert tools.data.extract_batch_size({"x": torch.zeros(7, 2)}) == 7
+    assert tools.data.extract_batch_size([torch.tensor(1.0), torch.tensor(2.0)]) == 1
     with pytest.warns(UserWarning, match="the tensors of the batch differ in size"):
         assert tools.data.extract_batch_size([torch.zeros(7, 2), torch.zeros(6)]) == 7
     with pytest.raises(nb.UsageError, match="no tensors to tell the batch_size"):

@@ -306,6 +306,34 @@ def test_dataloaders_are_asked_for_every_n_epochs(
     )
 
 
+@pytest.mark.parametrize(
+    ("sanity_steps", "validates_every", "every", "train", "val"),
+    [
+        (0, 3, 4, [0, 4, 8], [2, 8]),
+        (1, 3, 4, [0, 4, 8], [0, 2, 8]),
+        (0, 2, 1, [0, 1, 2, 3, 4, 5, 6, 7, 8], [1, 3, 5, 7]),
+        (1, 1, 5, [0, 5], [0, 5]),
+    ],
+)
+def test_those_of_validation_are_asked_for_when_one_is_due_that_long_after(
+    tmp_path: Path, sanity_steps: int, validates_every: int, every: int, train: Any, val: Any
+) -> None:
+    module = Reloads()
+    options = {"num_sanity_val_steps": sanity_steps, "check_val_every_n_epoch": validates_every}
+
+    trainer(
+        tmp_path,
+        max_epochs=9,
+        limit_train_batches=1,
+        limit_val_batches=1,
+        reload_dataloaders_every_n_epochs=every,
+        **options,
+    ).fit(module)
+
+    assert [epoch for stage, epoch in module.asked if stage == "train"] == train
+    assert [epoch for stage, epoch in module.asked if stage == "val"] == val
+
+
 def test_an_epoch_that_goes_on_asks_for_its_dataloaders_once(tmp_path: Path) -> None:
     class StopsInTheSecond(Reloads):
         def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -577,3 +577,16 @@ def test_a_module_without_an_optimizer_trains_by_hand(tmp_path: Path) -> None:
     trainer(tmp_path).fit(module, loader(8))
 
     assert torch.equal(module.net[0].bias, before + 1.0 + 1.0)  # type: ignore[index]
+
+
+def test_a_step_returns_a_tensor_a_dict_or_nothing(tmp_path: Path) -> None:
+    class Five(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return 5
+
+    with pytest.raises(nb.UsageError, match="training_step returned int; in manual optimization"):
+        trainer(tmp_path).fit(Five(), loader(4))

@@ -112,6 +112,26 @@ def test_steps_of_evaluation_and_prediction_fetch_too(tmp_path: Path) -> None:
     assert run.predict(module, loader(12)) == [[0, 1, 2]]
 
 
+def test_a_step_ends_the_epoch_by_raising_stop_iteration(tmp_path: Path) -> None:
+    class Ends(Fetches):
+        def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
+            loss = super().training_step(dataloader_iter)
+            if self.numbers[-1] == [1]:
+                raise StopIteration
+            return loss
+
+        def validation_step(self, dataloader_iter: Any) -> None:  # type: ignore[override]
+            self.log("seen", float(next(dataloader_iter)[1]), reduce_fx="max")
+            raise StopIteration
+
+    run, module = trainer(tmp_path, max_epochs=2), Ends()
+    run.fit(module, loader(), loader())
+
+    assert module.numbers == [[0], [1], [0], [1]]
+    assert (run.global_step, run.current_epoch) == (2, 2)
+    assert run.callback_metrics["seen"] == 0
+
+
 def test_another_iterators_end_is_still_an_error(tmp_path: Path) -> None:
     class Ends(Small):
         def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]

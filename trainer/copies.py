@@ -49,9 +49,9 @@ class TrainerCopies(TrainerParts):
         state["_made_with"] = metrics.log_every_n_steps, metrics.max_media_bytes
         state["_latest"] = metrics.latest()
         if self.open_run is not None:
-            state |= {"run_folder": None, "attempt": -1, "_deadline_s": None}
+            state |= {"run_folder": None, "attempt": -1}
             state |= {"should_stop": False, "stop_reason": "", "paused": False}
-            state |= {"interrupted": False, "is_training_under_way": False, "has_deadline": False}
+            state |= {"interrupted": False, "is_training_under_way": False}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -31,7 +31,6 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
         checkpoint: state of the checkpoint to resume from; None to train from scratch.
     """
     module, routes = trainer.lightning_module, trainer.routes
-    trainer.begin_max_time()
     _set_up(trainer, "fit", checkpoint)
     trainer.setup_optimizers()
     trainer.checkpointer.check_space()
@@ -51,9 +50,11 @@ def fit(trainer: TrainerParts, checkpoint: dict[str, Any] | None) -> None:
     module._attach(trainer)  # also its submodules that hooks have created
     _report_parts_in_eval_mode(module)
     _report_reached_limit(trainer)
+    _report_default_limit(trainer)
     if trainer.epoch_counter is not None:
         trainer.loaders.request_training()  # before on_train_start
-        if checkpoint is None and trainer.loaders.can_validate:
+        early = checkpoint is None and not trainer.loaders.requests_validation_late
+        if early and trainer.loaders.can_validate:
             with undrawn():  # as for the sanity check, which requests them before
                 trainer.loaders.evaluation("validate")
         _check_accumulation(trainer)
@@ -95,6 +96,17 @@ def _report_reached_limit(trainer: TrainerParts) -> None:
         "its fits; make a new Trainer for another module, or raise trainer.fit_loop.max_epochs to "
         "train further"
     )
+
+
+def _report_default_limit(trainer: TrainerParts) -> None:
+    """Warn, once a trainer, that nothing limits training but a default."""
+    if trainer.has_default_epochs and trainer.epoch_counter is trainer.fit_loop:
+        trainer.has_default_epochs = False
+        _log.warning(
+            f"neither max_epochs, max_steps nor max_time was given: training ends after "
+            f"{trainer.max_epochs} epochs; give Trainer(max_epochs=...), or max_epochs=-1 to train "
+            "until something else ends it"
+        )
 
 
 def _sanity_check(trainer: TrainerParts) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..actors.arguments import parse_max_time
 from ..actors.callback import Callback
 from ..actors.callbacks.checkpoint import Checkpoint
 from ..actors.callbacks.device_stats_monitor import DeviceStatsMonitor
@@ -14,10 +15,14 @@ from ..actors.callbacks.progress_bar import ProgressBarBase, RichProgressBar, TQ
 from ..actors.callbacks.run_checkpoint import RunCheckpoint
 from ..actors.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
 from ..actors.callbacks.terminate_on_nan import TerminateOnNaN
+from ..actors.callbacks.timer import Timer
 from ..bus.actor import Actor
 from ..bus.errors import UsageError
+from ..bus.system.logging_setup import get_logger
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.sink import Sink
+
+_log = get_logger("nightbus.trainer", of_all_ranks=True)
 
 
 def _saves_checkpoints(callback: Callback) -> bool:
@@ -110,6 +115,31 @@ class Participants:
                 "were given; leave one out"
             )
         self.callbacks.append(GradientAccumulationScheduler(scheduling))
+
+    def limit_time(self, max_time: Any) -> None:
+        """Add a Timer that ends training, unless there is one.
+
+        Args:
+            max_time: the Trainer's argument; None for no limit.
+
+        Raises:
+            UsageError: it is no duration.
+        """
+        if parse_max_time(max_time) is None:
+            return
+        if self.limits_time:
+            _log.warning(
+                f"max_time={max_time!r} has no effect: a Timer with a duration is among the "
+                "callbacks; leave one of them out"
+            )
+            return
+        self.callbacks.append(Timer(max_time))
+
+    @property
+    def limits_time(self) -> bool:
+        """True if a Timer ends training."""
+        timers = (entry for entry in self.callbacks_in_order if isinstance(entry, Timer))
+        return any(timer.time_remaining() is not None for timer in timers)
 
     def add_former(self, former: Mapping[str, Any]) -> None:
         """Add callbacks that do what arguments of Lightning 1.x ask for.

@@ -33,6 +33,7 @@ class TrainerParts(TrainerProperties):
         predict_loop: the loop that ``predict`` runs.
         fast_dev_run, deterministic, benchmark, detect_anomaly, prepare_data_per_node,
             sync_batchnorm: arguments of the Trainer.
+        has_default_epochs: max_epochs is a default of which no fit has told yet.
     """
 
     state: TrainerState
@@ -46,10 +47,11 @@ class TrainerParts(TrainerProperties):
     interrupted: bool
     fast_dev_run: bool | int
     deterministic: Any
-    benchmark: bool
+    benchmark: bool | None
     detect_anomaly: bool
     prepare_data_per_node: bool
     sync_batchnorm: bool
+    has_default_epochs: bool
     predict_loop: Any
 
     @property
@@ -83,10 +85,6 @@ class TrainerParts(TrainerProperties):
     @abstractmethod
     def enter_run(self, opened: OpenRun) -> None:
         """Use the bus and the place of a run that was opened."""
-
-    @abstractmethod
-    def begin_max_time(self) -> None:
-        """Start to count max_time, if it was given."""
 
     @abstractmethod
     def setup_optimizers(self) -> None:

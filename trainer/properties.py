@@ -21,6 +21,7 @@ from ..actors.optimization.lr_schedulers import LRSchedulerConfig
 from ..actors.optimization.progress import Progress
 from ..actors.ranks.world import World
 from ..bus.actor import Actor
+from ..bus.system.streams import notify_once
 from ..loggers.logger import Logger
 from ..loops import FitLoop
 from ..loops.optimizer import OptimizerLoop
@@ -155,6 +156,11 @@ class TrainerProperties(DataProperties):
         return self.epoch_counter is None or self.epoch_counter.may_stop
 
     @property
+    def has_time_limit(self) -> bool:
+        """True if a Timer ends training, such as that of ``max_time``."""
+        return self.participants.limits_time
+
+    @property
     def training(self) -> bool:
         """True during the training stage of ``fit``."""
         return self.function == "fit" and self.place.stage == "train"
@@ -245,7 +251,14 @@ class TrainerProperties(DataProperties):
         first = self.logger
         if isinstance(first, Logger):
             return first.log_dir or first.save_dir
-        return str(self.run_folder.path) if self.run_folder else None
+        if self.run_folder:
+            return str(self.run_folder.path)
+        if self.function is None and self.recording != "off":
+            notify_once(
+                "nightbus: trainer.log_dir is None before the first run: it is the run's folder, "
+                "which is made when the run begins"
+            )
+        return None
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -202,8 +202,6 @@ class SafePoints:
                 self._context.stops.add("should_stop", request.reason)
             elif request.kind == "do not stop":
                 self._context.stops.clear()
-            elif request.kind == "max_time":
-                self.shared.is_out_of_time = self._context.has_deadline = True
             elif request.kind == "end of epoch":
                 self._end_epoch()
             else:

@@ -26,7 +26,7 @@ from ..bus.ranks.messages import MAX_PAYLOAD_BYTES
 
 _OF_RUN = (Stop, Pause, Resume, SaveCheckpoint, RunValidation)
 
-Kind = Literal["save", "end", "stop", "do not stop", "max_time", "end of epoch", "command"]
+Kind = Literal["save", "end", "stop", "do not stop", "end of epoch", "command"]
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -71,17 +71,12 @@ class SharedRequests:
         post_office: delivers the commands among them.
         emit: records an event.
 
-    Attributes:
-        is_out_of_time: max_time was over on one rank, and all have come to the point where it
-            counts.
     """
 
     def __init__(self, link: Link, post_office: PostOffice, emit: Callable[..., None]) -> None:
         self._link, self._post_office, self._emit = link, post_office, emit
         self._own_commands: dict[str, list[tuple[str, Envelope]]] = {}  # by kinds of asks
         self._numbers = itertools.count()
-        self._has_asked_for_end = False
-        self.is_out_of_time = False
 
     def ask(self, kind: Kind, reason: str = "", number: int = 0) -> None:
         """Ask all ranks for something; the same, asked again before it is done, is one request.
@@ -92,12 +87,6 @@ class SharedRequests:
             number: of the signal that ends the run.
         """
         self._link.ask(kind, msgspec.json.encode(Request(kind, reason, number)))
-
-    def ask_for_end_of_time(self) -> None:
-        """Say that max_time is over here."""
-        if not self._has_asked_for_end:
-            self._has_asked_for_end = True
-            self.ask("max_time")
 
     def share(self, address: str, envelope: Envelope) -> bool:
         """Pass a command on, if all ranks have to handle it.

@@ -1,7 +1,6 @@
 """The Trainer: its arguments, the methods that users call, and those that loops call."""
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -16,13 +15,11 @@ from ..actors.arguments import (
     check_not_negative,
     check_seconds,
     listed,
-    parse_max_time,
     refuse_unknown_of,
 )
 from ..actors.callback import Callback
-from ..actors.callbacks.timer import Timer
 from ..actors.checkpoints.weights_only import check_weights_only
-from ..actors.collectives import Collectives
+from ..actors.collectives import Collectives, DDPCollectives
 from ..actors.data.combined_loader import CombineMode
 from ..actors.data.validation_schedule import Interval
 from ..actors.datamodule import LightningDataModule
@@ -46,7 +43,7 @@ from ..actors.saving.users_save import line_of_caller, save_for_user
 from ..actors.wiring import Wiring
 from ..bus.actor import Actor
 from ..bus.bus import Bus
-from ..bus.errors import ArgumentTypeError, UsageError
+from ..bus.errors import ArgumentTypeError, NoModuleError, UsageError
 from ..bus.events import Command, LoopAdvanced, LoopEnded, LoopStarted, Scalar
 from ..bus.log.place import Place
 from ..bus.mail.reply import Reply, check_deadline
@@ -80,6 +77,8 @@ from .tuner.former import Tunes
 
 _log = get_logger("nightbus.trainer")
 
+_DEFAULT_EPOCHS = 1000
+
 
 class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
     """Trains, validates, tests and predicts with a LightningModule, and records the run.
@@ -92,7 +91,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         min_steps: minimum number of optimizer steps; a request to stop waits until they are
             completed.
         max_time: maximum duration of training: ``"DD:HH:MM:SS"``, a timedelta, or a dict of a
-            timedelta's arguments.
+            timedelta's arguments. It adds a Timer to the callbacks, unless one with a duration is
+            among them.
         limit_train_batches: number (int) or fraction (float) of the training batches of an epoch.
         limit_val_batches: the same for validation.
         limit_test_batches: the same for testing.
@@ -124,7 +124,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             ``ddp_find_unused_parameters_true`` or a DDPStrategy.
         deterministic: use deterministic algorithms only; ``"warn"`` warns about an operation that
             has none.
-        benchmark: let cuDNN choose the fastest algorithms.
+        benchmark: let cuDNN choose the fastest algorithms by measuring them; None leaves
+            ``torch.backends.cudnn.benchmark`` as it is, or False with ``deterministic``.
         detect_anomaly: report the operation whose backward pass produced NaN; slow.
         enable_progress_bar: show progress on stderr.
         enable_model_summary: show the module's children and their sizes when fit begins.
@@ -156,7 +157,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         control: serve a socket in the run's folder for ``nightbus send``; only the owner of the
             folder can use it. A run without a folder has no socket.
         reload_dataloaders_every_n_epochs: interval in epochs at which new dataloaders are
-            requested; 0 for never.
+            requested; those of validation at the first validation that is so many epochs after
+            they were. 0 for never.
         multiple_trainloader_mode: how batches of several training loaders are combined; see
             CombinedLoader.
         prepare_data_per_node: call ``prepare_data`` on each machine; if False, on the first only.
@@ -217,7 +219,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         num_nodes: int | None = None,
         strategy: str | DDPStrategy = "auto",
         deterministic: bool | Literal["warn"] = False,
-        benchmark: bool = False,
+        benchmark: bool | None = None,
         detect_anomaly: bool = False,
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
@@ -292,8 +294,12 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self.sync_batchnorm, self.inference_mode = sync_batchnorm, inference_mode
         self.prepare_data_per_node = prepare_data_per_node
         self._set_gradients(accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm)
-        self.deterministic = check_choice("deterministic", deterministic, (True, False, "warn"))
-        self.benchmark = benchmark
+        self.deterministic = check_choice(
+            "deterministic",
+            False if deterministic is None else deterministic,
+            (True, False, "warn"),
+        )
+        self.benchmark = _checked_benchmark(benchmark, bool(deterministic))
         self.detect_anomaly = detect_anomaly
         self.drain_timeout = drain_timeout
         self.hang_timeout = check_seconds("hang_timeout", hang_timeout)
@@ -305,7 +311,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             group=checked_text("group", group, MAX_GROUP),
         )
         self.default_root_dir = as_path(default_root_dir or Path.cwd())
-        self.max_time_s = parse_max_time(max_time)
+        self.participants.limit_time(max_time)
+        self.has_default_epochs = False
         max_epochs, max_steps = self._apply_fast_dev_run(fast_dev_run, max_epochs, max_steps)
         self._set_outputs(make_sinks(sinks, logger), enable_progress_bar, enable_model_summary)
         fit_loop = FitLoop(
@@ -372,7 +379,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         """Make the parts of the trainer."""
         self.group: Group = AloneGroup()
         self.state = TrainerState(lambda: self.place)
-        self.collectives = Collectives(self.world, self.device, self._exchanging)
+        self.collectives = self._made_collectives()
         self.place = Place(self.world.rank)
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
@@ -395,6 +402,13 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             self.slurm_requeue,
         )
 
+    def _made_collectives(self) -> Collectives:
+        """Make what ``trainer.strategy`` is: a DDPStrategy too, if one was asked for or is used."""
+        is_ddp = self._arguments["strategy"] not in (None, "auto", "single_device")
+        if is_ddp or self.world.size > 1:
+            return DDPCollectives(self.ddp, self.world, self.device, self._exchanging)
+        return Collectives(self.world, self.device, self._exchanging)
+
     def _set_initial_state(self) -> None:
         """Set the attributes of a trainer that has not run yet."""
         self._module: LightningModule | None = None
@@ -410,8 +424,6 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self.interrupted = False
         self.is_training_under_way = False
         self.announced_iterations = 0  # of loops that show their iterations
-        self._deadline_s: float | None = None
-        self.has_deadline = False
 
     def _apply_fast_dev_run(
         self, fast_dev_run: bool | int, max_epochs: int | None, max_steps: int
@@ -424,16 +436,17 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             self.loaders.run_batches(batches)
             self.enable_checkpointing = False
             limits = (f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict"))
-            self._arguments |= {**dict.fromkeys(limits, batches), "num_sanity_val_steps": 0}
+            self._arguments |= {
+                **dict.fromkeys(limits, batches),
+                "num_sanity_val_steps": 0,
+                "val_check_interval": 1.0,
+                "check_val_every_n_epoch": 1,
+            }
             return 1, batches
-        has_timer = any(
-            isinstance(callback, Timer) and callback.time_remaining() is not None
-            for callback in self.callbacks
-        )
-        is_limited = has_timer or self.max_time_s is not None or max_steps not in (-1, None)
+        is_limited = self.has_time_limit or max_steps not in (-1, None)
         if max_epochs is None and not is_limited:
-            _log.info("neither max_epochs nor max_steps was given; max_epochs=1000 is used")
-            return 1000, max_steps
+            self.has_default_epochs = True
+            return _DEFAULT_EPOCHS, max_steps
         return max_epochs, max_steps
 
     # -- what users call ---------------------------------------------------------------------
@@ -679,7 +692,13 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
 
         Raises:
             CheckpointError: a value in the state cannot be saved, or the disk failed.
+            NoModuleError: no module was given yet.
         """
+        if self._module is None:
+            raise NoModuleError(
+                f"save_checkpoint({os.fspath(filepath)!r}): no module was given yet, so there is "
+                "nothing to save; call fit, validate, test or predict with one before"
+            )
         path, line = as_path(filepath), line_of_caller(1)
         save_for_user(self.checkpointer, self.group, path, weights_only, line)
 
@@ -806,9 +825,21 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         return self._module
 
     @property
-    def model(self) -> LightningModule:
-        """The module that runs, or ran last."""
-        return self.lightning_module
+    def model(self) -> LightningModule | None:
+        """The module that runs, or ran last; None before that.
+
+        Between two runs it can be assigned, for ``validate``, ``test`` and ``predict``.
+        """
+        return self._module
+
+    @model.setter
+    def model(self, model: LightningModule) -> None:
+        if self.open_run is not None:
+            raise UsageError(
+                f"trainer.model was assigned during {self.function}, which runs another module; "
+                "assign it before, or give it to the next call"
+            )
+        self._module = CallArguments(model, {"train": None}, None, None).checked().model
 
     @property
     def fit_loop(self) -> Any:
@@ -893,23 +924,6 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
     def _end_epoch_now(self) -> None:
         if self.epoch_loop is not None:
             self.epoch_loop.is_last_batch = True
-
-    def begin_max_time(self) -> None:
-        """Start to count max_time, if it was given."""
-        if self.max_time_s is not None:
-            self._deadline_s = time.monotonic() + self.max_time_s
-        self.has_deadline = self._deadline_s is not None
-
-    @property
-    def out_of_time(self) -> bool:
-        """True once max_time is over; on several ranks, once all have agreed that it is."""
-        is_over = self._deadline_s is not None and time.monotonic() > self._deadline_s
-        shared = self.safe_points.shared
-        if shared is None:
-            return is_over
-        if is_over:
-            shared.ask_for_end_of_time()
-        return shared.is_out_of_time
 
     # -- what loops call ---------------------------------------------------------------------
 
@@ -1046,3 +1060,13 @@ def _check_media_bytes(max_media_bytes: int) -> None:
             f"max_media_bytes={max_media_bytes} is too large; expected at most "
             f"{LARGEST_MEDIA_BYTES}, the maximum size in the log"
         )
+
+
+def _checked_benchmark(benchmark: bool | None, is_deterministic: bool) -> bool | None:
+    check_choice("benchmark", benchmark, (True, False, None))
+    if benchmark and is_deterministic:
+        _log.warning(
+            "benchmark=True and deterministic= were given: which algorithms cuDNN finds fastest "
+            "may differ from run to run, so that results do; leave benchmark out"
+        )
+    return False if benchmark is None and is_deterministic else benchmark

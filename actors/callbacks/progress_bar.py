@@ -85,12 +85,21 @@ class ProgressBarBase(Callback):
 
     @property
     def total_train_batches(self) -> int | float:
-        """Number of training batches of an epoch; infinite if it is not known."""
-        return self.trainer.num_training_batches
+        """Number of training batches of an epoch; infinite if it is not known.
+
+        If only ``max_steps`` limits training, at most as many as there are steps left.
+        """
+        trainer, batches = self.trainer, self.trainer.num_training_batches
+        if trainer.max_epochs == -1 and trainer.max_steps > 0:
+            return min(batches, trainer.max_steps - trainer.global_step)
+        return batches
 
     @property
     def total_val_batches(self) -> int | float:
-        """Number of batches of all validation dataloaders."""
+        """Number of batches of all validation dataloaders; 0 in an epoch that does not validate."""
+        trainer = self.trainer
+        if not trainer.loaders.schedule.is_due_in(trainer.current_epoch):
+            return 0
         return sum(self.trainer.num_val_batches)
 
     @property

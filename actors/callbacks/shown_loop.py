@@ -52,7 +52,10 @@ class ShownLoop:
         """Batches there are; None if that is not known."""
         bar = self._bar
         if self._kind == "train":
+            trainer = bar.trainer
             total = bar.total_train_batches
+            if trainer.max_epochs == -1 and trainer.max_steps > 0:  # those done are not in it
+                total = min(trainer.num_training_batches, total + self.n)
         elif self._kind == "val" and bar.trainer.sanity_checking:
             total = bar.trainer.num_sanity_val_batches[self._dataloader_idx]
         else:

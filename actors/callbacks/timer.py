@@ -20,8 +20,8 @@ _STAGES = ("train", "validate", "test", "predict", "sanity_check")
 class Timer(Callback):
     """Measures the time of each stage, and ends training after ``duration``.
 
-    A resumed run continues counting from the time in its checkpoint. Validation within training
-    counts for both stages.
+    Each ``fit`` counts anew; one that resumes a run continues from the time in the checkpoint.
+    Validation within training counts for both stages. ``Trainer(max_time=...)`` adds a Timer.
 
     Args:
         duration: maximum time of training: ``"DD:HH:MM:SS"``, a timedelta, or a dict of its
@@ -81,6 +81,10 @@ class Timer(Callback):
         return self._duration_s - self.time_elapsed(stage)
 
     # -- hooks -------------------------------------------------------------------------------
+
+    def setup(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
+        if stage == "fit":
+            self._restart(dict.fromkeys(_STAGES, 0.0))
 
     def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         self._begin("train")
@@ -148,8 +152,10 @@ class Timer(Callback):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        self._start, self._end = {}, {}
-        self._before = dict.fromkeys(_STAGES, 0.0) | state_dict["time_elapsed"]
+        self._restart(dict.fromkeys(_STAGES, 0.0) | state_dict["time_elapsed"])
+
+    def _restart(self, before: dict[str, float]) -> None:
+        self._start, self._end, self._before = {}, {}, before
 
 
 def _stage(stage: str) -> str:

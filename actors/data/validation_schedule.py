@@ -87,6 +87,14 @@ class ValidationSchedule:
         """Start counting time: training begins, or a validation is over."""
         self._validated_s = monotonic()
 
+    def is_due_in(self, epoch: int) -> bool:
+        """Return whether an epoch is one of those that validate.
+
+        Args:
+            epoch: the epoch, from 0.
+        """
+        return self.every_n_epochs is None or (epoch + 1) % self.every_n_epochs == 0
+
     def is_due(self, epoch: int, batch_idx: int, batches: int, is_last: bool) -> bool:
         """Return whether to validate after a training batch.
 
@@ -97,7 +105,7 @@ class ValidationSchedule:
             is_last: the batch is the epoch's last.
         """
         every_n, every = self.every_n_epochs, self._every
-        if every_n is not None and (epoch + 1) % every_n:
+        if not self.is_due_in(epoch):
             return False
         if self._every_s is not None:
             return monotonic() - self._validated_s >= self._every_s

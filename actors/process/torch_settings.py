@@ -9,13 +9,13 @@ import torch
 
 @contextmanager
 def torch_settings(
-    deterministic: bool | Literal["warn"], benchmark: bool, detect_anomaly: bool
+    deterministic: bool | Literal["warn"], benchmark: bool | None, detect_anomaly: bool
 ) -> Iterator[None]:
-    """Switch on the settings that are true within; others stay as they are.
+    """Have the settings within; those that are False or None stay as they are.
 
     Args:
         deterministic: use deterministic algorithms; ``warn`` only warns where there is none.
-        benchmark: let cuDNN choose algorithms by measuring them.
+        benchmark: let cuDNN choose algorithms by measuring them; if False, it does not.
         detect_anomaly: find the operation behind a NaN gradient.
 
     Returns:
@@ -27,11 +27,11 @@ def torch_settings(
             warned = torch.is_deterministic_algorithms_warn_only_enabled()
             stack.callback(torch.use_deterministic_algorithms, before, warn_only=warned)
             torch.use_deterministic_algorithms(True, warn_only=deterministic == "warn")
-        if benchmark:
+        if benchmark is not None:
             stack.callback(
                 setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark
             )
-            torch.backends.cudnn.benchmark = True
+            torch.backends.cudnn.benchmark = benchmark
         if detect_anomaly:
             stack.enter_context(torch.autograd.set_detect_anomaly(True))
         yield

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch.nn import Module
+
 from ...bus.errors import CheckpointError
 from ...bus.secrets.redaction import redact_setting
 from ...bus.secrets.texts import STRUCK_OUT
@@ -61,12 +63,15 @@ class SavedHyperparameters:
         kept: dict[str, Any] = {}
         shapes: dict[str, Any] = {}
         left_out: dict[str, str] = {}  # name -> why
+        reported = set[str]()  # by save_hyperparameters, which knows modules
         for name, given in hyperparameters_of(owner).items():
             try:
                 value, shape = carried(given, is_registered)
                 check_carried({name: value})
             except CheckpointError as error:
                 left_out[name] = str(error)
+                if isinstance(given, Module):
+                    reported.add(name)
                 continue
             kept[name] = redact_setting(name, value, registered_without_secrets)
             # == of an array is not a bool.
@@ -75,13 +80,13 @@ class SavedHyperparameters:
                 del kept[name]
             elif shape:
                 shapes[name] = shape
-        if left_out and not self._reported_left_out:
+        if set(left_out) - reported and not self._reported_left_out:
             self._reported_left_out = True
             _log.warning(
                 "hyperparameters are not in the checkpoint, which cannot hold them or keeps no "
                 "secrets; pass them to load_from_checkpoint, or leave them out with "
                 "save_hyperparameters(ignore=...)",
-                names=", ".join(map(str, left_out)),
+                names=", ".join(str(name) for name in left_out if name not in reported),
             )
         how = owner._nightbus_kept_hparams
         form: dict[str, Any] = {"items": list(how.items), "shape": how.shape, "shapes": shapes}

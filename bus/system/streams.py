@@ -58,6 +58,20 @@ def notify_user(message: str) -> None:
             os.write(STDERR, f"{message}\n".encode(errors="backslashreplace"))
 
 
+_TOLD: set[str] = set()
+
+
+def notify_once(message: str) -> None:
+    """Print a line for people on standard error, the first time that this process has it.
+
+    Args:
+        message: as for ``notify_user``.
+    """
+    if message not in _TOLD:
+        _TOLD.add(message)
+        notify_user(message)
+
+
 def keep_standard_numbers() -> None:
     """Occupy the file descriptors of standard input, output and error if a program has closed them.
 

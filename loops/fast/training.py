@@ -127,7 +127,7 @@ class FastTraining(FastTurns):
 
     def _may_be_done(self) -> bool:
         """Return whether the loop's ``done`` has to be asked."""
-        return self._context.has_deadline or 0 <= self._loop.max_steps <= self._steps.completed
+        return 0 <= self._loop.max_steps <= self._steps.completed
 
     def _train_on(self, batch: Any) -> int:
         """Train on a batch; return when it ended, in ns."""

@@ -1,0 +1,111 @@
+"""What is told at run time to people who know it otherwise, once and where it matters."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models import QUIET, Small, loader, trainer
+
+import nightbus as nb
+from nightbus.bus.system import streams
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_told() -> Iterator[None]:
+    before = set(streams._TOLD)
+    streams._TOLD.clear()
+    yield
+    streams._TOLD.update(before)
+
+
+def test_a_dict_that_is_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Logs(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("n", {"a": 1.0})
+            return super().training_step(batch, batch_idx)
+
+    trainer(tmp_path).fit(Logs(), loader())
+
+    assert capsys.readouterr().err.count("records each item of it as name/key") == 1
+
+
+def test_the_folder_before_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    run = nb.Trainer(max_epochs=1, **QUIET)
+
+    assert run.log_dir is run.log_dir is None
+    assert capsys.readouterr().err.count("trainer.log_dir is None before the first run") == 1
+
+
+def test_hyperparameters_of_another_module() -> None:
+    class Inner(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    class Outer(Small):
+        def __init__(self, width: int = 1) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.part = Inner()
+
+    with pytest.raises(AttributeError, match="not those of a module that makes it"):
+        _ = Outer().part.hparams.width
+
+
+def test_strict_that_contradicts_the_module(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Part(Small):
+        strict_loading = False
+
+    run = trainer(tmp_path)
+    run.model = Part()
+    run.validate(dataloaders=loader(4), verbose=False)
+    run.save_checkpoint(tmp_path / "saved")
+    Part.load_from_checkpoint(tmp_path / "saved", strict=False)
+    assert capsys.readouterr().err == ""
+    Part.load_from_checkpoint(tmp_path / "saved", strict=True)
+
+    assert "strict=True) holds, although Part.strict_loading is False" in capsys.readouterr().err
+
+
+def test_a_limit_that_nobody_gave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Stops(Small):
+        def on_train_start(self) -> None:
+            self.trainer.should_stop = True
+
+    run = nb.Trainer(default_root_dir=tmp_path, **QUIET)
+    run.fit(Stops(), loader(4))
+    run.fit(Stops(), loader(4))
+
+    assert capsys.readouterr().err.count("training ends after 1000 epochs") == 1
+
+
+def test_predictions_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Predicts(Small):
+        def predict_step(self, batch: Any, batch_idx: int) -> Any:
+            return batch_idx or None
+
+    run = trainer(tmp_path)
+    assert run.predict(Predicts(), loader(12)) == [None, 1, 2]
+    assert "predict_step returned None for 1 of 3 batches" in capsys.readouterr().err
+    run.predict(Predicts(), loader(12), return_predictions=False)
+    assert "predict_step" not in capsys.readouterr().err
+
+
+def test_modules_among_hyperparameters(capsys: pytest.CaptureFixture[str]) -> None:
+    class Wraps(Small):
+        def __init__(self, net: Any, width: int = 1) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    class Ignores(Small):
+        def __init__(self, net: Any, width: int = 1) -> None:
+            super().__init__()
+            self.save_hyperparameters(ignore="net")
+
+    assert list(Wraps(Small()).hparams) == ["net", "width"]
+    assert "save_hyperparameters(ignore=['net'])" in capsys.readouterr().err
+    Ignores(Small())
+    assert capsys.readouterr().err == ""

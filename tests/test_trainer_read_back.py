@@ -1,0 +1,115 @@
+"""What code reads off a Trainer, and assigns to it."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import Small, loader, trainer
+
+import nightbus as nb
+from nightbus.bus.errors import NoModuleError
+
+
+def made(**arguments: Any) -> nb.Trainer:
+    return nb.Trainer(max_epochs=1, accelerator="cpu", **arguments)
+
+
+def test_the_strategy_is_a_ddp_strategy_if_one_was_given() -> None:
+    options = nb.DDPStrategy(find_unused_parameters=True, timeout=timedelta(minutes=1))
+    strategy = made(strategy=options).strategy
+
+    assert isinstance(strategy, nb.DDPStrategy)
+    assert strategy.find_unused_parameters
+    assert strategy.timeout == timedelta(minutes=1)
+    assert strategy.broadcast([1]) == [1]
+    assert isinstance(made(strategy="ddp").strategy, nb.DDPStrategy)
+    assert not isinstance(made().strategy, nb.DDPStrategy)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, None),
+        ({"benchmark": False}, False),
+        ({"benchmark": True}, True),
+        ({"deterministic": True}, False),
+        ({"deterministic": True, "benchmark": True}, True),
+    ],
+)
+def test_deterministic_settles_benchmark_unless_it_is_given(
+    arguments: Any, expected: bool | None
+) -> None:
+    assert made(**arguments).benchmark is expected
+
+
+def test_without_benchmark_cudnn_does_not_measure_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen = []
+
+    class Sees(Small):
+        def on_train_start(self) -> None:
+            seen.append(torch.backends.cudnn.benchmark)
+
+    trainer(tmp_path, benchmark=False).fit(Sees(), loader(4))
+
+    assert seen == [False]
+    assert torch.backends.cudnn.benchmark
+
+
+def test_the_model_is_none_before_a_run_and_can_be_assigned(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    assert run.model is None
+    with pytest.raises(AttributeError, match="no module was given yet"):
+        run.save_checkpoint(tmp_path / "too-early")
+    run.model = module = Small()
+
+    assert run.lightning_module is module
+    assert run.validate(dataloaders=loader(4), verbose=False)
+    with pytest.raises(nb.UsageError, match="LightningModule, not Linear"):
+        run.model = torch.nn.Linear(1, 1)  # type: ignore[assignment]
+
+
+def test_the_model_is_not_replaced_during_a_run(tmp_path: Path) -> None:
+    class Replaces(Small):
+        def on_train_start(self) -> None:
+            self.trainer.model = Small()
+
+    with pytest.raises(nb.UsageError, match=r"trainer\.model was assigned during fit"):
+        trainer(tmp_path).fit(Replaces(), loader(4))
+
+
+def test_that_there_is_no_module_to_save_is_an_error_of_several_kinds(tmp_path: Path) -> None:
+    with pytest.raises(NoModuleError) as caught:
+        trainer(tmp_path).save_checkpoint(tmp_path / "none")
+
+    assert isinstance(caught.value, nb.UsageError | RuntimeError | AttributeError)
+
+
+def test_max_time_is_a_timer_among_the_callbacks() -> None:
+    (timer,) = [each for each in made(max_time="00:00:01:00").callbacks if _is_timer(each)]
+
+    assert timer.time_remaining() == 60
+    unlimited = nb.Trainer(max_time={"minutes": 1})
+    assert unlimited.max_epochs == -1
+
+
+def test_a_timer_with_a_duration_is_heard_before_max_time() -> None:
+    own = nb.Timer({"seconds": 5})
+    run = made(max_time="00:00:01:00", callbacks=own)
+
+    assert [each for each in run.callbacks if _is_timer(each)] == [own]
+
+
+def test_a_fast_dev_run_reads_as_what_it_does() -> None:
+    run = nb.Trainer(fast_dev_run=2, val_check_interval=5, check_val_every_n_epoch=3)
+
+    assert (run.val_check_interval, run.check_val_every_n_epoch) == (1.0, 1)
+    assert (run.limit_train_batches, run.num_sanity_val_steps, run.max_steps) == (2, 0, 2)
+
+
+def _is_timer(callback: nb.Callback) -> bool:
+    return isinstance(callback, nb.Timer)
