@@ -7,6 +7,7 @@ from ..actors.optimization.progress import Progress
 from ..bus.errors import UsageError
 from ..bus.events import RunValidation
 from ..bus.subscription import on
+from ..bus.system.streams import notify_user
 from .loop import Loop
 from .outputs import in_one
 from .training_epoch import TrainingEpochLoop
@@ -36,6 +37,7 @@ class FitLoop(Loop):
     _resumes_epoch = False  # the next epoch continues one in which a checkpoint was saved
     _finishes_epoch = False  # a checkpoint was saved in the last hooks of an epoch
     _steps_before = 0  # this epoch
+    _said_it_waits = False
     _idle = 0  # consecutive batches, of whole epochs, without an optimizer step
 
     def __init__(
@@ -130,6 +132,7 @@ class FitLoop(Loop):
 
     def reset(self) -> None:
         self._idle, self._steps_before = 0, self.global_step
+        self._said_it_waits = False
         if not self.restarting:
             self.epoch_progress.begin()
         total = self.epoch_progress.total
@@ -193,9 +196,20 @@ class FitLoop(Loop):
         self._complete_epoch(is_whole=getattr(self.epoch_loop, "is_last_batch", True))
         context.checkpointer.between_epochs()
         context.share_stops()
+        self._report_stop_that_waits()
         if context.optimization.replicas is not None:
             context.optimization.replicas.compare_weights()
         self._check_that_it_ends()
+
+    def _report_stop_that_waits(self) -> None:
+        """Tell, once a fit, that training goes on until the minimum is reached."""
+        if self._said_it_waits or not self._loop_context.stops.any or self.may_stop:
+            return
+        self._said_it_waits = True
+        notify_user(
+            f"nightbus: training is to end ({self._loop_context.stop_reason}), and goes on until "
+            f"min_epochs={self.min_epochs} and min_steps={self.min_steps} are reached"
+        )
 
     def _check_that_it_ends(self) -> None:
         """Check that there are steps, if only max_steps could end the fit.

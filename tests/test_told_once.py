@@ -82,6 +82,18 @@ def test_a_limit_that_nobody_gave(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.count("training ends after 1000 epochs") == 1
 
 
+def test_a_stop_that_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Stops(Small):
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.trainer.should_stop = True
+
+    run = trainer(tmp_path, min_epochs=3, max_epochs=5)
+    run.fit(Stops(), loader(4))
+
+    assert run.current_epoch == 3
+    assert capsys.readouterr().err.count("goes on until min_epochs=3") == 1
+
+
 def test_predictions_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Predicts(Small):
         def predict_step(self, batch: Any, batch_idx: int) -> Any:

@@ -172,6 +172,7 @@ def _scheduler_config(
     if isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
         raise UsageError(f"a scheduler's frequency is an int of at least 1, not {frequency!r}")
     config.optimizer_idx = _owner(scheduler, optimizers)
+    config.reduce_on_plateau = config.needs_metric
     return config
 
 
