@@ -50,7 +50,7 @@ def with_hyperparameters_of(
 def read_hyperparameters(
     path: str | os.PathLike[str], use_omegaconf: bool = True
 ) -> dict[str, Any]:
-    """Read hyperparameters from a file.
+    """Return the hyperparameters in a file.
 
     Args:
         path: a YAML file with a mapping; or a CSV file with the columns ``key`` and ``value``,
