@@ -12,7 +12,7 @@ from .arguments import check_at_least
 from .module import LightningModule
 from .optimization.lightning_optimizer import LightningOptimizer, OptimizerToggle
 from .optimization.lr_schedulers import LRSchedulerConfig, LRSchedulers
-from .optimization.optimizers import parse_optimizers
+from .optimization.optimizers import check_schedulers, parse_optimizers
 from .overrides import is_overridden
 from .ranks.gradients_ready import GradientsReady
 from .ranks.replicas import Kind, Replicas
@@ -87,6 +87,7 @@ class RunOptimization:
         configured = parse_optimizers(context.routes.call("configure_optimizers"))
         self.optimizers = optimizers = configured.optimizers
         self.schedulers = configured.schedulers
+        check_schedulers(self.schedulers, self.is_manual)
         if not self.is_manual:
             self._report_what_has_no_effect()
         self._cycle = configured.cycle

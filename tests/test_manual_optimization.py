@@ -590,3 +590,27 @@ def test_a_step_returns_a_tensor_a_dict_or_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(nb.UsageError, match="training_step returned int; in manual optimization"):
         trainer(tmp_path).fit(Five(), loader(4))
+
+
+def test_a_scheduler_that_is_advanced_by_hand_may_be_of_any_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Own:
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            pass
+
+    class Schedules(ByHand):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            return [optimizer], [{"scheduler": Own(), "monitor": "train_loss"}]
+
+    class Automatic(Schedules):
+        automatic_optimization = True
+
+    trainer(tmp_path).fit(Schedules(), loader(4))
+    assert "monitor of Own have no effect" in capsys.readouterr().err
+    with pytest.raises(nb.UsageError, match="Own is not a scheduler: it has no step"):
+        trainer(tmp_path).fit(Automatic(), loader(4))

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
@@ -97,6 +96,29 @@ def _check_optimizers(entries: Sequence[Any]) -> None:
             )
 
 
+def check_schedulers(configs: Sequence[LRSchedulerConfig], is_manual: bool) -> None:
+    """Refuse schedulers that cannot be advanced, and warn of options that nobody will read.
+
+    Args:
+        configs: the schedulers of a run.
+        is_manual: the module's own code advances them.
+
+    Raises:
+        UsageError: one has no ``step``, and is to be advanced.
+    """
+    for config in configs:
+        kind = type(config.scheduler).__name__
+        if not is_manual and not hasattr(config.scheduler, "step"):
+            raise UsageError(f"{kind} is not a scheduler: it has no step()")
+        options = {"monitor": None, "frequency": 1, "strict": True}
+        given = [name for name, default in options.items() if getattr(config, name) != default]
+        if is_manual and given:
+            _log.warning(
+                f"{', '.join(given)} of {kind} have no effect: in manual optimization your code "
+                "advances schedulers, self.lr_schedulers().step(...)"
+            )
+
+
 def _from_dicts(entries: Sequence[Mapping[str, Any]]) -> ConfiguredOptimizers:
     for entry in entries:
         unknown = set(entry) - _OPTIMIZER_KEYS
@@ -164,8 +186,6 @@ def _scheduler_config(
         raise UsageError(
             f"the type {scheduler.__name__} is not a scheduler; return an instance of it"
         )
-    if not isinstance(scheduler, LRScheduler) and not hasattr(scheduler, "step"):
-        raise UsageError(f"{type(scheduler).__name__} is not a scheduler: it has no step()")
     if config.interval not in ("epoch", "step"):
         raise UsageError(f"a scheduler's interval is 'epoch' or 'step', not {config.interval!r}")
     frequency: Any = config.frequency
