@@ -96,7 +96,7 @@ def test_a_stop_that_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_predictions_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Predicts(Small):
-        def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
             return batch_idx or None
 
     run = trainer(tmp_path)

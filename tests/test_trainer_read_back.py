@@ -18,12 +18,13 @@ def made(**arguments: Any) -> nb.Trainer:
 
 def test_the_strategy_is_a_ddp_strategy_if_one_was_given() -> None:
     options = nb.DDPStrategy(find_unused_parameters=True, timeout=timedelta(minutes=1))
-    strategy = made(strategy=options).strategy
+    run = made(strategy=options)
 
-    assert isinstance(strategy, nb.DDPStrategy)
-    assert strategy.find_unused_parameters
-    assert strategy.timeout == timedelta(minutes=1)
-    assert strategy.broadcast([1]) == [1]
+    assert isinstance(run.strategy, nb.DDPStrategy)
+    assert run.strategy.find_unused_parameters
+    assert run.strategy.timeout == timedelta(minutes=1)
+    collectives: Any = run.strategy
+    assert collectives.broadcast([1]) == [1]
     assert isinstance(made(strategy="ddp").strategy, nb.DDPStrategy)
     assert not isinstance(made().strategy, nb.DDPStrategy)
 
@@ -90,7 +91,7 @@ def test_that_there_is_no_module_to_save_is_an_error_of_several_kinds(tmp_path: 
 
 
 def test_max_time_is_a_timer_among_the_callbacks() -> None:
-    (timer,) = [each for each in made(max_time="00:00:01:00").callbacks if _is_timer(each)]
+    (timer,) = _timers(made(max_time="00:00:01:00"))
 
     assert timer.time_remaining() == 60
     unlimited = nb.Trainer(max_time={"minutes": 1})
@@ -101,7 +102,7 @@ def test_a_timer_with_a_duration_is_heard_before_max_time() -> None:
     own = nb.Timer({"seconds": 5})
     run = made(max_time="00:00:01:00", callbacks=own)
 
-    assert [each for each in run.callbacks if _is_timer(each)] == [own]
+    assert _timers(run) == [own]
 
 
 def test_a_fast_dev_run_reads_as_what_it_does() -> None:
@@ -111,5 +112,5 @@ def test_a_fast_dev_run_reads_as_what_it_does() -> None:
     assert (run.limit_train_batches, run.num_sanity_val_steps, run.max_steps) == (2, 0, 2)
 
 
-def _is_timer(callback: nb.Callback) -> bool:
-    return isinstance(callback, nb.Timer)
+def _timers(run: nb.Trainer) -> list[nb.Timer]:
+    return [each for each in run.callbacks if isinstance(each, nb.Timer)]
