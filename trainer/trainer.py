@@ -825,7 +825,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         return self._module
 
     @property
-    def model(self) -> LightningModule | None:
+    def model(self) -> Any:
         """The module that runs, or ran last; None before that.
 
         Between two runs it can be assigned, for ``validate``, ``test`` and ``predict``.
