@@ -282,7 +282,7 @@ def hyperparameters_of(owner: HyperparametersMixin) -> dict[str, Any]:
 
 def _report_modules(hparams: Mapping[str, Any]) -> None:
     """Warn of modules among hyperparameters, which checkpoints have the weights of."""
-    modules = [name for name, value in hparams.items() if isinstance(value, Module)]
+    modules = [str(name) for name, value in hparams.items() if isinstance(value, Module)]
     if modules:
         _log.warning(
             f"save_hyperparameters() got modules: {', '.join(modules)}. Their weights are in "
