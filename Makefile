@@ -18,9 +18,10 @@ VERSIONS ?= oldest
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo events-demo test test-all test-long fuzz faults faults-of-ranks kill-trials simulate simulate-ranks schemas \
-	lint format types check bench bench-peers bench-replay bench-diff bench-checkpoints bench-ranks bench-gpu board-page build \
-	release-check try-versions docs docs-serve pictures clean
+.PHONY: help demo events-demo compiled test test-all test-long fuzz faults faults-of-ranks kill-trials \
+	simulate simulate-ranks schemas lint format types check bench bench-peers bench-replay bench-diff \
+	bench-checkpoints bench-ranks bench-gpu board-page build release-check try-versions docs docs-serve \
+	pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,10 +35,16 @@ events-demo: $(READY) ## train on an event camera's streams: KPIs, figures and a
 	@$(BIN)/python -m examples.event_classification demo last
 	@$(BIN)/python -m examples.event_classification replay last --stop-below 50
 
-test: $(READY) ## run the tests that one runs while working: all but the long ones
+# Tests start hundreds of interpreters: where Python is told to write no bytecode, as in many
+# containers, each would compile what it imports again.
+compiled: $(READY)
+	@$(BIN)/python -m compileall -q -x '/(test_|node_modules/)' *.py actors bus cli compat docs/site examples loggers \
+		loops sinks tests trainer
+
+test: compiled ## run the tests that one runs while working: all but the long ones
 	@$(BIN)/pytest -q -m "not long" -n $(WORKERS) --dist worksteal
 
-test-all: $(READY) ## run all tests: faults, examples, packaging and long cuts too
+test-all: compiled ## run all tests: faults, examples, packaging and long cuts too
 	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
 fuzz: $(READY) ## feed 1,000,000 mutants to all that reads files; MUTANTS=... SEED=... for others

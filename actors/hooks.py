@@ -24,6 +24,7 @@ from .misspelt_hooks import (
     overridable,
     similar_name,
     warn_of_misspelt_hooks,
+    was_checked,
 )
 from .module import LightningModule
 from .overrides import is_overridden, is_own, misfit
@@ -78,7 +79,8 @@ def check_subscriptions(actor: Actor, loops_have_hooks: bool = False) -> None:
 
 def warn_of_misspelt_methods(actor: Actor) -> None:
     """Warn of methods that will not be called though their names are like those of hooks."""
-    warn_of_misspelt_hooks(actor, *_hooks_and_bases(actor))
+    if not was_checked(type(actor)):
+        warn_of_misspelt_hooks(actor, *_hooks_and_bases(actor))
 
 
 def similar_method(owner: Actor, hook: str) -> str:

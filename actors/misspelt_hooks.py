@@ -34,7 +34,7 @@ _SAME = {
 }
 # Names of helpers too. If the hook was meant, an error about the missing hook names them.
 _ALSO_HELPERS = ("_step", "dataloader", "_loader")
-_warned: WeakSet[type] = WeakSet()
+_checked: WeakSet[type] = WeakSet()
 
 
 class Named(NamedTuple):
@@ -60,17 +60,20 @@ class _Method(NamedTuple):
     function: FunctionType
 
 
+def was_checked(kind: type) -> bool:
+    """Return whether ``warn_of_misspelt_hooks`` looked at a class; once is enough."""
+    return kind in _checked
+
+
 def warn_of_misspelt_hooks(owner: object, named: Named, bases: tuple[type, ...]) -> None:
-    """Warn of methods that will not be called though their names look like hooks; once a class.
+    """Warn of methods that will not be called though their names look like hooks.
 
     Args:
         owner: the object with the methods.
         named: the names that are called on it.
         bases: the classes that users derive it from, whose methods are not checked.
     """
-    if type(owner) in _warned:
-        return
-    _warned.add(type(owner))
+    _checked.add(type(owner))
     methods = _own_methods(type(owner), bases)
     used = _names_used(methods)
     used |= {entry.method for entry in subscriptions_of(type(owner))}

@@ -4,6 +4,7 @@ A class that users derive from has ``_has_hooks``: what it defines itself is not
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..bus.actor import Actor
@@ -45,13 +46,20 @@ def is_own(owner: object, name: str) -> bool:
         owner: the object.
         name: the attribute.
     """
-    if getattr(owner, name, None) is None:
-        return False
-    if name in getattr(owner, "__dict__", {}):
-        return True
-    method = getattr(type(owner), name, None)
-    bases = (kind for kind in type(owner).__mro__ if kind is Actor or "_has_hooks" in vars(kind))
-    return method is not None and not any(getattr(base, name, None) is method for base in bases)
+    if name not in getattr(owner, "__dict__", ()):
+        kind: type = type(owner)
+        method = getattr(kind, name, None)
+        if method is None:
+            return False
+        for base in _bases(kind):
+            if getattr(base, name, None) is method:
+                return False
+    return getattr(owner, name, None) is not None
+
+
+@lru_cache(maxsize=256)
+def _bases(kind: type) -> list[type]:
+    return [base for base in kind.__mro__ if base is Actor or "_has_hooks" in vars(base)]
 
 
 def misfit(owner: object, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UsageError
@@ -12,6 +13,8 @@ from .named_types import is_a
 F = TypeVar("F", bound=Callable[..., Any])
 Predicate = Callable[[Any], bool]
 _SUBSCRIPTIONS = "__nightbus_subscriptions__"
+# Beginnings of modules whose classes get no other methods while a process runs.
+_LIBRARIES = (f"{__name__.partition('.')[0]}.", "torch.", "builtins")
 
 
 class Subscription(NamedTuple):
@@ -108,13 +111,22 @@ def subscriptions_of(actor_class: type) -> list[Subscription]:
     """Return the subscriptions of a class, those of its bases first, overridden methods last."""
     methods: dict[str, Any] = {}
     for base in reversed(actor_class.__mro__):
-        for attribute, value in vars(base).items():
-            if hasattr(value, _SUBSCRIPTIONS):
-                methods[attribute] = value
-            elif attribute in methods:
-                del methods[attribute]  # overridden without @on
+        is_of_library = base.__module__.startswith(_LIBRARIES)
+        marked = _marked_for_good(base) if is_of_library else _marked(base)
+        own = vars(base)
+        for attribute in [each for each in methods if each in own and each not in marked]:
+            del methods[attribute]  # overridden without @on
+        methods.update(marked)
     return [entry for method in methods.values() for entry in getattr(method, _SUBSCRIPTIONS)]
 
+
+def _marked(base: type) -> dict[str, Any]:
+    """Return the methods that a class itself has with ``@on``."""
+    return {name: value for name, value in vars(base).items() if hasattr(value, _SUBSCRIPTIONS)}
+
+
+# Most attributes of a module are in classes of libraries, and each is looked at often in a start.
+_marked_for_good = lru_cache(maxsize=1000)(_marked)
 
 Handler = Callable[[Any], Any]
 

@@ -68,6 +68,9 @@ def watch(begin: object) -> object:
 
 if __name__ == "__main__":
     link.SILENCE_S = 2.0
+    # As usual a tenth of that: whoever looks around less often than twice in that time takes itself
+    # for starved, and counts no silence.
+    link.BEAT_S = link.SILENCE_S / 10
     last_act.LastAct.begin = watch(last_act.LastAct.begin)  # type: ignore[assignment,method-assign]
     trainer = nb.Trainer(
         max_steps=int(os.environ.get("MAX_STEPS", "300")),

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from models import Small, loader, trainer
 from omegaconf import DictConfig, OmegaConf
 
@@ -110,6 +109,8 @@ def test_without_omegaconf_it_is_a_mapping_with_attributes(
 
 
 def test_what_hydra_composes_makes_a_trainer(tmp_path: Path) -> None:
+    from hydra import compose, initialize_config_dir  # a second, in each process that collects
+
     (tmp_path / "config.yaml").write_text("trainer: {max_epochs: 3, limit_train_batches: 2}\n")
     with initialize_config_dir(str(tmp_path), version_base=None):
         cfg = compose("config", overrides=["trainer.max_epochs=5"])

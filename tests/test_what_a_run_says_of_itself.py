@@ -123,6 +123,19 @@ def test_versions_are_those_of_packages_that_are_loaded(monkeypatch: pytest.Monk
     assert loaded_versions()["loaded_here"] == "1.5"
 
 
+def test_a_package_that_is_loaded_between_two_runs_is_among_the_versions_of_the_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for version in ("1.5", "1.6"):
+        assert "loaded_here" not in loaded_versions()
+        with monkeypatch.context() as patch:
+            loaded = type(sys)("loaded_here")
+            loaded.__dict__["__version__"] = version
+            patch.setitem(sys.modules, "loaded_here", loaded)
+
+            assert loaded_versions()["loaded_here"] == version
+
+
 def test_what_is_noted_can_be_encoded_and_read_again() -> None:
     marks = Marks("a", ("b",), "c", "d", True)
 

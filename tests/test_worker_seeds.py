@@ -4,6 +4,8 @@ That it is the same when a run is resumed is in test_exact_resume.py.
 """
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from models import trainer
-from programs import run_program
 from random_data import SIZE, Drawing, DrawingBatches, Telling, collate_drawing, seed_alike
 from torch.utils.data import DataLoader
 
@@ -154,7 +155,7 @@ def test_a_worker_that_is_not_forked_loads_no_more_of_nightbus_than_it_needs() -
         "print(*sorted(name for name in sys.modules if name.startswith('nightbus')))"
     )
 
-    found = run_program("-c", code)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert found.stdout.split() == [
         "nightbus",

@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from ...bus.events import Plain
 from ...bus.secrets.redaction import redact, without_secrets
@@ -48,6 +49,28 @@ def environment() -> dict[str, Plain]:
 
 def loaded_versions() -> dict[str, str]:
     """Return the versions of Python, nightbus, torch and the other packages that are loaded."""
+    number, last = len(sys.modules), next(reversed(sys.modules.values()))
+    if number != _Looked.number or last is not _Looked.last:
+        _Looked.number, _Looked.last = number, last
+        _Looked.versions = _look_for_versions()
+    return dict(_Looked.versions)
+
+
+class _Looked:
+    """What was found when thousands of modules were looked at, which takes milliseconds.
+
+    Attributes:
+        number: how many there were.
+        last: the one that was loaded last; with another one, there is another last one.
+        versions: of them.
+    """
+
+    number: int = 0
+    last: object = None
+    versions: ClassVar[dict[str, str]] = {}
+
+
+def _look_for_versions() -> dict[str, str]:
     versions = package_versions()
     for name, module in list(sys.modules.items()):
         if "." in name or name in versions or name in sys.stdlib_module_names:

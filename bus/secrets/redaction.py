@@ -21,6 +21,7 @@ from .texts import (
     STRUCK_OUT,
     hides,
     remember,
+    secrets_in_environment,
     strike_known,
     strike_named,
     strike_shapes,
@@ -37,6 +38,12 @@ def redact(arguments: Sequence[object]) -> list[str]:
     That is: values of options with a secret's name, what follows such a name and ``=`` or ``:``
     within an argument, and what has the shape of a secret.
     """
+    return _redacted(arguments, secrets_in_environment())
+
+
+def _redacted(
+    arguments: Sequence[object], in_environment: Mapping[str, tuple[str, ...]]
+) -> list[str]:
     shown: list[str] = []
     option = ""  # the option whose values follow
     hidden = is_first = False
@@ -52,9 +59,11 @@ def redact(arguments: Sequence[object]) -> list[str]:
         if assigned and hides(assigned[1], assigned[3].strip()):
             shown.append(f"{assigned[1]}{assigned[2]}{_struck(assigned[1], assigned[3])}")
         elif assigned and assigned[2].endswith("="):
-            shown.append(f"{assigned[1]}{assigned[2]}{_text(assigned[1], assigned[3])}")
+            shown.append(
+                f"{assigned[1]}{assigned[2]}{_text(assigned[1], assigned[3], in_environment)}"
+            )
         else:
-            shown.append(_text(option, argument))
+            shown.append(_text(option, argument, in_environment))
         hidden, is_first = is_option and is_secret_name(option), True
     return shown
 
@@ -87,6 +96,14 @@ class _Settings:
     def __init__(self, other: Callable[[Any], Any]) -> None:
         self._other = other
         self._within: set[int] = set()  # ids of objects being redacted
+
+    @functools.cached_property
+    def _in_environment(self) -> dict[str, tuple[str, ...]]:
+        """Looked up once for all that a setting contains: 30 us."""
+        return secrets_in_environment()
+
+    def _text(self, name: object, text: str) -> str:
+        return _text(name, text, self._in_environment)
 
     def redacted(self, name: object, value: Any) -> Any:
         if value is None or isinstance(value, bool):
@@ -131,13 +148,13 @@ class _Settings:
 
     def _looked_into(self, name: object, value: Any) -> Any:
         if isinstance(value, str):
-            text = _text(name, value)
+            text = self._text(name, value)
             return value if text == value else text
         if isinstance(value, bytes | bytearray):
-            text = _text(name, found := value.decode("latin-1"))
+            text = self._text(name, found := value.decode("latin-1"))
             return value if text == found else text.encode("latin-1")
         if isinstance(value, PurePath):
-            text = _text(name, str(value))
+            text = self._text(name, str(value))
             return value if text == str(value) else type(value)(text)
         if isinstance(value, Mapping):
             return self._mapping(value)
@@ -157,7 +174,7 @@ class _Settings:
         for key, entry in value.items():
             # {"name": "TOKEN", "value": ...}
             name = named if key == "value" and isinstance(named, str) else key
-            shown = _text("", key) if isinstance(key, str) else key
+            shown = self._text("", key) if isinstance(key, str) else key
             entries[shown] = self.redacted(name, entry)
         is_same = all(key in value and _is_same(value[key], entries[key]) for key in entries)
         return value if is_same and len(entries) == len(value) else entries
@@ -174,7 +191,7 @@ class _Settings:
         entries = list(value)
         texts = all(isinstance(entry, str) for entry in entries)
         if texts and any(entry.startswith("--") for entry in entries):  # looks like a command line
-            shown: list[Any] = list(redact(entries))
+            shown: list[Any] = list(_redacted(entries, self._in_environment))
         elif len(entries) == 2 and isinstance(entries[0], str) and _is_bare(entries[0]):
             shown = [entries[0], self.redacted(entries[0], entries[1])]  # name and value
         else:
@@ -189,8 +206,8 @@ def _struck(name: object, value: Any) -> str:
     return STRUCK_OUT
 
 
-def _text(name: object, text: str) -> str:
-    return strike_known(strike_named(strike_shapes(text, name)))
+def _text(name: object, text: str, in_environment: Mapping[str, tuple[str, ...]]) -> str:
+    return strike_known(strike_named(strike_shapes(text, name)), in_environment)
 
 
 def _is_bare(text: str) -> bool:

@@ -7,6 +7,7 @@ a secret's name; so an exception's text does not reveal them either.
 import json
 import os
 import re
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from .names import counts_something, is_secret_name, is_secret_outright
@@ -62,7 +63,7 @@ _SHAPES = re.compile(
 _OF_VERSIONS = re.compile("commit|sha|hash|rev|digest|checksum|version|git", re.I)
 _FORTY = re.compile("[0-9a-f]{40}")
 
-_known: dict[str, None] = {}
+_known: dict[str, tuple[str, ...]] = {}  # secret -> its forms
 
 
 def remember(secret: str, outright: bool = False) -> None:
@@ -80,30 +81,43 @@ def remember(secret: str, outright: bool = False) -> None:
     if len(text) < _LEAST_CHARS or not is_telling or _NUMBER.fullmatch(text):
         return
     if text.lower() not in _PLAIN_WORDS and len(_known) < MAX_KNOWN:
-        _known[text] = None
+        _known[text] = _forms(text)
 
 
-def strike_known(text: str) -> str:
-    """Return the text without known secrets."""
-    found = {*_known, *_of_environment()}
-    for secret in sorted(found, key=len, reverse=True):
-        # Plain, as in repr and JSON, and as in a URL.
-        for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")):
+def strike_known(text: str, in_environment: Mapping[str, tuple[str, ...]] | None = None) -> str:
+    """Return the text without known secrets.
+
+    Args:
+        text: the text.
+        in_environment: what ``secrets_in_environment`` found, for many texts; it is called if not
+            given.
+    """
+    found = secrets_in_environment() if in_environment is None else in_environment
+    forms = {**_known, **found}
+    for secret in sorted(forms, key=len, reverse=True):
+        for form in forms[secret]:
             if form in text:
                 text = text.replace(form, STRUCK_OUT)
     return text
 
 
-def _of_environment() -> list[str]:
+def _forms(secret: str) -> tuple[str, ...]:
+    """Return a secret as it is in texts: plain, as in repr and JSON, and as in a URL."""
+    in_url = quote(secret, safe="", errors="replace")  # a variable may hold what is no UTF-8
+    return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], in_url
+
+
+def secrets_in_environment() -> dict[str, tuple[str, ...]]:
+    """Return the values that the environment has now under a secret's name, with their forms."""
     secret = [name for name in os.environ if is_secret_name(name)]  # values take longer to get
     values = [os.environ.get(name, "") for name in secret]
-    return [
-        value
+    return {
+        value: _forms(value)
         for value in values
         if len(value) >= _LEAST_CHARS + 2
         and not value.startswith("/")
         and not _NUMBER.fullmatch(value)
-    ]
+    }
 
 
 def strike_shapes(text: str, name: object = "") -> str:

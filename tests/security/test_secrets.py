@@ -232,3 +232,21 @@ def test_a_short_word_under_a_secrets_name_is_not_struck_out_elsewhere() -> None
     assert redact_setting("key", "val_loss") == "***"
 
     assert without_secrets("no metric val_loss") == "no metric val_loss"
+
+
+def test_a_secret_that_is_no_valid_utf_8_is_struck_out_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(os.environb, b"HUB_TOKEN", b"canary-\xe9-4713")
+
+    assert without_secrets(f"401 for {os.environ['HUB_TOKEN']}") == "401 for ***"
+
+
+def test_what_the_environment_gets_meanwhile_is_struck_out_of_the_next_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert redact_setting("note", ["canary-4714"]) == ["canary-4714"]
+    monkeypatch.setenv("HUB_TOKEN", "canary-4714")
+
+    assert redact_setting("note", ["canary-4714"]) == ["***"]
+    assert redact(["fit", "canary-4714"]) == ["fit", "***"]
