@@ -461,7 +461,8 @@ class Loaders:
         owner = self._datamodule or self._module
         has_data = self.given.get("validate") is not None or is_overridden(owner, "val_dataloader")
         has_step = is_overridden(self._module, "validation_step")
-        return has_data and has_step and self._limits["validate"] > 0
+        gave_none = self._evaluation.get("validate") == []  # as val_dataloader said
+        return has_data and has_step and not gave_none and self._limits["validate"] > 0
 
     def check_validation(self) -> None:
         """Warn if fit cannot validate though there is a step without data, or data without a step.

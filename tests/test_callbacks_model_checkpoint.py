@@ -581,3 +581,14 @@ def test_what_is_due_at_an_epochs_last_step_is_chosen_although_last_is_due_too(
 
     assert Path(callback.best_model_path).name == "epoch=1-step=12"
     assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+def test_a_val_dataloader_that_returns_none_is_no_validation_to_wait_for(tmp_path: Path) -> None:
+    class Unvalidated(Small):
+        def val_dataloader(self) -> None:
+            return None
+
+    saving = nb.ModelCheckpoint(tmp_path / "kept")
+    trainer(tmp_path, callbacks=[saving], max_epochs=1).fit(Unvalidated(), loader(4))
+
+    assert Path(saving.best_model_path).parent == tmp_path / "kept"

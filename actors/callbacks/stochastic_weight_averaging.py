@@ -58,7 +58,7 @@ class StochasticWeightAveraging(Callback):
 
     def __init__(
         self,
-        swa_lrs: float | Sequence[float] | None,
+        swa_lrs: float | Sequence[float] | None = None,
         swa_epoch_start: int | float = 0.8,
         annealing_epochs: int = 10,
         annealing_strategy: Literal["cos", "linear"] = "cos",
