@@ -9,60 +9,37 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from .bus.errors import LogError, NightbusError, RunFolderError, UsageError
-from .cli import (
-    archive,
-    attach,
-    board,
-    compare,
-    diff,
-    doctor,
-    export_ckpt,
-    import_ckpt,
-    ls,
-    migrate,
-    note,
-    plot,
-    ranks,
-    recover,
-    rename,
-    replay,
-    rm,
-    run,
-    send,
-    show,
-    tag,
-    tail,
-)
 from .cli.text import ERROR, OK, REFUSED, USAGE, print_note
 
 INTERRUPTED = 130  # as shells do: 128 + SIGINT
 
 _VERBS = (
-    ls,
-    board,
-    show,
-    plot,
-    compare,
-    diff,
-    tail,
-    ranks,
-    send,
-    attach,
-    replay,
-    tag,
-    note,
-    rename,
-    archive,
-    rm,
-    doctor,
-    recover,
-    import_ckpt,
-    run,
-    export_ckpt,
-    migrate,
+    "ls",
+    "board",
+    "show",
+    "plot",
+    "compare",
+    "diff",
+    "tail",
+    "ranks",
+    "send",
+    "attach",
+    "replay",
+    "tag",
+    "note",
+    "rename",
+    "archive",
+    "rm",
+    "doctor",
+    "recover",
+    "import_ckpt",
+    "run",
+    "export_ckpt",
+    "migrate",
 )
 
 _EXIT_CODES = """\
@@ -81,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not have all letters
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser(_needed(given)).parse_args(given)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         code = command(options)
@@ -108,7 +86,13 @@ class _VerbParser(argparse.ArgumentParser):
         super().__init__(**options, allow_abbrev=False)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _needed(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the verb that is called; all of them where none is, for help and for errors."""
+    verb = arguments[0].replace("-", "_") if arguments else ""
+    return (verb,) if verb in _VERBS else _VERBS
+
+
+def _parser(names: Sequence[str] = _VERBS) -> argparse.ArgumentParser:
     from . import __version__
 
     parser = argparse.ArgumentParser(
@@ -120,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nightbus {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_VerbParser)
 
-    for verb in _VERBS:
-        verb.add(verbs)
+    for name in names:  # loaded here: all together take longer than most verbs
+        import_module(f".cli.{name}", __package__).add(verbs)
     return parser
 
 

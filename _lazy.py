@@ -34,16 +34,21 @@ def lazy_names(
         AttributeError: on access to a name that does not exist.
     """
 
+    def kept(name: str, value: Any) -> Any:
+        """Have the package find a name by itself from now on."""
+        setattr(sys.modules[package], name, value)
+        return value
+
     def __getattr__(name: str) -> Any:
         home = home_of.get(name) or of_extras.get(name)
         if home is not None:
-            return getattr(import_module(home, package), name)
+            return kept(name, getattr(import_module(home, package), name))
         if names_of and (name == "__all__" or not name.startswith("__")):
             module = import_module(names_of, package)
             if name == "__all__":
                 return sorted([*home_of, *module.PUBLIC_NAMES])
             if name in module.PUBLIC_NAMES:
-                return getattr(module, name)
+                return kept(name, getattr(module, name))
         message = f"module {package!r} has no attribute {name!r}"
         if name.startswith("__"):  # asked for by Python and its tools
             raise AttributeError(message)

@@ -34,6 +34,10 @@ def test_looking_what_there_is_loads_nothing() -> None:
     assert shown.stdout == "[]\n"
 
 
+def test_a_name_is_looked_up_once() -> None:
+    assert nb.UsageError is vars(nb)["UsageError"]
+
+
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_a_name_that_users_know_says_what_to_use(name: str) -> None:
     with pytest.raises(AttributeError, match=f"nightbus' has no attribute '{name}'; .*use "):

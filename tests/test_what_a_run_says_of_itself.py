@@ -9,7 +9,8 @@ import pytest
 from models import Small, loader, trainer
 
 import nightbus as nb
-from nightbus.actors.process.code_state import code_state, read_status
+from nightbus.actors.process import code_state as code_state_module
+from nightbus.actors.process.code_state import code_diff, code_state, read_status
 from nightbus.actors.process.environment import environment, gpus_of, loaded_versions
 from nightbus.bus.runs.cursor import RunReader, attempt_logs
 from nightbus.bus.runs.marks import Marks, read_marks
@@ -33,6 +34,47 @@ def test_the_log_and_run_json_say_what_was_changed_and_where_it_ran(tmp_path: Pa
     assert info.config["gradient_clip_val"] == event.config["gradient_clip_val"] == 0.5
     assert info.environment["host"] == event.environment["host"]
     assert {"python", "torch", "nightbus", "numpy"} <= event.versions.keys()
+
+
+def test_run_json_has_the_hyperparameters(tmp_path: Path) -> None:
+    class Tuned(Small):
+        def __init__(self, lr: float, api_key: str) -> None:
+            super().__init__(lr)
+            self.save_hyperparameters()
+
+    run = trainer(tmp_path)
+    run.fit(Tuned(lr=0.25, api_key="canary17"), loader())
+
+    assert run.run_folder is not None
+    assert nb.RunFolder.open(run.run_folder.path).info.hparams == {"lr": 0.25, "api_key": "***"}
+
+
+def test_the_changes_of_the_code_are_kept_on_request_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("lr = 1\n")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init"], ["add", "."], ["commit", "-m", "first"]):
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+    script.write_text("lr = 2\napi_key = 'canary17'\n")
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    run = trainer(tmp_path, record_code_diff=True)
+    run.fit(Small(), loader())
+
+    assert run.run_folder is not None
+    found = nb.open_run(str(run.run_folder.path)).code_diff
+    assert "-lr = 1\n+lr = 2\n" in found
+    assert "canary17" not in found
+
+
+def test_of_a_long_difference_the_begin_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_state_module, "MAX_DIFF_BYTES", 10)
+    monkeypatch.setattr(code_state_module, "_DIFF", ("echo", "x" * 30))
+
+    assert code_diff(tmp_path) == "x" * 10 + "\n(the other 21 bytes are left out)\n"
 
 
 def test_tags_notes_and_group_are_what_the_trainer_was_given(tmp_path: Path) -> None:

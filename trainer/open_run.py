@@ -3,12 +3,14 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..actors.arguments import as_plain
 from ..actors.hyperparameter_values import without_omegaconf
 from ..actors.hyperparameters import hyperparameters_of
-from ..actors.process.environment import environment, loaded_versions
+from ..actors.process.code_state import code_diff
+from ..actors.process.environment import code_folder, environment, loaded_versions
 from ..actors.ranks.group import Group
 from ..bus.actor import Actor
 from ..bus.bus import Bus
@@ -157,6 +159,9 @@ class OpenRun(StaysInRun):
             self._trainer.changed_arguments,
             environment(),
         )
+        if self._trainer.record_code_diff and self._trainer.is_global_zero and self.records:
+            assert run is not None
+            run.keep_code_diff(self.attempt, code_diff(code_folder()))
         metrics = self._trainer.metrics
         self.bus.admission.take_puts(metrics.put, metrics.put_media, metrics.emit)
         self.bus.flush()
@@ -197,12 +202,10 @@ class OpenRun(StaysInRun):
 
     def _hparams(self) -> dict[str, Plain]:
         """Collect the hyperparameters of module, datamodule and sinks for the log."""
-        found: dict[str, Any] = {}
-        for owner in (self._trainer.datamodule, self._trainer.lightning_module):
-            if owner is not None and getattr(owner, "_logs_hparams", True):
-                own = without_omegaconf(hyperparameters_of(owner))
-                _say_other_values(as_plain(found), as_plain(own))
-                found |= own
+        owned = hyperparameters_of_run(self._trainer)
+        for own, other in pairwise(owned):
+            _say_other_values(as_plain(own), as_plain(other))
+        found = {name: value for own in owned for name, value in own.items()}
         found |= self._for_loggers.hyperparameters
         recorded = as_plain(found)
         self._for_loggers.begin(recorded, found)
@@ -289,6 +292,19 @@ class OpenRun(StaysInRun):
             if run is not None and run.is_there and observer.resumes:
                 rest = f"; {_how_it_gets_the_rest(run, observer)}"
             notify_user(f"nightbus: {observer.name} stopped early: {why}{rest}")
+
+
+def hyperparameters_of_run(trainer: TrainerProperties) -> list[dict[str, Any]]:
+    """Return the hyperparameters of the datamodule and the module that are to be recorded.
+
+    Args:
+        trainer: has both.
+    """
+    return [
+        without_omegaconf(hyperparameters_of(owner))
+        for owner in (trainer.datamodule, trainer.lightning_module)
+        if owner is not None and getattr(owner, "_logs_hparams", True)
+    ]
 
 
 def _begin_or_join_attempt(run: RunFolder, group: Group) -> AttemptLock:

@@ -46,7 +46,8 @@ class TrainerProperties(DataProperties):
         silent_loggers: replace loggers that were given but are to write nothing.
         participants: callbacks, actors and sinks.
         default_root_dir, recording, strict_recording, control, drain_timeout, hang_timeout,
-            inference_mode, record_system, record_console: arguments of the Trainer.
+            inference_mode, record_system, record_console,
+            record_code_diff: arguments of the Trainer.
         config: the arguments that the trainer was made with, for the log.
         announced_iterations: number of iterations of loops that show theirs.
     """
@@ -66,6 +67,7 @@ class TrainerProperties(DataProperties):
     strict_recording: bool
     record_system: bool
     record_console: bool
+    record_code_diff: bool
     control: bool
     drain_timeout: float
     hang_timeout: float | None

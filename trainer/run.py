@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
+from ..actors.arguments import as_plain
 from ..actors.process.environment import environment
 from ..actors.process.stop_signals import StopSignals
 from ..actors.process.torch_settings import torch_settings
@@ -29,7 +30,7 @@ from .advice import add_advice
 from .borrowed import borrowed_module
 from .call_arguments import CallArguments
 from .functions import tear_down
-from .open_run import OpenRun
+from .open_run import OpenRun, hyperparameters_of_run
 from .parts import TrainerParts
 from .resuming import Start, best_of_training, find_start
 from .stages import Function
@@ -362,7 +363,10 @@ def _name(trainer: TrainerParts) -> str:
 def _said(trainer: TrainerParts) -> RunInfo:
     """Return what run.json says besides the run's id."""
     config = {name: trainer.config[name] for name in trainer.changed_arguments}
-    return structs.replace(trainer.noted, config=config, environment=environment())
+    found = {name: value for own in hyperparameters_of_run(trainer) for name, value in own.items()}
+    return structs.replace(
+        trainer.noted, config=config, environment=environment(), hparams=as_plain(found)
+    )
 
 
 def _needs_folder(trainer: TrainerParts) -> bool:

@@ -154,6 +154,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             memory, disk, network and, with nvidia-ml-py, the GPU; see docs/metrics.md.
         record_console: record what the process prints on standard output and error, line by line,
             without secrets; see docs/metrics.md.
+        record_code_diff: keep, in the run's folder, what ``git diff`` says of the script's code, at
+            most 200 kB, without secrets; ``nb.open_run(...).code_diff`` returns it.
         control: serve a socket in the run's folder for ``nightbus send``; only the owner of the
             folder can use it. A run without a folder has no socket.
         reload_dataloaders_every_n_epochs: interval in epochs at which new dataloaders are
@@ -237,6 +239,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         strict_recording: bool = False,
         record_system: bool = True,
         record_console: bool = False,
+        record_code_diff: bool = False,
         control: bool = True,
         reload_dataloaders_every_n_epochs: int = 0,
         multiple_trainloader_mode: CombineMode = "max_size_cycle",
@@ -273,6 +276,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
         self.strict_recording = strict_recording
         self.record_system, self.record_console = record_system, record_console
+        self.record_code_diff = record_code_diff
         self.control = control
         self.enable_checkpointing = enable_checkpointing
         self.loaders = Loaders(

@@ -5,10 +5,15 @@ import subprocess
 from pathlib import Path
 
 from ...bus.events import Plain
+from ...bus.secrets.redaction import without_secrets
 
+_DIFF_TIMEOUT_S = 10.0
 _TIMEOUT_S = 1.0  # a repository that takes longer is recorded without its state
+MAX_DIFF_BYTES = 200_000
+_GIT = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false")
+_DIFF = (*_GIT, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv")
 _STATUS = (
-    *("git", "--no-optional-locks", "-c", "core.fsmonitor=false"),
+    *_GIT,
     *("status", "--porcelain=v2", "--branch", "--untracked-files=no"),
 )
 
@@ -44,6 +49,35 @@ def _asked(folder: Path) -> tuple[tuple[str, Plain], ...]:
     except (OSError, subprocess.TimeoutExpired):  # no git here, or a repository that takes long
         return ()
     return () if done.returncode else tuple(read_status(done.stdout).items())
+
+
+def code_diff(folder: Path) -> str:
+    """Return what is changed in the code of a folder since its commit, without secrets.
+
+    Files that git does not know are left out, and so is what comes after MAX_DIFF_BYTES.
+
+    Args:
+        folder: a folder of the code.
+
+    Returns:
+        The output of ``git diff``; empty if nothing is changed, or no repository is there.
+    """
+    try:
+        done = subprocess.run(
+            _DIFF,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_DIFF_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git here, or a repository that takes long
+        return ""
+    found = b"" if done.returncode else done.stdout
+    text = found[:MAX_DIFF_BYTES].decode(errors="replace")
+    if len(found) > MAX_DIFF_BYTES:
+        text += f"\n(the other {len(found) - MAX_DIFF_BYTES:,} bytes are left out)\n"
+    return without_secrets(text)
 
 
 def read_status(text: str) -> dict[str, Plain]:

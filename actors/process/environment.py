@@ -36,15 +36,25 @@ def environment() -> dict[str, Plain]:
         ``memory_bytes``, ``gpus``, ``gpu_driver``, ``git.commit``, ``git.branch`` and
         ``git.dirty``; what is not known is left out.
     """
-    script = Path(sys.argv[0]).absolute() if sys.argv and sys.argv[0] else None
-    is_file = script is not None and script.is_file()
-    found: dict[str, Plain] = {"kind": "script" if is_file else "interactive"}
+    script = _script()
+    found: dict[str, Plain] = {"kind": "interactive" if script is None else "script"}
     found |= _kind()
     found["command"] = shlex.join(redact(sys.argv))
-    if is_file and script is not None:
+    if script is not None:
         found["script"] = without_secrets(str(script))
     found |= {"pid": os.getpid(), **machine()}
-    return found | code_state(script.parent if is_file and script is not None else Path.cwd())
+    return found | code_state(code_folder())
+
+
+def code_folder() -> Path:
+    """Return the folder of the script that runs; without one, the working directory."""
+    script = _script()
+    return Path.cwd() if script is None else script.parent
+
+
+def _script() -> Path | None:
+    script = Path(sys.argv[0]).absolute() if sys.argv and sys.argv[0] else None
+    return script if script is not None and script.is_file() else None
 
 
 def loaded_versions() -> dict[str, str]:

@@ -299,7 +299,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         tags=marks.tags,
         notes=marks.notes,
         group=marks.group,
-        hparams=hparams,
+        hparams=hparams or info.hparams,
         config=config or info.config,
         environment=(started.environment if started else {}) or info.environment,
         versions=started.versions if started else {},

@@ -61,6 +61,8 @@ def value_of(run: RunSummary, name: str) -> Any:
         return run.hparams[name]
     if (value := _metric(run, name)) is not None:
         return value
+    if not run.may_say(name):
+        return None
     said = run.said
     for mapping in (said.config, said.environment):
         if name in mapping:

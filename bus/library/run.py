@@ -154,6 +154,11 @@ class Run(FramesOfColumns):
         """Versions of Python and of the packages that were loaded."""
         return self.summary.versions
 
+    @property
+    def code_diff(self) -> str:
+        """What was changed in its code since the commit; see ``Trainer(record_code_diff=True)``."""
+        return self.folder.code_diff()
+
     # -- what it recorded --------------------------------------------------------------------
 
     @property

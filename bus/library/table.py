@@ -3,7 +3,7 @@
 import html
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from ..errors import RunFolderError, UsageError
 from ..log.summary import MetricTotal
@@ -12,14 +12,16 @@ from ..system.paths import as_path
 from .frames import Columns, FramesOfColumns
 from .index import read_table
 from .names import FIELDS, known_names, sort_key, value_of
-from .run import Run
 from .where import names_in, parse
+
+if TYPE_CHECKING:
+    from .run import Run
 
 MAX_SHOWN = 40
 _SHOWN = ("id", "ending", "epochs", "steps")
 
 
-class Runs(Sequence[Run], FramesOfColumns):
+class Runs(Sequence["Run"], FramesOfColumns):
     """Runs of a folder, in an order.
 
     Args:
@@ -30,23 +32,22 @@ class Runs(Sequence[Run], FramesOfColumns):
         self.summaries = list(summaries)
 
     @overload
-    def __getitem__(self, number: int) -> Run: ...
+    def __getitem__(self, number: int) -> "Run": ...
     @overload
     def __getitem__(self, number: slice) -> "Runs": ...
     def __getitem__(self, number: int | slice) -> "Run | Runs":
         """Return one run by its number, or several."""
         if isinstance(number, slice):
             return Runs(self.summaries[number])
-        summary = self.summaries[number]
-        return Run(summary.path, summary)
+        return _run_of(self.summaries[number])
 
     def __len__(self) -> int:
         """Return the number of runs."""
         return len(self.summaries)
 
-    def __iter__(self) -> Iterator[Run]:
+    def __iter__(self) -> "Iterator[Run]":
         """Iterate over the runs."""
-        return (Run(summary.path, summary) for summary in self.summaries)
+        return map(_run_of, self.summaries)
 
     def where(self, condition: str) -> "Runs":
         """Return the runs for which a condition holds.
@@ -189,7 +190,7 @@ def runs(
     return chosen.sort(sort) if sort else chosen
 
 
-def open_run(run: str | Path) -> Run:
+def open_run(run: str | Path) -> "Run":
     """Return a run as data.
 
     Args:
@@ -203,8 +204,15 @@ def open_run(run: str | Path) -> Run:
         RunFolderError: there is no such run, or several.
     """
     from ..runs.find_run import find_events
+    from .run import Run
 
     return Run(find_events(str(run)).path)
+
+
+def _run_of(summary: RunSummary) -> "Run":
+    from .run import Run  # takes longer to load than a table to read
+
+    return Run(summary.path, summary)
 
 
 def _lookup(run: RunSummary) -> Callable[[str], Any]:

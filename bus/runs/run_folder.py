@@ -35,6 +35,7 @@ RUN_ID = re.compile(r"[a-z0-9-]{1,64}")
 _ATTEMPT = re.compile(r"attempt-(\d{3,6})")
 _RANK = re.compile(r"rank-(\d{5,6})")
 FORK = "fork.json"
+CODE_DIFF = "code.diff"
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -48,6 +49,7 @@ class RunInfo(msgspec.Struct, frozen=True):
         tags, notes, group: as given to the Trainer; ``marks.json`` has what was changed later.
         config: the Trainer's arguments that differ from their defaults.
         environment: the process, its machine and its code, as in RunStarted.
+        hparams: hyperparameters of module and datamodule, as the first attempt has them.
     """
 
     id: str
@@ -59,6 +61,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     group: str = ""
     config: dict[str, Plain] = {}
     environment: dict[str, Plain] = {}
+    hparams: dict[str, Plain] = {}
 
 
 class RunFolder:
@@ -213,6 +216,39 @@ class RunFolder:
             raise RunFolderError(
                 f"cannot begin an attempt in {self.path}: {error.strerror}"
             ) from error
+
+    def keep_code_diff(self, attempt: int, text: str) -> None:
+        """Write what is changed in the code of an attempt since its commit.
+
+        Args:
+            attempt: the attempt.
+            text: the output of ``git diff``.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        try:
+            write_atomically(self.attempt_path(attempt) / CODE_DIFF, text.encode())
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write the changes of the code into {self.path}: {error.strerror}"
+            ) from error
+
+    def code_diff(self) -> str:
+        """Return what was changed in the code of the last attempt that says so; empty if none does.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
+        for attempt in reversed(self.attempts()):
+            try:
+                found = read_small(self.attempt_path(attempt) / CODE_DIFF, RunFolderError)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise RunFolderError(f"cannot read the code's changes: {error}") from error
+            return found.decode(errors="replace")
+        return ""
 
     def store(self, attempt: int, rank: int = 0) -> FolderStore:
         """Return the segments of one attempt and rank.

@@ -80,6 +80,14 @@ class RunSummary(msgspec.Struct, frozen=True, gc=False):
         """What the run said of itself when it started."""
         return _decode_said(self.encoded)
 
+    def may_say(self, name: str) -> bool:
+        """Return whether ``said`` may have a value of a name, without decoding it.
+
+        Args:
+            name: of an argument, a package, or of the environment.
+        """
+        return name.encode(errors="surrogatepass") in bytes(self.encoded)
+
     @property
     def config(self) -> dict[str, Plain]:
         """The Trainer's arguments that differ from their defaults."""
@@ -161,7 +169,7 @@ def _summary(run: RunFolder, marks: Marks, problem: str) -> RunSummary:
         notes=marks.notes,
         group=marks.group,
         is_archived=marks.is_archived,
-        hparams=attempts.hparams,
+        hparams=attempts.hparams or info.hparams,
         metrics=dict(list(held.metrics.items())[:MAX_METRICS]),
         encoded=msgspec.Raw(_encode_said(said)),
         problem=problem or attempts.problem,
