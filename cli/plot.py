@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bus.errors import NightbusError, UsageError
@@ -27,12 +28,18 @@ def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     parser = verbs.add_parser(
         "plot",
-        help="draw the metrics of runs into a file",
-        description="Draw metrics of one run, or of several to compare them, as one figure.",
+        help="draw the metrics of runs",
+        description="Draw metrics of one run, or of several to compare them: in the terminal, or "
+        "as one figure into a file.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help=LAST_EVENTS_HELP)
     parser.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="a .png, .svg or .pdf to write"
+        "-o",
+        "--output",
+        metavar="FILE",
+        default=None,
+        help="a .png, .svg or .pdf to write; by default it is drawn in the terminal, of several "
+        "runs with a letter for each",
     )
     add_plot_options(parser)
     parser.add_argument("--log", action="store_true", help="a logarithmic axis of values")
@@ -97,15 +104,77 @@ def drawn_in_terminal(
     if not read.curves:
         raise UsageError(f"{run.path} has {read.lacks}")
     page = _page(list(read.curves), options.page)
-    curves = {name: read.curves[name] for name in page}
-    drawn = draw_in_terminal(curves, _axis(options), shutil.get_terminal_size().columns)
+    columns = shutil.get_terminal_size().columns
+    drawn = draw_in_terminal({run.info.id: read.curves}, page, _axis(options), columns)
     return "\n".join(plain(line) for line in drawn.split("\n"))
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from ..bus.inspection.plots import has_finite, save_figure
+    from ..bus.inspection.plots import has_finite
 
     _check_weight(options.smooth)
+    if options.log and options.output is None:
+        raise UsageError("--log is for files; give one with -o FILE")
+    found, curves, is_lossy = _read_all(options)
+    names = [run.info.id for run in found]
+    if len(set(names)) < len(names):  # the same name in different folders
+        names = [str(run.path) for run in found]
+    by_run = dict(zip(names, curves, strict=True))
+    recorded = list(dict.fromkeys(name for run in curves for name in run))
+    _check_wanted(options.metric, recorded)
+    asked = dict.fromkeys(name for each in options.metric for name in _matching(each, recorded))
+    metrics = _page(list(asked) or recorded, options.page)
+    x = _axis(options)
+    path = _draw(_labelled(found, by_run), metrics, x, options)
+    for metric in metrics:
+        if not any(has_finite(run[metric]) for run in curves if metric in run):
+            print_note(f"{metric} has no finite values")
+    if options.json:
+        drawn = [
+            {
+                "name": name,
+                "path": str(run.path),
+                "points": {metric: len(curve) for metric, curve in by_run[name].items()},
+            }
+            for name, run in zip(names, found, strict=True)
+        ]
+        report = {"path": path and str(path), "x": x, "metrics": metrics, "runs": drawn}
+        sys.stdout.write(as_json(report))
+    elif path is not None:
+        what = f"{how_many(len(metrics), 'metric')} of {how_many(len(found), 'run')}"
+        print_note(f"{what} drawn in {path}")
+    return LOSSY if is_lossy else OK
+
+
+def _draw(
+    runs: "Mapping[str, dict[str, Curve]]",
+    metrics: list[str],
+    x: "XAxis",
+    options: argparse.Namespace,
+) -> Path | None:
+    """Draw into the file that is asked for, and return its path; without one, in the terminal."""
+    from ..bus.inspection.plots import draw_in_terminal, save_figure
+
+    if options.output is not None:
+        path = as_path(options.output)
+        save_figure(runs, metrics, x, path, options.log, options.smooth)
+        return path
+    columns = shutil.get_terminal_size().columns
+    drawn = draw_in_terminal(runs, metrics, x, columns, options.smooth)
+    if not options.json:
+        sys.stdout.write("\n".join(plain(line) for line in drawn.split("\n")))
+    return None
+
+
+def _axis(options: argparse.Namespace) -> "XAxis":
+    x: XAxis = options.x or ("time" if options.system else "step")
+    return x
+
+
+def _read_all(
+    options: argparse.Namespace,
+) -> "tuple[list[RunFolder], list[dict[str, Curve]], bool]":
+    """Return the runs that have metrics, their curves, and whether something could not be read."""
     found: list[RunFolder] = []
     curves: list[dict[str, Curve]] = []
     left_out: list[NightbusError | OSError] = []
@@ -133,41 +202,7 @@ def _plot(options: argparse.Namespace) -> int:
             print_note(f"{given} is left out: it has {read.lacks}")
     if not found:
         raise left_out[0]
-    names = [run.info.id for run in found]
-    if len(set(names)) < len(names):  # the same name in different folders
-        names = [str(run.path) for run in found]
-    by_run = dict(zip(names, curves, strict=True))
-    recorded = list(dict.fromkeys(name for run in curves for name in run))
-    _check_wanted(options.metric, recorded)
-    asked = dict.fromkeys(name for each in options.metric for name in _matching(each, recorded))
-    metrics = _page(list(asked) or recorded, options.page)
-    path = as_path(options.output)
-    x = _axis(options)
-    shown = _labelled(found, by_run)
-    save_figure(shown, metrics, x, path, options.log, options.smooth)
-    for metric in metrics:
-        if not any(has_finite(run[metric]) for run in curves if metric in run):
-            print_note(f"{metric} has no finite values")
-    if options.json:
-        drawn = [
-            {
-                "name": name,
-                "path": str(run.path),
-                "points": {metric: len(curve) for metric, curve in by_run[name].items()},
-            }
-            for name, run in zip(names, found, strict=True)
-        ]
-        report = {"path": str(path), "x": x, "metrics": metrics, "runs": drawn}
-        sys.stdout.write(as_json(report))
-    else:
-        what = f"{how_many(len(metrics), 'metric')} of {how_many(len(found), 'run')}"
-        print_note(f"{what} drawn in {path}")
-    return LOSSY if is_lossy else OK
-
-
-def _axis(options: argparse.Namespace) -> "XAxis":
-    x: XAxis = options.x or ("time" if options.system else "step")
-    return x
+    return found, curves, is_lossy
 
 
 def _check_weight(smooth: float) -> None:

@@ -15,6 +15,7 @@ import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.bus.events import Put
 from nightbus.bus.inspection.metric_series import Curve, read_curves, thinned
+from nightbus.bus.inspection.plots import draw_in_terminal
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.writer import LogIdentity, LogWriter
 from nightbus.bus.shown_text import plain
@@ -116,6 +117,38 @@ def test_a_figure_names_its_metrics_runs_and_axis(tmp_path: Path, run: Path) -> 
     assert "<!-- time (s) -->" in text
     assert f"<!-- {run.name} -->" in text
     assert "constant" not in text
+
+
+def test_in_the_terminal_several_runs_are_drawn_with_a_letter_each() -> None:
+    runs = {"up": {"a": curve_of(1.0, 2.0)}, "down": {"a": curve_of(2.0, 1.0)}}
+
+    legend, plot = draw_in_terminal(runs, ["a"], "step", 80).split("\n\n", 1)
+
+    assert legend.splitlines() == ["a up", "b down"]
+    rows = [line.partition("| ")[2].replace("\u2800", " ").split() for line in plot.splitlines()]
+    assert [row for row in rows if {"a", "b"} <= {*row}] == [["b", "a"], ["a", "b"]]
+
+
+def curve_of(*values: float) -> Curve:
+    curve = Curve()
+    for step, value in enumerate(values):
+        curve.append(
+            nb.Put(step, step, 0, "train", 0, step, 0, 0, "", "a", value, (), ""), 0, value
+        )
+    return curve
+
+
+def test_without_a_file_a_run_is_drawn_in_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plot", str(recorded(tmp_path, {"a": [1.0, 2.0]}))]) == 0
+    assert "(a)" in capsys.readouterr().out
+
+
+def test_a_logarithmic_axis_needs_a_file(tmp_path: Path) -> None:
+    run = recorded(tmp_path, {"a": [1.0]})
+
+    assert main(["plot", str(run), "--log"]) == 2
 
 
 # -- whatever a log may hold ---------------------------------------------------------------------

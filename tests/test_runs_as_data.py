@@ -4,11 +4,13 @@ import os
 import sqlite3
 import threading
 import time
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from recorded_runs import SECOND_NS, RecordedAttempt, RecordedRun
+from rich.console import Console
 
 import nightbus as nb
 from nightbus.bus.library import index
@@ -134,6 +136,21 @@ def test_what_a_stranger_wrote_is_text_in_html(tmp_path: Path) -> None:
 
     assert "<script>" not in nb.open_run(run.path)._repr_html_()
     assert "<script>" not in nb.runs(tmp_path)._repr_html_()
+
+
+def test_rich_shows_runs_as_tables_and_no_control_sequences(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt()
+    put(attempt, "[bold]x\x1b[31m", 1.0)
+    attempt.end()
+    shown = StringIO()
+    console = Console(file=shown, width=100)
+    console.print(nb.runs(tmp_path))
+    console.print(nb.open_run(run.path))
+
+    assert run.path.name in shown.getvalue()
+    assert "[bold]" in shown.getvalue()  # as it is, not taken for a style
+    assert "\x1b" not in shown.getvalue()
 
 
 # -- many ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import math
 from array import array
 from collections.abc import Collection, Iterable
+from copy import copy
 
 from ..errors import LogFormatError, NewerFormatError
 from ..events import Event, Put, RunStarted, Scalar, SystemMetrics
@@ -34,6 +35,16 @@ class Curve:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def with_values(self, values: Iterable[float]) -> "Curve":
+        """Return the same points with other values.
+
+        Args:
+            values: as many as there are points.
+        """
+        curve = copy(self)
+        curve.values = array("d", values)
+        return curve
 
     def append(self, event: Event, offset_ns: int, value: Scalar) -> None:
         """Add a point.

@@ -5,6 +5,7 @@ import warnings
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_letters
 from typing import Any, Literal
 
 from ..errors import MissingPackageError, UsageError
@@ -18,44 +19,76 @@ _COLUMNS = 3
 _MOST_IN_LEGEND = 20
 _MOST_CHARS = 80
 _SMALLEST = 1e-300
+_ROOM = 0.02  # above the highest: a letter on the edge is not drawn
 _NOTHING = "no finite values"
 
 
-def draw_in_terminal(curves: Mapping[str, Curve], x: XAxis, columns: int) -> str:
-    """Draw each metric as a plot of dots.
+def draw_in_terminal(
+    runs: Mapping[str, Mapping[str, Curve]],
+    metrics: Sequence[str],
+    x: XAxis,
+    columns: int,
+    smooth: float = 0.0,
+) -> str:
+    """Draw each metric as a plot: of one run in dots, of several with a letter for each.
 
     Args:
-        curves: metric -> curve.
+        runs: run -> metric -> curve.
+        metrics: those to draw, in order.
         x: the axis: optimizer steps, epochs, seconds since the run began, or since 1970.
         columns: width of the terminal, in characters.
+        smooth: weight of the values before, from 0 to below 1; see ``smoothed``.
 
     Returns:
         The plots, as lines of text.
 
     Raises:
         MissingPackageError: plotille is missing.
+        UsageError: there are more runs than letters.
     """
     try:
         import plotille
     except ImportError:
-        raise MissingPackageError("show --plot", "plotille", "plot") from None
+        raise MissingPackageError("drawing in the terminal", "plotille", "plot") from None
+    if len(runs) > len(ascii_letters):
+        raise UsageError(
+            f"{len(runs)} runs are too many for the terminal, which has a letter for "
+            f"{len(ascii_letters)}; give fewer, or -o FILE"
+        )
     width = max(20, columns - 24)  # what plotille writes around the dots
-    plots = []
-    for name, curve in curves.items():
-        xs, ys = thinned(curve, _along(curve, x), 2 * width)
-        if not xs:
-            plots.append(f"{_title(name)}: {_NOTHING}")
+    is_one = len(runs) == 1
+    points = 2 * width if is_one else width
+    legend = "\n".join(f"{a} {_title(name)}" for a, name in zip(ascii_letters, runs, strict=False))
+    plots = [] if is_one else [legend]
+    for metric in metrics:
+        drawn = {
+            letter: _thinned(run[metric], x, points, smooth)
+            for letter, run in zip(ascii_letters, runs.values(), strict=False)
+            if metric in run
+        }
+        drawn = {letter: curve for letter, curve in drawn.items() if curve[0]}
+        if not drawn:
+            plots.append(f"{_title(metric)}: {_NOTHING}")
             continue
         figure: Any = plotille.Figure()
         figure.width, figure.height = width, _TERMINAL_ROWS
         figure.with_colors, figure.origin = False, False
-        figure.x_label, figure.y_label = _label(x), _title(name)
+        figure.x_label, figure.y_label = _label(x), _title(metric)
         figure.x_ticks_fkt = figure.y_ticks_fkt = _tick
-        figure.set_x_limits(*_limits(xs))
-        figure.set_y_limits(*_limits(ys))
-        (figure.plot if len(xs) > 1 else figure.scatter)(xs, ys)
+        room = 0.0 if is_one else _ROOM
+        figure.set_x_limits(*_limits([at for xs, _ in drawn.values() for at in xs], room))
+        figure.set_y_limits(*_limits([value for _, ys in drawn.values() for value in ys], room))
+        for letter, (xs, ys) in drawn.items():
+            draw = figure.plot if is_one and len(xs) > 1 else figure.scatter
+            draw(xs, ys, marker=None if is_one else letter)
         plots.append("\n".join(line.rstrip(" \u2800") for line in figure.show().splitlines()))
     return "\n\n".join(plots) + "\n"
+
+
+def _thinned(curve: Curve, x: XAxis, most: int, smooth: float) -> tuple[list[float], list[float]]:
+    if smooth:
+        curve = curve.with_values(smoothed(curve.values, smooth))
+    return thinned(curve, _along(curve, x), most)
 
 
 def save_figure(
@@ -211,13 +244,13 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
     return means
 
 
-def _limits(values: Sequence[float]) -> tuple[float, float]:
+def _limits(values: Sequence[float], room: float) -> tuple[float, float]:
     low, high = min(values), max(values)
     if high - low <= max(abs(low), abs(high)) * 1e-12 + _SMALLEST:  # a line needs some room
         margin = max(abs(low), abs(high)) / 10
         margin = margin if margin > _SMALLEST else 1.0
         return low - margin, high + margin
-    return low, high
+    return low, high + room * (high - low)
 
 
 def _tick(low: float, high: float) -> str:

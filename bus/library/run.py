@@ -22,6 +22,7 @@ from ..runs.find_run import find_events
 from ..runs.lineage import consistent_logs
 from ..runs.run_folder import RunFolder
 from ..runs.run_summary import RunSummary, read_summary
+from ..shown_text import plain
 from .frames import Columns, FramesOfColumns
 from .series import MetricSeries
 from .where import Condition, parse
@@ -291,15 +292,27 @@ class Run(FramesOfColumns):
             f"<Run {run.id}: {run.ending}, {run.steps} steps, {', '.join(shown) or 'no metrics'}>"
         )
 
-    def _repr_html_(self) -> str:
+    def __rich__(self) -> Any:
+        """Return its hyperparameters and its metrics' last values as a table of rich."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(plain(self.id)), show_header=False)
+        for name, value in self._shown().items():
+            table.add_row(Text(plain(name)), Text(plain(str(value))))
+        return table
+
+    def _shown(self) -> dict[str, Any]:
         run = self.summary
         rows = {"ending": run.ending, "steps": run.steps, **run.hparams}
-        rows |= {name: f"{total.last:.6g}" for name, total in run.metrics.items()}
+        return rows | {name: f"{total.last:.6g}" for name, total in run.metrics.items()}
+
+    def _repr_html_(self) -> str:
         cells = "".join(
             f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>"
-            for name, value in rows.items()
+            for name, value in self._shown().items()
         )
-        return f"<table><caption>{html.escape(run.id)}</caption>{cells}</table>"
+        return f"<table><caption>{html.escape(self.id)}</caption>{cells}</table>"
 
 
 class _Chosen:

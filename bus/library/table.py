@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ..errors import RunFolderError, UsageError
 from ..log.summary import MetricTotal
 from ..runs.run_summary import RunSummary
+from ..shown_text import plain
 from ..system.paths import as_path
 from .frames import Columns, FramesOfColumns
 from .index import read_table
@@ -145,15 +146,33 @@ class Runs(Sequence["Run"], FramesOfColumns):
         shown = Runs(self.summaries[:MAX_SHOWN]).table() if self.summaries else "no runs"
         return f"{shown}\nand {more} more" if more > 0 else shown
 
-    def _repr_html_(self) -> str:
+    def __rich__(self) -> Any:
+        """Return the first runs as a table of rich."""
+        from rich.table import Table
+        from rich.text import Text
+
+        names, rows = self._first()
+        table = Table()
+        for name in names:
+            table.add_column(Text(plain(name)))
+        for row in rows:
+            table.add_row(*(Text(plain(text)) for text in row))
+        if (more := len(self) - len(rows)) > 0:
+            table.caption = f"and {more} more"
+        return table
+
+    def _first(self) -> tuple[Sequence[str], list[list[str]]]:
+        """Return the first runs as texts, and the names of the columns."""
         lines = Runs(self.summaries[:MAX_SHOWN])
         names = (*_SHOWN, *lines.varied_hparams()[:6], *lines._metric_names()[:4])
+        return names, [[_text(value_of(run, name)) for name in names] for run in lines.summaries]
+
+    def _repr_html_(self) -> str:
+        names, texts = self._first()
         head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
         rows = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(_text(value_of(run, name)))}</td>" for name in names)
-            + "</tr>"
-            for run in lines.summaries
+            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>"
+            for row in texts
         )
         return f"<table><tr>{head}</tr>{rows}</table>"
 

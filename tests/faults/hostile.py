@@ -470,7 +470,7 @@ PICTURE = "OUT.png"
 # How verbs are called that do little without options; any other is called with those that it needs.
 _FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "show": ((), ("--plot",), ("--plot", "--x", "time", "--all-attempts")),
-    "plot": (("-o", PICTURE), ("-o", PICTURE, "--x", "time")),
+    "plot": ((), ("-o", PICTURE), ("-o", PICTURE, "--x", "time")),
     "tail": (("-n", "40", "--kind", "all"), ("-f", "-n", "1")),
     "replay": (("--csv", OUT), ("--jsonl", OUT), ("--resume",)),
     "attach": (("--csv", OUT),),
