@@ -27,5 +27,7 @@ def shift_and_zoom(tensor: Tensor, seed: int) -> Tensor:
             [0.0, 1 + ZOOM * larger, 2 * SHIFT / height * down],
         ]
     )
-    grid = F.affine_grid(way.expand(len(tensor), 2, 3), list(tensor.shape), align_corners=False)
-    return F.grid_sample(tensor, grid, align_corners=False)
+    # bins and channels as one image of many channels: the grid's weights are computed once
+    image = tensor.flatten(0, 1)[None]
+    grid = F.affine_grid(way[None], list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, align_corners=False)[0].view_as(tensor)

@@ -29,44 +29,38 @@ class Pan(NamedTuple):
 
 
 def pan_along(rng: np.random.Generator) -> Pan:
-    """Move over a strip: three saccades along a triangle at each digit, then on to the next.
+    """Move over a strip: three saccades around a triangle at each digit, then on to the next.
 
     Args:
         rng: draws the triangles, the speeds and the tremor.
     """
+    triangles = [_triangle(rng) + np.array([digit * PITCH, 0.0]) for digit in range(DIGITS)]
     parts: list[Array] = []
     digits: list[Array] = []
-    here = np.zeros(2)
-    for digit in range(DIGITS):
-        for corner in _corners(rng):
-            goal = corner + np.array([digit * PITCH, 0.0])
-            parts.append(here + (goal - here) * _ease(DWELL_MS // 3))
-            digits.append(np.full(DWELL_MS // 3, digit))
-            here = goal
-        if digit + 1 < DIGITS:
-            ms = int(rng.integers(60, 121))
-            goal = np.array([(digit + 1) * PITCH, 0.0])
-            parts.append(here + (goal - here) * _ease(ms))
+    for digit, corners in enumerate(triangles):
+        if digit > 0:
+            parts.append(_way(triangles[digit - 1][0], corners[0], int(rng.integers(60, 121))))
             digits.append(_nearest(parts[-1][:, 0]))
-            here = goal
+        for begin, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            parts.append(_way(begin, end, DWELL_MS // len(corners)))
+            digits.append(np.full(len(parts[-1]), digit))
     positions = np.concatenate(parts)
     return Pan(positions + _tremor(len(positions), rng), np.concatenate(digits))
 
 
-def _corners(rng: np.random.Generator) -> Array:
-    """Return a triangle of 3 to 5 pixels around the origin, turned a little: [3, 2]."""
+def _triangle(rng: np.random.Generator) -> Array:
+    """Return a triangle of 3 to 5 pixels around the origin, turned a little: corners [3, 2]."""
     size, angle = rng.uniform(3.0, 5.0), rng.uniform(-0.4, 0.4)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    triangle = np.array([[0.5, 1.0], [1.0, 0.0], [0.0, 0.0]]) - 0.5
-    corners: Array = triangle * size @ turn
+    corners: Array = (np.array([[0.0, 0.0], [0.5, 1.0], [1.0, 0.0]]) - 0.5) * size @ turn
     return corners
 
 
-def _ease(ms: int) -> Array:
-    """Return the shares of a way done after each ms, slow at both ends: [ms, 1]."""
+def _way(begin: Array, end: Array, ms: int) -> Array:
+    """Return the positions after each ms of a movement, slow at both ends: [ms, 2]."""
     share = np.arange(1, ms + 1)[:, None] / ms
-    eased: Array = share**2 * (3 - 2 * share)
-    return eased
+    positions: Array = begin + (end - begin) * share**2 * (3 - 2 * share)
+    return positions
 
 
 def _nearest(x: Array) -> Array:

@@ -157,7 +157,7 @@ def _recording(path: str, result: Mapping[str, Any], names: list[str]) -> "Figur
     below.plot(ms[is_wrong], preds[is_wrong], "x", color="tab:red", label="wrong")
     below.set(xlabel="ms", xlim=(0, ms[-1]), ylim=(-0.5, len(names) - 0.5))
     below.set_yticks(range(len(names)), names)
-    below.legend(fontsize=7, ncols=3, loc="upper right")
+    below.legend(fontsize=7, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 

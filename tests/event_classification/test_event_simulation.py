@@ -99,7 +99,7 @@ def test_a_recording_longer_than_float32_carries_is_refused() -> None:
 
 
 def test_the_camera_sees_each_digit_in_turn_and_moves_little_in_a_step() -> None:
-    pan = pan_along(np.random.default_rng(3))
+    pan = pan_along(np.random.default_rng(4))
 
     shown = [k for k in dict.fromkeys(pan.digit_in_view.tolist()) if k >= 0]
     assert shown == list(range(DIGITS))
@@ -107,6 +107,15 @@ def test_the_camera_sees_each_digit_in_turn_and_moves_little_in_a_step() -> None
     near = np.abs(pan.positions[:, 0] - pan.digit_in_view * PITCH)[pan.digit_in_view >= 0]
     assert near.max() < IN_VIEW + 1  # and a tremor
     assert pan.positions.min() > -MARGIN
+
+
+def test_the_camera_goes_around_a_triangle_at_a_digit_and_ends_where_it_began() -> None:
+    way = pan_along(np.random.default_rng(3)).positions
+
+    corners = way[[0, 100, 200, 299]]
+    sides = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+    assert sides.min() > 2.6  # of at least 3, and a tremor
+    assert np.linalg.norm(corners[-1] - corners[0]) < 1.5
 
 
 def test_scans_lie_on_blank_paper() -> None:
