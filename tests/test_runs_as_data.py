@@ -103,6 +103,15 @@ def test_superseded_values_are_left_out(tmp_path: Path) -> None:
     assert len(data.attempts) == 2
 
 
+def test_a_killed_run_is_followed_to_where_its_log_ends(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt()
+    put(attempt, "loss", 1.0, 2.0)
+    attempt.abandon()  # zeros that were allocated stay behind what is written
+
+    assert len(list(nb.open_run(run.path).follow("Put"))) == 2
+
+
 def test_a_run_that_goes_on_is_followed_to_its_end(tmp_path: Path) -> None:
     run = RecordedRun(tmp_path)
     attempt = run.attempt()

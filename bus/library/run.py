@@ -239,10 +239,11 @@ class Run(FramesOfColumns):
             while True:
                 is_over = not self.folder.is_running()  # asked before the last events are read
                 before = reader.position
-                for event in reader.read("all" if chosen.has_hooks else "none"):
+                events = reader.read("all" if chosen.has_hooks else "none")
+                for event in events:
                     if event in chosen:
                         yield event
-                if reader.position == before and not reader.has_more:
+                if reader.position == before and not events:
                     if is_over:
                         return
                     time.sleep(every_s)

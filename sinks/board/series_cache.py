@@ -196,7 +196,7 @@ class RunSeries:
             before = reader.position
             events = reader.read("none")
             self._take(events)
-            if not events and reader.position == before and not reader.has_more:
+            if not events and reader.position == before:
                 self.is_read, self.problem = True, ""
                 break
             if time.monotonic() >= until_s:
