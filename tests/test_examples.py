@@ -1,13 +1,12 @@
 """The examples run, learn, and are short enough to be read."""
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import DEADLINE_S
+from programs import run_program
 
 pytestmark = pytest.mark.long
 
@@ -91,14 +90,7 @@ def test_lbfgs_reaches_the_loss_of_another_solver(example: Any) -> None:
 def test_an_example_is_a_command(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
 
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.lbfgs"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        timeout=DEADLINE_S,
-    )
+    done = run_program("-m", "examples.lbfgs", cwd=tmp_path, env=environment, timeout=DEADLINE_S)
 
     assert done.returncode == 0, done.stderr
     assert "scikit-learn's LogisticRegression: 37.75" in done.stdout

@@ -1,23 +1,17 @@
 """A short form of fuzz_decoder.py; the long one has a million mutants."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import fuzz_decoder
 import pytest
+from programs import run_program
 
 SCRIPT = Path(fuzz_decoder.__file__)
 
 
 def test_mutants_of_all_that_is_read_are_read_or_refused_with_our_own_errors() -> None:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--mutants", "4000", "--seed", "5"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program(SCRIPT, "--mutants", "4000", "--seed", "5")
 
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
