@@ -15,7 +15,7 @@ class Prints(Small):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         print(f"batch {batch_idx}")
         if batch_idx == 1:
-            print("token=canary17", file=sys.stderr)
+            print("password=canary17", file=sys.stderr)
             raise RuntimeError("broken")
         return super().training_step(batch, batch_idx)
 
@@ -31,7 +31,7 @@ def test_lines_are_events_of_the_run_and_the_streams_are_restored_after_an_excep
     assert "batch 0\nbatch 1\nafter the run\n" in capsys.readouterr().out
     lines = events(run, nb.ConsoleLine)
     assert [line.text for line in lines if line.stream == "stdout"] == ["batch 0", "batch 1"]
-    assert "token=***" in [line.text for line in lines]
+    assert "password=***" in [line.text for line in lines]
     assert run.run_folder is not None
     path = str(run.run_folder.path)
     assert main(["tail", "--console", path]) == 0
