@@ -36,16 +36,16 @@ class Undrawn(ClassificationModel):
         return {}
 
 
-def main(root: Path) -> None:
+def main(root: Path, runs: str) -> None:
     """Train, and compare with what is expected."""
     torch.set_num_threads(1)
     if not (root / LABEL_MAP).exists():
         make_recordings(root)
-    hparams = hyperparameters(dataset_path=str(root), root_dir=str(root), epochs=EPOCHS)
+    hparams = hyperparameters(dataset_path=str(root), root_dir=runs, epochs=EPOCHS)
     nb.seed_everything(hparams.seed)
     model, data = Undrawn(hparams), ClassificationDataModule(hparams)
     trainer = nb.Trainer(
-        default_root_dir=str(root), max_epochs=EPOCHS, gradient_clip_val=1.0, logger=False
+        default_root_dir=runs, max_epochs=EPOCHS, gradient_clip_val=1.0, logger=False
     )
     trainer.fit(model, data)
     remembered = float(trainer.callback_metrics["val_acc"])
@@ -64,8 +64,5 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            main(Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else folder), folder)
