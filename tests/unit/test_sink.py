@@ -49,7 +49,9 @@ class TestASinkOfTheUsersOwn(SinkContract):
         return (folder / "names").read_text()
 
 
-def test_a_row_ends_with_the_attempt_also_when_that_was_killed(tmp_path: Path) -> None:
+def test_a_row_that_a_killed_attempt_began_is_gone_on_with_live_and_in_replay(
+    tmp_path: Path,
+) -> None:
     run = RunFolder.create(tmp_path, "killed")
     first, second = some_puts(2)
     record(run, [first], [nb.CSV(tmp_path)], how="")
@@ -59,7 +61,7 @@ def test_a_row_ends_with_the_attempt_also_when_that_was_killed(tmp_path: Path) -
     assert first.step == second.step
     for folder in (tmp_path, tmp_path / "replayed"):
         assert (folder / "metrics.csv").read_text() == (
-            "epoch,step,stage,loss,accuracy\n0,0,train,0.0,\n0,0,train,,1\n"
+            "epoch,step,stage,loss,accuracy\n0,0,train,0.0,1\n"
         )
 
 
