@@ -5,7 +5,7 @@ from typing import Any
 from torch.nn import Module
 
 from ...bus.errors import CheckpointError
-from ...bus.secrets.redaction import redact_setting
+from ...bus.secrets.redaction import redact_setting, without_secrets
 from ...bus.secrets.texts import STRUCK_OUT
 from ...bus.system.logging_setup import get_logger
 from ..checkpoints.format import check_carried
@@ -69,7 +69,7 @@ class SavedHyperparameters:
                 value, shape = carried(given, is_registered)
                 check_carried({name: value})
             except CheckpointError as error:
-                left_out[name] = str(error)
+                left_out[name] = without_secrets(str(error))
                 if isinstance(given, Module):
                     reported.add(name)
                 continue
