@@ -88,6 +88,7 @@ FOR_OTHERS = {
     "events": "import sklearn.datasets, matplotlib.figure, PIL.Image",
     "hdf5": "import h5py",
     "video": "import av",
+    "gpu": "import pynvml",
     "data": "from torchdata.stateful_dataloader import StatefulDataLoader\n"
     "loader = StatefulDataLoader(torch.randn(8, 4), 2)\n"
     "nb.Trainer(max_epochs=1, enable_progress_bar=False).fit(Model(), loader)",

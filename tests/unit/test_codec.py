@@ -50,6 +50,7 @@ def events_of(kind: type[Event], seq: st.SearchStrategy[int] = integers) -> st.S
         "changed": st.lists(texts, max_size=3).map(tuple),
         "data": st.binary(max_size=20),
         "versions": st.dictionaries(texts, texts, max_size=3),
+        "values": st.dictionaries(texts, floats, max_size=3),
         "fork": st.none() | st.builds(Fork, integers, integers, texts),
         "total": st.none() | integers,
     }
