@@ -141,7 +141,8 @@ def test_names_are_not_taken_over_after_lightning_was_imported(
 
 
 @pytest.fixture
-def checkpoints_that_look_like_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def checkpoints_that_look_like_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where runs are put
     monkeypatch.setattr(Checkpoint, "FILE_EXTENSION", "")
     monkeypatch.setattr(torch, "load", torch.load)
     look_like_files()
