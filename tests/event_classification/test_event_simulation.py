@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nightbus as nb
+from examples.event_classification import camera
 from examples.event_classification.camera import (
     DIGITS,
     IN_VIEW,
@@ -98,15 +99,27 @@ def test_a_recording_longer_than_float32_carries_is_refused() -> None:
         seen(np.zeros((17_000, 2)))
 
 
-def test_the_camera_sees_each_digit_in_turn_and_moves_little_in_a_step() -> None:
-    pan = pan_along(np.random.default_rng(4))
+@pytest.mark.parametrize("seed", range(20))
+def test_the_camera_sees_each_digit_in_turn_and_moves_little_in_a_step(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shaken = pan_along(np.random.default_rng(seed)).positions
+    monkeypatch.setattr(camera, "_tremor", lambda steps, rng: np.zeros((steps, 2)))
+    pan = pan_along(np.random.default_rng(seed))
 
     shown = [k for k in dict.fromkeys(pan.digit_in_view.tolist()) if k >= 0]
     assert shown == list(range(DIGITS))
-    assert np.abs(np.diff(pan.positions, axis=0)).max() < 1.5
     near = np.abs(pan.positions[:, 0] - pan.digit_in_view * PITCH)[pan.digit_in_view >= 0]
-    assert near.max() < IN_VIEW + 1  # and a tremor
-    assert pan.positions.min() > -MARGIN
+    assert near.max() < IN_VIEW
+    assert np.abs(np.diff(shaken, axis=0)).max() < 1.5
+    assert shaken.min() > -MARGIN
+
+
+def test_a_hands_tremor_is_a_random_walk_that_ends_where_it_began() -> None:
+    tremor = camera._tremor(2000, np.random.default_rng(0))
+
+    assert tremor[-1] == pytest.approx([0, 0])
+    assert np.diff(tremor, axis=0).std() == pytest.approx(0.03, rel=0.05)
 
 
 def test_the_camera_goes_around_a_triangle_at_a_digit_and_ends_where_it_began() -> None:
