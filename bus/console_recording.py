@@ -5,12 +5,11 @@ import threading
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Protocol
 
 import trio
 
-from .events import ConsoleLine, Event
-from .log.writer import LogWriter
+from .events import ConsoleLine
+from .recorder import Recorder
 from .secrets.redaction import without_secrets
 from .system.console_tee import STREAMS, ConsoleTee, Note
 
@@ -22,21 +21,6 @@ MAX_BURST_CHARS = 200_000
 CHARS_A_S = 2_000  # in the long run
 LEAST_CHARS = 40  # that a line counts
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-
-
-class Recorder(Protocol):
-    """The bus as this uses it."""
-
-    writer: LogWriter | None
-
-    def emit_in_time(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
-        """Record an event, unless the run's end is recorded already.
-
-        Args:
-            kind: the event's type.
-            *fields: its own fields, in order.
-            source: the name of the actor it comes from.
-        """
 
 
 class ConsoleRecording:

@@ -1,12 +1,11 @@
 """What the process and its machine use, recorded at intervals, on the bus thread."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
 
 import trio
 
-from .events import Event, SystemMetrics
-from .log.writer import LogWriter
+from .events import SystemMetrics
+from .recorder import Recorder
 from .system.logging_setup import get_logger
 from .system.usage import Reading
 
@@ -14,21 +13,6 @@ SAMPLE_EVERY_S = 5.0
 MAX_WAITING = 100  # samples, while training does not come to write them
 
 _log = get_logger("nightbus.bus")
-
-
-class Recorder(Protocol):
-    """The bus as this uses it."""
-
-    writer: LogWriter | None
-
-    def emit_in_time(self, kind: type[Event], *fields: Any, source: str = "") -> bool:
-        """Record an event, unless the run's end is recorded already.
-
-        Args:
-            kind: the event's type.
-            *fields: its own fields, in order.
-            source: the name of the actor it comes from.
-        """
 
 
 class SystemSampling:

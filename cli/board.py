@@ -6,6 +6,7 @@ from typing import Any
 
 from ..bus.errors import UsageError
 from ..bus.system.paths import as_path
+from .ls import add_root
 from .text import OK, as_json, as_json_line, how_many, print_note, size
 
 
@@ -18,13 +19,7 @@ def add(verbs: Any) -> None:
         "a table, curves, and what each recorded. Only who has the address that is printed can "
         "ask for anything.",
     )
-    parser.add_argument(
-        "root",
-        metavar="ROOT",
-        nargs="?",
-        default="runs",
-        help="the folder the runs lie in, or the one that holds its folder runs; ./runs by default",
-    )
+    add_root(parser)
     parser.add_argument(
         "--export",
         metavar="FILE.html",

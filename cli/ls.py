@@ -44,13 +44,7 @@ def add(verbs: Any) -> None:
         description="List the runs of a folder, oldest first: when they began, how long they took, "
         "how they ended, and what else is asked for.",
     )
-    parser.add_argument(
-        "root",
-        metavar="ROOT",
-        nargs="?",
-        default="runs",
-        help="the folder the runs lie in, or the one that holds its folder runs; ./runs by default",
-    )
+    add_root(parser)
     add_choice_options(parser)
     parser.add_argument(
         "--metric",
@@ -77,6 +71,17 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     parser.set_defaults(command=_ls)
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for the folder of runs."""
+    parser.add_argument(
+        "root",
+        metavar="ROOT",
+        nargs="?",
+        default="runs",
+        help="the folder the runs lie in, or the one that holds its folder runs; ./runs by default",
+    )
 
 
 def add_choice_options(parser: argparse.ArgumentParser) -> None:

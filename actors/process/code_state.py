@@ -35,20 +35,24 @@ def code_state(folder: Path) -> dict[str, Plain]:
 
 @functools.cache
 def _asked(folder: Path) -> tuple[tuple[str, Plain], ...]:
+    told = _told_by_git(folder, _STATUS, _TIMEOUT_S)
+    return () if told is None else tuple(read_status(told.decode(errors="replace")).items())
+
+
+def _told_by_git(folder: Path, command: tuple[str, ...], timeout_s: float) -> bytes | None:
+    """Return the output of git; None without git or a repository, or where that takes too long."""
     try:
         done = subprocess.run(
-            _STATUS,
+            command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):  # no git here, or a repository that takes long
-        return ()
-    return () if done.returncode else tuple(read_status(done.stdout).items())
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if done.returncode else done.stdout
 
 
 def code_diff(folder: Path) -> str:
@@ -62,18 +66,7 @@ def code_diff(folder: Path) -> str:
     Returns:
         The output of ``git diff``; empty if nothing is changed, or no repository is there.
     """
-    try:
-        done = subprocess.run(
-            _DIFF,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_DIFF_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):  # no git here, or a repository that takes long
-        return ""
-    found = b"" if done.returncode else done.stdout
+    found = _told_by_git(folder, _DIFF, _DIFF_TIMEOUT_S) or b""
     text = found[:MAX_DIFF_BYTES].decode(errors="replace")
     if len(found) > MAX_DIFF_BYTES:
         text += f"\n(the other {len(found) - MAX_DIFF_BYTES:,} bytes are left out)\n"
