@@ -1,6 +1,7 @@
 """Bus: connects the log, the routes, the actors and the bus thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from .actor import Actor
@@ -10,7 +11,7 @@ from .console_recording import ConsoleRecording
 from .control.server import ControlServer, Steered
 from .drain import Drain
 from .event_recorder import EventRecorder
-from .events import Command, Ending, Stop, UserEvent
+from .events import Command, Ending, Fault, Stop, UserEvent
 from .housekeeping import Housekeeping
 from .live_host import LiveHost
 from .log.hook_recorder import AT_ONCE
@@ -20,16 +21,19 @@ from .mail.mailbox import Envelope, Told
 from .mail.reply import Reply
 from .media import EncodedMedia
 from .members import Members
-from .observer import Observer
+from .observer import Observer, describe
 from .post_office import PostOffice
 from .run_counts import RunCounts
 from .runs.cursor import AttemptLog, Position
 from .runs.run_folder import RunFolder
 from .statistics import BusStatistics
 from .system.forks import leave_when_forked, refusal
+from .system.logging_setup import get_logger
 from .system.usage import Reading
 from .system_sampling import SystemSampling
 from .threads import Threads
+
+_log = get_logger("nightbus.bus")
 
 
 class Bus(EventRecorder):
@@ -128,18 +132,41 @@ class Bus(EventRecorder):
         Args:
             sources: what is read.
         """
-        self.thread.beside.append(SystemSampling(self, sources).run)
+        sampling = SystemSampling(self, sources)
+        self.thread.beside.append(partial(self._run_beside, "system metrics", sampling.run))
 
     def record_console(self) -> ConsoleRecording:
         """Record what the process prints from now on; to call before ``start``.
 
         Returns:
-            What records it, to be ended before the bus is closed.
+            What records it, for ``end_console``.
         """
         recording = ConsoleRecording(self)
-        self.thread.beside.append(recording.run)
+        self.thread.beside.append(partial(self._run_beside, "console", recording.run))
         recording.begin()
         return recording
+
+    async def _run_beside(self, what: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Record something beside training; an error ends that alone."""
+        try:
+            await run()
+        except Exception as error:
+            self._report_beside(what, error)
+
+    def end_console(self, recording: ConsoleRecording) -> None:
+        """Record the rest of what was printed; to call before ``close``.
+
+        Args:
+            recording: returned by ``record_console``.
+        """
+        try:
+            recording.end()
+        except Exception as error:
+            self._report_beside("console", error)
+
+    def _report_beside(self, what: str, error: Exception) -> None:
+        _log.error(f"{what}: nothing more is recorded of it in this run", exc_info=error)
+        self.emit_in_time(Fault, *describe(error), "", source=what)
 
     def start(self) -> None:
         """Start the bus thread, if there is something for it to do."""

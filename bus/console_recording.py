@@ -38,6 +38,7 @@ class ConsoleRecording:
         self._left_chars = float(MAX_BURST_CHARS)  # that may be recorded now
         self._dropped = 0  # characters that the next line says are missing
         self._missed_before = 0
+        self._has_failed = False  # and has said so
 
     def begin(self) -> None:
         """Note what is printed from now on."""
@@ -45,6 +46,14 @@ class ConsoleRecording:
 
     async def run(self) -> None:
         """Record what was printed, several times a second, until it is cancelled."""
+        try:
+            await self._go_on()
+        except Exception:
+            self._tee.close()
+            self._has_failed = True
+            raise
+
+    async def _go_on(self) -> None:
         while True:
             await trio.sleep(TAKE_EVERY_S)
             writer = self._recorder.writer
@@ -57,6 +66,8 @@ class ConsoleRecording:
     def end(self) -> None:
         """Note nothing more, and record the rest."""
         self._tee.close()
+        if self._has_failed:
+            return
         with self._lock:
             while notes := self._tee.take(MAX_TAKEN):
                 self._record(notes)

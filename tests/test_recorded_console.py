@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import eventually
 from models import Small, events, loader, trainer
 
 import nightbus as nb
@@ -48,4 +49,35 @@ def test_nothing_is_recorded_without_asking(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.fit(Says(), loader())
 
+    assert not events(run, nb.ConsoleLine)
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_what_cannot_be_recorded_is_a_fault_and_neither_training_nor_sinks_suffer(
+    at_end: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> str:
+        raise ValueError("no text of this kind")
+
+    monkeypatch.setattr("nightbus.bus.console_recording.without_secrets", fail)
+    monkeypatch.setattr("nightbus.bus.console_recording.TAKE_EVERY_S", 1e6 if at_end else 0)
+
+    class Says(Small):
+        def on_train_start(self) -> None:
+            print("hello")
+            own = vars(sys.stdout)
+            eventually(lambda: at_end or "write" not in own)  # it has given up
+
+    run = trainer(tmp_path, record_console=True, sinks=[nb.CSV()], log_every_n_steps=1)
+    run.fit(Says(), loader())
+
+    (fault,) = events(run, nb.Fault)
+    assert (fault.source, fault.error, fault.message) == (
+        "console",
+        "ValueError",
+        "no text of this kind",
+    )
+    assert run.run_folder is not None
+    rows = (run.run_folder.path / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + run.global_step
     assert not events(run, nb.ConsoleLine)

@@ -113,3 +113,20 @@ def test_a_run_that_records_nothing_reads_nothing(tmp_path: Path) -> None:
     run.fit(Small(), loader())
 
     assert run.bus.thread.beside == []
+
+
+def test_a_reading_that_fails_otherwise_is_a_fault_and_sinks_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: Any) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr("nightbus.bus.system_sampling.SystemSampling.run", fail)
+    run = trainer(tmp_path, sinks=[nb.CSV()], log_every_n_steps=1)
+    run.fit(Small(), loader())
+
+    (fault,) = events(run, nb.Fault)
+    assert (fault.source, fault.error, fault.message) == ("system metrics", "ValueError", "broken")
+    assert run.run_folder is not None
+    rows = (run.run_folder.path / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + run.global_step

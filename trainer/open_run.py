@@ -249,7 +249,7 @@ class OpenRun(StaysInRun):
             The observers that have not received all events.
         """
         if self._console is not None:
-            self._console.end()
+            self.bus.end_console(self._console)
         for label, count in self._trainer.metrics.unheard.items():
             why = f"nobody takes values for this destination; {count} were put"
             self.bus.emit(DeadLetter, label, Put.__name__, why, source="trainer")
