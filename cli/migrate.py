@@ -1,12 +1,15 @@
 """``nightbus migrate PATH``: rewrite code that was written for Lightning."""
 
 import argparse
+import shutil
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ..bus.errors import MissingPackageError
 from ..bus.system.paths import as_path
+from ..bus.system.streams import is_terminal
 from .text import LOSSY, OK, as_json, how_many, plain, print_note
 
 
@@ -29,7 +32,11 @@ def _migrate(options: argparse.Namespace) -> int:
         raise MissingPackageError("nightbus migrate", "libcst", "migrate")
     from ..compat.migration.project import migrate
 
-    files = migrate(as_path(options.path))
+    if is_terminal(sys.stderr):
+        files = migrate(as_path(options.path), _show_file)
+        _show_line("")
+    else:
+        files = migrate(as_path(options.path))
     changed = [file for file in files if file.is_changed]
     for file in changed:
         if options.write:
@@ -53,3 +60,14 @@ def _migrate(options: argparse.Namespace) -> int:
     how = "; write the changes with --write" if changed and not options.write else ""
     print_note(f"{done}{by_hand}{how}")
     return LOSSY if left else OK
+
+
+def _show_file(number: int, count: int, path: Path) -> None:
+    columns = shutil.get_terminal_size().columns - 1  # the last one would wrap the line
+    _show_line(plain(f"file {number:,} of {count:,}: {path}")[:columns])
+
+
+def _show_line(line: str) -> None:
+    """Put a line in place of the terminal's last one."""
+    sys.stderr.write(f"\r\x1b[2K{line}")
+    sys.stderr.flush()

@@ -166,6 +166,22 @@ def test_hidden_folders_and_environments_are_left_out(tmp_path: Path) -> None:
     assert migrate(tmp_path) == []
 
 
+def test_a_terminal_is_told_which_file_of_how_many_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("import lightning as L\n")
+    monkeypatch.setattr("nightbus.cli.migrate.is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    assert main(["migrate", str(tmp_path)]) == 0
+
+    drawn = capsys.readouterr().err.split("\r\x1b[2K")
+    assert drawn[1] == f"file 1 of 2: {tmp_path / 'a.py'}"
+    assert drawn[2] == f"file 2 of 2: {tmp_path / 'b.py'}"
+    assert drawn[3].startswith("nightbus: 2 files would change")  # on the line that was erased
+
+
 def test_a_diff_is_shown_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,8 @@
 """Migrates the files of a project."""
 
 import difflib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .lightning_names import DOTTED, LightningName, lightning_name
 from .rewriter import Note, Rewritten, rewrite
 
 _CONFIGS = frozenset({".yaml", ".yml"})
+_MIGRATED = _CONFIGS | {".py"}
 _NO_SOURCES = frozenset({"__pycache__", "build", "dist", "node_modules", "site-packages", "venv"})
 
 
@@ -56,11 +58,15 @@ class MigratedFile:
             file.write(self.after)
 
 
-def migrate(root: Path) -> list[MigratedFile]:
+def migrate(
+    root: Path, begins: Callable[[int, int, Path], None] | None = None
+) -> list[MigratedFile]:
     """Return what becomes of a file, or of the Python and YAML files below a folder.
 
     Args:
         root: the file or folder. Hidden folders, environments and builds are left out.
+        begins: is called before each file, with its number from 1, how many there are and its
+            path.
 
     Returns:
         The files that change or in which something is left to do.
@@ -70,20 +76,24 @@ def migrate(root: Path) -> list[MigratedFile]:
     """
     if not root.exists():
         raise UsageError(f"there is no {root}; give a Python file, or a folder")
-    files = (_migrated(path) for path in _files(root))
-    return [file for file in files if file.is_changed or file.notes]
+    found = [root] if root.is_file() else _files(root)
+    files: list[MigratedFile] = []
+    for number, path in enumerate(found, 1):
+        if begins is not None:
+            begins(number, len(found), path)
+        file = _migrated(path)
+        if file.is_changed or file.notes:
+            files.append(file)
+    return files
 
 
-def _files(root: Path) -> Iterator[Path]:
-    if root.is_file():
-        yield root
-        return
-    for path in sorted(root.rglob("*")):
-        folders = path.relative_to(root).parts[:-1]
-        if any(name.startswith(".") or name in _NO_SOURCES for name in folders):
-            continue
-        if path.suffix in {".py", *_CONFIGS} and path.is_file():
-            yield path
+def _files(root: Path) -> list[Path]:
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [each for each in folders if each[0] != "." and each not in _NO_SOURCES]
+        paths = (Path(folder, name) for name in names)
+        found += [each for each in paths if each.suffix in _MIGRATED and each.is_file()]
+    return sorted(found)
 
 
 def _migrated(path: Path) -> MigratedFile:
