@@ -1,8 +1,11 @@
 """StepBatches: the iterator of a step that fetches its batches itself."""
 
-import dis
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from ..bus.system.logging_setup import get_logger
+
+_log = get_logger("nightbus.steps")
 
 Fetched = tuple[Any, int, int]
 """A batch on the device, its number in the epoch, and the number of its dataloader."""
@@ -47,6 +50,7 @@ class BatchSources:
 
     def __init__(self) -> None:
         self._of_step: dict[str, _Source] = {}
+        self._warned: set[str] = set()
 
     def set(self, step: str, fetch: Callable[[], Fetched], end: Callable[[], None]) -> None:
         """Have a step fetch its batches from a loop.
@@ -63,8 +67,9 @@ class BatchSources:
     ) -> Callable[..., Any]:
         """Return a step that takes an iterator as a callable of a batch and its numbers.
 
-        If the data ends within the step, it has no output. So if the step ends the loop by the
-        statement ``raise StopIteration``; another iterator's end in it is an error.
+        If the data ends within the step, it has no output. A StopIteration that the step raises
+        before that ends the loop; a warning says so once, because it may be that of another
+        iterator.
 
         Args:
             name: the step, such as ``training_step``.
@@ -79,23 +84,21 @@ class BatchSources:
             batches = StepBatches((batch, batch_idx, dataloader_idx), source.fetch)
             try:
                 return step(batches, batch_idx, *rest)
-            except StopIteration as error:
+            except StopIteration:
                 if batches.ended:
                     return None
-                if not _is_raised_by_statement(error):
-                    raise
+                self._warn_of_end(name, batch_idx)
                 source.end()
                 return None
 
         return call
 
-
-def _is_raised_by_statement(error: BaseException) -> bool:
-    """Return whether a ``raise`` in Python code raised an error, not a call such as ``next``."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    code = trace.tb_frame.f_code.co_code
-    return code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    def _warn_of_end(self, step: str, batch_idx: int) -> None:
+        if step not in self._warned:
+            self._warned.add(step)
+            _log.warning(
+                "a step raised StopIteration, which ends its loop before the data does; if that was"
+                " an iterator of your own, give next() a default",
+                step=step,
+                batch_idx=batch_idx,
+            )
