@@ -9,8 +9,6 @@ import torch
 from models import Small, dataset, loader, trainer, weights
 from torch.utils.data import DataLoader, IterableDataset
 
-import nightbus as nb
-
 
 class Fetches(Small):
     """Trains on as many batches a step as it is told, and notes their numbers."""
