@@ -136,6 +136,7 @@ if TYPE_CHECKING:
     from .loops import Progress as Progress
     from .loops import TrainingBatchLoop as TrainingBatchLoop
     from .loops import TrainingEpochLoop as TrainingEpochLoop
+    from .sinks.board.run_board import Board as Board
     from .sinks.csv import CSV as CSV
     from .sinks.function_sink import FunctionSink as FunctionSink
     from .sinks.json_lines import JSONLines as JSONLines
@@ -232,6 +233,7 @@ _HOME_OF = {
     "SimpleProfiler": ".actors.profilers.simple",
     "BatchSizeFinder": ".trainer.tuner.callbacks",
     "BusMonitor": ".actors.bus_monitor",
+    "Board": ".sinks.board.run_board",
     "CSV": ".sinks.csv",
     "Callback": ".actors",
     "CombinedLoader": ".actors",

@@ -407,6 +407,10 @@ class Actor(LeavesRunBehind):
         """Return whether it has work on the bus thread."""
         return any(entry.is_async for entry in subscriptions_of(type(self)))
 
+    def _reads_log(self) -> bool:
+        """Return whether it gets events; an observer that gets none is only started."""
+        return True
+
     def _hook_selection(self) -> HookSelection:
         """Return which Hook events it needs."""
         table = self._nightbus_handler_table or self._async_table()

@@ -229,7 +229,9 @@ class Observer(StaysInRun):
             delivered=self.events_read,
             attempt=position.attempt,
             seq=position.seq,
-            lag=max(0, written_seq - (position.seq if position.attempt == attempt else 0)),
+            lag=max(0, written_seq - (position.seq if position.attempt == attempt else 0))
+            if self.actor._reads_log()
+            else 0,
             restarts=self.restarts,
             faults=self.faults,
         )
@@ -269,6 +271,8 @@ class Observer(StaysInRun):
         self._reader = self._host.open_reader(self.position)
         await self.actor.on_start()
         await self._commit(force=True)  # so that even a run killed now has its sinks known
+        if not self.actor._reads_log():
+            return
         self._phase = "running"
         await self._observe(self._reader)
         self._phase = "on_stop"

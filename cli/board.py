@@ -63,7 +63,7 @@ def _announce(address: str, options: argparse.Namespace) -> None:
         sys.stdout.write(as_json_line({"address": address}))
         sys.stdout.flush()
         return
-    from ..sinks.board.guard import is_loopback
+    from ..sinks.board.address import is_loopback
 
     print_note(f"the runs of {options.root} are at {address} until Ctrl-C")
     if not is_loopback(options.host):

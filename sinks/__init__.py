@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .board.run_board import Board as Board
     from .csv import CSV as CSV
     from .function_sink import FunctionSink as FunctionSink
     from .json_lines import JSONLines as JSONLines
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
+        "Board": ".board.run_board",
         "CSV": ".csv",
         "FunctionSink": ".function_sink",
         "JSONLines": ".json_lines",
@@ -35,6 +37,7 @@ __getattr__ = lazy_names(
 )
 __all__ = [
     "CSV",
+    "Board",
     "FunctionSink",
     "JSONLines",
     "LoggerSink",

@@ -17,10 +17,11 @@ from recorded_runs import RecordedRun
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.sinks.board import series_cache
+from nightbus.sinks.board.address import listening
 from nightbus.sinks.board.export import exported
 from nightbus.sinks.board.page_files import page_files
 from nightbus.sinks.board.series_cache import RunSeries, SeriesCache
-from nightbus.sinks.board.server import listening, serve
+from nightbus.sinks.board.server import serve
 from nightbus.sinks.board.shelf import Shelf
 
 # -- the table -----------------------------------------------------------------------------------

@@ -16,9 +16,10 @@ from board_asked import TOKEN, begun, put, recorded
 from hostile import STRANGE_NAMES, STRANGE_NUMBERS
 
 from nightbus.bus.errors import UsageError
+from nightbus.sinks.board.address import address_of, listening
 from nightbus.sinks.board.export import exported
 from nightbus.sinks.board.page_files import page_files
-from nightbus.sinks.board.server import address_of, listening, serve
+from nightbus.sinks.board.server import serve
 from nightbus.sinks.board.shelf import Shelf
 
 pytestmark = pytest.mark.long

@@ -18,6 +18,7 @@ import nightbus as nb
         ("crc32c", nb.TensorBoard, r"TensorBoard needs the package crc32c"),
         ("mlflow", nb.MLflow, r"MLflow needs the package mlflow-skinny"),
         ("wandb", nb.WandB, r"WandB needs the package wandb"),
+        ("hypercorn", nb.Board, r"Board needs the package hypercorn"),
         ("pyarrow", nb.Parquet, r"Parquet needs the package pyarrow"),
     ],
 )

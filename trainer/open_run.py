@@ -195,7 +195,7 @@ class OpenRun(StaysInRun):
     def observe(self, actor: Actor) -> None:
         """Start an actor on the bus thread; a sink receives the run's events from its start."""
         is_bar = actor is self._trainer.progress_bar
-        if isinstance(actor, Sink) and self.records and not is_bar:
+        if isinstance(actor, Sink) and self.records and not is_bar and actor._reads_log():
             self.bus.observe(actor, Position(0, 0), keep_cursor=True)
         else:
             self.bus.observe(actor, Position(self.attempt, 0))

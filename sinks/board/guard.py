@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .address import is_loopback
+
 API = "/api/"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _POLICY = (
@@ -22,23 +24,6 @@ _HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
-
-
-def new_token() -> str:
-    """Return 128 random bits, as text for an address."""
-    return secrets.token_urlsafe(16)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address.
-
-    Args:
-        host: the address or name that is listened on.
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Guard:

@@ -22,15 +22,16 @@ class PageFile(NamedTuple):
     media_type: str
 
 
-def page_files(folder: Path = BUILT) -> dict[str, PageFile]:
+def page_files(folder: Path | None = None) -> dict[str, PageFile]:
     """Return the files of the page by their path in an address.
 
     Args:
-        folder: where the page was built.
+        folder: where the page was built; where ``make board-page`` does if not given.
 
     Raises:
         UsageError: it was not built.
     """
+    folder = folder or BUILT
     if not (folder / "index.html").is_file():
         raise UsageError(
             f"the page is not built: {folder / 'index.html'} is missing. Packages of nightbus have "

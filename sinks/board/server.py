@@ -4,16 +4,15 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, cast
 
 import trio
 
-from ...bus.errors import MissingPackageError, UsageError
+from .address import HOST, address_of, listening, new_token
+from .packages import refuse_missing_packages
 from .page_files import page_files
 from .shelf import Shelf
 
-HOST, PORT = "127.0.0.1", 7979
 _GRACE_S = 0.2  # for answers under way, once it is stopped
 
 
@@ -40,48 +39,6 @@ def serve_board(
     trio.run(_serve, shelf, files, listener, host, announce)
 
 
-def refuse_missing_packages() -> None:
-    """Refuse to serve where a package of the extra ``board`` is missing.
-
-    Raises:
-        MissingPackageError: one is missing.
-    """
-    for package in ("starlette", "hypercorn"):
-        try:
-            import_module(package)
-        except ImportError:
-            raise MissingPackageError("nightbus board", package, "board") from None
-
-
-def listening(host: str, port: int | None) -> socket.socket:
-    """Return a socket that listens.
-
-    Args:
-        host: the address or name to listen on.
-        port: 0 for any free one; the usual one if not given, or any if that is in use.
-
-    Raises:
-        UsageError: that is not possible; the message says why.
-    """
-    try:
-        family, kind, _, _, place = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
-        for each in (PORT, 0) if port is None else (port,):
-            listener = socket.socket(family, kind)
-            try:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((place[0], each, *place[2:]))
-                listener.listen(128)
-                return listener
-            except OSError:
-                listener.close()
-                if each == 0 or port is not None:
-                    raise
-        raise AssertionError("unreachable")
-    except (OSError, OverflowError) as error:
-        at = host if port is None else f"{host}:{port}"
-        raise UsageError(f"the board cannot listen on {at}: {error}; choose another") from error
-
-
 async def _serve(
     shelf: Shelf,
     files: Any,
@@ -89,8 +46,6 @@ async def _serve(
     host: str,
     announce: Callable[[str], None],
 ) -> None:
-    from .guard import new_token
-
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
 
         async def until_stopped() -> None:
@@ -101,18 +56,6 @@ async def _serve(
         async with trio.open_nursery() as nursery:
             await nursery.start(serve, shelf, files, listener, host, token, until_stopped)
             announce(address_of(listener, host, token))
-
-
-def address_of(listener: socket.socket, host: str, token: str) -> str:
-    """Return the address to open; what is behind the # is never sent to any server.
-
-    Args:
-        listener: the socket that listens.
-        host: the address or name that was asked for.
-        token: what the page has to send with each question.
-    """
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{listener.getsockname()[1]}/#token={token}"
 
 
 async def serve(

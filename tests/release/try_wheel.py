@@ -64,7 +64,7 @@ PROGRAMS = {
     "from nightbus.__main__ import main\n"
     "assert main(['plot', str(run.log_dir), '-o', 'plot.png']) == 0",
     "board": "trained()\n"
-    "from nightbus.sinks.board.server import refuse_missing_packages\n"
+    "from nightbus.sinks.board.packages import refuse_missing_packages\n"
     "from nightbus.__main__ import main\n"
     "assert main(['board', '--export', 'board.html']) == 0\n"
     "refuse_missing_packages()",

@@ -18,9 +18,9 @@ from hostile import (
 )
 
 import nightbus as nb
+from nightbus.sinks.board.address import address_of, listening, new_token
 from nightbus.sinks.board.export import exported
-from nightbus.sinks.board.guard import Guard, new_token
-from nightbus.sinks.board.server import address_of, listening
+from nightbus.sinks.board.guard import Guard
 from nightbus.sinks.board.shelf import Shelf
 
 HOSTILE_TEXT = "</script><img src=x onerror=alert(1)><!-- ${1} & \"' --> <script>"
