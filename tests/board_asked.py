@@ -126,13 +126,22 @@ class Asked:
 
     def curves(self, metric: str, *keys: str, **asked: Any) -> list[dict[str, Any]]:
         """The curves of a metric, with x and y of each."""
-        answer = self.get("/api/curves", params={"metric": metric, "run": keys, **asked})
+        return self._numbers("curves", ("x", "y"), {"metric": metric, "run": keys, **asked})
+
+    def bands(self, metric: str, groups: dict[str, str], **asked: Any) -> list[dict[str, Any]]:
+        """The bands of a metric, of runs with their groups."""
+        asked |= {"metric": metric, "run": list(groups), "group": list(groups.values())}
+        return self._numbers("bands", ("x", "mean", "low", "high"), asked)
+
+    def _numbers(
+        self, what: str, names: tuple[str, ...], asked: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        answer = self.get(f"/api/{what}", params=asked)
         assert answer.status_code == 200, answer.text
         (length,) = struct.unpack_from("<I", answer.content)
-        entries: list[dict[str, Any]] = json.loads(answer.content[4 : 4 + length])["runs"]
+        entries: list[dict[str, Any]] = json.loads(answer.content[4 : 4 + length])["entries"]
         numbers = np.frombuffer(answer.content, np.float64, offset=4 + length)
         for entry in entries:
-            count = entry["points"]
-            entry["x"], entry["y"] = numbers[:count], numbers[count : 2 * count]
-            numbers = numbers[2 * count :]
+            for name in names:
+                entry[name], numbers = np.split(numbers, [entry["points"]])
         return entries

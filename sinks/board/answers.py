@@ -1,7 +1,6 @@
 """What the board says of runs: plain data, which JSON can hold."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,43 +9,17 @@ from ...bus.errors import LogError, RunFolderError
 from ...bus.inspection.report import RunReport, summarise
 from ...bus.library.names import FIELDS, value_of
 from ...bus.library.table import Runs
-from ...bus.log.summary import MetricTotal
 from ...bus.runs.run_folder import RunFolder
 from ...bus.runs.run_summary import RunSummary
+from .columns import grouped, groups_answer
+from .plain_values import plain
 from .series_cache import RunSeries
 from .shelf import Table, key_of
 
 MAX_ROWS = 500  # of one answer
 MAX_NAMES = 500  # of a kind
-MAX_TEXT = 20_000  # characters
-_LARGEST = 1 << 53  # the largest whole number that a page can show
 _COLUMNS = ("steps", "epochs", "created", "duration")
 _HPARAMS, _METRICS = 6, 4  # that are shown if nothing else is asked for
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON and a page can hold it; numbers beyond that become texts.
-
-    Args:
-        value: of plain types.
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) <= _LARGEST else str(value)
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return value
-        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, MetricTotal):
-        return plain(value.last)
-    if isinstance(value, str):
-        return value[:MAX_TEXT].encode(errors="backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {plain(str(name)): plain(each) for name, each in value.items()}
-    if isinstance(value, Iterable):
-        return [plain(each) for each in value]
-    return plain(str(value))
 
 
 def table_answer(
@@ -56,6 +29,7 @@ def table_answer(
     is_reversed: bool = False,
     columns: Sequence[str] = (),
     rows: range = range(MAX_ROWS),
+    group: str = "",
 ) -> dict[str, Any]:
     """Return a part of the table of runs.
 
@@ -66,6 +40,7 @@ def table_answer(
         is_reversed: the other way round.
         columns: names of what is shown; a choice if empty.
         rows: which ones.
+        group: a name; runs with one value of it are answered together.
 
     Raises:
         UsageError: the condition is wrong, or no run has a value of one of its names.
@@ -76,6 +51,10 @@ def table_answer(
     elif not is_reversed:
         chosen = chosen[::-1]
     names = list(columns) or _default_columns(chosen)
+    groups: list[list[RunSummary]] = []
+    if group:
+        chosen.refuse_unknown([group])
+        chosen, groups = grouped(chosen, group)
     part = chosen.summaries[rows.start : min(rows.stop, rows.start + MAX_ROWS)]
     return {
         "number": table.number,
@@ -84,6 +63,7 @@ def table_answer(
         "first": rows.start,
         "columns": [plain(name) for name in names],
         "rows": [_row(run, names) for run in part],
+        "groups": groups_answer(groups, group, names),
     }
 
 

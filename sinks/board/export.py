@@ -8,8 +8,9 @@ import msgspec
 
 from ...bus.errors import UsageError
 from ...bus.runs.run_summary import RunSummary
-from .answers import UNREADABLE, names_answer, open_folder, plain, run_answer, table_answer
+from .answers import UNREADABLE, names_answer, open_folder, run_answer, table_answer
 from .page_files import PageFile, page_files
+from .plain_values import plain
 from .series_cache import RunSeries
 from .shelf import Shelf, key_of
 
@@ -58,6 +59,7 @@ def _run(run: RunSummary) -> dict[str, Any]:
         return {
             "about": run_answer(run, folder, series),
             "began_s": series.began_s,
+            "marks": list(series.marks),
             "curves": {
                 plain(name): _curve(series, name) for name in list(series.series)[:MAX_METRICS]
             },

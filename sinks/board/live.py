@@ -13,11 +13,10 @@ import trio
 from ...bus.errors import NightbusError
 from ...bus.runs.run_summary import RunSummary
 from .answers import UNREADABLE, open_folder
-from .series_cache import SeriesCache
+from .series_cache import SLICE_S, SeriesCache
 from .shelf import Shelf
 
 EVERY_S = 0.1
-SLICE_S = 0.2  # of reading at once
 _SILENCE_S = 15.0  # then the page is told that the board is still there
 _encode = msgspec.json.encode
 

@@ -9,24 +9,57 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ...bus.errors import LogError
-from ...bus.events import CheckpointSaved, Put, RunStarted
+from ...bus.events import CheckpointSaved, Fault, Put, RunStarted
 from ...bus.inspection.plots import smoothed
 from ...bus.log.codec import DecodedEvent
-from ...bus.runs.cursor import RunReader
+from ...bus.runs.cursor import BEGINNING, Position, RunReader
 from ...bus.runs.lineage import consistent_logs
 from ...bus.runs.run_folder import RunFolder
 from .thinning import Numbers, between, thinned
 
 XAxis = Literal["step", "epoch", "time", "wall"]
 
+SLICE_S = 0.2  # of reading at once
 MAX_BYTES = 48 << 20
 MAX_POINTS = 1 << 17  # of a series; then it is folded
 FEWEST_POINTS = 1 << 12  # of a series that gives way to others
 MAX_SERIES = 2_000  # of a run
 MAX_CHECKPOINTS = 1_000  # of a run: the last ones
+MAX_MARKS = 100  # of a run: the first ones
+MAX_PLACES = 4_096  # of a log
 _FOLDED = 16  # points, of which about 4 stay
 _STEP, _EPOCH, _TIME, _VALUE = range(4)
 _clock = count(1)
+
+
+class Mark(NamedTuple):
+    """Something that happened, to be shown beside curves.
+
+    Attributes:
+        kind: ``attempt``, where a later one goes on, or ``fault``.
+        step, epoch, time_s: when.
+    """
+
+    kind: str
+    step: int
+    epoch: int
+    time_s: float
+
+
+class Place(NamedTuple):
+    """A place in a run's log from which it can be read again.
+
+    Attributes:
+        position: the next event.
+        offset_ns: what to add to times of events for that since the run began.
+        step, epoch, time_s: of the metric before it.
+    """
+
+    position: Position
+    offset_ns: int
+    step: float
+    epoch: float
+    time_s: float
 
 
 class Picture(NamedTuple):
@@ -119,13 +152,34 @@ class Series:
         """
         self.asked = next(_clock)
         rows = self.rows
-        along = rows[{"step": _STEP, "epoch": _EPOCH}.get(x, _TIME)]
+        along = rows[axis_of(x)]
         values = np.array(smoothed(rows[_VALUE].tolist(), weight)) if weight else rows[_VALUE]
         part = between(along, low, high) if len(along) else slice(0, 0)
         along, values = along[part], values[part]
         kept = thinned(along, values, stretches)
         shift = began_s if x == "wall" else 0.0
         return Picture(along[kept] + shift, values[kept], self.values, not self.is_folded)
+
+    def points(self, x: XAxis, weight: float) -> tuple[Numbers, Numbers]:
+        """Return all points that are held, as places and values.
+
+        Args:
+            x: the axis; the clock counts from when the run began.
+            weight: of the values before, for exponential means; 0 for the values themselves.
+        """
+        self.asked = next(_clock)
+        values = self.rows[_VALUE]
+        values = np.array(smoothed(values.tolist(), weight)) if weight else values.copy()
+        return self.rows[axis_of(x)].copy(), values
+
+
+def axis_of(x: XAxis) -> int:
+    """Return which row of a series an axis is.
+
+    Args:
+        x: the axis.
+    """
+    return {"step": _STEP, "epoch": _EPOCH}.get(x, _TIME)
 
 
 class RunSeries:
@@ -140,6 +194,8 @@ class RunSeries:
         began_s: when the run began, in seconds since 1970.
         series: by metric, without superseded values; the first MAX_SERIES.
         checkpoints: the last that were saved.
+        marks: where attempts went on, and exceptions; the first MAX_MARKS.
+        attempts: numbers of the attempts that were read.
         values: number of values of all metrics.
         is_read: all was read that the log had.
         problem: why it could not be read to its end; empty if it could.
@@ -148,19 +204,24 @@ class RunSeries:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._attempts: list[int] = []
+        self.attempts: list[int] = []
         self._begin()
 
     def _begin(self) -> None:
         self.began_s = 0.0
         self.series: dict[str, Series] = {}
         self.checkpoints: list[CheckpointSaved] = []
+        self.marks: list[Mark] = []
         self.values = 0
         self.is_read = False
         self.problem = ""
         self._reader: RunReader | None = None
         self._began_ns: int | None = None
         self._offset_ns = 0
+        self._goes_on = False  # a later attempt has begun, and put nothing yet
+        self._places: list[Place] = []
+        self._batches, self._every = 0, 1
+        self._last: tuple[float, float, float] = (-np.inf, -np.inf, -np.inf)
 
     @property
     def size_bytes(self) -> int:
@@ -186,14 +247,15 @@ class RunSeries:
 
     def _read(self, until_s: float) -> None:
         attempts = self._folder.attempts()
-        if attempts != self._attempts or self._reader is None:  # what is superseded has changed
+        if attempts != self.attempts or self._reader is None:  # what is superseded has changed
             self.close()
             self._begin()
-            self._attempts = attempts
+            self.attempts = attempts
             self._reader = RunReader(consistent_logs(self._folder))
         reader = self._reader
         while True:
             before = reader.position
+            self._note_place(before)
             events = reader.read("none")
             self._take(events)
             if not events and reader.position == before:
@@ -204,6 +266,36 @@ class RunSeries:
         if reader.reader is not None:
             reader.reader.let_go()
 
+    def _note_place(self, position: Position) -> None:
+        """Keep a place, so that the log need not be read from its start for a part of it."""
+        self._batches += 1
+        if self._batches % self._every:
+            return
+        self._places.append(Place(position, self._offset_ns, *self._last))
+        if len(self._places) > MAX_PLACES:
+            del self._places[1::2]
+            self._every *= 2
+
+    def place_before(self, x: XAxis, low: float) -> Place:
+        """Return a place in the log before a part of an axis, with room for exponential means.
+
+        Args:
+            x: the axis.
+            low: where the part begins; on the clock, in seconds since the run began.
+        """
+        with self._lock:
+            passed = [place[2 + axis_of(x)] for place in self._places]
+            along = np.maximum.accumulate(np.array(passed)) if passed else np.empty(0)
+            at = int(np.searchsorted(along, low, "left")) - 2
+            if at <= 0:
+                return Place(BEGINNING, 0, *(-np.inf,) * 3)
+            return self._places[at]
+
+    @property
+    def began_ns(self) -> int | None:
+        """When the run began, in ns since 1970."""
+        return self._began_ns
+
     def _take(self, events: list[DecodedEvent]) -> None:
         fresh: dict[str, list[tuple[float, float, float, float]]] = {}
         for event in events:
@@ -211,14 +303,22 @@ class RunSeries:
                 time_s = (event.time_ns + self._offset_ns) / 1e9
                 row = (event.step, event.epoch, time_s, float(event.value))
                 fresh.setdefault(event.name, []).append(row)
+                if self._goes_on:
+                    self._mark(Mark("attempt", event.step, event.epoch, time_s))
+                    self._goes_on = False
             elif type(event) is RunStarted:
                 if self._began_ns is None:
                     self._began_ns = event.wall_ns
                     self.began_s = event.wall_ns / 1e9
+                else:
+                    self._goes_on = True
                 self._offset_ns = event.wall_ns - event.time_ns - self._began_ns
             elif type(event) is CheckpointSaved:
                 self.checkpoints.append(event)
                 del self.checkpoints[:-MAX_CHECKPOINTS]
+            elif type(event) is Fault:
+                time_s = (event.time_ns + self._offset_ns) / 1e9
+                self._mark(Mark("fault", event.step, event.epoch, time_s))
         for name, rows in fresh.items():
             if (series := self.series.get(name)) is None:
                 if len(self.series) >= MAX_SERIES:
@@ -226,6 +326,11 @@ class RunSeries:
                 series = self.series[name] = Series()
             series.add(rows)
             self.values += len(rows)
+            self._last = rows[-1][:3]
+
+    def _mark(self, mark: Mark) -> None:
+        if len(self.marks) < MAX_MARKS:
+            self.marks.append(mark)
 
     def picture(
         self, metric: str, x: XAxis, low: float, high: float, stretches: int, weight: float
@@ -246,6 +351,20 @@ class RunSeries:
                 return None
             shift = self.began_s if x == "wall" else 0.0
             return series.picture(x, self.began_s, low - shift, high - shift, stretches, weight)
+
+    def points(self, metric: str, x: XAxis, weight: float) -> tuple[Numbers, Numbers] | None:
+        """Return all points of a metric that are held; None if it is not there, or not read yet.
+
+        Args:
+            metric: its name.
+            x: the axis.
+            weight: of the values before, for exponential means; 0 for the values themselves.
+        """
+        with self._lock:
+            if (series := self.series.get(metric)) is None:
+                return None
+            along, values = series.points(x, weight)
+            return along + (self.began_s if x == "wall" else 0.0), values
 
     def rows(self, metric: str, stretches: int) -> Numbers:
         """Return steps, epochs, times and values of the points that show a metric.
@@ -298,6 +417,14 @@ class SeriesCache:
     def size_bytes(self) -> int:
         """Memory that all series take."""
         return sum(run.size_bytes for run in list(self._runs.values()))
+
+    def has(self, key: str) -> bool:
+        """Return whether a run's metrics are here.
+
+        Args:
+            key: of the run.
+        """
+        return key in self._runs
 
     def read_on(self, key: str, folder: RunFolder, for_s: float) -> tuple[RunSeries, bool]:
         """Return a run's metrics, read on, and whether there was something to read.

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
-import { isDark, line } from "./colours";
+import { isDark, type Line } from "./colours";
 import { duration, moment, number } from "./format";
 import type { Curve, Source, XAxis } from "./source";
 
@@ -14,31 +14,40 @@ const MOST_SHOWN = 8; // of values under the pointer
 export interface ChartProps {
   source: Source;
   metric: string;
-  keys: string[];
-  names: Record<string, string>;
-  /** Of each run, the number of its colour. */
-  colours: Record<string, number>;
+  lines: Drawn[];
   x: XAxis;
   isLog: boolean;
   smoothing: number;
-  /** Of each run, what changes when it has new values. */
-  versions: Record<string, string>;
+}
+
+/** A run, or a group of runs, of which mean and range are drawn. */
+export interface Drawn {
+  key: string;
+  name: string;
+  line: Line;
+  /** Changes when it has new values. */
+  version: string;
+  members: string[] | null;
 }
 
 type Range = [number, number] | null;
 
 export function Chart(props: ChartProps) {
-  const { source, metric, keys, colours, x, isLog, smoothing, versions } = props;
+  const { source, metric, lines, x, isLog, smoothing } = props;
+  const keys = lines.map((each) => each.key);
+  const versions = Object.fromEntries(lines.map((each) => [each.key, each.version]));
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const curves = useRef(new Map<string, Curve[]>());
   const seen = useRef<Record<string, string>>({});
   const [isVisible, setVisible] = useState(false);
   const [range, setRange] = useState<Range>(null);
+  const inView = useRef<Range>(null);
+  inView.current = range;
   const [problem, setProblem] = useState("");
   const [drawn, setDrawn] = useState(0);
   const [under, setUnder] = useState<number | null>(null);
-  const asked = JSON.stringify([metric, keys, x, smoothing, range]);
+  const asked = JSON.stringify([metric, lines.map((each) => [each.key, each.members]), x, smoothing, range]);
   const version = keys.map((key) => versions[key] ?? "").join();
 
   useEffect(() => {
@@ -48,6 +57,11 @@ export function Chart(props: ChartProps) {
     if (place.current) watcher.observe(place.current);
     return () => watcher.disconnect();
   }, []);
+
+  // What is there already is moved at once, until the answer is.
+  useEffect(() => {
+    if (range) plot.current?.setScale("x", { min: range[0], max: range[1] });
+  }, [range]);
 
   // What is drawn is asked for: all of it when the question changes, else the runs that have moved.
   const lastAsked = useRef("");
@@ -62,9 +76,11 @@ export function Chart(props: ChartProps) {
       const [from, to] = range ?? [-Infinity, Infinity];
       const began = performance.now();
       try {
-        const found = await source.curves({
-          metric, keys: wanted, x, from, to, stretches: Math.max(stretches, 30), smoothing,
-        });
+        const question = { metric, x, from, to, stretches: Math.max(stretches, 30), smoothing };
+        const groups = lines.filter((each) => each.members && wanted.includes(each.key));
+        const found = groups.length
+          ? await source.bands({ ...question, groups: Object.fromEntries(groups.map((each) => [each.key, each.members ?? []])) })
+          : await source.curves({ ...question, keys: wanted });
         if (isOver) return;
         for (const key of wanted) curves.current.set(key, found.filter((each) => each.key === key));
         setProblem("");
@@ -95,24 +111,29 @@ export function Chart(props: ChartProps) {
 
   useEffect(() => {
     if (!isVisible || !place.current || !drawn) return undefined;
-    const shown = keys.flatMap((key) =>
-      (curves.current.get(key) ?? [])
-        .filter((each) => each.x.length)
-        .map((curve) => ({ curve, at: colours[key] ?? 0 })),
+    const shown = lines.flatMap((each) =>
+      (curves.current.get(each.key) ?? [])
+        .filter((curve) => curve.x.length)
+        .map((curve) => ({ curve, line: each.line })),
     );
     const data = joined(shown.map(({ curve }) => curve), isLog);
     const hasMeans = smoothing > 0;
-    const series = shown.map(({ curve, at }) => {
-      const { colour, dash } = line(at);
-      const isFaint = hasMeans && !curve.isSmooth;
-      return {
+    const bands: uPlot.Band[] = [];
+    const series: uPlot.Series[] = [{}];
+    for (const { curve, line: { colour, dash } } of shown) {
+      const isFaint = hasMeans && !curve.isSmooth && !curve.range;
+      series.push({
         label: curve.key,
         stroke: isFaint ? `${colour}40` : colour,
         width: isFaint ? 1 : 1.5,
         dash: isFaint ? [] : dash,
         points: { show: curve.x.length < 2, size: 6 },
-      };
-    });
+      });
+      if (!curve.range) continue;
+      const edge = { width: 0, points: { show: false } };
+      series.push({ ...edge, label: "lowest" }, { ...edge, label: "highest" });
+      bands.push({ series: [series.length - 1, series.length - 2], fill: `${colour}2e` });
+    }
     const text = isDark.matches ? "#c9d1d9" : "#333a44";
     const grid = { stroke: isDark.matches ? "#30363d" : "#e3e7ec", width: 1 };
     const axis = { stroke: text, grid, ticks: grid, font: "11px system-ui" };
@@ -124,11 +145,12 @@ export function Chart(props: ChartProps) {
         scales: {
           x: {
             time: x === "wall",
-            range: (_, low, high) => range ?? (low === high ? [low - 1, high + 1] : [low, high]),
+            range: (_, low, high) => inView.current ?? (low === high ? [low - 1, high + 1] : [low, high]),
           },
           y: isLog ? { distr: 3 } : {},
         },
-        series: [{}, ...series],
+        series,
+        bands,
         axes: [
           { ...axis, size: 32, ...(x === "time" ? { values: (_, all) => all.map(duration) } : {}) },
           { ...axis, size: 62, values: (_, all) => all.map((each) => (each === null ? "" : number(each))) },
@@ -144,7 +166,7 @@ export function Chart(props: ChartProps) {
           ],
           setCursor: [(chart) => setUnder(chart.cursor.left != null && chart.cursor.left >= 0
             ? chart.posToVal(chart.cursor.left, "x") : null)],
-          draw: [(chart) => drawNotFinite(chart, shown)],
+          draw: [(chart) => drawMarks(chart, shown), (chart) => drawNotFinite(chart, shown)],
         },
       },
       data,
@@ -161,8 +183,9 @@ export function Chart(props: ChartProps) {
       made.destroy();
       plot.current = null;
     };
-  }, [drawn, isVisible, isLog, isDark.matches, keys.join()]);
+  }, [drawn, isVisible, isLog, isDark.matches, lines.map((each) => each.key + each.line.colour + each.line.dash).join()]);
 
+  const marks = new Set(keys.flatMap((key) => curves.current.get(key)?.[0]?.marks.map(([kind]) => kind) ?? []));
   const all = keys.flatMap((key) => curves.current.get(key) ?? []);
   const odd = all.filter((each) => !each.isSmooth).reduce(
     (count, each) => count + each.y.reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0), 0);
@@ -197,34 +220,38 @@ export function Chart(props: ChartProps) {
       <div class="plot" ref={place} onDblClick={() => setRange(null)} role="img" aria-hidden="true" />
       <p class="under">
         {problem ? <span class="wrong">{problem}</span>
-          : under === null ? notes(odd, isPartly, range !== null && all.some((each) => !each.isExact), drawn, all)
+          : under === null ? notes(odd, isPartly, range !== null && all.some((each) => !each.isExact && !each.range), drawn, all, marks)
           : values(under, props, curves.current)}
       </p>
     </figure>
   );
 }
 
-function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number, all: Curve[]): string {
+function notes(odd: number, isPartly: boolean, isFolded: boolean, drawn: number, all: Curve[],
+  marks: Set<string>): string {
   if (!drawn) return "…";
   const said = [];
   if (!all.some((each) => each.x.length)) said.push(isPartly ? "" : "no values yet");
   if (isPartly) said.push("the log is still being read …");
   if (odd) said.push(`${odd} ${odd === 1 ? "point is" : "points are"} NaN or infinite (▲)`);
+  if (marks.has("attempt")) said.push("┆ a resumed attempt goes on");
+  if (marks.has("fault")) said.push("✕ an exception");
   if (isFolded) said.push("of so many values, those that show how it went are kept");
   return said.filter(Boolean).join("; ");
 }
 
 /** The values of the runs at a place of the axis, the nearest of each. */
 function values(at: number, props: ChartProps, curves: Map<string, Curve[]>) {
-  const shown = props.keys.map((key) => {
+  const shown = props.lines.map(({ key, name, line }) => {
     const of = curves.get(key) ?? [];
     const curve = of[of.length - 1];
     if (!curve?.x.length) return null;
     const near = nearest(curve.x, at);
     return (
       <span key={key} class="value">
-        <i style={{ background: line(props.colours[key] ?? 0).colour }} />
-        {props.names[key] ?? key} <b>{number(curve.y[near] as number)}</b>
+        <i style={{ background: line.colour }} />
+        {name} <b>{number(curve.y[near] as number)}</b>
+        {curve.range && ` (${number(curve.range.low[near] as number)} to ${number(curve.range.high[near] as number)})`}
       </span>
     );
   }).filter(Boolean);
@@ -248,27 +275,60 @@ export function nearest(x: Float64Array, at: number): number {
 
 /** All curves along one axis; what is not finite is a gap, what a run does not have there is none. */
 function joined(curves: Curve[], isLog: boolean): uPlot.AlignedData {
-  const tables = curves.map(({ x, y }): uPlot.AlignedData => {
+  const tables = curves.map(({ x, y, range }): uPlot.AlignedData => {
     const order = Array.from(x.keys());
     if (order.some((at) => at > 0 && (x[at] as number) < (x[at - 1] as number))) {
       order.sort((one, other) => (x[one] as number) - (x[other] as number));
     }
     const drawable = (value: number): number | null =>
       Number.isFinite(value) && (!isLog || value > 0) ? value : null;
-    return [order.map((at) => x[at] as number), order.map((at) => drawable(y[at] as number))];
+    const columns = range ? [y, range.low, range.high] : [y];
+    return [
+      order.map((at) => x[at] as number),
+      ...columns.map((values) => order.map((at) => drawable(values[at] as number))),
+    ] as uPlot.AlignedData;
   });
-  return tables.length ? uPlot.join(tables, tables.map(() => [2, 2])) : [[]];
+  return tables.length ? uPlot.join(tables, tables.map((table) => table.map(() => 2))) : [[]];
+}
+
+/** A line where a resumed attempt goes on, a cross where an exception was. */
+function drawMarks(chart: uPlot, shown: { curve: Curve; line: Line }[]): void {
+  const { ctx } = chart;
+  const { top, height, left, width } = chart.bbox;
+  const size = 3.5 * devicePixelRatio;
+  ctx.save();
+  ctx.lineWidth = devicePixelRatio;
+  for (const { curve, line } of shown) {
+    if (curve.isSmooth) continue;
+    ctx.strokeStyle = line.colour;
+    for (const [kind, at] of curve.marks) {
+      const x = chart.valToPos(at, "x", true);
+      if (!(x >= left && x <= left + width)) continue;
+      const isFault = kind === "fault";
+      const middle = top + 2 * size;
+      ctx.setLineDash(isFault ? [] : [2 * devicePixelRatio, 4 * devicePixelRatio]);
+      ctx.beginPath();
+      ctx.moveTo(x - (isFault ? size : 0), isFault ? middle - size : top);
+      ctx.lineTo(x + (isFault ? size : 0), isFault ? middle + size : top + height);
+      if (isFault) {
+        ctx.moveTo(x - size, middle + size);
+        ctx.lineTo(x + size, middle - size);
+      }
+      ctx.stroke();
+    }
+  }
+  ctx.restore();
 }
 
 /** A mark at the foot of the chart for each value that is NaN or infinite. */
-function drawNotFinite(chart: uPlot, shown: { curve: Curve; at: number }[]): void {
+function drawNotFinite(chart: uPlot, shown: { curve: Curve; line: Line }[]): void {
   const { ctx } = chart;
   const { top, height, left, width } = chart.bbox;
   const size = 5 * devicePixelRatio;
   ctx.save();
-  for (const { curve, at } of shown) {
+  for (const { curve, line } of shown) {
     if (curve.isSmooth) continue;
-    ctx.fillStyle = line(at).colour;
+    ctx.fillStyle = line.colour;
     curve.y.forEach((value, place) => {
       if (Number.isFinite(value)) return;
       const x = chart.valToPos(curve.x[place] as number, "x", true);
@@ -286,9 +346,8 @@ function drawNotFinite(chart: uPlot, shown: { curve: Curve; at: number }[]): voi
 }
 
 function described(props: ChartProps, curves: Map<string, Curve[]>): string {
-  const said = props.keys.slice(0, MOST_SHOWN).map((key) => {
+  const said = props.lines.slice(0, MOST_SHOWN).map(({ key, name }) => {
     const y = curves.get(key)?.[0]?.y;
-    const name = props.names[key] ?? key;
     return y?.length ? `${name}: last ${number(y[y.length - 1] as number)}` : `${name}: no values`;
   });
   return `${props.metric} by ${props.x}. ${said.join(", ")}. Keys: plus and minus zoom, arrows move, 0 shows all.`;

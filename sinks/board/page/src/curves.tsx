@@ -1,8 +1,9 @@
 // The curves of the chosen runs, a chart a metric, in sections by what stands before the slash.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { Chart } from "./chart";
-import { line } from "./colours";
+import { Chart, type Drawn } from "./chart";
+import { ColourLegend, Swatch } from "./legend";
+import type { Group, Painting } from "./painting";
 import type { Source, XAxis } from "./source";
 import type { State } from "./state";
 
@@ -15,13 +16,13 @@ interface CurvesProps {
   change: (part: Partial<State>, isStep?: boolean) => void;
   keys: string[];
   names: Record<string, string>;
-  colours: Record<string, number>;
+  painting: Painting;
   versions: Record<string, string>;
   /** Changes when a run may have new metrics. */
   table: number;
 }
 
-export function Curves({ source, state, change, keys, names, colours, versions, table }: CurvesProps) {
+export function Curves({ source, state, change, keys, names, painting, versions, table }: CurvesProps) {
   const [metrics, setMetrics] = useState<string[] | null>(null);
   const [problem, setProblem] = useState("");
   const [asked, setAsked] = useState(0);
@@ -46,6 +47,7 @@ export function Curves({ source, state, change, keys, names, colours, versions, 
       isOver = true;
     };
   }, [keys.join(), asked]);
+  const groups = state.isEach ? null : painting.groups;
   const sections = useMemo(() => inSections(metrics ?? [], state.find), [metrics, state.find]);
 
   return (
@@ -71,19 +73,35 @@ export function Curves({ source, state, change, keys, names, colours, versions, 
             onChange={(event) => change({ smoothing: Number(event.currentTarget.value) })} />
           <output>{state.smoothing || "off"}</output>
         </label>
+        {painting.groups && (
+          <label>
+            <input type="checkbox" checked={!state.isEach}
+              onChange={(event) => change({ isEach: !event.currentTarget.checked })} /> mean and range of groups
+          </label>
+        )}
         <input type="search" placeholder="find metrics" aria-label="find metrics" value={state.find}
           onInput={(event) => change({ find: event.currentTarget.value })} />
       </div>
-      <ul class="legend" aria-label="runs that are drawn">
+      {painting.palette && !(groups && state.group === state.colour) && <ColourLegend palette={painting.palette} />}
+      {groups ? (
+        <ul class="legend" aria-label="groups that are drawn">
+          {groups.map((group) => (
+            <li key={group.id}>
+              <Swatch line={group.line} /> {state.group} {group.label} <span class="quiet">
+                ({group.keys.length} {group.keys.length === 1 ? "run" : "runs"})</span>
+            </li>
+          ))}
+        </ul>
+      ) : <ul class="legend" aria-label="runs that are drawn">
         {keys.map((key) => (
           <li key={key}>
-            <Swatch number={colours[key] ?? 0} /> <a href={`#open=${key}`} onClick={(event) => {
+            <Swatch line={painting.line(key)} /> <a href={`#open=${key}`} onClick={(event) => {
               event.preventDefault();
               change({ open: key }, true);
             }}>{names[key] ?? key}</a>
           </li>
         ))}
-      </ul>
+      </ul>}
       {problem && <p class="wrong">{problem}</p>}
       {keys.length === 0 ? <p class="empty">Choose runs in the table to see their curves here.</p>
         : metrics && !metrics.length ? (
@@ -95,8 +113,10 @@ export function Curves({ source, state, change, keys, names, colours, versions, 
         ) : null}
       {sections.map(([section, its]) => (
         <Section key={section} name={section} metrics={its} draw={(metric) => (
-          <Chart key={metric} source={source} metric={metric} keys={keys} names={names} colours={colours} x={state.x}
-            isLog={state.isLog} smoothing={state.smoothing} versions={versions} />
+          <Chart key={metric} source={source} metric={metric} x={state.x} isLog={state.isLog} smoothing={state.smoothing}
+            lines={groups ? ofGroups(groups, versions) : keys.map((key) => (
+              { key, name: names[key] ?? key, line: painting.line(key), version: versions[key] ?? "", members: null }
+            ))} />
         )} />
       ))}
     </section>
@@ -121,13 +141,10 @@ function Section({ name, metrics, draw }: {
   );
 }
 
-export function Swatch({ number }: { number: number }) {
-  const { colour, dash } = line(number);
-  return (
-    <svg class="swatch" viewBox="0 0 22 8" aria-hidden="true">
-      <line x1="0" y1="4" x2="22" y2="4" stroke={colour} stroke-width="3" stroke-dasharray={dash.join(" ")} />
-    </svg>
-  );
+function ofGroups(groups: Group[], versions: Record<string, string>): Drawn[] {
+  return groups.map(({ id, label, line, keys }) => (
+    { key: id, name: label, line, version: keys.map((key) => versions[key] ?? "").join(), members: keys }
+  ));
 }
 
 function inSections(metrics: string[], find: string): [string, string[]][] {

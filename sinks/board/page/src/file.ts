@@ -1,25 +1,33 @@
 // Answers from the data that lie in an exported file.
 
+import { band } from "./bands";
+import { inOrder } from "./painting";
 import {
+  type BandsQuestion,
   type Cell,
+  type Columns,
   type Curve,
   type CurvesQuestion,
   type Names,
   Problem,
+  type Row,
   type RunAbout,
   type Source,
+  type Spark,
   type Table,
+  type TableGroup,
   type TableQuestion,
 } from "./source";
 
 type Number_ = number | string; // "NaN", "Infinity", "-Infinity"
-type Columns = [steps: number[], epochs: number[], times: number[], values: Number_[]];
+type Values = [steps: number[], epochs: number[], times: number[], values: Number_[]];
 
 interface FileRun {
   problem?: string;
   about?: RunAbout;
   began_s?: number;
-  curves?: Record<string, Columns>;
+  curves?: Record<string, Values>;
+  marks?: [kind: string, step: number, epoch: number, time: number][];
 }
 
 export interface FileData {
@@ -38,27 +46,67 @@ export class InFile implements Source {
   /** The filter is a text here: the rows in which it appears. */
   async table(question: TableQuestion): Promise<Table> {
     const { table } = this.data;
-    const wanted = question.where.toLowerCase();
-    let rows = table.rows.filter(
-      (row) => !wanted || JSON.stringify([row.id, row.ending, row.cells]).toLowerCase().includes(wanted),
-    );
+    let rows = this.rows(question.where);
     if (question.sort) {
       const at = table.columns.indexOf(question.sort);
-      rows = [...rows].sort((one, other) => order(one.cells[at], other.cells[at]));
+      rows = [...rows].sort((one, other) => inOrder(one.cells[at], other.cells[at]));
     }
     if (question.isReversed) rows = [...rows].reverse();
     const columns = question.columns.length ? question.columns : this.data.default;
     const numbers = columns.map((name) => table.columns.indexOf(name));
+    const groups: TableGroup[] = [];
+    if (question.group) {
+      const at = table.columns.indexOf(question.group);
+      const found = new Map<string, Row[]>();
+      for (const row of rows) {
+        const value = JSON.stringify(row.cells[at] ?? null);
+        found.set(value, [...(found.get(value) ?? []), row]);
+      }
+      const sorted = [...found.values()].sort((one, other) => inOrder(one[0]?.cells[at], other[0]?.cells[at]));
+      rows = sorted.flat();
+      for (const its of sorted) {
+        const means = numbers.map((number) => mean(its.map((row) => row.cells[number])));
+        groups.push({ value: its[0]?.cells[at] ?? null, count: its.length, means });
+      }
+    }
     return {
       ...table,
       root: this.data.root,
       columns,
       found: rows.length,
+      groups,
       first: question.first,
       rows: rows
         .slice(question.first, question.first + question.number)
         .map((row) => ({ ...row, cells: numbers.map((at) => row.cells[at] ?? null) })),
     };
+  }
+
+  private rows(where: string): Row[] {
+    const wanted = where.toLowerCase();
+    return this.data.table.rows.filter(
+      (row) => !wanted || JSON.stringify([row.id, row.ending, row.cells]).toLowerCase().includes(wanted),
+    );
+  }
+
+  async columns(names: string[], where: string, keys: string[]): Promise<Columns> {
+    const found = this.rows(where);
+    const rows = [...found, ...this.data.table.rows.filter((row) => keys.includes(row.key) && !found.includes(row))];
+    const numbers = names.map((name) => this.data.table.columns.indexOf(name));
+    return {
+      found: found.length,
+      keys: rows.map((row) => row.key),
+      ids: rows.map((row) => row.id),
+      columns: numbers.map((at) => rows.map((row) => row.cells[at] ?? null)),
+    };
+  }
+
+  async sparklines(metric: string, keys: string[]): Promise<Record<string, Spark>> {
+    return Object.fromEntries(keys.map((key) => {
+      const columns = this.data.runs[key]?.curves?.[metric];
+      const y = (columns?.[3] ?? []).map((value) => (typeof value === "number" ? value : null));
+      return [key, { is_read: true, x: columns?.[0] ?? [], y }];
+    }));
   }
 
   async names(): Promise<Names> {
@@ -90,11 +138,24 @@ export class InFile implements Source {
       const shift = question.x === "wall" ? (run.began_s ?? 0) : 0;
       const x = Float64Array.from(columns[at], (place) => place + shift);
       const y = Float64Array.from(columns[3], Number);
-      const curve = { key, x, y, values: y.length, isExact: false, isRead: true, problem: "" };
+      const marks = (run.marks ?? []).map(([kind, ...when]): [string, number] => [kind, when[at] + shift]);
+      const curve = { key, x, y, values: y.length, isExact: false, isRead: true, problem: "", marks };
       const drawn: Curve[] = [{ ...curve, isSmooth: false }];
       if (question.smoothing) drawn.push({ ...curve, y: means(y, question.smoothing), isSmooth: true });
       return drawn;
     });
+  }
+
+  async bands(question: BandsQuestion): Promise<Curve[]> {
+    return Promise.all(Object.entries(question.groups).map(async ([key, keys]) => {
+      const curves = (await this.curves({ ...question, keys })).filter(
+        (curve) => curve.isSmooth === question.smoothing > 0);
+      const { x, mean: y, low, high } = band(curves);
+      return {
+        key, x, y, range: { low, high, runs: curves.length }, values: y.length, isSmooth: false, isExact: false,
+        isRead: true, problem: "", marks: [],
+      };
+    }));
   }
 
   listen(): () => void {
@@ -114,9 +175,7 @@ function means(values: Float64Array, weight: number): Float64Array {
   });
 }
 
-function order(one: Cell | undefined, other: Cell | undefined): number {
-  const rank = (cell: Cell | undefined): number => (cell == null ? 2 : typeof cell === "number" ? 0 : 1);
-  if (rank(one) !== rank(other)) return rank(one) - rank(other);
-  if (typeof one === "number" && typeof other === "number") return one - other;
-  return String(one).localeCompare(String(other));
+function mean(cells: (Cell | undefined)[]): number | null {
+  const numbers = cells.filter((cell): cell is number => typeof cell === "number");
+  return numbers.length ? numbers.reduce((sum, value) => sum + value, 0) / numbers.length : null;
 }

@@ -1,11 +1,12 @@
 // The page: runs on the left, curves or one run on the right; on narrow screens one after the other.
 
 import { render } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import { isDark } from "./colours";
 import { Curves } from "./curves";
 import { type FileData, InFile } from "./file";
+import { namesOf, useColumns, usePainting } from "./painting";
 import { Run } from "./run";
 import { Runs } from "./runs";
 import { Server } from "./server";
@@ -26,8 +27,10 @@ function Board({ source }: { source: Source }) {
   const [root, setRoot] = useState("");
   const [problem, setProblem] = useState<Problem | null>(null);
   const [, setDark] = useState(isDark.matches);
-  const keys = (state.chosen ?? newest).slice(0, MOST_DRAWN);
-  const colours = useColours(keys);
+  const columns = useColumns(source, namesOf(state), state.where, state.chosen ?? [], told.table);
+  const otherwise = state.group && columns ? columns.keys : newest;
+  const keys = (state.chosen ?? otherwise).slice(0, MOST_DRAWN);
+  const painting = usePainting(columns, state, keys);
   const followed = [...new Set(state.open ? [...keys, state.open] : keys)];
 
   useEffect(() => {
@@ -61,10 +64,15 @@ function Board({ source }: { source: Source }) {
     });
   }, [isSeen, followed.join()]);
 
+  const called = (its: string[], ids: string[]): void =>
+    setNames((before) => ({ ...before, ...Object.fromEntries(its.map((key, at) => [key, ids[at] ?? key])) }));
+  useEffect(() => {
+    if (columns) called(columns.keys, columns.ids);
+  }, [columns]);
   const learnt = (table: Table): void => {
     setRoot(table.root);
-    setNames((before) => ({ ...before, ...Object.fromEntries(table.rows.map((row) => [row.key, row.id])) }));
-    const isNewestFirst = !state.where && !state.sort && !state.isReversed;
+    called(table.rows.map((row) => row.key), table.rows.map((row) => row.id));
+    const isNewestFirst = !state.where && !state.sort && !state.isReversed && !state.group;
     if (table.first === 0) {
       const keys = table.rows.slice(0, NEWEST).map((row) => row.key);
       setNewest((before) => (before.length && (!isNewestFirst || before.join() === keys.join()) ? before : keys));
@@ -89,29 +97,13 @@ function Board({ source }: { source: Source }) {
         </span>
       </header>
       <main>
-        <Runs source={source} state={state} change={change} keys={keys} colours={colours} told={told.table} learnt={learnt} />
+        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={told.table} learnt={learnt} />
         {state.open
           ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} close={() => change({ open: "" }, true)} />
-          : <Curves source={source} state={state} change={change} keys={keys} names={names} colours={colours} versions={versions} table={told.table} />}
+          : <Curves source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} table={told.table} />}
       </main>
     </div>
   );
-}
-
-/** A run keeps its colour for as long as it is drawn, whatever becomes of the others. */
-function useColours(keys: string[]): Record<string, number> {
-  const colours = useRef<Record<string, number>>({});
-  const kept = Object.entries(colours.current).filter(([key]) => keys.includes(key));
-  const now = Object.fromEntries(kept);
-  for (const key of keys) {
-    if (now[key] !== undefined) continue;
-    const taken = new Set(Object.values(now));
-    let free = 0;
-    while (taken.has(free)) free += 1;
-    now[key] = free;
-  }
-  colours.current = now;
-  return now;
 }
 
 function Stopped({ problem }: { problem: Problem }) {

@@ -1,9 +1,12 @@
 // The table of runs: only the rows in sight exist, and are asked for as one scrolls.
 
-import { useEffect, useRef, useState } from "preact/hooks";
-import { Swatch } from "./curves";
-import { cell } from "./format";
-import type { Names, Row, Source, Table } from "./source";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { cell, number as asNumber } from "./format";
+import { type Layout, layout } from "./groups";
+import { ChoiceOfName, Swatch, useNames } from "./legend";
+import type { Painting } from "./painting";
+import type { Names, Row, Source, Table, TableGroup } from "./source";
+import { Sparkline, useSparks } from "./sparkline";
 import type { State } from "./state";
 
 const ROW = 30; // pixels, as in the style sheet
@@ -15,13 +18,13 @@ interface RunsProps {
   state: State;
   change: (part: Partial<State>, isStep?: boolean) => void;
   keys: string[];
-  colours: Record<string, number>;
+  painting: Painting;
   /** The state of the table that the server has told of. */
   told: number;
   learnt: (table: Table) => void;
 }
 
-export function Runs({ source, state, change, keys, colours, told, learnt }: RunsProps) {
+export function Runs({ source, state, change, keys, painting, told, learnt }: RunsProps) {
   const [table, setTable] = useState<Table | null>(null);
   const [problem, setProblem] = useState("");
   const [top, setTop] = useState(0);
@@ -29,13 +32,16 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
   const [typed, setTyped] = useState(state.where);
   const parts = useRef(new Map<number, Row[]>());
   const place = useRef<HTMLDivElement>(null);
-  const question = JSON.stringify([state.where, state.sort, state.isReversed, state.columns]);
-  const first = Math.max(0, Math.floor(top / ROW) - 5);
-  const last = Math.ceil((top + height) / ROW) + 5;
-  const wanted = Array.from(
-    { length: Math.floor(last / PART) - Math.floor(first / PART) + 1 },
-    (_, at) => Math.floor(first / PART) + at,
-  );
+  const [closed, setClosed] = useState<Set<string>>(new Set());
+  const [names, askNames] = useNames(source);
+  const question = JSON.stringify([state.where, state.sort, state.isReversed, state.columns, state.group]);
+  const found = table?.found ?? 0;
+  const groups = state.group && table ? table.groups : [];
+  const plan = useMemo(
+    () => layout(found, groups, (group) => closed.has(JSON.stringify(group.value))), [found, groups, closed]);
+  const first = Math.max(0, Math.min(Math.floor(top / ROW) - 5, plan.length));
+  const last = Math.min(Math.ceil((top + height) / ROW) + 5, Math.max(plan.length, table ? 0 : PART));
+  const wanted = partsOf(plan, first, last);
 
   const answered = useRef("");
   useEffect(() => {
@@ -45,7 +51,7 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
     const missing = wanted.filter((part) => isOther || !parts.current.has(part));
     for (const part of missing) {
       source.table({
-        where: state.where, sort: state.sort, isReversed: state.isReversed, columns: state.columns,
+        where: state.where, sort: state.sort, isReversed: state.isReversed, columns: state.columns, group: state.group,
         first: part * PART, number: PART,
       }).then((found) => {
         if (isOver) return;
@@ -74,9 +80,13 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
     return () => clearTimeout(timer);
   }, [typed]);
 
-  const found = table?.found ?? 0;
   const columns = table?.columns ?? [];
-  const shown = Array.from({ length: Math.max(0, Math.min(last, found) - first) }, (_, at) => first + at);
+  const shown = Array.from({ length: Math.max(0, last - first) }, (_, at) => plan.at(first + at));
+  const rowAt = (number: number): Row | undefined => parts.current.get(Math.floor(number / PART))?.[number % PART];
+  const inSight = shown.flatMap((item) => ("row" in item ? rowAt(item.row) ?? [] : []));
+  const spark = state.spark ?? names["metrics"]?.[0] ?? "";
+  const sparks = useSparks(source, spark, inSight, told);
+  const width = 3 + columns.length + (spark ? 1 : 0);
   const sort = (name: string): void => {
     if (state.sort !== name) change({ sort: name, isReversed: false });
     else if (!state.isReversed) change({ isReversed: true });
@@ -84,6 +94,14 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
   };
   const choose = (key: string, isChosen: boolean): void =>
     change({ chosen: isChosen ? [...keys, key] : keys.filter((each) => each !== key) });
+  const chooseGroup = (group: TableGroup, isChosen: boolean): void => {
+    const its = painting.members(group.value);
+    change({ chosen: isChosen ? [...new Set([...keys, ...its])] : keys.filter((key) => !its.includes(key)) });
+  };
+  const toggle = (group: TableGroup): void => {
+    const value = JSON.stringify(group.value);
+    setClosed((before) => new Set(before.has(value) ? [...before].filter((each) => each !== value) : [...before, value]));
+  };
 
   return (
     <section class="runs" aria-label="runs">
@@ -92,6 +110,14 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
           placeholder={source.isLive ? "lr < 0.01 and ending == 'completed'" : "find runs"}
           onInput={(event) => setTyped(event.currentTarget.value)} />
         <Columns source={source} columns={columns} change={change} />
+      </div>
+      <div class="tools choices-of-names">
+        <ChoiceOfName label="small curve" none="none" value={spark} kinds={["metrics"]} names={names} refresh={askNames}
+          choose={(name) => change({ spark: name })} />
+        <ChoiceOfName label="colour by" none="run" value={state.colour} names={names} refresh={askNames}
+          kinds={["hparams", "metrics", "fields", "config", "environment"]} choose={(name) => change({ colour: name })} />
+        <ChoiceOfName label="group by" none="nothing" value={state.group} names={names} refresh={askNames}
+          kinds={["hparams", "fields", "config", "environment"]} choose={(name) => change({ group: name })} />
       </div>
       {problem && <p class="wrong" role="alert">{problem}</p>}
       <div class="scroll" ref={place} tabIndex={0} role="region" aria-label="table of runs"
@@ -102,12 +128,13 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
             <button onClick={() => { setTyped(""); change({ where: "" }); }}>show all</button>
           </p>
         ) : (
-          <table aria-rowcount={found + 1}>
+          <table aria-rowcount={plan.length + 1}>
             <thead>
               <tr>
                 <th scope="col"><span class="hidden">drawn</span></th>
                 <th scope="col">run</th>
                 <th scope="col">ended</th>
+                {spark && <th scope="col" title={spark}>{spark}</th>}
                 {columns.map((name) => (
                   <th scope="col" key={name} aria-sort={state.sort !== name ? "none"
                     : state.isReversed ? "descending" : "ascending"}>
@@ -120,9 +147,17 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
             </thead>
             <tbody>
               <tr aria-hidden="true" style={{ height: `${first * ROW}px` }} />
-              {shown.map((number) => {
-                const row = parts.current.get(Math.floor(number / PART))?.[number % PART];
-                if (!row) return <tr key={number} aria-rowindex={number + 2}><td colSpan={3 + columns.length}>…</td></tr>;
+              {shown.map((item, place) => {
+                const number = first + place;
+                if ("group" in item) {
+                  const group = groups[item.group] as TableGroup;
+                  return <Head key={`group ${item.group}`} group={group} state={state} columns={columns} hasSpark={spark !== ""}
+                    number={number} isClosed={closed.has(JSON.stringify(group.value))} toggle={() => toggle(group)}
+                    drawn={painting.members(group.value).filter((key) => keys.includes(key)).length}
+                    choose={(isChosen) => chooseGroup(group, isChosen)} />;
+                }
+                const row = rowAt(item.row);
+                if (!row) return <tr key={number} aria-rowindex={number + 2}><td colSpan={width}>…</td></tr>;
                 const isDrawn = keys.includes(row.key);
                 return (
                   <tr key={row.key} aria-rowindex={number + 2} class={row.key === state.open ? "open" : ""}>
@@ -130,7 +165,7 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
                       <label class="choice">
                         <input type="checkbox" checked={isDrawn} aria-label={`draw ${row.id}`}
                           onChange={(event) => choose(row.key, event.currentTarget.checked)} />
-                        {isDrawn && <Swatch number={colours[row.key] ?? 0} />}
+                        {(isDrawn || painting.palette) && <Swatch line={painting.line(row.key)} />}
                       </label>
                     </td>
                     <th scope="row" title={row.name}>
@@ -140,6 +175,12 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
                       }}>{row.id}</a>
                     </th>
                     <td title={row.problem}><Ending how={row.ending} /></td>
+                    {spark && (
+                      <td class="curve">
+                        <Sparkline spark={sparks.get(row.key)} name={spark}
+                          colour={isDrawn || painting.palette ? painting.line(row.key).colour : "currentColor"} />
+                      </td>
+                    )}
                     {row.cells.map((value, column) => (
                       <td key={column} class={typeof value === "number" ? "number" : ""}>
                         {cell(value, columns[column])}
@@ -148,7 +189,7 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
                   </tr>
                 );
               })}
-              <tr aria-hidden="true" style={{ height: `${Math.max(0, found - last) * ROW}px` }} />
+              <tr aria-hidden="true" style={{ height: `${Math.max(0, plan.length - last) * ROW}px` }} />
             </tbody>
           </table>
         )}
@@ -159,6 +200,52 @@ export function Runs({ source, state, change, keys, colours, told, learnt }: Run
           {keys.length > 0 && <button onClick={() => change({ chosen: [] })}>none</button>}</>}
       </p>
     </section>
+  );
+}
+
+function partsOf(plan: Layout, first: number, last: number): number[] {
+  const parts = new Set<number>(plan.length ? [] : [0]);
+  for (let place = first; place < Math.min(last, plan.length); place += 1) {
+    const item = plan.at(place);
+    if ("row" in item) parts.add(Math.floor(item.row / PART));
+  }
+  return [...(parts.size ? parts : [0])];
+}
+
+function Head({ group, state, columns, hasSpark, number, isClosed, toggle, drawn, choose }: {
+  group: TableGroup;
+  state: State;
+  columns: string[];
+  hasSpark: boolean;
+  number: number;
+  isClosed: boolean;
+  toggle: () => void;
+  drawn: number;
+  choose: (isChosen: boolean) => void;
+}) {
+  const value = group.value === null ? "none" : cell(group.value, state.group);
+  return (
+    <tr class="group" aria-rowindex={number + 2}>
+      <td>
+        <label class="choice">
+          <input type="checkbox" checked={drawn === group.count} aria-label={`draw the runs with ${state.group} ${value}`}
+            ref={(box) => {
+              if (box) box.indeterminate = drawn > 0 && drawn < group.count;
+            }} onChange={(event) => choose(event.currentTarget.checked)} />
+        </label>
+      </td>
+      <th scope="row" colSpan={hasSpark ? 3 : 2}>
+        <button aria-expanded={!isClosed} onClick={toggle}>
+          {isClosed ? "▸" : "▾"} {state.group} <b>{value}</b> <span class="quiet">{group.count} {group.count === 1 ? "run" : "runs"}</span>
+        </button>
+      </th>
+      {columns.map((name, at) => {
+        const mean = group.means[at];
+        return <td key={name} class="number quiet" title={`mean of ${name}`}>
+          {mean == null || name === "created" ? "" : `⌀ ${name === "duration" ? cell(mean, name) : asNumber(Number(mean.toPrecision(5)))}`}
+        </td>;
+      })}
+    </tr>
   );
 }
 

@@ -1,12 +1,15 @@
 // Asks the server that the page came from.
 
 import {
+  type BandsQuestion,
+  type Columns,
   type Curve,
   type CurvesQuestion,
   type Names,
   Problem,
   type RunAbout,
   type Source,
+  type Spark,
   type Table,
   type TableQuestion,
   type Told,
@@ -17,7 +20,10 @@ const RECONNECT_MS = 1000;
 type Asked = [name: string, value: string | number][];
 
 interface Entry {
-  key: string;
+  key?: string;
+  group?: string;
+  runs?: number;
+  marks?: [string, number][];
   points: number;
   values?: number;
   is_smooth?: boolean;
@@ -62,6 +68,7 @@ export class Server implements Source {
       ["reverse", question.isReversed ? 1 : 0],
       ["offset", question.first],
       ["limit", question.number],
+      ["group", question.group],
     ];
     for (const name of question.columns) asked.push(["column", name]);
     return (await this.ask("table", asked)).json() as Promise<Table>;
@@ -81,16 +88,30 @@ export class Server implements Source {
   }
 
   async curves(question: CurvesQuestion): Promise<Curve[]> {
-    const asked: Asked = [
-      ["metric", question.metric],
-      ["x", question.x],
-      ["stretches", question.stretches],
-      ["smooth", question.smoothing],
-    ];
-    if (Number.isFinite(question.from)) asked.push(["from", question.from]);
-    if (Number.isFinite(question.to)) asked.push(["to", question.to]);
+    const asked = numbers(question);
     for (const key of question.keys) asked.push(["run", key]);
     return unpacked(await (await this.ask("curves", asked)).arrayBuffer());
+  }
+
+  async bands(question: BandsQuestion): Promise<Curve[]> {
+    const asked = numbers(question);
+    for (const [group, keys] of Object.entries(question.groups)) {
+      for (const key of keys) asked.push(["run", key], ["group", group]);
+    }
+    return unpacked(await (await this.ask("bands", asked)).arrayBuffer());
+  }
+
+  async columns(names: string[], where: string, keys: string[]): Promise<Columns> {
+    const asked: Asked = [["where", where]];
+    for (const name of names) asked.push(["name", name]);
+    for (const key of keys) asked.push(["run", key]);
+    return (await this.ask("columns", asked)).json() as Promise<Columns>;
+  }
+
+  async sparklines(metric: string, keys: string[]): Promise<Record<string, Spark>> {
+    const asked: Asked = [["metric", metric]];
+    for (const key of keys) asked.push(["run", key]);
+    return ((await (await this.ask("sparklines", asked)).json()) as { runs: Record<string, Spark> }).runs;
   }
 
   listen(keys: string[], told: (what: Told | null) => void): () => void {
@@ -114,23 +135,40 @@ export class Server implements Source {
   }
 }
 
+function numbers(question: Omit<CurvesQuestion, "keys">): Asked {
+  const asked: Asked = [
+    ["metric", question.metric],
+    ["x", question.x],
+    ["stretches", question.stretches],
+    ["smooth", question.smoothing],
+  ];
+  if (Number.isFinite(question.from)) asked.push(["from", question.from]);
+  if (Number.isFinite(question.to)) asked.push(["to", question.to]);
+  return asked;
+}
+
 function unpacked(answer: ArrayBuffer): Curve[] {
   const length = new DataView(answer).getUint32(0, true);
   const head = new TextDecoder().decode(new Uint8Array(answer, 4, length));
   let at = 4 + length;
-  return (JSON.parse(head) as { runs: Entry[] }).runs.map((entry) => {
-    const x = new Float64Array(answer, at, entry.points);
-    const y = new Float64Array(answer, at + 8 * entry.points, entry.points);
-    at += 16 * entry.points;
+  const next = (points: number): Float64Array => {
+    at += 8 * points;
+    return new Float64Array(answer, at - 8 * points, points);
+  };
+  return (JSON.parse(head) as { entries: Entry[] }).entries.map((entry) => {
+    const [x, y] = [next(entry.points), next(entry.points)];
+    const isBand = entry.group !== undefined;
     return {
-      key: entry.key,
+      key: entry.key ?? entry.group ?? "",
       x,
       y,
+      ...(isBand ? { range: { low: next(entry.points), high: next(entry.points), runs: entry.runs ?? 0 } } : {}),
       values: entry.values ?? 0,
       isSmooth: entry.is_smooth ?? false,
       isExact: entry.is_exact ?? true,
       isRead: entry.is_read ?? true,
       problem: entry.problem ?? "",
+      marks: entry.marks ?? [],
     };
   });
 }

@@ -21,9 +21,34 @@ export interface Table {
   first: number;
   columns: string[];
   rows: Row[];
+  groups: TableGroup[];
+}
+
+/** Runs with one value of what the table is grouped by, and the means of its columns. */
+export interface TableGroup {
+  value: Cell;
+  count: number;
+  means: (number | null)[];
+}
+
+/** Values of runs by name: a list a name, as long as the list of keys. */
+export interface Columns {
+  found: number;
+  keys: string[];
+  ids: string[];
+  columns: Cell[][];
+}
+
+/** A curve small enough for a table; a value is null where it is not finite. */
+export interface Spark {
+  is_read: boolean;
+  is_large?: boolean;
+  x: number[];
+  y: (number | null)[];
 }
 
 export interface TableQuestion {
+  group: string;
   where: string;
   sort: string;
   isReversed: boolean;
@@ -41,6 +66,10 @@ export interface Curve {
   isExact: boolean;
   isRead: boolean;
   problem: string;
+  /** What happened in the run, and where on the axis. */
+  marks: [kind: string, at: number][];
+  /** Of a group: the lowest and the highest of its runs; y has their mean. */
+  range?: { low: Float64Array; high: Float64Array; runs: number };
 }
 
 export interface CurvesQuestion {
@@ -51,6 +80,11 @@ export interface CurvesQuestion {
   to: number;
   stretches: number;
   smoothing: number;
+}
+
+export interface BandsQuestion extends Omit<CurvesQuestion, "keys"> {
+  /** Of each group, the keys of its runs. */
+  groups: Record<string, string[]>;
 }
 
 export interface Attempt {
@@ -111,6 +145,9 @@ export interface Source {
   run(key: string): Promise<RunAbout>;
   metrics(keys: string[]): Promise<Record<string, number>>;
   curves(question: CurvesQuestion): Promise<Curve[]>;
+  bands(question: BandsQuestion): Promise<Curve[]>;
+  columns(names: string[], where: string, keys: string[]): Promise<Columns>;
+  sparklines(metric: string, keys: string[]): Promise<Record<string, Spark>>;
   /** Listen until the returned function is called; told(null) when the connection is lost. */
   listen(keys: string[], told: (what: Told | null) => void): () => void;
 }

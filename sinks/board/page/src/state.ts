@@ -15,8 +15,18 @@ export interface State {
   isLog: boolean;
   smoothing: number;
   find: string;
-  view: "runs" | "curves";
+  view: View;
+  /** The metric of the small curves; null for the first there is. */
+  spark: string | null;
+  colour: string;
+  group: string;
+  /** The runs of a group are drawn each by itself. */
+  isEach: boolean;
 }
+
+export type View = (typeof VIEWS)[number];
+
+export const VIEWS = ["runs", "curves"] as const;
 
 const AXES: XAxis[] = ["step", "epoch", "time", "wall"];
 const TOKEN = "nightbus-board-token";
@@ -35,7 +45,11 @@ function read(): State {
     isLog: said.get("log") === "1",
     smoothing: smoothing > 0 && smoothing < 1 ? smoothing : 0,
     find: said.get("find") ?? "",
-    view: said.get("view") === "curves" ? "curves" : "runs",
+    view: VIEWS.find((view) => view === said.get("view")) ?? "runs",
+    spark: said.get("small"),
+    colour: said.get("colour") ?? "",
+    group: said.get("group") ?? "",
+    isEach: said.get("each") === "1",
   };
 }
 
@@ -56,6 +70,10 @@ function written(state: State): string {
   put("smooth", state.smoothing ? String(state.smoothing) : "");
   put("find", state.find);
   put("view", state.view === "runs" ? "" : state.view);
+  if (state.spark !== null) said.set("small", state.spark);
+  put("colour", state.colour);
+  put("group", state.group);
+  put("each", state.isEach ? "1" : "");
   return `#${said}`;
 }
 

@@ -1,0 +1,112 @@
+// Which line each run has, and which group: by the values of the names that were chosen for that.
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { isDark, type Line, line } from "./colours";
+import { cell } from "./format";
+import { type Palette, palette } from "./palette";
+import type { Cell, Columns, Source } from "./source";
+import type { State } from "./state";
+
+const REFRESH_MS = 2000;
+
+export interface Group {
+  id: string;
+  label: string;
+  keys: string[];
+  line: Line;
+}
+
+export interface Painting {
+  /** Of each run that is drawn, and of each that a value colours. */
+  line(key: string): Line;
+  palette: Palette | null;
+  groups: Group[] | null;
+  /** Runs that have the value of a group, the newest first. */
+  members(value: Cell): string[];
+  newest: string[];
+}
+
+/** The values that runs have of the chosen names, asked for again as runs come and go. */
+export function useColumns(source: Source, names: string[], where: string, keys: string[], told: number): Columns | null {
+  const [columns, setColumns] = useState<Columns | null>(null);
+  const asked = useRef("");
+  const question = JSON.stringify([names, where, keys]);
+  useEffect(() => {
+    if (!names.length) return setColumns(null);
+    let isOver = false;
+    const timer = setTimeout(() => {
+      asked.current = question;
+      source.columns(names, where, keys).then((found) => !isOver && setColumns(found), () => !isOver && setColumns(null));
+    }, asked.current === question ? REFRESH_MS : 0);
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, [question, told]);
+  return columns && columns.columns.length === names.length ? columns : null;
+}
+
+export function usePainting(columns: Columns | null, state: State, keys: string[]): Painting {
+  const byOrder = useOrder(keys);
+  const dark = isDark.matches;
+  return useMemo(() => {
+    const at = new Map(columns?.keys.map((key, place) => [key, place]));
+    const names = namesOf(state);
+    const values = (name: string): Cell[] | null => (name && columns?.columns[names.indexOf(name)]) || null;
+    const [colouring, grouping] = [values(state.colour), values(state.group)];
+    const colours = colouring && palette(state.colour, colouring);
+    const ofRun = (key: string): Line => {
+      const place = at.get(key);
+      if (colours && colouring) return colours.of(place === undefined ? null : colouring[place]);
+      return line(byOrder[key] ?? 0);
+    };
+    const members = (value: Cell): string[] => {
+      const wanted = JSON.stringify(value);
+      return (columns?.keys ?? []).filter((_, place) => JSON.stringify(grouping?.[place]) === wanted);
+    };
+    let groups: Group[] | null = null;
+    if (grouping) {
+      const found = new Map<string, { value: Cell; its: string[] }>();
+      for (const key of keys) {
+        const place = at.get(key);
+        const value = place === undefined ? null : (grouping[place] ?? null);
+        const label = cell(value, state.group);
+        found.set(label, { value, its: [...(found.get(label)?.its ?? []), key] });
+      }
+      const sorted = [...found].sort(([, one], [, other]) => inOrder(one.value, other.value));
+      groups = sorted.map(([label, { its }], number) => {
+        const lines = its.map(ofRun);
+        const isOne = colours !== null && lines.every((each) => each.colour === lines[0]?.colour);
+        return { id: `group ${label}`, label: label || "none", keys: its, line: isOne && lines[0] ? lines[0] : line(number) };
+      });
+    }
+    return { line: ofRun, palette: colours, groups, members, newest: columns?.keys ?? [] };
+  }, [columns, state.colour, state.group, keys.join(), dark]);
+}
+
+/** Numbers, then texts, then what is missing: as tables are sorted. */
+export function inOrder(one: Cell | undefined, other: Cell | undefined): number {
+  const rank = (value: Cell | undefined): number => (value == null || value === "NaN" ? 2 : typeof value === "number" ? 0 : 1);
+  if (rank(one) !== rank(other)) return rank(one) - rank(other);
+  if (typeof one === "number" && typeof other === "number") return one - other;
+  return String(one).localeCompare(String(other), "en", { numeric: true });
+}
+
+export function namesOf(state: State): string[] {
+  return [...new Set([state.colour, state.group].filter(Boolean))];
+}
+
+/** A run keeps its number for as long as it is drawn, whatever becomes of the others. */
+function useOrder(keys: string[]): Record<string, number> {
+  const order = useRef<Record<string, number>>({});
+  const now = Object.fromEntries(Object.entries(order.current).filter(([key]) => keys.includes(key)));
+  for (const key of keys) {
+    if (now[key] !== undefined) continue;
+    const taken = new Set(Object.values(now));
+    let free = 0;
+    while (taken.has(free)) free += 1;
+    now[key] = free;
+  }
+  order.current = now;
+  return now;
+}

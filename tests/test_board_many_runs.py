@@ -1,0 +1,206 @@
+"""The board: many runs as small curves, colours, groups and bands; long metrics in full."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from board_asked import Asked, begun, put, recorded
+
+import nightbus as nb
+from nightbus.sinks.board import columns, exact_parts, series_cache, sparklines
+from nightbus.sinks.board.bands import band
+from nightbus.sinks.board.series_cache import SeriesCache
+from nightbus.sinks.board.shelf import Shelf
+from nightbus.sinks.board.sparklines import Sparklines
+
+# -- small curves --------------------------------------------------------------------------------
+
+
+def test_a_small_curve_has_few_points_with_the_extremes_and_gaps(tmp_path: Path) -> None:
+    values = [float(n % 5) for n in range(2000)]
+    values[100], values[1500], values[1900] = 70.0, -70.0, math.nan
+    run = recorded(tmp_path, 0.1, *values)
+
+    said = Asked(tmp_path).said("/api/sparklines", metric="val_loss", run=run.path.name)
+    curve = said["runs"][run.path.name]
+
+    assert curve["is_read"]
+    assert len(curve["x"]) <= 6 * sparklines.STRETCHES
+    assert {100: 70.0, 1500: -70.0, 1900: None}.items() <= dict(
+        zip(curve["x"], curve["y"], strict=True)
+    ).items()
+
+
+def test_small_curves_are_kept_until_the_run_has_more(tmp_path: Path) -> None:
+    run, attempt = begun(tmp_path, {})
+    put(attempt, "loss", 1.0)
+    shelf, cache = Shelf(tmp_path), SeriesCache()
+    lines = Sparklines(cache)
+    lines.answer([shelf.run(run.path.name)], "loss", 60.0)
+    kept: Any = lines.answer([shelf.run(run.path.name)], "loss", 0.0)[run.path.name]
+
+    put(attempt, "loss", 2.0)
+    again: Any = lines.answer([Shelf(tmp_path).run(run.path.name)], "loss", 60.0)[run.path.name]
+    attempt.abandon()
+
+    assert (b"[1.0]" in bytes(kept), b"[1.0,2.0]" in bytes(again)) == (True, True)
+
+
+def test_what_there_was_no_time_to_read_is_asked_for_again_and_large_runs_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Shelf(tmp_path / "runs")
+    key = recorded(tmp_path, 0.1, 1.0).path.name
+    lines = Sparklines(SeriesCache())
+
+    late: Any = lines.answer([run.run(key)], "val_loss", 0.0)[key]
+    monkeypatch.setattr(sparklines, "LARGEST_READ", 10)
+    large: Any = lines.answer([run.run(key)], "val_loss", 60.0)[key]
+
+    assert b'"is_read":false' in bytes(late)
+    assert large == {"is_read": True, "x": [], "y": [], "is_large": True}
+
+
+# -- colours, groups -----------------------------------------------------------------------------
+
+
+def test_values_of_all_runs_come_as_columns_with_those_that_are_drawn(tmp_path: Path) -> None:
+    old, new = recorded(tmp_path, 0.1, 0.5), recorded(tmp_path, 0.2, math.nan)
+
+    said = Asked(tmp_path).said(
+        "/api/columns", name=["lr", "val_loss", "none"], where="lr > 0.15", run=old.path.name
+    )
+
+    assert said["keys"] == [new.path.name, old.path.name]
+    assert said["columns"] == [[0.2, 0.1], ["NaN", 0.5], [None, None]]
+    assert said["found"] == 1
+
+
+def test_a_table_in_groups_has_them_in_order_with_their_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lr, loss in ((0.2, 4.0), (0.1, 1.0), (0.2, 2.0), (0.1, math.nan)):
+        recorded(tmp_path, lr, loss)
+    board = Asked(tmp_path)
+
+    said = board.said("/api/table", group="lr", sort="val_loss", column=["lr", "val_loss", "id"])
+    unknown = board.get("/api/table?group=lrr")
+    monkeypatch.setattr(columns, "MAX_GROUPS", 1)
+    first = board.said("/api/table", group="lr")["groups"]
+
+    assert [row["cells"][:2] for row in said["rows"]] == [
+        [0.1, 1.0],
+        [0.1, "NaN"],
+        [0.2, 2.0],
+        [0.2, 4.0],
+    ]
+    assert said["groups"] == [
+        {"value": 0.1, "count": 2, "means": [0.1, 1.0, None]},
+        {"value": 0.2, "count": 2, "means": [0.2, 3.0, None]},
+    ]
+    assert (unknown.status_code, "did you mean lr" in unknown.text) == (400, True)
+    assert len(first) == 1
+
+
+# -- bands ---------------------------------------------------------------------------------------
+
+
+def test_a_band_has_mean_and_range_of_runs_that_put_at_the_same_steps(tmp_path: Path) -> None:
+    runs = [recorded(tmp_path, 0.1, *values) for values in ((1.0, 2.0), (3.0, 6.0), (9.0,))]
+    keys = [run.path.name for run in runs]
+
+    same, other = Asked(tmp_path).bands("val_loss", dict(zip(keys, "001", strict=True)))
+
+    assert (same["group"], same["runs"], same["is_read"]) == ("0", 2, True)
+    assert [same[name].tolist() for name in ("x", "mean", "low", "high")] == [
+        [0.0, 1.0],
+        [2.0, 4.0],
+        [1.0, 2.0],
+        [3.0, 6.0],
+    ]
+    assert (other["group"], other["mean"].tolist()) == ("1", [9.0])
+
+
+def test_a_band_of_many_values_has_means_of_stretches_and_goes_on_between_values() -> None:
+    many = np.arange(10_000.0), np.tile([0.0, 2.0], 5000)
+    few = np.array([0.0, 4999.0, 5000.0, 9999.0]), np.array([10.0, math.nan, 10.0, 10.0])
+
+    found = band([many, few], -math.inf, math.inf, 100)
+
+    assert len(found.x) == 100
+    np.testing.assert_allclose(found.mean[1:-1], (1.0 + 10.0) / 2)
+    np.testing.assert_allclose(found.low[1:-1], 1.0)
+
+
+def test_a_run_counts_only_where_it_has_values() -> None:
+    long = np.array([0.0, 1.0, 2.0]), np.array([1.0, 1.0, 1.0])
+    short = np.array([0.0, 1.0]), np.array([3.0, 3.0])
+
+    found = band([long, short], -math.inf, math.inf, 100)
+
+    assert found.mean.tolist() == [2.0, 2.0, 1.0]
+    assert len(band([], 0.0, 1.0, 10).x) == 0
+
+
+# -- parts of long metrics -----------------------------------------------------------------------
+
+
+def test_a_part_of_a_folded_metric_is_read_again_in_full_from_near_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_cache, "MAX_POINTS", 2000)
+    values = [float(n * n % 97) for n in range(5000)]
+    run = recorded(tmp_path, 0.1, *values)
+    board = Asked(tmp_path)
+    asked = {"from": 3000, "to": 3100, "stretches": 500}
+
+    whole = board.curves("val_loss", run.path.name)[0]
+    part, means = board.curves("val_loss", run.path.name, smooth=0.5, **asked)
+
+    assert (whole["is_exact"], part["is_exact"], part["is_read"]) == (False, True, True)
+    inside = (part["x"] >= 3000) & (part["x"] <= 3100)
+    assert part["y"][inside].tolist() == values[3000:3101]
+    assert (means["is_smooth"], means["is_exact"]) == (True, True)
+    assert part["values"] == 5000
+
+
+def test_a_part_with_too_many_values_is_folded_as_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_cache, "MAX_POINTS", 1000)
+    run = recorded(tmp_path, 0.1, *map(float, range(5000)))
+
+    part = Asked(tmp_path).curves("val_loss", run.path.name, **{"from": 10, "to": 4900})[0]
+
+    assert (part["is_exact"], part["is_read"]) == (False, True)
+
+
+def test_few_parts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series_cache, "MAX_POINTS", 100)
+    run = recorded(tmp_path, 0.1, *map(float, range(500)))
+    board = Asked(tmp_path)
+
+    for low in range(exact_parts.MAX_PARTS + 2):
+        board.curves("val_loss", run.path.name, **{"from": low, "to": low + 9})
+
+    assert len(board.board.numbers.parts) == exact_parts.MAX_PARTS
+
+
+def test_a_curve_has_marks_where_an_attempt_went_on_and_where_exceptions_were(
+    tmp_path: Path,
+) -> None:
+    run, attempt = begun(tmp_path, {})
+    put(attempt, "loss", 1.0, 2.0, 3.0)
+    fork = attempt.fork()
+    attempt.add(nb.Fault, "ValueError", "no", "", "training_step")
+    attempt.abandon()
+    resumed = run.attempt(step=3, fork=fork)
+    put(resumed, "loss", 4.0)
+    resumed.add(nb.Fault, "ValueError", "no", "", "training_step")
+    resumed.end()
+
+    curve = Asked(tmp_path).curves("loss", run.path.name)[0]
+
+    assert curve["marks"] == [["attempt", 0.0], ["fault", 0.0]]
