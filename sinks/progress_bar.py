@@ -52,10 +52,10 @@ MIN_REFRESH_S = 0.1
 MAX_REFRESH_S = 2.0
 LINES_EVERY_S = 0.5  # where nothing is drawn
 MAX_SHARE = 0.005  # of the interpreter's time; reading and waking up cost about as much again
-MAX_BAR_CELLS = 40
 MIN_BAR_CELLS = 8
 MAX_METRIC_LINES = 3
 MAX_TABLE_ROWS = 40
+MAX_LINES_AT_ONCE = 20  # of epochs, above a live display
 MIN_NAME_CELLS = 12
 NOTEBOOK_COLUMNS = 100
 JOIN_TIMEOUT_S = 1.0  # wait for a terminal that takes nothing, for example after Ctrl-S
@@ -90,16 +90,24 @@ class _Display(Protocol):
 class ProgressBar(Sink):
     """Shows epochs and batches with rate and time left, and metrics marked ``prog_bar``.
 
-    It draws on stderr: a live display on a terminal and in a notebook, one plain line an epoch
-    elsewhere. What the program prints on the same terminal appears above it. It measures what
-    drawing costs, and draws so seldom that it takes at most 1 % of a run's time.
+    It draws on stderr: a live display on a terminal and in a notebook, above which each epoch
+    leaves a line. Elsewhere there are these lines alone, and in long epochs more of them: one a
+    minute, or at each tenth of an epoch that takes longer than ten. Epochs are numbered from 0: as
+    many are done before it. What the program prints on the same terminal appears above the display.
+    The bar measures what drawing costs, and draws so seldom that it takes at most 1 % of a run's
+    time.
 
     Args:
         console: where to draw; stderr by default.
-        leave: keep a line of each epoch above a live display.
+        leave: keep a line of each epoch above a live display. Of many that end at once, it keeps
+            those of the last.
         choose: returns the metrics to show, with their values, of all by name.
         styles: part of the bar -> a style of rich; see RichProgressBarTheme.
         console_options: options of ``rich.console.Console``, if none is given.
+
+    Attributes:
+        running_hook: returns the hook that runs, to be shown until the first loop begins.
+        is_run_told: an exception says where the run is, after what is shown at the end.
     """
 
     destination = "progress_bar"
@@ -122,7 +130,7 @@ class ProgressBar(Sink):
     def __init__(
         self,
         console: "Console | None" = None,
-        leave: bool = False,
+        leave: bool = True,
         choose: Callable[[Mapping[str, Scalar]], Mapping[str, Any]] | None = None,
         styles: Mapping[str, str] | None = None,
         console_options: Mapping[str, Any] | None = None,
@@ -142,9 +150,13 @@ class ProgressBar(Sink):
         self._taking_s = 0.0  # processor time spent on events since the last drawing
         self._gap_s = MIN_REFRESH_S
         self._changed = False
+        self.running_hook: Callable[[], str] = str  # none, as in a replay
+        self.is_run_told = False
 
     def _new_view(self) -> ProgressView:
-        return ProgressView(self._choose, self._styles["metrics_format"])
+        view = ProgressView(self._choose, self._styles["metrics_format"])
+        view.tells_within = not self._is_live
+        return view
 
     # -- which events it reads ----------------------------------------------------------------
 
@@ -164,6 +176,7 @@ class ProgressBar(Sink):
         options = {"stderr": True, "highlight": False, "force_terminal": is_terminal(sys.stderr)}
         self._console = self._given_console or Console(**{**options, **self._console_options})
         self._gap_s = MIN_REFRESH_S if self._is_live else LINES_EVERY_S
+        self._view.tells_within = not self._is_live
         if self._view.fn and self._view.ended is None:  # a restart
             self._start_drawing()
 
@@ -209,34 +222,47 @@ class ProgressBar(Sink):
     def _print_lines(self) -> None:
         with self._lock:
             view = self._view
-            lines = [*view.notices, *view.epoch_lines]
+            of_epochs = view.epoch_lines if self._leaves or not self._is_live else []
+            earlier = len(of_epochs) - MAX_LINES_AT_ONCE if self._is_live else 0
+            if earlier > 0:
+                of_epochs = [f"{earlier} epochs before", *of_epochs[earlier:]]
+            lines = [*view.notices, *of_epochs]
             view.epoch_lines.clear()
             view.notices.clear()
-        for line in lines:
-            self._print_line(line)
+        if not lines:
+            return
+        begin_s = time.thread_time()
+        if self._is_live:  # which is drawn again each time
+            self._print_line(*lines)
+        else:
+            for line in lines:
+                self._print_line(line)
+        self._taking_s += time.thread_time() - begin_s
 
-    def _print_line(self, line: str) -> None:
+    def _print_line(self, *lines: str) -> None:
+        text = "\n".join(map(_printable, lines))
         if self._given_console is None and not self._is_live:
-            notify_user(_printable(line))
+            notify_user(text)
             return
         from rich.text import Text
 
         if self._console is not None:
-            self._console.print(Text(_printable(line)), soft_wrap=True)
+            self._console.print(Text(text), soft_wrap=True)
 
     @unnoted()
     def _show_end(self) -> None:
-        if not self._is_live:
-            self._print_lines()
+        self._print_lines()
         from rich.text import Text
 
         view = self._view
-        has_table = self._is_live and view.fn == "fit" and view.metrics
+        has_table = self._is_live and view.fn == "fit"
         earlier = self._earlier_metrics() if has_table and view.is_resumed else {}
         with self._lock:
+            shown = view.metrics or earlier  # all, if nothing was left to train
             for name, metric in earlier.items():
-                if name in view.metrics:
-                    view.metrics[name].widen(metric.low, metric.high)
+                if name in shown:
+                    view.add_earlier(name, metric.last, metric.low, metric.high)
+            has_table = has_table and bool(view.metrics)
             lines = [view.end_text(), *self._where_lines()]
             table = self._final_table() if has_table else None
         display = self._stop_drawing()
@@ -271,7 +297,7 @@ class ProgressBar(Sink):
         view = self._view
         ended_early = view.ended is not None and view.ended.how != "completed"
         saved = [f"saved last: {path / view.saved}"] if view.saved and ended_early else []
-        return [f"run: {path}", *saved]
+        return saved if self.is_run_told else [f"run: {path}", *saved]
 
     # -- the live display --------------------------------------------------------------------
 
@@ -313,8 +339,10 @@ class ProgressBar(Sink):
         """Draw changes, at a pace set by the cost of drawing."""
         from rich.live import Live  # noqa: F401  loaded before anything is measured
 
+        hook = ""
         while not stopping.wait(self._gap_s):
-            if not self._changed:
+            before, hook = hook, self.running_hook() if self._view.is_starting else ""
+            if not self._changed and hook == before:
                 continue
             self._changed = False
             begin_s = time.thread_time()
@@ -374,7 +402,9 @@ class ProgressBar(Sink):
         lines += _metric_lines(items, total, width, self._styles)
         for line in lines:
             line.truncate(max(1, width), overflow="ellipsis")
-        text = Text("\n").join(lines) if lines else Text(f"{function} is starting")
+        hook = self.running_hook() if not lines else ""
+        starting = f"{function} is starting{f': {hook}' if hook else ''}"
+        text = Text("\n").join(lines) if lines else Text(starting)
         text.no_wrap, text.overflow = True, "ellipsis"
         return text
 
@@ -423,7 +453,7 @@ def _bar_lines(
     room -= left + 2 if shows_left else 0
     shows_rate = room - (rate + 2) >= MIN_BAR_CELLS
     room -= rate + 2 if shows_rate else 0
-    size = max(0, min(MAX_BAR_CELLS, room))
+    size = max(0, room - room % 2)  # half done is half of it
     lines = []
     for bar in bars:
         text = Text()

@@ -23,6 +23,9 @@ from ..bus.events import (
 from ..bus.log.codec import DecodedEvent
 
 RATE_WINDOW_NS = 10_000_000_000
+LINE_EVERY_NS = 60_000_000_000  # of a long epoch, where nothing is drawn
+SILENT_AT_MOST_NS = 600_000_000_000
+LINES_A_LOOP = 10  # if it takes long enough for more
 SAMPLE_EVERY_NS = 100_000_000
 MAX_SHOWN_METRICS = 8
 _EVALUATIONS = ("validate", "test", "predict")
@@ -92,13 +95,15 @@ class LoopView:
         self._before = 0  # batches of the dataloaders before this one
         self.dataloader_idx = 0
         self._samples = deque([(started.time_ns, self.first)])  # (time_ns, done), for the rate
+        self._told_ns, self._told = started.time_ns, self.first  # when a line was due last
 
     def move(self, hook: Hook) -> None:
-        """Handle the end of a batch."""
+        """Handle a hook of a batch, which is done after its last one."""
         if hook.dataloader_idx != self.dataloader_idx:
             self.dataloader_idx = hook.dataloader_idx
             self._before = self.done or 0
-        self._advance(self._before + hook.batch_idx + 1, hook.time_ns)
+        done = self._before + hook.batch_idx + hook.name.endswith("_batch_end")
+        self._advance(max(self.done or 0, done), hook.time_ns)
 
     def advance(self, advanced: LoopAdvanced) -> None:
         """Handle the end of an iteration: of a user's loop, or of a batch before a validation."""
@@ -111,6 +116,20 @@ class LoopView:
             samples.append((time_ns, done))
             while len(samples) > 2 and time_ns - samples[1][0] > RATE_WINDOW_NS:
                 samples.popleft()
+
+    def is_line_due(self) -> bool:
+        """Return whether a line should say how far it is, and note that it does.
+
+        One is due each minute, of a loop that takes longer than ten of them at each tenth, and
+        every ten minutes in any case.
+        """
+        done, still_ns = self.done or 0, self.now_ns - self._told_ns
+        enough = max(1.0, (self.total or 0) / LINES_A_LOOP)
+        is_due = still_ns >= LINE_EVERY_NS and done - self._told >= enough
+        if not is_due and not (still_ns >= SILENT_AT_MOST_NS and done > self._told):
+            return False
+        self._told_ns, self._told = self.now_ns, done
+        return done != self.total
 
     def end(self, ended: LoopEnded) -> None:
         """Handle the end of the loop."""
@@ -179,7 +198,8 @@ class ProgressView:
         fn: fit, validate, test or predict; empty before the run started.
         metrics: by name, in the order of their first value.
         notices: lines to print at once, wherever progress is shown.
-        epoch_lines: one line an epoch or evaluation, for output without a live display.
+        epoch_lines: one line an epoch or evaluation, and those within long ones.
+        tells_within: long epochs have more lines, for output without a live display.
         ended: the event of the run's end; None before.
         saved: the checkpoint that was saved last; empty before.
         is_resumed: the attempt continues an earlier one.
@@ -201,6 +221,7 @@ class ProgressView:
         self.metrics: dict[str, MetricView] = {}
         self.notices: list[str] = []
         self.epoch_lines: list[str] = []
+        self.tells_within = False
         self.ended: RunEnded | None = None
         self.saved = ""
         self.is_resumed = False
@@ -242,6 +263,24 @@ class ProgressView:
             self.metrics[put.name] = MetricView(put.value, put.batch_idx < 0)
         else:
             metric.add(put.value)
+
+    def add_earlier(self, name: str, last: Scalar, low: Scalar | None, high: Scalar | None) -> None:
+        """Include what earlier attempts recorded of a metric.
+
+        Args:
+            name: the metric.
+            last: its last value, taken if this attempt has none.
+            low: the lowest; None if there was none.
+            high: the highest; None if there was none.
+        """
+        if name not in self.metrics:
+            self.metrics[name] = MetricView(last, is_of_epoch=True)
+        self.metrics[name].widen(low, high)
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether no loop has begun yet."""
+        return not self._loops
 
     def _take_start(self, started: RunStarted) -> None:
         self.fn, self._started_ns = started.fn, started.time_ns
@@ -290,6 +329,8 @@ class ProgressView:
             fit = self._loops.get("fit")
             if fit is not None:
                 fit.now_ns = hook.time_ns
+            if self.tells_within and loop.is_line_due():
+                self.epoch_lines.append(self._line_within(loop))
 
     def _take_loop_start(self, started: LoopStarted) -> None:
         if started.source == "train":
@@ -403,6 +444,18 @@ class ProgressView:
             f"{self._outer_text()}epoch {self._epoch_text(self._train_epoch)}: {count} in "
             f"{duration(train.elapsed_s)}{f', {rate}' if rate else ''}{self._metrics_text()}"
         )
+
+    def _line_within(self, loop: LoopView) -> str:
+        """Return how far a loop is, for output without a live display."""
+        epoch = f"epoch {self._epoch_text()}" if "train" in self._loops else ""
+        name = "" if loop.name == "train" and epoch else _label(loop)
+        share = "" if loop.fraction is None else f" ({loop.fraction:.0%})"
+        left = "" if loop.left_s is None else f"{duration(loop.left_s)} left"
+        what = ", ".join(part for part in (epoch, name) if part)
+        done = loop.done or 0
+        counts = f"{done:,}/" * (loop.total is not None) + counted(loop.total or done, loop.unit)
+        told = ", ".join(part for part in (counts + share, rate_text(loop.rate), left) if part)
+        return f"{self._outer_text()}{what}: {told}{self._metrics_text()}"
 
     def _outer_text(self) -> str:
         """Return the positions of the user's own loops around this epoch."""

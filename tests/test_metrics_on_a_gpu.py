@@ -165,7 +165,7 @@ def test_a_value_that_is_not_finite_is_said_once(
     on_gpu(tmp_path).fit(Diverges(), loader())
 
     said = capfd.readouterr().err
-    assert said.count("a metric is not finite") == 1
+    assert said.count("the metric bad is NaN") == 1
     assert "good" not in said
 
 

@@ -22,6 +22,7 @@ from ..bus.events import Ending, Fault, RankStarted
 from ..bus.observer import describe
 from ..bus.runs.run_folder import RunFolder, RunInfo
 from ..bus.system.logging_setup import bind_run
+from ..bus.system.own_frames import show_own_frames
 from ..bus.system.paths import from_here
 from ..bus.system.streams import notify_user
 from ..bus.system.terminal_message import write_urgently
@@ -72,6 +73,9 @@ def run(
         if not trainer.interrupted:
             ended = TrainerStatus.FINISHED
         return result
+    except Exception:
+        show_own_frames()
+        raise
     finally:
         state.status = ended
 
@@ -303,8 +307,19 @@ def _open(
         trainer.open_run = None
         opened.release()
         raise
+    _begin_to_show(trainer)
     opened.start(trainer.config, observers)
     return opened, start.state
+
+
+def _begin_to_show(trainer: TrainerParts) -> None:
+    """Print where the run is; the bar then says which hook it begins with."""
+    bar, place, run = trainer.progress_bar, trainer.place, trainer.run_folder
+    if bar is None:
+        return
+    bar.running_hook, bar.is_run_told = lambda: place.hook, False
+    if run is not None:
+        notify_user(f"run: {from_here(run.path)}")
 
 
 def _agree_on_start(trainer: TrainerParts, function: Function, given: CallArguments) -> Start:
@@ -407,6 +422,16 @@ def _on_exception(
         except Exception as second:
             trainer.bus.emit(Fault, *describe(second), trainer.place.hook, source="trainer")
             _add_note(error, second)
+    if how == "failed" and not isinstance(error, RankLostError):
+        _say_where_in(error, trainer)
+
+
+def _say_where_in(error: BaseException, trainer: TrainerParts) -> None:
+    """Have the last line of the error's traceback say where the run is."""
+    run, bar = trainer.run_folder, trainer.progress_bar
+    if run is not None and bar is not None:
+        error.add_note(f"run: {from_here(run.path)}")
+        bar.is_run_told = True
 
 
 def _add_note(error: BaseException, second: Exception) -> None:

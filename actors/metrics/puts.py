@@ -317,11 +317,8 @@ class Puts:
         if name not in self._said_not_finite:
             self._said_not_finite.add(name)
             _log.warning(
-                "a metric is not finite",
-                metric=name,
-                value=value,
-                epoch=place.epoch,
-                step=place.step,
+                f"the metric {name} is {_in_words(value)} at epoch {place.epoch}, "
+                f"step {place.step}; it is recorded as it is, and later ones are not warned of"
             )
 
     # -- the sanity check --------------------------------------------------------------------
@@ -351,3 +348,10 @@ class Puts:
         """Restore what ``latest`` returned."""
         for mine, values in zip(self._latest, latest, strict=True):
             mine.update(values)
+
+
+def _in_words(value: Scalar) -> str:
+    """Return a number that is not finite as people say it."""
+    if value != value:
+        return "NaN"
+    return "infinite" if value > 0 else "minus infinity"

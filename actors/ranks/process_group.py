@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store, get_backend_config
 
 from ...bus.errors import RankLostError, RankMismatchError, UsageError
+from ...bus.system.own_frames import show_own_frames
 from ...bus.system.streams import notify_user
 from .group import Group
 from .link import ANSWER_WITHIN_S, LEAVE_WITHIN_S
-from .own_frames import show_own_frames
 from .world import World
 
 # No number of bytes that two processes of one run would exchange by mistake.

@@ -24,7 +24,7 @@ def main(root: str, what: str) -> None:
     run = RunFolder.create(Path(root), "shown")
     lock = run.begin_attempt()
     place, store = Place(), run.store(lock.attempt)
-    bus, bar = Bus(place, (), run), nb.ProgressBar()
+    bus, bar = Bus(place, (), run), nb.ProgressBar(leave=what == "steps")
     writer = LogWriter(store, LogIdentity(run.info.id, lock.attempt), place)
     bus.open_log(writer, store)
     bus.routes.refresh()

@@ -351,6 +351,97 @@ def test_an_epochs_line_has_as_many_metrics_and_counts_the_rest() -> None:
     assert story.file.getvalue().endswith(", m6 0.5, m7 0.5, +52 more\n")
 
 
+def test_a_long_epoch_has_a_line_a_minute_where_nothing_is_drawn() -> None:
+    story = Story(live=False)
+    story.fit(epochs=3)
+    story.place = ("train", 1, 0)
+    story.loop("train", 100, epoch=1)
+    for batch in range(20):
+        story.now_s = 10.0 * (batch + 1)
+        story.batch(batch)
+    story.put("loss", 0.5)
+
+    told = list(story.bar._view.epoch_lines)
+
+    assert told == [
+        "epoch 1/3: 10/100 batches (10%), 10.0 s/it, 15:00 left",
+        "epoch 1/3: 20/100 batches (20%), 10.0 s/it, 13:20 left",
+    ]
+
+
+def test_an_epoch_of_hours_has_a_line_each_ten_minutes_and_one_without_an_end_each_minute() -> None:
+    story = Story(live=False)
+    story.fit()
+    story.loop("train", 1000)
+    for batch in range(30):
+        story.now_s = 60.0 * (batch + 1)
+        story.batch(batch)
+    assert [line.split(" batches")[0] for line in story.bar._view.epoch_lines] == [
+        "epoch 0/4: 10/1,000",
+        "epoch 0/4: 20/1,000",
+        "epoch 0/4: 30/1,000",
+    ]
+    story.bar._view.epoch_lines.clear()
+
+    story.loop("validate", None)
+    for batch in range(2):
+        story.now_s += 60.0
+        story.batch(batch)
+
+    assert story.bar._view.epoch_lines == [
+        "epoch 0/4, validate: 1 batch, 60.0 s/it",
+        "epoch 0/4, validate: 2 batches, 60.0 s/it",
+    ]
+
+
+def test_a_batch_counts_once_its_last_hook_has_run() -> None:
+    story = Story()
+    story.fit()
+    story.loop("train", 100)
+    story.batch(6)
+    story.tell(Hook, "on_exception", 0, batch=7)
+
+    assert " 7/100" in story.picture()[1]
+
+
+def test_until_a_loop_begins_the_hook_that_runs_is_named() -> None:
+    story = Story()
+    story.start()
+    assert story.picture() == ["fit is starting"]
+
+    story.bar.running_hook = lambda: "prepare_data"
+
+    assert story.picture() == ["fit is starting: prepare_data"]
+
+
+def test_bars_are_as_long_as_the_terminal_allows() -> None:
+    story = Story()
+    story.fit()
+    story.loop("train", 100)
+    story.now_s = 5.0
+    story.batch(49)
+
+    epoch, train = story.picture(160)
+
+    assert 158 <= len(train) <= 160
+    assert sum(map(epoch.count, "━─")) == sum(map(train.count, "━─")) > 100
+
+
+def test_each_epoch_leaves_a_line_above_the_bars_and_of_many_at_once_the_last_do() -> None:
+    story = Story()
+    story.fit(epochs=60)
+    for epoch in range(50):
+        story.loop("train", 1, epoch=epoch)
+        story.batch(0)
+    story.tell(LoopEnded, 50, by="fit")
+
+    story.bar._print_lines()
+
+    shown = story.file.getvalue().splitlines()
+    assert shown[0] == "30 epochs before"
+    assert [line.split(":")[0] for line in shown[1:]] == [f"epoch {n}/60" for n in range(30, 50)]
+
+
 def test_names_cannot_steer_the_terminal() -> None:
     story = Story()
     story.fit()
@@ -487,6 +578,7 @@ def test_a_terminal_shows_bars_then_how_it_went(tmp_path: Path) -> None:
     assert terminal.process.returncode == 0, output
     assert "epoch" in drawn
     assert "fit completed" in output
+    assert "epoch 0/2: 40 batches in 0:0" in output
     assert re.search(r"loss +\S+ +0 +\S+\r\n", output)
     assert_is_as_before(output)
 

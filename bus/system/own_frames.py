@@ -1,9 +1,10 @@
-"""The traceback of a rank that raised: the user's frames, without those of nightbus and torch."""
+"""The traceback of a run that failed: the user's frames, without those of nightbus and torch."""
 
 import sys
 from types import TracebackType
 
-from ...bus.system.logging_setup import LEVELS, level
+from .logging_setup import LEVELS, level
+from .streams import notify_user
 
 _LEFT_OUT = ("nightbus", "torch")
 
@@ -19,21 +20,22 @@ def show_own_frames() -> None:
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     whole = [(each, each.__traceback__) for each in _chain(error)]
+    is_of_run = any("nightbus" in _packages(traced) for _, traced in whole)
     left_out = 0
     try:
         for each, traced in whole:
-            each.__traceback__ = own = _own(traced)
+            own = _own(traced) if is_of_run else traced
+            each.__traceback__ = own
             left_out += _length(traced) - _length(own)
+        if left_out:  # before the traceback, whose last line says where the run is
+            notify_user(
+                f"nightbus: {left_out} calls within nightbus and torch are left out; "
+                "NIGHTBUS_LOG=debug shows them"
+            )
         sys.__excepthook__(kind, error, error.__traceback__)
     finally:
         for each, traced in whole:
             each.__traceback__ = traced
-    if left_out:
-        print(
-            f"nightbus: {left_out} calls within nightbus and torch are left out; "
-            "NIGHTBUS_LOG=debug shows them",
-            file=sys.stderr,
-        )
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -52,14 +54,26 @@ def _own(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without what is left out; its last frame stays."""
     frames = []
     while trace is not None:
-        name = str(trace.tb_frame.f_globals.get("__name__", ""))
-        if trace.tb_next is None or name.partition(".")[0] not in _LEFT_OUT:
+        if trace.tb_next is None or _package(trace) not in _LEFT_OUT:
             frames.append(trace)
         trace = trace.tb_next
     own: TracebackType | None = None
     for frame in reversed(frames):
         own = TracebackType(own, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
     return own
+
+
+def _packages(trace: TracebackType | None) -> set[str]:
+    """Return the packages that a traceback goes through."""
+    found = set()
+    while trace is not None:
+        found.add(_package(trace))
+        trace = trace.tb_next
+    return found
+
+
+def _package(trace: TracebackType) -> str:
+    return str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _length(trace: TracebackType | None) -> int:
