@@ -155,6 +155,17 @@ HOME_OF = {
         ),
         ".trainer.lightning_cli.types",
     ),
+    **dict.fromkeys(
+        (
+            "CALLBACK_REGISTRY",
+            "DATAMODULE_REGISTRY",
+            "LOGGER_REGISTRY",
+            "LR_SCHEDULER_REGISTRY",
+            "MODEL_REGISTRY",
+            "OPTIMIZER_REGISTRY",
+        ),
+        ".trainer.lightning_cli.registries",
+    ),
     "get_standard_metrics": ".actors.callbacks.progress_bar",
     **dict.fromkeys(
         ("Accelerator", "CPUAccelerator", "CUDAAccelerator", "GPUAccelerator", "MPSAccelerator"),
@@ -268,17 +279,6 @@ _INSTEAD = {
     "save_hyperparameters": "call self.save_hyperparameters() in __init__",
     "is_shared_filesystem": "nothing asks for it: rank 0 writes checkpoints",
     "is_wrapped": "nothing is wrapped: it is of Fabric",
-    **dict.fromkeys(
-        (
-            "CALLBACK_REGISTRY",
-            "DATAMODULE_REGISTRY",
-            "LOGGER_REGISTRY",
-            "LR_SCHEDULER_REGISTRY",
-            "MODEL_REGISTRY",
-            "OPTIMIZER_REGISTRY",
-        ),
-        "leave it out: LightningCLI finds subclasses that are imported by their names",
-    ),
     "load": "use nightbus.load_checkpoint(path)",
     **dict.fromkeys(
         ("add_argparse_args", "from_argparse_args"), "use the methods of Trainer of these names"

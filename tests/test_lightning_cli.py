@@ -13,6 +13,8 @@ from models import Small, loader
 from torch.optim.lr_scheduler import StepLR
 
 import nightbus as nb
+from nightbus.compat.pytorch_lightning.utilities.cli import CALLBACK_REGISTRY, OPTIMIZER_REGISTRY
+from nightbus.trainer.lightning_cli.registries import Registry
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -196,6 +198,47 @@ def test_a_trainer_without_callbacks_says_that_none_are_used() -> None:
 
     with pytest.warns(UserWarning, match="`callbacks` argument, so they are not used"):
         made(trainer_class=Plain, trainer_defaults={"callbacks": nb.Timer()})
+
+
+def test_a_function_that_makes_the_trainer_needs_no_argument_of_the_name_logger() -> None:
+    def build(max_epochs: int, callbacks: list[nb.Callback] | None = None) -> nb.Trainer:
+        return nb.Trainer(max_epochs=max_epochs, callbacks=callbacks)
+
+    assert made("--trainer.max_epochs=3", trainer_class=build).trainer.max_epochs == 3
+
+
+def test_callbacks_that_are_given_twice_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"given 2 times.*write --trainer\.callbacks\+=\.\.\."):
+        made("--trainer.callbacks=Timer", "--trainer.callbacks=LearningRateMonitor")
+
+
+def test_arguments_of_lightning_1_do_what_they_did(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"save_config_filename": "a.yaml", "save_config_overwrite": True}
+    cli = made(seed_everything_default=None, auto_registry=True, **options)
+    (saving,) = [c for c in cli.trainer.callbacks if isinstance(c, nb.SaveConfigCallback)]
+
+    assert (saving.config_filename, saving.overwrite) == ("a.yaml", True)
+    assert cli.config.seed_everything is None
+    assert "Mine" in printed(capsys, ["--help"], description="Mine")
+    with pytest.raises(TypeError, match="LightningCLI has no argument 'save_config_name'"):
+        made(save_config_name="a.yaml")
+
+
+def test_a_registry_has_classes_by_the_names_that_they_were_given() -> None:
+    registry = Registry()
+
+    @registry
+    class Mine(Small):
+        pass
+
+    registry(Sized, key="Other")
+    registry(Small, key="Mine")
+
+    assert registry.names == ["Mine", "Other"]
+    assert registry.classes == (Mine, Sized)
+    assert registry(Small, key="Mine", override=True) is registry["Mine"] is Small
+    assert {"SGD", "Adam"} <= {*OPTIMIZER_REGISTRY}
+    assert "Timer" in CALLBACK_REGISTRY
 
 
 def test_the_module_may_be_any_class_that_the_command_line_names() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import getdoc, signature
 from typing import Any
 
@@ -19,6 +19,7 @@ from ...actors.process.versions import package_versions
 from ..trainer import Trainer
 from .checkpoint_arguments import with_hyperparameters_of
 from .configured_hyperparameters import instantiator_for
+from .former_arguments import with_former
 from .optimizers import override_configure_optimizers
 from .parser import LightningArgumentParser
 from .save_config import SaveConfigCallback
@@ -49,8 +50,8 @@ class LightningCLI:
         trainer_class: a Trainer's class, or a function that returns one.
         trainer_defaults: defaults of the Trainer's arguments. Callbacks among them are always
             there, whatever a configuration says.
-        seed_everything_default: default of ``--seed_everything``: True for any seed, False for
-            none, or a seed.
+        seed_everything_default: default of ``--seed_everything``: True for any seed, False or
+            None for none, or a seed.
         parser_kwargs: arguments of the parser; or, for a subcommand's parser, under its name.
         parser_class: class of the parser.
         subclass_mode_model: let ``--model`` name a subclass of ``model_class``.
@@ -62,6 +63,10 @@ class LightningCLI:
             module's ``configure_optimizers`` when they are given.
         load_from_checkpoint_support: keep arguments that are objects in checkpoints, as the
             configuration describes them.
+        **former: arguments of Lightning 1.x: ``save_config_filename``, ``save_config_overwrite``
+            and ``save_config_multifile`` go to ``save_config_kwargs``; ``description``,
+            ``env_prefix`` and ``env_parse`` to ``parser_kwargs``. ``auto_registry`` changes
+            nothing: all subclasses are found by their names.
 
     Attributes:
         config: what was read.
@@ -85,7 +90,7 @@ class LightningCLI:
         save_config_kwargs: dict[str, Any] | None = None,
         trainer_class: type[Trainer] | Callable[..., Trainer] = Trainer,
         trainer_defaults: dict[str, Any] | None = None,
-        seed_everything_default: bool | int = True,
+        seed_everything_default: bool | int | None = True,
         parser_kwargs: dict[str, Any] | dict[str, dict[str, Any]] | None = None,
         parser_class: type[LightningArgumentParser] = LightningArgumentParser,
         subclass_mode_model: bool = False,
@@ -94,13 +99,15 @@ class LightningCLI:
         run: bool = True,
         auto_configure_optimizers: bool = True,
         load_from_checkpoint_support: bool = True,
+        **former: Any,
     ) -> None:
+        given = with_former(former, save_config_kwargs, parser_kwargs)
         self.save_config_callback = save_config_callback
-        self.save_config_kwargs = save_config_kwargs or {}
+        self.save_config_kwargs = given.save_config_kwargs
         self.trainer_class = trainer_class
         self.trainer_defaults = trainer_defaults or {}
         self.seed_everything_default = seed_everything_default
-        self.parser_kwargs = parser_kwargs or {}
+        self.parser_kwargs = given.parser_kwargs
         self.parser_class = parser_class
         self.auto_configure_optimizers = auto_configure_optimizers
         self.load_from_checkpoint_support = load_from_checkpoint_support
@@ -153,7 +160,7 @@ class LightningCLI:
         """
         parser.add_argument(
             "--seed_everything",
-            type=bool | int,
+            type=bool | int | None,
             default=self.seed_everything_default,
             help="seed of the random number generators; true for any seed, false for none",
         )
@@ -229,6 +236,7 @@ class LightningCLI:
         if isinstance(args, dict | Namespace):
             config = parser.parse_object(args)
         else:
+            _warn_of_replaced_callbacks(sys.argv[1:] if args is None else args)
             config = parser.parse_args(args)
         return with_hyperparameters_of(config, parser, self.subclass_mode_model)
 
@@ -237,7 +245,7 @@ class LightningCLI:
     def _seed(self) -> None:
         config = self._of_subcommand(self.config)
         wanted = config["seed_everything"]
-        if wanted is False:
+        if wanted is False or wanted is None:
             return
         config["seed_everything"] = seed_everything(
             None if wanted is True else wanted, workers=True
@@ -357,6 +365,18 @@ class LightningCLI:
     def _of_subcommand(self, config: Namespace) -> Namespace:
         found: Namespace = config if self.subcommand is None else config[self.subcommand]
         return found
+
+
+def _warn_of_replaced_callbacks(args: Sequence[str]) -> None:
+    """Warn if callbacks are given several times: Lightning 1.x puts them together."""
+    option = "--trainer.callbacks"
+    given = sum(each == option or each.startswith(f"{option}=") for each in args)
+    if given > 1:
+        warnings.warn(
+            f"{option} is given {given} times, and each time it replaces the callbacks before it; "
+            f"to add to them, write {option}+=...",
+            stacklevel=4,
+        )
 
 
 def _shallow(config: Any) -> dict[str, Any]:

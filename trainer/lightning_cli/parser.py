@@ -141,7 +141,7 @@ class LightningArgumentParser(ArgumentParser):
         # An empty tuple cannot be written to a file, and the Trainer takes None for it.
         empty = {f"{prefix}{name}" for name in ("actors", "sinks")} & set(added)
         self.set_defaults(dict.fromkeys(empty))
-        parameters = signature(kind.__init__).parameters
+        parameters = signature(kind).parameters
         if "logger" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             self.add_argument(
                 f"--{prefix}logger",

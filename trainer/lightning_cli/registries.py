@@ -1,0 +1,102 @@
+"""The registries of LightningCLI of Lightning 1.x: classes by the names they were given.
+
+LightningCLI knows every class that is imported by its name, registered or not.
+"""
+
+from collections.abc import Iterator
+from inspect import getmembers, isclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+from torch.optim import Optimizer, lr_scheduler
+
+from ...actors import callbacks
+from ...actors.callback import Callback
+from ...loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from .types import ReduceLROnPlateau
+
+Class = TypeVar("Class", bound=type)
+
+
+class Registry(dict[str, type]):
+    """Classes by name, and the decorator that adds one."""
+
+    def __call__(self, cls: Class, key: str | None = None, override: bool = False) -> Class:
+        """Add a class.
+
+        Args:
+            cls: the class.
+            key: its name here; by default the one that it has.
+            override: replace the class of this name, if there is one.
+
+        Returns:
+            The class, for the use as a decorator.
+
+        Raises:
+            TypeError: the key is no text.
+        """
+        name = cls.__name__ if key is None else key
+        if not isinstance(name, str):
+            raise TypeError(f"key={key!r}: expected the name of {cls.__name__} here, a str")
+        if override or name not in self:
+            self[name] = cls
+        return cls
+
+    def register_classes(self, module: ModuleType, base_cls: type, override: bool = False) -> None:
+        """Add the classes of a module that derive from one.
+
+        Args:
+            module: the module.
+            base_cls: the class that they derive from, which is left out itself.
+            override: replace classes that have their names.
+        """
+        for kind in self.get_members(module, base_cls):
+            self(kind, override=override)
+
+    @staticmethod
+    def get_members(module: ModuleType, base_cls: type) -> Iterator[type]:
+        """Return the classes of a module that derive from one.
+
+        Args:
+            module: the module.
+            base_cls: the class that they derive from, which is left out itself.
+        """
+        found = (kind for _, kind in getmembers(module, isclass))
+        return (kind for kind in found if issubclass(kind, base_cls) and kind is not base_cls)
+
+    @property
+    def names(self) -> list[str]:
+        """The names, in the order in which they were added."""
+        return list(self)
+
+    @property
+    def classes(self) -> tuple[type, ...]:
+        """The classes, in the order in which they were added."""
+        return tuple(self.values())
+
+    def __str__(self) -> str:
+        return f"Registered: {', '.join(self) or 'nothing'}"
+
+
+def _of(module: Any, base: type) -> Registry:
+    registry = Registry()
+    registry.register_classes(module, base)
+    return registry
+
+
+OPTIMIZER_REGISTRY = _of(torch.optim, Optimizer)
+"""Optimizers: those of PyTorch, and those that are added."""
+LR_SCHEDULER_REGISTRY = _of(lr_scheduler, lr_scheduler.LRScheduler)
+"""Learning rate schedulers: those of PyTorch, and those that are added."""
+LR_SCHEDULER_REGISTRY(ReduceLROnPlateau, override=True)
+CALLBACK_REGISTRY = _of(callbacks, Callback)
+"""Callbacks: those of nightbus, and those that are added."""
+LOGGER_REGISTRY = Registry(
+    {kind.__name__: kind for kind in (CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger)}
+)
+"""Loggers: those of nightbus, and those that are added."""
+MODEL_REGISTRY = Registry()
+"""Modules that are added."""
+DATAMODULE_REGISTRY = Registry()
+"""Datamodules that are added."""
