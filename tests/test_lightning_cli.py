@@ -13,8 +13,11 @@ from models import Small, loader
 from torch.optim.lr_scheduler import StepLR
 
 import nightbus as nb
-from nightbus.compat.pytorch_lightning.utilities.cli import CALLBACK_REGISTRY, OPTIMIZER_REGISTRY
-from nightbus.trainer.lightning_cli.registries import Registry
+from nightbus.trainer.lightning_cli.registries import (
+    CALLBACK_REGISTRY,
+    OPTIMIZER_REGISTRY,
+    Registry,
+)
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -213,7 +216,7 @@ def test_callbacks_that_are_given_twice_are_warned_of() -> None:
 
 
 def test_arguments_of_lightning_1_do_what_they_did(capsys: pytest.CaptureFixture[str]) -> None:
-    options = {"save_config_filename": "a.yaml", "save_config_overwrite": True}
+    options: dict[str, Any] = {"save_config_filename": "a.yaml", "save_config_overwrite": True}
     cli = made(seed_everything_default=None, auto_registry=True, **options)
     (saving,) = [c for c in cli.trainer.callbacks if isinstance(c, nb.SaveConfigCallback)]
 
