@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -278,15 +279,26 @@ class Late:
         return self.value
 
 
+def arrive_late(monkeypatch: pytest.MonkeyPatch, late: Callable[[str, Any], Any]) -> None:
+    """Have values that are put be on their way, as those of a GPU are.
+
+    Args:
+        monkeypatch: undoes it.
+        late: returns what a name and a value become.
+    """
+    from nightbus.actors.metrics import puts as put_values
+    from nightbus.actors.metrics import reduction, values
+
+    for module in (values, put_values, reduction):
+        monkeypatch.setattr(module, "PendingScalar", Late)
+    monkeypatch.setattr(put_values, "to_scalar", late)
+
+
 def test_a_value_on_its_way_is_recorded_in_order_and_nobody_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nightbus.actors.metrics import metrics, reduction, values
-
     late = Late(0.25)
-    for module in (values, metrics, reduction):
-        monkeypatch.setattr(module, "PendingScalar", Late)
-    monkeypatch.setattr(metrics, "to_scalar", lambda name, value: late if name == "late" else value)
+    arrive_late(monkeypatch, lambda name, value: late if name == "late" else value)
     seen: list[int] = []
 
     class Puts(Small):
@@ -314,11 +326,7 @@ def test_a_value_on_its_way_is_recorded_in_order_and_nobody_waits_for_it(
 def test_a_value_on_its_way_that_is_not_finite_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from nightbus.actors.metrics import metrics, reduction, values
-
-    for module in (values, metrics, reduction):
-        monkeypatch.setattr(module, "PendingScalar", Late)
-    monkeypatch.setattr(metrics, "to_scalar", lambda name, value: Late(value))
+    arrive_late(monkeypatch, lambda name, value: Late(value))
 
     class Diverges(Small):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -356,14 +364,8 @@ def test_a_checkpoint_waits_for_values_on_their_way_so_that_a_resumed_run_has_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nightbus.actors.checkpoints.format import read_checkpoint
-    from nightbus.actors.metrics import metrics, reduction, values
 
-    for module in (values, metrics, reduction):
-        monkeypatch.setattr(module, "PendingScalar", Late)
-    to_scalar = values.to_scalar
-    monkeypatch.setattr(
-        metrics, "to_scalar", lambda n, v: Late(0.5) if n == "late" else to_scalar(n, v)
-    )
+    arrive_late(monkeypatch, lambda name, value: Late(0.5) if name == "late" else float(value))
 
     class Saves(Small):
         def training_step(self, batch: Any, batch_idx: int) -> Any:

@@ -16,7 +16,7 @@ from nightbus.actors.metrics import metrics
 from nightbus.bus.errors import MetricError
 
 ACTORS = str(Path(metrics.__file__).parent)
-FILES = ("metrics.py", "reduction.py", "log_entry.py", "values.py")
+FILES = ("metrics.py", "puts.py", "reduction.py", "log_entry.py", "values.py")
 
 
 class Struck(Small):
