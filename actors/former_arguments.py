@@ -312,7 +312,9 @@ def default_of_former(name: str) -> Any:
 def _unknown(owner: str, name: str, known: Sequence[str]) -> UsageError:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return ArgumentTypeError(f"{owner} has no argument {name!r}{hint}")
+    return ArgumentTypeError(
+        f"{owner}.__init__() got an unexpected keyword argument {name!r}{hint}"
+    )
 
 
 def meaning(owner: str, name: str, value: Any, argument: _Unsupported) -> Mapping[str, Any]:

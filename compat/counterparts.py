@@ -166,6 +166,7 @@ HOME_OF = {
         ),
         ".trainer.lightning_cli.registries",
     ),
+    "reset_seed": ".actors.data.rng",
     "get_standard_metrics": ".actors.callbacks.progress_bar",
     **dict.fromkeys(
         ("Accelerator", "CPUAccelerator", "CUDAAccelerator", "GPUAccelerator", "MPSAccelerator"),
@@ -284,7 +285,7 @@ _INSTEAD = {
         ("add_argparse_args", "from_argparse_args"), "use the methods of Trainer of these names"
     ),
     **dict.fromkeys(
-        ("pl_worker_init_function", "reset_seed"),
+        ("pl_worker_init_function",),
         "use seed_everything(seed): loaders and their workers get seeds of their own by it",
     ),
     "DistributedSamplerWrapper": "use the Trainer, which shards a loader with any sampler",

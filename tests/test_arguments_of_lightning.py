@@ -1,6 +1,7 @@
 """Arguments of Lightning's that mean what is done anyway are taken."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 import nightbus as nb
+from nightbus.actors.data.rng import reset_seed
+from nightbus.actors.data.worker_seeds import seed_workers
 
 HAVE_DEFAULTS = [
     "accelerator",
@@ -188,7 +191,7 @@ def test_norms_of_gradients_are_tracked_before_they_are_clipped(tmp_path: Path) 
     torch.testing.assert_close(metrics["grad_2.0_norm_total"], torch.stack(norms).norm())
 
 
-@pytest.mark.parametrize("norm_type", [0, "most", True])
+@pytest.mark.parametrize("norm_type", [0, "most", True, torch.tensor(1)])
 def test_what_is_no_norm_is_refused(norm_type: Any) -> None:
     with pytest.raises(nb.UsageError, match="expected the p of a norm"):
         nb.Trainer(track_grad_norm=norm_type)  # type: ignore[call-arg]
@@ -204,6 +207,11 @@ def test_a_loss_that_is_nan_ends_training_where_that_is_asked_for(tmp_path: Path
         run.fit(Diverges(), loader())
 
     assert run.global_step == 1
+
+
+def test_whether_nan_ends_training_is_true_or_false() -> None:
+    with pytest.raises(TypeError, match="terminate_on_nan='no': expected True or False"):
+        nb.Trainer(terminate_on_nan="no")  # type: ignore[call-arg]
 
 
 def test_a_weight_that_is_infinite_ends_training_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -445,6 +453,21 @@ def test_seed_everything_takes_no_seed_as_lightning_does(monkeypatch: pytest.Mon
 
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
     assert nb.seed_everything() == 7
+
+
+def test_the_last_seed_is_that_of_processes_that_are_started_and_can_be_set_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    reset_seed()  # no seed was set: nothing happens
+    nb.seed_everything(3, workers=True)
+    drawn = torch.rand(2)
+
+    reset_seed()
+
+    assert torch.equal(torch.rand(2), drawn)
+    assert os.environ == {"PL_GLOBAL_SEED": "3", "PL_SEED_WORKERS": "1"}
+    seed_workers(None)
 
 
 class Doubles(Small):

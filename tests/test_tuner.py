@@ -210,6 +210,7 @@ def test_a_callback_finds_the_rate_when_fit_begins(tmp_path: Path) -> None:
         ({"mode": "binsearch", "margin": 0}, 20, [2, 4, 8, 16, 32, 24, 20, 22, 21], 20),
         ({"mode": "binsearch", "margin": 0.1, "max_trials": 4}, 1000, [2, 4, 8, 16], 14),
         ({"method": "test"}, 8, [2, 4, 8, 16], 8),
+        ({"max_trials": 0, "init_val": 2}, 8, [], 2),
     ],
 )
 def test_the_largest_batch_size_that_fits_is_found_and_assigned(

@@ -100,7 +100,8 @@ _KNOWN = [
     _Known(
         r"must be Tensor, not (list|tuple|dict)|indices must be integers",
         "a batch is what the DataLoader collates, most often a list such as [inputs, labels] or a "
-        "dict: unpack it before you call the module; predict_step by default calls self(batch)",
+        "dict: unpack it before you call the module; predict_step by default calls self(batch). "
+        "next(dataloader_iter) returns the batch, its index and that of its dataloader",
     ),
     _Known(
         r"Can't pickle|cannot pickle",

@@ -17,7 +17,7 @@ from ..actors.callbacks.stochastic_weight_averaging import StochasticWeightAvera
 from ..actors.callbacks.terminate_on_nan import TerminateOnNaN
 from ..actors.callbacks.timer import Timer
 from ..bus.actor import Actor
-from ..bus.errors import UsageError
+from ..bus.errors import ArgumentTypeError, UsageError
 from ..bus.system.logging_setup import get_logger
 from ..sinks.progress_bar import ProgressBar
 from ..sinks.sink import Sink
@@ -156,7 +156,9 @@ class Participants:
             self.callbacks.append(DeviceStatsMonitor())
         if former.get("weights_summary") == "full":
             self.callbacks.append(ModelSummary(max_depth=-1))
-        if former.get("terminate_on_nan"):
+        if not isinstance(of_nan := former.get("terminate_on_nan"), bool | None):
+            raise ArgumentTypeError(f"terminate_on_nan={of_nan!r}: expected True or False")
+        if of_nan:
             self.callbacks.append(TerminateOnNaN())
         if former.get("stochastic_weight_avg"):
             self.callbacks.append(StochasticWeightAveraging(swa_lrs=None))

@@ -30,7 +30,8 @@ class GradientNorms(Callback):
             self._norm_type = float(norm_type)
         except (TypeError, ValueError):
             self._norm_type = -1.0
-        if isinstance(norm_type, bool) or not self._norm_type > 0:
+        is_known = isinstance(norm_type, int | float | str) and not isinstance(norm_type, bool)
+        if not (is_known and self._norm_type > 0):
             raise UsageError(
                 f"track_grad_norm={norm_type!r}: expected the p of a norm, a number above 0 or "
                 "'inf'; -1 tracks none"

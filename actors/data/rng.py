@@ -19,6 +19,9 @@ _log = get_logger("nightbus.rng")
 def seed_everything(seed: int | None = None, workers: bool = False, verbose: bool = True) -> int:
     """Seed Python's, NumPy's and torch's random number generators.
 
+    The environment variables PL_GLOBAL_SEED and PL_SEED_WORKERS are set, for processes that this
+    one starts and that call ``seed_everything()`` too.
+
     Args:
         seed: an int from 0 to 2**32 - 1; None for that of the environment variable
             PL_GLOBAL_SEED, or 0 without it.
@@ -46,9 +49,16 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     np.random.seed(seed)
     torch.manual_seed(seed)
     seed_workers(seed if workers else None)
+    os.environ.update(PL_GLOBAL_SEED=str(seed), PL_SEED_WORKERS=str(int(workers)))
     if verbose:
         _log.info("random number generators are seeded", seed=seed)
     return seed
+
+
+def reset_seed() -> None:
+    """Seed as ``seed_everything`` did last, if it was called; as in Lightning 1.x."""
+    if "PL_GLOBAL_SEED" in os.environ:
+        seed_everything(workers=os.environ.get("PL_SEED_WORKERS") == "1", verbose=False)
 
 
 def rng_state() -> dict[str, Any]:

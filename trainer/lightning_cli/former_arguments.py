@@ -49,7 +49,9 @@ def with_former(
         if name == _ALWAYS:
             continue
         if name not in _NOW_IN:
-            raise ArgumentTypeError(f"LightningCLI has no argument {name!r}")
+            raise ArgumentTypeError(
+                f"LightningCLI.__init__() got an unexpected keyword argument {name!r}"
+            )
         argument, key = _NOW_IN[name]
         getattr(arguments, argument)[key] = value
     arguments.save_config_kwargs.update(save_config_kwargs or {})

@@ -126,7 +126,7 @@ class Tuner:
                 distance from then on.
             steps_per_trial: number of batches for each size.
             init_val: the first size.
-            max_trials: number of sizes to try.
+            max_trials: number of sizes to try; with 0 it is ``init_val``.
             batch_arg_name: attribute of the module, of the datamodule, or of their ``hparams``,
                 with which the dataloaders are made.
             margin: with ``binsearch``, share of the size to leave free.
@@ -139,8 +139,8 @@ class Tuner:
             UsageError: an argument is wrong, there is no such attribute, or no size fits.
         """
         search = _SEARCHES[check_choice("mode", mode, tuple(_SEARCHES))]
-        for name, number in (("init_val", init_val), ("max_trials", max_trials)):
-            check_at_least(name, number, 1)
+        check_at_least("init_val", init_val, 1)
+        check_at_least("max_trials", max_trials, 0)
         if self._is_skipped("scale_batch_size"):
             return None
         data = Data(train_dataloaders, val_dataloaders, dataloaders, datamodule)
@@ -158,7 +158,9 @@ class Tuner:
         before = get_attribute(batch_arg_name, *owners)
         trial = partial(self._fits, model, data, method, steps_per_trial, batch_arg_name)
         try:
-            size = _search(search, trial, init_val, max_trials, max_val)
+            size = init_val
+            if max_trials > 0:
+                size = _search(search, trial, init_val, max_trials, max_val)
         except BaseException:
             set_attribute(batch_arg_name, before, *owners)
             raise
