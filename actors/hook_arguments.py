@@ -29,7 +29,7 @@ _ONLY_BY_NAME = {
     "backward": ("optimizer", "optimizer_idx"),
     "on_train_epoch_end": ("outputs",),
 }
-# Hooks whose arguments ``**kwargs`` get, although there are ``*args``.
+# Hooks whose arguments are passed by name, also to ``**kwargs`` where there are ``*args``.
 _BY_NAME = ("setup", "teardown")
 _OF_BATCHES = ("training_step", "validation_step", "test_step", "predict_step")
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -91,7 +91,7 @@ class _Fitting:
             place = self._place_of(parameter)
             if place is None:
                 has_gap = True
-            elif has_gap:
+            elif has_gap or self._is_told_by_name(parameter):
                 self.by_name[parameter.name] = place
             else:
                 self.positional.append(place)
@@ -111,6 +111,11 @@ class _Fitting:
             Parameter.VAR_KEYWORD in kinds and not (own and self._hook in _OF_BATCHES)
         ):
             self.rest_by_name = self._left(-1)
+
+    def _is_told_by_name(self, parameter: Parameter) -> bool:
+        """Return whether a parameter gets its value by name, as a decorator may expect."""
+        can_be = parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
+        return can_be and self._hook in _BY_NAME and parameter.name in self._arguments
 
     def _place_by_name(self, parameter: Parameter) -> int | None:
         if parameter.name in self._arguments:

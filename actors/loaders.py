@@ -545,6 +545,10 @@ class Loaders:
                 self.evaluation(stage)
         return self._collections.get(stage)
 
+    def show_those_of(self, other: "Loaders") -> None:
+        """Return the loaders of a trial as ``collection``, until a run reads others."""
+        self._collections.update(other._collections)
+
     def is_known(self, stage: str, requests: bool) -> bool:
         """Return whether a stage's loaders were requested, or can be.
 

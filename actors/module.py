@@ -109,6 +109,7 @@ class LightningModule(
         """
         from .checkpoints.explained import explaining_left_out
         from .checkpoints.format import read_checkpoint
+        from .checkpoints.lightning_format import as_in_lightning
 
         check_weights_only("load_from_checkpoint", weights_only)
         device = device_of_map(map_location)
@@ -119,7 +120,7 @@ class LightningModule(
         if module.configure_model is not None:  # None disables it
             module.configure_model()
         if module.on_load_checkpoint is not None:
-            with explaining_left_out(state):
+            with explaining_left_out(state), as_in_lightning(state):
                 module.on_load_checkpoint(state)
         if strict is not None:
             _report_contradiction(module, strict)

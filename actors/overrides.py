@@ -46,15 +46,22 @@ def is_own(owner: object, name: str) -> bool:
         owner: the object.
         name: the attribute.
     """
-    if name not in getattr(owner, "__dict__", ()):
-        kind: type = type(owner)
-        method = getattr(kind, name, None)
-        if method is None:
-            return False
-        for base in _bases(kind):
-            if getattr(base, name, None) is method:
-                return False
+    if name not in getattr(owner, "__dict__", ()) and not is_own_of(type(owner), name):
+        return False
     return getattr(owner, name, None) is not None
+
+
+def is_own_of(kind: type, name: str) -> bool:
+    """Return whether a class has an attribute that the bases of nightbus do not define.
+
+    Args:
+        kind: the class.
+        name: the attribute.
+    """
+    method = getattr(kind, name, None)
+    if method is None:
+        return False
+    return all(getattr(base, name, None) is not method for base in _bases(kind))
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +105,14 @@ class RunContext(ABC):
     @abstractmethod
     def current_epoch(self) -> int:
         """Epochs completed; the first is 0."""
+
+    @abstractmethod
+    def showing_epoch(self, epoch: int) -> AbstractContextManager[None]:
+        """Have ``current_epoch`` be another one within, for hooks of the user.
+
+        Args:
+            epoch: the epoch.
+        """
 
     @property
     @abstractmethod

@@ -200,7 +200,6 @@ OTHER_NAME_OF = {
     "AttributeDict": "Hyperparameters",
     "load": "load_checkpoint_or_file",
     "load_hparams_from_tags_csv": "read_hyperparameters",
-    "save_hparams_to_yaml": "write_hyperparameters",
     "AbstractProfiler": "Profiler",
     "BaseProfiler": "Profiler",
     "DDPPlugin": "DDPStrategy",
@@ -284,9 +283,8 @@ _INSTEAD = {
     **dict.fromkeys(
         ("add_argparse_args", "from_argparse_args"), "use the methods of Trainer of these names"
     ),
-    **dict.fromkeys(
-        ("pl_worker_init_function",),
-        "use seed_everything(seed): loaders and their workers get seeds of their own by it",
+    "pl_worker_init_function": (
+        "use seed_everything(seed, workers=True), which seeds the workers of training loaders"
     ),
     "DistributedSamplerWrapper": "use the Trainer, which shards a loader with any sampler",
     "UnrepeatedDistributedSampler": "use the Trainer, which shards loaders without repeating",

@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..actors import Callback, LightningDataModule, LightningModule
-from ..actors.overrides import is_own
+from ..actors.overrides import is_own, is_own_of
 from ..actors.process.rank_zero import announce_rank
 from ..bus.errors import UsageError
 
@@ -208,8 +208,9 @@ def is_overridden(
     """
     if instance is None:
         return False
+    given = getattr(instance, method_name, None)
+    own = inspect.unwrap(given)
     if parent is not None:
-        own = getattr(instance, method_name, None)
         own = getattr(own, "__func__", own)
         return own is not None and own is not getattr(parent, method_name, None)
     if not isinstance(instance, LightningModule | LightningDataModule | Callback):
@@ -217,6 +218,10 @@ def is_overridden(
             f"{type(instance).__name__} is no module, datamodule or callback; give the class whose "
             "methods it may override as parent"
         )
+    if own is None:
+        return False
+    if own is not given and getattr(own, "__self__", None) is instance:
+        return is_own_of(type(instance), method_name)  # what was replaced by its wrapper
     return is_own(instance, method_name)
 
 

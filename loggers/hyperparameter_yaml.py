@@ -4,6 +4,7 @@ import enum
 import json
 import math
 import os
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,35 @@ def write_hyperparameters(
         file.write(text)
 
 
+def save_hparams_to_yaml(
+    config_yaml: str | os.PathLike[str],
+    hparams: Mapping[str, Any] | Namespace,
+    use_omegaconf: bool = True,
+) -> None:
+    """Write hyperparameters as YAML; secrets, recognised by name and form, are struck out.
+
+    Values that YAML does not have are written as their texts, which a warning says.
+
+    Args:
+        config_yaml: the file.
+        hparams: the hyperparameters.
+        use_omegaconf: accepted for code written for Lightning: a DictConfig is written as a dict.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    items = vars(hparams) if isinstance(hparams, Namespace) else dict(hparams)
+    for name, value in items.items():
+        if not _is_plain(value):
+            warnings.warn(
+                f"the hyperparameter {name!r} is written as text, which is what reading it gives: "
+                f"YAML has no {type(value).__name__}",
+                UserWarning,
+                stacklevel=2,
+            )
+    write_hyperparameters(config_yaml, items)
+
+
 def as_plain_data(value: Any) -> Any:
     """Return a value as what YAML has: numbers, texts, lists and mappings; others as text.
 
@@ -54,6 +84,17 @@ def as_plain_data(value: Any) -> Any:
         number = value.item()
         return number if isinstance(number, bool | int | float | str) else str(number)
     return getattr(value, "__qualname__", None) or str(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether reading YAML gives a value back, numbers of numpy and enums aside."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if value is None or isinstance(value, bool | int | float | str | enum.Enum | os.PathLike):
+        return True
+    return isinstance(value, Namespace) or getattr(value, "size", None) == 1
 
 
 def _flow(value: Any) -> str:

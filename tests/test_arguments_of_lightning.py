@@ -271,6 +271,23 @@ def test_barebones_has_nothing_that_takes_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_barebones_says_that_nothing_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Logs(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            self.log("mine", loss)
+            self.log_dict({"also": loss})
+            return loss
+
+    run = nb.Trainer(max_steps=2, accelerator="cpu", default_root_dir=tmp_path, barebones=True)
+    run.fit(Logs(), loader(8))
+
+    assert capsys.readouterr().err.count("log() and log_dict() record nothing") == 1
+    assert run.callback_metrics == {}
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -453,6 +470,10 @@ def test_seed_everything_takes_no_seed_as_lightning_does(monkeypatch: pytest.Mon
 
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
     assert nb.seed_everything() == 7
+
+    monkeypatch.setenv("PL_GLOBAL_SEED", "seven")
+    with pytest.raises(ValueError, match="PL_GLOBAL_SEED='seven'"):
+        nb.seed_everything()
 
 
 def test_the_last_seed_is_that_of_processes_that_are_started_and_can_be_set_again(

@@ -592,3 +592,54 @@ def test_a_val_dataloader_that_returns_none_is_no_validation_to_wait_for(tmp_pat
     trainer(tmp_path, callbacks=[saving], max_epochs=1).fit(Unvalidated(), loader(4))
 
     assert Path(saving.best_model_path).parent == tmp_path / "kept"
+
+
+def test_the_score_of_steps_is_an_int(tmp_path: Path) -> None:
+    callback = nb.ModelCheckpoint(monitor="step", mode="max")
+    trainer(tmp_path, max_steps=1, callbacks=[callback]).fit(Small(), loader(4))
+
+    assert callback.best_model_score is not None
+    assert type(callback.best_model_score.item()) is int
+    assert [type(score.item()) for score in callback.best_k_models.values()] == [int]
+
+
+def test_what_is_assigned_to_the_worst_of_the_best_holds_until_the_next_is_chosen(
+    tmp_path: Path,
+) -> None:
+    callback = nb.ModelCheckpoint(monitor="step", mode="max")
+    callback.kth_best_model_path, callback.kth_value = "elsewhere", 7.0
+    assert (callback.kth_best_model_path, callback.kth_value) == ("elsewhere", torch.tensor(7.0))
+
+    trainer(tmp_path, max_steps=1, callbacks=[callback]).fit(Small(), loader(4))
+
+    assert callback.kth_best_model_path == callback.best_model_path
+    assert callback.kth_value == 1
+
+
+def test_a_checkpoint_can_be_asked_of_the_callback(tmp_path: Path) -> None:
+    callback = nb.ModelCheckpoint(tmp_path / "kept", every_n_epochs=0, save_top_k=-1)
+
+    class Asks(Small):
+        def on_train_batch_end(self, *_: Any) -> None:
+            if self.global_step == 2:
+                callback.save_checkpoint(self.trainer)
+
+    trainer(tmp_path, max_steps=3, callbacks=[callback]).fit(Asks(), loader())
+
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["epoch=0-step=2"]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "best", "last"), [(None, "epoch=0-step=2", "last"), ("val_loss", "", "last")]
+)
+def test_where_max_steps_ends_an_epoch_before_its_validation_the_run_is_saved(
+    monitor: str | None, best: str, last: str, tmp_path: Path
+) -> None:
+    callback = nb.ModelCheckpoint(tmp_path / "kept", monitor=monitor, save_last=True)
+    run = trainer(tmp_path, max_epochs=3, max_steps=2, callbacks=[callback])
+
+    run.fit(Small(), loader(), loader())
+
+    assert Path(callback.best_model_path).name == best
+    assert Path(callback.last_model_path).name == last
+    assert read_checkpoint(Path(callback.last_model_path))["global_step"] == 2

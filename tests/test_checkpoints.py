@@ -65,6 +65,23 @@ def test_a_run_resumed_between_epochs_is_the_same_run(tmp_path: Path) -> None:
     assert rate_of(second) == rate_of(whole)
 
 
+@pytest.mark.parametrize("saves_itself", [True, False])
+def test_each_save_in_a_hook_holds_the_state_of_its_moment(
+    saves_itself: bool, tmp_path: Path
+) -> None:
+    class Saves(nb.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.save_checkpoint(tmp_path / f"step {trainer.global_step}")
+
+    run = trainer(tmp_path, callbacks=[Saves()], max_steps=3, enable_checkpointing=saves_itself)
+    run.fit(Small(), loader())
+
+    saved = [read_checkpoint(tmp_path / f"step {step}") for step in (1, 2, 3)]
+    assert [state["global_step"] for state in saved] == [1, 2, 3]
+    first, second = (next(iter(state["state_dict"].values())) for state in saved[:2])
+    assert not torch.equal(first, second)
+
+
 def test_resuming_opens_a_new_attempt_that_names_its_fork(tmp_path: Path) -> None:
     first, second = trainer(tmp_path), trainer(tmp_path, max_epochs=2)
     first.fit(Small(), loader())
@@ -154,7 +171,7 @@ def test_what_a_hook_adds_that_cannot_be_saved_is_left_out(
     class AddsAFunction(Small):
         def on_save_checkpoint(self, checkpoint: Any) -> None:
             checkpoint["also mine"] = self.current_epoch
-            if self.current_epoch == 2:  # at the end of the second, that of the third to come
+            if self.current_epoch == 1:  # at the end of the second
                 checkpoint["mine"] = lambda: 1
 
     callback = nb.ModelCheckpoint(tmp_path / "kept", save_top_k=-1)
@@ -167,7 +184,7 @@ def test_what_a_hook_adds_that_cannot_be_saved_is_left_out(
     assert "checkpoints are saved without 'mine'" in capsys.readouterr().err
     second = read_checkpoint(tmp_path / "kept" / "epoch=1-step=12")
     assert second["left_out"]["mine"].startswith("state.mine is function")
-    assert second["also mine"] == 2
+    assert second["also mine"] == 1
     assert "mine" not in read_checkpoint(tmp_path / "asked for")
 
 

@@ -124,6 +124,13 @@ def test_hyperparameters_are_saved_and_loaded(tmp_path: Path) -> None:
     assert type(found) is dict
 
 
+def test_a_hyperparameter_that_yaml_does_not_have_is_warned_of(tmp_path: Path) -> None:
+    files: Any = saving
+    with pytest.warns(UserWarning, match="'kind' is written as text.*YAML has no dtype"):
+        files.save_hparams_to_yaml(tmp_path / "h.yaml", {"rate": 0.1, "kind": torch.float32})
+    assert (tmp_path / "h.yaml").read_text() == 'rate: 0.1\nkind: "torch.float32"\n'
+
+
 def test_hyperparameters_are_saved_and_loaded_as_tags(tmp_path: Path) -> None:
     files: Any = saving
     files.save_hparams_to_tags_csv(tmp_path / "tags.csv", Namespace(rate=0.1, name="a,b"))

@@ -66,7 +66,7 @@ def test_the_file_holds_what_lightning_saves_under_its_names(tmp_path: Path) -> 
 
     content = torch.load(tmp_path / "model.ckpt", weights_only=True)
     assert all(map(torch.equal, content["state_dict"].values(), weights(module)))
-    assert (content["epoch"], content["global_step"]) == (1, 12)
+    assert (content["epoch"], content["global_step"]) == (2, 12)
     assert content["hyper_parameters"] == {"lr": 0.1}
     assert content["labels"] == ["no", "yes"]
     assert content["lr_schedulers"][0]["last_epoch"] == 2

@@ -97,6 +97,7 @@ def test_a_copy_of_a_trainer_has_run_nothing(tmp_path: Path) -> None:
 
 def test_stages_name_their_dataloaders() -> None:
     named = {stage: stage.dataloader_prefix for stage in RunningStage}
+    assert RunningStage.TUNING == TrainerFn.TUNING == "tune"  # of Lightning 1.x, to compare with
 
     assert list(named.values()) == ["train", "val", "val", "test", "predict"]
     assert [stage for stage in RunningStage if not stage.evaluating] == ["train", "predict"]

@@ -225,6 +225,15 @@ def test_the_largest_batch_size_that_fits_is_found_and_assigned(
     assert size == module.batch_size == found
 
 
+def test_the_trainer_has_the_loaders_that_were_tried(tmp_path: Path) -> None:
+    run, module = trainer(tmp_path), Tuned()
+    module.fits = 1000
+
+    size = nb.Tuner(run).scale_batch_size(module, steps_per_trial=1, max_trials=2)
+
+    assert run.train_dataloader.batch_size == size
+
+
 def test_the_batch_size_may_be_that_of_the_datamodule(tmp_path: Path) -> None:
     class Data(nb.LightningDataModule):
         def __init__(self, batch_size: int = 3) -> None:

@@ -1,5 +1,6 @@
 """Small things that code written for Lightning relies on."""
 
+import functools
 import inspect
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR, StepLR
 from torch.utils.data import DataLoader
 
 import nightbus as nb
+from nightbus.actors.checkpoints.lightning_format import to_lightning
 from nightbus.actors.optimization.lightning_optimizer import LightningOptimizer
 from nightbus.bus.system import logging_setup
 from nightbus.bus.system.logging_setup import get_logger
@@ -147,6 +149,40 @@ def test_setup_gives_its_stage_by_name_to_one_that_takes_any_arguments(tmp_path:
     module = Notes()
     trainer(tmp_path).validate(module, loader(4))
     assert module.given == ((), {"stage": "validate"})
+
+
+def test_a_decorator_gets_the_stage_by_name(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def noting(method: Any) -> Any:
+        @functools.wraps(method)
+        def note(*args: Any, **kwargs: Any) -> Any:
+            seen.append((method.__name__, {name: str(value) for name, value in kwargs.items()}))
+            return method(*args, **kwargs)
+
+        return note
+
+    class Data(nb.LightningDataModule):
+        @noting
+        def setup(self, stage: str) -> None:
+            self.data = dataset(4)
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(self.data, 4)
+
+        def teardown(self) -> None:
+            seen.append("teardown")
+
+    class Notes(nb.Callback):
+        @noting
+        def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            pass
+
+    trainer(tmp_path, max_steps=1, callbacks=[Notes()]).fit(Small(), datamodule=Data())
+
+    assert sorted(map(str, seen)) == sorted(
+        map(str, [("setup", {"stage": "fit"}), "teardown", ("teardown", {"stage": "fit"})])
+    )
 
 
 def test_a_loop_says_how_to_resume_if_it_is_given_a_state_of_lightnings() -> None:
@@ -319,3 +355,27 @@ HOOKS = {name for name in vars(nb.Callback) if name.startswith("on_")} | {"setup
 def _kinds_below(kind: type[Any]) -> list[type[Any]]:
     own: list[type[Any]] = kind.__subclasses__()
     return [each for sub in own for each in (sub, *_kinds_below(sub))]
+
+
+def test_a_checkpoint_and_its_hooks_have_the_epoch_that_lightning_gives_it(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Notes(Small):
+        def on_save_checkpoint(self, checkpoint: Any) -> None:
+            seen.append((checkpoint["epoch"], self.trainer.current_epoch))
+
+        def on_load_checkpoint(self, checkpoint: Any) -> None:
+            seen.append((checkpoint["epoch"], -1))
+
+    saving = nb.ModelCheckpoint(tmp_path / "kept", save_weights_only=True)
+    run = trainer(tmp_path, max_epochs=2, callbacks=[saving])
+    run.fit(Notes(), loader(4))
+    run.save_checkpoint(tmp_path / "after")
+    paths = [saving.best_model_path, tmp_path / "after"]
+    for path in paths:
+        Notes.load_from_checkpoint(path)
+
+    at_ends_of_epochs = [(0, 0), (0, 0), (1, 1), (1, 1)]  # of the callback, and of the run itself
+    assert seen == [*at_ends_of_epochs, (2, 2), (1, -1), (2, -1)]
+    assert [to_lightning(nb.load_checkpoint(path)).content["epoch"] for path in paths] == [1, 2]
+    assert [nb.load_checkpoint(path)["epoch"] for path in paths] == [2, 2]  # completed ones

@@ -6,6 +6,7 @@ import torch
 
 from ..actors.callback import Callback
 from ..actors.checkpoints.explained import explaining_left_out
+from ..actors.checkpoints.lightning_format import as_in_lightning
 from ..actors.data.rng import undrawn, undrawn_from
 from ..actors.hooks import similar_method
 from ..actors.module import LightningModule
@@ -223,7 +224,7 @@ def _set_up(trainer: TrainerParts, function: Function, checkpoint: dict[str, Any
     routes.call("on_before_accelerator_backend_setup")
     routes.call("setup", TrainerFn(function))
     if checkpoint is not None:
-        with explaining_left_out(checkpoint):
+        with explaining_left_out(checkpoint), as_in_lightning(checkpoint):
             routes.call("on_load_checkpoint", checkpoint)
     with trainer.device.making_context():
         routes.call("configure_sharded_model")

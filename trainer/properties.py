@@ -1,7 +1,7 @@
 """Properties of a Trainer: its progress, its participants and its metrics."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,6 +73,7 @@ class TrainerProperties(DataProperties):
     hang_timeout: float | None
     inference_mode: bool
     announced_iterations: int
+    _shown_epoch: int | None = None
     _device_ids: list[int]
 
     if not TYPE_CHECKING:  # type checkers have to report unknown names
@@ -93,7 +94,22 @@ class TrainerProperties(DataProperties):
     @property
     def current_epoch(self) -> int:
         """Number of completed epochs, which is the index of the current one."""
+        if self._shown_epoch is not None:
+            return self._shown_epoch
         return self.place.epoch if self.epoch_counter is None else self.epoch_counter.current_epoch
+
+    @contextmanager
+    def showing_epoch(self, epoch: int) -> Iterator[None]:
+        """Have ``current_epoch`` be another one within, for hooks of the user.
+
+        Args:
+            epoch: the epoch.
+        """
+        former, self._shown_epoch = self._shown_epoch, epoch
+        try:
+            yield
+        finally:
+            self._shown_epoch = former
 
     @property
     def global_step(self) -> int:

@@ -1,7 +1,7 @@
 """TrainerState: which function a trainer runs, in which stage, and how it ended."""
 
 from collections.abc import Callable
-from enum import StrEnum
+from enum import StrEnum, nonmember
 
 from ..bus.log.place import Place
 
@@ -29,6 +29,8 @@ class TrainerFn(StrEnum):
     VALIDATING = "validate"
     TESTING = "test"
     PREDICTING = "predict"
+    TUNING = nonmember("tune")
+    """What Lightning 1.x calls a Tuner's trials, to compare with; here they are fits."""
 
 
 class RunningStage(StrEnum):
@@ -39,6 +41,8 @@ class RunningStage(StrEnum):
     VALIDATING = "validate"
     TESTING = "test"
     PREDICTING = "predict"
+    TUNING = nonmember("tune")
+    """As in TrainerFn."""
 
     @property
     def evaluating(self) -> bool:

@@ -28,6 +28,7 @@ from ..actors.former_arguments import takes_former_arguments
 from ..actors.loaders import Loaders
 from ..actors.metrics.metrics import Metrics
 from ..actors.metrics.predictions import Predictions
+from ..actors.metrics.unlogged import UnloggedMetrics
 from ..actors.module import LightningModule
 from ..actors.optimization.progress import OptimizationProgress
 from ..actors.overrides import is_overridden
@@ -182,8 +183,9 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         inference_mode: run ``validate``, ``test`` and ``predict`` in torch's inference mode, whose
             tensors cannot be used for gradients later; False only leaves out gradients, which
             ``torch.enable_grad()`` brings back. Validation within ``fit`` always does the latter.
-        barebones: measure speed alone: no log, checkpoints, sinks, progress bar, summary, sanity
-            check or control socket. Asking for one of them as well is an error.
+        barebones: measure speed alone: no event log, checkpoints, sinks, progress bar, summary,
+            sanity check or control socket, and ``self.log`` records nothing. Asking for one of them
+            as well is an error.
         profiler: measure what hooks take, and show it when a function ends: ``simple`` (the time
             of each), ``advanced`` (of each function in it), ``pytorch`` (the operations of some
             steps, and a trace of them in the run's folder), or a Profiler. It costs time; the log
@@ -387,7 +389,8 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self.place = Place(self.world.rank)
         self.bus = Bus(self.place)
         self.routes = self.bus.routes
-        self.metrics = Metrics(self.bus, log_every_n_steps, max_media_bytes)
+        kind = UnloggedMetrics if self._arguments["barebones"] else Metrics
+        self.metrics = kind(self.bus, log_every_n_steps, max_media_bytes)
         self.predictions = Predictions()
         self.optimization_progress = progress
         self.optimization = RunOptimization(self)

@@ -51,7 +51,8 @@ class ModelCheckpoint(Checkpoint):
         monitor: the metric that decides which checkpoints are best; without one, the newest is.
         verbose: report each checkpoint on stderr.
         save_last: keep the newest checkpoint too, with a link ``last`` to it; one is saved for it
-            at the end of each epoch, whatever else is due. ``"link"`` means the same as True.
+            at the end of each epoch, whatever else is due, and where ``max_steps`` ends one.
+            ``"link"`` means the same as True.
         save_top_k: number of best checkpoints to keep; -1 for all, 0 for none. Without
             ``monitor``, one of -1, 0 and 1.
         save_weights_only: leave out what only resuming needs.
@@ -65,6 +66,8 @@ class ModelCheckpoint(Checkpoint):
             never.
         save_on_train_epoch_end: save at the end of training epochs (True) or of validation
             (False); by default of validation. Without validation, at the end of training epochs.
+            If ``max_steps`` ends an epoch before it validates, it is saved there by default, unless
+            ``monitor`` is a metric of validation.
         save_on_exception: save the run, under the checkpoint's usual name, when training fails with
             an exception; see OnExceptionCheckpoint, which this does.
         enable_version_counter: give a checkpoint whose name is in use another one; otherwise it
@@ -171,6 +174,8 @@ class ModelCheckpoint(Checkpoint):
         )
         self._only_last = False  # the pending checkpoint is only for ``last``
         self._saved_step = -1
+        self._given_kth_path: str | None = None
+        self._given_kth_value: Tensor | None = None
         self._begin()
         if filename is not None:
             self._fields(filename)
@@ -184,17 +189,32 @@ class ModelCheckpoint(Checkpoint):
 
     @property
     def kth_best_model_path(self) -> str:
-        """The worst of the ``save_top_k`` best checkpoints; empty while there are fewer."""
+        """The worst of the ``save_top_k`` best checkpoints; empty while there are fewer.
+
+        What is assigned to it, or to ``kth_value``, holds until the next checkpoint is chosen.
+        """
+        if self._given_kth_path is not None:
+            return self._given_kth_path
         if self.save_top_k < 1 or len(self.best_k_models) < self.save_top_k:
             return ""
         worst = max if self.mode == "min" else min
         return worst(self.best_k_models, key=lambda path: self.best_k_models[path].item())
 
+    @kth_best_model_path.setter
+    def kth_best_model_path(self, path: str) -> None:
+        self._given_kth_path = path
+
     @property
     def kth_value(self) -> Tensor:
         """Its metric; infinitely bad while there are fewer than ``save_top_k``."""
+        if self._given_kth_value is not None:
+            return self._given_kth_value
         path = self.kth_best_model_path
-        return self.best_k_models[path] if path else _tensor(self._worst)
+        return self.best_k_models.get(path, _tensor(self._worst))
+
+    @kth_value.setter
+    def kth_value(self, value: Tensor | float) -> None:
+        self._given_kth_value = value if isinstance(value, Tensor) else _tensor(value)
 
     @property
     def _worst(self) -> float:
@@ -259,9 +279,10 @@ class ModelCheckpoint(Checkpoint):
         # What the module logs in this hook is available in the next one, on_epoch_end.
         self._epoch_is_over = True
         at_epoch_end = self.save_on_train_epoch_end or not trainer.loaders.can_validate
-        if not at_epoch_end or not self._is_active:
+        is_cut = not trainer.is_last_batch and 0 <= trainer.max_steps <= trainer.global_step
+        if not (at_epoch_end or is_cut) or not self._is_active:
             return
-        if self._is_epoch_due(trainer):
+        if self._is_epoch_due(trainer) and (at_epoch_end or self._chooses_without(trainer)):
             self._is_due, self._only_last = True, False
         elif self._is_last_due(trainer):
             self._is_due = self._only_last = True
@@ -301,6 +322,21 @@ class ModelCheckpoint(Checkpoint):
     def _is_epoch_due(self, trainer: "Trainer") -> bool:
         every = self.every_n_epochs
         return every > 0 and (trainer.current_epoch + 1) % every == 0
+
+    def save_checkpoint(self, trainer: "Trainer") -> None:
+        """Have a checkpoint considered before the next step, as if one were due now.
+
+        Args:
+            trainer: the trainer that runs ``fit``.
+        """
+        self._take_due(trainer)
+
+    def _chooses_without(self, trainer: "Trainer") -> bool:
+        """Return whether the validation is not needed that max_steps has left out of the epoch."""
+        if self.save_on_train_epoch_end is False or trainer.val_check_interval != 1.0:
+            return False
+        is_of_training = not self._validated and self.monitor in trainer.callback_metrics
+        return self.monitor is None or is_of_training
 
     def _take_due(self, trainer: "Trainer", only_last: bool = False) -> None:
         """Save before the next step, or at the end of the epoch if this was its last batch."""
@@ -410,7 +446,9 @@ class ModelCheckpoint(Checkpoint):
         if self.monitor is None:
             return self.save_top_k != 0, None
         value = candidates[self.monitor]
-        score = self.current_score = _tensor(self._worst if math.isnan(value) else value)
+        is_count = isinstance(value, int)  # ``step`` or ``epoch``
+        number = self._worst if math.isnan(value) else value
+        score = self.current_score = torch.tensor(number) if is_count else _tensor(number)
         return self.check_monitor_top_k(trainer, score), score
 
     def _staying(self, chosen: bool) -> set[str]:
@@ -440,6 +478,7 @@ class ModelCheckpoint(Checkpoint):
 
     def _choose(self, path: str, score: Tensor | None) -> None:
         """Add a checkpoint to the best, and drop the worst if there are too many."""
+        self._given_kth_path = self._given_kth_value = None
         if score is None:
             self._kept = [*self._kept, path] if self.save_top_k == -1 else [path]
             self.best_model_path = path

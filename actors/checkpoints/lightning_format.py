@@ -7,7 +7,8 @@ https://lightning.ai/docs/pytorch/stable/common/checkpointing_basic.html.
 """
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ _SAME = frozenset(
 # What only a checkpoint of nightbus has; a foreign file must not bring it.
 OURS_ALONE = frozenset(
     {
-        "run", "attempt", "seq", "kept", "imported", "left_out",
+        "run", "attempt", "seq", "saved_in_epoch", "kept", "imported", "left_out",
         "hparams_argument", "hparams_form", "datamodule_hparams_argument",
         "datamodule_hparams_form", "optimizer_classes", "scaler", "gradients",
         "loops", "optimization", "loaders", "metrics", "torchmetrics", "actors",
@@ -94,7 +95,7 @@ def to_lightning(state: Mapping[str, Any]) -> Converted:
     """
     left_out: list[str] = []
     content: dict[str, Any] = {
-        "epoch": state.get("epoch", 0),
+        "epoch": saved_in_epoch(state),
         "global_step": state.get("global_step", 0),
         "pytorch-lightning_version": VERSION,
         "state_dict": state["state_dict"],
@@ -113,8 +114,6 @@ def to_lightning(state: Mapping[str, Any]) -> Converted:
         return Converted(content, left_out)
     content["loops"] = {"fit_loop": _fit_loop_of(state)}
     content["global_step"] = state["optimization"]["step"]["total"]["completed"]
-    if content["epoch"] and _is_between_epochs(state):
-        content["epoch"] -= 1  # Lightning's is the one that has ended, ours the next
     content["callbacks"], left = _callbacks_of(state)
     left_out += left
     if state.get("scaler"):
@@ -131,6 +130,37 @@ def to_lightning(state: Mapping[str, Any]) -> Converted:
     if state.get("world_size", 1) > 1:
         left_out.append("ranks: what differs between ranks, such as random numbers")
     return Converted(content, left_out)
+
+
+def saved_in_epoch(state: Mapping[str, Any]) -> int:
+    """Return what Lightning counts as the epoch of a checkpoint.
+
+    It is the epoch that ran, also if it has just ended; after training, it is the number of epochs.
+
+    Args:
+        state: content of a checkpoint of nightbus.
+    """
+    epochs = int(state.get("epoch", 0))
+    if "saved_in_epoch" in state:
+        return int(state["saved_in_epoch"])
+    return epochs - 1 if epochs and "loops" in state and _is_between_epochs(state) else epochs
+
+
+@contextmanager
+def as_in_lightning(state: dict[str, Any]) -> Iterator[None]:
+    """Have ``epoch`` mean what it means in Lightning, for the hooks that get a checkpoint.
+
+    Args:
+        state: content of a checkpoint of nightbus.
+    """
+    if "epoch" not in state:
+        yield
+        return
+    epochs, shown = state["epoch"], saved_in_epoch(state)
+    state["epoch"] = shown
+    yield
+    if state.get("epoch") == shown:  # unless the user's hook has replaced it
+        state["epoch"] = epochs
 
 
 def _is_users(name: str) -> bool:

@@ -15,6 +15,8 @@ from .worker_seeds import seed_workers
 
 _log = get_logger("nightbus.rng")
 
+_SEED, _WORKERS = "PL_GLOBAL_SEED", "PL_SEED_WORKERS"
+
 
 def seed_everything(seed: int | None = None, workers: bool = False, verbose: bool = True) -> int:
     """Seed Python's, NumPy's and torch's random number generators.
@@ -23,8 +25,8 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     one starts and that call ``seed_everything()`` too.
 
     Args:
-        seed: an int from 0 to 2**32 - 1; None for that of the environment variable
-            PL_GLOBAL_SEED, or 0 without it.
+        seed: an int from 0 to 2**32 - 1; None for that of PL_GLOBAL_SEED, or 0 without it, which a
+            warning says.
         workers: seed the workers of training loaders for each batch, with this seed and the batch's
             place in the run, so that random augmentations are the same with any number of workers,
             and after a resume. This applies to a DataLoader with workers, over a dataset with
@@ -38,18 +40,12 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     Raises:
         UsageError: it is out of range.
     """
-    if seed is None:
-        given = os.environ.get("PL_GLOBAL_SEED", "0")
-        if not given.isdigit():
-            raise UsageError(f"PL_GLOBAL_SEED={given!r}: expected an int from 0 to {2**32 - 1}")
-        seed = int(given)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise UsageError(f"seed={seed!r}: expected an int from 0 to {2**32 - 1}")
+    seed = _seed_of_environment() if seed is None else _checked(seed, "seed")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     seed_workers(seed if workers else None)
-    os.environ.update(PL_GLOBAL_SEED=str(seed), PL_SEED_WORKERS=str(int(workers)))
+    os.environ.update({_SEED: str(seed), _WORKERS: str(int(workers))})
     if verbose:
         _log.info("random number generators are seeded", seed=seed)
     return seed
@@ -57,8 +53,23 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
 
 def reset_seed() -> None:
     """Seed as ``seed_everything`` did last, if it was called; as in Lightning 1.x."""
-    if "PL_GLOBAL_SEED" in os.environ:
-        seed_everything(workers=os.environ.get("PL_SEED_WORKERS") == "1", verbose=False)
+    if _SEED in os.environ:
+        seed_everything(workers=os.environ.get(_WORKERS) == "1", verbose=False)
+
+
+def _seed_of_environment() -> int:
+    if (given := os.environ.get(_SEED)) is not None:
+        return _checked(given, _SEED)
+    _log.warning("no seed was given and PL_GLOBAL_SEED is not set: the seed is 0")
+    return 0
+
+
+def _checked(seed: Any, name: str) -> int:
+    is_text = isinstance(seed, str) and seed.isascii() and seed.isdigit()
+    number = int(seed) if is_text or isinstance(seed, np.integer) else seed
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**32:
+        raise UsageError(f"{name}={seed!r}: expected an int from 0 to {2**32 - 1}")
+    return number
 
 
 def rng_state() -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Checkpointer:
         self._validation: dict[str, Any] | None = None
         # The state where an epoch ended before its last batch.
         self._cut: dict[str, Any] | None = None
+        self._ended_epoch: int | None = None  # the epoch at whose end the run is saved now
         self._saved_here: Path | None = None  # a checkpoint of the whole run at this boundary
         self._saved_step = -1  # global_step of that checkpoint
         self._begun: _Begun | None = None
@@ -159,18 +160,18 @@ class Checkpointer:
 
     def between_epochs(self) -> None:
         """Save what was requested, and the run, at a boundary between two epochs."""
-        self._saved_here = None
+        self._saved_here, self._ended_epoch = None, self._context.current_epoch - 1
         try:
             self._save_wanted()
         except UsageError:  # a metric's name was misspelt, which is known only now
             self._save_epoch()
             raise
         self._save_epoch()
-        self._saved_here = None
+        self._saved_here = self._ended_epoch = None
 
     def _save_epoch(self) -> None:
         if self._context.enable_checkpointing and self._cut is None and not self._is_saved_here:
-            self.save_run(self._context.current_epoch - 1)
+            self.save_run(self._ended_epoch)
 
     def end_epoch_early(self) -> None:
         """Save the run when it ends before the last batch of an epoch.
@@ -251,6 +252,7 @@ class Checkpointer:
         failed: Callable[[], object] | None = None,
         replaces: bool = False,
         by_all: bool = True,
+        at_boundary: bool = True,
     ) -> None:
         """Save a checkpoint at a path that does not exist yet; a thread of rank 0 writes it.
 
@@ -265,6 +267,8 @@ class Checkpointer:
             replaces: replace the checkpoint at the path, which exists until then.
             by_all: all ranks save at this boundary, and each adds what is its own; otherwise,
                 that of rank 0 has to do.
+            at_boundary: this is a boundary between two steps or two epochs; otherwise, in a hook,
+                the state is another one than at any boundary.
         """
         self._context.bus.check_is_here(f"a checkpoint was to be saved at {path}")
         world = self._context.group.world
@@ -276,14 +280,15 @@ class Checkpointer:
         else:
             self._wait_here()
         content: Snapshot | Path | CheckpointError | None
-        if self._saved_here is not None and by_all and not weights_only:
+        is_whole = at_boundary and not weights_only
+        if self._saved_here is not None and by_all and is_whole:
             content = self._saved_here
         else:
             content = self._snapshot(weights_only, by_all)
         if by_all:
             is_of_run = path.parent == self._kept.folder and not weights_only
             self._begun = _Begun(path, is_of_run, failed)
-            if not weights_only:
+            if is_whole:
                 self._saved_here, self._saved_step = path, self._context.global_step
         if content is not None and world.is_global_zero:
             self._writer.start(ToWrite(path, content, weights_only, replaces, then))
@@ -294,9 +299,11 @@ class Checkpointer:
         A part of the state that a checkpoint cannot hold is left out.
         """
         resume_point = self._validation or self._cut
+        ended = self._ended_epoch
+        epoch = self._context.current_epoch if ended is None else ended
         is_zero = self._context.group.world.is_global_zero
         try:
-            state = self._state.gather(weights_only, resume_point, self._kept.names, by_all)
+            state = self._state.gather(weights_only, resume_point, self._kept.names, by_all, epoch)
             if not is_zero:
                 return None
             try:
@@ -382,7 +389,7 @@ class Checkpointer:
                     "enable_checkpointing=True, or a path to save_checkpoint"
                 )
         else:
-            self.save(path, weights_only, by_all=by_all)
+            self.save(path, weights_only, by_all=by_all, at_boundary=False)
         error = self._outcome() if by_all else self._writer.wait()
         if error is not None:
             raise error

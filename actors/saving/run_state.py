@@ -11,6 +11,7 @@ from ...bus.errors import CheckpointError, WeightsError
 from ...bus.events import Resharded
 from ...bus.system.logging_setup import get_logger
 from ..callback import Callback
+from ..checkpoints.lightning_format import as_in_lightning
 from ..checkpoints.module_modes import ModuleModes
 from ..checkpoints.weight_names import load_weights, plain_name, plain_names
 from ..data.rng import rng_state, set_rng_state
@@ -57,6 +58,7 @@ class RunState:
         resume_point: Mapping[str, Any] | None,
         kept: Sequence[str],
         by_all: bool,
+        epoch: int,
     ) -> dict[str, Any]:
         """Return what a checkpoint holds: plain data and tensors.
 
@@ -66,6 +68,7 @@ class RunState:
                 resumed from here.
             kept: names of the run's own checkpoints.
             by_all: all ranks are here, and each adds what is its own.
+            epoch: the one that ran; after training, the number of epochs.
 
         Raises:
             CheckpointError: a rank's own state cannot be saved; raised on rank 0.
@@ -74,6 +77,7 @@ class RunState:
         module = context.lightning_module
         state: dict[str, Any] = {
             "epoch": context.current_epoch,
+            "saved_in_epoch": epoch,
             "global_step": context.global_step,
             "state_dict": plain_names(module.state_dict()),
             **self._hyperparameters.of(module),
@@ -86,7 +90,8 @@ class RunState:
             state["kept"] = list(kept)
             if not context.group.world.is_alone:
                 state |= states_of_ranks(context.group, state, by_all)
-        context.routes.call("on_save_checkpoint", state)
+        with context.showing_epoch(epoch), as_in_lightning(state):
+            context.routes.call("on_save_checkpoint", state)
         check_states_of_ranks(state)
         return self.left_out.without(state)
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ...actors.arguments import check_at_least, check_choice
+from ...actors.loaders import Loaders
 from ...actors.module import LightningModule
 from ...bus.errors import UsageError
 from ...bus.system.logging_setup import get_logger
@@ -92,6 +93,7 @@ class Tuner:
         trial = trial_of(self._trainer, [rising], max_steps=num_training, limit_val_batches=0)
         with unchanged(model, self._trainer):
             trial.fit(model, **data)
+        self._trainer.loaders.show_those_of(trial.loaders)
         if update_attr and (rate := found.suggestion()) is not None:
             set_attribute(name, rate, model)
             _log.info("the learning rate was found", name=name, value=rate)
@@ -156,7 +158,8 @@ class Tuner:
                 "have them make their dataloaders with it, or give batch_arg_name="
             )
         before = get_attribute(batch_arg_name, *owners)
-        trial = partial(self._fits, model, data, method, steps_per_trial, batch_arg_name)
+        tried: dict[int, Loaders] = {}
+        trial = partial(self._fits, model, data, method, steps_per_trial, batch_arg_name, tried)
         try:
             size = init_val
             if max_trials > 0:
@@ -167,6 +170,8 @@ class Tuner:
         if mode == "binsearch":
             size = max(1, int(size * (1 - margin)))
         set_attribute(batch_arg_name, size, *owners)
+        if size in tried:
+            self._trainer.loaders.show_those_of(tried[size])
         _log.info("the batch size was found", name=batch_arg_name, value=size)
         return size
 
@@ -182,9 +187,10 @@ class Tuner:
         method: str,
         steps: int,
         name: str,
+        tried: dict[int, Loaders],
         size: int,
     ) -> int | None:
-        """Run some batches of a size.
+        """Run some batches of a size, and note its loaders if they fit.
 
         Returns:
             The number of samples, if it is known, or else a very large number; None if a batch
@@ -203,6 +209,8 @@ class Tuner:
             return None
         finally:
             free_memory()
+        tried.clear()  # their workers may go on
+        tried[size] = trial.loaders
         return _samples(trial, method)
 
 
