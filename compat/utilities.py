@@ -208,8 +208,8 @@ def is_overridden(
     """
     if instance is None:
         return False
-    given = getattr(instance, method_name, None)
-    own = inspect.unwrap(given)
+    given: Any = getattr(instance, method_name, None)
+    own: Any = inspect.unwrap(given)
     if parent is not None:
         own = getattr(own, "__func__", own)
         return own is not None and own is not getattr(parent, method_name, None)

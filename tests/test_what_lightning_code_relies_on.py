@@ -170,7 +170,7 @@ def test_a_decorator_gets_the_stage_by_name(tmp_path: Path) -> None:
         def train_dataloader(self) -> Any:
             return DataLoader(self.data, 4)
 
-        def teardown(self) -> None:
+        def teardown(self) -> None:  # type: ignore[override]
             seen.append("teardown")
 
     class Notes(nb.Callback):
@@ -371,7 +371,7 @@ def test_a_checkpoint_and_its_hooks_have_the_epoch_that_lightning_gives_it(tmp_p
     run = trainer(tmp_path, max_epochs=2, callbacks=[saving])
     run.fit(Notes(), loader(4))
     run.save_checkpoint(tmp_path / "after")
-    paths = [saving.best_model_path, tmp_path / "after"]
+    paths: list[Any] = [saving.best_model_path, tmp_path / "after"]
     for path in paths:
         Notes.load_from_checkpoint(path)
 
