@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .actors import CombinedLoader as CombinedLoader
     from .actors import LightningDataModule as LightningDataModule
     from .actors import LightningModule as LightningModule
+    from .actors.alert import Alert as Alert
     from .actors.bus_monitor import BusMonitor as BusMonitor
     from .actors.callbacks import EMA as EMA
     from .actors.callbacks import BackboneFinetuning as BackboneFinetuning
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from .bus.events import ActorStopped as ActorStopped
     from .bus.events import ActorTotals as ActorTotals
     from .bus.events import Agreed as Agreed
+    from .bus.events import AlertSent as AlertSent
     from .bus.events import CheckpointSaved as CheckpointSaved
     from .bus.events import ClockOffset as ClockOffset
     from .bus.events import Command as Command
@@ -232,6 +234,7 @@ _HOME_OF = {
     "PyTorchProfiler": ".actors.profilers.pytorch",
     "SimpleProfiler": ".actors.profilers.simple",
     "BatchSizeFinder": ".trainer.tuner.callbacks",
+    "Alert": ".actors.alert",
     "BusMonitor": ".actors.bus_monitor",
     "Board": ".sinks.board.run_board",
     "CSV": ".sinks.csv",

@@ -10,7 +10,7 @@ import trio
 
 from .copies import LeavesRunBehind
 from .errors import OutsideRunError, UsageError
-from .events import Command, Event, Fault, UserEvent
+from .events import Command, Ending, Event, Fault, UserEvent
 from .log.codec import DecodedEvent, HookSelection
 from .mail.mailbox import DEFAULT_LIMIT, MailboxLimit, Told
 from .mail.reply import Reply, check_deadline
@@ -69,6 +69,13 @@ class Context(Protocol):
     @property
     def run_path(self) -> Path | None:
         """The run's folder; None if the run keeps none."""
+
+    @property
+    def ending(self) -> tuple[Ending, str] | None:
+        """How the run ends and why, from when it begins to; None before, and in a replay."""
+
+    def progress(self) -> object:
+        """Return a value that changes as training goes on; None while it is paused."""
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
         """Deliver a command, or make a dead letter of it.
@@ -406,6 +413,10 @@ class Actor(LeavesRunBehind):
     def _is_observer(self) -> bool:
         """Return whether it has work on the bus thread."""
         return any(entry.is_async for entry in subscriptions_of(type(self)))
+
+    def _is_settled(self) -> bool:
+        """Return whether the run may end as far as it is concerned, apart from unread events."""
+        return True
 
     def _reads_log(self) -> bool:
         """Return whether it gets events; an observer that gets none is only started."""

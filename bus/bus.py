@@ -54,6 +54,7 @@ class Bus(EventRecorder):
     Attributes:
         attention: something was requested for the next safe point.
         is_open: it was started, and is not closed.
+        ending: how the run ends and why, once it is being closed.
         post_office: delivers commands.
         members: the actors, by their addresses.
         thread: the bus thread.
@@ -72,6 +73,8 @@ class Bus(EventRecorder):
         super().__init__(place, threads)
         self.attention = False
         self.is_open = False
+        self.ending: tuple[Ending, str] | None = None
+        self._progress: Callable[[], object] = place.as_tuple
         self._run = run
         self.post_office = PostOffice(self, threads)
         self.members = Members(self, self, self.post_office)
@@ -126,13 +129,16 @@ class Bus(EventRecorder):
         if self._run is not None:
             self.thread.control = ControlServer(self._run.path, steered, self, self.post_office)
 
-    def record_system(self, sources: Sequence[Callable[[], Reading]]) -> None:
+    def record_system(
+        self, sources: Sequence[Callable[[], Reading]], every_s: float | None = None
+    ) -> None:
         """Record what the machine uses, every few seconds; to call before ``start``.
 
         Args:
             sources: what is read.
+            every_s: seconds between two samples; 5 if not given.
         """
-        sampling = SystemSampling(self, sources)
+        sampling = SystemSampling(self, sources, every_s)
         self.thread.beside.append(partial(self._run_beside, "system metrics", sampling.run))
 
     def record_console(self) -> ConsoleRecording:
@@ -167,6 +173,14 @@ class Bus(EventRecorder):
     def _report_beside(self, what: str, error: Exception) -> None:
         _log.error(f"{what}: nothing more is recorded of it in this run", exc_info=error)
         self.emit_in_time(Fault, *describe(error), "", source=what)
+
+    def watch(self, progress: Callable[[], object]) -> None:
+        """Say how actors find out whether the run moves; to call before ``start``.
+
+        Args:
+            progress: returns a value that changes as training goes on; None while it is paused.
+        """
+        self._progress = progress
 
     def start(self) -> None:
         """Start the bus thread, if there is something for it to do."""
@@ -215,6 +229,7 @@ class Bus(EventRecorder):
             Exception: a plain handler's exception on the last events; everything is closed then.
         """
         self.is_open = False
+        self.ending = ended
         return self._closing.close(drain_timeout_s, ended)
 
     # -- actors ------------------------------------------------------------------------------
@@ -269,6 +284,10 @@ class Bus(EventRecorder):
     def run_path(self) -> Path | None:
         """The run's folder; None if the run keeps none."""
         return self._run.path if self._run else None
+
+    def progress(self) -> object:
+        """Return a value that changes as training goes on; None while it is paused."""
+        return self._progress()
 
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
         """Deliver a command, or make a dead letter of it; any thread may call this.

@@ -56,7 +56,11 @@ class Drain(StaysInRun):
         self._await(lambda observer: observer.has_begun, timeout_s, until_s)
         self._recorder.flush_all()  # records that they began
         target = Position(self._recorder.attempt, writer.readable_seq)
-        late = self._await(lambda observer: observer.position >= target, timeout_s, until_s)
+        late = self._await(
+            lambda observer: observer.position >= target and observer.actor._is_settled(),
+            timeout_s,
+            until_s,
+        )
         sent = {observer: observer.mailbox.sent for observer in self._thread.observers}
         self._await(lambda observer: observer.mailbox.settled >= sent[observer], timeout_s, until_s)
         if late and not self._thread.is_responsive():

@@ -457,6 +457,24 @@ class ConsoleLine(Event, frozen=True, array_like=True, tag=27, gc=False):
     dropped: int
 
 
+class AlertSent(Event, frozen=True, array_like=True, tag=28, gc=False):
+    """An Alert has sent a message, or given it up; ``source`` names it.
+
+    Attributes:
+        occasion: ``end``, ``crash``, ``nan``, ``hang``, ``plateau`` or ``when``.
+        text: the message.
+        to: ``webhook`` with the host, or ``command`` with the program.
+        attempts: how often it was tried.
+        problem: why it was not delivered; empty if it was.
+    """
+
+    occasion: str
+    text: str
+    to: str
+    attempts: int
+    problem: str
+
+
 # So that type checkers know: what derives from it is frozen without saying so.
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class UserEvent(Event, metaclass=NamedType, frozen=True, array_like=False, kw_only=True, gc=True):

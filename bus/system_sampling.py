@@ -23,18 +23,25 @@ class SystemSampling:
     Args:
         recorder: records them.
         sources: what is read.
+        every_s: seconds between two samples; None for ``SAMPLE_EVERY_S``.
     """
 
-    def __init__(self, recorder: Recorder, sources: Sequence[Callable[[], Reading]]) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        sources: Sequence[Callable[[], Reading]],
+        every_s: float | None = None,
+    ) -> None:
         self._recorder = recorder
         self._sources = list(sources)
+        self._every_s = every_s
         self._last_problem = ""
 
     async def run(self) -> None:
         """Record what is used, every few seconds, until it is cancelled."""
         await self._read()  # from here on rates count
         while True:
-            await trio.sleep(SAMPLE_EVERY_S)
+            await trio.sleep(SAMPLE_EVERY_S if self._every_s is None else self._every_s)
             writer = self._recorder.writer
             values = await self._read()
             if values and writer is not None and len(writer.inbox) < MAX_WAITING:

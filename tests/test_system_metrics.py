@@ -101,6 +101,17 @@ def test_verbs_show_and_draw_them(
     assert "process/memory_bytes" in json.loads(capsys.readouterr().out)["metrics"]
 
 
+def test_record_system_takes_the_seconds_between_two_samples(tmp_path: Path) -> None:
+    actor = StopsAfter(2)
+    run = trainer(tmp_path, max_epochs=-1, actors=actor, record_system=0.01)
+    actor.stop = lambda: setattr(run, "should_stop", True)
+    run.fit(Small(), loader())
+
+    assert len(events(run, nb.SystemMetrics)) >= 2
+    with pytest.raises(nb.UsageError, match="record_system=0: expected a positive number"):
+        trainer(tmp_path, record_system=0)
+
+
 def test_record_system_false_records_none(tmp_path: Path) -> None:
     run = trainer(tmp_path, record_system=False)
     run.fit(Small(), loader())

@@ -98,6 +98,11 @@ class OpenRun(StaysInRun):
         self._identity = LogIdentity(
             self._id, self.attempt, trainer.global_rank, trainer.world_size
         )
+        self.bus.watch(
+            lambda: (
+                None if trainer.paused else (self.place.as_tuple(), trainer.announced_iterations)
+            )
+        )
         self.black_box = BlackBox(
             self.bus,
             self._identity,
@@ -171,8 +176,9 @@ class OpenRun(StaysInRun):
             root_loop = self._trainer.loop_of(self.function)
             takes_commands = any(loop.safe_points for loop in root_loop.walk())
             self.bus.serve_control(Steered(self.function, takes_commands, self._status))
-        if self._trainer.record_system and self.records:
-            self.bus.record_system(self._usage())
+        wanted = self._trainer.record_system
+        if wanted and self.records:
+            self.bus.record_system(self._usage(), None if wanted is True else wanted)
         if self._trainer.record_console and self.records:
             self._console = self.bus.record_console()
         for actor in observers:

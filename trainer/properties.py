@@ -65,7 +65,7 @@ class TrainerProperties(DataProperties):
     default_root_dir: Path
     recording: Literal["all", "metrics", "off"]
     strict_recording: bool
-    record_system: bool
+    record_system: bool | float
     record_console: bool
     record_code_diff: bool
     control: bool

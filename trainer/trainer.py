@@ -151,8 +151,9 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
             run crashes, hangs or gets SIGQUIT; see docs/hangs.md.
         strict_recording: stop the run in good order when its events can no longer be written to
             disk, instead of continuing and reporting at the end what is missing.
-        record_system: record what the process and its machine use, every 5 seconds: processor,
-            memory, disk, network and, with nvidia-ml-py, the GPU; see docs/metrics.md.
+        record_system: record what the process and its machine use, every 5 seconds, or as many as
+            are given: processor, memory, disk, network and, with nvidia-ml-py, the GPU; see
+            docs/metrics.md.
         record_console: record what the process prints on standard output and error, line by line,
             without secrets; see docs/metrics.md.
         record_code_diff: keep, in the run's folder, what ``git diff`` says of the script's code, at
@@ -239,7 +240,7 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         group: str = "",
         recording: Literal["all", "metrics", "off"] = "all",
         strict_recording: bool = False,
-        record_system: bool = True,
+        record_system: bool | float = True,
         record_console: bool = False,
         record_code_diff: bool = False,
         control: bool = True,
@@ -277,7 +278,11 @@ class Trainer(TrainerCopies, Tunes, FormerNames, CommandLine):
         self._arguments["precision"] = self.device.precision
         self.recording = check_choice("recording", recording, ("all", "metrics", "off"))
         self.strict_recording = strict_recording
-        self.record_system, self.record_console = record_system, record_console
+        self.record_console = record_console
+        is_switch = isinstance(record_system, bool)
+        self.record_system = (
+            record_system if is_switch else check_seconds("record_system", record_system) or False
+        )
         self.record_code_diff = record_code_diff
         self.control = control
         self.enable_checkpointing = enable_checkpointing

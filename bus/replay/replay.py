@@ -173,6 +173,14 @@ class _ReplayHost:
         }
         return BusStatistics(actors, None, len(self.commands), len(self.commands))
 
+    @property
+    def ending(self) -> None:
+        """None: whatever happens is recorded already."""
+
+    def progress(self) -> object:
+        """Return None: nothing trains."""
+        return None
+
     def post(self, target: str, command: Command, sender: str, reply: Reply | None) -> Told:
         at = self._place_of(sender)
         observer = self.observers.get(sender)
