@@ -1,6 +1,7 @@
 """``nightbus board [ROOT]``: a page in the browser on which people look at runs."""
 
 import argparse
+import functools
 import sys
 from typing import Any
 
@@ -42,6 +43,12 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--port", type=int, default=None, metavar="N", help="listen on this port; 0 for a free one"
     )
+    parser.add_argument(
+        "--steer",
+        action="store_true",
+        help="let the page stop, pause and resume runs, have them validate and save, and send them "
+        "commands of your own; without it, it only reads",
+    )
     parser.add_argument("--json", action="store_true", help="the address, for programs")
     parser.set_defaults(command=_board)
 
@@ -54,7 +61,8 @@ def _board(options: argparse.Namespace) -> int:
         return _export(shelf, options)
     from ..sinks.board.server import serve_board
 
-    serve_board(shelf, lambda address: _announce(address, options), options.host, options.port)
+    announce = functools.partial(_announce, options=options)
+    serve_board(shelf, announce, options.host, options.port, options.steer)
     return OK
 
 
@@ -67,8 +75,9 @@ def _announce(address: str, options: argparse.Namespace) -> None:
 
     print_note(f"the runs of {options.root} are at {address} until Ctrl-C")
     if not is_loopback(options.host):
+        may = "read and steer" if options.steer else "read"
         print_note(
-            "who has this address can read the runs, and what is sent is not encrypted; "
+            f"who has this address can {may} the runs, and what is sent is not encrypted; "
             "ssh -L needs no other address than this machine's own"
         )
 

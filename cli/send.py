@@ -7,14 +7,13 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from ..bus.control.protocol import COMMAND, STATUS, Answer, Request, RunStatus
-from ..bus.control.verbs import VERBS, WORDS
+from ..bus.control.verbs import WORDS, usual_timeout_s
 from ..bus.errors import UsageError
 from ..bus.runs.find_run import find_run
 from .find import RUN_HELP
 from .text import ERROR, OK, as_json, duration, how_many, one_line, plain, print_note
 
 MAX_FAULTS_SHOWN = 5
-DEFAULT_TIMEOUT_S = 10.0
 _EXAMPLE = """--command myteam.SetRate --json '{"rate": 0.1}'"""
 
 
@@ -124,7 +123,7 @@ class _Json(_StandsForVerb):
 
 
 def _send(options: argparse.Namespace) -> int:
-    from ..bus.inspection.control_client import send
+    from ..bus.inspection.control_client import outcome_of, send
 
     run_name, request = _asked_for(options)
     run = find_run(run_name)
@@ -142,10 +141,10 @@ def _send(options: argparse.Namespace) -> int:
     elif request.verb == STATUS:
         sys.stdout.write(_status_text(answer.status, known))
     elif request.command:
-        print(f"{plain(what)}: {_reply_text(answer)}{_now(answer.status)}")
+        reply = "\n".join(plain(line) for line in outcome_of(request, answer).splitlines())
+        print(f"{plain(what)}: {reply}{_now(answer.status)}")
     else:
-        outcome = VERBS[request.verb].outcome(answer.message, answer.status)
-        print(plain(f"{what}: {one_line(outcome)}{_now(answer.status)}"))
+        print(plain(f"{what}: {one_line(outcome_of(request, answer))}{_now(answer.status)}"))
     return OK if answer.kind == "done" else ERROR
 
 
@@ -163,14 +162,13 @@ def _asked_for(options: argparse.Namespace) -> tuple[str, Request]:
                 raise UsageError(f"{option} goes with --command NAME, as in: {_EXAMPLE}")
         if not verb:
             raise UsageError(f"what is the run to do? expected {', '.join(WORDS)}, or {_EXAMPLE}")
-        default_s = VERBS[verb].timeout_s if verb in VERBS else DEFAULT_TIMEOUT_S
-        return run_name, Request(verb, options.reason, _timeout_s(options, default_s))
+        return run_name, Request(verb, options.reason, _timeout_s(options, verb))
     if verb or options.reason:
         given = f"the verb {verb}" if verb else "--reason"
         raise UsageError(f"{given} and --command {options.name}: expected one of them")
     return run_name, Request(
         COMMAND,
-        timeout_s=_timeout_s(options, DEFAULT_TIMEOUT_S),
+        timeout_s=_timeout_s(options, COMMAND),
         to=options.to,
         command=options.name,
         arguments=_arguments(options.fields or "{}"),
@@ -184,8 +182,8 @@ def _word_of(words: list[str]) -> str:
         raise UsageError(str(error)) from None
 
 
-def _timeout_s(options: argparse.Namespace, default_s: float) -> float:
-    return default_s if options.timeout is None else float(options.timeout)
+def _timeout_s(options: argparse.Namespace, verb: str) -> float:
+    return usual_timeout_s(verb) if options.timeout is None else float(options.timeout)
 
 
 def _arguments(fields: str) -> Any:
@@ -203,16 +201,6 @@ def _arguments(fields: str) -> Any:
         return msgspec.Raw(msgspec.json.format(fields.encode(), indent=-1))
     except MALFORMED as error:
         raise UsageError(f"--json {fields[:100]!r}: expected a JSON object: {error}") from None
-
-
-def _reply_text(answer: Answer) -> str:
-    """Return what a command's handler returned, for people."""
-    reply = json.loads(bytes(answer.reply))
-    if reply is None:
-        return plain(one_line(answer.message)) or "done"
-    if not isinstance(reply, str):
-        return plain(json.dumps(reply))
-    return "\n".join(plain(line) for line in reply.splitlines())
 
 
 def _fields(answer: Answer) -> dict[str, Any]:

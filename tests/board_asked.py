@@ -85,6 +85,7 @@ class Asked:
         params: dict[str, Any] | None = None,
         method: str = "GET",
         headers: dict[str, str] | list[tuple[str, str]] | None = None,
+        body: bytes = b"",
     ) -> Answer:
         """Ask; headers are added to those that a browser sends, or take their place."""
         path, _, query = path.partition("?")
@@ -108,7 +109,7 @@ class Asked:
         messages: list[Any] = []
 
         async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:
             messages.append(message)

@@ -91,7 +91,8 @@ import os, signal, sys, time
 from pathlib import Path
 from nightbus.sinks.board import own_process, page_files
 page_files.BUILT = Path({str(page)!r})
-board = own_process.BoardProcess(own_process.Wanted(Path({str(tmp_path)!r}), "127.0.0.1", 0, False))
+wanted = own_process.Wanted(Path({str(tmp_path)!r}), "127.0.0.1", 0, False, False)
+board = own_process.BoardProcess(wanted)
 print(board.address, flush=True)
 if (child := os.fork()) == 0:  # as a dataloader's worker: it has nothing of the board's
     time.sleep(600)

@@ -7,6 +7,8 @@ from ..errors import ControlError
 from ..events import Command, Pause, Resume, RunValidation, SaveCheckpoint, Stop
 from .protocol import COMMAND, STATUS, Request, RunStatus
 
+DEFAULT_TIMEOUT_S = 10.0
+
 
 class Verb(NamedTuple):
     """A verb for a command that the run itself takes.
@@ -19,7 +21,7 @@ class Verb(NamedTuple):
 
     command: type[Command]
     outcome: Callable[[str, RunStatus], str]
-    timeout_s: float = 10.0
+    timeout_s: float = DEFAULT_TIMEOUT_S
 
 
 def _outcome_of_stop(reply: str, status: RunStatus) -> str:
@@ -36,6 +38,15 @@ VERBS = {
 }
 WORDS = (*VERBS, STATUS)
 """All verbs of ``nightbus send RUN``; ``status`` sends no command."""
+
+
+def usual_timeout_s(verb: str) -> float:
+    """Return how long to wait until something is done, in s, if nothing else is said.
+
+    Args:
+        verb: what is asked.
+    """
+    return VERBS[verb].timeout_s if verb in VERBS else DEFAULT_TIMEOUT_S
 
 
 def command_of(request: Request) -> Command:

@@ -1,6 +1,7 @@
 """The client of a run's control socket; waits without trio, which need not be loaded."""
 
 import contextlib
+import json
 import time
 
 from ..control.protocol import (
@@ -12,6 +13,7 @@ from ..control.protocol import (
     encode_line,
 )
 from ..control.socket import connect
+from ..control.verbs import VERBS
 from ..errors import ControlError, UsageError
 from ..runs.run_folder import RunFolder
 
@@ -42,6 +44,24 @@ def send(run: RunFolder, request: Request) -> Answer:
         if answer.kind != "busy" or time.monotonic() + BUSY_PAUSE_S > deadline_s:
             return answer
         time.sleep(BUSY_PAUSE_S)
+
+
+def outcome_of(request: Request, answer: Answer) -> str:
+    """Return what has become of a request, for people; empty for a status.
+
+    Args:
+        request: what was asked.
+        answer: what the run has answered.
+    """
+    if answer.kind != "done" or answer.status is None:
+        return answer.message
+    if request.command:
+        reply = json.loads(bytes(answer.reply))
+        if reply is None:
+            return answer.message or "done"
+        return reply if isinstance(reply, str) else json.dumps(reply)
+    verb = VERBS.get(request.verb)
+    return "" if verb is None else verb.outcome(answer.message, answer.status)
 
 
 def _ask(run: RunFolder, request: Request, deadline_s: float) -> Answer:

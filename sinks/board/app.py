@@ -1,6 +1,8 @@
 """The board's routes: what may be asked, and what is answered."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
 
 import msgspec
 import trio
@@ -27,9 +29,11 @@ from .plain_values import plain
 from .series_cache import SLICE_S, SeriesCache
 from .shelf import Shelf, UnknownRunError
 from .sparklines import Sparklines
+from .steering import MAX_BODY_BYTES, Steering
 
 JSON, NUMBERS = "application/json", "application/octet-stream"
 _THREADS = 2
+_STEERING_THREADS = 8
 
 Ask = Callable[[Request], Awaitable[Response]]
 
@@ -40,14 +44,18 @@ class BoardApp:
     Args:
         shelf: the runs.
         page: path -> file of the built page.
+        steering: steers runs; None if pages may only read.
     """
 
-    def __init__(self, shelf: Shelf, page: dict[str, PageFile]) -> None:
-        self._shelf, self._page = shelf, page
+    def __init__(
+        self, shelf: Shelf, page: dict[str, PageFile], steering: Steering | None = None
+    ) -> None:
+        self._shelf, self._page, self._steering = shelf, page, steering
         self._cache = SeriesCache()
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._sparks = Sparklines(self._cache)
         self.numbers = CurveQuestions(shelf, self._cache)
+        self._steering_limiter = trio.CapacityLimiter(_STEERING_THREADS)
         self.live = Live(shelf, self._cache)
         routes = {
             "/api/table": self._table,
@@ -56,11 +64,13 @@ class BoardApp:
             "/api/metrics": self._metrics,
             "/api/columns": self._columns,
             "/api/sparklines": self._sparklines,
+            "/api/steering": self._offer,
         }
         numbers = {"/api/curves": self.numbers.curves, "/api/bands": self.numbers.bands}
         self.starlette = Starlette(
             routes=[
                 Route("/api/live", self._live),
+                Route("/api/steer/{key}", self._steer, methods=["POST"]),
                 *(Route(path, self._answering(ask)) for path, ask in routes.items()),
                 *(Route(path, self._answering(ask, NUMBERS)) for path, ask in numbers.items()),
                 Route("/{path:path}", self._file),
@@ -73,12 +83,8 @@ class BoardApp:
         async def answer(request: Request) -> Response:
             try:
                 body = await trio.to_thread.run_sync(ask, request, limiter=self._limiter)
-            except UnknownRunError as error:
-                return _problem(404, error)
-            except UsageError as error:
-                return _problem(400, error)
             except (NightbusError, OSError) as error:
-                return _problem(409, error)
+                return _problem(_status_of(error), error)
             return Response(body, media_type=media_type)
 
         return answer
@@ -102,6 +108,9 @@ class BoardApp:
 
     def _names(self, request: Request) -> bytes:
         return msgspec.json.encode(names_answer(self._shelf.table()))
+
+    def _offer(self, request: Request) -> bytes:
+        return msgspec.json.encode(None if self._steering is None else self._steering.offer())
 
     def _metrics(self, request: Request) -> bytes:
         runs = [self._shelf.run(key) for key in keys_of(request)]
@@ -135,10 +144,39 @@ class BoardApp:
             return _problem(400, error)
         return StreamingResponse(self.live.events(keys), media_type="text/event-stream")
 
+    async def _steer(self, request: Request) -> Response:
+        """Pass on a wish; the run may take its time, so it does not hold up what others ask."""
+        steering = self._steering
+        assert steering is not None  # the guard passes on none
+        body = b""
+        async with aclosing(request.stream()) as parts:
+            async for part in parts:
+                body += part
+                if len(body) > MAX_BODY_BYTES:
+                    said = f"the wish is longer than {MAX_BODY_BYTES} bytes"
+                    return _problem(413, UsageError(said))
+
+        def pass_on() -> dict[str, Any]:
+            return steering.pass_on(self._shelf.run(request.path_params["key"]), body)
+
+        try:
+            answer = await trio.to_thread.run_sync(
+                pass_on, limiter=self._steering_limiter, abandon_on_cancel=True
+            )
+        except (NightbusError, OSError) as error:
+            return _problem(_status_of(error), error)
+        return Response(msgspec.json.encode(answer), media_type="application/json")
+
     async def _file(self, request: Request) -> Response:
         if (file := self._page.get(request.url.path)) is None:
             return Response("there is nothing here", 404, media_type="text/plain")
         return Response(file.content, media_type=file.media_type)
+
+
+def _status_of(error: Exception) -> int:
+    if isinstance(error, UnknownRunError):
+        return 404
+    return 400 if isinstance(error, UsageError) else 409
 
 
 def _problem(status: int, error: Exception) -> Response:

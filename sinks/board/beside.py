@@ -30,6 +30,7 @@ class Order(msgspec.Struct, frozen=True):
         host: the address or name that it listens on.
         token: what has to be sent with each question.
         stays: go on when the training process has ended.
+        steers: pages may steer runs.
     """
 
     root: str
@@ -38,6 +39,7 @@ class Order(msgspec.Struct, frozen=True):
     host: str
     token: str
     stays: bool
+    steers: bool
 
 
 async def _serve(order: Order) -> None:
@@ -52,7 +54,8 @@ async def _serve(order: Order) -> None:
     with socket.socket(fileno=order.fd) as listener:
         shelf = Shelf(Path(order.root))
         files = page_files(Path(order.page))
-        await serve(shelf, files, listener, order.host, order.token, until_stopped)
+        where = (shelf, files, listener, order.host, order.token)
+        await serve(*where, until_stopped, order.steers)
 
 
 if __name__ == "__main__":

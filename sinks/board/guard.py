@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .address import is_loopback
 
 API = "/api/"
+STEER = "/api/steer/"
+STEERING_HEADER = b"nightbus-steering"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -38,10 +40,13 @@ class Guard:
         app: what is guarded.
         token: what has to be sent with every question.
         host: the address or name that is listened on.
+        steering: what has to be sent with every wish to steer a run, besides the token; empty to
+            refuse all of them.
     """
 
-    def __init__(self, app: ASGIApp, token: str, host: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, host: str, steering: str = "") -> None:
         self._app = app
+        self._steering = steering
         self._token = f"Bearer {token}".encode()
         self._takes_addresses = not is_loopback(host)
         self._names = _LOOPBACK | {host.lower()}
@@ -67,9 +72,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        if scope["method"] not in ("GET", "HEAD"):
-            said = "the board is only for reading: GET and HEAD"
-            return PlainTextResponse(said, 405, {"Allow": "GET, HEAD"})
+        steers = bool(self._steering) and scope["path"].startswith(STEER)
+        allowed = ("POST",) if steers else ("GET", "HEAD")
+        if scope["method"] not in allowed:
+            said = f"only {' and '.join(allowed)} can be asked for here"
+            return PlainTextResponse(said, 405, {"Allow": ", ".join(allowed)})
         hosts = _all_of(headers, b"host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return PlainTextResponse("the board is not known by the name that was asked for", 403)
@@ -83,6 +90,19 @@ class Guard:
         if len(given) != 1 or not secrets.compare_digest(given[0].encode(), self._token):
             said = "open the address that nightbus board has printed: it has the token"
             return PlainTextResponse(said, 401)
+        return self._refusal_to_steer(headers) if steers else None
+
+    def _refusal_to_steer(self, headers: list[tuple[bytes, bytes]]) -> PlainTextResponse | None:
+        """Refuse what the board's own page does not send, though it has the token."""
+        if len(_all_of(headers, b"origin")) != 1:  # where it leads is checked for all
+            return PlainTextResponse("a run is steered from the board's own page", 403)
+        if _all_of(headers, b"content-type") != ["application/json"]:
+            return PlainTextResponse("expected Content-Type: application/json", 415)
+        given = _all_of(headers, STEERING_HEADER)
+        if len(given) != 1 or not secrets.compare_digest(
+            given[0].encode(), self._steering.encode()
+        ):
+            return PlainTextResponse("the board was started again: load the page again", 403)
         return None
 
     def _is_ours(self, host: str) -> bool:

@@ -29,12 +29,14 @@ class Wanted(NamedTuple):
         host: the address or name to listen on.
         port: 0 for any free one; the usual one if None, or any if that is in use.
         stays: it goes on when this process has ended.
+        steers: pages may steer runs.
     """
 
     root: Path
     host: str
     port: int | None
     stays: bool
+    steers: bool
 
 
 class BoardProcess:
@@ -80,6 +82,7 @@ class BoardProcess:
                 "host": wanted.host,
                 "token": token,
                 "stays": wanted.stays,
+                "steers": wanted.steers,
             }
             self._say(msgspec.json.encode(order) + b"\n")
         threading.Thread(target=self._wait, args=(errors,), name="board", daemon=True).start()

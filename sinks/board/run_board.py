@@ -30,6 +30,8 @@ class Board(Sink):
         port: listen on this port; 0 for any free one. By default 7979, or any if that is in use.
         host: listen on another address than this machine's own; what is sent is not encrypted.
         stays: go on when this process has ended, until it is stopped as it says when it begins.
+        steer: let the page stop, pause and resume runs, have them validate and save, and send them
+            commands.
 
     Raises:
         MissingPackageError: a package of the extra is missing.
@@ -40,10 +42,17 @@ class Board(Sink):
     events: tuple[type[Event], ...] = ()
     why_not_replayed = "it reads recorded runs itself: nightbus board"
 
-    def __init__(self, port: int | None = None, host: str = HOST, *, stays: bool = False) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        host: str = HOST,
+        *,
+        stays: bool = False,
+        steer: bool = False,
+    ) -> None:
         refuse_missing_packages("Board")
         page_files()
-        self._port, self._host, self._stays = port, host, stays
+        self._port, self._host, self._stays, self._steers = port, host, stays, steer
         self._process: BoardProcess | None = None
 
     @property
@@ -67,7 +76,8 @@ class Board(Sink):
         return False
 
     def open(self, resumed: bool) -> None:
-        wanted = Wanted(self.run_path.parent.resolve(), self._host, self._port, self._stays)
+        root = self.run_path.parent.resolve()
+        wanted = Wanted(root, self._host, self._port, self._stays, self._steers)
         with _lock:
             process = _processes.get(wanted)
             if process is None or not process.is_there:

@@ -17,7 +17,11 @@ _GRACE_S = 0.2  # for answers under way, once it is stopped
 
 
 def serve_board(
-    shelf: Shelf, announce: Callable[[str], None], host: str = HOST, port: int | None = None
+    shelf: Shelf,
+    announce: Callable[[str], None],
+    host: str = HOST,
+    port: int | None = None,
+    steers: bool = False,
 ) -> None:
     """Serve the board until SIGINT or SIGTERM.
 
@@ -26,6 +30,7 @@ def serve_board(
         announce: is called with the address once it can be opened.
         host: the address or name to listen on.
         port: 0 for any free one; the usual one if not given, or any if that is in use.
+        steers: pages may steer runs.
 
     Raises:
         MissingPackageError: a package of the extra ``board`` is missing.
@@ -36,7 +41,7 @@ def serve_board(
     files = page_files()
     shelf.table()
     listener = listening(host, port)
-    trio.run(_serve, shelf, files, listener, host, announce)
+    trio.run(_serve, shelf, files, listener, host, announce, steers)
 
 
 async def _serve(
@@ -45,6 +50,7 @@ async def _serve(
     listener: socket.socket,
     host: str,
     announce: Callable[[str], None],
+    steers: bool,
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
 
@@ -54,7 +60,7 @@ async def _serve(
 
         token = new_token()
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve, shelf, files, listener, host, token, until_stopped)
+            await nursery.start(serve, shelf, files, listener, host, token, until_stopped, steers)
             announce(address_of(listener, host, token))
 
 
@@ -65,6 +71,7 @@ async def serve(
     host: str,
     token: str,
     until_stopped: Callable[[], Any],
+    steers: bool = False,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the board on a socket.
@@ -76,6 +83,7 @@ async def serve(
         host: the address or name that was asked for.
         token: what has to be sent with each question.
         until_stopped: returns when it is to stop.
+        steers: pages may steer runs.
         task_status: is told when it serves.
     """
     from hypercorn.config import Config
@@ -83,8 +91,10 @@ async def serve(
 
     from .app import BoardApp
     from .guard import Guard
+    from .steering import Steering
 
-    app = BoardApp(shelf, files)
+    steering = Steering() if steers else None
+    app = BoardApp(shelf, files, steering)
     config = Config()
     config.bind = [f"fd://{listener.dup().detach()}"]
     config.include_server_header = False
@@ -92,7 +102,7 @@ async def serve(
     config.errorlog = logging.getLogger("nightbus.board")
     config.accesslog = None
 
-    guarded = cast("Any", Guard(app.starlette, token, host))
+    guarded = cast("Any", Guard(app.starlette, token, host, steering.token if steering else ""))
     async with trio.open_nursery() as nursery:
 
         async def listen(task_status: trio.TaskStatus[list[str]]) -> None:

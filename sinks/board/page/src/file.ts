@@ -14,6 +14,7 @@ import {
   type RunAbout,
   type Source,
   type Spark,
+  type SteerAnswer,
   type Table,
   type TableGroup,
   type TableQuestion,
@@ -156,6 +157,14 @@ export class InFile implements Source {
         isRead: true, problem: "", marks: [],
       };
     }));
+  }
+
+  async offer(): Promise<null> {
+    return null;
+  }
+
+  async steer(): Promise<SteerAnswer> {
+    throw new Problem("a file cannot steer a run", 0);
   }
 
   listen(): () => void {

@@ -1,12 +1,13 @@
 // One run: what it said of itself, and what it recorded.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { cell, duration, moment, number, size } from "./format";
 import { Ending } from "./runs";
 import type { Named, RunAbout, Source } from "./source";
+import { Steer } from "./steer";
 
-const REFRESH_MS = 2000;
+const REFRESH_MS = 1000;
 
 export function Run({ source, open, version, close }: {
   source: Source;
@@ -16,32 +17,45 @@ export function Run({ source, open, version, close }: {
 }) {
   const [about, setAbout] = useState<RunAbout | null>(null);
   const [problem, setProblem] = useState("");
-  const [count, setCount] = useState(0);
+  const newest = useRef(version);
+  newest.current = version;
+  // A run that goes on changes more often than it is asked about: each answer is waited for.
   useEffect(() => {
     let isOver = false;
+    let timer = 0;
+    let asked = "";
     const ask = (): void => {
+      asked = newest.current;
       source.run(open).then(
         (found) => {
           if (isOver) return;
           setAbout(found);
           setProblem("");
-          if (!found.are_all_checkpoints) timer = window.setTimeout(ask, REFRESH_MS / 4);
+          if (found.are_all_checkpoints) look();
+          else timer = window.setTimeout(ask, REFRESH_MS / 4);
         },
-        (error: Error) => !isOver && setProblem(error.message),
+        (error: Error) => {
+          if (isOver) return;
+          setProblem(error.message);
+          look();
+        },
       );
     };
-    let timer = window.setTimeout(ask, about?.key === open && count ? REFRESH_MS : 0);
-    setCount(1);
+    const look = (): void => {
+      timer = window.setTimeout(() => (newest.current === asked ? look() : ask()), REFRESH_MS);
+    };
+    ask();
     return () => {
       isOver = true;
       clearTimeout(timer);
     };
-  }, [open, version]);
+  }, [open]);
 
   return (
     <section class="run" aria-label="one run">
       <div class="tools"><button onClick={close}>← all runs</button></div>
       {problem && <p class="wrong" role="alert">{problem}</p>}
+      {source.isLive && about?.key === open && about.ending === "running" && <Steer source={source} open={open} />}
       {about?.key === open ? <About about={about} /> : !problem && <p class="empty">…</p>}
     </section>
   );

@@ -6,13 +6,16 @@ import {
   type Curve,
   type CurvesQuestion,
   type Names,
+  type Offer,
   Problem,
   type RunAbout,
   type Source,
   type Spark,
+  type SteerAnswer,
   type Table,
   type TableQuestion,
   type Told,
+  type Wish,
 } from "./source";
 
 const RECONNECT_MS = 1000;
@@ -37,13 +40,13 @@ export class Server implements Source {
 
   constructor(private readonly token: string) {}
 
-  private async ask(path: string, asked: Asked = [], signal?: AbortSignal): Promise<Response> {
+  private async ask(path: string, asked: Asked = [], more: RequestInit = {}): Promise<Response> {
     const query = new URLSearchParams(asked.map(([name, value]) => [name, String(value)]));
     let answer: Response;
     try {
       answer = await fetch(`/api/${path}?${query}`, {
-        headers: { Authorization: `Bearer ${this.token}` },
-        ...(signal ? { signal } : {}),
+        ...more,
+        headers: { Authorization: `Bearer ${this.token}`, ...more.headers },
       });
     } catch {
       throw new Problem("the board does not answer; is it still running?", 0);
@@ -114,13 +117,26 @@ export class Server implements Source {
     return ((await (await this.ask("sparklines", asked)).json()) as { runs: Record<string, Spark> }).runs;
   }
 
+  async offer(): Promise<Offer | null> {
+    return (await this.ask("steering")).json() as Promise<Offer | null>;
+  }
+
+  async steer(key: string, wish: Wish, token: string): Promise<SteerAnswer> {
+    const answer = await this.ask(`steer/${encodeURIComponent(key)}`, [], {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "Nightbus-Steering": token },
+      body: JSON.stringify(wish),
+    });
+    return answer.json() as Promise<SteerAnswer>;
+  }
+
   listen(keys: string[], told: (what: Told | null) => void): () => void {
     const control = new AbortController();
     const asked = keys.map((key): [string, string] => ["run", key]);
     const follow = async (): Promise<void> => {
       while (!control.signal.aborted) {
         try {
-          const answer = await this.ask("live", asked, control.signal);
+          const answer = await this.ask("live", asked, { signal: control.signal });
           if (answer.body) await eachEvent(answer.body, (what) => told(what));
         } catch {
           // Said below; it is tried again.

@@ -138,6 +138,26 @@ export interface Told {
   runs: Record<string, [number, string]>;
 }
 
+/** What a page may ask of runs that go on, and what it has to send with each wish. */
+export interface Offer {
+  token: string;
+  verbs: string[];
+}
+
+export interface Wish {
+  verb?: string;
+  reason?: string;
+  command?: string;
+  to?: string;
+  fields?: Record<string, unknown>;
+}
+
+export interface SteerAnswer {
+  kind: string;
+  said: string;
+  status: { epoch: number; step: number; paused: boolean; stopping: boolean } | null;
+}
+
 export interface Source {
   readonly isLive: boolean;
   table(question: TableQuestion): Promise<Table>;
@@ -148,6 +168,9 @@ export interface Source {
   bands(question: BandsQuestion): Promise<Curve[]>;
   columns(names: string[], where: string, keys: string[]): Promise<Columns>;
   sparklines(metric: string, keys: string[]): Promise<Record<string, Spark>>;
+  /** What may be asked of runs; null where pages only read. */
+  offer(): Promise<Offer | null>;
+  steer(key: string, wish: Wish, token: string): Promise<SteerAnswer>;
   /** Listen until the returned function is called; told(null) when the connection is lost. */
   listen(keys: string[], told: (what: Told | null) => void): () => void;
 }
