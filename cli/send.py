@@ -141,8 +141,8 @@ def _send(options: argparse.Namespace) -> int:
     elif request.verb == STATUS:
         sys.stdout.write(_status_text(answer.status, known))
     elif request.command:
-        reply = "\n".join(plain(line) for line in outcome_of(request, answer).splitlines())
-        print(f"{plain(what)}: {reply}{_now(answer.status)}")
+        said = "\n".join(plain(line) for line in outcome_of(request, answer).splitlines())
+        print(f"{plain(what)}: {said}{_now(answer.status)}")
     else:
         print(plain(f"{what}: {one_line(outcome_of(request, answer))}{_now(answer.status)}"))
     return OK if answer.kind == "done" else ERROR
