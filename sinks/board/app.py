@@ -24,6 +24,7 @@ from .asked import keys_of, whole_of
 from .columns import MAX_NAMES, columns_answer
 from .curves import CurveQuestions
 from .live import Live
+from .media import MediaQuestions
 from .page_files import PageFile
 from .plain_values import plain
 from .series_cache import SLICE_S, SeriesCache
@@ -36,6 +37,7 @@ _THREADS = 2
 _STEERING_THREADS = 8
 
 Ask = Callable[[Request], Awaitable[Response]]
+Question = Callable[[Request], bytes | Response]
 
 
 class BoardApp:
@@ -57,7 +59,7 @@ class BoardApp:
         self.numbers = CurveQuestions(shelf, self._cache)
         self._steering_limiter = trio.CapacityLimiter(_STEERING_THREADS)
         self.live = Live(shelf, self._cache)
-        routes = {
+        routes: dict[str, Question] = {
             "/api/table": self._table,
             "/api/names": self._names,
             "/api/run/{key}": self._run,
@@ -65,6 +67,12 @@ class BoardApp:
             "/api/columns": self._columns,
             "/api/sparklines": self._sparklines,
             "/api/steering": self._offer,
+        }
+        media = MediaQuestions(shelf, self._cache)
+        routes |= {
+            "/api/media": media.index,
+            "/api/medium/{key}": media.medium,
+            "/api/histograms/{key}": media.histograms,
         }
         numbers = {"/api/curves": self.numbers.curves, "/api/bands": self.numbers.bands}
         self.starlette = Starlette(
@@ -77,15 +85,17 @@ class BoardApp:
             ]
         )
 
-    def _answering(self, ask: Callable[[Request], bytes], media_type: str = JSON) -> Ask:
+    def _answering(self, ask: Question, media_type: str = JSON) -> Ask:
         """Return a route that answers in a thread, and says what is wrong with a question."""
 
         async def answer(request: Request) -> Response:
             try:
-                body = await trio.to_thread.run_sync(ask, request, limiter=self._limiter)
+                found = await trio.to_thread.run_sync(ask, request, limiter=self._limiter)
             except (NightbusError, OSError) as error:
                 return _problem(_status_of(error), error)
-            return Response(body, media_type=media_type)
+            if isinstance(found, Response):
+                return found
+            return Response(found, media_type=media_type)
 
         return answer
 

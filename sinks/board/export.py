@@ -2,20 +2,26 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from ...bus.errors import UsageError
+from ...bus.errors import NightbusError, UsageError
+from ...bus.events import Media
+from ...bus.runs.run_folder import RunFolder
 from ...bus.runs.run_summary import RunSummary
 from .answers import UNREADABLE, names_answer, open_folder, run_answer, table_answer
+from .media import evenly, named, picture_type, read_medium, shown
 from .page_files import PageFile, page_files
 from .plain_values import plain
-from .series_cache import RunSeries
+from .series_cache import Medium, RunSeries
 from .shelf import Shelf, key_of
 
 MAX_RUNS = 200
 MAX_METRICS = 200  # of a run
+MAX_MEDIA = 12  # of a name; of histograms, three times as many
+MAX_MEDIA_BYTES = 20 << 20  # of a file
 STRETCHES = 150  # of a curve, of about 4 points each
 
 
@@ -38,17 +44,45 @@ def exported(shelf: Shelf, files: dict[str, PageFile] | None = None) -> bytes:
         )
     names = names_answer(table)
     every = list(dict.fromkeys(name for kind in names.values() for name in kind))
+    room = _Room(MAX_MEDIA_BYTES)
     data = {
         "root": plain(str(shelf.root)),
         "names": names,
         "default": table_answer(table, rows=range(0))["columns"],
         "table": table_answer(table, columns=every),
-        "runs": {key_of(run): _run(run) for run in table.runs.summaries},
+        "runs": {key_of(run): _run(run, room) for run in table.runs.summaries},
     }
+    data["cut"] = room.said
     return _page(files, msgspec.json.encode(data))
 
 
-def _run(run: RunSummary) -> dict[str, Any]:
+class _Room:
+    """What a file has room for, and what is said of what was left out."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self.has_left_out = False
+
+    @property
+    def said(self) -> str:
+        """What was left out, for readers of the file; empty if nothing was."""
+        if not self.has_left_out:
+            return ""
+        return (
+            f"This file has at most {MAX_MEDIA} images of a name and run, histograms and the like "
+            f"too, evenly chosen, and {MAX_MEDIA_BYTES >> 20} MB of them in all: not every one "
+            "that was recorded."
+        )
+
+    def takes(self, size: int) -> bool:
+        """Return whether something goes in, which is counted then."""
+        is_taken = size <= self._left
+        self._left -= size if is_taken else 0
+        self.has_left_out |= not is_taken
+        return is_taken
+
+
+def _run(run: RunSummary, room: _Room) -> dict[str, Any]:
     """Return all that the file has of one run; of one that cannot be read, why."""
     try:
         folder = open_folder(run)
@@ -60,12 +94,42 @@ def _run(run: RunSummary) -> dict[str, Any]:
             "about": run_answer(run, folder, series),
             "began_s": series.began_s,
             "marks": list(series.marks),
+            "media": [
+                each
+                for name, items in series.media.items()
+                if (each := _media(folder, name, items, room)) is not None
+            ],
             "curves": {
                 plain(name): _curve(series, name) for name in list(series.series)[:MAX_METRICS]
             },
         }
     except UNREADABLE as error:
         return {"problem": plain(str(error))}
+
+
+def _media(
+    folder: RunFolder, name: str, items: Sequence[Medium], room: _Room
+) -> dict[str, Any] | None:
+    """Return the media of one name: where each is, and each as the page is answered it."""
+    most = MAX_MEDIA * (3 if items[0].kind == "histogram" else 1)
+    room.has_left_out |= len(items) > most
+    kept, found = [], []
+    for item in evenly(items, most):
+        try:
+            one = _medium(read_medium(folder, item.position))
+        except (NightbusError, OSError) as error:
+            one = {"problem": plain(str(error))}
+        if room.takes(len(msgspec.json.encode(one))):
+            kept.append(item)
+            found.append(one)
+    return {**named(name, kept), "items": found} if kept else None
+
+
+def _medium(event: Media) -> dict[str, Any]:
+    if event.kind not in ("image", "figure"):
+        return shown(event)
+    kind = picture_type(event.data)
+    return {"picture": f"data:{kind};base64,{base64.b64encode(event.data).decode()}"}
 
 
 def _curve(series: RunSeries, name: str) -> list[list[Any]]:

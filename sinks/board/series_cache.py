@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ...bus.errors import LogError
-from ...bus.events import CheckpointSaved, Fault, Put, RunStarted
+from ...bus.events import CheckpointSaved, Fault, Media, Put, RunStarted
 from ...bus.inspection.plots import smoothed
 from ...bus.log.codec import DecodedEvent
 from ...bus.runs.cursor import BEGINNING, Position, RunReader
@@ -27,6 +27,8 @@ MAX_SERIES = 2_000  # of a run
 MAX_CHECKPOINTS = 1_000  # of a run: the last ones
 MAX_MARKS = 100  # of a run: the first ones
 MAX_PLACES = 4_096  # of a log
+MAX_MEDIA = 500  # of a run
+MAX_OF_A_NAME = 500  # media; then every second stays
 _FOLDED = 16  # points, of which about 4 stay
 _STEP, _EPOCH, _TIME, _VALUE = range(4)
 _clock = count(1)
@@ -41,6 +43,22 @@ class Mark(NamedTuple):
     """
 
     kind: str
+    step: int
+    epoch: int
+    time_s: float
+
+
+class Medium(NamedTuple):
+    """Where an image, figure, histogram, text or table is recorded.
+
+    Attributes:
+        kind: which of these.
+        position: of its event.
+        step, epoch, time_s: when.
+    """
+
+    kind: str
+    position: Position
     step: int
     epoch: int
     time_s: float
@@ -195,6 +213,7 @@ class RunSeries:
         series: by metric, without superseded values; the first MAX_SERIES.
         checkpoints: the last that were saved.
         marks: where attempts went on, and exceptions; the first MAX_MARKS.
+        media: by name, the first MAX_MEDIA names; of each evenly many.
         attempts: numbers of the attempts that were read.
         values: number of values of all metrics.
         is_read: all was read that the log had.
@@ -212,6 +231,7 @@ class RunSeries:
         self.series: dict[str, Series] = {}
         self.checkpoints: list[CheckpointSaved] = []
         self.marks: list[Mark] = []
+        self.media: dict[str, list[Medium]] = {}
         self.values = 0
         self.is_read = False
         self.problem = ""
@@ -257,7 +277,7 @@ class RunSeries:
             before = reader.position
             self._note_place(before)
             events = reader.read("none")
-            self._take(events)
+            self._take(events, reader.position.attempt)
             if not events and reader.position == before:
                 self.is_read, self.problem = True, ""
                 break
@@ -296,7 +316,7 @@ class RunSeries:
         """When the run began, in ns since 1970."""
         return self._began_ns
 
-    def _take(self, events: list[DecodedEvent]) -> None:
+    def _take(self, events: list[DecodedEvent], attempt: int) -> None:
         fresh: dict[str, list[tuple[float, float, float, float]]] = {}
         for event in events:
             if type(event) is Put:
@@ -316,6 +336,8 @@ class RunSeries:
             elif type(event) is CheckpointSaved:
                 self.checkpoints.append(event)
                 del self.checkpoints[:-MAX_CHECKPOINTS]
+            elif type(event) is Media:
+                self._note_medium(event, attempt)
             elif type(event) is Fault:
                 time_s = (event.time_ns + self._offset_ns) / 1e9
                 self._mark(Mark("fault", event.step, event.epoch, time_s))
@@ -327,6 +349,17 @@ class RunSeries:
             series.add(rows)
             self.values += len(rows)
             self._last = rows[-1][:3]
+
+    def _note_medium(self, event: Media, attempt: int) -> None:
+        if event.name not in self.media and len(self.media) >= MAX_MEDIA:
+            return
+        its = self.media.setdefault(event.name, [])
+        time_s = (event.time_ns + self._offset_ns) / 1e9
+        where = (event.step, event.epoch, time_s)
+        its.append(Medium(event.kind, Position(attempt, event.seq), *where))
+        self.values += 1
+        if len(its) > MAX_OF_A_NAME:
+            del its[1:-1:2]
 
     def _mark(self, mark: Mark) -> None:
         if len(self.marks) < MAX_MARKS:

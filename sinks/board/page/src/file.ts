@@ -8,6 +8,12 @@ import {
   type Columns,
   type Curve,
   type CurvesQuestion,
+  type Histogram,
+  type Histograms,
+  type MediaOfName,
+  type MediaOfRun,
+  type MediaPlace,
+  type Medium,
   type Names,
   Problem,
   type Row,
@@ -28,6 +34,7 @@ interface FileRun {
   about?: RunAbout;
   began_s?: number;
   curves?: Record<string, Values>;
+  media?: (MediaOfName & { items: (Medium | { problem: string })[] })[];
   marks?: [kind: string, step: number, epoch: number, time: number][];
 }
 
@@ -37,12 +44,17 @@ export interface FileData {
   default: string[];
   table: Table;
   runs: Record<string, FileRun>;
+  /** What was left out of the file; empty if nothing was. */
+  cut: string;
 }
 
 export class InFile implements Source {
   readonly isLive = false;
+  readonly note: string;
 
-  constructor(private readonly data: FileData) {}
+  constructor(private readonly data: FileData) {
+    this.note = data.cut;
+  }
 
   /** The filter is a text here: the rows in which it appears. */
   async table(question: TableQuestion): Promise<Table> {
@@ -100,6 +112,29 @@ export class InFile implements Source {
       ids: rows.map((row) => row.id),
       columns: numbers.map((at) => rows.map((row) => row.cells[at] ?? null)),
     };
+  }
+
+  async media(keys: string[]): Promise<Record<string, MediaOfRun>> {
+    return Object.fromEntries(keys.map((key) => {
+      const run = this.data.runs[key];
+      return [key, { is_read: true, problem: run?.problem ?? "", names: run?.media ?? [] }];
+    }));
+  }
+
+  async medium(key: string, [attempt, seq]: MediaPlace): Promise<Medium> {
+    for (const { places, items } of this.data.runs[key]?.media ?? []) {
+      const found = items[places.findIndex((place) => place[0] === attempt && place[1] === seq)];
+      if (!found) continue;
+      if ("problem" in found && found.problem) throw new Problem(found.problem, 409);
+      return found as Medium;
+    }
+    throw new Problem("this file does not have it", 404);
+  }
+
+  async histograms(key: string, name: string): Promise<Histograms> {
+    const its = this.data.runs[key]?.media?.find((each) => each.name === name)?.items ?? [];
+    const histograms = its.filter((each): each is Histogram => "edges" in each);
+    return { all: histograms.length, is_read: true, histograms };
   }
 
   async sparklines(metric: string, keys: string[]): Promise<Record<string, Spark>> {

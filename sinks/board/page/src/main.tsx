@@ -6,12 +6,13 @@ import "uplot/dist/uPlot.min.css";
 import { isDark } from "./colours";
 import { Curves } from "./curves";
 import { type FileData, InFile } from "./file";
+import { Media } from "./media";
 import { namesOf, useColumns, usePainting } from "./painting";
 import { Run } from "./run";
 import { Runs } from "./runs";
 import { Server } from "./server";
 import { Problem, type Source, type Table, type Told } from "./source";
-import { takeToken, useAddress } from "./state";
+import { takeToken, useAddress, type View, VIEWS } from "./state";
 import "./style.css";
 
 const MOST_DRAWN = 50;
@@ -80,7 +81,7 @@ function Board({ source }: { source: Source }) {
   };
   const versions = Object.fromEntries(Object.entries(told.runs).map(([key, what]) => [key, what.join()]));
   const live = Object.values(told.runs).filter(([, ending]) => ending === "running").length;
-  const show = (view: "runs" | "curves"): void => change({ view, open: "" });
+  const show = (view: View): void => change({ view, open: "" }, true);
 
   if (problem) return <Stopped problem={problem} />;
   return (
@@ -88,11 +89,12 @@ function Board({ source }: { source: Source }) {
       <header>
         <h1>nightbus <span class="root" title={root}>{root}</span></h1>
         <nav aria-label="views">
-          <button aria-pressed={!state.open && state.view === "runs"} onClick={() => show("runs")}>runs</button>
-          <button aria-pressed={!state.open && state.view === "curves"} onClick={() => show("curves")}>curves</button>
+          {VIEWS.map((view) => (
+            <button key={view} class={`to-${view}`} aria-pressed={!state.open && state.view === view} onClick={() => show(view)}>{view}</button>
+          ))}
         </nav>
         <span class={isLost ? "status lost" : "status"} role="status">
-          {!source.isLive ? "recorded" : isLost ? "not connected: is the board still running?"
+          {!source.isLive ? (source.note || "recorded") : isLost ? "not connected: is the board still running?"
             : live ? `live: ${live} ${live === 1 ? "run goes" : "runs go"} on` : "live"}
         </span>
       </header>
@@ -100,6 +102,8 @@ function Board({ source }: { source: Source }) {
         <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={told.table} learnt={learnt} />
         {state.open
           ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} close={() => change({ open: "" }, true)} />
+          : state.view === "media"
+          ? <Media source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} />
           : <Curves source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} table={told.table} />}
       </main>
     </div>

@@ -5,6 +5,10 @@ import {
   type Columns,
   type Curve,
   type CurvesQuestion,
+  type Histograms,
+  type MediaOfRun,
+  type MediaPlace,
+  type Medium,
   type Names,
   type Offer,
   Problem,
@@ -37,6 +41,7 @@ interface Entry {
 
 export class Server implements Source {
   readonly isLive = true;
+  readonly note = "";
 
   constructor(private readonly token: string) {}
 
@@ -111,6 +116,21 @@ export class Server implements Source {
     return (await this.ask("columns", asked)).json() as Promise<Columns>;
   }
 
+  async media(keys: string[]): Promise<Record<string, MediaOfRun>> {
+    const asked = keys.map((key): [string, string] => ["run", key]);
+    return ((await (await this.ask("media", asked)).json()) as { runs: Record<string, MediaOfRun> }).runs;
+  }
+
+  async medium(key: string, [attempt, seq]: MediaPlace): Promise<Medium> {
+    const answer = await this.ask(`medium/${encodeURIComponent(key)}`, [["attempt", attempt], ["seq", seq]]);
+    if (!answer.headers.get("content-type")?.startsWith("image/")) return answer.json() as Promise<Medium>;
+    return { picture: await inItself(await answer.blob()) };
+  }
+
+  async histograms(key: string, name: string): Promise<Histograms> {
+    return (await this.ask(`histograms/${encodeURIComponent(key)}`, [["name", name]])).json() as Promise<Histograms>;
+  }
+
   async sparklines(metric: string, keys: string[]): Promise<Record<string, Spark>> {
     const asked: Asked = [["metric", metric]];
     for (const key of keys) asked.push(["run", key]);
@@ -149,6 +169,16 @@ export class Server implements Source {
     void follow();
     return () => control.abort();
   }
+}
+
+/** A picture as an address that holds all of it: an img cannot send the token. */
+function inItself(picture: Blob): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result as string);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(picture);
+  });
 }
 
 function numbers(question: Omit<CurvesQuestion, "keys">): Asked {

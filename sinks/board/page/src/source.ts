@@ -47,6 +47,46 @@ export interface Spark {
   y: (number | null)[];
 }
 
+export type MediaKind = "image" | "figure" | "histogram" | "text" | "table";
+export type MediaPlace = [attempt: number, seq: number];
+
+/** The media of one name of a run: when each was put, and where it is recorded. */
+export interface MediaOfName {
+  name: string;
+  kind: MediaKind;
+  steps: number[];
+  epochs: number[];
+  times: number[];
+  places: MediaPlace[];
+}
+
+export interface MediaOfRun {
+  is_read: boolean;
+  problem: string;
+  names: MediaOfName[];
+}
+
+export interface Histogram {
+  step: number;
+  epoch: number;
+  edges: number[];
+  counts: number[];
+  problem: string;
+}
+
+export interface Histograms {
+  all: number;
+  is_read: boolean;
+  histograms: Histogram[];
+}
+
+/** One medium: the address of a picture, which is all in itself, or plain data. */
+export type Medium =
+  | { picture: string }
+  | { text: string; length: number }
+  | { columns: string[]; rows: Cell[][]; length: number; width: number }
+  | Histogram;
+
 export interface TableQuestion {
   group: string;
   where: string;
@@ -160,6 +200,8 @@ export interface SteerAnswer {
 
 export interface Source {
   readonly isLive: boolean;
+  /** What readers have to know of where it comes from; empty if nothing. */
+  readonly note: string;
   table(question: TableQuestion): Promise<Table>;
   names(): Promise<Names>;
   run(key: string): Promise<RunAbout>;
@@ -167,6 +209,9 @@ export interface Source {
   curves(question: CurvesQuestion): Promise<Curve[]>;
   bands(question: BandsQuestion): Promise<Curve[]>;
   columns(names: string[], where: string, keys: string[]): Promise<Columns>;
+  media(keys: string[]): Promise<Record<string, MediaOfRun>>;
+  medium(key: string, place: MediaPlace): Promise<Medium>;
+  histograms(key: string, name: string): Promise<Histograms>;
   sparklines(metric: string, keys: string[]): Promise<Record<string, Spark>>;
   /** What may be asked of runs; null where pages only read. */
   offer(): Promise<Offer | null>;

@@ -22,11 +22,18 @@ export interface State {
   group: string;
   /** The runs of a group are drawn each by itself. */
   isEach: boolean;
+  /** The step whose media are shown; null for the last. */
+  at: number | null;
+  histograms: HistogramView;
 }
+
+export type HistogramView = (typeof HISTOGRAM_VIEWS)[number];
+
+export const HISTOGRAM_VIEWS = ["ridge", "heat map", "bars"] as const;
 
 export type View = (typeof VIEWS)[number];
 
-export const VIEWS = ["runs", "curves"] as const;
+export const VIEWS = ["runs", "curves", "media"] as const;
 
 const AXES: XAxis[] = ["step", "epoch", "time", "wall"];
 const TOKEN = "nightbus-board-token";
@@ -50,6 +57,8 @@ function read(): State {
     colour: said.get("colour") ?? "",
     group: said.get("group") ?? "",
     isEach: said.get("each") === "1",
+    at: Number(said.get("at") ?? NaN) >= 0 ? Number(said.get("at")) : null,
+    histograms: HISTOGRAM_VIEWS.find((view) => view === said.get("histograms")) ?? "ridge",
   };
 }
 
@@ -73,6 +82,8 @@ function written(state: State): string {
   if (state.spark !== null) said.set("small", state.spark);
   put("colour", state.colour);
   put("group", state.group);
+  if (state.at !== null) put("at", String(state.at));
+  put("histograms", state.histograms === "ridge" ? "" : state.histograms);
   put("each", state.isEach ? "1" : "");
   return `#${said}`;
 }
