@@ -170,7 +170,7 @@ def _report_none(predictions: list[list[Any]]) -> None:
     without = sum(each is None for of_loader in predictions for each in of_loader)
     if without:
         _log.warning(
-            f"predict_step returned None for {without} of {sum(map(len, predictions))} batches, "
+            f"predict returned None for {without} of {sum(map(len, predictions))} batches, "
             "which is what the result has for them; if it is to return nothing, call "
             "predict(..., return_predictions=False)"
         )

@@ -101,7 +101,7 @@ def test_predictions_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture
 
     run = trainer(tmp_path)
     assert run.predict(Predicts(), loader(12)) == [None, 1, 2]
-    assert "predict_step returned None for 1 of 3 batches" in capsys.readouterr().err
+    assert "predict returned None for 1 of 3 batches" in capsys.readouterr().err
     run.predict(Predicts(), loader(12), return_predictions=False)
     assert "predict_step" not in capsys.readouterr().err
 

@@ -278,7 +278,7 @@ def test_no_limit_of_epochs_is_minus_one(tmp_path: Path) -> None:
 
 
 def test_unknown_arguments_and_a_missing_module_are_type_errors(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="no argument 'flavour'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'flavour'"):
         nb.Trainer(flavour="sweet")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="no module was given"):
         trainer(tmp_path).validate()

@@ -204,9 +204,9 @@ def _find_best(root: Path, run_name: str, best_paths: Sequence[str]) -> Found:
             known = _best_of(last)
     if not known:
         raise NoBestCheckpointError(
-            f"ckpt_path='best': no ModelCheckpoint of this trainer or of the newest run named "
-            f"{run_name!r} in {root} has saved a checkpoint; add ModelCheckpoint(monitor=...) to "
-            "callbacks, or use the checkpoint's path"
+            "ckpt_path='best': `ModelCheckpoint` is not configured to save the best one: none of "
+            f"this trainer or of the newest run named {run_name!r} in {root} has saved any; add "
+            "ModelCheckpoint(monitor=...) to callbacks, or use the checkpoint's path"
         )
     if len(best_paths) > 1:
         _log.warning(

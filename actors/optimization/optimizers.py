@@ -54,7 +54,7 @@ def parse_optimizers(returned: Any) -> ConfiguredOptimizers:
         UsageError: it is none of these, or a scheduler's configuration is wrong.
     """
     if returned is None:
-        _log.warning("configure_optimizers returned None; training runs without an optimizer")
+        _log.warning("configure_optimizers returned None; training will run with no optimizer")
         return ConfiguredOptimizers([], [], [])
     if isinstance(returned, Optimizer):
         return ConfiguredOptimizers([returned], [], [])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -41,9 +41,14 @@ class DDPStrategy:
             of the CPU are always exchanged by gloo.
         timeout: of an exchange of tensors; torch raises after it. Torch's default if None.
 
+    Attributes:
+        strategy_name: what ``Trainer(strategy=...)`` calls it.
+
     Raises:
         UsageError: an option has no such value.
     """
+
+    strategy_name: ClassVar[str] = "ddp"
 
     find_unused_parameters: bool = False
     static_graph: bool = False
