@@ -98,6 +98,7 @@ def add_choice_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tag", metavar="TAG", action="append", default=[], help="only runs with this tag"
     )
+    parser.add_argument("--group", metavar="GROUP", default="", help="only runs of this group")
     parser.add_argument("--archived", action="store_true", help="also those put away")
 
 
@@ -108,7 +109,7 @@ def _ls(options: argparse.Namespace) -> int:
     elif runs.summaries:
         _print(runs, options)
     else:
-        is_chosen = options.where or options.since or options.tag
+        is_chosen = options.where or options.since or options.tag or options.group
         which = " that these options choose" if is_chosen else ""
         print_note(f"there are no runs{which} in {options.root}")
     for run in runs.summaries:
@@ -126,6 +127,8 @@ def _chosen(options: argparse.Namespace) -> "Runs":
     if options.since:
         since_ns = time.time_ns() - int(_seconds(options.since) * 1e9)
         found = Runs([run for run in found.summaries if run.created_ns >= since_ns])
+    if options.group:
+        found = Runs([run for run in found.summaries if run.group == options.group])
     for tag in options.tag:
         found = Runs([run for run in found.summaries if tag in run.tags])
     if options.where:

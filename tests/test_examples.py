@@ -8,6 +8,9 @@ import pytest
 from helpers import DEADLINE_S
 from programs import run_program
 
+import nightbus as nb
+from nightbus.__main__ import main
+
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent
@@ -95,3 +98,28 @@ def test_an_example_is_a_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "scikit-learn's LogisticRegression: 37.75" in done.stdout
     assert list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.parametrize("example", ["optuna_sweep"], indirect=True)
+def test_the_trials_of_a_sweep_are_a_group_of_runs_and_the_best_is_named(
+    example: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prunes = [False, True, True]
+    monkeypatch.setattr(
+        example.optuna.trial.Trial, "should_prune", lambda trial: prunes[trial.number]
+    )
+
+    study = example.main(trials=3, max_epochs=2, size=300)
+
+    runs = {run.name: run for run in nb.runs("runs", where="group == 'sweep'")}
+    assert [runs[f"trial-{number}"].ending for number in range(3)] == [
+        "completed",
+        "stopped",
+        "stopped",
+    ]
+    assert runs["trial-0"].hparams == study.best_params
+    assert f"run {runs['trial-0'].id}" in capsys.readouterr().out
+    assert main(["ls", "--group", "other"]) == 0
+    assert "there are no runs that these options choose" in capsys.readouterr().err
+    assert main(["ls", "--group", "sweep", "--columns", "id"]) == 0
+    assert capsys.readouterr().out.split()[1:] == sorted(run.id for run in runs.values())
