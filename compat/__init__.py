@@ -27,7 +27,9 @@ def install() -> None:
 
     From then on ``import lightning``, ``import pytorch_lightning`` and ``import lightning_fabric``
     give what ``nightbus.compat`` has under these names, whether Lightning is installed or not.
-    Names of checkpoints end in ``.ckpt``, and ``torch.load`` reads them although they are folders.
+    Names of checkpoints end in ``.ckpt``, and ``torch.load`` reads them although they are folders;
+    ``torch.save`` changes them, ``os.path.isfile`` is true of them, and ``os.remove`` and
+    ``shutil.copy`` take them.
     Warnings are those of Python, of the categories PossibleUserWarning and RuntimeWarning. Call it
     before anything imports Lightning, such as in a ``conftest.py``. A second call changes nothing.
 
@@ -42,10 +44,12 @@ def install() -> None:
             "whatever imports it"
         )
     # They bring torch, which the other modules do not need.
+    from .file_calls import take_checkpoints_for_files
     from .torch_load import look_like_files
     from .utilities import warn_in_python
 
     look_like_files()
+    take_checkpoints_for_files()
     warn_with(warn_in_python)
     sys.meta_path.insert(0, _AS_LIGHTNING)
     # A spawned worker takes over sys.path, other processes take the variable.

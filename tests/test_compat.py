@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from models import Small, loader, trainer
 
 import nightbus as nb
 import nightbus.compat
 from nightbus.actors.callbacks.checkpoint import Checkpoint
+from nightbus.compat.file_calls import take_checkpoints_for_files
 from nightbus.compat.modules import is_here
 from nightbus.compat.paths import NAMES_AT
 from nightbus.compat.torch_load import look_like_files
@@ -169,6 +172,61 @@ def test_names_of_checkpoints_end_as_those_of_lightning(tmp_path: Path) -> None:
     names = {"best.ckpt", "best-v1.ckpt", "last.ckpt", "last-v1.ckpt"}
     assert {path.name for path in tmp_path.glob("*.ckpt")} == names
     assert nb.OnExceptionCheckpoint(tmp_path).ckpt_path == str(tmp_path / "on_exception.ckpt")
+
+
+@pytest.fixture
+def checkpoint_taken_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for module, name in [(os.path, "isfile"), (os, "remove"), (os, "unlink")]:
+        monkeypatch.setattr(module, name, getattr(module, name))
+    monkeypatch.setattr(shutil, "copyfile", shutil.copyfile)
+    monkeypatch.setattr(torch, "save", torch.save)
+    monkeypatch.setattr(torch, "load", torch.load)
+    monkeypatch.setattr(Checkpoint, "FILE_EXTENSION", "")
+    look_like_files()
+    take_checkpoints_for_files()
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(Small(), loader(4))
+    run.save_checkpoint(tmp_path / "saved.ckpt")
+    return str(tmp_path / "saved.ckpt")
+
+
+def test_a_checkpoint_is_copied_and_removed_as_files_are(
+    checkpoint_taken_for_a_file: str, tmp_path: Path
+) -> None:
+    path, copied = checkpoint_taken_for_a_file, tmp_path / "copied.ckpt"
+    assert os.path.isfile(path)
+
+    shutil.copy(path, copied)
+    shutil.copy2(path, copied)  # again, which replaces it
+    os.remove(path)
+
+    assert not os.path.lexists(path)
+    assert nb.load_checkpoint(copied)["global_step"] == 1
+    copied.unlink()
+    assert not copied.exists()
+    (tmp_path / "other").mkdir()
+    assert not os.path.isfile(tmp_path / "other")
+    with pytest.raises(OSError, match="other"):
+        os.remove(tmp_path / "other")
+
+
+def test_torch_save_to_a_checkpoint_changes_what_is_the_users(
+    checkpoint_taken_for_a_file: str, tmp_path: Path
+) -> None:
+    path = checkpoint_taken_for_a_file
+    content = torch.load(path, weights_only=False)
+    for weight in content["state_dict"].values():
+        weight.zero_()
+    content["mine"], content["global_step"] = "added", 99
+
+    torch.save(content, path)
+
+    assert nb.load_checkpoint(path)["mine"] == "added"
+    again = trainer(tmp_path, max_epochs=2)
+    again.fit(Small(), loader(8), ckpt_path=path)
+    assert again.global_step == 3  # it went on where the run was
+    module = Small.load_from_checkpoint(path)
+    assert not any(weight.any() for weight in module.parameters())
 
 
 @pytest.mark.usefixtures("checkpoints_that_look_like_files")

@@ -1,5 +1,6 @@
 """Advice on errors of PyTorch that say what failed, but not why."""
 
+import os
 import re
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ from torch.nn import Module
 from ..bus.actor import Actor
 from ..bus.errors import NightbusError
 from ..bus.log.place import Place
+from ..bus.runs.checkpoint_folder import is_checkpoint
+from ..bus.system.paths import as_path
 
 
 class _Known(NamedTuple):
@@ -132,8 +135,32 @@ def add_advice(error: BaseException, place: Place, hook: str) -> None:
         if re.search(known.pattern, text):
             error.add_note(f"nightbus: {known.advice}")
             return
+    if advice := advice_on_folder(error):
+        error.add_note(f"nightbus: {advice}")
     if isinstance(error, AttributeError) and (owner := _not_set_up(error)):
         error.add_note(f"nightbus: {owner}.__init__ does not call super().__init__(); do so first")
+
+
+def advice_on_folder(error: BaseException) -> str:
+    """Return what to do if a checkpoint, which is a folder, was taken for a file; or nothing.
+
+    Args:
+        error: exception that ends the run or the process.
+    """
+    if isinstance(error, IsADirectoryError | PermissionError):
+        path = error.filename
+        if not isinstance(path, str | os.PathLike) or not is_checkpoint(as_path(path)):
+            return ""
+        which = f"{os.fspath(path)} is a checkpoint"
+    elif "open file failed with strerror: Is a directory" in str(error):  # of torch.save
+        which = "if the path is that of a checkpoint"
+    else:
+        return ""
+    return (
+        f"{which}, which is a folder: nightbus.load_checkpoint(path) reads it, "
+        "shutil.copytree(path, to) copies it, shutil.rmtree(path) removes it, os.path.isdir(path) "
+        "tells whether it is there; `nightbus export-ckpt` makes a file of it"
+    )
 
 
 def _not_set_up(error: AttributeError) -> str:

@@ -27,7 +27,7 @@ from ..bus.system.paths import from_here
 from ..bus.system.streams import notify_user
 from ..bus.system.terminal_message import write_urgently
 from ..loops.running_loss import RunningLoss
-from .advice import add_advice
+from .advice import add_advice, advice_on_folder
 from .borrowed import borrowed_module
 from .call_arguments import CallArguments
 from .functions import tear_down
@@ -65,6 +65,7 @@ def run(
     state = trainer.state
     state.begin(function)
     ended = TrainerStatus.INTERRUPTED
+    show_own_frames(advice_on_folder)
     try:
         with ending_with_others(trainer):
             trainer.join_ranks()
@@ -73,9 +74,6 @@ def run(
         if not trainer.interrupted:
             ended = TrainerStatus.FINISHED
         return result
-    except Exception:
-        show_own_frames()
-        raise
     finally:
         state.status = ended
 

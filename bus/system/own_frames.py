@@ -1,19 +1,26 @@
 """The traceback of a run that failed: the user's frames, without those of nightbus and torch."""
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from .logging_setup import LEVELS, level
 from .streams import notify_user
 
 _LEFT_OUT = ("nightbus", "torch")
+_advise: Callable[[BaseException], str] | None = None
 
 
-def show_own_frames() -> None:
+def show_own_frames(advise: Callable[[BaseException], str] | None = None) -> None:
     """Have an exception that ends this process show the user's frames, and the one that raised it.
 
     NIGHTBUS_LOG=debug shows all, and so does an excepthook of the program's own.
+
+    Args:
+        advise: returns what to do about an exception; empty if that is not known.
     """
+    global _advise
+    _advise = advise or _advise
     if sys.excepthook is sys.__excepthook__ and level() > LEVELS["debug"]:
         sys.excepthook = _show
 
@@ -32,6 +39,8 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
                 f"nightbus: {left_out} calls within nightbus and torch are left out; "
                 "NIGHTBUS_LOG=debug shows them"
             )
+        if _advise is not None and (advice := _advise(error)):
+            error.add_note(f"nightbus: {advice}")
         sys.__excepthook__(kind, error, error.__traceback__)
     finally:
         for each, traced in whole:
