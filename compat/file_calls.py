@@ -35,8 +35,8 @@ def take_checkpoints_for_files() -> None:
     ``shutil.copy``, ``copy2`` and ``copyfile`` copy it, and ``torch.save`` to its path changes it.
     """
     os.path.isfile = _true_of_checkpoints(os.path.isfile)
-    os.remove = os.unlink = _removing_checkpoints(os.remove)  # type: ignore[assignment]
-    shutil.copyfile = _copying_checkpoints(shutil.copyfile)  # type: ignore[assignment]
+    os.remove = os.unlink = _removing_checkpoints(os.remove)
+    shutil.copyfile = _copying_checkpoints(shutil.copyfile)
     torch.save = _changing_checkpoints(torch.save)
 
 
