@@ -247,6 +247,21 @@ def test_a_summary_may_be_ones_own(tmp_path: Path) -> None:
     assert seen["colour"] == "red"
 
 
+def test_a_summary_of_lightning_1_is_told_what_it_takes(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Own(nb.ModelSummary):
+        @staticmethod
+        def summarize(  # type: ignore[override]
+            summary_data: Any, total_parameters: int, trainable_parameters: int, model_size: float
+        ) -> None:
+            seen.append(total_parameters)
+
+    trainer(tmp_path, callbacks=[Own()]).fit(Small(), loader(4))
+
+    assert seen == [58]
+
+
 def test_styles_reach_the_parts_of_a_drawn_bar() -> None:
     bar = nb.ProgressBar(Console(file=io.StringIO()), styles={"progress_bar": "blue"})
 

@@ -141,8 +141,9 @@ class ModelPruning(Callback):
         if pruning_fn.endswith("_structured"):
             if self._is_global:
                 raise UsageError(
-                    f"pruning_fn={pruning_fn!r} prunes each parameter by itself; give "
-                    "use_global_unstructured=False"
+                    f"pruning_fn={pruning_fn!r} prunes each parameter by itself, which is not what "
+                    "is supported with `use_global_unstructured=True`; "
+                    "give use_global_unstructured=False"
                 )
             if dim is None:
                 raise UsageError(f"pruning_fn={pruning_fn!r} needs pruning_dim=")

@@ -1,6 +1,7 @@
 """ModelSummary and RichModelSummary: show the parts of the module when fit begins."""
 
 from collections.abc import Sequence
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from ...bus.errors import UsageError
@@ -46,15 +47,18 @@ class ModelSummary(Callback):
         if not trainer.is_global_zero:
             return
         summary = ModuleSummary(pl_module, self.max_depth)
-        self.summarize(
-            summary_data=summary.columns(),
-            total_parameters=summary.total_parameters,
-            trainable_parameters=summary.trainable_parameters,
-            model_size=summary.model_size,
-            total_training_modes=summary.total_training_modes,
-            total_flops=summary.total_flops,
-            **self._summarize_kwargs,
-        )
+        told = {
+            "summary_data": summary.columns(),
+            "total_parameters": summary.total_parameters,
+            "trainable_parameters": summary.trainable_parameters,
+            "model_size": summary.model_size,
+        }
+        takes = signature(self.summarize).parameters  # an override of Lightning 1.x has no others
+        has_all = any(each.kind is Parameter.VAR_KEYWORD for each in takes.values())
+        for name in ("total_training_modes", "total_flops"):
+            if has_all or name in takes:
+                told[name] = getattr(summary, name)
+        self.summarize(**told, **self._summarize_kwargs)
 
     @staticmethod
     def summarize(
