@@ -47,7 +47,7 @@ class ModelSummary(Callback):
         if not trainer.is_global_zero:
             return
         summary = ModuleSummary(pl_module, self.max_depth)
-        told = {
+        told: dict[str, Any] = {
             "summary_data": summary.columns(),
             "total_parameters": summary.total_parameters,
             "trainable_parameters": summary.trainable_parameters,
