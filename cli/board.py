@@ -3,11 +3,12 @@
 import argparse
 import functools
 import sys
+from pathlib import Path
 from typing import Any
 
 from ..bus.errors import UsageError
 from ..bus.system.paths import as_path
-from .ls import add_root
+from .ls import add_choice_options, add_root, seconds_of
 from .text import OK, as_json, as_json_line, how_many, print_note, size
 
 
@@ -23,17 +24,11 @@ def add(verbs: Any) -> None:
     add_root(parser)
     parser.add_argument(
         "--export",
-        metavar="FILE.html",
+        metavar="FILE.html|FOLDER",
         default="",
-        help="write the page with these runs into one file, which needs no server",
+        help="write the page with these runs into one file, or into a folder, which need no server",
     )
-    parser.add_argument(
-        "--where",
-        metavar="CONDITION",
-        default="",
-        help="only runs for which this holds: \"lr < 0.01 and ending == 'completed'\"",
-    )
-    parser.add_argument("--archived", action="store_true", help="also those put away")
+    add_choice_options(parser)
     parser.add_argument(
         "--host",
         metavar="ADDRESS",
@@ -56,7 +51,15 @@ def add(verbs: Any) -> None:
 def _board(options: argparse.Namespace) -> int:
     from ..sinks.board.shelf import Shelf
 
-    shelf = Shelf(as_path(options.root), options.archived, options.where)
+    since_s = seconds_of(options.since) if options.since else None
+    shelf = Shelf(
+        as_path(options.root),
+        options.archived,
+        options.where,
+        since_s=since_s,
+        tags=options.tag,
+        group=options.group,
+    )
     if options.export:
         return _export(shelf, options)
     from ..sinks.board.server import serve_board
@@ -83,17 +86,45 @@ def _announce(address: str, options: argparse.Namespace) -> None:
 
 
 def _export(shelf: Any, options: argparse.Namespace) -> int:
+    path = as_path(options.export)
+    is_file = path.suffix.lower() in (".html", ".htm")
+    length = _export_file(shelf, path) if is_file else _export_folder(shelf, path)
+    number = len(shelf.table().runs)
+    if options.json:
+        sys.stdout.write(as_json({"path": str(path), "runs": number, "bytes": length}))
+    else:
+        print_note(f"{how_many(number, 'run')} in {path}, {size(length)}")
+    return OK
+
+
+def _export_file(shelf: Any, path: Path) -> int:
     from ..bus.runs.run_folder import write_atomically
     from ..sinks.board.export import exported
 
-    path = as_path(options.export)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--export {path}: expected a file that ends in .html")
     content = exported(shelf)
     write_atomically(path, content)
-    number = len(shelf.table().runs)
-    if options.json:
-        sys.stdout.write(as_json({"path": str(path), "runs": number, "bytes": len(content)}))
-    else:
-        print_note(f"{how_many(number, 'run')} in {path}, {size(len(content))}")
-    return OK
+    return len(content)
+
+
+def _export_folder(shelf: Any, folder: Path) -> int:
+    """Write the page into a folder that is new, empty, or has one that was written before."""
+    from ..bus.runs.run_folder import write_atomically
+    from ..sinks.board.export import PAGE, RUNS, exported_files, is_exported
+
+    former = folder / PAGE
+    is_former = former.is_file() and is_exported(former.read_bytes())
+    if folder.exists() and not is_former and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"--export {folder}: it is there, and not what nightbus board has written; expected a "
+            "new or empty folder, or a file that ends in .html"
+        )
+    files = exported_files(shelf)
+    page = next(files)  # refused before anything is changed
+    (folder / RUNS).mkdir(parents=True, exist_ok=True)
+    for old in (folder / RUNS).glob("*.js"):  # of runs that were chosen then
+        old.unlink()
+    length = 0
+    for name, content in (page, *files):
+        write_atomically(folder / name, content)
+        length += len(content)
+    return length

@@ -119,18 +119,16 @@ def _ls(options: argparse.Namespace) -> int:
 
 
 def _chosen(options: argparse.Namespace) -> "Runs":
-    from ..bus.library.table import Runs, runs
+    from ..bus.library.table import runs
 
     if options.number is not None and options.number < 1:
         raise UsageError(f"-n {options.number}: expected 1 or more")
     found = runs(options.root, archived=options.archived)
     if options.since:
-        since_ns = time.time_ns() - int(_seconds(options.since) * 1e9)
-        found = Runs([run for run in found.summaries if run.created_ns >= since_ns])
+        found = found.begun_since(time.time_ns() - int(seconds_of(options.since) * 1e9))
     if options.group:
-        found = Runs([run for run in found.summaries if run.group == options.group])
-    for tag in options.tag:
-        found = Runs([run for run in found.summaries if tag in run.tags])
+        found = found.of_group(options.group)
+    found = found.tagged(*options.tag)
     if options.where:
         found = found.where(options.where)
     if options.sort:
@@ -140,7 +138,15 @@ def _chosen(options: argparse.Namespace) -> "Runs":
     return found[::-1] if options.reverse else found
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Return what ``--since`` says, in seconds.
+
+    Args:
+        text: such as ``2d``.
+
+    Raises:
+        UsageError: it is no duration.
+    """
     match = _SINCE.fullmatch(text)
     if match is None:
         raise UsageError(f"--since {text}: expected a number and a unit: 30min, 8h, 2d or 1w")

@@ -63,6 +63,30 @@ class Runs(Sequence["Run"], FramesOfColumns):
         self.refuse_unknown(names_in(condition))
         return Runs([run for run in self.summaries if holds(_lookup(run))])
 
+    def begun_since(self, wall_ns: int) -> "Runs":
+        """Return the runs that began at a time or later.
+
+        Args:
+            wall_ns: the time, in ns since 1970.
+        """
+        return Runs([run for run in self.summaries if run.created_ns >= wall_ns])
+
+    def of_group(self, group: str) -> "Runs":
+        """Return the runs of a group.
+
+        Args:
+            group: its name.
+        """
+        return Runs([run for run in self.summaries if run.group == group])
+
+    def tagged(self, *tags: str) -> "Runs":
+        """Return the runs that have all of some tags.
+
+        Args:
+            *tags: the tags.
+        """
+        return Runs([run for run in self.summaries if all(tag in run.tags for tag in tags)])
+
     def sort(self, by: str, reverse: bool = False) -> "Runs":
         """Return the runs in another order; those without a value come last.
 

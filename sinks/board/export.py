@@ -1,8 +1,8 @@
-"""The board as one HTML file, with the page and what it shows, that needs no server."""
+"""The board as one HTML file, or as a folder of files, that needs no server."""
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,18 +11,22 @@ from ...bus.errors import NightbusError, UsageError
 from ...bus.events import Media
 from ...bus.runs.run_folder import RunFolder
 from ...bus.runs.run_summary import RunSummary
-from .answers import UNREADABLE, names_answer, open_folder, run_answer, table_answer
+from .answers import MAX_ROWS, UNREADABLE, names_answer, open_folder, run_answer, table_answer
 from .media import evenly, named, picture_type, read_medium, shown
 from .page_files import PageFile, page_files
 from .plain_values import plain
 from .series_cache import Medium, RunSeries
-from .shelf import Shelf, key_of
+from .shelf import Shelf, Table, key_of
 
 MAX_RUNS = 200
 MAX_METRICS = 200  # of a run
 MAX_MEDIA = 12  # of a name; of histograms, three times as many
 MAX_MEDIA_BYTES = 20 << 20  # of a file
 STRETCHES = 150  # of a curve, of about 4 points each
+MAX_RUNS_IN_FOLDER = MAX_ROWS
+STRETCHES_IN_FOLDER = 600
+PAGE, RUNS = "index.html", "runs"
+_DOCTYPE, _TITLE = b"<!doctype html>\n", b"<title>nightbus board</title>"
 
 
 def exported(shelf: Shelf, files: dict[str, PageFile] | None = None) -> bytes:
@@ -35,25 +39,73 @@ def exported(shelf: Shelf, files: dict[str, PageFile] | None = None) -> bytes:
     Raises:
         UsageError: there are too many runs, or the page is not built.
     """
-    files = files or page_files()
+    head = _head(shelf.table(), shelf, MAX_RUNS, "a file")
+    room = _Room(MAX_MEDIA_BYTES)
+    runs = {key_of(run): _run(run, room, STRETCHES) for run in shelf.table().runs.summaries}
+    return _page(files or page_files(), {**head, "runs": runs, "cut": room.said}, loads="")
+
+
+def exported_files(
+    shelf: Shelf, files: dict[str, PageFile] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a folder that shows runs: the page, and each run, loaded when it is shown.
+
+    A page that was opened as a file may load scripts from beside it, but no data, so that each
+    run's data are a script.
+
+    Args:
+        shelf: the runs.
+        files: of the page; those that were built if not given.
+
+    Yields:
+        The name of each, from the folder, and what it holds; the page first.
+
+    Raises:
+        UsageError: there are too many runs, or the page is not built.
+    """
     table = shelf.table()
-    if len(table.runs) > MAX_RUNS:
+    head = _head(table, shelf, MAX_RUNS_IN_FOLDER, "a folder")
+    told = {**head, "folder": RUNS, "cut": _cut("of a run")}
+    yield PAGE, _page(files or page_files(), told, loads="'self' ")
+    for run in table.runs.summaries:
+        key = key_of(run)
+        data = msgspec.json.encode(_run(run, _Room(MAX_MEDIA_BYTES), STRETCHES_IN_FOLDER)).decode()
+        called = b", ".join(msgspec.json.encode(text) for text in (key, data))
+        yield f"{RUNS}/{key}.js", b"takeRun(" + called + b")\n"
+
+
+def is_exported(page: bytes) -> bool:
+    """Return whether a page was written here.
+
+    Args:
+        page: what it holds.
+    """
+    return page.startswith(_DOCTYPE) and _TITLE in page[:2_000]
+
+
+def _head(table: Table, shelf: Shelf, most: int, where: str) -> dict[str, Any]:
+    """Return what there is of all runs together."""
+    if len(table.runs) > most:
         raise UsageError(
-            f"{len(table.runs):,} runs were chosen; a file can hold {MAX_RUNS}: choose with "
+            f"{len(table.runs):,} runs were chosen; {where} can hold {most}: choose with "
             "--where \"ending == 'completed' and lr < 0.01\""
         )
     names = names_answer(table)
     every = list(dict.fromkeys(name for kind in names.values() for name in kind))
-    room = _Room(MAX_MEDIA_BYTES)
-    data = {
+    return {
         "root": plain(str(shelf.root)),
         "names": names,
         "default": table_answer(table, rows=range(0))["columns"],
         "table": table_answer(table, columns=every),
-        "runs": {key_of(run): _run(run, room) for run in table.runs.summaries},
     }
-    data["cut"] = room.said
-    return _page(files, msgspec.json.encode(data))
+
+
+def _cut(of: str) -> str:
+    return (
+        f"There are at most {MAX_MEDIA} images of a name and run here, histograms and others too, "
+        f"evenly chosen, and {MAX_MEDIA_BYTES >> 20} MB of them {of}: not every one that was "
+        "recorded."
+    )
 
 
 class _Room:
@@ -66,13 +118,7 @@ class _Room:
     @property
     def said(self) -> str:
         """What was left out, for readers of the file; empty if nothing was."""
-        if not self.has_left_out:
-            return ""
-        return (
-            f"This file has at most {MAX_MEDIA} images of a name and run, histograms and the like "
-            f"too, evenly chosen, and {MAX_MEDIA_BYTES >> 20} MB of them in all: not every one "
-            "that was recorded."
-        )
+        return _cut("in all") if self.has_left_out else ""
 
     def takes(self, size: int) -> bool:
         """Return whether something goes in, which is counted then."""
@@ -82,7 +128,7 @@ class _Room:
         return is_taken
 
 
-def _run(run: RunSummary, room: _Room) -> dict[str, Any]:
+def _run(run: RunSummary, room: _Room, stretches: int) -> dict[str, Any]:
     """Return all that the file has of one run; of one that cannot be read, why."""
     try:
         folder = open_folder(run)
@@ -100,7 +146,8 @@ def _run(run: RunSummary, room: _Room) -> dict[str, Any]:
                 if (each := _media(folder, name, items, room)) is not None
             ],
             "curves": {
-                plain(name): _curve(series, name) for name in list(series.series)[:MAX_METRICS]
+                plain(name): _curve(series, name, stretches)
+                for name in list(series.series)[:MAX_METRICS]
             },
         }
     except UNREADABLE as error:
@@ -132,8 +179,8 @@ def _medium(event: Media) -> dict[str, Any]:
     return {"picture": f"data:{kind};base64,{base64.b64encode(event.data).decode()}"}
 
 
-def _curve(series: RunSeries, name: str) -> list[list[Any]]:
-    steps, epochs, times, values = series.rows(name, STRETCHES)
+def _curve(series: RunSeries, name: str, stretches: int) -> list[list[Any]]:
+    steps, epochs, times, values = series.rows(name, stretches)
     return [
         [int(step) for step in steps],
         [int(epoch) for epoch in epochs],
@@ -142,22 +189,29 @@ def _curve(series: RunSeries, name: str) -> list[list[Any]]:
     ]
 
 
-def _page(files: dict[str, PageFile], data: bytes) -> bytes:
-    """Put style, data and script of the page into one file, which may load nothing else."""
+def _page(files: dict[str, PageFile], shown: dict[str, Any], loads: str) -> bytes:
+    """Put style, data and script of the page into one file.
+
+    Args:
+        files: of the page.
+        shown: the data.
+        loads: from where it may load scripts besides; all else is in it.
+    """
+    data = msgspec.json.encode(shown)
     style, script = files["/page.css"].content, files["/page.js"].content
     script = script.replace(b"</script", b"<\\/script").replace(b"<!--", b"<\\!--")
     # In JSON, these characters are the same when they are escaped.
     data = data.replace(b"&", b"\\u0026").replace(b"<", b"\\u003c").replace(b">", b"\\u003e")
     policy = (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        f"default-src 'none'; script-src {loads}'{_digest(script)}'; style-src '{_digest(style)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     return b"".join(
         [
-            b'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
+            _DOCTYPE + b'<html lang="en">\n<head>\n<meta charset="utf-8">\n',
             b'<meta http-equiv="Content-Security-Policy" content="' + policy.encode() + b'">\n',
             b'<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            b"<title>nightbus board</title>\n<style>" + style + b"</style>\n</head>\n<body>\n",
+            _TITLE + b"\n<style>" + style + b"</style>\n</head>\n<body>\n",
             b'<div id="board"></div>\n<script type="application/json" id="data">',
             data + b"</script>\n<script>" + script + b"</script>\n</body>\n</html>\n",
         ]

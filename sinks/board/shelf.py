@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,10 +45,23 @@ class Shelf:
         root: the folder the runs lie in, or the one that holds its folder ``runs``.
         archived: also those that were put away.
         where: a condition, for a part of them.
+        since_s: only those that began in so many seconds before now; None for all.
+        tags: only those with all of these.
+        group: only those of this group; all if empty.
     """
 
-    def __init__(self, root: Path, archived: bool = False, where: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        archived: bool = False,
+        where: str = "",
+        *,
+        since_s: float | None = None,
+        tags: Sequence[str] = (),
+        group: str = "",
+    ) -> None:
         self.root = root
+        self._since_s, self._tags, self._group = since_s, tags, group
         self._archived = archived
         self._where = where
         self._lock = threading.Lock()
@@ -64,13 +78,21 @@ class Shelf:
         with self._lock:
             if time.monotonic() >= self._read_again_s:
                 began_s = time.monotonic()
-                found = runs(self.root, where=self._where, archived=self._archived)
+                found = self._chosen()
                 now_s = time.monotonic()
                 self._read_again_s = now_s + max(_KEPT_S, _COSTS * (now_s - began_s))
                 if self._table.number == 0 or found.summaries != self._table.runs.summaries:
                     by_key = {key_of(run): run for run in found.summaries}
                     self._table = Table(self._table.number + 1, found, by_key)
             return self._table
+
+    def _chosen(self) -> Runs:
+        found = runs(self.root, archived=self._archived).tagged(*self._tags)
+        if self._since_s is not None:
+            found = found.begun_since(time.time_ns() - int(self._since_s * 1e9))
+        if self._group:
+            found = found.of_group(self._group)
+        return found.where(self._where) if self._where else found
 
     def run(self, key: str) -> RunSummary:
         """Return a run in short.

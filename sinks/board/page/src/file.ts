@@ -29,7 +29,7 @@ import {
 type Number_ = number | string; // "NaN", "Infinity", "-Infinity"
 type Values = [steps: number[], epochs: number[], times: number[], values: Number_[]];
 
-interface FileRun {
+export interface FileRun {
   problem?: string;
   about?: RunAbout;
   began_s?: number;

@@ -6,6 +6,7 @@ import "uplot/dist/uPlot.min.css";
 import { isDark } from "./colours";
 import { Curves } from "./curves";
 import { type FileData, InFile } from "./file";
+import { InFolder } from "./folder";
 import { Media } from "./media";
 import { namesOf, useColumns, usePainting } from "./painting";
 import { Run } from "./run";
@@ -120,11 +121,16 @@ function Stopped({ problem }: { problem: Problem }) {
   );
 }
 
+function sourceOf(data: HTMLElement | null): Source {
+  if (!data) return new Server(takeToken());
+  const held = JSON.parse(data.textContent ?? "") as FileData & { folder?: string };
+  return held.folder ? new InFolder({ ...held, runs: {} }, held.folder) : new InFile(held);
+}
+
 async function begin(): Promise<void> {
   const place = document.getElementById("board");
   if (!place) return;
-  const data = document.getElementById("data");
-  const source = data ? new InFile(JSON.parse(data.textContent ?? "") as FileData) : new Server(takeToken());
+  const source = sourceOf(document.getElementById("data"));
   try {
     if (source.isLive) await source.names();
   } catch (error) {
