@@ -145,13 +145,9 @@ def _text(
 
 
 def _shown(event: "ComparedEvent | None") -> str:
-    if event is None:
-        return "has no more events"
-    what = event.name if event.kind == "Hook" else f"{event.name} = {event.shown}"
-    where = f"{event.stage or 'between stages'}, epoch {event.epoch}, step {event.step}"
-    batch = f", batch {event.batch_idx}" if event.batch_idx >= 0 else ""
-    how = "" if event.kind == "Hook" else f", put with {', '.join(map(repr, event.details))}"
-    return f"{what}  ({where}{batch}{how}; attempt {event.attempt}, event {event.seq})"
+    from ..bus.inspection.compare import in_words
+
+    return "has no more events" if event is None else in_words(event)
 
 
 def _fields(event: "ComparedEvent | None") -> dict[str, Any] | None:

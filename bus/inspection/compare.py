@@ -79,6 +79,19 @@ def compare_runs(
     return Comparison(number, difference, tuple(line for _, line in missing))
 
 
+def in_words(event: ComparedEvent) -> str:
+    """Return an event as people read it: what, where in training, and where in the log.
+
+    Args:
+        event: the event.
+    """
+    what = event.name if event.kind == "Hook" else f"{event.name} = {event.shown}"
+    where = f"{event.stage or 'between stages'}, epoch {event.epoch}, step {event.step}"
+    batch = f", batch {event.batch_idx}" if event.batch_idx >= 0 else ""
+    how = "" if event.kind == "Hook" else f", put with {', '.join(map(repr, event.details))}"
+    return f"{what}  ({where}{batch}{how}; attempt {event.attempt}, event {event.seq})"
+
+
 def ranks_of_both(left: RunFolder, right: RunFolder) -> list[int]:
     """Return the ranks that both runs have logs of, if these are the same ones.
 

@@ -22,6 +22,7 @@ from .answers import (
 )
 from .asked import keys_of, whole_of
 from .columns import MAX_NAMES, columns_answer
+from .compared import CompareQuestions
 from .curves import CurveQuestions
 from .live import Live
 from .media import MediaQuestions
@@ -68,16 +69,19 @@ class BoardApp:
             "/api/sparklines": self._sparklines,
             "/api/steering": self._offer,
         }
-        media = MediaQuestions(shelf, self._cache)
+        media, compared = MediaQuestions(shelf, self._cache), CompareQuestions(shelf)
         routes |= {
             "/api/media": media.index,
             "/api/medium/{key}": media.medium,
             "/api/histograms/{key}": media.histograms,
+            "/api/compare": compared.compare,
         }
+        first = self._answering(compared.first_difference, limiter=trio.CapacityLimiter(1))
         numbers = {"/api/curves": self.numbers.curves, "/api/bands": self.numbers.bands}
         self.starlette = Starlette(
             routes=[
                 Route("/api/live", self._live),
+                Route("/api/first-difference", first),
                 Route("/api/steer/{key}", self._steer, methods=["POST"]),
                 *(Route(path, self._answering(ask)) for path, ask in routes.items()),
                 *(Route(path, self._answering(ask, NUMBERS)) for path, ask in numbers.items()),
@@ -85,12 +89,15 @@ class BoardApp:
             ]
         )
 
-    def _answering(self, ask: Question, media_type: str = JSON) -> Ask:
+    def _answering(
+        self, ask: Question, media_type: str = JSON, limiter: trio.CapacityLimiter | None = None
+    ) -> Ask:
         """Return a route that answers in a thread, and says what is wrong with a question."""
 
         async def answer(request: Request) -> Response:
             try:
-                found = await trio.to_thread.run_sync(ask, request, limiter=self._limiter)
+                threads = limiter or self._limiter
+                found = await trio.to_thread.run_sync(ask, request, limiter=threads)
             except (NightbusError, OSError) as error:
                 return _problem(_status_of(error), error)
             if isinstance(found, Response):

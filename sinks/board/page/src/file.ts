@@ -6,8 +6,10 @@ import {
   type BandsQuestion,
   type Cell,
   type Columns,
+  type Comparison,
   type Curve,
   type CurvesQuestion,
+  type FirstDifference,
   type Histogram,
   type Histograms,
   type MediaOfName,
@@ -47,6 +49,9 @@ export interface FileData {
   /** What was left out of the file; empty if nothing was. */
   cut: string;
 }
+
+const LEFT_OUT = new Set(["pid", "job", "run_name", "tags", "notes", "group", "default_root_dir"]);
+const CODE = new Set(["git.commit", "git.branch", "git.dirty", "script", "command"]);
 
 export class InFile implements Source {
   readonly isLive = false;
@@ -112,6 +117,34 @@ export class InFile implements Source {
       ids: rows.map((row) => row.id),
       columns: numbers.map((at) => rows.map((row) => row.cells[at] ?? null)),
     };
+  }
+
+  async compare(keys: string[]): Promise<Comparison> {
+    const runs = await Promise.all(keys.map((key) => this.run(key)));
+    const differences: Comparison["differences"] = [];
+    for (const kind of ["hparams", "config", "environment", "versions"] as const) {
+      for (const name of new Set(runs.flatMap((run) => Object.keys(run[kind])))) {
+        const values = runs.map((run) => run[kind][name] ?? null);
+        // A package that one run has not loaded says nothing about its set-up.
+        const told = values.filter((value) => value !== null || kind !== "versions");
+        if (!LEFT_OUT.has(name) && new Set(told.map((value) => JSON.stringify(value))).size > 1) {
+          differences.push({ kind: CODE.has(name) ? "code" : kind, name, values });
+        }
+      }
+    }
+    const names = new Set(runs.flatMap((run) => run.metrics.map((metric) => metric.name)));
+    const metrics = [...names].map((name) => ({
+      name,
+      totals: runs.map((run) => {
+        const metric = run.metrics.find((each) => each.name === name);
+        return metric ? [metric["last"] ?? null, metric["low"] ?? null, metric["high"] ?? null] : null;
+      }),
+    }));
+    return { differences, metrics };
+  }
+
+  async firstDifference(): Promise<FirstDifference> {
+    throw new Problem("this file does not have the events; nightbus diff says where the runs first differ", 404);
   }
 
   async media(keys: string[]): Promise<Record<string, MediaOfRun>> {

@@ -4,6 +4,7 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import { isDark } from "./colours";
+import { Compare } from "./compare";
 import { Curves } from "./curves";
 import { type FileData, InFile } from "./file";
 import { InFolder } from "./folder";
@@ -105,6 +106,8 @@ function Board({ source }: { source: Source }) {
           ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} close={() => change({ open: "" }, true)} />
           : state.view === "media"
           ? <Media source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} />
+          : state.view === "compare"
+          ? <Compare source={source} state={state} change={change} keys={keys} names={names} painting={painting} told={told.table} />
           : <Curves source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} table={told.table} />}
       </main>
     </div>

@@ -3,8 +3,10 @@
 import {
   type BandsQuestion,
   type Columns,
+  type Comparison,
   type Curve,
   type CurvesQuestion,
+  type FirstDifference,
   type Histograms,
   type MediaOfRun,
   type MediaPlace,
@@ -114,6 +116,15 @@ export class Server implements Source {
     for (const name of names) asked.push(["name", name]);
     for (const key of keys) asked.push(["run", key]);
     return (await this.ask("columns", asked)).json() as Promise<Columns>;
+  }
+
+  async compare(keys: string[]): Promise<Comparison> {
+    const asked = keys.map((key): [string, string] => ["run", key]);
+    return (await this.ask("compare", asked)).json() as Promise<Comparison>;
+  }
+
+  async firstDifference(left: string, right: string): Promise<FirstDifference> {
+    return (await this.ask("first-difference", [["run", left], ["run", right]])).json() as Promise<FirstDifference>;
   }
 
   async media(keys: string[]): Promise<Record<string, MediaOfRun>> {

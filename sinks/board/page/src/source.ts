@@ -87,6 +87,21 @@ export type Medium =
   | { columns: string[]; rows: Cell[][]; length: number; width: number }
   | Histogram;
 
+/** In what the set-ups of runs differ, and their metrics: last, lowest, highest of each run. */
+export interface Comparison {
+  differences: { kind: string; name: string; values: Cell[] }[];
+  metrics: { name: string; totals: (Cell[] | null)[] }[];
+}
+
+/** The first events of two runs that differ, in words; null where there is none. */
+export interface FirstDifference {
+  equal: number;
+  rank: number;
+  left: string | null;
+  right: string | null;
+  missing: string[];
+}
+
 export interface TableQuestion {
   group: string;
   where: string;
@@ -209,6 +224,8 @@ export interface Source {
   curves(question: CurvesQuestion): Promise<Curve[]>;
   bands(question: BandsQuestion): Promise<Curve[]>;
   columns(names: string[], where: string, keys: string[]): Promise<Columns>;
+  compare(keys: string[]): Promise<Comparison>;
+  firstDifference(left: string, right: string): Promise<FirstDifference>;
   media(keys: string[]): Promise<Record<string, MediaOfRun>>;
   medium(key: string, place: MediaPlace): Promise<Medium>;
   histograms(key: string, name: string): Promise<Histograms>;

@@ -25,6 +25,12 @@ export interface State {
   /** The step whose media are shown; null for the last. */
   at: number | null;
   histograms: HistogramView;
+  /** Of the parallel coordinates; a choice if empty. */
+  axes: string[];
+  across: string;
+  up: string;
+  /** The two runs that are compared; the first that are drawn if fewer. */
+  pair: string[];
 }
 
 export type HistogramView = (typeof HISTOGRAM_VIEWS)[number];
@@ -33,7 +39,7 @@ export const HISTOGRAM_VIEWS = ["ridge", "heat map", "bars"] as const;
 
 export type View = (typeof VIEWS)[number];
 
-export const VIEWS = ["runs", "curves", "media"] as const;
+export const VIEWS = ["runs", "curves", "media", "compare"] as const;
 
 const AXES: XAxis[] = ["step", "epoch", "time", "wall"];
 const TOKEN = "nightbus-board-token";
@@ -58,6 +64,10 @@ function read(): State {
     group: said.get("group") ?? "",
     isEach: said.get("each") === "1",
     at: Number(said.get("at") ?? NaN) >= 0 ? Number(said.get("at")) : null,
+    axes: said.getAll("axis"),
+    across: said.get("across") ?? "",
+    up: said.get("up") ?? "",
+    pair: said.getAll("pair").slice(0, 2),
     histograms: HISTOGRAM_VIEWS.find((view) => view === said.get("histograms")) ?? "ridge",
   };
 }
@@ -83,6 +93,10 @@ function written(state: State): string {
   put("colour", state.colour);
   put("group", state.group);
   if (state.at !== null) put("at", String(state.at));
+  for (const name of state.axes) said.append("axis", name);
+  put("across", state.across);
+  put("up", state.up);
+  for (const key of state.pair) said.append("pair", key);
   put("histograms", state.histograms === "ridge" ? "" : state.histograms);
   put("each", state.isEach ? "1" : "");
   return `#${said}`;

@@ -1,0 +1,285 @@
+// Many runs on a canvas: parallel coordinates of what was set and what came out, and one against another.
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { isDark } from "./colours";
+import { cell } from "./format";
+import { type Scale, scaleOf } from "./scales";
+import type { Columns } from "./source";
+
+const HEIGHT = 340;
+const TOP = 26;
+const BOTTOM = 40; // with a place for what is missing
+const SIDE = 60;
+const FONT = "11px system-ui, sans-serif";
+const NEAR = 12; // pixels from the pointer
+const MOST_FAINT = 400; // runs; more are drawn paler
+
+export interface PlotProps {
+  columns: Columns;
+  names: string[];
+  colour: (key: string) => string;
+  chosen: string[];
+  open: (key: string) => void;
+}
+
+type Spans = Record<string, [number, number]>;
+
+export function ParallelCoordinates(props: PlotProps & { filter: (condition: string) => void }) {
+  const { columns, names, colour, chosen, open, filter } = props;
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [spans, setSpans] = useState<Spans>({});
+  const [under, setUnder] = useState<number | null>(null);
+  const drag = useRef<{ axis: number; from: number } | null>(null);
+  const scales = useMemo(() => names.map((name, at) => scaleOf(name, columns.columns[at] ?? [])), [columns, names.join()]);
+  const isInside = (run: number): boolean => names.every((name, axis) => {
+    const span = spans[name];
+    const at = scales[axis]?.at(columns.columns[axis]?.[run]);
+    return !span || (at != null && at >= span[0] && at <= span[1]);
+  });
+  const inside = columns.keys.reduce((count, _, run) => count + (isInside(run) ? 1 : 0), 0);
+  const hasSpans = Object.keys(spans).some((name) => names.includes(name));
+
+  useSketch(canvas, (ctx, width) => {
+    const x = axisPlaces(width, names.length);
+    const drawn = new Set(chosen);
+    const order = columns.keys.map((key, run) => ({ key, run, rank: !isInside(run) ? 0 : drawn.has(key) ? 2 : 1 }));
+    order.sort((one, other) => one.rank - other.rank);
+    for (const { key, run, rank } of order) {
+      const isUnder = run === under;
+      ctx.strokeStyle = rank === 0 ? faint() : colour(key);
+      ctx.globalAlpha = isUnder ? 1 : rank === 0 ? 0.35 : rank === 2 || order.length < MOST_FAINT ? 0.85 : 0.3;
+      ctx.lineWidth = isUnder ? 3 : rank === 2 ? 1.8 : 1;
+      ctx.beginPath();
+      scales.forEach((scale, axis) => {
+        const y = height(scale.at(columns.columns[axis]?.[run]));
+        if (axis) ctx.lineTo(x(axis), y);
+        else ctx.moveTo(x(axis), y);
+      });
+      ctx.stroke();
+    }
+    ctx.globalAlpha = 1;
+    scales.forEach((scale, axis) => drawAxis(ctx, scale, x(axis), axis, names.length, spans[scale.name]));
+  });
+
+  const at = (event: PointerEvent): { axis: number; share: number; x: number; y: number } => {
+    const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    const place = axisPlaces(box.width, names.length);
+    let axis = 0;
+    names.forEach((_, each) => {
+      if (Math.abs(place(each) - x) < Math.abs(place(axis) - x)) axis = each;
+    });
+    return { axis, share: Math.min(Math.max((HEIGHT - BOTTOM - y) / (HEIGHT - BOTTOM - TOP), 0), 1), x, y };
+  };
+  const nearestRun = (x: number, y: number, width: number): number | null => {
+    const place = axisPlaces(width, names.length);
+    let best: number | null = null;
+    let distance = NEAR;
+    const left = Math.min(Math.max(names.findIndex((_, axis) => place(axis + 1) >= x), 0), Math.max(names.length - 2, 0));
+    columns.keys.forEach((_, run) => {
+      if (hasSpans && !isInside(run)) return;
+      const [one, other] = [left, Math.min(left + 1, names.length - 1)].map((axis) =>
+        height(scales[axis]?.at(columns.columns[axis]?.[run]) ?? null)) as [number, number];
+      const share = place(left + 1) > place(left) ? (x - place(left)) / (place(left + 1) - place(left)) : 0;
+      const away = Math.abs(one + (other - one) * Math.min(Math.max(share, 0), 1) - y);
+      if (away < distance) [best, distance] = [run, away];
+    });
+    return best;
+  };
+  const moved = (event: PointerEvent): void => {
+    const { share, x, y } = at(event);
+    const began = drag.current;
+    if (!began) return setUnder(nearestRun(x, y, (event.currentTarget as HTMLElement).clientWidth));
+    const name = names[began.axis] as string;
+    if (Math.abs(share - began.from) > 0.01) {
+      setSpans((before) => ({ ...before, [name]: [Math.min(share, began.from), Math.max(share, began.from)] }));
+    }
+  };
+  const released = (event: PointerEvent): void => {
+    const { share } = at(event);
+    const began = drag.current;
+    drag.current = null;
+    if (!began || Math.abs(share - began.from) > 0.01) return;
+    const name = names[began.axis] as string;
+    if (spans[name]) setSpans(({ [name]: _, ...others }) => others);
+    else if (under !== null) open(columns.keys[under] as string);
+  };
+  const condition = names.flatMap((name, axis) => {
+    const span = spans[name];
+    return span ? (scales[axis]?.condition(span[0], span[1]) || []) : [];
+  }).join(" and ");
+  return (
+    <div class="plotted">
+      <canvas ref={canvas} class="many" role="img" onPointerMove={moved} onPointerLeave={() => setUnder(null)}
+        aria-label={`Parallel coordinates of ${columns.keys.length} runs along ${names.join(", ")}. The table has the same values.`}
+        onPointerDown={(event) => {
+          const { axis, share } = at(event);
+          drag.current = { axis, from: share };
+          event.currentTarget.setPointerCapture(event.pointerId);
+        }} onPointerUp={released} />
+      <p class="under">
+        {under !== null ? said(columns, names, under)
+          : hasSpans ? `${inside} of ${columns.keys.length} runs are in the marked ranges`
+          : "Drag along an axis to mark a range; click a line to open its run."}{" "}
+        {hasSpans && <button onClick={() => setSpans({})}>all</button>}{" "}
+        {condition && <button onClick={() => filter(condition)}>only these in the table</button>}
+      </p>
+    </div>
+  );
+}
+
+export function Scatter({ columns, names, colour, chosen, open }: PlotProps) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [under, setUnder] = useState<number | null>(null);
+  const scales = useMemo(() => names.map((name, at) => scaleOf(name, columns.columns[at] ?? [])), [columns, names.join()]);
+  const places = (width: number): ([number, number] | null)[] => columns.keys.map((_, run) => {
+    const [x, y] = [0, 1].map((axis) => scales[axis]?.at(columns.columns[axis]?.[run]) ?? null);
+    return x == null || y == null ? null : [SIDE + x * (width - SIDE - 20), height(y)];
+  });
+  const missing = places(100).filter((place) => place === null).length;
+  useSketch(canvas, (ctx, width) => {
+    const [across, up] = scales;
+    if (!across || !up) return;
+    ctx.font = FONT;
+    ctx.strokeStyle = faint();
+    ctx.fillStyle = quiet();
+    ctx.lineWidth = 1;
+    for (const { label, at } of spaced(up.ticks, 16 / (HEIGHT - TOP - BOTTOM))) {
+      ctx.textAlign = "right";
+      ctx.textBaseline = "middle";
+      ctx.fillText(shortened(ctx, label, SIDE - 8), SIDE - 6, height(at));
+      ctx.strokeRect(SIDE, height(at), width - SIDE - 20, 0);
+    }
+    for (const { label, at } of spaced(across.ticks, 70 / (width - SIDE - 20))) {
+      ctx.textAlign = at > 0.95 ? "right" : "center";
+      ctx.textBaseline = "top";
+      ctx.fillText(shortened(ctx, label, 90), SIDE + at * (width - SIDE - 20) + (at > 0.95 ? 16 : 0), HEIGHT - BOTTOM + 8);
+    }
+    ctx.textAlign = "center";
+    ctx.fillText(`${across.name}${across.isLog ? " (logarithmic)" : ""}`, (width + SIDE) / 2, HEIGHT - 14);
+    ctx.textAlign = "left";
+    ctx.fillText(`${up.name}${up.isLog ? " (logarithmic)" : ""}`, 4, 4);
+    const drawn = new Set(chosen);
+    places(width).forEach((place, run) => {
+      if (!place) return;
+      const key = columns.keys[run] as string;
+      ctx.fillStyle = colour(key);
+      ctx.globalAlpha = run === under || drawn.has(key) || columns.keys.length < MOST_FAINT ? 0.9 : 0.5;
+      ctx.beginPath();
+      ctx.arc(place[0], place[1], run === under ? 7 : drawn.has(key) ? 5 : 3.5, 0, 2 * Math.PI);
+      ctx.fill();
+    });
+    ctx.globalAlpha = 1;
+  });
+  const moved = (event: PointerEvent): void => {
+    const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    let best: number | null = null;
+    let distance = NEAR;
+    places(box.width).forEach((place, run) => {
+      const away = place ? Math.hypot(place[0] - x, place[1] - y) : Infinity;
+      if (away < distance) [best, distance] = [run, away];
+    });
+    setUnder(best);
+  };
+  return (
+    <div class="plotted">
+      <canvas ref={canvas} class="many" role="img" onPointerMove={moved} onPointerLeave={() => setUnder(null)}
+        aria-label={`${names[1]} against ${names[0]} of ${columns.keys.length - missing} runs. The table has the same values.`}
+        onClick={() => under !== null && open(columns.keys[under] as string)} />
+      <p class="under">
+        {under !== null ? said(columns, names, under) : "Click a point to open its run."}
+        {missing > 0 && ` ${missing} ${missing === 1 ? "run has" : "runs have"} no finite value of both.`}
+      </p>
+    </div>
+  );
+}
+
+function said(columns: Columns, names: string[], run: number): string {
+  return `${columns.ids[run]}: ${names.map((name, at) => `${name} ${cell(columns.columns[at]?.[run], name) || "none"}`).join(", ")}`;
+}
+
+/** Draw when something has changed, and when the size has. */
+function useSketch(canvas: { current: HTMLCanvasElement | null }, draw: (ctx: CanvasRenderingContext2D, width: number) => void): void {
+  const latest = useRef(draw);
+  latest.current = draw;
+  const sketch = (): void => {
+    const place = canvas.current;
+    if (!place?.clientWidth) return;
+    const scale = devicePixelRatio;
+    place.width = Math.round(place.clientWidth * scale);
+    place.height = Math.round(HEIGHT * scale);
+    const ctx = place.getContext("2d");
+    ctx?.scale(scale, scale);
+    if (ctx) latest.current(ctx, place.clientWidth);
+  };
+  useEffect(() => {
+    const frame = requestAnimationFrame(sketch);
+    return () => cancelAnimationFrame(frame);
+  });
+  useEffect(() => {
+    const fit = new ResizeObserver(sketch);
+    if (canvas.current) fit.observe(canvas.current);
+    return () => fit.disconnect();
+  }, []);
+}
+
+function axisPlaces(width: number, count: number): (axis: number) => number {
+  const side = Math.min(SIDE, width / 8);
+  return (axis) => (count > 1 ? side + ((width - 2 * side) * axis) / (count - 1) : width / 2);
+}
+
+function height(share: number | null): number {
+  return share === null ? HEIGHT - 12 : HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP);
+}
+
+function drawAxis(ctx: CanvasRenderingContext2D, scale: Scale, x: number, axis: number, count: number, span?: [number, number]): void {
+  const align: CanvasTextAlign = count > 1 && axis === count - 1 ? "right" : "left";
+  const side = align === "right" ? -5 : 5;
+  ctx.font = FONT;
+  ctx.strokeStyle = quiet();
+  ctx.lineWidth = 1;
+  ctx.strokeRect(x, TOP, 0, HEIGHT - BOTTOM - TOP);
+  if (span) {
+    ctx.fillStyle = "#0072b255";
+    ctx.fillRect(x - 6, height(span[1]), 12, height(span[0]) - height(span[1]));
+  }
+  ctx.textAlign = axis === 0 ? "left" : align === "right" ? "right" : "center";
+  ctx.textBaseline = "top";
+  label(ctx, shortened(ctx, `${scale.name}${scale.isLog ? " (log)" : ""}`, 130), axis === 0 ? Math.max(x - 40, 2) : align === "right" ? x + 40 : x, 4);
+  ctx.textAlign = align;
+  ctx.textBaseline = "middle";
+  for (const tick of spaced(scale.ticks, 15 / (HEIGHT - BOTTOM - TOP))) label(ctx, shortened(ctx, tick.label, 90), x + side, height(tick.at));
+  label(ctx, "none", x + side, height(null));
+}
+
+/** Text with a little of the background around it: lines go through behind. */
+function label(ctx: CanvasRenderingContext2D, text: string, x: number, y: number): void {
+  ctx.strokeStyle = isDark.matches ? "#0d1117" : "#ffffff";
+  ctx.lineWidth = 3;
+  ctx.lineJoin = "round";
+  ctx.strokeText(text, x, y);
+  ctx.fillStyle = isDark.matches ? "#e6edf3" : "#1c2128";
+  ctx.fillText(text, x, y);
+}
+
+function shortened(ctx: CanvasRenderingContext2D, text: string, most: number): string {
+  let shown = text.slice(0, 60);
+  while (shown.length > 3 && ctx.measureText(shown).width > most) shown = `${shown.slice(0, -2).trimEnd()}…`;
+  return shown;
+}
+
+function spaced<T extends { at: number }>(ticks: T[], room: number): T[] {
+  const kept: T[] = [];
+  for (const tick of ticks) if (!kept.length || tick.at - (kept.at(-1) as T).at >= room) kept.push(tick);
+  return kept;
+}
+
+function faint(): string {
+  return isDark.matches ? "#30363d" : "#d8dee4";
+}
+
+function quiet(): string {
+  return isDark.matches ? "#9da7b1" : "#57606a";
+}
+
