@@ -81,7 +81,8 @@ def _changing_checkpoints(save: Any) -> Any:
     @functools.wraps(save)
     def save_or_change(obj: object, f: Any, *args: Any, **kwargs: Any) -> None:
         if _is_checkpoint(f) and isinstance(obj, Mapping) and "state_dict" in obj:
-            write_checkpoint(as_path(f), changed(load_checkpoint(f), obj), replaces=True)
+            path = as_path(f).resolve()  # ``last`` is a link
+            write_checkpoint(path, changed(load_checkpoint(path), obj), replaces=True)
         else:
             save(obj, f, *args, **kwargs)
 

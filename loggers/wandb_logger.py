@@ -17,6 +17,8 @@ from .media_of_calls import image_of
 from .saved_checkpoints import CheckpointUploads
 
 _STEP = "trainer/global_step"
+# Of a ModelCheckpoint, in an artifact's metadata; the names are those that Lightning gives them.
+_NOTED = ("monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps")
 
 
 class WandbLogger(RecordedLogger):
@@ -109,15 +111,20 @@ class WandbLogger(RecordedLogger):
         """The run in W&B; begun when it is first used."""
         if self._experiment is None:
             self._experiment = self._begun()
-            if self._sync_tensorboard:
-                self._experiment.define_metric("*", step_metric="global_step")
-            else:
-                self._experiment.define_metric(_STEP)
-                self._experiment.define_metric("*", step_metric=_STEP, step_sync=True)
+            self._choose_steps(self._experiment)
         if self.is_recorded and not hasattr(self._experiment.log, "of_nightbus"):
             record_calls(self, self._experiment, {"log": _log_of_call})
             self._experiment.log.of_nightbus = True
         return self._experiment
+
+    def _choose_steps(self, experiment: Any) -> None:
+        """Have charts drawn by the steps of training, if the run knows how."""
+        define = getattr(experiment, "define_metric", None)
+        if define is not None and self._sync_tensorboard:
+            define("*", step_metric="global_step")
+        elif define is not None:
+            define(_STEP)
+            define("*", step_metric=_STEP, step_sync=True)
 
     def _begun(self) -> Any:
         wandb = _library()
@@ -293,7 +300,15 @@ class WandbLogger(RecordedLogger):
 
     def _upload(self, callback: Any, path: str, score: float | None) -> None:
         name = self._checkpoint_name or f"model-{self.experiment.id}"
-        metadata = {"score": score, "original_filename": Path(path).name}
+        metadata = {
+            "score": score,
+            "original_filename": Path(path).name,
+            type(callback).__name__: {
+                key: getattr(callback, key.lstrip("_"))
+                for key in _NOTED
+                if hasattr(callback, key.lstrip("_"))
+            },
+        }
         artifact = _library().Artifact(name=name, type="model", metadata=metadata)
         (artifact.add_dir if Path(path).is_dir() else artifact.add_file)(path)
         aliases = ["latest", "best"] if path == callback.best_model_path else ["latest"]

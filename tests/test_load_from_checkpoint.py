@@ -13,6 +13,7 @@ from models import Small, loader, trainer, weights
 from torch import nn
 
 import nightbus as nb
+from nightbus.actors.checkpoints.format import write_checkpoint
 from nightbus.bus.errors import CheckpointError
 
 
@@ -288,3 +289,13 @@ def test_an_argument_that_the_module_does_not_have_is_left_out_with_a_warning(
 
     assert Sized.load_from_checkpoint(path, dropout=0.1).hparams["hidden"] == 5
     assert "they are left out names=dropout" in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_weights_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(tmp_path / "empty", {"state_dict": {}, "epoch": 0})
+
+    Small.load_from_checkpoint(tmp_path / "empty", strict=False)
+
+    assert "the checkpoint contains no parameters" in capsys.readouterr().err

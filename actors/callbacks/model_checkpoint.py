@@ -336,7 +336,10 @@ class ModelCheckpoint(Checkpoint):
         if self.save_on_train_epoch_end is False or trainer.val_check_interval != 1.0:
             return False
         is_of_training = not self._validated and self.monitor in trainer.callback_metrics
-        return self.monitor is None or is_of_training
+        chooses: bool = trainer.agreed(
+            "whether a checkpoint can be chosen", self.monitor is None or is_of_training
+        )
+        return chooses
 
     def _take_due(self, trainer: "Trainer", only_last: bool = False) -> None:
         """Save before the next step, or at the end of the epoch if this was its last batch."""

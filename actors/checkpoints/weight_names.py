@@ -10,6 +10,9 @@ from typing import Any
 
 from torch import nn
 
+from ...bus.system.logging_setup import get_logger
+
+_log = get_logger("nightbus.checkpoint")
 _WRAPPER = re.compile(r"(?:(?<=\.)|^)_orig_mod(?:\.|$)")
 
 
@@ -48,6 +51,11 @@ def load_weights(module: nn.Module, state: Mapping[str, Any], strict: bool = Tru
     weights = named_as_in(module, state["state_dict"])
     prefix = "state_dict."
     places = [place for place in state.get("left_out", ()) if place.startswith(prefix)]
+    if not weights and not strict and any(True for _ in module.parameters()):
+        _log.warning(
+            "the checkpoint contains no parameters: the module keeps those that it was made with",
+            module=type(module).__name__,
+        )
     if not strict or not places:
         module.load_state_dict(weights, strict=strict)
         return

@@ -7,7 +7,10 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
+import torch
 
+import nightbus as nb
+from nightbus.loggers import wandb_logger
 from nightbus.loggers.saved_checkpoints import CheckpointUploads
 
 LogModel = Literal["all"] | bool
@@ -69,3 +72,35 @@ def test_a_copy_has_no_callbacks(tmp_path: Path) -> None:
     copied.upload_waiting(keeps.send)
 
     assert keeps.sent == []
+
+
+def test_what_is_uploaded_to_wandb_says_how_it_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Artifact:
+        def __init__(self, **told: Any) -> None:
+            made.append(told)
+
+        def add_file(self, path: str) -> None:
+            made[-1]["file"] = path
+
+    experiment = SimpleNamespace(id="7", log=print, log_artifact=lambda *_, **__: None)
+    monkeypatch.setattr(wandb_logger, "_library", lambda: SimpleNamespace(Artifact=Artifact))
+    logger = nb.WandbLogger(experiment=experiment, log_model="all")
+    callback = nb.ModelCheckpoint(tmp_path, monitor="loss", save_top_k=2)
+    path = tmp_path / "best"
+    path.touch()
+    callback.best_k_models = {str(path): torch.tensor(3)}
+
+    logger.after_save_checkpoint(callback)
+
+    chosen = {"monitor": "loss", "mode": "min", "save_last": None, "save_top_k": 2}
+    chosen |= {"save_weights_only": False, "_every_n_train_steps": 0}
+    (told,) = made
+    assert told["metadata"] == {
+        "score": 3,
+        "original_filename": "best",
+        "ModelCheckpoint": chosen,
+    }
