@@ -16,7 +16,7 @@ from ..bus.secrets.redaction import without_secrets
 _PACKAGE = "nightbus"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)")
-_FOR_DEVELOPERS = ("dev", "test")
+_FOR_DEVELOPERS = ("dev", "docs", "test")
 # Variables that change what a run does; values of others may be private.
 _VARIABLES = re.compile(
     r"^(NIGHTBUS_|TORCH_|TORCHELASTIC_|CUDA_|NCCL_|GLOO_|OMP_|MKL_|PYTORCH_"
@@ -134,6 +134,6 @@ def _file_system(folder: Path) -> str:
 
 def _terminal() -> str:
     return "; ".join(
-        f"{name} is {'a' if stream.isatty() else 'no'} terminal, {stream.encoding}"
+        f"{name} is {'a' if stream.isatty() else 'not a'} terminal, {stream.encoding}"
         for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr))
     )
