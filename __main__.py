@@ -25,6 +25,7 @@ _VERBS = (
     "compare",
     "diff",
     "tail",
+    "top",
     "ranks",
     "send",
     "attach",

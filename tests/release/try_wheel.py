@@ -78,13 +78,17 @@ PROGRAMS = {
     "onnx": "Model().to_onnx('model.onnx', torch.zeros(1, 4))",
     "cli": "args = ['--trainer.max_epochs=3']\n"
     "assert nb.LightningCLI(Model, run=False, args=args).trainer.max_epochs == 3",
+    "top": "run = trained()\n"
+    "from nightbus.__main__ import main\n"
+    "assert main(['top', str(run.log_dir)]) == 2\n"  # no terminal
+    "import nightbus.cli.top_screen",
     "migrate": "from nightbus.__main__ import main\n"
     "open('old.py', 'w').write('import pytorch_lightning as pl')\n"
     "assert main(['migrate', 'old.py']) == 0",
 }
 # Extras for other code than nightbus's, which has no error to give.
 FOR_OTHERS = {
-    "examples": "import sklearn.datasets",
+    "examples": "import sklearn.datasets, optuna",
     "events": "import sklearn.datasets, matplotlib.figure, PIL.Image",
     "hdf5": "import h5py",
     "video": "import av",
