@@ -206,9 +206,9 @@ class Top(App[None]):
             [
                 (
                     plain(hook.name),
-                    f"{hook.count:,}",
+                    f"{hook.calls:,}",
                     f"{hook.total_ns / 1e9:.2f} s",
-                    f"{hook.total_ns / hook.count / 1e6:.3f} ms",
+                    f"{hook.total_ns / hook.calls / 1e6:.3f} ms",
                     f"{hook.total_ns / whole:.1%}",
                 )
                 for hook in self.run_shown.hooks[:MAX_HOOKS]

@@ -68,7 +68,7 @@ class HookTime(NamedTuple):
     """How often a hook ran, and how long it took together; hooks nest."""
 
     name: str
-    count: int
+    calls: int
     total_ns: int
 
 
