@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -48,9 +49,48 @@ def _content(path: str | os.PathLike[str], map_location: Any) -> dict[str, Any]:
     state = load_checkpoint(path)
     kept = {"hyper_parameters": state["hyper_parameters"]} if "hyper_parameters" in state else {}
     content = {**state, **to_lightning(state).content, **kept}
+    if "callbacks" in content:
+        content["callbacks"] |= model_checkpoints(state)
     if not isinstance(map_location, str | torch.device):
         return content
     return {**move_data_to_device(content, torch.device(map_location)), **kept}
+
+
+def model_checkpoints(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the states of ModelCheckpoints as Lightning saves them: scripts look up paths there.
+
+    Args:
+        state: content of a checkpoint.
+    """
+    classes, found = state.get("actor_classes", {}), {}
+    for name, saved in state.get("actors", {}).items():
+        if saved and classes.get(name) == "ModelCheckpoint":
+            of = {option: saved[option] for option in ("monitor", "mode")}
+            found[f"ModelCheckpoint{of}"] = _with_paths(saved)
+    return found
+
+
+def _with_paths(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a ModelCheckpoint has saved, with whole paths."""
+    folder = saved["dirpath"]
+
+    def path(name: str) -> str:
+        return os.path.join(folder, name) if name else ""
+
+    best = {path(name): score for name, score in saved["best_k_models"].items()}
+    worst_of = max if saved["mode"] == "min" else min
+    worst = worst_of(best, key=lambda name: float(best[name])) if best else ""
+    return {
+        "monitor": saved["monitor"],
+        "dirpath": folder,
+        "best_model_score": saved["best_model_score"],
+        "best_model_path": path(saved["best_model_path"]),
+        "current_score": saved["current_score"],
+        "best_k_models": best,
+        "kth_best_model_path": worst,
+        "kth_value": best.get(worst),
+        "last_model_path": path(saved["last_model_path"]),
+    }
 
 
 def _reading_folders(load: Any) -> Any:

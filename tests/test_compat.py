@@ -210,6 +210,21 @@ def test_a_checkpoint_is_copied_and_removed_as_files_are(
         os.remove(tmp_path / "other")
 
 
+def test_torch_load_has_the_paths_of_a_model_checkpoint(
+    checkpoint_taken_for_a_file: str, tmp_path: Path
+) -> None:
+    saving = nb.ModelCheckpoint(tmp_path / "kept", monitor="step", save_top_k=2, save_last=True)
+    run = trainer(tmp_path, max_epochs=2, limit_train_batches=1, callbacks=[saving])
+    run.fit(Small(), loader(4))
+    run.save_checkpoint(tmp_path / "after.ckpt")
+
+    (saved,) = torch.load(tmp_path / "after.ckpt")["callbacks"].values()
+
+    names = ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path", "monitor")
+    assert {name: saved[name] for name in names} == {name: getattr(saving, name) for name in names}
+    assert saved["best_k_models"] == saving.best_k_models
+
+
 def test_torch_save_to_a_checkpoint_changes_what_is_the_users(
     checkpoint_taken_for_a_file: str, tmp_path: Path
 ) -> None:
@@ -242,7 +257,8 @@ def test_torch_load_reads_a_checkpoint_and_other_files_as_before(tmp_path: Path)
     loaded = torch.load(saving.best_model_path, map_location="cpu", weights_only=True)
     moved = torch.load(Path(saving.best_model_path), torch.device("meta"))
     assert torch.equal(loaded["state_dict"]["layer.weight"], model.layer.weight)
-    assert (loaded["epoch"], loaded["global_step"], loaded["callbacks"]) == (0, 1, {})
+    assert (loaded["epoch"], loaded["global_step"]) == (0, 1)
+    assert list(loaded["callbacks"]) == ["ModelCheckpoint{'monitor': None, 'mode': 'min'}"]
     assert moved["state_dict"]["layer.weight"].is_meta
     assert torch.load(tmp_path / "other.pt", "meta")["a"].is_meta
     load = module_at("pytorch_lightning.utilities.cloud_io").load  # type: ignore[attr-defined]

@@ -212,3 +212,17 @@ def test_a_module_can_be_made_without_drawing_its_weights(tmp_path: Path) -> Non
 
     assert torch.equal(torch.get_rng_state(), before)
     assert made.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("interval", "batches"), [(1.0, 4), (0.5, 2), (3, 3), ("00:00:01:00", None)]
+)
+def test_a_trainer_knows_how_many_batches_are_between_two_validations(
+    interval: Any, batches: int | None, tmp_path: Path
+) -> None:
+    run = trainer(tmp_path, max_steps=1, val_check_interval=interval, num_sanity_val_steps=0)
+    assert run.val_check_batch is None
+
+    run.fit(Small(), loader(16), loader(4))
+
+    assert run.val_check_batch == batches

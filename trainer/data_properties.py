@@ -92,6 +92,17 @@ class DataProperties(LoopContext):
         return _or_inf(self.loaders.num_training_batches)
 
     @property
+    def val_check_batch(self) -> Batches | None:
+        """Training batches between two validations; inf if an epoch of unknown length ends first.
+
+        None before any run, and if validation is due by time.
+        """
+        if not self.loaders.is_known("train", requests=self.function is not None):
+            return None
+        number = self.num_training_batches
+        return self.loaders.schedule.batches_between(number)
+
+    @property
     def num_val_dataloaders(self) -> int:
         """Number of validation loaders."""
         return len(self.num_val_batches)

@@ -87,6 +87,16 @@ class ValidationSchedule:
         """Start counting time: training begins, or a validation is over."""
         self._validated_s = monotonic()
 
+    def batches_between(self, of_epoch: float) -> float | None:
+        """Return how many training batches there are between two validations; None if by time.
+
+        Args:
+            of_epoch: batches of an epoch.
+        """
+        if self._every_s is not None:
+            return None
+        return of_epoch if self._every is None else self._every
+
     def is_due_in(self, epoch: int) -> bool:
         """Return whether an epoch is one of those that validate.
 
