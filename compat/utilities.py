@@ -215,8 +215,8 @@ def is_overridden(
         return own is not None and own is not getattr(parent, method_name, None)
     if not isinstance(instance, LightningModule | LightningDataModule | Callback):
         raise UsageError(
-            f"Expected a parent class: {type(instance).__name__} is no module, datamodule or callback; "
-            "give the class whose methods it may override as parent"
+            f"Expected a parent class: {type(instance).__name__} is no module, datamodule or "
+            "callback; give the class whose methods it may override as parent"
         )
     if own is None:
         return False
