@@ -16,52 +16,16 @@ from ..bus.events import (
     Put,
     RunEnded,
     RunStarted,
-    Scalar,
 )
+from ..bus.library.thinned_curve import ThinnedCurve
 from ..bus.log.codec import DecodedEvent
 from ..bus.runs.cursor import RunReader
 from ..bus.runs.lineage import consistent_logs
 from ..bus.runs.run_folder import RunFolder
 from ..sinks.progress_view import ProgressView
 
-MAX_POINTS = 4096  # of a curve; then each two become one
 MAX_CONSOLE_LINES = 500
 READ_BYTES = 4 << 20  # of the log, between two pictures
-
-
-class WatchedCurve:
-    """The values of a metric, thinned: of each group of values the lowest and the highest."""
-
-    def __init__(self) -> None:
-        self.last: Scalar = 0.0
-        self.count = self.not_finite = 0
-        self.lows: list[float] = []
-        self.highs: list[float] = []
-        self._group, self._in_last = 1, 0
-
-    def add(self, value: Scalar) -> None:
-        """Include the next value.
-
-        Args:
-            value: the value; of those that are not finite only their number is kept.
-        """
-        self.last = value
-        self.count += 1
-        if not -1e300 < value < 1e300:
-            self.not_finite += 1
-            return
-        if self.lows and self._in_last < self._group:
-            self.lows[-1] = min(self.lows[-1], value)
-            self.highs[-1] = max(self.highs[-1], value)
-            self._in_last += 1
-            return
-        if len(self.lows) >= MAX_POINTS:
-            self.lows = [min(pair) for pair in zip(self.lows[::2], self.lows[1::2], strict=True)]
-            self.highs = [max(pair) for pair in zip(self.highs[::2], self.highs[1::2], strict=True)]
-            self._group *= 2
-        self.lows.append(value)
-        self.highs.append(value)
-        self._in_last = 1
 
 
 class HookTime(NamedTuple):
@@ -112,7 +76,7 @@ class WatchedRun:
         self._attempts = self.folder.attempts()
         self._reader = RunReader(consistent_logs(self.folder))
         self.progress = ProgressView()
-        self.curves: dict[str, WatchedCurve] = {}
+        self.curves: dict[str, ThinnedCurve] = {}
         self.actors: dict[str, WatchedActor] = {}
         self.console: deque[str] = deque(maxlen=MAX_CONSOLE_LINES)
         self.ended: RunEnded | None = None
@@ -169,7 +133,7 @@ class WatchedRun:
                 self._counts[event.name] += 1
                 self._times_ns[event.name] += event.duration_ns
             case Put():
-                self.curves.setdefault(event.name, WatchedCurve()).add(event.value)
+                self.curves.setdefault(event.name, ThinnedCurve()).add(event.value)
             case RunStarted():
                 self.progress, self.started, self.ended = ProgressView(), event, None
             case RunEnded():

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import html
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ from ..bus.events import (
     RunStarted,
     Scalar,
 )
+from ..bus.library.html_curves import html_curves
 from ..bus.log.codec import DecodedEvent, HookSelection
 from ..bus.runs.run_folder import RunFolder
 from ..bus.system.console_tee import unnoted, watch_streams
@@ -156,6 +158,7 @@ class ProgressBar(Sink):
     def _new_view(self) -> ProgressView:
         view = ProgressView(self._choose, self._styles["metrics_format"])
         view.tells_within = not self._is_live
+        view.keeps_curves = self._console is not None and self._console.is_jupyter
         return view
 
     # -- which events it reads ----------------------------------------------------------------
@@ -177,6 +180,7 @@ class ProgressBar(Sink):
         self._console = self._given_console or Console(**{**options, **self._console_options})
         self._gap_s = MIN_REFRESH_S if self._is_live else LINES_EVERY_S
         self._view.tells_within = not self._is_live
+        self._view.keeps_curves = self._console.is_jupyter
         if self._view.fn and self._view.ended is None:  # a restart
             self._start_drawing()
 
@@ -361,8 +365,14 @@ class ProgressBar(Sink):
         picture = self.render(self._console.width)
         if self._display is None:
             is_notebook = self._console.is_jupyter
-            self._display = _Notebook() if is_notebook else _Terminal(self._console)
+            self._display = (
+                _Notebook(self._html_curves) if is_notebook else _Terminal(self._console)
+            )
         self._display.update(picture)
+
+    def _html_curves(self) -> str:
+        with self._lock:
+            return html_curves(self._view.curves)
 
     def _stop_drawing(self) -> _Display | None:
         """End the drawing thread; return the display, which the caller stops."""
@@ -563,10 +573,15 @@ class _Terminal:
 class _Notebook:
     """An output of a notebook cell.
 
-    Written as text under its own display id, because rich's way needs ipywidgets.
+    Written under its own display id, because rich's way needs ipywidgets: as text, and as HTML with
+    the curves of the metrics.
+
+    Args:
+        curves: returns them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, curves: Callable[[], str]) -> None:
+        self._curves = curves
         self._display: Any = import_module("IPython.display").display
         self._handle: Any = None
 
@@ -580,7 +595,8 @@ class _Notebook:
         self._show(cast("StringIO", console.file).getvalue())
 
     def _show(self, text: str) -> None:
-        bundle = {"text/plain": text}
+        page = f'<pre style="line-height:1.2">{html.escape(text)}</pre>{self._curves()}'
+        bundle = {"text/plain": text, "text/html": page}
         if self._handle is None:
             self._handle = self._display(bundle, raw=True, display_id=True)
         else:

@@ -20,6 +20,7 @@ from ..bus.events import (
     RunStarted,
     Scalar,
 )
+from ..bus.library.thinned_curve import ThinnedCurve
 from ..bus.log.codec import DecodedEvent
 
 RATE_WINDOW_NS = 10_000_000_000
@@ -199,6 +200,7 @@ class ProgressView:
         metrics: by name, in the order of their first value.
         notices: lines to print at once, wherever progress is shown.
         epoch_lines: one line an epoch or evaluation, and those within long ones.
+        keeps_curves: all values are kept in ``curves``, thinned.
         tells_within: long epochs have more lines, for output without a live display.
         ended: the event of the run's end; None before.
         saved: the checkpoint that was saved last; empty before.
@@ -222,6 +224,8 @@ class ProgressView:
         self.notices: list[str] = []
         self.epoch_lines: list[str] = []
         self.tells_within = False
+        self.keeps_curves = False
+        self.curves: dict[str, ThinnedCurve] = {}
         self.ended: RunEnded | None = None
         self.saved = ""
         self.is_resumed = False
@@ -258,6 +262,8 @@ class ProgressView:
                 self._take_event_of_actor(event)
 
     def _take_value(self, put: Put) -> None:
+        if self.keeps_curves:
+            self.curves.setdefault(put.name, ThinnedCurve()).add(put.value)
         metric = self.metrics.get(put.name)
         if metric is None:
             self.metrics[put.name] = MetricView(put.value, put.batch_idx < 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models import Small, loader, trainer
 from recorded_runs import SECOND_NS, RecordedAttempt, RecordedRun
 from rich.console import Console
 
@@ -320,3 +321,20 @@ def test_created_is_in_seconds_since_1970(tmp_path: Path) -> None:
     recorded(tmp_path, 0.1, 1.0)
 
     assert len(nb.runs(tmp_path, where=f"created > {time.time() - 3600}")) == 1
+
+
+def test_a_notebook_shows_a_run_and_its_trainer_with_a_curve_of_each_metric(
+    tmp_path: Path,
+) -> None:
+    made = trainer(tmp_path, max_epochs=1)
+    before = made._repr_html_()
+    made.fit(Small(), loader(), loader())
+    assert made.run_folder is not None
+    run = nb.open_run(made.run_folder.path)
+
+    shown = run._repr_html_()
+
+    assert "max_epochs=1" in before
+    assert shown.count("<polyline") == len(run.metrics) > 0
+    assert made._repr_html_() == shown
+    assert f'href="{run.path}"' in shown

@@ -10,9 +10,10 @@ from models import Small, loader, trainer
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.bus.control.protocol import Answer, Request, RunStatus
+from nightbus.bus.library.thinned_curve import MAX_POINTS, ThinnedCurve
 from nightbus.bus.runs.run_folder import RunFolder
 from nightbus.cli.braille import braille
-from nightbus.cli.watched_run import MAX_POINTS, WatchedCurve, WatchedRun
+from nightbus.cli.watched_run import WatchedRun
 
 pytest.importorskip("textual")
 
@@ -172,7 +173,7 @@ def test_an_attempt_that_begins_meanwhile_is_read_too(tmp_path: Path) -> None:
 
 
 def test_a_long_curve_keeps_its_extremes() -> None:
-    curve = WatchedCurve()
+    curve = ThinnedCurve()
     for number in range(3 * MAX_POINTS):
         curve.add(1e6 if number == 5000 else float(number % 7))
     curve.add(float("nan"))

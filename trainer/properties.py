@@ -1,5 +1,6 @@
 """Properties of a Trainer: its progress, its participants and its metrics."""
 
+import html
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from difflib import get_close_matches
@@ -262,6 +263,16 @@ class TrainerProperties(DataProperties):
     def device_ids(self) -> list[int]:
         """Indices of the devices of this machine that train, each in a process of its own."""
         return list(self._device_ids)
+
+    def _repr_html_(self) -> str:
+        """Return the run for a notebook, as it is now; before it begins, the arguments given."""
+        run = self.run_folder
+        if run is not None:
+            from ..bus.library.run import Run  # not needed to train
+
+            return Run(run.path)._repr_html_()
+        given = ", ".join(f"{name}={self.config[name]}" for name in sorted(self.changed_arguments))
+        return f"<code>Trainer({html.escape(given)})</code> has not run yet"
 
     @property
     def log_dir(self) -> str | None:

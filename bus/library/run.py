@@ -23,8 +23,11 @@ from ..runs.lineage import consistent_logs
 from ..runs.run_folder import RunFolder
 from ..runs.run_summary import RunSummary, read_summary
 from ..shown_text import plain
+from ..system.paths import from_here
 from .frames import Columns, FramesOfColumns
+from .html_curves import html_curves
 from .series import MetricSeries
+from .thinned_curve import ThinnedCurve
 from .where import Condition, parse
 
 Kinds = str | type[Event] | Iterable[str | type[Event]] | None
@@ -313,7 +316,15 @@ class Run(FramesOfColumns):
             f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>"
             for name, value in self._shown().items()
         )
-        return f"<table><caption>{html.escape(self.id)}</caption>{cells}</table>"
+        table = f"<table><caption>{html.escape(self.id)}</caption>{cells}</table>"
+        thinned: dict[str, ThinnedCurve] = {}
+        for name, curve in self.metrics.curves().items():
+            shown = thinned[name] = ThinnedCurve()
+            for value in curve.values:
+                shown.add(value)
+        where = html.escape(str(from_here(self.path)))
+        link = f'<p><a href="{where}">{where}</a></p>'
+        return f"{table}{html_curves(thinned)}{link}"
 
 
 class _Chosen:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Units of fields whose names do not end in one.
 UNITS = {
+    "attempts": "attempts",
     "batch_idx": "batches, from 0",
     "completed": "iterations",
     "count": "events or commands",
@@ -106,7 +107,7 @@ GROUPS = (
         "Actors",
         "Actors, their subscriptions and their mailboxes. The guides are "
         "[actors and commands](../supervision.md) and [events of your own](../events.md).",
-        _names("Actor", "on", "Supervision", "MailboxLimit", "BusMonitor", "monotonic"),
+        _names("Actor", "on", "Supervision", "MailboxLimit", "BusMonitor", "Alert", "monotonic"),
     ),
     Group(
         "sinks",

@@ -3,6 +3,7 @@
 import io
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -440,6 +441,39 @@ def test_each_epoch_leaves_a_line_above_the_bars_and_of_many_at_once_the_last_do
     shown = story.file.getvalue().splitlines()
     assert shown[0] == "30 epochs before"
     assert [line.split(":")[0] for line in shown[1:]] == [f"epoch {n}/60" for n in range(30, 50)]
+
+
+def test_a_notebook_gets_the_bars_and_the_curves_as_html(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+
+    class Display:
+        @staticmethod
+        def display(bundle: Any, **_: Any) -> "type[Display]":
+            shown.append(bundle)
+            return Display
+
+        @staticmethod
+        def update(bundle: Any, **_: Any) -> None:
+            shown.append(bundle)
+
+    monkeypatch.setitem(sys.modules, "IPython.display", Display)
+    story = Story()
+    story.bar._given_console = Console(file=story.file, force_jupyter=True)
+    story.bar.open(False)
+    story.fit()
+    story.loop("train", 10)
+    for value in (3.0, 2.0, float("nan"), 1.0):
+        story.put("<b>loss", value)
+
+    story.bar._draw()
+    story.put("<b>loss", 0.5)
+    story.bar._draw()
+
+    assert "train" in shown[0]["text/plain"]
+    page = shown[1]["text/html"]
+    assert page.count("<polyline") == 1
+    assert "&lt;b&gt;loss <b>0.5</b>" in page
+    assert "0.5 to 3, 5 values" in page
 
 
 def test_names_cannot_steer_the_terminal() -> None:
