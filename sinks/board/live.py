@@ -5,7 +5,7 @@ falls behind is told once.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 import msgspec
 import trio
@@ -13,10 +13,12 @@ import trio
 from ...bus.errors import NightbusError
 from ...bus.runs.run_summary import RunSummary
 from .answers import UNREADABLE, open_folder
-from .series_cache import SLICE_S, SeriesCache
+from .plain_values import plain
+from .series_cache import SLICE_S, Latest, SeriesCache
 from .shelf import Shelf
 
 EVERY_S = 0.1
+MAX_LATEST = 40  # metrics of a run, whose last values are told at once
 _SILENCE_S = 15.0  # then the page is told that the board is still there
 _encode = msgspec.json.encode
 
@@ -35,6 +37,7 @@ class Live:
         self._pages = 0
         self._table = 0
         self._runs: dict[str, tuple[int, str]] = {}  # key -> number of values, ending
+        self._latest: dict[str, Latest] = {}  # of those that go on
         self._changed = trio.Event()
         self._has_pages = trio.Event()
 
@@ -66,15 +69,26 @@ class Live:
                 values = self._values(key, run)
             now[key] = (values, run.ending)
         self._runs = now
+        self._latest = {key: found for key, found in self._latest.items() if key in now}
         return before != (self._table, self._runs)
 
     def _values(self, key: str, run: RunSummary) -> int:
+        """Read on a run; one that has ended since is in the table as such at the next reading."""
         try:
-            return self._cache.read_on(key, open_folder(run), SLICE_S)[0].values
+            folder = open_folder(run)
+            goes_on = run.is_running and folder.is_running()
+            series, _ = self._cache.read_on(key, folder, SLICE_S)
         except UNREADABLE:  # the page is told why when it asks
             return 0
+        if goes_on:
+            self._latest[key] = series.latest(MAX_LATEST)
+        else:
+            self._latest.pop(key, None)
+            if run.is_running:
+                self._shelf.read_again()
+        return series.values
 
-    async def events(self, keys: Iterable[str]) -> AsyncIterator[bytes]:
+    async def events(self, keys: Iterable[str]) -> AsyncGenerator[bytes, None]:
         """Yield server-sent events for one page, until it goes.
 
         Args:
@@ -91,8 +105,11 @@ class Live:
                 changed = self._changed
                 now = self._table, {key: self._runs[key] for key in followed if key in self._runs}
                 if now != told and now[0]:
+                    moved = [key for key, what in now[1].items() if told[1].get(key) != what]
+                    latest = {key: self._latest[key] for key in moved if key in self._latest}
                     told = now
-                    yield b"data: " + _encode({"table": now[0], "runs": now[1]}) + b"\n\n"
+                    said = {"table": now[0], "runs": now[1], "latest": plain(latest)}
+                    yield b"data: " + _encode(said) + b"\n\n"
                 with trio.move_on_after(_SILENCE_S) as silence:
                     await changed.wait()
                 if silence.cancelled_caught:

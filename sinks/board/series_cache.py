@@ -48,6 +48,19 @@ class Mark(NamedTuple):
     time_s: float
 
 
+class Latest(NamedTuple):
+    """Where a run is, in short.
+
+    Attributes:
+        step, epoch: of the last value.
+        values: the last ones, by metric.
+    """
+
+    step: int
+    epoch: int
+    values: dict[str, float]
+
+
 class Medium(NamedTuple):
     """Where an image, figure, histogram, text or table is recorded.
 
@@ -295,6 +308,20 @@ class RunSeries:
         if len(self._places) > MAX_PLACES:
             del self._places[1::2]
             self._every *= 2
+
+    def latest(self, most: int) -> Latest:
+        """Return the last value of each metric, and where the run was then.
+
+        Args:
+            most: of so many metrics.
+        """
+        with self._lock:
+            step, epoch, _ = self._last
+            if not self.series:
+                return Latest(0, 0, {})
+            named = list(self.series.items())[:most]
+            values = {name: float(series.rows[_VALUE, -1]) for name, series in named}
+            return Latest(int(step), int(epoch), values)
 
     def place_before(self, x: XAxis, low: float) -> Place:
         """Return a place in the log before a part of an axis, with room for exponential means.

@@ -14,6 +14,7 @@ from ...bus.runs.run_folder import RUN_ID
 from ...bus.runs.run_summary import RunSummary
 
 _KEPT_S = 1.0
+_SOON_S = 0.1
 _COSTS = 20  # a table is kept this many times as long as it takes to read
 
 
@@ -85,6 +86,10 @@ class Shelf:
                     by_key = {key_of(run): run for run in found.summaries}
                     self._table = Table(self._table.number + 1, found, by_key)
             return self._table
+
+    def read_again(self) -> None:
+        """Have the table read again when it is asked for next, because a run has ended."""
+        self._read_again_s = min(self._read_again_s, time.monotonic() + _SOON_S)
 
     def _chosen(self) -> Runs:
         found = runs(self.root, archived=self._archived).tagged(*self._tags)

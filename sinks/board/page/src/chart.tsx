@@ -64,17 +64,31 @@ export function Chart(props: ChartProps) {
   }, [range]);
 
   // What is drawn is asked for: all of it when the question changes, else the runs that have moved.
+  // One question is on its way at a time, and its answer is drawn, however fast the runs go on.
   const lastAsked = useRef("");
+  const now = useRef(versions);
+  now.current = versions;
+  const askOn = useRef(() => {});
   useEffect(() => {
     if (!isVisible) return undefined;
     let isOver = false;
+    let isAsking = false;
     let timer = 0;
-    const done = new Set<string>();
-    const ask = async (wanted: string[]): Promise<void> => {
-      if (!wanted.length || isOver) return;
+    let notBefore = 0;
+    if (lastAsked.current !== asked) {
+      lastAsked.current = asked;
+      seen.current = {};
+      for (const key of [...curves.current.keys()]) if (!keys.includes(key)) curves.current.delete(key);
+    }
+    const moved = (): string[] => keys.filter((key) => seen.current[key] !== (now.current[key] ?? ""));
+    const ask = async (): Promise<void> => {
+      const wanted = moved();
+      const asOf = { ...now.current };
       const stretches = Math.round(Math.min(place.current?.clientWidth ?? 400, 10_000 / keys.length));
       const [from, to] = range ?? [-Infinity, Infinity];
       const began = performance.now();
+      let left: string[] = [];
+      isAsking = true;
       try {
         const question = { metric, x, from, to, stretches: Math.max(stretches, 30), smoothing };
         const groups = lines.filter((each) => each.members && wanted.includes(each.key));
@@ -85,29 +99,29 @@ export function Chart(props: ChartProps) {
         for (const key of wanted) curves.current.set(key, found.filter((each) => each.key === key));
         setProblem("");
         setDrawn((count) => count + 1);
-        const left = [...new Set(found.filter((each) => !each.isRead).map((each) => each.key))];
-        for (const key of wanted) if (!left.includes(key)) done.add(key);
-        const pause = Math.max(READ_ON_MS, performance.now() - began);
-        if (left.length) timer = window.setTimeout(() => void ask(left), pause);
+        left = found.filter((each) => !each.isRead).map((each) => each.key);
       } catch (error) {
-        if (!isOver) setProblem(String((error as Error).message));
+        if (isOver) return;
+        setProblem(String((error as Error).message));
       }
+      for (const key of wanted) if (!left.includes(key)) seen.current[key] = asOf[key] ?? "";
+      const took = performance.now() - began;
+      notBefore = performance.now() + Math.max(left.length ? READ_ON_MS : REFRESH_MS - took, took);
+      isAsking = false;
+      askOn.current();
     };
-    const isOther = lastAsked.current !== asked;
-    if (isOther) {
-      lastAsked.current = asked;
-      for (const key of [...curves.current.keys()]) if (!keys.includes(key)) curves.current.delete(key);
-    }
-    const moved = keys.filter((key) => isOther || seen.current[key] !== versions[key]);
-    for (const key of keys) seen.current[key] = versions[key] ?? "";
-    timer = window.setTimeout(() => void ask(moved), isOther ? 0 : REFRESH_MS / 2);
+    askOn.current = () => {
+      if (isOver || isAsking || !moved().length) return;
+      clearTimeout(timer);
+      timer = window.setTimeout(() => void ask(), Math.max(0, notBefore - performance.now()));
+    };
+    askOn.current();
     return () => {
       isOver = true;
       clearTimeout(timer);
-      // What was on its way is asked for again.
-      for (const key of moved) if (!done.has(key)) delete seen.current[key];
     };
-  }, [isVisible, asked, version]);
+  }, [isVisible, asked]);
+  useEffect(() => askOn.current(), [version]);
 
   useEffect(() => {
     if (!isVisible || !place.current || !drawn) return undefined;

@@ -13,7 +13,7 @@ import { namesOf, useColumns, usePainting } from "./painting";
 import { Run } from "./run";
 import { Runs } from "./runs";
 import { Server } from "./server";
-import { Problem, type Source, type Table, type Told } from "./source";
+import { type Latest, Problem, type Source, type Table, type Told } from "./source";
 import { takeToken, useAddress, type View, VIEWS } from "./state";
 import "./style.css";
 
@@ -22,7 +22,7 @@ const NEWEST = 5; // runs that are drawn if none are chosen
 
 function Board({ source }: { source: Source }) {
   const [state, change] = useAddress();
-  const [told, setTold] = useState<Told>({ table: 0, runs: {} });
+  const [told, setTold] = useState<Told>({ table: 0, runs: {}, latest: {} });
   const [isLost, setLost] = useState(false);
   const [isSeen, setSeen] = useState(!document.hidden);
   const [newest, setNewest] = useState<string[]>([]);
@@ -62,7 +62,7 @@ function Board({ source }: { source: Source }) {
     if (!isSeen) return undefined;
     return source.listen(followed, (what) => {
       setLost(what === null);
-      if (what) setTold(what);
+      if (what) setTold((before) => ({ ...what, latest: goingOn({ ...before.latest, ...what.latest }, what) }));
       else source.names().catch((error: Problem) => error.status === 401 && setProblem(error));
     });
   }, [isSeen, followed.join()]);
@@ -101,7 +101,7 @@ function Board({ source }: { source: Source }) {
         </span>
       </header>
       <main>
-        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={told.table} learnt={learnt} />
+        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={told.table} latest={told.latest} learnt={learnt} />
         {state.open
           ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} close={() => change({ open: "" }, true)} />
           : state.view === "media"
@@ -112,6 +112,11 @@ function Board({ source }: { source: Source }) {
       </main>
     </div>
   );
+}
+
+/** What is known of runs that are followed and go on; of others, the table says more. */
+function goingOn(latest: Record<string, Latest>, told: Told): Record<string, Latest> {
+  return Object.fromEntries(Object.entries(latest).filter(([key]) => told.runs[key]?.[1] === "running"));
 }
 
 function Stopped({ problem }: { problem: Problem }) {

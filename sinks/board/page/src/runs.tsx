@@ -5,7 +5,7 @@ import { cell, number as asNumber } from "./format";
 import { type Layout, layout } from "./groups";
 import { ChoiceOfName, Swatch, useNames } from "./legend";
 import type { Painting } from "./painting";
-import type { Names, Row, Source, Table, TableGroup } from "./source";
+import type { Cell, Latest, Names, Row, Source, Table, TableGroup } from "./source";
 import { Sparkline, useSparks } from "./sparkline";
 import type { State } from "./state";
 
@@ -21,10 +21,12 @@ interface RunsProps {
   painting: Painting;
   /** The state of the table that the server has told of. */
   told: number;
+  /** What is known of runs that go on, newer than the table. */
+  latest: Record<string, Latest>;
   learnt: (table: Table) => void;
 }
 
-export function Runs({ source, state, change, keys, painting, told, learnt }: RunsProps) {
+export function Runs({ source, state, change, keys, painting, told, latest, learnt }: RunsProps) {
   const [table, setTable] = useState<Table | null>(null);
   const [problem, setProblem] = useState("");
   const [top, setTop] = useState(0);
@@ -181,7 +183,7 @@ export function Runs({ source, state, change, keys, painting, told, learnt }: Ru
                           colour={isDrawn || painting.palette ? painting.line(row.key).colour : "currentColor"} />
                       </td>
                     )}
-                    {row.cells.map((value, column) => (
+                    {newest(row, columns, latest[row.key]).map((value, column) => (
                       <td key={column} class={typeof value === "number" ? "number" : ""}>
                         {cell(value, columns[column])}
                       </td>
@@ -302,4 +304,17 @@ function Columns({ source, columns, change }: {
       </div>
     </details>
   );
+}
+
+/** The cells of a row; of a run that goes on, with what has come since the table was read. */
+function newest(row: Row, columns: string[], latest: Latest | undefined): Cell[] {
+  if (!latest || row.ending !== "running") return row.cells;
+  const [step, epoch, values] = latest;
+  const passed = (cell: Cell, now: number): Cell => (typeof cell === "number" ? Math.max(cell, now) : now);
+  return row.cells.map((cell, at) => {
+    const name = columns[at] ?? "";
+    if (name === "steps") return passed(cell, step);
+    if (name === "epochs") return passed(cell, epoch);
+    return Object.hasOwn(values, name) ? values[name] ?? null : cell;
+  });
 }

@@ -191,7 +191,11 @@ export type Names = Record<string, string[]>;
 export interface Told {
   table: number;
   runs: Record<string, [number, string]>;
+  /** Of runs that go on, what has changed: step, epoch, and the last values by metric. */
+  latest: Record<string, Latest>;
 }
+
+export type Latest = [step: number, epoch: number, values: Record<string, Cell>];
 
 /** What a page may ask of runs that go on, and what it has to send with each wish. */
 export interface Offer {

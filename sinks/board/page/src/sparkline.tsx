@@ -51,8 +51,9 @@ export function Sparkline({ spark, colour, name }: { spark: Spark | undefined; c
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const [from, to] = [spark.x[0] as number, spark.x[spark.x.length - 1] as number];
   const x = (at: number): number => MARGIN + ((at - from) / (to - from || 1)) * (WIDTH - 2 * MARGIN);
+  // By halves: the difference of two numbers may be none.
   const y = (value: number): number =>
-    HEIGHT - MARGIN - (high > low ? (value - low) / (high - low) : 0.5) * (HEIGHT - 2 * MARGIN);
+    HEIGHT - MARGIN - (high > low ? (value / 2 - low / 2) / (high / 2 - low / 2) : 0.5) * (HEIGHT - 2 * MARGIN);
   let path = "";
   let isDown = false;
   spark.x.forEach((at, place) => {

@@ -1,0 +1,69 @@
+"""What a page is told of runs that go on, without a server between."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import trio
+from board_asked import begun, put
+
+from nightbus.sinks.board.live import Live
+from nightbus.sinks.board.series_cache import SeriesCache
+from nightbus.sinks.board.shelf import Shelf
+
+
+async def next_of(told: AsyncGenerator[bytes, None]) -> Any:
+    """What a page is told next."""
+    with trio.fail_after(60):
+        async for line in told:
+            if line.startswith(b"data: "):
+                return json.loads(line[6:])
+    raise AssertionError("nothing more is told")
+
+
+async def test_a_row_s_last_values_are_told_before_the_table_is_read_again(tmp_path: Path) -> None:
+    run, attempt = begun(tmp_path, {})
+    key = run.path.name
+    shelf = Shelf(tmp_path)
+    live = Live(shelf, SeriesCache())
+    async with trio.open_nursery() as nursery, aclosing(live.events([key])) as told:
+        nursery.start_soon(live.watch)
+        await next_of(told)
+        number = shelf.table().number
+        put(attempt, "loss", 2.0, float("nan"))
+        put(attempt, "accuracy", 0.5)
+
+        said = await next_of(told)
+        while said["latest"][key][2].keys() != {"loss", "accuracy"}:
+            said = await next_of(told)
+
+        assert said["latest"][key] == [0, 0, {"loss": "NaN", "accuracy": 0.5}]
+        assert shelf.table().number == number
+        attempt.end()
+        while said["runs"][key][1] == "running":
+            said = await next_of(told)
+        assert (said["runs"][key], key in said["latest"]) == ([3, "completed"], False)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_has_not_changed_is_not_told_again(tmp_path: Path) -> None:
+    still, its_attempt = begun(tmp_path, {})
+    moving, attempt = begun(tmp_path, {})
+    put(its_attempt, "loss", 1.0)
+    live = Live(Shelf(tmp_path), SeriesCache())
+    async with (
+        trio.open_nursery() as nursery,
+        aclosing(live.events([still.path.name, moving.path.name])) as told,
+    ):
+        nursery.start_soon(live.watch)
+        said = await next_of(told)
+        put(attempt, "loss", 2.0)
+        while moving.path.name not in said["latest"] or not said["latest"][moving.path.name][2]:
+            said = await next_of(told)
+
+        assert [*said["latest"]] == [moving.path.name]
+        nursery.cancel_scope.cancel()
+    its_attempt.abandon()
+    attempt.abandon()
