@@ -643,3 +643,17 @@ def test_where_max_steps_ends_an_epoch_before_its_validation_the_run_is_saved(
     assert Path(callback.best_model_path).name == best
     assert Path(callback.last_model_path).name == last
     assert read_checkpoint(Path(callback.last_model_path))["global_step"] == 2
+
+
+def test_a_run_that_fails_when_training_is_over_is_saved(tmp_path: Path) -> None:
+    class Fails(Small):
+        def on_fit_end(self) -> None:
+            raise RuntimeError("too late")
+
+    callback = nb.ModelCheckpoint(tmp_path / "kept", "failed", save_on_exception=True, save_top_k=0)
+    run = trainer(tmp_path, max_steps=1, callbacks=[callback])
+
+    with pytest.raises(RuntimeError, match="too late"):
+        run.fit(Fails(), loader(4))
+
+    assert read_checkpoint(tmp_path / "kept" / "failed")["global_step"] == 1

@@ -74,7 +74,7 @@ def save_failed_run(trainer: "Trainer", path: Path, exception: BaseException) ->
         path: the checkpoint's path, which is not in use.
         exception: what the run failed with; after Ctrl-C and the like it is saved anyway.
     """
-    if not (isinstance(exception, Exception) and trainer.checkpointer.can_save):
+    if not (isinstance(exception, Exception) and trainer.checkpointer.can_save_failed):
         return
     if not trainer.is_global_zero:  # which saves, for other ranks need not come here
         return

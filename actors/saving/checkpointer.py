@@ -63,6 +63,7 @@ class Checkpointer:
         self._kept = KeptCheckpoints(self._context)
         self._writer = CheckpointWriter(self._context, self._kept)
         self._wanted: list[Callable[[], object]] = []
+        self._has_begun = False  # training, in this run
         # From where an interrupted validation is repeated.
         self._validation: dict[str, Any] | None = None
         # The state where an epoch ended before its last batch.
@@ -137,6 +138,7 @@ class Checkpointer:
         reported now, before there are results to lose.
         """
         self._state.begin_training()
+        self._has_begun = True
         if self._will_save:
             self._state.check_actors()
 
@@ -218,6 +220,11 @@ class Checkpointer:
     def can_save(self) -> bool:
         """Return whether training has begun and is not over, so that it can be resumed."""
         return self._context.enable_checkpointing and self._context.is_training_under_way
+
+    @property
+    def can_save_failed(self) -> bool:
+        """Return whether a run that fails can be saved: also after training, in ``on_fit_end``."""
+        return self.can_save or (self._context.enable_checkpointing and self._has_begun)
 
     # -- saving ------------------------------------------------------------------------------
 
