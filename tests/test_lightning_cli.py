@@ -241,7 +241,12 @@ def test_a_registry_has_classes_by_the_names_that_they_were_given() -> None:
     assert registry.classes == (Mine, Sized)
     assert registry(Small, key="Mine", override=True) is registry["Mine"] is Small
     assert {"SGD", "Adam"} <= {*OPTIMIZER_REGISTRY}
+    CALLBACK_REGISTRY.clear()  # of what other tests have added
+    made(auto_registry=False)
     assert "Timer" in CALLBACK_REGISTRY
+    assert "SaveConfigCallback" not in CALLBACK_REGISTRY
+    made(auto_registry=True)
+    assert "SaveConfigCallback" in CALLBACK_REGISTRY
 
 
 def test_the_module_may_be_any_class_that_the_command_line_names() -> None:

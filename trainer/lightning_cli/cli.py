@@ -22,6 +22,7 @@ from .configured_hyperparameters import instantiator_for
 from .former_arguments import with_former
 from .optimizers import override_configure_optimizers
 from .parser import LightningArgumentParser
+from .registries import fill_registries
 from .save_config import SaveConfigCallback
 from .types import ArgsType, LRSchedulerTypeUnion, ReduceLROnPlateau
 
@@ -65,8 +66,8 @@ class LightningCLI:
             configuration describes them.
         **former: arguments of Lightning 1.x: ``save_config_filename``, ``save_config_overwrite``
             and ``save_config_multifile`` go to ``save_config_kwargs``; ``description``,
-            ``env_prefix`` and ``env_parse`` to ``parser_kwargs``. ``auto_registry`` changes
-            nothing: all subclasses are found by their names.
+            ``env_prefix`` and ``env_parse`` to ``parser_kwargs``. ``auto_registry=True`` puts
+            all subclasses into the registries; they are found by their names anyway.
 
     Attributes:
         config: what was read.
@@ -102,6 +103,7 @@ class LightningCLI:
         **former: Any,
     ) -> None:
         given = with_former(former, save_config_kwargs, parser_kwargs)
+        fill_registries(with_all=bool(former.get("auto_registry")))
         self.save_config_callback = save_config_callback
         self.save_config_kwargs = given.save_config_kwargs
         self.trainer_class = trainer_class

@@ -14,7 +14,7 @@ _NOW_IN = {
     "env_prefix": ("parser_kwargs", "env_prefix"),
     "env_parse": ("parser_kwargs", "default_env"),
 }
-_ALWAYS = "auto_registry"  # all subclasses are found by their names
+_OF_REGISTRIES = "auto_registry"  # which LightningCLI itself reads
 
 
 class Arguments(NamedTuple):
@@ -46,7 +46,7 @@ def with_former(
     """
     arguments = Arguments({}, {})
     for name, value in former.items():
-        if name == _ALWAYS:
+        if name == _OF_REGISTRIES:
             continue
         if name not in _NOW_IN:
             raise ArgumentTypeError(

@@ -6,14 +6,17 @@ LightningCLI knows every class that is imported by its name, registered or not.
 from collections.abc import Iterator
 from inspect import getmembers, isclass
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from ...actors import callbacks
 from ...actors.callback import Callback
-from ...loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from ...actors.datamodule import LightningDataModule
+from ...actors.module import LightningModule
+from ...loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from .types import ReduceLROnPlateau
 
 Class = TypeVar("Class", bound=type)
@@ -79,24 +82,49 @@ class Registry(dict[str, type]):
         return f"Registered: {', '.join(self) or 'nothing'}"
 
 
-def _of(module: Any, base: type) -> Registry:
-    registry = Registry()
-    registry.register_classes(module, base)
-    return registry
-
-
-OPTIMIZER_REGISTRY = _of(torch.optim, Optimizer)
+OPTIMIZER_REGISTRY = Registry()
 """Optimizers: those of PyTorch, and those that are added."""
-LR_SCHEDULER_REGISTRY = _of(lr_scheduler, lr_scheduler.LRScheduler)
+LR_SCHEDULER_REGISTRY = Registry()
 """Learning rate schedulers: those of PyTorch, and those that are added."""
-LR_SCHEDULER_REGISTRY(ReduceLROnPlateau, override=True)
-CALLBACK_REGISTRY = _of(callbacks, Callback)
+CALLBACK_REGISTRY = Registry()
 """Callbacks: those of nightbus, and those that are added."""
-LOGGER_REGISTRY = Registry(
-    {kind.__name__: kind for kind in (CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger)}
-)
+LOGGER_REGISTRY = Registry()
 """Loggers: those of nightbus, and those that are added."""
 MODEL_REGISTRY = Registry()
 """Modules that are added."""
 DATAMODULE_REGISTRY = Registry()
 """Datamodules that are added."""
+
+
+def fill_registries(with_all: bool = False) -> None:
+    """Add what PyTorch and nightbus have, unless the names are taken.
+
+    Args:
+        with_all: add all subclasses that have been imported, too, as ``auto_registry=True`` does.
+    """
+    OPTIMIZER_REGISTRY.register_classes(torch.optim, Optimizer)
+    LR_SCHEDULER_REGISTRY.register_classes(lr_scheduler, LRScheduler)
+    LR_SCHEDULER_REGISTRY(ReduceLROnPlateau, override=True)
+    CALLBACK_REGISTRY.register_classes(callbacks, Callback)
+    for kind in (CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger):
+        LOGGER_REGISTRY(kind)
+    for base, registry in _KINDS if with_all else ():
+        for each in _subclasses(base):
+            registry(each)
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _subclasses(each)
+
+
+_KINDS: list[tuple[type, Registry]] = [
+    (Optimizer, OPTIMIZER_REGISTRY),
+    (LRScheduler, LR_SCHEDULER_REGISTRY),
+    (Callback, CALLBACK_REGISTRY),
+    (Logger, LOGGER_REGISTRY),
+    (LightningModule, MODEL_REGISTRY),
+    (LightningDataModule, DATAMODULE_REGISTRY),
+]
+fill_registries()
