@@ -326,6 +326,13 @@ def test_rates_for_other_groups_than_there_are_are_refused(tmp_path: Path) -> No
         run.fit(Small(), loader())
 
 
+def test_the_former_argument_adds_none_beside_one_that_was_given(tmp_path: Path) -> None:
+    given = nb.StochasticWeightAveraging(swa_lrs=0.1)
+    run = trainer(tmp_path, callbacks=[given], stochastic_weight_avg=True)
+
+    assert [c for c in run.callbacks if isinstance(c, nb.StochasticWeightAveraging)] == [given]
+
+
 def test_weights_are_averaged_at_the_optimizers_own_rates(tmp_path: Path) -> None:
     module = Decays()
     run = trainer(tmp_path, max_epochs=5, stochastic_weight_avg=True)

@@ -160,7 +160,8 @@ class Participants:
             raise ArgumentTypeError(f"terminate_on_nan={of_nan!r}: expected True or False")
         if of_nan:
             self.callbacks.append(TerminateOnNaN())
-        if former.get("stochastic_weight_avg"):
+        has_own = any(isinstance(each, StochasticWeightAveraging) for each in self.callbacks)
+        if former.get("stochastic_weight_avg") and not has_own:
             self.callbacks.append(StochasticWeightAveraging(swa_lrs=None))
 
     def complete(self, shows_bar: bool, saves: bool, shows_summary: bool) -> None:
