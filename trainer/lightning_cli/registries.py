@@ -114,7 +114,8 @@ def fill_registries(with_all: bool = False) -> None:
 
 
 def _subclasses(kind: type) -> Iterator[type]:
-    for each in kind.__subclasses__():
+    found: list[type] = kind.__subclasses__()
+    for each in found:
         yield each
         yield from _subclasses(each)
 
