@@ -30,9 +30,10 @@ _LEFT = 4  # columns of words, aligned left
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SINCE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
 _NAMES_HELP = (
-    "a name: id, name, ending, reason, group, tags, notes, created, duration, epochs, steps, size, "
-    "attempts, faults, running, a hyperparameter, an argument of the Trainer, a metric (its last "
-    "value; val_loss.min and val_loss.max), git.commit and others of its environment"
+    "a name: id, name, ending, reason, group, parent, tags, notes, created, duration, epochs, "
+    "steps, size, attempts, faults, running, a hyperparameter, an argument of the Trainer, a "
+    "metric (its last value; val_loss.min and val_loss.max), git.commit and others of its "
+    "environment"
 )
 
 

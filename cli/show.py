@@ -141,6 +141,7 @@ def print_report(report: "RunReport", console: "Console") -> None:
 def _print_set_up(report: "RunReport", console: "Console") -> None:
     """Print what is noted about the run, how it was set up and where it ran."""
     noted = {"name": report.name, "group": report.group, "tags": ", ".join(report.tags)}
+    noted["parent"] = report.parent
     if report.name == report.id.rpartition("-")[0]:
         del noted["name"]  # the id says it
     parts = (

@@ -9,6 +9,7 @@ import pytest
 from models import Small, loader, trainer
 
 import nightbus as nb
+from nightbus.__main__ import main
 from nightbus.actors.process import code_state as code_state_module
 from nightbus.actors.process.code_state import code_diff, code_state, read_status
 from nightbus.actors.process.environment import environment, gpus_of, loaded_versions
@@ -182,3 +183,23 @@ def test_what_is_noted_can_be_encoded_and_read_again() -> None:
     marks = Marks("a", ("b",), "c", "d", True)
 
     assert msgspec.json.decode(msgspec.json.encode(marks), type=Marks) == marks
+
+
+def test_a_run_that_begins_from_a_checkpoint_of_another_names_it_as_its_parent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = trainer(tmp_path / "one", max_epochs=1)
+    first.fit(Small(), loader())
+    assert first.run_folder is not None
+    saved = tmp_path / "saved"
+    first.save_checkpoint(saved)
+    other = trainer(tmp_path / "two", max_epochs=2)
+    other.fit(Small(), loader(), ckpt_path=saved)
+    again = trainer(tmp_path / "two", max_epochs=3)
+    again.fit(Small(), loader(), ckpt_path="last")
+
+    (run,) = nb.runs(tmp_path / "two", where=f"parent == '{first.run_folder.info.id}'")
+    assert main(["show", str(run.path)]) == 0
+    assert f"parent {run.parent}" in capsys.readouterr().out
+    assert nb.open_run(first.run_folder.path).parent == ""
+    assert len(run.attempts) == 2

@@ -330,7 +330,9 @@ def _agree_on_start(trainer: TrainerParts, function: Function, given: CallArgume
         if start.run is not None:
             trainer.run_folder = start.run
         elif trainer.run_folder is None and _needs_folder(trainer):
-            trainer.run_folder = RunFolder.create(_root(trainer), _name(trainer), _said(trainer))
+            trainer.run_folder = RunFolder.create(
+                _root(trainer), _name(trainer), _said(trainer, start)
+            )
         folder = trainer.run_folder
         return (
             None if start.path is None else str(start.path),
@@ -373,12 +375,17 @@ def _name(trainer: TrainerParts) -> str:
     return trainer.run_name or type(trainer.lightning_module).__name__
 
 
-def _said(trainer: TrainerParts) -> RunInfo:
+def _said(trainer: TrainerParts, start: Start) -> RunInfo:
     """Return what run.json says besides the run's id."""
+    parent = "" if start.state is None else str(start.state.get("run") or "")
     config = {name: trainer.config[name] for name in trainer.changed_arguments}
     found = {name: value for own in hyperparameters_of_run(trainer) for name, value in own.items()}
     return structs.replace(
-        trainer.noted, config=config, environment=environment(), hparams=as_plain(found)
+        trainer.noted,
+        config=config,
+        environment=environment(),
+        hparams=as_plain(found),
+        parent=parent,
     )
 
 

@@ -210,6 +210,7 @@ class RunReport(msgspec.Struct, frozen=True):
         created_ns: wall clock, ns since 1970.
         argv: the command line, secrets struck out.
         tags, notes, group: what is noted about it.
+        parent: the run whose checkpoint it began from; empty for none.
         hparams: hyperparameters of module and datamodule.
         config: the Trainer's arguments that differ from their defaults.
         environment: the process, its machine and its code.
@@ -234,6 +235,7 @@ class RunReport(msgspec.Struct, frozen=True):
     tags: tuple[str, ...]
     notes: str
     group: str
+    parent: str
     hparams: dict[str, Plain]
     config: dict[str, Plain]
     environment: dict[str, Plain]
@@ -299,6 +301,7 @@ def summarise(run: RunFolder, rank: int = 0, all_attempts: bool = False) -> RunR
         tags=marks.tags,
         notes=marks.notes,
         group=marks.group,
+        parent=info.parent,
         hparams=hparams or info.hparams,
         config=config or info.config,
         environment=(started.environment if started else {}) or info.environment,

@@ -25,6 +25,7 @@ FIELDS: dict[str, Callable[[RunSummary], Any]] = {
     "tags": lambda run: run.tags,
     "notes": lambda run: run.notes,
     "group": lambda run: run.group,
+    "parent": lambda run: run.parent,
     "archived": lambda run: run.is_archived,
 }
 """Names of what every run has: times in seconds, ``created`` since 1970, sizes in bytes."""

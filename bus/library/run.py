@@ -134,6 +134,11 @@ class Run(FramesOfColumns):
         return self.summary.group
 
     @property
+    def parent(self) -> str:
+        """The id of the run whose checkpoint it began from; empty for none."""
+        return self.summary.parent
+
+    @property
     def ending(self) -> str:
         """How it ended: ``completed``, ``failed``, ``killed``, ..., or ``running``."""
         return self.summary.ending

@@ -50,6 +50,7 @@ class RunInfo(msgspec.Struct, frozen=True):
         config: the Trainer's arguments that differ from their defaults.
         environment: the process, its machine and its code, as in RunStarted.
         hparams: hyperparameters of module and datamodule, as the first attempt has them.
+        parent: the run whose checkpoint it began from; empty for none, and where it is this run.
     """
 
     id: str
@@ -62,6 +63,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     config: dict[str, Plain] = {}
     environment: dict[str, Plain] = {}
     hparams: dict[str, Plain] = {}
+    parent: str = ""
 
 
 class RunFolder:

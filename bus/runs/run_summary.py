@@ -47,6 +47,7 @@ class RunSummary(msgspec.Struct, frozen=True, gc=False):
         size_bytes: size of its files.
         faults: number of exceptions that were recorded.
         tags, notes, group, is_archived: what is noted about it.
+        parent: the run whose checkpoint it began from; empty for none.
         hparams: hyperparameters of module and datamodule, of the last attempt that has any.
         metrics: totals by name, without superseded values.
         encoded: Said, in msgpack: of many runs, few are asked for it.
@@ -74,6 +75,7 @@ class RunSummary(msgspec.Struct, frozen=True, gc=False):
     metrics: dict[str, MetricTotal] = {}
     encoded: msgspec.Raw = _NOTHING_SAID
     problem: str = ""
+    parent: str = ""
 
     @property
     def said(self) -> Said:
@@ -168,6 +170,7 @@ def _summary(run: RunFolder, marks: Marks, problem: str) -> RunSummary:
         tags=marks.tags,
         notes=marks.notes,
         group=marks.group,
+        parent=info.parent,
         is_archived=marks.is_archived,
         hparams=attempts.hparams or info.hparams,
         metrics=dict(list(held.metrics.items())[:MAX_METRICS]),
