@@ -26,6 +26,7 @@ from .compared import CompareQuestions
 from .curves import CurveQuestions
 from .live import Live
 from .media import MediaQuestions
+from .moments import MomentQuestions
 from .page_files import PageFile
 from .plain_values import plain
 from .series_cache import SLICE_S, SeriesCache
@@ -76,6 +77,8 @@ class BoardApp:
             "/api/histograms/{key}": media.histograms,
             "/api/compare": compared.compare,
         }
+        moments = MomentQuestions(shelf, self._cache)
+        routes |= {"/api/history/{key}": moments.history, "/api/moment/{key}": moments.moment}
         first = self._answering(compared.first_difference, limiter=trio.CapacityLimiter(1))
         numbers = {"/api/curves": self.numbers.curves, "/api/bands": self.numbers.bands}
         self.starlette = Starlette(

@@ -13,6 +13,7 @@ from ...bus.runs.run_folder import RunFolder
 from ...bus.runs.run_summary import RunSummary
 from .answers import MAX_ROWS, UNREADABLE, names_answer, open_folder, run_answer, table_answer
 from .media import evenly, named, picture_type, read_medium, shown
+from .moments import history_of, moment_of
 from .page_files import PageFile, page_files
 from .plain_values import plain
 from .series_cache import Medium, RunSeries
@@ -21,6 +22,7 @@ from .shelf import Shelf, Table, key_of
 MAX_RUNS = 200
 MAX_METRICS = 200  # of a run
 MAX_MEDIA = 12  # of a name; of histograms, three times as many
+MOMENTS = 8  # of a run, evenly far apart
 MAX_MEDIA_BYTES = 20 << 20  # of a file
 STRETCHES = 150  # of a curve, of about 4 points each
 MAX_RUNS_IN_FOLDER = MAX_ROWS
@@ -103,8 +105,8 @@ def _head(table: Table, shelf: Shelf, most: int, where: str) -> dict[str, Any]:
 def _cut(of: str) -> str:
     return (
         f"There are at most {MAX_MEDIA} images of a name and run here, histograms and others too, "
-        f"evenly chosen, and {MAX_MEDIA_BYTES >> 20} MB of them {of}: not every one that was "
-        "recorded."
+        f"evenly chosen, and {MAX_MEDIA_BYTES >> 20} MB of them and of moments {of}: not every one "
+        "that was recorded."
     )
 
 
@@ -145,6 +147,8 @@ def _run(run: RunSummary, room: _Room, stretches: int) -> dict[str, Any]:
                 for name, items in series.media.items()
                 if (each := _media(folder, name, items, room)) is not None
             ],
+            "history": {**history_of(series), "is_read": True},
+            "moments": _moments(folder, series, room),
             "curves": {
                 plain(name): _curve(series, name, stretches)
                 for name in list(series.series)[:MAX_METRICS]
@@ -152,6 +156,14 @@ def _run(run: RunSummary, room: _Room, stretches: int) -> dict[str, Any]:
         }
     except UNREADABLE as error:
         return {"problem": plain(str(error))}
+
+
+def _moments(folder: RunFolder, series: RunSeries, room: _Room) -> list[dict[str, Any]]:
+    """Return what a run looked like at some moments, evenly far apart, its end among them."""
+    last_s = series.history.last_s
+    times = [last_s * (number + 1) / MOMENTS for number in range(MOMENTS)] if last_s else [0.0]
+    found = [moment_of(folder, series, time_s) for time_s in times]
+    return [each for each in found if room.takes(len(msgspec.json.encode(each)))]
 
 
 def _media(

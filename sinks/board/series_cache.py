@@ -9,12 +9,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ...bus.errors import LogError
-from ...bus.events import CheckpointSaved, Fault, Media, Put, RunStarted
+from ...bus.events import CheckpointSaved, Event, Fault, Media, Put, RunStarted, Unknown
 from ...bus.inspection.plots import smoothed
 from ...bus.log.codec import DecodedEvent
 from ...bus.runs.cursor import BEGINNING, Position, RunReader
 from ...bus.runs.lineage import consistent_logs
 from ...bus.runs.run_folder import RunFolder
+from .history import History
 from .thinning import Numbers, between, thinned
 
 XAxis = Literal["step", "epoch", "time", "wall"]
@@ -226,6 +227,7 @@ class RunSeries:
         series: by metric, without superseded values; the first MAX_SERIES.
         checkpoints: the last that were saved.
         marks: where attempts went on, and exceptions; the first MAX_MARKS.
+        history: what else happened.
         media: by name, the first MAX_MEDIA names; of each evenly many.
         attempts: numbers of the attempts that were read.
         values: number of values of all metrics.
@@ -244,6 +246,7 @@ class RunSeries:
         self.series: dict[str, Series] = {}
         self.checkpoints: list[CheckpointSaved] = []
         self.marks: list[Mark] = []
+        self.history = History()
         self.media: dict[str, list[Medium]] = {}
         self.values = 0
         self.is_read = False
@@ -353,21 +356,9 @@ class RunSeries:
                 if self._goes_on:
                     self._mark(Mark("attempt", event.step, event.epoch, time_s))
                     self._goes_on = False
-            elif type(event) is RunStarted:
-                if self._began_ns is None:
-                    self._began_ns = event.wall_ns
-                    self.began_s = event.wall_ns / 1e9
-                else:
-                    self._goes_on = True
-                self._offset_ns = event.wall_ns - event.time_ns - self._began_ns
-            elif type(event) is CheckpointSaved:
-                self.checkpoints.append(event)
-                del self.checkpoints[:-MAX_CHECKPOINTS]
-            elif type(event) is Media:
-                self._note_medium(event, attempt)
-            elif type(event) is Fault:
-                time_s = (event.time_ns + self._offset_ns) / 1e9
-                self._mark(Mark("fault", event.step, event.epoch, time_s))
+            elif not isinstance(event, Unknown):
+                self._note(event, attempt)
+        self._note_time(events)
         for name, rows in fresh.items():
             if (series := self.series.get(name)) is None:
                 if len(self.series) >= MAX_SERIES:
@@ -375,18 +366,59 @@ class RunSeries:
                 series = self.series[name] = Series()
             series.add(rows)
             self.values += len(rows)
-            self._last = rows[-1][:3]
+            self._last = (*rows[-1][:2], self._last[2])
 
-    def _note_medium(self, event: Media, attempt: int) -> None:
+    def _note(self, event: Event, attempt: int) -> None:
+        """Keep what is no value of a metric."""
+        if type(event) is RunStarted:
+            if self._began_ns is None:
+                self._began_ns = event.wall_ns
+                self.began_s = event.wall_ns / 1e9
+            else:
+                self._goes_on = True
+            self._offset_ns = event.wall_ns - event.time_ns - self._began_ns
+        time_s = (event.time_ns + self._offset_ns) / 1e9
+        if type(event) is CheckpointSaved:
+            self.checkpoints.append(event)
+            del self.checkpoints[:-MAX_CHECKPOINTS]
+        elif type(event) is Media:
+            self._note_medium(event, attempt, time_s)
+        elif type(event) is Fault:
+            self._mark(Mark("fault", event.step, event.epoch, time_s))
+        self.history.take(event, time_s)
+
+    def _note_medium(self, event: Media, attempt: int, time_s: float) -> None:
         if event.name not in self.media and len(self.media) >= MAX_MEDIA:
             return
         its = self.media.setdefault(event.name, [])
-        time_s = (event.time_ns + self._offset_ns) / 1e9
         where = (event.step, event.epoch, time_s)
         its.append(Medium(event.kind, Position(attempt, event.seq), *where))
         self.values += 1
         if len(its) > MAX_OF_A_NAME:
             del its[1:-1:2]
+
+    def _note_time(self, events: list[DecodedEvent]) -> None:
+        last = next((each for each in reversed(events) if not isinstance(each, Unknown)), None)
+        if last is not None:
+            time_s = (last.time_ns + self._offset_ns) / 1e9
+            self._last = (*self._last[:2], time_s)
+            self.history.last_s = max(self.history.last_s, time_s)
+
+    def values_at(self, time_s: float, most: int) -> list[tuple[str, float, float]]:
+        """Return of metrics their name, step and value at a moment.
+
+        Args:
+            time_s: the moment, in seconds since the run began.
+            most: so many metrics.
+        """
+        with self._lock:
+            found = []
+            for name, series in list(self.series.items())[:most]:
+                rows = series.rows
+                at = int(np.searchsorted(rows[_TIME], time_s, "right")) - 1
+                if at >= 0:
+                    found.append((name, float(rows[_STEP, at]), float(rows[_VALUE, at])))
+            return found
 
     def _mark(self, mark: Mark) -> None:
         if len(self.marks) < MAX_MARKS:

@@ -12,10 +12,12 @@ import {
   type FirstDifference,
   type Histogram,
   type Histograms,
+  type History,
   type MediaOfName,
   type MediaOfRun,
   type MediaPlace,
   type Medium,
+  type Moment,
   type Names,
   Problem,
   type Row,
@@ -37,6 +39,8 @@ export interface FileRun {
   began_s?: number;
   curves?: Record<string, Values>;
   media?: (MediaOfName & { items: (Medium | { problem: string })[] })[];
+  history?: History;
+  moments?: Moment[];
   marks?: [kind: string, step: number, epoch: number, time: number][];
 }
 
@@ -145,6 +149,20 @@ export class InFile implements Source {
 
   async firstDifference(): Promise<FirstDifference> {
     throw new Problem("this file does not have the events; nightbus diff says where the runs first differ", 404);
+  }
+
+  async history(key: string): Promise<History> {
+    const run = this.data.runs[key];
+    if (!run?.history) throw new Problem(run?.problem ?? "this file has no such run", 404);
+    const count = run.moments?.length ?? 0;
+    return { ...run.history, note: `This file has ${count} moments of it; the nearest before is shown.` };
+  }
+
+  async moment(key: string, time: number): Promise<Moment> {
+    const moments = this.data.runs[key]?.moments ?? [];
+    const found = moments.filter((each) => each.time_s <= time + 1e-6).at(-1) ?? moments[0];
+    if (!found) throw new Problem("this file has no moments of this run", 404);
+    return found;
   }
 
   async media(keys: string[]): Promise<Record<string, MediaOfRun>> {

@@ -3,7 +3,7 @@
 
 import { type FileData, type FileRun, InFile } from "./file";
 import type {
-  BandsQuestion, Curve, CurvesQuestion, Histograms, MediaOfRun, MediaPlace, Medium, RunAbout, Spark,
+  BandsQuestion, Curve, CurvesQuestion, Histograms, History, MediaOfRun, MediaPlace, Medium, Moment, RunAbout, Spark,
 } from "./source";
 
 declare global {
@@ -62,6 +62,16 @@ export class InFolder extends InFile {
   override async bands(question: BandsQuestion): Promise<Curve[]> {
     await this.need(Object.values(question.groups).flat());
     return super.bands(question);
+  }
+
+  override async history(key: string): Promise<History> {
+    await this.need([key]);
+    return super.history(key);
+  }
+
+  override async moment(key: string, time: number): Promise<Moment> {
+    await this.need([key]);
+    return super.moment(key, time);
   }
 
   override async media(keys: string[]): Promise<Record<string, MediaOfRun>> {

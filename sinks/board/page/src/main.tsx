@@ -103,7 +103,8 @@ function Board({ source }: { source: Source }) {
       <main>
         <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={told.table} latest={told.latest} learnt={learnt} />
         {state.open
-          ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} close={() => change({ open: "" }, true)} />
+          ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} state={state} change={change}
+            close={() => change({ open: "", time: null }, true)} />
           : state.view === "media"
           ? <Media source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} />
           : state.view === "compare"

@@ -3,16 +3,20 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { cell, duration, moment, number, size } from "./format";
+import { Moments } from "./moments";
 import { Ending } from "./runs";
 import type { Named, RunAbout, Source } from "./source";
+import type { State } from "./state";
 import { Steer } from "./steer";
 
 const REFRESH_MS = 1000;
 
-export function Run({ source, open, version, close }: {
+export function Run({ source, open, version, state, change, close }: {
   source: Source;
   open: string;
   version: string;
+  state: State;
+  change: (part: Partial<State>, isStep?: boolean) => void;
   close: () => void;
 }) {
   const [about, setAbout] = useState<RunAbout | null>(null);
@@ -53,10 +57,22 @@ export function Run({ source, open, version, close }: {
 
   return (
     <section class="run" aria-label="one run">
-      <div class="tools"><button onClick={close}>← all runs</button></div>
+      <div class="tools">
+        <button onClick={close}>← all runs</button>
+        <span class="tabs">
+          <button aria-pressed={!state.isMoment} onClick={() => change({ isMoment: false }, true)}>as a whole</button>
+          <button aria-pressed={state.isMoment} onClick={() => change({ isMoment: true }, true)}>at a moment</button>
+        </span>
+      </div>
       {problem && <p class="wrong" role="alert">{problem}</p>}
       {source.isLive && about?.key === open && about.ending === "running" && <Steer source={source} open={open} />}
-      {about?.key === open ? <About about={about} /> : !problem && <p class="empty">…</p>}
+      {state.isMoment ? (
+        <>
+          {about?.key === open && <h2>{about.id} <Ending how={about.ending} /></h2>}
+          <Moments key={open} source={source} open={open} version={version} time={state.time}
+            move={(time) => change({ time })} histograms={state.histograms} />
+        </>
+      ) : about?.key === open ? <About about={about} /> : !problem && <p class="empty">…</p>}
     </section>
   );
 }

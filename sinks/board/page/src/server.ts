@@ -8,9 +8,11 @@ import {
   type CurvesQuestion,
   type FirstDifference,
   type Histograms,
+  type History,
   type MediaOfRun,
   type MediaPlace,
   type Medium,
+  type Moment,
   type Names,
   type Offer,
   Problem,
@@ -125,6 +127,14 @@ export class Server implements Source {
 
   async firstDifference(left: string, right: string): Promise<FirstDifference> {
     return (await this.ask("first-difference", [["run", left], ["run", right]])).json() as Promise<FirstDifference>;
+  }
+
+  async history(key: string): Promise<History> {
+    return (await this.ask(`history/${encodeURIComponent(key)}`)).json() as Promise<History>;
+  }
+
+  async moment(key: string, time: number): Promise<Moment> {
+    return (await this.ask(`moment/${encodeURIComponent(key)}`, [["time", time]])).json() as Promise<Moment>;
   }
 
   async media(keys: string[]): Promise<Record<string, MediaOfRun>> {

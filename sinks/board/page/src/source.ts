@@ -102,6 +102,53 @@ export interface FirstDifference {
   missing: string[];
 }
 
+/** Something that happened in a run, seconds after it began. */
+export interface Happened {
+  time_s: number;
+  words: string;
+  epoch: Cell;
+  step: Cell;
+  size_bytes?: Cell;
+}
+
+/** All of a run's time: how long it is, what happened when, and how its system did. */
+export interface History {
+  is_read: boolean;
+  began_s: number;
+  last_s: number;
+  happened: (Happened & { kind: string })[];
+  system: Record<string, { x: number[]; y: Cell[] }>;
+  /** What readers of a file have to know; a server has all moments. */
+  note?: string;
+}
+
+/** A hook that ran, from when to when, in seconds around a moment. */
+export interface Ran {
+  name: string;
+  stage: string;
+  begin_s: number;
+  end_s: number;
+}
+
+/** What a run looked like at a moment. */
+export interface Moment {
+  time_s: number;
+  stage: string;
+  epoch: Cell;
+  step: Cell;
+  batch: Cell;
+  attempt: number;
+  loops: { name: string; total: number | null; unit: string; completed: number | null }[];
+  metrics: { name: string; value: Cell; step: Cell }[];
+  running: Ran[];
+  hooks: Ran[];
+  actors: Record<string, Cell>[];
+  console: { time_s: number; stream: string; text: string }[];
+  has_more_lines: boolean;
+  system: Record<string, Cell>;
+  happened: Record<string, Happened[]>;
+}
+
 export interface TableQuestion {
   group: string;
   where: string;
@@ -230,6 +277,8 @@ export interface Source {
   columns(names: string[], where: string, keys: string[]): Promise<Columns>;
   compare(keys: string[]): Promise<Comparison>;
   firstDifference(left: string, right: string): Promise<FirstDifference>;
+  history(key: string): Promise<History>;
+  moment(key: string, time: number): Promise<Moment>;
   media(keys: string[]): Promise<Record<string, MediaOfRun>>;
   medium(key: string, place: MediaPlace): Promise<Medium>;
   histograms(key: string, name: string): Promise<Histograms>;

@@ -31,6 +31,9 @@ export interface State {
   up: string;
   /** The two runs that are compared; the first that are drawn if fewer. */
   pair: string[];
+  /** Of an open run: a moment of it is shown, seconds after it began; null for its end. */
+  isMoment: boolean;
+  time: number | null;
 }
 
 export type HistogramView = (typeof HISTOGRAM_VIEWS)[number];
@@ -64,6 +67,8 @@ function read(): State {
     group: said.get("group") ?? "",
     isEach: said.get("each") === "1",
     at: Number(said.get("at") ?? NaN) >= 0 ? Number(said.get("at")) : null,
+    isMoment: said.get("moment") === "1",
+    time: Number(said.get("time") ?? NaN) >= 0 ? Number(said.get("time")) : null,
     axes: said.getAll("axis"),
     across: said.get("across") ?? "",
     up: said.get("up") ?? "",
@@ -93,6 +98,8 @@ function written(state: State): string {
   put("colour", state.colour);
   put("group", state.group);
   if (state.at !== null) put("at", String(state.at));
+  put("moment", state.isMoment ? "1" : "");
+  if (state.time !== null) put("time", String(Number(state.time.toPrecision(8))));
   for (const name of state.axes) said.append("axis", name);
   put("across", state.across);
   put("up", state.up);

@@ -1,0 +1,144 @@
+"""What a run went through besides metrics, media and hooks: kept as its log is read, bounded."""
+
+from collections import deque
+from typing import Any
+
+from ...bus.events import (
+    ActorRestarted,
+    ActorStarted,
+    ActorStopped,
+    ActorTotals,
+    CheckpointSaved,
+    CommandTaken,
+    ConsoleLine,
+    DeadLetter,
+    Fault,
+    LoopEnded,
+    LoopStarted,
+    RunEnded,
+    RunStarted,
+    SystemMetrics,
+)
+from ...bus.log.codec import DecodedEvent
+from .plain_values import plain
+
+MAX_EVENTS = 1_000  # of a kind: the last ones
+MAX_LINES = 2_000  # of the console: the last ones
+MAX_LINE = 1_000  # characters
+MAX_SAMPLES = 1_000  # of the system; then every second stays
+MAX_ACTORS = 200
+_ACTORS = (ActorStarted, ActorRestarted, ActorStopped, ActorTotals)
+_HAPPENED = {
+    RunStarted: "attempt",
+    Fault: "fault",
+    CheckpointSaved: "checkpoint",
+    CommandTaken: "command",
+    DeadLetter: "dead letter",
+    RunEnded: "end",
+}
+Line = tuple[float, str, str]
+Loop = tuple[float, str, int | None, str]  # when, name, total, unit; no unit where it ended
+
+
+class History:
+    """What happened in a run, and when, in seconds since it began.
+
+    Attributes:
+        last_s: the last event.
+        happened: of each kind, when and in what words.
+        actors: by name, what became of each.
+        loops: which began and ended.
+        lines: what the process printed.
+        has_more_lines: some were let go.
+        samples: what process and machine used.
+    """
+
+    def __init__(self) -> None:
+        self.last_s = 0.0
+        self.happened: dict[str, deque[tuple[float, dict[str, Any]]]] = {}
+        self.actors: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+        self.loops: deque[Loop] = deque(maxlen=MAX_EVENTS)
+        self.lines: deque[Line] = deque(maxlen=MAX_LINES)
+        self.has_more_lines = False
+        self.samples: list[tuple[float, dict[str, float]]] = []
+        self._every, self._passed = 1, 0
+
+    def take(self, event: DecodedEvent, time_s: float) -> None:
+        """Keep what belongs here.
+
+        Args:
+            event: what was read.
+            time_s: when it was recorded.
+        """
+        self.last_s = max(self.last_s, time_s)
+        if type(event) is ConsoleLine:
+            self.has_more_lines |= len(self.lines) == MAX_LINES
+            self.lines.append((time_s, event.stream, plain(event.text[:MAX_LINE])))
+        elif type(event) is SystemMetrics:
+            self._sample(event, time_s)
+        elif type(event) is LoopStarted:
+            self.loops.append((time_s, plain(event.source), event.total, event.unit))
+        elif type(event) is LoopEnded:
+            self.loops.append((time_s, plain(event.source), None, ""))
+        elif isinstance(event, _ACTORS):
+            self._take_actor(event, time_s)
+        elif (kind := _HAPPENED.get(type(event))) is not None:
+            its = self.happened.setdefault(kind, deque(maxlen=MAX_EVENTS))
+            its.append((time_s, _said(event)))
+
+    def _sample(self, event: SystemMetrics, time_s: float) -> None:
+        self._passed += 1
+        if self._passed % self._every:
+            return
+        self.samples.append((time_s, event.values))
+        if len(self.samples) > MAX_SAMPLES:
+            del self.samples[1:-1:2]
+            self._every *= 2
+
+    def _take_actor(self, event: Any, time_s: float) -> None:
+        its = self.actors.get(event.source)
+        if its is None:
+            if len(self.actors) >= MAX_ACTORS:
+                return
+            its = self.actors[event.source] = []
+        if len(its) < MAX_EVENTS:
+            its.append((time_s, _actor(event)))
+
+
+def _actor(event: Any) -> dict[str, Any]:
+    if type(event) is ActorStarted:
+        return {"kind": plain(event.kind), "state": "running"}
+    if type(event) is ActorRestarted:
+        return {"state": "restarting", "restarts": event.restarts}
+    if type(event) is ActorStopped:
+        return {"state": "stopped", "reason": plain(event.reason)}
+    return {
+        "kind": plain(event.kind),
+        "state": event.state,
+        "events": event.events,
+        "lag": event.lag,
+        "restarts": event.restarts,
+        "faults": event.faults,
+        "sent": event.sent,
+        "dropped": event.dropped,
+        "dead": event.dead,
+        "most_waiting": event.most_waiting,
+    }
+
+
+def _said(event: Any) -> dict[str, Any]:
+    """Return an event for people: its words, and where in training it was."""
+    where = {"epoch": plain(event.epoch), "step": plain(event.step)}
+    if type(event) is RunStarted:
+        words = f"attempt {event.attempt} begins: {event.fn}"
+    elif type(event) is Fault:
+        words = f"{event.error}: {event.message} (in {event.hook or event.source or 'the run'})"
+    elif type(event) is CheckpointSaved:
+        return {**where, "words": plain(event.path), "size_bytes": plain(event.size_bytes)}
+    elif type(event) is CommandTaken:
+        words = f"{event.target or 'the run'} took {event.command} {event.arguments}"
+    elif type(event) is DeadLetter:
+        words = f"{event.command} to {event.target} was not delivered: {event.reason}"
+    else:
+        words = f"{event.how} {event.reason}".strip()
+    return {**where, "words": plain(words[:MAX_LINE])}
