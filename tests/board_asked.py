@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlencode
@@ -17,6 +18,7 @@ from nightbus.sinks.board.page_files import PageFile
 from nightbus.sinks.board.shelf import Shelf
 
 TOKEN = "the-token"
+DEADLINE_S = 60.0
 PAGE = {
     "/": PageFile(b"<!doctype html>", "text/html"),
     "/page.js": PageFile(b"start()", "text/javascript"),
@@ -121,9 +123,17 @@ class Asked:
 
     def said(self, path: str, **asked: Any) -> Any:
         """The answer to a question that is allowed."""
-        answer = self.get(path, params=asked)
+        answer = self._whole(path, asked)
         assert answer.status_code == 200, answer.text
         return json.loads(answer.content)
+
+    def _whole(self, path: str, asked: dict[str, Any]) -> Answer:
+        """Ask again, as the page does, until all was read that belongs to the answer."""
+        until_s = time.monotonic() + DEADLINE_S
+        while True:
+            answer = self.get(path, params=asked)
+            if b'"is_read":false' not in answer.content or time.monotonic() > until_s:
+                return answer
 
     def curves(self, metric: str, *keys: str, **asked: Any) -> list[dict[str, Any]]:
         """The curves of a metric, with x and y of each."""
@@ -137,7 +147,7 @@ class Asked:
     def _numbers(
         self, what: str, names: tuple[str, ...], asked: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        answer = self.get(f"/api/{what}", params=asked)
+        answer = self._whole(f"/api/{what}", asked)
         assert answer.status_code == 200, answer.text
         (length,) = struct.unpack_from("<I", answer.content)
         entries: list[dict[str, Any]] = json.loads(answer.content[4 : 4 + length])["entries"]

@@ -41,6 +41,7 @@ def run(tmp_path: Path) -> RecordedRun:
 def at(run: RecordedRun, time_s: float) -> Any:
     """The run at a moment."""
     board = Asked(run.path.parent)
+    board.said(f"/api/history/{run.path.name}")  # all of it is read then
     return board.said(f"/api/moment/{run.path.name}", time=time_s)
 
 
