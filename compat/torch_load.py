@@ -15,6 +15,11 @@ from ..bus.system.paths import as_path
 
 EXTENSION = ".ckpt"
 
+# Options of a ModelCheckpoint by which Lightning tells two of them apart in a checkpoint.
+_TOLD_APART_BY = (
+    "monitor", "mode", "every_n_train_steps", "every_n_epochs", "train_time_interval",
+)  # fmt: skip
+
 
 def look_like_files() -> None:
     """Let checkpoints end in ``.ckpt``, and ``torch.load`` read them although they are folders.
@@ -65,7 +70,7 @@ def model_checkpoints(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     classes, found = state.get("actor_classes", {}), {}
     for name, saved in state.get("actors", {}).items():
         if saved and classes.get(name) == "ModelCheckpoint":
-            of = {option: saved[option] for option in ("monitor", "mode")}
+            of = {option: saved[option] for option in _TOLD_APART_BY if option in saved}
             found[f"ModelCheckpoint{of}"] = _with_paths(saved)
     return found
 

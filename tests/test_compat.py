@@ -258,7 +258,10 @@ def test_torch_load_reads_a_checkpoint_and_other_files_as_before(tmp_path: Path)
     moved = torch.load(Path(saving.best_model_path), torch.device("meta"))
     assert torch.equal(loaded["state_dict"]["layer.weight"], model.layer.weight)
     assert (loaded["epoch"], loaded["global_step"]) == (0, 1)
-    assert list(loaded["callbacks"]) == ["ModelCheckpoint{'monitor': None, 'mode': 'min'}"]
+    options = {"monitor": None, "mode": "min", "every_n_train_steps": 0, "every_n_epochs": 1}
+    assert list(loaded["callbacks"]) == [
+        f"ModelCheckpoint{options | {'train_time_interval': None}}"
+    ]
     assert moved["state_dict"]["layer.weight"].is_meta
     assert torch.load(tmp_path / "other.pt", "meta")["a"].is_meta
     load = module_at("pytorch_lightning.utilities.cloud_io").load  # type: ignore[attr-defined]

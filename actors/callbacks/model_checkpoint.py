@@ -640,6 +640,9 @@ class ModelCheckpoint(Checkpoint):
         return {
             "monitor": self.monitor,
             "mode": self.mode,
+            "every_n_train_steps": self.every_n_train_steps,
+            "every_n_epochs": self.every_n_epochs,
+            "train_time_interval": self.train_time_interval,
             "dirpath": self.dirpath or "",
             "best_model_path": self.best_model_path,
             "best_model_score": self.best_model_score,
