@@ -138,6 +138,23 @@ def test_columns_of_a_run_are_those_of_pyarrow(tmp_path: Path) -> None:
     assert table.column("value").to_pylist() == [0.5, 0.25]
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_runs_and_the_values_of_one_are_tables_of_pandas_and_polars(
+    tmp_path: Path, library: str
+) -> None:
+    pytest.importorskip(library)
+    first = recorded(tmp_path, 0.1, 0.5, 0.25)
+    recorded(tmp_path, "cosine", 1.0)  # type: ignore[arg-type]
+
+    run = getattr(nb.open_run(first.path), f"to_{library}")()
+    runs = getattr(nb.runs(tmp_path), f"to_{library}")()
+
+    assert list(run["value"]) == [0.5, 0.25]
+    assert list(run["step"]) == sorted(run["step"])
+    assert sorted(map(str, runs["lr"])) == ["0.1", "cosine"]
+    assert sorted(runs["val_loss"]) == [0.25, 1.0]
+
+
 def test_what_a_stranger_wrote_is_text_in_html(tmp_path: Path) -> None:
     run = RecordedRun(tmp_path)
     attempt = run.attempt()
