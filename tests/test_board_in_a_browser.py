@@ -25,6 +25,7 @@ from nightbus.sinks.board.shelf import Shelf
 pytestmark = pytest.mark.long
 
 WAIT_MS = 60_000
+AXE = Path(__file__).parents[1] / "sinks/board/page/node_modules/axe-core/axe.min.js"
 HOSTILE_TEXT = "</script><img src=x onerror=\"document.title='taken'\"><b>bold</b>"
 
 
@@ -139,3 +140,35 @@ def test_nothing_of_a_stranger_s_run_is_more_than_text(browser: Any, tmp_path: P
 
     loaded = [url for url in seen if not url.startswith(address.partition("#")[0])]
     assert loaded == [file.as_uri()]
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_serious_at_three_widths(
+    browser: Any, tmp_path: Path, colours: str
+) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed: make board-page")
+    old = recorded(tmp_path, 0.1, 0.5, 0.25)
+    _, attempt = begun(tmp_path, {"lr": 0.3})
+    put(attempt, "val_loss", 0.75, 0.5)
+    found: list[Any] = []
+
+    with served(tmp_path) as address:
+        for width in (1440, 900, 390):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=colours)
+            page.set_default_timeout(WAIT_MS)
+            for view in ("view=curves", f"open={old.path.name}"):
+                page.goto("about:blank")  # a change behind the # loads nothing
+                page.goto(f"{address}&{view}")
+                page.wait_for_selector("figure canvas" if view == "view=curves" else ".run h2")
+                page.evaluate(AXE.read_text())
+                said = page.evaluate("async () => (await axe.run()).violations")
+                found += [
+                    (width, view, each["id"], [node["html"] for node in each["nodes"]])
+                    for each in said
+                    if each["impact"] in ("serious", "critical")
+                ]
+            page.close()
+    attempt.end()
+
+    assert found == []

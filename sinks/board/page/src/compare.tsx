@@ -168,7 +168,7 @@ function Two({ source, state, change, keys, names, told }: CompareProps) {
       {!left || !right || left === right ? <p class="empty">Tick two runs in the table to compare them.</p> : found && (
         <>
           {found.differences.length === 0 && <p class="note">They were set up in the same way.</p>}
-          <div class="wide">
+          <div class="wide" tabIndex={0} role="region" aria-label="what differs">
             <table class="two">
               <thead><tr><th scope="col">what differs</th><th scope="col">{names[left] ?? left}</th><th scope="col">{names[right] ?? right}</th></tr></thead>
               <tbody>

@@ -187,7 +187,7 @@ function Panel({ name, count, otherwise, children }: { name: string; count: numb
   return (
     <section class="panel" aria-label={name}>
       <h3>{name}</h3>
-      {count ? <div class="wide">{children}</div> : <p class="quiet">{otherwise}</p>}
+      {count ? <div class="wide" tabIndex={0} role="region" aria-label={name}>{children}</div> : <p class="quiet">{otherwise}</p>}
     </section>
   );
 }

@@ -130,7 +130,7 @@ function Part({ name, count, children, isOpen = true }: {
   return (
     <details class="part" open={isOpen}>
       <summary><h3>{name}</h3> {count !== undefined && <span class="count">{count}</span>}</summary>
-      <div class="wide">{children}</div>
+      <div class="wide" tabIndex={0} role="region" aria-label={name}>{children}</div>
     </details>
   );
 }
