@@ -62,6 +62,21 @@ def test_a_moment_has_the_hooks_that_run_and_those_of_its_step(run: RecordedRun)
     ]
     assert after["running"] == []
     assert [each["name"] for each in after["hooks"]] == ["training_step"]
+    assert after["hooks_step"] == 1
+
+
+def test_after_the_last_step_the_hooks_are_those_of_the_step_before(tmp_path: Path) -> None:
+    run, attempt = begun(tmp_path, {})
+    attempt.place.move(step=4)
+    attempt.writer.add_hook("training_step", attempt.now_ns + SECOND_NS, SECOND_NS)
+    attempt.now_ns += 2 * SECOND_NS
+    attempt.place.move(step=5)
+    attempt.end()
+
+    end = at(run, 2.0)
+
+    assert (end["step"], end["hooks_step"]) == (5, 4)
+    assert [each["name"] for each in end["hooks"]] == ["training_step"]
 
 
 def test_a_moment_has_console_system_faults_checkpoints_and_actors_of_before(

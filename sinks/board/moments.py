@@ -123,7 +123,7 @@ def moment_of(folder: RunFolder, series: RunSeries, time_s: float) -> dict[str, 
     """
     history = series.history
     around = _Around(folder, series, time_s)
-    last = around.last
+    last, hooks = around.last, around.of_step()
     return {
         "time_s": time_s,
         "stage": "" if last is None else last.stage,
@@ -137,7 +137,8 @@ def moment_of(folder: RunFolder, series: RunSeries, time_s: float) -> dict[str, 
             for name, step, value in series.values_at(time_s, MAX_METRICS)
         ],
         "running": [each.said(time_s) for each in around.running(time_s)],
-        "hooks": [each.said(time_s) for each in around.of_step()],
+        "hooks": [each.said(time_s) for each in hooks],
+        "hooks_step": hooks[0].place[1] if hooks else None,
         "actors": _actors(history, time_s),
         "console": _lines(history, time_s),
         "has_more_lines": history.has_more_lines,
@@ -216,11 +217,12 @@ class _Around:
         return sorted(found, key=lambda each: each.begin_s)[:MAX_SAID]
 
     def of_step(self) -> list[_Ran]:
-        """Return the hooks of the moment's step, in the order in which they began."""
-        if self.last is None:
-            return []
-        place = self.last.epoch, self.last.step
-        found = [each for each in (*self._before, *self._after) if each.place == place]
+        """Return the hooks of the moment's step, or of the one before, as they began."""
+        every = (*self._before, *self._after)
+        own = None if self.last is None else (self.last.epoch, self.last.step)
+        if self._before and all(each.place != own for each in every):
+            own = self._before[-1].place
+        found = [each for each in every if each.place == own]
         return sorted(found, key=lambda each: (each.begin_s, -each.end_s))[:MAX_HOOKS]
 
 

@@ -147,7 +147,7 @@ function Then({ source, open, version, now, history, histograms, at }: {
           )}
         </Panel>
       </div>
-      <Panel name={`step ${number(Number(now.step))} by hook`} count={now.hooks.length} otherwise="It has recorded no hooks around this moment.">
+      <Panel name={`step ${cell(now.hooks_step ?? now.step)} by hook`} count={now.hooks.length} otherwise="It has recorded no hooks around this moment.">
         {now.hooks.length > 0 && <Timeline hooks={now.hooks} />}
       </Panel>
       <MediaThen source={source} open={open} version={version} at={at} histograms={histograms} />

@@ -142,6 +142,7 @@ export interface Moment {
   metrics: { name: string; value: Cell; step: Cell }[];
   running: Ran[];
   hooks: Ran[];
+  hooks_step: Cell;
   actors: Record<string, Cell>[];
   console: { time_s: number; stream: string; text: string }[];
   has_more_lines: boolean;
