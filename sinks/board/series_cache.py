@@ -2,6 +2,7 @@
 
 import threading
 import time
+from array import array
 from collections import OrderedDict
 from itertools import count
 from typing import Literal, NamedTuple
@@ -135,13 +136,13 @@ class Series:
         """Memory that it takes."""
         return self._rows.nbytes
 
-    def add(self, rows: list[tuple[float, float, float, float]]) -> None:
+    def add(self, rows: Numbers | list[tuple[float, float, float, float]]) -> None:
         """Append values.
 
         Args:
             rows: step, epoch, time and value of each.
         """
-        fresh = np.array(rows, np.float64).T
+        fresh = np.asarray(rows, np.float64).T
         end = self._number + len(rows)
         if end > self._rows.shape[1]:
             grown = np.empty((4, max(end, self._rows.shape[1] * 3 // 2)))
@@ -347,26 +348,28 @@ class RunSeries:
         return self._began_ns
 
     def _take(self, events: list[DecodedEvent], attempt: int) -> None:
-        fresh: dict[str, list[tuple[float, float, float, float]]] = {}
+        fresh: dict[str, array[float]] = {}  # step, epoch, time, value, and so on
         for event in events:
             if type(event) is Put:
                 time_s = (event.time_ns + self._offset_ns) / 1e9
-                row = (event.step, event.epoch, time_s, float(event.value))
-                fresh.setdefault(event.name, []).append(row)
+                if (its := fresh.get(event.name)) is None:
+                    its = fresh[event.name] = array("d")
+                its.extend((event.step, event.epoch, time_s, float(event.value)))
                 if self._goes_on:
                     self._mark(Mark("attempt", event.step, event.epoch, time_s))
                     self._goes_on = False
             elif not isinstance(event, Unknown):
                 self._note(event, attempt)
         self._note_time(events)
-        for name, rows in fresh.items():
+        for name, its in fresh.items():
+            rows = np.frombuffer(its).reshape(-1, 4)
             if (series := self.series.get(name)) is None:
                 if len(self.series) >= MAX_SERIES:
                     continue
                 series = self.series[name] = Series()
             series.add(rows)
             self.values += len(rows)
-            self._last = (*rows[-1][:2], self._last[2])
+            self._last = (float(rows[-1, 0]), float(rows[-1, 1]), self._last[2])
 
     def _note(self, event: Event, attempt: int) -> None:
         """Keep what is no value of a metric."""
