@@ -5,8 +5,9 @@ import os
 import re
 import tempfile
 import threading
+from io import BufferedReader
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from ..errors import LogFormatError, RunFolderError
 from ..system.atomic_file import atomic_file
@@ -23,7 +24,7 @@ from .format import (
 )
 
 MAX_SEGMENT_BYTES = 64 << 20
-_COPY_BYTES = 1 << 18
+_COPY_BYTES = 1 << 16
 _NAME = re.compile(r"(\d{6,})\.nlog(\.zst)?")
 
 
@@ -347,8 +348,6 @@ def compress_segment(store: FolderStore, index: int) -> None:
         LogFormatError: the segment is not sealed, or too large to be read once compressed.
         OSError: for example a full disk; the plain segment is then unchanged.
     """
-    import zstandard
-
     plain, target = store.path(index), store.compressed_path(index)
     with open(plain, "rb") as source:
         found = read_footer_bytes(source.fileno(), os.fstat(source.fileno()).st_size)
@@ -363,19 +362,52 @@ def compress_segment(store: FolderStore, index: int) -> None:
         with atomic_file(target, target.with_name(target.name + ".tmp")) as out:
             out.write(MAGIC)
             source.seek(len(MAGIC))
-            left = body_end - len(MAGIC)
-            packer = zstandard.ZstdCompressor(level=3).compressobj(size=left)
-            while left:
-                chunk = source.read(min(left, _COPY_BYTES))
-                if not chunk:
-                    raise LogFormatError(f"{plain} was cut while it was compressed")
-                left -= len(chunk)
-                out.write(packer.compress(chunk))
-            out.write(packer.flush())
+            _compress(source, out, body_end - len(MAGIC))
             footer_offset = out.tell()
             out.write(tail[: len(tail) - TRAILER.size] + TRAILER.pack(footer_offset, MAGIC))
     sync_folder(store.folder)
     plain.unlink()
+
+
+class _Packer:
+    """A compressor and its buffer, kept for the next segment: they take about 4 MB.
+
+    Made anew in one thread after another, they would stay in each thread's part of the heap.
+    """
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self.compressor = zstandard.ZstdCompressor(level=3)
+        self.buffer = memoryview(bytearray(_COPY_BYTES))
+
+
+_idle_packers: list[_Packer] = []
+
+
+def _compress(source: BufferedReader, out: IO[bytes], size: int) -> None:
+    """Compress the next bytes of a file into another.
+
+    Args:
+        source: where they are.
+        out: where they go.
+        size: how many there are.
+
+    Raises:
+        LogFormatError: there are fewer.
+    """
+    try:
+        packer = _idle_packers.pop()
+    except IndexError:
+        packer = _Packer()
+    stream = packer.compressor.compressobj(size=size)
+    while size:
+        if not (read := source.readinto(packer.buffer[:size])):
+            raise LogFormatError(f"{source.name} was cut while it was compressed")
+        size -= read
+        out.write(stream.compress(packer.buffer[:read]))
+    out.write(stream.flush())
+    _idle_packers.append(packer)
 
 
 def _decompress(path: Path) -> bytes:

@@ -435,6 +435,40 @@ def test_a_log_reads_the_same_plain_and_compressed(small_segments: Recording) ->
     assert [read_footer(store, index) for index in store.indices()] == footers
 
 
+def own_bytes() -> int:
+    """Memory of this process that no file backs."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024
+
+
+def test_compressing_many_segments_in_changing_threads_takes_the_memory_of_one(
+    tmp_path: Path,
+) -> None:
+    store, body = FolderStore(tmp_path), os.urandom(4 << 20)
+    footer = pack_frame(7, KIND_FOOTER, msgspec.msgpack.encode({}))
+    sealed = MAGIC + body + footer + TRAILER.pack(len(MAGIC) + len(body), MAGIC)
+    end, grown = threading.Event(), []
+
+    def compress_and_stay(index: int, done: threading.Event) -> None:
+        compress_segment(store, index)
+        done.set()
+        end.wait()
+
+    threads = []
+    for index in range(9):
+        store.path(index).write_bytes(sealed)
+        done = threading.Event()
+        threads.append(threading.Thread(target=compress_and_stay, args=(index, done)))
+        threads[-1].start()
+        assert done.wait(60)
+        grown.append(own_bytes())
+    end.set()
+    for thread in threads:
+        thread.join()
+
+    assert grown[-1] - grown[2] < 4 << 20
+
+
 def test_a_segment_that_cannot_be_compressed_stays_as_it_is(log: Recording) -> None:
     for _ in range(200):
         log.put(os.urandom(20).hex())  # hardly compressible
