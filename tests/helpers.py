@@ -17,15 +17,20 @@ from programs import run_program
 from nightbus.bus.events import Event, Hook, Put, Unknown
 from nightbus.bus.log.codec import DecodedEvent, HookSelection
 from nightbus.bus.log.fast_flush import FastLogWriter
+from nightbus.bus.log.format import SegmentHeader, pack_header
 from nightbus.bus.log.place import Place
 from nightbus.bus.log.reader import LogEnd, LogReader
 from nightbus.bus.log.segments import FolderStore, SegmentStore
-from nightbus.bus.log.writer import LogIdentity
+from nightbus.bus.log.writer import _SCHEMA, LogIdentity
 from nightbus.bus.routes import Routes
 
 # A test that waits so long has failed: far more than anything takes on a machine that is busy with
 # other things, and less than pytest gives a test.
 DEADLINE_S = 120.0
+
+_HEADER = SegmentHeader((1, 0), "test", 0, 0, 1, 0, 1 << 30, 1 << 31, 1 << 62, 1 << 62, _SCHEMA)
+SMALL_SEGMENT_BYTES = len(pack_header(_HEADER)) + 600
+"""Room for a header, which names all types of events, and a few frames."""
 
 
 def eventually(condition: Callable[[], Any]) -> Any:

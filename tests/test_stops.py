@@ -534,11 +534,12 @@ def test_a_resumed_run_says_at_which_batch_it_goes_on(
 
     said = capsys.readouterr().err.splitlines()
     assert more.run_folder is not None
-    assert said[0] == (
+    assert said[0] == f"run: {more.run_folder.path}"
+    assert said[1] == (
         f"resumed {more.run_folder.info.id} from checkpoints/epoch=0-step=4: "
         "epoch 0/1, after 4 batches"
     )
-    assert said[1].startswith("epoch 0/1: 2 batches in ")
+    assert said[2].startswith("epoch 0/1: 2 batches in ")
 
 
 def test_a_stop_in_the_middle_of_an_epoch_saves_the_run_there(tmp_path: Path) -> None:

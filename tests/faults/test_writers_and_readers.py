@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import DEADLINE_S, Recording, read_log, values
+from helpers import DEADLINE_S, SMALL_SEGMENT_BYTES, Recording, read_log, values
 from models import Small, loader, trainer
 from programs import Program, run_program
 
@@ -150,7 +150,7 @@ class Written:
         self.run = nb.RunFolder.create(root, "written")
         self.lock = self.run.begin_attempt()
         self.store = self.run.store(self.lock.attempt)
-        self.log = Recording(self.store, segment_bytes=3_650)
+        self.log = Recording(self.store, segment_bytes=SMALL_SEGMENT_BYTES)
 
     def end(self) -> None:
         self.log.writer.close()

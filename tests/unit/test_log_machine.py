@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from helpers import Recording, read_log, seqs, values
+from helpers import SMALL_SEGMENT_BYTES, Recording, read_log, seqs, values
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -22,7 +22,7 @@ class WriterCrashReader(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
         self.folder = self.root / "live"
-        self.log = Recording(self.folder, segment_bytes=3_650)
+        self.log = Recording(self.folder, segment_bytes=SMALL_SEGMENT_BYTES)
         self.flushed = 0  # numbers put, each followed by a hook
         self.follower = LogReader(self.log.store, lambda: self.log.writer.committed)
         self.followed: list[int] = []

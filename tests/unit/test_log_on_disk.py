@@ -18,6 +18,7 @@ import msgspec
 import pytest
 import zstandard
 from helpers import (
+    SMALL_SEGMENT_BYTES,
     Arriving,
     Recording,
     encode_events,
@@ -56,8 +57,6 @@ from nightbus.bus.log.reader import READ_BYTES, EndKind, LogReader
 from nightbus.bus.log.segments import FolderStore, UnnamedStore, compress_segment, read_footer
 from nightbus.bus.log.summary import Summary
 
-SMALL = 3500  # bytes: a header, which names all types of events, and a few frames
-
 
 @pytest.fixture
 def log(tmp_path: Path) -> Recording:
@@ -66,7 +65,7 @@ def log(tmp_path: Path) -> Recording:
 
 @pytest.fixture
 def small_segments(tmp_path: Path) -> Recording:
-    return Recording(tmp_path / "log", segment_bytes=SMALL)
+    return Recording(tmp_path / "log", segment_bytes=SMALL_SEGMENT_BYTES)
 
 
 @pytest.fixture
@@ -544,7 +543,7 @@ def test_readers_see_the_same_log_at_every_moment_of_compressing(
 def test_files_and_folders_are_their_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
     umask = os.umask(0)
     try:
-        log = Recording(tmp_path / "log", segment_bytes=SMALL)
+        log = Recording(tmp_path / "log", segment_bytes=SMALL_SEGMENT_BYTES)
         log.steps(40)
         log.writer.close()
         store = FolderStore(folder_of(log))
@@ -773,7 +772,7 @@ def test_a_compressed_segment_that_is_cut_off_is_refused(small_segments: Recordi
 @pytest.fixture
 def two_segments(tmp_path: Path) -> FolderStore:
     """The first two segments of a log, both sealed."""
-    recording = Recording(tmp_path / "two", segment_bytes=SMALL)
+    recording = Recording(tmp_path / "two", segment_bytes=SMALL_SEGMENT_BYTES)
     while recording.store.indices()[-1] < 2:
         recording.steps(1)
     store = FolderStore(folder_of(recording))
@@ -1017,7 +1016,7 @@ def test_a_write_that_fails_half_way_leaves_no_trace_but_a_gap(
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: write(fd, data[:7], offset))
-    log = Recording(tmp_path / "log", segment_bytes=SMALL)
+    log = Recording(tmp_path / "log", segment_bytes=SMALL_SEGMENT_BYTES)
 
     log.steps(20)
     log.writer.close()
@@ -1284,7 +1283,7 @@ def unnamed() -> Iterator[UnnamedStore]:
 
 
 def test_an_unnamed_log_reads_like_any_other(unnamed: UnnamedStore) -> None:
-    log = Recording(unnamed, segment_bytes=SMALL)
+    log = Recording(unnamed, segment_bytes=SMALL_SEGMENT_BYTES)
     log.steps(40)
     log.writer.close()
 
@@ -1304,7 +1303,7 @@ def test_an_unnamed_log_leaves_no_file(
 
 
 def test_segments_that_everyone_has_read_are_given_up(unnamed: UnnamedStore) -> None:
-    log = Recording(unnamed, segment_bytes=SMALL)
+    log = Recording(unnamed, segment_bytes=SMALL_SEGMENT_BYTES)
     reader = LogReader(unnamed, lambda: log.writer.committed)
     found = []
     for _ in range(60):
@@ -1333,7 +1332,7 @@ def test_a_reader_keeps_the_segment_it_has_open_though_it_was_given_up(
 
 
 def test_a_segment_that_was_given_up_cannot_be_opened(unnamed: UnnamedStore) -> None:
-    log = Recording(unnamed, segment_bytes=SMALL)
+    log = Recording(unnamed, segment_bytes=SMALL_SEGMENT_BYTES)
     log.steps(40)
 
     unnamed.release_before(2)
@@ -1346,7 +1345,7 @@ def test_a_segment_that_was_given_up_cannot_be_opened(unnamed: UnnamedStore) -> 
 def test_an_unnamed_segment_that_cannot_be_made_does_not_stop_training(
     unnamed: UnnamedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = Recording(unnamed, segment_bytes=SMALL)
+    log = Recording(unnamed, segment_bytes=SMALL_SEGMENT_BYTES)
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.tempdir", "/nowhere/at/all")
         log.steps(40)
@@ -1432,7 +1431,7 @@ def test_a_reader_does_not_leave_files_open(small_segments: Recording) -> None:
 
 
 def test_a_writer_leaves_no_files_open(tmp_path: Path) -> None:
-    log = Recording(tmp_path / "log", segment_bytes=SMALL)
+    log = Recording(tmp_path / "log", segment_bytes=SMALL_SEGMENT_BYTES)
     log.steps(40)
     assert open_below(tmp_path) != []
 
