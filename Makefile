@@ -136,8 +136,9 @@ docs: $(READY) ## build the site into build/site, with warnings as errors, and c
 docs-serve: $(READY) ## build the site and serve it on this machine
 	@$(BIN)/python docs/site/site_build.py --serve
 
-pictures: $(READY) ## run the examples and draw the pictures of their pages again
+pictures: board-page ## run the examples and draw the pictures of their pages and of the board again
 	@$(BIN)/python docs/site/site_pictures.py
+	@$(BIN)/python docs/site/site_board_pictures.py
 
 clean: ## remove what tools and builds left behind; .venv and runs/ stay
 	rm -rf build dist sinks/board/built sinks/board/page/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
