@@ -212,7 +212,9 @@ def test_a_function_that_makes_the_trainer_needs_no_argument_of_the_name_logger(
 
 def test_callbacks_that_are_given_twice_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"given 2 times.*write --trainer\.callbacks\+=\.\.\."):
-        made("--trainer.callbacks=Timer", "--trainer.callbacks=LearningRateMonitor")
+        made(
+            "--trainer.callbacks=nightbus.Timer", "--trainer.callbacks=nightbus.LearningRateMonitor"
+        )
 
 
 def test_arguments_of_lightning_1_do_what_they_did(capsys: pytest.CaptureFixture[str]) -> None:

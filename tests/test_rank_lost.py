@@ -109,7 +109,7 @@ def test_a_rank_that_is_stopped_is_named(tmp_path: Path) -> None:
         ranks = ended(processes, tmp_path)
     check_that_it_is_named(tmp_path, ranks, "it has been silent for")
     # Rank 0, which waits for its gradients, is ended by force.
-    (last,) = [line for line in ranks[0].err.splitlines() if "run: " in line]
+    (last,) = [line for line in ranks[0].err.splitlines() if "; run: " in line]
     (run,) = tmp_path.glob("runs/*")
     assert last == f"nightbus: fit failed after 20 steps; run: runs/{run.name}"
 
