@@ -142,6 +142,7 @@ docs-serve: $(READY) ## build the site and serve it on this machine
 
 pictures: board-page ## run the examples and draw the pictures of their pages and of the board again
 	@$(BIN)/python docs/site/site_pictures.py
+	@$(PIP_INSTALL) playwright
 	@$(BIN)/python docs/site/site_board_pictures.py
 
 clean: ## remove what tools and builds left behind; .venv and runs/ stay

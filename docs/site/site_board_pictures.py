@@ -2,16 +2,17 @@
 
 python docs/site/site_board_pictures.py
 
-It needs a chromium and the built page (``make board-page``).
+It needs a chromium, the package playwright and the built page (``make board-page``).
 """
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import torch
@@ -23,12 +24,28 @@ from torch.utils.data import DataLoader, TensorDataset
 import nightbus as nb
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
-# What each picture shows, as the page has it in its address, and its width and height in pixels.
-PICTURES: dict[str, tuple[dict[str, str], int, int]] = {
-    "table": ({"colour": "lr", "small": "val_accuracy"}, 1200, 760),
-    "curves": ({"view": "curves", "colour": "lr", "group": "optimizer"}, 1200, 860),
-    "media": ({"view": "media"}, 1200, 860),
-    "compare": ({"view": "compare", "colour": "val_accuracy"}, 1200, 900),
+
+
+class View(NamedTuple):
+    """What a picture shows.
+
+    Attributes:
+        state: as the page has it in its address.
+        shown: a selector of what is drawn last.
+        height: in pixels.
+    """
+
+    state: dict[str, str]
+    shown: str
+    height: int = 860
+
+
+WIDTH = 1200
+VIEWS = {
+    "table": View({"colour": "lr", "small": "val_accuracy"}, "figure canvas", 760),
+    "curves": View({"view": "curves", "colour": "lr", "group": "optimizer"}, "figure canvas"),
+    "media": View({"view": "media"}, ".media canvas, .media svg", 900),
+    "compare": View({"view": "compare", "colour": "val_accuracy"}, ".compare canvas", 900),
 }
 
 
@@ -97,25 +114,20 @@ def draw(page: Path, browser: str) -> None:
         page: the exported file.
         browser: the program.
     """
-    for name, (state, width, height) in PICTURES.items():
-        picture = IMAGES / f"board-{name}.png"
-        subprocess.run(
-            [
-                browser,
-                "--headless=new",
-                "--no-sandbox",
-                "--hide-scrollbars",
-                "--virtual-time-budget=10000",
-                f"--window-size={width},{height}",
-                f"--screenshot={picture}",
-                f"{page.as_uri()}#{urlencode(state)}",
-            ],
-            check=True,
-            stderr=subprocess.DEVNULL,
-        )
-        with Image.open(picture) as seen:
-            seen.convert("RGB").quantize(256).save(picture, optimize=True)
-        print(picture.name)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        for name, view in VIEWS.items():
+            tab = chromium.new_page(viewport={"width": WIDTH, "height": view.height})
+            tab.goto(f"{page.as_uri()}#{urlencode(view.state)}")
+            tab.wait_for_selector(view.shown)
+            tab.wait_for_load_state("networkidle")
+            seen = Image.open(io.BytesIO(tab.screenshot()))
+            seen.convert("RGB").quantize(256).save(IMAGES / f"board-{name}.png", optimize=True)
+            tab.close()
+            print(name)
+        chromium.close()
 
 
 def main() -> None:
