@@ -55,33 +55,35 @@ class Digits(nb.LightningModule):
     def __init__(self, lr: float, optimizer: str) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.net = torch.nn.Sequential(
-            torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10)
-        )
+        self.first = torch.nn.Linear(64, 16)
+        self.last = torch.nn.Linear(16, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.last(F.relu(self.first(images)))
+        return logits
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         images, labels = batch
-        loss = F.cross_entropy(self.net(images), labels)
+        loss = F.cross_entropy(self(images), labels)
         self.log("train_loss", loss)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         images, labels = batch
-        logits = self.net(images)
+        logits = self(images)
         self.log("val_loss", F.cross_entropy(logits, labels))
         self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
 
     def on_train_epoch_end(self) -> None:
-        weights = self.net[0].weight.detach()
+        weights = self.first.weight.detach()
         tiles = weights.reshape(4, 4, 8, 8).permute(0, 2, 1, 3).reshape(32, 32)
         tiles = (tiles - tiles.min()) / (tiles.max() - tiles.min())
         self.put_image("first layer", tiles.repeat_interleave(6, 0).repeat_interleave(6, 1))
         self.put_histogram("weights", weights)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return getattr(torch.optim, self.hparams["optimizer"])(
-            self.parameters(), lr=self.hparams["lr"]
-        )
+        kind = torch.optim.Adam if self.hparams["optimizer"] == "Adam" else torch.optim.SGD
+        return kind(self.parameters(), lr=self.hparams["lr"])
 
 
 def record(root: Path) -> None:
