@@ -82,7 +82,7 @@ export function Curves({ source, state, change, keys, names, painting, versions,
         <input type="search" placeholder="find metrics" aria-label="find metrics" value={state.find}
           onInput={(event) => change({ find: event.currentTarget.value })} />
       </div>
-      {painting.palette && !(groups && state.group === state.colour) && <ColourLegend palette={painting.palette} />}
+      {painting.palette && !groups && <ColourLegend palette={painting.palette} />}
       {groups ? (
         <ul class="legend" aria-label="groups that are drawn">
           {groups.map((group) => (
