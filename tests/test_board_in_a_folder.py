@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from board_asked import PAGE, recorded
+from programs import run_program
 
 from nightbus.__main__ import main
 from nightbus.bus.runs.marks import Marks, write_marks
@@ -36,6 +37,13 @@ def test_a_folder_has_the_page_with_the_table_and_a_script_for_each_run(tmp_path
     key, data = json.loads(b"[" + files[script].removeprefix(b"takeRun(").rstrip(b")\n") + b"]")
     assert key == run.path.name
     assert json.loads(data)["curves"]["val_loss"][3] == [0.5, 0.25]
+
+
+def test_an_export_needs_no_server() -> None:
+    without = "import sys; sys.modules.update(starlette=None, hypercorn=None)"
+    ended = run_program("-c", f"{without}; import nightbus.sinks.board.export", timeout=120)
+
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_strange_name_of_a_run_s_folder_is_in_no_name_of_a_file(tmp_path: Path) -> None:

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
-
-from starlette.requests import Request
+from typing import TYPE_CHECKING, Any
 
 from ...bus.errors import UsageError
+
+if TYPE_CHECKING:  # an export needs no server
+    from starlette.requests import Request
 
 MAX_RUNS = 100  # of one question
 
 
-def keys_of(request: Request) -> list[str]:
+def keys_of(request: "Request") -> list[str]:
     """Return the keys of the runs that are asked about.
 
     Args:
@@ -26,7 +27,7 @@ def keys_of(request: Request) -> list[str]:
     return keys
 
 
-def number_of(request: Request, name: str, otherwise: float) -> float:
+def number_of(request: "Request", name: str, otherwise: float) -> float:
     """Return a number of a question.
 
     Args:
@@ -45,7 +46,7 @@ def number_of(request: Request, name: str, otherwise: float) -> float:
     raise UsageError(f"{name}={given[:80]!r}: expected a number")
 
 
-def whole_of(request: Request, name: str, otherwise: int, most: int) -> int:
+def whole_of(request: "Request", name: str, otherwise: int, most: int) -> int:
     """Return a number of a question that says how many.
 
     Args:
@@ -63,7 +64,7 @@ def whole_of(request: Request, name: str, otherwise: int, most: int) -> int:
     return int(min(value, most))
 
 
-def one_of(request: Request, name: str, names: Sequence[str]) -> Any:
+def one_of(request: "Request", name: str, names: Sequence[str]) -> Any:
     """Return a word of a question.
 
     Args:

@@ -6,11 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
 from ...bus.errors import MALFORMED, NightbusError
 from ...bus.events import Media
@@ -23,6 +21,10 @@ from .asked import keys_of, whole_of
 from .plain_values import plain
 from .series_cache import SLICE_S, Medium, SeriesCache
 from .shelf import Shelf
+
+if TYPE_CHECKING:  # an export needs no server
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 MAX_KEPT_BYTES = 16 << 20
 MAX_HISTOGRAMS = 100  # of one question
@@ -52,7 +54,7 @@ class MediaQuestions:
         self._kept: OrderedDict[tuple[str, Position], Media] = OrderedDict()
         self._lock = threading.Lock()
 
-    def index(self, request: Request) -> bytes:
+    def index(self, request: "Request") -> bytes:
         """Answer what runs have: of each name its kind, and where each is.
 
         Args:
@@ -74,7 +76,7 @@ class MediaQuestions:
             runs[key] = {"is_read": series.is_read, "problem": "", "names": names}
         return msgspec.json.encode({"runs": runs})
 
-    def medium(self, request: Request) -> Response:
+    def medium(self, request: "Request") -> "Response":
         """Answer with one: bytes of a picture, or JSON of anything else.
 
         Args:
@@ -85,6 +87,8 @@ class MediaQuestions:
             UnknownRunError: there is no such run.
             NotShownError: there is no such medium, or it is not what its kind says.
         """
+        from starlette.responses import Response
+
         position = Position(*(whole_of(request, each, 0, 1 << 62) for each in ("attempt", "seq")))
         key = request.path_params["key"]
         folder = open_folder(self._shelf.run(key))
@@ -93,7 +97,7 @@ class MediaQuestions:
             return Response(event.data, media_type=picture_type(event.data))
         return Response(msgspec.json.encode(shown(event)), media_type="application/json")
 
-    def histograms(self, request: Request) -> bytes:
+    def histograms(self, request: "Request") -> bytes:
         """Answer with histograms of one name over steps, evenly many of them.
 
         Args:

@@ -3,11 +3,10 @@
 import time
 from bisect import bisect_right
 from collections import deque
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
-from starlette.requests import Request
 
 from ...bus.events import Event, Hook, RunStarted, Unknown
 from ...bus.runs.cursor import RunReader
@@ -21,6 +20,9 @@ from .series_cache import SLICE_S, RunSeries, SeriesCache
 from .shelf import Shelf
 from .sparklines import STRETCHES
 from .thinning import thinned
+
+if TYPE_CHECKING:  # an export needs no server
+    from starlette.requests import Request
 
 MAX_METRICS = 300
 MAX_LINES = 60
@@ -42,7 +44,7 @@ class MomentQuestions:
     def __init__(self, shelf: Shelf, cache: SeriesCache) -> None:
         self._shelf, self._cache = shelf, cache
 
-    def history(self, request: Request) -> bytes:
+    def history(self, request: "Request") -> bytes:
         """Answer how long a run took, what happened when, and what its system did.
 
         Args:
@@ -54,7 +56,7 @@ class MomentQuestions:
         series, _ = self._series(request)
         return msgspec.json.encode({**history_of(series), "is_read": series.is_read})
 
-    def moment(self, request: Request) -> bytes:
+    def moment(self, request: "Request") -> bytes:
         """Answer what a run looked like at a time.
 
         Args:
@@ -69,7 +71,7 @@ class MomentQuestions:
         series, folder = self._series(request)
         return msgspec.json.encode(moment_of(folder, series, time_s))
 
-    def _series(self, request: Request) -> tuple[RunSeries, RunFolder]:
+    def _series(self, request: "Request") -> tuple[RunSeries, RunFolder]:
         key = request.path_params["key"]
         folder = open_folder(self._shelf.run(key))
         return self._cache.read_on(key, folder, SLICE_S)[0], folder
