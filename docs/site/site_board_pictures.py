@@ -50,7 +50,12 @@ VIEWS = {
 
 
 class Digits(nb.LightningModule):
-    """A small network; puts its first layer as an image and a histogram after each epoch."""
+    """A small network; puts its first layer as an image and a histogram after each epoch.
+
+    Args:
+        lr: the learning rate.
+        optimizer: ``SGD`` or ``Adam``.
+    """
 
     def __init__(self, lr: float, optimizer: str) -> None:
         super().__init__()
