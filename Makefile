@@ -67,7 +67,7 @@ format: $(READY) ## repair what lint complains about, where that can be done
 types: $(READY) ## check types, strictly
 	@$(BIN)/mypy
 
-check: ## lint, types and test-all, in this order
+check: board-page ## lint, types and test-all, in this order, with the board's page built
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test-all
@@ -112,7 +112,6 @@ simulate-ranks: $(READY) ## simulate ranks that agree, 20,000 times; SEEDS=... S
 	@$(BIN)/python tests/faults/ranks_simulation.py --seeds $(SEEDS) --seed $(SEED)
 
 test-browser: board-page ## test the page of nightbus board in a chromium, which has to be there
-	@$(PIP_INSTALL) playwright
 	@$(BIN)/pytest -q tests/test_board_in_a_browser.py
 
 board-page: $(READY) ## build the page of nightbus board; Node is installed into .venv where there is none
@@ -142,7 +141,6 @@ docs-serve: $(READY) ## build the site and serve it on this machine
 
 pictures: board-page ## run the examples and draw the pictures of their pages and of the board again
 	@$(BIN)/python docs/site/site_pictures.py
-	@$(PIP_INSTALL) playwright
 	@$(BIN)/python docs/site/site_board_pictures.py
 
 clean: ## remove what tools and builds left behind; .venv and runs/ stay
