@@ -131,9 +131,11 @@ class Wiring:
 
     def _sync_step(self, *_: Any) -> None:
         self._context.metrics.sync_step()
-        if self._begins_epochs and not self._context.metrics.has_steps_of_ranks:
-            self._syncs_steps = False
-            self.connect()
+        if self._begins_epochs:
+            self._begins_epochs = False
+            if not self._context.metrics.has_steps_of_ranks:
+                self._syncs_steps = False
+                self.connect()
 
     def _has_several(self, numbered: str) -> bool:
         """Return whether there are several of what an argument numbers.

@@ -18,6 +18,7 @@ from nightbus.actors.ranks.strategy import DDPStrategy
 from nightbus.actors.ranks.weights import share_weights
 from nightbus.actors.ranks.world import World
 from nightbus.bus.errors import RankMismatchError, UsageError
+from nightbus.loops.fast.backward import run_backward
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,42 @@ def test_with_find_unused_parameters_they_are_not_missed() -> None:
     module.used = [0, 2]
     take_step(replicas, module)
     take_step(replicas, module)
+
+
+def told(replicas: Replicas, module: Three, *, takes_root: bool) -> tuple[bool, float]:
+    """Whether there was a root beside the loss, and what was heard of a flag after backward."""
+    replicas.tells_flags = replicas.flag = True
+    replicas.refresh()
+    with replicas.roots_taken(takes_root):
+        loss = replicas.routed(module.training_step)(torch.ones(1, 2), 0)
+        root = replicas.take_root()
+        run_backward(loss, root)
+    assert replicas.take_root() is None
+    return root is not None, replicas.flagged
+
+
+@pytest.mark.parametrize("takes_root", [True, False])
+def test_what_ranks_tell_each_other_is_beside_the_loss_or_joined_to_it(takes_root: bool) -> None:
+    module = Three()
+    assert told(replicas_of(module), module, takes_root=takes_root) == (takes_root, 1.0)
+
+
+@pytest.mark.parametrize("option", ["find_unused_parameters", "static_graph"])
+def test_it_is_joined_where_torch_has_to_find_all_parameters_from_the_loss(option: str) -> None:
+    module = Three()
+    options: Any = {option: True}
+    assert told(replicas_of(module, **options), module, takes_root=True) == (False, 1.0)
+
+
+def test_a_step_without_a_loss_leaves_no_root() -> None:
+    module = Three()
+    replicas = replicas_of(module)
+    replicas.tells_flags = True
+    replicas.refresh()
+    with replicas.roots_taken(True):
+        replicas.routed(module.training_step)(torch.ones(1, 2), 0)
+        assert replicas.routed(lambda *_: None)(torch.ones(1, 2), 0) is None
+        assert replicas.take_root() is None
 
 
 def test_of_many_parameters_the_first_are_named_and_the_rest_counted() -> None:

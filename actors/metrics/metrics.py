@@ -540,9 +540,9 @@ class Metrics(Puts):
             is_recorded = self.muted or self.group.world.is_global_zero
             for synced in self._synced.of_epoch(stage, of_ranks, monitored):
                 self._record_synced(synced, is_recorded)
-                about = synced.about
+                about, value, _ = synced
                 if about.of_loader != NO_RESULT:
-                    published.setdefault(about.of_loader, {})[about.recorded] = synced.value
+                    published.setdefault(about.of_loader, {})[about.recorded] = value
             entries = [entry for entry in entries if not entry.syncs_epoch]
             monitored = {}
         for name, of_epoch in monitored.items():

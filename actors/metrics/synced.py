@@ -47,18 +47,8 @@ class About(NamedTuple):
     metric: str = ""
 
 
-class Synced(NamedTuple):
-    """A metric of all ranks.
-
-    Attributes:
-        about: what it is.
-        value: of all ranks.
-        own: of this rank; None if it has logged none, or has none of its own.
-    """
-
-    about: About
-    value: Scalar
-    own: Scalar | None
+Synced = tuple[About, Scalar, Scalar | None]
+"""A metric of all ranks: what it is, its value, and that of this rank, if it has one of its own."""
 
 
 class SyncedMetrics(StaysInRun):
@@ -137,12 +127,12 @@ class SyncedMetrics(StaysInRun):
         source, name, recorded, labels, of_loader, metric = slot.about
         about = About(source, name, recorded, tuple(labels), of_loader, metric)
         if slot.how == "flag":
-            yield Synced(about, self._computed(about, entry, ranks), None)
+            yield about, self._computed(about, entry, ranks), None
         elif slot.how == "values":
-            yield Synced(about, self._by_function(about, entry, share, ranks), None)
+            yield about, self._by_function(about, entry, share, ranks), None
         else:
             own = None if mine is None else mine.result(slot.how)
-            yield Synced(about, share.result(slot.how), own)
+            yield about, share.result(slot.how), own
 
     def _by_function(
         self, about: About, entry: LogEntry | None, share: Share, ranks: int
@@ -217,10 +207,10 @@ class SyncedMetrics(StaysInRun):
             kept = steps.get(rider.key)
             if kept is None:
                 row += _NOTHING
-            else:
-                _, value, weight, _ = kept
-                number = value if type(value) is float else float(resolved(value))
-                row += number * weight if rider.is_mean else number, weight, 1.0
+                continue
+            _, value, weight, _ = kept
+            number = value if type(value) is float else float(resolved(value))
+            row += number * weight if rider.is_mean else number, weight, 1.0
         return row
 
     def of_step(self) -> list[Synced]:
@@ -243,7 +233,7 @@ class SyncedMetrics(StaysInRun):
             self._board(self._replicas)
         return found
 
-    def _told(self, heard: Sequence[float], kept: dict[str, Kept]) -> list[Synced]:
+    def _told(self, heard: list[float], kept: dict[str, Kept]) -> list[Synced]:
         """Return values that were told with the gradients, and take them out of those kept.
 
         Args:
@@ -251,27 +241,26 @@ class SyncedMetrics(StaysInRun):
             kept: this rank's values.
         """
         found = []
-        for begin, rider in zip(range(0, len(heard), _COLUMNS), self._riders, strict=True):
-            ranks = heard[begin + 2]
+        columns = (heard[column::_COLUMNS] for column in range(_COLUMNS))
+        for rider, value, weights, ranks in zip(self._riders, *columns, strict=True):
             if not ranks:
                 continue
-            value, own, about = heard[begin], None, rider.about
-            if rider.is_mean:
-                weight = heard[begin + 1]
-                value = value / weight if weight else math.nan
+            own, about, is_mean = None, rider.about, rider.is_mean
+            if is_mean:
+                value = value / weights if weights else math.nan
             mine = kept.pop(rider.key, None)
             if mine is not None:
                 entry, number, weight, labels = mine
-                if entry.weighted is not rider.is_mean:
+                if entry.weighted is not is_mean:
                     self._check(rider.key, mine)
-                if weight or not rider.is_mean:
-                    own = number if type(number) is float else float(resolved(number))
-                else:
+                if is_mean and not weight:
                     own = math.nan
+                else:
+                    own = number if type(number) is float else float(resolved(number))
                 # Whether sinks get this step is the same on all ranks, and not in what was agreed.
                 if labels is not about.labels:
                     about = rider.about = about._replace(labels=labels)
-            found.append(Synced(about, value, own))
+            found.append((about, value, own))
         return found
 
     def _exchanged(self, kept: Mapping[str, Kept], names: Sequence[str]) -> list[Synced]:
@@ -290,11 +279,11 @@ class SyncedMetrics(StaysInRun):
             about = About(*slot.about)
             labels = kept[key][3] if key in kept else tuple(about.labels)
             own = shares[key].result(slot.how) if key in kept else None
-            found.append(Synced(about._replace(labels=labels), share.result(slot.how), own))
+            found.append((about._replace(labels=labels), share.result(slot.how), own))
         for key, each in kept.items():
             if key not in agreed:
                 slot = _slot_of_step(*each)
-                found.append(Synced(slot.about, shares[key].result(slot.how), None))
+                found.append((slot.about, shares[key].result(slot.how), None))
         return found
 
     def _check(self, key: str, kept: Kept) -> None:

@@ -36,14 +36,17 @@ class _Turn:
         step: the training step.
         output: what it returned.
         has_loss: that had a loss.
+        takes_root: its backward takes a root beside the loss.
+        root: this root, if there is one.
     """
 
-    __slots__ = ("has_loss", "output", "step")
+    __slots__ = ("has_loss", "output", "root", "step", "takes_root")
 
     def __init__(self) -> None:
         self.step: HookHandler = _no_step
         self.output: Any = None
-        self.has_loss = False
+        self.has_loss = self.takes_root = False
+        self.root: tuple[Tensor, Tensor] | None = None
 
 
 class _Step(nn.Module):
@@ -67,6 +70,7 @@ class _Step(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         turn = self.turn
+        turn.root = None
         # A batch that is None on this rank may be one on others, who need its part.
         output = turn.output = None if arguments[0] is None else turn.step(*arguments)
         loss = output if isinstance(output, Tensor) else _loss_in(output)
@@ -75,6 +79,9 @@ class _Step(nn.Module):
             loss = self.nothing()
         elif self.told is None or not isinstance(loss, Tensor) or not loss.requires_grad:
             return loss  # if there is something wrong with it, the loop says so, or torch
+        elif turn.takes_root:
+            turn.root = self.told.root
+            return loss
         return loss if self.told is None else self.told.joined_to(loss)
 
     def nothing(self) -> Tensor:
@@ -369,6 +376,36 @@ class Replicas(StaysInRun):
         """
         device = next((p.device for p in self._module.parameters()), torch.device("cpu"))
         return self._kind == "one" and device.type == "cpu"
+
+    @contextmanager
+    def roots_taken(self, are_taken: bool) -> Iterator[None]:
+        """Leave what ranks tell each other to ``take_root()``, instead of joining it to losses.
+
+        torch must not be asked to find all parameters from the loss.
+
+        Args:
+            are_taken: each backward within gets the root; otherwise nothing changes.
+        """
+        finds = self._strategy.find_unused_parameters or self._strategy.static_graph
+        self._turn.takes_root = are_taken and not finds
+        try:
+            yield
+        finally:
+            self._turn.takes_root = False
+
+    def join_roots(self) -> None:
+        """Join to losses again what ranks tell each other, until roots are taken anew."""
+        self._turn.takes_root = False
+
+    def take_root(self) -> tuple[Tensor, Tensor] | None:
+        """Return a leaf that is a root of the present backward, and what is added to its gradient.
+
+        Returns:
+            None if the loss is the only root.
+        """
+        turn = self._turn
+        root, turn.root = turn.root, None
+        return root
 
     @property
     def flagged(self) -> float:

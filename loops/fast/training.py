@@ -107,6 +107,11 @@ class FastTraining(FastTurns):
         loop, place, steps = self._loop, self._place, self._steps
         if not self.may_go() or place.batch_idx != loop.batch_idx or place.step != steps.completed:
             return False
+        with self._roots_taken():
+            return self._run()
+
+    def _run(self) -> bool:
+        loop = self._loop
         context, bus, stops, recorder = self._context, self._bus, self._stops, self._recorder
         words, count_point = recorder.trace.words, context.count_point
         while True:
@@ -168,6 +173,8 @@ class FastTraining(FastTurns):
 
     def _train_plainly(self, batch: Any, batch_idx: int) -> int:
         self._batches.started += 1
+        if self._replicas is not None:
+            self._replicas.join_roots()
         self._loop.train_on(batch, batch_idx)
         return self._clock_ns()
 

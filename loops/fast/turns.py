@@ -1,14 +1,17 @@
 """FastTurns: an optimizer's turn without handlers for what is only announced."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
 
+from ...actors.ranks.replicas import Replicas
 from ...bus.routes import HookHandler
 from ..context import LoopContext
 from ..optimizer import OptimizerLoop
 from ..outputs import kept_output
 from ..step_errors import exhausted
+from .backward import run_backward
 from .clearing import clear_gradients
 from .codes import (
     AFTER_BACKWARD,
@@ -52,12 +55,14 @@ class FastTurns(FastPath):
         self._backward: HookHandler | None = None
         self._has_stepped = False  # recorded with the batch's end
         self._running_loss = self._context.running_loss
+        self._replicas: Replicas | None = None
 
     def _prepare_turns(self) -> None:
         context, routes = self._context, self._routes
         self._clips = routes.do_something("configure_gradient_clipping")
         self._wants_outputs = context.wiring.wants_training_outputs
         self._is_alone = not self._optimization.passes_optimizer_idx
+        self._replicas = self._optimization.replicas
         self._training_step: Any = routes.handler("training_step")
         if context.device.wraps_steps:
             self._training_step = self._in_context
@@ -67,6 +72,12 @@ class FastTurns(FastPath):
             self._zero_grad = routes.handler("optimizer_zero_grad")
         if routes.are_handled("backward"):
             self._backward = routes.handler("backward")
+
+    def _roots_taken(self) -> AbstractContextManager[None]:
+        """Tell replicas that ``run_backward`` takes their root, unless a handler does backward."""
+        if self._replicas is None:
+            return nullcontext()
+        return self._replicas.roots_taken(self._backward is None)
 
     def _in_context(self, *arguments: Any) -> Any:
         step: Any = self._routes.handler("training_step")
@@ -114,7 +125,7 @@ class FastTurns(FastPath):
         place.hook = "backward"
         note(clock_ns() + CLEARING_ENDS_BACKWARD_BEGINS)
         if self._backward is None:
-            loss.backward()
+            run_backward(loss, None if self._replicas is None else self._replicas.take_root())
         else:
             self._backward(loss, optimizer, 0)
         now_ns = clock_ns()
@@ -204,7 +215,7 @@ class FastTurns(FastPath):
         place.hook = "backward"
         note(clock_ns() + begins)
         if self._backward is None:
-            loss.backward()
+            run_backward(loss, None if self._replicas is None else self._replicas.take_root())
         else:
             self._backward(loss, optimizer, idx)
         now_ns = clock_ns()
