@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .bus.errors import UnhandledCommandError as UnhandledCommandError
     from .bus.errors import UnknownActorError as UnknownActorError
     from .bus.errors import UsageError as UsageError
+    from .bus.events import ActorBacklogs as ActorBacklogs
     from .bus.events import ActorRestarted as ActorRestarted
     from .bus.events import ActorStarted as ActorStarted
     from .bus.events import ActorStopped as ActorStopped

@@ -132,13 +132,15 @@ class Bus(EventRecorder):
     def record_system(
         self, sources: Sequence[Callable[[], Reading]], every_s: float | None = None
     ) -> None:
-        """Record what the machine uses, every few seconds; to call before ``start``.
+        """Record what the machine uses and how far actors are behind, every few seconds.
+
+        To call before ``start``.
 
         Args:
             sources: what is read.
             every_s: seconds between two samples; 5 if not given.
         """
-        sampling = SystemSampling(self, sources, every_s)
+        sampling = SystemSampling(self, sources, self.statistics, every_s)
         self.thread.beside.append(partial(self._run_beside, "system metrics", sampling.run))
 
     def record_console(self) -> ConsoleRecording:

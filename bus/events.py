@@ -475,6 +475,19 @@ class AlertSent(Event, frozen=True, array_like=True, tag=28, gc=False):
     problem: str
 
 
+class ActorBacklogs(Event, frozen=True, array_like=True, tag=29, gc=False):
+    """How far actors are behind training, recorded beside SystemMetrics when it has changed.
+
+    Attributes:
+        lag: number of recorded events that an actor on the bus thread has not passed, by its name.
+        waiting: number of commands that wait for an actor, by its name; without those that were
+            sent none.
+    """
+
+    lag: dict[str, int]
+    waiting: dict[str, int]
+
+
 # So that type checkers know: what derives from it is frozen without saying so.
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class UserEvent(Event, metaclass=NamedType, frozen=True, array_like=False, kw_only=True, gc=True):

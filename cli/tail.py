@@ -191,6 +191,12 @@ def _text(event: Any) -> str:
             return f"{event.how}: {event.reason}" if event.reason else str(event.how)
         case "SystemMetrics":
             return ", ".join(f"{name} {value:,.5g}" for name, value in event.values.items())
+        case "ActorBacklogs":
+            behind = (f"{name} {lag:,} events behind" for name, lag in event.lag.items())
+            waiting = (
+                f"{name} {count:,} commands waiting" for name, count in event.waiting.items()
+            )
+            return ", ".join((*behind, *waiting))
         case "ConsoleLine":
             return f"{event.text}{f' ({event.stream})' if event.stream == 'stderr' else ''}"
         case "PlainUserEvent":

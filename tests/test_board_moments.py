@@ -79,6 +79,35 @@ def test_after_the_last_step_the_hooks_are_those_of_the_step_before(tmp_path: Pa
     assert [each["name"] for each in end["hooks"]] == ["training_step"]
 
 
+def test_a_moment_has_how_far_actors_were_behind_then(tmp_path: Path) -> None:
+    run, attempt = begun(tmp_path, {})
+    for backlogs in (({"csv": 4}, {}), ({"csv": 0}, {"csv": 2})):
+        attempt.now_ns += SECOND_NS
+        attempt.add(nb.ActorBacklogs, *backlogs)
+    attempt.end()
+
+    assert at(run, 1.5)["actors"] == [{"name": "csv", "lag": 4}]
+    assert at(run, 2.5)["actors"] == [{"name": "csv", "lag": 0, "waiting": 2}]
+
+
+def test_of_many_backlogs_every_second_stays_and_what_became_of_the_actor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "MAX_SAMPLES", 12)
+    run, attempt = begun(tmp_path, {})
+    attempt.add(nb.ActorStarted, "CSV", 0)
+    for lag in range(1, 30):
+        attempt.now_ns += SECOND_NS
+        attempt.add(nb.ActorBacklogs, {"module": lag}, {})
+    attempt.end()
+
+    (actor,) = at(run, 29.5)["actors"]
+
+    assert (actor["kind"], actor["state"]) == ("CSV", "running")
+    assert 25 < actor["lag"] <= 29
+    assert 8 < at(run, 12.5)["actors"][0]["lag"] <= 12
+
+
 def test_a_moment_has_console_system_faults_checkpoints_and_actors_of_before(
     run: RecordedRun,
 ) -> None:

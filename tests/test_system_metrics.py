@@ -4,13 +4,22 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import trio
 from models import Small, events, loader, trainer
+from trio.testing import MockClock
 
 import nightbus as nb
 from nightbus.__main__ import main
 from nightbus.bus import system_sampling
+from nightbus.bus.statistics import (
+    ActorStatistics,
+    BusStatistics,
+    MailboxStatistics,
+    ObserverStatistics,
+)
 
 
 class StopsAfter(nb.Actor):
@@ -55,6 +64,44 @@ def test_samples_are_recorded_by_time_while_training_goes_on(
     assert recorded[: len(actor.samples)] == actor.samples
     assert {"process/cpu_percent", "process/memory_bytes"} <= recorded[1].values.keys()
     assert recorded[0].values["machine/memory_bytes"] > 0
+
+
+def test_how_far_actors_are_behind_is_recorded_beside_them(
+    sampled: tuple[nb.Trainer, StopsAfter, list[str]],
+) -> None:
+    run, _, _ = sampled
+
+    first, *_ = events(run, nb.ActorBacklogs)
+
+    assert "functionsink" in first.lag
+    assert min(first.lag.values()) >= 0
+
+
+async def test_it_is_recorded_when_it_has_changed(autojump_clock: MockClock) -> None:
+    recorder = mock.Mock()
+    recorder.writer.inbox = []
+    counts = [(0, 0), (3, 0), (3, 0), (3, 1), (0, 1)]
+    until_then = trio.CancelScope()
+
+    def statistics() -> BusStatistics:
+        lag, waiting = counts.pop(0)
+        if not counts:
+            until_then.cancel()
+        observer = ObserverStatistics("Slow", "running", "running", 7, 0, 7, lag, 0, 0)
+        slow = ActorStatistics(MailboxStatistics(8, "raise", 0, 0, 0, 0, 0, 0), observer)
+        told = ActorStatistics(MailboxStatistics(8, "raise", waiting, 1, 2, 1, 0, 0))
+        return BusStatistics({"slow": slow, "told": told}, None, 0, 0)
+
+    with until_then:
+        await system_sampling.SystemSampling(recorder, [], statistics, 1.0).run()
+
+    recorded = [call.args for call in recorder.emit_in_time.call_args_list]
+    assert recorded == [
+        (nb.ActorBacklogs, {"slow": 0}, {"told": 0}),
+        (nb.ActorBacklogs, {"slow": 3}, {"told": 0}),
+        (nb.ActorBacklogs, {"slow": 3}, {"told": 1}),
+        (nb.ActorBacklogs, {"slow": 0}, {"told": 1}),
+    ]
 
 
 def test_sinks_callbacks_and_tables_do_not_get_them_as_metrics(

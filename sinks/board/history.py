@@ -1,9 +1,11 @@
 """What a run went through besides metrics, media and hooks: kept as its log is read, bounded."""
 
+from bisect import bisect_right
 from collections import deque
 from typing import Any
 
 from ...bus.events import (
+    ActorBacklogs,
     ActorRestarted,
     ActorStarted,
     ActorStopped,
@@ -25,7 +27,7 @@ from .plain_values import plain
 MAX_EVENTS = 1_000  # of a kind: the last ones
 MAX_LINES = 2_000  # of the console: the last ones
 MAX_LINE = 1_000  # characters
-MAX_SAMPLES = 1_000  # of the system; then every second stays
+MAX_SAMPLES = 1_000  # of the system, or of backlogs; then every second stays
 MAX_ACTORS = 200
 _ACTORS = (ActorStarted, ActorRestarted, ActorStopped, ActorTotals)
 _HAPPENED = {
@@ -40,6 +42,43 @@ Line = tuple[float, str, str]
 Loop = tuple[float, str, int | None, str]  # when, name, total, unit; no unit where it ended
 
 
+class Samples:
+    """What was read at intervals: all of it, or of much every so many-th.
+
+    Attributes:
+        kept: when, and what.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[float, Any]] = []
+        self._every, self._passed = 1, 0
+
+    def add(self, time_s: float, values: Any) -> None:
+        """Keep values, if it is their turn.
+
+        Args:
+            time_s: when they were read.
+            values: the values.
+        """
+        self._passed += 1
+        if self._passed % self._every:
+            return
+        self.kept.append((time_s, values))
+        if len(self.kept) > MAX_SAMPLES:
+            del self.kept[1:-1:2]
+            self._every *= 2
+
+    def at(self, time_s: float) -> Any:
+        """Return the last values before a time; None if there are none.
+
+        Args:
+            time_s: the time.
+        """
+        kept = self.kept[:]
+        until = bisect_right(kept, time_s, key=lambda sample: sample[0])
+        return kept[until - 1][1] if until else None
+
+
 class History:
     """What happened in a run, and when, in seconds since it began.
 
@@ -50,7 +89,8 @@ class History:
         loops: which began and ended.
         lines: what the process printed.
         has_more_lines: some were let go.
-        samples: what process and machine used.
+        samples: what process and machine used, by name.
+        backlogs: how many events and commands wait for actors: two dicts by name.
     """
 
     def __init__(self) -> None:
@@ -60,8 +100,7 @@ class History:
         self.loops: deque[Loop] = deque(maxlen=MAX_EVENTS)
         self.lines: deque[Line] = deque(maxlen=MAX_LINES)
         self.has_more_lines = False
-        self.samples: list[tuple[float, dict[str, float]]] = []
-        self._every, self._passed = 1, 0
+        self.samples, self.backlogs = Samples(), Samples()
 
     def take(self, event: DecodedEvent, time_s: float) -> None:
         """Keep what belongs here.
@@ -75,7 +114,9 @@ class History:
             self.has_more_lines |= len(self.lines) == MAX_LINES
             self.lines.append((time_s, event.stream, plain(event.text[:MAX_LINE])))
         elif type(event) is SystemMetrics:
-            self._sample(event, time_s)
+            self.samples.add(time_s, event.values)
+        elif type(event) is ActorBacklogs:
+            self.backlogs.add(time_s, (event.lag, event.waiting))
         elif type(event) is LoopStarted:
             self.loops.append((time_s, plain(event.source), event.total, event.unit))
         elif type(event) is LoopEnded:
@@ -85,15 +126,6 @@ class History:
         elif (kind := _HAPPENED.get(type(event))) is not None:
             its = self.happened.setdefault(kind, deque(maxlen=MAX_EVENTS))
             its.append((time_s, _said(event)))
-
-    def _sample(self, event: SystemMetrics, time_s: float) -> None:
-        self._passed += 1
-        if self._passed % self._every:
-            return
-        self.samples.append((time_s, event.values))
-        if len(self.samples) > MAX_SAMPLES:
-            del self.samples[1:-1:2]
-            self._every *= 2
 
     def _take_actor(self, event: Any, time_s: float) -> None:
         its = self.actors.get(event.source)

@@ -14,7 +14,7 @@ from ...bus.runs.lineage import consistent_logs
 from ...bus.runs.run_folder import RunFolder
 from .answers import open_folder
 from .asked import number_of
-from .history import History
+from .history import MAX_ACTORS, History
 from .plain_values import plain
 from .series_cache import SLICE_S, RunSeries, SeriesCache
 from .shelf import Shelf
@@ -98,7 +98,7 @@ def history_of(series: RunSeries) -> dict[str, Any]:
 
 
 def _system_curves(history: History) -> dict[str, Any]:
-    samples = list(history.samples)
+    samples = history.samples.kept[:]
     names = list(dict.fromkeys(name for _, values in samples for name in values))
     curves: dict[str, Any] = {}
     for name in names[:MAX_METRICS]:
@@ -249,15 +249,18 @@ def _loops(history: History, time_s: float, last: Event | None) -> list[dict[str
 
 
 def _actors(history: History, time_s: float) -> list[dict[str, Any]]:
-    found = []
+    lag, waiting = history.backlogs.at(time_s) or ({}, {})
+    states: dict[str, dict[str, Any]] = {name: {"lag": count} for name, count in lag.items()}
+    for name, count in waiting.items():
+        states.setdefault(name, {})["waiting"] = count
     for name, its in list(history.actors.items()):
-        state: dict[str, Any] = {}
+        state = states.pop(name, {})  # the order is that in which they began
         for at_s, change in list(its):
             if at_s <= time_s:
                 state |= change
         if state:
-            found.append({"name": plain(name), **state})
-    return found
+            states[name] = state
+    return [{"name": plain(name), **state} for name, state in states.items()][:MAX_ACTORS]
 
 
 def _lines(history: History, time_s: float) -> list[dict[str, Any]]:
@@ -268,9 +271,8 @@ def _lines(history: History, time_s: float) -> list[dict[str, Any]]:
 
 
 def _system(history: History, time_s: float) -> dict[str, float]:
-    samples = list(history.samples)
-    until = bisect_right(samples, time_s, key=lambda sample: sample[0])
-    return {} if not until else {plain(k): plain(v) for k, v in samples[until - 1][1].items()}
+    values = history.samples.at(time_s) or {}
+    return {plain(name): plain(value) for name, value in values.items()}
 
 
 def _happened(history: History, time_s: float) -> dict[str, list[dict[str, Any]]]:

@@ -299,7 +299,7 @@ function used(name: string, value: Cell): string {
 
 function Actors({ actors }: { actors: Record<string, Cell>[] }) {
   const columns = [["state", "state"], ["events", "events"], ["behind by", "lag"], ["restarts", "restarts"], ["failures", "faults"],
-    ["commands", "sent"], ["most waiting", "most_waiting"], ["dropped", "dropped"], ["not delivered", "dead"]] as const;
+    ["commands", "sent"], ["waiting", "waiting"], ["most waiting", "most_waiting"], ["dropped", "dropped"], ["not delivered", "dead"]] as const;
   return (
     <>
       <table>
@@ -311,7 +311,7 @@ function Actors({ actors }: { actors: Record<string, Cell>[] }) {
           </tr>
         ))}</tbody>
       </table>
-      <p class="note">An actor's counts are recorded when the run ends; nb.BusMonitor(log=True) puts them as metrics meanwhile.</p>
+      <p class="note">How far actors are behind, and what waits for them, is recorded every few seconds; the other counts when the run ends.</p>
     </>
   );
 }
