@@ -7,6 +7,7 @@ import time
 from io import StringIO
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from models import Small, loader, trainer
@@ -15,7 +16,10 @@ from rich.console import Console
 
 import nightbus as nb
 from nightbus.bus.library import index
-from nightbus.bus.runs.run_summary import RunSummary, read_summaries
+from nightbus.bus.runs import kept_summary
+from nightbus.bus.runs.kept_summary import keep_summary
+from nightbus.bus.runs.marks import Marks, changing_marks, write_marks
+from nightbus.bus.runs.run_summary import SUMMARY, RunSummary, read_summaries
 
 
 def put(attempt: RecordedAttempt, name: str, *values: float) -> None:
@@ -355,3 +359,92 @@ def test_a_notebook_shows_a_run_and_its_trainer_with_a_curve_of_each_metric(
     assert shown.count("<polyline") == len(run.metrics) > 0
     assert made._repr_html_() == shown
     assert f'href="{run.path}"' in shown
+
+
+# -- summaries that runs keep --------------------------------------------------------------------
+
+
+def kept(root: Path, lr: float) -> RecordedRun:
+    """A run that has ended and kept its summary."""
+    run = recorded(root, lr, 1.0, lr)
+    keep_summary(run.folder)
+    return run
+
+
+def test_a_first_table_is_made_of_the_summaries_that_runs_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lr in (0.1, 0.2):
+        kept(tmp_path, lr)
+    expected = read_summaries(tmp_path / "runs")
+    monkeypatch.setattr(index, "read_summary", lambda folder: pytest.fail("read from its log"))
+
+    assert table(tmp_path) == expected
+
+
+def test_a_training_keeps_its_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer(tmp_path, max_epochs=1).fit(Small(), loader(8))
+    monkeypatch.setattr(index, "read_summary", lambda folder: pytest.fail("read from its log"))
+
+    (found,) = table(tmp_path)
+
+    assert (found.ending, found.steps) == ("completed", 2)
+
+
+def test_a_summary_in_a_folder_that_was_renamed_says_where_the_run_is(tmp_path: Path) -> None:
+    moved = kept(tmp_path, 0.1).path.rename(tmp_path / "runs" / "other")
+
+    assert [run.path for run in table(tmp_path)] == [str(moved)]
+
+
+@pytest.mark.parametrize("change", ["attempt", "marks", "cut", "gone", "nonsense", "other layout"])
+def test_a_summary_does_not_hold_for_what_has_changed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    run = kept(tmp_path, 0.1)
+    (segment,) = (run.path / "attempt-000").rglob("*.nlog*")
+    changed = run.path.stat().st_mtime_ns
+    match change:
+        case "attempt":
+            put(attempt := run.attempt(), "more", 1.0)
+            attempt.end()
+        case "marks":
+            with changing_marks(run.folder):
+                write_marks(run.folder, Marks("other", ("tag",)))
+        case "cut":
+            os.truncate(segment, segment.stat().st_size - 30)
+        case "gone":
+            segment.unlink()
+        case "nonsense":
+            (run.path / SUMMARY).write_bytes(b"no summary")
+            os.utime(run.path, ns=(changed, changed))
+        case "other layout":
+            monkeypatch.setattr(kept_summary, "LAYOUT", "older")
+
+    assert kept_summary.kept_summary(str(run.path), run.path.stat().st_mtime_ns) is None
+    assert table(tmp_path) == read_summaries(tmp_path / "runs")
+
+
+def test_a_run_that_goes_on_or_is_gone_keeps_no_summary(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    attempt = run.attempt()
+    keep_summary(run.folder)
+    assert not (run.path / SUMMARY).exists()
+    attempt.end()
+    moved = run.path.rename(tmp_path / "moved")
+
+    keep_summary(run.folder)
+
+    assert not run.path.exists()
+    assert not (moved / SUMMARY).exists()
+
+
+def test_a_summary_names_no_file_outside_of_its_run(tmp_path: Path) -> None:
+    run = kept(tmp_path, 0.1)
+    changed = run.path.stat().st_mtime_ns
+    said = msgspec.msgpack.decode((run.path / SUMMARY).read_bytes())
+    said["segments"] = {"../../outside": 0}
+    (tmp_path / "outside").touch()
+    (run.path / SUMMARY).write_bytes(msgspec.msgpack.encode(said))
+
+    assert kept_summary.kept_summary(str(run.path), changed) is None

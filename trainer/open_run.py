@@ -28,6 +28,7 @@ from ..bus.log.segments import FolderStore, UnnamedStore
 from ..bus.log.writer import LogIdentity, LogWriter
 from ..bus.observer import Observer
 from ..bus.runs.cursor import Position
+from ..bus.runs.kept_summary import keep_summary
 from ..bus.runs.lineage import logs_before
 from ..bus.runs.run_folder import AttemptLock, RunFolder
 from ..bus.system.gpu_usage import GpuUsage
@@ -264,7 +265,14 @@ class OpenRun(StaysInRun):
         finally:
             if self._trainer.progress_bar is not None and not self.is_left:
                 self._trainer.progress_bar.stop()
-            self.release()
+            self._end_attempt()
+
+    def _end_attempt(self) -> None:
+        """Release the lock, and keep the run in short, as it has ended."""
+        has_ended = self._lock is not None and self._trainer.is_global_zero and not self.is_left
+        self.release()
+        if has_ended and (run := self._trainer.run_folder) is not None:
+            keep_summary(run)
 
     def report_missed_names(self) -> None:
         """Report which metrics actors waited for and nobody put.

@@ -2,13 +2,13 @@
 
 It is derived: what is in it can be read from the runs again. A row holds for as long as the run's
 folder has the same time of change, since a new attempt, new marks and most files of sinks change
-it. A run that goes on, or cannot be read, is read each time. What was changed a moment ago is not
-kept, because a second change within the clock's resolution would not be seen.
+it. What is not in it is read from the summary that a run keeps when it ends, or else from its log.
+A run that goes on, or cannot be read, is read each time. What was changed a moment ago is not kept,
+because a second change within the clock's resolution would not be seen.
 """
 
 import contextlib
 import gc
-import hashlib
 import os
 import sqlite3
 import time
@@ -18,15 +18,13 @@ from pathlib import Path
 import msgspec
 
 from ..errors import MALFORMED
-from ..log.summary import MetricTotal
+from ..runs.kept_summary import LAYOUT, kept_summary
 from ..runs.run_summary import DAMAGED, RUNNING, RunSummary, read_summary
 
 FILE = ".index.sqlite"
 _WAIT_S = 2.0  # for another process that writes the index
 _SETTLED_NS = 2_000_000_000
-_LAYOUT = hashlib.blake2b(
-    repr([(kind.__struct_fields__) for kind in (RunSummary, MetricTotal)]).encode(), digest_size=6
-).hexdigest()
+_LAYOUT = LAYOUT
 _SCHEMA = "CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, changed_ns INTEGER, row BLOB)"
 
 _Rows = dict[str, tuple[int, bytes]]
@@ -42,16 +40,16 @@ def read_table(root: Path, use_index: bool = True) -> list[RunSummary]:
         use_index: read and write the index beside them.
     """
     rows = _read_rows(root / FILE) if use_index else {}
-    found, fresh = [], []
+    found, fresh, folder = [], [], str(root)
     with _without_collection():
         for name, changed_ns in _folders(root):
             if (row := rows.pop(name, None)) is not None and row[0] == changed_ns:
                 try:
-                    found.append(_moved(_decode(row[1]), f"{root}/{name}"))
+                    found.append(_moved(_decode(row[1]), f"{folder}/{name}"))
                     continue
                 except MALFORMED:  # it is read again
                     pass
-            summary = _read(root / name)
+            summary = _read(f"{folder}/{name}", changed_ns)
             if summary is None:
                 continue
             found.append(summary)
@@ -69,8 +67,10 @@ def _moved(summary: RunSummary, path: str) -> RunSummary:
     return summary if is_there else msgspec.structs.replace(summary, path=path)
 
 
-def _read(folder: Path) -> RunSummary | None:
-    return read_summary(folder) if (folder / "run.json").exists() else None
+def _read(folder: str, changed_ns: int) -> RunSummary | None:
+    if (kept := kept_summary(folder, changed_ns)) is not None:
+        return _moved(kept, folder)
+    return read_summary(Path(folder)) if os.path.exists(f"{folder}/run.json") else None
 
 
 def _folders(root: Path) -> Iterator[tuple[str, int]]:

@@ -3,6 +3,7 @@
 runs/<run-id>/                        0700
     run.json                          what was started, once
     marks.json                        name, tags and notes, once they were changed
+    summary.msgpack                   the run in short, once it has ended; derived
     attempt-000/rank-00000/*.nlog     the events of the first start, of each rank
     attempt-001/...                   each later start of the same run
     checkpoints/  cursors/            and what sinks wrote

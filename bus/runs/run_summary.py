@@ -15,6 +15,7 @@ from .marks import Marks, read_marks
 from .run_folder import RunFolder
 
 MAX_METRICS = 500  # of a run in a table
+SUMMARY = "summary.msgpack"  # of its run in short, derived
 RUNNING, KILLED, NOT_RECORDED, DAMAGED = "running", "killed", "not recorded", "damaged"
 
 
@@ -44,7 +45,7 @@ class RunSummary(msgspec.Struct, frozen=True, gc=False):
         attempts: number of attempts.
         fn: what the last attempt did: fit, validate, test or predict.
         epochs, steps: completed.
-        size_bytes: size of its files.
+        size_bytes: size of its files, without that of its summary.
         faults: number of exceptions that were recorded.
         tags, notes, group, is_archived: what is noted about it.
         parent: the run whose checkpoint it began from; empty for none.
@@ -269,7 +270,10 @@ def _add_events(summary: Summary, store: FolderStore, next_seq: int, until: int 
 
 
 def size_of(folder: Path) -> int:
-    """Return the size of the files in a folder in bytes; links are not followed."""
+    """Return the size of the files in a folder in bytes; links are not followed.
+
+    The summary of a run does not count.
+    """
     total = 0
     waiting = [folder]
     while waiting:
@@ -280,6 +284,8 @@ def size_of(folder: Path) -> int:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))
+                continue
+            if entry.name == SUMMARY:
                 continue
             try:
                 total += entry.stat(follow_symlinks=False).st_size

@@ -18,7 +18,7 @@ MAX_SMALL_FILE_BYTES = 16 << 20
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def open_plain(path: Path, error: type[NightbusError]) -> int:
+def open_plain(path: Path | str, error: type[NightbusError]) -> int:
     """Open a regular file for reading.
 
     Args:
@@ -48,7 +48,7 @@ def open_plain(path: Path, error: type[NightbusError]) -> int:
     return fd
 
 
-def read_small(path: Path, error: type[NightbusError]) -> bytes:
+def read_small(path: Path | str, error: type[NightbusError]) -> bytes:
     """Return the content of a small regular file.
 
     Args:
@@ -60,9 +60,10 @@ def read_small(path: Path, error: type[NightbusError]) -> bytes:
         OSError: it cannot be read.
         NightbusError: it is not a regular file, or larger than MAX_SMALL_FILE_BYTES.
     """
-    with open(open_plain(path, error), "rb") as file:
-        data = file.read(MAX_SMALL_FILE_BYTES + 1)
-    if len(data) > MAX_SMALL_FILE_BYTES:
+    with open(open_plain(path, error), "rb", buffering=0) as file:
+        is_small = os.fstat(file.fileno()).st_size <= MAX_SMALL_FILE_BYTES
+        data = file.readall() if is_small else b""
+    if not is_small or len(data) > MAX_SMALL_FILE_BYTES:
         raise error(f"{path} has more than {MAX_SMALL_FILE_BYTES} bytes, the most that is read")
     return data
 
@@ -81,7 +82,7 @@ def refuse_link(folder: Path, error: type[NightbusError]) -> None:
         raise error(_refusal(folder, "a link"))
 
 
-def _refusal(path: Path, what: str) -> str:
+def _refusal(path: Path | str, what: str) -> str:
     return (
         f"{path} is {what}; files of a run are read only in its own folder, so put the file or "
         "folder itself there"
