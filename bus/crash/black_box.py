@@ -101,7 +101,8 @@ class BlackBox:
         if not isinstance(error, UsageError | CheckpointError | RankLostError):
             trace = "".join(traceback.format_exception(error))
             text = f"\nthread {threading.current_thread().name} (training)\n{trace}"
-            self._write("crash", f"the run crashed: {type(error).__name__}: {error}", text)
+            why = f"the run crashed: {type(error).__name__}: {error}"
+            self._write("crash", why, text, said="the run crashed")
 
     def hang(self, why: str) -> None:
         """Write the files for a hang that ends the run, as ranks have found it.
@@ -138,11 +139,17 @@ class BlackBox:
         self._bus.emit(Fault, "HeldUp", message, stack, phase, source=name)
         _log.warning(f"{name} {message}")
 
-    def _write(self, occasion: Occasion, why: str, text: str) -> None:
+    def _write(self, occasion: Occasion, why: str, text: str, said: str = "") -> None:
         """Write the files and report them.
 
         This may be the last act of a run, or the run may go on: a failure is reported, never
         raised.
+
+        Args:
+            occasion: begins the files' names.
+            why: what has happened.
+            text: what was not written to the log.
+            said: what people are told of why, if something else tells them the rest.
         """
         try:
             stem, fd = self._begin(occasion)
@@ -157,7 +164,7 @@ class BlackBox:
                 message += f"; its last events: nightbus tail {quoted(events)}"
         except Exception as error:
             message = f"cannot write where everyone was: {type(error).__name__}: {error}"
-        write_urgently(f"{why}; {message}")
+        write_urgently(f"{said or why}; {message}")
 
     def _begin(self, occasion: Occasion) -> tuple[Path, int]:
         """Return the beginning of an unused name, and the open file for stacks."""

@@ -43,8 +43,8 @@ def run_backward(loss: Tensor, root: Root | None = None) -> None:
     """Do what ``loss.backward()`` does.
 
     torch's own method looks for the many things that it may be given, makes a gradient of one for
-    each root, and keeps a copy of the context for threads of devices: 47 calls. For a number on the
-    CPU none of that is needed. If the method is another, or somebody listens, it is called.
+    each root, and keeps a copy of the context for threads of devices: 33 calls, here 7. That is
+    needed for no number on the CPU. If the method is another, or somebody listens, it is called.
 
     Args:
         loss: of shape ().

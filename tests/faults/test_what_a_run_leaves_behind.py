@@ -185,6 +185,16 @@ def test_the_stacks_say_where_the_exception_arose_and_where_training_was(tmp_pat
     assert 'raise ValueError("boom")' in text
 
 
+def test_what_is_said_of_a_crash_leaves_its_reason_to_the_exception(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="boom"):
+        unkept(tmp_path).fit(Boom(), loader())
+
+    (said,) = (line for line in capfd.readouterr().err.splitlines() if "the run crashed" in line)
+    assert said.startswith("nightbus: the run crashed; where everyone was: ")
+
+
 def test_both_files_are_their_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
