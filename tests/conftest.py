@@ -74,6 +74,16 @@ def _no_test_waits_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_test_finds_what_this_user_keeps(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
+    """The token of this user's boards is not for tests, nor what they do for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_test_leaves_a_recording_open() -> Iterator[None]:
     """Many tests look at what a process leaves that died, and so never close the log. A run of all

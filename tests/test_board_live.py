@@ -1,5 +1,6 @@
 """What a page is told of runs that go on, without a server between."""
 
+import gc
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -7,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from board_asked import begun, put
+from board_asked import PAGE, begun, put
 
+from nightbus.sinks.board.app import BoardApp
 from nightbus.sinks.board.live import Live
 from nightbus.sinks.board.series_cache import SeriesCache
 from nightbus.sinks.board.shelf import Shelf
@@ -67,3 +69,21 @@ async def test_what_has_not_changed_is_not_told_again(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     its_attempt.abandon()
     attempt.abandon()
+
+
+async def test_a_page_that_goes_while_it_is_told_something_is_followed_no_longer(
+    tmp_path: Path,
+) -> None:
+    board = BoardApp(Shelf(tmp_path), PAGE)
+    scope = {"type": "http", "method": "GET", "path": "/api/live", "query_string": b""}
+    scope |= {"headers": [], "asgi": {"spec_version": "2.1"}}  # type: ignore[dict-item]
+    async with trio.open_nursery() as nursery:
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+
+        nursery.start_soon(board.starlette, scope, trio.sleep_forever, send)
+
+    gc.collect()  # what was not closed is complained of here

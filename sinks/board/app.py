@@ -1,8 +1,8 @@
 """The board's routes: what may be asked, and what is answered."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import trio
@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ...bus.errors import NightbusError, UsageError
 from .answers import (
@@ -40,6 +41,14 @@ _STEERING_THREADS = 8
 
 Ask = Callable[[Request], Awaitable[Response]]
 Question = Callable[[Request], bytes | Response]
+
+
+class _Events(StreamingResponse):
+    """Events for a page, which end with its connection, wherever they are then."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(cast("AsyncGenerator[bytes, None]", self.body_iterator)):
+            await super().__call__(scope, receive, send)
 
 
 class BoardApp:
@@ -162,7 +171,7 @@ class BoardApp:
             keys = keys_of(request)
         except UsageError as error:
             return _problem(400, error)
-        return StreamingResponse(self.live.events(keys), media_type="text/event-stream")
+        return _Events(self.live.events(keys), media_type="text/event-stream")
 
     async def _steer(self, request: Request) -> Response:
         """Pass on a wish; the run may take its time, so it does not hold up what others ask."""

@@ -20,6 +20,7 @@ from .shelf import Shelf
 EVERY_S = 0.1
 MAX_LATEST = 40  # metrics of a run, whose last values are told at once
 _SILENCE_S = 15.0  # then the page is told that the board is still there
+_GONE = -1  # in place of a table's number
 _encode = msgspec.json.encode
 
 
@@ -57,8 +58,9 @@ class Live:
         before = self._table, dict(self._runs)
         try:
             table = self._shelf.table()
-        except (NightbusError, OSError):  # the folder is gone; the page is told when it asks
-            return False
+        except (NightbusError, OSError):  # the folder is gone; the page is told why when it asks
+            self._table = _GONE
+            return before[0] != _GONE
         self._table = table.number
         now = {}
         for key in keys:

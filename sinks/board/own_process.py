@@ -14,7 +14,8 @@ import msgspec
 from ...bus.system.forks import leave_when_forked
 from ...bus.system.logging_setup import get_logger
 from . import page_files
-from .address import address_of, listening, new_token
+from .address import address_of, listening
+from .kept_token import token_for
 
 _PROGRAM = f"{__package__}.beside"
 _MAX_SAID = 500  # characters of what a board that failed has said
@@ -55,7 +56,7 @@ class BoardProcess:
     """
 
     def __init__(self, wanted: Wanted) -> None:
-        token = new_token()
+        token = token_for(wanted.host)
         self._is_stopped = False
         with listening(wanted.host, wanted.port) as listener, ExitStack() as unless_it_starts:
             errors = unless_it_starts.enter_context(tempfile.TemporaryFile())

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import trio
 
-from .address import HOST, address_of, listening, new_token
+from .address import HOST, address_of, listening
+from .kept_token import token_for
 from .packages import refuse_missing_packages
 from .page_files import page_files
 from .shelf import Shelf
@@ -58,7 +59,7 @@ async def _serve(
             async for _ in signals:
                 return
 
-        token = new_token()
+        token = token_for(host)
         async with trio.open_nursery() as nursery:
             await nursery.start(serve, shelf, files, listener, host, token, until_stopped, steers)
             announce(address_of(listener, host, token))

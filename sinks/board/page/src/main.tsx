@@ -1,7 +1,7 @@
 // The page: runs on the left, curves or one run on the right; on narrow screens one after the other.
 
 import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import { isDark } from "./colours";
 import { Compare } from "./compare";
@@ -24,13 +24,16 @@ function Board({ source }: { source: Source }) {
   const [state, change] = useAddress();
   const [told, setTold] = useState<Told>({ table: 0, runs: {}, latest: {} });
   const [isLost, setLost] = useState(false);
+  const [returns, setReturns] = useState(0);
+  const wasLost = useRef(false);
   const [isSeen, setSeen] = useState(!document.hidden);
   const [newest, setNewest] = useState<string[]>([]);
   const [names, setNames] = useState<Record<string, string>>({});
   const [root, setRoot] = useState("");
   const [problem, setProblem] = useState<Problem | null>(null);
   const [, setDark] = useState(isDark.matches);
-  const columns = useColumns(source, namesOf(state), state.where, state.chosen ?? [], told.table);
+  const changes = useChanges(`${returns} ${told.table}`);
+  const columns = useColumns(source, namesOf(state), state.where, state.chosen ?? [], changes);
   const otherwise = state.group && columns ? columns.keys : newest;
   const keys = (state.chosen ?? otherwise).slice(0, MOST_DRAWN);
   const painting = usePainting(columns, state, keys);
@@ -62,6 +65,9 @@ function Board({ source }: { source: Source }) {
     if (!isSeen) return undefined;
     return source.listen(followed, (what) => {
       setLost(what === null);
+      // It may be another server now, which counts anew: everything is asked for again.
+      if (what && wasLost.current) setReturns((before) => before + 1);
+      wasLost.current = what === null;
       if (what) setTold((before) => ({ ...what, latest: goingOn({ ...before.latest, ...what.latest }, what) }));
       else source.names().catch((error: Problem) => error.status === 401 && setProblem(error));
     });
@@ -81,7 +87,7 @@ function Board({ source }: { source: Source }) {
       setNewest((before) => (before.length && (!isNewestFirst || before.join() === keys.join()) ? before : keys));
     }
   };
-  const versions = Object.fromEntries(Object.entries(told.runs).map(([key, what]) => [key, what.join()]));
+  const versions = Object.fromEntries(Object.entries(told.runs).map(([key, what]) => [key, `${returns} ${what.join()}`]));
   const live = Object.values(told.runs).filter(([, ending]) => ending === "running").length;
   const show = (view: View): void => change({ view, open: "" }, true);
 
@@ -96,23 +102,30 @@ function Board({ source }: { source: Source }) {
           ))}
         </nav>
         <span class={isLost ? "status lost" : "status"} role="status">
-          {!source.isLive ? (source.note || "recorded") : isLost ? "not connected: is the board still running?"
+          {!source.isLive ? (source.note || "recorded") : isLost ? "connection lost: is the board still running? This page comes back when it is."
             : live ? `live: ${live} ${live === 1 ? "run goes" : "runs go"} on` : "live"}
         </span>
       </header>
       <main>
-        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={told.table} latest={told.latest} learnt={learnt} />
+        <Runs source={source} state={state} change={change} keys={keys} painting={painting} told={changes} latest={told.latest} learnt={learnt} />
         {state.open
-          ? <Run source={source} open={state.open} version={versions[state.open] ?? ""} state={state} change={change}
+          ? <Run source={source} open={state.open} version={versions[state.open] ?? `none ${changes}`} state={state} change={change}
             close={() => change({ open: "", time: null }, true)} />
           : state.view === "media"
           ? <Media source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} />
           : state.view === "compare"
-          ? <Compare source={source} state={state} change={change} keys={keys} names={names} painting={painting} told={told.table} />
-          : <Curves source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} table={told.table} />}
+          ? <Compare source={source} state={state} change={change} keys={keys} names={names} painting={painting} told={changes} />
+          : <Curves source={source} state={state} change={change} keys={keys} names={names} painting={painting} versions={versions} table={changes} />}
       </main>
     </div>
   );
+}
+
+/** A number that grows with each change of a text. */
+function useChanges(text: string): number {
+  const seen = useRef({ text, changes: 0 });
+  if (seen.current.text !== text) seen.current = { text, changes: seen.current.changes + 1 };
+  return seen.current.changes;
 }
 
 /** What is known of runs that are followed and go on; of others, the table says more. */
@@ -125,7 +138,7 @@ function Stopped({ problem }: { problem: Problem }) {
     <main class="stopped">
       <h1>nightbus</h1>
       <p class="wrong">{problem.message}</p>
-      <p>Start it again with <code>nightbus board</code>, and open the address that it prints: a new start has a new token.</p>
+      <p>Start it again with <code>nightbus board</code>, and open the address that it prints.</p>
     </main>
   );
 }

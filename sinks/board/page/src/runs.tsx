@@ -197,7 +197,7 @@ export function Runs({ source, state, change, keys, painting, told, latest, lear
         )}
       </div>
       <p class="count">
-        {table && (found === table.all ? `${found} runs` : `${found} of ${table.all} runs`)}
+        {table && (found === table.all ? `${found} ${found === 1 ? "run" : "runs"}` : `${found} of ${table.all} runs`)}
         {table && found > 0 && <>; {keys.length} drawn{" "}
           {keys.length > 0 && <button onClick={() => change({ chosen: [] })}>none</button>}</>}
       </p>

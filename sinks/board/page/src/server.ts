@@ -27,6 +27,7 @@ import {
 } from "./source";
 
 const RECONNECT_MS = 1000;
+const SILENCE_MS = 45_000; // the board says every 15 s that it is still there
 
 type Asked = [name: string, value: string | number][];
 
@@ -49,7 +50,33 @@ export class Server implements Source {
 
   constructor(private readonly token: string) {}
 
-  private async ask(path: string, asked: Asked = [], more: RequestInit = {}): Promise<Response> {
+  private back: Promise<void> | null = null;
+
+  /** Ask until the board answers: one that was stopped may be started again. */
+  private async ask(path: string, asked: Asked = []): Promise<Response> {
+    for (;;) {
+      try {
+        return await this.askOnce(path, asked);
+      } catch (error) {
+        if ((error as Problem).status !== 0) throw error;
+        await this.answersAgain();
+      }
+    }
+  }
+
+  /** Wait until the board answers; whoever waits, it is tried once a second. */
+  private answersAgain(): Promise<void> {
+    this.back ??= (async () => {
+      for (let isThere = false; !isThere;) {
+        await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+        isThere = await fetch("/", { method: "HEAD", signal: AbortSignal.timeout(SILENCE_MS) }).then(() => true, () => false);
+      }
+      this.back = null;
+    })();
+    return this.back;
+  }
+
+  private async askOnce(path: string, asked: Asked = [], more: RequestInit = {}): Promise<Response> {
     const query = new URLSearchParams(asked.map(([name, value]) => [name, String(value)]));
     let answer: Response;
     try {
@@ -163,7 +190,7 @@ export class Server implements Source {
   }
 
   async steer(key: string, wish: Wish, token: string): Promise<SteerAnswer> {
-    const answer = await this.ask(`steer/${encodeURIComponent(key)}`, [], {
+    const answer = await this.askOnce(`steer/${encodeURIComponent(key)}`, [], {
       method: "POST",
       headers: { "Content-Type": "application/json", "Nightbus-Steering": token },
       body: JSON.stringify(wish),
@@ -176,15 +203,25 @@ export class Server implements Source {
     const asked = keys.map((key): [string, string] => ["run", key]);
     const follow = async (): Promise<void> => {
       while (!control.signal.aborted) {
+        const stream = new AbortController();
+        let silence = 0;
+        const heard = (): void => {
+          clearTimeout(silence);
+          silence = window.setTimeout(() => stream.abort(), SILENCE_MS);
+        };
+        control.signal.addEventListener("abort", () => stream.abort(), { signal: stream.signal });
         try {
-          const answer = await this.ask("live", asked, { signal: control.signal });
-          if (answer.body) await eachEvent(answer.body, (what) => told(what));
+          heard();
+          const answer = await this.askOnce("live", asked, { signal: stream.signal });
+          if (answer.body) await eachEvent(answer.body, heard, told);
         } catch {
           // Said below; it is tried again.
         }
+        clearTimeout(silence);
+        stream.abort();
         if (control.signal.aborted) return;
         told(null);
-        await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+        await this.answersAgain();
       }
     };
     void follow();
@@ -240,13 +277,14 @@ function unpacked(answer: ArrayBuffer): Curve[] {
   });
 }
 
-async function eachEvent(body: ReadableStream<Uint8Array>, told: (what: Told) => void) {
+async function eachEvent(body: ReadableStream<Uint8Array>, heard: () => void, told: (what: Told) => void) {
   const reader = body.pipeThrough(new TextDecoderStream() as unknown as
     ReadableWritablePair<string, Uint8Array>).getReader();
   let left = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
+    heard();
     const events = (left + value).split("\n\n");
     left = events.pop() ?? "";
     for (const event of events) {

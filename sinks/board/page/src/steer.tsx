@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { number } from "./format";
-import type { Offer, Source, SteerAnswer, Wish } from "./source";
+import type { Offer, Problem, Source, SteerAnswer, Wish } from "./source";
 
 const REFRESH_MS = 5000;
 
@@ -14,23 +14,24 @@ export function Steer({ source, open }: { source: Source; open: string }) {
   const [isStopping, setStopping] = useState(false);
   useEffect(() => {
     let isOver = false;
-    const look = (given: Offer): void => {
-      source.steer(open, { verb: "status" }, given.token).then(
-        (found) => !isOver && setAnswer(found),
-        () => !isOver && setAnswer(null), // it has ended, or is about to; asking for more says which
-      ).finally(() => {
-        if (!isOver) timer = window.setTimeout(look, REFRESH_MS, given);
-      });
-    };
     let timer = 0;
+    // What is offered is asked for each time: a board that was started again has another token.
+    const look = async (): Promise<void> => {
+      try {
+        const found = await source.offer();
+        if (isOver) return;
+        setOffer(found);
+        const now = found && (await source.steer(open, { verb: "status" }, found.token));
+        if (!isOver) setAnswer(now);
+      } catch {
+        if (!isOver) setAnswer(null); // it has ended, or is about to; asking for more says which
+      }
+      if (!isOver) timer = window.setTimeout(look, REFRESH_MS);
+    };
     setAnswer(null);
     setSaid("");
     setStopping(false);
-    source.offer().then((found) => {
-      if (isOver || !found) return;
-      setOffer(found);
-      look(found);
-    }, () => {});
+    void look();
     return () => {
       isOver = true;
       clearTimeout(timer);
@@ -38,12 +39,22 @@ export function Steer({ source, open }: { source: Source; open: string }) {
   }, [open]);
   if (!offer) return null;
 
+  const steered = async (wish: Wish): Promise<SteerAnswer> => {
+    try {
+      return await source.steer(open, wish, offer.token);
+    } catch (error) {
+      const now = (error as Problem).status === 403 ? await source.offer() : null;
+      if (!now || now.token === offer.token) throw error;
+      setOffer(now);
+      return source.steer(open, wish, now.token);
+    }
+  };
   const ask = (wish: Wish): void => {
     const what = wish.command || wish.verb || "";
     setAsked(what);
     setSaid("");
     setStopping(false);
-    source.steer(open, wish, offer.token).then(
+    steered(wish).then(
       (found) => {
         setAnswer(found);
         setSaid(`${what}: ${found.said || "done"}`);

@@ -1,90 +1,25 @@
-"""The board as people use it, in a real browser.
+"""The board's page as a whole: a first look, strangers' runs, and what axe says of each view.
 
 It needs the built page (``make board-page``), a chromium and the package playwright.
 """
 
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
-from board_asked import TOKEN, begun, put, recorded
+from board_asked import begun, put, recorded
+from board_browser import WAIT_MS, opened, served
 from hostile import STRANGE_NAMES, STRANGE_NUMBERS
 
 import nightbus as nb
-from nightbus.bus.errors import UsageError
-from nightbus.sinks.board.address import address_of, listening
 from nightbus.sinks.board.export import exported
-from nightbus.sinks.board.page_files import page_files
-from nightbus.sinks.board.server import serve
 from nightbus.sinks.board.shelf import Shelf
 
 pytestmark = pytest.mark.long
 
-WAIT_MS = 60_000
-AXE = Path(__file__).parents[1] / "sinks/board/page/node_modules/axe-core/axe.min.js"
+AXE = Path(__file__).parents[2] / "sinks/board/page/node_modules/axe-core/axe.min.js"
 HOSTILE_TEXT = "</script><img src=x onerror=\"document.title='taken'\"><b>bold</b>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A chromium without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("there is no chromium")
-    try:
-        page_files()
-    except UsageError as error:
-        pytest.skip(str(error))
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@contextmanager
-def served(root: Path) -> Iterator[str]:
-    """A board that serves in another thread; yields its address."""
-    begun_serving, stopping = threading.Event(), threading.Event()
-    with listening("127.0.0.1", 0) as listener:
-
-        async def run() -> None:
-            async def until_stopped() -> None:
-                await trio.to_thread.run_sync(stopping.wait)
-
-            async with trio.open_nursery() as nursery:
-                what = (Shelf(root), page_files(), listener, "127.0.0.1", TOKEN, until_stopped)
-                await nursery.start(serve, *what)
-                begun_serving.set()
-
-        thread = threading.Thread(target=trio.run, args=(run,))
-        thread.start()
-        try:
-            assert begun_serving.wait(60)
-            yield address_of(listener, "127.0.0.1", TOKEN)
-        finally:
-            stopping.set()
-            thread.join()
-
-
-@contextmanager
-def opened(browser: Any, address: str, seen: list[str]) -> Iterator[Any]:
-    """A page; what it loads and what goes wrong on it is added to ``seen``."""
-    page = browser.new_page()
-    page.set_default_timeout(WAIT_MS)
-    page.on("request", lambda request: seen.append(request.url))
-    page.on("pageerror", lambda error: seen.append(f"error: {error}"))
-    page.on("console", lambda said: seen.extend([f"error: {said.text}"] * (said.type == "error")))
-    page.goto(address)
-    try:
-        yield page
-    finally:
-        page.close()
 
 
 def test_a_live_run_is_chosen_followed_opened_and_filtered(browser: Any, tmp_path: Path) -> None:
