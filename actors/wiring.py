@@ -10,6 +10,7 @@ from ..bus.routes import HookHandler, chained
 from .hook_table import HOOKS
 from .hooks import HookOwners, base_method, hook_handlers
 from .module import LightningModule
+from .optimization.backward import run_backward
 from .optimization.lightning_optimizer import default_step, evaluates_first
 from .overrides import is_overridden, takes_argument
 from .run_context import RunContext
@@ -198,7 +199,7 @@ class Wiring:
 
 
 def _backward(loss: torch.Tensor, optimizer: Any, optimizer_idx: int) -> None:
-    loss.backward()
+    run_backward(loss)
 
 
 def _zero_grad(epoch: int, batch_idx: int, optimizer: Any, optimizer_idx: int) -> None:

@@ -12,13 +12,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import HashStore
 
+from nightbus.actors.optimization.backward import run_backward
 from nightbus.actors.ranks.group import AloneGroup, Group
 from nightbus.actors.ranks.replicas import Kind, Replicas
 from nightbus.actors.ranks.strategy import DDPStrategy
 from nightbus.actors.ranks.weights import share_weights
 from nightbus.actors.ranks.world import World
 from nightbus.bus.errors import RankMismatchError, UsageError
-from nightbus.loops.fast.backward import run_backward
 
 
 @pytest.fixture(autouse=True)

@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import Tensor
 
+from ...actors.optimization.backward import run_backward
 from ...actors.ranks.replicas import Replicas
 from ...bus.routes import HookHandler
 from ..context import LoopContext
 from ..optimizer import OptimizerLoop
 from ..outputs import kept_output
 from ..step_errors import exhausted
-from .backward import run_backward
 from .clearing import clear_gradients
 from .codes import (
     AFTER_BACKWARD,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.autograd import graph
 from torch.overrides import TorchFunctionMode
 
-from nightbus.loops.fast import backward
-from nightbus.loops.fast.backward import knows_torch, run_backward
+from nightbus.actors.optimization import backward
+from nightbus.actors.optimization.backward import knows_torch, run_backward
 
 Make = Callable[[nn.Parameter], Tensor]
 LOSSES: dict[str, Make] = {
