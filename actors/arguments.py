@@ -1,13 +1,23 @@
 """Checks and converts arguments of the Trainer and of callbacks that have several forms."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
+from enum import Enum
+from pathlib import PurePath
 from typing import Any, TypeVar
+
+import torch
 
 from ..bus.errors import ArgumentTypeError, UsageError
 from ..bus.secrets.redaction import redact_setting, without_secrets
 
 T = TypeVar("T")
+
+# Whose text says what they are; other objects are known by their class.
+_TELLING = (
+    *(bool, int, float, str, PurePath, date, timedelta, Enum, Mapping),
+    *(torch.dtype, torch.device),
+)
 
 _TAKEN_BY = {"Callback": "callbacks", "Sink": "sinks", "Actor": "actors"}  # by class
 _LIGHTNING = ("lightning", "pytorch_lightning")
@@ -224,9 +234,10 @@ def check_seconds(name: str, value: float | None) -> float | None:
 
 
 def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str | None]:
-    """Return arguments as plain values for the log: other objects by their class, without secrets.
+    """Return arguments as plain values for the log, without secrets.
 
-    Secrets are recognised by the argument's name, and in texts by their form.
+    Paths, dates, enums and the like are texts; other objects are known by their class. Secrets are
+    recognised by the argument's name, and in texts by their form.
     """
     plain: dict[str, bool | int | float | str | None] = {}
     for name, value in redact_setting("", arguments).items():
@@ -240,6 +251,6 @@ def as_plain(arguments: Mapping[str, Any]) -> dict[str, bool | int | float | str
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, bool | int | float | str | timedelta | Mapping):
+    if isinstance(value, _TELLING):
         return without_secrets(str(value))  # texts of objects may have secrets
     return type(value).__name__

@@ -2,14 +2,18 @@
 
 import subprocess
 import sys
+from datetime import date, timedelta
+from enum import Enum
 from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 from models import Small, loader, trainer
 
 import nightbus as nb
 from nightbus.__main__ import main
+from nightbus.actors.arguments import as_plain
 from nightbus.actors.process import code_state as code_state_module
 from nightbus.actors.process.code_state import code_diff, code_state, read_status
 from nightbus.actors.process.environment import environment, gpus_of, loaded_versions
@@ -48,6 +52,29 @@ def test_run_json_has_the_hyperparameters(tmp_path: Path) -> None:
 
     assert run.run_folder is not None
     assert nb.RunFolder.open(run.run_folder.path).info.hparams == {"lr": 0.25, "api_key": "***"}
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        (Path("data") / "set", "data/set"),
+        (date(2026, 5, 1), "2026-05-01"),
+        (timedelta(minutes=3), "0:03:00"),
+        (Colour.RED, "Colour.RED"),
+        (torch.bfloat16, "torch.bfloat16"),
+        (torch.device("cuda", 1), "cuda:1"),
+        ([Path("a"), torch.float16], "a, torch.float16"),
+        (torch.nn.Linear(2, 2), "Linear"),
+    ],
+)
+def test_what_is_no_number_is_recorded_as_the_text_that_tells_it(
+    given: object, recorded: str
+) -> None:
+    assert as_plain({"given": given}) == {"given": recorded}
 
 
 def test_the_changes_of_the_code_are_kept_on_request_without_secrets(
